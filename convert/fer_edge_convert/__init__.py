@@ -1,0 +1,1 @@
+"""Workstation: a Keras model in, a quantised .tflite and its parity with the original out."""

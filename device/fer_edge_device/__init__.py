@@ -1,0 +1,1 @@
+"""Device: camera frames in, expression messages out."""

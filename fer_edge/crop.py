@@ -1,0 +1,80 @@
+"""The one function between a picture with a face in it and a classifier's input.
+
+Training's folder loader, calibration, evaluation, tagging and the runner all call it:
+a second copy is the classic cause of "worse on the device than in the notebook".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class Box(NamedTuple):
+    """A rectangle in a picture, in pixels; it may reach past the picture's edges."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Framing(NamedTuple):
+    """How a detector's box becomes the square that FER-2013's pictures show.
+
+    Attributes:
+        scale: side of the square over the longer side of the box.
+        shift: how far the square's centre lies below the box's, over the box's height.
+    """
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+AS_IT_IS = Framing()
+
+
+def crop_face(
+    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, framing: Framing = AS_IT_IS
+) -> npt.NDArray[np.uint8]:
+    """Cut out a face and bring it to a classifier's input size.
+
+    What lies outside the picture is filled with the nearest edge pixel.
+
+    Args:
+        gray: uint8 picture of shape (rows, columns).
+        box: where the face is.
+        height: rows of the result.
+        width: columns of the result.
+        framing: how the box becomes the square that is cut out.
+
+    Returns:
+        uint8 array of shape (height, width).
+    """
+    rows, columns = gray.shape
+    side = max(1, round(max(box.width, box.height) * framing.scale))
+    left = round(box.x + box.width / 2 - side / 2)
+    top = round(box.y + box.height * (0.5 + framing.shift) - side / 2)
+    # At least one pixel of the picture stays in view, so that there is an edge to repeat.
+    left = min(max(left, 1 - side), columns - 1)
+    top = min(max(top, 1 - side), rows - 1)
+    view = gray[max(top, 0) : top + side, max(left, 0) : left + side]
+    over = (max(-top, 0), max(top + side - rows, 0), max(-left, 0), max(left + side - columns, 0))
+    if any(over):
+        view = cv2.copyMakeBorder(view, *over, cv2.BORDER_REPLICATE)
+    if view.shape == (height, width):
+        return np.ascontiguousarray(view)
+    # Averaging over the covered area keeps a large face from aliasing; it blurs when enlarging.
+    how = cv2.INTER_AREA if side > max(height, width) else cv2.INTER_LINEAR
+    return cv2.resize(view, (width, height), interpolation=how)
+
+
+def whole_picture(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A picture that is already a face crop, brought to a classifier's input size."""
+    rows, columns = gray.shape
+    return crop_face(gray, Box(0, 0, columns, rows), height, width)

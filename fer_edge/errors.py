@@ -1,0 +1,45 @@
+"""Errors that a user can act on.
+
+Every message says what was wrong, where, and what to do.  The command line prints it
+as one line and exits with the status that the class carries.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FerEdgeError(Exception):
+    """Base of all errors that fer-edge raises on purpose."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class InputError(FerEdgeError):
+    """Raised when what the user gave cannot be used as it is."""
+
+    exit_status = 2
+
+
+class DataError(InputError):
+    """Raised when a dataset or a picture cannot be read."""
+
+
+class ModelError(InputError):
+    """Raised when a model file is missing, damaged or of the wrong kind."""
+
+
+class SourceError(InputError):
+    """Raised when a camera, film or folder of frames cannot be opened or read."""
+
+
+class MissingExtraError(InputError):
+    """Raised when a command needs packages that are not installed.
+
+    Attributes:
+        extra: the optional dependency group that brings them.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f'{what} is not installed; install it with: pip install "fer-edge[{extra}]"')
+        self.extra = extra

@@ -1,0 +1,65 @@
+"""A live display of training for a terminal, one plain line an epoch for anything else."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import keras
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """Keras callback that shows steps, time left and the last epoch's scores."""
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        """Show on ``console`` the progress of a run of ``epochs``."""
+        super().__init__()
+        self._console, self._epochs = console, epochs
+        self._last = ""
+        self._steps = 0
+        self._began = 0.0
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", epoch=1, last="")
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Show the display."""
+        self._bar.start()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Take the display away."""
+        self._bar.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Move to an epoch, also when resuming."""
+        self._began = time.monotonic()
+        self._steps = int(self.params["steps"])
+        self._bar.update(
+            self._task, total=self._epochs * self._steps, completed=epoch * self._steps, epoch=epoch + 1
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Count a step."""
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the epoch's scores."""
+        shown = " ".join(f"{key} {(logs or {})[key]:.4f}" for key in ("loss", "val_loss", "val_accuracy"))
+        if self._console.is_terminal:
+            self._bar.update(self._task, last=shown)
+        else:
+            took = time.monotonic() - self._began
+            self._console.print(f"epoch {epoch + 1}/{self._epochs} {shown} {took:.0f} s", highlight=False)
