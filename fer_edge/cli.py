@@ -1,84 +1,459 @@
-"""The command line: every command imports its heavy parts only when it runs."""
+"""The command line.
+
+Every command imports what it needs when it runs: `fer-edge --help` loads neither OpenCV nor a
+runtime, and nothing but `train`, `convert` and `evaluate` of a .keras file loads TensorFlow.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fer_edge.errors import FerEdgeError, MissingExtraError
+from fer_edge.errors import FerEdgeError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fer_edge.classify import TFLiteClassifier
+    from fer_edge.faces import FaceDetector
+    from fer_edge.metrics import Metrics
 
 app = typer.Typer(
     name="fer-edge",
-    help="Facial-expression recognition for a Raspberry Pi: train, convert, run, measure, tag.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
+Data = Annotated[Path, typer.Argument(help="fer2013.csv, a folder with train/ and test/, or a zip of either.")]
+Model = Annotated[Path | None, typer.Option(help="A .tflite with a card; the shipped one by default.")]
+Detector = Annotated[Literal["haar", "yunet"], typer.Option(help="What finds faces.")]
+DetectorModel = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")]
+MinFace = Annotated[int, typer.Option(min=16, help="Side of the smallest face to find, in pixels.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the classifier.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
 
-@app.callback()
-def root() -> None:
-    """Facial-expression recognition for a Raspberry Pi: train, convert, run, measure, tag."""
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,  # noqa: ARG001
+) -> None:
+    """Facial-expression recognition for a Raspberry Pi: train, convert, run, measure, tag.
+
+    \b
+    Example: fer-edge run --source demo
+    """
+    if version:
+        print(_version())
+        raise typer.Exit
 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="fer2013.csv, a folder with train/ and test/, or a zip of either.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
-    recipe: Annotated[str, typer.Option(help="A recipe's name, or a .toml file.")] = "edge",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv for the rows of DATA.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of a DATA CSV.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
 ) -> None:
     """Train a Keras CNN on labelled faces.
 
+    \b
     Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
     """
-    from rich.console import Console
-
-    from fer_edge.datasets import load_dataset, load_votes
-
-    console = Console(stderr=True)
-    _need("keras", "Training needs Keras and TensorFlow, and one of them", "train")
-    from fer_edge_train.progress import TrainingProgress
-    from fer_edge_train.recipe import load_recipe
-    from fer_edge_train.training import train as run_training
+    _need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     import msgspec
 
-    chosen = load_recipe(recipe)
-    if epochs:
-        chosen = msgspec.structs.replace(chosen, schedule=msgspec.structs.replace(chosen.schedule, epochs=epochs))
+    from fer_edge.datasets import load_dataset, load_votes
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge_train.progress import TrainingProgress
+        from fer_edge_train.recipe import load_recipe
+        from fer_edge_train.training import train as run_training
+
+        how = load_recipe(recipe)
+        if epochs:
+            how = msgspec.structs.replace(how, schedule=msgspec.structs.replace(how.schedule, epochs=epochs))
+        dataset = load_dataset(data)
+        _say_skipped(dataset.skipped)
+        if how.target.votes and not votes:
+            print(
+                f"fer-edge: the recipe wants {how.target.votes:.0%} FER+ votes in its targets and has none;"
+                " give --votes fer2013new.csv for its full accuracy",
+                file=sys.stderr,
+            )
+        result = run_training(
+            dataset,
+            how,
+            Path(recipe).stem,
+            out,
+            votes=load_votes(votes, dataset) if votes else None,
+            resume=resume,
+            command=_command(),
+            callbacks=[TrainingProgress(Console(stderr=True), how.schedule.epochs)],
+        )
+    print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
+    if result.test:
+        _print_metrics(result.test)
+
+
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="A model.keras made by `fer-edge train`.")],
+    data: Annotated[Path, typer.Option(help="Faces to calibrate and to compare on: as for train.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
+) -> None:
+    """Quantise a Keras model and prove that it still agrees with itself.
+
+    \b
+    Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
+    """
+    if not int8:
+        raise InputError("say how to quantise: --int8")
+    _need("convert", "keras", "tensorflow")
+    from fer_edge.datasets import load_dataset
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():
+        from fer_edge_convert.conversion import convert_int8
+
+        dataset = load_dataset(data)
+        _say_skipped(dataset.skipped)
+        parity = convert_int8(model, dataset, out, _command())
+    before, after = parity.original, parity.converted
+    print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
+    print(f"accuracy   float {before.accuracy:.2%}   int8 {after.accuracy:.2%}   ({after.accuracy - before.accuracy:+.2%})")
+    print(f"agreement  {parity.agreement:.2%} of faces get the same label")
+    print(f"size       float {parity.original_bytes / 1e3:.0f} kB   int8 {parity.converted_bytes / 1e3:.0f} kB")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card.")],
+    data: Data,
+    usage: Annotated[str | None, typer.Option(help="Rows to use; by default all that are not Training.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on labelled faces.
+
+    \b
+    Example: fer-edge evaluate edge.tflite fer2013.csv
+    """
+    from fer_edge.classify import TFLiteClassifier
+    from fer_edge.datasets import load_dataset
+    from fer_edge.metrics import measure
+    from fer_edge.native import native_stderr_hidden
+
+    if model.suffix == ".keras":
+        _need("convert", "keras", "tensorflow")
+        with native_stderr_hidden():
+            from fer_edge_convert.keras_classifier import KerasClassifier
+
+            classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
+    else:
+        classifier = TFLiteClassifier(model)
     dataset = load_dataset(data)
-    result = run_training(
-        dataset,
-        chosen,
-        Path(recipe).stem,
-        out,
-        votes=load_votes(votes, dataset) if votes else None,
-        resume=resume,
-        command=shlex.join(["fer-edge", *sys.argv[1:]]),
-        callbacks=[TrainingProgress(console, chosen.schedule.epochs)],
+    _say_skipped(dataset.skipped)
+    part = dataset.usage(usage)
+    truth = part.classes_for(classifier.card.labels)
+    metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
+    if as_json:
+        _print_json({"model": str(model), "data": str(data), "usages": sorted(set(part.usages.tolist())), **_fields(metrics)})
+    else:
+        _print_metrics(metrics)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A .tflite file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what is inside a .tflite file.
+
+    \b
+    Example: fer-edge inspect edge.tflite
+    """
+    from fer_edge.inspection import inspect_model
+
+    found = inspect_model(model)
+    if as_json:
+        _print_json(found)
+        return
+    print(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
+    for name, tensor in (("input", found.input), ("output", found.output)):
+        real = f", real = {tensor.scale:g} * (stored - {tensor.zero_point})" if tensor.scale else ""
+        print(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
+    print(f"{'operators':<15}{', '.join(f'{name} x{count}' for name, count in found.operators.items())}")
+    print(f"{'multiply-adds':<15}{found.multiply_adds / 1e6:.1f} million")
+    print(f"{'parameters':<15}{found.parameters}")
+    print(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
+    card = found.card
+    if card is None:
+        print(f"{'card':<15}none: it was cut off, or the file was not made by `fer-edge convert`")
+        return
+    print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
+    print(f"{'labels':<15}{', '.join(card.labels)}")
+    spec = card.input
+    print(f"{'picture':<15}{spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    for name, score in card.scores.items():
+        print(f"{'score':<15}{name}: {score:.4f}")
+    print(f"{'data':<15}{card.data}")
+    for made_by in card.made_by:
+        print(f"{'made by':<15}{made_by}")
+    print(f"{'note':<15}{card.note}")
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    model: Model = None,
+    face: IsFace = False,
+    save: Annotated[Path | None, typer.Option(help="Write the annotated picture here.")] = None,
+    as_json: AsJson = False,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = 40,
+) -> None:
+    """Show the faces of pictures and how they look.
+
+    \b
+    Example: fer-edge predict photo.jpg --save annotated.png
+    """
+    from fer_edge.analyse import expressions, save_annotated
+    from fer_edge.errors import DataError
+    from fer_edge.pictures import read_gray
+
+    if save and len(images) > 1:
+        raise InputError("--save takes one picture; `fer-edge tag` is for many")
+    classifier = _classifier(model)
+    finder = None if face else _detector(detector, detector_model, min_face)
+    failed = False
+    for image in images:
+        try:
+            found = expressions(read_gray(image), finder, classifier)
+        except DataError as error:
+            failed = True
+            print(f"fer-edge: {error}", file=sys.stderr)
+            continue
+        if save:
+            save_annotated(image, found, save)
+        if as_json:
+            _print_json({"path": str(image), "faces": found}, indent=0)
+            continue
+        for one in found:
+            x, y, width, height = (round(value) for value in one.box)
+            others = ", ".join(f"{name} {score:.0%}" for name, score in one.scores.items() if name != one.emotion)
+            print(f"{image}: {one.emotion} {one.score:.0%} at {x},{y} {width}x{height} ({others})")
+        if not found:
+            print(f"{image}: no face found")
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def tag(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    out: Annotated[Path, typer.Option(help="Table to write: .jsonl or .csv.")],
+    model: Model = None,
+    face: IsFace = False,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = 40,
+    threads: Threads = 1,
+) -> None:
+    """Tag folders of pictures: a row for each face, and for each picture without one or that cannot be read.
+
+    \b
+    Example: fer-edge tag holiday/ --out tags.jsonl
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fer_edge.tag import find_pictures
+    from fer_edge.tag import tag as write_table
+
+    pictures = find_pictures(paths)
+    classifier = _classifier(model, threads)
+    finder = None if face else _detector(detector, detector_model, min_face)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("tagging", total=len(pictures))
+        summary = write_table(pictures, out, finder, classifier, seen=lambda: progress.advance(task))
+    counts = ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count)
+    print(f"{out}: {summary.pictures} pictures, {summary.faces} faces, {summary.errors} unreadable")
+    if counts:
+        print(counts)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path | None, typer.Argument(help="A .tflite with a card; the shipped one by default.")] = None,
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Times each job is done.")] = 200,
+    as_json: AsJson = False,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = 40,
+) -> None:
+    """Measure latency on this machine: classifier, detector, whole frame.
+
+    \b
+    Example: fer-edge bench --threads 2 --runs 500
+    """
+    from fer_edge.bench import benchmark
+
+    finder = _detector(detector, detector_model, min_face)
+    result = benchmark(_classifier(model, threads), finder, detector_name=detector, threads=threads, runs=runs)
+    if as_json:
+        _print_json(result)
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    before, after = result.temperature_c
+    heat = "temperature unknown" if after is None else f"{before} -> {after} degrees C"
+    print(f"{result.machine}, {result.cores} cores, {heat}; {result.runtime}, {versions}")
+    print(f"{result.model} (sha256 {result.sha256[:12]}), {threads} thread{'s' * (threads > 1)}; {detector} detector")
+    print(f"frames of {result.frame[0]}x{result.frame[1]} with {result.faces} faces on average; {runs} runs")
+    print(f"{'milliseconds':<14}{'min':>9}{'median':>9}{'p95':>9}{'p99':>9}")
+    for name in ("classifier", "detect", "whole_frame"):
+        row = getattr(result, name)
+        print(f"{name.replace('_', ' '):<14}{row.min:>9.3f}{row.median:>9.3f}{row.p95:>9.3f}{row.p99:>9.3f}")
+
+
+@app.command()
+def run(
+    source: Annotated[
+        str, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a film or a folder of pictures.")
+    ] = "auto",
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this much of the source's time.")] = None,
+    node: Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")] = None,
+    model: Model = None,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = 40,
+    threads: Threads = 1,
+    width: Annotated[int, typer.Option(min=64, help="Wanted columns of a camera's frames.")] = 640,
+    height: Annotated[int, typer.Option(min=64, help="Wanted rows of a camera's frames.")] = 480,
+    realtime: Annotated[
+        bool | None,
+        typer.Option("--realtime/--full-speed", help="Pace of a film; the demo plays in real time, others do not."),
+    ] = None,
+) -> None:
+    """Watch a source and print what happens, one MQTT-ready JSON message a line.
+
+    \b
+    Example: fer-edge run --source /dev/video0 --node kitchen
+    """
+    from fer_edge_device.app import run_source
+
+    summary = run_source(
+        source,
+        classifier=_classifier(model, threads),
+        detector=_detector(detector, detector_model, min_face),
+        node=node,
+        seconds=seconds,
+        size=(width, height),
+        realtime=realtime,
+        version=_version(),
     )
-    print(result.model)
-    print(f"held out {result.validation.accuracy:.4f}")
-    if result.test: print(f"test {result.test.accuracy:.4f}")
-
-
-def _need(module: str, what: str, extra: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise MissingExtraError(what, extra)
+    rate = summary.frames / summary.seconds if summary.seconds else 0.0
+    print(
+        f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} fps), {summary.events['new']} faces\n"
+        f"{summary.events.total()} events: {summary.events['new']} new, {summary.events['update']} update,"
+        f" {summary.events['end']} end",
+        file=sys.stderr,
+    )
+    if summary.interrupted:
+        raise typer.Exit(130)  # what a shell expects of a program that Ctrl-C ended
 
 
 def main() -> None:
+    """Run the command line; every failure is one line, and a traceback only with ``--debug``."""
     try:
         app()
     except FerEdgeError as error:
-        print(f"fer-edge: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        _fail(str(error), error.exit_status)
+    except OSError as error:  # a full disk, a permission: what the machine says is what there is to say
+        _fail(str(error), 1)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        _fail(f"internal error: {type(error).__name__}: {error}; please report it with the output of --debug", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    if "--debug" in sys.argv:
+        raise  # noqa: PLE0704 - called from main's handlers alone
+    print(f"fer-edge: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
+    from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+
+    return TFLiteClassifier(model or DEFAULT_MODEL, threads)
+
+
+def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int) -> FaceDetector:
+    from fer_edge.faces import make_detector
+
+    return make_detector(name, model, min_face)
+
+
+def _need(extra: str, *modules: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(f"{' and '.join(missing)}, which this command needs,", extra)
+
+
+def _command() -> str:
+    """The command line as it was typed, for a model's card."""
+    return shlex.join(["fer-edge", *sys.argv[1:]])
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("fer-edge")
+
+
+def _say_skipped(skipped: Iterable[str]) -> None:
+    for line in skipped:
+        print(f"fer-edge: left out: {line}", file=sys.stderr)
+
+
+def _fields(value: object) -> dict[str, object]:
+    import msgspec
+
+    fields: dict[str, object] = msgspec.to_builtins(value)
+    return fields
+
+
+def _print_json(value: object, indent: int = 2) -> None:
+    import msgspec
+
+    encoded = msgspec.json.encode(value)
+    print((msgspec.json.format(encoded, indent=indent) if indent else encoded).decode())
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    print(f"accuracy {metrics.accuracy:.2%} of {metrics.faces} faces, macro F1 {metrics.macro_f1:.3f}, ECE {metrics.ece:.3f}")
+    width = max(map(len, metrics.classes)) + 2
+    print(f"{'':<{width}}precision  recall      F1  faces   predicted: {'  '.join(f'{n[:8]:>8}' for n in metrics.classes)}")
+    for (label, one), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
+        cells = "  ".join(f"{count:>8}" for count in row)
+        print(f"{label:<{width}}{one.precision:>9.3f}{one.recall:>8.3f}{one.f1:>8.3f}{one.support:>7}              {cells}")
+
+
+if __name__ == "__main__":
+    main()

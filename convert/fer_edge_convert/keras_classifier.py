@@ -1,0 +1,43 @@
+"""A Keras model behind the same protocol as a converted one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from fer_edge.card import read_card
+from fer_edge.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+
+class KerasClassifier:
+    """A ``.keras`` model with a card.
+
+    Attributes:
+        card: what the model is and takes.
+        model: the Keras model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load a model.
+
+        Raises:
+            ModelError: the file is missing, damaged or has no card.
+        """
+        self.card = read_card(path)
+        try:
+            self.model = keras.models.load_model(path, compile=False)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"{path}: Keras cannot load it ({reason}); train it again") from error
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """float32 scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
+        scores = self.model.predict(self.card.input.normalise(faces), batch_size=512, verbose=0)
+        return np.asarray(scores, np.float32)

@@ -1,0 +1,400 @@
+"""Where frames come from: a camera, a stream, a film, a folder of pictures, the demo.
+
+Every source gives grey frames.  A live source gives the time of the clock and, through
+`NewestFrame`, always its newest frame; any other gives the time within the film and every
+frame, so that it replays to the same result.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import cv2
+
+from fer_edge import demo
+from fer_edge.errors import DataError, FerEdgeError, SourceError
+from fer_edge.pictures import PICTURE_SUFFIXES, read_gray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
+
+_FOLDER_FPS: Final = 10
+_PATIENCE: Final = 0.5  # seconds a reader is kept waiting before it may look at other things
+
+
+class NoFrameYet(Exception):  # noqa: N818 - not a failure
+    """Raised when a live source has no new frame for now; ask again."""
+
+
+class Frame(NamedTuple):
+    """One picture.
+
+    Attributes:
+        gray: uint8 of shape (rows, columns).
+        time: seconds, since 1970 for a live source, since its beginning for any other.
+        number: counts from 0; a number that is left out is a frame that was dropped.
+    """
+
+    gray: npt.NDArray[np.uint8]
+    time: float
+    number: int
+
+
+class Camera(Protocol):
+    """Anything that gives frames."""
+
+    @property
+    def live(self) -> bool:
+        """Whether time goes on whether a frame is taken or not."""
+        ...
+
+    def read(self) -> Frame | None:
+        """The next frame; None after the last.
+
+        Raises:
+            NoFrameYet: a live source has none for now.
+            SourceError: the source failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+        ...
+
+
+class StreamCamera:
+    """A V4L2 or USB camera, or an RTSP or HTTP stream, through OpenCV."""
+
+    live: Final = True
+
+    def __init__(self, source: int | str, width: int, height: int) -> None:
+        """Open a camera or stream.
+
+        Args:
+            source: number or path of a camera, or the address of a stream.
+            width: wanted columns; the camera gives the nearest it has.
+            height: wanted rows.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        self._source = source
+        network = isinstance(source, str) and "://" in source
+        self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG if network else cv2.CAP_V4L2)
+        if not self._capture.isOpened():
+            raise SourceError(f"{_without_password(source)}: cannot be opened; {_advice(source)}")
+        if not network:
+            # Motion JPEG is what USB cameras send fast; one buffer is what keeps frames new.
+            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self._number = -1
+
+    def read(self) -> Frame:
+        """Wait for the next frame."""
+        ok, picture = self._capture.read()
+        if not ok:
+            raise SourceError(f"{_without_password(self._source)}: gave no frame; is it unplugged or in use?")
+        self._number += 1
+        return Frame(_to_gray(picture, _without_password(self._source)), time.time(), self._number)
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        self._capture.release()
+
+
+class PiCamera:
+    """A camera module, through picamera2: the luma plane of its small stream is the grey frame, unconverted."""
+
+    live: Final = True
+
+    def __init__(self, width: int, height: int) -> None:
+        """Start the camera.
+
+        Args:
+            width: columns of a frame.
+            height: rows of a frame.
+
+        Raises:
+            SourceError: picamera2 or a camera is missing, or the camera is in use.
+        """
+        try:
+            from picamera2 import Picamera2  # noqa: PLC0415 - comes from Raspberry Pi OS, not from PyPI
+        except ImportError as error:
+            raise SourceError(
+                "picamera2 cannot be imported"
+                f" ({error}); run: sudo apt install python3-picamera2, and make the venv with --system-site-packages"
+            ) from error
+        try:
+            self._camera: Any = Picamera2()
+            self._camera.configure(
+                self._camera.create_video_configuration(
+                    lores={"size": (width, height), "format": "YUV420"}, buffer_count=3
+                )
+            )
+            self._camera.start()
+        except (RuntimeError, IndexError) as error:  # what libcamera raises for no camera and for one in use
+            raise SourceError(f"picamera2: {error}; is the camera connected, and no other program using it?") from error
+        self._width, self._height, self._number = width, height, -1
+
+    def read(self) -> Frame:
+        """Wait for the next frame."""
+        planes = self._camera.capture_array("lores")
+        self._number += 1
+        # YUV420 is the luma plane, `height` rows, with the colour planes below; rows may be padded.
+        return Frame(planes[: self._height, : self._width], time.time(), self._number)
+
+    def close(self) -> None:
+        """Stop the camera."""
+        self._camera.stop()
+        self._camera.close()
+
+
+class FilmFile:
+    """A video file, every frame of it, with the film's own times."""
+
+    live: Final = False
+
+    def __init__(self, path: Path) -> None:
+        """Open a film.
+
+        Raises:
+            SourceError: it is not a film that OpenCV reads.
+        """
+        self._path = path
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise SourceError(f"{path}: not a film that OpenCV can read")
+        self._fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
+        self._number = -1
+        self._time = -1.0
+
+    def read(self) -> Frame | None:
+        """The next frame; None after the last."""
+        ok, picture = self._capture.read()
+        if not ok:
+            if self._number < 0:
+                raise SourceError(f"{self._path}: has no frame that OpenCV can read")
+            return None
+        self._number += 1
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        # Some containers carry no usable times: go on at the nominal rate.
+        self._time = stamp if stamp > self._time else max(self._time, 0.0) + (1 / self._fps if self._number else 0.0)
+        return Frame(_to_gray(picture, str(self._path)), round(self._time, 3), self._number)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+
+class PictureFolder:
+    """A folder of pictures in order of name, as a film of ten a second; what cannot be read is left out."""
+
+    live: Final = False
+
+    def __init__(self, path: Path) -> None:
+        """List a folder.
+
+        Raises:
+            SourceError: there is no picture in it.
+        """
+        self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        if not self._paths:
+            raise SourceError(f"{path}: no pictures in this folder")
+        self._frames = self._read_all()
+
+    def _read_all(self) -> Iterator[Frame]:
+        for number, path in enumerate(self._paths):
+            try:
+                yield Frame(read_gray(path), round(number / _FOLDER_FPS, 3), number)
+            except DataError as error:
+                logger.warning("left out: %s", error)
+
+    def read(self) -> Frame | None:
+        """The next picture; None after the last."""
+        return next(self._frames, None)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+
+class DemoFilm:
+    """The embedded film: see `fer_edge.demo`."""
+
+    live: Final = False
+
+    def __init__(self) -> None:
+        """Begin at the first frame."""
+        self._number = -1
+
+    def read(self) -> Frame | None:
+        """The next frame; None after the last."""
+        self._number += 1
+        if self._number >= demo.FRAMES:
+            return None
+        return Frame(demo.frame(self._number), round(self._number / demo.FPS, 3), self._number)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+class Paced:
+    """A film played no faster than it was taken."""
+
+    live: Final = False
+
+    def __init__(self, film: Camera) -> None:
+        """Play ``film``; its clock starts with its first frame."""
+        self._film = film
+        self._start: float | None = None
+
+    def read(self) -> Frame | None:
+        """The next frame, when its time has come; None after the last."""
+        frame = self._film.read()
+        if frame is not None:
+            if self._start is None:
+                self._start = time.monotonic() - frame.time
+            time.sleep(max(0.0, self._start + frame.time - time.monotonic()))
+        return frame
+
+    def close(self) -> None:
+        """Close the film."""
+        self._film.close()
+
+
+class NewestFrame:
+    """A live camera read on a thread of its own: whoever asks gets the newest frame, older ones are dropped."""
+
+    live: Final = True
+
+    def __init__(self, camera: Camera) -> None:
+        """Start reading ``camera``."""
+        self._camera = camera
+        self._changed = threading.Condition()
+        self._frame: Frame | None = None
+        self._ended: FerEdgeError | None = None
+        self._closing = False
+        # A daemon, because a driver that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._closing:
+            try:
+                frame = self._camera.read()
+                ended = None if frame else SourceError("the camera ended its stream")
+            except FerEdgeError as error:
+                frame, ended = None, error
+            except Exception as error:  # noqa: BLE001 - whatever a driver raises must reach the reader
+                frame, ended = None, SourceError(f"the camera failed: {error}")
+            with self._changed:
+                self._frame, self._ended = frame, ended
+                self._changed.notify_all()
+            if ended:
+                break
+
+    def read(self) -> Frame | None:
+        """The newest frame that was not given yet; waits for one, a moment.
+
+        Raises:
+            NoFrameYet: none came.
+            SourceError: the camera failed.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._frame or self._ended, _PATIENCE):
+                raise NoFrameYet
+            if self._ended:
+                raise self._ended
+            frame, self._frame = self._frame, None
+            return frame
+
+    def close(self) -> None:
+        """Stop reading and let go of the camera."""
+        self._closing = True
+        self._thread.join(timeout=2)
+        if not self._thread.is_alive():
+            self._camera.close()
+
+
+def open_camera(source: str, *, width: int = 640, height: int = 480, realtime: bool | None = None) -> Camera:
+    """Open a source by its name on the command line.
+
+    Args:
+        source: ``auto``, ``picamera2``, ``demo``, a camera's number or path, a stream's address, a film or a folder.
+        width: wanted columns of a live camera's frames.
+        height: wanted rows.
+        realtime: whether a film plays no faster than it was taken; by default only the demo does.
+
+    Raises:
+        SourceError: there is no such source, or it cannot be opened.
+    """
+    if source == "auto":
+        return _open_any(width, height)
+    if source == "picamera2":
+        return NewestFrame(PiCamera(width, height))
+    if source.isdigit() or source.startswith("/dev/") or "://" in source:
+        return NewestFrame(StreamCamera(int(source) if source.isdigit() else source, width, height))
+    film: Camera
+    path = Path(source)
+    if source == "demo":
+        film = DemoFilm()
+    elif path.is_dir():
+        film = PictureFolder(path)
+    elif path.is_file():
+        film = FilmFile(path)
+    else:
+        raise SourceError(
+            f"no source {source!r}: give auto, picamera2, demo, a camera's number or /dev/video path,"
+            " rtsp://..., a film or a folder of pictures"
+        )
+    return Paced(film) if (source == "demo" if realtime is None else realtime) else film
+
+
+def _open_any(width: int, height: int) -> Camera:
+    tried = []
+    try:
+        return NewestFrame(PiCamera(width, height))
+    except SourceError as error:
+        tried.append(str(error))
+    # A camera has several nodes, of which only some give pictures.
+    for path in sorted(Path("/dev").glob("video*")):
+        try:
+            return NewestFrame(StreamCamera(str(path), width, height))
+        except SourceError as error:
+            tried.append(str(error))
+    if len(tried) == 1:
+        tried.append("there is no /dev/video*")
+    raise SourceError(f"no camera found ({'; '.join(tried)}); connect one, or try --source demo")
+
+
+def _to_gray(picture: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.uint8]:
+    if picture.ndim == 3 and picture.shape[2] == 3:  # noqa: PLR2004
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+    if picture.ndim == 2 and min(picture.shape) > 1:  # noqa: PLR2004
+        return picture
+    # OpenCV 4.11 gives undecoded data as one row for some cameras' formats.
+    raise SourceError(f"{name}: gave a frame of shape {picture.shape}, which is no picture; try another --width/--height")
+
+
+def _without_password(source: int | str) -> str:
+    """A stream's address without what is secret in it."""
+    scheme, mark, rest = str(source).partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else str(source)
+
+
+def _advice(source: int | str) -> str:
+    if isinstance(source, str) and "://" in source:
+        return "is the address right and the camera on the network?"
+    if sys.platform == "linux" and not list(Path("/dev").glob("video*")):
+        return "there is no /dev/video* on this machine: connect a camera, or try --source demo"
+    return "is it connected, are you in the group video, and is no other program using it?"

@@ -1,0 +1,165 @@
+"""The messages of the runner: what each topic carries.
+
+A line of standard output is one message, ready to publish; see `Message`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+import msgspec
+
+from fer_edge.errors import InputError
+
+SCHEMA: Final = 1
+
+Availability = Literal["online", "offline"]
+CameraStatus = Literal["online", "stalled", "offline"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A face appeared, its emotion changed, or it left.
+
+    Attributes:
+        schema: version of this structure.
+        event_type: which of the three.
+        id: of the track within the session, never an identity.
+        time: seconds since 1970 for a live source, since its beginning for a film.
+        emotion: how the face looks; for ``end``, how it looked last.
+        score: smoothed score of that emotion, 0..1.
+        scores: smoothed score of every emotion.
+        previous: emotion before an ``update``.
+        box: x, y, width and height over the width and height of the picture, 0..1.
+        duration_s: how long the face has been in view.
+        model: name of the model and the first digits of its SHA-256.
+    """
+
+    schema: int = SCHEMA
+    event_type: Literal["new", "update", "end"]
+    id: str
+    time: float
+    emotion: str
+    score: float
+    scores: dict[str, float]
+    previous: str | None
+    box: tuple[float, float, float, float]
+    duration_s: float
+    model: str
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Everybody in view.
+
+    Attributes:
+        schema: version of this structure.
+        time: as in `Event`.
+        faces: how many faces.
+        emotion: the emotion most of them show, the higher mean score deciding a tie; None without faces.
+        scores: mean smoothed score of each emotion; empty without faces.
+        counts: how many faces show each emotion; emotions that nobody shows are left out.
+    """
+
+    schema: int = SCHEMA
+    time: float
+    faces: int
+    emotion: str | None
+    scores: dict[str, float]
+    counts: dict[str, int]
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Milliseconds that a stage of a frame took."""
+
+    p50: float
+    p95: float
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """How the runner is doing, over the time since the last such message.
+
+    Attributes:
+        schema: version of this structure.
+        time: as in `Event`.
+        fps: frames completed a second of real time.
+        stages: milliseconds for each stage of a frame.
+        dropped: frames of a live source since the start that were too old to look at.
+        temp_c: temperature of the processor; None where the system does not tell.
+        throttled: the Pi firmware's flags of low voltage and throttling; None elsewhere.
+        rss_mb: resident memory of the process, in megabytes.
+        queued: messages that wait for a broker.
+    """
+
+    schema: int = SCHEMA
+    time: float
+    fps: float
+    stages: dict[str, Percentiles]
+    dropped: int
+    temp_c: float | None
+    throttled: int | None
+    rss_mb: float
+    queued: int
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What is running: versions, and the model with its labels."""
+
+    schema: int = SCHEMA
+    version: str
+    model: str
+    model_sha256: str
+    labels: tuple[str, ...]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One MQTT message.
+
+    Attributes:
+        topic: where to publish it.
+        payload: a structure, published as JSON, or plain text.
+        qos: MQTT's quality of service.
+        retain: whether the broker keeps it for those who subscribe later.
+    """
+
+    topic: str
+    payload: Event | State | Stats | Info | str
+    qos: Literal[0, 1]
+    retain: bool
+
+
+class Topics:
+    """Wraps payloads into the messages of one node."""
+
+    def __init__(self, node: str) -> None:
+        """Messages under ``fer-edge/<node>/``.
+
+        Raises:
+            InputError: the name has a character that does not belong in a topic.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", node):
+            raise InputError(f"--node {node!r}: use up to 64 letters, digits, '_', '.' and '-'")
+        self._prefix = f"fer-edge/{node}"
+
+    def availability(self, status: Availability) -> Message:
+        """Whether the runner is there."""
+        return Message(f"{self._prefix}/availability", status, 1, retain=True)
+
+    def camera(self, status: CameraStatus) -> Message:
+        """Whether frames come."""
+        return Message(f"{self._prefix}/camera", status, 1, retain=True)
+
+    def info(self, info: Info) -> Message:
+        """What is running."""
+        return Message(f"{self._prefix}/info", info, 1, retain=True)
+
+    def state(self, state: State) -> Message:
+        """Everybody in view."""
+        return Message(f"{self._prefix}/state", state, 1, retain=True)
+
+    def event(self, event: Event) -> Message:
+        """Something happened to one face."""
+        return Message(f"{self._prefix}/event", event, 1, retain=False)
+
+    def stats(self, stats: Stats) -> Message:
+        """How the runner is doing."""
+        return Message(f"{self._prefix}/stats", stats, 0, retain=False)

@@ -1,0 +1,54 @@
+"""Where messages go."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from fer_edge_device.messages import Message
+
+
+class SinkClosed(Exception):  # noqa: N818 - not a failure: nobody wants to hear any more
+    """Raised when whoever read the messages has gone."""
+
+
+class Sink(Protocol):
+    """Anything that messages are given to."""
+
+    def publish(self, message: Message) -> None:
+        """Take a message.
+
+        Raises:
+            SinkClosed: nobody wants any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+class JsonLines:
+    """One JSON line a message, at once: whoever reads it must not wait for a buffer to fill."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Write to an open binary file, which stays open."""
+        self._file = file
+
+    def publish(self, message: Message) -> None:
+        """Write a line."""
+        try:
+            self._file.write(msgspec.json.encode(message) + b"\n")
+            self._file.flush()
+        except BrokenPipeError:
+            # What the buffer still holds would fail again, loudly, when the interpreter exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            raise SinkClosed from None
+
+    def close(self) -> None:
+        """Do nothing: the file is not ours."""

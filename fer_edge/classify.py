@@ -1,0 +1,100 @@
+"""From face crops to scores."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from fer_edge.card import Card, model_bytes, read_card
+from fer_edge.errors import ModelError
+from fer_edge.runtime import Tensor, make_interpreter
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+DEFAULT_MODEL: Final = Path(__file__).parent / "models" / "edge.tflite"
+
+
+class Classifier(Protocol):
+    """Anything that scores face crops."""
+
+    @property
+    def card(self) -> Card:
+        """What the model is and takes."""
+        ...
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
+        ...
+
+
+class TFLiteClassifier:
+    """A ``.tflite`` model with a card, quantised or not.
+
+    Attributes:
+        card: what the model is and takes.
+        path: the file.
+        sha256: of the file, as hexadecimal digits.
+    """
+
+    def __init__(self, path: Path = DEFAULT_MODEL, threads: int = 1) -> None:
+        """Load a model.
+
+        Args:
+            path: the file.
+            threads: how many threads an invocation may use.
+
+        Raises:
+            MissingExtraError: no TFLite runtime is installed.
+            ModelError: the file is missing, damaged, or not what its card says.
+        """
+        self.path = path
+        self.card = read_card(path)
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._interpreter = make_interpreter(model_bytes(path), path, threads)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one each")
+        self.input, self.output = Tensor.of(inputs[0]), Tensor.of(outputs[0])
+        spec = self.card.input
+        if self.input.shape != (1, spec.height, spec.width, spec.channels):
+            raise ModelError(f"{path}: takes {self.input.shape}, but its card says {spec}; convert the model again")
+        if self.output.shape != (1, len(self.card.labels)):
+            raise ModelError(
+                f"{path}: gives {self.output.shape}, but its card has {len(self.card.labels)} labels;"
+                " convert the model again"
+            )
+        self._pixels = self._pixel_table()
+        self._view_input = self._interpreter.tensor(self.input.index)
+        self._view_output = self._interpreter.tensor(self.output.index)
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Score faces.
+
+        Args:
+            faces: uint8 grey crops of shape (n, height, width), as the card says.
+
+        Returns:
+            float32 scores of shape (n, labels), each 0..1.
+        """
+        scores = np.empty((len(faces), len(self.card.labels)), np.float32)
+        for i, face in enumerate(faces):
+            # Views of the runtime's memory must not outlive a line, or it refuses to run.
+            self._view_input()[0] = self._pixels[face][..., None]
+            self._interpreter.invoke()
+            scores[i] = self._view_output()[0]
+        if self.output.scale:
+            scores = (scores - self.output.zero_point) * np.float32(self.output.scale)
+        return scores
+
+    def _pixel_table(self) -> npt.NDArray[np.generic]:
+        """What each of the 256 pixel values is as an element of the input."""
+        real = np.arange(256, dtype=np.float32) * np.float32(self.card.input.scale) + np.float32(self.card.input.offset)
+        if not self.input.scale:
+            return real.astype(self.input.dtype)
+        info = np.iinfo(np.dtype(self.input.dtype))
+        steps = np.rint(real / np.float32(self.input.scale)) + self.input.zero_point
+        return steps.clip(info.min, info.max).astype(self.input.dtype)

@@ -1,0 +1,135 @@
+"""An embedded film: three people whose expressions are known walk through the picture.
+
+The faces are seven PublicTest pictures of FER-2013, one of each class (rows 28952, 30550,
+29812, 28714, 29521, 28785 and 28826), on whose expression FER+'s annotators agree; the
+shipped model was not trained on them.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from fer_edge.crop import Box
+from fer_edge.emotions import FER2013
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+WIDTH: Final = 640
+HEIGHT: Final = 480
+FPS: Final = 10
+FRAMES: Final = 120
+
+_FACE: Final = 48
+_FADE: Final = 3  # frames in which one expression becomes the next
+
+
+class _Actor(NamedTuple):
+    """Where somebody is (centre and side of the face, at first and at last) and which expressions are shown from when."""
+
+    enters: int
+    leaves: int
+    start: tuple[float, float, float]
+    end: tuple[float, float, float]
+    shows: tuple[tuple[int, str], ...]
+
+
+_ACTORS: Final = (
+    _Actor(0, 105, (120, 150, 120), (180, 190, 150), ((0, "happy"), (38, "surprise"), (72, "fear"))),
+    _Actor(18, 95, (560, 170, 130), (470, 150, 120), ((18, "neutral"), (56, "angry"))),
+    _Actor(48, 118, (330, 360, 120), (350, 330, 140), ((48, "sad"), (84, "disgust"))),
+)
+
+
+class Shown(NamedTuple):
+    """What is truly in a frame: whose face, where, with which expression."""
+
+    actor: int
+    box: Box
+    emotion: str
+
+
+def truth(number: int) -> list[Shown]:
+    """The faces in a frame.
+
+    Args:
+        number: of the frame, from 0; the film repeats after `FRAMES`.
+    """
+    number %= FRAMES
+    shown = []
+    for index, actor in enumerate(_ACTORS):
+        if actor.enters <= number < actor.leaves:
+            box = _place(actor, number)
+            emotion = [name for start, name in actor.shows if start <= number][-1]
+            shown.append(Shown(index, box, emotion))
+    return shown
+
+
+def frame(number: int) -> npt.NDArray[np.uint8]:
+    """One grey frame, uint8 of shape (480, 640): the same for the same number, every time.
+
+    Args:
+        number: of the frame, from 0; the film repeats after `FRAMES`.
+    """
+    number %= FRAMES
+    out = _background().copy()
+    for actor in _ACTORS:
+        if not actor.enters <= number < actor.leaves:
+            continue
+        box = _place(actor, number)
+        face = _expression(actor, number)
+        # Sub-pixel placement, so that faces move as smoothly as people do.
+        scale = box.width / _FACE
+        left, top, side = int(box.x), int(box.y), int(box.width) + 2
+        matrix = np.array([[scale, 0, box.x - left], [0, scale, box.y - top]])
+        pasted = cv2.warpAffine(face, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        mask = cv2.warpAffine(_mask(), matrix, (side, side), flags=cv2.INTER_LINEAR)
+        under = out[top : top + side, left : left + side]
+        under[:] = np.clip(pasted * mask + under * (1 - mask), 0, 255)
+    return out
+
+
+def _place(actor: _Actor, number: int) -> Box:
+    way = (number - actor.enters) / (actor.leaves - 1 - actor.enters)
+    x, y, side = (a + (b - a) * way for a, b in zip(actor.start, actor.end, strict=True))
+    return Box(x - side / 2, y - side / 2, side, side)
+
+
+def _expression(actor: _Actor, number: int) -> npt.NDArray[np.float32]:
+    at = max(i for i, (start, _) in enumerate(actor.shows) if start <= number)
+    start, name = actor.shows[at]
+    face = _faces()[name]
+    since = number - start
+    if at > 0 and since < _FADE:
+        weight = np.float32((since + 1) / (_FADE + 1))
+        return face * weight + _faces()[actor.shows[at - 1][1]] * (1 - weight)
+    return face
+
+
+@functools.cache
+def _faces() -> dict[str, npt.NDArray[np.float32]]:
+    data = (resources.files("fer_edge") / "data" / "demo_faces.png").read_bytes()
+    strip = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return {name: strip[:, i * _FACE : (i + 1) * _FACE].astype(np.float32) for i, name in enumerate(FER2013)}
+
+
+@functools.cache
+def _background() -> npt.NDArray[np.uint8]:
+    """A softly lit wall."""
+    noise = np.random.default_rng(7).normal(0, 1, (HEIGHT // 40, WIDTH // 40)).astype(np.float32)
+    wall = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    light = np.linspace(150, 90, HEIGHT, dtype=np.float32)[:, None]
+    return np.clip(light + 9 * wall, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _mask() -> npt.NDArray[np.float32]:
+    """Opaque in the middle, fading over the outermost pixels."""
+    edge = np.minimum(np.arange(_FACE), np.arange(_FACE)[::-1]).astype(np.float32)
+    ramp = np.clip(edge / 5, 0, 1)
+    return np.minimum.outer(ramp, ramp)

@@ -1,0 +1,39 @@
+"""Keeping native libraries' own chatter off standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def native_stderr_hidden() -> Iterator[None]:
+    """Send what C and C++ code writes to standard error nowhere; Python's own messages still come through.
+
+    TensorFlow and the TFLite runtimes print progress notes there that no setting of theirs switches off.
+    Set ``FER_EDGE_NATIVE_LOG=1`` to see them.
+    """
+    if os.environ.get("FER_EDGE_NATIVE_LOG"):
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    python = sys.stderr
+    try:
+        os.dup2(nowhere, 2)
+        with os.fdopen(os.dup(kept), "w", buffering=1, encoding=python.encoding, errors="backslashreplace") as shown:
+            sys.stderr = shown
+            try:
+                yield
+            finally:
+                sys.stderr = python
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

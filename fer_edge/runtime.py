@@ -1,0 +1,104 @@
+"""The TFLite interpreter, whichever package brings it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from fer_edge.errors import MissingExtraError, ModelError
+from fer_edge.native import native_stderr_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+# LiteRT first: its predecessor ends at Python 3.11 and NumPy 1, but is all there is on 32-bit Pi OS.
+_PACKAGES: Final = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+)
+
+
+class Interpreter(Protocol):
+    """The part of the interpreter's API that is used here; the packages share it."""
+
+    def allocate_tensors(self) -> None: ...
+    def invoke(self) -> None: ...
+    def get_input_details(self) -> list[dict[str, Any]]: ...
+    def get_output_details(self) -> list[dict[str, Any]]: ...
+    def tensor(self, tensor_index: int) -> Callable[[], npt.NDArray[np.generic]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of a model.
+
+    Attributes:
+        index: the interpreter's number for it.
+        shape: its dimensions.
+        dtype: its element type.
+        scale: real value of one step, 0 where it is not quantised.
+        zero_point: the stored value that stands for 0.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: npt.DTypeLike
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, detail: dict[str, Any]) -> Tensor:
+        """From the interpreter's description."""
+        scale, zero_point = detail["quantization"]
+        return cls(detail["index"], tuple(map(int, detail["shape"])), detail["dtype"], float(scale), int(zero_point))
+
+
+def runtime_name() -> str:
+    """Package and version of the runtime that is used, such as ``ai-edge-litert 2.3.0``."""
+    return f"{(found := _find())[1]} {importlib.metadata.version(found[1])}"
+
+
+def make_interpreter(model: bytes, where: Path, threads: int = 1) -> Interpreter:
+    """Load a flatbuffer and make it ready to run.
+
+    Args:
+        model: the flatbuffer.
+        where: the file it came from, for errors.
+        threads: how many threads an invocation may use.
+
+    Raises:
+        MissingExtraError: no runtime is installed.
+        ModelError: the flatbuffer is damaged, or the runtime does not know an operator in it.
+    """
+    module = importlib.import_module(_find()[0])
+    _refuse_damaged(model, where)
+    try:
+        with native_stderr_hidden():
+            interpreter: Interpreter = module.Interpreter(model_content=model, num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{where}: {runtime_name()} cannot load it ({reason}); make the model again") from error
+    return interpreter
+
+
+def _find() -> tuple[str, str]:
+    for module, package in _PACKAGES:
+        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+            return module, package
+    message = "A TFLite runtime (ai-edge-litert, or tflite-runtime for 32-bit systems)"
+    raise MissingExtraError(message, "device")
+
+
+def _refuse_damaged(model: bytes, where: Path) -> None:
+    """Catch what is no flatbuffer at all before the runtime prints warnings of its own about it."""
+    if len(model) < 8 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] >= len(model):  # noqa: PLR2004
+        raise ModelError(f"{where}: not a TFLite model, or one that was cut short; make or copy it again")

@@ -1,0 +1,49 @@
+"""What Linux tells about the machine and this process; None where it does not tell."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Final
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+
+
+def temperature_c() -> float | None:
+    """Temperature of the processor in degrees Celsius."""
+    text = _read(Path("/sys/class/thermal/thermal_zone0/temp"))
+    return int(text) / 1000 if text and text.lstrip("-").isdigit() else None
+
+
+def throttled_flags() -> int | None:
+    """A Pi firmware's flags: bit 0 low voltage, 1 frequency capped, 2 throttled, 3 soft limit; 16-19 since boot."""
+    text = _read(_THROTTLED)
+    try:
+        return int(text, 16) if text else None
+    except ValueError:
+        return None
+
+
+def resident_mb() -> float:
+    """Resident memory of this process, in megabytes."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE / 1e6
+
+
+def machine_name() -> str:
+    """Model of the board, such as ``Raspberry Pi 4 Model B Rev 1.4``, or the processor's name."""
+    board = _read(Path("/proc/device-tree/model"))
+    if board:
+        return board.strip("\0")
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
