@@ -42,9 +42,7 @@ class Expression(msgspec.Struct, frozen=True):
     scores: dict[str, float]
 
 
-def expressions(
-    gray: npt.NDArray[np.uint8], detector: FaceDetector | None, classifier: Classifier
-) -> list[Expression]:
+def expressions(gray: npt.NDArray[np.uint8], detector: FaceDetector | None, classifier: Classifier) -> list[Expression]:
     """Find the faces in a picture and score them.
 
     Args:
@@ -95,9 +93,7 @@ def annotate(picture: npt.NDArray[np.uint8], found: Sequence[Expression]) -> npt
         cv2.rectangle(out, (left, bottom - high - base), (left + wide, bottom), colour, cv2.FILLED)
         dark = sum(colour) < 400  # noqa: PLR2004
         ink = (255, 255, 255) if dark else (0, 0, 0)
-        cv2.putText(
-            out, text, (left, bottom - base // 2), cv2.FONT_HERSHEY_SIMPLEX, size, ink, line, cv2.LINE_AA
-        )
+        cv2.putText(out, text, (left, bottom - base // 2), cv2.FONT_HERSHEY_SIMPLEX, size, ink, line, cv2.LINE_AA)
     return out
 
 

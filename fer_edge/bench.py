@@ -73,7 +73,9 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     whole_frame: Latency
 
 
-def benchmark(classifier: TFLiteClassifier, detector: FaceDetector, *, detector_name: str, threads: int, runs: int) -> Benchmark:
+def benchmark(
+    classifier: TFLiteClassifier, detector: FaceDetector, *, detector_name: str, threads: int, runs: int
+) -> Benchmark:
     """Measure on frames of the demo film.
 
     Args:

@@ -97,4 +97,4 @@ class TFLiteClassifier:
             return real.astype(self.input.dtype)
         info = np.iinfo(np.dtype(self.input.dtype))
         steps = np.rint(real / np.float32(self.input.scale)) + self.input.zero_point
-        return steps.clip(info.min, info.max).astype(self.input.dtype)
+        return np.asarray(steps.clip(info.min, info.max), self.input.dtype)

@@ -135,7 +135,8 @@ def convert(
         parity = convert_int8(model, dataset, out, _command())
     before, after = parity.original, parity.converted
     print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
-    print(f"accuracy   float {before.accuracy:.2%}   int8 {after.accuracy:.2%}   ({after.accuracy - before.accuracy:+.2%})")
+    change = after.accuracy - before.accuracy
+    print(f"accuracy   float {before.accuracy:.2%}   int8 {after.accuracy:.2%}   ({change:+.2%})")
     print(f"agreement  {parity.agreement:.2%} of faces get the same label")
     print(f"size       float {parity.original_bytes / 1e3:.0f} kB   int8 {parity.converted_bytes / 1e3:.0f} kB")
 
@@ -171,7 +172,9 @@ def evaluate(
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     if as_json:
-        _print_json({"model": str(model), "data": str(data), "usages": sorted(set(part.usages.tolist())), **_fields(metrics)})
+        _print_json(
+            {"model": str(model), "data": str(data), "usages": sorted(set(part.usages.tolist())), **_fields(metrics)}
+        )
     else:
         _print_metrics(metrics)
 
@@ -447,12 +450,14 @@ def _print_json(value: object, indent: int = 2) -> None:
 
 
 def _print_metrics(metrics: Metrics) -> None:
-    print(f"accuracy {metrics.accuracy:.2%} of {metrics.faces} faces, macro F1 {metrics.macro_f1:.3f}, ECE {metrics.ece:.3f}")
-    width = max(map(len, metrics.classes)) + 2
-    print(f"{'':<{width}}precision  recall      F1  faces   predicted: {'  '.join(f'{n[:8]:>8}' for n in metrics.classes)}")
+    print(f"accuracy {metrics.accuracy:.2%} of {metrics.faces} faces", end="")
+    print(f", macro F1 {metrics.macro_f1:.3f}, expected calibration error {metrics.ece:.3f}")
+    wide = max(8, *map(len, metrics.classes)) + 2
+    print(f"{'':<{wide}}{'precision':>9}{'recall':>8}{'F1':>8}{'faces':>7}   predicted:", end="")
+    print("".join(f"{name:>{wide}}" for name in metrics.classes))
     for (label, one), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
-        cells = "  ".join(f"{count:>8}" for count in row)
-        print(f"{label:<{width}}{one.precision:>9.3f}{one.recall:>8.3f}{one.f1:>8.3f}{one.support:>7}              {cells}")
+        print(f"{label:<{wide}}{one.precision:>9.3f}{one.recall:>8.3f}{one.f1:>8.3f}{one.support:>7}", end="")
+        print(" " * 13 + "".join(f"{count:>{wide}}" for count in row))
 
 
 if __name__ == "__main__":

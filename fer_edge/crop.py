@@ -66,12 +66,12 @@ def crop_face(
     view = gray[max(top, 0) : top + side, max(left, 0) : left + side]
     over = (max(-top, 0), max(top + side - rows, 0), max(-left, 0), max(left + side - columns, 0))
     if any(over):
-        view = cv2.copyMakeBorder(view, *over, cv2.BORDER_REPLICATE)
+        view = np.asarray(cv2.copyMakeBorder(view, *over, cv2.BORDER_REPLICATE), np.uint8)
     if view.shape == (height, width):
         return np.ascontiguousarray(view)
     # Averaging over the covered area keeps a large face from aliasing; it blurs when enlarging.
     how = cv2.INTER_AREA if side > max(height, width) else cv2.INTER_LINEAR
-    return cv2.resize(view, (width, height), interpolation=how)
+    return np.asarray(cv2.resize(view, (width, height), interpolation=how), np.uint8)
 
 
 def whole_picture(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 TRAINING: Final = "Training"
-_USAGES: Final = {"train": TRAINING, "training": TRAINING}
-_USAGES |= {name: name for name in ("test", "val", "valid", "validation")}
-_USAGES |= {"publictest": "PublicTest", "privatetest": "PrivateTest"}
+_USAGES: Final = {
+    "train": TRAINING,
+    "training": TRAINING,
+    "publictest": "PublicTest",
+    "privatetest": "PrivateTest",
+    **{name: name for name in ("test", "val", "valid", "validation")},
+}
 _SIDE: Final = 48  # FER-2013's pictures are 48 x 48
 _VOTE_COLUMNS: Final = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
@@ -121,7 +127,7 @@ def load_dataset(path: Path) -> Dataset:
         raise DataError(f"{path}: no such file or folder; give fer2013.csv, a folder with train/ and test/, or a zip")
     if path.is_dir():
         files = (p for p in sorted(path.rglob("*")) if p.is_file())
-        return _read_tree(((PurePosixPath(p.relative_to(path)), lambda p=p: read_bytes(p)) for p in files), path)
+        return _read_tree(((PurePosixPath(p.relative_to(path)), partial(read_bytes, p)) for p in files), path)
     if path.suffix.lower() == ".zip":
         return _read_zip(path)
     with _as_data_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
@@ -254,9 +260,9 @@ def _read_zip(path: Path) -> Dataset:
                 for info in sorted(tables, key=lambda info: "fer2013.csv" not in info.filename):
                     with archive.open(info) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
                         return _read_csv(file, f"{path}/{info.filename}")
-                entries = ((PurePosixPath(i.filename), lambda i=i: archive.read(i)) for i in members)
+                entries = ((PurePosixPath(i.filename), partial(archive.read, i)) for i in members)
                 return _read_tree(entries, path)
-            except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
 

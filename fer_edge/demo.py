@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_edge.crop import Box
 from fer_edge.emotions import FER2013
+from fer_edge.pictures import decode_gray
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,7 +31,7 @@ _FADE: Final = 3  # frames in which one expression becomes the next
 
 
 class _Actor(NamedTuple):
-    """Where somebody is (centre and side of the face, at first and at last) and which expressions are shown from when."""
+    """Where somebody's face is at first and at last (centre and side), and what it shows from when."""
 
     enters: int
     leaves: int
@@ -114,7 +115,7 @@ def _expression(actor: _Actor, number: int) -> npt.NDArray[np.float32]:
 @functools.cache
 def _faces() -> dict[str, npt.NDArray[np.float32]]:
     data = (resources.files("fer_edge") / "data" / "demo_faces.png").read_bytes()
-    strip = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    strip = decode_gray(data, "demo_faces.png")
     return {name: strip[:, i * _FACE : (i + 1) * _FACE].astype(np.float32) for i, name in enumerate(FER2013)}
 
 
@@ -124,7 +125,7 @@ def _background() -> npt.NDArray[np.uint8]:
     noise = np.random.default_rng(7).normal(0, 1, (HEIGHT // 40, WIDTH // 40)).astype(np.float32)
     wall = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     light = np.linspace(150, 90, HEIGHT, dtype=np.float32)[:, None]
-    return np.clip(light + 9 * wall, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light + 9 * wall, 0, 255), np.uint8)
 
 
 @functools.cache

@@ -41,5 +41,6 @@ class MissingExtraError(InputError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
+        """Say that ``what`` is missing and that ``extra`` brings it."""
         super().__init__(f'{what} is not installed; install it with: pip install "fer-edge[{extra}]"')
         self.extra = extra

@@ -12,6 +12,8 @@ from fer_edge.crop import Box, Framing
 from fer_edge.errors import InputError, ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
 DetectorName = Literal["haar", "yunet"]
@@ -54,7 +56,7 @@ class HaarDetector:
         Args:
             min_face: side of the smallest face to find, in pixels.
         """
-        name = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
+        name = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
         self._cascade = cv2.CascadeClassifier(str(name))
         if self._cascade.empty():
             raise InputError(f"{name}: OpenCV's cascade is missing; install opencv-python-headless>=4.9,<5 again")
@@ -93,7 +95,9 @@ class YuNetDetector:
             self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)
             self._network.detect(np.zeros((320, 320, 3), np.uint8))
         except cv2.error as error:
-            raise ModelError(f"{model}: not a YuNet network that OpenCV {cv2.__version__} reads ({error.err})") from error
+            raise ModelError(
+                f"{model}: not a YuNet network that OpenCV {cv2.__version__} reads ({error.err})"
+            ) from error
         self._min = min_face
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
@@ -128,5 +132,5 @@ def make_detector(name: DetectorName, model: Path | None = None, min_face: int =
     return YuNetDetector(model, min_face)
 
 
-def _largest_first(faces: object) -> list[Face]:
-    return sorted(faces, key=lambda face: face.box.width * face.box.height, reverse=True)  # type: ignore[call-overload]
+def _largest_first(faces: Iterable[Face]) -> list[Face]:
+    return sorted(faces, key=lambda face: face.box.width * face.box.height, reverse=True)

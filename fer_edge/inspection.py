@@ -82,7 +82,9 @@ def inspect_model(path: Path) -> Inspection:
         cost += _multiply_adds(name, operator, graph.tensors)
     types = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     written = {index for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
-    sizes = [math.prod(map(int, t.shape)) for i, t in enumerate(graph.tensors) if i not in written and t.shape is not None]
+    sizes = [
+        math.prod(map(int, t.shape)) for i, t in enumerate(graph.tensors) if i not in written and t.shape is not None
+    ]
     return Inspection(
         path=str(path),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),

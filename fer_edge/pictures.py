@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-PICTURE_SUFFIXES: Final = frozenset(
-    {".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+PICTURE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 def decode_gray(data: bytes, name: str) -> npt.NDArray[np.uint8]:

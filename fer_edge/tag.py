@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from fer_edge.analyse import expressions
@@ -15,6 +14,7 @@ from fer_edge.pictures import PICTURE_SUFFIXES, read_gray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from fer_edge.analyse import Expression
     from fer_edge.classify import Classifier

@@ -137,6 +137,6 @@ def calibration_faces(data: Dataset, count: int) -> npt.NDArray[np.uint8]:
     present = np.unique(data.classes[training])
     each = max(count // len(present), 1)
     chosen = [rng.permutation(training[data.classes[training] == label])[:each] for label in present]
-    faces = data.faces[np.sort(np.concatenate(chosen))].copy()
+    faces: npt.NDArray[np.uint8] = data.faces[np.sort(np.concatenate(chosen))].copy()
     faces[0, 0, :2] = (0, 255)
     return faces

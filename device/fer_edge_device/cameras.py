@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import cv2
+import numpy as np
 
 from fer_edge import demo
 from fer_edge.errors import DataError, FerEdgeError, SourceError
@@ -290,13 +291,15 @@ class NewestFrame:
 
     def _work(self) -> None:
         while not self._closing:
+            frame: Frame | None = None
+            ended: FerEdgeError | None
             try:
                 frame = self._camera.read()
                 ended = None if frame else SourceError("the camera ended its stream")
             except FerEdgeError as error:
-                frame, ended = None, error
+                ended = error
             except Exception as error:  # noqa: BLE001 - whatever a driver raises must reach the reader
-                frame, ended = None, SourceError(f"the camera failed: {error}")
+                ended = SourceError(f"the camera failed: {error}")
             with self._changed:
                 self._frame, self._ended = frame, ended
                 self._changed.notify_all()
@@ -377,13 +380,15 @@ def _open_any(width: int, height: int) -> Camera:
     raise SourceError(f"no camera found ({'; '.join(tried)}); connect one, or try --source demo")
 
 
-def _to_gray(picture: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.uint8]:
+def _to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
     if picture.ndim == 3 and picture.shape[2] == 3:  # noqa: PLR2004
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
     if picture.ndim == 2 and min(picture.shape) > 1:  # noqa: PLR2004
-        return picture
+        return np.asarray(picture, np.uint8)
     # OpenCV 4.11 gives undecoded data as one row for some cameras' formats.
-    raise SourceError(f"{name}: gave a frame of shape {picture.shape}, which is no picture; try another --width/--height")
+    raise SourceError(
+        f"{name}: gave a frame of shape {picture.shape}, which is no picture; try another --width/--height"
+    )
 
 
 def _without_password(source: int | str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fer_edge.crop import Box
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from fer_edge.crop import Box
 
 
 @dataclass(slots=True, eq=False)

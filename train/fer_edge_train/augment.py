@@ -69,8 +69,8 @@ def augment(
             )
     for i in np.flatnonzero(rng.random(len(faces)) < how.erase):
         # Random erasing (Zhong et al. 2017, arXiv:1708.04896): a rectangle of noise.
-        high, wide = (rng.uniform(0.1, how.erase_size, 2) * size).astype(int).clip(1)
-        top, left = rng.integers(0, size - high + 1), rng.integers(0, size - wide + 1)
+        high, wide = (max(1, int(share * size)) for share in rng.uniform(0.1, how.erase_size, 2))
+        top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
         out[i, top : top + high, left : left + wide] = rng.integers(0, 256, (high, wide), np.uint8)
     return out
 

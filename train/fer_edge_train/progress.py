@@ -47,9 +47,7 @@ class TrainingProgress(keras.callbacks.Callback):
         """Move to an epoch, also when resuming."""
         self._began = time.monotonic()
         self._steps = int(self.params["steps"])
-        self._bar.update(
-            self._task, total=self._epochs * self._steps, completed=epoch * self._steps, epoch=epoch + 1
-        )
+        self._bar.update(self._task, total=self._epochs * self._steps, completed=epoch * self._steps, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Count a step."""

@@ -25,6 +25,7 @@ def write_report(
     history: Path,
     data: Dataset,
     counts: dict[str, int],
+    *,
     validation: Metrics,
     test: Metrics | None,
     temperature: float,
@@ -44,9 +45,7 @@ def write_report(
         "data": data.name,
         "labels": data.labels,
         "counts": counts,
-        "faces_per_class": {
-            label: int((data.classes == i).sum()) for i, label in enumerate(data.labels)
-        },
+        "faces_per_class": {label: int((data.classes == i).sum()) for i, label in enumerate(data.labels)},
         "skipped": data.skipped,
         "temperature": temperature,
         "validation": validation,

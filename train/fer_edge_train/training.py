@@ -24,7 +24,6 @@ from fer_edge.files import replacing
 from fer_edge.metrics import measure
 from fer_edge_train.augment import augment, mixup
 from fer_edge_train.network import build, with_probabilities
-from fer_edge_train.recipe import Recipe
 from fer_edge_train.report import write_report
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.metrics import Metrics
+    from fer_edge_train.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,15 @@ def train(
     tested = np.flatnonzero(data.usages != TRAINING)
     result = Result(out / "model.keras", scored(held), scored(tested) if len(tested) else None)
     counts = {"trained on": len(kept), "held out": len(held), "tested on": len(tested), "skipped": len(data.skipped)}
-    write_report(out / "report", out / "history.csv", data, counts, result.validation, result.test, temperature)
+    write_report(
+        out / "report",
+        out / "history.csv",
+        data,
+        counts,
+        validation=result.validation,
+        test=result.test,
+        temperature=temperature,
+    )
     card = Card(
         name=name,
         labels=data.labels,
@@ -153,9 +161,7 @@ def train(
     return result
 
 
-def split(
-    faces: npt.NDArray[np.uint8], share: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def split(faces: npt.NDArray[np.uint8], share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Hold out a share of the faces, with near-duplicates on the same side.
 
     Near-duplicates are faces with the same difference hash (8x8 signs of the horizontal gradient), which

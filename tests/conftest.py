@@ -1,0 +1,100 @@
+"""Real faces for every test, and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge.emotions import FER2013
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+DATA = Path(__file__).parent / "data"
+VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """700 faces of FER-2013, 50 of each class from Training and from PublicTest, with their FER+ votes."""
+
+    faces: npt.NDArray[np.uint8]
+    rows: list[dict[str, str]]
+
+    def write_csv(self, path: Path, rows: slice = slice(None)) -> Path:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["emotion", "pixels", "Usage"])
+            for face, row in zip(self.faces[rows], self.rows[rows], strict=True):
+                writer.writerow([row["emotion"], " ".join(map(str, face.ravel())), row["Usage"]])
+        return path
+
+    def write_votes(self, path: Path, rows: slice = slice(None)) -> Path:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["Usage", "Image name", *VOTES])
+            for row in self.rows[rows]:
+                writer.writerow([row["Usage"], f"fer{int(row['row']):07d}.png", *(row[vote] for vote in VOTES)])
+        return path
+
+    def write_tree(self, path: Path, rows: slice = slice(None)) -> Path:
+        for number, (face, row) in enumerate(zip(self.faces[rows], self.rows[rows], strict=True)):
+            part = "train" if row["Usage"] == "Training" else "test"
+            folder = path / part / FER2013[int(row["emotion"])]
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{number:04d}.png"), face)
+        return path
+
+
+@pytest.fixture(scope="session")
+def sample() -> Sample:
+    sheet = cv2.imread(str(DATA / "faces.webp"), cv2.IMREAD_GRAYSCALE)
+    assert sheet is not None
+    faces = sheet.reshape(20, 48, 35, 48).transpose(0, 2, 1, 3).reshape(-1, 48, 48)
+    with (DATA / "faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return Sample(faces.astype(np.uint8), rows)
+
+
+@pytest.fixture(scope="session")
+def fer2013_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 700 faces as FER-2013's CSV, with FER+'s votes beside it as ``fer2013new.csv``."""
+    folder = tmp_path_factory.mktemp("fer2013")
+    sample.write_votes(folder / "fer2013new.csv")
+    return sample.write_csv(folder / "fer2013.csv")
+
+
+class Cli(Protocol):
+    def __call__(
+        self, *args: str | Path, status: int = 0, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Run ``fer-edge`` in a process of its own and check its exit status."""
+
+    def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "fer_edge.cli", *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            timeout=240,
+            check=False,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run

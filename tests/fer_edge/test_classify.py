@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from fer_edge.card import model_bytes, read_card, write_card
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Sample
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The shipped flatbuffer, without its card."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model_bytes(DEFAULT_MODEL))
+    return path
+
+
+def test_the_shipped_model_is_right_about_most_faces_it_was_not_trained_on(sample: Sample) -> None:
+    public = slice(350, 700)
+    truth = np.array([int(row["emotion"]) for row in sample.rows[public]])
+    scores = TFLiteClassifier().classify(sample.faces[public])
+    assert scores.shape == (350, 7)
+    assert np.abs(scores.sum(axis=1) - 1).max() < 0.03
+    # Every class as often as any other, which is harder than PublicTest as it is.
+    assert (scores.argmax(axis=1) == truth).mean() > 0.55
+
+
+def test_a_face_scores_the_same_alone_in_a_batch_and_on_two_threads(sample: Sample) -> None:
+    faces = sample.faces[:20]
+    one, two = TFLiteClassifier(), TFLiteClassifier(threads=2)
+    together = one.classify(faces)
+    assert (together == np.concatenate([one.classify(faces[i : i + 1]) for i in range(20)])).all()
+    assert (together == two.classify(faces)).all()
+    assert one.classify(faces[:0]).shape == (0, 7)
+
+
+def test_a_card_that_does_not_fit_the_model_is_refused(model: Path) -> None:
+    card = read_card(DEFAULT_MODEL)
+    write_card(model, msgspec.structs.replace(card, labels=("yes", "no")))
+    with pytest.raises(ModelError, match="its card has 2 labels"):
+        TFLiteClassifier(model)
+
+
+def test_an_input_that_does_not_fit_the_card_is_refused(model: Path) -> None:
+    card = read_card(DEFAULT_MODEL)
+    write_card(model, msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, height=64)))
+    with pytest.raises(ModelError, match="but its card says"):
+        TFLiteClassifier(model)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, 5_000, 400_000])
+def test_a_truncated_flatbuffer_with_a_card_is_an_error_and_no_crash(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(model_bytes(DEFAULT_MODEL)[:keep])
+    write_card(path, read_card(DEFAULT_MODEL))
+    with pytest.raises(ModelError, match="cut short|cannot load it"):
+        TFLiteClassifier(path)

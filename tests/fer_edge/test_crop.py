@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_edge.crop import Box, Framing, crop_face, whole_picture
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (120, 160), np.uint8)
+
+
+def test_a_box_of_the_wanted_size_is_cut_out_unchanged() -> None:
+    assert (crop_face(PICTURE, Box(30, 20, 48, 48), 48, 48) == PICTURE[20:68, 30:78]).all()
+    face = PICTURE[:48, :48]
+    assert (whole_picture(face, 48, 48) == face).all()
+
+
+def test_an_oblong_box_becomes_the_square_around_it() -> None:
+    assert (crop_face(PICTURE, Box(40, 30, 20, 40), 40, 40) == PICTURE[30:70, 30:70]).all()
+
+
+def test_framing_scales_about_the_centre_and_shifts_down() -> None:
+    framing = Framing(scale=1.5, shift=0.1)
+    assert (crop_face(PICTURE, Box(60, 50, 40, 40), 60, 60, framing) == PICTURE[44:104, 50:110]).all()
+
+
+def test_outside_the_picture_its_edge_goes_on() -> None:
+    crop = crop_face(PICTURE, Box(-10, -10, 40, 40), 40, 40)
+    assert (crop[10:, 10:] == PICTURE[:30, :30]).all()
+    assert (crop[:10, 10:] == PICTURE[0, :30]).all()
+    assert (crop[:10, :10] == PICTURE[0, 0]).all()
+
+
+@pytest.mark.parametrize("box", [Box(-500, -500, 30, 30), Box(900, 900, 30, 30), Box(10, 10, 0, 0), Box(0, 0, 9999, 1)])
+def test_any_box_gives_a_picture_of_the_wanted_size(box: Box) -> None:
+    crop = crop_face(PICTURE, box, 48, 40)
+    assert (crop.shape, crop.dtype) == ((48, 40), np.uint8)
+
+
+def test_shrinking_averages_instead_of_picking_pixels() -> None:
+    checks = np.zeros((96, 96), np.uint8)
+    checks[::2, ::2] = checks[1::2, 1::2] = 200
+    assert np.unique(whole_picture(checks, 48, 48)).tolist() == [100]
