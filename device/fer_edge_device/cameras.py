@@ -19,6 +19,7 @@ import numpy as np
 
 from fer_edge import demo
 from fer_edge.errors import DataError, FerEdgeError, SourceError
+from fer_edge.native import native_stderr_hidden
 from fer_edge.pictures import PICTURE_SUFFIXES, read_gray
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class StreamCamera:
         """
         self._source = source
         network = isinstance(source, str) and "://" in source
-        self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG if network else cv2.CAP_V4L2)
+        with native_stderr_hidden():  # OpenCV and FFmpeg complain in lines of their own; ours follows
+            self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG if network else cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise SourceError(f"{_without_password(source)}: cannot be opened; {_advice(source)}")
         if not network:
@@ -173,7 +175,8 @@ class FilmFile:
             SourceError: it is not a film that OpenCV reads.
         """
         self._path = path
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        with native_stderr_hidden():
+            self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise SourceError(f"{path}: not a film that OpenCV can read")
         self._fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0

@@ -155,7 +155,9 @@ def test_folder_without_classes_is_refused(sample: Sample, tmp_path: Path) -> No
         load_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../happy/1.png", "/train/happy/1.png", "train\\..\\..\\happy\\1.png", "C:/happy/1.png"])
+@pytest.mark.parametrize(
+    "name", ["../happy/1.png", "/train/happy/1.png", "train\\..\\..\\happy\\1.png", "C:/happy/1.png"]
+)
 def test_zip_that_points_outside_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="points outside the archive"):
         load_dataset(zipped(tmp_path / "evil.zip", {name: b"x"}))

@@ -1,0 +1,51 @@
+# The default target lists the others.
+PYTHON ?= python3
+DEV := .venv-dev/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: .venv/.ready ## watch the embedded film for twelve seconds: messages, then a summary
+	@.venv/bin/fer-edge run --source demo --node demo
+
+test: check ## set up what tests need and run them all
+	@command -v systemd-analyze >/dev/null || $(MAKE) -s .systemd
+	@$(DEV)/python -m pytest -n auto --dist loadfile
+
+check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
+	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }
+	@$(DEV)/ruff check -q .
+	@$(DEV)/mypy --no-error-summary
+	@$(DEV)/lint-imports --no-cache >.lint-imports.log 2>&1 || { cat .lint-imports.log; rm -f .lint-imports.log; exit 1; }
+	@rm -f .lint-imports.log
+
+format: .venv-dev/.ready ## format the code and fix what can be fixed
+	@$(DEV)/ruff format -q .
+	@$(DEV)/ruff check -q --fix .
+
+clean: ## remove the virtual environments and every cache
+	@rm -rf .venv .venv-dev .mypy_cache .ruff_cache .pytest_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fer-edge needs Python 3.11 or later: make PYTHON=python3.13 ..."; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "no venv module: sudo apt install python3-venv"; exit 2; }
+	@echo "setting up .venv (a minute, about 250 MB)"
+	@.venv/bin/pip install -q --disable-pip-version-check -e ".[device]"
+	@touch $@
+
+.venv-dev/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fer-edge needs Python 3.11 or later: make PYTHON=python3.13 ..."; exit 2; }
+	@$(PYTHON) -m venv .venv-dev || { echo "no venv module: sudo apt install python3-venv"; exit 2; }
+	@echo "setting up .venv-dev with TensorFlow and the tests' tools (a few minutes, about 2.5 GB)"
+	@# Older pips do not know --group.
+	@.venv-dev/bin/pip install -q --disable-pip-version-check "pip>=25.1"
+	@.venv-dev/bin/pip install -q -e ".[train,convert]" --group dev
+	@touch $@
+
+.PHONY: .systemd
+.systemd:
+	@{ command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd; } \
+	  || echo "systemd-analyze is missing (sudo apt install systemd): the test of the unit will be skipped"

@@ -1,0 +1,109 @@
+"""Which framing makes a detector's box look like FER-2013's crops?
+
+Faces of FER-2013 are pasted, enlarged, into a plain wall and found again by each detector.
+For every framing (scale of the box, shift of its centre) the crops are classified, and the
+share that is right is printed, beside the share on the original pictures.
+
+    python benchmarks/crop_margin.py fer2013.csv [--yunet face_detection_yunet_2023mar.onnx]
+
+The best of each table is what `HaarDetector.framing` and `YuNetDetector.framing` hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.crop import Box, Framing, crop_face
+from fer_edge.datasets import load_dataset
+from fer_edge.faces import FaceDetector, HaarDetector, YuNetDetector
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+CANVAS = 320
+SCALES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
+SHIFTS = (-0.1, -0.05, 0.0, 0.05, 0.1)
+
+
+def pasted(face: npt.NDArray[np.uint8], rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Box]:
+    """A wall with the face somewhere on it, at 96 to 192 pixels, and where it is."""
+    side = int(rng.integers(96, 193))
+    wall = np.full((CANVAS, CANVAS), rng.integers(60, 190), np.uint8)
+    left, top = (int(value) for value in rng.integers(0, CANVAS - side + 1, 2))
+    wall[top : top + side, left : left + side] = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
+    return wall, Box(left, top, side, side)
+
+
+def centre(box: Box) -> tuple[float, float]:
+    """Middle of a box."""
+    return box.x + box.width / 2, box.y + box.height / 2
+
+
+def measure(
+    name: str,
+    detector: FaceDetector,
+    classifier: TFLiteClassifier,
+    faces: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.int64],
+) -> None:
+    """Print one detector's table."""
+    rng = np.random.default_rng(1)
+    found: list[tuple[npt.NDArray[np.uint8], Box]] = []
+    kept, ratios = [], []
+    for at, face in enumerate(faces):
+        picture, true_box = pasted(face, rng)
+        (x, y), side = centre(true_box), true_box.width
+        for one in detector.detect(picture):
+            cx, cy = centre(one.box)
+            if abs(cx - x) < side / 4 and abs(cy - y) < side / 4:
+                found.append((picture, one.box))
+                kept.append(at)
+                ratios.append((side / max(one.box.width, one.box.height), (y - cy) / one.box.height))
+                break
+    print(f"\n{name}: {len(found)} of {len(faces)} pasted faces found")
+    ratio, shift = np.median(ratios, axis=0)
+    print(f"the pasted square is {ratio:.3f} of the box (median) and its centre {shift:+.3f} of its height below")
+    right = truth[kept]
+    original = (classifier.classify(faces[kept]).argmax(axis=1) == right).mean()
+    print(f"right on the original pictures of these faces: {original:.2%}")
+    print("scale \\ shift" + "".join(f"{shift:>9.2f}" for shift in SHIFTS))
+    best = (0.0, Framing())
+    for scale in SCALES:
+        row = []
+        for shift in SHIFTS:
+            framing = Framing(scale, shift)
+            crops = np.stack([crop_face(picture, box, 48, 48, framing) for picture, box in found])
+            accuracy = float((classifier.classify(crops).argmax(axis=1) == right).mean())
+            best = max(best, (accuracy, framing))
+            row.append(f"{accuracy:>9.2%}")
+        print(f"{scale:>13.2f}" + "".join(row))
+    print(f"best: {best[0]:.2%} at scale {best[1].scale}, shift {best[1].shift}")
+
+
+def main() -> None:
+    """Measure every detector there is."""
+    parser = argparse.ArgumentParser(description="Which framing makes a detector's box look like FER-2013's crops?")
+    parser.add_argument("data", type=Path, help="FER-2013 in any form")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
+    parser.add_argument("--yunet", type=Path, help="measure YuNet too, from this ONNX file")
+    parser.add_argument("--faces", type=int, default=1500, help="how many test faces, at most")
+    options = parser.parse_args()
+    part = load_dataset(options.data).usage()
+    classifier = TFLiteClassifier(options.model)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(part))[: options.faces])
+    truth = part.classes_for(classifier.card.labels)[chosen]
+    detectors: dict[str, FaceDetector] = {"haar": HaarDetector()}
+    if options.yunet:
+        detectors["yunet"] = YuNetDetector(options.yunet)
+    for name, detector in detectors.items():
+        measure(name, detector, classifier, part.faces[chosen], truth)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The hardware that test machines lack, shaped like the real APIs: a Pi camera and a V4L2 camera."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from fer_edge import demo
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class Picamera2:
+    """The part of picamera2's class that is used, for a camera that plays the demo at 50 frames a second."""
+
+    opened = 0
+    closed = 0
+
+    def __init__(self, camera_num: int = 0) -> None:
+        del camera_num
+        type(self).opened += 1
+        self._started = False
+        self._lores: dict[str, Any] = {}
+        self._number = -1
+
+    def create_video_configuration(
+        self, main: dict[str, Any] | None = None, lores: dict[str, Any] | None = None, buffer_count: int = 6
+    ) -> dict[str, Any]:
+        return {
+            "main": main or {"size": (1280, 720), "format": "XBGR8888"},
+            "lores": lores,
+            "buffer_count": buffer_count,
+        }
+
+    def configure(self, config: dict[str, Any]) -> None:
+        assert config["lores"]["format"] == "YUV420"
+        self._lores = config["lores"]
+
+    def start(self) -> None:
+        self._started = True
+
+    def capture_array(self, name: str = "main") -> npt.NDArray[np.uint8]:
+        assert name == "lores"
+        assert self._started
+        time.sleep(0.02)
+        self._number += 1
+        width, height = self._lores["size"]
+        gray = cv2.resize(demo.frame(self._number), (width, height))
+        # Rows are padded to a multiple of 64 bytes; the colour planes lie below the luma plane.
+        stride = -(-width // 64) * 64
+        planes = np.full((height * 3 // 2, stride), 128, np.uint8)
+        planes[:height, :width] = gray
+        return planes
+
+    def stop(self) -> None:
+        self._started = False
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+class NoPicamera2:
+    """picamera2 on a Pi without a camera."""
+
+    def __init__(self, camera_num: int = 0) -> None:
+        raise IndexError("list index out of range")
+
+
+class VideoCapture:
+    """The part of cv2.VideoCapture that is used, for a USB camera that behaves as the class attributes say."""
+
+    opens = True
+    frames_then_fails: int | None = None
+    flat = False
+    hangs = False
+    settings: dict[int, float]
+
+    def __init__(self, source: int | str, api: int = 0) -> None:
+        self.source, self.api = source, api
+        self.settings = {}
+        self._number = -1
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return self.opens
+
+    def set(self, key: int, value: float) -> bool:
+        self.settings[key] = value
+        return True
+
+    def read(self) -> tuple[bool, npt.NDArray[np.uint8] | None]:
+        while self.hangs:
+            time.sleep(0.05)
+        time.sleep(0.005)
+        self._number += 1
+        if self.frames_then_fails is not None and self._number >= self.frames_then_fails:
+            return False, None
+        if self.flat:
+            return True, np.zeros((1, 691200), np.uint8)
+        colour = cv2.cvtColor(demo.frame(self._number), cv2.COLOR_GRAY2BGR)
+        return True, np.asarray(colour, np.uint8)
+
+    def release(self) -> None:
+        pass

@@ -1,0 +1,323 @@
+"""The command line as users run it, most of all when they get something wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge import demo
+from fer_edge.card import model_bytes
+from fer_edge.classify import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli, Sample
+
+COMMANDS = ("train", "convert", "evaluate", "inspect", "predict", "tag", "bench", "run")
+RUN_DEMO = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--node", "test")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A frame of the demo with three faces, in colour."""
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), cv2.cvtColor(demo.frame(60), cv2.COLOR_GRAY2BGR))
+    return path
+
+
+@pytest.fixture
+def crop(sample: Sample, tmp_path: Path) -> Path:
+    path = tmp_path / "crop.png"
+    cv2.imwrite(str(path), sample.faces[550])
+    return path
+
+
+def complaint(cli: Cli, *args: str | Path) -> str:
+    """What a failing command says: one line, nothing on standard output."""
+    done = cli(*args, status=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("fer-edge: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(cli: Cli, command: str) -> None:
+    assert f"Example: fer-edge {command} " in cli(command, "--help").stdout
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy(cli: Cli) -> None:
+    shown = cli("--help").stdout
+    assert all(f"\n  {command} " in shown for command in COMMANDS)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "fer_edge.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & {"cv2", "numpy", "tensorflow", "keras", "ai_edge_litert", "tflite_runtime", "msgspec"}
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").stdout.strip().count(".") == 2
+
+
+def test_predict_finds_and_names_the_faces_of_a_photo(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "annotated.jpg"
+    done = cli("predict", photo, "--json", "--save", saved)
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["path"] == str(photo)
+    assert len(found["faces"]) == 3
+    for face in found["faces"]:
+        assert face["score"] == max(face["scores"].values())
+        assert face["scores"][face["emotion"]] == face["score"]
+    annotated, original = cv2.imread(str(saved)), cv2.imread(str(photo))
+    assert annotated is not None
+    assert original is not None
+    assert annotated.shape == original.shape
+    assert np.abs(annotated.astype(int) - original.astype(int)).max() > 100
+    assert cli("predict", photo).stdout.count(f"{photo}: ") == 3
+
+
+def test_predict_takes_a_face_crop_as_it_is(cli: Cli, crop: Path) -> None:
+    face = json.loads(cli("predict", "--face", crop, "--json").stdout)["faces"][0]
+    assert face["box"] == [0, 0, 48, 48]
+    assert face["emotion"] in face["scores"]
+
+
+def test_predict_says_which_picture_it_cannot_read_and_goes_on(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    done = cli("predict", bad, photo, tmp_path / "none.png", status=2)
+    assert done.stdout.count("photo.png: ") == 3
+    assert done.stderr.splitlines() == [
+        f"fer-edge: {bad}: not a picture, or a damaged one",
+        f"fer-edge: {tmp_path / 'none.png'}: cannot be read (No such file or directory)",
+    ]
+
+
+def test_predict_refuses_to_save_what_it_cannot(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    assert "end it in .png or .jpg" in complaint(cli, "predict", photo, "--save", tmp_path / "x.xyz")
+    assert "--save takes one picture" in complaint(cli, "predict", photo, photo, "--save", tmp_path / "x.png")
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_tag_gives_a_row_for_each_face_and_for_each_picture_without_one(
+    cli: Cli, photo: Path, crop: Path, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((200, 200), 128, np.uint8))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 broken")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    out = tmp_path / "out" / "tags.jsonl"
+    done = cli("tag", tmp_path, "--out", out)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert all(set(row) == {"path", "box", "emotion", "score", "scores", "error"} for row in rows)
+    by_name: dict[str, list[dict[str, object]]] = {}
+    for row in rows:
+        by_name.setdefault(row["path"].rpartition("/")[2], []).append(row)
+    assert set(by_name) == {photo.name, crop.name, "wall.png", "broken.jpg"}
+    assert len(by_name["photo.png"]) == 3
+    assert by_name["wall.png"][0]["emotion"] is None
+    assert by_name["wall.png"][0]["error"] is None
+    assert "not a picture" in str(by_name["broken.jpg"][0]["error"])
+    assert "4 pictures" in done.stdout
+    assert "1 unreadable" in done.stdout
+
+    cli("tag", photo, tmp_path / "broken.jpg", "--out", tmp_path / "tags.csv")
+    with (tmp_path / "tags.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    expected = [row for name in ("photo.png", "broken.jpg") for row in by_name[name]]
+    assert [row["emotion"] or None for row in table] == [row["emotion"] for row in expected]
+    assert [row["error"] or None for row in table] == [row["error"] for row in expected]
+    assert float(table[0]["score_happy"]) == expected[0]["scores"]["happy"]  # type: ignore[index]
+
+
+def test_tag_of_face_crops_is_what_evaluate_counts(cli: Cli, sample: Sample, fer2013_csv: Path, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(350, 700))
+    cli("tag", tree, "--face", "--out", tmp_path / "tags.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "tags.jsonl").read_text().splitlines()]
+    right = sum(row["path"].split("/")[-2] == row["emotion"] for row in rows)
+    metrics = json.loads(cli("evaluate", DEFAULT_MODEL, fer2013_csv, "--json").stdout)
+    assert metrics["faces"] == len(rows) == 350
+    assert metrics["usages"] == ["PublicTest"]
+    assert metrics["accuracy"] == pytest.approx(right / 350)
+    assert sum(map(sum, metrics["confusion"])) == 350
+
+
+def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
+    cli: Cli, photo: Path, tmp_path: Path
+) -> None:
+    assert "end it in .jsonl or .csv" in complaint(cli, "tag", photo, "--out", tmp_path / "tags.xlsx")
+    assert "no such file or folder" in complaint(cli, "tag", tmp_path / "none", "--out", tmp_path / "t.csv")
+    (tmp_path / "empty").mkdir()
+    assert "no pictures" in complaint(cli, "tag", tmp_path / "empty", "--out", tmp_path / "t.csv")
+    assert "cannot write there" in complaint(cli, "tag", photo, "--out", photo / "t.csv")
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_inspect_tells_what_is_inside(cli: Cli, tmp_path: Path) -> None:
+    found = json.loads(cli("inspect", DEFAULT_MODEL, "--json").stdout)
+    assert found["bytes"] == DEFAULT_MODEL.stat().st_size <= 1_000_000
+    assert found["integer_only"] is True
+    assert (found["input"]["dtype"], found["output"]["dtype"]) == ("int8", "int8")
+    assert found["input"]["scale"] == 1 / 128, "so that a pixel becomes an int8 by subtracting 128"
+    assert found["input"]["zero_point"] == 0
+    assert found["operators"]["CONV_2D"] > 5
+    assert 10e6 < found["multiply_adds"] < 120e6
+    assert found["card"]["labels"] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    assert all(command.startswith("fer-edge ") for command in found["card"]["made_by"])
+    text = cli("inspect", DEFAULT_MODEL).stdout
+    assert found["sha256"] in text
+    assert "million" in text
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(model_bytes(DEFAULT_MODEL))
+    assert json.loads(cli("inspect", bare, "--json").stdout)["card"] is None
+
+
+def test_bench_measures_and_names_what_it_measured_on(cli: Cli) -> None:
+    result = json.loads(cli("bench", "--runs", "20", "--json").stdout)
+    for job in ("classifier", "detect", "whole_frame"):
+        latency = result[job]
+        assert 0 < latency["min"] <= latency["median"] <= latency["p95"] <= latency["p99"]
+        assert latency["runs"] == 20
+    assert result["whole_frame"]["median"] > result["classifier"]["median"]
+    assert result["runtime"].startswith("ai-edge-litert ")
+    assert result["machine"]
+    assert "temperature_c" in result
+    text = cli("bench", DEFAULT_MODEL, "--runs", "5", "--threads", "2").stdout
+    assert "2 threads" in text
+    assert "p99" in text
+
+
+def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    whole = DEFAULT_MODEL.read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(whole[:300_000])
+    (tmp_path / "bare.tflite").write_bytes(model_bytes(DEFAULT_MODEL))
+    (tmp_path / "text.tflite").write_text("hello")
+    for name, what in (
+        ("none.tflite", "no such model file"),
+        ("cut.tflite", "no model card in it; the file was cut short"),
+        ("bare.tflite", "no model card in it"),
+        ("text.tflite", "no model card in it"),
+    ):
+        assert what in complaint(cli, "predict", photo, "--model", tmp_path / name)
+        assert what in complaint(cli, "run", "--source", "demo", "--model", tmp_path / name)
+    assert "cut short" in complaint(cli, "inspect", tmp_path / "text.tflite")
+    assert "cannot load it" in complaint(cli, "inspect", tmp_path / "cut.tflite")
+
+
+def test_data_that_cannot_be_used_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text("emotion,pixels,Usage\n0," + " ".join(["1"] * 2303) + ",Training\n")
+    (tmp_path / "empty").mkdir()
+    for name, what in (
+        ("none.csv", "no such file or folder"),
+        ("short.csv", "line 2: 2303 pixels, not 2304 (48x48)"),
+        ("empty", "no pictures in class folders"),
+    ):
+        assert what in complaint(cli, "evaluate", DEFAULT_MODEL, tmp_path / name)
+
+
+def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> None:
+    assert "no source 'nowhere.mp4'" in complaint(cli, "run", "--source", "nowhere.mp4")
+    assert "/dev/video77: cannot be opened" in complaint(cli, "run", "--source", "/dev/video77")
+    assert "no pictures in this folder" in complaint(cli, "run", "--source", tmp_path)
+    assert "--node" in complaint(cli, "run", "--source", "demo", "--node", "a/b")
+    assert "needs --detector-model" in complaint(cli, "run", "--source", "demo", "--detector", "yunet")
+    (tmp_path / "x.onnx").write_text("no network")
+    yunet = ("--detector", "yunet", "--detector-model", tmp_path / "x.onnx")
+    assert "not a YuNet network" in complaint(cli, "run", "--source", "demo", *yunet)
+
+
+@pytest.mark.skipif(os.path.exists("/dev/video0"), reason="this machine has a camera")  # noqa: PTH110 - at import
+def test_without_a_camera_auto_says_so_and_what_to_do(cli: Cli) -> None:
+    said = complaint(cli, "run")
+    assert "no camera found" in said
+    assert "python3-picamera2" in said
+    assert "--source demo" in said
+
+
+def test_run_prints_messages_alone_and_a_summary_of_two_lines(cli: Cli) -> None:
+    done = cli("run", "--source", "demo", "--full-speed", "--node", "test", "--seconds", "4")
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(list(message) == ["topic", "payload", "qos", "retain"] for message in messages)
+    events = [message["payload"] for message in messages if message["topic"] == "fer-edge/test/event"]
+    assert {event["event_type"] for event in events} >= {"new", "end"}
+    assert list(events[0]) == [
+        *("schema", "event_type", "id", "time", "emotion", "score", "scores"),
+        *("previous", "box", "duration_s", "model"),
+    ]
+    summary = done.stderr.splitlines()
+    assert len(summary) == 2
+    assert summary[0].startswith("40 frames in ")
+    assert summary[1].startswith(f"{len(events)} events: ")
+
+
+def test_a_film_replays_to_the_same_events(cli: Cli, tmp_path: Path) -> None:
+    film = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (demo.WIDTH, demo.HEIGHT))
+    for number in range(50):
+        writer.write(cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))
+    writer.release()
+
+    def events() -> list[str]:
+        lines = cli("run", "--source", film, "--node", "test").stdout.splitlines()
+        return [line for line in lines if "/stats" not in line]
+
+    first = events()
+    assert sum("/event" in line for line in first) >= 4
+    assert first == events()
+
+
+def test_a_closed_pipe_ends_the_run_quietly() -> None:
+    with subprocess.Popen([*RUN_DEMO, "--full-speed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"availability" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 0
+        said = process.stderr.read().decode()
+    assert len(said.splitlines()) == 2, said
+    assert "frames in" in said
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_the_run_with_offline(number: signal.Signals, status: int) -> None:
+    with subprocess.Popen(RUN_DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "/event" in line:
+                break
+        time.sleep(0.2)
+        process.send_signal(number)
+        rest, said = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert rest.splitlines()[-1] == '{"topic":"fer-edge/test/availability","payload":"offline","qos":1,"retain":true}'
+    assert "Traceback" not in said
+
+
+def test_a_full_disk_leaves_nothing_half_written(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    done = cli("tag", photo, "--out", "/dev/full/tags.csv", status=2)
+    assert "cannot write there" in done.stderr
+    before = sorted(tmp_path.iterdir())
+    limited = subprocess.run(
+        ["bash", "-c", 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, "-m", "fer_edge.cli"]
+        + ["tag", str(photo), "--out", str(tmp_path / "tags.csv")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert limited.returncode == 1
+    assert "File too large" in limited.stderr
+    assert "Traceback" not in limited.stderr
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,67 @@
+"""What a plain installation gives: a working runner, no TensorFlow, no names that shadow a user's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {
+        *("fer_edge", "fer_edge_train", "fer_edge_convert", "fer_edge_device"),
+    }
+    for needed in ("models/edge.tflite", "data/demo_faces.png", "py.typed"):
+        assert f"fer_edge/{needed}" in names
+    assert "fer_edge_train/recipes/edge.toml" in names
+    assert wheel.stat().st_size < 2_000_000
+
+
+def test_a_plain_install_runs_the_demo_without_tensorflow(wheel: Path, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    python = str(venv / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[device]"], check=True, capture_output=True)
+
+    done = subprocess.run(
+        [str(venv / "bin" / "fer-edge"), "run", "--source", "demo", "--full-speed", "--node", "test"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.count('"event_type":"new"') == 3
+    assert done.stdout.splitlines()[-1].startswith('{"topic":"fer-edge/test/availability","payload":"offline"')
+
+    code = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
+    absent = ("tensorflow", "keras", "sklearn", "matplotlib", "train", "convert", "device", "tests", "systemd")
+    listed = subprocess.run([python, "-c", code, *absent], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert listed.stdout.strip() == "[]"
+
+    missing = subprocess.run(
+        [str(venv / "bin" / "fer-edge"), "train", "x.csv", "--out", "y"], capture_output=True, text=True, check=False
+    )
+    assert missing.returncode == 2
+    assert 'pip install "fer-edge[train]"' in missing.stderr
+    assert missing.stderr.count("\n") == 1

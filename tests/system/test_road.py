@@ -1,0 +1,136 @@
+"""The whole road through the command line: pictures, Keras model, int8 model, table, messages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fer_edge.card import read_card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli, Sample
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def run_dir(cli: Cli, fer2013_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs on real faces."""
+    out = tmp_path_factory.mktemp("train") / "edge"
+    done = cli("train", fer2013_csv, "--votes", fer2013_csv.with_name("fer2013new.csv"), "--out", out, "--epochs", "2")
+    assert "epoch 2/2" in done.stderr
+    assert "held-out faces right" in done.stdout
+    return out
+
+
+@pytest.fixture(scope="module")
+def int8(cli: Cli, run_dir: Path, fer2013_csv: Path) -> Path:
+    out = run_dir.parent / "edge.tflite"
+    done = cli("convert", run_dir / "model.keras", "--int8", "--data", fer2013_csv, "-o", out)
+    for word in ("accuracy", "agreement", "size", "calibrated on 3", "compared on 350"):
+        assert word in done.stdout
+    assert done.stderr == "", "TensorFlow's own notes are not the user's business"
+    return out
+
+
+def test_training_leaves_model_history_recipe_and_report(run_dir: Path) -> None:
+    card = read_card(run_dir / "model.keras")
+    assert card.labels[0] == "angry"
+    assert card.made_by[0].startswith("fer-edge train ")
+    with (run_dir / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    report = json.loads((run_dir / "report" / "report.json").read_text())
+    assert report["counts"]["tested on"] == report["test"]["faces"] == 350
+    assert report["counts"]["trained on"] + report["counts"]["held out"] == 350
+    for name in ("curves.png", "confusion.png"):
+        assert (run_dir / "report" / name).read_bytes().startswith(b"\x89PNG")
+    assert "[network]" in (run_dir / "recipe.toml").read_text()
+
+
+def test_the_converted_model_is_small_integer_and_says_where_it_came_from(cli: Cli, int8: Path) -> None:
+    found = json.loads(cli("inspect", int8, "--json").stdout)
+    assert found["integer_only"]
+    assert found["bytes"] < 1_000_000
+    assert [command.split()[1] for command in found["card"]["made_by"]] == ["train", "convert"]
+    assert any(name.startswith("int8 accuracy") for name in found["card"]["scores"])
+
+
+def test_both_models_evaluate_alike(cli: Cli, run_dir: Path, int8: Path, fer2013_csv: Path) -> None:
+    before, after = (
+        json.loads(cli("evaluate", model, fer2013_csv, "--json").stdout) for model in (run_dir / "model.keras", int8)
+    )
+    assert before["faces"] == after["faces"] == 350
+    # After two epochs the scores lie so close together that rounding decides many; the real bound is
+    # tested on the shipped model.
+    assert abs(before["accuracy"] - after["accuracy"]) < 0.1
+    by_class = cli("evaluate", int8, fer2013_csv).stdout
+    assert "precision" in by_class
+    assert "surprise" in by_class
+
+
+def test_the_converted_model_tags_and_runs(cli: Cli, int8: Path, sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "faces", slice(0, 700, 35))
+    cli("tag", tree, "--face", "--model", int8, "--out", tmp_path / "tags.csv")
+    with (tmp_path / "tags.csv").open(newline="") as file:
+        assert len([row for row in csv.DictReader(file) if row["emotion"]]) == 20
+    done = cli("run", "--source", "demo", "--full-speed", "--seconds", "2", "--model", int8, "--node", "test")
+    assert '"event_type":"new"' in done.stdout
+
+
+def test_resuming_a_run_that_was_stopped_gives_the_same_model_as_without_the_stop(
+    cli: Cli, run_dir: Path, fer2013_csv: Path, tmp_path: Path
+) -> None:
+    # A run of two epochs that was killed in its second: what is left is the first's checkpoint.
+    votes = fer2013_csv.with_name("fer2013new.csv")
+    again = tmp_path / "again"
+    options = ("train", fer2013_csv, "--votes", votes, "--epochs", "2")
+    cli(*options, "--out", again)
+    with (again / "history.csv").open(newline="") as one, (run_dir / "history.csv").open(newline="") as two:
+        assert [row[:2] for row in csv.reader(one)] == [row[:2] for row in csv.reader(two)], "seeds repeat"
+    refused = cli(*options, "--out", again, status=2).stderr
+    assert refused.count("\n") == 1
+    assert "add --resume" in refused
+    refused = cli(*options[:-1], "3", "--out", again, "--resume", status=2).stderr
+    assert "was begun with another recipe" in refused
+    done = cli(*options, "--out", again, "--resume")
+    assert "epoch " not in done.stderr, "there was nothing left to train"
+
+
+def test_bad_input_to_training_and_conversion_is_one_line(
+    cli: Cli, run_dir: Path, fer2013_csv: Path, sample: Sample, tmp_path: Path
+) -> None:
+    def complaint(*args: str | Path) -> str:
+        said = cli(*args, status=2).stderr
+        assert said.count("\n") == 1, said
+        return said
+
+    assert "no such file or folder" in complaint("train", tmp_path / "none.csv", "--out", tmp_path / "run")
+    few = sample.write_csv(tmp_path / "few.csv", slice(0, 350, 10))
+    assert "35 training faces are too few" in complaint("train", few, "--out", tmp_path / "run", "--recipe", "edge")
+    assert "did you mean edge?" in complaint("train", fer2013_csv, "--out", tmp_path / "run", "--recipe", "egde")
+    recipe = tmp_path / "my.toml"
+    recipe.write_text('summary = "x"\nlearning = 1\n')
+    assert "unknown field `learning`" in complaint("train", few, "--out", tmp_path / "run", "--recipe", str(recipe))
+    assert not (tmp_path / "run").exists()
+
+    out = tmp_path / "x.tflite"
+    convert = ("--int8", "--data", fer2013_csv, "-o", out)
+    assert "no such model file" in complaint("convert", tmp_path / "none.keras", *convert)
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes((run_dir / "model.keras").read_bytes()[:9000])
+    assert "no model card in it; the file was cut short" in complaint("convert", cut, *convert)
+    assert "say how to quantise" in complaint("convert", run_dir / "model.keras", "--data", few, "-o", out)
+    tree = tmp_path / "tree"
+    for name in ("calm", "cross"):
+        shutil.copytree(sample.write_tree(tmp_path / "some", slice(0, 2)) / "train" / "angry", tree / "train" / name)
+    wrong = ("--int8", "--data", tree, "-o", out)
+    assert "the model does not know calm, cross" in complaint("convert", run_dir / "model.keras", *wrong)
+    assert not list(tmp_path.glob("*.tflite"))

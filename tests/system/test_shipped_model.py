@@ -1,0 +1,51 @@
+"""What the README says of the shipped model, from the float model beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fer_edge.classify import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+FLOAT_MODEL = Path(__file__).parents[2] / "models" / "edge.keras"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def data(fer2013_csv: Path) -> Path:
+    """All of FER-2013 where FER_EDGE_FER2013 names its CSV, else the faces that come with the tests."""
+    return Path(os.environ.get("FER_EDGE_FER2013", fer2013_csv))
+
+
+def test_int8_agrees_with_float(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
+    rows = {}
+    for name, model in (("float", FLOAT_MODEL), ("int8", DEFAULT_MODEL)):
+        rows[name] = json.loads(cli("evaluate", model, data(fer2013_csv), "--json").stdout)
+    assert rows["float"]["faces"] == rows["int8"]["faces"] >= 350
+    assert abs(rows["float"]["accuracy"] - rows["int8"]["accuracy"]) <= 0.005 + 1e-9
+
+    out = tmp_path / "again.tflite"
+    done = cli("convert", FLOAT_MODEL, "--int8", "--data", data(fer2013_csv), "-o", out)
+    agreement = float(done.stdout.partition("agreement")[2].split("%")[0])
+    assert agreement >= 97
+
+
+@pytest.mark.skipif("FER_EDGE_FER2013" not in os.environ, reason="FER_EDGE_FER2013 does not name a fer2013.csv")
+def test_the_accuracy_in_the_readme_is_what_evaluate_gives(cli: Cli) -> None:
+    found = json.loads(
+        cli("evaluate", DEFAULT_MODEL, os.environ["FER_EDGE_FER2013"], "--usage", "PublicTest", "--json").stdout
+    )
+    assert found["accuracy"] >= 0.66
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"{found['accuracy']:.2%}".replace("%", " %") in readme
+    for label, one in found["classes"].items():
+        assert (
+            f"| {label} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} | {one['support']} |" in readme
+        )
