@@ -67,6 +67,7 @@ class NoPicamera2:
     """picamera2 on a Pi without a camera."""
 
     def __init__(self, camera_num: int = 0) -> None:
+        del camera_num
         raise IndexError("list index out of range")
 
 

@@ -76,7 +76,7 @@ def test_a_folder_is_a_film_in_order_of_name_without_what_is_no_picture(tmp_path
 
 
 def test_the_pi_camera_gives_its_luma_plane_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "picamera2", fakes)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "picamera2", fakes)
     camera = open_camera("picamera2", width=600, height=400)
     frame = next_frame(camera)
     camera.close()
@@ -87,7 +87,7 @@ def test_the_pi_camera_gives_its_luma_plane_without_padding(monkeypatch: pytest.
 
 
 def test_auto_prefers_the_pi_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "picamera2", fakes)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "picamera2", fakes)
     camera = open_camera("auto")
     assert camera.live
     assert isinstance(camera, NewestFrame)
@@ -96,10 +96,10 @@ def test_auto_prefers_the_pi_camera(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pi_without_its_camera_or_its_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "picamera2", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(SourceError, match=r"sudo apt install python3-picamera2.*--system-site-packages"):
         open_camera("picamera2")
-    monkeypatch.setitem(sys.modules, "picamera2", fakes)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "picamera2", fakes)
     monkeypatch.setattr(fakes, "Picamera2", fakes.NoPicamera2)
     with pytest.raises(SourceError, match="is the camera connected"):
         open_camera("picamera2")
@@ -170,7 +170,7 @@ def test_the_password_of_a_stream_is_in_no_error(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_not_a_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no source 'nowhere.mp4': give auto"):
+    with pytest.raises(SourceError, match=r"no source 'nowhere.mp4': give auto"):
         open_camera("nowhere.mp4")
     with pytest.raises(SourceError, match="no pictures in this folder"):
         open_camera(str(tmp_path))

@@ -34,8 +34,8 @@ def test_each_person_is_one_track_and_most_of_the_time_the_right_emotion_is_repo
     actor_of: dict[str, int] = {}
     for event in events:
         if event.event_type == "new":
-            shown = demo.truth(round(event.time * demo.FPS))
-            actor_of[event.id] = min(shown, key=lambda one: centre_distance(event, one)).actor
+            there = demo.truth(round(event.time * demo.FPS))
+            actor_of[event.id] = min(there, key=lambda one: centre_distance(event, one)).actor
     assert sorted(actor_of.values()) == [0, 1, 2]
     assert {event.id for event in events if event.event_type == "end"} == set(actor_of)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from fer_edge_device.messages import Event, State
 
+Frames = list[list[tuple[float, str]]]
+
 LABELS = ("calm", "merry", "cross")
 
 
@@ -25,7 +27,7 @@ class Script:
     framing = AS_IT_IS
     card = Card(name="script", labels=LABELS, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0))
 
-    def __init__(self, frames: list[list[tuple[float, str]]]) -> None:
+    def __init__(self, frames: Frames) -> None:
         self._frames = iter(frames)
         self._now: list[tuple[float, str]] = []
 
@@ -39,7 +41,7 @@ class Script:
         return np.array([[0.8 if label == name else 0.1 for name in LABELS] for _, label in self._now], np.float32)
 
 
-def play(frames: list[list[tuple[float, str]]]) -> tuple[list[Event], list[State]]:
+def play(frames: Frames) -> tuple[list[Event], list[State]]:
     script = Script(frames)
     pipeline = Pipeline(script, script, session="s", model="script-0", heartbeat=5.0)
     picture = np.zeros((100, 200), np.uint8)
@@ -50,7 +52,7 @@ def play(frames: list[list[tuple[float, str]]]) -> tuple[list[Event], list[State
 
 
 def test_a_face_appears_changes_and_leaves() -> None:
-    frames: list[list[tuple[float, str]]] = [[]] * 5 + [[(60, "calm")]] * 20 + [[(60, "cross")]] * 20 + [[]] * 15
+    frames: Frames = [[]] * 5 + [[(60.0, "calm")]] * 20 + [[(60.0, "cross")]] * 20 + [[]] * 15
     events, states = play(frames)
     assert [event.event_type for event in events] == ["new", "update", "end"]
     new, update, end = events
@@ -60,18 +62,18 @@ def test_a_face_appears_changes_and_leaves() -> None:
     assert (update.emotion, update.previous, update.id) == ("cross", "calm", "s-1")
     assert 2.8 <= update.time <= 3.5
     assert (end.emotion, end.time, end.duration_s, end.previous) == ("cross", 4.4, 3.9, None)
-    assert [(state.faces, state.emotion) for state in states] == [(0, None), (1, "calm"), (1, "cross"), (0, None)]
+    assert [(state.faces, state.emotion) for state in states] == [(0, None), (1.0, "calm"), (1.0, "cross"), (0, None)]
 
 
 def test_a_false_alarm_of_two_frames_is_never_reported() -> None:
-    frames: list[list[tuple[float, str]]] = [[(60, "calm")]] * 2 + [[]] * 20
+    frames: Frames = [[(60.0, "calm")]] * 2 + [[]] * 20
     events, states = play(frames)
     assert events == []
     assert [state.faces for state in states] == [0]
 
 
 def test_state_counts_everybody_and_is_told_again_on_the_heartbeat() -> None:
-    frames: list[list[tuple[float, str]]] = [[(0, "merry"), (60, "cross"), (140, "merry")]] * 110
+    frames: Frames = [[(0.0, "merry"), (60.0, "cross"), (140.0, "merry")]] * 110
     events, states = play(frames)
     assert {event.id for event in events} == {"s-1", "s-2", "s-3"}
     full = [state for state in states if state.faces == 3]
@@ -90,7 +92,7 @@ def test_a_box_that_reaches_past_the_picture_is_told_within_it() -> None:
 
 
 def test_every_stage_of_every_frame_is_timed() -> None:
-    script = Script([[(0, "calm")], []])
+    script = Script([[(0.0, "calm")], []])
     pipeline = Pipeline(script, script, session="s", model="m")
     for n in range(2):
         pipeline.step(Frame(np.zeros((100, 200), np.uint8), n / 10, n))

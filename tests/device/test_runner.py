@@ -17,7 +17,7 @@ from fer_edge.faces import HaarDetector
 from fer_edge_device.cameras import Frame, NoFrameYet, open_camera
 from fer_edge_device.messages import Info, Message, Topics
 from fer_edge_device.pipeline import Pipeline
-from fer_edge_device.runner import Runner, Summary
+from fer_edge_device.runner import Runner
 from fer_edge_device.sinks import JsonLines, SinkClosed
 
 if TYPE_CHECKING:
@@ -150,12 +150,10 @@ def test_systemd_is_told_ready_after_the_first_frame_and_pinged_by_completed_fra
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
-        receiver.setblocking(False)
+        receiver.settimeout(0)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        summary = Summary()
         with pytest.raises(SourceError):
-            summary = make_runner(LiveScript("--1--1e"), Kept()).run()
-        assert summary.frames == 0, "the run failed, so there is no summary"
+            make_runner(LiveScript("--1--1e"), Kept()).run()
         notices = []
         while True:
             try:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from fer_edge.card import Card, InputSpec, model_bytes, read_card, write_card
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CARD = Card(name="x", labels=("a", "b"), input=InputSpec(height=2, width=2, scale=1 / 128, offset=-1.0))
 

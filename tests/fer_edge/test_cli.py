@@ -311,8 +311,10 @@ def test_a_full_disk_leaves_nothing_half_written(cli: Cli, photo: Path, tmp_path
     assert "cannot write there" in done.stderr
     before = sorted(tmp_path.iterdir())
     limited = subprocess.run(
-        ["bash", "-c", 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, "-m", "fer_edge.cli"]
-        + ["tag", str(photo), "--out", str(tmp_path / "tags.csv")],
+        [
+            *("bash", "-c", 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, "-m", "fer_edge.cli"),
+            *("tag", str(photo), "--out", str(tmp_path / "tags.csv")),
+        ],
         capture_output=True,
         text=True,
         check=False,

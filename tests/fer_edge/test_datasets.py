@@ -144,7 +144,7 @@ def test_missing_binary_and_empty_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pictures in class folders"):
         load_dataset(tmp_path)
     (tmp_path / "model.bin").write_bytes(os.urandom(999))
-    with pytest.raises(DataError, match="not a text file|no column"):
+    with pytest.raises(DataError, match=r"not a text file|no column"):
         load_dataset(tmp_path / "model.bin")
 
 

@@ -67,7 +67,7 @@ def augment(
                 np.maximum(out[i] * np.float32(contrast[i]) + np.float32(mean * (1 - contrast[i]) + bright[i]), 0),
                 dst=out[i],
             )
-    for i in np.flatnonzero(rng.random(len(faces)) < how.erase):
+    for i in np.flatnonzero(rng.random(len(faces)) < how.erase).tolist():
         # Random erasing (Zhong et al. 2017, arXiv:1708.04896): a rectangle of noise.
         high, wide = (max(1, int(share * size)) for share in rng.uniform(0.1, how.erase_size, 2))
         top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
