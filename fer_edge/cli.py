@@ -35,7 +35,12 @@ Data = Annotated[Path, typer.Argument(help="fer2013.csv, a folder with train/ an
 Model = Annotated[Path | None, typer.Option(help="A .tflite with a card; the shipped one by default.")]
 Detector = Annotated[Literal["haar", "yunet"], typer.Option(help="What finds faces.")]
 DetectorModel = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")]
-MinFace = Annotated[int, typer.Option(min=16, help="Side of the smallest face to find, in pixels.")]
+MinFace = Annotated[
+    int | None,
+    typer.Option(
+        min=16, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the classifier.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
@@ -228,7 +233,7 @@ def predict(
     as_json: AsJson = False,
     detector: Detector = "haar",
     detector_model: DetectorModel = None,
-    min_face: MinFace = 40,
+    min_face: MinFace = None,
 ) -> None:
     """Show the faces of pictures and how they look.
 
@@ -274,7 +279,7 @@ def tag(
     face: IsFace = False,
     detector: Detector = "haar",
     detector_model: DetectorModel = None,
-    min_face: MinFace = 40,
+    min_face: MinFace = None,
     threads: Threads = 1,
 ) -> None:
     """Tag folders of pictures: a row for each face, and for each picture without one or that cannot be read.
@@ -309,7 +314,7 @@ def bench(
     as_json: AsJson = False,
     detector: Detector = "haar",
     detector_model: DetectorModel = None,
-    min_face: MinFace = 40,
+    min_face: MinFace = None,
 ) -> None:
     """Measure latency on this machine: classifier, detector, whole frame.
 
@@ -345,7 +350,7 @@ def run(
     model: Model = None,
     detector: Detector = "haar",
     detector_model: DetectorModel = None,
-    min_face: MinFace = 40,
+    min_face: MinFace = None,
     threads: Threads = 1,
     width: Annotated[int, typer.Option(min=64, help="Wanted columns of a camera's frames.")] = 640,
     height: Annotated[int, typer.Option(min=64, help="Wanted rows of a camera's frames.")] = 480,
@@ -407,7 +412,7 @@ def _classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
     return TFLiteClassifier(model or DEFAULT_MODEL, threads)
 
 
-def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int) -> FaceDetector:
+def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int | None) -> FaceDetector:
     from fer_edge.faces import make_detector
 
     return make_detector(name, model, min_face)

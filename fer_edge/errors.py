@@ -30,7 +30,11 @@ class ModelError(InputError):
 
 
 class SourceError(InputError):
-    """Raised when a camera, film or folder of frames cannot be opened or read."""
+    """Raised when a camera, film or folder of frames cannot be opened."""
+
+
+class SourceLostError(FerEdgeError):
+    """Raised when a source that gave frames gives no more of them, without having ended."""
 
 
 class MissingExtraError(InputError):

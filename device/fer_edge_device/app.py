@@ -46,7 +46,8 @@ def run_source(
 
     Raises:
         InputError: the node's name is unfit.
-        SourceError: the source is not there or failed.
+        SourceError: the source is not there.
+        SourceLostError: it failed later on.
     """
     topics = Topics(node or socket.gethostname())
     camera = open_camera(source, width=size[0], height=size[1], realtime=realtime)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.errors import DataError, FerEdgeError, SourceError
+from fer_edge.errors import DataError, FerEdgeError, SourceError, SourceLostError
 from fer_edge.native import native_stderr_hidden
 from fer_edge.pictures import PICTURE_SUFFIXES, read_gray
 
@@ -64,7 +64,7 @@ class Camera(Protocol):
 
         Raises:
             NoFrameYet: a live source has none for now.
-            SourceError: the source failed.
+            SourceLostError: the source failed.
         """
         ...
 
@@ -107,7 +107,7 @@ class StreamCamera:
         """Wait for the next frame."""
         ok, picture = self._capture.read()
         if not ok:
-            raise SourceError(f"{_without_password(self._source)}: gave no frame; is it unplugged or in use?")
+            raise SourceLostError(f"{_without_password(self._source)}: gave no frame; is it unplugged or in use?")
         self._number += 1
         return Frame(_to_gray(picture, _without_password(self._source)), time.time(), self._number)
 
@@ -298,11 +298,11 @@ class NewestFrame:
             ended: FerEdgeError | None
             try:
                 frame = self._camera.read()
-                ended = None if frame else SourceError("the camera ended its stream")
+                ended = None if frame else SourceLostError("the camera ended its stream")
             except FerEdgeError as error:
                 ended = error
             except Exception as error:  # noqa: BLE001 - whatever a driver raises must reach the reader
-                ended = SourceError(f"the camera failed: {error}")
+                ended = SourceLostError(f"the camera failed: {error}")
             with self._changed:
                 self._frame, self._ended = frame, ended
                 self._changed.notify_all()
@@ -314,7 +314,7 @@ class NewestFrame:
 
         Raises:
             NoFrameYet: none came.
-            SourceError: the camera failed.
+            SourceLostError: the camera failed.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._frame or self._ended, _PATIENCE):
@@ -389,7 +389,7 @@ def _to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
     if picture.ndim == 2 and min(picture.shape) > 1:  # noqa: PLR2004
         return np.asarray(picture, np.uint8)
     # OpenCV 4.11 gives undecoded data as one row for some cameras' formats.
-    raise SourceError(
+    raise SourceLostError(
         f"{name}: gave a frame of shape {picture.shape}, which is no picture; try another --width/--height"
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.errors import SourceError
+from fer_edge.errors import SourceLostError
 from fer_edge.system import resident_mb, temperature_c, throttled_flags
 from fer_edge_device.cameras import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
@@ -87,7 +87,7 @@ class Runner:
             seconds: stop after this much of the source's time.
 
         Raises:
-            SourceError: the camera failed.
+            SourceLostError: the camera failed.
         """
         summary = Summary()
         began = clock.monotonic()
@@ -147,7 +147,7 @@ class Runner:
             except NoFrameYet as error:
                 waited = clock.monotonic() - waiting_since
                 if waited >= self._give_up_after:
-                    raise SourceError(f"the camera gave no frame for {waited:.0f} s; is it unplugged?") from error
+                    raise SourceLostError(f"the camera gave no frame for {waited:.0f} s; is it unplugged?") from error
                 if waited >= self._stalled_after:
                     self._tell_camera("stalled")
             else:

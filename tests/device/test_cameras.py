@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge.errors import SourceError
+from fer_edge.errors import SourceError, SourceLostError
 from fer_edge_device.cameras import Camera, Frame, NewestFrame, NoFrameYet, PiCamera, open_camera
 from tests.device import fakes
 
@@ -156,7 +156,7 @@ def test_a_camera_that_fails_says_how(
 ) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", fakes.VideoCapture)
     monkeypatch.setattr(fakes.VideoCapture, attribute, value)
-    with pytest.raises(SourceError, match=complaint):
+    with pytest.raises((SourceError, SourceLostError), match=complaint):
         next_frame(open_camera("0"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fer_edge.classify import TFLiteClassifier
-from fer_edge.errors import InputError, SourceError
+from fer_edge.errors import InputError, SourceLostError
 from fer_edge.faces import HaarDetector
 from fer_edge_device.cameras import Frame, NoFrameYet, open_camera
 from fer_edge_device.messages import Info, Message, Topics
@@ -60,7 +60,7 @@ class LiveScript:
     def read(self) -> Frame | None:
         step = next(self._steps)
         if step == "e":
-            raise SourceError("the camera failed: unplugged")
+            raise SourceLostError("the camera failed: unplugged")
         if step == "-":
             time.sleep(0.05)
             raise NoFrameYet
@@ -99,7 +99,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
 
 def test_stats_say_what_frames_cost_and_what_was_dropped() -> None:
     sink = Kept()
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceLostError):
         make_runner(LiveScript("1111511e"), sink, stats_every=0.0).run()
     last = sink.said("stats")[-1]
     assert last.dropped == 4
@@ -111,7 +111,7 @@ def test_stats_say_what_frames_cost_and_what_was_dropped() -> None:
 
 def test_a_camera_that_pauses_is_stalled_and_then_online_again() -> None:
     sink = Kept()
-    with pytest.raises(SourceError, match="unplugged"):
+    with pytest.raises(SourceLostError, match="unplugged"):
         make_runner(LiveScript("11----11e"), sink, stalled_after=0.1).run()
     assert sink.said("camera") == ["online", "stalled", "online", "offline"]
     assert sink.said("availability") == ["online", "offline"]
@@ -119,7 +119,7 @@ def test_a_camera_that_pauses_is_stalled_and_then_online_again() -> None:
 
 def test_a_camera_that_never_comes_back_ends_the_run_with_an_error() -> None:
     sink = Kept()
-    with pytest.raises(SourceError, match="gave no frame for"):
+    with pytest.raises(SourceLostError, match="gave no frame for"):
         make_runner(LiveScript("1" + "-" * 100), sink, stalled_after=0.1, give_up_after=0.4).run()
     assert sink.said("camera") == ["online", "stalled", "offline"]
 
@@ -152,7 +152,7 @@ def test_systemd_is_told_ready_after_the_first_frame_and_pinged_by_completed_fra
         receiver.bind(address)
         receiver.settimeout(0)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        with pytest.raises(SourceError):
+        with pytest.raises(SourceLostError):
             make_runner(LiveScript("--1--1e"), Kept()).run()
         notices = []
         while True:
