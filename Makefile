@@ -11,7 +11,9 @@ demo: .venv/.ready ## watch the embedded film for twelve seconds: messages, then
 	@.venv/bin/fer-edge run --source demo --node demo
 
 test: check ## set up what tests need and run them all
-	@command -v systemd-analyze >/dev/null || $(MAKE) -s .systemd
+	@command -v systemd-analyze >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd; } \
+	  || echo "systemd-analyze is missing (sudo apt install systemd): the test of the unit will be skipped"
 	@$(DEV)/python -m pytest -n auto --dist loadfile
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
@@ -44,8 +46,3 @@ clean: ## remove the virtual environments and every cache
 	@.venv-dev/bin/pip install -q --disable-pip-version-check "pip>=25.1"
 	@.venv-dev/bin/pip install -q -e ".[train,convert]" --group dev
 	@touch $@
-
-.PHONY: .systemd
-.systemd:
-	@{ command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd; } \
-	  || echo "systemd-analyze is missing (sudo apt install systemd): the test of the unit will be skipped"

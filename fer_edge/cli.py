@@ -7,6 +7,7 @@ runtime, and nothing but `train`, `convert` and `evaluate` of a .keras file load
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -93,12 +94,6 @@ def train(
             how = msgspec.structs.replace(how, schedule=msgspec.structs.replace(how.schedule, epochs=epochs))
         dataset = load_dataset(data)
         _say_skipped(dataset.skipped)
-        if how.target.votes and not votes:
-            print(
-                f"fer-edge: the recipe wants {how.target.votes:.0%} FER+ votes in its targets and has none;"
-                " give --votes fer2013new.csv for its full accuracy",
-                file=sys.stderr,
-            )
         result = run_training(
             dataset,
             how,
@@ -389,6 +384,8 @@ def run(
 
 def main() -> None:
     """Run the command line; every failure is one line, and a traceback only with ``--debug``."""
+    if logging.lastResort:  # warnings look like all else that is said; nothing but the command line sets this up
+        logging.lastResort.setFormatter(logging.Formatter("fer-edge: %(message)s"))
     try:
         app()
     except FerEdgeError as error:

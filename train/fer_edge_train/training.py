@@ -93,6 +93,11 @@ def train(
             f"{data.name}: {len(training)} training faces are too few;"
             f" one batch of this recipe takes {recipe.optimizer.batch_size}, besides those held out"
         )
+    if recipe.target.votes and votes is None:
+        logger.warning(
+            "the recipe wants %.0f %% FER+ votes in its targets and has none: its accuracy will be lower",
+            100 * recipe.target.votes,
+        )
     started = _prepare(out, recipe, resume=resume)
 
     keras.utils.set_random_seed(recipe.seed)
@@ -106,7 +111,6 @@ def train(
         model.compile(
             _optimizer(recipe, steps), keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
         )
-    epochs = recipe.schedule.epochs
     done = int(model.optimizer.iterations) // steps
     stages = _stages(recipe)
     watched = (INPUT.normalise(data.faces[held]), targets[held])
@@ -157,7 +161,6 @@ def train(
     with replacing(result.model) as temporary:
         finished.save(temporary)
         write_card(temporary, card)
-    logger.info("epochs %d, temperature %.3f", epochs, temperature)
     return result
 
 
