@@ -91,7 +91,7 @@ def annotate(picture: npt.NDArray[np.uint8], found: Sequence[Expression]) -> npt
         bottom = y if y >= high + base else y + high + base
         left = max(0, min(x, out.shape[1] - wide))
         cv2.rectangle(out, (left, bottom - high - base), (left + wide, bottom), colour, cv2.FILLED)
-        dark = sum(colour) < 400  # noqa: PLR2004
+        dark = sum(colour) < 400
         ink = (255, 255, 255) if dark else (0, 0, 0)
         cv2.putText(out, text, (left, bottom - base // 2), cv2.FONT_HERSHEY_SIMPLEX, size, ink, line, cv2.LINE_AA)
     return out

@@ -213,7 +213,7 @@ def _pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
         raise DataError(f"{where}: pixels that are not whole numbers") from None
     if values.size != _SIDE * _SIDE:
         raise DataError(f"{where}: {values.size} pixels, not {_SIDE * _SIDE} ({_SIDE}x{_SIDE})")
-    if values.min() < 0 or values.max() > 255:  # noqa: PLR2004
+    if values.min() < 0 or values.max() > 255:
         raise DataError(f"{where}: pixels outside 0 to 255")
     return values.astype(np.uint8).reshape(_SIDE, _SIDE)
 
@@ -222,7 +222,7 @@ def _read_tree(entries: Iterable[tuple[PurePosixPath, Callable[[], bytes]]], pat
     """Read pictures whose folder is their label and whose folder above that, if it has such a name, their usage."""
     faces, names, usages, skipped = [], [], [], []
     for entry, read in entries:
-        if entry.suffix.lower() not in PICTURE_SUFFIXES or len(entry.parts) < 2 or "__MACOSX" in entry.parts:  # noqa: PLR2004
+        if entry.suffix.lower() not in PICTURE_SUFFIXES or len(entry.parts) < 2 or "__MACOSX" in entry.parts:
             continue
         try:
             faces.append(whole_picture(decode_gray(read(), str(path / entry)), _SIDE, _SIDE))
@@ -230,7 +230,7 @@ def _read_tree(entries: Iterable[tuple[PurePosixPath, Callable[[], bytes]]], pat
             skipped.append(str(error))
             continue
         names.append(canonical(entry.parts[-2]))
-        above = entry.parts[-3].lower() if len(entry.parts) > 2 else "train"  # noqa: PLR2004
+        above = entry.parts[-3].lower() if len(entry.parts) > 2 else "train"
         usages.append(_USAGES.get(above, TRAINING))
     if not faces:
         found = f" ({len(skipped)} could not be decoded)" if skipped else ""
@@ -239,7 +239,7 @@ def _read_tree(entries: Iterable[tuple[PurePosixPath, Callable[[], bytes]]], pat
         names = [FER2013[int(name)] for name in names]
     present = set(names)
     labels = FER2013 if present <= set(FER2013) else tuple(sorted(present))
-    if len(labels) < 2:  # noqa: PLR2004
+    if len(labels) < 2:
         raise DataError(f"{path}: one class folder only ({labels[0]}); give at least two")
     classes = np.array([labels.index(name) for name in names], np.int64)
     return Dataset(str(path), labels, np.stack(faces), classes, np.array(usages), tuple(skipped))
@@ -255,13 +255,13 @@ def _read_zip(path: Path) -> Dataset:
         with archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
             _refuse_unsafe(path, members)
-            tables = [info for info in members if info.filename.lower().endswith(".csv")]
+            pictures = any(PurePosixPath(info.filename).suffix.lower() in PICTURE_SUFFIXES for info in members)
+            table = next((info for info in members if info.filename.lower().endswith(".csv")), None)
             try:
-                for info in sorted(tables, key=lambda info: "fer2013.csv" not in info.filename):
-                    with archive.open(info) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-                        return _read_csv(file, f"{path}/{info.filename}")
-                entries = ((PurePosixPath(i.filename), partial(archive.read, i)) for i in members)
-                return _read_tree(entries, path)
+                if pictures or table is None:
+                    return _read_tree(((PurePosixPath(i.filename), partial(archive.read, i)) for i in members), path)
+                with archive.open(table) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+                    return _read_csv(file, f"{path}/{table.filename}")
             except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 

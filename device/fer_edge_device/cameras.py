@@ -384,9 +384,9 @@ def _open_any(width: int, height: int) -> Camera:
 
 
 def _to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
-    if picture.ndim == 3 and picture.shape[2] == 3:  # noqa: PLR2004
+    if picture.ndim == 3 and picture.shape[2] == 3:
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-    if picture.ndim == 2 and min(picture.shape) > 1:  # noqa: PLR2004
+    if picture.ndim == 2 and min(picture.shape) > 1:
         return np.asarray(picture, np.uint8)
     # OpenCV 4.11 gives undecoded data as one row for some cameras' formats.
     raise SourceLostError(

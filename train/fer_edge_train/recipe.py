@@ -132,7 +132,7 @@ class Recipe(Section, frozen=True, kw_only=True):
             message = "network.widths and network.pairs must have the same length"
             raise ValueError(message)
         starts = [start for start, _ in self.schedule.sizes]
-        if not starts or starts[0] != 0 or starts != sorted(set(starts)) or self.schedule.sizes[-1][1] != 48:  # noqa: PLR2004
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)) or self.schedule.sizes[-1][1] != 48:
             message = "schedule.sizes must start at 0.0, rise, and end with pictures of 48"
             raise ValueError(message)
 
