@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CANVAS = 320
-SCALES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
+SCALES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3)
 SHIFTS = (-0.1, -0.05, 0.0, 0.05, 0.1)
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="FER-2013 in any form")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--yunet", type=Path, help="measure YuNet too, from this ONNX file")
-    parser.add_argument("--faces", type=int, default=1500, help="how many test faces, at most")
+    parser.add_argument("--faces", type=int, default=3589, help="how many test faces, at most")
     options = parser.parse_args()
     part = load_dataset(options.data).usage()
     classifier = TFLiteClassifier(options.model)

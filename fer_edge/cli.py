@@ -422,8 +422,8 @@ def _need(extra: str, *modules: str) -> None:
 
 
 def _command() -> str:
-    """The command line as it was typed, for a model's card."""
-    return shlex.join(["fer-edge", *sys.argv[1:]])
+    """The command line that makes a model anew, for its card: as it was typed, less what only goes on with a run."""
+    return shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -28,7 +29,6 @@ from fer_edge_train.report import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -148,14 +148,18 @@ def train(
         test=result.test,
         temperature=temperature,
     )
+    scores = {"float accuracy on held-out training faces": result.validation.accuracy}
+    if result.test:
+        parts = " and ".join(sorted(set(data.usages[tested].tolist())))
+        scores[f"float accuracy on {parts}"] = result.test.accuracy
     card = Card(
         name=name,
         labels=data.labels,
         input=INPUT,
-        scores={"float accuracy on held-out training faces": result.validation.accuracy}
-        | ({"float accuracy on test faces": result.test.accuracy} if result.test else {}),
+        scores={what: round(score, 4) for what, score in scores.items()},
         made_by=(command,) if command else (),
-        data=f"{len(kept)} training faces" + (f", {recipe.target.votes:.0%} FER+ votes" if votes is not None else ""),
+        data=f"{len(kept)} of the {len(training)} training faces of {Path(data.name).name}"
+        + (f", {recipe.target.votes:.0%} FER+ votes in the targets" if votes is not None else ""),
         note="An expression is not a feeling: the scores say how a face looks, not what a person feels.",
     )
     with replacing(result.model) as temporary:
