@@ -48,7 +48,7 @@ class HaarDetector:
     """Viola-Jones cascade of OpenCV (Viola & Jones 2001); needs no download."""
 
     # Measured by benchmarks/crop_margin.py.
-    framing: Final = Framing(scale=1.0, shift=0.0)
+    framing: Final = Framing(scale=0.95, shift=0.0)
 
     _WINDOW: Final = 24  # the cascade's own window is 20 pixels; a little above it, faces are found more surely
 
@@ -80,7 +80,7 @@ class YuNetDetector:
     """YuNet through OpenCV (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y); its ONNX file is the user's."""
 
     # Measured by benchmarks/crop_margin.py.
-    framing: Final = Framing(scale=1.0, shift=0.0)
+    framing: Final = Framing(scale=0.9, shift=0.0)
 
     _WINDOW: Final = 20  # it finds smaller ones, but with fewer hits
 
