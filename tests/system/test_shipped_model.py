@@ -29,7 +29,9 @@ def test_int8_agrees_with_float(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> 
     for name, model in (("float", FLOAT_MODEL), ("int8", DEFAULT_MODEL)):
         rows[name] = json.loads(cli("evaluate", model, data(fer2013_csv), "--json").stdout)
     assert rows["float"]["faces"] == rows["int8"]["faces"] >= 350
-    assert abs(rows["float"]["accuracy"] - rows["int8"]["accuracy"]) <= 0.005 + 1e-9
+    # Half a point on all of PublicTest; of 350 faces a single one is 0.3 points, so there only a blunder shows.
+    most = 0.005 if rows["int8"]["faces"] > 3000 else 0.02
+    assert abs(rows["float"]["accuracy"] - rows["int8"]["accuracy"]) <= most
 
     out = tmp_path / "again.tflite"
     done = cli("convert", FLOAT_MODEL, "--int8", "--data", data(fer2013_csv), "-o", out)
