@@ -62,6 +62,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         name: name of the model, from its recipe.
         labels: names of the outputs, in order.
         input: what it takes.
+        flatbuffer_sha256: of what comes before the card in a ``.tflite``, as hexadecimal digits; empty in a ``.keras``.
         scores: measured results by name, each 0..1 unless the name says otherwise.
         made_by: the commands that made the file, in order.
         data: what it was trained on.
@@ -73,6 +74,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
     input: InputSpec
+    flatbuffer_sha256: str = ""
     scores: dict[str, float] = {}
     made_by: tuple[str, ...] = ()
     data: str = ""

@@ -54,7 +54,11 @@ class TFLiteClassifier:
         self.path = path
         self.card = read_card(path)
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._interpreter = make_interpreter(model_bytes(path), path, threads)
+        flatbuffer = model_bytes(path)
+        # Older runtimes do not check what they are given: a damaged file would crash the process.
+        if self.card.flatbuffer_sha256 not in {"", hashlib.sha256(flatbuffer).hexdigest()}:
+            raise ModelError(f"{path}: damaged, its content is not what its card says; copy or make it again")
+        self._interpreter = make_interpreter(flatbuffer, path, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one each")

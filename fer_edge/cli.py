@@ -116,7 +116,7 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
 ) -> None:
-    """Quantise a Keras model and prove that it still agrees with itself.
+    """Quantise a Keras model and compare both.
 
     \b
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
@@ -277,7 +277,9 @@ def tag(
     min_face: MinFace = None,
     threads: Threads = 1,
 ) -> None:
-    """Tag folders of pictures: a row for each face, and for each picture without one or that cannot be read.
+    """Tag folders of pictures, a row a face.
+
+    A picture without a face, or one that cannot be read, is a row too.
 
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
@@ -311,7 +313,9 @@ def bench(
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
 ) -> None:
-    """Measure latency on this machine: classifier, detector, whole frame.
+    """Measure latency on this machine.
+
+    Of the classifier, the detector and a whole frame.
 
     \b
     Example: fer-edge bench --threads 2 --runs 500
@@ -354,7 +358,9 @@ def run(
         typer.Option("--realtime/--full-speed", help="Pace of a film; the demo plays in real time, others do not."),
     ] = None,
 ) -> None:
-    """Watch a source and print what happens, one MQTT-ready JSON message a line.
+    """Watch a source and print what happens.
+
+    One MQTT-ready JSON message a line.
 
     \b
     Example: fer-edge run --source /dev/video0 --node kitchen

@@ -68,9 +68,11 @@ def inspect_model(path: Path) -> Inspection:
         card = read_card(path)
     except ModelError:
         card = None
+    schema = _schema()
     flatbuffer = model_bytes(path)
     interpreter = make_interpreter(flatbuffer, path)
-    graph, opcodes, schema = _graph(flatbuffer)
+    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    graph, opcodes = model.subgraphs[0], model.operatorCodes
     operators: Counter[str] = Counter()
     cost = 0
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -104,14 +106,13 @@ def _info(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(tensor.shape, np.dtype(tensor.dtype).name, tensor.scale, tensor.zero_point)
 
 
-def _graph(flatbuffer: bytes) -> tuple[Any, list[Any], Any]:
+def _schema() -> Any:  # noqa: ANN401 - the schema has no types
     try:
         from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - absent beside tflite-runtime
     except ImportError as error:
         message = "ai-edge-litert, whose model schema `inspect` reads files with,"
         raise MissingExtraError(message, "device") from error
-    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
-    return model.subgraphs[0], model.operatorCodes, schema
+    return schema
 
 
 def _multiply_adds(name: str, operator: Any, tensors: list[Any]) -> int:  # noqa: ANN401 - the schema has no types

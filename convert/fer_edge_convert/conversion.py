@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -106,6 +107,7 @@ def convert_int8(path: Path, data: Dataset, out: Path, command: str = "") -> Par
         final = msgspec.structs.replace(
             card,
             scores={**card.scores, f"int8 accuracy on {parts}": round(after.accuracy, 4)},
+            flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest(),
             made_by=(*card.made_by, command) if command else card.made_by,
         )
         temporary.write_bytes(flatbuffer)
