@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.card import Card, model_bytes, read_card
-from fer_edge.errors import MissingExtraError, ModelError
+from fer_edge.errors import InputError, ModelError
 from fer_edge.runtime import Tensor, make_interpreter
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def inspect_model(path: Path) -> Inspection:
 
     Raises:
         ModelError: the file is missing or damaged.
-        MissingExtraError: the installed runtime does not bring the schema that this needs.
+        InputError: the installed runtime does not bring the schema that this needs.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
@@ -110,8 +110,9 @@ def _schema() -> Any:  # noqa: ANN401 - the schema has no types
     try:
         from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - absent beside tflite-runtime
     except ImportError as error:
-        message = "ai-edge-litert, whose model schema `inspect` reads files with,"
-        raise MissingExtraError(message, "device") from error
+        raise InputError(
+            "inspect reads files by the schema of ai-edge-litert, which is not installed; inspect on a 64-bit machine"
+        ) from error
     return schema
 
 
