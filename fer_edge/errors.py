@@ -9,6 +9,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's code says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class FerEdgeError(Exception):
     """Base of all errors that fer-edge raises on purpose."""
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.errors import DataError, FerEdgeError, SourceError, SourceLostError
+from fer_edge.errors import DataError, FerEdgeError, SourceError, SourceLostError, first_line
 from fer_edge.native import native_stderr_hidden
 from fer_edge.pictures import PICTURE_SUFFIXES, read_gray
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FOLDER_FPS: Final = 10
+_TRIAL: Final = 3.0  # seconds a camera that was not asked for by name has for its first frame
 _PATIENCE: Final = 0.5  # seconds a reader is kept waiting before it may look at other things
 
 
@@ -42,13 +43,15 @@ class Frame(NamedTuple):
 
     Attributes:
         gray: uint8 of shape (rows, columns).
-        time: seconds, since 1970 for a live source, since its beginning for any other.
+        time: seconds on a clock that is never set: a film's own, or the machine's since some start.
         number: counts from 0; a number that is left out is a frame that was dropped.
+        epoch: what to add to ``time`` for seconds since 1970; 0 for a film, whose times are told as they are.
     """
 
     gray: npt.NDArray[np.uint8]
     time: float
     number: int
+    epoch: float = 0.0
 
 
 class Camera(Protocol):
@@ -94,7 +97,7 @@ class StreamCamera:
         with native_stderr_hidden():  # OpenCV and FFmpeg complain in lines of their own; ours follows
             self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG if network else cv2.CAP_V4L2)
         if not self._capture.isOpened():
-            raise SourceError(f"{_without_password(source)}: cannot be opened; {_advice(source)}")
+            raise SourceError(f"{_shown(source)}: cannot be opened; {_advice(source)}")
         if not network:
             # Motion JPEG is what USB cameras send fast; one buffer is what keeps frames new.
             self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -107,9 +110,9 @@ class StreamCamera:
         """Wait for the next frame."""
         ok, picture = self._capture.read()
         if not ok:
-            raise SourceLostError(f"{_without_password(self._source)}: gave no frame; is it unplugged or in use?")
+            raise SourceLostError(f"{_shown(self._source)}: gave no frame; is it unplugged or in use?")
         self._number += 1
-        return Frame(_to_gray(picture, _without_password(self._source)), time.time(), self._number)
+        return _live_frame(_to_gray(picture, _shown(self._source)), self._number)
 
     def close(self) -> None:
         """Let go of the camera."""
@@ -125,37 +128,42 @@ class PiCamera:
         """Start the camera.
 
         Args:
-            width: columns of a frame.
-            height: rows of a frame.
+            width: wanted columns of a frame; the camera's alignment may change them a little.
+            height: wanted rows of a frame.
 
         Raises:
             SourceError: picamera2 or a camera is missing, or the camera is in use.
         """
         try:
             from picamera2 import Picamera2  # noqa: PLC0415 - comes from Raspberry Pi OS, not from PyPI
-        except ImportError as error:
+        except Exception as error:  # a package built for another NumPy raises ValueError
             raise SourceError(
-                "picamera2 cannot be imported"
-                f" ({error}); run: sudo apt install python3-picamera2, and make the venv with --system-site-packages"
+                f"picamera2 cannot be imported ({first_line(error)}); run: sudo apt install python3-picamera2,"
+                " and make the venv with --system-site-packages"
             ) from error
         try:
             self._camera: Any = Picamera2()
+        except Exception as error:  # IndexError for no camera, RuntimeError for one in use
+            raise SourceError(_pi_camera_failed(error)) from error
+        try:
+            size = {"size": (width, height)}
+            # The main stream has the same size: the small one may not be larger, nor of another shape.
             self._camera.configure(
-                self._camera.create_video_configuration(
-                    lores={"size": (width, height), "format": "YUV420"}, buffer_count=3
-                )
+                self._camera.create_video_configuration(main=size, lores={**size, "format": "YUV420"}, buffer_count=3)
             )
+            self._width, self._height = self._camera.camera_configuration()["lores"]["size"]
             self._camera.start()
-        except (RuntimeError, IndexError) as error:  # what libcamera raises for no camera and for one in use
-            raise SourceError(f"picamera2: {error}; is the camera connected, and no other program using it?") from error
-        self._width, self._height, self._number = width, height, -1
+        except Exception as error:
+            self._camera.close()
+            raise SourceError(_pi_camera_failed(error)) from error
+        self._number = -1
 
     def read(self) -> Frame:
         """Wait for the next frame."""
         planes = self._camera.capture_array("lores")
         self._number += 1
         # YUV420 is the luma plane, `height` rows, with the colour planes below; rows may be padded.
-        return Frame(planes[: self._height, : self._width], time.time(), self._number)
+        return _live_frame(planes[: self._height, : self._width], self._number)
 
     def close(self) -> None:
         """Stop the camera."""
@@ -215,14 +223,21 @@ class PictureFolder:
         self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
         if not self._paths:
             raise SourceError(f"{path}: no pictures in this folder")
+        self._folder = path
         self._frames = self._read_all()
 
     def _read_all(self) -> Iterator[Frame]:
+        readable = 0
         for number, path in enumerate(self._paths):
             try:
-                yield Frame(read_gray(path), round(number / _FOLDER_FPS, 3), number)
+                gray = read_gray(path)
             except DataError as error:
                 logger.warning("left out: %s", error)
+                continue
+            readable += 1
+            yield Frame(gray, round(number / _FOLDER_FPS, 3), number)
+        if not readable:
+            raise SourceError(f"{self._folder}: none of its {len(self._paths)} pictures can be read")
 
     def read(self) -> Frame | None:
         """The next picture; None after the last."""
@@ -260,15 +275,23 @@ class Paced:
     def __init__(self, film: Camera) -> None:
         """Play ``film``; its clock starts with its first frame."""
         self._film = film
+        self._next: Frame | None = None
         self._start: float | None = None
 
     def read(self) -> Frame | None:
         """The next frame, when its time has come; None after the last."""
-        frame = self._film.read()
-        if frame is not None:
-            if self._start is None:
-                self._start = time.monotonic() - frame.time
-            time.sleep(max(0.0, self._start + frame.time - time.monotonic()))
+        frame = self._next or self._film.read()
+        if frame is None:
+            return None
+        if self._start is None:
+            self._start = time.monotonic() - frame.time
+        wait = self._start + frame.time - time.monotonic()
+        if wait > _PATIENCE:
+            self._next = frame
+            time.sleep(_PATIENCE)
+            raise NoFrameYet
+        self._next = None
+        time.sleep(max(wait, 0.0))
         return frame
 
     def close(self) -> None:
@@ -302,12 +325,24 @@ class NewestFrame:
             except FerEdgeError as error:
                 ended = error
             except Exception as error:  # noqa: BLE001 - whatever a driver raises must reach the reader
-                ended = SourceLostError(f"the camera failed: {error}")
+                ended = SourceLostError(f"the camera failed: {first_line(error)}")
             with self._changed:
                 self._frame, self._ended = frame, ended
                 self._changed.notify_all()
             if ended:
                 break
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a first frame, without taking it.
+
+        Raises:
+            SourceLostError: the camera failed, or gave none.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._frame or self._ended, seconds):
+                raise SourceLostError(f"the camera gave no frame for {seconds:g} s")
+            if self._ended:
+                raise self._ended
 
     def read(self) -> Frame | None:
         """The newest frame that was not given yet; waits for one, a moment.
@@ -360,7 +395,7 @@ def open_camera(source: str, *, width: int = 640, height: int = 480, realtime: b
         film = FilmFile(path)
     else:
         raise SourceError(
-            f"no source {source!r}: give auto, picamera2, demo, a camera's number or /dev/video path,"
+            f"no source {_shown(source)!r}: give auto, picamera2, demo, a camera's number or /dev/video path,"
             " rtsp://..., a film or a folder of pictures"
         )
     return Paced(film) if (source == "demo" if realtime is None else realtime) else film
@@ -372,12 +407,18 @@ def _open_any(width: int, height: int) -> Camera:
         return NewestFrame(PiCamera(width, height))
     except SourceError as error:
         tried.append(str(error))
-    # A camera has several nodes, of which only some give pictures.
-    for path in sorted(Path("/dev").glob("video*")):
+    # A camera has several nodes, and a Pi's own codecs have some too: only some give pictures.
+    for path in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name)):
+        camera = None
         try:
-            return NewestFrame(StreamCamera(str(path), width, height))
-        except SourceError as error:
+            camera = NewestFrame(StreamCamera(str(path), width, height))
+            camera.wait(_TRIAL)
+        except FerEdgeError as error:
             tried.append(str(error))
+            if camera:
+                camera.close()
+        else:
+            return camera
     if len(tried) == 1:
         tried.append("there is no /dev/video*")
     raise SourceError(f"no camera found ({'; '.join(tried)}); connect one, or try --source demo")
@@ -394,10 +435,22 @@ def _to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
     )
 
 
-def _without_password(source: int | str) -> str:
-    """A stream's address without what is secret in it."""
+def _live_frame(gray: npt.NDArray[np.uint8], number: int) -> Frame:
+    """A frame of now; a clock that is set meanwhile, as at boot, changes what is told but no duration."""
+    steady = time.monotonic()
+    return Frame(gray, steady, number, time.time() - steady)
+
+
+def _pi_camera_failed(error: Exception) -> str:
+    return f"picamera2: {first_line(error)}; is the camera connected, and no other program using it?"
+
+
+def _shown(source: int | str) -> str:
+    """A source's name without what may be secret in it: of an address, the scheme and the host alone."""
     scheme, mark, rest = str(source).partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else str(source)
+    if mark:
+        return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
+    return scheme.rpartition("@")[2]
 
 
 def _advice(source: int | str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time as clock
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -98,9 +98,11 @@ class Runner:
                 try:
                     self._loop(summary, seconds)
                 finally:
-                    self._tell(summary, *self._pipeline.finish())
-                    self._tell_camera("offline")
-                    self._publish(self._topics.availability("offline"))
+                    # Nobody listening any more must not hide why the run ended.
+                    with suppress(SinkClosed):
+                        self._tell(summary, *self._pipeline.finish())
+                        self._tell_camera("offline")
+                        self._publish(self._topics.availability("offline"))
             except SinkClosed:
                 pass
             finally:
@@ -126,7 +128,7 @@ class Runner:
                 dropped += frame.number - next_number
             if seconds is not None and frame.time - first >= seconds:
                 break
-            next_number, last = frame.number + 1, frame.time
+            next_number, last = frame.number + 1, frame.time + frame.epoch
             self._tell(summary, *self._pipeline.step(frame))
             summary.frames += 1
             notify("WATCHDOG=1")
@@ -145,6 +147,8 @@ class Runner:
             try:
                 frame = self._camera.read()
             except NoFrameYet as error:
+                if not self._camera.live:  # a film's own pause
+                    continue
                 waited = clock.monotonic() - waiting_since
                 if waited >= self._give_up_after:
                     raise SourceLostError(f"the camera gave no frame for {waited:.0f} s; is it unplugged?") from error

@@ -19,10 +19,11 @@ class Picamera2:
 
     opened = 0
     closed = 0
+    fails_to_configure = False
 
     def __init__(self, camera_num: int = 0) -> None:
         del camera_num
-        type(self).opened += 1
+        Picamera2.opened += 1
         self._started = False
         self._lores: dict[str, Any] = {}
         self._number = -1
@@ -37,8 +38,18 @@ class Picamera2:
         }
 
     def configure(self, config: dict[str, Any]) -> None:
-        assert config["lores"]["format"] == "YUV420"
-        self._lores = config["lores"]
+        main, lores = config["main"], config["lores"]
+        assert lores["format"] == "YUV420"
+        if self.fails_to_configure:
+            raise RuntimeError("Failed to configure camera: Invalid argument")
+        if lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]:
+            raise RuntimeError("lores stream dimensions may not exceed main stream")
+        # Sizes are made even.
+        self._config = {"main": main, "lores": {**lores, "size": tuple(n // 2 * 2 for n in lores["size"])}}
+        self._lores = self._config["lores"]
+
+    def camera_configuration(self) -> dict[str, Any]:
+        return self._config
 
     def start(self) -> None:
         self._started = True
@@ -60,7 +71,7 @@ class Picamera2:
         self._started = False
 
     def close(self) -> None:
-        type(self).closed += 1
+        Picamera2.closed += 1
 
 
 class NoPicamera2:
@@ -78,6 +89,7 @@ class VideoCapture:
     frames_then_fails: int | None = None
     flat = False
     hangs = False
+    dead_nodes: tuple[str, ...] = ()
     settings: dict[int, float]
 
     def __init__(self, source: int | str, api: int = 0) -> None:
@@ -96,6 +108,8 @@ class VideoCapture:
         while self.hangs:
             time.sleep(0.05)
         time.sleep(0.005)
+        if self.source in self.dead_nodes:
+            return False, None
         self._number += 1
         if self.frames_then_fails is not None and self._number >= self.frames_then_fails:
             return False, None

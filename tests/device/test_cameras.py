@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +12,6 @@ from fer_edge import demo
 from fer_edge.errors import SourceError, SourceLostError
 from fer_edge_device.cameras import Camera, Frame, NewestFrame, NoFrameYet, PiCamera, open_camera
 from tests.device import fakes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def all_frames(camera: Camera) -> list[Frame]:
@@ -54,6 +51,16 @@ def test_a_film_gives_every_frame_with_the_films_times(film: Path) -> None:
     assert np.abs(frames[10].gray.astype(int) - demo.frame(10)).mean() < 4
 
 
+def test_a_film_without_times_goes_on_at_its_nominal_rate(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Timeless(cv2.VideoCapture):
+        def get(self, propId: int) -> float:  # noqa: N803 - OpenCV's name
+            return 0.0 if propId == cv2.CAP_PROP_POS_MSEC else super().get(propId)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Timeless)
+    frames = all_frames(open_camera(str(film)))
+    assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
+
+
 def test_a_film_in_real_time_takes_as_long_as_it_lasts(film: Path) -> None:
     start = time.monotonic()
     all_frames(open_camera(str(film), realtime=True))
@@ -77,13 +84,23 @@ def test_a_folder_is_a_film_in_order_of_name_without_what_is_no_picture(tmp_path
 
 def test_the_pi_camera_gives_its_luma_plane_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", fakes)
-    camera = open_camera("picamera2", width=600, height=400)
+    before = fakes.Picamera2.opened - fakes.Picamera2.closed
+    camera = open_camera("picamera2", width=1601, height=900)
     frame = next_frame(camera)
     camera.close()
-    assert frame.gray.shape == (400, 600)
-    assert (frame.gray == cv2.resize(demo.frame(frame.number), (600, 400))).all()
-    assert abs(frame.time - time.time()) < 5
-    assert fakes.Picamera2.opened == fakes.Picamera2.closed
+    assert frame.gray.shape == (900, 1600)
+    assert (frame.gray == cv2.resize(demo.frame(frame.number), (1600, 900))).all()
+    assert abs(frame.time + frame.epoch - time.time()) < 5
+    assert fakes.Picamera2.opened - fakes.Picamera2.closed == before
+
+
+def test_a_pi_camera_that_cannot_be_configured_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "picamera2", fakes)
+    monkeypatch.setattr(fakes.Picamera2, "fails_to_configure", True)
+    before = fakes.Picamera2.opened - fakes.Picamera2.closed
+    with pytest.raises(SourceError, match="Failed to configure camera"):
+        open_camera("picamera2")
+    assert fakes.Picamera2.opened - fakes.Picamera2.closed == before
 
 
 def test_auto_prefers_the_pi_camera(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +120,28 @@ def test_a_pi_without_its_camera_or_its_package_says_what_to_do(monkeypatch: pyt
     monkeypatch.setattr(fakes, "Picamera2", fakes.NoPicamera2)
     with pytest.raises(SourceError, match="is the camera connected"):
         open_camera("picamera2")
+
+
+def test_a_picamera2_built_for_another_numpy_is_no_internal_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
+    monkeypatch.delitem(sys.modules, "picamera2", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SourceError, match="numpy.dtype size changed"):
+        open_camera("picamera2")
+
+
+def test_auto_passes_over_a_node_that_gives_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    monkeypatch.setattr(cv2, "VideoCapture", fakes.VideoCapture)
+    monkeypatch.setattr(fakes.VideoCapture, "dead_nodes", ("/dev/video0", "/dev/video2"))
+    nodes = [Path(f"/dev/video{number}") for number in (10, 2, 0)]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(nodes))  # noqa: ARG005
+    camera = open_camera("auto")
+    assert isinstance(camera, NewestFrame)
+    assert camera._camera._source == "/dev/video10"  # type: ignore[attr-defined]
+    camera.close()
 
 
 def test_a_usb_camera_is_asked_for_small_fresh_mjpg_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +167,7 @@ def test_a_slow_reader_gets_the_newest_frame_and_numbers_tell_what_was_dropped(m
     time.sleep(0.3)
     then = next_frame(camera)
     assert then.number > first.number + 5
-    assert time.time() - then.time < 0.2
+    assert time.time() - then.time - then.epoch < 0.2
     camera.close()
 
 
@@ -165,8 +204,13 @@ def test_the_password_of_a_stream_is_in_no_error(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fakes.VideoCapture, "opens", False)
     with pytest.raises(SourceError) as caught:
         open_camera("rtsp://me:se@cret@camera.local/stream")
-    assert "rtsp://camera.local/stream" in str(caught.value)
+    assert "rtsp://camera.local: cannot be opened" in str(caught.value)
     assert "cret" not in str(caught.value)
+    for address in ("http://camera.local/video?user=me&password=secret", "rtsp:/me:secret@camera.local/stream"):
+        with pytest.raises(SourceError) as caught:
+            open_camera(address)
+        assert "camera.local" in str(caught.value)
+        assert "secret" not in str(caught.value)
 
 
 def test_what_is_not_a_source_is_refused(tmp_path: Path) -> None:
@@ -174,6 +218,9 @@ def test_what_is_not_a_source_is_refused(tmp_path: Path) -> None:
         open_camera("nowhere.mp4")
     with pytest.raises(SourceError, match="no pictures in this folder"):
         open_camera(str(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match="none of its 1 pictures can be read"):
+        open_camera(str(tmp_path)).read()
     (tmp_path / "text.mp4").write_text("not a film")
     with pytest.raises(SourceError, match="not a film that OpenCV can read"):
         open_camera(str(tmp_path / "text.mp4"))

@@ -91,6 +91,33 @@ def test_a_box_that_reaches_past_the_picture_is_told_within_it() -> None:
     assert events[0].box == (0.0, 0.2, 0.1, 0.4)
 
 
+def test_a_box_is_told_over_the_frame_it_was_seen_in_also_when_the_next_has_another_size() -> None:
+    script = Script([[(60.0, "calm")]] * 4 + [[]] * 20)
+    pipeline = Pipeline(script, script, session="s", model="m")
+    events = []
+    for n in range(24):
+        shape = (100, 200) if n < 4 else (20, 30)
+        events += pipeline.step(Frame(np.zeros(shape, np.uint8), n / 10, n))[0]
+    assert [(event.event_type, event.box) for event in events] == [
+        ("new", (0.3, 0.2, 0.2, 0.4)),
+        ("end", (0.3, 0.2, 0.2, 0.4)),
+    ]
+
+
+def test_a_clock_that_is_set_changes_what_is_told_but_no_duration() -> None:
+    script = Script([[(60.0, "calm")]] * 10)
+    pipeline = Pipeline(script, script, session="s", model="m")
+    events = []
+    for n in range(10):
+        epoch = 1000.0 if n < 5 else 90_000.0
+        events += pipeline.step(Frame(np.zeros((100, 200), np.uint8), n / 10, n, epoch))[0]
+    events += pipeline.finish()[0]
+    assert [(event.event_type, event.time, event.duration_s) for event in events] == [
+        ("new", 1000.2, 0.2),
+        ("end", 90_000.9, 0.9),
+    ]
+
+
 def test_every_stage_of_every_frame_is_timed() -> None:
     script = Script([[(0.0, "calm")], []])
     pipeline = Pipeline(script, script, session="s", model="m")

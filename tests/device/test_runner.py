@@ -163,6 +163,16 @@ def test_systemd_is_told_ready_after_the_first_frame_and_pinged_by_completed_fra
     assert notices == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
 
 
+def test_a_notice_that_nobody_takes_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
+    assert make_runner(open_camera("demo", realtime=False), Kept()).run(seconds=0.5).frames == 5
+
+
+def test_a_camera_that_is_lost_while_nobody_listens_is_still_an_error() -> None:
+    with pytest.raises(SourceLostError, match="unplugged"):
+        make_runner(LiveScript("11e"), Kept(most=4)).run()
+
+
 def test_a_line_of_output_is_one_message_in_the_agreed_shape(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with path.open("wb") as file:
