@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -80,6 +81,12 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     data: str = ""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Check what one field alone does not tell."""
+        if len(set(self.labels)) != len(self.labels):
+            message = "a label twice"
+            raise ValueError(message)
+
 
 def read_card(path: Path) -> Card:
     """Read the card from a ``.tflite`` or ``.keras`` file.
@@ -92,7 +99,7 @@ def read_card(path: Path) -> Card:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(CARD_NAME) as member:
             text = member.read(_MAX_CARD_BYTES)
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:
         raise ModelError(
             f"{path}: no model card in it; the file was cut short or was not made by `fer-edge convert`"
             " (a .tflite) or `fer-edge train` (a .keras): make it again with that command"

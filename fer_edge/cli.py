@@ -7,7 +7,9 @@ runtime, and nothing but `train`, `convert` and `evaluate` of a .keras file load
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -43,6 +45,7 @@ MinFace = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the classifier.")]
+Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default all that are not Training.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
 
@@ -94,16 +97,17 @@ def train(
             how = msgspec.structs.replace(how, schedule=msgspec.structs.replace(how.schedule, epochs=epochs))
         dataset = load_dataset(data)
         _say_skipped(dataset.skipped)
-        result = run_training(
-            dataset,
-            how,
-            Path(recipe).stem,
-            out,
-            votes=load_votes(votes, dataset) if votes else None,
-            resume=resume,
-            command=_command(),
-            callbacks=[TrainingProgress(Console(stderr=True), how.schedule.epochs)],
-        )
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                dataset,
+                how,
+                Path(recipe).stem,
+                out,
+                votes=load_votes(votes, dataset) if votes else None,
+                resume=resume,
+                command=_command(),
+                callbacks=[progress],
+            )
     print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
     if result.test:
         _print_metrics(result.test)
@@ -115,6 +119,7 @@ def convert(
     data: Annotated[Path, typer.Option(help="Faces to calibrate and to compare on: as for train.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
+    usage: Usage = None,
 ) -> None:
     """Quantise a Keras model and compare both.
 
@@ -132,7 +137,7 @@ def convert(
 
         dataset = load_dataset(data)
         _say_skipped(dataset.skipped)
-        parity = convert_int8(model, dataset, out, _command())
+        parity = convert_int8(model, dataset, out, usage=usage, command=_command())
     before, after = parity.original, parity.converted
     print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
     change = after.accuracy - before.accuracy
@@ -145,7 +150,7 @@ def convert(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card.")],
     data: Data,
-    usage: Annotated[str | None, typer.Option(help="Rows to use; by default all that are not Training.")] = None,
+    usage: Usage = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled faces.
@@ -166,7 +171,8 @@ def evaluate(
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
     else:
         classifier = TFLiteClassifier(model)
-    dataset = load_dataset(data)
+    with native_stderr_hidden():  # what image libraries say of damaged pictures
+        dataset = load_dataset(data)
     _say_skipped(dataset.skipped)
     part = dataset.usage(usage)
     truth = part.classes_for(classifier.card.labels)
@@ -237,6 +243,7 @@ def predict(
     """
     from fer_edge.analyse import expressions, save_annotated
     from fer_edge.errors import DataError
+    from fer_edge.native import native_stderr_hidden
     from fer_edge.pictures import read_gray
 
     if save and len(images) > 1:
@@ -246,7 +253,8 @@ def predict(
     failed = False
     for image in images:
         try:
-            found = expressions(read_gray(image), finder, classifier)
+            with native_stderr_hidden():  # what image libraries say of damaged pictures
+                found = expressions(read_gray(image), finder, classifier)
         except DataError as error:
             failed = True
             print(f"fer-edge: {error}", file=sys.stderr)
@@ -254,7 +262,7 @@ def predict(
         if save:
             save_annotated(image, found, save)
         if as_json:
-            _print_json({"path": str(image), "faces": found}, indent=0)
+            _print_json({"path": str(image), "faces": found}, indent=None)
             continue
         for one in found:
             x, y, width, height = (round(value) for value in one.box)
@@ -287,16 +295,18 @@ def tag(
     from rich.console import Console
     from rich.progress import Progress
 
+    from fer_edge.native import native_stderr_hidden
     from fer_edge.tag import find_pictures
     from fer_edge.tag import tag as write_table
 
     pictures = find_pictures(paths)
     classifier = _classifier(model, threads)
     finder = None if face else _detector(detector, detector_model, min_face)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("tagging", total=len(pictures))
-        summary = write_table(pictures, out, finder, classifier, seen=lambda: progress.advance(task))
+    with native_stderr_hidden():  # what image libraries say of damaged pictures
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("tagging", total=len(pictures))
+            summary = write_table(pictures, out, finder, classifier, seen=lambda: progress.advance(task))
     counts = ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count)
     print(f"{out}: {summary.pictures} pictures, {summary.faces} faces, {summary.errors} unreadable")
     if counts:
@@ -329,7 +339,7 @@ def bench(
         return
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     before, after = result.temperature_c
-    heat = "temperature unknown" if after is None else f"{before} -> {after} degrees C"
+    heat = "temperature unknown" if None in {before, after} else f"{before} -> {after} degrees C"
     print(f"{result.machine}, {result.cores} cores, {heat}; {result.runtime}, {versions}")
     print(f"{result.model} (sha256 {result.sha256[:12]}), {threads} thread{'s' * (threads > 1)}; {detector} detector")
     print(f"frames of {result.frame[0]}x{result.frame[1]} with {result.faces} faces on average; {runs} runs")
@@ -392,6 +402,11 @@ def main() -> None:
     """Run the command line; every failure is one line, and a traceback only with ``--debug``."""
     if logging.lastResort:  # warnings look like all else that is said; nothing but the command line sets this up
         logging.lastResort.setFormatter(logging.Formatter("fer-edge: %(message)s"))
+    # OpenCV's own warnings about a damaged picture or an absent camera; ours says which, and what to do.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except FerEdgeError as error:
@@ -399,7 +414,9 @@ def main() -> None:
     except OSError as error:  # a full disk, a permission: what the machine says is what there is to say
         _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - the last resort
-        _fail(f"internal error: {type(error).__name__}: {error}; please report it with the output of --debug", 1)
+        _fail(
+            f"internal error: {type(error).__name__}: {error}; `fer-edge --debug ...` shows where; please report it", 1
+        )
 
 
 def _fail(message: str, status: int) -> None:
@@ -450,11 +467,13 @@ def _fields(value: object) -> dict[str, object]:
     return fields
 
 
-def _print_json(value: object, indent: int = 2) -> None:
+def _print_json(value: object, indent: int | None = 2) -> None:
+    import json
+
     import msgspec
 
-    encoded = msgspec.json.encode(value)
-    print((msgspec.json.format(encoded, indent=indent) if indent else encoded).decode())
+    # The standard library's encoder, because it takes names of files that are not UTF-8.
+    print(json.dumps(msgspec.to_builtins(value), indent=indent))
 
 
 def _print_metrics(metrics: Metrics) -> None:

@@ -64,14 +64,24 @@ def crop_face(
     left = min(max(left, 1 - side), columns - 1)
     top = min(max(top, 1 - side), rows - 1)
     view = gray[max(top, 0) : top + side, max(left, 0) : left + side]
-    over = (max(-top, 0), max(top + side - rows, 0), max(-left, 0), max(left + side - columns, 0))
+    # What is in view comes to its place in the result first and is padded there: a sliver of a huge picture
+    # would be padded to a huge square otherwise.
+    above, inside_high = _placed(-top, view.shape[0], side, height)
+    before, inside_wide = _placed(-left, view.shape[1], side, width)
+    if view.shape != (inside_high, inside_wide):
+        # Averaging over the covered area keeps a large face from aliasing; it blurs when enlarging.
+        how = cv2.INTER_AREA if side > max(height, width) else cv2.INTER_LINEAR
+        view = np.asarray(cv2.resize(view, (inside_wide, inside_high), interpolation=how), np.uint8)
+    over = (above, height - above - inside_high, before, width - before - inside_wide)
     if any(over):
         view = np.asarray(cv2.copyMakeBorder(view, *over, cv2.BORDER_REPLICATE), np.uint8)
-    if view.shape == (height, width):
-        return np.ascontiguousarray(view)
-    # Averaging over the covered area keeps a large face from aliasing; it blurs when enlarging.
-    how = cv2.INTER_AREA if side > max(height, width) else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(view, (width, height), interpolation=how), np.uint8)
+    return np.ascontiguousarray(view)
+
+
+def _placed(missing: int, seen: int, side: int, size: int) -> tuple[int, int]:
+    """Of ``side`` pixels, ``missing`` before and ``seen`` in view: how many of ``size`` each becomes."""
+    inside = min(max(1, round(seen * size / side)), size)
+    return min(round(max(missing, 0) * size / side), size - inside), inside
 
 
 def whole_picture(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:

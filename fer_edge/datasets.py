@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 TRAINING: Final = "Training"
 _USAGES: Final = {
-    "train": TRAINING,
-    "training": TRAINING,
-    "publictest": "PublicTest",
-    "privatetest": "PrivateTest",
-    **{name: name for name in ("test", "val", "valid", "validation")},
+    **dict.fromkeys(("train", "training", "fer2013train"), TRAINING),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "dev"), "validation"),
+    **dict.fromkeys(("publictest", "fer2013valid"), "PublicTest"),
+    **dict.fromkeys(("privatetest", "fer2013test"), "PrivateTest"),
 }
 _SIDE: Final = 48  # FER-2013's pictures are 48 x 48
 _VOTE_COLUMNS: Final = (
@@ -91,7 +91,7 @@ class Dataset:
         present = sorted(set(self.usages.tolist()))
         if name is None:
             return self if len(present) == 1 else self.part(self.usages != TRAINING)
-        wanted = _USAGES.get(name.lower(), name)
+        wanted = _usage(name)
         if wanted not in present:
             raise DataError(f"{self.name}: no rows of usage {name}; it has {', '.join(present)}")
         return self.part(self.usages == wanted)
@@ -148,12 +148,14 @@ def load_votes(path: Path, dataset: Dataset) -> npt.NDArray[np.float32]:
         DataError: a column or a row is missing, or the rows are not those of the dataset.
     """
     with _as_data_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        reader: csv.DictReader[str] = csv.DictReader(file)
         missing = [c for c in ("Usage", *_VOTE_COLUMNS) if c not in (reader.fieldnames or ())]
         if missing:
             raise DataError(f"{path}: no column {', '.join(missing)}; give FER+'s fer2013new.csv")
         rows = list(reader)
-        if [_USAGES.get(row["Usage"].lower(), row["Usage"]) for row in rows] != dataset.usages.tolist():
+        if short := [number for number, row in enumerate(rows) if None in row.values() or None in row]:
+            raise DataError(f"{path}, line {short[0] + 2}: not as many columns as its first line; download it again")
+        if [_usage(row["Usage"]) for row in rows] != dataset.usages.tolist():
             raise DataError(
                 f"{path}: its {len(rows)} rows are not the {len(dataset)} rows of {dataset.name};"
                 " give the fer2013new.csv and the fer2013.csv that belong together"
@@ -181,7 +183,7 @@ def _as_data_errors(path: Path) -> Iterator[None]:
 def _read_csv(file: TextIO, name: str) -> Dataset:
     """Read ``emotion,pixels[,Usage]``, columns in any order, their names with or without spaces around them."""
     reader = csv.reader(file)
-    header = [column.strip().lower() for column in next(reader, [])]
+    header = _header(reader)
     if missing := [column for column in ("emotion", "pixels") if column not in header]:
         raise DataError(
             f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"
@@ -199,11 +201,19 @@ def _read_csv(file: TextIO, name: str) -> Dataset:
         if not (row[emotion_at].strip().isdigit() and int(row[emotion_at]) < len(FER2013)):
             raise DataError(f"{where}: emotion is {row[emotion_at][:20]!r}, not a number from 0 to {len(FER2013) - 1}")
         classes.append(int(row[emotion_at]))
-        usage = TRAINING if usage_at is None else row[usage_at].strip()
-        usages.append(_USAGES.get(usage.lower(), usage))
+        usages.append(TRAINING if usage_at is None else _usage(row[usage_at]))
     if not faces:
         raise DataError(f"{name}: no rows under its header")
     return Dataset(name, FER2013, np.stack(faces), np.array(classes, np.int64), np.array(usages))
+
+
+def _usage(name: str) -> str:
+    """One spelling for a part's name."""
+    return _USAGES.get(name.strip().lower(), name.strip())
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    return [column.strip().lower() for column in next(reader, [])]
 
 
 def _pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
@@ -220,9 +230,9 @@ def _pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
 
 def _read_tree(entries: Iterable[tuple[PurePosixPath, Callable[[], bytes]]], path: Path) -> Dataset:
     """Read pictures whose folder is their label and whose folder above that, if it has such a name, their usage."""
-    faces, names, usages, skipped = [], [], [], []
+    faces, names, aboves, skipped = [], [], [], []
     for entry, read in entries:
-        if entry.suffix.lower() not in PICTURE_SUFFIXES or len(entry.parts) < 2 or "__MACOSX" in entry.parts:
+        if not _in_class_folder(entry):
             continue
         try:
             faces.append(whole_picture(decode_gray(read(), str(path / entry)), _SIDE, _SIDE))
@@ -230,19 +240,30 @@ def _read_tree(entries: Iterable[tuple[PurePosixPath, Callable[[], bytes]]], pat
             skipped.append(str(error))
             continue
         names.append(canonical(entry.parts[-2]))
-        above = entry.parts[-3].lower() if len(entry.parts) > 2 else "train"
-        usages.append(_USAGES.get(above, TRAINING))
+        aboves.append(entry.parts[-3].lower() if len(entry.parts) > 2 else "")
     if not faces:
         found = f" ({len(skipped)} could not be decoded)" if skipped else ""
         raise DataError(f"{path}: no pictures in class folders{found}; expected train/happy/1.png, test/sad/2.png, ...")
-    if all(name in map(str, range(len(FER2013))) for name in names):
+    # One folder of another name may lie around the classes; several, or one beside train/, would be guesswork.
+    unknown = sorted(set(aboves) - set(_USAGES))
+    if len(unknown) > 1 or (unknown and set(aboves) & set(_USAGES)):
+        shown = ", ".join(repr(name) for name in unknown[:5])
+        raise DataError(
+            f"{path}: folders above the classes that are no known part: {shown}; name them train, test or val"
+        )
+    if set(names) == set(map(str, range(len(FER2013)))):
         names = [FER2013[int(name)] for name in names]
     present = set(names)
-    labels = FER2013 if present <= set(FER2013) else tuple(sorted(present))
+    labels = tuple(name for name in FER2013 if name in present) if present <= set(FER2013) else tuple(sorted(present))
     if len(labels) < 2:
         raise DataError(f"{path}: one class folder only ({labels[0]}); give at least two")
     classes = np.array([labels.index(name) for name in names], np.int64)
-    return Dataset(str(path), labels, np.stack(faces), classes, np.array(usages), tuple(skipped))
+    usages = np.array([_USAGES.get(above, TRAINING) for above in aboves])
+    return Dataset(str(path), labels, np.stack(faces), classes, usages, tuple(skipped))
+
+
+def _in_class_folder(entry: PurePosixPath) -> bool:
+    return entry.suffix.lower() in PICTURE_SUFFIXES and len(entry.parts) > 1 and "__MACOSX" not in entry.parts
 
 
 def _read_zip(path: Path) -> Dataset:
@@ -253,30 +274,37 @@ def _read_zip(path: Path) -> Dataset:
         except zipfile.BadZipFile as error:
             raise DataError(f"{path}: not a zip archive, or one cut short; download it again") from error
         with archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            _refuse_unsafe(path, members)
-            pictures = any(PurePosixPath(info.filename).suffix.lower() in PICTURE_SUFFIXES for info in members)
-            table = next((info for info in members if info.filename.lower().endswith(".csv")), None)
+            members = _safe_members(path, archive)
             try:
-                if pictures or table is None:
-                    return _read_tree(((PurePosixPath(i.filename), partial(archive.read, i)) for i in members), path)
-                with archive.open(table) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-                    return _read_csv(file, f"{path}/{table.filename}")
+                for name, info in members.items():
+                    if name.suffix.lower() == ".csv":
+                        with archive.open(info) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+                            if not {"emotion", "pixels"} <= set(_header(csv.reader(file))):
+                                continue  # such as a sample submission
+                            file.seek(0)
+                            return _read_csv(file, f"{path}/{name}")
+                return _read_tree(((name, partial(archive.read, info)) for name, info in members.items()), path)
             except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
 
-def _refuse_unsafe(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    for info in members:
+def _safe_members(path: Path, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """The files of an archive by name; any that is not what a dataset holds makes it refused whole."""
+    members: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
         name = PurePosixPath(info.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise DataError(f"{path}: refused, its member {info.filename!r} points outside the archive")
+        if info.is_dir():
+            continue
         too_dense = info.file_size > max(_RATIO_FREE, _MAX_RATIO * info.compress_size)
         if info.file_size > _MAX_MEMBER or too_dense:
             raise DataError(
                 f"{path}: refused, its member {info.filename!r} would unpack from {info.compress_size}"
                 f" to {info.file_size} bytes"
             )
-    total = sum(info.file_size for info in members)
+        members[name] = info
+    total = sum(info.file_size for info in members.values())
     if len(members) > _MAX_MEMBERS or total > _MAX_UNPACKED:
         raise DataError(f"{path}: refused, it would unpack to {len(members)} files of {total} bytes")
+    return members

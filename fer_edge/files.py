@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import secrets
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @contextmanager
@@ -23,19 +24,19 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder is not there or cannot be written to.
     """
+    path = path.resolve()  # a link stays a link
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}); choose another place") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
-        # mkstemp makes the file private; the result gets what any new file gets.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file)  # else a power cut may leave the new name without the new content
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

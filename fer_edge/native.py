@@ -18,7 +18,7 @@ def native_stderr_hidden() -> Iterator[None]:
     TensorFlow and the TFLite runtimes print progress notes there that no setting of theirs switches off.
     Set ``FER_EDGE_NATIVE_LOG=1`` to see them.
     """
-    if os.environ.get("FER_EDGE_NATIVE_LOG"):
+    if os.environ.get("FER_EDGE_NATIVE_LOG") or sys.stderr is None:
         yield
         return
     sys.stderr.flush()

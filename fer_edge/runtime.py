@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from fer_edge.errors import MissingExtraError, ModelError
+from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_line
 from fer_edge.native import native_stderr_hidden
 
 if TYPE_CHECKING:
@@ -99,8 +99,12 @@ def make_interpreter(model: bytes, where: Path, threads: int = 1) -> Interpreter
             interpreter: Interpreter = module.Interpreter(model_content=model, num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ModelError(f"{where}: {runtime_name()} cannot load it ({reason}); make the model again") from error
+    except (ImportError, AttributeError) as error:  # tflite-runtime beside NumPy 2, for one
+        raise FerEdgeError(
+            f"{runtime_name()} does not work here ({first_line(error)}); is it made for this NumPy?"
+        ) from error
     return interpreter
 
 

@@ -7,8 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+import cv2
+
 from fer_edge.analyse import expressions
-from fer_edge.errors import DataError, InputError
+from fer_edge.errors import DataError, InputError, first_line
 from fer_edge.files import replacing
 from fer_edge.pictures import PICTURE_SUFFIXES, read_gray
 
@@ -109,11 +111,13 @@ def tag(
 
 def _rows(picture: Path, detector: FaceDetector | None, classifier: Classifier) -> Iterator[Row]:
     try:
-        gray = read_gray(picture)
+        found = expressions(read_gray(picture), detector, classifier)
     except DataError as error:
         yield Row(picture, error=str(error))
         return
-    found = expressions(gray, detector, classifier)
+    except (cv2.error, MemoryError) as error:  # one odd picture must not cost the rows of all the others
+        yield Row(picture, error=f"{picture}: cannot be looked at ({first_line(error)})")
+        return
     yield from (Row(picture, face) for face in found)
     if not found:
         yield Row(picture)

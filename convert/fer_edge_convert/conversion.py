@@ -16,7 +16,7 @@ import tensorflow as tf
 from fer_edge.card import write_card
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.datasets import TRAINING
-from fer_edge.errors import ModelError
+from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge.files import replacing
 from fer_edge.metrics import Metrics, measure
 from fer_edge_convert.keras_classifier import KerasClassifier
@@ -55,7 +55,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     calibration_faces: int
 
 
-def convert_int8(path: Path, data: Dataset, out: Path, command: str = "") -> Parity:
+def convert_int8(path: Path, data: Dataset, out: Path, *, usage: str | None = None, command: str = "") -> Parity:
     """Quantise a Keras model to int8: weights per channel, activations, input and output.
 
     Post-training quantisation by integer arithmetic only (Jacob et al. 2017, arXiv:1712.05877), with ranges
@@ -65,15 +65,19 @@ def convert_int8(path: Path, data: Dataset, out: Path, command: str = "") -> Par
         path: the ``.keras`` model, with a card.
         data: faces to calibrate and to compare on.
         out: the ``.tflite`` to write, whole or not at all.
+        usage: the part to compare on; by default all that is not Training.
         command: what makes the file, for its card.
 
     Raises:
+        InputError: ``out`` does not end in ``.tflite``.
         ModelError: the model cannot be loaded or converted.
         DataError: the data has a label that the model does not know.
     """
+    if out.suffix != ".tflite":
+        raise InputError(f"{out}: a converted model ends in .tflite; choose such a name")
     source = KerasClassifier(path)
     card = source.card
-    test = data.usage()
+    test = data.usage(usage)
     truth = test.classes_for(card.labels)
     chosen = calibration_faces(data, CALIBRATION_FACES)
 
@@ -92,9 +96,8 @@ def convert_int8(path: Path, data: Dataset, out: Path, command: str = "") -> Par
         # The converter prints its inputs and warns that ranges will be measured, which is what they are for.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             flatbuffer = converter.convert()
-    except (RuntimeError, ValueError) as error:  # what TensorFlow raises for what it cannot convert
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path}: TensorFlow cannot convert it ({reason})") from error
+    except Exception as error:  # TensorFlow has many ways to say that it cannot
+        raise ModelError(f"{path}: TensorFlow cannot convert it ({first_line(error)})") from error
 
     float_scores = source.classify(test.faces)
     before = measure(float_scores, truth, card.labels)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fer_edge.card import read_card
-from fer_edge.errors import ModelError
+from fer_edge.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,8 @@ class KerasClassifier:
         self.card = read_card(path)
         try:
             self.model = keras.models.load_model(path, compile=False)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"{path}: Keras cannot load it ({reason}); train it again") from error
+        except Exception as error:  # a damaged file can fail anywhere in Keras
+            raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """float32 scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_edge.errors import InputError
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.messages import Info, Topics
 from fer_edge_device.pipeline import Pipeline
@@ -49,6 +50,8 @@ def run_source(
         SourceError: the source is not there.
         SourceLostError: it failed later on.
     """
+    if sys.stdout is None:
+        raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
     topics = Topics(node or socket.gethostname())
     camera = open_camera(source, width=size[0], height=size[1], realtime=realtime)
     try:

@@ -128,7 +128,7 @@ def test_a_picamera2_built_for_another_numpy_is_no_internal_error(
     (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
     monkeypatch.delitem(sys.modules, "picamera2", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SourceError, match="numpy.dtype size changed"):
+    with pytest.raises(SourceError, match=r"numpy\.dtype size changed"):
         open_camera("picamera2")
 
 

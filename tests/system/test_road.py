@@ -106,7 +106,9 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_numbers(
     refused = cli(*options, "--epochs", "2", status=2).stderr
     assert refused.count("\n") == 1
     assert "add --resume" in refused
-    assert "was begun with another recipe" in cli(*options, "--epochs", "3", "--resume", status=2).stderr
+    assert "another recipe or other data" in cli(*options, "--epochs", "3", "--resume", status=2).stderr
+    without_votes = ("train", fer2013_csv, "--out", again, "--epochs", "2", "--resume")
+    assert "another recipe or other data" in cli(*without_votes, status=2).stderr
 
     done = cli(*options, "--epochs", "2", "--resume")
     assert "epoch 1/2" not in done.stderr

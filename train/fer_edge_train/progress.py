@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Keras callback that shows steps, time left and the last epoch's scores."""
+    """Keras callback and context manager that shows steps, time left and the last epoch's scores."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         """Show on ``console`` the progress of a run of ``epochs``."""
@@ -35,12 +35,13 @@ class TrainingProgress(keras.callbacks.Callback):
         )
         self._task = self._bar.add_task("", epoch=1, last="")
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+    def __enter__(self) -> Self:
         """Show the display."""
         self._bar.start()
+        return self
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Take the display away."""
+    def __exit__(self, *failure: object) -> None:
+        """Take the display away, also when training was interrupted: it had hidden the cursor."""
         self._bar.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002

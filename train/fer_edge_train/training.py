@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import logging
 import math
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def train(
         InputError: ``out`` holds another run, or ``resume`` meets another recipe.
     """
     training = np.flatnonzero(data.usages == TRAINING)
+    if not len(training):
+        raise DataError(f"{data.name}: no Training rows to train on; it has {', '.join(sorted(set(data.usages)))}")
     kept, held = split(data.faces[training], recipe.validation, recipe.seed)
     kept, held = training[kept], training[held]
     if len(kept) < recipe.optimizer.batch_size or len(held) == 0:
@@ -98,7 +101,7 @@ def train(
             "the recipe wants %.0f %% FER+ votes in its targets and has none: its accuracy will be lower",
             100 * recipe.target.votes,
         )
-    started = _prepare(out, recipe, resume=resume)
+    started = _prepare(out, recipe, _fingerprint(data, votes), resume=resume)
 
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
@@ -229,16 +232,24 @@ def fit_temperature(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.flo
     return math.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)
 
 
-def _prepare(out: Path, recipe: Recipe, *, resume: bool) -> bool:
+def _fingerprint(data: Dataset, votes: npt.NDArray[np.float32] | None) -> str:
+    """SHA-256 of all that a run learns from."""
+    digest = hashlib.sha256(repr(data.labels).encode())
+    for array in (data.faces, data.classes, data.usages, *(() if votes is None else (votes,))):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _prepare(out: Path, recipe: Recipe, fingerprint: str, *, resume: bool) -> bool:
     """Make ``out`` ready and tell whether there is a checkpoint to go on from."""
-    text = tomli_w.dumps(msgspec.to_builtins(recipe))
+    text = f"# SHA-256 of the data: {fingerprint}\n{tomli_w.dumps(msgspec.to_builtins(recipe))}"
     written = out / "recipe.toml"
     if not resume:
         if (out / _CHECKPOINT).exists() or (out / "model.keras").exists():
             raise InputError(f"{out}: holds a training run; add --resume to go on with it, or choose another --out")
     elif (out / _CHECKPOINT).exists():
         if not written.exists() or written.read_text(encoding="utf-8") != text:
-            raise InputError(f"{out}: was begun with another recipe than this; resume with the same options")
+            raise InputError(f"{out}: was begun with another recipe or other data; resume with the same options")
         return True
     with replacing(written) as temporary:
         temporary.write_text(text, encoding="utf-8")
