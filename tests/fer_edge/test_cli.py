@@ -96,6 +96,35 @@ def test_predict_takes_a_face_crop_as_it_is(cli: Cli, crop: Path) -> None:
     assert face["emotion"] in face["scores"]
 
 
+def test_a_damaged_picture_is_one_line_and_no_chatter_of_image_libraries(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    for ending in ("png", "jpg"):
+        ok, encoded = cv2.imencode(f".{ending}", demo.frame(0))
+        assert ok
+        (tmp_path / f"cut.{ending}").write_bytes(encoded.tobytes()[:9000])
+    done = cli("tag", tmp_path / "cut.png", tmp_path / "cut.jpg", photo, "--out", tmp_path / "t.jsonl")
+    assert done.stderr == ""
+    assert "3 pictures" in done.stdout
+    (tmp_path / "head.png").write_bytes((tmp_path / "cut.png").read_bytes()[:40])
+    assert "head.png: not a picture, or a damaged one" in complaint(cli, "predict", tmp_path / "head.png")
+
+
+def test_a_name_that_is_not_utf8_is_no_problem(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"na\xffme.png")
+    odd.write_bytes(photo.read_bytes())
+    assert os.fsencode(json.loads(cli("predict", odd, "--json").stdout)["path"]) == os.fsencode(odd)
+    assert "neutral" in cli("predict", odd).stdout
+    cli("tag", odd, "--out", tmp_path / "t.jsonl")
+    assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])["path"]) == os.fsencode(odd)
+
+
+def test_closed_output_is_an_error_and_no_crash() -> None:
+    for redirect, status in ((">&-", 2), ("2>&-", 0)):
+        command = ["bash", "-c", f'"$@" {redirect}', "-", *RUN_DEMO, "--full-speed", "--seconds", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert "internal error" not in done.stderr
+
+
 def test_predict_says_which_picture_it_cannot_read_and_goes_on(cli: Cli, photo: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_text("no picture")
@@ -163,6 +192,8 @@ def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
     (tmp_path / "empty").mkdir()
     assert "no pictures" in complaint(cli, "tag", tmp_path / "empty", "--out", tmp_path / "t.csv")
     assert "cannot write there" in complaint(cli, "tag", photo, "--out", photo / "t.csv")
+    (tmp_path / "folder.csv").mkdir()
+    assert "Is a directory" in complaint(cli, "tag", photo, "--out", tmp_path / "folder.csv")
     assert not (tmp_path / "t.csv").exists()
 
 
@@ -194,7 +225,8 @@ def test_bench_measures_and_names_what_it_measured_on(cli: Cli) -> None:
     assert result["whole_frame"]["median"] > result["classifier"]["median"]
     assert result["runtime"].startswith("ai-edge-litert ")
     assert result["machine"]
-    assert "temperature_c" in result
+    assert len(result["temperature_c"]) == 2
+    assert set(result["versions"]) == {"python", "numpy", "opencv"}
     text = cli("bench", DEFAULT_MODEL, "--runs", "5", "--threads", "2").stdout
     assert "2 threads" in text
     assert "p99" in text

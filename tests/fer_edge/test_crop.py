@@ -38,6 +38,21 @@ def test_any_box_gives_a_picture_of_the_wanted_size(box: Box) -> None:
     assert crop.dtype == np.uint8
 
 
+def test_a_sliver_of_a_huge_picture_is_not_padded_to_a_huge_square() -> None:
+    sliver = np.tile(np.array([[10], [200]], np.uint8), (1, 2_000_000))
+    crop = whole_picture(sliver, 48, 48)
+    assert crop.shape == (48, 48)
+    assert 10 <= crop.min() <= crop.max() <= 200
+
+
+def test_part_of_a_large_face_outside_the_picture_takes_its_share_of_the_result() -> None:
+    light = np.full((200, 200), 50, np.uint8)
+    light[:, 100:] = 250
+    crop = crop_face(light, Box(-100, 0, 400, 400), 40, 40)
+    assert (crop[:, :20] == 50).all()
+    assert (crop[:, 20:] == 250).all()
+
+
 def test_shrinking_averages_instead_of_picking_pixels() -> None:
     checks = np.zeros((96, 96), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 200

@@ -92,6 +92,34 @@ def test_unreadable_picture_in_a_folder_is_named_and_skipped(sample: Sample, tmp
     assert "broken.png" in data.skipped[0]
 
 
+def test_every_common_name_of_a_test_folder_keeps_its_pictures_out_of_training(sample: Sample, tmp_path: Path) -> None:
+    for number, part in enumerate(("training", "testing", "dev", "FER2013Valid", "PrivateTest")):
+        for label, face in zip(("happy", "sad"), sample.faces[number * 2 :], strict=False):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / "1.png"), face)
+    usages = load_dataset(tmp_path).usages.tolist()
+    assert sorted(set(usages)) == ["PrivateTest", "PublicTest", "Training", "test", "validation"]
+    assert usages.count("Training") == 2
+
+
+def test_folders_that_are_no_known_part_are_refused_instead_of_trained_on(sample: Sample, tmp_path: Path) -> None:
+    for part in ("train", "holdout"):
+        for label in ("happy", "sad"):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / "1.png"), sample.faces[0])
+    with pytest.raises(DataError, match="no known part: 'holdout'"):
+        load_dataset(tmp_path)
+
+
+def test_labels_are_those_that_occur_in_the_order_of_fer2013(sample: Sample, tmp_path: Path) -> None:
+    for label in ("neutral", "happy"):
+        (tmp_path / label).mkdir()
+        cv2.imwrite(str(tmp_path / label / "1.png"), sample.faces[0])
+    assert load_dataset(tmp_path).labels == ("happy", "neutral")
+
+
 def test_usage_without_a_name_is_what_to_test_on(fer2013_csv: Path, sample: Sample, tmp_path: Path) -> None:
     data = load_dataset(fer2013_csv)
     assert set(data.usage().usages) == {"PublicTest"}
@@ -115,6 +143,10 @@ def test_votes_of_other_rows_are_refused(fer2013_csv: Path, sample: Sample, tmp_
     short = sample.write_votes(tmp_path / "short.csv", slice(0, 699))
     with pytest.raises(DataError, match=r"its 699 rows are not the 700 rows"):
         load_votes(short, load_dataset(fer2013_csv))
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text(short.read_text() + "PublicTest,fer1.png,1,2\n")
+    with pytest.raises(DataError, match="line 701: not as many columns"):
+        load_votes(ragged, load_dataset(fer2013_csv))
     with pytest.raises(DataError, match="no column Usage"):
         load_votes(write(tmp_path / "other.csv", "a,b\n1,2\n"), load_dataset(fer2013_csv))
 
@@ -161,6 +193,23 @@ def test_folder_without_classes_is_refused(sample: Sample, tmp_path: Path) -> No
 def test_zip_that_points_outside_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="points outside the archive"):
         load_dataset(zipped(tmp_path / "evil.zip", {name: b"x"}))
+
+
+def test_zip_with_a_nameless_member_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="points outside the archive"):
+        load_dataset(zipped(tmp_path / "evil.zip", {".": b"x"}))
+
+
+def test_zip_written_with_backslashes_is_read(sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 50))
+    members = {str(p.relative_to(tree)).replace("/", "\\"): p.read_bytes() for p in tree.rglob("*.png")}
+    assert len(load_dataset(zipped(tmp_path / "windows.zip", members))) == 14
+
+
+def test_zip_with_other_tables_and_a_stray_picture_gives_the_faces(sample: Sample, tmp_path: Path) -> None:
+    csv = sample.write_csv(tmp_path / "some.csv", slice(0, 5)).read_bytes()
+    members = {"example_submission.csv": b"id,emotion\n1,2\n", "cover.png": b"x", "icml_face_data.csv": csv}
+    assert len(load_dataset(zipped(tmp_path / "kaggle.zip", members))) == 5
 
 
 def test_decompression_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:

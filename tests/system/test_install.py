@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -36,6 +37,21 @@ def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> 
         assert f"fer_edge/{needed}" in names
     assert "fer_edge_train/recipes/edge.toml" in names
     assert wheel.stat().st_size < 2_000_000
+
+
+def test_an_install_leaves_the_systems_numpy_alone(wheel: Path, tmp_path: Path) -> None:
+    # Pi OS Bookworm and Trixie; a newer NumPy over apt's would break apt's picamera2.
+    present = "1.24.4" if sys.version_info < (3, 12) else "2.2.6"
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "-q"]
+    subprocess.run([*pip, "install", f"numpy=={present}"], check=True, capture_output=True)
+    report = tmp_path / "report.json"
+    planned = [*pip, "install", "--dry-run", "--report", str(report), str(wheel)]
+    subprocess.run(planned, check=True, capture_output=True)
+    names = {item["metadata"]["name"].lower() for item in json.loads(report.read_text())["install"]}
+    assert "opencv-python-headless" in names
+    assert "numpy" not in names
 
 
 def test_a_plain_install_runs_the_demo_without_tensorflow(wheel: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +132,8 @@ def test_bad_input_to_training_and_conversion_is_one_line(
 
     assert "no such file or folder" in complaint("train", tmp_path / "none.csv", "--out", tmp_path / "run")
     few = sample.write_csv(tmp_path / "few.csv", slice(0, 350, 10))
+    tests_only = sample.write_csv(tmp_path / "tests.csv", slice(350, 700))
+    assert "no Training rows to train on" in complaint("train", tests_only, "--out", tmp_path / "run")
     assert "35 training faces are too few" in complaint("train", few, "--out", tmp_path / "run", "--recipe", "edge")
     assert "did you mean edge?" in complaint("train", fer2013_csv, "--out", tmp_path / "run", "--recipe", "egde")
     recipe = tmp_path / "my.toml"
@@ -150,4 +153,12 @@ def test_bad_input_to_training_and_conversion_is_one_line(
         shutil.copytree(sample.write_tree(tmp_path / "some", slice(0, 2)) / "train" / "angry", tree / "train" / name)
     wrong = ("--int8", "--data", tree, "-o", out)
     assert "the model does not know calm, cross" in complaint("convert", run_dir / "model.keras", *wrong)
+    onto_itself = ("--int8", "--data", fer2013_csv, "-o", run_dir / "model.keras")
+    assert "ends in .tflite" in complaint("convert", run_dir / "model.keras", *onto_itself)
+    damaged = tmp_path / "damaged.keras"
+    shutil.copy(run_dir / "model.keras", damaged)
+    with zipfile.ZipFile(run_dir / "model.keras") as whole, zipfile.ZipFile(damaged, "w") as part:
+        for name in whole.namelist():
+            part.writestr(name, whole.read(name)[: 500 if name.endswith(".h5") else None])
+    assert "Keras cannot load it" in complaint("convert", damaged, *convert)
     assert not list(tmp_path.glob("*.tflite"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,19 +26,28 @@ def data(fer2013_csv: Path) -> Path:
     return Path(os.environ.get("FER_EDGE_FER2013", fer2013_csv))
 
 
-def test_int8_agrees_with_float(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
-    rows = {}
+def test_int8_agrees_with_float(cli: Cli, fer2013_csv: Path) -> None:
+    accuracy = {}
     for name, model in (("float", FLOAT_MODEL), ("int8", DEFAULT_MODEL)):
-        rows[name] = json.loads(cli("evaluate", model, data(fer2013_csv), "--json").stdout)
-    assert rows["float"]["faces"] == rows["int8"]["faces"] >= 350
+        found = json.loads(cli("evaluate", model, data(fer2013_csv), "--usage", "PublicTest", "--json").stdout)
+        accuracy[name], faces = found["accuracy"], found["faces"]
     # Half a point on all of PublicTest; of 350 faces a single one is 0.3 points, so there only a blunder shows.
-    most = 0.005 if rows["int8"]["faces"] > 3000 else 0.02
-    assert abs(rows["float"]["accuracy"] - rows["int8"]["accuracy"]) <= most
+    assert abs(accuracy["float"] - accuracy["int8"]) <= (0.005 if faces > 3000 else 0.02)
 
-    out = tmp_path / "again.tflite"
-    done = cli("convert", FLOAT_MODEL, "--int8", "--data", data(fer2013_csv), "-o", out)
-    agreement = float(done.stdout.partition("agreement")[2].split("%")[0])
-    assert agreement >= 97
+    # In a process of its own, for TensorFlow's warnings.
+    code = """if True:
+        import sys; from pathlib import Path
+        from fer_edge.classify import TFLiteClassifier
+        from fer_edge.datasets import load_dataset
+        from fer_edge_convert.keras_classifier import KerasClassifier
+        faces = load_dataset(Path(sys.argv[3])).usage("PublicTest").faces
+        one, two = (c(Path(p)).classify(faces).argmax(axis=1) for c, p in
+                    ((KerasClassifier, sys.argv[1]), (TFLiteClassifier, sys.argv[2])))
+        print((one == two).mean())
+    """
+    command = [sys.executable, "-c", code, str(FLOAT_MODEL), str(DEFAULT_MODEL), str(data(fer2013_csv))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) >= 0.97
 
 
 @pytest.mark.skipif("FER_EDGE_FER2013" not in os.environ, reason="FER_EDGE_FER2013 does not name a fer2013.csv")
