@@ -13,6 +13,7 @@ table's best region; neighbours differ by less than the noise of about 0.8 point
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ import numpy as np
 from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
 from fer_edge.crop import Box, Framing, crop_face
 from fer_edge.datasets import load_dataset
+from fer_edge.errors import FerEdgeError
 from fer_edge.faces import FaceDetector, HaarDetector, YuNetDetector
 
 if TYPE_CHECKING:
@@ -107,4 +109,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FerEdgeError as error:
+        sys.exit(f"crop_margin: {error}")

@@ -102,8 +102,10 @@ def save_annotated(image: Path, found: Sequence[Expression], out: Path) -> None:
 
     Raises:
         DataError: the picture cannot be read.
-        InputError: the ending is unknown or the place cannot be written to.
+        InputError: it is the picture itself, the ending is unknown or the place cannot be written to.
     """
+    if out.exists() and out.samefile(image):
+        raise InputError(f"{out}: is the picture itself; save the annotated one under another name")
     try:
         ok, encoded = cv2.imencode(out.suffix, annotate(read_colour(image), found))
     except cv2.error:

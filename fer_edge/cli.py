@@ -11,13 +11,14 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from fer_edge.errors import FerEdgeError, InputError, MissingExtraError
+from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="fer-edge",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+_INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 Data = Annotated[Path, typer.Argument(help="fer2013.csv, a folder with train/ and test/, or a zip of either.")]
 Model = Annotated[Path | None, typer.Option(help="A .tflite with a card; the shipped one by default.")]
@@ -44,7 +46,7 @@ MinFace = Annotated[
         min=16, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
     ),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of the classifier.")]
+Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
 Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default all that are not Training.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
@@ -52,6 +54,7 @@ IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crop
 
 @app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,  # noqa: ARG001
 ) -> None:
@@ -62,7 +65,8 @@ def root(
     """
     if version:
         print(_version())
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -177,11 +181,11 @@ def evaluate(
     part = dataset.usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
+    parts = sorted(set(part.usages.tolist()))
     if as_json:
-        _print_json(
-            {"model": str(model), "data": str(data), "usages": sorted(set(part.usages.tolist())), **_fields(metrics)}
-        )
+        _print_json({"model": str(model), "data": str(data), "usages": parts, **_fields(metrics)})
     else:
+        print(f"{model} on {' and '.join(parts)} of {data}")
         _print_metrics(metrics)
 
 
@@ -317,7 +321,7 @@ def tag(
 def bench(
     model: Annotated[Path | None, typer.Argument(help="A .tflite with a card; the shipped one by default.")] = None,
     threads: Threads = 1,
-    runs: Annotated[int, typer.Option(min=1, help="Times each job is done.")] = 200,
+    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Times each job is done.")] = 200,
     as_json: AsJson = False,
     detector: Detector = "haar",
     detector_model: DetectorModel = None,
@@ -395,35 +399,62 @@ def run(
         file=sys.stderr,
     )
     if summary.interrupted:
-        raise typer.Exit(130)  # what a shell expects of a program that Ctrl-C ended
+        raise typer.Exit(_INTERRUPTED)
 
 
 def main() -> None:
     """Run the command line; every failure is one line, and a traceback only with ``--debug``."""
-    if logging.lastResort:  # warnings look like all else that is said; nothing but the command line sets this up
-        logging.lastResort.setFormatter(logging.Formatter("fer-edge: %(message)s"))
-    # OpenCV's own warnings about a damaged picture or an absent camera; ours says which, and what to do.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _set_up_process()
     try:
-        app()
+        status = app(standalone_mode=False)
+        if status == _INTERRUPTED and sys.stderr is not None:
+            print("fer-edge: stopped", file=sys.stderr)
+        sys.exit(status)
     except FerEdgeError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:  # a full disk, a permission: what the machine says is what there is to say
-        _fail(str(error), 1)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped", _INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last resort
-        _fail(
-            f"internal error: {type(error).__name__}: {error}; `fer-edge --debug ...` shows where; please report it", 1
-        )
+        if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
+            print(
+                f"fer-edge: {error.format_message().rstrip('.')}; `fer-edge {_named_command()}--help` shows how",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        what = f"{type(error).__name__}: {first_line(error)}"
+        _fail(f"internal error: {what}; `fer-edge --debug ...` shows where; please report it", 1)
 
 
-def _fail(message: str, status: int) -> None:
+def _set_up_process() -> None:
+    if logging.lastResort:  # warnings look like all else that is said; nothing but the command line sets this up
+        logging.lastResort.setFormatter(logging.Formatter("fer-edge: %(message)s"))
+    # OpenCV's and FFmpeg's own words on a damaged file or an absent camera; ours say which, and what to do.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # an exit, so that what is half-written is taken away
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _fail(message: str, status: int) -> NoReturn:
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704 - called from main's handlers alone
-    print(f"fer-edge: {message}", file=sys.stderr)
+    if sys.stderr is not None:
+        print(f"fer-edge: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _named_command() -> str:
+    name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return (
+        f"{name} "
+        if any(name == command.callback.__name__ for command in app.registered_commands if command.callback)
+        else ""
+    )
 
 
 def _classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
@@ -441,7 +472,7 @@ def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int 
 def _need(extra: str, *modules: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise MissingExtraError(f"{' and '.join(missing)}, which this command needs,", extra)
+        raise MissingExtraError(" and ".join(missing), extra)
 
 
 def _command() -> str:

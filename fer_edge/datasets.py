@@ -32,6 +32,7 @@ _USAGES: Final = {
     **dict.fromkeys(("publictest", "fer2013valid"), "PublicTest"),
     **dict.fromkeys(("privatetest", "fer2013test"), "PrivateTest"),
 }
+_NUMBERS: Final = tuple(map(str, range(len(FER2013))))
 _SIDE: Final = 48  # FER-2013's pictures are 48 x 48
 _VOTE_COLUMNS: Final = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
@@ -198,7 +199,7 @@ def _read_csv(file: TextIO, name: str) -> Dataset:
         if len(row) < len(header):
             raise DataError(f"{where}: {len(row)} of {len(header)} columns; the file was cut short: download it again")
         faces.append(_pixels(row[pixels_at], where))
-        if not (row[emotion_at].strip().isdigit() and int(row[emotion_at]) < len(FER2013)):
+        if row[emotion_at].strip() not in _NUMBERS:
             raise DataError(f"{where}: emotion is {row[emotion_at][:20]!r}, not a number from 0 to {len(FER2013) - 1}")
         classes.append(int(row[emotion_at]))
         usages.append(TRAINING if usage_at is None else _usage(row[usage_at]))
@@ -251,7 +252,7 @@ def _read_tree(entries: Iterable[tuple[PurePosixPath, Callable[[], bytes]]], pat
         raise DataError(
             f"{path}: folders above the classes that are no known part: {shown}; name them train, test or val"
         )
-    if set(names) == set(map(str, range(len(FER2013)))):
+    if set(names) == set(_NUMBERS):
         names = [FER2013[int(name)] for name in names]
     present = set(names)
     labels = tuple(name for name in FER2013 if name in present) if present <= set(FER2013) else tuple(sorted(present))

@@ -52,5 +52,5 @@ class MissingExtraError(InputError):
 
     def __init__(self, what: str, extra: str) -> None:
         """Say that ``what`` is missing and that ``extra`` brings it."""
-        super().__init__(f'{what} is not installed; install it with: pip install "fer-edge[{extra}]"')
+        super().__init__(f'this needs {what}, not installed here: pip install "fer-edge[{extra}]"')
         self.extra = extra

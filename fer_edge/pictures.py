@@ -46,6 +46,10 @@ def read_colour(path: Path) -> npt.NDArray[np.uint8]:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file, with a DataError where they cannot be read."""
     try:
+        if path.is_dir():
+            raise DataError(f"{path}: a folder; `fer-edge tag` takes folders")
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise DataError(f"{path}: not a regular file")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error

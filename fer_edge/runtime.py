@@ -112,11 +112,13 @@ def _find() -> tuple[str, str]:
     for module, package in _PACKAGES:
         if importlib.util.find_spec(module.partition(".")[0]) is not None:
             return module, package
-    message = "A TFLite runtime (ai-edge-litert, or tflite-runtime for 32-bit systems)"
+    message = "a TFLite runtime (ai-edge-litert, or tflite-runtime for 32-bit systems)"
     raise MissingExtraError(message, "device")
 
 
 def _refuse_damaged(model: bytes, where: Path) -> None:
     """Catch what is no flatbuffer at all before the runtime prints warnings of its own about it."""
+    if where.suffix == ".keras":
+        raise ModelError(f"{where}: a Keras model; make a .tflite of it with `fer-edge convert`")
     if len(model) < 8 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] >= len(model):
         raise ModelError(f"{where}: not a TFLite model, or one that was cut short; make or copy it again")

@@ -91,12 +91,13 @@ def tag(
         InputError: ``out`` has another ending or cannot be written.
     """
     labels = classifier.card.labels
-    if out.suffix not in _WRITERS:
+    make_writer = _WRITERS.get(out.suffix.lower())
+    if make_writer is None:
         raise InputError(f"{out}: unknown kind of table; end it in {' or '.join(_WRITERS)}")
     count = faces = errors = 0
     emotions = dict.fromkeys(labels, 0)
     with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as f:
-        writer = _WRITERS[out.suffix](f, labels)
+        writer = make_writer(f, labels)
         for picture in pictures:
             count += 1
             for row in _rows(picture, detector, classifier):

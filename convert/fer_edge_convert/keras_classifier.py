@@ -30,6 +30,8 @@ class KerasClassifier:
         Raises:
             ModelError: the file is missing, damaged or has no card.
         """
+        if path.suffix != ".keras":
+            raise ModelError(f"{path}: not a .keras model; give the model.keras that `fer-edge train` made")
         self.card = read_card(path)
         try:
             self.model = keras.models.load_model(path, compile=False)

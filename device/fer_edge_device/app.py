@@ -52,7 +52,7 @@ def run_source(
     """
     if sys.stdout is None:
         raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
-    topics = Topics(node or socket.gethostname())
+    topics = Topics(socket.gethostname() if node is None else node)
     camera = open_camera(source, width=size[0], height=size[1], realtime=realtime)
     try:
         pipeline = Pipeline(

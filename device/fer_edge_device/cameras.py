@@ -8,6 +8,7 @@ frame, so that it replays to the same result.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -183,6 +184,12 @@ class FilmFile:
             SourceError: it is not a film that OpenCV reads.
         """
         self._path = path
+        try:
+            os.fsencode(path).decode("utf-8")
+        except UnicodeDecodeError as error:  # OpenCV crashes on such a name
+            raise SourceError(f"{path}: its name is not UTF-8, which OpenCV cannot open; rename it") from error
+        if not os.access(path, os.R_OK):
+            raise SourceError(f"{path}: cannot be read; check its permissions")
         with native_stderr_hidden():
             self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
@@ -220,7 +227,10 @@ class PictureFolder:
         Raises:
             SourceError: there is no picture in it.
         """
-        self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        try:
+            self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
         if not self._paths:
             raise SourceError(f"{path}: no pictures in this folder")
         self._folder = path
@@ -383,10 +393,11 @@ def open_camera(source: str, *, width: int = 640, height: int = 480, realtime: b
         return _open_any(width, height)
     if source == "picamera2":
         return NewestFrame(PiCamera(width, height))
-    if source.isdigit() or source.startswith("/dev/") or "://" in source:
-        return NewestFrame(StreamCamera(int(source) if source.isdigit() else source, width, height))
+    is_number = source.isascii() and source.isdecimal() and len(source) < 4
+    if is_number or source.startswith("/dev/") or "://" in source:
+        return NewestFrame(StreamCamera(int(source) if is_number else source, width, height))
     film: Camera
-    path = Path(source)
+    path = Path(source) if source else Path("/nonexistent")  # the empty path would be the current folder
     if source == "demo":
         film = DemoFilm()
     elif path.is_dir():

@@ -68,6 +68,45 @@ def test_help_lists_every_command_and_loads_nothing_heavy(cli: Cli) -> None:
     assert not loaded & {"cv2", "numpy", "tensorflow", "keras", "ai_edge_litert", "tflite_runtime", "msgspec"}
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("foo",), "No such command 'foo'; `fer-edge --help` shows how"),
+        (("evaluate",), "Missing argument 'model'; `fer-edge evaluate --help` shows how"),
+        (("run", "--detector", "hog"), "is not one of 'haar', 'yunet'"),
+        (("bench", "--threads", "100000"), "--threads"),
+        (("run", "--seconds", "-1"), "--seconds"),
+        (("tag", "x.png"), "--out"),
+    ],
+)
+def test_wrong_usage_is_one_line_too(cli: Cli, words: tuple[str, ...], what: str) -> None:
+    assert what in complaint(cli, *words)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_leaves_nothing_half_written(
+    photo: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    out = tmp_path / "tags.csv"
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for at in range(3000):
+        (folder / f"{at}.png").symlink_to(photo)
+    command = [sys.executable, "-m", "fer_edge.cli", "tag", str(folder), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".tags*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("*tags*"))
+    assert not list(tmp_path.glob(".tags*"))
+
+
 def test_version(cli: Cli) -> None:
     assert cli("--version").stdout.strip().count(".") == 2
 
@@ -125,6 +164,12 @@ def test_closed_output_is_an_error_and_no_crash() -> None:
         assert "internal error" not in done.stderr
 
 
+def test_a_folder_or_a_pipe_is_no_picture(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "not a regular file" in complaint(cli, "predict", tmp_path / "pipe.png")
+    assert "`fer-edge tag` takes folders" in complaint(cli, "predict", tmp_path)
+
+
 def test_predict_says_which_picture_it_cannot_read_and_goes_on(cli: Cli, photo: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_text("no picture")
@@ -138,6 +183,7 @@ def test_predict_says_which_picture_it_cannot_read_and_goes_on(cli: Cli, photo: 
 
 def test_predict_refuses_to_save_what_it_cannot(cli: Cli, photo: Path, tmp_path: Path) -> None:
     assert "end it in .png or .jpg" in complaint(cli, "predict", photo, "--save", tmp_path / "x.xyz")
+    assert "is the picture itself" in complaint(cli, "predict", photo, "--save", photo)
     assert "--save takes one picture" in complaint(cli, "predict", photo, photo, "--save", tmp_path / "x.png")
     assert not list(tmp_path.glob("x.*"))
 
@@ -245,6 +291,10 @@ def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path:
     ):
         assert what in complaint(cli, "predict", photo, "--model", tmp_path / name)
         assert what in complaint(cli, "run", "--source", "demo", "--model", tmp_path / name)
+    (tmp_path / "model.keras").write_bytes(whole)
+    assert "a Keras model; make a .tflite of it" in complaint(
+        cli, "predict", photo, "--model", tmp_path / "model.keras"
+    )
     assert "cut short" in complaint(cli, "inspect", tmp_path / "text.tflite")
     assert "cannot load it" in complaint(cli, "inspect", tmp_path / "cut.tflite")
 
@@ -264,6 +314,11 @@ def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> Non
     assert "no source 'nowhere.mp4'" in complaint(cli, "run", "--source", "nowhere.mp4")
     assert "/dev/video77: cannot be opened" in complaint(cli, "run", "--source", "/dev/video77")
     assert "no pictures in this folder" in complaint(cli, "run", "--source", tmp_path)
+    assert "no source ''" in complaint(cli, "run", "--source", "")
+    assert "no source '9999999'" in complaint(cli, "run", "--source", "9999999")
+    odd = tmp_path / os.fsdecode(b"na\xffme.mp4")
+    odd.write_bytes(b"any")
+    assert "its name is not UTF-8" in complaint(cli, "run", "--source", odd)
     assert "--node" in complaint(cli, "run", "--source", "demo", "--node", "a/b")
     assert "needs --detector-model" in complaint(cli, "run", "--source", "demo", "--detector", "yunet")
     (tmp_path / "x.onnx").write_text("no network")

@@ -9,15 +9,15 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import fer_edge_train
 from fer_edge.card import read_card
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Cli, Sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -134,12 +134,21 @@ def test_bad_input_to_training_and_conversion_is_one_line(
     few = sample.write_csv(tmp_path / "few.csv", slice(0, 350, 10))
     tests_only = sample.write_csv(tmp_path / "tests.csv", slice(350, 700))
     assert "no Training rows to train on" in complaint("train", tests_only, "--out", tmp_path / "run")
-    assert "35 training faces are too few" in complaint("train", few, "--out", tmp_path / "run", "--recipe", "edge")
+    assert "35 training faces, 33 of them not held out, are too few" in complaint(
+        "train", few, "--out", tmp_path / "run", "--recipe", "edge"
+    )
     assert "did you mean edge?" in complaint("train", fer2013_csv, "--out", tmp_path / "run", "--recipe", "egde")
     recipe = tmp_path / "my.toml"
     recipe.write_text('summary = "x"\nlearning = 1\n')
     assert "unknown field `learning`" in complaint("train", few, "--out", tmp_path / "run", "--recipe", str(recipe))
     assert not (tmp_path / "run").exists()
+    wild = tmp_path / "wild.toml"
+    edge = (Path(fer_edge_train.__file__).parent / "recipes" / "edge.toml").read_text()
+    wild.write_text(edge.replace("learning_rate = 3e-3", "learning_rate = 1e12"))
+    votes = fer2013_csv.with_name("fer2013new.csv")
+    diverging = ("train", fer2013_csv, "--votes", votes, "--out", tmp_path / "wild", "--recipe", str(wild))
+    said = cli(*diverging, "--epochs", "4", status=2).stderr.splitlines()
+    assert "training diverged in epoch" in said[-1]
 
     out = tmp_path / "x.tflite"
     convert = ("--int8", "--data", fer2013_csv, "-o", out)

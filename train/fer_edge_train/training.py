@@ -93,8 +93,8 @@ def train(
     kept, held = training[kept], training[held]
     if len(kept) < recipe.optimizer.batch_size or len(held) == 0:
         raise DataError(
-            f"{data.name}: {len(training)} training faces are too few;"
-            f" one batch of this recipe takes {recipe.optimizer.batch_size}, besides those held out"
+            f"{data.name}: {len(training)} training faces, {len(kept)} of them not held out, are too few:"
+            f" one batch of this recipe takes {recipe.optimizer.batch_size}"
         )
     if recipe.target.votes and votes is None:
         logger.warning(
@@ -251,6 +251,8 @@ def _prepare(out: Path, recipe: Recipe, fingerprint: str, *, resume: bool) -> bo
         if not written.exists() or written.read_text(encoding="utf-8") != text:
             raise InputError(f"{out}: was begun with another recipe or other data; resume with the same options")
         return True
+    else:
+        logger.warning("%s: no checkpoint to resume, so training starts from the beginning", out)
     with replacing(written) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return False
@@ -340,6 +342,9 @@ class _History(keras.callbacks.Callback):
                 self._rows = list(csv.DictReader(file))[:done]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            # Before the checkpoint is written: the one before is still good.
+            raise InputError(f"training diverged in epoch {epoch + 1}: lower optimizer.learning_rate in the recipe")
         values = {key: value for key, value in (logs or {}).items() if key in self._FIELDS}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._rows.append({"epoch": epoch + 1, **values, "learning_rate": rate})
