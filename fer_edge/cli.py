@@ -418,10 +418,10 @@ def main() -> None:
         _fail("stopped", _INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last resort
         if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
-            print(
-                f"fer-edge: {error.format_message().rstrip('.')}; `fer-edge {_named_command()}--help` shows how",
-                file=sys.stderr,
-            )
+            context = getattr(error, "ctx", None)
+            help_for = f"{context.info_name} " if context is not None and context.parent else ""
+            what = error.format_message().rstrip(".")
+            print(f"fer-edge: {what}; `fer-edge {help_for}--help` shows how", file=sys.stderr)
             sys.exit(2)
         what = f"{type(error).__name__}: {first_line(error)}"
         _fail(f"internal error: {what}; `fer-edge --debug ...` shows where; please report it", 1)
@@ -446,15 +446,6 @@ def _fail(message: str, status: int) -> NoReturn:
     if sys.stderr is not None:
         print(f"fer-edge: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _named_command() -> str:
-    name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    return (
-        f"{name} "
-        if any(name == command.callback.__name__ for command in app.registered_commands if command.callback)
-        else ""
-    )
 
 
 def _classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
