@@ -52,9 +52,19 @@ def test_a_film_gives_every_frame_with_the_films_times(film: Path) -> None:
 
 
 def test_a_film_without_times_goes_on_at_its_nominal_rate(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Timeless(cv2.VideoCapture):
-        def get(self, propId: int) -> float:  # noqa: N803 - OpenCV's name
-            return 0.0 if propId == cv2.CAP_PROP_POS_MSEC else super().get(propId)
+    real = cv2.VideoCapture
+
+    class Timeless:
+        """The real reader of the real file, but for its times; a subclass would crash OpenCV 4.9."""
+
+        def __init__(self, path: str, api: int) -> None:
+            self._capture = real(path, api)
+
+        def get(self, key: int) -> float:
+            return 0.0 if key == cv2.CAP_PROP_POS_MSEC else self._capture.get(key)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
 
     monkeypatch.setattr(cv2, "VideoCapture", Timeless)
     frames = all_frames(open_camera(str(film)))
