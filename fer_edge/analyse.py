@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
-import numpy as np
 
-from fer_edge.crop import Box, crop_face, whole_picture
+from fer_edge.classify import classify_boxes
+from fer_edge.crop import AS_IT_IS, Box
 from fer_edge.errors import InputError
 from fer_edge.files import replacing
 from fer_edge.pictures import read_colour
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
     from fer_edge.classify import Classifier
@@ -53,17 +54,12 @@ def expressions(gray: npt.NDArray[np.uint8], detector: FaceDetector | None, clas
     Returns:
         One for each face, largest first.
     """
-    spec = classifier.card.input
     if detector is None:
         rows, columns = gray.shape
-        boxes = [Box(0, 0, columns, rows)]
-        crops = [whole_picture(gray, spec.height, spec.width)]
+        boxes, framing = [Box(0, 0, columns, rows)], AS_IT_IS
     else:
-        boxes = [face.box for face in detector.detect(gray)]
-        crops = [crop_face(gray, box, spec.height, spec.width, detector.framing) for box in boxes]
-    if not boxes:
-        return []
-    scores = classifier.classify(np.stack(crops))
+        boxes, framing = [face.box for face in detector.detect(gray)], detector.framing
+    scores = classify_boxes(gray, boxes, framing, classifier)
     return [expression(box, row, classifier.card.labels) for box, row in zip(boxes, scores, strict=True)]
 
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from fer_edge import demo
+from fer_edge.classify import classify_boxes
 from fer_edge.crop import crop_face
 from fer_edge.runtime import runtime_name
 from fer_edge.system import machine_name, temperature_c
@@ -93,10 +94,7 @@ def benchmark(
     face = crop_face(frames[0], shown.box, spec.height, spec.width)[None]
 
     def whole(gray: npt.NDArray[np.uint8]) -> None:
-        boxes = [found.box for found in detector.detect(gray)]
-        if boxes:
-            crops = [crop_face(gray, box, spec.height, spec.width, detector.framing) for box in boxes]
-            classifier.classify(np.stack(crops))
+        classify_boxes(gray, [found.box for found in detector.detect(gray)], detector.framing, classifier)
 
     before = temperature_c()
     classify = _time(lambda _: classifier.classify(face), frames, runs)

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from fer_edge.card import Card, model_bytes, read_card
+from fer_edge.crop import crop_face
 from fer_edge.errors import ModelError
 from fer_edge.runtime import Tensor, make_interpreter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
+
+    from fer_edge.crop import Box, Framing
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "models" / "edge.tflite"
 
@@ -29,6 +34,25 @@ class Classifier(Protocol):
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
         ...
+
+
+def classify_boxes(
+    gray: npt.NDArray[np.uint8], boxes: Sequence[Box], framing: Framing, classifier: Classifier
+) -> npt.NDArray[np.float32]:
+    """Score the faces of a picture.
+
+    Args:
+        gray: uint8 picture of shape (rows, columns).
+        boxes: where its faces are; there may be none.
+        framing: how the boxes become the squares that are cut out.
+        classifier: what scores them.
+
+    Returns:
+        float32 scores of shape (boxes, labels), each 0..1.
+    """
+    spec = classifier.card.input
+    crops = [crop_face(gray, box, spec.height, spec.width, framing) for box in boxes]
+    return classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
 
 
 class TFLiteClassifier:

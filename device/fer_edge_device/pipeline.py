@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fer_edge.crop import crop_face
+from fer_edge.classify import classify_boxes
 from fer_edge_device.messages import Event, State
 from fer_edge_device.smoothing import Smoother
 from fer_edge_device.tracks import Track, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy.typing as npt
 
@@ -88,7 +88,7 @@ class Pipeline:
         with self._timed("detect"):
             boxes = [face.box for face in self._detector.detect(frame.gray)]
         with self._timed("classify"):
-            scores = self._score(frame.gray, boxes)
+            scores = classify_boxes(frame.gray, boxes, self._detector.framing, self._classifier)
         with self._timed("track"):
             tracks, ended = self._tracker.update(boxes, frame.time)
             events = [event for track in ended for event in self._end(track)]
@@ -100,15 +100,6 @@ class Pipeline:
         """End every track and tell the last state, as when the source ends."""
         events = [event for track in self._tracker.end_all() for event in self._end(track)]
         return events, self._state()
-
-    def _score(self, gray: npt.NDArray[np.uint8], boxes: Sequence[Box]) -> npt.NDArray[np.float32]:
-        spec = self._classifier.card.input
-        if not boxes:
-            return np.empty((0, len(self._labels)), np.float32)
-        framing = self._detector.framing
-        return self._classifier.classify(
-            np.stack([crop_face(gray, box, spec.height, spec.width, framing) for box in boxes])
-        )
 
     def _follow(self, track: Track, scores: npt.NDArray[np.float32], frame: Frame) -> list[Event]:
         box = _relative(track.box, *frame.gray.shape)
