@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def native_stderr_hidden() -> Iterator[None]:
     TensorFlow and the TFLite runtimes print progress notes there that no setting of theirs switches off.
     Set ``FER_EDGE_NATIVE_LOG=1`` to see them.
     """
-    if os.environ.get("FER_EDGE_NATIVE_LOG") or sys.stderr is None:
+    if os.environ.get("FER_EDGE_NATIVE_LOG") or sys.stderr is None or _is_hidden():
         yield
         return
     sys.stderr.flush()
@@ -37,3 +38,8 @@ def native_stderr_hidden() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def _is_hidden() -> bool:
+    """Whether standard error goes nowhere already, as within another such block: a second would hide Python's too."""
+    return os.path.samestat(os.fstat(2), Path(os.devnull).stat())

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """if True:
+    import os, sys
+    from fer_edge.native import native_stderr_hidden
+    with native_stderr_hidden():
+        os.write(2, b"native, outer\\n")
+        with native_stderr_hidden():
+            os.write(2, b"native, inner\\n")
+            print("python, inner", file=sys.stderr)
+        os.write(2, b"native, outer again\\n")
+        print("python, outer", file=sys.stderr)
+    os.write(2, b"native, after\\n")
+"""
+
+
+def test_only_what_native_code_says_is_hidden_also_when_nested() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["python, inner", "python, outer", "native, after"]
