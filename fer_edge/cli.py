@@ -21,9 +21,8 @@ import typer
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fer_edge.classify import TFLiteClassifier
+    from fer_edge.datasets import Dataset
     from fer_edge.faces import FaceDetector
     from fer_edge.metrics import Metrics
 
@@ -43,7 +42,7 @@ DetectorModel = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, for
 MinFace = Annotated[
     int | None,
     typer.Option(
-        min=16, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
+        min=24, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
@@ -86,7 +85,7 @@ def train(
     _need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     import msgspec
 
-    from fer_edge.datasets import load_dataset, load_votes
+    from fer_edge.datasets import load_votes
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():
@@ -99,8 +98,7 @@ def train(
         how = load_recipe(recipe)
         if epochs:
             how = msgspec.structs.replace(how, schedule=msgspec.structs.replace(how.schedule, epochs=epochs))
-        dataset = load_dataset(data)
-        _say_skipped(dataset.skipped)
+        dataset = _dataset(data)
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
                 dataset,
@@ -133,14 +131,12 @@ def convert(
     if not int8:
         raise InputError("say how to quantise: --int8")
     _need("convert", "keras", "tensorflow")
-    from fer_edge.datasets import load_dataset
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():
         from fer_edge_convert.conversion import convert_int8
 
-        dataset = load_dataset(data)
-        _say_skipped(dataset.skipped)
+        dataset = _dataset(data)
         parity = convert_int8(model, dataset, out, usage=usage, command=_command())
     before, after = parity.original, parity.converted
     print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
@@ -163,7 +159,6 @@ def evaluate(
     Example: fer-edge evaluate edge.tflite fer2013.csv
     """
     from fer_edge.classify import TFLiteClassifier
-    from fer_edge.datasets import load_dataset
     from fer_edge.metrics import measure
     from fer_edge.native import native_stderr_hidden
 
@@ -175,9 +170,7 @@ def evaluate(
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
     else:
         classifier = TFLiteClassifier(model)
-    with native_stderr_hidden():  # what image libraries say of damaged pictures
-        dataset = load_dataset(data)
-    _say_skipped(dataset.skipped)
+    dataset = _dataset(data)
     part = dataset.usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
@@ -477,9 +470,15 @@ def _version() -> str:
     return importlib.metadata.version("fer-edge")
 
 
-def _say_skipped(skipped: Iterable[str]) -> None:
-    for line in skipped:
+def _dataset(path: Path) -> Dataset:
+    from fer_edge.datasets import load_dataset
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():  # what image libraries say of damaged pictures
+        dataset = load_dataset(path)
+    for line in dataset.skipped:
         print(f"fer-edge: left out: {line}", file=sys.stderr)
+    return dataset
 
 
 def _fields(value: object) -> dict[str, object]:
