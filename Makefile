@@ -20,8 +20,7 @@ check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }
 	@$(DEV)/ruff check -q .
 	@$(DEV)/mypy --no-error-summary
-	@$(DEV)/lint-imports --no-cache >.lint-imports.log 2>&1 || { cat .lint-imports.log; rm -f .lint-imports.log; exit 1; }
-	@rm -f .lint-imports.log
+	@said=$$($(DEV)/lint-imports --no-cache 2>&1) || { echo "$$said"; exit 1; }
 
 format: .venv-dev/.ready ## format the code and fix what can be fixed
 	@$(DEV)/ruff format -q .
@@ -41,7 +40,7 @@ clean: ## remove the virtual environments and every cache
 .venv-dev/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fer-edge needs Python 3.11 or later: make PYTHON=python3.13 ..."; exit 2; }
 	@$(PYTHON) -m venv .venv-dev || { echo "no venv module: sudo apt install python3-venv"; exit 2; }
-	@echo "setting up .venv-dev with TensorFlow and the tests' tools (a few minutes, about 2.5 GB)"
+	@echo "setting up .venv-dev with TensorFlow and the tests' tools (a few minutes, about 2.8 GB)"
 	@# Older pips do not know --group.
 	@.venv-dev/bin/pip install -q --disable-pip-version-check "pip>=25.1"
 	@.venv-dev/bin/pip install -q -e ".[train,convert]" --group dev

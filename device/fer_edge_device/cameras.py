@@ -67,7 +67,7 @@ class Camera(Protocol):
         """The next frame; None after the last.
 
         Raises:
-            NoFrameYet: a live source has none for now.
+            NoFrameYet: there is none for now; ask again.
             SourceLostError: the source failed.
         """
         ...
