@@ -22,7 +22,7 @@ import numpy as np
 
 from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
 from fer_edge.crop import Box, Framing, crop_face
-from fer_edge.datasets import load_dataset
+from fer_edge.dataset_files import load_dataset
 from fer_edge.errors import FerEdgeError
 from fer_edge.faces import FaceDetector, HaarDetector, YuNetDetector
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fer_edge.datasets import Dataset
     from fer_edge.faces import FaceDetector
     from fer_edge.metrics import Metrics
+    from fer_edge_train.split import Parts
 
 app = typer.Typer(
     name="fer-edge",
@@ -35,7 +36,9 @@ app = typer.Typer(
 
 _INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
-Data = Annotated[Path, typer.Argument(help="fer2013.csv, a folder with train/ and test/, or a zip of either.")]
+_FORMS = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
+Data = Annotated[Path, typer.Argument(help=_FORMS)]
+Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge by the majority of its votes.")]
 Model = Annotated[Path | None, typer.Option(help="A .tflite with a card; the shipped one by default.")]
 Detector = Annotated[Literal["haar", "yunet"], typer.Option(help="What finds faces.")]
 DetectorModel = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")]
@@ -70,11 +73,31 @@ def root(
 
 @app.command()
 def train(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
+    data: Annotated[Path | None, typer.Argument(help=_FORMS)] = None,
+    more: Annotated[
+        list[Path] | None, typer.Option("--data", help="Another dataset, fused with the first; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of a DATA CSV.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of the first CSV.")] = None,
+    label_map: Annotated[
+        Path | None, typer.Option("--map", help="TOML file that says which label of which dataset becomes which.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Begin from this .keras; for a transfer, its backbone's weights file.")
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="A .keras whose answers are learnt from; may be repeated.")
+    ] = None,
+    soft_labels: Annotated[
+        Path | None, typer.Option(help="An .npz for the teachers' answers: read if it is there, else written.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
 ) -> None:
     """Train a Keras CNN on labelled faces.
@@ -83,36 +106,62 @@ def train(
     Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
     """
     _need("train", "keras", "sklearn", "matplotlib", "tomli_w")
-    import msgspec
-
-    from fer_edge.datasets import load_votes
     from fer_edge.native import native_stderr_hidden
 
+    paths = [*([data] if data else []), *(more or [])]
+    if not paths:
+        raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge_train.progress import TrainingProgress
+        from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.recipe import load_recipe
+        from fer_edge_train.split import divide
+        from fer_edge_train.teachers import soft_labels_for
+        from fer_edge_train.training import prepared
         from fer_edge_train.training import train as run_training
 
-        how = load_recipe(recipe)
-        if epochs:
-            how = msgspec.structs.replace(how, schedule=msgspec.structs.replace(how.schedule, epochs=epochs))
-        dataset = _dataset(data)
+        changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
+        how = load_recipe(recipe, changes)
+        dataset = prepared(_datasets(paths, votes, label_map, how.data.side), how)
+        parts = divide(dataset, how.data.validation, how.seed, how.optimizer.batch_size)
+        _describe(dataset, parts)
+        taught = soft_labels_for(dataset, teacher or [], soft_labels) if teacher or soft_labels else None
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
                 dataset,
+                parts,
                 how,
                 Path(recipe).stem,
                 out,
-                votes=load_votes(votes, dataset) if votes else None,
+                weights=weights,
+                taught=taught,
                 resume=resume,
                 command=_command(),
-                callbacks=[progress],
+                callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
     print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
     if result.test:
         _print_metrics(result.test)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one, to change it into one's own.")] = None,
+) -> None:
+    """List the recipes that `train` knows, or print one.
+
+    \b
+    Example: fer-edge recipes edge > mine.toml
+    """
+    from fer_edge_train.recipe import load_recipe, recipe_names, recipe_text
+
+    if name:
+        print(recipe_text(name), end="")
+        return
+    names = recipe_names()
+    for one in names:
+        print(f"{one:<{max(map(len, names)) + 2}}{load_recipe(one).summary}")
 
 
 @app.command()
@@ -122,6 +171,7 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
     usage: Usage = None,
+    votes: Votes = None,
 ) -> None:
     """Quantise a Keras model and compare both.
 
@@ -136,7 +186,7 @@ def convert(
     with native_stderr_hidden():
         from fer_edge_convert.conversion import convert_int8
 
-        dataset = _dataset(data)
+        dataset = _judged(data, votes)
         parity = convert_int8(model, dataset, out, usage=usage, command=_command())
     before, after = parity.original, parity.converted
     print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
@@ -151,6 +201,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card.")],
     data: Data,
     usage: Usage = None,
+    votes: Votes = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled faces.
@@ -170,8 +221,7 @@ def evaluate(
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
     else:
         classifier = TFLiteClassifier(model)
-    dataset = _dataset(data)
-    part = dataset.usage(usage)
+    part = _judged(data, votes).usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     parts = sorted(set(part.usages.tolist()))
@@ -470,15 +520,52 @@ def _version() -> str:
     return importlib.metadata.version("fer-edge")
 
 
-def _dataset(path: Path) -> Dataset:
-    from fer_edge.datasets import load_dataset
+def _dataset(path: Path, side: int = 48) -> Dataset:
+    from fer_edge.dataset_files import load_dataset
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():  # what image libraries say of damaged pictures
-        dataset = load_dataset(path)
+        dataset = load_dataset(path, side)
     for line in dataset.skipped:
         print(f"fer-edge: left out: {line}", file=sys.stderr)
     return dataset
+
+
+def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int) -> Dataset:
+    """All datasets as one; the votes are for the first."""
+    from fer_edge.dataset_files import load_map, with_votes
+    from fer_edge.datasets import fuse
+
+    mapped = load_map(label_map) if label_map else None
+    loaded = []
+    for number, path in enumerate(paths):
+        dataset = _dataset(path, side)
+        if votes and number == 0:
+            dataset = with_votes(dataset, votes)
+        loaded.append(mapped.apply(dataset) if mapped else dataset)
+    return fuse(loaded)
+
+
+def _judged(path: Path, votes: Path | None) -> Dataset:
+    """A dataset to judge a model by: its own labels, or the majority of FER+'s votes."""
+    from fer_edge.dataset_files import with_votes
+    from fer_edge.datasets import by_majority
+
+    dataset = _dataset(path)
+    return by_majority(with_votes(dataset, votes)) if votes else dataset
+
+
+def _describe(dataset: Dataset, parts: Parts) -> None:
+    """Say what was read, what will be done with it, and which faces are on both sides."""
+    import numpy as np
+
+    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} pictures left out", file=sys.stderr)
+    for name, rows in (("trained on", parts.kept), ("held out", parts.held), ("tested on", parts.tested)):
+        counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
+        each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
+        crossing = parts.crossing.get(name, 0)
+        also = f"; {crossing} of them near-duplicates of faces trained on" if crossing else ""
+        print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)
 
 
 def _fields(value: object) -> dict[str, object]:

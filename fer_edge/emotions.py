@@ -11,8 +11,11 @@ from typing import Final
 FER2013: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven classes of FER-2013 in the order of its numbers (Goodfellow et al. 2013, arXiv:1307.0414)."""
 
-FERPLUS_VOTES: Final = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
-"""The columns of FER+ that name an expression, in file order (Barsoum et al. 2016, arXiv:1608.01041)."""
+FERPLUS: Final = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+"""The eight classes of FER+ in the order of its columns (Barsoum et al. 2016, arXiv:1608.01041)."""
+
+FERPLUS_COLUMNS: Final = (*FERPLUS, "unknown", "no face")
+"""All that FER+'s annotators could choose."""
 
 _ALIASES: Final = {
     "anger": "angry",

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import zipfile
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 import pytest
 
-from fer_edge.datasets import Dataset, load_dataset, load_votes
-from fer_edge.emotions import FER2013
+from fer_edge.dataset_files import load_dataset, load_map, with_votes
+from fer_edge.datasets import by_majority, fuse
+from fer_edge.emotions import FER2013, FERPLUS, FERPLUS_COLUMNS
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from fer_edge.datasets import Dataset
     from tests.conftest import Sample
 
 ONE_ROW = "0," + " ".join(["7"] * 2304)
@@ -130,9 +133,15 @@ def test_usage_without_a_name_is_what_to_test_on(fer2013_csv: Path, sample: Samp
         data.usage("PrivateTest")
 
 
+def votes_of(fer2013_csv: Path) -> Path:
+    return fer2013_csv.with_name("fer2013new.csv")
+
+
 def test_votes_are_ordered_as_the_labels(fer2013_csv: Path, sample: Sample) -> None:
     data = load_dataset(fer2013_csv)
-    votes = load_votes(fer2013_csv.with_name("fer2013new.csv"), data)
+    assert data.votes_for(FER2013) is None
+    votes = with_votes(data, votes_of(fer2013_csv)).votes_for(FER2013)
+    assert votes is not None
     assert votes.shape == (700, 7)
     for row, label in ((0, "angry"), (120, "fear"), (699, "neutral")):
         column = {"angry": "anger"}.get(label, label)
@@ -140,15 +149,129 @@ def test_votes_are_ordered_as_the_labels(fer2013_csv: Path, sample: Sample) -> N
 
 
 def test_votes_of_other_rows_are_refused(fer2013_csv: Path, sample: Sample, tmp_path: Path) -> None:
+    data = load_dataset(fer2013_csv)
     short = sample.write_votes(tmp_path / "short.csv", slice(0, 699))
     with pytest.raises(DataError, match=r"its 699 rows are not the 700 rows"):
-        load_votes(short, load_dataset(fer2013_csv))
+        with_votes(data, short)
     ragged = tmp_path / "ragged.csv"
     ragged.write_text(short.read_text() + "PublicTest,fer1.png,1,2\n")
     with pytest.raises(DataError, match="line 701: not as many columns"):
-        load_votes(ragged, load_dataset(fer2013_csv))
+        with_votes(data, ragged)
     with pytest.raises(DataError, match="no column Usage"):
-        load_votes(write(tmp_path / "other.csv", "a,b\n1,2\n"), load_dataset(fer2013_csv))
+        with_votes(data, write(tmp_path / "other.csv", "a,b\n1,2\n"))
+
+
+def test_majority_of_ferplus_follows_its_papers_protocol(fer2013_csv: Path) -> None:
+    data = with_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
+    votes = np.zeros((6, 10), np.float32)
+    votes[0, [FERPLUS_COLUMNS.index("sad"), 0]] = 6, 4
+    votes[1, [1, 0, 2, 3]] = 5, 2, 2, 1  # with the lone vote gone, five of nine
+    votes[2, [1, 0]] = 5, 5  # half is no majority
+    votes[3, [8, 0]] = 6, 4  # most saw an expression that FER+ has no name for
+    votes[4, 9] = 10  # no face
+    # nobody was asked about the sixth
+    some = data.part(np.arange(700) < 6)
+    found = by_majority(replace(some, votes=votes, classes=np.full(6, FER2013.index("fear"))))
+    assert found.labels == FERPLUS
+    assert [found.labels[i] for i in found.classes] == ["sad", "happy", "fear"]
+    with pytest.raises(DataError, match="give --votes"):
+        by_majority(load_dataset(fer2013_csv))
+
+
+def test_majority_mostly_agrees_with_fer2013_and_keeps_faces_beside_their_votes(fer2013_csv: Path) -> None:
+    data = with_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
+    found = by_majority(data)
+    assert 500 < len(found) < 700
+    assert found.votes is not None
+    assert (found.votes.argmax(axis=1) == found.classes).all()
+    happy = data.part(data.classes == FER2013.index("happy"))
+    assert (np.array(FERPLUS)[by_majority(happy).classes] == "happy").mean() > 0.8
+
+
+def test_tar_in_every_compression_holds_the_same_as_the_csv(sample: Sample, tmp_path: Path) -> None:
+    part = slice(0, 700, 25)
+    table = sample.write_csv(tmp_path / "fer2013.csv", part)
+    expected = load_dataset(table)
+    tree = sample.write_tree(tmp_path / "tree", part)
+    (tmp_path / "README").write_text("of the challenge")
+    modes: dict[str, Literal["w", "w:gz", "w:xz"]] = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.xz": "w:xz"}
+    for ending, mode in modes.items():
+        with tarfile.open(tmp_path / f"a.{ending}", mode) as archive:
+            archive.add(tmp_path / "README", "fer2013/README")
+            archive.add(table, "fer2013/fer2013.csv")
+        found = load_dataset(tmp_path / f"a.{ending}")
+        assert (found.faces == expected.faces).all()
+        assert (found.usages == expected.usages).all()
+        with tarfile.open(tmp_path / f"b.{ending}", mode) as archive:
+            archive.add(tree, ".")
+        found = load_dataset(tmp_path / f"b.{ending}")
+        assert sorted(found.classes) == sorted(expected.classes)
+        assert {face.tobytes() for face in found.faces} == {face.tobytes() for face in expected.faces}
+
+
+def test_tar_that_is_unsafe_or_damaged_is_refused(sample: Sample, tmp_path: Path) -> None:
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("../happy/1.png"))
+    with pytest.raises(DataError, match="points outside the archive"):
+        load_dataset(path)
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("happy/1.png")
+        info.size = 300 << 20
+        with Path("/dev/zero").open("rb") as zeros:
+            archive.addfile(info, zeros)
+    with pytest.raises(DataError, match="would unpack to"):
+        load_dataset(path)
+    table = sample.write_csv(tmp_path / "fer2013.csv", slice(0, 50))
+    with tarfile.open(tmp_path / "whole.tar.gz", "w:gz") as archive:
+        archive.add(table, "fer2013.csv")
+    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    for name, data in {"cut.tar.gz": whole[: len(whole) // 2], "none.tar.gz": b"not an archive"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match="not a tar archive, or one cut short"):
+            load_dataset(tmp_path / name)
+
+
+def test_pictures_of_folders_lie_on_disk_and_may_have_another_side(sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 10))
+    data = load_dataset(tree, 96)
+    assert isinstance(data.faces, np.memmap)
+    assert data.faces.shape == (70, 96, 96)
+    part = data.usage("Training")
+    assert isinstance(part.faces, np.memmap)
+    assert (part.faces == data.faces[data.usages == "Training"]).all()
+    assert load_dataset(sample.write_csv(tmp_path / "some.csv", slice(0, 9)), 32).faces.shape == (9, 32, 32)
+
+
+def test_maps_rename_leave_out_and_order_labels_and_sets_are_fused(sample: Sample, tmp_path: Path) -> None:
+    for number, label in enumerate(("1", "puzzled", "noise")):
+        (tmp_path / "raf-db" / "train" / label).mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(str(tmp_path / "raf-db" / "train" / label / f"{i}.png"), sample.faces[number * 3 + i])
+    rules = write(
+        tmp_path / "map.toml",
+        'order = ["happy", "surprise", "confused"]\n'
+        '[all]\npuzzled = "confused"\nnoise = ""\n[raf-db]\n1 = "surprise"\n',
+    )
+    table = sample.write_csv(tmp_path / "fer2013.csv")
+    mapped = load_map(rules)
+    fused = fuse([mapped.apply(load_dataset(path)) for path in (table, tmp_path / "raf-db")])
+    assert fused.labels == ("happy", "surprise", "confused")
+    assert np.bincount(fused.classes).tolist() == [100, 103, 3]
+    assert (fused.faces[-6:-3] == sample.faces[:3]).all()  # "1" comes before "puzzled"
+    plain = fuse([load_dataset(table), load_dataset(tmp_path / "raf-db")])
+    assert plain.labels == (*FER2013, "1", "noise", "puzzled")
+    assert len(plain) == 709
+    with_some_votes = fuse([with_votes(load_dataset(table), sample.write_votes(tmp_path / "v.csv")), plain])
+    assert with_some_votes.votes is not None
+    assert with_some_votes.votes.shape == (1409, 10)
+    assert not with_some_votes.votes[700:].any()
+
+
+@pytest.mark.parametrize("text", ["order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n", "[all\n"])
+def test_damaged_map_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"not a label map|damaged"):
+        load_map(write(tmp_path / "map.toml", text))
 
 
 @pytest.mark.parametrize(

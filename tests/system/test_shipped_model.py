@@ -38,7 +38,7 @@ def test_int8_agrees_with_float(cli: Cli, fer2013_csv: Path) -> None:
     code = """if True:
         import sys; from pathlib import Path
         from fer_edge.classify import TFLiteClassifier
-        from fer_edge.datasets import load_dataset
+        from fer_edge.dataset_files import load_dataset
         from fer_edge_convert.keras_classifier import KerasClassifier
         faces = load_dataset(Path(sys.argv[3])).usage("PublicTest").faces
         one, two = (c(Path(p)).classify(faces).argmax(axis=1) for c, p in

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from fer_edge_train.recipe import Augmentation
@@ -76,13 +78,16 @@ def augment(
 
 
 def mixup(
-    faces: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], alpha: float, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Blend each picture and its target with another of the batch (Zhang et al. 2017, arXiv:1710.09412).
+    faces: npt.NDArray[np.float32],
+    targets: Mapping[str, npt.NDArray[np.float32]],
+    alpha: float,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+    """Blend each picture and its targets with another of the batch (Zhang et al. 2017, arXiv:1710.09412).
 
     Args:
         faces: float pictures of shape (n, height, width, 1).
-        targets: class probabilities of shape (n, classes).
+        targets: for each head its class probabilities, of shape (n, classes).
         alpha: parameter of the Beta(alpha, alpha) distribution the weight is drawn from; 0 changes nothing.
         rng: source of randomness.
 
@@ -90,12 +95,51 @@ def mixup(
         The blended pictures and targets, of the same shapes.
     """
     if alpha == 0:
-        return faces, targets
+        return faces, dict(targets)
     weight = rng.beta(alpha, alpha, len(faces)).astype(np.float32)
     weight = np.maximum(weight, 1 - weight)
     other = rng.permutation(len(faces))
+    w = weight[:, None, None, None]
+    return faces * w + faces[other] * (1 - w), _blend(targets, other, weight)
+
+
+def cutmix(
+    faces: npt.NDArray[np.float32],
+    targets: Mapping[str, npt.NDArray[np.float32]],
+    alpha: float,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+    """Paste a rectangle of another picture into each and blend targets by area (Yun et al. 2019, arXiv:1905.04899).
+
+    Args:
+        faces: float pictures of shape (n, height, width, 1).
+        targets: for each head its class probabilities, of shape (n, classes).
+        alpha: parameter of the Beta(alpha, alpha) distribution that the share of the area is drawn from.
+        rng: source of randomness.
+
+    Returns:
+        The mixed pictures and targets, of the same shapes.
+    """
+    count, height, width = faces.shape[:3]
+    side = np.sqrt(1 - rng.beta(alpha, alpha, count))
+    other = rng.permutation(count)
+    middle = rng.random((count, 2))
+    mixed, kept = faces.copy(), np.empty(count, np.float32)
+    for i in range(count):
+        top, bottom = _span(middle[i, 0], side[i], height)
+        left, right = _span(middle[i, 1], side[i], width)
+        mixed[i, top:bottom, left:right] = faces[other[i], top:bottom, left:right]
+        kept[i] = 1 - (bottom - top) * (right - left) / (height * width)
+    return mixed, _blend(targets, other, kept)
+
+
+def _span(middle: float, share: float, size: int) -> tuple[int, int]:
+    """First and last (exclusive) pixel of a span around a point, cut at the picture's edge."""
+    return max(round((middle - share / 2) * size), 0), min(round((middle + share / 2) * size), size)
+
+
+def _blend(
+    targets: Mapping[str, npt.NDArray[np.float32]], other: npt.NDArray[np.int64], weight: npt.NDArray[np.float32]
+) -> dict[str, npt.NDArray[np.float32]]:
     w = weight[:, None]
-    return (
-        faces * w[..., None, None] + faces[other] * (1 - w[..., None, None]),
-        targets * w + targets[other] * (1 - w),
-    )
+    return {name: target * w + target[other] * (1 - w) for name, target in targets.items()}

@@ -2,53 +2,148 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, assert_never
 
 import keras
-from keras import layers
+from keras import applications, layers
+
+from fer_edge.errors import InputError, first_line
+from fer_edge_train.recipe import Plain, Residual, Transfer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fer_edge_train.recipe import Network
 
+HEAD: Final = "logits"
+AUXILIARY: Final = "auxiliary"
+BACKBONE: Final = "backbone"
 
-def build(network: Network, classes: int, size: int | None = None) -> keras.Model:
+# From input in -1..1 to what each backbone was trained with: 1 and 0 leave it, 127.5 gives 0..255, and
+# VGG and ResNet want 0..255 less the means of ImageNet's blue, green and red.
+_BACKBONES: Final = {
+    "MobileNetV2": (1.0, 0.0, {}),
+    "MobileNetV3Small": (127.5, 127.5, {"include_preprocessing": True}),
+    "MobileNetV3Large": (127.5, 127.5, {"include_preprocessing": True}),
+    "EfficientNetB0": (127.5, 127.5, {}),
+    "VGG16": (127.5, [23.561, 10.721, 3.82], {}),
+    "ResNet50": (127.5, [23.561, 10.721, 3.82], {}),
+}
+
+
+def build(
+    network: Network, classes: int, size: int | None, *, auxiliary: int = 0, weights: Path | None = None
+) -> keras.Model:
     """Build a network that gives logits.
 
     Args:
         network: its shape.
         classes: how many outputs.
         size: side of the pictures; None takes any, for training at several.
+        auxiliary: outputs of a second head; 0 is none.
+        weights: file for a transfer's backbone, instead of what the recipe says.
 
     Returns:
-        A model from float pictures of shape (n, size, size, 1) to float32 logits of shape (n, classes).
+        A model from float pictures of shape (n, size, size, 1), -1..1, to a dict of float32 logits by head, each of
+        shape (n, classes).
+
+    Raises:
+        InputError: a backbone's weights cannot be had.
     """
     pictures = keras.Input((size, size, 1), name="face")
-    x = _convolution(pictures, network.stem, kernel=5, strides=2)
+    match network:
+        case Residual():
+            features = _residual(pictures, network)
+        case Plain():
+            features = _plain(pictures, network)
+        case Transfer():
+            features = _transfer(pictures, network, weights)
+        case _:
+            assert_never(network)
+    if network.dropout and not isinstance(network, Plain):
+        features = layers.Dropout(network.dropout)(features)
+    heads = {HEAD: layers.Dense(classes, dtype="float32", name=HEAD)(features)}
+    if auxiliary:
+        heads[AUXILIARY] = layers.Dense(auxiliary, dtype="float32", name=AUXILIARY)(features)
+    return keras.Model(pictures, heads)
+
+
+def with_probabilities(
+    trained: keras.Model, network: Network, classes: int, size: int, temperature: float
+) -> keras.Model:
+    """A copy in float32, for one picture size, of the first head alone, that ends in calibrated probabilities.
+
+    The temperature (Guo et al. 2017, arXiv:1706.04599) is folded into the last layer's weights.
+    """
+    keras.config.set_dtype_policy("float32")
+    if isinstance(network, Transfer):
+        network = Transfer(backbone=network.backbone, side=network.side, weights="none", dropout=network.dropout)
+    model = build(network, classes, size)
+    model.set_weights(first_head(trained).get_weights())
+    head = model.get_layer(HEAD)
+    head.set_weights([weight / temperature for weight in head.get_weights()])
+    return keras.Model(model.input, layers.Softmax(name="scores")(head.output))
+
+
+def first_head(model: keras.Model) -> keras.Model:
+    """The model from its input to the logits of its first head; weights are shared."""
+    return keras.Model(model.input, model.get_layer(HEAD).output)
+
+
+def _residual(x: keras.KerasTensor, network: Residual) -> keras.KerasTensor:
+    x = _convolution(x, network.stem, kernel=5, strides=2)
     for stage, (width, pairs) in enumerate(zip(network.widths, network.pairs, strict=True)):
         if stage > 0 or width != network.stem:
             x = _convolution(x, width, strides=2 if stage > 0 else 1)
         for _ in range(pairs):
             y = _convolution(_convolution(x, width), width, activate=False)
             x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
-    if network.dropout:
-        x = layers.Dropout(network.dropout)(x)
-    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
-    return keras.Model(pictures, logits)
+    return layers.GlobalAveragePooling2D()(x)
 
 
-def with_probabilities(trained: keras.Model, network: Network, size: int, temperature: float) -> keras.Model:
-    """A copy in float32, for one picture size, that ends in calibrated probabilities.
+def _plain(x: keras.KerasTensor, network: Plain) -> keras.KerasTensor:
+    for width in network.widths:
+        for _ in range(network.convolutions):
+            if network.batch_norm:
+                x = _convolution(x, width)
+            else:
+                x = layers.Conv2D(width, 3, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+        x = layers.MaxPooling2D()(x)
+        if network.block_dropout:
+            x = layers.Dropout(network.block_dropout)(x)
+    x = layers.Flatten()(x) if network.top == "flatten" else layers.GlobalAveragePooling2D()(x)
+    for units in network.dense:
+        x = layers.Dense(units, activation="relu", kernel_initializer="he_normal")(x)
+        if network.dropout:
+            x = layers.Dropout(network.dropout)(x)
+    return x
 
-    The temperature (Guo et al. 2017, arXiv:1706.04599) is folded into the last layer's weights.
-    """
-    keras.config.set_dtype_policy("float32")
-    classes = trained.output_shape[-1]
-    model = build(network, classes, size)
-    model.set_weights(trained.get_weights())
-    logits = model.get_layer("logits")
-    logits.set_weights([weight / temperature for weight in logits.get_weights()])
-    return keras.Model(model.input, layers.Softmax(name="scores")(model.output))
+
+def _transfer(x: keras.KerasTensor, network: Transfer, weights: Path | None) -> keras.KerasTensor:
+    scale, offset, options = _BACKBONES[network.backbone]
+    asked = None if weights or network.weights == "none" else network.weights
+    shape = (network.side, network.side, 3)
+    # The last application's own name would hold a number that depends on what was built before.
+    try:
+        backbone = getattr(applications, network.backbone)(
+            input_shape=shape, include_top=False, pooling="avg", weights=asked, name=BACKBONE, **options
+        )
+    except Exception as error:  # no network, no such host, a damaged cache: Keras raises what its downloader does
+        raise InputError(
+            f"ImageNet's weights of {network.backbone} cannot be had ({first_line(error)}): give a file with"
+            " --weights FILE, or start at random with --set network.weights=none"
+        ) from error
+    if weights:
+        try:
+            backbone.load_weights(weights)
+        except Exception as error:  # h5py and Keras have many ways to say so
+            raise InputError(
+                f"{weights}: no weights of {network.backbone} without its top ({first_line(error)}); save them with"
+                f" keras.applications.{network.backbone}(include_top=False).save_weights(FILE)"
+            ) from error
+    x = layers.Resizing(network.side, network.side)(x)
+    x = layers.Concatenate()([x, x, x])
+    return backbone(layers.Rescaling(scale, offset)(x))
 
 
 def _convolution(

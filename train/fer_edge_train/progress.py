@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fer_edge.errors import MissingExtraError
+from fer_edge_train.callbacks import scores
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 
@@ -56,9 +62,20 @@ class TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Show the epoch's scores."""
-        shown = " ".join(f"{key} {(logs or {})[key]:.4f}" for key in ("loss", "val_loss", "val_accuracy"))
+        shown = " ".join(f"{name} {score:.4f}" for name, score in scores(logs).items() if name != "accuracy")
         if self._console.is_terminal:
             self._bar.update(self._task, last=shown)
         else:
             took = time.monotonic() - self._began
             self._console.print(f"epoch {epoch + 1}/{self._epochs} {shown} {took:.0f} s", highlight=False)
+
+
+def tensorboard_callback(folder: Path) -> keras.callbacks.Callback:
+    """Keras's callback that writes TensorBoard logs.
+
+    Raises:
+        MissingExtraError: TensorFlow, which writes them, is not there.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError("tensorflow (which writes TensorBoard logs)", "convert")
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)

@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from fer_edge.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+PartialShare = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of a recipe; an unknown key is refused."""
 
 
+class Data(Section, frozen=True, kw_only=True):
+    """What the faces are.
+
+    Attributes:
+        labels: names of the outputs, in order; empty takes those of the data.  Faces of another label are left out.
+        side: side of the pictures that the model takes, in pixels.
+        validation: share of the training faces that is held out to watch, to stop by and to fit the temperature,
+            near-duplicates on one side; not used where the data has a validation part of its own.
+    """
+
+    labels: tuple[str, ...] = ()
+    side: Annotated[int, msgspec.Meta(ge=16, le=512)] = 48
+    validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+
+
 class Target(Section, frozen=True, kw_only=True):
     """What the network is taught.
 
     Attributes:
-        votes: share of the FER+ annotators' votes in the target; the rest is the dataset's own label.
+        protocol: ``labels`` takes the dataset's own labels; ``ferplus`` takes FER+'s eight, a face's class being
+            what most annotators saw, and leaves out faces without a majority (Barsoum et al. 2016, arXiv:1608.01041).
+        votes: share of the FER+ annotators' votes in the target; the rest is the class.
+        auxiliary: weight of a second head that learns the votes beside the first and is cut off at the end.
+        distillation: share of the teachers' probabilities in the target (Hinton et al. 2015, arXiv:1503.02531).
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2015, arXiv:1512.00567).
+        class_weight: exponent of a class's weight, which is (mean count / its count); 1 balances the classes.
     """
 
+    protocol: Literal["labels", "ferplus"] = "labels"
     votes: Share = 0.0
+    auxiliary: Amount = 0.0
+    distillation: Share = 0.0
+    label_smoothing: PartialShare = 0.0
+    class_weight: Share = 0.0
 
 
-class Network(Section, frozen=True, kw_only=True):
+class Residual(Section, frozen=True, kw_only=True, tag_field="kind", tag="residual"):
     """A residual network (He et al. 2015, arXiv:1512.03385) of plain 3x3 convolutions.
 
     Attributes:
@@ -43,8 +75,60 @@ class Network(Section, frozen=True, kw_only=True):
 
     stem: Count
     widths: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
-    pairs: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
-    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    pairs: tuple[Number, ...]
+    dropout: PartialShare = 0.0
+
+    def __post_init__(self) -> None:
+        """Check what one field alone does not tell."""
+        if len(self.widths) != len(self.pairs):
+            message = "network.widths and network.pairs must have the same length"
+            raise ValueError(message)
+
+
+class Plain(Section, frozen=True, kw_only=True, tag_field="kind", tag="plain"):
+    """A plain network: blocks of 3x3 convolutions and max pooling, then dense layers.
+
+    Attributes:
+        widths: filters of each block.
+        convolutions: convolutions in each block, before its pooling.
+        batch_norm: whether each convolution is followed by batch normalisation (Ioffe & Szegedy 2015,
+            arXiv:1502.03167).
+        block_dropout: share of each block's output that is dropped in training.
+        top: what turns the last block's output into a vector.
+        dense: units of the dense layers before the output.
+        dropout: share of each dense layer's output that is dropped in training.
+    """
+
+    widths: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
+    convolutions: Count = 1
+    batch_norm: bool = False
+    block_dropout: PartialShare = 0.0
+    top: Literal["flatten", "average"] = "flatten"
+    dense: tuple[Count, ...] = ()
+    dropout: PartialShare = 0.0
+
+
+class Transfer(Section, frozen=True, kw_only=True, tag_field="kind", tag="transfer"):
+    """A network of `keras.applications` under a new output, grey to RGB and resizing inside.
+
+    Attributes:
+        backbone: its name there.
+        side: side of the pictures that it is given.
+        weights: ``imagenet`` asks Keras for its file; ``none`` starts at random.  ``--weights FILE`` goes before both.
+        dropout: share of the pooled features that is dropped in training.
+        frozen_epochs: epochs in which only the new output learns, before all does.
+        fine_tuning: learning rate after that, over the rate before.
+    """
+
+    backbone: Literal["MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "EfficientNetB0", "VGG16", "ResNet50"]
+    side: Annotated[int, msgspec.Meta(ge=32, le=512)] = 96
+    weights: Literal["imagenet", "none"] = "imagenet"
+    dropout: PartialShare = 0.2
+    frozen_epochs: Number = 3
+    fine_tuning: Positive = 0.1
+
+
+Network = Residual | Plain | Transfer
 
 
 class Augmentation(Section, frozen=True, kw_only=True):
@@ -62,6 +146,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
         erase: chance that a rectangle is covered with noise.
         erase_size: longest side of that rectangle, over the side.
         mixup: parameter of mixup's Beta distribution.
+        cutmix: parameter of CutMix's Beta distribution; with mixup too, each batch gets one of the two.
     """
 
     flip: Share = 0.0
@@ -75,35 +160,51 @@ class Augmentation(Section, frozen=True, kw_only=True):
     erase: Share = 0.0
     erase_size: Annotated[float, msgspec.Meta(ge=0.1, le=1)] = 0.4
     mixup: Amount = 0.0
+    cutmix: Amount = 0.0
 
 
 class Optimizer(Section, frozen=True, kw_only=True):
-    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) under a warm-up and one cosine.
+    """How weights change.
 
     Attributes:
+        kind: ``adamw`` (Loshchilov & Hutter 2017, arXiv:1711.05101), ``adam`` (Kingma & Ba 2014, arXiv:1412.6980)
+            or ``sgd`` with Nesterov's momentum of 0.9.
         learning_rate: its peak.
-        weight_decay: decoupled weight decay.
+        weight_decay: decoupled weight decay, of convolutions and dense layers alone.
         batch_size: faces a step.
-        warmup_epochs: epochs in which the rate rises to its peak.
+        ema: momentum of a moving average of the weights, which is what is validated and kept; 0 is none.
     """
 
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Positive = 3e-3
-    weight_decay: Amount = 0.05
+    weight_decay: Amount = 0.0
     batch_size: Count = 128
-    warmup_epochs: Amount = 2.0
+    ema: PartialShare = 0.0
 
 
 class Schedule(Section, frozen=True, kw_only=True):
-    """How long, and on pictures of which size.
+    """How long, at which rates, and on pictures of which size.
 
     Attributes:
-        epochs: passes over the training faces.
+        epochs: passes over the training faces, at most.
+        rate: ``cosine`` to zero (Loshchilov & Hutter 2016, arXiv:1608.03983), ``constant``, or ``plateau``: reduced
+            when the held-out loss has not fallen for a while.
+        warmup_epochs: epochs in which a cosine's rate first rises to its peak.
+        plateau_epochs: how long that while is.
+        plateau_factor: what the rate is then multiplied by.
+        stop_epochs: end when the held-out loss has not fallen for so many epochs, and keep the epoch at which it
+            was lowest; 0 goes on to the end and keeps that.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its
-            pictures; smaller pictures at first cost a fraction of the time.  The last must be 48.
+            pictures; smaller pictures at first cost a fraction of the time.  Empty is the model's side throughout.
     """
 
     epochs: Count
-    sizes: tuple[tuple[Share, Annotated[int, msgspec.Meta(ge=16)]], ...] = ((0.0, 48),)
+    rate: Literal["cosine", "constant", "plateau"] = "cosine"
+    warmup_epochs: Amount = 0.0
+    plateau_epochs: Count = 5
+    plateau_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    stop_epochs: Number = 0
+    sizes: tuple[tuple[Share, Annotated[int, msgspec.Meta(ge=16)]], ...] = ()
 
 
 class Recipe(Section, frozen=True, kw_only=True):
@@ -112,14 +213,14 @@ class Recipe(Section, frozen=True, kw_only=True):
     Attributes:
         summary: one line for people.
         seed: of every random choice.
-        validation: share of the training faces that is held out to watch, and to fit the temperature.
-        precision: ``float32``, or ``mixed_bfloat16`` where the processor is fast with it.
+        precision: of the arithmetic: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``; ``auto`` is
+            ``mixed_bfloat16`` where the processor or a GPU is fast with it, else ``float32``.
     """
 
     summary: str
-    seed: int = 1
-    validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    seed: Number = 1
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    data: Data = Data()
     target: Target = Target()
     network: Network
     augmentation: Augmentation = Augmentation()
@@ -128,12 +229,20 @@ class Recipe(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what one field alone does not tell."""
-        if len(self.network.widths) != len(self.network.pairs):
-            message = "network.widths and network.pairs must have the same length"
+        sizes = self.schedule.sizes
+        starts = [start for start, _ in sizes]
+        if sizes and (starts[0] != 0 or starts != sorted(set(starts)) or sizes[-1][1] != self.data.side):
+            message = f"schedule.sizes must start at 0.0, rise, and end with data.side, which is {self.data.side}"
             raise ValueError(message)
-        starts = [start for start, _ in self.schedule.sizes]
-        if not starts or starts[0] != 0 or starts != sorted(set(starts)) or self.schedule.sizes[-1][1] != 48:
-            message = "schedule.sizes must start at 0.0, rise, and end with pictures of 48"
+        if self.schedule.stop_epochs and self.optimizer.ema:
+            message = "schedule.stop_epochs keeps the best epoch and optimizer.ema the average: choose one, 0 the other"
+            raise ValueError(message)
+        flat = isinstance(self.network, Transfer) or (isinstance(self.network, Plain) and self.network.top == "flatten")
+        if flat and any(size != self.data.side for _, size in sizes):
+            message = "schedule.sizes needs a network that takes any size: residual, or plain with top = 'average'"
+            raise ValueError(message)
+        if isinstance(self.network, Plain) and self.data.side >> len(self.network.widths) == 0:
+            message = f"network.widths: {len(self.network.widths)} poolings leave nothing of {self.data.side} pixels"
             raise ValueError(message)
 
 
@@ -143,25 +252,70 @@ def recipe_names() -> list[str]:
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(name: str) -> Recipe:
-    """Load a recipe that comes with the package, or a TOML file of one's own.
+def recipe_text(name: str) -> str:
+    """The TOML of a recipe that comes with the package, or of a file of one's own.
 
     Raises:
-        InputError: there is no such recipe, or something in it is wrong.
+        InputError: there is no such recipe.
     """
     if name.endswith(".toml"):
         try:
-            text = Path(name).read_text(encoding="utf-8")
+            return Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{name}: the recipe cannot be read ({error})") from error
-    else:
-        names = recipe_names()
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise InputError(f"no recipe {name!r}: {hint}there are {', '.join(names)}, or give a .toml file")
-        text = (resources.files("fer_edge_train") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    names = recipe_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"no recipe {name!r}: {hint}there are {', '.join(names)}, or give a .toml file")
+    return (resources.files("fer_edge_train") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """Load a recipe that comes with the package, or a TOML file of one's own.
+
+    Args:
+        name: of the recipe, or the file's path.
+        settings: changes such as ``optimizer.learning_rate=0.01``; a value that is no TOML is a string.
+
+    Raises:
+        InputError: there is no such recipe, or something in it or in the changes is wrong.
+    """
+    text = recipe_text(name)
     try:
-        return msgspec.toml.decode(text, type=Recipe)
-    except msgspec.DecodeError as error:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {name}: {error}") from error
+    for setting in settings:
+        _set(tables, setting)
+    try:
+        return msgspec.convert(tables, Recipe)
+    except msgspec.ValidationError as error:
+        raise InputError(f"recipe {name}: {error}{_nearest(str(error))}") from error
+
+
+def _set(tables: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    *path, last = key.strip().split(".")
+    if not equals or not last or not all(path):
+        raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
+    table: Any = tables
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {setting}: {part} is a value, not a table")
+    try:
+        table[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = value.strip()
+
+
+def _nearest(message: str) -> str:
+    """A hint for an unknown key: the known one that looks most like it."""
+    if "unknown field" not in message:
+        return ""
+    parts = message.split("`")
+    structs = (Recipe, Data, Target, Residual, Plain, Transfer, Augmentation, Optimizer, Schedule)
+    known = sorted({field for struct in structs for field in struct.__struct_fields__})
+    near = difflib.get_close_matches(parts[1], known, 1) if len(parts) > 1 else []
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,63 +1,189 @@
-"""What a training run leaves for people: learning curves, a confusion matrix and the figures as JSON."""
+"""What a training run leaves for people: one page with curves, errors and calibration, and the same as PNG and JSON."""
 
 from __future__ import annotations
 
+import base64
 import csv
-from typing import TYPE_CHECKING
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+import cv2
 import matplotlib as mpl
 import msgspec
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import softmax
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_edge.files import replacing
+from fer_edge.metrics import Metrics, calibration_error, measure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from fer_edge.datasets import Dataset
-    from fer_edge.metrics import Metrics
+    from fer_edge_train.recipe import Recipe
+    from fer_edge_train.split import Parts
+
+_MISTAKES: Final = 24
+_BINS: Final = 15
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
+table { border-collapse: collapse } td, th { padding: .15em .8em; text-align: right; border-bottom: 1px solid #ddd }
+td:first-child, th:first-child { text-align: left } img { max-width: 100% }
+figure { display: inline-block; margin: .4em; text-align: center; font-size: 12px }
+figure img { width: 96px; image-rendering: pixelated; display: block; margin: auto }
+pre { background: #f6f6f6; padding: 1em; overflow: auto }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A model's answers for some faces.
+
+    Attributes:
+        rows: indices of the faces in their dataset, of shape (n,).
+        scores: probabilities of shape (n, classes).
+        metrics: how right they are.
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    metrics: Metrics
+
+    @classmethod
+    def of(cls, scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], data: Dataset) -> Judged:
+        """Compare scores for ``rows`` of a dataset with its classes."""
+        return cls(rows, scores, measure(scores, data.classes[rows], data.labels))
+
+    def uncalibrated(self, temperature: float) -> npt.NDArray[np.float32]:
+        """The scores as they were before logits were divided by ``temperature``."""
+        logits = np.log(np.maximum(self.scores, np.finfo(np.float32).tiny))
+        return np.asarray(softmax(logits * temperature, axis=1), np.float32)
 
 
 def write_report(
-    folder: Path,
-    history: Path,
+    out: Path,
     data: Dataset,
-    counts: dict[str, int],
+    recipe: Recipe,
+    parts: Parts,
+    judged: dict[str, Judged],
     *,
-    validation: Metrics,
-    test: Metrics | None,
     temperature: float,
 ) -> None:
-    """Write ``report.json``, ``curves.png`` and ``confusion.png``.
+    """Write ``index.html``, which needs no other file, ``report.json`` and the pictures of the page as PNG.
 
     Args:
-        folder: where to; made when it is not there.
-        history: CSV with a row an epoch.
+        out: folder of the run, with ``history.csv`` and ``recipe.toml``; the report goes to ``report`` in it.
         data: what was trained on.
-        counts: how many faces went where.
-        validation: scores on held-out training faces.
-        test: scores on the test faces, where there are any.
+        recipe: how.
+        parts: which faces went where.
+        judged: answers for the faces held out and, where there are any, tested on; the last is shown in full.
         temperature: what the logits were divided by.
     """
+    folder = out / "report"
+    shown, last = list(judged.items())[-1]
+    truth = data.classes[last.rows]
+    before = last.uncalibrated(temperature)
+    ece_before = {
+        part: calibration_error(one.uncalibrated(temperature), data.classes[one.rows]) for part, one in judged.items()
+    }
+    counts = {"trained on": len(parts.kept), "held out": len(parts.held), "tested on": len(parts.tested)}
     report = {
         "data": data.name,
         "labels": data.labels,
-        "counts": counts,
-        "faces_per_class": {label: int((data.classes == i).sum()) for i, label in enumerate(data.labels)},
+        "counts": {**counts, "skipped": len(data.skipped)},
+        "faces_per_class": {
+            part: np.bincount(data.classes[rows], minlength=len(data.labels)).tolist()
+            for part, rows in (("trained on", parts.kept), ("held out", parts.held), ("tested on", parts.tested))
+        },
+        "near_duplicates_of_training_faces": parts.crossing,
         "skipped": data.skipped,
         "temperature": temperature,
-        "validation": validation,
-        "test": test,
+        "ece_before_temperature": ece_before,
+        "results": {part: one.metrics for part, one in judged.items()},
     }
     with replacing(folder / "report.json") as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    _curves(folder / "curves.png", history)
-    _confusion(folder / "confusion.png", test or validation, data.labels, "test" if test else "held-out")
+    figures = {
+        "curves": _curves(out / "history.csv"),
+        "confusion": _confusion(last.metrics, data.labels),
+        "calibration": _calibration({"before temperature scaling": before, "after": last.scores}, truth),
+    }
+    for name, figure in figures.items():
+        with replacing(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=120)
+    pictures = {name: _embedded((folder / f"{name}.png").read_bytes()) for name in figures}
+    sections = [
+        f"<h1>{html.escape(recipe.summary)}</h1>",
+        _counts(data, parts),
+        *(_results(part, one.metrics, ece_before[part]) for part, one in judged.items()),
+        f'<h2>Learning curves</h2><img src="{pictures["curves"]}" alt="loss and accuracy by epoch">',
+        f'<h2>Confusion, faces {shown}</h2><img src="{pictures["confusion"]}" alt="confusion matrix">',
+        f"<h2>Calibration, faces {shown}</h2><p>Temperature {temperature:.3f}, fitted on the held-out faces.</p>",
+        f'<img src="{pictures["calibration"]}" alt="accuracy by confidence">',
+        f"<h2>Most confident mistakes, faces {shown}</h2>{_mistakes(last, truth, data)}",
+        f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
+    ]
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(recipe.summary)}</title>'
+        f"<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n"
+    )
+    with replacing(folder / "index.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
-def _curves(path: Path, history: Path) -> None:
+def _counts(data: Dataset, parts: Parts) -> str:
+    rows = ""
+    for name, part in (("trained on", parts.kept), ("held out", parts.held), ("tested on", parts.tested)):
+        each = "".join(f"<td>{n}</td>" for n in np.bincount(data.classes[part], minlength=len(data.labels)))
+        crossing = parts.crossing.get(name, "")
+        rows += f"<tr><td>{name}</td><td>{len(part)}</td>{each}<td>{crossing}</td></tr>"
+    labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
+    skipped = "".join(f"<li>{html.escape(line)}</li>" for line in data.skipped[:50])
+    return (
+        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} pictures left out.</p>"
+        f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of trained</th></tr>{rows}</table>"
+        f"<ul>{skipped}</ul>"
+    )
+
+
+def _results(part: str, metrics: Metrics, ece_before: float) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(label)}</td><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td><td>{one.f1:.3f}</td>"
+        f"<td>{one.support}</td></tr>"
+        for label, one in metrics.classes.items()
+    )
+    return (
+        f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} right, macro F1"
+        f" {metrics.macro_f1:.3f}; expected calibration error {ece_before:.3f} before temperature scaling,"
+        f" {metrics.ece:.3f} after.</p>"
+        f"<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>faces</th></tr>{rows}</table>"
+    )
+
+
+def _mistakes(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset) -> str:
+    predicted, confidence = judged.scores.argmax(axis=1), judged.scores.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    figures = ""
+    for i in wrong[np.argsort(-confidence[wrong])][:_MISTAKES].tolist():
+        encoded = cv2.imencode(".png", data.faces[judged.rows[i]])[1].tobytes()
+        said, true = html.escape(data.labels[predicted[i]]), html.escape(data.labels[truth[i]])
+        figures += (
+            f'<figure><img src="{_embedded(encoded)}" alt=""><figcaption>{said} {confidence[i]:.0%}'
+            f"<br>labelled {true}</figcaption></figure>"
+        )
+    return figures or "<p>None.</p>"
+
+
+def _embedded(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _curves(history: Path) -> Figure:
     with history.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     epochs = [int(row["epoch"]) for row in rows]
@@ -68,11 +194,10 @@ def _curves(path: Path, history: Path) -> None:
         axes.set(xlabel="epoch", title=key)
         axes.grid(alpha=0.3)
         axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    return figure
 
 
-def _confusion(path: Path, metrics: Metrics, labels: tuple[str, ...], part: str) -> None:
+def _confusion(metrics: Metrics, labels: tuple[str, ...]) -> Figure:
     counts = np.array(metrics.confusion)
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots()
@@ -80,6 +205,22 @@ def _confusion(path: Path, metrics: Metrics, labels: tuple[str, ...], part: str)
     ConfusionMatrixDisplay(shares, display_labels=labels).plot(
         ax=axes, cmap=mpl.colormaps["Blues"], values_format=".2f", xticks_rotation=45, colorbar=False
     )
-    axes.set_title(f"{part} faces: {metrics.accuracy:.1%} of {metrics.faces} right")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    axes.set_title(f"{metrics.accuracy:.1%} of {metrics.faces} right")
+    return figure
+
+
+def _calibration(answers: dict[str, npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]) -> Figure:
+    """Reliability diagram (Guo et al. 2017, arXiv:1706.04599): accuracy over confidence, by bins of confidence."""
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
+    for name, scores in answers.items():
+        confidence, right = scores.max(axis=1), scores.argmax(axis=1) == truth
+        bin_of = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+        faces = np.bincount(bin_of, minlength=_BINS)
+        used = faces > 0
+        x, y = (np.bincount(bin_of, weights=w, minlength=_BINS)[used] / faces[used] for w in (confidence, right))
+        axes.plot(x, y, marker="o", label=f"{name}: ECE {calibration_error(scores, truth):.3f}")
+    axes.set(xlabel="score", ylabel="share that was right", xlim=(0, 1), ylim=(0, 1))
+    axes.legend()
+    return figure

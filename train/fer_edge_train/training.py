@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import cv2
 import keras
 import msgspec
 import numpy as np
@@ -19,29 +17,36 @@ from keras import optimizers
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from fer_edge.card import Card, InputSpec, write_card
-from fer_edge.datasets import TRAINING, Dataset
-from fer_edge.errors import DataError, InputError
+from fer_edge.card import Card, InputSpec, read_card, write_card
+from fer_edge.datasets import by_majority
+from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
-from fer_edge.metrics import measure
-from fer_edge_train.augment import augment, mixup
-from fer_edge_train.network import build, with_probabilities
-from fer_edge_train.report import write_report
+from fer_edge_train.batches import AugmentedBatches, PlainBatches
+from fer_edge_train.callbacks import BEST, Checkpoint, History, Plateau, StopEarly, checkpoints, stopped
+from fer_edge_train.hardware import fast_precision
+from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
+from fer_edge_train.recipe import Transfer
+from fer_edge_train.report import Judged, write_report
+from fer_edge_train.targets import class_targets, class_weights, shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
+    from fer_edge.datasets import Dataset
     from fer_edge.metrics import Metrics
     from fer_edge_train.recipe import Recipe
+    from fer_edge_train.split import Parts
+    from fer_edge_train.teachers import SoftLabels
 
 logger = logging.getLogger(__name__)
 
-SIDE: Final = 48
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
-INPUT: Final = InputSpec(height=SIDE, width=SIDE, scale=1 / 128, offset=-1.0)
-_CHECKPOINT: Final = "checkpoint.keras"
+SCALE: Final = 1 / 128
+OFFSET: Final = -1.0
+_AVERAGED: Final = 0.05  # share of a run that a moving average of weights spans at most
+_CHUNK: Final = 4096  # faces that are hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,44 @@ class Result:
     test: Metrics | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Epochs ``first`` to ``last`` (exclusive), on pictures of ``size``; each ``phase`` has an optimizer of its own."""
+
+    size: int
+    first: int
+    last: int
+    phase: range
+    frozen: bool
+
+
+def prepared(data: Dataset, recipe: Recipe) -> Dataset:
+    """The dataset under the classes that a recipe learns.
+
+    Raises:
+        DataError: a label of the recipe is not in the data, or it wants votes that are not there.
+    """
+    if recipe.target.protocol == "ferplus":
+        data = by_majority(data)
+    if recipe.data.labels:
+        if absent := [label for label in recipe.data.labels if label not in data.labels]:
+            raise DataError(
+                f"{data.name}: no faces of {', '.join(absent)}, which the recipe wants;"
+                " fuse it with data that has them (--data, --map), or change data.labels"
+            )
+        data = data.with_labels(recipe.data.labels)
+    return data
+
+
 def train(
     data: Dataset,
+    parts: Parts,
     recipe: Recipe,
     name: str,
     out: Path,
     *,
-    votes: npt.NDArray[np.float32] | None = None,
+    weights: Path | None = None,
+    taught: SoftLabels | None = None,
     resume: bool = False,
     command: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -73,149 +109,116 @@ def train(
     """Train a model, saving a checkpoint after every epoch.
 
     Args:
-        data: faces; those of usage ``Training`` are trained on, all others are only tested on at the end.
+        data: faces, as `prepared`.
+        parts: which of them are learnt from, which are watched, and which are only tested on at the end.
         recipe: how to train.
         name: name of the model on its card.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
-        votes: annotators' votes for each face and label, float32 of shape (n, labels), or None.
+        weights: a ``.keras`` of the same network to begin from, or a backbone's weights for a transfer.
+        taught: teachers' answers for the same faces.
         resume: go on from the checkpoint in ``out``; without one, start.
         command: what made the model, for its card.
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
-        DataError: too few faces to train on.
-        InputError: ``out`` holds another run, or ``resume`` meets another recipe.
+        InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
+        ModelError: ``weights`` are those of another network.
     """
-    training = np.flatnonzero(data.usages == TRAINING)
-    if not len(training):
-        raise DataError(f"{data.name}: no Training rows to train on; it has {', '.join(sorted(set(data.usages)))}")
-    kept, held = split(data.faces[training], recipe.validation, recipe.seed)
-    kept, held = training[kept], training[held]
-    if len(kept) < recipe.optimizer.batch_size or len(held) == 0:
-        raise DataError(
-            f"{data.name}: {len(training)} training faces, {len(kept)} of them not held out, are too few:"
-            f" one batch of this recipe takes {recipe.optimizer.batch_size}"
-        )
-    if recipe.target.votes and votes is None:
-        logger.warning(
-            "the recipe wants %.0f %% FER+ votes in its targets and has none: its accuracy will be lower",
-            100 * recipe.target.votes,
-        )
-    started = _prepare(out, recipe, _fingerprint(data, votes), resume=resume)
+    target, count = recipe.target, len(data.labels)
+    votes = data.votes_for(data.labels)
+    if (target.votes or target.auxiliary) and votes is None:
+        logger.warning("the recipe learns from FER+ votes and has none: its accuracy will be lower; give --votes")
+    if target.distillation and taught is None:
+        logger.warning("the recipe learns from teachers and has none: its accuracy will be lower; give --teacher")
+    done = _begin(out, recipe, _fingerprint(data, weights, taught), resume=resume)
 
     keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.precision)
-    targets = soft_targets(data.classes, len(data.labels), votes, recipe.target.votes)
-    steps = len(kept) // recipe.optimizer.batch_size
-    if started:
-        model = keras.models.load_model(out / _CHECKPOINT)
-    else:
-        model = build(recipe.network, len(data.labels))
-        model.compile(
-            _optimizer(recipe, steps), keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    keras.config.set_dtype_policy(fast_precision() if recipe.precision == "auto" else recipe.precision)
+    heads = {HEAD: class_targets(target, data.classes, count, votes, None if taught is None else taught.scores)}
+    if target.auxiliary and votes is not None:
+        heads[AUXILIARY] = shares(votes, np.eye(count, dtype=np.float32)[data.classes])
+    balance = class_weights(data.classes[parts.kept], count, target.class_weight)[data.classes, None]
+    weighted = {head: goal * balance for head, goal in heads.items()}
+    spec = InputSpec(height=recipe.data.side, width=recipe.data.side, scale=SCALE, offset=OFFSET)
+    watched = PlainBatches(data.faces, heads, parts.held, spec)
+    steps = len(parts.kept) // recipe.optimizer.batch_size
+    history = History(out / "history.csv", done)
+    model = _model(recipe, data.labels, len(heads), weights, checkpoints(out).get(done))
+    keep_best = recipe.schedule.stop_epochs > 0
+    for stage in _stages(recipe):
+        begin = max(stage.first, done)
+        if begin >= stage.last or stopped(history, recipe.schedule):
+            continue
+        if begin == stage.phase.start:
+            _compile(model, recipe, steps, stage, list(heads))
+        elif begin == stage.first:  # as at the end of the stage before, which a killed run did not come to
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
+        plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
+        model.fit(
+            AugmentedBatches(data.faces, weighted, parts.kept, spec, recipe=recipe, size=stage.size, epoch=begin),
+            validation_data=watched,
+            initial_epoch=begin,
+            epochs=stage.last,
+            callbacks=[
+                *([keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema else []),
+                history,
+                Checkpoint(out, history, keep_best=keep_best),
+                *(plateau if recipe.schedule.rate == "plateau" else []),
+                StopEarly(recipe.schedule, history),
+                *callbacks,
+            ],
+            verbose=0,
         )
-    done = int(model.optimizer.iterations) // steps
-    stages = _stages(recipe)
-    watched = (INPUT.normalise(data.faces[held]), targets[held])
-    record = [_History(out / "history.csv", done), _Checkpoint(out / _CHECKPOINT), *callbacks]
-    for size, first, last in stages:
-        if done < last:
-            batches = _Batches(data.faces[kept], targets[kept], recipe, size, max(first, done))
-            model.fit(
-                batches,
-                validation_data=watched,
-                validation_batch_size=512,
-                initial_epoch=max(first, done),
-                epochs=last,
-                callbacks=record,
-                verbose=0,
-            )
+    if keep_best:
+        model = keras.models.load_model(out / BEST, compile=False)
+    elif recipe.optimizer.ema and done == recipe.schedule.epochs:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    return _finish(model, data, recipe, parts, targets=heads[HEAD], name=name, out=out, spec=spec, command=command)
 
-    held_logits = model.predict(watched[0], batch_size=512, verbose=0)
-    temperature = fit_temperature(held_logits, targets[held])
-    finished = with_probabilities(model, recipe.network, SIDE, temperature)
 
-    def scored(part: npt.NDArray[np.int64]) -> Metrics:
-        scores = finished.predict(INPUT.normalise(data.faces[part]), batch_size=512, verbose=0)
-        return measure(scores, data.classes[part], data.labels)
-
-    tested = np.flatnonzero(data.usages != TRAINING)
-    result = Result(out / "model.keras", scored(held), scored(tested) if len(tested) else None)
-    counts = {"trained on": len(kept), "held out": len(held), "tested on": len(tested), "skipped": len(data.skipped)}
-    write_report(
-        out / "report",
-        out / "history.csv",
-        data,
-        counts,
-        validation=result.validation,
-        test=result.test,
-        temperature=temperature,
-    )
-    scores = {"float accuracy on held-out training faces": result.validation.accuracy}
-    if result.test:
-        parts = " and ".join(sorted(set(data.usages[tested].tolist())))
-        scores[f"float accuracy on {parts}"] = result.test.accuracy
+def _finish(
+    model: keras.Model,
+    data: Dataset,
+    recipe: Recipe,
+    parts: Parts,
+    *,
+    targets: npt.NDArray[np.float32],
+    name: str,
+    out: Path,
+    spec: InputSpec,
+    command: str,
+) -> Result:
+    """Calibrate, measure, report and save what was trained."""
+    logits = _predict(first_head(model), data, parts.held, spec)
+    temperature = fit_temperature(logits, targets[parts.held])
+    finished = with_probabilities(model, recipe.network, len(data.labels), recipe.data.side, temperature)
+    judged = {"held out": Judged.of(_predict(finished, data, parts.held, spec), parts.held, data)}
+    if len(parts.tested):
+        judged["tested on"] = Judged.of(_predict(finished, data, parts.tested, spec), parts.tested, data)
+    write_report(out, data, recipe, parts, judged, temperature=temperature)
+    validation = judged["held out"].metrics
+    test = judged["tested on"].metrics if len(parts.tested) else None
+    scores = {"float accuracy on held-out training faces": validation.accuracy}
+    if test:
+        tested = " and ".join(sorted(set(data.usages[parts.tested].tolist())))
+        scores[f"float accuracy on {tested}"] = test.accuracy
+    of_votes = f", FER+ votes ({recipe.target.protocol}) in the targets" if data.votes is not None else ""
+    names = " + ".join(Path(one).name for one in data.name.split(" + "))
     card = Card(
         name=name,
         labels=data.labels,
-        input=INPUT,
+        input=spec,
         scores={what: round(score, 4) for what, score in scores.items()},
         made_by=(command,) if command else (),
-        data=f"{len(kept)} of the {len(training)} training faces of {Path(data.name).name}"
-        + (f", {recipe.target.votes:.0%} FER+ votes in the targets" if votes is not None else ""),
+        data=f"{len(parts.kept)} training faces of {names}{of_votes}; {len(parts.held)} more watched",
         note="An expression is not a feeling: the scores say how a face looks, not what a person feels.",
     )
+    result = Result(out / "model.keras", validation, test)
     with replacing(result.model) as temporary:
         finished.save(temporary)
         write_card(temporary, card)
     return result
-
-
-def split(faces: npt.NDArray[np.uint8], share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Hold out a share of the faces, with near-duplicates on the same side.
-
-    Near-duplicates are faces with the same difference hash (8x8 signs of the horizontal gradient), which
-    survives changes of brightness, contrast and compression.
-
-    Args:
-        faces: uint8 of shape (n, height, width).
-        share: what part to hold out, 0..1.
-        seed: of the random choice.
-
-    Returns:
-        Sorted indices of the faces kept and of those held out.
-    """
-    small = np.stack([cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA) for face in faces]).astype(np.int16)
-    bits = np.packbits(np.diff(small, axis=2).reshape(len(faces), 64) > 0, axis=1)
-    _, group = np.unique(bits, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    order = np.random.default_rng(seed).permutation(group.max() + 1)
-    sizes = np.bincount(group)
-    held_groups = order[np.cumsum(sizes[order]) <= max(round(share * len(faces)), 1)]
-    held = np.isin(group, held_groups)
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def soft_targets(
-    classes: npt.NDArray[np.int64], count: int, votes: npt.NDArray[np.float32] | None, share: float
-) -> npt.NDArray[np.float32]:
-    """Class probabilities to teach: the dataset's label, mixed with the annotators' votes where a face has any.
-
-    Args:
-        classes: label of each face, shape (n,).
-        count: how many classes there are.
-        votes: votes of shape (n, count), or None.
-        share: weight of the votes, 0..1.
-
-    Returns:
-        float32 of shape (n, count) whose rows add up to 1.
-    """
-    hard = np.eye(count, dtype=np.float32)[classes]
-    if votes is None:
-        return hard
-    total = votes.sum(axis=1, keepdims=True)
-    soft = np.where(total > 0, votes / np.maximum(total, 1), hard)
-    return ((1 - share) * hard + share * soft).astype(np.float32)
 
 
 def fit_temperature(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
@@ -232,123 +235,143 @@ def fit_temperature(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.flo
     return math.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)
 
 
-def _fingerprint(data: Dataset, votes: npt.NDArray[np.float32] | None) -> str:
+def _predict(
+    model: keras.Model, data: Dataset, rows: npt.NDArray[np.int64], spec: InputSpec
+) -> npt.NDArray[np.float32]:
+    return np.asarray(model.predict(PlainBatches(data.faces, {}, rows, spec), verbose=0), np.float32)
+
+
+def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | None) -> str:
     """SHA-256 of all that a run learns from."""
-    digest = hashlib.sha256(repr(data.labels).encode())
-    for array in (data.faces, data.classes, data.usages, *(() if votes is None else (votes,))):
-        digest.update(array.tobytes())
+    digest = hashlib.sha256(repr((data.labels, data.digest())).encode())
+    arrays = (data.classes, data.usages, data.votes, None if taught is None else taught.scores)
+    for array in arrays:
+        digest.update(b"none" if array is None else array.tobytes())
+    if weights:
+        digest.update(weights.read_bytes())
     return digest.hexdigest()
 
 
-def _prepare(out: Path, recipe: Recipe, fingerprint: str, *, resume: bool) -> bool:
-    """Make ``out`` ready and tell whether there is a checkpoint to go on from."""
-    text = f"# SHA-256 of the data: {fingerprint}\n{tomli_w.dumps(msgspec.to_builtins(recipe))}"
+def _begin(out: Path, recipe: Recipe, fingerprint: str, *, resume: bool) -> int:
+    """Make ``out`` ready and tell how many epochs are done."""
+    tables = msgspec.to_builtins(recipe)
+    text = f"# SHA-256 of all that was learnt from: {fingerprint}\n{tomli_w.dumps(tables)}"
     written = out / "recipe.toml"
+    found = checkpoints(out)
     if not resume:
-        if (out / _CHECKPOINT).exists() or (out / "model.keras").exists():
+        if found or (out / "model.keras").exists():
             raise InputError(f"{out}: holds a training run; add --resume to go on with it, or choose another --out")
-    elif (out / _CHECKPOINT).exists():
+    elif found:
         if not written.exists() or written.read_text(encoding="utf-8") != text:
             raise InputError(f"{out}: was begun with another recipe or other data; resume with the same options")
-        return True
+        return max(found)
     else:
         logger.warning("%s: no checkpoint to resume, so training starts from the beginning", out)
     with replacing(written) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return False
+    return 0
 
 
-def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    how = recipe.optimizer
-    warmup = round(min(how.warmup_epochs, recipe.schedule.epochs / 4) * steps)
-    rate = optimizers.schedules.CosineDecay(
-        how.learning_rate / 20,
-        max(recipe.schedule.epochs * steps - warmup, 1),
-        warmup_target=how.learning_rate,
-        warmup_steps=warmup,
-    )
-    optimizer = optimizers.AdamW(rate, weight_decay=how.weight_decay)
+def _model(
+    recipe: Recipe, labels: tuple[str, ...], heads: int, weights: Path | None, checkpoint: Path | None
+) -> keras.Model:
+    if checkpoint:
+        try:
+            return keras.models.load_model(checkpoint)
+        except Exception as error:  # a damaged file can fail anywhere in Keras
+            raise ModelError(
+                f"{checkpoint}: Keras cannot load it ({first_line(error)}); delete the folder and start again"
+            ) from error
+    # Where every stage has pictures of one size, a fixed size lets the compiler know it.
+    sizes = {stage.size for stage in _stages(recipe)}
+    size = sizes.pop() if len(sizes) == 1 else None
+    transfer = isinstance(recipe.network, Transfer)
+    auxiliary = len(labels) if heads > 1 else 0
+    model = build(recipe.network, len(labels), size, auxiliary=auxiliary, weights=weights if transfer else None)
+    if weights and not transfer:
+        _begin_from(model, weights, labels)
+    return model
+
+
+def _begin_from(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:
+    """Take over a trained model's weights; outputs of labels that it does not know stay as they are."""
+    card = read_card(path)
+    try:
+        given = keras.models.load_model(path, compile=False).get_weights()
+    except Exception as error:  # a damaged file can fail anywhere in Keras
+        raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+    taker = first_head(model)
+    own = taker.get_weights()
+    if [weight.shape for weight in given[:-2]] != [weight.shape for weight in own[:-2]]:
+        raise ModelError(f"{path}: weights of another network than the recipe's; give a model that the recipe made")
+    for i, label in enumerate(labels):
+        if label in card.labels:
+            for mine, theirs in zip(own[-2:], given[-2:], strict=True):
+                mine[..., i] = theirs[..., card.labels.index(label)]
+    taker.set_weights([*given[:-2], *own[-2:]])
+
+
+def _compile(model: keras.Model, recipe: Recipe, steps: int, stage: _Stage, heads: list[str]) -> None:
+    how, schedule = recipe.optimizer, recipe.schedule
+    if isinstance(recipe.network, Transfer):
+        model.get_layer(BACKBONE).trainable = not stage.frozen
+    peak = how.learning_rate * _fine_tuning(recipe, stage)
+    rate: float | optimizers.schedules.LearningRateSchedule = peak
+    if schedule.rate == "cosine":
+        epochs = len(stage.phase)
+        warmup = round(min(schedule.warmup_epochs, epochs / 4) * steps)
+        rate = optimizers.schedules.CosineDecay(
+            peak / 20 if warmup else peak,
+            max(epochs * steps - warmup, 1),
+            warmup_target=peak if warmup else None,
+            warmup_steps=warmup,
+        )
+    # A short run must not end as an average with the weights it began with.
+    momentum = min(how.ema, max(1 - 1 / (_AVERAGED * len(stage.phase) * steps), 0))
+    options = {
+        "learning_rate": rate,
+        "weight_decay": how.weight_decay or None,
+        "use_ema": how.ema > 0,
+        "ema_momentum": momentum,
+    }
+    match how.kind:
+        case "adamw":
+            optimizer = optimizers.AdamW(**{**options, "weight_decay": how.weight_decay})
+        case "adam":
+            optimizer = optimizers.Adam(**options)
+        case "sgd":
+            optimizer = optimizers.SGD(momentum=0.9, nesterov=True, **options)
     # Decaying these would only fight batch normalisation.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    if len(heads) == 1:
+        model.compile(optimizer, loss, metrics=["accuracy"])
+    else:
+        weights = {HEAD: 1.0, AUXILIARY: recipe.target.auxiliary}
+        model.compile(optimizer, dict.fromkeys(heads, loss), loss_weights=weights, metrics={HEAD: ["accuracy"]})
 
 
-def _stages(recipe: Recipe) -> list[tuple[int, int, int]]:
-    """Picture size, first epoch and last epoch (exclusive) of each stage that has an epoch."""
-    epochs, sizes = recipe.schedule.epochs, recipe.schedule.sizes
+def _fine_tuning(recipe: Recipe, stage: _Stage) -> float:
+    """What a stage multiplies the learning rate by."""
+    if isinstance(recipe.network, Transfer) and not stage.frozen and stage.phase.start > 0:
+        return recipe.network.fine_tuning
+    return 1.0
+
+
+def _stages(recipe: Recipe) -> list[_Stage]:
+    """The stages that have an epoch."""
+    epochs = recipe.schedule.epochs
+    if isinstance(recipe.network, Transfer):
+        # A run of one epoch that never fine-tuned would not be one of this recipe.
+        frozen = min(recipe.network.frozen_epochs, epochs - 1)
+        phases = [range(frozen), range(frozen, epochs)]
+        return [_Stage(recipe.data.side, p.start, p.stop, p, i == 0) for i, p in enumerate(phases) if p]
+    sizes = recipe.schedule.sizes or ((0.0, recipe.data.side),)
     # The last size gets at least one epoch, however short the run: the model is used at it.
     starts = [min(round(start * epochs), epochs - 1) for start, _ in sizes] + [epochs]
-    return [(size, starts[i], starts[i + 1]) for i, (_, size) in enumerate(sizes) if starts[i] < starts[i + 1]]
-
-
-class _Batches(keras.utils.PyDataset):
-    """Augmented batches that depend on nothing but the recipe's seed, the epoch and the step."""
-
-    def __init__(
-        self,
-        faces: npt.NDArray[np.uint8],
-        targets: npt.NDArray[np.float32],
-        recipe: Recipe,
-        size: int,
-        epoch: int,
-    ) -> None:
-        super().__init__(workers=1, max_queue_size=4)
-        self._faces, self._targets, self._recipe = faces, targets, recipe
-        self._size, self._epoch = size, epoch
-        self._shuffle()
-
-    def __len__(self) -> int:
-        return len(self._faces) // self._recipe.optimizer.batch_size
-
-    def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        batch = self._recipe.optimizer.batch_size
-        chosen = self._order[step * batch : (step + 1) * batch]
-        how = self._recipe.augmentation
-        rng = np.random.default_rng((self._recipe.seed, self._epoch, step))
-        faces = INPUT.normalise(augment(self._faces[chosen], self._size, how, rng))
-        return mixup(faces, self._targets[chosen], how.mixup, rng)
-
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self._order = np.random.default_rng((self._recipe.seed, self._epoch)).permutation(len(self._faces))
-
-
-class _Checkpoint(keras.callbacks.Callback):
-    """Save model and optimizer after each epoch; how far a run came is in the optimizer's step count."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        with replacing(self._path) as temporary:
-            self.model.save(temporary)
-
-
-class _History(keras.callbacks.Callback):
-    """One CSV row an epoch; when resuming, rows of epochs that will be done again are dropped."""
-
-    _FIELDS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-
-    def __init__(self, path: Path, done: int) -> None:
-        super().__init__()
-        self._path = path
-        self._rows: list[dict[str, Any]] = []
-        if done:
-            with path.open(newline="", encoding="utf-8") as file:
-                self._rows = list(csv.DictReader(file))[:done]
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
-            # Before the checkpoint is written: the one before is still good.
-            raise InputError(f"training diverged in epoch {epoch + 1}: lower optimizer.learning_rate in the recipe")
-        values = {key: value for key, value in (logs or {}).items() if key in self._FIELDS}
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self._rows.append({"epoch": epoch + 1, **values, "learning_rate": rate})
-        with replacing(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._FIELDS)
-            writer.writeheader()
-            writer.writerows(self._rows)
+    whole = range(epochs)
+    return [
+        _Stage(size, starts[i], starts[i + 1], whole, frozen=False)
+        for i, (_, size) in enumerate(sizes)
+        if starts[i] < starts[i + 1]
+    ]

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fer_edge_train.augment import augment, cutmix, mixup
+from fer_edge_train.recipe import Augmentation, load_recipe
+from fer_edge_train.targets import class_targets, class_weights, shares
+
+if TYPE_CHECKING:
+    from tests.conftest import Sample
+
+EVERYTHING = load_recipe("edge").augmentation
+
+
+def test_no_augmentation_changes_nothing_and_a_flip_mirrors(sample: Sample) -> None:
+    faces = sample.faces[:20]
+    rng = np.random.default_rng(1)
+    assert (augment(faces, 48, Augmentation(), rng) == faces).all()
+    assert (augment(faces, 48, Augmentation(flip=1.0), rng) == faces[:, :, ::-1]).all()
+
+
+def test_the_same_generator_gives_the_same_batch_and_another_another(sample: Sample) -> None:
+    faces = sample.faces[:20]
+    one, two, three = (augment(faces, 32, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == (20, 32, 32)
+    assert (one == two).all()
+    assert (one != three).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixing_blends_pictures_and_targets_by_the_same_share(name: str) -> None:
+    count = 64
+    level = np.arange(count, dtype=np.float32)
+    faces = np.broadcast_to(level[:, None, None, None], (count, 48, 48, 1)).copy()
+    targets = {"a": np.eye(count, dtype=np.float32), "b": level[:, None]}
+    mix = {"mixup": mixup, "cutmix": cutmix}[name]
+    mixed, blended = mix(faces, targets, 1.0, np.random.default_rng(1))
+    assert not np.allclose(mixed, faces)
+    assert blended["a"].sum(axis=1) == pytest.approx(1, abs=1e-5)
+    # A picture of one level tells by its mean how much of each of two it holds.
+    assert mixed.mean(axis=(1, 2, 3)) == pytest.approx(blended["b"][:, 0], abs=0.02)
+    assert blended["a"] @ level == pytest.approx(blended["b"][:, 0], abs=1e-4)
+    kept, same = mixup(faces, targets, 0.0, np.random.default_rng(1))
+    assert (kept == faces).all()
+    assert (same["a"] == targets["a"]).all()
+
+
+def test_targets_weigh_class_votes_teachers_and_smoothing() -> None:
+    target = load_recipe("edge", ["target.votes=0.5", "target.distillation=0.2", "target.label_smoothing=0.1"]).target
+    votes = np.array([[0, 8, 2], [0, 0, 0]], np.float32)
+    taught = np.array([[0, 0, 1], [0, 0, 1]], np.float32)
+    found = class_targets(target, np.array([0, 1]), 3, votes, taught)
+    first = 0.8 * (0.5 * np.array([1, 0, 0]) + 0.5 * np.array([0, 0.8, 0.2])) + 0.2 * np.array([0, 0, 1])
+    second = 0.8 * np.array([0, 1, 0]) + 0.2 * np.array([0, 0, 1])
+    assert found == pytest.approx(0.9 * np.stack([first, second]) + 0.1 / 3, abs=1e-6)
+    assert class_targets(target, np.array([0, 1]), 3).sum(axis=1) == pytest.approx(1)
+    assert shares(votes, np.eye(3, dtype=np.float32)[:2])[1].tolist() == [0, 1, 0]
+
+
+def test_class_weights_balance() -> None:
+    classes = np.repeat([0, 1, 3], [60, 30, 10])
+    balanced = class_weights(classes, 4, 1.0)
+    assert (balanced * np.bincount(classes, minlength=4))[[0, 1, 3]] == pytest.approx(100 / 3)
+    assert balanced[2] == 1
+    assert class_weights(classes, 4, 0.0).tolist() == [1, 1, 1, 1]

@@ -1,0 +1,102 @@
+"""Batches for Keras, made on a thread beside training from faces that may lie on disk."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from fer_edge_train.augment import augment, cutmix, mixup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from fer_edge.card import InputSpec
+    from fer_edge_train.recipe import Recipe
+
+Targets = dict[str, "npt.NDArray[np.float32]"]
+
+
+class AugmentedBatches(keras.utils.PyDataset):
+    """Augmented batches that depend on nothing but the recipe's seed, the epoch and the step."""
+
+    def __init__(
+        self,
+        faces: npt.NDArray[np.uint8],
+        targets: Mapping[str, npt.NDArray[np.float32]],
+        rows: npt.NDArray[np.int64],
+        spec: InputSpec,
+        *,
+        recipe: Recipe,
+        size: int,
+        epoch: int,
+    ) -> None:
+        """Give the batches of ``epoch`` and those that follow it.
+
+        Args:
+            faces: uint8 of shape (n, height, width).
+            targets: what to teach each head, by name, float32 of shape (n, classes).
+            rows: indices of the faces to take.
+            spec: what the model takes.
+            recipe: batch size, augmentation and seed.
+            size: side of the pictures, in pixels.
+            epoch: number of the first epoch, from 0.
+        """
+        super().__init__(workers=1, max_queue_size=4)
+        self._faces, self._targets, self._rows, self._spec = faces, targets, rows, spec
+        self._recipe, self._size, self._epoch = recipe, size, epoch
+        self._shuffle()
+
+    def __len__(self) -> int:
+        """Whole batches an epoch."""
+        return len(self._rows) // self._recipe.optimizer.batch_size
+
+    def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], Targets]:
+        """Pictures of shape (batch, size, size, 1) and the targets of each head."""
+        batch = self._recipe.optimizer.batch_size
+        chosen = self._order[step * batch : (step + 1) * batch]
+        how = self._recipe.augmentation
+        rng = np.random.default_rng((self._recipe.seed, self._epoch, step))
+        faces = self._spec.normalise(augment(self._faces[chosen], self._size, how, rng))
+        targets = {name: target[chosen] for name, target in self._targets.items()}
+        if how.cutmix and (not how.mixup or rng.random() < 0.5):
+            return cutmix(faces, targets, how.cutmix, rng)
+        return mixup(faces, targets, how.mixup, rng)
+
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next epoch."""
+        self._epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._order = np.random.default_rng((self._recipe.seed, self._epoch)).permutation(self._rows)
+
+
+class PlainBatches(keras.utils.PyDataset):
+    """Faces as they are, in order, to watch or to predict."""
+
+    def __init__(
+        self,
+        faces: npt.NDArray[np.uint8],
+        targets: Mapping[str, npt.NDArray[np.float32]],
+        rows: npt.NDArray[np.int64],
+        spec: InputSpec,
+        batch: int = 512,
+    ) -> None:
+        """Give ``batch`` faces at a time; the arguments are those of `AugmentedBatches`."""
+        super().__init__()
+        self._faces, self._targets, self._rows, self._spec, self._batch = faces, targets, rows, spec, batch
+
+    def __len__(self) -> int:
+        """Batches in all, the last one maybe smaller."""
+        return math.ceil(len(self._rows) / self._batch)
+
+    def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], Targets]:
+        """Pictures of shape (batch, height, width, 1) and the targets of each head."""
+        chosen = self._rows[step * self._batch : (step + 1) * self._batch]
+        targets = {name: target[chosen] for name, target in self._targets.items()}
+        return self._spec.normalise(self._faces[chosen]), targets

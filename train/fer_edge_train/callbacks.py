@@ -1,0 +1,133 @@
+"""What happens between epochs; all of it follows from files, so that a run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+
+from fer_edge.errors import InputError
+from fer_edge.files import replacing
+from fer_edge_train.network import HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fer_edge_train.recipe import Schedule
+
+_FIELDS: Final = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+BEST: Final = "best.keras"
+
+
+def scores(logs: dict[str, Any] | None) -> dict[str, float]:
+    """Loss and accuracy of the first head, in training and (``val_``) on the held-out faces."""
+    logs = logs or {}
+    found = {}
+    for part in ("", "val_"):
+        for score in ("loss", "accuracy"):
+            value = logs.get(f"{part}{HEAD}_{score}", logs.get(f"{part}{score}"))
+            if value is not None:
+                found[f"{part}{score}"] = float(value)
+    return found
+
+
+class History(keras.callbacks.Callback):
+    """One CSV row an epoch; when resuming, rows of epochs that will be done again are dropped."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        """Write to ``path``, of which the rows of the first ``done`` epochs are kept."""
+        super().__init__()
+        self._path = path
+        self.rows: list[dict[str, float]] = []
+        if done:
+            with path.open(newline="", encoding="utf-8") as file:
+                self.rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)][:done]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add a row; ends a run that diverged before its checkpoint is written: the one before is still good."""
+        found = scores(logs)
+        if not all(map(math.isfinite, found.values())):
+            raise InputError(f"training diverged in epoch {epoch + 1}: lower optimizer.learning_rate in the recipe")
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.rows.append({"epoch": epoch + 1, **found, "learning_rate": rate})
+        with replacing(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _FIELDS)
+            writer.writeheader()
+            writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.rows)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Save model and optimizer after each epoch, with the epoch in the file's name."""
+
+    def __init__(self, folder: Path, history: History, *, keep_best: bool) -> None:
+        """Save in ``folder``; with ``keep_best`` also the model of the lowest held-out loss."""
+        super().__init__()
+        self._folder, self._history, self._keep_best = folder, history, keep_best
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Save, then take the older one away."""
+        losses = [row["val_loss"] for row in self._history.rows]
+        if self._keep_best and losses[-1] <= min(losses):
+            with replacing(self._folder / BEST) as temporary:
+                self.model.save(temporary)
+        with replacing(self._folder / f"checkpoint-{epoch + 1:04d}.keras") as temporary:
+            self.model.save(temporary)
+        for number, path in checkpoints(self._folder).items():
+            if number <= epoch:
+                path.unlink()
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a folder by how many epochs were done."""
+    found = ((re.fullmatch(r"checkpoint-(\d+)\.keras", path.name), path) for path in folder.glob("checkpoint-*.keras"))
+    return {int(match[1]): path for match, path in found if match}
+
+
+class Plateau(keras.callbacks.Callback):
+    """Reduce the learning rate when the held-out loss has not fallen for a while."""
+
+    def __init__(self, schedule: Schedule, history: History, rate: float, first: int) -> None:
+        """Start at ``rate`` in epoch ``first``."""
+        super().__init__()
+        self._schedule, self._history, self._rate, self._first = schedule, history, rate, first
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Set the rate that follows from the losses so far."""
+        losses = [row["val_loss"] for row in self._history.rows[self._first : epoch]]
+        self.model.optimizer.learning_rate = self._rate * plateau_factor(losses, self._schedule)
+
+
+def plateau_factor(losses: Sequence[float], schedule: Schedule) -> float:
+    """What a plateau schedule has multiplied the rate by after epochs of such held-out losses."""
+    factor, best, waited = 1.0, math.inf, 0
+    for loss in losses:
+        waited += 1
+        if loss < best:
+            best, waited = loss, 0
+        elif waited >= schedule.plateau_epochs:
+            factor, waited = factor * schedule.plateau_factor, 0
+    return factor
+
+
+class StopEarly(keras.callbacks.Callback):
+    """End a run whose held-out loss has not fallen for ``schedule.stop_epochs`` epochs."""
+
+    def __init__(self, schedule: Schedule, history: History) -> None:
+        """Watch ``history``."""
+        super().__init__()
+        self._schedule, self._history = schedule, history
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Say so to Keras when it is time."""
+        if stopped(self._history, self._schedule):
+            self.model.stop_training = True
+
+
+def stopped(history: History, schedule: Schedule) -> bool:
+    """Whether a run of this history has stopped early."""
+    losses = [row["val_loss"] for row in history.rows]
+    return 0 < schedule.stop_epochs <= len(losses) - 1 - (losses.index(min(losses)) if losses else 0)

@@ -1,0 +1,36 @@
+"""What the machine calculates fast in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import keras
+
+
+def fast_precision() -> Literal["float32", "mixed_bfloat16"]:
+    """``mixed_bfloat16`` where a GPU or the processor has instructions for it, else ``float32``.
+
+    Without such instructions bfloat16 is emulated: measured to be 2 to 11 times slower than float32.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch  # noqa: PLC0415 - the backend that is in use
+
+        gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    elif backend == "jax":
+        import jax  # noqa: PLC0415
+
+        gpu = jax.default_backend() in {"gpu", "tpu"}
+    else:
+        import tensorflow as tf  # noqa: PLC0415
+
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+    # JAX's own CPU convolutions do not use the instructions.
+    return "mixed_bfloat16" if gpu or (backend != "jax" and _processor_has_bfloat16()) else "float32"
+
+
+def _processor_has_bfloat16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,139 @@
+"""Near-duplicates, and a held-out part that shares none with what is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from fer_edge.datasets import TRAINING, VALIDATION
+from fer_edge.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fer_edge.datasets import Dataset
+
+_BITS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
+_DISTANCE: Final = 3  # bits: found whole by the search below, since four parts cannot all differ by three bits
+_LIKENESS: Final = 0.95
+_CHUNK: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Indices into a dataset, int64: faces that are learnt from, watched, and only tested on.
+
+    Attributes:
+        crossing: for ``held out`` and ``tested on``, how many of the faces have a near-duplicate that is learnt from.
+    """
+
+    kept: npt.NDArray[np.int64]
+    held: npt.NDArray[np.int64]
+    tested: npt.NDArray[np.int64]
+    crossing: dict[str, int]
+
+
+def divide(data: Dataset, share: float, seed: int, smallest: int) -> Parts:
+    """Say which faces are learnt from, which are watched and which are only tested on.
+
+    Args:
+        data: faces; without a validation part of its own, some of the training faces are held out.
+        share: what part of them, 0..1.
+        seed: of the random choice.
+        smallest: how few faces to learn from are too few: a batch.
+
+    Raises:
+        DataError: too few faces to train on.
+    """
+    training = np.flatnonzero(data.usages == TRAINING)
+    if not len(training):
+        raise DataError(f"{data.name}: no Training rows to train on; it has {', '.join(sorted(set(data.usages)))}")
+    groups = near_duplicates(data.faces)
+    held = np.flatnonzero(data.usages == VALIDATION)
+    kept = training
+    if not len(held):
+        chosen, watched = hold_out(groups[training], share, seed)
+        kept, held = training[chosen], training[watched]
+    tested = np.flatnonzero((data.usages != TRAINING) & (data.usages != VALIDATION))
+    if len(kept) < smallest or len(held) == 0:
+        raise DataError(
+            f"{data.name}: {len(training)} training faces, {len(kept)} of them not held out, are too few:"
+            f" one batch of this recipe takes {smallest}"
+        )
+    learnt = np.unique(groups[kept])
+    crossing = {
+        name: int(np.isin(groups[part], learnt).sum()) for name, part in (("held out", held), ("tested on", tested))
+    }
+    return Parts(kept, held, tested, crossing)
+
+
+def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Group faces that are the same picture but for brightness, contrast, compression or a little noise.
+
+    Two faces are the same when their difference hashes (signs of the horizontal gradient of the picture reduced
+    to 9x8) differ in at most 3 of 64 bits, and the pictures reduced to 16x16 correlate by at least 0.95.
+    Candidates are those that agree in at least one of four 16-bit parts of the hash, so that every such pair is
+    found without comparing all.
+
+    Args:
+        faces: uint8 of shape (n, height, width).
+
+    Returns:
+        A group number for each face, int64 of shape (n,).
+    """
+    hashes = np.empty((len(faces), 8), np.uint8)
+    reduced = np.empty((len(faces), 256), np.uint8)
+    for i, face in enumerate(faces):
+        small = cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+        hashes[i] = np.packbits(np.diff(small, axis=1) > 0)
+        reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
+    pairs = [np.empty((0, 2), np.int64)]
+    for part in range(4):
+        keys = hashes[:, 2 * part].astype(np.int64) << 8 | hashes[:, 2 * part + 1]
+        order = np.argsort(keys, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+            for k in range(len(members) - 1):
+                others = members[k + 1 :]
+                near = others[_BITS[hashes[others] ^ hashes[members[k]]].sum(axis=1) <= _DISTANCE]
+                pairs.append(np.stack([np.full(len(near), members[k]), near], axis=1))
+    candidates = np.unique(np.concatenate(pairs), axis=0)
+    alike = np.zeros(len(candidates), bool)
+    for begin in range(0, len(candidates), _CHUNK):
+        one, other = (_standardised(reduced[ends]) for ends in candidates[begin : begin + _CHUNK].T)
+        alike[begin : begin + _CHUNK] = (one * other).mean(axis=1) >= _LIKENESS
+    rows, columns = candidates[alike].T
+    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(faces), len(faces)))
+    groups: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return groups
+
+
+def _standardised(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    real = pictures.astype(np.float32)
+    real -= real.mean(axis=1, keepdims=True)
+    real /= np.maximum(real.std(axis=1, keepdims=True), 1)
+    return real
+
+
+def hold_out(
+    groups: npt.NDArray[np.int64], share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Hold out a share of the faces, with each group on one side.
+
+    Args:
+        groups: group of each face, of shape (n,).
+        share: what part to hold out, 0..1.
+        seed: of the random choice.
+
+    Returns:
+        Sorted indices of the faces kept and of those held out.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(group.max() + 1)
+    sizes = np.bincount(group)
+    held = np.isin(group, order[np.cumsum(sizes[order]) <= max(round(share * len(groups)), 1)])
+    return np.flatnonzero(~held), np.flatnonzero(held)

@@ -1,0 +1,112 @@
+"""What other models answer for the training faces: the soft labels of distillation."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import keras
+import numpy as np
+
+from fer_edge.card import read_card
+from fer_edge.errors import DataError, InputError, ModelError, first_line
+from fer_edge.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from fer_edge.datasets import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class SoftLabels:
+    """Teachers' probabilities for the faces of a dataset.
+
+    Attributes:
+        labels: names of the classes.
+        scores: float32 of shape (n, labels), rows add up to 1.
+        faces: SHA-256 of the faces they are for, as hexadecimal digits.
+    """
+
+    labels: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    faces: str
+
+    def save(self, path: Path) -> None:
+        """Write them to an ``.npz``, in 16 bits a score."""
+        with replacing(path.with_suffix(".npz")) as temporary:
+            scores = self.scores.astype(np.float16)
+            np.savez_compressed(temporary, labels=np.array(self.labels), scores=scores, faces=np.array(self.faces))
+
+
+def ask(teachers: Sequence[Path], data: Dataset) -> SoftLabels:
+    """Have teachers classify every face and its mirror image; the answers are averaged.
+
+    Args:
+        teachers: ``.keras`` models with cards, each of which knows every label of the data.
+        data: the faces.
+
+    Raises:
+        ModelError: a teacher cannot be read or does not know a label.
+    """
+    total = np.zeros((len(data), len(data.labels)), np.float32)
+    for path in teachers:
+        card = read_card(path)
+        if missing := [label for label in data.labels if label not in card.labels]:
+            raise ModelError(
+                f"{path}: this teacher does not know {', '.join(missing)}; it knows {', '.join(card.labels)}"
+            )
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except Exception as error:  # a damaged file can fail anywhere in Keras
+            raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+        columns = [card.labels.index(label) for label in data.labels]
+        for begin in range(0, len(data), 512):
+            faces = data.faces[begin : begin + 512]
+            if faces.shape[1:] != (card.input.height, card.input.width):
+                size = (card.input.width, card.input.height)
+                faces = np.stack([np.asarray(cv2.resize(face, size), np.uint8) for face in faces])
+            for view in (faces, faces[:, :, ::-1]):
+                answer = np.asarray(model.predict_on_batch(card.input.normalise(view)), np.float32)[:, columns]
+                total[begin : begin + 512] += answer / answer.sum(axis=1, keepdims=True)
+    return SoftLabels(data.labels, total / total.sum(axis=1, keepdims=True), data.digest())
+
+
+def soft_labels_for(data: Dataset, teachers: Sequence[Path], stored: Path | None) -> SoftLabels:
+    """Soft labels from a file, if it is there, else from teachers, and into that file.
+
+    Raises:
+        InputError: there is neither a file nor a teacher.
+    """
+    if stored and stored.exists():
+        return load_soft_labels(stored, data)
+    if not teachers:
+        raise InputError(f"{stored}: no such file of soft labels; make it with --teacher MODEL.keras")
+    found = ask(teachers, data)
+    if stored:
+        found.save(stored)
+    return found
+
+
+def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
+    """Read what `SoftLabels.save` wrote, for the same faces.
+
+    Raises:
+        DataError: it cannot be read, or is for other faces or labels.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            labels = tuple(str(label) for label in stored["labels"])
+            found = SoftLabels(labels, stored["scores"].astype(np.float32), str(stored["faces"]))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a file of soft labels ({first_line(error)}); make it with --teacher") from error
+    if found.labels != data.labels or found.faces != data.digest() or len(found.scores) != len(data):
+        raise DataError(f"{path}: soft labels for other faces or labels; make them again with --teacher")
+    return SoftLabels(labels, found.scores / found.scores.sum(axis=1, keepdims=True), found.faces)
