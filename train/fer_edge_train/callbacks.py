@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import keras
+import numpy as np
 
 from fer_edge.errors import InputError
 from fer_edge.files import replacing
@@ -16,6 +17,8 @@ from fer_edge_train.network import HEAD
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from fer_edge_train.recipe import Schedule
 
@@ -60,6 +63,37 @@ class History(keras.callbacks.Callback):
             writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.rows)
 
 
+class Average(keras.callbacks.Callback):
+    """The mean of the weights at the ends of the last epochs, kept in a file of its own until the run is done.
+
+    Attributes:
+        weights: the mean so far, batch normalisation's statistics among them; None before the first of these epochs.
+    """
+
+    def __init__(self, folder: Path, schedule: Schedule, done: int) -> None:
+        """Go on from what is in ``folder`` for a run of which ``done`` epochs are done."""
+        super().__init__()
+        self._folder, self._first = folder, schedule.epochs - schedule.average_epochs
+        self.weights: list[npt.NDArray[np.float32]] | None = None
+        if done > self._first:
+            with np.load(self._path(done), allow_pickle=False) as stored:
+                self.weights = [stored[name] for name in stored.files]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Take the weights into the mean."""
+        if epoch < self._first:
+            return
+        now = self.model.get_weights()
+        share = 1 / (epoch + 1 - self._first)
+        means = now if self.weights is None else self.weights
+        self.weights = [mean + share * (weight - mean) for mean, weight in zip(means, now, strict=True)]
+        with replacing(self._path(epoch + 1)) as temporary:
+            np.savez(temporary, *self.weights)
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"checkpoint-{epoch:04d}.npz"
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Save model and optimizer after each epoch, with the epoch in the file's name."""
 
@@ -79,6 +113,7 @@ class Checkpoint(keras.callbacks.Callback):
         for number, path in checkpoints(self._folder).items():
             if number <= epoch:
                 path.unlink()
+                path.with_suffix(".npz").unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

@@ -172,14 +172,12 @@ class Optimizer(Section, frozen=True, kw_only=True):
         learning_rate: its peak.
         weight_decay: decoupled weight decay, of convolutions and dense layers alone.
         batch_size: faces a step.
-        ema: momentum of a moving average of the weights, which is what is validated and kept; 0 is none.
     """
 
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Positive = 3e-3
     weight_decay: Amount = 0.0
     batch_size: Count = 128
-    ema: PartialShare = 0.0
 
 
 class Schedule(Section, frozen=True, kw_only=True):
@@ -194,6 +192,8 @@ class Schedule(Section, frozen=True, kw_only=True):
         plateau_factor: what the rate is then multiplied by.
         stop_epochs: end when the held-out loss has not fallen for so many epochs, and keep the epoch at which it
             was lowest; 0 goes on to the end and keeps that.
+        average_epochs: keep the mean of the weights at the ends of so many last epochs (Izmailov et al. 2018,
+            arXiv:1803.05407); 0 keeps those of the last.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its
             pictures; smaller pictures at first cost a fraction of the time.  Empty is the model's side throughout.
     """
@@ -204,6 +204,7 @@ class Schedule(Section, frozen=True, kw_only=True):
     plateau_epochs: Count = 5
     plateau_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
     stop_epochs: Number = 0
+    average_epochs: Number = 0
     sizes: tuple[tuple[Share, Annotated[int, msgspec.Meta(ge=16)]], ...] = ()
 
 
@@ -234,8 +235,10 @@ class Recipe(Section, frozen=True, kw_only=True):
         if sizes and (starts[0] != 0 or starts != sorted(set(starts)) or sizes[-1][1] != self.data.side):
             message = f"schedule.sizes must start at 0.0, rise, and end with data.side, which is {self.data.side}"
             raise ValueError(message)
-        if self.schedule.stop_epochs and self.optimizer.ema:
-            message = "schedule.stop_epochs keeps the best epoch and optimizer.ema the average: choose one, 0 the other"
+        if self.schedule.stop_epochs and self.schedule.average_epochs:
+            message = (
+                "schedule.stop_epochs keeps the best epoch, schedule.average_epochs a mean: choose one, 0 the other"
+            )
             raise ValueError(message)
         flat = isinstance(self.network, Transfer) or (isinstance(self.network, Plain) and self.network.top == "flatten")
         if flat and any(size != self.data.side for _, size in sizes):

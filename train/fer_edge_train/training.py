@@ -22,7 +22,7 @@ from fer_edge.datasets import by_majority
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
 from fer_edge_train.batches import AugmentedBatches, PlainBatches
-from fer_edge_train.callbacks import BEST, Checkpoint, History, Plateau, StopEarly, checkpoints, stopped
+from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
 from fer_edge_train.recipe import Transfer
@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
 SCALE: Final = 1 / 128
 OFFSET: Final = -1.0
-_AVERAGED: Final = 0.05  # share of a run that a moving average of weights spans at most
 _CHUNK: Final = 4096  # faces that are hashed at a time
 
 
@@ -145,14 +144,13 @@ def train(
     history = History(out / "history.csv", done)
     model = _model(recipe, data.labels, len(heads), weights, checkpoints(out).get(done))
     keep_best = recipe.schedule.stop_epochs > 0
+    average = Average(out, recipe.schedule, done)
     for stage in _stages(recipe):
         begin = max(stage.first, done)
         if begin >= stage.last or stopped(history, recipe.schedule):
             continue
         if begin == stage.phase.start:
             _compile(model, recipe, steps, stage, list(heads))
-        elif begin == stage.first:  # as at the end of the stage before, which a killed run did not come to
-            model.optimizer.finalize_variable_values(model.trainable_variables)
         rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
         model.fit(
@@ -161,8 +159,8 @@ def train(
             initial_epoch=begin,
             epochs=stage.last,
             callbacks=[
-                *([keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema else []),
                 history,
+                average,
                 Checkpoint(out, history, keep_best=keep_best),
                 *(plateau if recipe.schedule.rate == "plateau" else []),
                 StopEarly(recipe.schedule, history),
@@ -172,8 +170,8 @@ def train(
         )
     if keep_best:
         model = keras.models.load_model(out / BEST, compile=False)
-    elif recipe.optimizer.ema and done == recipe.schedule.epochs:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
+    elif average.weights is not None:
+        model.set_weights(average.weights)
     return _finish(model, data, recipe, parts, targets=heads[HEAD], name=name, out=out, spec=spec, command=command)
 
 
@@ -326,21 +324,13 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, stage: _Stage, head
             warmup_target=peak if warmup else None,
             warmup_steps=warmup,
         )
-    # A short run must not end as an average with the weights it began with.
-    momentum = min(how.ema, max(1 - 1 / (_AVERAGED * len(stage.phase) * steps), 0))
-    options = {
-        "learning_rate": rate,
-        "weight_decay": how.weight_decay or None,
-        "use_ema": how.ema > 0,
-        "ema_momentum": momentum,
-    }
     match how.kind:
         case "adamw":
-            optimizer = optimizers.AdamW(**{**options, "weight_decay": how.weight_decay})
+            optimizer = optimizers.AdamW(rate, weight_decay=how.weight_decay)
         case "adam":
-            optimizer = optimizers.Adam(**options)
+            optimizer = optimizers.Adam(rate, weight_decay=how.weight_decay or None)
         case "sgd":
-            optimizer = optimizers.SGD(momentum=0.9, nesterov=True, **options)
+            optimizer = optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay or None)
     # Decaying these would only fight batch normalisation.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)

@@ -1,0 +1,60 @@
+"""Does training wait for augmentation?
+
+    KERAS_BACKEND=tensorflow python benchmarks/augmentation.py [--recipe edge] [--size 48]
+
+Times a batch's augmentation and a training step on it, in turn in one process, and prints both and their ratio.
+In training the batches are made on a thread beside the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import keras
+import numpy as np
+
+from fer_edge.card import InputSpec
+from fer_edge_train.batches import AugmentedBatches
+from fer_edge_train.hardware import fast_precision
+from fer_edge_train.network import HEAD, build
+from fer_edge_train.recipe import load_recipe
+
+FACES = 4096
+STEPS = 20
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="edge")
+    parser.add_argument("--size", type=int, default=48)
+    options = parser.parse_args()
+    recipe = load_recipe(options.recipe)
+    rng = np.random.default_rng(1)
+    faces = rng.integers(0, 256, (FACES, 48, 48), dtype=np.uint8)
+    targets = {HEAD: np.eye(7, dtype=np.float32)[rng.integers(0, 7, FACES)]}
+    spec = InputSpec(height=48, width=48, scale=1 / 128, offset=-1.0)
+    batches = AugmentedBatches(faces, targets, np.arange(FACES), spec, recipe=recipe, size=options.size, epoch=0)
+    keras.config.set_dtype_policy(fast_precision())
+    model = build(recipe.network, 7, options.size)
+    model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
+    making, learning = [], []
+    for step in range(STEPS):
+        began = time.perf_counter()
+        batch = batches[step % len(batches)]
+        made = time.perf_counter()
+        model.train_on_batch(*batch)
+        making.append(made - began)
+        learning.append(time.perf_counter() - made)
+    one, other = (1e3 * statistics.median(times[3:]) for times in (making, learning))
+    print(
+        f"{options.recipe} on {keras.backend.backend()}, batches of {recipe.optimizer.batch_size} at {options.size}:",
+        end="",
+    )
+    print(f" augmentation {one:.1f} ms, step {other:.1f} ms, ratio {one / other:.3f}")
+
+
+if __name__ == "__main__":
+    main()

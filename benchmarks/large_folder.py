@@ -1,0 +1,93 @@
+"""What does a folder of 300,000 pictures cost to read and to train from?
+
+    python benchmarks/large_folder.py [--pictures 300000] [--batches 200]
+
+The pictures are colour JPEGs of 100x100, as RAF-DB's aligned ones are; a few hundred different ones are linked
+under many names, so that the disk of this machine is not what is measured.  A process of its own reads them and
+then makes training batches in random order; printed are its times and its peak memory.  Anonymous memory is what
+the machine must have; file-backed memory is the temporary file of decoded faces, which the system may drop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fer_edge.dataset_files import load_dataset
+from fer_edge.emotions import FER2013
+
+DIFFERENT = 700
+
+
+def make(folder: Path, pictures: int) -> None:
+    """Folders of classes with so many pictures in all."""
+    rng = np.random.default_rng(1)
+    first = []
+    for number in range(min(DIFFERENT, pictures)):
+        noise = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        encoded = cv2.imencode(".jpg", cv2.resize(noise, (100, 100), interpolation=cv2.INTER_CUBIC))[1]
+        place = folder / "train" / FER2013[number % len(FER2013)]
+        place.mkdir(parents=True, exist_ok=True)
+        first.append(place / f"{number:07d}.jpg")
+        first[-1].write_bytes(encoded.tobytes())
+    for number in range(len(first), pictures):
+        original = first[number % len(first)]
+        os.link(original, original.with_name(f"{number:07d}.jpg"))
+
+
+def memory(name: str) -> float:
+    """A line of /proc/self/status in megabytes."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split(f"{name}:")[1].split()[0]) / 1024
+
+
+def read(folder: Path, batches: int) -> None:
+    """Read the dataset, make batches, print what both took."""
+    peak = {"RssAnon": 0.0, "RssFile": 0.0}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            for name, highest in peak.items():
+                peak[name] = max(highest, memory(name))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    data = load_dataset(folder)
+    print(f"read {len(data)} pictures in {time.perf_counter() - began:.1f} s", end="")
+    print(f"; faces are {data.faces.nbytes / 1e6:.0f} MB on disk")
+    print(f"peak while reading: {peak['RssAnon']:.0f} MB anonymous, {peak['RssFile']:.0f} MB file-backed")
+    rng = np.random.default_rng(1)
+    began = time.perf_counter()
+    for _ in range(batches):
+        data.faces[rng.integers(0, len(data), 128)].sum()
+    print(f"a random batch of 128: {(time.perf_counter() - began) / batches * 1e3:.2f} ms")
+    done.set()
+    watcher.join()
+    print(f"peak in all: {peak['RssAnon']:.0f} MB anonymous, {peak['RssFile']:.0f} MB file-backed")
+
+
+def main() -> None:
+    """Make the folder, then read it in a fresh process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, default=300_000)
+    parser.add_argument("--batches", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), options.pictures)
+        process = multiprocessing.get_context("spawn").Process(target=read, args=(Path(folder), options.batches))
+        process.start()
+        process.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Each recipe trains, calibrates, reports and resumes: a few steps on real faces, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+import pytest
+
+from fer_edge.card import read_card
+from fer_edge_train.recipe import load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli, Sample
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# Small and quick, but every part of the recipe still takes part.
+SMALL = {
+    "cnn-deep-dropout": ["network.widths=[8, 8, 16, 16]", "network.dense=[16, 16]"],
+    "teacher": ["network.stem=8", "network.widths=[8, 16, 16]"],
+    "transfer": ["network.weights=none", "network.side=48", "network.frozen_epochs=1"],
+}
+
+
+def settings(recipe: str) -> list[str]:
+    changes = ["optimizer.batch_size=32", "data.validation=0.2", *SMALL.get(recipe, [])]
+    return [word for change in changes for word in ("--set", change)]
+
+
+def second_set(sample: Sample, folder: Path) -> Path:
+    """Folders of colour pictures with two labels that FER-2013 does not have."""
+    for number, label in enumerate(("contempt", "confused")):
+        (folder / "train" / label).mkdir(parents=True)
+        for i in range(10):
+            face = cv2.resize(sample.faces[number * 10 + i], (100, 90))
+            cv2.imwrite(str(folder / "train" / label / f"{i}.jpg"), cv2.cvtColor(face, cv2.COLOR_GRAY2BGR))
+    return folder
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_recipe_trains_from_data_to_report(
+    cli: Cli, recipe: str, fer2013_csv: Path, sample: Sample, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    more = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
+    votes = fer2013_csv.with_name("fer2013new.csv")
+    done = cli(
+        *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
+        *settings(recipe),
+    )
+    card = read_card(out / "model.keras")
+    eight = recipe in {"edge-plus", "fusion9"}
+    assert len(card.labels) == (9 if recipe == "fusion9" else 8 if eight else 7)
+    with (out / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    losses = [float(row["loss"]) for row in rows]
+    if recipe != "transfer":  # a deep network at random does not learn from thirty steps
+        assert losses[1] < losses[0]
+    report = json.loads((out / "report" / "report.json").read_text())
+    assert report["counts"]["tested on"] == report["results"]["tested on"]["faces"] > 200
+    assert set(report["ece_before_temperature"]) == {"held out", "tested on"}
+    page = (out / "report" / "index.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page), "the page needs no other file"
+    for words in ("Learning curves", "Calibration", "Most confident mistakes", load_recipe(recipe).summary[:20]):
+        assert words in page
+    for name in ("curves", "confusion", "calibration"):
+        assert (out / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    written = load_recipe(str(out / "recipe.toml"))
+    assert written.schedule.epochs == 2
+    assert "pictures left out" in done.stderr
+    if recipe == "edge-plus":  # judged in training as anybody judges it afterwards
+        found = json.loads(cli("evaluate", out / "model.keras", fer2013_csv, "--votes", votes, "--json").stdout)
+        assert found["accuracy"] == pytest.approx(report["results"]["tested on"]["accuracy"], abs=0.01)
+
+
+def test_recipes_are_listed_and_printed(cli: Cli) -> None:
+    listed = cli("recipes").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == recipe_names()
+    assert cli("recipes", "edge").stdout.startswith('summary = "')
+    assert "did you mean edge" in cli("recipes", "egde", status=2).stderr
+
+
+def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
+    cli: Cli, fer2013_csv: Path, tmp_path: Path
+) -> None:
+    small: list[str | Path] = [
+        "--set",
+        "network.widths=[8, 8]",
+        "--set",
+        "network.dense=[16]",
+        "--set",
+        "optimizer.batch_size=32",
+    ]
+    train: tuple[str | Path, ...] = ("train", fer2013_csv, "--recipe", "cnn3", *small)
+    for seed in (1, 2):
+        cli(*train, "--set", f"seed={seed}", "--epochs", "2", "--out", tmp_path / f"t{seed}")
+    teachers = ("--teacher", tmp_path / "t1" / "model.keras", "--teacher", tmp_path / "t2" / "model.keras")
+    soft = tmp_path / "soft.npz"
+    distilled: tuple[str | Path, ...] = (*train, "--set", "target.distillation=0.7", "--epochs", "2", "--out")
+    cli(*distilled, tmp_path / "one", *teachers, "--soft-labels", soft)
+    assert soft.stat().st_size < 700 * 7 * 2 + 2000
+    cli(*distilled, tmp_path / "two", "--soft-labels", soft)
+    histories = [(tmp_path / name / "history.csv").read_text() for name in ("one", "two")]
+    rows = [list(csv.DictReader(text.splitlines())) for text in histories]
+    for key in ("loss", "val_loss"):
+        # 16 bits a score, and threads that add in another order
+        assert float(rows[0][-1][key]) == pytest.approx(float(rows[1][-1][key]), rel=0.02)
+    assert "for other faces or labels" in cli(
+        "train", fer2013_csv, "--recipe", "edge-plus", "--votes", fer2013_csv.with_name("fer2013new.csv"),
+        *("--soft-labels", soft, "--out", tmp_path / "three"), status=2
+    ).stderr  # fmt: skip
+    assert (
+        "make it with --teacher" in cli(*distilled, tmp_path / "x", "--soft-labels", tmp_path / "no", status=2).stderr
+    )
+
+    begun = ("--weights", tmp_path / "t1" / "model.keras", "--out", tmp_path / "begun")
+    cli(*train, *begun, "--epochs", "9", "--set", "schedule.stop_epochs=1", "--set", "optimizer.learning_rate=0.03")
+    rows_begun = list(csv.DictReader((tmp_path / "begun" / "history.csv").read_text().splitlines()))
+    assert len(rows_begun) < 9, "a rate that high must soon make the held-out loss rise"
+    assert (tmp_path / "begun" / "best.keras").exists()
+    wrong = ("train", fer2013_csv, "--recipe", "edge", "--set", "optimizer.batch_size=32", "--weights")
+    said = cli(*wrong, tmp_path / "t1" / "model.keras", "--out", tmp_path / "x", status=2).stderr
+    assert "weights of another network" in said
+
+
+def test_transfer_says_where_weights_come_from(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "backbone.weights.h5"
+    code = (
+        "import keras, sys; keras.utils.set_random_seed(1)\n"
+        "keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None).save_weights(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(weights)], check=True, capture_output=True)
+    transfer = ("train", fer2013_csv, "--recipe", "transfer", "--epochs", "1", "--set", "network.side=48")
+    quick = ("--set", "optimizer.batch_size=128", "--out", tmp_path / "run")
+    cli(*transfer, *quick, "--weights", weights)
+    assert read_card(tmp_path / "run" / "model.keras").name == "transfer"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    other = (*quick[:-1], tmp_path / "other")
+    assert "no weights of MobileNetV2" in cli(*transfer, *other, "--weights", weights, status=2).stderr
+    # Keras keeps what it downloads; in an empty home without a network there is nothing to be had.
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_edge.cli", *map(str, (*transfer, *other))],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "KERAS_HOME": str(tmp_path / "empty"), "https_proxy": "http://127.0.0.1:9"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "ImageNet's weights of MobileNetV2 cannot be had" in done.stderr
+    assert "--weights FILE" in done.stderr.splitlines()[-1]
+
+
+def test_killed_at_any_moment_a_run_goes_on(fer2013_csv: Path, cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = ("--recipe", "cnn-bn-gap", "--set", "optimizer.batch_size=32", "--set", "schedule.average_epochs=5")
+    command = ("train", fer2013_csv, *recipe, "--set", "schedule.stop_epochs=0", "--epochs", "6", "--out")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fer_edge.cli", *map(str, (*command, out))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    while not list(out.glob("checkpoint-0002*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = cli(*command, out, "--resume")
+    epochs = re.findall(r"^epoch (\d)/6", done.stderr, re.MULTILINE)
+    assert 3 <= int(epochs[0]) <= 4
+    assert epochs[-1] == "6"
+    assert len(list(out.glob("checkpoint-*.keras"))) == 1
+    cli(*command, tmp_path / "whole")
+    losses = [
+        [float(row["val_loss"]) for row in csv.DictReader((folder / "history.csv").read_text().splitlines())]
+        for folder in (out, tmp_path / "whole")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    accuracies = [json.loads((f / "report" / "report.json").read_text())["results"] for f in (out, tmp_path / "whole")]
+    assert accuracies[0]["tested on"]["accuracy"] == pytest.approx(accuracies[1]["tested on"]["accuracy"], abs=0.03)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_ends_with_a_line_and_leaves_the_last_checkpoint(
+    cli: Cli, fer2013_csv: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["/usr/bin/mount", "-t", "tmpfs", "-o", "size=3m", "none", disk], check=False).returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        quick = ("--recipe", "cnn-bn-gap", "--set", "optimizer.batch_size=64", "--epochs", "30")
+        cli("train", fer2013_csv, *quick, "--epochs", "1", "--out", tmp_path / "run")
+        size = next((tmp_path / "run").glob("checkpoint-*")).stat().st_size
+        # Room for one checkpoint and a part of the next.
+        (disk / "filler").write_bytes(bytes((3 << 20) - int(size * 1.5)))
+        said = cli("train", fer2013_csv, *quick, "--out", disk / "run", status=1).stderr
+        assert "No space left on device" in said.splitlines()[-1]
+        (last,) = (disk / "run").glob("checkpoint-*.keras")
+        assert not [path for path in (disk / "run").iterdir() if path.name.startswith(".")]
+        (disk / "filler").unlink()
+        resumed = cli("train", fer2013_csv, *quick, "--out", disk / "run", "--resume", status=0)
+        assert f"epoch {int(last.stem[-4:]) + 1}/30" in resumed.stderr
+    finally:
+        subprocess.run(["/usr/bin/umount", "-l", disk], check=True)
+
+
+def test_training_writes_tensorboard_logs_when_asked(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    quick = ("--recipe", "cnn3", "--set", "network.widths=[4]", "--set", "network.dense=[]", "--epochs", "1")
+    cli("train", fer2013_csv, *quick, "--out", tmp_path / "run", "--tensorboard", logs)
+    assert list(logs.rglob("events.out.tfevents.*"))
