@@ -106,6 +106,7 @@ def train(
     Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
     """
     _need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    _need_keras_backend()
     from fer_edge.native import native_stderr_hidden
 
     paths = [*([data] if data else []), *(more or [])]
@@ -184,9 +185,10 @@ def convert(
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():
+        from fer_edge.card import read_card
         from fer_edge_convert.conversion import convert_int8
 
-        dataset = _judged(data, votes)
+        dataset = _judged(data, votes, read_card(model).input.height)
         parity = convert_int8(model, dataset, out, usage=usage, command=_command())
     before, after = parity.original, parity.converted
     print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
@@ -221,7 +223,7 @@ def evaluate(
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
     else:
         classifier = TFLiteClassifier(model)
-    part = _judged(data, votes).usage(usage)
+    part = _judged(data, votes, classifier.card.input.height).usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     parts = sorted(set(part.usages.tolist()))
@@ -509,6 +511,18 @@ def _need(extra: str, *modules: str) -> None:
         raise MissingExtraError(" and ".join(missing), extra)
 
 
+def _need_keras_backend() -> None:
+    """Have Keras calculate with what is installed, unless it was told with what."""
+    installed = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
+    if not installed:
+        raise InputError("Keras needs something to calculate with: pip install tensorflow, torch or jax")
+    wanted = os.environ.get("KERAS_BACKEND")
+    if wanted and wanted not in installed:
+        raise InputError(f"KERAS_BACKEND is {wanted}, which is not installed; there is {', '.join(installed)}")
+    if "tensorflow" not in installed:
+        os.environ.setdefault("KERAS_BACKEND", installed[0])
+
+
 def _command() -> str:
     """The command line that makes a model anew, for its card: as it was typed, less what only goes on with a run."""
     return shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")])
@@ -520,7 +534,7 @@ def _version() -> str:
     return importlib.metadata.version("fer-edge")
 
 
-def _dataset(path: Path, side: int = 48) -> Dataset:
+def _dataset(path: Path, side: int) -> Dataset:
     from fer_edge.dataset_files import load_dataset
     from fer_edge.native import native_stderr_hidden
 
@@ -546,12 +560,12 @@ def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, sid
     return fuse(loaded)
 
 
-def _judged(path: Path, votes: Path | None) -> Dataset:
+def _judged(path: Path, votes: Path | None, side: int) -> Dataset:
     """A dataset to judge a model by: its own labels, or the majority of FER+'s votes."""
     from fer_edge.dataset_files import with_votes
     from fer_edge.datasets import by_majority
 
-    dataset = _dataset(path)
+    dataset = _dataset(path, side)
     return by_majority(with_votes(dataset, votes)) if votes else dataset
 
 
@@ -560,11 +574,11 @@ def _describe(dataset: Dataset, parts: Parts) -> None:
     import numpy as np
 
     print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} pictures left out", file=sys.stderr)
-    for name, rows in (("trained on", parts.kept), ("held out", parts.held), ("tested on", parts.tested)):
+    for name, rows in parts.named().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
-        crossing = parts.crossing.get(name, 0)
-        also = f"; {crossing} of them near-duplicates of faces trained on" if crossing else ""
+        repeated = np.isin(rows, parts.repeated).sum()
+        also = f"; {repeated} of them near-duplicates of faces trained on" if repeated else ""
         print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)
 
 

@@ -53,7 +53,7 @@ def test_recipe_trains_from_data_to_report(
     cli: Cli, recipe: str, fer2013_csv: Path, sample: Sample, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    more = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
+    more: list[str | Path] = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
     votes = fer2013_csv.with_name("fer2013new.csv")
     done = cli(
         *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
@@ -170,7 +170,7 @@ def test_killed_at_any_moment_a_run_goes_on(fer2013_csv: Path, cli: Cli, tmp_pat
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 200
-    while not list(out.glob("checkpoint-0002*")):
+    while not list(out.glob("checkpoint-0002.keras")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -195,25 +195,48 @@ def test_killed_at_any_moment_a_run_goes_on(fer2013_csv: Path, cli: Cli, tmp_pat
 def test_a_full_disk_ends_with_a_line_and_leaves_the_last_checkpoint(
     cli: Cli, fer2013_csv: Path, tmp_path: Path
 ) -> None:
+    small = ("--recipe", "cnn3", "--set", "network.widths=[8, 8]", "--set", "network.dense=[16]", "--out")
+    cli("train", fer2013_csv, *small, tmp_path / "run", "--epochs", "1")
+    one = sum(path.stat().st_size for path in (tmp_path / "run").glob("*.*"))  # checkpoint and model are of one size
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["/usr/bin/mount", "-t", "tmpfs", "-o", "size=3m", "none", disk], check=False).returncode:
+    mount: list[str | Path] = ["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={one // 4096 * 4096}", "none", disk]
+    if subprocess.run(mount, check=False).returncode:
         pytest.skip("this machine does not let root mount")
     try:
-        quick = ("--recipe", "cnn-bn-gap", "--set", "optimizer.batch_size=64", "--epochs", "30")
-        cli("train", fer2013_csv, *quick, "--epochs", "1", "--out", tmp_path / "run")
-        size = next((tmp_path / "run").glob("checkpoint-*")).stat().st_size
-        # Room for one checkpoint and a part of the next.
-        (disk / "filler").write_bytes(bytes((3 << 20) - int(size * 1.5)))
-        said = cli("train", fer2013_csv, *quick, "--out", disk / "run", status=1).stderr
+        filler = disk / "filler"
+        filler.write_bytes(bytes(one // 4))
+        train = ("train", fer2013_csv, *small, disk / "run", "--epochs", "4")
+        said = cli(*train, status=1).stderr
         assert "No space left on device" in said.splitlines()[-1]
         (last,) = (disk / "run").glob("checkpoint-*.keras")
         assert not [path for path in (disk / "run").iterdir() if path.name.startswith(".")]
-        (disk / "filler").unlink()
-        resumed = cli("train", fer2013_csv, *quick, "--out", disk / "run", "--resume", status=0)
-        assert f"epoch {int(last.stem[-4:]) + 1}/30" in resumed.stderr
+        subprocess.run(["/usr/bin/mount", "-o", "remount,size=64m", disk], check=True)
+        assert f"epoch {int(last.stem[-4:]) + 1}/4" in cli(*train, "--resume").stderr
+        assert read_card(disk / "run" / "model.keras").labels
     finally:
         subprocess.run(["/usr/bin/umount", "-l", disk], check=True)
+
+
+def test_a_machine_without_tensorflow_trains(fer2013_csv: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent" / "tensorflow"
+    absent.mkdir(parents=True)
+    (absent / "__init__.py").write_text("raise ImportError('not on this machine')\n")
+    votes = fer2013_csv.with_name("fer2013new.csv")
+    command: list[str | Path] = [sys.executable, "-m", "fer_edge.cli", "train", fer2013_csv, "--votes", votes]
+    small = ("--set", "optimizer.batch_size=32", "--set", "network.widths=[16, 16, 16]", "--set", "network.stem=16")
+    everything = ("--set", "schedule.average_epochs=2", "--set", "target.auxiliary=0.5")
+    done = subprocess.run(
+        [*command, "--recipe", "edge", "--epochs", "4", *small, *everything, "--out", tmp_path / "run"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(absent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "held-out faces right" in done.stdout
+    wrong = {**os.environ, "KERAS_BACKEND": "abacus"}
+    done = subprocess.run([*command, "--out", tmp_path / "x"], capture_output=True, text=True, check=False, env=wrong)
+    assert done.returncode == 2
+    assert "KERAS_BACKEND is abacus, which is not installed" in done.stderr
 
 
 def test_training_writes_tensorboard_logs_when_asked(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:

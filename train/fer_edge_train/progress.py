@@ -74,8 +74,9 @@ def tensorboard_callback(folder: Path) -> keras.callbacks.Callback:
     """Keras's callback that writes TensorBoard logs.
 
     Raises:
-        MissingExtraError: TensorFlow, which writes them, is not there.
+        MissingExtraError: TensorBoard, or TensorFlow, which writes them, is not there.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise MissingExtraError("tensorflow (which writes TensorBoard logs)", "convert")
+    for module in ("tensorboard", "tensorflow"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "tensorboard")
     return keras.callbacks.TensorBoard(str(folder), write_graph=False)

@@ -59,6 +59,11 @@ class Judged:
         """Compare scores for ``rows`` of a dataset with its classes."""
         return cls(rows, scores, measure(scores, data.classes[rows], data.labels))
 
+    def without(self, repeated: npt.NDArray[np.int64], data: Dataset) -> Judged | None:
+        """The answers for faces that are not among ``repeated``, where there are any."""
+        new = ~np.isin(self.rows, repeated)
+        return Judged.of(self.scores[new], self.rows[new], data) if new.any() else None
+
     def uncalibrated(self, temperature: float) -> npt.NDArray[np.float32]:
         """The scores as they were before logits were divided by ``temperature``."""
         logits = np.log(np.maximum(self.scores, np.finfo(np.float32).tiny))
@@ -91,20 +96,23 @@ def write_report(
     ece_before = {
         part: calibration_error(one.uncalibrated(temperature), data.classes[one.rows]) for part, one in judged.items()
     }
-    counts = {"trained on": len(parts.kept), "held out": len(parts.held), "tested on": len(parts.tested)}
+    fresh = {part: one.without(parts.repeated, data) for part, one in judged.items()}
     report = {
         "data": data.name,
         "labels": data.labels,
-        "counts": {**counts, "skipped": len(data.skipped)},
+        "counts": {**{part: len(rows) for part, rows in parts.named().items()}, "skipped": len(data.skipped)},
         "faces_per_class": {
             part: np.bincount(data.classes[rows], minlength=len(data.labels)).tolist()
-            for part, rows in (("trained on", parts.kept), ("held out", parts.held), ("tested on", parts.tested))
+            for part, rows in parts.named().items()
         },
-        "near_duplicates_of_training_faces": parts.crossing,
+        "near_duplicates_of_training_faces": {
+            part: int(np.isin(rows, parts.repeated).sum()) for part, rows in parts.named().items()
+        },
         "skipped": data.skipped,
         "temperature": temperature,
         "ece_before_temperature": ece_before,
         "results": {part: one.metrics for part, one in judged.items()},
+        "results_without_near_duplicates": {part: one.metrics for part, one in fresh.items() if one},
     }
     with replacing(folder / "report.json") as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
@@ -120,7 +128,7 @@ def write_report(
     sections = [
         f"<h1>{html.escape(recipe.summary)}</h1>",
         _counts(data, parts),
-        *(_results(part, one.metrics, ece_before[part]) for part, one in judged.items()),
+        *(_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()),
         f'<h2>Learning curves</h2><img src="{pictures["curves"]}" alt="loss and accuracy by epoch">',
         f'<h2>Confusion, faces {shown}</h2><img src="{pictures["confusion"]}" alt="confusion matrix">',
         f"<h2>Calibration, faces {shown}</h2><p>Temperature {temperature:.3f}, fitted on the held-out faces.</p>",
@@ -138,9 +146,9 @@ def write_report(
 
 def _counts(data: Dataset, parts: Parts) -> str:
     rows = ""
-    for name, part in (("trained on", parts.kept), ("held out", parts.held), ("tested on", parts.tested)):
+    for name, part in parts.named().items():
         each = "".join(f"<td>{n}</td>" for n in np.bincount(data.classes[part], minlength=len(data.labels)))
-        crossing = parts.crossing.get(name, "")
+        crossing = np.isin(part, parts.repeated).sum()
         rows += f"<tr><td>{name}</td><td>{len(part)}</td>{each}<td>{crossing}</td></tr>"
     labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
     skipped = "".join(f"<li>{html.escape(line)}</li>" for line in data.skipped[:50])
@@ -151,16 +159,18 @@ def _counts(data: Dataset, parts: Parts) -> str:
     )
 
 
-def _results(part: str, metrics: Metrics, ece_before: float) -> str:
+def _results(part: str, metrics: Metrics, fresh: Judged | None, ece_before: float) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(label)}</td><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td><td>{one.f1:.3f}</td>"
         f"<td>{one.support}</td></tr>"
         for label, one in metrics.classes.items()
     )
+    new = f"{fresh.metrics.accuracy:.2%} of {fresh.metrics.faces}" if fresh else "none"
     return (
         f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} right, macro F1"
-        f" {metrics.macro_f1:.3f}; expected calibration error {ece_before:.3f} before temperature scaling,"
-        f" {metrics.ece:.3f} after.</p>"
+        f" {metrics.macro_f1:.3f}; {new} that have no near-duplicate among the"
+        f" faces trained on. Expected calibration error {ece_before:.3f} before temperature scaling, {metrics.ece:.3f}"
+        f" after.</p>"
         f"<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>faces</th></tr>{rows}</table>"
     )
 

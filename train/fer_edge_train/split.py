@@ -26,16 +26,23 @@ _CHUNK: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Indices into a dataset, int64: faces that are learnt from, watched, and only tested on.
+    """Indices into a dataset, sorted int64.
 
     Attributes:
-        crossing: for ``held out`` and ``tested on``, how many of the faces have a near-duplicate that is learnt from.
+        kept: faces that are learnt from.
+        held: faces that are watched.
+        tested: faces that are only tested on.
+        repeated: faces of ``held`` and ``tested`` that have a near-duplicate in ``kept``.
     """
 
     kept: npt.NDArray[np.int64]
     held: npt.NDArray[np.int64]
     tested: npt.NDArray[np.int64]
-    crossing: dict[str, int]
+    repeated: npt.NDArray[np.int64]
+
+    def named(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The three parts under the names that people read."""
+        return {"trained on": self.kept, "held out": self.held, "tested on": self.tested}
 
 
 def divide(data: Dataset, share: float, seed: int, smallest: int) -> Parts:
@@ -65,11 +72,8 @@ def divide(data: Dataset, share: float, seed: int, smallest: int) -> Parts:
             f"{data.name}: {len(training)} training faces, {len(kept)} of them not held out, are too few:"
             f" one batch of this recipe takes {smallest}"
         )
-    learnt = np.unique(groups[kept])
-    crossing = {
-        name: int(np.isin(groups[part], learnt).sum()) for name, part in (("held out", held), ("tested on", tested))
-    }
-    return Parts(kept, held, tested, crossing)
+    others = np.sort(np.concatenate([held, tested]))
+    return Parts(kept, held, tested, others[np.isin(groups[others], groups[kept])])
 
 
 def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
