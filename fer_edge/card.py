@@ -48,8 +48,8 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     scale: Annotated[float, msgspec.Meta(gt=0)]
     offset: float
 
-    def normalise(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Real-valued model input of shape (n, height, width, channels) for faces of shape (n, height, width)."""
+    def normalise(self, faces: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Real-valued input of shape (n, height, width, channels) for faces, 0..255, of shape (n, height, width)."""
         real = faces.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return np.repeat(real[..., None], self.channels, axis=-1)
 

@@ -118,7 +118,7 @@ def train(
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.recipe import load_recipe
         from fer_edge_train.split import divide
-        from fer_edge_train.teachers import soft_labels_for
+        from fer_edge_train.teachers import SoftLabels, Teachers, soft_labels_for
         from fer_edge_train.training import prepared
         from fer_edge_train.training import train as run_training
 
@@ -127,7 +127,11 @@ def train(
         dataset = prepared(_datasets(paths, votes, label_map, how.data.side), how)
         parts = divide(dataset, how.data.validation, how.seed, how.optimizer.batch_size)
         _describe(dataset, parts)
-        taught = soft_labels_for(dataset, teacher or [], soft_labels) if teacher or soft_labels else None
+        taught: SoftLabels | Teachers | None = None
+        if teacher and how.target.every_view:
+            taught = Teachers(teacher, dataset.labels)
+        elif teacher or soft_labels:
+            taught = soft_labels_for(dataset, teacher or [], soft_labels)
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
                 dataset,

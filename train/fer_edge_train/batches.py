@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from fer_edge_train.augment import augment, cutmix, mixup
+from fer_edge_train.network import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from fer_edge.card import InputSpec
     from fer_edge_train.recipe import Recipe
+    from fer_edge_train.teachers import Teachers
 
 Targets = dict[str, "npt.NDArray[np.float32]"]
 
@@ -34,6 +36,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         recipe: Recipe,
         size: int,
         epoch: int,
+        teachers: Teachers | None = None,
     ) -> None:
         """Give the batches of ``epoch`` and those that follow it.
 
@@ -45,10 +48,12 @@ class AugmentedBatches(keras.utils.PyDataset):
             recipe: batch size, augmentation and seed.
             size: side of the pictures, in pixels.
             epoch: number of the first epoch, from 0.
+            teachers: whom to ask about every picture, for the first head.
         """
         super().__init__(workers=1, max_queue_size=4)
         self._faces, self._targets, self._rows, self._spec = faces, targets, rows, spec
         self._recipe, self._size, self._epoch = recipe, size, epoch
+        self._teachers = teachers
         self._shuffle()
 
     def __len__(self) -> int:
@@ -64,8 +69,15 @@ class AugmentedBatches(keras.utils.PyDataset):
         faces = self._spec.normalise(augment(self._faces[chosen], self._size, how, rng))
         targets = {name: target[chosen] for name, target in self._targets.items()}
         if how.cutmix and (not how.mixup or rng.random() < 0.5):
-            return cutmix(faces, targets, how.cutmix, rng)
-        return mixup(faces, targets, how.mixup, rng)
+            faces, targets = cutmix(faces, targets, how.cutmix, rng)
+        else:
+            faces, targets = mixup(faces, targets, how.mixup, rng)
+        if self._teachers:
+            answer = self._teachers.answer((faces[..., 0] - self._spec.offset) / self._spec.scale)
+            own, share = targets[HEAD], self._recipe.target.distillation
+            # A row adds up to the weight of its face.
+            targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
+        return faces, targets
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""

@@ -51,6 +51,8 @@ class Target(Section, frozen=True, kw_only=True):
         votes: share of the FER+ annotators' votes in the target; the rest is the class.
         auxiliary: weight of a second head that learns the votes beside the first and is cut off at the end.
         distillation: share of the teachers' probabilities in the target (Hinton et al. 2015, arXiv:1503.02531).
+        every_view: whether the teachers are asked about each changed and mixed picture, as the network sees it (Beyer
+            et al. 2021, arXiv:2106.05237), which costs their time in every step, instead of once about each face.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2015, arXiv:1512.00567).
         class_weight: exponent of a class's weight, which is (mean count / its count); 1 balances the classes.
     """
@@ -59,6 +61,7 @@ class Target(Section, frozen=True, kw_only=True):
     votes: Share = 0.0
     auxiliary: Amount = 0.0
     distillation: Share = 0.0
+    every_view: bool = False
     label_smoothing: PartialShare = 0.0
     class_weight: Share = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fer_edge.card import InputSpec
     from fer_edge.datasets import Dataset
 
 
@@ -44,50 +46,75 @@ class SoftLabels:
             np.savez_compressed(temporary, labels=np.array(self.labels), scores=scores, faces=np.array(self.faces))
 
 
-def ask(teachers: Sequence[Path], data: Dataset) -> SoftLabels:
-    """Have teachers classify every face and its mirror image; the answers are averaged.
+class Teachers:
+    """Models whose answers are averaged.
 
-    Args:
-        teachers: ``.keras`` models with cards, each of which knows every label of the data.
-        data: the faces.
-
-    Raises:
-        ModelError: a teacher cannot be read or does not know a label.
+    Attributes:
+        labels: names of the classes, in the order of the answers.
+        digest: SHA-256 of the files, as hexadecimal digits.
     """
-    total = np.zeros((len(data), len(data.labels)), np.float32)
-    for path in teachers:
-        card = read_card(path)
-        if missing := [label for label in data.labels if label not in card.labels]:
-            raise ModelError(
-                f"{path}: this teacher does not know {', '.join(missing)}; it knows {', '.join(card.labels)}"
-            )
-        try:
-            model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # a damaged file can fail anywhere in Keras
-            raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
-        columns = [card.labels.index(label) for label in data.labels]
-        for begin in range(0, len(data), 512):
-            faces = data.faces[begin : begin + 512]
-            if faces.shape[1:] != (card.input.height, card.input.width):
-                size = (card.input.width, card.input.height)
-                faces = np.stack([np.asarray(cv2.resize(face, size), np.uint8) for face in faces])
-            for view in (faces, faces[:, :, ::-1]):
-                answer = np.asarray(model.predict_on_batch(card.input.normalise(view)), np.float32)[:, columns]
-                total[begin : begin + 512] += answer / answer.sum(axis=1, keepdims=True)
-    return SoftLabels(data.labels, total / total.sum(axis=1, keepdims=True), data.digest())
+
+    def __init__(self, paths: Sequence[Path], labels: tuple[str, ...]) -> None:
+        """Load ``.keras`` models with cards, each of which knows every one of ``labels``.
+
+        Raises:
+            ModelError: a teacher cannot be read or does not know a label.
+        """
+        self.labels = labels
+        self._models: list[tuple[keras.Model, InputSpec, list[int]]] = []
+        digest = hashlib.sha256()
+        for path in paths:
+            card = read_card(path)
+            if missing := [label for label in labels if label not in card.labels]:
+                known = ", ".join(card.labels)
+                raise ModelError(f"{path}: this teacher does not know {', '.join(missing)}; it knows {known}")
+            try:
+                model = keras.models.load_model(path, compile=False)
+            except Exception as error:  # a damaged file can fail anywhere in Keras
+                raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+            self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
+            digest.update(path.read_bytes())
+        self.digest = digest.hexdigest()
+
+    def answer(self, faces: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Mean probabilities of shape (n, labels).
+
+        Args:
+            faces: pixel values 0..255, float32 of shape (n, height, width), of any size.
+        """
+        total = np.zeros((len(faces), len(self.labels)), np.float32)
+        for model, spec, columns in self._models:
+            view = faces
+            if faces.shape[1:] != (spec.height, spec.width):
+                view = np.stack([np.asarray(cv2.resize(face, (spec.width, spec.height)), np.float32) for face in faces])
+            scores = np.asarray(model.predict_on_batch(spec.normalise(view)), np.float32)[:, columns]
+            total += scores / scores.sum(axis=1, keepdims=True)
+        total /= len(self._models)
+        return total
+
+
+def ask(teachers: Teachers, data: Dataset) -> SoftLabels:
+    """Have teachers classify every face and its mirror image; the answers are averaged."""
+    scores = np.zeros((len(data), len(data.labels)), np.float32)
+    for begin in range(0, len(data), 512):
+        faces = data.faces[begin : begin + 512].astype(np.float32)
+        scores[begin : begin + 512] = (teachers.answer(faces) + teachers.answer(faces[:, :, ::-1])) / 2
+    return SoftLabels(data.labels, scores, data.digest())
 
 
 def soft_labels_for(data: Dataset, teachers: Sequence[Path], stored: Path | None) -> SoftLabels:
     """Soft labels from a file, if it is there, else from teachers, and into that file.
 
     Raises:
+        DataError: the file is for other faces or labels.
         InputError: there is neither a file nor a teacher.
+        ModelError: a teacher cannot be read or does not know a label.
     """
     if stored and stored.exists():
         return load_soft_labels(stored, data)
     if not teachers:
         raise InputError(f"{stored}: no such file of soft labels; make it with --teacher MODEL.keras")
-    found = ask(teachers, data)
+    found = ask(Teachers(teachers, data.labels), data)
     if stored:
         found.save(stored)
     return found

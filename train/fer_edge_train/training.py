@@ -28,6 +28,7 @@ from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head,
 from fer_edge_train.recipe import Transfer
 from fer_edge_train.report import Judged, write_report
 from fer_edge_train.targets import class_targets, class_weights, shares
+from fer_edge_train.teachers import SoftLabels, Teachers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,14 +39,12 @@ if TYPE_CHECKING:
     from fer_edge.metrics import Metrics
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.split import Parts
-    from fer_edge_train.teachers import SoftLabels
 
 logger = logging.getLogger(__name__)
 
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
 SCALE: Final = 1 / 128
 OFFSET: Final = -1.0
-_CHUNK: Final = 4096  # faces that are hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def train(
     out: Path,
     *,
     weights: Path | None = None,
-    taught: SoftLabels | None = None,
+    taught: SoftLabels | Teachers | None = None,
     resume: bool = False,
     command: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -114,7 +113,7 @@ def train(
         name: name of the model on its card.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         weights: a ``.keras`` of the same network to begin from, or a backbone's weights for a transfer.
-        taught: teachers' answers for the same faces.
+        taught: teachers' answers for the same faces, or teachers to ask about every picture.
         resume: go on from the checkpoint in ``out``; without one, start.
         command: what made the model, for its card.
         callbacks: more Keras callbacks, such as a progress display.
@@ -133,7 +132,8 @@ def train(
 
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(fast_precision() if recipe.precision == "auto" else recipe.precision)
-    heads = {HEAD: class_targets(target, data.classes, count, votes, None if taught is None else taught.scores)}
+    answers = taught.scores if isinstance(taught, SoftLabels) else None
+    heads = {HEAD: class_targets(target, data.classes, count, votes, answers)}
     if target.auxiliary and votes is not None:
         heads[AUXILIARY] = shares(votes, np.eye(count, dtype=np.float32)[data.classes])
     balance = class_weights(data.classes[parts.kept], count, target.class_weight)[data.classes, None]
@@ -154,7 +154,16 @@ def train(
         rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
         model.fit(
-            AugmentedBatches(data.faces, weighted, parts.kept, spec, recipe=recipe, size=stage.size, epoch=begin),
+            AugmentedBatches(
+                data.faces,
+                weighted,
+                parts.kept,
+                spec,
+                recipe=recipe,
+                size=stage.size,
+                epoch=begin,
+                teachers=taught if isinstance(taught, Teachers) else None,
+            ),
             validation_data=watched,
             initial_epoch=begin,
             epochs=stage.last,
@@ -239,12 +248,14 @@ def _predict(
     return np.asarray(model.predict(PlainBatches(data.faces, {}, rows, spec), verbose=0), np.float32)
 
 
-def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | None) -> str:
+def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | Teachers | None) -> str:
     """SHA-256 of all that a run learns from."""
     digest = hashlib.sha256(repr((data.labels, data.digest())).encode())
-    arrays = (data.classes, data.usages, data.votes, None if taught is None else taught.scores)
+    arrays = (data.classes, data.usages, data.votes, taught.scores if isinstance(taught, SoftLabels) else None)
     for array in arrays:
         digest.update(b"none" if array is None else array.tobytes())
+    if isinstance(taught, Teachers):
+        digest.update(taught.digest.encode())
     if weights:
         digest.update(weights.read_bytes())
     return digest.hexdigest()
