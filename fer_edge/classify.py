@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     from fer_edge.crop import Box, Framing
 
-DEFAULT_MODEL: Final = Path(__file__).parent / "models" / "edge.tflite"
+_SHIPPED: Final = Path(__file__).parent / "models"
+DEFAULT_MODEL: Final = _SHIPPED / "edge.tflite"
+
+
+def find_model(name: Path) -> Path:
+    """The path of a model that comes with the package when ``name`` is its bare name (``edge``), else ``name``."""
+    shipped = _SHIPPED / f"{name}.tflite"
+    return shipped if name.parent == Path() and not name.exists() and shipped.exists() else name
 
 
 class Classifier(Protocol):

@@ -39,7 +39,9 @@ _INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 _FORMS = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
 Data = Annotated[Path, typer.Argument(help=_FORMS)]
 Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge by the majority of its votes.")]
-Model = Annotated[Path | None, typer.Option(help="A .tflite with a card; the shipped one by default.")]
+Model = Annotated[
+    Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus, which are shipped; edge by default.")
+]
 Detector = Annotated[Literal["haar", "yunet"], typer.Option(help="What finds faces.")]
 DetectorModel = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")]
 MinFace = Annotated[
@@ -204,7 +206,7 @@ def convert(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card.")],
+    model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card, or edge or edge-plus.")],
     data: Data,
     usage: Usage = None,
     votes: Votes = None,
@@ -215,7 +217,7 @@ def evaluate(
     \b
     Example: fer-edge evaluate edge.tflite fer2013.csv
     """
-    from fer_edge.classify import TFLiteClassifier
+    from fer_edge.classify import TFLiteClassifier, find_model
     from fer_edge.metrics import measure
     from fer_edge.native import native_stderr_hidden
 
@@ -226,7 +228,7 @@ def evaluate(
 
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
     else:
-        classifier = TFLiteClassifier(model)
+        classifier = TFLiteClassifier(find_model(model))
     part = _judged(data, votes, classifier.card.input.height).usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
@@ -240,7 +242,7 @@ def evaluate(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .tflite file.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or edge or edge-plus.")],
     as_json: AsJson = False,
 ) -> None:
     """Show what is inside a .tflite file.
@@ -248,9 +250,10 @@ def inspect(
     \b
     Example: fer-edge inspect edge.tflite
     """
+    from fer_edge.classify import find_model
     from fer_edge.inspection import inspect_model
 
-    found = inspect_model(model)
+    found = inspect_model(find_model(model))
     if as_json:
         _print_json(found)
         return
@@ -368,7 +371,7 @@ def tag(
 
 @app.command()
 def bench(
-    model: Annotated[Path | None, typer.Argument(help="A .tflite with a card; the shipped one by default.")] = None,
+    model: Annotated[Path | None, typer.Argument(help="A .tflite with a card, or edge or edge-plus.")] = None,
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Times each job is done.")] = 200,
     as_json: AsJson = False,
@@ -498,9 +501,9 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
-    from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+    from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, find_model
 
-    return TFLiteClassifier(model or DEFAULT_MODEL, threads)
+    return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
 
 
 def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int | None) -> FaceDetector:
