@@ -181,7 +181,7 @@ def train(
         model = keras.models.load_model(out / BEST, compile=False)
     elif average.weights is not None:
         model.set_weights(average.weights)
-    return _finish(model, data, recipe, parts, targets=heads[HEAD], name=name, out=out, spec=spec, command=command)
+    return _finish(model, data, recipe, parts, name=name, out=out, spec=spec, command=command)
 
 
 def _finish(
@@ -190,7 +190,6 @@ def _finish(
     recipe: Recipe,
     parts: Parts,
     *,
-    targets: npt.NDArray[np.float32],
     name: str,
     out: Path,
     spec: InputSpec,
@@ -198,7 +197,7 @@ def _finish(
 ) -> Result:
     """Calibrate, measure, report and save what was trained."""
     logits = _predict(first_head(model), data, parts.held, spec)
-    temperature = fit_temperature(logits, targets[parts.held])
+    temperature = fit_temperature(logits, data.classes[parts.held])
     finished = with_probabilities(model, recipe.network, len(data.labels), recipe.data.side, temperature)
     judged = {"held out": Judged.of(_predict(finished, data, parts.held, spec), parts.held, data)}
     if len(parts.tested):
@@ -228,16 +227,19 @@ def _finish(
     return result
 
 
-def fit_temperature(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
-    """The temperature at which the logits fit the targets best (Guo et al. 2017, arXiv:1706.04599).
+def fit_temperature(logits: npt.NDArray[np.float32], classes: npt.NDArray[np.int64]) -> float:
+    """The temperature at which the logits fit the classes best (Guo et al. 2017, arXiv:1706.04599).
+
+    It is fitted to classes also where votes were learnt from: a score says how often that class is right.
 
     Args:
         logits: shape (n, classes).
-        targets: class probabilities of the same shape.
+        classes: the true class of each, of shape (n,).
     """
 
     def loss(log_temperature: float) -> float:
-        return float(-(targets * log_softmax(logits / math.exp(log_temperature), axis=1)).sum(axis=1).mean())
+        scores = log_softmax(logits / math.exp(log_temperature), axis=1)
+        return float(-scores[np.arange(len(classes)), classes].mean())
 
     return math.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)
 
