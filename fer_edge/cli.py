@@ -51,6 +51,9 @@ MinFace = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
+LabelMap = Annotated[
+    Path | None, typer.Option("--map", help="TOML file that says which label of which dataset becomes which.")
+]
 Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default all that are not Training.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
@@ -87,9 +90,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of the first CSV.")] = None,
-    label_map: Annotated[
-        Path | None, typer.Option("--map", help="TOML file that says which label of which dataset becomes which.")
-    ] = None,
+    label_map: LabelMap = None,
     weights: Annotated[
         Path | None, typer.Option(help="Begin from this .keras; for a transfer, its backbone's weights file.")
     ] = None,
@@ -126,10 +127,15 @@ def train(
 
         changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
         how = load_recipe(recipe, changes)
-        dataset = prepared(_datasets(paths, votes, label_map, how.data.side), how)
+        majority = how.target.protocol == "ferplus"
+        dataset = prepared(_datasets(paths, votes, label_map, how.data.side, majority=majority), how)
         parts = divide(dataset, how.data.validation, how.seed, how.optimizer.batch_size)
         _describe(dataset, parts)
         taught: SoftLabels | Teachers | None = None
+        if soft_labels and how.target.every_view:
+            raise InputError(
+                "--soft-labels are about the faces as they are; with target.every_view give --teacher alone"
+            )
         if teacher and how.target.every_view:
             taught = Teachers(teacher, dataset.labels)
         elif teacher or soft_labels:
@@ -179,6 +185,7 @@ def convert(
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
     usage: Usage = None,
     votes: Votes = None,
+    label_map: LabelMap = None,
 ) -> None:
     """Quantise a Keras model and compare both.
 
@@ -194,7 +201,7 @@ def convert(
         from fer_edge.card import read_card
         from fer_edge_convert.conversion import convert_int8
 
-        dataset = _judged(data, votes, read_card(model).input.height)
+        dataset = _datasets([data], votes, label_map, read_card(model).input.height, majority=votes is not None)
         parity = convert_int8(model, dataset, out, usage=usage, command=_command())
     before, after = parity.original, parity.converted
     print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
@@ -210,6 +217,7 @@ def evaluate(
     data: Data,
     usage: Usage = None,
     votes: Votes = None,
+    label_map: LabelMap = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled faces.
@@ -222,14 +230,16 @@ def evaluate(
     from fer_edge.native import native_stderr_hidden
 
     if model.suffix == ".keras":
-        _need("convert", "keras", "tensorflow")
+        _need("train", "keras")
+        _need_keras_backend()
         with native_stderr_hidden():
             from fer_edge_convert.keras_classifier import KerasClassifier
 
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
     else:
         classifier = TFLiteClassifier(find_model(model))
-    part = _judged(data, votes, classifier.card.input.height).usage(usage)
+    side = classifier.card.input.height
+    part = _datasets([data], votes, label_map, side, majority=votes is not None).usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     parts = sorted(set(part.usages.tolist()))
@@ -552,35 +562,30 @@ def _dataset(path: Path, side: int) -> Dataset:
     return dataset
 
 
-def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int) -> Dataset:
-    """All datasets as one; the votes are for the first."""
+def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool) -> Dataset:
+    """All datasets as one; the votes are for the first CSV, whose classes are their majority if so wanted."""
     from fer_edge.dataset_files import load_map, with_votes
-    from fer_edge.datasets import fuse
+    from fer_edge.datasets import by_majority, fuse
 
     mapped = load_map(label_map) if label_map else None
-    loaded = []
-    for number, path in enumerate(paths):
-        dataset = _dataset(path, side)
-        if votes and number == 0:
-            dataset = with_votes(dataset, votes)
-        loaded.append(mapped.apply(dataset) if mapped else dataset)
-    return fuse(loaded)
-
-
-def _judged(path: Path, votes: Path | None, side: int) -> Dataset:
-    """A dataset to judge a model by: its own labels, or the majority of FER+'s votes."""
-    from fer_edge.dataset_files import with_votes
-    from fer_edge.datasets import by_majority
-
-    dataset = _dataset(path, side)
-    return by_majority(with_votes(dataset, votes)) if votes else dataset
+    loaded = {path.name: _dataset(path, side) for path in paths}
+    if len(loaded) < len(paths):
+        raise InputError("two datasets of one name; call their files or folders differently")
+    table = next((name for name, dataset in loaded.items() if dataset.name.lower().endswith(".csv")), paths[0].name)
+    if votes:
+        loaded[table] = with_votes(loaded[table], votes)
+    if majority:
+        loaded[table] = by_majority(loaded[table])
+    return fuse(mapped.apply(loaded) if mapped else list(loaded.values()))
 
 
 def _describe(dataset: Dataset, parts: Parts) -> None:
     """Say what was read, what will be done with it, and which faces are on both sides."""
     import numpy as np
 
-    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} pictures left out", file=sys.stderr)
+    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} pictures unreadable", file=sys.stderr)
+    for line in dataset.left_out:
+        print(f"  left out: {line}", file=sys.stderr)
     for name, rows in parts.named().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))

@@ -13,7 +13,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ import numpy as np
 from fer_edge.crop import whole_picture
 from fer_edge.datasets import TRAINING, USAGES, Dataset, FaceStore, LabelMap, usage_name
 from fer_edge.emotions import FER2013, canonical
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, first_line, printable
 from fer_edge.pictures import PICTURE_SUFFIXES, decode_gray, read_bytes
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _MAX_PICTURE: Final = 256 << 20
 
 _HEADER_CHARACTERS: Final = 1000
 _DECODED_TOGETHER: Final = 512
+_BYTES_TOGETHER: Final = 64 << 20
 
 
 def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
@@ -115,16 +116,20 @@ def load_map(path: Path) -> LabelMap:
     Raises:
         DataError: it cannot be read or is of another form.
     """
-    with _as_data_errors(path):
+    try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as TOML ({first_line(error)}); correct it") from error
     order = tables.pop("order", [])
     named = {name: table for name, table in tables.items() if isinstance(table, dict)}
     texts = [
         *(order if isinstance(order, list) else [None]),
         *(new for table in named.values() for new in table.values()),
     ]
-    if len(named) < len(tables) or not all(isinstance(text, str) for text in texts):
-        raise DataError(f'{path}: not a label map; it holds order = ["..."], and tables with lines old = "new"')
+    if len(named) < len(tables) or not all(isinstance(t, str) for t in texts) or len(set(order)) < len(order):
+        raise DataError(
+            f'{path}: not a label map; it holds order = ["..."], each label once, and tables with lines old = "new"'
+        )
     return LabelMap(
         tuple(canonical(label) for label in order),
         {name: {canonical(old): canonical(new) for old, new in table.items()} for name, table in named.items()},
@@ -169,7 +174,7 @@ def _read_csv(file: Iterable[str], name: str, side: int) -> Dataset:
         usages.append(TRAINING if usage_at is None else usage_name(row[usage_at]))
     if not faces:
         raise DataError(f"{name}: no rows under its header")
-    return Dataset(name, FER2013, np.stack(faces), np.array(classes, np.int64), np.array(usages))
+    return Dataset(printable(name), FER2013, np.stack(faces), np.array(classes, np.int64), np.array(usages))
 
 
 def _header(reader: Iterator[list[str]]) -> list[str]:
@@ -210,14 +215,14 @@ def _read_tree(entries: Iterable[_Entry], path: Path, side: int) -> Dataset:
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as decoders, FaceStore(side) as store:
-        for some in _groups(entries, _DECODED_TOGETHER):
+        for some in _groups(entries):
             faces = []
             for (name, _), face in zip(some, decoders.map(decode, some), strict=True):
                 if isinstance(face, DataError):
-                    skipped.append(str(face))
+                    skipped.append(printable(str(face)))
                     continue
                 faces.append(face)
-                names.append(spelling.setdefault(name.parts[-2], canonical(name.parts[-2])))
+                names.append(spelling.setdefault(name.parts[-2], canonical(printable(name.parts[-2]))))
                 above = name.parts[-3].lower() if len(name.parts) > 2 else ""
                 aboves.append(spelling.setdefault(f"/{above}", above))
             store.add(faces)
@@ -230,7 +235,7 @@ def _read_tree(entries: Iterable[_Entry], path: Path, side: int) -> Dataset:
     labels, names = _named(names, path)
     number = {label: i for i, label in enumerate(labels)}
     classes = np.array([number[name] for name in names], np.int64)
-    return Dataset(str(path), labels, faces_on_disk, classes, _usages(aboves, path), tuple(skipped))
+    return Dataset(printable(str(path)), labels, faces_on_disk, classes, _usages(aboves, path), tuple(skipped))
 
 
 def _named(names: list[str], path: Path) -> tuple[tuple[str, ...], list[str]]:
@@ -239,16 +244,22 @@ def _named(names: list[str], path: Path) -> tuple[tuple[str, ...], list[str]]:
         names = [FER2013[int(name)] for name in names]
     present = set(names)
     labels = tuple(name for name in FER2013 if name in present) if present <= set(FER2013) else tuple(sorted(present))
-    if len(labels) < 2:
-        raise DataError(f"{path}: one class folder only ({labels[0]}); give at least two")
+    if flat := present & set(USAGES):
+        raise DataError(f"{path}: pictures lie in {min(flat)}/ itself; put them into a folder for each class in it")
     return labels, names
 
 
-def _groups(entries: Iterable[_Entry], size: int) -> Iterator[list[_Entry]]:
-    """Some entries at a time."""
-    entries = iter(entries)
-    while some := list(islice(entries, size)):
-        yield some
+def _groups(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """Some entries at a time: not many, and not much."""
+    some: list[_Entry] = []
+    size = 0
+    for entry in entries:
+        some.append(entry)
+        size += 0 if isinstance(entry[1], DataError) else len(entry[1])
+        if len(some) == _DECODED_TOGETHER or size > _BYTES_TOGETHER:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 def _usages(aboves: list[str], path: Path) -> npt.NDArray[np.str_]:
@@ -265,7 +276,11 @@ def _usages(aboves: list[str], path: Path) -> npt.NDArray[np.str_]:
 
 def _files(folder: Path) -> Iterator[_Entry]:
     """The pictures under a folder, in the order of their names."""
-    for place, inner, names in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for place, inner, names in os.walk(folder, onerror=refuse):
         inner.sort()
         for name in sorted(names):
             path = Path(place, name)
@@ -278,7 +293,12 @@ def _files(folder: Path) -> Iterator[_Entry]:
 
 
 def _in_class_folder(entry: PurePosixPath) -> bool:
-    return entry.suffix.lower() in PICTURE_SUFFIXES and len(entry.parts) > 1 and "__MACOSX" not in entry.parts
+    return entry.suffix.lower() in PICTURE_SUFFIXES and len(entry.parts) > 1 and not _hidden(entry)
+
+
+def _hidden(entry: PurePosixPath) -> bool:
+    """Whether it is what macOS and notebooks leave beside the data."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in entry.parts)
 
 
 def _read_zip(path: Path, side: int) -> Dataset:
@@ -292,7 +312,7 @@ def _read_zip(path: Path, side: int) -> Dataset:
             members = _safe_members(path, archive)
             try:
                 for name, info in members.items():
-                    if name.suffix.lower() == ".csv":
+                    if name.suffix.lower() == ".csv" and not _hidden(name):
                         with archive.open(info) as raw:
                             table = _csv_of_faces(raw, f"{path}/{name}", side)
                         if table:
@@ -306,7 +326,10 @@ def _read_zip(path: Path, side: int) -> Dataset:
 def _csv_of_faces(raw: IO[bytes], name: str, side: int) -> Dataset | None:
     """Read a table inside an archive; None where it is another one, such as a sample submission."""
     with io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-        first = file.readline(_HEADER_CHARACTERS)
+        try:
+            first = file.readline(_HEADER_CHARACTERS)
+        except UnicodeDecodeError:
+            return None
         if not {"emotion", "pixels"} <= set(_header(csv.reader([first]))):
             return None
         return _read_csv(chain([first], file), name, side)
@@ -318,7 +341,7 @@ def _read_tar(path: Path, side: int) -> Dataset:
         try:
             with tarfile.open(path) as archive:
                 for name, info in _safe_tar_members(path, archive):
-                    if name.suffix.lower() == ".csv" and (raw := archive.extractfile(info)):
+                    if name.suffix.lower() == ".csv" and not _hidden(name) and (raw := archive.extractfile(info)):
                         table = _csv_of_faces(raw, f"{path}/{name}", side)
                         if table:
                             return table

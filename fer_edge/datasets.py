@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
 from fer_edge.emotions import FERPLUS, FERPLUS_COLUMNS
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -50,8 +49,10 @@ class Dataset:
         classes: index into ``labels`` of each face, int64 of shape (n,).
         usages: the part each face belongs to (``Training``, ``PublicTest``, ``test``, ...), str of shape (n,).
         skipped: one line for each picture that could not be read.
-        votes: how many annotators chose each of `emotions.FERPLUS_COLUMNS`, float32 of shape (n, 10), rows of zeros
+        votes: how many annotators chose each of ``vote_labels``, float32 of shape (n, vote_labels), rows of zeros
             where nobody was asked; None where there are none at all.
+        vote_labels: what annotators could choose.
+        left_out: one line for each reason why faces were left out, with their number.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Dataset:
     usages: npt.NDArray[np.str_]
     skipped: tuple[str, ...] = ()
     votes: npt.NDArray[np.float32] | None = None
+    vote_labels: tuple[str, ...] = FERPLUS_COLUMNS
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together."""
@@ -72,10 +75,11 @@ class Dataset:
         """How many faces there are."""
         return len(self.faces)
 
-    def part(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
-        """The faces where ``chosen``, bool of shape (n,), is true."""
+    def part(self, chosen: npt.NDArray[np.bool_], why: str = "") -> Dataset:
+        """The faces where ``chosen``, bool of shape (n,), is true; ``why`` says what the others are, for the record."""
         if chosen.all():
             return self
+        lines = (f"{(~chosen).sum()} {why}",) if why else ()
         rows = np.flatnonzero(chosen)
         return replace(
             self,
@@ -83,15 +87,17 @@ class Dataset:
             classes=self.classes[rows],
             usages=self.usages[rows],
             votes=None if self.votes is None else self.votes[rows],
+            left_out=self.left_out + lines,
         )
 
     def with_labels(self, labels: tuple[str, ...]) -> Dataset:
         """The same faces with classes numbered as in ``labels``; faces of other labels are left out."""
         if labels == self.labels:
             return self
-        table = np.array([labels.index(label) if label in labels else -1 for label in self.labels])
+        table = np.array([labels.index(label) if label in labels else -1 for label in self.labels], np.int64)
         classes = table[self.classes]
-        return replace(self, labels=labels, classes=np.maximum(classes, 0)).part(classes >= 0)
+        gone = ", ".join(label for label in self.labels if label not in labels)
+        return replace(self, labels=labels, classes=np.maximum(classes, 0)).part(classes >= 0, f"of labels {gone}")
 
     def votes_for(self, labels: tuple[str, ...]) -> npt.NDArray[np.float32] | None:
         """Votes for each of ``labels``, float32 of shape (n, labels); votes for anything else are left out."""
@@ -99,8 +105,8 @@ class Dataset:
             return None
         chosen = np.zeros((len(self), len(labels)), np.float32)
         for i, label in enumerate(labels):
-            if label in FERPLUS_COLUMNS:
-                chosen[:, i] = self.votes[:, FERPLUS_COLUMNS.index(label)]
+            if label in self.vote_labels:
+                chosen[:, i] = self.votes[:, self.vote_labels.index(label)]
         return chosen
 
     def digest(self) -> str:
@@ -113,14 +119,19 @@ class Dataset:
     def usage(self, name: str | None = None) -> Dataset:
         """The faces of one usage; without a name, those to test on.
 
-        Those to test on are all that are not for training, or all where there is but one usage.
+        Those to test on are all that are neither for training nor, where there are others, for validation; where
+        there is but one usage, all.
 
         Raises:
             DataError: there is no such usage.
         """
         present = sorted(set(self.usages.tolist()))
         if name is None:
-            return self if len(present) == 1 else self.part(self.usages != TRAINING)
+            if len(present) == 1:
+                return self
+            others = self.usages != TRAINING
+            tested = others & (self.usages != VALIDATION)
+            return self.part(tested if tested.any() else others)
         wanted = usage_name(name)
         if wanted not in present:
             raise DataError(f"{self.name}: no rows of usage {name}; it has {', '.join(present)}")
@@ -164,7 +175,8 @@ def by_majority(dataset: Dataset) -> Dataset:
     clear = (shared.max(axis=1) > shared.sum(axis=1) / 2) & (leader < len(FERPLUS))
     classes = np.where(asked, leader, table[dataset.classes])
     kept = ~asked | clear
-    return replace(dataset, labels=labels, classes=np.where(kept, classes, 0)).part(kept)
+    found = replace(dataset, labels=labels, classes=np.where(kept, classes, 0))
+    return found.part(kept, "on which FER+'s annotators have no majority for one of its classes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +192,40 @@ class LabelMap:
     order: tuple[str, ...]
     tables: dict[str, dict[str, str]]
 
-    def apply(self, dataset: Dataset) -> Dataset:
-        """The dataset under its new labels."""
-        name = Path(dataset.name).name
-        table = {**self.tables.get("all", {}), **self.tables.get(name.split(".")[0], {}), **self.tables.get(name, {})}
+    def apply(self, datasets: Mapping[str, Dataset]) -> list[Dataset]:
+        """Datasets, by the names of their files or folders, under their new labels.
+
+        Raises:
+            DataError: a table is for none of them, or nothing of one is left.
+        """
+        stems = {name.split(".")[0] for name in datasets}
+        if strange := [name for name in self.tables if name not in {"all", *datasets, *stems}]:
+            known = ", ".join(sorted({*datasets, *stems}))
+            raise DataError(
+                f"the map's table [{strange[0]}] is for no dataset; they are called {known}, and [all] is all"
+            )
+        return [self._one(name, dataset) for name, dataset in datasets.items()]
+
+    def _one(self, name: str, dataset: Dataset) -> Dataset:
+        own = {**self.tables.get(name.split(".", maxsplit=1)[0], {}), **self.tables.get(name, {})}
+        table = {**self.tables.get("all", {}), **own}
+        if strange := [label for label in own if label not in dataset.labels]:
+            known = ", ".join(dataset.labels)
+            raise DataError(f"the map renames {strange[0]} of {name}, which has no such label; it has {known}")
         names = [table.get(label, label) for label in dataset.labels]
         labels = self.order or tuple(dict.fromkeys(name for name in names if name))
-        numbers = np.array([labels.index(name) if name in labels else -1 for name in names])
+        numbers = np.array([labels.index(name) if name in labels else -1 for name in names], np.int64)
         classes = numbers[dataset.classes]
-        return replace(dataset, labels=labels, classes=np.maximum(classes, 0)).part(classes >= 0)
+        if (classes < 0).all():
+            raise DataError(f"the map leaves nothing of {name}, whose labels are {', '.join(dataset.labels)}")
+        gone = ", ".join(old for old, new in zip(dataset.labels, names, strict=True) if new not in labels)
+        renamed = replace(dataset, labels=labels, classes=np.maximum(classes, 0))
+        if dataset.votes is not None:
+            voted = [table.get(label, label) for label in dataset.vote_labels]
+            merged = tuple(dict.fromkeys(voted))
+            votes = np.stack([dataset.votes[:, [v == m for v in voted]].sum(axis=1) for m in merged], axis=1)
+            renamed = replace(renamed, votes=votes, vote_labels=merged)
+        return renamed.part(classes >= 0, f"of labels {gone}, by the map")
 
 
 def fuse(datasets: Sequence[Dataset]) -> Dataset:
@@ -202,20 +239,20 @@ def fuse(datasets: Sequence[Dataset]) -> Dataset:
         return first
     labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
     numbered = [dataset.with_labels(labels) for dataset in datasets]
-    votes = None
-    if any(dataset.votes is not None for dataset in datasets):
-        none = np.zeros((1, len(FERPLUS_COLUMNS)), np.float32)
-        votes = np.concatenate(
-            [none.repeat(len(dataset), axis=0) if dataset.votes is None else dataset.votes for dataset in numbered]
-        )
+    asked = [dataset for dataset in datasets if dataset.votes is not None]
+    vote_labels = tuple(dict.fromkeys(label for dataset in asked for label in dataset.vote_labels))
+    votes = [dataset.votes_for(vote_labels) for dataset in datasets]
+    none = [np.zeros((len(dataset), len(vote_labels)), np.float32) for dataset in datasets]
     return Dataset(
-        " + ".join(dataset.name for dataset in datasets),
-        labels,
-        _join([(dataset.faces, np.arange(len(dataset))) for dataset in numbered]),
-        np.concatenate([dataset.classes for dataset in numbered]),
-        np.concatenate([dataset.usages for dataset in numbered]),
-        tuple(line for dataset in datasets for line in dataset.skipped),
-        votes,
+        name=" + ".join(dataset.name for dataset in datasets),
+        labels=labels,
+        faces=_join([(dataset.faces, np.arange(len(dataset))) for dataset in numbered]),
+        classes=np.concatenate([dataset.classes for dataset in numbered]),
+        usages=np.concatenate([dataset.usages for dataset in numbered]),
+        skipped=tuple(line for dataset in datasets for line in dataset.skipped),
+        votes=np.concatenate([n if v is None else v for v, n in zip(votes, none, strict=True)]) if asked else None,
+        vote_labels=vote_labels if asked else FERPLUS_COLUMNS,
+        left_out=tuple(line for dataset in datasets for line in dataset.left_out),
     )
 
 
@@ -240,7 +277,13 @@ class FaceStore:
 
     def add(self, faces: Iterable[npt.NDArray[np.uint8]]) -> None:
         """Add uint8 faces of shape (side, side)."""
-        self._file.writelines(face.tobytes() for face in faces)
+        try:
+            self._file.writelines(face.tobytes() for face in faces)
+        except OSError as error:
+            raise InputError(
+                f"{tempfile.gettempdir()}: no place for the decoded faces ({error.strerror});"
+                " set TMPDIR to a folder with room"
+            ) from error
 
     def mapped(self) -> npt.NDArray[np.uint8]:
         """All faces, uint8 of shape (n, side, side), memory-mapped; at least one was added."""

@@ -54,3 +54,8 @@ class MissingExtraError(InputError):
         """Say that ``what`` is missing and that ``extra`` brings it."""
         super().__init__(f'this needs {what}, not installed here: pip install "fer-edge[{extra}]"')
         self.extra = extra
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8, which the name of a file need not be."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import keras
 import numpy as np
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+
+_BATCH: Final = 512  # faces at a time
 
 
 class KerasClassifier:
@@ -40,5 +43,6 @@ class KerasClassifier:
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """float32 scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
-        scores = self.model.predict(self.card.input.normalise(faces), batch_size=512, verbose=0)
-        return np.asarray(scores, np.float32)
+        batches = (faces[begin : begin + _BATCH] for begin in range(0, len(faces), _BATCH))
+        scores = [self.model.predict_on_batch(self.card.input.normalise(batch)) for batch in batches]
+        return np.concatenate([np.asarray(batch, np.float32) for batch in scores])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 import zipfile
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from fer_edge.dataset_files import load_dataset, load_map, with_votes
-from fer_edge.datasets import by_majority, fuse
+from fer_edge.datasets import LabelMap, by_majority, fuse
 from fer_edge.emotions import FER2013, FERPLUS, FERPLUS_COLUMNS
 from fer_edge.errors import DataError
 
@@ -255,9 +256,13 @@ def test_maps_rename_leave_out_and_order_labels_and_sets_are_fused(sample: Sampl
     )
     table = sample.write_csv(tmp_path / "fer2013.csv")
     mapped = load_map(rules)
-    fused = fuse([mapped.apply(load_dataset(path)) for path in (table, tmp_path / "raf-db")])
+    fused = fuse(mapped.apply({path.name: load_dataset(path) for path in (table, tmp_path / "raf-db")}))
     assert fused.labels == ("happy", "surprise", "confused")
     assert np.bincount(fused.classes).tolist() == [100, 103, 3]
+    assert fused.left_out == (
+        "500 of labels angry, disgust, fear, sad, neutral, by the map",
+        "3 of labels noise, by the map",
+    )
     assert (fused.faces[-6:-3] == sample.faces[:3]).all()  # "1" comes before "puzzled"
     plain = fuse([load_dataset(table), load_dataset(tmp_path / "raf-db")])
     assert plain.labels == (*FER2013, "1", "noise", "puzzled")
@@ -268,9 +273,49 @@ def test_maps_rename_leave_out_and_order_labels_and_sets_are_fused(sample: Sampl
     assert not with_some_votes.votes[700:].any()
 
 
-@pytest.mark.parametrize("text", ["order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n", "[all\n"])
+def test_a_map_merges_votes_and_names_what_it_cannot_do(fer2013_csv: Path) -> None:
+    data = with_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
+    merged = LabelMap((), {"all": {"disgust": "angry"}}).apply({"fer2013.csv": data})[0]
+    assert merged.labels == ("angry", "fear", "happy", "sad", "surprise", "neutral")
+    before, after = data.votes_for(("angry", "disgust")), merged.votes_for(("angry",))
+    assert before is not None
+    assert after is not None
+    assert (after[:, 0] == before.sum(axis=1)).all()
+    for tables, complaint in (
+        ({"raf": {"1": "sad"}}, r"table \[raf\] is for no dataset; they are called fer2013, fer2013.csv"),
+        ({"fer2013": {"mad": "angry"}}, "renames mad of fer2013.csv, which has no such label"),
+        ({"all": dict.fromkeys(FER2013, "")}, "leaves nothing of fer2013.csv"),
+    ):
+        with pytest.raises(DataError, match=complaint):
+            LabelMap((), tables).apply({"fer2013.csv": data})
+
+
+def test_what_lies_beside_the_data_is_passed_over_and_flat_parts_are_refused(sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 50))
+    for name in ("train/.ipynb_checkpoints/1.png", "train/happy/._1.png", "__MACOSX/happy/1.png"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"x")
+    data = load_dataset(tree)
+    assert (len(data), data.skipped) == (14, ())
+    csv = sample.write_csv(tmp_path / "some.csv", slice(0, 5)).read_bytes()
+    with tarfile.open(tmp_path / "mac.tar", "w") as archive:
+        for name, content in (("._fer2013.csv", b"\xff\xfe"), ("other.csv", b"caf\xe9"), ("fer2013.csv", csv)):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    assert len(load_dataset(tmp_path / "mac.tar")) == 5
+    for part in ("train", "test"):
+        (tmp_path / "flat" / part).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "flat" / part / "1.png"), sample.faces[0])
+    with pytest.raises(DataError, match="pictures lie in test/ itself"):
+        load_dataset(tmp_path / "flat")
+
+
+@pytest.mark.parametrize(
+    "text", ["order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n", "[all\n", 'order = ["a", "a"]\n']
+)
 def test_damaged_map_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match=r"not a label map|damaged"):
+    with pytest.raises(DataError, match=r"not a label map|cannot be read as TOML"):
         load_map(write(tmp_path / "map.toml", text))
 
 

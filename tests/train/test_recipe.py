@@ -24,6 +24,7 @@ def test_settings_change_a_recipe() -> None:
     recipe = load_recipe("edge", changes)
     assert recipe.optimizer.learning_rate == pytest.approx(0.01)
     assert (recipe.schedule.epochs, recipe.schedule.sizes, recipe.summary) == (7, (), "just words")
+    assert load_recipe("edge", ["optimizer.lr=0.01"]).optimizer.learning_rate == pytest.approx(0.01)
     assert load_recipe("cnn3", ["target.label_smoothing=0.1"]).target.label_smoothing == pytest.approx(0.1)
 
 
@@ -41,6 +42,7 @@ def test_settings_change_a_recipe() -> None:
         ("schedule.sizes=[[0.5, 48]]", "must start at 0.0"),
         ("schedule.sizes=[[0.0, 32]]", "end with data.side, which is 48"),
         ("schedule.stop_epochs=3", "choose one"),
+        ('data.labels=["sad", "sad"]', "at least two, and all different"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(setting: str, complaint: str) -> None:

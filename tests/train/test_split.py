@@ -48,6 +48,17 @@ def test_held_out_part_is_of_the_size_asked_for_and_splits_no_group() -> None:
     assert (hold_out(groups, 0.1, seed=4)[1] != held[: len(held)]).any()
 
 
+def test_large_groups_do_not_starve_the_held_out_part() -> None:
+    groups = np.concatenate([np.repeat(np.arange(5), 400), np.arange(5, 2005)])
+    for seed in range(5):
+        assert len(hold_out(groups, 0.05, seed)[1]) == 200
+    assert len(hold_out(np.repeat(np.arange(10), 100), 0.05, 1)[1]) == 100
+
+
+def test_a_thousand_copies_of_a_face_are_one_group(sample: Sample) -> None:
+    assert len(np.unique(near_duplicates(np.repeat(sample.faces[:2], 1000, axis=0)))) == 2
+
+
 def test_faces_on_both_sides_are_counted(fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv)
     parts = divide(data, 0.1, seed=1, smallest=32)

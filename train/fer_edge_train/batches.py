@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fer_edge_train.teachers import Teachers
 
 Targets = dict[str, "npt.NDArray[np.float32]"]
+Weighted = tuple["npt.NDArray[np.float32]", Targets, Targets]
 
 
 class AugmentedBatches(keras.utils.PyDataset):
@@ -42,7 +43,8 @@ class AugmentedBatches(keras.utils.PyDataset):
 
         Args:
             faces: uint8 of shape (n, height, width).
-            targets: what to teach each head, by name, float32 of shape (n, classes).
+            targets: what to teach each head, by name, float32 of shape (n, classes); a row adds up to the weight of
+                its face.
             rows: indices of the faces to take.
             spec: what the model takes.
             recipe: batch size, augmentation and seed.
@@ -50,7 +52,8 @@ class AugmentedBatches(keras.utils.PyDataset):
             epoch: number of the first epoch, from 0.
             teachers: whom to ask about every picture, for the first head.
         """
-        super().__init__(workers=1, max_queue_size=4)
+        # More than one worker is what makes Keras use threads; teachers are asked by one at a time.
+        super().__init__(workers=1 if teachers else 2, max_queue_size=8)
         self._faces, self._targets, self._rows, self._spec = faces, targets, rows, spec
         self._recipe, self._size, self._epoch = recipe, size, epoch
         self._teachers = teachers
@@ -60,8 +63,8 @@ class AugmentedBatches(keras.utils.PyDataset):
         """Whole batches an epoch."""
         return len(self._rows) // self._recipe.optimizer.batch_size
 
-    def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], Targets]:
-        """Pictures of shape (batch, size, size, 1) and the targets of each head."""
+    def __getitem__(self, step: int) -> Weighted:
+        """Pictures of shape (batch, size, size, 1), and for each head its targets and the faces' weights."""
         batch = self._recipe.optimizer.batch_size
         chosen = self._order[step * batch : (step + 1) * batch]
         how = self._recipe.augmentation
@@ -75,9 +78,10 @@ class AugmentedBatches(keras.utils.PyDataset):
         if self._teachers:
             answer = self._teachers.answer((faces[..., 0] - self._spec.offset) / self._spec.scale)
             own, share = targets[HEAD], self._recipe.target.distillation
-            # A row adds up to the weight of its face.
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
-        return faces, targets
+        # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
+        weights = {name: target.sum(axis=1) for name, target in targets.items()}
+        return faces, {name: target / weights[name][:, None] for name, target in targets.items()}, weights
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""

@@ -73,7 +73,9 @@ class Average(keras.callbacks.Callback):
     def __init__(self, folder: Path, schedule: Schedule, done: int) -> None:
         """Go on from what is in ``folder`` for a run of which ``done`` epochs are done."""
         super().__init__()
-        self._folder, self._first = folder, schedule.epochs - schedule.average_epochs
+        # A short run must not end as a mean with the weights that it began with.
+        count = min(schedule.average_epochs, max(schedule.epochs // 2, 1))
+        self._folder, self._first = folder, schedule.epochs - count
         self.weights: list[npt.NDArray[np.float32]] | None = None
         if done > self._first:
             with np.load(self._path(done), allow_pickle=False) as stored:
@@ -110,10 +112,9 @@ class Checkpoint(keras.callbacks.Callback):
                 self.model.save(temporary)
         with replacing(self._folder / f"checkpoint-{epoch + 1:04d}.keras") as temporary:
             self.model.save(temporary)
-        for number, path in checkpoints(self._folder).items():
-            if number <= epoch:
+        for path in self._folder.glob("checkpoint-*"):
+            if path.stem < f"checkpoint-{epoch + 1:04d}":
                 path.unlink()
-                path.with_suffix(".npz").unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -146,6 +147,22 @@ def plateau_factor(losses: Sequence[float], schedule: Schedule) -> float:
         elif waited >= schedule.plateau_epochs:
             factor, waited = factor * schedule.plateau_factor, 0
     return factor
+
+
+class Seeds(keras.callbacks.Callback):
+    """Have dropout follow from the recipe's seed and the epoch, so that a resumed run drops what it would have."""
+
+    def __init__(self, seed: int) -> None:
+        """Start from a recipe's seed."""
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Set the state of every generator in the model."""
+        generators = [layer.seed_generator for layer in self.model.layers if hasattr(layer, "seed_generator")]
+        for number, generator in enumerate(generators):
+            state = np.random.SeedSequence((self._seed, epoch, number)).generate_state(2)
+            generator.state.assign(state.astype(keras.backend.standardize_dtype(generator.state.dtype)))
 
 
 class StopEarly(keras.callbacks.Callback):

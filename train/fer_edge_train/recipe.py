@@ -41,6 +41,12 @@ class Data(Section, frozen=True, kw_only=True):
     side: Annotated[int, msgspec.Meta(ge=16, le=512)] = 48
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
 
+    def __post_init__(self) -> None:
+        """Check what one field alone does not tell."""
+        if len(set(self.labels)) != len(self.labels) or len(self.labels) == 1:
+            message = "data.labels must be at least two, and all different"
+            raise ValueError(message)
+
 
 class Target(Section, frozen=True, kw_only=True):
     """What the network is taught.
@@ -303,6 +309,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 def _set(tables: dict[str, Any], setting: str) -> None:
     key, equals, value = setting.partition("=")
     *path, last = key.strip().split(".")
+    last = {"lr": "learning_rate"}.get(last, last)
     if not equals or not last or not all(path):
         raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
     table: Any = tables

@@ -8,7 +8,6 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import cv2
 import matplotlib as mpl
 import msgspec
 import numpy as np
@@ -34,8 +33,6 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse } td, th { padding: .15em .8em; text-align: right; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left } img { max-width: 100% }
-figure { display: inline-block; margin: .4em; text-align: center; font-size: 12px }
-figure img { width: 96px; image-rendering: pixelated; display: block; margin: auto }
 pre { background: #f6f6f6; padding: 1em; overflow: auto }
 """
 
@@ -58,6 +55,11 @@ class Judged:
     def of(cls, scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], data: Dataset) -> Judged:
         """Compare scores for ``rows`` of a dataset with its classes."""
         return cls(rows, scores, measure(scores, data.classes[rows], data.labels))
+
+    def mistakes(self, truth: npt.NDArray[np.int64]) -> list[int]:
+        """Which of the answers are wrong, the most confident first, at most 24."""
+        wrong = np.flatnonzero(self.scores.argmax(axis=1) != truth)
+        return wrong[np.argsort(-self.scores[wrong].max(axis=1), kind="stable")][:_MISTAKES].tolist()  # type: ignore[no-any-return]
 
     def without(self, repeated: npt.NDArray[np.int64], data: Dataset) -> Judged | None:
         """The answers for faces that are not among ``repeated``, where there are any."""
@@ -108,17 +110,24 @@ def write_report(
         "near_duplicates_of_training_faces": {
             part: int(np.isin(rows, parts.repeated).sum()) for part, rows in parts.named().items()
         },
+        "left_out": data.left_out,
         "skipped": data.skipped,
         "temperature": temperature,
         "ece_before_temperature": ece_before,
+        "history": _history(out / "history.csv"),
+        "most_confident_mistakes": [
+            {"face": int(last.rows[i]), "score": float(last.scores[i].max()), **_names(last, truth, data, i)}
+            for i in last.mistakes(truth)
+        ],
         "results": {part: one.metrics for part, one in judged.items()},
         "results_without_near_duplicates": {part: one.metrics for part, one in fresh.items() if one},
     }
     with replacing(folder / "report.json") as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     figures = {
-        "curves": _curves(out / "history.csv"),
+        "curves": _curves(_history(out / "history.csv")),
         "confusion": _confusion(last.metrics, data.labels),
+        "mistakes": _mistakes(last, truth, data),
         "calibration": _calibration({"before temperature scaling": before, "after": last.scores}, truth),
     }
     for name, figure in figures.items():
@@ -133,7 +142,8 @@ def write_report(
         f'<h2>Confusion, faces {shown}</h2><img src="{pictures["confusion"]}" alt="confusion matrix">',
         f"<h2>Calibration, faces {shown}</h2><p>Temperature {temperature:.3f}, fitted on the held-out faces.</p>",
         f'<img src="{pictures["calibration"]}" alt="accuracy by confidence">',
-        f"<h2>Most confident mistakes, faces {shown}</h2>{_mistakes(last, truth, data)}",
+        f"<h2>Most confident mistakes, faces {shown}</h2>",
+        f'<img src="{pictures["mistakes"]}" alt="faces, with what was said and what they are labelled">',
         f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
     ]
     page = (
@@ -151,9 +161,9 @@ def _counts(data: Dataset, parts: Parts) -> str:
         crossing = np.isin(part, parts.repeated).sum()
         rows += f"<tr><td>{name}</td><td>{len(part)}</td>{each}<td>{crossing}</td></tr>"
     labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
-    skipped = "".join(f"<li>{html.escape(line)}</li>" for line in data.skipped[:50])
+    skipped = "".join(f"<li>left out: {html.escape(line)}</li>" for line in (*data.left_out, *data.skipped[:50]))
     return (
-        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} pictures left out.</p>"
+        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} pictures unreadable.</p>"
         f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of trained</th></tr>{rows}</table>"
         f"<ul>{skipped}</ul>"
     )
@@ -175,32 +185,37 @@ def _results(part: str, metrics: Metrics, fresh: Judged | None, ece_before: floa
     )
 
 
-def _mistakes(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset) -> str:
-    predicted, confidence = judged.scores.argmax(axis=1), judged.scores.max(axis=1)
-    wrong = np.flatnonzero(predicted != truth)
-    figures = ""
-    for i in wrong[np.argsort(-confidence[wrong])][:_MISTAKES].tolist():
-        encoded = cv2.imencode(".png", data.faces[judged.rows[i]])[1].tobytes()
-        said, true = html.escape(data.labels[predicted[i]]), html.escape(data.labels[truth[i]])
-        figures += (
-            f'<figure><img src="{_embedded(encoded)}" alt=""><figcaption>{said} {confidence[i]:.0%}'
-            f"<br>labelled {true}</figcaption></figure>"
-        )
-    return figures or "<p>None.</p>"
+def _names(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset, i: int) -> dict[str, str]:
+    return {"said": data.labels[judged.scores[i].argmax()], "label": data.labels[truth[i]]}
+
+
+def _mistakes(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset) -> Figure:
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    wrong = judged.mistakes(truth)
+    for axes in figure.subplots(3, _MISTAKES // 3).flat:
+        axes.axis("off")
+    for axes, i in zip(figure.axes, wrong, strict=False):
+        names = _names(judged, truth, data, i)
+        axes.imshow(data.faces[judged.rows[i]], cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"{names['said']} {judged.scores[i].max():.0%}\nlabelled {names['label']}", fontsize=8)
+    return figure
 
 
 def _embedded(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _curves(history: Path) -> Figure:
-    with history.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    epochs = [int(row["epoch"]) for row in rows]
+def _history(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _curves(rows: list[dict[str, float]]) -> Figure:
+    epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, label in ((key, "training (augmented)"), (f"val_{key}", "held out")):
-            axes.plot(epochs, [float(row[name]) for row in rows], label=label)
+            axes.plot(epochs, [row[name] for row in rows], label=label)
         axes.set(xlabel="epoch", title=key)
         axes.grid(alpha=0.3)
         axes.legend()

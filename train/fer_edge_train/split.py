@@ -67,7 +67,7 @@ def divide(data: Dataset, share: float, seed: int, smallest: int) -> Parts:
         chosen, watched = hold_out(groups[training], share, seed)
         kept, held = training[chosen], training[watched]
     tested = np.flatnonzero((data.usages != TRAINING) & (data.usages != VALIDATION))
-    if len(kept) < smallest or len(held) == 0:
+    if len(kept) < smallest:
         raise DataError(
             f"{data.name}: {len(training)} training faces, {len(kept)} of them not held out, are too few:"
             f" one batch of this recipe takes {smallest}"
@@ -96,15 +96,17 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         small = cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
         hashes[i] = np.packbits(np.diff(small, axis=1) > 0)
         reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
-    pairs = [np.empty((0, 2), np.int64)]
+    # Of faces with one hash only the first is compared with others: a thousand copies are not a million pairs.
+    different, first, which = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
+    pairs = [np.stack([first[which.reshape(-1)], np.arange(len(faces))], axis=1)]
     for part in range(4):
-        keys = hashes[:, 2 * part].astype(np.int64) << 8 | hashes[:, 2 * part + 1]
+        keys = different[:, 2 * part].astype(np.int64) << 8 | different[:, 2 * part + 1]
         order = np.argsort(keys, kind="stable")
         for members in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
             for k in range(len(members) - 1):
                 others = members[k + 1 :]
-                near = others[_BITS[hashes[others] ^ hashes[members[k]]].sum(axis=1) <= _DISTANCE]
-                pairs.append(np.stack([np.full(len(near), members[k]), near], axis=1))
+                near = others[_BITS[different[others] ^ different[members[k]]].sum(axis=1) <= _DISTANCE]
+                pairs.append(np.stack([np.full(len(near), first[members[k]]), first[near]], axis=1))
     candidates = np.unique(np.concatenate(pairs), axis=0)
     alike = np.zeros(len(candidates), bool)
     for begin in range(0, len(candidates), _CHUNK):
@@ -137,7 +139,11 @@ def hold_out(
         Sorted indices of the faces kept and of those held out.
     """
     _, group = np.unique(groups, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(group.max() + 1)
     sizes = np.bincount(group)
-    held = np.isin(group, order[np.cumsum(sizes[order]) <= max(round(share * len(groups)), 1)])
+    wanted, chosen = max(round(share * len(groups)), 1), []
+    for number in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[number] <= wanted:
+            chosen.append(number)
+            wanted -= sizes[number]
+    held = np.isin(group, chosen or [sizes.argmin()])
     return np.flatnonzero(~held), np.flatnonzero(held)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -33,17 +34,20 @@ class SoftLabels:
         labels: names of the classes.
         scores: float32 of shape (n, labels), rows add up to 1.
         faces: SHA-256 of the faces they are for, as hexadecimal digits.
+        digest: SHA-256 of the teachers' files.
     """
 
     labels: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     faces: str
+    digest: str
 
     def save(self, path: Path) -> None:
         """Write them to an ``.npz``, in 16 bits a score."""
-        with replacing(path.with_suffix(".npz")) as temporary:
-            scores = self.scores.astype(np.float16)
-            np.savez_compressed(temporary, labels=np.array(self.labels), scores=scores, faces=np.array(self.faces))
+        scores = self.scores.astype(np.float16)
+        labels, faces, digest = (np.array(value) for value in (self.labels, self.faces, self.digest))
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, labels=labels, scores=scores, faces=faces, digest=digest)
 
 
 class Teachers:
@@ -99,7 +103,7 @@ def ask(teachers: Teachers, data: Dataset) -> SoftLabels:
     for begin in range(0, len(data), 512):
         faces = data.faces[begin : begin + 512].astype(np.float32)
         scores[begin : begin + 512] = (teachers.answer(faces) + teachers.answer(faces[:, :, ::-1])) / 2
-    return SoftLabels(data.labels, scores, data.digest())
+    return SoftLabels(data.labels, scores, data.digest(), teachers.digest)
 
 
 def soft_labels_for(data: Dataset, teachers: Sequence[Path], stored: Path | None) -> SoftLabels:
@@ -107,17 +111,20 @@ def soft_labels_for(data: Dataset, teachers: Sequence[Path], stored: Path | None
 
     Raises:
         DataError: the file is for other faces or labels.
-        InputError: there is neither a file nor a teacher.
+        InputError: there is neither a file nor a teacher, or the file does not end in ``.npz``.
         ModelError: a teacher cannot be read or does not know a label.
     """
+    if stored and stored.suffix != ".npz":
+        raise InputError(f"{stored}: soft labels are kept in a file that ends in .npz; choose such a name")
     if stored and stored.exists():
         return load_soft_labels(stored, data)
     if not teachers:
         raise InputError(f"{stored}: no such file of soft labels; make it with --teacher MODEL.keras")
     found = ask(Teachers(teachers, data.labels), data)
-    if stored:
-        found.save(stored)
-    return found
+    if not stored:
+        return found
+    found.save(stored)
+    return load_soft_labels(stored, data)  # as a resumed run will read them
 
 
 def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
@@ -129,11 +136,21 @@ def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
     try:
         with np.load(path, allow_pickle=False) as stored:
             labels = tuple(str(label) for label in stored["labels"])
-            found = SoftLabels(labels, stored["scores"].astype(np.float32), str(stored["faces"]))
+            scores = stored["scores"].astype(np.float32)
+            found = SoftLabels(labels, scores, str(stored["faces"]), str(stored["digest"]))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(f"{path}: not a file of soft labels ({first_line(error)}); make it with --teacher") from error
     if found.labels != data.labels or found.faces != data.digest() or len(found.scores) != len(data):
         raise DataError(f"{path}: soft labels for other faces or labels; make them again with --teacher")
-    return SoftLabels(labels, found.scores / found.scores.sum(axis=1, keepdims=True), found.faces)
+    return replace(found, scores=found.scores / found.scores.sum(axis=1, keepdims=True))

@@ -18,11 +18,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from fer_edge.card import Card, InputSpec, read_card, write_card
-from fer_edge.datasets import by_majority
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
 from fer_edge_train.batches import AugmentedBatches, PlainBatches
-from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, StopEarly, checkpoints, stopped
+from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
 from fer_edge_train.recipe import Transfer
@@ -77,10 +76,8 @@ def prepared(data: Dataset, recipe: Recipe) -> Dataset:
     """The dataset under the classes that a recipe learns.
 
     Raises:
-        DataError: a label of the recipe is not in the data, or it wants votes that are not there.
+        DataError: a label of the recipe is not in the data, or there are fewer than two.
     """
-    if recipe.target.protocol == "ferplus":
-        data = by_majority(data)
     if recipe.data.labels:
         if absent := [label for label in recipe.data.labels if label not in data.labels]:
             raise DataError(
@@ -88,6 +85,8 @@ def prepared(data: Dataset, recipe: Recipe) -> Dataset:
                 " fuse it with data that has them (--data, --map), or change data.labels"
             )
         data = data.with_labels(recipe.data.labels)
+    if len(data.labels) < 2:
+        raise DataError(f"{data.name}: one class only ({', '.join(data.labels)}); give at least two")
     return data
 
 
@@ -126,6 +125,8 @@ def train(
     votes = data.votes_for(data.labels)
     if (target.votes or target.auxiliary) and votes is None:
         logger.warning("the recipe learns from FER+ votes and has none: its accuracy will be lower; give --votes")
+    if taught is not None and not target.distillation:
+        raise InputError("the recipe learns nothing from teachers; add --set target.distillation=0.5")
     if target.distillation and taught is None:
         logger.warning("the recipe learns from teachers and has none: its accuracy will be lower; give --teacher")
     done = _begin(out, recipe, _fingerprint(data, weights, taught), resume=resume)
@@ -164,10 +165,12 @@ def train(
                 epoch=begin,
                 teachers=taught if isinstance(taught, Teachers) else None,
             ),
+            shuffle=False,  # the batches are shuffled already, by the recipe's seed
             validation_data=watched,
             initial_epoch=begin,
             epochs=stage.last,
             callbacks=[
+                Seeds(recipe.seed),
                 history,
                 average,
                 Checkpoint(out, history, keep_best=keep_best),
@@ -202,14 +205,15 @@ def _finish(
     judged = {"held out": Judged.of(_predict(finished, data, parts.held, spec), parts.held, data)}
     if len(parts.tested):
         judged["tested on"] = Judged.of(_predict(finished, data, parts.tested, spec), parts.tested, data)
-    write_report(out, data, recipe, parts, judged, temperature=temperature)
     validation = judged["held out"].metrics
     test = judged["tested on"].metrics if len(parts.tested) else None
     scores = {"float accuracy on held-out training faces": validation.accuracy}
     if test:
         tested = " and ".join(sorted(set(data.usages[parts.tested].tolist())))
         scores[f"float accuracy on {tested}"] = test.accuracy
-    of_votes = f", FER+ votes ({recipe.target.protocol}) in the targets" if data.votes is not None else ""
+    learnt = data.votes is not None and (recipe.target.votes or recipe.target.auxiliary)
+    of_votes = ", FER+'s majority" if recipe.target.protocol == "ferplus" else ""
+    of_votes += ", its annotators' votes in the targets" if learnt else ""
     names = " + ".join(Path(one).name for one in data.name.split(" + "))
     card = Card(
         name=name,
@@ -224,6 +228,7 @@ def _finish(
     with replacing(result.model) as temporary:
         finished.save(temporary)
         write_card(temporary, card)
+    write_report(out, data, recipe, parts, judged, temperature=temperature)
     return result
 
 
@@ -253,10 +258,9 @@ def _predict(
 def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | Teachers | None) -> str:
     """SHA-256 of all that a run learns from."""
     digest = hashlib.sha256(repr((data.labels, data.digest())).encode())
-    arrays = (data.classes, data.usages, data.votes, taught.scores if isinstance(taught, SoftLabels) else None)
-    for array in arrays:
+    for array in (data.classes, data.usages, data.votes):
         digest.update(b"none" if array is None else array.tobytes())
-    if isinstance(taught, Teachers):
+    if taught is not None:
         digest.update(taught.digest.encode())
     if weights:
         digest.update(weights.read_bytes())
