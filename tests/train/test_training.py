@@ -127,7 +127,7 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     said = cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
     assert "for other faces or labels" in said
     assert (
-        "make it with --teacher" in cli(*distilled, tmp_path / "x", "--soft-labels", tmp_path / "no", status=2).stderr
+        "make it with --teacher" in cli(*distilled, tmp_path / "x", "--soft-labels", tmp_path / "no.npz", status=2).stderr
     )
 
     cli(*distilled, tmp_path / "views", "--set", "target.every_view=true", *teachers)
