@@ -14,7 +14,7 @@ test: check ## set up what tests need and run them all
 	@command -v systemd-analyze >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd; } \
 	  || echo "systemd-analyze is missing (sudo apt install systemd): the test of the unit will be skipped"
-	@$(DEV)/python -m pytest -n auto --dist loadfile
+	@$(DEV)/python -m pytest -n auto --dist loadgroup
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }

@@ -20,7 +20,8 @@ from fer_edge.card import read_card
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# One worker, so that the models of the fixtures are trained once.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("road")]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_training_leaves_model_history_recipe_and_report(run_dir: Path) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
     report = json.loads((run_dir / "report" / "report.json").read_text())
-    assert report["counts"]["tested on"] == report["test"]["faces"] == 350
+    assert report["counts"]["tested on"] == report["results"]["tested on"]["faces"] == 350
     assert report["counts"]["trained on"] + report["counts"]["held out"] == 350
     for name in ("curves.png", "confusion.png"):
         assert (run_dir / "report" / name).read_bytes().startswith(b"\x89PNG")

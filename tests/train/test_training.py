@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SMALL = {
     "cnn-deep-dropout": ["network.widths=[8, 8, 16, 16]", "network.dense=[16, 16]"],
     "teacher": ["network.stem=8", "network.widths=[8, 16, 16]"],
-    "transfer": ["network.weights=none", "network.side=48", "network.frozen_epochs=1"],
+    "transfer": ["network.side=48", "network.frozen_epochs=1"],
 }
 
 
@@ -53,7 +53,15 @@ def test_recipe_trains_from_data_to_report(
     cli: Cli, recipe: str, fer2013_csv: Path, sample: Sample, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
+    if recipe == "transfer":
+        weights = tmp_path / "backbone.weights.h5"
+        code = (
+            "import keras, sys; keras.utils.set_random_seed(1)\n"
+            "keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None).save_weights(sys.argv[1])"
+        )
+        subprocess.run([sys.executable, "-c", code, str(weights)], check=True, capture_output=True)
     more: list[str | Path] = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
+    more += ["--weights", weights] if recipe == "transfer" else []
     votes = fer2013_csv.with_name("fer2013new.csv")
     done = cli(
         *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
@@ -105,17 +113,12 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
         "optimizer.batch_size=32",
     ]
     train: tuple[str | Path, ...] = ("train", fer2013_csv, "--recipe", "cnn3", *small)
-    for seed in (1, 2):
-        cli(*train, "--set", f"seed={seed}", "--epochs", "2", "--out", tmp_path / f"t{seed}")
-    teachers = ("--teacher", tmp_path / "t1" / "model.keras", "--teacher", tmp_path / "t2" / "model.keras")
+    cli(*train, "--epochs", "2", "--out", tmp_path / "t1")
+    teachers = ("--teacher", tmp_path / "t1" / "model.keras", "--teacher", tmp_path / "t1" / "model.keras")
     soft = tmp_path / "soft.npz"
-    distilled: tuple[str | Path, ...] = (*train, "--set", "target.distillation=0.7", "--epochs", "2", "--out")
+    distilled: tuple[str | Path, ...] = (*train, "--set", "target.distillation=0.7", "--epochs", "1", "--out")
     cli(*distilled, tmp_path / "one", *teachers, "--soft-labels", soft)
     assert soft.stat().st_size < 700 * 7 * 2 + 2000
-    assert (
-        "the recipe learns nothing from teachers"
-        in cli(*train, *teachers, "--epochs", "1", "--out", tmp_path / "x", status=2).stderr
-    )
     cli(*distilled, tmp_path / "two", "--soft-labels", soft)
     histories = [(tmp_path / name / "history.csv").read_text() for name in ("one", "two")]
     rows = [list(csv.DictReader(text.splitlines())) for text in histories]
@@ -126,10 +129,6 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     others = ("train", fer2013_csv, "--recipe", "edge-plus", "--votes", votes, "--set", "target.distillation=0.5")
     said = cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
     assert "for other faces or labels" in said
-    assert (
-        "make it with --teacher" in cli(*distilled, tmp_path / "x", "--soft-labels", tmp_path / "no.npz", status=2).stderr
-    )
-
     cli(*distilled, tmp_path / "views", "--set", "target.every_view=true", *teachers)
     assert (tmp_path / "views" / "model.keras").exists()
     begun = ("--weights", tmp_path / "t1" / "model.keras", "--out", tmp_path / "begun")
@@ -142,20 +141,9 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     assert "weights of another network" in said
 
 
-def test_transfer_says_where_weights_come_from(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "backbone.weights.h5"
-    code = (
-        "import keras, sys; keras.utils.set_random_seed(1)\n"
-        "keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None).save_weights(sys.argv[1])"
-    )
-    subprocess.run([sys.executable, "-c", code, str(weights)], check=True, capture_output=True)
+def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path) -> None:
     transfer = ("train", fer2013_csv, "--recipe", "transfer", "--epochs", "1", "--set", "network.side=48")
-    quick = ("--set", "optimizer.batch_size=128", "--out", tmp_path / "run")
-    cli(*transfer, *quick, "--weights", weights)
-    assert read_card(tmp_path / "run" / "model.keras").name == "transfer"
-    weights.write_bytes(weights.read_bytes()[:5000])
-    other = (*quick[:-1], tmp_path / "other")
-    assert "no weights of MobileNetV2" in cli(*transfer, *other, "--weights", weights, status=2).stderr
+    other = ("--set", "optimizer.batch_size=128", "--out", tmp_path / "other")
     # Keras keeps what it downloads; in an empty home without a network there is nothing to be had.
     done = subprocess.run(
         [sys.executable, "-m", "fer_edge.cli", *map(str, (*transfer, *other))],
