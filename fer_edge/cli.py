@@ -54,7 +54,7 @@ Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classi
 LabelMap = Annotated[
     Path | None, typer.Option("--map", help="TOML file that says which label of which dataset becomes which.")
 ]
-Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default all that are not Training.")]
+Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default neither Training nor validation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
 
