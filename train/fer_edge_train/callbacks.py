@@ -15,7 +15,7 @@ from fer_edge.files import replacing
 from fer_edge_train.network import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -159,10 +159,18 @@ class Seeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Set the state of every generator in the model."""
-        generators = [layer.seed_generator for layer in self.model.layers if hasattr(layer, "seed_generator")]
-        for number, generator in enumerate(generators):
+        for number, generator in enumerate(_generators(self.model)):
             state = np.random.SeedSequence((self._seed, epoch, number)).generate_state(2)
             generator.state.assign(state.astype(keras.backend.standardize_dtype(generator.state.dtype)))
+
+
+def _generators(model: keras.Model) -> Iterator[keras.random.SeedGenerator]:
+    """The generators of a model's layers, those of a model within it too."""
+    for layer in model.layers:
+        if hasattr(layer, "seed_generator"):
+            yield layer.seed_generator
+        if isinstance(layer, keras.Model):
+            yield from _generators(layer)
 
 
 class StopEarly(keras.callbacks.Callback):

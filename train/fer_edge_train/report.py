@@ -98,6 +98,7 @@ def write_report(
     ece_before = {
         part: calibration_error(one.uncalibrated(temperature), data.classes[one.rows]) for part, one in judged.items()
     }
+    history = _history(out / "history.csv")
     fresh = {part: one.without(parts.repeated, data) for part, one in judged.items()}
     report = {
         "data": data.name,
@@ -114,7 +115,7 @@ def write_report(
         "skipped": data.skipped,
         "temperature": temperature,
         "ece_before_temperature": ece_before,
-        "history": _history(out / "history.csv"),
+        "history": history,
         "most_confident_mistakes": [
             {"face": int(last.rows[i]), "score": float(last.scores[i].max()), **_names(last, truth, data, i)}
             for i in last.mistakes(truth)
@@ -125,7 +126,7 @@ def write_report(
     with replacing(folder / "report.json") as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     figures = {
-        "curves": _curves(_history(out / "history.csv")),
+        "curves": _curves(history),
         "confusion": _confusion(last.metrics, data.labels),
         "mistakes": _mistakes(last, truth, data),
         "calibration": _calibration({"before temperature scaling": before, "after": last.scores}, truth),
