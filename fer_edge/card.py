@@ -7,26 +7,33 @@ file is a zip archive already and holds the same members.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 import numpy as np
 
-from fer_edge.errors import ModelError
+from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge.files import replacing
+from fer_edge.runtime import make_interpreter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 CARD_NAME: Final = "fer_edge.json"
 LABELS_NAME: Final = "labels.txt"
 _MAX_CARD_BYTES: Final = 1 << 20
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold: same bytes every time
+
+_SAMPLE: Final = 2000  # faces
+_BRIGHTNESS: Final = 45  # of 255: FER-2013's own parts lie within 3
+
+# From a pixel, 0..255, to a model's input: factor and offset, by the range in which it was trained.
+INPUT_RANGES: Final = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -54,6 +61,41 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
         return np.repeat(real[..., None], self.channels, axis=-1)
 
 
+class PixelStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How a set of face pictures looks as a whole, to tell whether another set looks like it.
+
+    Attributes:
+        brightness: mean of all pixels, 0..255.
+        contrast: mean over the faces of the standard deviation of their pixels.
+        roughness: mean difference of pixels that are neighbours in a row: high for noise, low for blur.
+    """
+
+    brightness: float
+    contrast: float
+    roughness: float
+
+    @classmethod
+    def of(cls, faces: npt.NDArray[np.uint8]) -> PixelStatistics:
+        """Of grey faces of shape (n, height, width), n at least 1; of 2,000 where there are more."""
+        some = faces[:: max(len(faces) // _SAMPLE, 1)].astype(np.float32)
+        return cls(
+            brightness=round(float(some.mean()), 2),
+            contrast=round(float(some.std(axis=(1, 2)).mean()), 2),
+            roughness=round(float(np.abs(np.diff(some, axis=2)).mean()), 2),
+        )
+
+    def differences(self, other: PixelStatistics) -> list[str]:
+        """What is far from another set's, in words; empty where they look alike."""
+        found = []
+        if abs(self.brightness - other.brightness) > _BRIGHTNESS:
+            found.append(f"brightness {self.brightness:.0f} where {other.brightness:.0f} was expected")
+        for name, least, most in (("contrast", 0.5, 2.0), ("roughness", 0.4, 2.5)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if not least * theirs <= mine <= most * theirs:
+                found.append(f"{name} {mine:.1f} where {theirs:.1f} was expected")
+        return found
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is, takes, says, scored and was made by.
 
@@ -64,6 +106,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         labels: names of the outputs, in order.
         input: what it takes.
         flatbuffer_sha256: of what comes before the card in a ``.tflite``, as hexadecimal digits; empty in a ``.keras``.
+        pixels: how the faces that it was trained on look as a whole; None where nobody noted it.
         scores: measured results by name, each 0..1 unless the name says otherwise.
         made_by: the commands that made the file, in order.
         data: what it was trained on.
@@ -76,6 +119,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
     input: InputSpec
     flatbuffer_sha256: str = ""
+    pixels: PixelStatistics | None = None
     scores: dict[str, float] = {}
     made_by: tuple[str, ...] = ()
     data: str = ""
@@ -112,14 +156,105 @@ def read_card(path: Path) -> Card:
 
 def write_card(path: Path, card: Card) -> None:
     """Add a card to a model file that has none; the file is replaced whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(with_card(path.read_bytes(), card))
+
+
+def with_card(model: bytes, card: Card) -> bytes:
+    """A model file's content with a card behind it; the same bytes each time."""
     content = io.BytesIO()
-    content.write(path.read_bytes())
+    content.write(model)
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         text = msgspec.json.format(msgspec.json.encode(card), indent=1)
         archive.writestr(zipfile.ZipInfo(CARD_NAME, _EPOCH), text)
         archive.writestr(zipfile.ZipInfo(LABELS_NAME, _EPOCH), "".join(f"{label}\n" for label in card.labels))
+    return content.getvalue()
+
+
+def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
+    """Give a ``.tflite`` of somebody else's a card, or change what its own says; its flatbuffer stays as it is.
+
+    Args:
+        path: the file, which is replaced whole or not at all.
+        labels: names of its outputs; empty takes those that it has.
+        scale_offset: from a pixel, 0..255, to its real-valued input; None takes what it says.
+
+    Raises:
+        ModelError: it is missing, damaged or no picture classifier.
+        InputError: something is neither given nor in the file, or does not fit it.
+    """
+    try:
+        old = read_card(path)
+    except ModelError:
+        if not path.is_file():
+            raise
+        old = None
+    flatbuffer = model_bytes(path)
+    interpreter = make_interpreter(flatbuffer, path)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
+    if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
+        raise ModelError(
+            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one picture,"
+            " [1, height, width, 1 or 3], and gives [1, labels]"
+        )
+    labels = labels or (old.labels if old else attached_labels(path))
+    if len(labels) != given[1]:
+        have = f"there are {len(labels)} labels ({', '.join(labels)})" if labels else "no labels are known"
+        raise InputError(f"{path}: it has {given[1]} outputs, but {have}: give --labels, in their order")
+    if len(set(labels)) != len(labels):
+        raise InputError(f"{path}: a label twice in {', '.join(labels)}; each output needs a name of its own")
+    if scale_offset is None:
+        if old is None:
+            raise InputError(
+                f"{path}: it does not say which values its pixels had in training: give --input-range 0..1, -1..1 or"
+                " 0..255"
+            )
+        scale_offset = old.input.scale, old.input.offset
+    spec = InputSpec(
+        height=taken[1],
+        width=taken[2],
+        channels=3 if taken[3] == 3 else 1,
+        scale=scale_offset[0],
+        offset=scale_offset[1],
+    )
+    sha256 = hashlib.sha256(flatbuffer).hexdigest()
+    base = old or Card(name=path.stem, labels=labels, input=spec)
+    card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
     with replacing(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(with_card(flatbuffer, card))
+    return card
+
+
+def read_labels(given: str) -> tuple[str, ...]:
+    """Labels from ``angry,disgust,...``, or from a file with one a line.
+
+    Raises:
+        InputError: there are fewer than two, or the file cannot be read.
+    """
+    file = Path(given)
+    try:
+        text = given.replace(",", "\n") if "," in given else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--labels {given}: give angry,disgust,... or a file with one a line; there is no such file that can be"
+            f" read ({first_line(error)})"
+        ) from error
+    labels = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if len(labels) < 2:
+        raise InputError(f"--labels {given}: give at least two, as angry,disgust,... or a file with one a line")
+    return labels
+
+
+def attached_labels(path: Path) -> tuple[str, ...]:
+    """The labels of a file with TFLite metadata, which are the one text file that is attached; empty without."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".txt")]
+            text = archive.read(names[0]).decode(errors="replace") if len(names) == 1 else ""
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError):
+        return ()
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def model_bytes(path: Path) -> bytes:

@@ -55,6 +55,12 @@ LabelMap = Annotated[
     Path | None, typer.Option("--map", help="TOML file that says which label of which dataset becomes which.")
 ]
 Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default neither Training nor validation.")]
+Labels = Annotated[
+    str | None, typer.Option(help="Names of the outputs in order: angry,disgust,... or a file with one a line.")
+]
+InputRange = Annotated[
+    Literal["0..1", "-1..1", "0..255"] | None, typer.Option(help="Values that pixels had in training.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
 
@@ -179,36 +185,101 @@ def recipes(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(help="A model.keras made by `fer-edge train`.")],
-    data: Annotated[Path, typer.Option(help="Faces to calibrate and to compare on: as for train.")],
+    model: Annotated[
+        Path, typer.Argument(help="A .keras, .h5 or .hdf5 file, a SavedModel folder, or a float .tflite.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Faces to measure ranges and to compare on, in a form that train takes.")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
+    int16x8: Annotated[bool, typer.Option("--int16x8", help="Activations in int16, weights in int8.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Weights in int8, activations in floats.")] = False,
+    float16: Annotated[bool, typer.Option("--float16", help="Weights in float16.")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="As it is.")] = False,
+    quantize: Annotated[
+        Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The same by name.")
+    ] = None,
+    labels: Labels = None,
+    input_range: InputRange = None,
+    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of a picture, if it takes any.")] = None,
+    calibrate: Annotated[Path | None, typer.Option(help="Faces to measure ranges on instead of --data's.")] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Refuse a model that is so many points less accurate.")
+    ] = 1.0,
+    rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways before refusing.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Where the report goes, less .html and .json; OUT.parity by default.")
+    ] = None,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Run code that is stored in the model, in a Lambda layer.")
+    ] = False,
     usage: Usage = None,
     votes: Votes = None,
     label_map: LabelMap = None,
 ) -> None:
-    """Quantise a Keras model and compare both.
+    """Quantise a model, compare both, and refuse what lost too much.
 
     \b
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
-    if not int8:
-        raise InputError("say how to quantise: --int8")
-    _need("convert", "keras", "tensorflow")
+    chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
+    wanted = {name for name, asked in chosen.items() if asked} | ({quantize} if quantize else set())
+    if len(wanted) != 1:
+        raise InputError("say in one way how to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
+    _need("convert", "ai_edge_quantizer")
+    if model.suffix != ".tflite":
+        _need("convert", "keras", "tensorflow", "tf_keras")
+    from fer_edge.card import INPUT_RANGES, read_labels
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():
-        from fer_edge.card import read_card
-        from fer_edge_convert.conversion import convert_int8
+        from fer_edge_convert.conversion import convert as run_conversion
+        from fer_edge_convert.conversion import infer_range
+        from fer_edge_convert.quantisation import Scheme
+        from fer_edge_convert.report import summary
+        from fer_edge_convert.sources import open_source
 
-        dataset = _datasets([data], votes, label_map, read_card(model).input.height, majority=votes is not None)
-        parity = convert_int8(model, dataset, out, usage=usage, command=_command())
-    before, after = parity.original, parity.converted
-    print(f"{out}: calibrated on {parity.calibration_faces} faces, compared on {before.faces}")
-    change = after.accuracy - before.accuracy
-    print(f"accuracy   float {before.accuracy:.2%}   int8 {after.accuracy:.2%}   ({change:+.2%})")
-    print(f"agreement  {parity.agreement:.2%} of faces get the same label")
-    print(f"size       float {parity.original_bytes / 1e3:.0f} kB   int8 {parity.converted_bytes / 1e3:.0f} kB")
+        source = open_source(model, size=size, unsafe=unsafe)
+        names = read_labels(labels) if labels else ()
+        dataset = calibration = None
+        if data or calibrate:
+            if source.height != source.width:
+                raise InputError(
+                    f"{model}: it takes {source.width}x{source.height}, and only square pictures can be read from"
+                    " datasets; convert it without --data and --calibrate"
+                )
+            both = [
+                _datasets([path], votes, label_map, source.height, majority=votes is not None) if path else None
+                for path in (data, calibrate)
+            ]
+            dataset, calibration = both
+        pixels: str | None = input_range
+        if pixels is None and source.card is None and dataset is not None:
+            known = source.described(names, INPUT_RANGES["0..1"]).labels
+            pixels = infer_range(source, known, dataset, usage)
+            print(f"input range {pixels}, with which it is right most often", file=sys.stderr)
+        card = source.described(names, INPUT_RANGES[pixels] if pixels else None)
+        done = run_conversion(
+            source,
+            card,
+            Scheme(wanted.pop()),
+            out,
+            data=dataset,
+            calibration=calibration,
+            usage=usage,
+            max_drop=max_drop,
+            rescue=rescue,
+            report=report,
+            command=_command(),
+        )
+    for warning in done.warnings:
+        print(f"fer-edge: {warning}", file=sys.stderr)
+    print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
+    for line in summary(done):
+        print(line)
+    if done.scheme.calibrated and done.float_operators:
+        print(f"in floats   {', '.join(done.float_operators)}: the quantiser has no integer form of them")
 
 
 @app.command()
@@ -254,30 +325,46 @@ def evaluate(
 def inspect(
     model: Annotated[Path, typer.Argument(help="A .tflite file, or edge or edge-plus.")],
     as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Draw the network on a page of its own.")] = None,
 ) -> None:
     """Show what is inside a .tflite file.
 
     \b
-    Example: fer-edge inspect edge.tflite
+    Example: fer-edge inspect edge.tflite --html edge.html
     """
     from fer_edge.classify import find_model
-    from fer_edge.inspection import inspect_model
+    from fer_edge.files import replacing
+    from fer_edge.inspection import as_html, inspect_model
 
     found = inspect_model(find_model(model))
+    if html:
+        with replacing(html) as temporary:
+            temporary.write_text(as_html(found), encoding="utf-8")
     if as_json:
         _print_json(found)
         return
     print(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
+    print(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}")
     for name, tensor in (("input", found.input), ("output", found.output)):
         real = f", real = {tensor.scale:g} * (stored - {tensor.zero_point})" if tensor.scale else ""
         print(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
     print(f"{'operators':<15}{', '.join(f'{name} x{count}' for name, count in found.operators.items())}")
+    for i, layer in enumerate(found.layers, start=1):
+        types = "/".join(dict.fromkeys(node.dtype.lower() for node in (*layer.inputs, *layer.outputs)))
+        cost = f"{layer.multiply_adds / 1e6:8.2f} M {layer.constant_bytes / 1e3:8.1f} kB"
+        shape = "x".join(map(str, layer.outputs[0].shape))
+        print(f"  {i:>3}  {layer.kind:<22}{cost}  {shape:<16}{types}")
     print(f"{'multiply-adds':<15}{found.multiply_adds / 1e6:.1f} million")
     print(f"{'parameters':<15}{found.parameters}")
+    print(f"{'activation':<15}{found.largest_activation_bytes / 1e3:.1f} kB, the largest")
     print(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
+    left = found.not_delegated
+    takes = "not at work" if left is None else f"takes all but {', '.join(left)}" if left else "takes every operator"
+    print(f"{'XNNPACK':<15}{takes} ({found.runtime})")
+    print(f"{'metadata':<15}{', '.join(found.metadata) or 'none'}")
     card = found.card
     if card is None:
-        print(f"{'card':<15}none: it was cut off, or the file was not made by `fer-edge convert`")
+        print(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
         return
     print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
     print(f"{'labels':<15}{', '.join(card.labels)}")
@@ -289,6 +376,39 @@ def inspect(
     for made_by in card.made_by:
         print(f"{'made by':<15}{made_by}")
     print(f"{'note':<15}{card.note}")
+
+
+cards = typer.Typer(name="card", help="What a model says of itself.", rich_markup_mode=None)
+app.add_typer(cards)
+
+
+@cards.callback()
+def card_root() -> None:
+    """Change what a model says of itself; `fer-edge inspect` shows it.
+
+    \b
+    Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
+    """
+
+
+@cards.command("set")
+def card_set(
+    model: Annotated[Path, typer.Argument(help="A .tflite file of whatever origin.")],
+    labels: Labels = None,
+    input_range: InputRange = None,
+) -> None:
+    """Say what a model takes and gives, once, in the file.
+
+    \b
+    Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
+    """
+    from fer_edge.card import INPUT_RANGES, read_labels, set_card
+
+    names = read_labels(labels) if labels else ()
+    card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
+    spec = card.input
+    print(f"{model}: {spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    print(f"labels {', '.join(card.labels)}")
 
 
 @app.command()

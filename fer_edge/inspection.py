@@ -1,21 +1,25 @@
-"""What is inside a ``.tflite`` file: its tensors, operators and cost."""
+"""What is inside a ``.tflite`` file: its tensors, operators, cost and card."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 
 from fer_edge.card import Card, model_bytes, read_card
-from fer_edge.errors import InputError, ModelError
-from fer_edge.runtime import Tensor, make_interpreter
+from fer_edge.errors import ModelError
+from fer_edge.graph import Operation, read_graph
+from fer_edge.page import page, table
+from fer_edge.runtime import Tensor, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fer_edge.graph import Node
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
@@ -33,26 +37,39 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: the file.
         sha256: of the file.
+        flatbuffer_sha256: of the file without its card.
         bytes: its size.
         card: what it says of itself; None where it has no card.
         input: what it takes.
         output: what it gives.
         operators: how many there are of each kind.
+        layers: the operators in the order in which they run.
         multiply_adds: of one invocation, in convolutions and dense layers.
         parameters: elements of all constant tensors of more than one element.
+        largest_activation_bytes: of the largest tensor between operators.
         integer_only: whether every tensor is of an integer type.
+        runtime: package and version that loaded it.
+        not_delegated: kinds of the operators that the XNNPACK delegate leaves to slower kernels; None where the
+            runtime has no such delegate at work.
+        metadata: names of the buffers that say something about the model.
     """
 
     path: str
     sha256: str
+    flatbuffer_sha256: str
     bytes: int
     card: Card | None
     input: TensorInfo
     output: TensorInfo
     operators: dict[str, int]
+    layers: tuple[Operation, ...]
     multiply_adds: int
     parameters: int
+    largest_activation_bytes: int
     integer_only: bool
+    runtime: str
+    not_delegated: tuple[str, ...] | None
+    metadata: tuple[str, ...]
 
 
 def inspect_model(path: Path) -> Inspection:
@@ -68,36 +85,27 @@ def inspect_model(path: Path) -> Inspection:
         card = read_card(path)
     except ModelError:
         card = None
-    schema = _schema()
     flatbuffer = model_bytes(path)
     interpreter = make_interpreter(flatbuffer, path)
-    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
-    graph, opcodes = model.subgraphs[0], model.operatorCodes
-    operators: Counter[str] = Counter()
-    cost = 0
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    for operator in graph.operators:
-        code = opcodes[operator.opcodeIndex]
-        # Old files have the number in the first field, newer ones in the second.
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        operators[name] += 1
-        cost += _multiply_adds(name, operator, graph.tensors)
-    types = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    written = {index for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
-    sizes = [
-        math.prod(map(int, t.shape)) for i, t in enumerate(graph.tensors) if i not in written and t.shape is not None
-    ]
+    graph = read_graph(flatbuffer, path)
+    content = path.read_bytes()
     return Inspection(
         path=str(path),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        bytes=path.stat().st_size,
+        sha256=hashlib.sha256(content).hexdigest(),
+        flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest(),
+        bytes=len(content),
         card=card,
         input=_info(interpreter.get_input_details()[0]),
         output=_info(interpreter.get_output_details()[0]),
-        operators=dict(operators.most_common()),
-        multiply_adds=cost,
-        parameters=sum(size for size in sizes if size > 1),
-        integer_only=not any("FLOAT" in types[tensor.type] for tensor in graph.tensors),
+        operators=dict(Counter(operation.kind for operation in graph.operations).most_common()),
+        layers=graph.operations,
+        multiply_adds=sum(operation.multiply_adds for operation in graph.operations),
+        parameters=sum(size for node in graph.tensors if node.constant and (size := math.prod(node.shape)) > 1),
+        largest_activation_bytes=max((node.bytes for node in graph.tensors if not node.constant), default=0),
+        integer_only=not any("FLOAT" in node.dtype for node in graph.tensors),
+        runtime=runtime_name(),
+        not_delegated=_not_delegated(interpreter),
+        metadata=graph.metadata,
     )
 
 
@@ -106,20 +114,67 @@ def _info(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(tensor.shape, np.dtype(tensor.dtype).name, tensor.scale, tensor.zero_point)
 
 
-def _schema() -> Any:  # noqa: ANN401 - the schema has no types
-    try:
-        from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - absent beside tflite-runtime
-    except ImportError as error:
-        raise InputError(
-            "inspect reads files by the schema of ai-edge-litert, which is not installed; inspect on a 64-bit machine"
-        ) from error
-    return schema
+def _not_delegated(interpreter: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - not in the protocol
+    # No public call tells; this one is in every runtime, and a node of the delegate is listed like an operator.
+    nodes = interpreter._get_ops_details()  # noqa: SLF001
+    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    if not delegates:
+        return None
+    operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    maker = {int(output): node for node in operators for output in node["outputs"]}
+    taken: set[int] = set()
+    for delegate in delegates:
+        given = set(map(int, delegate["inputs"]))
+        waiting = [int(output) for output in delegate["outputs"]]
+        while waiting:
+            node = maker.get(waiting.pop())
+            if node is not None and node["index"] not in taken:
+                taken.add(node["index"])
+                waiting += [tensor for tensor in map(int, node["inputs"]) if tensor not in given]
+    return tuple(dict.fromkeys(node["op_name"] for node in operators if node["index"] not in taken))
 
 
-def _multiply_adds(name: str, operator: Any, tensors: list[Any]) -> int:  # noqa: ANN401 - the schema has no types
-    if name not in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}:
-        return 0
-    weights = [int(n) for n in tensors[operator.inputs[1]].shape]
-    outputs = math.prod(int(n) for n in tensors[operator.outputs[0]].shape)
-    # Each output element takes one multiply-add for each weight that reaches it.
-    return outputs * math.prod(weights[1:3] if name == "DEPTHWISE_CONV_2D" else weights[1:])
+def as_html(found: Inspection) -> str:
+    """One self-contained page that draws the network, each operator with its shapes, types and cost."""
+    card = found.card
+    largest = max((layer.multiply_adds for layer in found.layers), default=0) or 1
+    known = {node.name: i for i, layer in enumerate(found.layers) for node in layer.outputs}
+    rows = []
+    for i, layer in enumerate(found.layers):
+        # A line from the operator before needs no words; one from further back is a shortcut.
+        back = [known[node.name] for node in layer.inputs if known.get(node.name, i - 1) != i - 1]
+        also = f"<small>and {', '.join(f'#{j + 1}' for j in back)}</small>" if back else ""
+        weights = next((node for node in layer.inputs if node.constant and len(node.shape) > 1), None)
+        rows.append(
+            f"<li><b>{i + 1}. {layer.kind}</b> {also}<span>{_shape(layer.outputs[0])}</span>"
+            f"<span>{_shape(weights) if weights else ''}</span>"
+            f"<span>{layer.multiply_adds / 1e6:.2f} M multiply-adds, {layer.constant_bytes / 1e3:.1f} kB</span>"
+            f'<i style="width:{100 * layer.multiply_adds / largest:.1f}%"></i></li>'
+        )
+    facts = {
+        "file": found.path,
+        "sha256": found.sha256,
+        "size": f"{found.bytes / 1e3:.1f} kB",
+        "input": f"{found.input.dtype} {list(found.input.shape)}",
+        "output": f"{found.output.dtype} {list(found.output.shape)}",
+        "labels": ", ".join(card.labels) if card else "no card",
+        "multiply-adds": f"{found.multiply_adds / 1e6:.1f} million",
+        "parameters": found.parameters,
+        "largest activation": f"{found.largest_activation_bytes / 1e3:.1f} kB",
+        "integer only": "yes" if found.integer_only else "no",
+    }
+    title = card.name if card else found.path
+    return page(title, f"{table(('', ''), facts.items())}<ol>{''.join(rows)}</ol>", _STYLE)
+
+
+_STYLE: Final = """
+ol { list-style: none; padding: 0 }
+li { border: 1px solid #bbb; border-radius: 6px; padding: .5em 1em; margin: 0 0 1.4em; position: relative }
+li:not(:last-child)::after { content: "\\2193"; position: absolute; left: 50%; bottom: -1.4em; color: #666 }
+li span { display: inline-block; margin-left: 1.5em; color: #333 } li small { color: #a40 }
+li i { display: block; height: 4px; background: #2a6fb0; margin-top: .3em }
+"""
+
+
+def _shape(node: Node) -> str:
+    return f"{node.dtype.lower()} {'×'.join(map(str, node.shape))}"  # noqa: RUF001 - the multiplication sign

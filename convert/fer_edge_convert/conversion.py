@@ -1,25 +1,25 @@
-"""From a Keras model to a full-integer ``.tflite``, with proof that they agree."""
+"""From a model of any form to a ``.tflite``, with proof that both agree or a refusal."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import logging
-import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
-import tensorflow as tf
 
-from fer_edge.card import write_card
-from fer_edge.classify import TFLiteClassifier
-from fer_edge.datasets import TRAINING
-from fer_edge.errors import InputError, ModelError, first_line
+from fer_edge.card import INPUT_RANGES, PixelStatistics, with_card
+from fer_edge.datasets import TRAINING, VALIDATION
+from fer_edge.errors import DataError, FerEdgeError, InputError
 from fer_edge.files import replacing
-from fer_edge.metrics import Metrics, measure
-from fer_edge_convert.keras_classifier import KerasClassifier
+from fer_edge.graph import read_graph
+from fer_edge_convert.flatbuffer import run, with_metadata
+from fer_edge_convert.metadata import METADATA, metadata
+from fer_edge_convert.parity import Parity, compare, divergence
+from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
+from fer_edge_convert.report import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,121 +27,393 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fer_edge.card import Card
     from fer_edge.datasets import Dataset
+    from fer_edge_convert.quantisation import Seen
+    from fer_edge_convert.sources import Source
 
 logger = logging.getLogger(__name__)
 
 CALIBRATION_FACES: Final = 700
 _SEED: Final = 1
+_CHOICE_FACES: Final = 350  # to choose among calibrations by; neither calibrated nor tested on
+_RANGE_FACES: Final = 280  # to tell the input's range by
+_RANGE_MARGIN: Final = 0.1  # of accuracy, by which one range must be better than the others
+_MOST_IN_FLOATS: Final = 6  # layers that a rescue may leave in floats
 
 
-class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a converted model is from the one it was made of.
+class RefusedError(FerEdgeError):
+    """Raised when the quantised model lost more accuracy than it may."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One way of quantising that was tried.
 
     Attributes:
-        original: scores of the Keras model on the test faces.
-        converted: scores of the converted model on the same faces.
-        agreement: share of the faces that both give the same label, 0..1.
-        original_bytes: size of the Keras model's weights in float32.
-        converted_bytes: size of the converted file.
-        calibration_faces: how many faces the ranges were measured on.
+        what: how.
+        kl_divergence: of its scores from the float ones, in nats, on faces of the training part that it was not
+            calibrated on; the way with the lowest is kept.
+        change_points: change of accuracy on the test faces; None where that was not measured.
     """
 
-    original: Metrics
-    converted: Metrics
-    agreement: float
-    original_bytes: int
-    converted_bytes: int
-    calibration_faces: int
+    what: str
+    kl_divergence: float
+    change_points: float | None = None
 
 
-def convert_int8(path: Path, data: Dataset, out: Path, *, usage: str | None = None, command: str = "") -> Parity:
-    """Quantise a Keras model to int8: weights per channel, activations, input and output.
+class Conversion(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a model.
 
-    Post-training quantisation by integer arithmetic only (Jacob et al. 2017, arXiv:1712.05877), with ranges
-    measured on faces of the training part, as many of each class.  The test part is what both are compared on.
+    Attributes:
+        out: the file.
+        scheme: how it is quantised.
+        kind: what it was made of.
+        card: the card in it.
+        sha256: of the file.
+        attempts: the ways that were tried, in order; the last that is not worse than those before is kept.
+        calibration_faces: how many faces of each label ranges were measured on; empty where none were.
+        seed: by which they were chosen.
+        float_operators: kinds of the operators that calculate in floats.
+        warnings: what should be looked at, a line each.
+        parts: names of the dataset's parts that both models were tested on.
+        parity: how both do; None where no data was given.
+    """
+
+    out: str
+    scheme: Scheme
+    kind: str
+    card: Card
+    sha256: str
+    attempts: tuple[Attempt, ...]
+    calibration_faces: dict[str, int]
+    seed: int
+    float_operators: tuple[str, ...]
+    warnings: tuple[str, ...]
+    parts: tuple[str, ...]
+    parity: Parity | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    what: str
+    base: bytes
+    plan: Plan
+    model: bytes
+    kl: float
+
+
+class _Work:
+    """The faces and figures that all ways of quantising one model share."""
+
+    def __init__(
+        self, source: Source, card: Card, data: Dataset, calibration: Dataset | None, usage: str | None
+    ) -> None:
+        self.source, self.card = source, card
+        self.test = data.usage(usage)
+        self.truth = self.test.classes_for(card.labels)
+        self.pictures = card.input.normalise(self.test.faces)
+        self.scores = run(source.model, self.pictures)
+        self.calibration = calibration if calibration is not None else data
+        self.choice_rows, self.rows = _chosen(self.calibration, alone=calibration is not None)
+        faces = self.calibration.faces[self.rows].copy()
+        # One of them is given a black and a white pixel, so that the input's range is that of all pictures.
+        faces[0, 0, :2] = (0, 255)
+        self.faces = faces
+        self.choice = card.input.normalise(self.calibration.faces[self.choice_rows])
+        self.choice_scores = run(source.model, self.choice)
+
+    def seen(self) -> dict[str, Seen]:
+        """What the float model's tensors hold for the calibration faces."""
+        return observe(self.source.model, self.card.input.normalise(self.faces))
+
+    def candidate(self, what: str, plan: Plan, base: bytes | None = None) -> _Candidate:
+        """Quantise, and see how far the scores move."""
+        base = base or self.source.model
+        model = quantise(base, plan)
+        return _Candidate(what, base, plan, model, divergence(self.choice_scores, run(model, self.choice)))
+
+    def parity(self, candidate: _Candidate) -> Parity:
+        """Compare with the float model on the test faces."""
+        return compare(
+            self.source.model,
+            candidate.model,
+            pictures=self.pictures,
+            truth=self.truth,
+            labels=self.card.labels,
+            plan=candidate.plan,
+            original_scores=self.scores,
+        )
+
+    def change(self, candidate: _Candidate) -> float:
+        """Change of the accuracy on the test faces, in points."""
+        said = run(candidate.model, self.pictures).argmax(axis=1)
+        before = self.scores.argmax(axis=1)
+        return 100 * float((said == self.truth).mean() - (before == self.truth).mean())
+
+    def warnings(self) -> Iterator[str]:
+        """What in the faces should be looked at before the result is believed."""
+        right = float((self.scores.argmax(axis=1) == self.truth).mean())
+        chance = float(np.bincount(self.truth).max() / len(self.truth))
+        if right <= chance:
+            yield (
+                f"the float model itself is right on {right:.1%} of the faces, which always saying one label would be,"
+                " too: check the order of --labels, --input-range, and whether these are faces of its kind"
+            )
+        known = self.card.pixels or PixelStatistics.of(self.test.faces)
+        faces = self.calibration.faces[self.rows]
+        for difference in PixelStatistics.of(faces).differences(known):
+            yield (
+                f"the calibration pictures look unlike {'training' if self.card.pixels else 'the test'} faces:"
+                f" {difference}; ranges measured on them may not fit"
+            )
+        try:
+            truth = self.calibration.classes_for(self.card.labels)[self.rows]
+        except DataError:
+            return
+        there = float((run(self.source.model, self.card.input.normalise(faces)).argmax(axis=1) == truth).mean())
+        if there < 0.6 * right:
+            yield (
+                f"the float model is right on {there:.1%} of the calibration pictures, but on {right:.1%} of the test"
+                " faces: they may not be faces, or not of its kind"
+            )
+
+
+def convert(
+    source: Source,
+    card: Card,
+    scheme: Scheme,
+    out: Path,
+    *,
+    data: Dataset | None = None,
+    calibration: Dataset | None = None,
+    usage: str | None = None,
+    max_drop: float = 1.0,
+    rescue: bool = False,
+    report: Path | None = None,
+    command: str = "",
+) -> Conversion:
+    """Convert a model, compare it with the original, and write it if it is as good.
 
     Args:
-        path: the ``.keras`` model, with a card.
-        data: faces to calibrate and to compare on.
+        source: the model.
+        card: what it is and takes.
+        scheme: how to quantise it.
         out: the ``.tflite`` to write, whole or not at all.
-        usage: the part to compare on; by default all that is not Training.
+        data: faces to compare on, and to measure ranges on those of its Training part.
+        calibration: faces to measure ranges on instead.
+        usage: the part to compare on; by default what is neither Training nor validation.
+        max_drop: how many points of accuracy may be lost.
+        rescue: whether to try other ways when more is lost.
+        report: where the report goes, ``.html`` and ``.json``; by default beside ``out``.
         command: what makes the file, for its card.
 
     Raises:
-        InputError: ``out`` does not end in ``.tflite``.
-        ModelError: the model cannot be loaded or converted.
+        InputError: ``out`` has another ending, or there are no faces to measure ranges on.
         DataError: the data has a label that the model does not know.
+        ModelError: it cannot be quantised.
+        RefusedError: too much was lost; the report is written, the model is not.
     """
     if out.suffix != ".tflite":
         raise InputError(f"{out}: a converted model ends in .tflite; choose such a name")
-    source = KerasClassifier(path)
-    card = source.card
-    test = data.usage(usage)
-    truth = test.classes_for(card.labels)
-    chosen = calibration_faces(data, CALIBRATION_FACES)
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(source.model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-
-    def samples() -> Iterator[list[npt.NDArray[np.float32]]]:
-        for face in card.input.normalise(chosen):
-            yield [face[None]]
-
-    converter.representative_dataset = samples
-    try:
-        # The converter prints its inputs and warns that ranges will be measured, which is what they are for.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            flatbuffer = converter.convert()
-    except Exception as error:  # TensorFlow has many ways to say that it cannot
-        raise ModelError(f"{path}: TensorFlow cannot convert it ({first_line(error)})") from error
-
-    float_scores = source.classify(test.faces)
-    before = measure(float_scores, truth, card.labels)
-    with replacing(out) as temporary:
-        temporary.write_bytes(flatbuffer)
-        write_card(temporary, card)
-        scores = TFLiteClassifier(temporary).classify(test.faces)
-        after = measure(scores, truth, card.labels)
-        parts = " and ".join(sorted(set(test.usages.tolist())))
-        final = msgspec.structs.replace(
-            card,
-            scores={**card.scores, f"int8 accuracy on {parts}": round(after.accuracy, 4)},
-            flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest(),
-            made_by=(*card.made_by, command) if command else card.made_by,
+    if data is None:
+        if scheme.calibrated:
+            raise InputError(f"{scheme} measures the ranges of values on faces: give --data, such as fer2013.csv")
+        candidate = _Candidate(str(scheme), source.model, Plan(scheme, {}), quantise(source.model, Plan(scheme, {})), 0)
+        return _write(out, source, card, candidate, command=command)
+    work = _Work(source, card, data, calibration, usage)
+    if scheme.calibrated:
+        candidates = _calibrated(work, scheme)
+        best = min(candidates, key=lambda candidate: candidate.kl)
+        attempts = [Attempt(what=one.what, kl_divergence=one.kl) for one in candidates]
+    else:
+        best = work.candidate(str(scheme), Plan(scheme, {}))
+        attempts = [Attempt(what=best.what, kl_divergence=best.kl)]
+    parity = work.parity(best)
+    if rescue and parity.change_points < -max_drop:
+        best, parity = _rescue(work, best, parity, max_drop, attempts)
+    refused = parity.change_points < -max_drop
+    result = _write(
+        out,
+        source,
+        card,
+        best,
+        command=command,
+        compared=(work, parity),
+        attempts=tuple(attempts),
+        warnings=tuple(work.warnings()),
+        keep=not refused,
+    )
+    stem = report or out.with_suffix(".parity")
+    write_report(stem, result, work.test, refused=refused, max_drop=max_drop)
+    if refused:
+        blamed = f" {parity.hurts_most} alone does most of it;" if parity.hurts_most else ""
+        more = "" if rescue else " --rescue to try other ways,"
+        raise RefusedError(
+            f"{out}: not written, as {scheme} is {-parity.change_points:.1f} points less accurate than the float model"
+            f" and {max_drop:g} are allowed;{blamed} see {stem}.html; try{more} --int16x8 or --float16, more"
+            " calibration faces, or allow it with --max-drop"
         )
-        temporary.write_bytes(flatbuffer)
-        write_card(temporary, final)
-        size = temporary.stat().st_size
-    return Parity(
-        original=before,
-        converted=after,
-        agreement=float((float_scores.argmax(axis=1) == scores.argmax(axis=1)).mean()),
-        original_bytes=4 * source.model.count_params(),
-        converted_bytes=size,
-        calibration_faces=len(chosen),
+    return result
+
+
+def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: str | None) -> str:
+    """The input range with which a model of unknown origin is right.
+
+    Args:
+        source: the model.
+        labels: names of its outputs.
+        data: labelled faces.
+        usage: the part of them to try; by default what is neither Training nor validation.
+
+    Returns:
+        A key of ``INPUT_RANGES``.
+
+    Raises:
+        InputError: no range is clearly better than the others.
+    """
+    test = data.usage(usage)
+    rows = np.sort(np.random.default_rng(_SEED).permutation(len(test))[:_RANGE_FACES])
+    truth = test.classes_for(labels)[rows]
+    right = {}
+    for name, scale_offset in INPUT_RANGES.items():
+        spec = source.described(labels, scale_offset).input
+        right[name] = float((run(source.model, spec.normalise(test.faces[rows])).argmax(axis=1) == truth).mean())
+    best, second = sorted(right.values(), reverse=True)[:2]
+    if best - second < _RANGE_MARGIN:
+        said = ", ".join(f"{name} {share:.0%}" for name, share in right.items())
+        raise InputError(
+            f"{source.path}: it does not say which values its pixels had in training, and the data does not tell"
+            f" (right on {said} of {len(rows)} faces): give --input-range 0..1, -1..1 or 0..255"
+        )
+    return max(right, key=right.__getitem__)
+
+
+def _calibrated(work: _Work, scheme: Scheme) -> list[_Candidate]:
+    seen = work.seen()
+    return [work.candidate(f"ranges by {method}", Plan(scheme, _ranges(work, seen, method))) for method in Method]
+
+
+def _ranges(work: _Work, seen: dict[str, Seen], method: Method) -> dict[str, tuple[float, float]]:
+    ranges = {name: one.range(method) for name, one in seen.items()}
+    # Every pixel value is possible, whatever the calibration faces hold: then a step of the input is one of a pixel.
+    spec = work.card.input
+    name = read_graph(work.source.model, work.source.path).inputs[0].name
+    ranges[name] = (spec.offset, 255 * spec.scale + spec.offset)
+    return ranges
+
+
+def _rescue(
+    work: _Work, best: _Candidate, parity: Parity, max_drop: float, attempts: list[Attempt]
+) -> tuple[_Candidate, Parity]:
+    """Try what costs least first: other ranges, biases, then layers in floats, until little enough is lost."""
+    attempts[:] = [
+        msgspec.structs.replace(one, change_points=parity.change_points if one.what == best.what else None)
+        for one in attempts
+    ]
+
+    def tried(candidate: _Candidate) -> bool:
+        nonlocal best
+        change = work.change(candidate)
+        attempts.append(Attempt(what=candidate.what, kl_divergence=candidate.kl, change_points=change))
+        better = candidate.kl < best.kl
+        best = candidate if better else best
+        return better and change >= -max_drop
+
+    if best.plan.scheme.calibrated:
+        # Faces that were kept to choose by are seen, too: twice the extremes.
+        seen = work.seen()
+        more = observe(work.source.model, work.choice)
+        for method in (Method.MINMAX, Method.PERCENTILE_99_9):
+            first, second = _ranges(work, seen, method), _ranges(work, more, method)
+            union = {
+                name: (min(low, second[name][0]), max(high, second[name][1])) for name, (low, high) in first.items()
+            }
+            if tried(work.candidate(f"more calibration faces, {method}", replace(best.plan, ranges=union))):
+                return best, work.parity(best)
+        corrected = bias_corrected(work.source.model, best.model, seen)
+        if tried(work.candidate(f"{best.what}, biases corrected", best.plan, corrected)):
+            return best, work.parity(best)
+        harm = {layer.name: layer.alone_kl or 0.0 for layer in parity.layers if layer.alone_kl is not None}
+        plan, base, what = best.plan, best.base, best.what
+        for count, name in enumerate(sorted(harm, key=harm.__getitem__, reverse=True)[:_MOST_IN_FLOATS], start=1):
+            plan = plan.without(name)
+            if tried(work.candidate(f"{what}, {count} worst layers in float16", plan, base)):
+                break
+    return best, work.parity(best)
+
+
+def _write(
+    out: Path,
+    source: Source,
+    card: Card,
+    candidate: _Candidate,
+    *,
+    command: str,
+    compared: tuple[_Work, Parity] | None = None,
+    attempts: tuple[Attempt, ...] = (),
+    warnings: tuple[str, ...] = (),
+    keep: bool = True,
+) -> Conversion:
+    scores = dict(card.scores)
+    parts: tuple[str, ...] = ()
+    faces: dict[str, int] = {}
+    scheme = candidate.plan.scheme
+    if compared:
+        work, parity = compared
+        parts = tuple(sorted(set(work.test.usages.tolist())))
+        scores[f"{scheme} accuracy on {' and '.join(parts)}"] = round(parity.converted.accuracy, 4)
+        if scheme.calibrated:
+            counts = np.bincount(work.calibration.classes[work.rows], minlength=len(work.calibration.labels))
+            faces = dict(zip(work.calibration.labels, counts.tolist(), strict=True))
+    described = msgspec.structs.replace(
+        card, scores=scores, made_by=(*card.made_by, command) if command else card.made_by
+    )
+    flatbuffer = with_metadata(candidate.model, METADATA, metadata(described))
+    final = msgspec.structs.replace(described, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
+    content = with_card(flatbuffer, final)
+    if keep:
+        with replacing(out) as temporary:
+            temporary.write_bytes(content)
+    operations = read_graph(candidate.model, out).operations
+    in_floats = [one.kind for one in operations if any("FLOAT" in node.dtype for node in (*one.inputs, *one.outputs))]
+    return Conversion(
+        out=str(out),
+        scheme=scheme,
+        kind=source.kind,
+        card=final,
+        sha256=hashlib.sha256(content).hexdigest(),
+        attempts=attempts,
+        calibration_faces=faces,
+        seed=_SEED,
+        float_operators=tuple(dict.fromkeys(in_floats)),
+        warnings=warnings,
+        parts=parts,
+        parity=compared[1] if compared else None,
     )
 
 
-def calibration_faces(data: Dataset, count: int) -> npt.NDArray[np.uint8]:
-    """Choose training faces to measure activation ranges on, as many of each class as there are.
+def _chosen(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to choose a calibration by, and rows to calibrate on: as many of each label as there are.
 
-    One of them is given a black and a white pixel, so that the input's range is that of all pictures.
-
-    Returns:
-        uint8 of shape (at most count, height, width).
+    Args:
+        data: labelled faces.
+        alone: whether the data is there to calibrate on and for nothing else.
     """
-    training = np.flatnonzero(data.usages == TRAINING)
-    if not len(training):
-        logger.warning("%s has no Training rows: calibrating on the faces that are also tested on", data.name)
-        training = np.arange(len(data))
+    usable = np.flatnonzero(data.usages == TRAINING)
+    if alone or not len(usable):
+        if not alone:
+            logger.warning("%s has no Training rows: calibrating on the faces that are also tested on", data.name)
+        usable = np.flatnonzero(data.usages != VALIDATION) if not alone else np.arange(len(data))
+    if not len(usable):
+        raise DataError(f"{data.name}: no faces to measure ranges on")
     rng = np.random.default_rng(_SEED)
-    present = np.unique(data.classes[training])
-    each = max(count // len(present), 1)
-    chosen = [rng.permutation(training[data.classes[training] == label])[:each] for label in present]
-    faces: npt.NDArray[np.uint8] = data.faces[np.sort(np.concatenate(chosen))].copy()
-    faces[0, 0, :2] = (0, 255)
-    return faces
+    present = np.unique(data.classes[usable])
+    each = max((CALIBRATION_FACES + _CHOICE_FACES) // len(present), 2)
+    choice, rows = [], []
+    for label in present:
+        mixed = rng.permutation(usable[data.classes[usable] == label])[:each]
+        # A third is to choose by; where there is one face only, it serves for both.
+        few = len(mixed) * _CHOICE_FACES // (CALIBRATION_FACES + _CHOICE_FACES)
+        choice.append(mixed[:few] if few else mixed)
+        rows.append(mixed[few:])
+    return np.sort(np.concatenate(choice)), np.sort(np.concatenate(rows))

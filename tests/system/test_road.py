@@ -36,8 +36,9 @@ def run_dir(cli: Cli, fer2013_csv: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def int8(cli: Cli, run_dir: Path, fer2013_csv: Path) -> Path:
     out = run_dir.parent / "edge.tflite"
-    done = cli("convert", run_dir / "model.keras", "--int8", "--data", fer2013_csv, "-o", out)
-    for word in ("accuracy", "agreement", "size", "calibrated on 3", "compared on 350"):
+    # After two epochs rounding decides many answers: no bound on the drop here.
+    done = cli("convert", run_dir / "model.keras", "--int8", "--data", fer2013_csv, "-o", out, "--max-drop", "100")
+    for word in ("of 350 faces test", "agreement", "size", "calibrated  on 2", "hurts most"):
         assert word in done.stdout
     assert done.stderr == "", "TensorFlow's own notes are not the user's business"
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import html
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_edge.files import replacing
 from fer_edge.metrics import Metrics, calibration_error, measure
+from fer_edge.page import embedded, page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 
 _MISTAKES: Final = 24
 _BINS: Final = 15
-_STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse } td, th { padding: .15em .8em; text-align: right; border-bottom: 1px solid #ddd }
-td:first-child, th:first-child { text-align: left } img { max-width: 100% }
-pre { background: #f6f6f6; padding: 1em; overflow: auto }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +128,8 @@ def write_report(
     for name, figure in figures.items():
         with replacing(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=120)
-    pictures = {name: _embedded((folder / f"{name}.png").read_bytes()) for name in figures}
+    pictures = {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
     sections = [
-        f"<h1>{html.escape(recipe.summary)}</h1>",
         _counts(data, parts),
         *(_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()),
         f'<h2>Learning curves</h2><img src="{pictures["curves"]}" alt="loss and accuracy by epoch">',
@@ -147,12 +140,8 @@ def write_report(
         f'<img src="{pictures["mistakes"]}" alt="faces, with what was said and what they are labelled">',
         f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
     ]
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(recipe.summary)}</title>'
-        f"<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n"
-    )
     with replacing(folder / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page(recipe.summary, "".join(sections)), encoding="utf-8")
 
 
 def _counts(data: Dataset, parts: Parts) -> str:
@@ -200,10 +189,6 @@ def _mistakes(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset) -> Fi
         axes.imshow(data.faces[judged.rows[i]], cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"{names['said']} {judged.scores[i].max():.0%}\nlabelled {names['label']}", fontsize=8)
     return figure
-
-
-def _embedded(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _history(path: Path) -> list[dict[str, float]]:

@@ -17,7 +17,7 @@ from keras import optimizers
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from fer_edge.card import Card, InputSpec, read_card, write_card
+from fer_edge.card import Card, InputSpec, PixelStatistics, read_card, write_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
 from fer_edge_train.batches import AugmentedBatches, PlainBatches
@@ -219,6 +219,7 @@ def _finish(
         name=name,
         labels=data.labels,
         input=spec,
+        pixels=PixelStatistics.of(data.faces[parts.kept[:: len(parts.kept) // 2000 + 1]]),
         scores={what: round(score, 4) for what, score in scores.items()},
         made_by=(command,) if command else (),
         data=f"{len(parts.kept)} training faces of {names}{of_votes}; {len(parts.held)} more watched",

@@ -1,0 +1,178 @@
+"""Changing and running the content of a ``.tflite`` file, by the schema that ai-edge-litert brings."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from fer_edge.errors import ModelError, first_line
+from fer_edge.native import native_stderr_hidden
+from fer_edge.runtime import Tensor, make_interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+
+
+def with_softmax(model: bytes) -> bytes:
+    """The model with a softmax after its output, which are logits."""
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    logits = graph.outputs[0]
+    scores = copy.copy(graph.tensors[logits])
+    scores.name, scores.buffer = b"scores", len(parsed.buffers)
+    parsed.buffers.append(schema.BufferT())
+    graph.tensors.append(scores)
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SOFTMAX
+    code.version = 1
+    parsed.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(parsed.operatorCodes) - 1
+    operator.inputs, operator.outputs = [logits], [len(graph.tensors) - 1]
+    operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+    operator.builtinOptions = schema.SoftmaxOptionsT()
+    operator.builtinOptions.beta = 1.0
+    graph.operators.append(operator)
+    graph.outputs = [len(graph.tensors) - 1]
+    for signature in parsed.signatureDefs or []:
+        for output in signature.outputs:
+            output.tensorIndex = graph.outputs[0]
+    return _pack(parsed)
+
+
+def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
+    """A constant as real values, dequantised along its axis; None where there is none of that name."""
+    parsed = _parse(model)
+    for tensor in parsed.subgraphs[0].tensors:
+        data = parsed.buffers[tensor.buffer].data
+        if tensor.name.decode() == name and data is not None and len(data):
+            return _real(tensor, np.asarray(data, np.uint8))
+    return None
+
+
+def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
+    """The model with other values in float constants, by name."""
+    parsed = _parse(model)
+    for tensor in parsed.subgraphs[0].tensors:
+        new = changes.get(tensor.name.decode())
+        if new is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(new.astype("<f4").tobytes(), np.uint8)
+            parsed.buffers.append(buffer)
+            tensor.buffer = len(parsed.buffers) - 1
+    return _pack(parsed)
+
+
+def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
+    """The model with a named metadata buffer, in place of one of that name."""
+    parsed = _parse(model)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name.encode(), len(parsed.buffers)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    parsed.buffers.append(buffer)
+    parsed.metadata = [one for one in parsed.metadata or [] if one.name != entry.name] + [entry]
+    return _pack(parsed)
+
+
+def run(model: bytes, pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Real outputs of shape (n, outputs) for real inputs of shape (n, height, width, channels).
+
+    Of whatever types the model's input and output are.
+    """
+    interpreter = make_interpreter(model, Path("model"))
+    taken, given = Tensor.of(interpreter.get_input_details()[0]), Tensor.of(interpreter.get_output_details()[0])
+    outputs = np.empty((len(pictures), *given.shape[1:]), np.float32)
+    for i, picture in enumerate(pictures):
+        interpreter.tensor(taken.index)()[0] = _stored(picture, taken)
+        interpreter.invoke()
+        outputs[i] = interpreter.tensor(given.index)()[0]
+    if given.scale:
+        outputs = (outputs - given.zero_point) * np.float32(given.scale)
+    return outputs
+
+
+class Tracer:
+    """Runs a model and keeps what every operator gives.
+
+    By reference to the plain kernels: a delegate would keep its intermediate tensors to itself.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        """Prepare the model.
+
+        Raises:
+            ModelError: its plain kernels refuse it.
+        """
+        try:
+            # It warns that this takes memory, which is what it is for.
+            with native_stderr_hidden(), warnings.catch_warnings(action="ignore"):
+                self._interpreter = litert.Interpreter(
+                    model_content=model,
+                    experimental_preserve_all_tensors=True,
+                    experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                )
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"the runtime cannot calculate with it ({first_line(error)})") from error
+        self._input = Tensor.of(self._interpreter.get_input_details()[0])
+        graph = _parse(model).subgraphs[0]
+        indices = [*graph.inputs, *(i for operator in graph.operators for i in operator.outputs)]
+        details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
+        self._kept = {details[i]["name"]: (i, details[i]["quantization_parameters"]) for i in indices if i in details}
+
+    def __call__(self, picture: npt.NDArray[np.float32]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        """Real values of the input and of each operator's output, by name, for a real picture."""
+        self._interpreter.set_tensor(self._input.index, _stored(picture, self._input)[None])
+        self._interpreter.invoke()
+        for name, (index, quantization) in self._kept.items():
+            value = self._interpreter.get_tensor(index)
+            if len(quantization["scales"]) == 1:
+                yield name, (value.astype(np.float32) - quantization["zero_points"][0]) * quantization["scales"][0]
+            elif value.dtype.kind == "f":
+                yield name, value.astype(np.float32)
+
+
+def _stored(picture: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray[np.generic]:
+    if not tensor.scale:
+        return picture.astype(tensor.dtype)
+    limits = np.iinfo(np.dtype(tensor.dtype))
+    steps = np.rint(picture / np.float32(tensor.scale)) + tensor.zero_point
+    return np.asarray(steps.clip(limits.min, limits.max), tensor.dtype)
+
+
+def _real(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # noqa: ANN401 - the schema has no types
+    kinds = {
+        schema.TensorType.FLOAT32: "<f4",
+        schema.TensorType.FLOAT16: "<f2",
+        schema.TensorType.INT8: "<i1",
+        schema.TensorType.INT32: "<i4",
+        schema.TensorType.INT64: "<i8",
+    }
+    values = data.view(kinds[tensor.type]).reshape([int(n) for n in tensor.shape]).astype(np.float32)
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or not len(quantization.scale):
+        return values
+    shape = [1] * values.ndim
+    if len(quantization.scale) > 1:
+        shape[quantization.quantizedDimension] = -1
+    scale = np.asarray(quantization.scale, np.float32).reshape(shape)
+    real: npt.NDArray[np.float32] = (values - np.asarray(quantization.zeroPoint, np.float32).reshape(shape)) * scale
+    return real
+
+
+def _parse(model: bytes) -> Any:  # noqa: ANN401 - the schema has no types
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+
+
+def _pack(parsed: Any) -> bytes:  # noqa: ANN401 - the schema has no types
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))

@@ -1,0 +1,126 @@
+"""The standard ``TFLITE_METADATA`` buffer, by which Netron and Android's libraries know labels and normalisation.
+
+Written by the published schema, metadata_schema.fbs of tflite-support: a table's fields are numbered in the order in
+which it names them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import flatbuffers
+
+from fer_edge.card import LABELS_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fer_edge.card import Card
+
+METADATA: Final = "TFLITE_METADATA"
+_IDENTIFIER: Final = b"M001"
+_IMAGE_PROPERTIES: Final = 2  # of the union ContentProperties
+_FEATURE_PROPERTIES: Final = 1
+_NORMALIZATION: Final = 1  # of the union ProcessUnitOptions
+_AXIS_LABELS: Final = 2  # of the enumeration AssociatedFileType
+_RGB, _GRAYSCALE = 1, 2  # of the enumeration ColorSpaceType
+
+
+def metadata(card: Card) -> bytes:
+    """The buffer's content for a model with this card; the labels are in the file that the card appends."""
+    builder = flatbuffers.Builder(1024)
+    spec = card.input
+    colours = _table(builder, 2, {0: ("Int8", _RGB if spec.channels == 3 else _GRAYSCALE)})
+    # A pixel becomes (pixel - mean) / std there, pixel * scale + offset here.
+    mean, std = -spec.offset / spec.scale, 1 / spec.scale
+    normalised = _table(builder, 2, {0: _floats(builder, [mean]), 1: _floats(builder, [std])})
+    unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION), 1: normalised})
+    black, white = spec.offset, 255 * spec.scale + spec.offset
+    picture = _tensor(
+        builder,
+        "face",
+        f"A face cut out of a picture, {spec.width} by {spec.height} pixels.",
+        content=_table(builder, 3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: colours}),
+        units=_vector(builder, [unit]),
+        stats=_table(builder, 2, {0: _floats(builder, [white]), 1: _floats(builder, [black])}),
+    )
+    file = _table(
+        builder,
+        5,
+        {
+            0: builder.CreateString(LABELS_NAME),
+            1: builder.CreateString("What each score is of, in order."),
+            2: ("Int8", _AXIS_LABELS),
+        },
+    )
+    scores = _tensor(
+        builder,
+        "scores",
+        "How likely each label is.",
+        content=_table(builder, 3, {0: ("Uint8", _FEATURE_PROPERTIES), 1: _table(builder, 0, {})}),
+        stats=_table(builder, 2, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])}),
+        files=_vector(builder, [file]),
+    )
+    graph = _table(builder, 10, {2: _vector(builder, [picture]), 3: _vector(builder, [scores])})
+    root = _table(
+        builder,
+        8,
+        {
+            0: builder.CreateString(card.name),
+            1: builder.CreateString(card.note or "Facial-expression recognition."),
+            3: _vector(builder, [graph]),
+            7: builder.CreateString("1.0.0"),
+        },
+    )
+    builder.Finish(root, _IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _tensor(
+    builder: flatbuffers.Builder,
+    name: str,
+    description: str,
+    *,
+    content: int,
+    stats: int,
+    units: int | None = None,
+    files: int | None = None,
+) -> int:
+    fields: dict[int, int | tuple[str, int]] = {
+        0: builder.CreateString(name),
+        1: builder.CreateString(description),
+        3: content,
+        5: stats,
+    }
+    if units is not None:
+        fields[4] = units
+    if files is not None:
+        fields[6] = files
+    return _table(builder, 7, fields)
+
+
+def _table(builder: flatbuffers.Builder, fields: int, values: dict[int, int | tuple[str, int]]) -> int:
+    """A table of so many fields: a number of the named type, or the place of something written before."""
+    builder.StartObject(fields)
+    for slot, value in values.items():
+        if isinstance(value, tuple):
+            kind, number = value
+            add: Callable[[int, int, int], None] = getattr(builder, f"Prepend{kind}Slot")
+            add(slot, number, 0)
+        else:
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+    return int(builder.EndObject())
+
+
+def _vector(builder: flatbuffers.Builder, places: Sequence[int]) -> int:
+    builder.StartVector(4, len(places), 4)
+    for place in reversed(places):
+        builder.PrependUOffsetTRelative(place)
+    return int(builder.EndVector())
+
+
+def _floats(builder: flatbuffers.Builder, values: Sequence[float]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependFloat32(value)
+    return int(builder.EndVector())

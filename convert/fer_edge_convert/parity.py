@@ -1,0 +1,258 @@
+"""How far a quantised model is from the one it was made of, and which layer is to blame."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from fer_edge.graph import read_graph
+from fer_edge.metrics import Metrics, measure
+from fer_edge.runtime import Tensor, make_interpreter
+from fer_edge_convert.flatbuffer import Tracer, run
+from fer_edge_convert.quantisation import Plan, quantise
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_NORMAL_95: Final = 1.959964
+# Scores in int8 come in steps of 1/256: what is less than half of one is no evidence of anything.
+_LEAST_SCORE: Final = 1 / 512
+_LAYER_COST: Final = 4e9  # multiply-adds that are spent on looking at layers one by one
+_LAYER_FACES: Final = (8, 64)
+# Two layers that share a tensor suffer alike from its range: the one that makes it is to blame.
+_ALIKE: Final = 0.7
+_LATENCY_RUNS: Final = 40
+_WORST: Final = 12
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """What quantisation does to one operator's output.
+
+    Attributes:
+        name: of the output.
+        short_name: the part of it that says which layer of the original it was.
+        kind: of the operator.
+        signal_to_noise_db: power of the float values over that of the error, in decibels, with all before it
+            quantised too; None where it has no counterpart in floats.
+        alone_kl: divergence of the scores, in nats, when this operator alone is quantised; None where that was not
+            tried.
+        in_floats: whether the quantised model calculates it in floats.
+    """
+
+    name: str
+    short_name: str
+    kind: str
+    signal_to_noise_db: float | None
+    alone_kl: float | None
+    in_floats: bool
+
+
+class Disagreement(msgspec.Struct, frozen=True):
+    """A face that the two models see differently: its row in the test part, its label, and both answers."""
+
+    row: int
+    label: str
+    original: str
+    converted: str
+    original_score: float
+    converted_score: float
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """A quantised model beside the one it was made of, on the same faces.
+
+    Attributes:
+        original: scores of the float model.
+        converted: scores of the quantised model.
+        original_interval: 95 % interval of its accuracy (Wilson 1927), 0..1.
+        converted_interval: 95 % interval of its accuracy, 0..1.
+        change_points: accuracy of the quantised model less that of the float one, in percentage points.
+        change_interval: 95 % interval of that, from the faces on which one is right and the other wrong.
+        agreement: share of the faces that both give the same label, 0..1.
+        kl_divergence: mean divergence of the quantised scores from the float ones, in nats.
+        recall_change_points: change of each class's recall, in percentage points.
+        worst: faces with another label, those with the largest change of score first.
+        layers: what happens to each operator, in the order in which they run.
+        hurts_most: short name of the operator that alone does most harm; empty where none was tried.
+        original_bytes: size of the float flatbuffer.
+        converted_bytes: size of the quantised flatbuffer.
+        original_ms: median time of one face in floats, on this machine, one thread.
+        converted_ms: likewise quantised, measured in turns with the other.
+    """
+
+    original: Metrics
+    converted: Metrics
+    original_interval: tuple[float, float]
+    converted_interval: tuple[float, float]
+    change_points: float
+    change_interval: tuple[float, float]
+    agreement: float
+    kl_divergence: float
+    recall_change_points: dict[str, float]
+    worst: tuple[Disagreement, ...]
+    layers: tuple[Layer, ...]
+    hurts_most: str
+    original_bytes: int
+    converted_bytes: int
+    original_ms: float
+    converted_ms: float
+
+
+def divergence(original: npt.NDArray[np.float32], converted: npt.NDArray[np.float32]) -> float:
+    """Mean Kullback-Leibler divergence, in nats, of scores of shape (n, classes) from the original ones."""
+    p, q = (np.maximum(scores.astype(np.float64), _LEAST_SCORE) for scores in (original, converted))
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    return float((p * np.log(p / q)).sum(axis=1).mean())
+
+
+def compare(
+    original: bytes,
+    converted: bytes,
+    *,
+    pictures: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    labels: tuple[str, ...],
+    plan: Plan,
+    original_scores: npt.NDArray[np.float32],
+) -> Parity:
+    """Compare a quantised model with the float one.
+
+    Args:
+        original: the float flatbuffer.
+        converted: the quantised one.
+        pictures: real inputs of shape (n, height, width, channels), n at least 1.
+        truth: class indices of shape (n,).
+        labels: names of the classes.
+        plan: how it was quantised, to do the same to single layers.
+        original_scores: what the float model says of the pictures, shape (n, classes).
+    """
+    scores = run(converted, pictures)
+    before, after = measure(original_scores, truth, labels), measure(scores, truth, labels)
+    said, says = original_scores.argmax(axis=1), scores.argmax(axis=1)
+    right = (says == truth).astype(np.float64) - (said == truth)
+    spread = _NORMAL_95 * float(right.std()) / len(right) ** 0.5
+    layers = _layers(original, converted, pictures, original_scores, plan)
+    original_ms, converted_ms = _latency(original, converted)
+    return Parity(
+        original=before,
+        converted=after,
+        original_interval=_wilson(before.accuracy, before.faces),
+        converted_interval=_wilson(after.accuracy, after.faces),
+        change_points=100 * (after.accuracy - before.accuracy),
+        change_interval=(100 * (float(right.mean()) - spread), 100 * (float(right.mean()) + spread)),
+        agreement=float((said == says).mean()),
+        kl_divergence=divergence(original_scores, scores),
+        recall_change_points={
+            label: 100 * (after.classes[label].recall - one.recall) for label, one in before.classes.items()
+        },
+        worst=_worst(original_scores, scores, truth, labels),
+        layers=layers,
+        hurts_most=blamed(layers),
+        original_bytes=len(original),
+        converted_bytes=len(converted),
+        original_ms=original_ms,
+        converted_ms=converted_ms,
+    )
+
+
+def blamed(layers: tuple[Layer, ...]) -> str:
+    """The short name of the operator that alone does most harm; the first of those that do nearly as much."""
+    tried = {layer.short_name: layer.alone_kl for layer in layers if layer.alone_kl is not None and not layer.in_floats}
+    most = max(tried.values(), default=0.0)
+    return next((name for name, harm in tried.items() if harm >= _ALIKE * most), "") if most > 0 else ""
+
+
+def _layers(
+    original: bytes,
+    converted: bytes,
+    pictures: npt.NDArray[np.float32],
+    original_scores: npt.NDArray[np.float32],
+    plan: Plan,
+) -> tuple[Layer, ...]:
+    operations = read_graph(original, Path("model")).operations
+    stored = {node.name: node.dtype for node in read_graph(converted, Path("model")).tensors}
+    cost = sum(operation.multiply_adds for operation in operations) * len(operations)
+    few = int(np.clip(_LAYER_COST / max(cost, 1), *_LAYER_FACES))
+    chosen = np.linspace(0, len(pictures) - 1, min(few, len(pictures))).astype(int)
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    trace, trace_converted = Tracer(original), Tracer(converted)
+    for picture in pictures[chosen]:
+        changed = dict(trace_converted(picture))
+        for name, value in trace(picture):
+            if name in changed and changed[name].shape == value.shape:
+                signal[name] = signal.get(name, 0.0) + float(np.square(value, dtype=np.float64).sum())
+                error = changed[name] - value
+                noise[name] = noise.get(name, 0.0) + float(np.square(error, dtype=np.float64).sum())
+    layers = []
+    for operation in operations:
+        name, alone = operation.name, None
+        if plan.scheme.calibrated:
+            one = quantise(original, plan.only_for(name))
+            if one != original:
+                alone = divergence(original_scores[chosen], run(one, pictures[chosen]))
+        decibels = None
+        if name in signal and noise[name] > 0 and signal[name] > 0:
+            decibels = float(10 * np.log10(signal[name] / noise[name]))
+        in_floats = "FLOAT" in stored.get(name, "FLOAT")
+        layers.append(
+            Layer(
+                name=name,
+                short_name=operation.short_name,
+                kind=operation.kind,
+                signal_to_noise_db=decibels,
+                alone_kl=alone,
+                in_floats=in_floats,
+            )
+        )
+    return tuple(layers)
+
+
+def _worst(
+    original: npt.NDArray[np.float32],
+    converted: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    labels: tuple[str, ...],
+) -> tuple[Disagreement, ...]:
+    said, says = original.argmax(axis=1), converted.argmax(axis=1)
+    rows = np.flatnonzero(said != says)
+    change = np.abs(original[rows] - converted[rows]).max(axis=1)
+    rows = rows[np.argsort(-change, kind="stable")][:_WORST]
+    return tuple(
+        Disagreement(
+            int(row),
+            labels[truth[row]],
+            labels[said[row]],
+            labels[says[row]],
+            float(original[row].max()),
+            float(converted[row].max()),
+        )
+        for row in rows
+    )
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's score interval for a share of so many."""
+    z = _NORMAL_95**2 / count
+    middle, half = share + z / 2, _NORMAL_95 * ((share * (1 - share) + z / 4) / count) ** 0.5
+    return (middle - half) / (1 + z), (middle + half) / (1 + z)
+
+
+def _latency(original: bytes, converted: bytes) -> tuple[float, float]:
+    """Median milliseconds of both, taking turns, for machines are noisy."""
+    interpreters = [make_interpreter(model, Path("model")) for model in (original, converted)]
+    times: list[list[float]] = [[], []]
+    for interpreter in interpreters:
+        taken = Tensor.of(interpreter.get_input_details()[0])
+        interpreter.tensor(taken.index)()[:] = np.zeros(taken.shape, taken.dtype)
+        interpreter.invoke()
+    for _ in range(_LATENCY_RUNS):
+        for interpreter, took in zip(interpreters, times, strict=True):
+            begin = time.perf_counter()
+            interpreter.invoke()
+            took.append(1e3 * (time.perf_counter() - begin))
+    return float(np.median(times[0])), float(np.median(times[1]))

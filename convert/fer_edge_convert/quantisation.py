@@ -1,0 +1,221 @@
+"""From a float ``.tflite`` to a quantised one: ranges measured on faces, then arithmetic by ai-edge-quantizer.
+
+Integer quantisation after Jacob et al. 2017 (arXiv:1712.05877): weights per output channel, activations per tensor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
+
+from fer_edge.errors import ModelError, first_line
+from fer_edge.graph import read_graph
+from fer_edge_convert.flatbuffer import Tracer, constant, with_constants
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import numpy.typing as npt
+
+_Operations = qtyping.TFLOperationName
+_Algorithms = algorithm_manager.AlgorithmName
+_KEPT: Final = 1024  # values of a tensor that are kept of each picture, for percentiles
+_DECAY: Final = 0.95
+_LEAST_RANGE: Final = 1e-5
+
+
+class Scheme(StrEnum):
+    """How numbers are stored and calculated with."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+    INT16X8 = "int16x8"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the ranges of activations must be measured first."""
+        return self in {Scheme.INT8, Scheme.INT16X8}
+
+
+class Method(StrEnum):
+    """How a tensor's range is read off what was seen."""
+
+    MINMAX = "min/max"
+    MOVING_AVERAGE = "moving average"
+    PERCENTILE_99_99 = "99.99th percentile"
+    PERCENTILE_99_9 = "99.9th percentile"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a tensor held while faces went through the float model.
+
+    Attributes:
+        lows: smallest value for each face, shape (n,).
+        highs: largest value for each face, shape (n,).
+        values: a part of all values, shape (m,).
+        mean: mean value of each channel, shape (channels,).
+    """
+
+    lows: npt.NDArray[np.float32]
+    highs: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float64]
+
+    def range(self, method: Method) -> tuple[float, float]:
+        """The smallest and the largest value that must be told apart; 0 is between them."""
+        match method:
+            case Method.MINMAX:
+                low, high = float(self.lows.min()), float(self.highs.max())
+            case Method.MOVING_AVERAGE:
+                # Each face moves the range a little, as in section 3.1 of Jacob et al. 2017.
+                low, high = float(self.lows[0]), float(self.highs[0])
+                for each_low, each_high in zip(self.lows[1:].tolist(), self.highs[1:].tolist(), strict=True):
+                    low, high = _DECAY * low + (1 - _DECAY) * each_low, _DECAY * high + (1 - _DECAY) * each_high
+            case Method.PERCENTILE_99_99 | Method.PERCENTILE_99_9:
+                tail = 1e-4 if method is Method.PERCENTILE_99_99 else 1e-3
+                low, high = np.quantile(self.values, [tail, 1 - tail]).tolist()
+        low, high = min(low, 0.0), max(high, 0.0)
+        # A step of nothing would overflow what kernels calculate from it.
+        return low, max(high, low + _LEAST_RANGE)
+
+
+def observe(model: bytes, pictures: npt.NDArray[np.float32]) -> dict[str, Seen]:
+    """See what every tensor of a float model holds for real pictures of shape (n, height, width, channels)."""
+    trace = Tracer(model)
+    lows: dict[str, list[float]] = {}
+    highs: dict[str, list[float]] = {}
+    values: dict[str, list[npt.NDArray[np.float32]]] = {}
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    for picture in pictures:
+        for name, value in trace(picture):
+            flat = value.ravel()
+            lows.setdefault(name, []).append(float(flat.min()))
+            highs.setdefault(name, []).append(float(flat.max()))
+            # A step that shares no factor with the channels' number would be better still; an odd one does.
+            values.setdefault(name, []).append(flat[:: max(flat.size // _KEPT, 1) | 1].copy())
+            mean = value.reshape(-1, value.shape[-1] if value.ndim else 1).mean(axis=0, dtype=np.float64)
+            sums[name] = sums[name] + mean if name in sums else mean
+    return {
+        name: Seen(
+            np.array(lows[name], np.float32),
+            np.array(highs[name], np.float32),
+            np.concatenate(values[name]),
+            sums[name] / len(pictures),
+        )
+        for name in lows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is quantised.
+
+    Attributes:
+        scheme: of most of it.
+        ranges: smallest and largest value of each activation, by tensor.
+        kept_float: outputs of the operators that stay in floats, weights in float16.
+        only: the output of the one operator that is quantised; empty quantises all.
+    """
+
+    scheme: Scheme
+    ranges: Mapping[str, tuple[float, float]]
+    kept_float: Collection[str] = ()
+    only: str = ""
+
+    def only_for(self, name: str) -> Plan:
+        """The same plan for one operator, with all others in floats."""
+        return replace(self, only=name, kept_float=())
+
+    def without(self, name: str) -> Plan:
+        """The same plan with one operator more in floats."""
+        return replace(self, kept_float=(*self.kept_float, name))
+
+
+def quantise(model: bytes, plan: Plan) -> bytes:
+    """Quantise a float model.
+
+    Raises:
+        ModelError: the quantiser cannot.
+    """
+    if plan.scheme is Scheme.FLOAT32:
+        return model
+    work = quantizer.Quantizer(model)
+    everything = f"^{re.escape(plan.only)};?$" if plan.only else ".*"
+    match plan.scheme:
+        case Scheme.FLOAT16:
+            _cast(work, everything)
+        case Scheme.DYNAMIC:
+            work.add_dynamic_config(everything, _Operations.ALL_SUPPORTED, 8)
+        case Scheme.INT8 | Scheme.INT16X8:
+            bits = 8 if plan.scheme is Scheme.INT8 else 16
+            work.add_static_config(everything, _Operations.ALL_SUPPORTED, bits, 8)
+            # tflite-runtime 2.14 takes the first channel's scale for all of a dense layer's.
+            tensorwise = qtyping.QuantGranularity.TENSORWISE
+            work.add_static_config(everything, _Operations.FULLY_CONNECTED, bits, 8, tensorwise)
+    kinds = {operation.name: operation.kind for operation in read_graph(model, Path("model")).operations}
+    for name in plan.kept_float:
+        scope = f"^{re.escape(name)};?$"
+        work.update_quantization_recipe(scope, _Operations.ALL_SUPPORTED, algorithm_key=_Algorithms.NO_QUANTIZE)
+        if kinds.get(name) in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}:
+            _cast(work, scope)
+    seen = None
+    if plan.scheme.calibrated:
+        seen = {
+            name: {"min": np.full((1, 1), low, np.float32), "max": np.full((1, 1), high, np.float32)}
+            for name, (low, high) in plan.ranges.items()
+        }
+    try:
+        # The quantiser tells its progress whether asked or not.
+        silence = io.StringIO()
+        with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = work.quantize(seen, enable_progress_bar=False, enable_progress_report=False)
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        raise ModelError(f"the model cannot be quantised to {plan.scheme} ({first_line(error)})") from error
+    return bytes(result.quantized_model)
+
+
+def bias_corrected(model: bytes, quantised: bytes, seen: Mapping[str, Seen]) -> bytes:
+    """The float model with biases that make up for what its quantised weights change on average.
+
+    Section 4.2 of Nagel et al. 2019 (arXiv:1906.04721): the weights' error times the mean of each input channel,
+    which is measured here.
+    """
+    changes = {}
+    for operation in read_graph(model, Path("model")).operations:
+        if operation.kind not in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} or len(operation.inputs) < 3:
+            continue
+        given, weights, bias = (node.name for node in operation.inputs[:3])
+        before, after, old = constant(model, weights), constant(quantised, weights), constant(model, bias)
+        if before is None or after is None or old is None or given not in seen:
+            continue
+        error, mean = (after - before).astype(np.float64), seen[given].mean
+        if operation.kind == "DEPTHWISE_CONV_2D":
+            shift = error.sum(axis=(0, 1, 2)) * np.repeat(mean, error.shape[3] // len(mean))
+        elif operation.kind == "CONV_2D":
+            shift = error.sum(axis=(1, 2)) @ mean
+        else:
+            shift = error @ np.resize(mean, error.shape[1])
+        changes[bias] = (old - shift).astype(np.float32)
+    return with_constants(model, changes)
+
+
+def _cast(work: quantizer.Quantizer, scope: str) -> None:
+    """Weights in float16, arithmetic in float32."""
+    half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+    config = qtyping.OpQuantizationConfig(
+        weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+    )
+    work.update_quantization_recipe(scope, _Operations.ALL_SUPPORTED, config, _Algorithms.FLOAT_CASTING)

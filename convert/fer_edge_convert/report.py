@@ -1,0 +1,120 @@
+"""The parity report: what conversion did to a model, for people and for programs."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import cv2
+import msgspec
+
+from fer_edge.files import replacing
+from fer_edge.page import embedded, page, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fer_edge.datasets import Dataset
+    from fer_edge_convert.conversion import Conversion
+    from fer_edge_convert.parity import Parity
+
+
+def summary(done: Conversion) -> list[str]:
+    """The report in a few lines of text."""
+    parity = done.parity
+    if parity is None:
+        return ["no --data: not compared with the float model"]
+    before, after = parity.original, parity.converted
+    low, high = parity.change_interval
+    worst = min(parity.recall_change_points, key=parity.recall_change_points.__getitem__)
+    faces = f"of {before.faces} faces {' and '.join(done.parts)}"
+    change = f"95 % interval {low:+.2f} to {high:+.2f}; most in {worst}: {parity.recall_change_points[worst]:+.1f}"
+    lines = [
+        f"float       {before.accuracy:.2%} {faces} (95 % interval {_interval(parity.original_interval)})",
+        f"{done.scheme:<12}{after.accuracy:.2%} {faces} (95 % interval {_interval(parity.converted_interval)})",
+        f"change      {parity.change_points:+.2f} points ({change})",
+        f"agreement   {parity.agreement:.2%} of faces get one label; KL divergence {parity.kl_divergence:.4f} nats",
+        f"size        {parity.original_bytes / 1e3:.0f} kB to {parity.converted_bytes / 1e3:.0f} kB",
+        f"latency     {parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms a face here, one thread",
+    ]
+    if done.calibration_faces:
+        best = min(done.attempts, key=lambda attempt: attempt.kl_divergence)
+        lines.append(f"calibrated  on {sum(done.calibration_faces.values())} faces, seed {done.seed}: {best.what}")
+    if parity.hurts_most:
+        layer = next(layer for layer in parity.layers if layer.short_name == parity.hurts_most)
+        lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} when it alone is quantised")
+    return lines
+
+
+def write_report(stem: Path, done: Conversion, test: Dataset, *, refused: bool, max_drop: float) -> None:
+    """Write ``<stem>.json`` and ``<stem>.html``.
+
+    Args:
+        stem: the report's path without its ending.
+        done: what became of the model.
+        test: the faces that both models were tested on.
+        refused: whether the model was not written.
+        max_drop: how many points might be lost.
+    """
+    parity = done.parity
+    if parity is None:
+        return
+    content = msgspec.json.format(msgspec.json.encode(done), indent=1)
+    with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
+        temporary.write_bytes(content)
+    verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
+    lines = html.escape("\n".join([verdict, *summary(done)]))
+    warned = "".join(f"<p><b>Warning:</b> {html.escape(line)}.</p>" for line in done.warnings)
+    body = (
+        f"<pre>{lines}</pre>{warned}<h2>Classes</h2>{_classes(parity)}<h2>What was tried</h2>"
+        f"{table(('way', 'KL, nats', 'change, points'), _attempts(done))}<h2>Layers</h2>{_layers(parity)}"
+        f"<h2>Faces that are seen differently</h2>{_faces(parity, test)}"
+    )
+    title = f"{done.card.name}: {done.scheme} beside float"
+    with replacing(stem.with_name(f"{stem.name}.html")) as temporary:
+        temporary.write_text(page(title, body), encoding="utf-8")
+
+
+def _classes(parity: Parity) -> str:
+    rows = [
+        (label, f"{one.recall:.3f}", f"{parity.converted.classes[label].recall:.3f}", f"{change:+.1f}", one.support)
+        for (label, one), change in zip(
+            parity.original.classes.items(), parity.recall_change_points.values(), strict=True
+        )
+    ]
+    return table(("label", "recall, float", "quantised", "change, points", "faces"), rows)
+
+
+def _attempts(done: Conversion) -> list[tuple[str, str, str]]:
+    return [
+        (one.what, f"{one.kl_divergence:.5f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
+        for one in done.attempts
+    ]
+
+
+def _layers(parity: Parity) -> str:
+    head = "<tr><th>output</th><th>operator</th><th>signal to noise, dB</th><th>KL when alone, nats</th></tr>"
+    rows = ""
+    for layer in parity.layers:
+        decibels = "" if layer.signal_to_noise_db is None else f"{layer.signal_to_noise_db:.1f}"
+        alone = "in floats" if layer.in_floats else "" if layer.alone_kl is None else f"{layer.alone_kl:.5f}"
+        mark = ' class="blamed"' if layer.short_name == parity.hurts_most else ""
+        name = html.escape(layer.short_name)
+        rows += f"<tr{mark}><td>{name}</td><td>{layer.kind}</td><td>{decibels}</td><td>{alone}</td></tr>"
+    return f"<table>{head}{rows}</table>"
+
+
+def _faces(parity: Parity, test: Dataset) -> str:
+    figures = ""
+    for one in parity.worst:
+        png = cv2.imencode(".png", test.faces[one.row])[1].tobytes()
+        text = (
+            f"{one.original} {one.original_score:.0%}<br>now {one.converted} {one.converted_score:.0%}"
+            f"<br>labelled {one.label}"
+        )
+        figures += f'<figure><img src="{embedded(png)}" alt="a face"><figcaption>{text}</figcaption></figure>'
+    return figures or "<p>None.</p>"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}"

@@ -1,0 +1,294 @@
+"""Any model as a float ``.tflite``: the one form in which models are quantised and compared.
+
+Keras 3 files, the HDF5 files of Keras 2 and before, and SavedModel folders go through TensorFlow; a ``.tflite`` needs
+none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fer_edge.card import CARD_NAME, Card, InputSpec, attached_labels, model_bytes, read_card
+from fer_edge.errors import InputError, ModelError, first_line
+from fer_edge.graph import read_graph
+from fer_edge.runtime import Tensor, make_interpreter
+from fer_edge_convert import flatbuffer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_TRUST: Final = "; --unsafe runs it, if you trust who made it"
+_TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model to convert.
+
+    Attributes:
+        path: where it came from.
+        kind: what it is, for people.
+        model: a float ``.tflite`` that takes one picture and gives probabilities.
+        height: rows of the picture.
+        width: columns of the picture.
+        channels: 1 or 3.
+        outputs: how many classes it tells apart.
+        card: what it says of itself; None where somebody else made it.
+        labels: names of the outputs that came with it; empty where none did.
+    """
+
+    path: Path
+    kind: str
+    model: bytes
+    height: int
+    width: int
+    channels: int
+    outputs: int
+    card: Card | None
+    labels: tuple[str, ...]
+
+    def described(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
+        """The card of what is made of it.
+
+        Args:
+            labels: names of the outputs; empty takes those that came with the model.
+            scale_offset: from a pixel, 0..255, to its input; None takes what its own card says.
+
+        Raises:
+            InputError: something is neither given nor in the model, or they disagree.
+        """
+        known = labels or self.labels or (self.card.labels if self.card else ())
+        if not known:
+            raise InputError(
+                f"{self.path}: it has {self.outputs} outputs and does not say what they mean: give --labels, in their"
+                " order, such as --labels angry,disgust,fear,happy,sad,surprise,neutral"
+            )
+        if len(known) != self.outputs:
+            raise InputError(
+                f"{self.path}: it has {self.outputs} outputs, but there are {len(known)} labels ({', '.join(known)})"
+            )
+        if len(set(known)) != len(known):
+            raise InputError(f"{self.path}: a label twice in {', '.join(known)}; each output needs a name of its own")
+        if scale_offset is None:
+            if self.card is None:
+                raise InputError(
+                    f"{self.path}: it does not say which values its pixels had in training: give --input-range 0..1,"
+                    " -1..1 or 0..255"
+                )
+            scale_offset = self.card.input.scale, self.card.input.offset
+        scale, offset = scale_offset
+        spec = InputSpec(height=self.height, width=self.width, channels=self.channels, scale=scale, offset=offset)  # type: ignore[arg-type]
+        if self.card:
+            return Card(
+                name=self.card.name,
+                labels=known,
+                input=spec,
+                scores=self.card.scores,
+                pixels=self.card.pixels,
+                made_by=self.card.made_by,
+                data=self.card.data,
+                note=self.card.note,
+            )
+        return Card(name=self.path.stem, labels=known, input=spec, note=f"converted from {self.path.name}")
+
+
+def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) -> Source:
+    """Load a model of any form.
+
+    Args:
+        path: a ``.keras``, ``.h5`` or ``.hdf5`` file, a SavedModel folder or a float ``.tflite``.
+        size: side of the pictures, for a model that takes any; None asks for it.
+        unsafe: whether code that is stored in the file, a Lambda layer's, may be run.
+
+    Raises:
+        ModelError: there is no such model, it is damaged, or it is not a picture classifier.
+        InputError: the size is needed and not given.
+    """
+    if not path.exists():
+        raise ModelError(f"{path}: no such model")
+    card: Card | None = None
+    labels: tuple[str, ...] = ()
+    if path.is_dir():
+        kind, model = "SavedModel", _saved_model(path, size)
+    elif path.suffix == ".tflite":
+        kind, model = "float .tflite", model_bytes(path)
+        labels = attached_labels(path)
+        _refuse_quantised(path, model)
+    elif path.suffix == ".keras":
+        kind, model = _keras_archive(path, size, unsafe=unsafe)
+    elif path.suffix in {".h5", ".hdf5"}:
+        kind, model = _hdf5(path, size, unsafe=unsafe)
+    else:
+        raise ModelError(
+            f"{path}: not a model that can be converted: give a .keras, .h5 or .hdf5 file, a SavedModel folder or a"
+            " float .tflite"
+        )
+    if path.is_file() and zipfile.is_zipfile(path) and CARD_NAME in zipfile.ZipFile(path).namelist():
+        card = read_card(path)
+    return _checked(path, kind, model, card, labels)
+
+
+def _checked(path: Path, kind: str, model: bytes, card: Card | None, labels: tuple[str, ...]) -> Source:
+    """Refuse what is no picture classifier, and make scores of what is not."""
+    interpreter = make_interpreter(model, path)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        many, what = (inputs, "inputs") if len(inputs) != 1 else (outputs, "outputs")
+        raise ModelError(
+            f"{path}: it has {len(many)} {what}, and a classifier has one: save the part of it that gives the emotions"
+        )
+    taken, given = Tensor.of(inputs[0]), Tensor.of(outputs[0])
+    if len(taken.shape) != 4 or taken.shape[0] != 1 or taken.shape[3] not in {1, 3}:
+        raise ModelError(
+            f"{path}: it takes {list(taken.shape)}; a classifier takes one picture, [1, height, width, 1 or 3]"
+        )
+    if len(given.shape) != 2 or given.shape[0] != 1 or given.shape[1] < 2:
+        raise ModelError(f"{path}: it gives {list(given.shape)}; a classifier gives a score each for 2 labels or more")
+    # Fixed pictures, for the question must have one answer.
+    shape = (8, *taken.shape[1:])
+    pictures = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    scores = flatbuffer.run(model, pictures)
+    if scores.min() < 0 or scores.max() > 1 + _TOLERANCE:
+        model = flatbuffer.with_softmax(model)
+    _, height, width, channels = taken.shape
+    return Source(path, kind, model, height, width, channels, given.shape[1], card, labels)
+
+
+def _keras_archive(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+            config = archive.read("config.json")
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: damaged, or not a .keras file ({first_line(error)}); save the model again"
+        ) from error
+    _refuse_code(path, config, unsafe=unsafe)
+    return f"Keras {version}", _by_keras(path, version, size, unsafe=unsafe)
+
+
+def _hdf5(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    try:
+        with h5py.File(path) as file:
+            version, config = file.attrs.get("keras_version", "1"), file.attrs.get("model_config")
+    except OSError as error:
+        raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
+    if config is None:
+        raise ModelError(
+            f"{path}: it holds weights without their model; build the model, load them, and save it whole:"
+            ' model.save("model.keras")'
+        )
+    config = config.encode() if isinstance(config, str) else bytes(config)
+    version = version if isinstance(version, str) else version.decode()
+    _refuse_code(path, config, unsafe=unsafe)
+    return f"Keras {version}, HDF5", _by_keras(path, version, size, unsafe=unsafe)
+
+
+def _refuse_code(path: Path, config: bytes, *, unsafe: bool) -> None:
+    """A Lambda layer is a pickled function: to load it is to run whatever its maker liked."""
+    if not unsafe and re.search(rb'"class_name":\s*"Lambda"', config):
+        raise ModelError(f"{path}: it has a Lambda layer, which is code that loading would run{_TRUST}")
+
+
+def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> bytes:
+    """Load by the Keras of the file's time: the third reads few files of the second."""
+    with _quiet():
+        if version.startswith("3"):
+            import keras  # noqa: PLC0415 - seconds, and not needed for a .tflite
+        else:
+            import tf_keras as keras  # noqa: PLC0415 - likewise
+        options = {"safe_mode": not unsafe} if path.suffix == ".keras" or version.startswith("3") else {}
+        try:
+            model = keras.models.load_model(str(path), compile=False, **options)
+        except Exception as error:  # a damaged file can fail anywhere in Keras
+            raise ModelError(
+                f"{path}: Keras cannot load it ({first_line(error)}); if it has layers of its maker's own, save it with"
+                ' model.export("folder") there and convert that SavedModel'
+            ) from error
+    inputs = model.inputs or []
+    if len(inputs) != 1:
+        raise ModelError(f"{path}: it has {len(inputs)} inputs; a classifier takes one picture")
+    return _converted(path, lambda x: model(x, training=False), tuple(inputs[0].shape), size)
+
+
+def _saved_model(path: Path, size: int | None) -> bytes:
+    if not (path / "saved_model.pb").is_file():
+        raise ModelError(f"{path}: not a SavedModel folder, it has no saved_model.pb")
+    with _quiet():
+        import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
+
+        try:
+            loaded = tf.saved_model.load(str(path))
+        except Exception as error:  # TensorFlow has many ways to say that it cannot
+            raise ModelError(f"{path}: TensorFlow cannot load it ({first_line(error)})") from error
+    signature = loaded.signatures.get("serving_default") or next(iter(loaded.signatures.values()), None)
+    if signature is None:
+        raise ModelError(f"{path}: it says of no function how to call it; save it with model.export")
+    taken = signature.structured_input_signature[1]
+    if len(taken) != 1:
+        raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one picture")
+    (name, spec) = next(iter(taken.items()))
+    return _converted(path, lambda x: signature(**{name: x}), tuple(spec.shape), size)
+
+
+def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None) -> bytes:
+    """A float ``.tflite`` of a function of pictures, checked against it."""
+    import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
+
+    if len(shape) != 4 or shape[3] is None:
+        raise ModelError(f"{path}: it takes {list(shape)}; a classifier takes pictures, [n, height, width, channels]")
+    height, width = shape[1] or size, shape[2] or size
+    if height is None or width is None:
+        raise InputError(f"{path}: it takes pictures of any size: say which with --size, such as --size 48")
+    fixed = (1, height, width, shape[3])
+    with _quiet():
+        try:
+            concrete = tf.function(function).get_concrete_function(tf.TensorSpec(fixed, tf.float32))
+            # The converter freezes those variables alone that something holds which TensorFlow can track.
+            owner = tf.Module()
+            owner.variables_used = list(concrete.variables)
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
+            model = bytes(converter.convert())
+            pictures = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
+            wanted = [concrete(tf.constant(picture[None])) for picture in pictures]
+        except Exception as error:  # TensorFlow has many ways to say that it cannot
+            raise ModelError(f"{path}: TensorFlow cannot convert it ({first_line(error)})") from error
+    if len(tf.nest.flatten(wanted[0])) == 1:
+        expected = np.concatenate([np.asarray(tf.nest.flatten(one)[0]) for one in wanted])
+        difference = float(np.abs(flatbuffer.run(model, pictures) - expected).max() / max(np.abs(expected).max(), 1.0))
+        if not difference < _TOLERANCE:
+            raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
+    return model
+
+
+def _refuse_quantised(path: Path, model: bytes) -> None:
+    interpreter = make_interpreter(model, path)
+    details = [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    if any(np.dtype(detail["dtype"]) != np.float32 for detail in details) or any(
+        node.quantised for node in read_graph(model, path).tensors
+    ):
+        raise ModelError(
+            f"{path}: it is quantised already; give the float model it was made of, or use it as it is:"
+            f" fer-edge card set {path} --labels ... --input-range ..."
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:  # noqa: ANN401 - a generator
+    """Without what TensorFlow and Keras say of themselves."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        yield

@@ -1,0 +1,230 @@
+"""The report finds what quantisation breaks, names the layer, and conversion refuses or rescues."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from fer_edge.card import model_bytes, read_card, with_card
+from fer_edge.graph import read_graph
+from fer_edge_convert import flatbuffer
+from fer_edge_convert.metadata import METADATA
+from fer_edge_convert.parity import divergence
+from fer_edge_convert.quantisation import Method, Plan, Scheme, Seen, bias_corrected, observe, quantise
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli, Sample
+
+# One worker, so that the models are made once.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
+
+
+@pytest.fixture(scope="module")
+def planted(edge_float: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The shipped model with one channel made a thousand times larger, and as much smaller after it: in floats the
+    same, in int8 the layer's other channels have no steps left.  With the layer's name."""
+    model = model_bytes(edge_float)
+    operations = read_graph(model, edge_float).operations
+    bad = 5  # a convolution inside a residual pair, whose output goes to the next convolution alone
+    first, second = operations[bad], operations[bad + 1]
+    assert (first.kind, second.kind) == ("CONV_2D", "CONV_2D")
+    assert second.inputs[0].name == first.name
+    weights, bias, after = (
+        flatbuffer.constant(model, name) for name in (first.inputs[1].name, first.inputs[2].name, second.inputs[1].name)
+    )
+    assert weights is not None
+    assert bias is not None
+    assert after is not None
+    weights[3] *= 1000
+    bias[3] *= 1000
+    after[..., 3] /= 1000
+    names = first.inputs[1].name, first.inputs[2].name, second.inputs[1].name
+    changed = flatbuffer.with_constants(model, dict(zip(names, (weights, bias, after), strict=True)))
+    path = tmp_path_factory.mktemp("planted") / "planted.tflite"
+    path.write_bytes(with_card(changed, msgspec.structs.replace(read_card(edge_float), flatbuffer_sha256="")))
+    return path, first.short_name
+
+
+def test_a_layer_with_a_bad_range_is_named_refused_and_rescued(
+    cli: Cli, planted: tuple[Path, str], fer2013_csv: Path, tmp_path: Path
+) -> None:
+    model, name = planted
+    out = tmp_path / "out.tflite"
+    out.write_text("the old model")
+    convert = ("convert", model, "--int8", "--data", fer2013_csv, "-o", out)
+    said = cli(*convert, status=1).stderr.splitlines()[-1]
+    assert "not written" in said
+    assert name in said
+    assert "--rescue" in said
+    assert out.read_text() == "the old model"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parity.html", "out.parity.json", "out.tflite"]
+    report = json.loads((tmp_path / "out.parity.json").read_text())
+    assert report["parity"]["hurts_most"] == name
+    assert report["parity"]["change_points"] < -1
+    assert name in (tmp_path / "out.parity.html").read_text()
+
+    cli(*convert, "--rescue")
+    report = json.loads((tmp_path / "out.parity.json").read_text())
+    assert report["parity"]["change_points"] >= -1
+    ways = [attempt["what"] for attempt in report["attempts"]]
+    assert any("more calibration faces" in way for way in ways)
+    assert any("biases corrected" in way for way in ways)
+    assert "worst layer" in ways[-1]
+    assert all(
+        attempt["change_points"] is not None for attempt in report["attempts"] if "ranges by" not in attempt["what"]
+    )
+    assert "CONV_2D" in report["float_operators"]
+    found = json.loads(cli("inspect", out, "--json").stdout)
+    assert not found["integer_only"]
+    assert found["bytes"] < 1_100_000
+
+
+def test_calibration_on_noise_is_noticed_and_refused(
+    cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"):
+        (tmp_path / "noise" / label).mkdir(parents=True)
+        for i in range(12):
+            # Faint noise: nothing in it comes near the values that faces cause.
+            picture = rng.normal(128, 3, (48, 48)).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "noise" / label / f"{i}.png"), picture)
+    noise = ("--data", fer2013_csv, "--calibrate", tmp_path / "noise", "-o", tmp_path / "out.tflite")
+    said = cli("convert", edge_float, "--int8", *noise, status=1).stderr
+    assert "look unlike" in said
+    assert "not written" in said
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_the_report_says_what_changed(cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path) -> None:
+    out = tmp_path / "edge.tflite"
+    said = cli("convert", edge_float, "--int8", "--data", fer2013_csv, "-o", out, "--max-drop", "2")
+    for word in ("95 % interval", "agreement", "KL divergence", "size", "latency", "hurts most", "seed 1"):
+        assert word in said.stdout
+    assert said.stderr == ""
+    report = json.loads((tmp_path / "edge.parity.json").read_text())
+    assert report["calibration_faces"] == dict.fromkeys(report["card"]["labels"], 34)
+    assert [attempt["what"] for attempt in report["attempts"]] == [f"ranges by {method}" for method in Method]
+    parity = report["parity"]
+    assert parity["agreement"] >= 0.97
+    low, high = parity["original_interval"]
+    assert low < parity["original"]["accuracy"] < high
+    assert len(parity["layers"]) == 21
+    assert all(layer["signal_to_noise_db"] > 5 for layer in parity["layers"])
+    assert parity["converted_bytes"] < 0.3 * parity["original_bytes"]
+    assert report["sha256"] == json.loads(cli("inspect", out, "--json").stdout)["sha256"]
+    page = (tmp_path / "edge.parity.html").read_text()
+    assert page.count("data:image/png") == len(parity["worst"]) <= round(350 * (1 - parity["agreement"]))
+    again = tmp_path / "again" / "edge.tflite"
+    again.parent.mkdir()
+    cli(
+        "convert", edge_float, "--int8", "--data", fer2013_csv, "-o", "edge.tflite", "--max-drop", "2", cwd=again.parent
+    )
+    assert model_bytes(again) == model_bytes(out), "the same bytes for the same input"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "largest", "operand"),
+    [("float16", 1_800_000, "float32"), ("dynamic", 950_000, "float32"), ("int16x8", 950_000, "int16")],
+)
+def test_other_schemes_keep_the_accuracy(
+    cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path, scheme: str, largest: int, operand: str
+) -> None:
+    out = tmp_path / "edge.tflite"
+    cli("convert", edge_float, "--quantize", scheme, "--data", fer2013_csv, "-o", out)
+    found = json.loads(cli("inspect", out, "--json").stdout)
+    assert found["bytes"] < largest
+    assert found["input"]["dtype"] == operand
+    parity = json.loads((tmp_path / "edge.parity.json").read_text())["parity"]
+    assert parity["agreement"] >= 0.98
+    scores = [
+        json.loads(cli("evaluate", model, fer2013_csv, "--usage", "PublicTest", "--json").stdout)["accuracy"]
+        for model in (edge_float, out)
+    ]
+    assert scores[1] == pytest.approx(parity["converted"]["accuracy"])
+    assert abs(scores[0] - scores[1]) < 0.01
+
+
+def test_a_float_tflite_is_quantised_without_tensorflow(edge_float: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['fer-edge', 'convert', *sys.argv[1:]]\n"
+        "from fer_edge.cli import app\n"
+        "app(standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras', 'tf_keras'} & sys.modules.keys()\n"
+    )
+    command = [sys.executable, "-c", code, edge_float, "--dynamic", "-o", tmp_path / "out.tflite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no --data: not compared" in done.stdout
+
+
+def test_ranges_by_each_method() -> None:
+    values = np.linspace(-1, 3, 100_001, dtype=np.float32)
+    seen = Seen(
+        lows=np.array([-1, -0.5], np.float32), highs=np.array([3, 2], np.float32), values=values, mean=np.zeros(1)
+    )
+    assert seen.range(Method.MINMAX) == (-1, 3)
+    assert seen.range(Method.MOVING_AVERAGE) == pytest.approx((-0.975, 2.95))
+    assert seen.range(Method.PERCENTILE_99_9) == pytest.approx((-0.996, 2.996), abs=1e-4)
+    positive = Seen(lows=np.ones(1), highs=np.full(1, 2.0), values=np.linspace(1, 2, 11), mean=np.zeros(1))
+    assert positive.range(Method.MINMAX) == (0, 2), "zero must have a step of its own"
+
+
+def test_bias_correction_makes_up_for_the_weights_error(edge_float: Path, sample: Sample) -> None:
+    model = model_bytes(edge_float)
+    pictures = read_card(edge_float).input.normalise(sample.faces[::14])
+    seen = observe(model, pictures)
+    ranges = {name: one.range(Method.MINMAX) for name, one in seen.items()}
+    plan = Plan(Scheme.INT8, ranges)
+    quantised = quantise(model, plan)
+    corrected = bias_corrected(model, quantised, seen)
+    means = []
+    for changed in (quantised, quantise(corrected, plan)):
+        after = observe_any(changed, pictures)
+        names = [one.name for one in read_graph(model, edge_float).operations if one.kind == "CONV_2D"]
+        means.append(np.mean([np.abs(after[name] - seen[name].mean).mean() / seen[name].mean.std() for name in names]))
+    assert means[1] < means[0]
+
+
+def observe_any(model: bytes, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean of each channel of each tensor of a quantised model, in real values."""
+    trace = flatbuffer.Tracer(model)
+    found: dict[str, list[np.ndarray]] = {}
+    for picture in pictures:
+        for name, value in trace(picture):
+            found.setdefault(name, []).append(value.reshape(-1, value.shape[-1]).mean(axis=0))
+    return {name: np.mean(means, axis=0) for name, means in found.items()}
+
+
+def test_divergence_of_the_same_scores_is_nothing() -> None:
+    scores = np.random.default_rng(0).dirichlet(np.ones(7), 20).astype(np.float32)
+    assert divergence(scores, scores) == pytest.approx(0, abs=1e-9)
+    assert divergence(scores, np.roll(scores, 1, axis=1)) > 0.1
+
+
+def test_metadata_is_there_for_other_tools(cli: Cli, edge_float: Path) -> None:
+    found = json.loads(cli("inspect", edge_float, "--json").stdout)
+    assert METADATA in found["metadata"]
+    content = model_bytes(edge_float)
+    assert b"M001" in content
+    assert b"labels.txt" in content
+
+
+def test_a_model_that_is_wrong_itself_is_said_to_be(
+    cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path
+) -> None:
+    wrong = "neutral,surprise,sad,happy,fear,disgust,angry"
+    done = cli(
+        *("convert", edge_float, "--int8", "--labels", wrong, "--data", fer2013_csv, "--max-drop", "9"),
+        *("-o", tmp_path / "out.tflite"),
+    )
+    assert "the float model itself is right on" in done.stderr
+    assert read_card(tmp_path / "out.tflite").labels == tuple(wrong.split(","))
