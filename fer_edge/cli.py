@@ -273,8 +273,6 @@ def convert(
             report=report,
             command=_command(),
         )
-    for warning in done.warnings:
-        print(f"fer-edge: {warning}", file=sys.stderr)
     print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
     for line in summary(done):
         print(line)

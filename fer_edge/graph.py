@@ -62,7 +62,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def short_name(self) -> str:
-        """The part of its name that says which layer of the original it was; converters join those of what they fuse."""
+        """The part of its name that says which layer it was: converters join the names of what they fuse."""
         parts = self.name.split(";")
         hint = _LEAF.get(self.kind, "")
         return next((part for part in parts if hint and hint in part.lower()), parts[0])

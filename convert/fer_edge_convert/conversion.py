@@ -229,6 +229,9 @@ def convert(
         best = work.candidate(str(scheme), Plan(scheme, {}))
         attempts = [Attempt(what=best.what, kl_divergence=best.kl)]
     parity = work.parity(best)
+    warnings = tuple(work.warnings())
+    for warning in warnings:
+        logger.warning("%s", warning)
     if rescue and parity.change_points < -max_drop:
         best, parity = _rescue(work, best, parity, max_drop, attempts)
     refused = parity.change_points < -max_drop
@@ -240,7 +243,7 @@ def convert(
         command=command,
         compared=(work, parity),
         attempts=tuple(attempts),
-        warnings=tuple(work.warnings()),
+        warnings=warnings,
         keep=not refused,
     )
     stem = report or out.with_suffix(".parity")
@@ -333,11 +336,15 @@ def _rescue(
         corrected = bias_corrected(work.source.model, best.model, seen)
         if tried(work.candidate(f"{best.what}, biases corrected", best.plan, corrected)):
             return best, work.parity(best)
-        harm = {layer.name: layer.alone_kl or 0.0 for layer in parity.layers if layer.alone_kl is not None}
-        plan, base, what = best.plan, best.base, best.what
-        for count, name in enumerate(sorted(harm, key=harm.__getitem__, reverse=True)[:_MOST_IN_FLOATS], start=1):
-            plan = plan.without(name)
-            if tried(work.candidate(f"{what}, {count} worst layers in float16", plan, base)):
+        harm = {layer.name: layer.alone_kl for layer in parity.layers if layer.alone_kl is not None}
+        worst = sorted(harm, key=harm.__getitem__, reverse=True)[:_MOST_IN_FLOATS]
+        base = best.base
+        for count in range(1, len(worst) + 1):
+            # Which ranges are best depends on what is left to quantise.
+            what = f"{count} worst layer{'s' * (count > 1)} in float16"
+            plans = {m: Plan(best.plan.scheme, _ranges(work, seen, m), kept_float=worst[:count]) for m in Method}
+            ways = [work.candidate(f"{what}, ranges by {method}", plan, base) for method, plan in plans.items()]
+            if tried(min(ways, key=lambda way: way.kl)):
                 break
     return best, work.parity(best)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +63,16 @@ def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
 def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """The model with other values in float constants, by name."""
     parsed = _parse(model)
-    for tensor in parsed.subgraphs[0].tensors:
+    tensors = parsed.subgraphs[0].tensors
+    users = Counter(tensor.buffer for tensor in tensors)
+    for tensor in tensors:
         new = changes.get(tensor.name.decode())
-        if new is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(new.astype("<f4").tobytes(), np.uint8)
-            parsed.buffers.append(buffer)
-            tensor.buffer = len(parsed.buffers) - 1
+        if new is None:
+            continue
+        if users[tensor.buffer] > 1:  # others share what it held
+            tensor.buffer = len(parsed.buffers)
+            parsed.buffers.append(schema.BufferT())
+        parsed.buffers[tensor.buffer].data = np.frombuffer(new.astype("<f4").tobytes(), np.uint8)
     return _pack(parsed)
 
 

@@ -138,10 +138,6 @@ class Plan:
         """The same plan for one operator, with all others in floats."""
         return replace(self, only=name, kept_float=())
 
-    def without(self, name: str) -> Plan:
-        """The same plan with one operator more in floats."""
-        return replace(self, kept_float=(*self.kept_float, name))
-
 
 def quantise(model: bytes, plan: Plan) -> bytes:
     """Quantise a float model.
