@@ -179,4 +179,7 @@ def _parse(model: bytes) -> Any:  # noqa: ANN401 - the schema has no types
 
 
 def _pack(parsed: Any) -> bytes:  # noqa: ANN401 - the schema has no types
+    for buffer in parsed.buffers:  # arrays are written at once, lists a byte at a time
+        if buffer.data is not None:
+            buffer.data = np.asarray(buffer.data, np.uint8)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))

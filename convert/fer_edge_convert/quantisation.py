@@ -160,7 +160,7 @@ def quantise(model: bytes, plan: Plan) -> bytes:
             # tflite-runtime 2.14 takes the first channel's scale for all of a dense layer's.
             tensorwise = qtyping.QuantGranularity.TENSORWISE
             work.add_static_config(everything, _Operations.FULLY_CONNECTED, bits, 8, tensorwise)
-    kinds = {operation.name: operation.kind for operation in read_graph(model, Path("model")).operations}
+    kinds = {one.name: one.kind for one in read_graph(model, Path("model")).operations} if plan.kept_float else {}
     for name in plan.kept_float:
         scope = f"^{re.escape(name)};?$"
         work.update_quantization_recipe(scope, _Operations.ALL_SUPPORTED, algorithm_key=_Algorithms.NO_QUANTIZE)

@@ -72,6 +72,9 @@ def main(out: Path) -> None:
     xception(keras).export(out / "saved", verbose=False)
     sequential(keras).save(out / "sequential-3.h5")
     layers = keras.layers
+    ours = keras.models.load_model(Path(__file__).parents[2] / "models" / "edge.keras", compile=False)
+    # Ours as somebody would save it who does not normalise beforehand.
+    keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 128, -1), ours]).save(out / "raw.keras")
     given = keras.Input((48, 48, 1))
     flat = layers.Flatten()(layers.AveragePooling2D(6)(given))
     logits = layers.Dense(7)(flat)
