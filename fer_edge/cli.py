@@ -21,10 +21,12 @@ import typer
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
+    from fer_edge.card import Card
     from fer_edge.classify import TFLiteClassifier
     from fer_edge.datasets import Dataset
     from fer_edge.faces import FaceDetector
     from fer_edge.metrics import Metrics
+    from fer_edge_convert.sources import Source
     from fer_edge_train.split import Parts
 
 app = typer.Typer(
@@ -230,12 +232,12 @@ def convert(
     _need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         _need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.card import INPUT_RANGES, read_labels
+    from fer_edge.card import read_labels
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():
+        from fer_edge_convert.conversion import RefusedError
         from fer_edge_convert.conversion import convert as run_conversion
-        from fer_edge_convert.conversion import infer_range
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.report import summary
         from fer_edge_convert.sources import open_source
@@ -254,25 +256,27 @@ def convert(
                 for path in (data, calibrate)
             ]
             dataset, calibration = both
-        pixels: str | None = input_range
-        if pixels is None and source.card is None and dataset is not None:
-            known = source.described(names, INPUT_RANGES["0..1"]).labels
-            pixels = infer_range(source, known, dataset, usage)
-            print(f"input range {pixels}, with which it is right most often", file=sys.stderr)
-        card = source.described(names, INPUT_RANGES[pixels] if pixels else None)
-        done = run_conversion(
-            source,
-            card,
-            Scheme(wanted.pop()),
-            out,
-            data=dataset,
-            calibration=calibration,
-            usage=usage,
-            max_drop=max_drop,
-            rescue=rescue,
-            report=report,
-            command=_command(),
-        )
+        card = _card_for(source, names, input_range, dataset, usage)
+        try:
+            done = run_conversion(
+                source,
+                card,
+                Scheme(wanted.pop()),
+                out,
+                data=dataset,
+                calibration=calibration,
+                usage=usage,
+                max_drop=max_drop,
+                rescue=rescue,
+                report=report,
+                command=_command(),
+            )
+        except RefusedError as error:
+            for warning in error.warnings:
+                print(f"fer-edge: {warning}", file=sys.stderr)
+            raise
+    for warning in done.warnings:
+        print(f"fer-edge: {warning}", file=sys.stderr)
     print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
     for line in summary(done):
         print(line)
@@ -638,6 +642,20 @@ def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int 
     from fer_edge.faces import make_detector
 
     return make_detector(name, model, min_face)
+
+
+def _card_for(
+    source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
+) -> Card:
+    """What a model to convert takes and gives, as far as it, the user or the data says."""
+    from fer_edge.card import INPUT_RANGES
+    from fer_edge_convert.conversion import infer_range
+
+    if input_range is None and source.card is None and dataset is not None:
+        known = source.described(labels, INPUT_RANGES["0..1"]).labels
+        input_range = infer_range(source, known, dataset, usage)
+        print(f"input range {input_range}, with which it is right most often", file=sys.stderr)
+    return source.described(labels, INPUT_RANGES[input_range] if input_range else None)
 
 
 def _need(extra: str, *modules: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from fer_edge_convert.quantisation import Seen
     from fer_edge_convert.sources import Source
 
-logger = logging.getLogger(__name__)
-
 CALIBRATION_FACES: Final = 700
 _SEED: Final = 1
 _CHOICE_FACES: Final = 350  # to choose among calibrations by; neither calibrated nor tested on
@@ -43,7 +40,16 @@ _MOST_IN_FLOATS: Final = 6  # layers that a rescue may leave in floats
 
 
 class RefusedError(FerEdgeError):
-    """Raised when the quantised model lost more accuracy than it may."""
+    """Raised when the quantised model lost more accuracy than it may.
+
+    Attributes:
+        warnings: what should be looked at, a line each.
+    """
+
+    def __init__(self, message: str, warnings: tuple[str, ...]) -> None:
+        """Say what was lost, and what else was odd."""
+        super().__init__(message)
+        self.warnings = warnings
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +114,7 @@ class _Work:
     def __init__(
         self, source: Source, card: Card, data: Dataset, calibration: Dataset | None, usage: str | None
     ) -> None:
-        self.source, self.card = source, card
+        self.source, self.card, self.data = source, card, data
         self.test = data.usage(usage)
         self.truth = self.test.classes_for(card.labels)
         self.pictures = card.input.normalise(self.test.faces)
@@ -152,6 +158,8 @@ class _Work:
 
     def warnings(self) -> Iterator[str]:
         """What in the faces should be looked at before the result is believed."""
+        if self.calibration is self.data and not (self.data.usages == TRAINING).any():
+            yield f"{self.data.name} has no Training rows: ranges were measured on faces that are also tested on"
         right = float((self.scores.argmax(axis=1) == self.truth).mean())
         chance = float(np.bincount(self.truth).max() / len(self.truth))
         if right <= chance:
@@ -230,8 +238,6 @@ def convert(
         attempts = [Attempt(what=best.what, kl_divergence=best.kl)]
     parity = work.parity(best)
     warnings = tuple(work.warnings())
-    for warning in warnings:
-        logger.warning("%s", warning)
     if rescue and parity.change_points < -max_drop:
         best, parity = _rescue(work, best, parity, max_drop, attempts)
     refused = parity.change_points < -max_drop
@@ -254,7 +260,8 @@ def convert(
         raise RefusedError(
             f"{out}: not written, as {scheme} is {-parity.change_points:.1f} points less accurate than the float model"
             f" and {max_drop:g} are allowed;{blamed} see {stem}.html; try{more} --int16x8 or --float16, more"
-            " calibration faces, or allow it with --max-drop"
+            " calibration faces, or allow it with --max-drop",
+            warnings,
         )
     return result
 
@@ -409,10 +416,10 @@ def _chosen(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[np.int64], npt.N
         alone: whether the data is there to calibrate on and for nothing else.
     """
     usable = np.flatnonzero(data.usages == TRAINING)
-    if alone or not len(usable):
-        if not alone:
-            logger.warning("%s has no Training rows: calibrating on the faces that are also tested on", data.name)
-        usable = np.flatnonzero(data.usages != VALIDATION) if not alone else np.arange(len(data))
+    if alone:
+        usable = np.arange(len(data))
+    elif not len(usable):
+        usable = np.flatnonzero(data.usages != VALIDATION)
     if not len(usable):
         raise DataError(f"{data.name}: no faces to measure ranges on")
     rng = np.random.default_rng(_SEED)
