@@ -130,11 +130,12 @@ def train(
         from fer_edge_train.recipe import load_recipe
         from fer_edge_train.split import divide
         from fer_edge_train.teachers import SoftLabels, Teachers, soft_labels_for
-        from fer_edge_train.training import prepared
+        from fer_edge_train.training import check_start, prepared
         from fer_edge_train.training import train as run_training
 
         changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
         how = load_recipe(recipe, changes)
+        check_start(how, out, taught=bool(teacher or soft_labels), resume=resume)
         majority = how.target.protocol == "ferplus"
         dataset = prepared(_datasets(paths, votes, label_map, how.data.side, majority=majority), how)
         parts = divide(dataset, how.data.validation, how.seed, how.optimizer.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import keras
@@ -24,29 +25,32 @@ Targets = dict[str, "npt.NDArray[np.float32]"]
 Weighted = tuple["npt.NDArray[np.float32]", Targets, Targets]
 
 
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What batches are made of.
+
+    Attributes:
+        faces: uint8 of shape (n, height, width).
+        targets: what to teach each head, by name, float32 of shape (n, classes); a row adds up to the weight of its
+            face.
+        rows: indices of the faces to take.
+        spec: what the model takes.
+    """
+
+    faces: npt.NDArray[np.uint8]
+    targets: Mapping[str, npt.NDArray[np.float32]]
+    rows: npt.NDArray[np.int64]
+    spec: InputSpec
+
+
 class AugmentedBatches(keras.utils.PyDataset):
     """Augmented batches that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(
-        self,
-        faces: npt.NDArray[np.uint8],
-        targets: Mapping[str, npt.NDArray[np.float32]],
-        rows: npt.NDArray[np.int64],
-        spec: InputSpec,
-        *,
-        recipe: Recipe,
-        size: int,
-        epoch: int,
-        teachers: Teachers | None = None,
-    ) -> None:
+    def __init__(self, source: Faces, recipe: Recipe, size: int, epoch: int, teachers: Teachers | None = None) -> None:
         """Give the batches of ``epoch`` and those that follow it.
 
         Args:
-            faces: uint8 of shape (n, height, width).
-            targets: what to teach each head, by name, float32 of shape (n, classes); a row adds up to the weight of
-                its face.
-            rows: indices of the faces to take.
-            spec: what the model takes.
+            source: faces to learn from.
             recipe: batch size, augmentation and seed.
             size: side of the pictures, in pixels.
             epoch: number of the first epoch, from 0.
@@ -54,14 +58,14 @@ class AugmentedBatches(keras.utils.PyDataset):
         """
         # More than one worker is what makes Keras use threads; teachers are asked by one at a time.
         super().__init__(workers=1 if teachers else 2, max_queue_size=8)
-        self._faces, self._targets, self._rows, self._spec = faces, targets, rows, spec
+        self._source = source
         self._recipe, self._size, self._epoch = recipe, size, epoch
         self._teachers = teachers
         self._shuffle()
 
     def __len__(self) -> int:
         """Whole batches an epoch."""
-        return len(self._rows) // self._recipe.optimizer.batch_size
+        return len(self._source.rows) // self._recipe.optimizer.batch_size
 
     def __getitem__(self, step: int) -> Weighted:
         """Pictures of shape (batch, size, size, 1), and for each head its targets and the faces' weights."""
@@ -69,14 +73,14 @@ class AugmentedBatches(keras.utils.PyDataset):
         chosen = self._order[step * batch : (step + 1) * batch]
         how = self._recipe.augmentation
         rng = np.random.default_rng((self._recipe.seed, self._epoch, step))
-        faces = self._spec.normalise(augment(self._faces[chosen], self._size, how, rng))
-        targets = {name: target[chosen] for name, target in self._targets.items()}
+        faces = self._source.spec.normalise(augment(self._source.faces[chosen], self._size, how, rng))
+        targets = {name: target[chosen] for name, target in self._source.targets.items()}
         if how.cutmix and (not how.mixup or rng.random() < 0.5):
             faces, targets = cutmix(faces, targets, how.cutmix, rng)
         else:
             faces, targets = mixup(faces, targets, how.mixup, rng)
         if self._teachers:
-            answer = self._teachers.answer((faces[..., 0] - self._spec.offset) / self._spec.scale)
+            answer = self._teachers.answer((faces[..., 0] - self._source.spec.offset) / self._source.spec.scale)
             own, share = targets[HEAD], self._recipe.target.distillation
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
         # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
@@ -89,30 +93,23 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._shuffle()
 
     def _shuffle(self) -> None:
-        self._order = np.random.default_rng((self._recipe.seed, self._epoch)).permutation(self._rows)
+        self._order = np.random.default_rng((self._recipe.seed, self._epoch)).permutation(self._source.rows)
 
 
 class PlainBatches(keras.utils.PyDataset):
     """Faces as they are, in order, to watch or to predict."""
 
-    def __init__(
-        self,
-        faces: npt.NDArray[np.uint8],
-        targets: Mapping[str, npt.NDArray[np.float32]],
-        rows: npt.NDArray[np.int64],
-        spec: InputSpec,
-        batch: int = 512,
-    ) -> None:
-        """Give ``batch`` faces at a time; the arguments are those of `AugmentedBatches`."""
+    def __init__(self, source: Faces, batch: int = 512) -> None:
+        """Give ``batch`` faces at a time."""
         super().__init__()
-        self._faces, self._targets, self._rows, self._spec, self._batch = faces, targets, rows, spec, batch
+        self._source, self._batch = source, batch
 
     def __len__(self) -> int:
         """Batches in all, the last one maybe smaller."""
-        return math.ceil(len(self._rows) / self._batch)
+        return math.ceil(len(self._source.rows) / self._batch)
 
     def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], Targets]:
         """Pictures of shape (batch, height, width, 1) and the targets of each head."""
-        chosen = self._rows[step * self._batch : (step + 1) * self._batch]
-        targets = {name: target[chosen] for name, target in self._targets.items()}
-        return self._spec.normalise(self._faces[chosen]), targets
+        chosen = self._source.rows[step * self._batch : (step + 1) * self._batch]
+        targets = {name: target[chosen] for name, target in self._source.targets.items()}
+        return self._source.spec.normalise(self._source.faces[chosen]), targets

@@ -20,7 +20,7 @@ from scipy.special import log_softmax
 from fer_edge.card import Card, InputSpec, PixelStatistics, read_card, write_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
-from fer_edge_train.batches import AugmentedBatches, PlainBatches
+from fer_edge_train.batches import AugmentedBatches, Faces, PlainBatches
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
@@ -90,6 +90,18 @@ def prepared(data: Dataset, recipe: Recipe) -> Dataset:
     return data
 
 
+def check_start(recipe: Recipe, out: Path, *, taught: bool, resume: bool) -> None:
+    """Refuse what cannot become a run before anything is read for it.
+
+    Raises:
+        InputError: ``out`` holds another run, or there are teachers of whom the recipe learns nothing.
+    """
+    if taught and not recipe.target.distillation:
+        raise InputError("the recipe learns nothing from teachers; add --set target.distillation=0.5")
+    if not resume and (checkpoints(out) or (out / "model.keras").exists()):
+        raise InputError(f"{out}: holds a training run; add --resume to go on with it, or choose another --out")
+
+
 def train(
     data: Dataset,
     parts: Parts,
@@ -125,8 +137,7 @@ def train(
     votes = data.votes_for(data.labels)
     if (target.votes or target.auxiliary) and votes is None:
         logger.warning("the recipe learns from FER+ votes and has none: its accuracy will be lower; give --votes")
-    if taught is not None and not target.distillation:
-        raise InputError("the recipe learns nothing from teachers; add --set target.distillation=0.5")
+    check_start(recipe, out, taught=taught is not None, resume=resume)
     if target.distillation and taught is None:
         logger.warning("the recipe learns from teachers and has none: its accuracy will be lower; give --teacher")
     done = _begin(out, recipe, _fingerprint(data, weights, taught), resume=resume)
@@ -140,7 +151,8 @@ def train(
     balance = class_weights(data.classes[parts.kept], count, target.class_weight)[data.classes, None]
     weighted = {head: goal * balance for head, goal in heads.items()}
     spec = InputSpec(height=recipe.data.side, width=recipe.data.side, scale=SCALE, offset=OFFSET)
-    watched = PlainBatches(data.faces, heads, parts.held, spec)
+    watched = PlainBatches(Faces(data.faces, heads, parts.held, spec))
+    learnt = Faces(data.faces, weighted, parts.kept, spec)
     steps = len(parts.kept) // recipe.optimizer.batch_size
     history = History(out / "history.csv", done)
     model = _model(recipe, data.labels, len(heads), weights, checkpoints(out).get(done))
@@ -156,14 +168,7 @@ def train(
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
         model.fit(
             AugmentedBatches(
-                data.faces,
-                weighted,
-                parts.kept,
-                spec,
-                recipe=recipe,
-                size=stage.size,
-                epoch=begin,
-                teachers=taught if isinstance(taught, Teachers) else None,
+                learnt, recipe, stage.size, begin, teachers=taught if isinstance(taught, Teachers) else None
             ),
             shuffle=False,  # the batches are shuffled already, by the recipe's seed
             validation_data=watched,
@@ -253,7 +258,7 @@ def fit_temperature(logits: npt.NDArray[np.float32], classes: npt.NDArray[np.int
 def _predict(
     model: keras.Model, data: Dataset, rows: npt.NDArray[np.int64], spec: InputSpec
 ) -> npt.NDArray[np.float32]:
-    return np.asarray(model.predict(PlainBatches(data.faces, {}, rows, spec), verbose=0), np.float32)
+    return np.asarray(model.predict(PlainBatches(Faces(data.faces, {}, rows, spec)), verbose=0), np.float32)
 
 
 def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | Teachers | None) -> str:
@@ -274,14 +279,11 @@ def _begin(out: Path, recipe: Recipe, fingerprint: str, *, resume: bool) -> int:
     text = f"# SHA-256 of all that was learnt from: {fingerprint}\n{tomli_w.dumps(tables)}"
     written = out / "recipe.toml"
     found = checkpoints(out)
-    if not resume:
-        if found or (out / "model.keras").exists():
-            raise InputError(f"{out}: holds a training run; add --resume to go on with it, or choose another --out")
-    elif found:
+    if resume and found:
         if not written.exists() or written.read_text(encoding="utf-8") != text:
             raise InputError(f"{out}: was begun with another recipe or other data; resume with the same options")
         return max(found)
-    else:
+    if resume:
         logger.warning("%s: no checkpoint to resume, so training starts from the beginning", out)
     with replacing(written) as temporary:
         temporary.write_text(text, encoding="utf-8")
