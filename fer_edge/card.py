@@ -19,7 +19,6 @@ import numpy as np
 
 from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge.files import replacing
-from fer_edge.runtime import make_interpreter
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -171,59 +170,23 @@ def with_card(model: bytes, card: Card) -> bytes:
     return content.getvalue()
 
 
-def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
-    """Give a ``.tflite`` of somebody else's a card, or change what its own says; its flatbuffer stays as it is.
+def has_card(path: Path) -> bool:
+    """Whether a card is in a model file, be it damaged or not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return CARD_NAME in archive.namelist()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+        return False
 
-    Args:
-        path: the file, which is replaced whole or not at all.
-        labels: names of its outputs; empty takes those that it has.
-        scale_offset: from a pixel, 0..255, to its real-valued input; None takes what it says.
+
+def check_flatbuffer(path: Path, card: Card, flatbuffer: bytes) -> None:
+    """Compare a flatbuffer with its hash on the card: older runtimes crash the process on a damaged one.
 
     Raises:
-        ModelError: it is missing, damaged or no picture classifier.
-        InputError: something is neither given nor in the file, or does not fit it.
+        ModelError: they do not belong together.
     """
-    try:
-        old = read_card(path)
-    except ModelError:
-        if not path.is_file():
-            raise
-        old = None
-    flatbuffer = model_bytes(path)
-    interpreter = make_interpreter(flatbuffer, path)
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
-    if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
-        raise ModelError(
-            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one picture,"
-            " [1, height, width, 1 or 3], and gives [1, labels]"
-        )
-    labels = labels or (old.labels if old else attached_labels(path))
-    if len(labels) != given[1]:
-        have = f"there are {len(labels)} labels ({', '.join(labels)})" if labels else "no labels are known"
-        raise InputError(f"{path}: it has {given[1]} outputs, but {have}: give --labels, in their order")
-    if len(set(labels)) != len(labels):
-        raise InputError(f"{path}: a label twice in {', '.join(labels)}; each output needs a name of its own")
-    if scale_offset is None:
-        if old is None:
-            raise InputError(
-                f"{path}: it does not say which values its pixels had in training: give --input-range 0..1, -1..1 or"
-                " 0..255"
-            )
-        scale_offset = old.input.scale, old.input.offset
-    spec = InputSpec(
-        height=taken[1],
-        width=taken[2],
-        channels=3 if taken[3] == 3 else 1,
-        scale=scale_offset[0],
-        offset=scale_offset[1],
-    )
-    sha256 = hashlib.sha256(flatbuffer).hexdigest()
-    base = old or Card(name=path.stem, labels=labels, input=spec)
-    card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
-    with replacing(path) as temporary:
-        temporary.write_bytes(with_card(flatbuffer, card))
-    return card
+    if card.flatbuffer_sha256 not in {"", hashlib.sha256(flatbuffer).hexdigest()}:
+        raise ModelError(f"{path}: damaged, its content is not what its card says; copy or make it again")
 
 
 def read_labels(given: str) -> tuple[str, ...]:
@@ -234,7 +197,7 @@ def read_labels(given: str) -> tuple[str, ...]:
     """
     file = Path(given)
     try:
-        text = given.replace(",", "\n") if "," in given else file.read_text(encoding="utf-8")
+        text = given.replace(",", "\n") if "," in given else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"--labels {given}: give angry,disgust,... or a file with one a line; there is no such file that can be"

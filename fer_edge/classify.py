@@ -6,11 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
 import numpy as np
 
-from fer_edge.card import Card, model_bytes, read_card
+from fer_edge.card import Card, InputSpec, attached_labels, check_flatbuffer, model_bytes, read_card, with_card
 from fer_edge.crop import crop_face
-from fer_edge.errors import ModelError
+from fer_edge.errors import InputError, ModelError, printable
+from fer_edge.files import replacing
 from fer_edge.runtime import Tensor, make_interpreter
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _SHIPPED: Final = Path(__file__).parent / "models"
 DEFAULT_MODEL: Final = _SHIPPED / "edge.tflite"
+_SLACK: Final = 0.02  # what rounding may add to a score
 
 
 def find_model(name: Path) -> Path:
@@ -86,9 +89,7 @@ class TFLiteClassifier:
         self.card = read_card(path)
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         flatbuffer = model_bytes(path)
-        # Older runtimes do not check what they are given: a damaged file would crash the process.
-        if self.card.flatbuffer_sha256 not in {"", hashlib.sha256(flatbuffer).hexdigest()}:
-            raise ModelError(f"{path}: damaged, its content is not what its card says; copy or make it again")
+        check_flatbuffer(path, self.card, flatbuffer)
         self._interpreter = make_interpreter(flatbuffer, path, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -133,3 +134,68 @@ class TFLiteClassifier:
         info = np.iinfo(np.dtype(self.input.dtype))
         steps = np.rint(real / np.float32(self.input.scale)) + self.input.zero_point
         return np.asarray(steps.clip(info.min, info.max), self.input.dtype)
+
+
+def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
+    """Give a ``.tflite`` of somebody else's a card, or change what its own says; its flatbuffer stays as it is.
+
+    Args:
+        path: the file, which is replaced whole or not at all.
+        labels: names of its outputs; empty takes those that it has.
+        scale_offset: from a pixel, 0..255, to its real-valued input; None takes what it says.
+
+    Raises:
+        ModelError: it is missing, damaged or no picture classifier.
+        InputError: something is neither given nor in the file, or does not fit it.
+    """
+    try:
+        old = read_card(path)
+    except ModelError:
+        if not path.is_file():
+            raise
+        old = None
+    flatbuffer = model_bytes(path)
+    if old:
+        check_flatbuffer(path, old, flatbuffer)
+    interpreter = make_interpreter(flatbuffer, path)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
+    if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
+        raise ModelError(
+            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one picture,"
+            " [1, height, width, 1 or 3], and gives [1, labels]"
+        )
+    labels = labels or (old.labels if old else attached_labels(path))
+    if len(labels) != given[1]:
+        have = f"there are {len(labels)} labels ({', '.join(labels)})" if labels else "no labels are known"
+        raise InputError(f"{path}: it has {given[1]} outputs, but {have}: give --labels, in their order")
+    if len(set(labels)) != len(labels):
+        raise InputError(f"{path}: a label twice in {', '.join(labels)}; each output needs a name of its own")
+    if scale_offset is None:
+        if old is None:
+            raise InputError(
+                f"{path}: it does not say which values its pixels had in training: give --input-range 0..1, -1..1 or"
+                " 0..255"
+            )
+        scale_offset = old.input.scale, old.input.offset
+    spec = InputSpec(
+        height=taken[1],
+        width=taken[2],
+        channels=3 if taken[3] == 3 else 1,
+        scale=scale_offset[0],
+        offset=scale_offset[1],
+    )
+    sha256 = hashlib.sha256(flatbuffer).hexdigest()
+    base = old or Card(name=printable(path.stem), labels=labels, input=spec)
+    card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
+    with replacing(path) as temporary:
+        temporary.write_bytes(with_card(flatbuffer, card))
+        # Fixed pictures, for the question must have one answer.
+        noise = np.random.default_rng(0).integers(0, 256, (8, taken[1], taken[2]), np.uint8)
+        scores = TFLiteClassifier(temporary).classify(noise)
+        if not (scores.min() > -_SLACK and scores.max() < 1 + _SLACK):
+            raise ModelError(
+                f"{path}: its outputs are no scores of 0..1 but reach from {scores.min():.2g} to {scores.max():.2g}, as"
+                " logits do; convert the float model that it was made of, which gives it a softmax"
+            )
+    return card

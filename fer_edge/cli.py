@@ -245,18 +245,13 @@ def convert(
 
         source = open_source(model, size=size, unsafe=unsafe)
         names = read_labels(labels) if labels else ()
-        dataset = calibration = None
-        if data or calibrate:
-            if source.height != source.width:
-                raise InputError(
-                    f"{model}: it takes {source.width}x{source.height}, and only square pictures can be read from"
-                    " datasets; convert it without --data and --calibrate"
-                )
-            both = [
-                _datasets([path], votes, label_map, source.height, majority=votes is not None) if path else None
-                for path in (data, calibrate)
-            ]
-            dataset, calibration = both
+        if (data or calibrate) and source.height != source.width:
+            raise InputError(
+                f"{model}: it takes {source.width}x{source.height}, and only square pictures can be read from"
+                " datasets; convert it without --data and --calibrate"
+            )
+        dataset = _faces_of(data, votes, label_map, source.height)
+        calibration = _faces_of(calibrate, None, None, source.height)
         card = _card_for(source, names, input_range, dataset, usage)
         try:
             done = run_conversion(
@@ -282,7 +277,8 @@ def convert(
     for line in summary(done):
         print(line)
     if done.scheme.calibrated and done.float_operators:
-        print(f"in floats   {', '.join(done.float_operators)}: the quantiser has no integer form of them")
+        why = "which --rescue left" if done.kept_in_floats else "of which the quantiser has no integer form"
+        print(f"in floats   {', '.join(done.float_operators)}, {why}")
 
 
 @app.command()
@@ -347,7 +343,8 @@ def inspect(
         _print_json(found)
         return
     print(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
-    print(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}")
+    damaged = "" if found.intact else ", which is not what its card says: damaged"
+    print(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}{damaged}")
     for name, tensor in (("input", found.input), ("output", found.output)):
         real = f", real = {tensor.scale:g} * (stored - {tensor.zero_point})" if tensor.scale else ""
         print(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
@@ -355,15 +352,13 @@ def inspect(
     for i, layer in enumerate(found.layers, start=1):
         types = "/".join(dict.fromkeys(node.dtype.lower() for node in (*layer.inputs, *layer.outputs)))
         cost = f"{layer.multiply_adds / 1e6:8.2f} M {layer.constant_bytes / 1e3:8.1f} kB"
-        shape = "x".join(map(str, layer.outputs[0].shape))
+        shape = "x".join(map(str, layer.outputs[0].shape if layer.outputs else ()))
         print(f"  {i:>3}  {layer.kind:<22}{cost}  {shape:<16}{types}")
     print(f"{'multiply-adds':<15}{found.multiply_adds / 1e6:.1f} million")
     print(f"{'parameters':<15}{found.parameters}")
     print(f"{'activation':<15}{found.largest_activation_bytes / 1e3:.1f} kB, the largest")
     print(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
-    left = found.not_delegated
-    takes = "not at work" if left is None else f"takes all but {', '.join(left)}" if left else "takes every operator"
-    print(f"{'XNNPACK':<15}{takes} ({found.runtime})")
+    print(f"{'XNNPACK':<15}{found.delegation}")
     print(f"{'metadata':<15}{', '.join(found.metadata) or 'none'}")
     card = found.card
     if card is None:
@@ -405,7 +400,8 @@ def card_set(
     \b
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
     """
-    from fer_edge.card import INPUT_RANGES, read_labels, set_card
+    from fer_edge.card import INPUT_RANGES, read_labels
+    from fer_edge.classify import set_card
 
     names = read_labels(labels) if labels else ()
     card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
@@ -645,6 +641,10 @@ def _detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int 
     return make_detector(name, model, min_face)
 
 
+def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, side: int) -> Dataset | None:
+    return _datasets([path], votes, label_map, side, majority=votes is not None) if path else None
+
+
 def _card_for(
     source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
 ) -> Card:
@@ -679,7 +679,9 @@ def _need_keras_backend() -> None:
 
 def _command() -> str:
     """The command line that makes a model anew, for its card: as it was typed, less what only goes on with a run."""
-    return shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")])
+    from fer_edge.errors import printable
+
+    return printable(shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")]))
 
 
 def _version() -> str:

@@ -24,6 +24,26 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder is not there or cannot be written to.
     """
+    path, temporary = _reserve(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file)  # else a power cut may leave the new name without the new content
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def ensure_writable(path: Path) -> None:
+    """Find out that a file cannot be written before the work is done that it is for.
+
+    Raises:
+        InputError: the folder is not there or cannot be written to.
+    """
+    _reserve(path)[1].unlink()
+
+
+def _reserve(path: Path) -> tuple[Path, Path]:
     path = path.resolve()  # a link stays a link
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -33,10 +53,4 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}); choose another place") from error
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file)  # else a power cut may leave the new name without the new content
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return path, temporary

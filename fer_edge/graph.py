@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 _WEIGHTED: Final = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _LEAF: Final = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "matmul"}
-_BITS: Final = {"FLOAT64": 64, "INT64": 64, "UINT64": 64, "FLOAT16": 16, "INT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8}
+_BITS: Final = {
+    "FLOAT64": 64,
+    "INT64": 64,
+    "UINT64": 64,
+    "FLOAT16": 16,
+    "INT16": 16,
+    "INT8": 8,
+    "UINT8": 8,
+    "BOOL": 8,
+    "INT4": 4,
+    "UINT4": 4,
+}
 _BITS_OF_OTHERS: Final = 32
 
 
@@ -57,8 +68,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The name of its first output, by which quantisers know it."""
-        return self.outputs[0].name
+        """The name of its first output, by which quantisers know it; empty where it gives nothing."""
+        return self.outputs[0].name if self.outputs else ""
 
     @property
     def short_name(self) -> str:
@@ -134,7 +145,7 @@ def _node(tensor: Any, buffers: list[Any], types: dict[int, str]) -> Node:  # no
         name=(tensor.name or b"").decode(errors="replace"),
         shape=shape,
         dtype=dtype,
-        bytes=math.prod(shape) * _BITS.get(dtype, _BITS_OF_OTHERS) // 8,
+        bytes=-(-math.prod(shape) * _BITS.get(dtype, _BITS_OF_OTHERS) // 8),
         constant=data is not None and len(data) > 0,
         quantised=quantization is not None and quantization.scale is not None and len(quantization.scale) > 0,
     )

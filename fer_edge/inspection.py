@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.card import Card, model_bytes, read_card
-from fer_edge.errors import ModelError
+from fer_edge.errors import ModelError, printable
 from fer_edge.graph import Operation, read_graph
 from fer_edge.page import page, table
 from fer_edge.runtime import Tensor, make_interpreter, runtime_name
@@ -38,6 +38,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         path: the file.
         sha256: of the file.
         flatbuffer_sha256: of the file without its card.
+        intact: whether that is what its card says; true where the card says nothing.
         bytes: its size.
         card: what it says of itself; None where it has no card.
         input: what it takes.
@@ -57,6 +58,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     sha256: str
     flatbuffer_sha256: str
+    intact: bool
     bytes: int
     card: Card | None
     input: TensorInfo
@@ -70,6 +72,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str
     not_delegated: tuple[str, ...] | None
     metadata: tuple[str, ...]
+
+    @property
+    def delegation(self) -> str:
+        """What the XNNPACK delegate takes, in words."""
+        if self.not_delegated is None:
+            return f"not at work ({self.runtime})"
+        left = ", ".join(self.not_delegated)
+        return f"takes {f'all but {left}' if left else 'every operator'} ({self.runtime})"
 
 
 def inspect_model(path: Path) -> Inspection:
@@ -89,10 +99,12 @@ def inspect_model(path: Path) -> Inspection:
     interpreter = make_interpreter(flatbuffer, path)
     graph = read_graph(flatbuffer, path)
     content = path.read_bytes()
+    digest = hashlib.sha256(flatbuffer).hexdigest()
     return Inspection(
         path=str(path),
         sha256=hashlib.sha256(content).hexdigest(),
-        flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest(),
+        flatbuffer_sha256=digest,
+        intact=card is None or card.flatbuffer_sha256 in {"", digest},
         bytes=len(content),
         card=card,
         input=_info(interpreter.get_input_details()[0]),
@@ -146,14 +158,15 @@ def as_html(found: Inspection) -> str:
         also = f"<small>and {', '.join(f'#{j + 1}' for j in back)}</small>" if back else ""
         weights = next((node for node in layer.inputs if node.constant and len(node.shape) > 1), None)
         rows.append(
-            f"<li><b>{i + 1}. {layer.kind}</b> {also}<span>{_shape(layer.outputs[0])}</span>"
+            f"<li><b>{i + 1}. {layer.kind}</b> {also}<span>{_shape(layer.outputs[0]) if layer.outputs else ''}</span>"
             f"<span>{_shape(weights) if weights else ''}</span>"
             f"<span>{layer.multiply_adds / 1e6:.2f} M multiply-adds, {layer.constant_bytes / 1e3:.1f} kB</span>"
             f'<i style="width:{100 * layer.multiply_adds / largest:.1f}%"></i></li>'
         )
     facts = {
-        "file": found.path,
+        "file": printable(found.path),
         "sha256": found.sha256,
+        "flatbuffer's sha256": found.flatbuffer_sha256,
         "size": f"{found.bytes / 1e3:.1f} kB",
         "input": f"{found.input.dtype} {list(found.input.shape)}",
         "output": f"{found.output.dtype} {list(found.output.shape)}",
@@ -162,8 +175,9 @@ def as_html(found: Inspection) -> str:
         "parameters": found.parameters,
         "largest activation": f"{found.largest_activation_bytes / 1e3:.1f} kB",
         "integer only": "yes" if found.integer_only else "no",
+        "XNNPACK": found.delegation,
     }
-    title = card.name if card else found.path
+    title = card.name if card else printable(found.path)
     return page(title, f"{table(('', ''), facts.items())}<ol>{''.join(rows)}</ol>", _STYLE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,10 +11,10 @@ import numpy as np
 
 from fer_edge.card import INPUT_RANGES, PixelStatistics, with_card
 from fer_edge.datasets import TRAINING, VALIDATION
-from fer_edge.errors import DataError, FerEdgeError, InputError
-from fer_edge.files import replacing
+from fer_edge.errors import DataError, FerEdgeError, InputError, printable
+from fer_edge.files import ensure_writable, replacing
 from fer_edge.graph import read_graph
-from fer_edge_convert.flatbuffer import run, with_metadata
+from fer_edge_convert.flatbuffer import Pictures, run, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
@@ -36,6 +36,15 @@ _SEED: Final = 1
 _CHOICE_FACES: Final = 350  # to choose among calibrations by; neither calibrated nor tested on
 _RANGE_FACES: Final = 2000  # to tell the input's range by
 _RANGE_MARGIN: Final = 0.02  # of accuracy, by which one range must be better than the others, and three times the noise
+_MORE: Final = 3  # times as many faces for a rescue
+_BOTH: Final = 0.1  # share of the calibration faces that may be tested on, too: FER-2013 has a few twice
+_FINER: Final = {
+    Scheme.INT8: " --int16x8 or --float16,",
+    Scheme.INT16X8: " --float16,",
+    Scheme.DYNAMIC: " --float16,",
+    Scheme.FLOAT16: " --float32,",
+    Scheme.FLOAT32: "",
+}
 _MOST_IN_FLOATS: Final = 6  # layers that a rescue may leave in floats
 
 
@@ -80,6 +89,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
         calibration_faces: how many faces of each label ranges were measured on; empty where none were.
         seed: by which they were chosen.
         float_operators: kinds of the operators that calculate in floats.
+        kept_in_floats: how many layers a rescue left in floats.
         warnings: what should be looked at, a line each.
         parts: names of the dataset's parts that both models were tested on.
         parity: how both do; None where no data was given.
@@ -94,6 +104,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
     calibration_faces: dict[str, int]
     seed: int
     float_operators: tuple[str, ...]
+    kept_in_floats: int
     warnings: tuple[str, ...]
     parts: tuple[str, ...]
     parity: Parity | None
@@ -106,37 +117,53 @@ class _Candidate:
     plan: Plan
     model: bytes
     kl: float
+    rows: npt.NDArray[np.int64]  # that its ranges were measured on
 
 
 class _Work:
     """The faces and figures that all ways of quantising one model share."""
 
     def __init__(
-        self, source: Source, card: Card, data: Dataset, calibration: Dataset | None, usage: str | None
+        self,
+        source: Source,
+        card: Card,
+        scheme: Scheme,
+        data: Dataset,
+        *,
+        calibration: Dataset | None,
+        usage: str | None,
     ) -> None:
-        self.source, self.card, self.data = source, card, data
+        self.source, self.card, self.scheme = source, card, scheme
         self.test = data.usage(usage)
         self.truth = self.test.classes_for(card.labels)
-        self.pictures = card.input.normalise(self.test.faces)
+        self.pictures = Pictures(self.test.faces, card.input)
         self.scores = run(source.model, self.pictures)
         self.calibration = calibration if calibration is not None else data
-        self.choice_rows, self.rows = _chosen(self.calibration, alone=calibration is not None)
-        faces = self.calibration.faces[self.rows].copy()
-        # One of them is given a black and a white pixel, so that the input's range is that of all pictures.
-        faces[0, 0, :2] = (0, 255)
-        self.faces = faces
-        self.choice = card.input.normalise(self.calibration.faces[self.choice_rows])
+        self.rows = self.more_rows = np.empty(0, np.int64)
+        # What neither trains nor tests may be looked at as often as one likes.
+        self.choice = self.pictures
+        if scheme.calibrated:
+            choice, self.rows, self.more_rows = _chosen(self.calibration, alone=calibration is not None)
+            self.choice = Pictures(self.calibration.faces[choice], card.input)
         self.choice_scores = run(source.model, self.choice)
 
-    def seen(self) -> dict[str, Seen]:
-        """What the float model's tensors hold for the calibration faces."""
-        return observe(self.source.model, self.card.input.normalise(self.faces))
+    def seen(self, rows: npt.NDArray[np.int64]) -> dict[str, Seen]:
+        """What the float model's tensors hold for calibration faces."""
+        return observe(self.source.model, Pictures(self.calibration.faces[rows], self.card.input))
 
-    def candidate(self, what: str, plan: Plan, base: bytes | None = None) -> _Candidate:
+    def candidate(self, what: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> _Candidate:
         """Quantise, and see how far the scores move."""
-        base = base or self.source.model
         model = quantise(base, plan)
-        return _Candidate(what, base, plan, model, divergence(self.choice_scores, run(model, self.choice)))
+        kl = divergence(self.choice_scores, run(model, self.choice))
+        return _Candidate(what, base, plan, model, kl, rows)
+
+    def ranges(self, seen: dict[str, Seen], method: Method) -> dict[str, tuple[float, float]]:
+        """The range of each tensor, and of the input that of all pixel values, whatever the faces hold."""
+        spec = self.card.input
+        ranges = {name: one.range(method) for name, one in seen.items()}
+        name = read_graph(self.source.model, self.source.path).inputs[0].name
+        ranges[name] = (spec.offset, 255 * spec.scale + spec.offset)
+        return ranges
 
     def parity(self, candidate: _Candidate) -> Parity:
         """Compare with the float model on the test faces."""
@@ -148,6 +175,7 @@ class _Work:
             labels=self.card.labels,
             plan=candidate.plan,
             original_scores=self.scores,
+            probes=self.choice,
         )
 
     def change(self, candidate: _Candidate) -> float:
@@ -158,8 +186,6 @@ class _Work:
 
     def warnings(self) -> Iterator[str]:
         """What in the faces should be looked at before the result is believed."""
-        if self.calibration is self.data and not (self.data.usages == TRAINING).any():
-            yield f"{self.data.name} has no Training rows: ranges were measured on faces that are also tested on"
         right = float((self.scores.argmax(axis=1) == self.truth).mean())
         chance = float(np.bincount(self.truth).max() / len(self.truth))
         if right <= chance:
@@ -167,8 +193,19 @@ class _Work:
                 f"the float model itself is right on {right:.1%} of the faces, which always saying one label would be,"
                 " too: check the order of --labels, --input-range, and whether these are faces of its kind"
             )
-        known = self.card.pixels or PixelStatistics.of(self.test.faces)
+        if self.scheme.calibrated:
+            yield from self._calibration_warnings(right)
+
+    def _calibration_warnings(self, right: float) -> Iterator[str]:
         faces = self.calibration.faces[self.rows]
+        tested = {face.tobytes() for face in self.test.faces}
+        both = sum(face.tobytes() in tested for face in faces)
+        if both > _BOTH * len(faces):
+            yield (
+                f"{both} of the {len(faces)} faces that ranges were measured on are also tested on, which flatters the"
+                " result: give data with a Training part and another, or --calibrate"
+            )
+        known = self.card.pixels or PixelStatistics.of(self.test.faces)
         for difference in PixelStatistics.of(faces).differences(known):
             yield (
                 f"the calibration pictures look unlike {'training' if self.card.pixels else 'the test'} faces:"
@@ -178,7 +215,8 @@ class _Work:
             truth = self.calibration.classes_for(self.card.labels)[self.rows]
         except DataError:
             return
-        there = float((run(self.source.model, self.card.input.normalise(faces)).argmax(axis=1) == truth).mean())
+        said = run(self.source.model, Pictures(faces, self.card.input)).argmax(axis=1)
+        there = float((said == truth).mean())
         if there < 0.6 * right:
             yield (
                 f"the float model is right on {there:.1%} of the calibration pictures, but on {right:.1%} of the test"
@@ -223,47 +261,60 @@ def convert(
     """
     if out.suffix != ".tflite":
         raise InputError(f"{out}: a converted model ends in .tflite; choose such a name")
+    if out.resolve() == source.path.resolve():
+        raise InputError(f"{out}: is the model itself; choose another name")
+    ensure_writable(out)
+    nothing = np.empty(0, np.int64)
     if data is None:
         if scheme.calibrated:
-            raise InputError(f"{scheme} measures the ranges of values on faces: give --data, such as fer2013.csv")
-        candidate = _Candidate(str(scheme), source.model, Plan(scheme, {}), quantise(source.model, Plan(scheme, {})), 0)
-        return _write(out, source, card, candidate, command=command)
-    work = _Work(source, card, data, calibration, usage)
+            raise InputError(f"{scheme} is compared with the float model on faces: give --data, such as fer2013.csv")
+        model = quantise(source.model, Plan(scheme, {}))
+        result, content = _described(
+            out, source, card, _Candidate(str(scheme), source.model, Plan(scheme, {}), model, 0, nothing), command
+        )
+        return _written(out, result, content)
+    stem = report or out.with_suffix(".parity")
+    if not stem.name:
+        raise InputError(f"--report {stem}: give a file's name without its ending, such as reports/edge")
+    ensure_writable(stem.with_name(f"{stem.name}.html"))
+    work = _Work(source, card, scheme, data, calibration=calibration, usage=usage)
     if scheme.calibrated:
-        candidates = _calibrated(work, scheme)
-        best = min(candidates, key=lambda candidate: candidate.kl)
-        attempts = [Attempt(what=one.what, kl_divergence=one.kl) for one in candidates]
+        seen = work.seen(work.rows)
+        candidates = [
+            work.candidate(f"ranges by {method}", Plan(scheme, work.ranges(seen, method)), source.model, work.rows)
+            for method in Method
+        ]
     else:
-        best = work.candidate(str(scheme), Plan(scheme, {}))
-        attempts = [Attempt(what=best.what, kl_divergence=best.kl)]
+        candidates = [work.candidate(str(scheme), Plan(scheme, {}), source.model, nothing)]
+    best = min(candidates, key=lambda candidate: candidate.kl)
+    attempts = [Attempt(what=one.what, kl_divergence=one.kl) for one in candidates]
     parity = work.parity(best)
     warnings = tuple(work.warnings())
-    if rescue and parity.change_points < -max_drop:
+    if rescue and scheme.calibrated and parity.change_points < -max_drop:
         best, parity = _rescue(work, best, parity, max_drop, attempts)
     refused = parity.change_points < -max_drop
-    result = _write(
+    result, content = _described(
         out,
         source,
         card,
         best,
-        command=command,
+        command,
         compared=(work, parity),
         attempts=tuple(attempts),
         warnings=warnings,
-        keep=not refused,
     )
-    stem = report or out.with_suffix(".parity")
     write_report(stem, result, work.test, refused=refused, max_drop=max_drop)
     if refused:
         blamed = f" {parity.hurts_most} alone does most of it;" if parity.hurts_most else ""
-        more = "" if rescue else " --rescue to try other ways,"
+        more = " --rescue to try other ways," if scheme.calibrated and not rescue else ""
+        faces = " --calibrate with other faces," if scheme.calibrated else ""
         raise RefusedError(
             f"{out}: not written, as {scheme} is {-parity.change_points:.1f} points less accurate than the float model"
-            f" and {max_drop:g} are allowed;{blamed} see {stem}.html; try{more} --int16x8 or --float16, more"
-            " calibration faces, or allow it with --max-drop",
+            f" and {max_drop:g} are allowed;{blamed} see {stem}.html; try{more}{faces}{_FINER[scheme]} or allow it with"
+            " --max-drop",
             warnings,
         )
-    return result
+    return _written(out, result, content)
 
 
 def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: str | None) -> str:
@@ -287,7 +338,7 @@ def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: s
     right = {}
     for name, scale_offset in INPUT_RANGES.items():
         spec = source.described(labels, scale_offset).input
-        right[name] = (run(source.model, spec.normalise(test.faces[rows])).argmax(axis=1) == truth).astype(np.float64)
+        right[name] = (run(source.model, Pictures(test.faces[rows], spec)).argmax(axis=1) == truth).astype(np.float64)
     best = max(right, key=lambda name: right[name].mean())
     for name, other in right.items():
         more = right[best] - other
@@ -298,20 +349,6 @@ def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: s
                 f" (right on {said} of {len(rows)} faces): give --input-range 0..1, -1..1 or 0..255"
             )
     return best
-
-
-def _calibrated(work: _Work, scheme: Scheme) -> list[_Candidate]:
-    seen = work.seen()
-    return [work.candidate(f"ranges by {method}", Plan(scheme, _ranges(work, seen, method))) for method in Method]
-
-
-def _ranges(work: _Work, seen: dict[str, Seen], method: Method) -> dict[str, tuple[float, float]]:
-    ranges = {name: one.range(method) for name, one in seen.items()}
-    # Every pixel value is possible, whatever the calibration faces hold: then a step of the input is one of a pixel.
-    spec = work.card.input
-    name = read_graph(work.source.model, work.source.path).inputs[0].name
-    ranges[name] = (spec.offset, 255 * spec.scale + spec.offset)
-    return ranges
 
 
 def _rescue(
@@ -331,45 +368,47 @@ def _rescue(
         best = candidate if better else best
         return better and change >= -max_drop
 
-    if best.plan.scheme.calibrated:
-        # Faces that were kept to choose by are seen, too: twice the extremes.
-        seen = work.seen()
-        more = observe(work.source.model, work.choice)
-        for method in (Method.MINMAX, Method.PERCENTILE_99_9):
-            first, second = _ranges(work, seen, method), _ranges(work, more, method)
-            union = {
-                name: (min(low, second[name][0]), max(high, second[name][1])) for name, (low, high) in first.items()
-            }
-            if tried(work.candidate(f"more calibration faces, {method}", replace(best.plan, ranges=union))):
-                return best, work.parity(best)
-        corrected = bias_corrected(work.source.model, best.model, seen)
-        if tried(work.candidate(f"{best.what}, biases corrected", best.plan, corrected)):
+    scheme, model = best.plan.scheme, work.source.model
+    seen, rows = work.seen(work.more_rows), work.more_rows
+    for method in Method:
+        if tried(
+            work.candidate(f"more faces, ranges by {method}", Plan(scheme, work.ranges(seen, method)), model, rows)
+        ):
             return best, work.parity(best)
-        harm = {layer.name: layer.alone_kl for layer in parity.layers if layer.alone_kl is not None}
-        worst = sorted(harm, key=harm.__getitem__, reverse=True)[:_MOST_IN_FLOATS]
-        base = best.base
-        for count in range(1, len(worst) + 1):
-            # Which ranges are best depends on what is left to quantise.
-            what = f"{count} worst layer{'s' * (count > 1)} in float16"
-            plans = {m: Plan(best.plan.scheme, _ranges(work, seen, m), kept_float=worst[:count]) for m in Method}
-            ways = [work.candidate(f"{what}, ranges by {method}", plan, base) for method, plan in plans.items()]
-            if tried(min(ways, key=lambda way: way.kl)):
-                break
+    corrected = bias_corrected(model, best.model, seen)
+    if tried(work.candidate(f"{best.what}, biases corrected", best.plan, corrected, best.rows)):
+        return best, work.parity(best)
+    harm = {layer.name: layer.alone_kl for layer in parity.layers if layer.alone_kl is not None}
+    worst = sorted(harm, key=harm.__getitem__, reverse=True)[:_MOST_IN_FLOATS]
+    base = best.base
+    for count in range(1, len(worst) + 1):
+        # Which ranges are best depends on what is left to quantise.
+        what = f"{count} worst layer{'s' * (count > 1)} in float16"
+        plans = {method: Plan(scheme, work.ranges(seen, method), kept_float=worst[:count]) for method in Method}
+        ways = [work.candidate(f"{what}, ranges by {method}", plan, base, rows) for method, plan in plans.items()]
+        if tried(min(ways, key=lambda way: way.kl)):
+            break
     return best, work.parity(best)
 
 
-def _write(
+def _written(out: Path, result: Conversion, content: bytes) -> Conversion:
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+    return result
+
+
+def _described(
     out: Path,
     source: Source,
     card: Card,
     candidate: _Candidate,
-    *,
     command: str,
+    *,
     compared: tuple[_Work, Parity] | None = None,
     attempts: tuple[Attempt, ...] = (),
     warnings: tuple[str, ...] = (),
-    keep: bool = True,
-) -> Conversion:
+) -> tuple[Conversion, bytes]:
+    """What is said of a model, and the file with its card."""
     scores = dict(card.scores)
     parts: tuple[str, ...] = ()
     faces: dict[str, int] = {}
@@ -379,7 +418,7 @@ def _write(
         parts = tuple(sorted(set(work.test.usages.tolist())))
         scores[f"{scheme} accuracy on {' and '.join(parts)}"] = round(parity.converted.accuracy, 4)
         if scheme.calibrated:
-            counts = np.bincount(work.calibration.classes[work.rows], minlength=len(work.calibration.labels))
+            counts = np.bincount(work.calibration.classes[candidate.rows], minlength=len(work.calibration.labels))
             faces = dict(zip(work.calibration.labels, counts.tolist(), strict=True))
     described = msgspec.structs.replace(
         card, scores=scores, made_by=(*card.made_by, command) if command else card.made_by
@@ -387,13 +426,10 @@ def _write(
     flatbuffer = with_metadata(candidate.model, METADATA, metadata(described))
     final = msgspec.structs.replace(described, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
     content = with_card(flatbuffer, final)
-    if keep:
-        with replacing(out) as temporary:
-            temporary.write_bytes(content)
     operations = read_graph(candidate.model, out).operations
     in_floats = [one.kind for one in operations if any("FLOAT" in node.dtype for node in (*one.inputs, *one.outputs))]
-    return Conversion(
-        out=str(out),
+    result = Conversion(
+        out=printable(str(out)),
         scheme=scheme,
         kind=source.kind,
         card=final,
@@ -402,14 +438,16 @@ def _write(
         calibration_faces=faces,
         seed=_SEED,
         float_operators=tuple(dict.fromkeys(in_floats)),
+        kept_in_floats=len(candidate.plan.kept_float),
         warnings=warnings,
         parts=parts,
         parity=compared[1] if compared else None,
     )
+    return result, content
 
 
-def _chosen(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows to choose a calibration by, and rows to calibrate on: as many of each label as there are.
+def _chosen(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[np.int64], ...]:
+    """Rows to choose a calibration by, to calibrate on, and more of these: as many of each label as there are.
 
     Args:
         data: labelled faces.
@@ -425,11 +463,13 @@ def _chosen(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[np.int64], npt.N
     rng = np.random.default_rng(_SEED)
     present = np.unique(data.classes[usable])
     each = max((CALIBRATION_FACES + _CHOICE_FACES) // len(present), 2)
-    choice, rows = [], []
+    parts: list[list[npt.NDArray[np.int64]]] = [[], [], []]
     for label in present:
-        mixed = rng.permutation(usable[data.classes[usable] == label])[:each]
+        mixed = rng.permutation(usable[data.classes[usable] == label])
         # A third is to choose by; where there is one face only, it serves for both.
-        few = len(mixed) * _CHOICE_FACES // (CALIBRATION_FACES + _CHOICE_FACES)
-        choice.append(mixed[:few] if few else mixed)
-        rows.append(mixed[few:])
-    return np.sort(np.concatenate(choice)), np.sort(np.concatenate(rows))
+        few = len(mixed[:each]) * _CHOICE_FACES // (CALIBRATION_FACES + _CHOICE_FACES)
+        parts[0].append(mixed[:few] if few else mixed[:each])
+        parts[1].append(mixed[few:each])
+        parts[2].append(mixed[few : _MORE * each])
+    # Mixed, for a moving average forgets what comes first.
+    return tuple(rng.permutation(np.concatenate(part)) for part in parts)

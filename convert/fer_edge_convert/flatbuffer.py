@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fer_edge.card import InputSpec
+
 
 def with_softmax(model: bytes) -> bytes:
     """The model with a softmax after its output, which are logits."""
@@ -29,7 +31,11 @@ def with_softmax(model: bytes) -> bytes:
     graph = parsed.subgraphs[0]
     logits = graph.outputs[0]
     scores = copy.copy(graph.tensors[logits])
-    scores.name, scores.buffer = b"scores", len(parsed.buffers)
+    names = {tensor.name for tensor in graph.tensors}
+    name = b"scores"
+    while name in names:  # quantisers know tensors by their names
+        name += b"_"
+    scores.name, scores.buffer = name, len(parsed.buffers)
     parsed.buffers.append(schema.BufferT())
     graph.tensors.append(scores)
     code = schema.OperatorCodeT()
@@ -88,7 +94,28 @@ def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
     return _pack(parsed)
 
 
-def run(model: bytes, pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+class Pictures:
+    """Faces as a model's real-valued input, each made when it is asked for: all at once may not fit in memory."""
+
+    def __init__(self, faces: npt.NDArray[np.uint8], spec: InputSpec) -> None:
+        """Take grey faces of shape (n, height, width)."""
+        self._faces, self._spec = faces, spec
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._faces)
+
+    def __getitem__(self, i: int) -> npt.NDArray[np.float32]:
+        """One of shape (height, width, channels)."""
+        picture: npt.NDArray[np.float32] = self._spec.normalise(self._faces[i : i + 1])[0]
+        return picture
+
+    def some(self, rows: npt.NDArray[np.int64]) -> Pictures:
+        """Those of the rows."""
+        return Pictures(self._faces[rows], self._spec)
+
+
+def run(model: bytes, pictures: Pictures | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Real outputs of shape (n, outputs) for real inputs of shape (n, height, width, channels).
 
     Of whatever types the model's input and output are.
@@ -96,8 +123,8 @@ def run(model: bytes, pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     interpreter = make_interpreter(model, Path("model"))
     taken, given = Tensor.of(interpreter.get_input_details()[0]), Tensor.of(interpreter.get_output_details()[0])
     outputs = np.empty((len(pictures), *given.shape[1:]), np.float32)
-    for i, picture in enumerate(pictures):
-        interpreter.tensor(taken.index)()[0] = _stored(picture, taken)
+    for i in range(len(pictures)):
+        interpreter.tensor(taken.index)()[0] = _stored(pictures[i], taken)
         interpreter.invoke()
         outputs[i] = interpreter.tensor(given.index)()[0]
     if given.scale:

@@ -18,6 +18,8 @@ from fer_edge_convert.quantisation import Plan, quantise
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from fer_edge_convert.flatbuffer import Pictures
+
 _NORMAL_95: Final = 1.959964
 # Scores in int8 come in steps of 1/256: what is less than half of one is no evidence of anything.
 _LEAST_SCORE: Final = 1 / 512
@@ -113,29 +115,31 @@ def compare(
     original: bytes,
     converted: bytes,
     *,
-    pictures: npt.NDArray[np.float32],
+    pictures: Pictures,
     truth: npt.NDArray[np.int64],
     labels: tuple[str, ...],
     plan: Plan,
     original_scores: npt.NDArray[np.float32],
+    probes: Pictures,
 ) -> Parity:
     """Compare a quantised model with the float one.
 
     Args:
         original: the float flatbuffer.
         converted: the quantised one.
-        pictures: real inputs of shape (n, height, width, channels), n at least 1.
+        pictures: n to test on, n at least 1.
         truth: class indices of shape (n,).
         labels: names of the classes.
         plan: how it was quantised, to do the same to single layers.
         original_scores: what the float model says of the pictures, shape (n, classes).
+        probes: to look at layers by; a few of them are taken.
     """
     scores = run(converted, pictures)
     before, after = measure(original_scores, truth, labels), measure(scores, truth, labels)
     said, says = original_scores.argmax(axis=1), scores.argmax(axis=1)
     right = (says == truth).astype(np.float64) - (said == truth)
     spread = _NORMAL_95 * float(right.std()) / len(right) ** 0.5
-    layers = _layers(original, converted, pictures, original_scores, plan)
+    layers = _layers(original, converted, probes, plan)
     original_ms, converted_ms = _latency(original, converted)
     return Parity(
         original=before,
@@ -166,24 +170,19 @@ def blamed(layers: tuple[Layer, ...]) -> str:
     return next((name for name, harm in tried.items() if harm >= _ALIKE * most), "") if most > 0 else ""
 
 
-def _layers(
-    original: bytes,
-    converted: bytes,
-    pictures: npt.NDArray[np.float32],
-    original_scores: npt.NDArray[np.float32],
-    plan: Plan,
-) -> tuple[Layer, ...]:
+def _layers(original: bytes, converted: bytes, probes: Pictures, plan: Plan) -> tuple[Layer, ...]:
     operations = read_graph(original, Path("model")).operations
     stored = {node.name: node.dtype for node in read_graph(converted, Path("model")).tensors}
     cost = sum(operation.multiply_adds for operation in operations) * len(operations)
     few = int(np.clip(_LAYER_COST / max(cost, 1), *_LAYER_FACES))
-    chosen = np.linspace(0, len(pictures) - 1, min(few, len(pictures))).astype(int)
+    chosen = probes.some(np.linspace(0, len(probes) - 1, min(few, len(probes))).astype(np.int64))
+    original_scores = run(original, chosen)
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     trace, trace_converted = Tracer(original), Tracer(converted)
-    for picture in pictures[chosen]:
-        changed = dict(trace_converted(picture))
-        for name, value in trace(picture):
+    for i in range(len(chosen)):
+        changed = dict(trace_converted(chosen[i]))
+        for name, value in trace(chosen[i]):
             if name in changed and changed[name].shape == value.shape:
                 signal[name] = signal.get(name, 0.0) + float(np.square(value, dtype=np.float64).sum())
                 error = changed[name] - value
@@ -191,10 +190,10 @@ def _layers(
     layers = []
     for operation in operations:
         name, alone = operation.name, None
-        if plan.scheme.calibrated:
+        if plan.scheme.calibrated and name:
             one = quantise(original, plan.only_for(name))
             if one != original:
-                alone = divergence(original_scores[chosen], run(one, pictures[chosen]))
+                alone = divergence(original_scores, run(one, chosen))
         decibels = None
         if name in signal and noise[name] > 0 and signal[name] > 0:
             decibels = float(10 * np.log10(signal[name] / noise[name]))

@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fer_edge_convert.flatbuffer import Pictures
+
 _Operations = qtyping.TFLOperationName
 _Algorithms = algorithm_manager.AlgorithmName
+# tflite-runtime 2.14 takes the first channel's scale for all of a dense layer's, so that there must be one.
+_TENSORWISE: Final = qtyping.QuantGranularity.TENSORWISE
 _KEPT: Final = 1024  # values of a tensor that are kept of each picture, for percentiles
 _DECAY: Final = 0.95
 _LEAST_RANGE: Final = 1e-5
@@ -91,15 +96,15 @@ class Seen:
         return low, max(high, low + _LEAST_RANGE)
 
 
-def observe(model: bytes, pictures: npt.NDArray[np.float32]) -> dict[str, Seen]:
-    """See what every tensor of a float model holds for real pictures of shape (n, height, width, channels)."""
+def observe(model: bytes, pictures: Pictures) -> dict[str, Seen]:
+    """See what every tensor of a float model holds for pictures, one at least."""
     trace = Tracer(model)
     lows: dict[str, list[float]] = {}
     highs: dict[str, list[float]] = {}
     values: dict[str, list[npt.NDArray[np.float32]]] = {}
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    for picture in pictures:
-        for name, value in trace(picture):
+    for i in range(len(pictures)):
+        for name, value in trace(pictures[i]):
             flat = value.ravel()
             lows.setdefault(name, []).append(float(flat.min()))
             highs.setdefault(name, []).append(float(flat.max()))
@@ -154,12 +159,11 @@ def quantise(model: bytes, plan: Plan) -> bytes:
             _cast(work, everything)
         case Scheme.DYNAMIC:
             work.add_dynamic_config(everything, _Operations.ALL_SUPPORTED, 8)
+            work.add_dynamic_config(everything, _Operations.FULLY_CONNECTED, 8, _TENSORWISE)
         case Scheme.INT8 | Scheme.INT16X8:
             bits = 8 if plan.scheme is Scheme.INT8 else 16
             work.add_static_config(everything, _Operations.ALL_SUPPORTED, bits, 8)
-            # tflite-runtime 2.14 takes the first channel's scale for all of a dense layer's.
-            tensorwise = qtyping.QuantGranularity.TENSORWISE
-            work.add_static_config(everything, _Operations.FULLY_CONNECTED, bits, 8, tensorwise)
+            work.add_static_config(everything, _Operations.FULLY_CONNECTED, bits, 8, _TENSORWISE)
     kinds = {one.name: one.kind for one in read_graph(model, Path("model")).operations} if plan.kept_float else {}
     for name in plan.kept_float:
         scope = f"^{re.escape(name)};?$"
@@ -190,17 +194,21 @@ def bias_corrected(model: bytes, quantised: bytes, seen: Mapping[str, Seen]) -> 
     which is measured here.
     """
     changes = {}
-    for operation in read_graph(model, Path("model")).operations:
+    graph = read_graph(model, Path("model"))
+    users = Counter(node.name for operation in graph.operations for node in operation.inputs)
+    for operation in graph.operations:
         if operation.kind not in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} or len(operation.inputs) < 3:
             continue
         given, weights, bias = (node.name for node in operation.inputs[:3])
         before, after, old = constant(model, weights), constant(quantised, weights), constant(model, bias)
-        if before is None or after is None or old is None or given not in seen:
-            continue
+        if before is None or after is None or old is None or given not in seen or users[bias] > 1:
+            continue  # a bias that several operators share cannot make up for each
         error, mean = (after - before).astype(np.float64), seen[given].mean
         if operation.kind == "DEPTHWISE_CONV_2D":
             shift = error.sum(axis=(0, 1, 2)) * np.repeat(mean, error.shape[3] // len(mean))
         elif operation.kind == "CONV_2D":
+            if error.shape[3] != len(mean):  # in groups, of which each sees a part of the channels
+                continue
             shift = error.sum(axis=(1, 2)) @ mean
         else:
             shift = error @ np.resize(mean, error.shape[1])

@@ -40,6 +40,9 @@ def summary(done: Conversion) -> list[str]:
     if done.calibration_faces:
         best = min(done.attempts, key=lambda attempt: attempt.kl_divergence)
         lines.append(f"calibrated  on {sum(done.calibration_faces.values())} faces, seed {done.seed}: {best.what}")
+    if any(attempt.change_points is not None for attempt in done.attempts):
+        tried = [one for one in done.attempts if one.change_points is not None]
+        lines += [f"tried       {one.what}: {one.change_points:+.2f} points" for one in tried]
     if parity.hurts_most:
         layer = next(layer for layer in parity.layers if layer.short_name == parity.hurts_most)
         lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} when it alone is quantised")
@@ -108,10 +111,8 @@ def _faces(parity: Parity, test: Dataset) -> str:
     figures = ""
     for one in parity.worst:
         png = cv2.imencode(".png", test.faces[one.row])[1].tobytes()
-        text = (
-            f"{one.original} {one.original_score:.0%}<br>now {one.converted} {one.converted_score:.0%}"
-            f"<br>labelled {one.label}"
-        )
+        label, said, says = (html.escape(name) for name in (one.label, one.original, one.converted))
+        text = f"{said} {one.original_score:.0%}<br>now {says} {one.converted_score:.0%}<br>labelled {label}"
         figures += f'<figure><img src="{embedded(png)}" alt="a face"><figcaption>{text}</figcaption></figure>'
     return figures or "<p>None.</p>"
 

@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fer_edge.card import CARD_NAME, Card, InputSpec, attached_labels, model_bytes, read_card
-from fer_edge.errors import InputError, ModelError, first_line
+from fer_edge.card import Card, InputSpec, attached_labels, check_flatbuffer, has_card, model_bytes, read_card
+from fer_edge.errors import InputError, ModelError, first_line, printable
 from fer_edge.graph import read_graph
 from fer_edge.runtime import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
@@ -28,6 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_MODULES: Final = {"builtins", "keras", "tf_keras", "numpy"}  # whose classes may be made by name
+_OPERATIONS: Final = (
+    *("math.", "nn.", "__operators__.", "image.resize", "cast", "clip_by_value", "concat", "expand_dims", "identity"),
+    *("pad", "reshape", "split", "squeeze", "stack", "tile", "transpose"),
+)
 _TRUST: Final = "; --unsafe runs it, if you trust who made it"
 _TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
 
@@ -100,7 +104,8 @@ class Source:
                 data=self.card.data,
                 note=self.card.note,
             )
-        return Card(name=self.path.stem, labels=known, input=spec, note=f"converted from {self.path.name}")
+        name, file = printable(self.path.stem), printable(self.path.name)
+        return Card(name=name, labels=known, input=spec, note=f"converted from {file}")
 
 
 def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) -> Source:
@@ -134,8 +139,10 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
             f"{path}: not a model that can be converted: give a .keras, .h5 or .hdf5 file, a SavedModel folder or a"
             " float .tflite"
         )
-    if path.is_file() and zipfile.is_zipfile(path) and CARD_NAME in zipfile.ZipFile(path).namelist():
+    if path.is_file() and has_card(path):
         card = read_card(path)
+        if path.suffix == ".tflite":
+            check_flatbuffer(path, card, model)
     return _checked(path, kind, model, card, labels)
 
 
@@ -149,16 +156,21 @@ def _checked(path: Path, kind: str, model: bytes, card: Card | None, labels: tup
             f"{path}: it has {len(many)} {what}, and a classifier has one: save the part of it that gives the emotions"
         )
     taken, given = Tensor.of(inputs[0]), Tensor.of(outputs[0])
+    if -1 in list(inputs[0].get("shape_signature", ()))[1:]:
+        raise ModelError(
+            f"{path}: it takes pictures of any size; make it anew with a fixed one, or give the model it was"
+        )
     if len(taken.shape) != 4 or taken.shape[0] != 1 or taken.shape[3] not in {1, 3}:
         raise ModelError(
             f"{path}: it takes {list(taken.shape)}; a classifier takes one picture, [1, height, width, 1 or 3]"
         )
     if len(given.shape) != 2 or given.shape[0] != 1 or given.shape[1] < 2:
         raise ModelError(f"{path}: it gives {list(given.shape)}; a classifier gives a score each for 2 labels or more")
-    # Fixed pictures, for the question must have one answer.
-    shape = (8, *taken.shape[1:])
-    pictures = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-    scores = flatbuffer.run(model, pictures)
+    # Fixed pictures, for the question must have one answer, in each of the ranges that it may have been trained with.
+    noise = np.random.default_rng(0).uniform(0, 1, (8, *taken.shape[1:])).astype(np.float32)
+    scores = flatbuffer.run(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
+    if not np.isfinite(scores).all():
+        raise ModelError(f"{path}: its scores are not numbers; did its training diverge?")
     if scores.min() < 0 or scores.max() > 1 + _TOLERANCE:
         model = flatbuffer.with_softmax(model)
     _, height, width, channels = taken.shape
@@ -168,14 +180,14 @@ def _checked(path: Path, kind: str, model: bytes, card: Card | None, labels: tup
 def _keras_archive(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
-            version = json.loads(archive.read("metadata.json")).get("keras_version", "")
-            config = archive.read("config.json")
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
+            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+            config = json.loads(archive.read("config.json"))
+    except Exception as error:  # a damaged archive can fail anywhere
         raise ModelError(
             f"{path}: damaged, or not a .keras file ({first_line(error)}); save the model again"
         ) from error
     _refuse_code(path, config, unsafe=unsafe)
-    return f"Keras {version}", _by_keras(path, version, size, unsafe=unsafe)
+    return f"Keras {printable(version)}", _by_keras(path, version, size, unsafe=unsafe)
 
 
 def _hdf5(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
@@ -183,45 +195,76 @@ def _hdf5(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
 
     try:
         with h5py.File(path) as file:
-            version, config = file.attrs.get("keras_version", "1"), file.attrs.get("model_config")
-    except OSError as error:
+            version, text = (_text(file.attrs.get(name)) for name in ("keras_version", "model_config"))
+        config = json.loads(text) if text else None
+    except Exception as error:  # a damaged file can fail anywhere
         raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
     if config is None:
         raise ModelError(
             f"{path}: it holds weights without their model; build the model, load them, and save it whole:"
             ' model.save("model.keras")'
         )
-    config = config.encode() if isinstance(config, str) else bytes(config)
-    version = version if isinstance(version, str) else version.decode()
     _refuse_code(path, config, unsafe=unsafe)
-    return f"Keras {version}, HDF5", _by_keras(path, version, size, unsafe=unsafe)
+    return f"Keras {version or '1'}, HDF5", _by_keras(path, version, size, unsafe=unsafe)
 
 
-def _refuse_code(path: Path, config: bytes, *, unsafe: bool) -> None:
-    """A Lambda layer is a pickled function: to load it is to run whatever its maker liked."""
-    if not unsafe and re.search(rb'"class_name":\s*"Lambda"', config):
-        raise ModelError(f"{path}: it has a Lambda layer, which is code that loading would run{_TRUST}")
+def _text(value: object) -> str:
+    """An attribute of an HDF5 file, which old ones hold as bytes; empty where there is none."""
+    return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)
+
+
+def _refuse_code(path: Path, config: object, *, unsafe: bool) -> None:
+    """Look through a model's description for what would run as code while it is loaded.
+
+    A Lambda layer, and a wrapper with a function of its own, are pickled functions; a class of somebody's module is
+    imported; and an operation by name may be any of TensorFlow's, those that write files among them.
+    """
+    if unsafe:
+        return
+    waiting = [config]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        if not isinstance(one, dict):
+            continue
+        waiting += one.values()
+        name, module = one.get("class_name"), one.get("module")
+        lambdas = [key for key, value in one.items() if key.endswith("_type") and value == "lambda"]
+        if name in {"Lambda", "__lambda__"} or lambdas:
+            raise ModelError(f"{path}: it has a Lambda layer, which is code that loading would run{_TRUST}")
+        if name and module and str(module).partition(".")[0] not in _MODULES:
+            raise ModelError(f"{path}: it has a {name} of {module}, which is code that loading would run{_TRUST}")
+        function = one.get("function")
+        if isinstance(function, str) and not function.startswith(_OPERATIONS):
+            raise ModelError(f"{path}: it calls {function}, which is code that loading would run{_TRUST}")
 
 
 def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> bytes:
     """Load by the Keras of the file's time: the third reads few files of the second."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # what it was trained by is no matter
     with _quiet():
-        if version.startswith("3"):
-            import keras  # noqa: PLC0415 - seconds, and not needed for a .tflite
-        else:
-            import tf_keras as keras  # noqa: PLC0415 - likewise
-        options = {"safe_mode": not unsafe} if path.suffix == ".keras" or version.startswith("3") else {}
         try:
-            model = keras.models.load_model(str(path), compile=False, **options)
+            if version.startswith("3"):
+                import keras  # noqa: PLC0415 - seconds, and not needed for a .tflite
+
+                model = keras.models.load_model(str(path), compile=False, safe_mode=not unsafe)
+            else:
+                import tf_keras  # noqa: PLC0415 - likewise
+                from tf_keras.src.saving.serialization_lib import SafeModeScope  # noqa: PLC0415
+
+                # Its loader of HDF5 files asks for the mode, but has no argument for it.
+                with SafeModeScope(safe_mode=not unsafe):
+                    model = tf_keras.models.load_model(str(path), compile=False)
+            shapes = [tuple(one.shape) for one in model.inputs]
         except Exception as error:  # a damaged file can fail anywhere in Keras
             raise ModelError(
                 f"{path}: Keras cannot load it ({first_line(error)}); if it has layers of its maker's own, save it with"
                 ' model.export("folder") there and convert that SavedModel'
             ) from error
-    inputs = model.inputs or []
-    if len(inputs) != 1:
-        raise ModelError(f"{path}: it has {len(inputs)} inputs; a classifier takes one picture")
-    return _converted(path, lambda x: model(x, training=False), tuple(inputs[0].shape), size)
+    if len(shapes) != 1:
+        raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one picture")
+    return _converted(path, lambda x: model(x, training=False), shapes[0], size)
 
 
 def _saved_model(path: Path, size: int | None) -> bytes:
@@ -232,16 +275,17 @@ def _saved_model(path: Path, size: int | None) -> bytes:
 
         try:
             loaded = tf.saved_model.load(str(path))
+            signature: Any = loaded.signatures.get("serving_default") or next(iter(loaded.signatures.values()))
+            taken = {name: tuple(spec.shape) for name, spec in signature.structured_input_signature[1].items()}
         except Exception as error:  # TensorFlow has many ways to say that it cannot
-            raise ModelError(f"{path}: TensorFlow cannot load it ({first_line(error)})") from error
-    signature = loaded.signatures.get("serving_default") or next(iter(loaded.signatures.values()), None)
-    if signature is None:
-        raise ModelError(f"{path}: it says of no function how to call it; save it with model.export")
-    taken = signature.structured_input_signature[1]
+            raise ModelError(
+                f"{path}: TensorFlow cannot load it, or nothing in it can be called ({first_line(error)}); save it with"
+                " model.export"
+            ) from error
     if len(taken) != 1:
         raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one picture")
-    (name, spec) = next(iter(taken.items()))
-    return _converted(path, lambda x: signature(**{name: x}), tuple(spec.shape), size)
+    ((name, shape),) = taken.items()
+    return _converted(path, lambda x: signature(**{name: x}), shape, size)
 
 
 def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None) -> bytes:

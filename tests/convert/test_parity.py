@@ -76,11 +76,13 @@ def test_a_layer_with_a_bad_range_is_named_refused_and_rescued(
     report = json.loads((tmp_path / "out.parity.json").read_text())
     assert report["parity"]["change_points"] >= -1
     ways = [attempt["what"] for attempt in report["attempts"]]
-    assert any("more calibration faces" in way for way in ways)
+    assert any("more faces" in way for way in ways)
     assert any("biases corrected" in way for way in ways)
     assert "2 worst layers in float16" in ways[-1]
     assert all(
-        attempt["change_points"] is not None for attempt in report["attempts"] if "ranges by" not in attempt["what"]
+        attempt["change_points"] is not None
+        for attempt in report["attempts"]
+        if not attempt["what"].startswith("ranges by")
     )
     assert "CONV_2D" in report["float_operators"]
     found = json.loads(cli("inspect", out, "--json").stdout)
@@ -179,7 +181,7 @@ def test_ranges_by_each_method() -> None:
 
 def test_bias_correction_makes_up_for_the_weights_error(edge_float: Path, sample: Sample) -> None:
     model = model_bytes(edge_float)
-    pictures = read_card(edge_float).input.normalise(sample.faces[::14])
+    pictures = flatbuffer.Pictures(sample.faces[::14], read_card(edge_float).input)
     seen = observe(model, pictures)
     ranges = {name: one.range(Method.MINMAX) for name, one in seen.items()}
     plan = Plan(Scheme.INT8, ranges)
@@ -193,12 +195,12 @@ def test_bias_correction_makes_up_for_the_weights_error(edge_float: Path, sample
     assert means[1] < means[0]
 
 
-def observe_any(model: bytes, pictures: np.ndarray) -> dict[str, np.ndarray]:
+def observe_any(model: bytes, pictures: flatbuffer.Pictures) -> dict[str, np.ndarray]:
     """Mean of each channel of each tensor of a quantised model, in real values."""
     trace = flatbuffer.Tracer(model)
     found: dict[str, list[np.ndarray]] = {}
-    for picture in pictures:
-        for name, value in trace(picture):
+    for i in range(len(pictures)):
+        for name, value in trace(pictures[i]):
             found.setdefault(name, []).append(value.reshape(-1, value.shape[-1]).mean(axis=0))
     return {name: np.mean(means, axis=0) for name, means in found.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 
 from fer_edge.card import model_bytes, read_card
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, set_card
 from fer_edge.dataset_files import load_dataset
 from fer_edge.emotions import FER2013
 from fer_edge.errors import InputError, ModelError
+from fer_edge.graph import read_graph
 from fer_edge.inspection import inspect_model
 from fer_edge_convert.conversion import convert, infer_range
 from fer_edge_convert.flatbuffer import run
@@ -207,3 +209,61 @@ def test_a_foreign_model_gets_a_card_and_runs(cli: Cli, sample: Sample, tmp_path
         archive.writestr("labelmap.txt", NAMES.replace(",", "\n"))
     cli("card", "set", attached, "--input-range", "-1..1")
     assert read_card(attached).labels == LABELS
+
+
+def test_code_is_found_wherever_a_file_hides_it(tmp_path: Path) -> None:
+    hidden = [
+        '{"class_name" : "Lambda"}',
+        '{"class_name": "\\u004cambda"}',
+        '{"class_name": "TimeDistributed", "config": {"layer": {"class_name": "Lambda", "config": {}}}}',
+        '{"class_name": "ResidualWrapper", "config": {"residual_fn_type": "lambda", "residual_fn": ["4wEA", null]}}',
+        '{"module": "os", "class_name": "system", "config": {}}',
+        '{"class_name": "TFOpLambda", "config": {"function": "io.write_file"}}',
+    ]
+    for number, layer in enumerate(hidden):
+        config = f'{{"class_name": "Sequential", "config": {{"layers": [{layer}]}}}}'
+        one = tmp_path / f"{number}.h5"
+        with h5py.File(one, "w") as file:
+            file.attrs.update(keras_version="2.15.0", model_config=config)
+        two = tmp_path / f"{number}.keras"
+        with zipfile.ZipFile(two, "w") as archive:
+            archive.writestr("metadata.json", '{"keras_version": "2.15.0"}')
+            archive.writestr("config.json", config)
+        for path in (one, two):
+            with pytest.raises(ModelError, match="code that loading would run"):
+                open_source(path)
+
+
+def test_damaged_files_are_said_to_be(tmp_path: Path) -> None:
+    whole = (KERAS2 / "sequential.h5").read_bytes()
+    rng = np.random.default_rng(0)
+    damaged = tmp_path / "damaged.h5"
+    for _ in range(40):
+        content = bytearray(whole)
+        for place in rng.integers(0, 20_000, 3):
+            content[place] = rng.integers(256)
+        damaged.write_bytes(content)
+        with contextlib.suppress(ModelError):  # or it does no harm
+            open_source(damaged)
+    for metadata in ("[]", "{}", '{"keras_version": 3}'):
+        with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
+            archive.writestr("metadata.json", metadata)
+            archive.writestr("config.json", "[]")
+        with pytest.raises(ModelError):
+            open_source(tmp_path / "odd.keras")
+
+
+def test_logits_are_not_taken_for_scores(edge_float: Path, foreign: Path, tmp_path: Path) -> None:
+    logits = open_source(foreign / "logits.keras")
+    assert read_graph(logits.model, tmp_path).operations[-1].kind == "SOFTMAX"
+    content = bytearray(model_bytes(edge_float))
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(content)
+    set_card(bare, LABELS, (1 / 128, -1.0))
+    damaged = bytearray(bare.read_bytes())
+    damaged[100_000] ^= 255
+    bare.write_bytes(damaged)
+    with pytest.raises(ModelError, match="not what its card says"):
+        set_card(bare, (), None)
+    with pytest.raises(ModelError, match="not what its card says"):
+        open_source(bare)
