@@ -66,8 +66,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         what: how.
-        kl_divergence: of its scores from the float ones, in nats, on faces of the training part that it was not
-            calibrated on; the way with the lowest is kept.
+        kl_divergence: of its scores from the float ones, in nats, on training faces that it was not calibrated on, or
+            on the test faces where nothing is calibrated; the way with the lowest is kept.
         change_points: change of accuracy on the test faces; None where that was not measured.
     """
 
@@ -85,7 +85,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
         kind: what it was made of.
         card: the card in it.
         sha256: of the file.
-        attempts: the ways that were tried, in order; the last that is not worse than those before is kept.
+        attempts: the ways that were tried, in order.
         calibration_faces: how many faces of each label ranges were measured on; empty where none were.
         seed: by which they were chosen.
         float_operators: kinds of the operators that calculate in floats.
