@@ -118,7 +118,7 @@ def _find() -> tuple[str, str]:
 
 def _refuse_damaged(model: bytes, where: Path) -> None:
     """Catch what is no flatbuffer at all before the runtime prints warnings of its own about it."""
-    if where.suffix == ".keras" and model[:2] == b"PK":
+    if where.suffix == ".keras" and model[4:8] != b"TFL3":
         raise ModelError(f"{where}: a Keras model; make a .tflite of it with `fer-edge convert`")
     if len(model) < 8 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] >= len(model):
         raise ModelError(f"{where}: not a TFLite model, or one that was cut short; make or copy it again")

@@ -38,9 +38,10 @@ def int8(cli: Cli, run_dir: Path, fer2013_csv: Path) -> Path:
     out = run_dir.parent / "edge.tflite"
     # After two epochs rounding decides many answers: no bound on the drop here.
     done = cli("convert", run_dir / "model.keras", "--int8", "--data", fer2013_csv, "-o", out, "--max-drop", "100")
-    for word in ("of 350 faces test", "agreement", "size", "calibrated  on 2", "hurts most"):
+    for word in ("of 350 faces PublicTest", "agreement", "size", "calibrated  on 2", "hurts most"):
         assert word in done.stdout
-    assert done.stderr == "", "TensorFlow's own notes are not the user's business"
+    said = [line for line in done.stderr.splitlines() if not line.startswith("fer-edge: the float model")]
+    assert said == [], "TensorFlow's own notes are not the user's business"
     return out
 
 
@@ -120,11 +121,11 @@ def test_bad_input_to_training_and_conversion_is_one_line(
 
     out = tmp_path / "x.tflite"
     convert = ("--int8", "--data", fer2013_csv, "-o", out)
-    assert "no such model file" in complaint("convert", tmp_path / "none.keras", *convert)
+    assert "no such model" in complaint("convert", tmp_path / "none.keras", *convert)
     cut = tmp_path / "cut.keras"
     cut.write_bytes((run_dir / "model.keras").read_bytes()[:9000])
-    assert "no model card in it; the file was cut short" in complaint("convert", cut, *convert)
-    assert "say how to quantise" in complaint("convert", run_dir / "model.keras", "--data", few, "-o", out)
+    assert "damaged, or not a .keras file" in complaint("convert", cut, *convert)
+    assert "say in one way how to quantise" in complaint("convert", run_dir / "model.keras", "--data", few, "-o", out)
     tree = tmp_path / "tree"
     for name in ("calm", "cross"):
         shutil.copytree(sample.write_tree(tmp_path / "some", slice(0, 2)) / "train" / "angry", tree / "train" / name)
