@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,8 +21,6 @@ from fer_edge.card import model_bytes
 from fer_edge.classify import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Cli, Sample
 
 ROOT = Path(__file__).parents[2]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from fer_edge.errors import InputError
+from fer_edge.tables import Section, convert, parse, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,6 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Number = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of a recipe; an unknown key is refused."""
 
 
 class Data(Section, frozen=True, kw_only=True):
@@ -293,42 +289,12 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: there is no such recipe, or something in it or in the changes is wrong.
     """
-    text = recipe_text(name)
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {name}: {error}") from error
+    tables = parse(recipe_text(name), f"recipe {name}")
     for setting in settings:
-        _set(tables, setting)
-    try:
-        return msgspec.convert(tables, Recipe)
-    except msgspec.ValidationError as error:
-        raise InputError(f"recipe {name}: {error}{_nearest(str(error))}") from error
-
-
-def _set(tables: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    *path, last = key.strip().split(".")
-    last = {"lr": "learning_rate"}.get(last, last)
-    if not equals or not last or not all(path):
-        raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
-    table: Any = tables
-    for part in path:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InputError(f"--set {setting}: {part} is a value, not a table")
-    try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = value.strip()
-
-
-def _nearest(message: str) -> str:
-    """A hint for an unknown key: the known one that looks most like it."""
-    if "unknown field" not in message:
-        return ""
-    parts = message.split("`")
-    structs = (Recipe, Data, Target, Residual, Plain, Transfer, Augmentation, Optimizer, Schedule)
-    known = sorted({field for struct in structs for field in struct.__struct_fields__})
-    near = difflib.get_close_matches(parts[1], known, 1) if len(parts) > 1 else []
-    return f"; did you mean {near[0]}?" if near else ""
+        key, equals, value = setting.partition("=")
+        *path, last = key.strip().split(".")
+        last = {"lr": "learning_rate"}.get(last, last)
+        if not equals or not last or not all(path):
+            raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
+        put(tables, ".".join([*path, last]), value, f"--set {setting}")
+    return convert(tables, Recipe, f"recipe {name}")

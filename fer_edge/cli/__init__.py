@@ -1,0 +1,92 @@
+"""The command line.
+
+Every command imports what it needs when it runs: `fer-edge --help` loads neither OpenCV nor a
+runtime, and nothing but `train`, `convert` and `evaluate` of a .keras file loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from fer_edge.cli import device, models, options, workstation
+from fer_edge.cli.options import INTERRUPTED
+from fer_edge.errors import FerEdgeError, first_line
+
+app = typer.Typer(
+    name="fer-edge",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for commands in (workstation.app, models.app, device.app):
+    app.add_typer(commands)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,  # noqa: ARG001
+) -> None:
+    """Facial-expression recognition for a Raspberry Pi: train, convert, run, measure, tag.
+
+    \b
+    Example: fer-edge run --source demo
+    """
+    if version:
+        print(options.version())
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; every failure is one line, and a traceback only with ``--debug``."""
+    _set_up_process()
+    try:
+        status = app(standalone_mode=False)
+        if status == INTERRUPTED and sys.stderr is not None:
+            print("fer-edge: stopped", file=sys.stderr)
+        sys.exit(status)
+    except FerEdgeError as error:
+        _fail(str(error), error.exit_status)
+    except OSError as error:  # a full disk, a permission: what the machine says is what there is to say
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped", INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
+            context = getattr(error, "ctx", None)
+            help_for = f"{context.info_name} " if context is not None and context.parent else ""
+            what = error.format_message().rstrip(".")
+            print(f"fer-edge: {what}; `fer-edge {help_for}--help` shows how", file=sys.stderr)
+            sys.exit(2)
+        what = f"{type(error).__name__}: {first_line(error)}"
+        _fail(f"internal error: {what}; `fer-edge --debug ...` shows where; please report it", 1)
+
+
+def _set_up_process() -> None:
+    if logging.lastResort:  # warnings look like all else that is said; nothing but the command line sets this up
+        logging.lastResort.setFormatter(logging.Formatter("fer-edge: %(message)s"))
+    # OpenCV's and FFmpeg's own words on a damaged file or an absent camera; ours say which, and what to do.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # an exit, so that what is half-written is taken away
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    if "--debug" in sys.argv:
+        raise  # noqa: PLE0704 - called from main's handlers alone
+    if sys.stderr is not None:
+        print(f"fer-edge: {message}", file=sys.stderr)
+    sys.exit(status)

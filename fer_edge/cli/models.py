@@ -1,0 +1,241 @@
+"""The commands that use a model where there is no camera: inspect, card, predict, tag, bench."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.options import (
+    AsJson,
+    Detector,
+    DetectorModel,
+    InputRange,
+    IsFace,
+    Labels,
+    MinFace,
+    Model,
+    Threads,
+    load_classifier,
+    load_detector,
+    print_json,
+)
+from fer_edge.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or edge or edge-plus.")],
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Draw the network on a page of its own.")] = None,
+) -> None:
+    """Show what is inside a .tflite file.
+
+    \b
+    Example: fer-edge inspect edge.tflite --html edge.html
+    """
+    from fer_edge.classify import find_model
+    from fer_edge.files import replacing
+    from fer_edge.inspection import as_html, inspect_model
+
+    found = inspect_model(find_model(model))
+    if html:
+        with replacing(html) as temporary:
+            temporary.write_text(as_html(found), encoding="utf-8")
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
+    damaged = "" if found.intact else ", which is not what its card says: damaged"
+    print(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}{damaged}")
+    for name, tensor in (("input", found.input), ("output", found.output)):
+        real = f", real = {tensor.scale:g} * (stored - {tensor.zero_point})" if tensor.scale else ""
+        print(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
+    print(f"{'operators':<15}{', '.join(f'{name} x{count}' for name, count in found.operators.items())}")
+    for i, layer in enumerate(found.layers, start=1):
+        types = "/".join(dict.fromkeys(node.dtype.lower() for node in (*layer.inputs, *layer.outputs)))
+        cost = f"{layer.multiply_adds / 1e6:8.2f} M {layer.constant_bytes / 1e3:8.1f} kB"
+        shape = "x".join(map(str, layer.outputs[0].shape if layer.outputs else ()))
+        print(f"  {i:>3}  {layer.kind:<22}{cost}  {shape:<16}{types}")
+    print(f"{'multiply-adds':<15}{found.multiply_adds / 1e6:.1f} million")
+    print(f"{'parameters':<15}{found.parameters}")
+    print(f"{'activation':<15}{found.largest_activation_bytes / 1e3:.1f} kB, the largest")
+    print(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
+    print(f"{'XNNPACK':<15}{found.delegation}")
+    print(f"{'metadata':<15}{', '.join(found.metadata) or 'none'}")
+    card = found.card
+    if card is None:
+        print(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
+        return
+    print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
+    print(f"{'labels':<15}{', '.join(card.labels)}")
+    spec = card.input
+    print(f"{'picture':<15}{spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    for name, score in card.scores.items():
+        print(f"{'score':<15}{name}: {score:.4f}")
+    print(f"{'data':<15}{card.data}")
+    for made_by in card.made_by:
+        print(f"{'made by':<15}{made_by}")
+    print(f"{'note':<15}{card.note}")
+
+
+cards = typer.Typer(name="card", help="What a model says of itself.", rich_markup_mode=None)
+app.add_typer(cards)
+
+
+@cards.callback()
+def card_root() -> None:
+    """Change what a model says of itself; `fer-edge inspect` shows it.
+
+    \b
+    Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
+    """
+
+
+@cards.command("set")
+def card_set(
+    model: Annotated[Path, typer.Argument(help="A .tflite file of whatever origin.")],
+    labels: Labels = None,
+    input_range: InputRange = None,
+) -> None:
+    """Say what a model takes and gives, once, in the file.
+
+    \b
+    Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
+    """
+    from fer_edge.card import INPUT_RANGES, read_labels
+    from fer_edge.classify import set_card
+
+    names = read_labels(labels) if labels else ()
+    card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
+    spec = card.input
+    print(f"{model}: {spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    print(f"labels {', '.join(card.labels)}")
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    model: Model = None,
+    face: IsFace = False,
+    save: Annotated[Path | None, typer.Option(help="Write the annotated picture here.")] = None,
+    as_json: AsJson = False,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = None,
+) -> None:
+    """Show the faces of pictures and how they look.
+
+    \b
+    Example: fer-edge predict photo.jpg --save annotated.png
+    """
+    from fer_edge.analyse import expressions, save_annotated
+    from fer_edge.errors import DataError
+    from fer_edge.native import native_stderr_hidden
+    from fer_edge.pictures import read_gray
+
+    if save and len(images) > 1:
+        raise InputError("--save takes one picture; `fer-edge tag` is for many")
+    classifier = load_classifier(model)
+    finder = None if face else load_detector(detector, detector_model, min_face)
+    failed = False
+    for image in images:
+        try:
+            with native_stderr_hidden():  # what image libraries say of damaged pictures
+                found = expressions(read_gray(image), finder, classifier)
+        except DataError as error:
+            failed = True
+            print(f"fer-edge: {error}", file=sys.stderr)
+            continue
+        if save:
+            save_annotated(image, found, save)
+        if as_json:
+            print_json({"path": str(image), "faces": found}, indent=None)
+            continue
+        for one in found:
+            x, y, width, height = (round(value) for value in one.box)
+            others = ", ".join(f"{name} {score:.0%}" for name, score in one.scores.items() if name != one.emotion)
+            print(f"{image}: {one.emotion} {one.score:.0%} at {x},{y} {width}x{height} ({others})")
+        if not found:
+            print(f"{image}: no face found")
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def tag(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    out: Annotated[Path, typer.Option(help="Table to write: .jsonl or .csv.")],
+    model: Model = None,
+    face: IsFace = False,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = None,
+    threads: Threads = 1,
+) -> None:
+    """Tag folders of pictures, a row a face.
+
+    A picture without a face, or one that cannot be read, is a row too.
+
+    \b
+    Example: fer-edge tag holiday/ --out tags.jsonl
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fer_edge.native import native_stderr_hidden
+    from fer_edge.tag import find_pictures
+    from fer_edge.tag import tag as write_table
+
+    pictures = find_pictures(paths)
+    classifier = load_classifier(model, threads)
+    finder = None if face else load_detector(detector, detector_model, min_face)
+    with native_stderr_hidden():  # what image libraries say of damaged pictures
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("tagging", total=len(pictures))
+            summary = write_table(pictures, out, finder, classifier, seen=lambda: progress.advance(task))
+    counts = ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count)
+    print(f"{out}: {summary.pictures} pictures, {summary.faces} faces, {summary.errors} unreadable")
+    if counts:
+        print(counts)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path | None, typer.Argument(help="A .tflite with a card, or edge or edge-plus.")] = None,
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Times each job is done.")] = 200,
+    as_json: AsJson = False,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = None,
+) -> None:
+    """Measure latency on this machine.
+
+    Of the classifier, the detector and a whole frame.
+
+    \b
+    Example: fer-edge bench --threads 2 --runs 500
+    """
+    from fer_edge.bench import benchmark
+
+    finder = load_detector(detector, detector_model, min_face)
+    result = benchmark(load_classifier(model, threads), finder, detector_name=detector, threads=threads, runs=runs)
+    if as_json:
+        print_json(result)
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    before, after = result.temperature_c
+    heat = "temperature unknown" if None in {before, after} else f"{before} -> {after} degrees C"
+    print(f"{result.machine}, {result.cores} cores, {heat}; {result.runtime}, {versions}")
+    print(f"{result.model} (sha256 {result.sha256[:12]}), {threads} thread{'s' * (threads > 1)}; {detector} detector")
+    print(f"frames of {result.frame[0]}x{result.frame[1]} with {result.faces} faces on average; {runs} runs")
+    print(f"{'milliseconds':<14}{'min':>9}{'median':>9}{'p95':>9}{'p99':>9}")
+    for name in ("classifier", "detect", "whole_frame"):
+        row = getattr(result, name)
+        print(f"{name.replace('_', ' '):<14}{row.min:>9.3f}{row.median:>9.3f}{row.p95:>9.3f}{row.p99:>9.3f}")

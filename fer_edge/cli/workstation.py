@@ -1,0 +1,344 @@
+"""The commands of a workstation: train, recipes, convert, evaluate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fer_edge.cli.options import (
+    FORMS,
+    AsJson,
+    Data,
+    InputRange,
+    LabelMap,
+    Labels,
+    Usage,
+    Votes,
+    command_line,
+    fields,
+    need,
+    need_keras_backend,
+    print_json,
+)
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from fer_edge.card import Card
+    from fer_edge.classify import TFLiteClassifier
+    from fer_edge.datasets import Dataset
+    from fer_edge.metrics import Metrics
+    from fer_edge_convert.sources import Source
+    from fer_edge_train.split import Parts
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
+    more: Annotated[
+        list[Path] | None, typer.Option("--data", help="Another dataset, fused with the first; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of the first CSV.")] = None,
+    label_map: LabelMap = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Begin from this .keras; for a transfer, its backbone's weights file.")
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="A .keras whose answers are learnt from; may be repeated.")
+    ] = None,
+    soft_labels: Annotated[
+        Path | None, typer.Option(help="An .npz for the teachers' answers: read if it is there, else written.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+) -> None:
+    """Train a Keras CNN on labelled faces.
+
+    \b
+    Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
+    """
+    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    need_keras_backend()
+    from fer_edge.native import native_stderr_hidden
+
+    paths = [*([data] if data else []), *(more or [])]
+    if not paths:
+        raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge_train.progress import TrainingProgress, tensorboard_callback
+        from fer_edge_train.recipe import load_recipe
+        from fer_edge_train.split import divide
+        from fer_edge_train.teachers import SoftLabels, Teachers, soft_labels_for
+        from fer_edge_train.training import check_start, prepared
+        from fer_edge_train.training import train as run_training
+
+        changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
+        how = load_recipe(recipe, changes)
+        check_start(how, out, taught=bool(teacher or soft_labels), resume=resume)
+        majority = how.target.protocol == "ferplus"
+        dataset = prepared(_datasets(paths, votes, label_map, how.data.side, majority=majority), how)
+        parts = divide(dataset, how.data.validation, how.seed, how.optimizer.batch_size)
+        _describe(dataset, parts)
+        taught: SoftLabels | Teachers | None = None
+        if soft_labels and how.target.every_view:
+            raise InputError(
+                "--soft-labels are about the faces as they are; with target.every_view give --teacher alone"
+            )
+        if teacher and how.target.every_view:
+            taught = Teachers(teacher, dataset.labels)
+        elif teacher or soft_labels:
+            taught = soft_labels_for(dataset, teacher or [], soft_labels)
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                dataset,
+                parts,
+                how,
+                Path(recipe).stem,
+                out,
+                weights=weights,
+                taught=taught,
+                resume=resume,
+                command=command_line(),
+                callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
+            )
+    print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
+    if result.test:
+        _print_metrics(result.test)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one, to change it into one's own.")] = None,
+) -> None:
+    """List the recipes that `train` knows, or print one.
+
+    \b
+    Example: fer-edge recipes edge > mine.toml
+    """
+    from fer_edge_train.recipe import load_recipe, recipe_names, recipe_text
+
+    if name:
+        print(recipe_text(name), end="")
+        return
+    names = recipe_names()
+    for one in names:
+        print(f"{one:<{max(map(len, names)) + 2}}{load_recipe(one).summary}")
+
+
+@app.command()
+def convert(
+    model: Annotated[
+        Path, typer.Argument(help="A .keras, .h5 or .hdf5 file, a SavedModel folder, or a float .tflite.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Faces to measure ranges and to compare on, in a form that train takes.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
+    int16x8: Annotated[bool, typer.Option("--int16x8", help="Activations in int16, weights in int8.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Weights in int8, activations in floats.")] = False,
+    float16: Annotated[bool, typer.Option("--float16", help="Weights in float16.")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="As it is.")] = False,
+    quantize: Annotated[
+        Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The same by name.")
+    ] = None,
+    labels: Labels = None,
+    input_range: InputRange = None,
+    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of a picture, if it takes any.")] = None,
+    calibrate: Annotated[Path | None, typer.Option(help="Faces to measure ranges on instead of --data's.")] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Refuse a model that is so many points less accurate.")
+    ] = 1.0,
+    rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways before refusing.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Where the report goes, less .html and .json; OUT.parity by default.")
+    ] = None,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Run code that is stored in the model, in a Lambda layer.")
+    ] = False,
+    usage: Usage = None,
+    votes: Votes = None,
+    label_map: LabelMap = None,
+) -> None:
+    """Quantise a model, compare both, and refuse what lost too much.
+
+    \b
+    Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
+    """
+    chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
+    wanted = {name for name, asked in chosen.items() if asked} | ({quantize} if quantize else set())
+    if len(wanted) != 1:
+        raise InputError("say in one way how to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
+    need("convert", "ai_edge_quantizer")
+    if model.suffix != ".tflite":
+        need("convert", "keras", "tensorflow", "tf_keras")
+    from fer_edge.card import read_labels
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():
+        from fer_edge_convert.conversion import RefusedError
+        from fer_edge_convert.conversion import convert as run_conversion
+        from fer_edge_convert.quantisation import Scheme
+        from fer_edge_convert.report import summary
+        from fer_edge_convert.sources import open_source
+
+        source = open_source(model, size=size, unsafe=unsafe)
+        names = read_labels(labels) if labels else ()
+        if (data or calibrate) and source.height != source.width:
+            raise InputError(
+                f"{model}: it takes {source.width}x{source.height}, and only square pictures can be read from"
+                " datasets; convert it without --data and --calibrate"
+            )
+        dataset = _faces_of(data, votes, label_map, source.height)
+        calibration = _faces_of(calibrate, None, None, source.height)
+        card = _card_for(source, names, input_range, dataset, usage)
+        try:
+            done = run_conversion(
+                source,
+                card,
+                Scheme(wanted.pop()),
+                out,
+                data=dataset,
+                calibration=calibration,
+                usage=usage,
+                max_drop=max_drop,
+                rescue=rescue,
+                report=report,
+                command=command_line(),
+            )
+        except RefusedError as error:
+            for warning in error.warnings:
+                print(f"fer-edge: {warning}", file=sys.stderr)
+            raise
+    for warning in done.warnings:
+        print(f"fer-edge: {warning}", file=sys.stderr)
+    print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
+    for line in summary(done):
+        print(line)
+    if done.scheme.calibrated and done.float_operators:
+        why = "which --rescue left" if done.kept_in_floats else "of which the quantiser has no integer form"
+        print(f"in floats   {', '.join(done.float_operators)}, {why}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card, or edge or edge-plus.")],
+    data: Data,
+    usage: Usage = None,
+    votes: Votes = None,
+    label_map: LabelMap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on labelled faces.
+
+    \b
+    Example: fer-edge evaluate edge.tflite fer2013.csv
+    """
+    from fer_edge.classify import TFLiteClassifier, find_model
+    from fer_edge.metrics import measure
+    from fer_edge.native import native_stderr_hidden
+
+    if model.suffix == ".keras":
+        need("train", "keras")
+        need_keras_backend()
+        with native_stderr_hidden():
+            from fer_edge_convert.keras_classifier import KerasClassifier
+
+            classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
+    else:
+        classifier = TFLiteClassifier(find_model(model))
+    side = classifier.card.input.height
+    part = _datasets([data], votes, label_map, side, majority=votes is not None).usage(usage)
+    truth = part.classes_for(classifier.card.labels)
+    metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
+    parts = sorted(set(part.usages.tolist()))
+    if as_json:
+        print_json({"model": str(model), "data": str(data), "usages": parts, **fields(metrics)})
+    else:
+        print(f"{model} on {' and '.join(parts)} of {data}")
+        _print_metrics(metrics)
+
+
+def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, side: int) -> Dataset | None:
+    return _datasets([path], votes, label_map, side, majority=votes is not None) if path else None
+
+
+def _card_for(
+    source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
+) -> Card:
+    """What a model to convert takes and gives, as far as it, the user or the data says."""
+    from fer_edge.card import INPUT_RANGES
+    from fer_edge_convert.conversion import infer_range
+
+    if input_range is None and source.card is None and dataset is not None:
+        known = source.described(labels, INPUT_RANGES["0..1"]).labels
+        input_range = infer_range(source, known, dataset, usage)
+        print(f"input range {input_range}, with which it is right most often", file=sys.stderr)
+    return source.described(labels, INPUT_RANGES[input_range] if input_range else None)
+
+
+def _dataset(path: Path, side: int) -> Dataset:
+    from fer_edge.dataset_files import load_dataset
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():  # what image libraries say of damaged pictures
+        dataset = load_dataset(path, side)
+    for line in dataset.skipped:
+        print(f"fer-edge: left out: {line}", file=sys.stderr)
+    return dataset
+
+
+def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool) -> Dataset:
+    """All datasets as one; the votes are for the first CSV, whose classes are their majority if so wanted."""
+    from fer_edge.dataset_files import load_map, with_votes
+    from fer_edge.datasets import by_majority, fuse
+
+    mapped = load_map(label_map) if label_map else None
+    loaded = {path.name: _dataset(path, side) for path in paths}
+    if len(loaded) < len(paths):
+        raise InputError("two datasets of one name; call their files or folders differently")
+    table = next((name for name, dataset in loaded.items() if dataset.name.lower().endswith(".csv")), paths[0].name)
+    if votes:
+        loaded[table] = with_votes(loaded[table], votes)
+    if majority:
+        loaded[table] = by_majority(loaded[table])
+    return fuse(mapped.apply(loaded) if mapped else list(loaded.values()))
+
+
+def _describe(dataset: Dataset, parts: Parts) -> None:
+    """Say what was read, what will be done with it, and which faces are on both sides."""
+    import numpy as np
+
+    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} pictures unreadable", file=sys.stderr)
+    for line in dataset.left_out:
+        print(f"  left out: {line}", file=sys.stderr)
+    for name, rows in parts.named().items():
+        counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
+        each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
+        repeated = np.isin(rows, parts.repeated).sum()
+        also = f"; {repeated} of them near-duplicates of faces trained on" if repeated else ""
+        print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    print(f"accuracy {metrics.accuracy:.2%} of {metrics.faces} faces", end="")
+    print(f", macro F1 {metrics.macro_f1:.3f}, expected calibration error {metrics.ece:.3f}")
+    wide = max(8, *map(len, metrics.classes)) + 2
+    print(f"{'':<{wide}}{'precision':>9}{'recall':>8}{'F1':>8}{'faces':>7}   predicted:", end="")
+    print("".join(f"{name:>{wide}}" for name in metrics.classes))
+    for (label, one), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
+        print(f"{label:<{wide}}{one.precision:>9.3f}{one.recall:>8.3f}{one.f1:>8.3f}{one.support:>7}", end="")
+        print(" " * 13 + "".join(f"{count:>{wide}}" for count in row))

@@ -1,0 +1,75 @@
+"""TOML that becomes typed values: recipes and configurations."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from fer_edge.errors import InputError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table; an unknown key is refused."""
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises:
+        InputError: it is no TOML; ``where`` says whose.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def convert(tables: dict[str, Any], to: type[T], where: str) -> T:
+    """Typed values of tables.
+
+    Raises:
+        InputError: a key is unknown, of another type or out of bounds; says which, and for an unknown one the nearest.
+    """
+    try:
+        return msgspec.convert(tables, to)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {error}{_nearest(str(error), to)}") from error
+
+
+def put(tables: dict[str, Any], key: str, value: str, where: str) -> None:
+    """Set ``section.key`` to what a TOML value says; what is no TOML is a string.
+
+    Raises:
+        InputError: the key is none, or leads through a value.
+    """
+    *path, last = key.strip().split(".")
+    table: Any = tables
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{where}: {part} is a value, not a table")
+    try:
+        table[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = value.strip()
+
+
+def _nearest(message: str, to: type[msgspec.Struct]) -> str:
+    """A hint for an unknown key: the known one that looks most like it."""
+    if "unknown field" not in message:
+        return ""
+    parts = message.split("`")
+    near = difflib.get_close_matches(parts[1], sorted(_keys(to)), 1) if len(parts) > 1 else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _keys(of: Any) -> set[str]:  # noqa: ANN401 - a type of any form
+    if isinstance(of, type) and issubclass(of, msgspec.Struct):
+        fields = msgspec.structs.fields(of)
+        return {field.encode_name for field in fields}.union(*(_keys(field.type) for field in fields))
+    return set().union(*map(_keys, get_args(of)))
