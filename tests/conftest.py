@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,9 +17,13 @@ import numpy as np
 import pytest
 
 from fer_edge.emotions import FER2013
+from tests import warm
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+# A shell's background jobs ignore Ctrl-C, and so would the programs that are tested for what they do on it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
@@ -93,6 +99,31 @@ def cli() -> Cli:
             check=False,
             env={**os.environ, "COLUMNS": "200"},
         )
+        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+_WARM = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(scope="session")
+def warm_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The same in a fork of a process that has TensorFlow loaded already, which is half of what a short command takes."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says when it is loaded
+    _WARM.set_forkserver_preload(warm.PRELOADED)
+    out, err = (tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr"))
+
+    def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        words = [str(word) for word in args]
+        process = _WARM.Process(target=warm.run, args=(words, out, err, cwd or Path.cwd()))
+        process.start()
+        process.join(240)
+        process.kill()
+        assert process.exitcode is not None, "it took too long"
+        done = subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
         assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done

@@ -16,6 +16,12 @@ MODELS = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(scope="session")
+def cli(warm_cli: Cli) -> Cli:
+    """TensorFlow takes longer to load than most conversions take."""
+    return warm_cli
+
+
+@pytest.fixture(scope="session")
 def edge_float(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model as a float ``.tflite``, with its card."""
     out = tmp_path_factory.mktemp("float") / "edge.tflite"

@@ -27,8 +27,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Small and quick, but every part of the recipe still takes part.
 SMALL = {
+    "edge": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]"],
+    "edge-plus": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]", "schedule.sizes=[]"],
     "cnn-deep-dropout": ["network.widths=[8, 8, 16, 16]", "network.dense=[16, 16]"],
-    "teacher": ["network.stem=8", "network.widths=[8, 16, 16]"],
+    "teacher": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]", "schedule.sizes=[]"],
     "transfer": ["network.side=48", "network.frozen_epochs=1"],
 }
 
@@ -157,7 +159,8 @@ def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path
 
 def test_killed_at_any_moment_a_run_goes_on(fer2013_csv: Path, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    recipe = ("--recipe", "cnn-bn-gap", "--set", "optimizer.batch_size=32", "--set", "schedule.average_epochs=5")
+    small = ("--set", "optimizer.batch_size=32", "--set", "network.widths=[8, 8, 8]")
+    recipe = ("--recipe", "cnn-bn-gap", *small, "--set", "schedule.average_epochs=5")
     command = ("train", fer2013_csv, *recipe, "--set", "schedule.stop_epochs=0", "--epochs", "6", "--out")
     process = subprocess.Popen(
         [sys.executable, "-m", "fer_edge.cli", *map(str, (*command, out))],

@@ -1,0 +1,15 @@
+"""Training starts warm: TensorFlow takes longer to load than what most tests train."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+
+@pytest.fixture(scope="session")
+def cli(warm_cli: Cli) -> Cli:
+    return warm_cli

@@ -1,0 +1,32 @@
+"""The command line in a fork of a process that has loaded already what is slow to load."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PRELOADED = [
+    "fer_edge_train.progress",
+    "fer_edge_train.report",
+    "fer_edge_train.training",
+    "fer_edge_convert.conversion",
+    "tensorflow",
+    "tf_keras",
+]
+
+
+def run(words: list[str], out: Path, err: Path, folder: Path) -> None:
+    """Run ``fer-edge``, whose output goes to two files."""
+    from fer_edge.cli import main  # noqa: PLC0415 - after the fork
+
+    os.chdir(folder)
+    os.environ["COLUMNS"] = "200"
+    for path, descriptor in ((out, 1), (err, 2)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    sys.argv = ["fer-edge", *words]
+    main()
