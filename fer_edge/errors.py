@@ -43,6 +43,10 @@ class SourceLostError(FerEdgeError):
     """Raised when a source that gave frames gives no more of them, without having ended."""
 
 
+class BrokerError(FerEdgeError):
+    """Raised when an MQTT broker cannot be reached, or refuses what it is asked for."""
+
+
 class MissingExtraError(InputError):
     """Raised when a command needs packages that are not installed.
 

@@ -16,6 +16,8 @@ SCHEMA: Final = 1
 
 Availability = Literal["online", "offline"]
 CameraStatus = Literal["online", "stalled", "offline"]
+Kind = Literal["availability", "info", "camera", "state", "event", "stats", "enabled/state", "enabled/set"]
+RETAINED: Final[tuple[Kind, ...]] = ("availability", "info", "camera", "state", "enabled/state", "enabled/set")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         temp_c: temperature of the processor; None where the system does not tell.
         throttled: the Pi firmware's flags of low voltage and throttling; None elsewhere.
         rss_mb: resident memory of the process, in megabytes.
-        queued: messages that wait for a broker.
+        queued: events that wait for a broker.
+        dropped_events: events that were never sent, because they grew too many or too old or the disk was full; counted
+            for as long as the outbox exists.
     """
 
     schema: int = SCHEMA
@@ -99,6 +103,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     throttled: int | None
     rss_mb: float
     queued: int
+    dropped_events: int = 0
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,40 +131,61 @@ class Message(msgspec.Struct, frozen=True):
     qos: Literal[0, 1]
     retain: bool
 
+    def body(self) -> bytes:
+        """The payload as a broker gets it."""
+        return self.payload.encode() if isinstance(self.payload, str) else msgspec.json.encode(self.payload)
+
 
 class Topics:
-    """Wraps payloads into the messages of one node."""
+    """Wraps payloads into the messages of one node.
 
-    def __init__(self, node: str) -> None:
-        """Messages under ``fer-edge/<node>/``.
+    Attributes:
+        node: its name.
+    """
+
+    def __init__(self, node: str, prefix: str = "fer-edge") -> None:
+        """Messages under ``<prefix>/<node>/``.
 
         Raises:
             InputError: the name has a character that does not belong in a topic.
         """
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", node):
             raise InputError(f"--node {node!r}: use up to 64 letters, digits, '_', '.' and '-'")
-        self._prefix = f"fer-edge/{node}"
+        self.node = node
+        self._prefix = f"{prefix}/{node}"
+
+    def __getitem__(self, kind: Kind) -> str:
+        """The whole topic of one kind of message."""
+        return f"{self._prefix}/{kind}"
 
     def availability(self, status: Availability) -> Message:
         """Whether the runner is there."""
-        return Message(f"{self._prefix}/availability", status, 1, retain=True)
+        return Message(self["availability"], status, 1, retain=True)
 
     def camera(self, status: CameraStatus) -> Message:
         """Whether frames come."""
-        return Message(f"{self._prefix}/camera", status, 1, retain=True)
+        return Message(self["camera"], status, 1, retain=True)
 
     def info(self, info: Info) -> Message:
         """What is running."""
-        return Message(f"{self._prefix}/info", info, 1, retain=True)
+        return Message(self["info"], info, 1, retain=True)
 
     def state(self, state: State) -> Message:
         """Everybody in view."""
-        return Message(f"{self._prefix}/state", state, 1, retain=True)
+        return Message(self["state"], state, 1, retain=True)
+
+    def enabled(self, enabled: bool) -> Message:  # noqa: FBT001 - the payload
+        """Whether faces are looked at: the privacy switch, in the words that a switch of Home Assistant expects."""
+        return Message(self["enabled/state"], "ON" if enabled else "OFF", 1, retain=True)
 
     def event(self, event: Event) -> Message:
         """Something happened to one face."""
-        return Message(f"{self._prefix}/event", event, 1, retain=False)
+        return Message(self["event"], event, 1, retain=False)
 
     def stats(self, stats: Stats) -> Message:
         """How the runner is doing."""
-        return Message(f"{self._prefix}/stats", stats, 0, retain=False)
+        return Message(self["stats"], stats, 0, retain=False)
+
+    def removals(self) -> list[Message]:
+        """What takes every retained message of the node from a broker: empty ones."""
+        return [Message(self[kind], "", 1, retain=True) for kind in RETAINED]
