@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WINDOW: Final = 20
-"""Most messages that are sent and not yet acknowledged."""
+_WINDOW: Final = 20  # most messages that are sent and not yet answered
 _FORM: Final = "mqtt://[user@]host[:port] or mqtts://..."
 _NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH.
@@ -203,6 +202,7 @@ class Connection:
         Raises:
             BrokerError: there is no connection; says why.
         """
+        self._window, self._unanswered = _WINDOW, 0
         self._answers: list[Answer] = []
         self._received: list[Received] = []
         self._address = broker.address
@@ -230,7 +230,7 @@ class Connection:
         client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=name, protocol=self._protocol, reconnect_on_failure=False
         )
-        client.max_inflight_messages_set(WINDOW)
+        client.max_inflight_messages_set(_WINDOW)
         if broker.address.user:
             client.username_pw_set(broker.address.user, broker.password())
         if (context := broker.tls_context()) is not None:
@@ -251,12 +251,23 @@ class Connection:
         tls = f", {transport.version()}" if isinstance(transport, ssl.SSLSocket) else ""
         return f"{self._address} ({_NAMES[self._protocol]}{tls})"
 
+    @property
+    def idle(self) -> bool:
+        """Whether every message has been answered."""
+        return not self._unanswered
+
+    @property
+    def room(self) -> int:
+        """How many messages may be sent before an answer must come."""
+        return self._window - self._unanswered
+
     def send(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int:
         """Send a message.
 
         Returns:
             Its number, which the answer to it carries.
         """
+        self._unanswered += 1
         return self._client.publish(topic, payload, qos, retain).mid
 
     def deliver(self, messages: Sequence[Message], timeout: float) -> None:
@@ -265,9 +276,13 @@ class Connection:
         Raises:
             BrokerError: one was refused, or not answered in time.
         """
-        numbers = {self.send(m.topic, m.body(), m.qos, retain=m.retain): m.topic for m in messages}
+        waiting = list(messages)
+        numbers: dict[int, str] = {}
         deadline = clock.monotonic() + timeout
-        while numbers:
+        while waiting or numbers:
+            while waiting and self.room > 0:
+                message = waiting.pop(0)
+                numbers[self.send(message.topic, message.body(), 1, retain=message.retain)] = message.topic
             if (left := deadline - clock.monotonic()) <= 0:
                 raise self._error(f"did not take a message within {timeout:.0f} s")
             self.step(left)
@@ -367,9 +382,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         self._welcome = reason
-        # paho does not read this; 65,535 is what MQTT 5 has for a broker that does not say.
-        window = getattr(properties, "ReceiveMaximum", 65_535)
-        self._client.max_inflight_messages_set(min(WINDOW, window))
+        self._window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))  # paho does not look at it
 
     def _on_disconnect(
         self,
@@ -384,6 +397,7 @@ class Connection:
     def _on_publish(
         self, _client: paho.Client, _data: object, number: int, reason: ReasonCode, _properties: Properties
     ) -> None:
+        self._unanswered -= 1
         self._answers.append(Answer(number, str(reason) if reason.is_failure else ""))
 
     def _on_subscribe(

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import BrokerError, FerEdgeError, first_line
-from fer_edge_device.broker import WINDOW, Broker, connect
+from fer_edge_device.broker import Broker, connect
 from fer_edge_device.discovery import removal_message
 from fer_edge_device.outbox import Outbox, outbox_path
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _STEADY: Final = 30.0  # seconds after which a connection counts as one that holds
 _PAUSE: Final = 60.0  # seconds until events that a broker refused are offered again
+_BATCH: Final = 20  # events that are taken from the outbox at a time
 _LOOK: Final = 1.0  # seconds between two looks at a connection on which nothing happens
 _KEPT: Final = 0.5  # seconds for which a delivered event stays on disk: fewer writes, for a rare repeat
 
@@ -171,27 +172,28 @@ class MqttSink:
 
     def _serve(self, connection: Connection, events: _Events) -> None:
         """Send and listen until the sink is closed and all is sent, or its time is over."""
-        unanswered: set[int] = set()
         while not (self._closing.is_set() and clock.monotonic() >= self._deadline):
-            with self._lock:
-                latest, self._latest = self._latest, {}
-            for message in latest.values():
-                number = connection.send(message.topic, message.body(), message.qos, retain=message.retain)
-                if message.qos:
-                    unanswered.add(number)
+            self._send_latest(connection)
             pause = events.send()
-            if self._closing.is_set() and not unanswered and not events.under_way:
+            if self._closing.is_set() and connection.idle and not self._latest and not events.wait:
                 return
             connection.step(pause, self._wake)
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for answer in connection.take_answers():
-                unanswered.discard(answer.number)
                 events.take(answer)
                 if answer.refused:
                     self._tell(f"{self._broker.address}: refuses messages ({answer.refused}); events wait")
             for received in connection.take_received():
                 self._hear(received)
+
+    def _send_latest(self, connection: Connection) -> None:
+        while connection.room > 0:
+            with self._lock:
+                if not self._latest:
+                    return
+                message = self._latest.pop(next(iter(self._latest)))
+            connection.send(message.topic, message.body(), message.qos, retain=message.retain)
 
     def _send_all_retained(self) -> None:
         with self._lock:
@@ -232,9 +234,9 @@ class _Events:
         self._forgot_at = self._next = clock.monotonic()
 
     @property
-    def under_way(self) -> bool:
-        """Whether some have yet to be sent or acknowledged."""
-        return bool(self._rows or self._in_flight)
+    def wait(self) -> bool:
+        """Whether some have yet to be sent."""
+        return bool(self._rows)
 
     def send(self) -> float:
         """Send what is due.
@@ -251,13 +253,13 @@ class _Events:
             self._rows.clear()
             self._refused, self._last, self._next = False, 0, now + _PAUSE
         if not self._rows and not self._refused:
-            self._rows.extend(self._outbox.after(self._last, WINDOW))
-        if self._rows and now >= self._next and len(self._in_flight) < WINDOW and not self._refused:
+            self._rows.extend(self._outbox.after(self._last, _BATCH))
+        if self._rows and now >= self._next and self._connection.room > 0 and not self._refused:
             row = self._rows.popleft()
             self._in_flight[self._connection.send(row.topic, row.payload, 1, retain=False)] = row.id
             self._last, self._next = row.id, now + self._interval
         pause = _KEPT if self._delivered else _LOOK
-        if self._rows and len(self._in_flight) < WINDOW:
+        if self._rows and self._connection.room > 0:
             pause = min(pause, max(self._next - now, 0.0))
         return pause
 

@@ -1,8 +1,9 @@
-"""The commands of a device: run."""
+"""The commands of a device: run, mqtt."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,8 @@ from fer_edge.cli.options import (
 )
 
 app = typer.Typer()
+mqtt = typer.Typer()
+app.add_typer(mqtt, name="mqtt")
 
 
 @app.command()
@@ -69,3 +72,35 @@ def run(
     )
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+@mqtt.callback()
+def mqtt_root() -> None:
+    """Look after what a broker keeps for a node.
+
+    \b
+    Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
+    """
+
+
+@mqtt.command()
+def forget(
+    config: Annotated[Path | None, typer.Option(help="Configuration file; by default the system's.")] = None,
+    broker: Annotated[str | None, typer.Option("--mqtt", help="mqtt://[user@]host[:port] or mqtts://...")] = None,
+    node: Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")] = None,
+) -> None:
+    """Take a node's retained messages from the broker and its device from Home Assistant.
+
+    Stop the node's runner first: it would publish them again.
+
+    \b
+    Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
+    """
+    from fer_edge_device.config import load_config
+    from fer_edge_device.messages import Topics
+    from fer_edge_device.mqtt import forget_node
+
+    settings = load_config(config, options={"mqtt.url": broker, "node": node})
+    name = settings.node_name()
+    reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.prefix))
+    print(f"{name} is forgotten at {reached}", file=sys.stderr)
