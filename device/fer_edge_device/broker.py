@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _WINDOW: Final = 20  # most messages that are sent and not yet answered
 _FORM: Final = "mqtt://[user@]host[:port] or mqtts://..."
+_SOON: Final = 10.0  # seconds after the login
 _NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH.
 _WRONG_TIME: Final = (9, 10)
@@ -208,6 +209,7 @@ class Connection:
         self._address = broker.address
         self._protocol = protocol
         self._welcome: ReasonCode | None = None
+        self._since = clock.monotonic()
         self._parting = self._paho_error = ""
         self._subscriptions: dict[int, Sequence[str]] = {}
         self._client = self._make_client(broker, client, will)
@@ -221,7 +223,7 @@ class Connection:
                 self.step(left)
         except (OSError, ValueError) as error:
             self.drop()
-            raise self._error(_why(error)) from error
+            raise self._error(_why(error, tls=broker.address.tls)) from error
         except BrokerError:
             self.drop()
             raise
@@ -354,18 +356,20 @@ class Connection:
         if "CERTIFICATE_REQUIRED" in self._paho_error:
             return self._error("wants a client certificate; set mqtt.cert_file and mqtt.key_file")
         if self._welcome is None:
-            what = "a broker" if self._address.tls else "a broker, and not its port for mqtts://"
-            return _OtherVersionError(f"{self._address}: closed the connection without an answer; is that {what}?")
+            what = "does it want mqtt.cert_file" if self._address.tls else "is it the port for mqtts://"
+            return _OtherVersionError(
+                f"{self._address}: closed the connection without an answer; {what}, or no broker?"
+            )
         if self._welcome == "Unsupported protocol version":
             return _OtherVersionError(f"{self._address}: speaks neither MQTT 5 nor 3.1.1")
         if self._welcome.is_failure:
             return self._error(f"refuses the login ({self._welcome}){self._advice()}")
-        if self._parting == "Session taken over":
-            return self._error("another client has the name of this one; give each device its own node")
-        return self._error(f"connection lost ({self._parting or self._paho_error})")
+        # Not every broker says that it is because of another client of this name.
+        advice = "; has another device the same node?" if clock.monotonic() - self._since < _SOON else ""
+        return self._error(f"connection lost ({self._paho_error or self._parting}){advice}")
 
     def _advice(self) -> str:
-        if self._welcome not in {"Bad user name or password", "Not authorized"}:
+        if str(self._welcome) not in {"Bad user name or password", "Not authorized"}:
             return ""
         user = self._address.user
         return f"; check the user {user} and the password" if user else "; mqtt.url names no user: mqtt://user@host"
@@ -381,7 +385,7 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        self._welcome = reason
+        self._welcome, self._since = reason, clock.monotonic()
         self._window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))  # paho does not look at it
 
     def _on_disconnect(
@@ -392,7 +396,7 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._parting = str(reason)
+        self._parting = "closed by the broker" if str(reason) == "Unspecified error" else str(reason)
 
     def _on_publish(
         self, _client: paho.Client, _data: object, number: int, reason: ReasonCode, _properties: Properties
@@ -457,7 +461,7 @@ def _said(error: OSError) -> str:
     return (error.reason or first_line(error)) if isinstance(error, ssl.SSLError) else error.strerror or str(error)
 
 
-def _why(error: OSError | ValueError) -> str:
+def _why(error: OSError | ValueError, *, tls: bool) -> str:
     """What kept a connection from coming about, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = "if it is your own, give the certificate of who signed it as mqtt.ca_file"
@@ -466,12 +470,12 @@ def _why(error: OSError | ValueError) -> str:
         elif error.verify_code in _WRONG_TIME:
             advice = "renew it, or set this machine's clock"
         return f"its certificate is refused ({error.verify_message.rstrip('.')}); {advice}"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS there ({_said(error)}); is it a port for mqtt://, without encryption?"
-    if isinstance(error, socket.gaierror):
-        return f"its name is not known ({error.strerror}); check it, and the network"
     if isinstance(error, ConnectionRefusedError):
         return "refuses the connection; is a broker running there?"
+    if isinstance(error, ssl.SSLError) or (tls and isinstance(error, ConnectionError)):
+        return f"no TLS there ({_said(error)}); is it the port for mqtt://, without encryption?"
+    if isinstance(error, socket.gaierror):
+        return f"its name is not known ({error.strerror}); check it, and the network"
     if isinstance(error, TimeoutError):
         return "does not answer; check the address, the network and firewalls"
     return f"cannot be reached ({_said(error) if isinstance(error, OSError) else first_line(error)})"

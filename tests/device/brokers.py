@@ -154,6 +154,9 @@ class Listener:
             self._client.loop_stop()
             self._client = None
 
+    def has_heard(self, count: int) -> bool:
+        return len(self.heard) >= count
+
     def payloads(self, topic: str) -> list[bytes]:
         return [heard.payload for heard in list(self.heard) if heard.topic == topic]
 

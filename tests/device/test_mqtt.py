@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import re
@@ -13,7 +14,7 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -37,7 +38,7 @@ from tests.device.brokers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Cli
 
@@ -87,11 +88,19 @@ def event(number: int, track: str = "s-1") -> Event:
 
 
 @contextmanager
-def sending(tmp_path: Path, port: int, **options: Any) -> Iterator[MqttSink]:
+def sending(
+    tmp_path: Path,
+    port: int,
+    *,
+    rate: float = 10_000,
+    ha_discovery: bool = False,
+    on_enabled: Callable[[bool], None] | None = None,
+    backoff: tuple[float, float] = (0.02, 0.2),
+) -> Iterator[MqttSink]:
     """A sink, and its first message."""
-    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), rate=options.pop("rate", 10_000))
-    settings = MqttSettings(url=f"mqtt://localhost:{port}", **options.pop("settings", {}))
-    sink = MqttSink(options.pop("topics", TOPICS), settings, outbox, **{"backoff": (0.02, 0.2), **options})
+    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), rate=rate)
+    settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery)
+    sink = MqttSink(TOPICS, settings, outbox, on_enabled=on_enabled, backoff=backoff)
     try:
         sink.publish(TOPICS.availability("online"))
         yield sink
@@ -155,19 +164,13 @@ def test_a_broker_that_comes_later_gets_it_all_but_what_is_only_of_the_moment(
 
 def test_who_publishes_never_waits_for_a_broker_that_says_nothing(gate: Gate, tmp_path: Path) -> None:
     gate.silent = True
-    began = time.monotonic()
     with sending(tmp_path, gate.port) as sink:
         wait_for(lambda: gate.visits, "a connection")
-        thread = threading.Thread(
-            target=lambda: [sink.publish(TOPICS.camera("online")) for _ in range(10_000)], daemon=True
-        )
-        thread.start()
-        thread.join(30)
-        assert not thread.is_alive()
+        for _ in range(10_000):
+            sink.publish(TOPICS.camera("online"))
         sink.publish(TOPICS.event(event(1)))
-        sink.close(timeout=0.5)
-    assert time.monotonic() - began < 40
-    gate.silent = False
+        sink.close(timeout=0.1)
+        assert gate.visits == 1
 
 
 def test_what_was_not_sent_is_sent_by_the_next_run(broker: Mosquitto, gate: Gate, tmp_path: Path) -> None:
@@ -254,10 +257,9 @@ def test_the_switch_is_heard_retained_or_not_and_only_in_words_that_it_knows(
 
 def test_home_assistant_is_told_again_when_it_starts(broker: Mosquitto, tmp_path: Path) -> None:
     announcement = discovery_message(TOPICS, INFO)
-    settings = {"ha_discovery": True}
     with listening(broker.port) as listener:
         listener.say("homeassistant/status", "online", retain=True)
-        with sending(tmp_path, broker.port, settings=settings) as sink:
+        with sending(tmp_path, broker.port, ha_discovery=True) as sink:
             sink.publish(announcement)
             wait_for(lambda: listener.payloads(announcement.topic), "the announcement")
             listener.say("homeassistant/status", "offline")
@@ -286,7 +288,7 @@ def test_two_devices_of_one_name_are_told_so(
     broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with sending(tmp_path / "a", broker.port), sending(tmp_path / "b", broker.port):
-        wait_for(lambda: "give each device its own node" in caplog.text, "the warning")
+        wait_for(lambda: "has another device the same node?" in caplog.text, "the warning")
 
 
 @pytest.mark.slow
@@ -325,7 +327,7 @@ def test_a_broker_that_is_killed_fifty_times_loses_no_event(
             listener.connect(broker.port)  # before the sink: what it says now is heard, or not acknowledged
             before = len(listener.heard)
             gate.target = broker.port
-            wait_for(lambda after=before + 3: len(listener.heard) >= after, "a connection")
+            wait_for(functools.partial(listener.has_heard, before + 3), "a connection")
             retained = listener.heard[before : before + 2]
             assert [message.topic for message in retained] == [TOPICS["availability"], TOPICS["info"]]
             assert retained[0].payload == b"online"
@@ -447,7 +449,7 @@ def test_encrypted_connections_are_verified(certificates: Certificates, tmp_path
         said = refusal(MqttSettings(url=f"mqtts://127.0.0.1:{broker.port}", ca_file=authority))
         assert re.search(r"refused \(IP address mismatch.*\); use a name that the certificate is for", said)
         said = refusal(MqttSettings(url=f"mqtt://{address}"))
-        assert "closed the connection without an answer; is that a broker, and not its port for mqtts://?" in said
+        assert "closed the connection without an answer; is it the port for mqtts://, or no broker?" in said
 
 
 def test_a_certificate_that_has_expired_is_refused(certificates: Certificates, tmp_path: Path) -> None:
@@ -468,13 +470,14 @@ def test_a_broker_that_wants_a_certificate_gets_ours(certificates: Certificates,
         )
         assert "logged in" in check_broker(settings, "hall")
         said = refusal(msgspec.structs.replace(settings, cert_file="", key_file=""))
-        assert "wants a client certificate; set mqtt.cert_file and mqtt.key_file" in said
+        # What the broker says of it is lost when it closes before our first words have come.
+        assert re.search(r"wants a client certificate; set mqtt\.cert_file|does it want mqtt\.cert_file", said)
 
 
 def test_a_place_without_a_broker_is_said(broker: Mosquitto, gate: Gate) -> None:
     assert "no TLS there" in refusal(MqttSettings(url=f"mqtts://localhost:{broker.port}"))
     assert "its name is not known" in refusal(MqttSettings(url="mqtt://broker.invalid"))
-    assert "is that a broker" in refusal(MqttSettings(url=f"mqtt://localhost:{gate.port}"))
+    assert "or no broker?" in refusal(MqttSettings(url=f"mqtt://localhost:{gate.port}"))
     broker.kill()
     assert "refuses the connection; is a broker running there?" in refusal(
         MqttSettings(url=f"mqtt://localhost:{broker.port}")
