@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 
 
 def notify(state: str) -> None:
@@ -20,3 +21,14 @@ def notify(state: str) -> None:
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
     ):
         sender.sendto(state.encode(), address)
+
+
+def status(text: str) -> None:
+    """Say in one line what the service is doing, for ``systemctl status``."""
+    notify(f"STATUS={' '.join(text.split())}")
+
+
+def reloading() -> None:
+    """Say that the configuration is being read anew; a notice ``READY=1`` ends it, whatever came of it."""
+    # The time is what services of Type=notify-reload must send; the others ignore it.
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
