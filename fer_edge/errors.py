@@ -47,6 +47,10 @@ class BrokerError(FerEdgeError):
     """Raised when an MQTT broker cannot be reached, or refuses what it is asked for."""
 
 
+class ServiceError(FerEdgeError):
+    """Raised when the service cannot be installed, changed or asked about."""
+
+
 class MissingExtraError(InputError):
     """Raised when a command needs packages that are not installed.
 

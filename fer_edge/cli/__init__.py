@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fer_edge.cli import device, models, options, workstation
+from fer_edge.cli import device, models, options, service, workstation
 from fer_edge.cli.options import INTERRUPTED
 from fer_edge.errors import FerEdgeError, first_line
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for commands in (workstation.app, models.app, device.app):
+for commands in (workstation.app, models.app, device.app, service.app):
     app.add_typer(commands)
 
 
@@ -87,6 +87,8 @@ def _set_up_process() -> None:
 def _fail(message: str, status: int) -> NoReturn:
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704 - called from main's handlers alone
-    if sys.stderr is not None:
+    if logging.root.handlers:  # `run` has set them up
+        logging.getLogger("fer_edge").error(message)
+    elif sys.stderr is not None:
         print(f"fer-edge: {message}", file=sys.stderr)
     sys.exit(status)

@@ -27,6 +27,7 @@ app.add_typer(mqtt, name="mqtt")
 
 @app.command()
 def run(
+    config: Annotated[Path | None, typer.Option(help="Configuration file.")] = None,
     source: Annotated[
         str, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a film or a folder of pictures.")
     ] = "auto",
@@ -53,6 +54,13 @@ def run(
     """
     from fer_edge_device.app import run_source
 
+    if config is not None:
+        from fer_edge_device.config import load_config
+        from fer_edge_device.log import set_up_logging
+
+        settings = load_config(config)
+        set_up_logging(settings.log)
+        source, node = settings.camera.source, node or settings.node_name()
     summary = run_source(
         source,
         classifier=load_classifier(model, threads),

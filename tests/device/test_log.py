@@ -80,5 +80,5 @@ def test_json_lines_tell_time_level_logger_and_message(tmp_path: Path) -> None:
 
 
 def test_a_process_without_standard_error_goes_on() -> None:
-    command = f'exec "{sys.executable}" -c \'{SAYING}\' info auto 2>&-'
+    command = f"exec \"{sys.executable}\" -c '{SAYING}' info auto 2>&-"
     subprocess.run(["/bin/sh", "-c", command], check=True)

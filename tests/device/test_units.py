@@ -34,9 +34,7 @@ def test_systemd_accepts_the_unit_without_a_word(folder: Path, name: str) -> Non
 
 @needs_systemd
 @pytest.mark.parametrize("name", UNITS)
-def test_the_units_exposure_is_at_most_1_2(
-    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_units_exposure_is_at_most_1_2(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     analyse = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=12", str(folder / name)]
     done = subprocess.run(analyse, capture_output=True, text=True, check=False)
     with capsys.disabled():

@@ -1,0 +1,282 @@
+"""Putting the service on a machine, renewing it and taking it away: what each takes, as steps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from fer_edge.errors import InputError
+from fer_edge.tables import convert, parse
+from fer_edge_device.config import Config, example, load_config
+from fer_edge_device.steps import Step, file_step, folder_step, link_step, removal_step, write_file
+from fer_edge_device.units import (
+    TEMPLATE,
+    UNIT,
+    UNIT_FOLDER,
+    Machine,
+    enabled_units,
+    start,
+    unit_name,
+    unit_state,
+)
+from fer_edge_device.venvs import HOME, Origin, Venvs, units_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIG_FOLDER: Final = "etc/fer-edge"
+PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - where it is kept
+_STATE_FOLDER: Final = "var/lib"
+_HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what the unit hides from the service
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a user wants of the service.
+
+    Attributes:
+        config: a configuration file to install.
+        camera: its source, for a configuration that is made.
+        mqtt: address of the broker, likewise.
+        password_file: file with the broker's password.
+        instance: name of the camera, where there are several.
+    """
+
+    config: Path | None = None
+    camera: str | None = None
+    mqtt: str | None = None
+    password_file: Path | None = None
+    instance: str | None = None
+
+
+def config_path(machine: Machine, instance: str | None) -> Path:
+    """Where the configuration of a camera is."""
+    return machine.root / CONFIG_FOLDER / f"{instance or 'config'}.toml"
+
+
+def install_steps(machine: Machine, wishes: Wishes, origin: Origin) -> list[Step]:
+    """What is missing for the service to run as wished; nothing, when it does.
+
+    A program that is there stays: see `upgrade_steps`.
+
+    Raises:
+        InputError: a wish cannot be met, or contradicts a configuration that is there.
+    """
+    machine.need_systemd()
+    unit = unit_name(wishes.instance)
+    venvs = Venvs(machine)
+    changes = [*_config_steps(machine, wishes), *_password_steps(machine, wishes)]
+    venv = venvs.current()
+    if venv is None:
+        venv = venvs.next_path()
+        changes += [*venvs.steps(venv, origin), *link_step(venvs.link, Path("venvs") / venv.name)]
+    changes += _unit_steps(machine, venv)
+    if unit not in enabled_units(machine):
+        changes += [_systemctl("enable", "disable", machine, unit)]
+    running = [unit] if unit_state(machine, unit).active in {"active", "reloading"} else []
+    if running and not changes:
+        return []
+    return [*_stop_steps(machine, running), *changes, _start_step(machine, unit)]
+
+
+def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
+    """What it takes to run another program: beside the old one, which is gone back to if the new one does not run.
+
+    Raises:
+        InputError: the service is not installed.
+    """
+    machine.need_systemd()
+    venvs = Venvs(machine)
+    old = venvs.current()
+    if old is None:
+        raise InputError("the service is not installed; run: sudo fer-edge service install")
+    if venvs.is_from(old, origin):
+        return []
+    new = venvs.next_path()
+    units = [unit for unit in enabled_units(machine) if unit_state(machine, unit).active != "inactive"]
+    return [
+        *venvs.steps(new, origin),
+        *_stop_steps(machine, units),
+        *link_step(venvs.link, Path("venvs") / new.name),
+        *_unit_steps(machine, new),
+        *(_start_step(machine, unit) for unit in units),
+        *(step for venv in venvs.all() if venv not in {old, new} for step in removal_step(venv)),
+    ]
+
+
+def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> list[Step]:
+    """What it takes to be rid of the service; nothing, when it is not there.
+
+    Args:
+        machine: where it is.
+        instance: one camera of several; without, all of them.
+        purge: also the programs, configurations, the password and events that wait for the broker.
+    """
+    machine.need_systemd()
+    enabled = enabled_units(machine)
+    going = enabled if instance is None else [unit for unit in enabled if unit == unit_name(instance)]
+    steps = []
+    for unit in going:
+        if unit_state(machine, unit).active != "inactive":
+            steps += _stop_steps(machine, [unit])
+        steps.append(_systemctl("disable", "enable", machine, unit))
+    removed: list[Path] = []
+    if going == enabled:  # nobody needs them any more
+        folder = machine.root / UNIT_FOLDER
+        files = [folder / name for name in (UNIT, TEMPLATE) if (folder / name).exists()]
+        if files:
+            steps.append(_unit_removal(machine, files))
+        if purge:
+            removed = [machine.root / HOME, machine.root / CONFIG_FOLDER, machine.root / PASSWORD]
+            removed += [machine.root / UNIT_FOLDER / f"{name}.d" for name in (UNIT, TEMPLATE)]
+            removed += _state_folders(machine, "fer-edge", "fer-edge@*")
+    elif purge:
+        removed = [config_path(machine, instance), *_state_folders(machine, f"fer-edge@{instance}")]
+    return [*steps, *(step for path in removed for step in removal_step(path))]
+
+
+def _state_folders(machine: Machine, *names: str) -> list[Path]:
+    """Of a user that exists only while the service runs: a link, and the folder itself under ``private``."""
+    folder = machine.root / _STATE_FOLDER
+    return [path for parent in (folder, folder / "private") for name in names for path in sorted(parent.glob(name))]
+
+
+def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
+    path = config_path(machine, wishes.instance)
+    if wishes.config is not None and (wishes.camera is not None or wishes.mqtt is not None):
+        raise InputError("--config goes without --camera and --mqtt: write them into the file")
+    if wishes.mqtt is not None and urlsplit(wishes.mqtt).password is not None:
+        raise InputError("--mqtt: no password in the address, everybody could see it; use --password-file")
+    if path.is_file():
+        _check_same(path, wishes)
+        return []
+    if wishes.config is None:
+        text = _with_values(example(), wishes)
+        config = convert(parse(text, "options"), Config, "options")
+    else:
+        config = load_config(wishes.config, {})
+        text = wishes.config.read_text("utf-8")
+    _check_visible(config)
+
+    def do() -> None:
+        # For who may open cameras anyway: the address of a camera may hold its password.
+        write_file(path, text.encode(), 0o640)
+        machine.run("chgrp", "video", str(path))
+
+    return [*folder_step(path.parent), Step(f"write {path}", do, lambda: path.unlink(missing_ok=True))]
+
+
+def _with_values(text: str, wishes: Wishes) -> str:
+    """The example with the wished values set; each of its lines ``# key = default`` is unmarked once."""
+    for section, key, value in (("camera", "source", wishes.camera), ("mqtt", "url", wishes.mqtt)):
+        if value is not None:
+            before, header, after = text.partition(f"[{section}]\n")
+            lines = after.split("\n")
+            at = next(at for at, line in enumerate(lines) if line.startswith(f"# {key} = "))
+            lines[at] = f"{key} = {json.dumps(value)}"
+            text = before + header + "\n".join(lines)
+    return text
+
+
+def _check_same(path: Path, wishes: Wishes) -> None:
+    """A configuration that is there is its owner's: what is wished must be in it."""
+    there = load_config(path, {})
+    _check_visible(there)
+    for option, key, differs in (
+        ("--config", "content", wishes.config is not None and wishes.config.read_bytes() != path.read_bytes()),
+        ("--camera", "camera.source", wishes.camera is not None and wishes.camera != there.camera.source),
+        ("--mqtt", "mqtt.url", wishes.mqtt is not None and wishes.mqtt != there.mqtt.url),
+    ):
+        if differs:
+            raise InputError(
+                f"{path} is there and has another {key} than {option} gives; it is never overwritten: change it"
+                " there, then run: sudo systemctl reload-or-restart 'fer-edge*'"
+            )
+
+
+def _check_visible(config: Config) -> None:
+    """The service sees no home folders, and a /tmp of its own."""
+    mqtt, faces = config.mqtt, config.faces
+    for name in (
+        *(config.camera.source, config.model, faces.detector_model),
+        *(mqtt.password_file, mqtt.ca_file, mqtt.cert_file, mqtt.key_file),
+    ):
+        if name.startswith("/") and any(Path(name).is_relative_to(folder) for folder in _HIDDEN):
+            raise InputError(f"{name}: the service sees nothing of that folder; put it under /srv, say")
+
+
+def _password_steps(machine: Machine, wishes: Wishes) -> list[Step]:
+    if wishes.password_file is None:
+        return []
+    try:
+        password = wishes.password_file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{wishes.password_file}: cannot be read ({error.strerror})") from error
+    if not password.strip():
+        raise InputError(f"{wishes.password_file}: there is no password in it")
+    path = machine.root / PASSWORD
+    return [*folder_step(path.parent, 0o700), *file_step(path, password, 0o600)]
+
+
+def _unit_steps(machine: Machine, venv: Path) -> list[Step]:
+    """The units of the program in an environment, which need not be there yet."""
+    paths = [machine.root / UNIT_FOLDER / name for name in (UNIT, TEMPLATE)]
+    for path in paths:
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link, as `systemctl mask` makes them; remove it (systemctl unmask {path.name})"
+            )
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    if venv.exists() and all((units_in(venv) / path.name).read_bytes() == before[path] for path in paths):
+        return []
+
+    def do() -> None:
+        for path in paths:
+            write_file(path, (units_in(venv) / path.name).read_bytes(), 0o644)
+        machine.run("systemctl", "daemon-reload")
+
+    return [Step(f"write {paths[0]} and {TEMPLATE}", do, lambda: _put_back(machine, before))]
+
+
+def _unit_removal(machine: Machine, paths: Sequence[Path]) -> Step:
+    before: dict[Path, bytes | None] = {path: path.read_bytes() for path in paths}
+
+    def do() -> None:
+        for path in paths:
+            path.unlink()
+        machine.run("systemctl", "daemon-reload")
+
+    return Step(f"remove {' and '.join(map(str, paths))}", do, lambda: _put_back(machine, before))
+
+
+def _put_back(machine: Machine, files: dict[Path, bytes | None]) -> None:
+    for path, content in files.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_file(path, content, 0o644)
+    machine.run("systemctl", "daemon-reload")
+
+
+def _systemctl(verb: str, opposite: str, machine: Machine, unit: str) -> Step:
+    return Step(
+        f"{verb} {unit}",
+        lambda: machine.run("systemctl", verb, unit),
+        lambda: machine.run("systemctl", opposite, unit),
+    )
+
+
+def _stop_steps(machine: Machine, units: Sequence[str]) -> list[Step]:
+    # First of what goes with it, so that it is taken back last: the old service starts from what it was.
+    return [_systemctl("stop", "start", machine, unit) for unit in units]
+
+
+def _start_step(machine: Machine, unit: str) -> Step:
+    return Step(
+        f"start {unit} and wait until it is ready",
+        lambda: start(machine, unit),
+        lambda: machine.run("systemctl", "stop", unit),
+    )

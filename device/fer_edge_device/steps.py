@@ -1,0 +1,122 @@
+"""Changes to a machine as a list of steps, each of which can be taken back."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fer_edge.errors import FerEdgeError
+from fer_edge.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change.
+
+    Attributes:
+        what: what it does, as a user is told: "write /etc/x".
+        do: makes the change.
+        undo: takes it back, also when only half of it was done; None for what cannot be taken back, such
+            as the removal of files, which therefore comes last.
+    """
+
+    what: str
+    do: Callable[[], object]
+    undo: Callable[[], object] | None
+
+
+def carry_out(steps: Sequence[Step], say: Callable[[str], object]) -> None:
+    """Do the steps in order; when one fails, take back what was done, last first, and raise its error.
+
+    Args:
+        steps: what to do.
+        say: is told each step before it is done.
+    """
+    with ExitStack() as done:
+        for step in steps:
+            say(step.what)
+            if step.undo is None:
+                done.pop_all()
+            else:
+                done.callback(_take_back, step.what, step.undo, say)
+            step.do()
+        done.pop_all()
+
+
+def _take_back(what: str, undo: Callable[[], object], say: Callable[[str], object]) -> None:
+    say(f"taking back: {what}")
+    try:
+        undo()
+    except (FerEdgeError, OSError) as error:  # the others are taken back all the same
+        say(f"could not take back: {what}: {error}")
+
+
+def folder_step(path: Path, mode: int = 0o755) -> list[Step]:
+    """Make a folder, unless it is there."""
+    if path.is_dir():
+        return []
+
+    def undo() -> None:
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+    return [Step(f"make {path}", lambda: path.mkdir(mode, parents=True), undo)]
+
+
+def file_step(path: Path, content: bytes, mode: int = 0o644) -> list[Step]:
+    """Write a file, unless it is there with that content."""
+    before = path.read_bytes() if path.is_file() else None
+    if before == content:
+        return []
+
+    def undo() -> None:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_file(path, before, mode)
+
+    return [Step(f"write {path}", lambda: write_file(path, content, mode), undo)]
+
+
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole, and never with more permissions than ``mode``."""
+    with replacing(path) as temporary:
+        temporary.chmod(mode)
+        temporary.write_bytes(content)
+
+
+def link_step(link: Path, target: Path) -> list[Step]:
+    """Have a symbolic link lead somewhere, in one move; ``target`` is relative to the link's folder."""
+    before = link.readlink() if link.is_symlink() else None
+    if before == target:
+        return []
+
+    def undo() -> None:
+        if before is None:
+            link.unlink(missing_ok=True)
+        else:
+            _point(link, before)
+
+    return [Step(f"point {link} at {target}", lambda: _point(link, target), undo)]
+
+
+def _point(link: Path, target: Path) -> None:
+    temporary = link.with_name(f".{link.name}-new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def removal_step(path: Path) -> list[Step]:
+    """Remove a file, a link or a whole folder, if it is there; this cannot be taken back."""
+    if not path.exists() and not path.is_symlink():
+        return []
+    if path.is_dir() and not path.is_symlink():
+        return [Step(f"remove {path}", lambda: shutil.rmtree(path), None)]
+    return [Step(f"remove {path}", path.unlink, None)]

@@ -1,0 +1,171 @@
+"""The service's units as systemd sees them on a machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from fer_edge.errors import InputError, ServiceError
+from fer_edge_device.config import NODE_NAME
+
+UNIT_FOLDER: Final = "etc/systemd/system"
+UNIT: Final = "fer-edge.service"
+TEMPLATE: Final = "fer-edge@.service"
+_PATIENCE: Final = 10.0  # seconds that journald has to write down what a service said
+
+
+class Run(Protocol):
+    """Runs a program of the machine."""
+
+    def __call__(self, *command: str) -> str:
+        """What it wrote to standard output.
+
+        Raises:
+            ServiceError: it is not there or failed.
+        """
+        ...
+
+
+def run_program(*command: str) -> str:
+    """Run a program; see `Run`."""
+    try:
+        done = subprocess.run(  # noqa: S603 - systemctl, journalctl, python and pip, with paths of ours
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise ServiceError(f"{command[0]}: cannot be run ({error.strerror})") from error
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()
+        raise ServiceError(f"{Path(command[0]).name}: {said[-1]}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that the service runs on.
+
+    Attributes:
+        root: the folder that its paths begin with.
+        run: runs its programs.
+    """
+
+    root: Path = Path("/")
+    run: Run = run_program
+
+    def need_systemd(self) -> None:
+        """Refuse to go on where another init runs, as in most containers.
+
+        Raises:
+            InputError: systemd does not run.
+        """
+        if not (self.root / "run/systemd/system").is_dir():  # what sd_booted(3) looks at
+            raise InputError("systemd does not run on this machine; let what does start: fer-edge run")
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a unit.
+
+    Attributes:
+        unit: its name.
+        active: such as ``active``, ``activating`` (while it waits for READY or a restart), ``inactive``, ``failed``.
+        sub: the same in finer words, such as ``running`` or ``auto-restart``.
+        enabled: whether it starts at boot.
+        since: when it became what it is, in words; empty if it never ran.
+        restarts: how often systemd has restarted it by itself.
+        status: what the service says of itself.
+    """
+
+    unit: str
+    active: str
+    sub: str
+    enabled: bool
+    since: str
+    restarts: int
+    status: str
+
+
+def unit_name(instance: str | None) -> str:
+    """The unit of a camera; of the only one without a name.
+
+    Raises:
+        InputError: the name is unfit for a topic.
+    """
+    if instance is None:
+        return UNIT
+    if not re.fullmatch(NODE_NAME, instance) or instance == "config":
+        raise InputError(
+            f"--instance {instance!r}: use up to 64 letters, digits, '_', '.' and '-', and another name than config"
+        )
+    return TEMPLATE.replace("@", f"@{instance}")
+
+
+def enabled_units(machine: Machine) -> list[str]:
+    """The units that start at boot, by name."""
+    wanted = machine.root / UNIT_FOLDER / "multi-user.target.wants"
+    return sorted(path.name for pattern in (UNIT, TEMPLATE.replace("@", "@?*")) for path in wanted.glob(pattern))
+
+
+def unit_state(machine: Machine, unit: str) -> UnitState:
+    """What systemd says of a unit."""
+    names = ("ActiveState", "SubState", "StateChangeTimestamp", "NRestarts", "StatusText")
+    shown = machine.run("systemctl", "show", unit, f"--property={','.join(names)}")
+    values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    return UnitState(
+        unit=unit,
+        active=values.get("ActiveState", "inactive"),
+        sub=values.get("SubState", "dead"),
+        enabled=unit in enabled_units(machine),
+        since=values.get("StateChangeTimestamp", ""),
+        restarts=int(values.get("NRestarts") or 0),
+        status=values.get("StatusText", ""),
+    )
+
+
+def last_lines(machine: Machine, unit: str, count: int = 5) -> list[str]:
+    """The last lines that the journal has of a unit, systemd's own among them."""
+    return machine.run("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(count), "-u", unit).splitlines()
+
+
+def lines_of_this_run(machine: Machine, unit: str) -> list[str]:
+    """What the unit's processes have said since it was started last."""
+    invocation = machine.run("systemctl", "show", unit, "--property=InvocationID", "--value").strip()
+    if not invocation:
+        return []
+    return machine.run(
+        "journalctl", "--no-pager", "-q", "-o", "cat", f"_SYSTEMD_INVOCATION_ID={invocation}"
+    ).splitlines()
+
+
+def first_message(machine: Machine, unit: str) -> str | None:
+    """The first message that a unit which was just started has written to the journal; None if there is none."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        found = next((line for line in lines_of_this_run(machine, unit) if line.startswith('{"topic"')), None)
+        if found or time.monotonic() >= until:
+            return found
+        time.sleep(0.2)
+
+
+def start(machine: Machine, unit: str) -> None:
+    """Start a unit and wait until it is ready.
+
+    Raises:
+        ServiceError: it did not become ready; says what its last words were.
+    """
+    try:
+        machine.run("systemctl", "start", unit)
+    except ServiceError as error:
+        words = [line for line in lines_of_this_run(machine, unit) if not line.startswith("{")]
+        said = f"its last words: {words[-1]}" if words else f"see: journalctl -u {unit}"
+        raise ServiceError(f"{unit} did not become ready; {said}") from error
+
+
+def is_root() -> bool:
+    """Whether this process may change the system."""
+    return os.geteuid() == 0

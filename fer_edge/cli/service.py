@@ -1,0 +1,147 @@
+"""The commands that put the runner on a machine as a systemd service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fer_edge_device.steps import Step
+    from fer_edge_device.units import Machine
+    from fer_edge_device.venvs import Origin
+
+app = typer.Typer()
+commands = typer.Typer(help="Run fer-edge as a service of systemd.")
+app.add_typer(commands, name="service")
+
+From = Annotated[
+    Path | None, typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default, what runs this.")
+]
+Instance = Annotated[str | None, typer.Option(help="Name of the camera, where one machine has several.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+@commands.command()
+def install(
+    config: Annotated[Path | None, typer.Option(help="Configuration to install.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Source, as for run, for a configuration that is made.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="Broker, mqtt://[user@]host, likewise.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the broker's password.")] = None,
+    instance: Instance = None,
+    origin: From = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Install, start and wait for the first frame.
+
+    What is there already stays; when a step fails, what was done is taken back.
+
+    \b
+    Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
+    """
+    from fer_edge_device.config import load_config
+    from fer_edge_device.installer import Wishes, config_path, install_steps
+    from fer_edge_device.units import first_message, last_lines, unit_name
+
+    machine = _machine(dry_run=dry_run)
+    wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
+    unit = unit_name(instance)
+    _carry_out(install_steps(machine, wishes, _origin(origin)), f"{unit} is installed and runs", dry_run=dry_run)
+    if dry_run:
+        return
+    if load_config(config_path(machine, instance), {}).mqtt.url:
+        print("\n".join(last_lines(machine, unit)))
+    else:
+        print(f"first message: {first_message(machine, unit)}")
+
+
+@commands.command()
+def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
+    """Replace the installed program; the old one is kept.
+
+    It is gone back to if the new one does not become ready.
+
+    \b
+    Example: sudo fer-edge service upgrade --from fer_edge-0.2.0-py3-none-any.whl
+    """
+    from fer_edge_device.installer import upgrade_steps
+
+    machine = _machine(dry_run=dry_run)
+    _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
+
+
+@commands.command()
+def uninstall(
+    instance: Instance = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also programs, configurations, password and waiting events.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Stop the service and take it away.
+
+    \b
+    Example: sudo fer-edge service uninstall --purge
+    """
+    from fer_edge_device.installer import uninstall_steps
+
+    machine = _machine(dry_run=dry_run)
+    _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
+
+
+@commands.command()
+def status() -> None:
+    """Say how the service is; exit status 1 unless every camera's unit runs.
+
+    \b
+    Example: fer-edge service status
+    """
+    from fer_edge_device.units import Machine, enabled_units, last_lines, unit_state
+    from fer_edge_device.venvs import Venvs, version_in
+
+    machine = Machine()
+    machine.need_systemd()
+    venv = Venvs(machine).current()
+    units = enabled_units(machine)
+    if venv is None or not units:
+        raise InputError("the service is not installed; run: sudo fer-edge service install")
+    print(f"fer-edge {version_in(venv)} in {venv}")
+    states = [unit_state(machine, unit) for unit in units]
+    for state in states:
+        print(f"{state.unit}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
+        for line in [state.status] * bool(state.status) + last_lines(machine, state.unit):
+            print(f"  {line}")
+    if any(state.active not in {"active", "reloading"} for state in states):
+        raise typer.Exit(1)
+
+
+def _machine(*, dry_run: bool) -> Machine:
+    from fer_edge_device.units import Machine, is_root
+
+    if not dry_run and not is_root():
+        # With its whole path: sudo looks for programs in the system's folders alone.
+        raise InputError(f"this changes the system; run it as root: sudo {Path(sys.argv[0]).absolute()} service ...")
+    return Machine()
+
+
+def _origin(path: Path | None) -> Origin:
+    from fer_edge_device.venvs import origin_at, own_origin
+
+    return own_origin() if path is None else origin_at(path)
+
+
+def _carry_out(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
+    from fer_edge_device.steps import carry_out
+
+    if not steps:
+        print(f"nothing to do: {nothing}")
+    elif dry_run:
+        print("\n".join(f"would {step.what}" for step in steps))
+    else:
+        carry_out(steps, lambda line: print(line, flush=True))
