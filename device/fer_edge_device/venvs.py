@@ -101,12 +101,13 @@ class Venvs:
         """
         python = self._machine.root / _PYTHON
         system_packages = self._check(python)
-        make = [str(python), "-m", "venv", *(["--system-site-packages"] if system_packages else []), str(path)]
+        # Isolated: a PYTHONPATH of the caller must not pass for what is installed.
+        make = [str(python), "-I", "-m", "venv", *(["--system-site-packages"] if system_packages else []), str(path)]
 
         def do() -> None:
             self._machine.run(*make)
             # No cache: it would stay behind in root's home.
-            pip = (str(path / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir")
+            pip = (str(path / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir")
             self._machine.run(*pip, "--disable-pip-version-check", origin.requirement + _EXTRAS)
 
         what = f"make {path} from {origin.requirement}{', with the system packages' if system_packages else ''}"
@@ -119,7 +120,7 @@ class Venvs:
     def _check(self, python: Path) -> bool:
         """Whether the environment must see the system's packages, which have picamera2."""
         try:
-            said = self._machine.run(str(python), "-c", _PROBE).split()
+            said = self._machine.run(str(python), "-I", "-c", _PROBE).split()
         except ServiceError as error:
             raise InputError(f"{python}: {error}; run: sudo apt install python3-venv") from error
         major, minor, *found = said

@@ -1,0 +1,179 @@
+"""A Debian with a real systemd, booted as a container from a tree that is made once per machine."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+CACHE = Path.home() / ".cache" / "fer-edge-tests"
+# The releases whose Python is the one that the tests run under, so that wheels for the one fit the other.
+SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
+PACKAGES = "systemd,systemd-sysv,python3,python3-venv,mosquitto,mosquitto-clients"
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+# In a namespace of its own for mounts, so that nothing stays behind: nspawn keeps its state on /run.
+BOOT = """
+mount -t tmpfs tmpfs /run
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe --boot "$@"
+"""
+UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
+
+
+def need_containers() -> None:
+    """Skip where none can be booted, and say why."""
+    if sys.version_info[:2] not in SUITES:
+        pytest.skip(f"no Debian release has Python {sys.version_info[0]}.{sys.version_info[1]}")
+    if os.geteuid() != 0:
+        pytest.skip("only root may boot a container")
+    for program, package in (("systemd-nspawn", "systemd-container"), ("mmdebstrap", "mmdebstrap")):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (sudo apt install {package})")
+    if subprocess.run([*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/run"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no namespaces, as in a container without privileges")
+
+
+def debian_tree() -> Path:
+    """The root folder of a Debian, never to be changed; made by the first who asks (about half a minute)."""
+    suite = SUITES[sys.version_info[:2]]
+    tree = CACHE / f"{suite}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tree.exists():
+            unfinished = tree.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            _make_tree(suite, unfinished)
+            unfinished.rename(tree)
+    return tree
+
+
+def _make_tree(suite: str, folder: Path) -> None:
+    made = subprocess.run(
+        [
+            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={PACKAGES}"),
+            *('--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/doc/*"),
+            *(suite, str(folder), f"deb {_debian_archive()} {suite} main"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={key: value for key, value in os.environ.items() if key != "TMPDIR"},
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "console-getty.service"):
+        (folder / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    (folder / "etc/machine-id").write_text("00000000000000000000000000000001\n")  # else it asks who it is
+    (folder / "etc/hostname").write_text("container\n")
+
+
+def _debian_archive() -> str:
+    """Where this machine gets its Debian packages from."""
+    listing = ("apt-get", "indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)", "Created-By: Packages")
+    lines = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line in lines:
+        origin, release, address = line.split(" ", 2)
+        if origin == "Debian" and "-" not in release:
+            return address
+    pytest.skip("apt knows no Debian archive here (sudo apt-get update)")
+
+
+def wait_for(question: Callable[[], T], seconds: float = 60) -> T:
+    """Ask until the answer is something, and give that."""
+    until = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < until, f"nothing within {seconds} s: {question}"
+        time.sleep(0.2)
+    return answer
+
+
+class Container:
+    """One boot of a tree's copy; ends with the ``with`` block, whatever state it is in."""
+
+    def __init__(self, tree: Path, folder: Path, shown: Mapping[str, Path]) -> None:
+        """Prepare a container.
+
+        Args:
+            tree: what is booted, in a copy.
+            folder: where the copy lies.
+            shown: folders of this machine that it sees, read-only, by their paths in there.
+        """
+        self._tree, self.root = tree, folder / "root"
+        self._console = folder / "console.log"
+        self._shown = [f"--bind-ro={path}:{at}" for at, path in shown.items()]
+        self._boot: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def __enter__(self) -> Self:
+        copy = ("cp", "-a", "--reflink=auto", str(self._tree), str(self.root))
+        subprocess.run(copy, check=True)
+        script = ("sh", "-euc", BOOT, "boot", f"--directory={self.root}", *self._shown)
+        with self._console.open("wb") as console:
+            self._boot = subprocess.Popen([*UNSHARE, *script], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        try:
+            self._init = wait_for(self._find_init, 60)
+            self.run("systemctl", "is-system-running", "--wait", check=False)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._boot is not None
+        self._boot.kill()
+        self._boot.wait()
+        shutil.rmtree(self.root)
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in there as root."""
+        enter = ("nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid")
+        done = subprocess.run(
+            [*enter, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**ENVIRONMENT, **environment},
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def _find_init(self) -> int:
+        """The process, as this machine numbers it, that is number 1 in there; 0 while there is none."""
+        assert self._boot is not None
+        assert self._boot.poll() is None, self._console.read_text(errors="replace")
+        parents: dict[int, int] = {}
+        inits = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                number, _, rest = path.read_text().partition(" (")
+            except OSError:  # it has just ended
+                continue
+            name, _, values = rest.rpartition(") ")
+            parents[int(number)] = int(values.split()[1])
+            if name == "systemd":
+                inits.append(int(number))
+        for init in inits:
+            ancestor = init
+            while ancestor in parents and ancestor != self._boot.pid:
+                ancestor = parents[ancestor]
+            if ancestor == self._boot.pid:
+                return init
+        return 0
