@@ -108,7 +108,7 @@ def unit_name(instance: str | None) -> str:
 def enabled_units(machine: Machine) -> list[str]:
     """The units that start at boot, by name."""
     wanted = machine.root / UNIT_FOLDER / "multi-user.target.wants"
-    return sorted(path.name for pattern in (UNIT, TEMPLATE.replace("@", "@?*")) for path in wanted.glob(pattern))
+    return sorted(path.name for path in wanted.glob("*") if re.fullmatch(r"fer-edge(@.+)?\.service", path.name))
 
 
 def unit_state(machine: Machine, unit: str) -> UnitState:

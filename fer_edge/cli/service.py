@@ -49,7 +49,7 @@ def install(
     from fer_edge_device.installer import Wishes, config_path, install_steps
     from fer_edge_device.units import first_message, last_lines, unit_name
 
-    machine = _machine(dry_run=dry_run)
+    machine = machine_to_change(dry_run=dry_run)
     wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
     _carry_out(install_steps(machine, wishes, _origin(origin)), f"{unit} is installed and runs", dry_run=dry_run)
@@ -72,7 +72,7 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     """
     from fer_edge_device.installer import upgrade_steps
 
-    machine = _machine(dry_run=dry_run)
+    machine = machine_to_change(dry_run=dry_run)
     _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
@@ -91,7 +91,7 @@ def uninstall(
     """
     from fer_edge_device.installer import uninstall_steps
 
-    machine = _machine(dry_run=dry_run)
+    machine = machine_to_change(dry_run=dry_run)
     _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
@@ -121,7 +121,12 @@ def status() -> None:
         raise typer.Exit(1)
 
 
-def _machine(*, dry_run: bool) -> Machine:
+def machine_to_change(*, dry_run: bool) -> Machine:
+    """This machine, if it may be changed or is only to be looked at.
+
+    Raises:
+        InputError: this process is not root's.
+    """
     from fer_edge_device.units import Machine, is_root
 
     if not dry_run and not is_root():

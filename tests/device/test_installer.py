@@ -1,0 +1,398 @@
+"""Installation, upgrade and removal in a scratch folder: real files, with stand-ins for systemd and pip alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fer_edge.cli.service import machine_to_change
+from fer_edge.errors import InputError, ServiceError
+from fer_edge_device import units
+from fer_edge_device.config import CameraSettings, Config, example, load_config
+from fer_edge_device.installer import Wishes, install_steps, uninstall_steps, upgrade_steps
+from fer_edge_device.steps import Step, carry_out
+from fer_edge_device.units import Machine, enabled_units, run_program, unit_name, unit_state
+from fer_edge_device.venvs import Origin, Venvs, origin_at, own_origin
+
+UNITS = Path(__file__).parents[2] / "systemd"
+
+
+class Pi:
+    """A machine in a folder, and what its systemctl, journalctl, python3 and pip would do there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.active: set[str] = set()
+        self.commands: list[tuple[str, ...]] = []
+        self.python = "3 11 True True False"
+        self.fails: str | None = None  # a word: the command that has it fails
+        self.machine = Machine(root, self.run)
+        for folder in ("run/systemd/system", "etc/systemd/system", "opt", "var/lib/private"):
+            (root / folder).mkdir(parents=True)
+
+    def run(self, *command: str) -> str:  # noqa: C901 - a case for each command
+        self.commands.append(command)
+        if self.fails and self.fails in command:
+            raise ServiceError(f"{command[0]}: no")
+        match [Path(command[0]).name, *command[1:]]:
+            case ["systemctl", "show", unit, "--property=InvocationID", "--value"]:
+                return "1f\n"
+            case ["systemctl", "show", unit, *_]:
+                return f"ActiveState={'active' if unit in self.active else 'inactive'}\nSubState=x\nNRestarts=0\n"
+            case ["systemctl", "enable", unit]:
+                wants = self.root / "etc/systemd/system/multi-user.target.wants"
+                wants.mkdir(exist_ok=True)
+                (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
+            case ["systemctl", "disable", unit]:
+                (self.root / "etc/systemd/system/multi-user.target.wants" / unit).unlink()
+            case ["systemctl", "start", unit]:
+                self.active.add(unit)
+            case ["systemctl", "stop", unit]:
+                self.active.discard(unit)
+            case ["journalctl", *_]:
+                return '{"topic":"x"}\nfer-edge: no camera found\n'
+            case ["python3", "-I", "-c", _]:
+                return self.python
+            case ["python3", "-I", "-m", "venv", *options, path]:
+                (Path(path) / "bin").mkdir(parents=True)
+                (Path(path) / "bin/python").touch()
+                seen = "true" if "--system-site-packages" in options else "false"
+                (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {seen}\n")
+            case ["python", "-I", "-m", "pip", "install", *_, requirement]:
+                self.install(Path(command[0]).parents[1], requirement.removesuffix("[device]"))
+        return ""
+
+    def install(self, venv: Path, requirement: str) -> None:
+        packages = venv / "lib/python3.11/site-packages"
+        shutil.copytree(UNITS, packages / "fer_edge_device/units")
+        info = packages / "fer_edge-0.1.0.dist-info"
+        info.mkdir()
+        if requirement.endswith(".whl"):
+            sha256 = hashlib.sha256(Path(requirement).read_bytes()).hexdigest()
+            recorded = f'{{"url": "file://{requirement}", "archive_info": {{"hashes": {{"sha256": "{sha256}"}}}}}}'
+            (info / "direct_url.json").write_text(recorded)
+
+    def do(self, steps: list[Step]) -> list[str]:
+        said: list[str] = []
+        carry_out(steps, said.append)
+        return said
+
+    def files(self) -> dict[str, bytes | None]:
+        return {
+            str(path.relative_to(self.root)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            for path in self.root.rglob("*")
+        }
+
+    def config(self, name: str = "config") -> Path:
+        return self.root / "etc/fer-edge" / f"{name}.toml"
+
+
+@pytest.fixture
+def pi(tmp_path: Path) -> Pi:
+    return Pi(tmp_path / "pi")
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Origin:
+    path = tmp_path / "fer_edge-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", "1")
+    return origin_at(path)
+
+
+def newer(wheel: Origin) -> Origin:
+    path = Path(wheel.requirement)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(str(len(archive.namelist())), "2")
+    return origin_at(path)
+
+
+def test_an_installation_has_program_unit_and_configuration_and_runs(pi: Pi, wheel: Origin) -> None:
+    wishes = Wishes(camera="/dev/video0", mqtt="mqtt://pi@broker.local")
+    said = pi.do(install_steps(pi.machine, wishes, wheel))
+    assert said[-1] == "start fer-edge.service and wait until it is ready"
+    config = load_config(pi.config(), {})
+    assert (config.camera.source, config.mqtt.url) == ("/dev/video0", "mqtt://pi@broker.local")
+    assert pi.config().stat().st_mode & 0o777 == 0o640
+    assert ("chgrp", "video", str(pi.config())) in pi.commands
+    assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/1")
+    for name in ("fer-edge.service", "fer-edge@.service"):
+        assert (pi.root / "etc/systemd/system" / name).read_text() == (UNITS / name).read_text()
+    assert enabled_units(pi.machine) == ["fer-edge.service"]
+    assert unit_state(pi.machine, "fer-edge.service").active == "active"
+
+
+def test_the_configuration_that_is_made_is_the_example_with_what_was_wished(pi: Pi, wheel: Origin) -> None:
+    source = 'rtsp://host/a?b="c"'
+    pi.do(install_steps(pi.machine, Wishes(camera=source), wheel))
+    changed = [line for line in pi.config().read_text().splitlines() if line not in example().splitlines()]
+    assert [tomllib.loads(line) for line in changed] == [{"source": source}]
+    assert load_config(pi.config(), {}) == Config(camera=CameraSettings(source=source))
+
+
+def test_a_second_installation_has_nothing_to_do(pi: Pi, wheel: Origin) -> None:
+    wishes = Wishes(camera="demo")
+    pi.do(install_steps(pi.machine, wishes, wheel))
+    assert install_steps(pi.machine, wishes, wheel) == []
+
+
+def test_to_plan_changes_nothing(pi: Pi, wheel: Origin) -> None:
+    before = pi.files()
+    assert install_steps(pi.machine, Wishes(), wheel)
+    assert pi.files() == before
+
+
+@pytest.mark.parametrize("word", ["venv", "pip", "chgrp", "daemon-reload", "enable", "start"])
+def test_an_installation_that_fails_leaves_the_machine_as_it_was(
+    pi: Pi, wheel: Origin, tmp_path: Path, word: str
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret")
+    (pi.root / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
+    before = pi.files()
+    pi.fails = word
+    with pytest.raises(ServiceError):
+        pi.do(install_steps(pi.machine, Wishes(password_file=password), wheel))
+    assert pi.files() == before
+    assert not pi.active
+
+
+def test_a_service_that_does_not_become_ready_is_told_by_its_last_words(pi: Pi, wheel: Origin) -> None:
+    pi.fails = "start"
+    with pytest.raises(ServiceError, match="did not become ready; its last words: fer-edge: no camera found"):
+        pi.do(install_steps(pi.machine, Wishes(), wheel))
+
+
+def test_a_configuration_that_is_there_stays_as_its_owner_wrote_it(pi: Pi, wheel: Origin) -> None:
+    pi.config().parent.mkdir(parents=True)
+    pi.config().write_text('# mine\ncamera.source = "demo"\n')
+    pi.do(install_steps(pi.machine, Wishes(camera="demo"), wheel))
+    assert pi.config().read_text() == '# mine\ncamera.source = "demo"\n'
+    with pytest.raises(InputError, match=r"another camera\.source than --camera"):
+        install_steps(pi.machine, Wishes(camera="/dev/video2"), wheel)
+    with pytest.raises(InputError, match=r"another mqtt\.url than --mqtt"):
+        install_steps(pi.machine, Wishes(mqtt="mqtt://elsewhere"), wheel)
+
+
+def test_a_configuration_of_ones_own_is_checked_and_taken_as_it_is(pi: Pi, wheel: Origin, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("[camera]\nsorce = 1\n")
+    with pytest.raises(InputError, match="did you mean"):
+        install_steps(pi.machine, Wishes(config=own), wheel)
+    own.write_text("# mine\nthreads = 2\n")
+    pi.do(install_steps(pi.machine, Wishes(config=own), wheel))
+    assert pi.config().read_text() == own.read_text()
+    own.write_text("threads = 3\n")
+    with pytest.raises(InputError, match="another content than --config"):
+        install_steps(pi.machine, Wishes(config=own), wheel)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        (Wishes(config=Path("x.toml"), camera="demo"), "--config goes without"),
+        (Wishes(config=Path("/nonexistent/x.toml")), "cannot be read"),
+        (Wishes(mqtt="mqtt://pi:secret@broker"), "use --password-file"),
+        (Wishes(password_file=Path("/nonexistent/password")), "/nonexistent/password: cannot be read"),
+        (Wishes(password_file=Path("/dev/null")), "no password in it"),
+        (Wishes(camera="/home/pi/film.mp4"), "the service sees nothing of that folder"),
+        (Wishes(instance="a/b"), "--instance 'a/b'"),
+        (Wishes(instance="config"), "--instance 'config'"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused_before_anything_is_done(
+    pi: Pi, wheel: Origin, wishes: Wishes, said: str
+) -> None:
+    before = pi.files()
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        install_steps(pi.machine, wishes, wheel)
+    assert "secret" not in str(caught.value)
+    assert pi.files() == before
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ("3 9 True True False", "is Python 3.9; fer-edge needs 3.11"),
+        ("3 11 True False False", "sudo apt install python3-venv"),
+    ],
+)
+def test_a_python_that_will_not_do_is_told(pi: Pi, wheel: Origin, python: str, said: str) -> None:
+    pi.python = python
+    with pytest.raises(InputError, match=re.escape(said)):
+        install_steps(pi.machine, Wishes(), wheel)
+
+
+def test_without_systemd_there_is_no_service(tmp_path: Path, wheel: Origin) -> None:
+    with pytest.raises(InputError, match="systemd does not run on this machine"):
+        install_steps(Machine(tmp_path), Wishes(), wheel)
+
+
+def test_a_masked_unit_is_not_written_through(pi: Pi, wheel: Origin) -> None:
+    unit = pi.root / "etc/systemd/system/fer-edge.service"
+    unit.symlink_to("/dev/null")
+    with pytest.raises(InputError, match=r"systemctl unmask fer-edge\.service"):
+        install_steps(pi.machine, Wishes(), wheel)
+
+
+def test_the_environment_sees_the_systems_packages_where_picamera2_is_one(pi: Pi, wheel: Origin) -> None:
+    pi.python = "3 11 True True True"
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    assert any("--system-site-packages" in command for command in pi.commands)
+    pi.python = "3 11 True True False"  # and goes on doing so
+    pi.do(upgrade_steps(pi.machine, newer(wheel)))
+    assert "true" in (pi.root / "opt/fer-edge/current/pyvenv.cfg").read_text()
+
+
+def test_the_password_is_for_root_alone_and_a_new_one_restarts_the_service(
+    pi: Pi, wheel: Origin, tmp_path: Path
+) -> None:
+    given, kept = tmp_path / "password", pi.root / "etc/credstore/fer-edge.mqtt-password"
+    given.write_text("old")
+    pi.do(install_steps(pi.machine, Wishes(password_file=given), wheel))
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("old", 0o600)
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+
+    given.write_text("new")
+    renewal = install_steps(pi.machine, Wishes(password_file=given), wheel)
+    assert [step.what.partition(" ")[0] for step in renewal] == ["stop", "write", "start"]
+    pi.fails = "start"
+    with pytest.raises(ServiceError):
+        pi.do(renewal)
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("old", 0o600)
+    assert not any("secret" in " ".join(command) or "new" in command for command in pi.commands)
+
+
+def test_several_cameras_have_a_unit_and_a_configuration_each(pi: Pi, wheel: Origin) -> None:
+    for name, camera in (("door", "0"), ("hall.2", "2")):
+        pi.do(install_steps(pi.machine, Wishes(instance=name, camera=camera), wheel))
+    assert enabled_units(pi.machine) == ["fer-edge@door.service", "fer-edge@hall.2.service"] == sorted(pi.active)
+    assert [load_config(pi.config(name), {}).camera.source for name in ("door", "hall.2")] == ["0", "2"]
+
+    pi.do(uninstall_steps(pi.machine, "door", purge=True))
+    assert pi.active == {"fer-edge@hall.2.service"}
+    assert not pi.config("door").exists()
+    assert pi.config("hall.2").exists()
+    assert (pi.root / "etc/systemd/system/fer-edge@.service").exists()
+
+
+def test_an_upgrade_runs_the_new_program_and_keeps_the_old(pi: Pi, wheel: Origin) -> None:
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    for number in ("2", "3"):
+        origin = newer(wheel)
+        pi.do(upgrade_steps(pi.machine, origin))
+        assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs") / number
+        assert upgrade_steps(pi.machine, origin) == []
+    assert [path.name for path in Venvs(pi.machine).all()] == ["2", "3"]
+    assert pi.active == {"fer-edge.service"}
+
+
+@pytest.mark.parametrize("word", ["venv", "pip", "stop", "start"])
+def test_an_upgrade_that_fails_goes_back_to_the_old_program(pi: Pi, wheel: Origin, word: str) -> None:
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    before = pi.files()
+    steps = upgrade_steps(pi.machine, newer(wheel))
+    pi.commands.clear()
+    pi.fails = word
+    with pytest.raises(ServiceError):
+        pi.do(steps)
+    assert pi.files() == before
+    if word == "start":  # the old one was to be started as well, from what it was
+        assert pi.commands[-1] == ("systemctl", "start", "fer-edge.service")
+
+
+def test_there_is_nothing_to_upgrade_where_nothing_is_installed(pi: Pi, wheel: Origin) -> None:
+    with pytest.raises(InputError, match="sudo fer-edge service install"):
+        upgrade_steps(pi.machine, wheel)
+
+
+def test_to_uninstall_keeps_what_is_the_users_and_to_purge_does_not(pi: Pi, wheel: Origin, tmp_path: Path) -> None:
+    (pi.root / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
+    (pi.root / "etc/credstore").mkdir()
+    password = tmp_path / "password"
+    password.write_text("secret")
+    before = pi.files()
+    pi.do(install_steps(pi.machine, Wishes(password_file=password), wheel))
+    state = pi.root / "var/lib/private/fer-edge"
+    state.mkdir()
+    (pi.root / "var/lib/fer-edge").symlink_to("private/fer-edge")
+
+    pi.do(uninstall_steps(pi.machine, None, purge=False))
+    assert (enabled_units(pi.machine), pi.active) == ([], set())
+    assert pi.config().exists()
+    assert state.exists()
+    assert not (pi.root / "etc/systemd/system/fer-edge.service").exists()
+    assert uninstall_steps(pi.machine, None, purge=False) == []
+
+    pi.do(uninstall_steps(pi.machine, None, purge=True))
+    assert pi.files() == before
+    assert uninstall_steps(pi.machine, None, purge=True) == []
+
+
+def test_what_was_done_is_taken_back_last_first_and_all_of_it() -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ServiceError("no")
+
+    steps = [
+        Step("a", lambda: done.append("a"), lambda: done.append("not a")),
+        Step("b", lambda: done.append("b"), fail),
+        Step("c", fail, lambda: done.append("not c")),
+    ]
+    said: list[str] = []
+    with pytest.raises(ServiceError, match="no"):
+        carry_out(steps, said.append)
+    assert done == ["a", "b", "not c", "not a"]
+    assert said[-3:] == ["taking back: b", "could not take back: b: no", "taking back: a"]
+
+
+def test_after_what_cannot_be_taken_back_nothing_is() -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ServiceError("no")
+
+    steps = [
+        Step("a", lambda: done.append("a"), lambda: done.append("not a")),
+        Step("remove", lambda: done.append("gone"), None),
+        Step("remove more", fail, None),
+    ]
+    with pytest.raises(ServiceError):
+        carry_out(steps, lambda _: None)
+    assert done == ["a", "gone"]
+
+
+def test_an_origin_is_a_wheel_or_a_clone_and_by_default_what_runs(tmp_path: Path, wheel: Origin) -> None:
+    assert wheel.sha256 == hashlib.sha256(Path(wheel.requirement).read_bytes()).hexdigest()
+    clone = UNITS.parent
+    assert origin_at(clone) == Origin(str(clone))
+    with pytest.raises(InputError, match="neither a wheel nor"):
+        origin_at(tmp_path)
+    # The tests run from an installation of a clone.
+    assert (Path(own_origin().requirement) / "systemd/fer-edge.service").exists()
+
+
+def test_a_unit_is_named_after_its_camera() -> None:
+    assert unit_name(None) == "fer-edge.service"
+    assert unit_name("living-room") == "fer-edge@living-room.service"
+
+
+def test_a_program_that_fails_is_told_by_its_last_line() -> None:
+    with pytest.raises(ServiceError, match=r"^sh: second$"):
+        run_program("sh", "-c", "echo first >&2; echo second >&2; exit 3")
+    with pytest.raises(ServiceError, match="cannot be run"):
+        run_program("/nonexistent/systemctl")
+
+
+def test_only_root_may_install_but_anybody_may_see_what_it_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "is_root", lambda: False)
+    with pytest.raises(InputError, match="run it as root: sudo /"):
+        machine_to_change(dry_run=False)
+    assert machine_to_change(dry_run=True).root == Path("/")
