@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fer_edge.errors import InputError
 from fer_edge_device.cameras import open_camera
+from fer_edge_device.config import CameraSettings
 from fer_edge_device.messages import Info, Topics
 from fer_edge_device.pipeline import Pipeline
 from fer_edge_device.runner import Runner
@@ -53,7 +54,8 @@ def run_source(
     if sys.stdout is None:
         raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
     topics = Topics(socket.gethostname() if node is None else node)
-    camera = open_camera(source, width=size[0], height=size[1], realtime=realtime)
+    settings = CameraSettings(source=source, width=size[0], height=size[1])
+    camera = open_camera(settings, realtime=realtime)
     try:
         pipeline = Pipeline(
             detector,

@@ -39,7 +39,8 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     source: Annotated[
         str,
         Meta(
-            description="auto, picamera2, demo, a camera's number or path, rtsp://..., http://..., a film or a folder"
+            description="auto, picamera2 (of several: picamera2:1), demo, a camera's number or path, rtsp://...,"
+            " http://..., a film or a folder"
         ),
     ] = "auto"
     width: Annotated[int, Meta(ge=64, le=8192, description="wanted columns of a live camera's frames")] = 640
@@ -60,7 +61,13 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     ] = 0
     gain: Annotated[float, Meta(ge=0, le=64, description="analogue gain, of a camera module; 0 is automatic")] = 0.0
     stall_s: Annotated[
-        float, Meta(gt=0, le=3600, description="seconds without a frame after which the camera is opened again")
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="seconds without a frame after which a live source is opened again; more than lie between a"
+            " stream's key frames",
+        ),
     ] = 5.0
     give_up_s: Annotated[
         float,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fer_edge.classify import Classifier
     from fer_edge.crop import Box
     from fer_edge.faces import FaceDetector
-    from fer_edge_device.cameras import Frame
+    from fer_edge_device.frames import Frame
 
 STAGES = ("detect", "classify", "track")
 

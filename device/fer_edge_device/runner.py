@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_edge.errors import SourceLostError
 from fer_edge.system import resident_mb, temperature_c, throttled_flags
-from fer_edge_device.cameras import NoFrameYet
+from fer_edge_device.frames import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.service import notify
 from fer_edge_device.sinks import SinkClosed
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from fer_edge_device.cameras import Camera, Frame
+    from fer_edge_device.frames import Camera, Frame
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, State, Topics
     from fer_edge_device.pipeline import Pipeline
     from fer_edge_device.sinks import Sink

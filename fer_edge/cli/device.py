@@ -1,5 +1,7 @@
 """The commands of a device: run, mqtt."""
 
+
+
 from __future__ import annotations
 
 import sys
@@ -10,6 +12,7 @@ import typer
 
 from fer_edge.cli.options import (
     INTERRUPTED,
+    AsJson,
     Detector,
     DetectorModel,
     MinFace,
@@ -17,6 +20,7 @@ from fer_edge.cli.options import (
     Threads,
     load_classifier,
     load_detector,
+    print_json,
     version,
 )
 
@@ -112,3 +116,27 @@ def forget(
     name = settings.node_name()
     reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.prefix))
     print(f"{name} is forgotten at {reached}", file=sys.stderr)
+
+
+@app.command()
+def cameras(as_json: AsJson = False) -> None:
+    """List the cameras of this machine and what each can send.
+
+    Finding none is an answer, too: the exit status is 0.
+
+    \b
+    Example: fer-edge cameras
+    """
+    from fer_edge_device.camera_list import list_cameras, told
+
+    found = list_cameras()
+    if as_json:
+        print_json(found)
+    elif found:
+        print(told(found))
+    if not found:
+        print(
+            "fer-edge: no camera found: connect one (a Pi's camera module needs the package python3-picamera2 too),"
+            " or try fer-edge run --source demo",
+            file=sys.stderr,
+        )

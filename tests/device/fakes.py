@@ -1,8 +1,14 @@
-"""The hardware that test machines lack, shaped like the real APIs: a Pi camera and a V4L2 camera."""
+"""The hardware that test machines lack, shaped like the real APIs: a Pi's camera modules and a V4L2 camera."""
 
 from __future__ import annotations
 
+import atexit
+import enum
+import os
+import threading
 import time
+from concurrent.futures import CancelledError, Future
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -11,55 +17,49 @@ import numpy as np
 from fer_edge import demo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
 
-class Picamera2:
-    """The part of picamera2's class that is used, for a camera that plays the demo at 50 frames a second."""
+class AfModeEnum(enum.Enum):
+    """As in libcamera.controls."""
 
-    opened = 0
-    closed = 0
-    fails_to_configure = False
+    Manual = 0
+    Auto = 1
+    Continuous = 2
 
-    def __init__(self, camera_num: int = 0) -> None:
-        del camera_num
-        Picamera2.opened += 1
-        self._started = False
-        self._lores: dict[str, Any] = {}
-        self._number = -1
 
-    def create_video_configuration(
-        self, main: dict[str, Any] | None = None, lores: dict[str, Any] | None = None, buffer_count: int = 6
-    ) -> dict[str, Any]:
-        return {
-            "main": main or {"size": (1280, 720), "format": "XBGR8888"},
-            "lores": lores,
-            "buffer_count": buffer_count,
-        }
+class AfTriggerEnum(enum.Enum):
+    """As in libcamera.controls."""
 
-    def configure(self, config: dict[str, Any]) -> None:
-        main, lores = config["main"], config["lores"]
-        assert lores["format"] == "YUV420"
-        if self.fails_to_configure:
-            raise RuntimeError("Failed to configure camera: Invalid argument")
-        if lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]:
-            raise RuntimeError("lores stream dimensions may not exceed main stream")
-        # Sizes are made even.
-        self._config = {"main": main, "lores": {**lores, "size": tuple(n // 2 * 2 for n in lores["size"])}}
-        self._lores = self._config["lores"]
+    Start = 0
+    Cancel = 1
 
-    def camera_configuration(self) -> dict[str, Any]:
-        return self._config
 
-    def start(self) -> None:
-        self._started = True
+libcamera = SimpleNamespace(controls=SimpleNamespace(AfModeEnum=AfModeEnum, AfTriggerEnum=AfTriggerEnum))
 
-    def capture_array(self, name: str = "main") -> npt.NDArray[np.uint8]:
+FOCUS = {"AfMode": (0, 2, 0), "AfTrigger": (0, 1, 0), "LensPosition": (0.0, 32.0, 1.0)}
+FIXED = {
+    "ExposureTime": (75, 11766829, 20000),
+    "AnalogueGain": (1.0, 16.0, 1.0),
+    "FrameDurationLimits": (33333, 120000, 33333),
+}
+
+
+class CompletedRequest:
+    """A frame of picamera2's; its memory is the camera's until it is released."""
+
+    def __init__(self, camera: Picamera2, number: int) -> None:
+        self._camera, self._number = camera, number
+        self.released = False
+        camera.requests_out += 1
+
+    def make_array(self, name: str) -> npt.NDArray[np.uint8]:
         assert name == "lores"
-        assert self._started
-        time.sleep(0.02)
-        self._number += 1
-        width, height = self._lores["size"]
+        assert not self.released
+        self._camera.copied += 1
+        width, height = self._camera.camera_configuration()["lores"]["size"]
         gray = cv2.resize(demo.frame(self._number), (width, height))
         # Rows are padded to a multiple of 64 bytes; the colour planes lie below the luma plane.
         stride = -(-width // 64) * 64
@@ -67,19 +67,186 @@ class Picamera2:
         planes[:height, :width] = gray
         return planes
 
-    def stop(self) -> None:
-        self._started = False
+    def release(self) -> None:
+        assert not self.released
+        self.released = True
+        self._camera.requests_out -= 1
 
-    def close(self) -> None:
-        Picamera2.closed += 1
+
+class Job:
+    """Something that picamera2's event loop tries at each frame until it is done."""
+
+    def __init__(self, function: Callable[[], tuple[bool, Any]]) -> None:
+        self._function = function
+        self._future: Future[Any] = Future()
+
+    def execute(self) -> bool:
+        done, result = self._function()
+        if done:
+            self._future.set_result(result)
+        return done
+
+    def get_result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as picamera2's
+        return self._future.result(timeout=timeout)
+
+    def cancel(self) -> None:
+        self._future.set_exception(CancelledError())
 
 
-class NoPicamera2:
-    """picamera2 on a Pi without a camera."""
+class Picamera2:
+    """The part of picamera2's class that is used, for a camera that plays the demo at 50 frames a second.
+
+    As the real one, it does what it is asked in order, on a thread of its own, so that a stop waits
+    behind a capture that waits for a frame; it keeps the newest frame; and it closes itself at exit.
+    """
+
+    opened = 0
+    closed = 0
+    copied = 0
+    modules: tuple[dict[str, Any], ...] = (
+        {"Model": "imx708", "Location": 2, "Rotation": 180, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0},
+        {"Model": "HD Webcam", "Id": "/base/soc/usb@7e980000/usb1-1.2-1.2:1.0-046d:0825", "Num": 1},
+    )
+    controls_of_camera: dict[str, tuple[float, float, float]] = FIXED | FOCUS
+    fails_to_configure = False
+    in_use = False
+    gives_frames = True
+    stop_hangs = False
 
     def __init__(self, camera_num: int = 0) -> None:
-        del camera_num
-        raise IndexError("list index out of range")
+        self.module = self.modules[camera_num]
+        if self.in_use:
+            raise RuntimeError("Camera __init__ sequence did not complete.")
+        Picamera2.opened += 1
+        self.requests_out = 0
+        self.controls_given: dict[str, Any] = {}
+        self.starts = 0
+        self._config: dict[str, Any] = {}
+        self._jobs: list[Job] = []
+        self._lock = threading.Lock()
+        self._newest: CompletedRequest | None = None
+        self._number = -1
+        self._started = self._closed = False
+        self._loop = threading.Thread(target=self._run, name="picamera2", daemon=True)
+        self._loop.start()
+        atexit.register(self.close)
+
+    @staticmethod
+    def global_camera_info() -> list[dict[str, Any]]:
+        return list(Picamera2.modules)
+
+    @property
+    def camera_controls(self) -> dict[str, tuple[float, float, float]]:
+        return self.controls_of_camera
+
+    @property
+    def sensor_modes(self) -> list[dict[str, Any]]:
+        return [
+            {"format": "SRGGB10_CSI2P", "unpacked": "SRGGB10", "bit_depth": 10, "size": (1536, 864), "fps": 120.13},
+            {"format": "SRGGB10_CSI2P", "unpacked": "SRGGB10", "bit_depth": 10, "size": (2304, 1296), "fps": 56.03},
+        ]
+
+    def create_video_configuration(
+        self,
+        main: dict[str, Any] | None = None,
+        lores: dict[str, Any] | None = None,
+        *,
+        buffer_count: int = 6,
+        controls: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "main": main or {"size": (1280, 720), "format": "XBGR8888"},
+            "lores": lores,
+            "buffer_count": buffer_count,
+            "controls": {"FrameDurationLimits": (33333, 33333)} | (controls or {}),
+        }
+
+    def configure(self, camera_config: dict[str, Any]) -> None:
+        main, lores = camera_config["main"], camera_config["lores"]
+        assert lores["format"] == "YUV420"
+        if self._started:
+            raise RuntimeError("Camera must be stopped before configuring")
+        if self.fails_to_configure:
+            raise RuntimeError("Failed to configure camera: Invalid argument")
+        if lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]:
+            raise RuntimeError("lores stream dimensions may not exceed main stream")
+        # Sizes are made even.
+        self._config = {"main": main, "lores": {**lores, "size": tuple(n // 2 * 2 for n in lores["size"])}}
+        self.controls_given = {}
+        self.set_controls(camera_config["controls"])
+
+    def camera_configuration(self) -> dict[str, Any]:
+        return self._config
+
+    def set_controls(self, controls: dict[str, Any]) -> None:
+        for name, value in controls.items():
+            if name not in self.camera_controls:
+                raise RuntimeError(f"Control {name} is not advertised by libcamera")
+            self.controls_given[name] = value
+
+    def start(self) -> None:
+        self.starts += 1
+        self._started = True
+
+    def capture_request(self, wait: bool | float | None = None) -> Any:  # noqa: ANN401, FBT001 - as picamera2's
+        return self._dispatch(self._take_newest, wait=wait)
+
+    def wait(self, job: Job, timeout: float | None = None) -> Any:  # noqa: ANN401 - as picamera2's
+        return job.get_result(timeout=timeout)
+
+    def cancel_all_and_flush(self) -> None:
+        with self._lock:
+            for job in self._jobs:
+                job.cancel()
+            self._jobs = []
+
+    def stop(self) -> None:
+        if self._started:
+            self._dispatch(self._stop, wait=True)
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        if self._closed:
+            return
+        self.stop()
+        self._closed = True
+        self._loop.join()
+        Picamera2.closed += 1
+
+    def _dispatch(self, function: Callable[[], tuple[bool, Any]], *, wait: bool | float | None) -> Any:  # noqa: ANN401
+        job = Job(function)
+        with self._lock:
+            self._jobs.append(job)
+        if wait is False:
+            return job
+        return job.get_result(timeout=None if wait in {None, True} else wait)
+
+    def _take_newest(self) -> tuple[bool, CompletedRequest | None]:
+        newest, self._newest = self._newest, None
+        return newest is not None, newest
+
+    def _stop(self) -> tuple[bool, None]:
+        while self.stop_hangs:
+            time.sleep(0.01)
+        self._started = False
+        self._drop_newest()
+        return True, None
+
+    def _drop_newest(self) -> None:
+        if self._newest:
+            self._newest.release()
+        self._newest = None
+
+    def _run(self) -> None:
+        while not self._closed:
+            time.sleep(0.02)
+            with self._lock:
+                if self._started and self.gives_frames:
+                    self._drop_newest()
+                    self._number += 1
+                    self._newest = CompletedRequest(self, self._number)
+                while self._jobs and self._jobs[0].execute():
+                    self._jobs.pop(0)
 
 
 class VideoCapture:
@@ -89,34 +256,44 @@ class VideoCapture:
     frames_then_fails: int | None = None
     flat = False
     hangs = False
+    opening_hangs = False
+    interval = 0.005
     dead_nodes: tuple[str, ...] = ()
-    settings: dict[int, float]
+    made: list[VideoCapture] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
 
-    def __init__(self, source: int | str, api: int = 0) -> None:
-        self.source, self.api = source, api
-        self.settings = {}
+    def __init__(self, source: int | str, api: int = 0, params: list[int] | None = None) -> None:
+        self.made.append(self)
+        while self.opening_hangs:
+            time.sleep(0.01)
+        self.source, self.api, self.params = source, api, params
+        self.settings: dict[int, float] = {}
+        self.retrieved = 0
         self._number = -1
+        self._descriptor: int | None = os.open(os.devnull, os.O_RDONLY) if self.opens else None
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-        return self.opens
+        return self._descriptor is not None
 
     def set(self, key: int, value: float) -> bool:
         self.settings[key] = value
         return True
 
-    def read(self) -> tuple[bool, npt.NDArray[np.uint8] | None]:
+    def grab(self) -> bool:
         while self.hangs:
-            time.sleep(0.05)
-        time.sleep(0.005)
-        if self.source in self.dead_nodes:
-            return False, None
+            time.sleep(0.01)
+        time.sleep(self.interval)
+        if self._descriptor is None or self.source in self.dead_nodes:
+            return False
         self._number += 1
-        if self.frames_then_fails is not None and self._number >= self.frames_then_fails:
-            return False, None
+        return self.frames_then_fails is None or self._number < self.frames_then_fails
+
+    def retrieve(self, image: cv2.typing.MatLike | None = None) -> tuple[bool, cv2.typing.MatLike | None]:
+        self.retrieved += 1
         if self.flat:
             return True, np.zeros((1, 691200), np.uint8)
-        colour = cv2.cvtColor(demo.frame(self._number), cv2.COLOR_GRAY2BGR)
-        return True, np.asarray(colour, np.uint8)
+        return True, cv2.cvtColor(demo.frame(self._number), cv2.COLOR_GRAY2BGR, dst=image)
 
     def release(self) -> None:
-        pass
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

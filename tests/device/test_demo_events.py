@@ -8,6 +8,7 @@ from fer_edge import demo
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.faces import HaarDetector
 from fer_edge_device.cameras import open_camera
+from fer_edge_device.config import CameraSettings
 from fer_edge_device.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def play() -> list[Event]:
     pipeline = Pipeline(HaarDetector(), TFLiteClassifier(), session="s", model="edge")
-    camera = open_camera("demo", realtime=False)
+    camera = open_camera(CameraSettings(source="demo"), realtime=False)
     events = []
     while (frame := camera.read()) is not None:
         events += pipeline.step(frame)[0]

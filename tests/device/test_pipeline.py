@@ -8,7 +8,7 @@ import numpy as np
 from fer_edge.card import Card, InputSpec
 from fer_edge.crop import AS_IT_IS, Box
 from fer_edge.faces import Face
-from fer_edge_device.cameras import Frame
+from fer_edge_device.frames import Frame
 from fer_edge_device.pipeline import Pipeline
 
 if TYPE_CHECKING:

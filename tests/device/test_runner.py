@@ -14,7 +14,9 @@ import pytest
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError, SourceLostError
 from fer_edge.faces import HaarDetector
-from fer_edge_device.cameras import Frame, NoFrameYet, open_camera
+from fer_edge_device.cameras import open_camera
+from fer_edge_device.config import CameraSettings
+from fer_edge_device.frames import Frame, NoFrameYet
 from fer_edge_device.messages import Info, Message, Topics
 from fer_edge_device.pipeline import Pipeline
 from fer_edge_device.runner import Runner
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fer_edge_device.cameras import Camera
+    from fer_edge_device.frames import Camera
+    from fer_edge_device.messages import CameraStatus
 
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
 
@@ -52,6 +55,7 @@ class LiveScript:
     """A live camera that gives frames, nothing, or an error, as a script says."""
 
     live = True
+    status: CameraStatus = "online"
 
     def __init__(self, steps: str) -> None:
         self._steps: Iterator[str] = iter(steps)
@@ -78,7 +82,7 @@ def make_runner(camera: Camera, sink: Kept, **options: float) -> Runner:
 
 def test_order_of_messages_from_online_to_offline() -> None:
     sink = Kept()
-    summary = make_runner(open_camera("demo", realtime=False), sink).run(seconds=3)
+    summary = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.rpartition("/")[2] for message in sink.messages]
     assert kinds[:3] == ["availability", "info", "camera"]
     assert kinds[-2:] == ["camera", "availability"]
@@ -126,7 +130,7 @@ def test_a_camera_that_never_comes_back_ends_the_run_with_an_error() -> None:
 
 def test_when_nobody_listens_any_more_the_run_ends_quietly() -> None:
     sink = Kept(most=5)
-    summary = make_runner(open_camera("demo", realtime=False), sink).run()
+    summary = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), sink).run()
     assert len(sink.messages) == 5
     assert summary.frames < 120
 
@@ -136,7 +140,7 @@ def test_a_signal_ends_the_run_in_order_and_handlers_are_put_back(number: signal
     before = signal.getsignal(number)
     sink = Kept()
     threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
-    summary = make_runner(open_camera("demo"), sink).run()
+    summary = make_runner(open_camera(CameraSettings(source="demo")), sink).run()
     assert summary.seconds < 5
     assert summary.interrupted == (number == signal.SIGINT)
     assert [event.event_type for event in sink.said("event")].count("end") == summary.events["new"]
@@ -165,7 +169,7 @@ def test_systemd_is_told_ready_after_the_first_frame_and_pinged_by_completed_fra
 
 def test_a_notice_that_nobody_takes_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
-    assert make_runner(open_camera("demo", realtime=False), Kept()).run(seconds=0.5).frames == 5
+    assert make_runner(open_camera(CameraSettings(source="demo"), realtime=False), Kept()).run(seconds=0.5).frames == 5
 
 
 def test_a_camera_that_is_lost_while_nobody_listens_is_still_an_error() -> None:

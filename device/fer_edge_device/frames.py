@@ -1,0 +1,58 @@
+"""What every source of frames has in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from fer_edge_device.messages import CameraStatus
+
+
+class NoFrameYet(Exception):  # noqa: N818 - not a failure
+    """Raised when a source has no new frame for now; ask again."""
+
+
+class Frame(NamedTuple):
+    """One picture.
+
+    Attributes:
+        gray: uint8 of shape (rows, columns).
+        time: seconds on a clock that is never set: a film's own, or the machine's since some start.
+        number: counts from 0; a number that is left out is a frame that was dropped.
+        epoch: what to add to ``time`` for seconds since 1970; 0 for a film, whose times are told as they are.
+    """
+
+    gray: npt.NDArray[np.uint8]
+    time: float
+    number: int
+    epoch: float = 0.0
+
+
+class Camera(Protocol):
+    """Anything that gives frames."""
+
+    @property
+    def live(self) -> bool:
+        """Whether time goes on whether a frame is taken or not."""
+        ...
+
+    @property
+    def status(self) -> CameraStatus:
+        """``online`` while frames come, ``stalled`` while they should but do not."""
+        ...
+
+    def read(self) -> Frame | None:
+        """The next frame; None after the last.
+
+        Raises:
+            NoFrameYet: there is none for now; ask again.
+            SourceLostError: the source failed for good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+        ...

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fer_edge.errors import SourceError, SourceLostError
+from fer_edge.system import resident_mb
+from fer_edge_device.frames import Frame, NoFrameYet
+from fer_edge_device.live import LiveCamera, Patience
+from fer_edge_device.streams import V4l2Camera
+from tests.device.conftest import camera_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.device.fakes import VideoCapture
+
+QUICK = Patience(stall=0.5, give_up=60, hang=5, shortest_delay=0.01, longest_delay=0.08)
+LONG = 30.0  # seconds; far more than anything takes on a loaded machine
+
+
+@contextlib.contextmanager
+def usb_camera(patience: Patience = QUICK) -> Iterator[LiveCamera]:
+    camera = LiveCamera("/dev/video9", lambda: V4l2Camera("/dev/video9", 640, 480, patience.stall), patience)
+    try:
+        yield camera
+    finally:
+        camera.close()
+
+
+def next_frame(camera: LiveCamera) -> Frame:
+    end = time.monotonic() + LONG
+    while time.monotonic() < end:
+        with contextlib.suppress(NoFrameYet):
+            return camera.read()
+    raise AssertionError("no frame came")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_only_frames_that_are_asked_for_are_decoded_and_numbers_tell_what_was_dropped(usb: type[VideoCapture]) -> None:
+    with usb_camera() as camera:
+        first = next_frame(camera)
+        until(lambda: camera._number > first.number + 10)
+        then = next_frame(camera)
+        assert then.number > first.number + 10
+        assert abs(time.time() - then.time - then.epoch) < LONG
+        assert then.time > first.time
+    assert usb.made[0].retrieved <= 3
+
+
+def test_a_frame_that_was_decoded_for_nobody_is_not_given_when_it_has_grown_old(usb: type[VideoCapture]) -> None:
+    with usb_camera() as camera:
+        camera.wait(LONG)  # decodes the first frame, and leaves it
+        until(lambda: camera._number > 10)
+        assert next_frame(camera).number > 10
+    assert usb.made[0].retrieved == 2
+
+
+def test_a_camera_that_fails_is_stalled_closed_and_opened_again_and_its_numbers_go_on(usb: type[VideoCapture]) -> None:
+    usb.frames_then_fails = 20
+    with usb_camera() as camera:
+        last = next_frame(camera)
+        assert camera.status == "online"
+        until(lambda: camera.status == "stalled")
+        assert not usb.made[0].isOpened()
+        until(lambda: camera.reopens >= 1)
+        frame = next_frame(camera)
+        assert camera.status == "online"
+        assert frame.number > last.number
+        assert frame.time > last.time
+
+
+def test_a_camera_that_is_unplugged_and_comes_back_is_found_within_the_longest_delay(
+    usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with usb_camera() as camera:
+        next_frame(camera)
+        usb.opens, usb.dead_nodes = False, ("/dev/video9",)
+        until(lambda: len(usb.made) > 6)
+        assert camera.status == "stalled"
+        with pytest.raises(NoFrameYet):
+            camera.read()
+        usb.opens, usb.dead_nodes = True, ()
+        back = time.monotonic()
+        next_frame(camera)
+        # The bound is the longest delay and an opening; the rest is for a loaded machine.
+        assert time.monotonic() - back < QUICK.longest_delay + 5
+    lines = [record.getMessage() for record in caplog.records]
+    assert "/dev/video9: gave no frame; is it unplugged or in use? (opening it again in" in lines[0]
+    assert caplog.records[0].levelno == logging.WARNING
+    assert any("cannot be opened" in line for line in lines)
+    assert "gives frames again after" in lines[-1]
+
+
+def until_lost(camera: LiveCamera) -> None:
+    while True:
+        with contextlib.suppress(NoFrameYet):
+            camera.read()
+
+
+def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
+    found = (re.search(r"again in ([0-9.]+) s", record.getMessage()) for record in caplog.records)
+    return [float(match[1]) for match in found if match]
+
+
+def test_delays_double_up_to_the_longest_and_are_never_quite_the_same(
+    usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    patience = Patience(shortest_delay=0.2, longest_delay=0.8)
+    with usb_camera(patience) as camera:
+        next_frame(camera)
+        usb.opens, usb.dead_nodes = False, ("/dev/video9",)
+        until(lambda: len(pauses(caplog)) >= 6)
+    for pause, most in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
+        assert most / 2 - 0.05 <= pause <= most + 0.05
+    assert len(set(pauses(caplog)[2:])) > 1
+
+
+def test_a_camera_that_fails_after_each_first_frame_is_left_alone_longer_and_longer(
+    usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    usb.frames_then_fails = 1
+    with usb_camera(Patience(shortest_delay=0.1, longest_delay=1.6)) as camera:
+        next_frame(camera)
+        until(lambda: len(pauses(caplog)) >= 4)
+    assert pauses(caplog)[3] >= 0.35
+
+
+def test_a_source_that_stays_away_is_lost(usb: type[VideoCapture]) -> None:
+    with usb_camera(Patience(give_up=0.4, shortest_delay=0.01, longest_delay=0.05)) as camera:
+        next_frame(camera)
+        usb.opens, usb.dead_nodes = False, ("/dev/video9",)
+        with pytest.raises(SourceLostError, match="/dev/video9: gave no frame for") as caught:
+            until_lost(camera)
+        assert caught.value.exit_status == 1
+        assert "/dev/video9: " in str(caught.value.__cause__)
+
+
+def test_a_thread_that_hangs_in_the_driver_is_abandoned_and_closes_its_capture_when_it_comes_back(
+    usb: type[VideoCapture],
+) -> None:
+    with usb_camera(Patience(stall=0.1, hang=0.2, shortest_delay=0.01)) as camera:
+        next_frame(camera)
+        hung = usb.made[0]
+        hung.hangs = True  # this capture alone
+        until(lambda: camera.status == "stalled")
+        frame = next_frame(camera)
+        assert len(usb.made) == 2
+        assert camera.reopens == 1
+        assert hung.isOpened()
+        hung.hangs = False
+        until(lambda: not hung.isOpened() and len(camera_threads()) == 1)
+        then = next_frame(camera)
+        assert then.number > frame.number
+        assert usb.made[1].isOpened()
+
+
+def test_a_driver_that_hangs_time_and_again_loses_the_source(usb: type[VideoCapture]) -> None:
+    with usb_camera(Patience(stall=0.05, hang=0.05, shortest_delay=0.01)) as camera:
+        next_frame(camera)
+        usb.hangs = True
+        with pytest.raises(SourceLostError, match="the driver hangs, time and again"):
+            until_lost(camera)
+        assert len(camera_threads()) == 4
+        usb.hangs = False
+
+
+def test_an_opening_that_hangs_blocks_neither_reading_nor_closing(usb: type[VideoCapture]) -> None:
+    usb.frames_then_fails = 3
+    with usb_camera() as camera:
+        next_frame(camera)
+        usb.opening_hangs = True
+        until(lambda: len(usb.made) == 2)
+        with pytest.raises(NoFrameYet):
+            camera.read()
+        assert camera.status == "stalled"
+        camera.close()
+        usb.opening_hangs = False
+
+
+def test_waiting_for_a_first_frame_says_why_none_comes(usb: type[VideoCapture]) -> None:
+    usb.opens = False
+    with usb_camera() as camera, pytest.raises(SourceError, match="/dev/video9: cannot be opened"):
+        camera.wait(LONG)
+    usb.opens, usb.hangs = True, True
+    threading.Timer(0.5, setattr, (usb, "hangs", False)).start()
+    with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame for 0\.2 s; is it unplugged"):
+        camera.wait(0.2)
+
+
+def test_a_thousand_reopenings_leak_no_descriptor_thread_or_memory(
+    usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "fer_edge_device.live")  # pytest keeps every record
+    usb.frames_then_fails, usb.interval = 2, 0
+    measured = []
+    with usb_camera(Patience(shortest_delay=0.0001, longest_delay=0.0002)) as camera:
+        for reopens in (100, 1100):
+            while camera.reopens < reopens:
+                with contextlib.suppress(NoFrameYet):
+                    camera.read()
+                assert sum(capture.isOpened() for capture in usb.made) <= 1
+                del usb.made[:-2]
+            measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
+    then, now = measured
+    assert abs(now[0] - then[0]) <= 1  # one capture may be open or not at that moment
+    assert now[1] == then[1]
+    assert now[2] - then[2] < 5
