@@ -254,7 +254,8 @@ class LiveCamera:
             reader.device.open()
             self._grab_all(reader)
         except FerEdgeError as error:
-            trouble = error
+            # Its traceback holds the frame, and would until the garbage collector comes by.
+            trouble = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises must reach the reader
             trouble = SourceLostError(f"{self._name}: failed ({first_line(error)})")
         if trouble and not self._ended(reader):

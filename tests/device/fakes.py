@@ -262,6 +262,7 @@ class VideoCapture:
     made: list[VideoCapture] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
 
     def __init__(self, source: int | str, api: int = 0, params: list[int] | None = None) -> None:
+        self._descriptor: int | None = None
         self.made.append(self)
         while self.opening_hangs:
             time.sleep(0.01)
@@ -269,7 +270,8 @@ class VideoCapture:
         self.settings: dict[int, float] = {}
         self.retrieved = 0
         self._number = -1
-        self._descriptor: int | None = os.open(os.devnull, os.O_RDONLY) if self.opens else None
+        if self.opens:
+            self._descriptor = os.open(os.devnull, os.O_RDONLY)
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
         return self._descriptor is not None
