@@ -81,7 +81,7 @@ def _from_module(number: int, module: dict[str, Any]) -> FoundCamera:
         camera = Picamera2(number)
         try:
             modes = tuple(
-                Mode(str(mode["format"]), *mode["size"], fps=(mode["fps"],))
+                Mode(str(mode["format"]), mode["size"][0], mode["size"][1], (mode["fps"],))
                 for mode in camera.sensor_modes
                 if "size" in mode
             )

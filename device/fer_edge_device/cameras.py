@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fer_edge_device.live import Device
 
 _FIRST_FRAME: Final = 15.0  # seconds a source that was asked for by name has for its first frame
+_HANG: Final = 15.0  # seconds that a call of a driver may take; see `Patience`
 _TRIAL: Final = 3.0  # seconds any other camera has
 
 
@@ -84,9 +85,7 @@ def _is_number(text: str) -> bool:
 
 
 def _open_live(source: str, make_device: Callable[[], Device], settings: CameraSettings, seconds: float) -> LiveCamera:
-    patience = Patience(
-        stall=settings.stall_s, give_up=settings.give_up_s, hang=max(Patience.hang, 3 * settings.stall_s)
-    )
+    patience = Patience(settings.stall_s, settings.give_up_s, hang=max(_HANG, 3 * settings.stall_s))
     camera = LiveCamera(shown(source), make_device, patience)
     try:
         camera.wait(seconds)

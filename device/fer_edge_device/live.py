@@ -90,7 +90,7 @@ class Patience:
 
     stall: float = 5.0
     give_up: float = 120.0
-    hang: float = 30.0
+    hang: float = 15.0
     shortest_delay: float = 0.5
     longest_delay: float = 30.0
 

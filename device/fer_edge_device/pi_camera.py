@@ -179,7 +179,7 @@ def find_modules() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = Picamera2.global_camera_info()
     except Exception as error:  # a package built for another NumPy raises ValueError
         raise SourceError(
-            f"picamera2 cannot be imported ({first_line(error)}); run: sudo apt install python3-picamera2,"
+            f"picamera2 cannot be used ({first_line(error)}); run: sudo apt install python3-picamera2,"
             " and make the venv with --system-site-packages"
         ) from error
     return [camera for camera in found if "/usb" not in camera["Id"]]

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import cv2
 import pytest
 
+from fer_edge_device.frames import NoFrameYet
 from tests.device import fakes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from fer_edge_device.frames import Camera, Frame
+
+LONG = 30.0  # seconds; far more than anything takes on a loaded machine
 
 
 @pytest.fixture
@@ -21,14 +29,43 @@ def usb(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.VideoCapture]]:
         made = []  # noqa: RUF012 - this test's own
 
     monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "10")
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
     monkeypatch.setattr(cv2, "VideoCapture", Usb)
     yield Usb
     Usb.hangs = Usb.opening_hangs = False
-    end = time.monotonic() + 30
-    while camera_threads():
-        assert time.monotonic() < end, "a thread of the camera's is left"
-        time.sleep(0.01)
+    until(lambda: not camera_threads())
+
+
+@pytest.fixture
+def pi(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.Picamera2]]:
+    """picamera2 with a camera module; the class's attributes say how it behaves."""
+
+    class Pi(fakes.Picamera2):
+        made = []  # noqa: RUF012 - this test's own
+
+    monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=Pi))
+    monkeypatch.setitem(sys.modules, "libcamera", fakes.libcamera)
+    yield Pi
+    Pi.stop_hangs = False
+    until(lambda: not camera_threads())
 
 
 def camera_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "camera"]
+
+
+def next_frame(camera: Camera) -> Frame:
+    end = time.monotonic() + LONG
+    while time.monotonic() < end:
+        with contextlib.suppress(NoFrameYet):
+            frame = camera.read()
+            assert frame is not None
+            return frame
+    raise AssertionError("no frame came")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)

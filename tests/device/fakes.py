@@ -100,9 +100,7 @@ class Picamera2:
     behind a capture that waits for a frame; it keeps the newest frame; and it closes itself at exit.
     """
 
-    opened = 0
-    closed = 0
-    copied = 0
+    made: list[Picamera2] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
     modules: tuple[dict[str, Any], ...] = (
         {"Model": "imx708", "Location": 2, "Rotation": 180, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0},
         {"Model": "HD Webcam", "Id": "/base/soc/usb@7e980000/usb1-1.2-1.2:1.0-046d:0825", "Num": 1},
@@ -111,14 +109,18 @@ class Picamera2:
     fails_to_configure = False
     in_use = False
     gives_frames = True
+    breaks = False
     stop_hangs = False
 
     def __init__(self, camera_num: int = 0) -> None:
         self.module = self.modules[camera_num]
-        if self.in_use:
+        self.closed: bool = False
+        # libcamera lets no camera be acquired twice.
+        if self.in_use or any(other.module is self.module and not other.closed for other in self.made):
             raise RuntimeError("Camera __init__ sequence did not complete.")
-        Picamera2.opened += 1
-        self.requests_out = 0
+        self.made.append(self)
+        self.requests_out: int = 0
+        self.copied: int = 0
         self.controls_given: dict[str, Any] = {}
         self.starts = 0
         self._config: dict[str, Any] = {}
@@ -126,14 +128,14 @@ class Picamera2:
         self._lock = threading.Lock()
         self._newest: CompletedRequest | None = None
         self._number = -1
-        self._started = self._closed = False
+        self._started = False
         self._loop = threading.Thread(target=self._run, name="picamera2", daemon=True)
         self._loop.start()
         atexit.register(self.close)
 
-    @staticmethod
-    def global_camera_info() -> list[dict[str, Any]]:
-        return list(Picamera2.modules)
+    @classmethod
+    def global_camera_info(cls) -> list[dict[str, Any]]:
+        return list(cls.modules)
 
     @property
     def camera_controls(self) -> dict[str, tuple[float, float, float]]:
@@ -189,6 +191,8 @@ class Picamera2:
         self._started = True
 
     def capture_request(self, wait: bool | float | None = None) -> Any:  # noqa: ANN401, FBT001 - as picamera2's
+        if self.breaks:
+            raise RuntimeError("camera disconnected")
         return self._dispatch(self._take_newest, wait=wait)
 
     def wait(self, job: Job, timeout: float | None = None) -> Any:  # noqa: ANN401 - as picamera2's
@@ -206,12 +210,11 @@ class Picamera2:
 
     def close(self) -> None:
         atexit.unregister(self.close)
-        if self._closed:
+        if self.closed:
             return
         self.stop()
-        self._closed = True
+        self.closed = True
         self._loop.join()
-        Picamera2.closed += 1
 
     def _dispatch(self, function: Callable[[], tuple[bool, Any]], *, wait: bool | float | None) -> Any:  # noqa: ANN401
         job = Job(function)
@@ -238,7 +241,7 @@ class Picamera2:
         self._newest = None
 
     def _run(self) -> None:
-        while not self._closed:
+        while not self.closed:
             time.sleep(0.02)
             with self._lock:
                 if self._started and self.gives_frames:

@@ -12,18 +12,17 @@ import pytest
 
 from fer_edge.errors import SourceError, SourceLostError
 from fer_edge.system import resident_mb
-from fer_edge_device.frames import Frame, NoFrameYet
+from fer_edge_device.frames import NoFrameYet
 from fer_edge_device.live import LiveCamera, Patience
 from fer_edge_device.streams import V4l2Camera
-from tests.device.conftest import camera_threads
+from tests.device.conftest import LONG, camera_threads, next_frame, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.device.fakes import VideoCapture
 
 QUICK = Patience(stall=0.5, give_up=60, hang=5, shortest_delay=0.01, longest_delay=0.08)
-LONG = 30.0  # seconds; far more than anything takes on a loaded machine
 
 
 @contextlib.contextmanager
@@ -33,21 +32,6 @@ def usb_camera(patience: Patience = QUICK) -> Iterator[LiveCamera]:
         yield camera
     finally:
         camera.close()
-
-
-def next_frame(camera: LiveCamera) -> Frame:
-    end = time.monotonic() + LONG
-    while time.monotonic() < end:
-        with contextlib.suppress(NoFrameYet):
-            return camera.read()
-    raise AssertionError("no frame came")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_only_frames_that_are_asked_for_are_decoded_and_numbers_tell_what_was_dropped(usb: type[VideoCapture]) -> None:

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge import demo
+from fer_edge_device.cameras import open_camera
+from fer_edge_device.config import CameraSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fer_edge_device.frames import Camera, Frame
+
+
+def opened(source: Path | str, *, realtime: bool | None = None) -> Camera:
+    return open_camera(CameraSettings(source=str(source)), realtime=realtime)
+
+
+def all_frames(camera: Camera) -> list[Frame]:
+    frames = []
+    while (frame := camera.read()) is not None:
+        frames.append(frame)
+    camera.close()
+    return frames
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of the demo as a real MP4 file at 20 frames a second."""
+    path = tmp_path_factory.mktemp("film") / "demo.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (demo.WIDTH, demo.HEIGHT))
+    assert writer.isOpened()
+    for number in range(40):
+        writer.write(cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return path
+
+
+def test_a_film_gives_every_frame_with_the_films_times(film: Path) -> None:
+    frames = all_frames(opened(film))
+    assert [frame.number for frame in frames] == list(range(40))
+    assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
+    assert np.abs(frames[10].gray.astype(int) - demo.frame(10)).mean() < 4
+
+
+def test_a_film_without_times_goes_on_at_its_nominal_rate(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cv2.VideoCapture
+
+    class Timeless:
+        """The real reader of the real file, but for its times; a subclass would crash OpenCV 4.9."""
+
+        def __init__(self, path: str, api: int) -> None:
+            self._capture = real(path, api)
+
+        def get(self, key: int) -> float:
+            return 0.0 if key == cv2.CAP_PROP_POS_MSEC else self._capture.get(key)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Timeless)
+    frames = all_frames(opened(film))
+    assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
+
+
+def test_a_film_in_real_time_takes_as_long_as_it_lasts(film: Path) -> None:
+    start = time.monotonic()
+    all_frames(opened(film, realtime=True))
+    assert time.monotonic() - start >= 39 / 20
+
+
+def test_the_demo_is_120_frames_at_ten_a_second() -> None:
+    frames = all_frames(opened("demo", realtime=False))
+    assert len(frames) == demo.FRAMES
+    assert frames[25].time == 2.5
+
+
+def test_a_folder_is_a_film_in_order_of_name_without_what_is_no_picture(tmp_path: Path) -> None:
+    for name, value in (("b.png", 20), ("a.jpg", 10), ("d.png", 40)):
+        cv2.imwrite(str(tmp_path / name), np.full((60, 80), value, np.uint8))
+    (tmp_path / "c.png").write_bytes(b"broken")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    frames = all_frames(opened(tmp_path))
+    assert [(int(frame.gray.mean()), frame.time) for frame in frames] == [(10, 0.0), (20, 0.1), (40, 0.3)]
+
+
+def test_a_film_that_is_cut_short_ends_with_a_warning_and_a_whole_one_without(
+    film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_frames(opened(film))
+    assert not caplog.records
+    # The index stays whole and promises 40 frames; the pictures are overwritten from their middle on.
+    data = bytearray(film.read_bytes())
+    start, length = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 : data.index(b"mdat")], "big")
+    data[start + length // 2 : start + length - 8] = bytes(length - 8 - length // 2)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    frames = all_frames(opened(damaged))
+    assert 10 < len(frames) < 38
+    [record] = caplog.records
+    assert record.getMessage() == (
+        f"{damaged}: ended after {len(frames)} of about 40 frames; it is damaged or cut short"
+    )
+
+
+def test_a_container_that_promises_nothing_or_nonsense_is_not_called_damaged(
+    film: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = cv2.VideoCapture
+    for promised in (0.0, -1.9e14, 41.0):
+
+        class Guessing:
+            """The real reader of the real file, but for its number of frames."""
+
+            def __init__(self, path: str, api: int) -> None:
+                self._capture = real(path, api)
+
+            def get(self, key: int, promised: float = promised) -> float:
+                return promised if key == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(key)
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(self._capture, name)
+
+        monkeypatch.setattr(cv2, "VideoCapture", Guessing)
+        assert len(all_frames(opened(film))) == 40
+    assert not caplog.records

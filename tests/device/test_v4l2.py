@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fer_edge import cli
+from fer_edge_device import camera_list, v4l2
+from fer_edge_device.camera_list import list_cameras, told
+from fer_edge_device.v4l2 import Mode, Node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.device.fakes import Picamera2
+
+U32 = ctypes.c_uint32
+
+
+class Capability(ctypes.Structure):
+    """v4l2_capability, as linux/videodev2.h declares it; and so below."""
+
+    _fields_ = (
+        ("driver", ctypes.c_char * 16),
+        ("card", ctypes.c_char * 32),
+        ("bus_info", ctypes.c_char * 32),
+        ("version", U32),
+        ("capabilities", U32),
+        ("device_caps", U32),
+        ("reserved", U32 * 3),
+    )
+
+
+class FormatDescription(ctypes.Structure):
+    _fields_ = (
+        ("index", U32),
+        ("type", U32),
+        ("flags", U32),
+        ("description", ctypes.c_char * 32),
+        ("pixelformat", U32),
+        ("mbus_code", U32),
+        ("reserved", U32 * 3),
+    )
+
+
+class Discrete(ctypes.Structure):
+    _fields_ = (("width", U32), ("height", U32))
+
+
+class Stepwise(ctypes.Structure):
+    _fields_ = tuple((f"{what}_{side}", U32) for side in ("width", "height") for what in ("min", "max", "step"))
+
+
+class Size(ctypes.Union):
+    _fields_ = (("discrete", Discrete), ("stepwise", Stepwise))
+
+
+class FrameSize(ctypes.Structure):
+    _anonymous_ = ("size",)
+    _fields_ = (("index", U32), ("pixel_format", U32), ("type", U32), ("size", Size), ("reserved", U32 * 2))
+
+
+class Fraction(ctypes.Structure):
+    _fields_ = (("numerator", U32), ("denominator", U32))
+
+
+class StepwiseInterval(ctypes.Structure):
+    _fields_ = (("min", Fraction), ("max", Fraction), ("step", Fraction))
+
+
+class Interval(ctypes.Union):
+    _fields_ = (("discrete", Fraction), ("stepwise", StepwiseInterval))
+
+
+class FrameInterval(ctypes.Structure):
+    _anonymous_ = ("interval",)
+    _fields_ = (
+        ("index", U32),
+        ("pixel_format", U32),
+        ("width", U32),
+        ("height", U32),
+        ("type", U32),
+        ("interval", Interval),
+        ("reserved", U32 * 2),
+    )
+
+
+CAPTURE, METADATA, CODEC, OWN = 0x1, 0x800000, 0x8000, 0x80000000
+WEBCAM = {
+    "MJPG": {(1280, 720): [(1, 30), (1, 15)], (640, 480): [(1, 30)]},
+    "YUYV": {(640, 480): [(1, 30), (2, 15)]},
+}
+
+
+class Kernel:
+    """A driver's side of the ioctls, with the structures that C has."""
+
+    def __init__(self, capabilities: int, own: int, formats: Any = None, *, stepwise: bool = False) -> None:  # noqa: ANN401
+        self._capabilities, self._own, self._formats, self._stepwise = capabilities, own, formats or {}, stepwise
+
+    def __call__(self, descriptor: int, request: int, data: bytearray) -> int:
+        assert descriptor == 7
+        answer = {
+            0x80685600: self._querycap,
+            0xC0405602: self._enum_fmt,
+            0xC02C564A: self._enum_framesizes,
+            0xC034564B: self._enum_frameintervals,
+        }[request]
+        try:
+            answer(data)
+        except IndexError as error:
+            raise OSError(errno.EINVAL, "Invalid argument") from error
+        return 0
+
+    def _querycap(self, data: bytearray) -> None:
+        told = Capability.from_buffer(data)
+        told.driver, told.card, told.bus_info = b"uvcvideo", "HD Café Webcam".encode(), b"usb-0000:01:00.0-1.2"
+        told.capabilities, told.device_caps = self._capabilities, self._own
+
+    def _enum_fmt(self, data: bytearray) -> None:
+        asked = FormatDescription.from_buffer(data)
+        assert asked.type == 1
+        asked.pixelformat = struct.unpack("=I", list(self._formats)[asked.index].encode())[0]
+        asked.description = b"what people call it"
+
+    def _enum_framesizes(self, data: bytearray) -> None:
+        asked = FrameSize.from_buffer(data)
+        if self._stepwise:
+            asked.type = 3
+            asked.stepwise = Stepwise(32, 4096, 2, 16, 2160, 2)
+            return
+        asked.type = 1
+        asked.discrete = Discrete(*list(self._formats[struct.pack("=I", asked.pixel_format).decode()])[asked.index])
+
+    def _enum_frameintervals(self, data: bytearray) -> None:
+        asked = FrameInterval.from_buffer(data)
+        if self._stepwise:
+            asked.type = 2
+            asked.stepwise = StepwiseInterval(Fraction(1, 60), Fraction(1, 1), Fraction(1, 1))
+            return
+        asked.type = 1
+        sizes = self._formats[struct.pack("=I", asked.pixel_format).decode()]
+        asked.discrete = Fraction(*sizes[asked.width, asked.height][asked.index])
+
+
+def test_a_webcam_tells_its_name_and_modes() -> None:
+    node = v4l2.describe("/dev/video0", "/dev/v4l/by-id/cam", 7, Kernel(CAPTURE | METADATA | OWN, CAPTURE, WEBCAM))
+    assert (node.card, node.driver, node.bus) == ("HD Café Webcam", "uvcvideo", "usb-0000:01:00.0-1.2")
+    assert node.captures
+    assert node.lasting_path == "/dev/v4l/by-id/cam"
+    assert node.modes == (
+        Mode("MJPG", 1280, 720, (30.0, 15.0)),
+        Mode("MJPG", 640, 480, (30.0,)),
+        Mode("YUYV", 640, 480, (30.0, 7.5)),
+    )
+
+
+def test_a_driver_that_takes_any_size_tells_its_ends() -> None:
+    node = v4l2.describe("/dev/video0", None, 7, Kernel(CAPTURE, 0, {"YUYV": None}, stepwise=True))
+    assert node.modes == (Mode("YUYV", 4096, 2160, (60.0, 1.0), least=(32, 16)),)
+
+
+@pytest.mark.parametrize("own", [METADATA, CODEC])
+def test_a_webcams_node_for_metadata_and_a_codec_give_no_pictures(own: int) -> None:
+    node = v4l2.describe("/dev/video1", None, 7, Kernel(CAPTURE | METADATA | OWN, own))
+    assert not node.captures
+    assert node.modes == ()
+
+
+def test_a_node_that_cannot_be_asked_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v4l2, "_DEV", tmp_path)
+    by_id = tmp_path / "by-id"
+    by_id.mkdir()
+    monkeypatch.setattr(v4l2, "_BY_ID", by_id)
+    for number in (10, 2):
+        (tmp_path / f"video{number}").touch()
+    (by_id / "usb-cam-video-index0").symlink_to("../video10")
+    second, tenth = v4l2.nodes()
+    assert second == Node(str(tmp_path / "video2"), trouble="Inappropriate ioctl for device")
+    assert tenth.lasting_path == str(by_id / "usb-cam-video-index0")
+
+
+def test_the_list_has_what_auto_tries_in_its_order(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        Node("/dev/video0", card="isp", driver="bcm2835-isp", bus="platform:isp", captures=True),
+        Node("/dev/video1", card="metadata"),
+        Node("/dev/video2", trouble="Permission denied; join the group video"),
+        Node(
+            "/dev/video3",
+            card="Webcam",
+            driver="uvcvideo",
+            bus="usb-1",
+            captures=True,
+            modes=(Mode("MJPG", 640, 480, (30.0, 7.5)), Mode("YUYV", 64, 48, (), least=(32, 16))),
+            lasting_path="/dev/v4l/by-id/webcam",
+        ),
+    ]
+    monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
+    found = list_cameras()
+    assert [(camera.source, camera.auto) for camera in found] == [
+        ("picamera2", True),
+        ("/dev/video3", False),
+        ("/dev/video0", False),
+        ("/dev/video2", False),
+    ]
+    assert told(found).splitlines() == [
+        "picamera2  imx708 [picamera2]  (auto tries this first)",
+        "  SRGGB10_CSI2P  1536x864  120.13 fps",
+        "  SRGGB10_CSI2P  2304x1296  56.03 fps",
+        "/dev/video3  Webcam [uvcvideo]",
+        "  also /dev/v4l/by-id/webcam",
+        "  MJPG  640x480  30, 7.5 fps",
+        "  YUYV  32x16 to 64x48",
+        "/dev/video0  isp [bcm2835-isp]",
+        "/dev/video2  camera [unknown]",
+        "  cannot be opened: Permission denied; join the group video",
+    ]
+    assert all(made.closed for made in pi.made)
+
+
+def test_a_module_in_use_is_listed_without_its_modes(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v4l2, "nodes", list)
+    pi.in_use = True
+    [camera] = list_cameras()
+    assert camera.modes == ()
+    assert "is another program using it?" in str(camera.trouble)
+
+
+def test_the_command_prints_the_list_as_text_or_json_and_finding_none_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    found: list[Node] = []
+    monkeypatch.setattr(v4l2, "nodes", lambda: found)
+
+    def run(*options: str) -> tuple[str, str]:
+        assert cli.app(["cameras", *options], standalone_mode=False) is None
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    assert run()[0] == ""
+    out, err = run("--json")
+    assert json.loads(out) == []
+    assert err.count("\n") == 1
+    assert "no camera found: connect one" in err
+    found.append(
+        Node("/dev/video0", card="Webcam", driver="uvcvideo", captures=True, modes=(Mode("MJPG", 2, 1, (5.0,)),))
+    )
+    assert run() == (told(camera_list.list_cameras()) + "\n", "")
+    [camera] = json.loads(run("--json")[0])
+    assert camera["source"] == "/dev/video0"
+    assert camera["modes"] == [{"format": "MJPG", "width": 2, "height": 1, "fps": [5.0], "least": None}]
+    assert camera["auto"] is True
