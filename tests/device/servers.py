@@ -1,0 +1,159 @@
+"""Small servers in the place of network cameras: Motion JPEG over HTTP, and over RTSP (RFC 2326 and 2435)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.server
+import random
+import socketserver
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Literal
+
+import cv2
+
+from fer_edge import demo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FPS: Final = 30
+USER, PASSWORD = "me", "pass-word"
+
+Mood = Literal["plays", "hangs", "is gone"]
+
+
+class NetworkCamera(socketserver.ThreadingTCPServer):
+    """A server on a port of its own that plays the demo, or hangs, or drops whoever calls."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.mood: Mood = "plays"
+        self.most_frames: int | None = None
+        self.calls = 0
+        self.transports: list[str] = []
+        self.pictures = [
+            cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes()
+            for number in range(0, 60, 4)
+        ]
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def frames(self) -> Iterator[bytes]:
+        """Pictures at their pace, for as long as the mood lets."""
+        due = time.monotonic()
+        number = 0
+        while self.mood != "is gone" and number != self.most_frames:
+            if self.mood == "plays":
+                yield self.pictures[number % len(self.pictures)]
+                number += 1
+            due += 1 / FPS
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+class Http(http.server.BaseHTTPRequestHandler):
+    """Motion JPEG as network cameras send it to a browser; ``/locked`` wants a login."""
+
+    server: NetworkCamera
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.calls += 1
+        login = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if self.path == "/locked" and self.headers["Authorization"] != login:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.end_headers()
+            return
+        if self.server.mood == "is gone":
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for picture in self.server.frames():
+                head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
+
+
+class Rtsp(socketserver.StreamRequestHandler):
+    """Motion JPEG over RTSP, interleaved in its TCP connection."""
+
+    server: NetworkCamera
+
+    def handle(self) -> None:
+        self.server.calls += 1
+        with contextlib.suppress(OSError):
+            while self.server.mood != "is gone" and (line := self.rfile.readline().decode()):
+                headers = {}
+                while header := self.rfile.readline().decode().strip():
+                    name, _, value = header.partition(": ")
+                    headers[name.lower()] = value
+                self._answer(line.split()[0], headers)
+
+    def _answer(self, method: str, headers: dict[str, str]) -> None:
+        status, more, body = "200 OK", "Session: 1\r\n", ""
+        if method == "OPTIONS":
+            more = "Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
+        elif method == "DESCRIBE":
+            more = "Content-Type: application/sdp\r\n"
+            body = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:video\r\n"
+        elif method == "SETUP":
+            self.server.transports.append(headers["transport"])
+            more += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+        self.wfile.write(
+            f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n{more}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        if method == "PLAY":
+            sequence = random.randrange(1000)  # noqa: S311 - no secret
+            for number, picture in enumerate(self.server.frames()):
+                for packet in _packets(picture, number, sequence):
+                    self.wfile.write(b"$\0" + struct.pack("!H", len(packet)) + packet)
+                    sequence += 1
+
+
+def _packets(jpeg: bytes, number: int, sequence: int) -> list[bytes]:
+    """A picture as RTP packets: RFC 2435, with its own quantisation tables, Q = 255."""
+    tables, scan, width, height, kind = b"", b"", 0, 0, 0
+    at = 2
+    while not scan:
+        marker, length = struct.unpack("!xBH", jpeg[at : at + 4])
+        segment = jpeg[at + 4 : at + 2 + length]
+        at += 2 + length
+        if marker == 0xDB:
+            tables += b"".join(segment[start + 1 : start + 65] for start in range(0, len(segment), 65))
+        elif marker == 0xC0:
+            height, width = struct.unpack("!HH", segment[1:5])
+            kind = 1 if segment[7] == 0x22 else 0  # 4:2:0 or 4:2:2
+        elif marker == 0xDA:
+            scan = jpeg[at:-2]
+    packets: list[bytes] = []
+    for offset in range(0, len(scan), 1300):
+        part = scan[offset : offset + 1300]
+        last = offset + 1300 >= len(scan)
+        rtp = struct.pack("!BBHII", 0x80, 26 | last << 7, (sequence + len(packets)) & 0xFFFF, number * 90_000 // FPS, 1)
+        head = struct.pack("!II", offset, kind << 24 | 255 << 16 | width // 8 << 8 | height // 8)
+        packets.append(rtp + head + (struct.pack("!HH", 0, len(tables)) + tables if not offset else b"") + part)
+    return packets
+
+
+@contextlib.contextmanager
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[NetworkCamera]:
+    with NetworkCamera(handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.mood = "is gone"
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fer_edge import demo
+from fer_edge.errors import SourceError
+from fer_edge.system import resident_mb
+from fer_edge_device.cameras import open_camera
+from fer_edge_device.config import CameraSettings
+from fer_edge_device.frames import NoFrameYet
+from fer_edge_device.live import LiveCamera, Patience
+from fer_edge_device.streams import NetworkStream
+from tests.device.conftest import LONG, next_frame, until
+from tests.device.servers import PASSWORD, USER, Http, NetworkCamera, Rtsp, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUICK = Patience(stall=1.5, shortest_delay=0.02, longest_delay=0.2)
+
+
+@pytest.fixture(autouse=True)
+def options_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
+
+
+@contextlib.contextmanager
+def stream(address: str, patience: Patience = QUICK) -> Iterator[LiveCamera]:
+    camera = LiveCamera(address, lambda: NetworkStream(address, patience.stall), patience)
+    try:
+        yield camera
+    finally:
+        camera.close()
+
+
+@pytest.fixture(params=["http", "rtsp"])
+def camera_and_address(request: pytest.FixtureRequest) -> Iterator[tuple[NetworkCamera, str]]:
+    with serving(Http if request.param == "http" else Rtsp) as server:
+        yield server, f"{request.param}://127.0.0.1:{server.port}/video"
+
+
+def test_a_stream_that_hangs_then_closes_and_comes_back_is_opened_again(
+    camera_and_address: tuple[NetworkCamera, str],
+) -> None:
+    server, address = camera_and_address
+    with stream(address) as camera:
+        camera.wait(LONG)
+        frame = next_frame(camera)
+        assert frame.gray.shape == (480, 640)
+        assert min(np.abs(frame.gray.astype(int) - demo.frame(number)).mean() for number in range(0, 60, 4)) < 3
+        assert camera.status == "online"
+        server.mood = "hangs"
+        until(lambda: camera.status == "stalled")
+        until(lambda: camera.reopens >= 1)
+        began = time.monotonic()
+        with contextlib.suppress(NoFrameYet):
+            camera.read()  # not kept waiting by an opening that hangs
+        assert time.monotonic() - began < 5
+        server.mood = "is gone"
+        calls = server.calls
+        until(lambda: server.calls >= calls + 2)
+        server.mood = "plays"
+        assert next_frame(camera).number > frame.number
+        assert camera.status == "online"
+    assert all("TCP" in transport for transport in server.transports)
+
+
+def test_frames_that_nobody_asks_for_are_dropped_and_counted(camera_and_address: tuple[NetworkCamera, str]) -> None:
+    with stream(camera_and_address[1]) as camera:
+        first = next_frame(camera)
+        until(lambda: camera._number > first.number + 10)
+        assert next_frame(camera).number > first.number + 10
+        assert camera.reopens == 0
+
+
+def test_reopening_real_streams_leaks_no_descriptor_thread_or_memory(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "fer_edge_device.live")
+    measured = []
+    with serving(Http) as server:
+        server.most_frames = 3
+        with stream(f"http://127.0.0.1:{server.port}/", Patience(shortest_delay=0.001, longest_delay=0.002)) as camera:
+            for reopens in (10, 60):
+                until(lambda reopens=reopens: camera.reopens >= reopens)  # type: ignore[misc]
+                measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
+    then, now = measured
+    # Both ends of one connection may be open or not at that moment, and the server's thread.
+    assert abs(now[0] - then[0]) <= 3
+    assert abs(now[1] - then[1]) <= 2
+    assert now[2] - then[2] < 10
+
+
+def test_a_login_is_used_and_a_wrong_one_is_refused_without_being_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with serving(Http) as server:
+        host = f"127.0.0.1:{server.port}"
+        open_camera(CameraSettings(source=f"http://{USER}:{PASSWORD}@{host}/locked")).close()
+        with pytest.raises(SourceError, match="are address and password right") as caught:
+            open_camera(CameraSettings(source=f"http://{USER}:pass-wrong@{host}/locked"))
+        assert f"http://{host}: cannot be opened" in str(caught.value)
+    assert "pass-" not in str(caught.value) + caplog.text
+
+
+def test_the_users_own_options_for_ffmpeg_go_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;udp|max_delay;0")
+    for _ in range(2):
+        NetworkStream("rtsp://camera.local/", 5.0)
+        options = os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"].split("|")
+        assert sorted(options) == ["fflags;nobuffer", "flags;low_delay", "max_delay;0", "rtsp_transport;udp"]
