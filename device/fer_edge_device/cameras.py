@@ -89,7 +89,7 @@ def _open_live(source: str, make_device: Callable[[], Device], settings: CameraS
     camera = LiveCamera(shown(source), make_device, patience)
     try:
         camera.wait(seconds)
-    except BaseException:  # as when Ctrl-C comes first
+    except BaseException:  # Ctrl-C, too
         camera.close()
         raise
     return camera

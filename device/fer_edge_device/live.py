@@ -157,7 +157,7 @@ class LiveCamera:
             return "online" if self._online and fresh else "stalled"
 
     def wait(self, seconds: float) -> None:
-        """Wait for a first frame, without taking it; without one the camera is closed.
+        """Wait for a first frame, without taking it.
 
         Raises:
             SourceError: it cannot be opened, fails at once, or gives no frame.
@@ -167,7 +167,6 @@ class LiveCamera:
             if self._online:
                 return
             trouble = self._trouble
-        self.close()
         raise SourceError(str(trouble or self._silent(seconds))) from trouble
 
     def read(self) -> Frame:

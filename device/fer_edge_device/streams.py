@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MJPG: Final = cv2.VideoWriter.fourcc(*"MJPG")
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_OPENING_MS: Final = 10_000
 _OURS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
 
 
@@ -80,7 +81,7 @@ class NetworkStream:
 
         Args:
             address: ``rtsp://...``, ``http://...`` or what else FFmpeg knows.
-            stall_s: seconds after which opening it, and waiting for a frame, fail.
+            stall_s: seconds after which waiting for a frame fails; opening it may take longer.
         """
         self._address, self._name, self._stall_s = address, shown(address), stall_s
         os.environ[_OPTIONS] = _with_ours(os.environ.get(_OPTIONS, ""))
@@ -90,12 +91,15 @@ class NetworkStream:
 
     def open(self) -> None:
         """Open it; see `Device`."""
-        milliseconds = round(self._stall_s * 1000)
+        timeouts = {
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: max(_OPENING_MS, round(self._stall_s * 1000)),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: round(self._stall_s * 1000),
+        }
         try:
             capture = cv2.VideoCapture(
                 self._address,
                 cv2.CAP_FFMPEG,
-                [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds],
+                [number for pair in timeouts.items() for number in pair],
             )
         except cv2.error as error:
             what = first_line(error).replace(self._address, self._name)

@@ -1,0 +1,105 @@
+"""What does it cost to read a camera at 30 frames a second of which two are looked at?
+
+    python benchmarks/camera_reading.py [--fps 30] [--looks 2] [--seconds 10]
+
+Another process serves the demo, 640x480, as Motion JPEG over HTTP.  It is read in turn by a plain loop that decodes
+and greys every frame and by a supervised live camera, which decodes what is asked for; printed are the frames that
+came, those that were looked at, and the share of one core that each took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.server
+import multiprocessing
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+
+from fer_edge import demo
+from fer_edge_device.cameras import open_camera
+from fer_edge_device.config import CameraSettings
+from fer_edge_device.frames import NoFrameYet
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+
+def serve(fps: float, port: Connection) -> None:
+    """Play the demo to whoever asks."""
+    pictures = [
+        cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes() for number in range(120)
+    ]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+            self.end_headers()
+            due, number = time.monotonic(), 0
+            with contextlib.suppress(OSError):
+                while True:
+                    picture = pictures[number % len(pictures)]
+                    head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                    self.wfile.write(head.encode() + picture + b"\r\n")
+                    due, number = due + 1 / fps, number + 1
+                    time.sleep(max(0.0, due - time.monotonic()))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        port.send(server.server_address[1])
+        server.serve_forever()
+
+
+def read_plainly(address: str, looks: float, seconds: float) -> tuple[int, int]:
+    """Decode and grey every frame; gives how many came and how many were looked at."""
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)  # noqa: TID251 - what is compared with
+    frames, looked, began = 0, 0, time.monotonic()
+    while (now := time.monotonic() - began) < seconds:
+        _, picture = capture.read()
+        cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        frames += 1
+        looked += now >= looked / looks
+    capture.release()
+    return frames, looked
+
+
+def read_supervised(address: str, looks: float, seconds: float) -> tuple[int, int]:
+    """Ask for the newest frame, now and then; gives how many came and how many were looked at."""
+    camera = open_camera(CameraSettings(source=address))
+    numbers: list[int] = []
+    began = time.monotonic()
+    while (now := time.monotonic() - began) < seconds:
+        time.sleep(max(0.0, len(numbers) / looks - now))
+        with contextlib.suppress(NoFrameYet):
+            if frame := camera.read():
+                numbers.append(frame.number)
+    camera.close()
+    return numbers[-1] - numbers[0] + 1, len(numbers)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--looks", type=float, default=2)
+    parser.add_argument("--seconds", type=float, default=10)
+    options = parser.parse_args()
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(options.fps, theirs), daemon=True)
+    server.start()
+    address = f"http://127.0.0.1:{ours.recv()}/"
+    for name, read in (("plain loop", read_plainly), ("supervised", read_supervised)) * 2:
+        used, began = time.process_time(), time.monotonic()
+        frames, looked = read(address, options.looks, options.seconds)
+        share = 100 * (time.process_time() - used) / (time.monotonic() - began)
+        print(f"{name}: {frames} frames, {looked} looked at, {share:.2f} % of a core")
+    server.terminate()
+
+
+if __name__ == "__main__":
+    main()
