@@ -62,11 +62,11 @@ class HaarDetector:
         self._cascade = cv2.CascadeClassifier(str(name))
         if self._cascade.empty():
             raise InputError(f"{name}: OpenCV's cascade is missing; install opencv-python-headless>=4.9,<5 again")
-        self._min_face = min_face
+        self._reduced = _Reduced(min_face, self._WINDOW)
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
         """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
-        small, factor, smallest = _reduced(gray, self._min_face, self._WINDOW)
+        small, factor, smallest = self._reduced.take(gray)
         boxes, _, weights = self._cascade.detectMultiScale3(
             small, scaleFactor=1.1, minNeighbors=4, minSize=(smallest, smallest), outputRejectLevels=True
         )
@@ -104,13 +104,17 @@ class YuNetDetector:
             raise ModelError(
                 f"{model}: not a YuNet network that OpenCV {cv2.__version__} reads ({error.err})"
             ) from error
-        self._min_face = min_face
+        self._reduced = _Reduced(min_face, self._WINDOW)
+        self._colour = np.empty((0, 0, 3), np.uint8)
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
         """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
-        small, factor, smallest = _reduced(gray, self._min_face, self._WINDOW)
+        small, factor, smallest = self._reduced.take(gray)
         self._network.setInputSize(small.shape[::-1])
-        _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_GRAY2BGR))
+        if self._colour.shape[:2] != small.shape:
+            self._colour = np.empty((*small.shape, 3), np.uint8)
+        cv2.cvtColor(small, cv2.COLOR_GRAY2BGR, self._colour)
+        _, rows = self._network.detect(self._colour)
         return _largest_first(
             Face(Box(*(float(value) * factor for value in row[:4])), float(row[-1]))
             for row in (rows if rows is not None else ())
@@ -142,20 +146,31 @@ def make_detector(name: DetectorName, model: Path | None = None, min_face: int |
     return YuNetDetector(model, min_face)
 
 
-def _reduced(
-    gray: npt.NDArray[np.uint8], min_face: int | None, window: int
-) -> tuple[npt.NDArray[np.uint8], float, int]:
-    """Shrink a picture until the smallest wanted face just fills a detector's window: the rest is time for nothing.
+class _Reduced:
+    """Shrinks pictures until the smallest wanted face just fills a detector's window: the rest is time for nothing.
 
-    Returns:
-        The picture, how many times smaller it is, and the side of the smallest face in it.
+    Pictures of one size are shrunk into the same memory every time.
     """
-    wanted = max(min_face or max(gray.shape) // 16, window)
-    factor = wanted / window
-    rows, columns = (max(1, round(side / factor)) for side in gray.shape)
-    if (rows, columns) == gray.shape:
-        return gray, 1.0, wanted
-    return np.asarray(cv2.resize(gray, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8), factor, window
+
+    def __init__(self, min_face: int | None, window: int) -> None:
+        self._min_face, self._window = min_face, window
+        self._small = np.empty((0, 0), np.uint8)
+
+    def take(self, gray: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float, int]:
+        """Shrink a picture.
+
+        Returns:
+            The small picture, how many times smaller it is, and the side of the smallest face in it.
+        """
+        wanted = max(self._min_face or max(gray.shape) // 16, self._window)
+        factor = wanted / self._window
+        rows, columns = (max(1, round(side / factor)) for side in gray.shape)
+        if (rows, columns) == gray.shape:
+            return gray, 1.0, wanted
+        if self._small.shape != (rows, columns):
+            self._small = np.empty((rows, columns), np.uint8)
+        cv2.resize(gray, (columns, rows), self._small, interpolation=cv2.INTER_AREA)
+        return self._small, factor, self._window
 
 
 def _largest_first(faces: Iterable[Face]) -> list[Face]:

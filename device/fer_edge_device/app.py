@@ -1,77 +1,189 @@
-"""What ``fer-edge run`` does: put camera, pipeline and sinks together and run them."""
+"""What ``fer-edge run`` does: put camera, pipeline and sinks together, run them, and change them on SIGHUP."""
 
 from __future__ import annotations
 
 import hashlib
-import socket
+import logging
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_edge.errors import InputError
+import msgspec
+
+from fer_edge.classify import TFLiteClassifier, find_model
+from fer_edge.errors import FerEdgeError, InputError
+from fer_edge.faces import make_detector
+from fer_edge_device import service
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.config import CameraSettings
+from fer_edge_device.discovery import discovery_message
 from fer_edge_device.messages import Info, Topics
+from fer_edge_device.mqtt import MqttSink
 from fer_edge_device.pipeline import Pipeline
-from fer_edge_device.runner import Runner
+from fer_edge_device.runner import Node, Runner
 from fer_edge_device.sinks import JsonLines
 
 if TYPE_CHECKING:
-    from fer_edge.classify import TFLiteClassifier
+    from collections.abc import Callable
+
     from fer_edge.faces import FaceDetector
+    from fer_edge_device.config import Config, LogSettings
     from fer_edge_device.runner import Summary
+    from fer_edge_device.sinks import Sink
+
+logger = logging.getLogger(__name__)
 
 
-def run_source(
-    source: str,
-    *,
-    classifier: TFLiteClassifier,
-    detector: FaceDetector,
-    version: str,
-    node: str | None = None,
-    seconds: float | None = None,
-    size: tuple[int, int] = (640, 480),
-    realtime: bool | None = None,
-) -> Summary:
-    """Run a source to its end, messages on standard output.
+class App:
+    """A runner that is made, and changed, as a configuration says."""
 
-    Args:
-        source: as for `open_camera`.
-        classifier: the model.
-        detector: what finds faces.
-        version: of fer-edge, for the ``info`` message.
-        node: name in the topics; the host's by default.
-        seconds: stop after this much of the source's time.
-        size: wanted columns and rows of a live camera's frames.
-        realtime: as for `open_camera`.
+    def __init__(
+        self,
+        config: Config,
+        *,
+        version: str,
+        realtime: bool | None = None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        """Load the model, open the camera and begin to connect to the broker.
 
-    Raises:
-        InputError: the node's name is unfit.
-        SourceError: the source is not there.
-        SourceLostError: it failed later on.
-    """
-    if sys.stdout is None:
-        raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
-    topics = Topics(socket.gethostname() if node is None else node)
-    settings = CameraSettings(source=source, width=size[0], height=size[1])
-    camera = open_camera(settings, realtime=realtime)
-    try:
-        pipeline = Pipeline(
-            detector,
-            classifier,
-            session=_session(source, live=camera.live),
-            model=f"{classifier.card.name}-{classifier.sha256[:8]}",
+        Args:
+            config: everything that a runner is told.
+            version: of fer-edge, for the ``info`` message.
+            realtime: as for `open_camera`.
+            reread: reads the configuration anew on SIGHUP; without it that signal keeps its usual meaning.
+
+        Raises:
+            InputError: something in the configuration cannot be used.
+            SourceError: the source is not there.
+        """
+        self._config, self._version, self._reread = config, version, reread
+        if sys.stdout is None:
+            raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
+        with ExitStack() as stack:
+            self._classifier = _classifier(config)
+            node = self._node(config, self._classifier)
+            self._camera = open_camera(config.camera, realtime=realtime)
+            stack.callback(self._camera.close)
+            pipeline = Pipeline(
+                _detector(config),
+                self._classifier,
+                session=_session(config.camera.source, live=self._camera.live),
+                model=_model_name(self._classifier),
+                faces=config.faces,
+                events=config.events,
+                fps=config.camera.fps,
+                idle_fps=config.camera.idle_fps,
+            )
+            self._runner = Runner(
+                self._camera,
+                pipeline,
+                node,
+                stats_every=config.events.stats_every_s,
+                reload=self._reload if reread else None,
+            )
+            self._sinks = self._open_sinks(config, node)
+            self._runner.send_to(self._sinks)
+            stack.pop_all()
+
+    def run(self, seconds: float | None = None) -> Summary:
+        """Run to the end of the source, or of ``seconds`` of its time.
+
+        Raises:
+            SourceLostError: the camera failed.
+        """
+        try:
+            return self._runner.run(seconds)
+        finally:
+            self._camera.close()
+            for sink in self._sinks:
+                sink.close()
+
+    def _reload(self) -> None:
+        """Take over what can be changed while faces are followed; what is wrong changes nothing."""
+        service.reloading()
+        try:
+            self._change(self._reread() if self._reread else self._config)
+        except FerEdgeError as error:
+            logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
+        finally:
+            service.notify("READY=1")
+
+    def _change(self, config: Config) -> None:
+        old = self._config
+        # All that can fail comes first; a model's file of the same name may be another by now.
+        classifier, detector = _classifier(config), _detector(config)
+        node = self._node(config, classifier)
+        moved = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
+        if moved:
+            self._runner.say_goodbye()
+            for sink in self._sinks:
+                sink.close()
+            try:
+                self._sinks = self._open_sinks(config, node)
+            except FerEdgeError:
+                self._sinks = self._open_sinks(old, self._runner.node)
+                self._runner.send_to(self._sinks)
+                self._runner.greet()
+                raise
+            self._runner.send_to(self._sinks)
+        self._runner.pipeline.reconfigure(
+            config.faces,
+            config.events,
+            fps=config.camera.fps,
+            idle_fps=config.camera.idle_fps,
+            detector=detector,
+            classifier=classifier,
+            model=_model_name(classifier),
         )
+        self._runner.change(node, stats_every=config.events.stats_every_s, moved=moved)
+        self._config = config
+        for section in ("camera", "log"):
+            if _fixed(getattr(config, section)) != _fixed(getattr(old, section)):
+                logger.warning("[%s]: what changed there takes a restart", section)
+        logger.info("the configuration was read anew")
+
+    def _node(self, config: Config, classifier: TFLiteClassifier) -> Node:
+        topics = Topics(config.node_name(), config.mqtt.prefix)
         info = Info(
-            version=version,
+            version=self._version,
             model=classifier.card.name,
             model_sha256=classifier.sha256,
             labels=classifier.card.labels,
         )
-        return Runner(camera, pipeline, topics, info, [JsonLines(sys.stdout.buffer)]).run(seconds)
-    finally:
-        camera.close()
+        announced = bool(config.mqtt.url) and config.mqtt.ha_discovery
+        return Node(topics, info, discovery_message(topics, info, config.mqtt.ha_prefix) if announced else None)
+
+    def _open_sinks(self, config: Config, node: Node) -> list[Sink]:
+        sinks: list[Sink] = []
+        if config.mqtt.url:
+            sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=self._runner.enable))
+        if not sinks or config.log.messages:
+            sinks.append(JsonLines(sys.stdout.buffer))
+        return sinks
+
+
+def _fixed(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:
+    """What of a section cannot be changed while it runs."""
+    if isinstance(settings, CameraSettings):
+        return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
+    return settings
+
+
+def _classifier(config: Config) -> TFLiteClassifier:
+    return TFLiteClassifier(find_model(Path(config.model)), config.threads)
+
+
+def _detector(config: Config) -> FaceDetector:
+    faces = config.faces
+    path = Path(faces.detector_model) if faces.detector_model else None
+    return make_detector(faces.detector, path, faces.min_face or None)
+
+
+def _model_name(classifier: TFLiteClassifier) -> str:
+    return f"{classifier.card.name}-{classifier.sha256[:8]}"
 
 
 def _session(source: str, *, live: bool) -> str:

@@ -161,6 +161,7 @@ class LogSettings(Section, frozen=True, kw_only=True):
         Literal["auto", "plain", "json", "journal"],
         Meta(description="auto: with priorities under systemd's journal, else plain"),
     ] = "auto"
+    messages: Annotated[bool, Meta(description="print messages on standard output also when there is a broker")] = True
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -227,16 +228,33 @@ def load_config(
 
 
 def example() -> str:
-    """A configuration file with every key, its default, its bounds and what it is for; every line is a comment."""
-    everything = msgspec.structs.fields(Config)
-    parts = ["# fer-edge: every key with its default. Take the mark away from a line to change it."]
-    parts += [_described(field) for field in everything if _section(field.type) is None]
-    for field in everything:
-        if (section := _section(field.type)) is not None:
-            about = (section.__doc__ or "").splitlines()[0]
-            parts.append(
-                "\n".join([f"# {about}", f"[{field.name}]", *map(_described, msgspec.structs.fields(section))])
-            )
+    """A configuration file with every key, its default, its bounds and what it is for, the keys as comments."""
+    return "# fer-edge: every key with its default. Take the mark away from a line to change it.\n\n" + _toml(
+        Config(), mark="# ", described=True
+    )
+
+
+def as_toml(config: Config) -> str:
+    """A configuration as its file would say it, whole."""
+    return _toml(config, mark="", described=False)
+
+
+def _toml(config: Config, *, mark: str, described: bool) -> str:
+    def lines(section: Section) -> list[str]:
+        return [
+            (f"# {_about(field)}\n" if described else "")
+            # JSON's strings, numbers and booleans are TOML's, too.
+            + f"{mark}{field.name} = {json.dumps(getattr(section, field.name), ensure_ascii=False)}"
+            for field in msgspec.structs.fields(type(section))
+            if not isinstance(getattr(section, field.name), Section)
+        ]
+
+    parts = ["\n".join(lines(config))]
+    for field in msgspec.structs.fields(Config):
+        section = getattr(config, field.name)
+        if isinstance(section, Section):
+            about = [f"# {(section.__doc__ or '').splitlines()[0]}"] if described else []
+            parts.append("\n".join([*about, f"[{field.name}]", *lines(section)]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -271,7 +289,8 @@ def _number_or_text(text: str) -> object:
         return text
 
 
-def _described(field: FieldInfo) -> str:
+def _about(field: FieldInfo) -> str:
+    """What a key is for, and its bounds."""
     kind = msgspec.inspect.type_info(field.type)
     about = ""
     if isinstance(kind, msgspec.inspect.Metadata):
@@ -283,5 +302,4 @@ def _described(field: FieldInfo) -> str:
         bounds = f" ({least} to {most})"
     elif isinstance(kind, msgspec.inspect.LiteralType):
         bounds = f" ({', '.join(map(str, kind.values))})"
-    # JSON's strings, numbers and booleans are TOML's, too.
-    return f"# {about}{bounds}\n# {field.name} = {json.dumps(field.default)}"
+    return f"{about}{bounds}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time as clock
-from collections import Counter
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Final, Literal
 
 from fer_edge.classify import classify_boxes
+from fer_edge_device.follow import Appearance, Follower
 from fer_edge_device.messages import Event, State
 from fer_edge_device.smoothing import Smoother
 from fer_edge_device.tracks import Track, Tracker
@@ -18,31 +17,62 @@ from fer_edge_device.tracks import Track, Tracker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import numpy.typing as npt
 
     from fer_edge.classify import Classifier
     from fer_edge.crop import Box
     from fer_edge.faces import FaceDetector
+    from fer_edge_device.config import EventsSettings, FacesSettings
     from fer_edge_device.frames import Frame
 
-STAGES = ("detect", "classify", "track")
+STAGES: Final = ("follow", "detect", "classify", "track")
+_EARLY: Final = 0.01  # seconds: a camera's frames come a little early or late
+_TIMINGS: Final = 1000  # of each stage are kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Whose scores they are."""
+
+    name: str
+    labels: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
 class _Person:
-    """A track that has scores, and that has been reported once it was seen often enough.
+    """A track that has scores.
 
-    Its box is kept over the width and height of the frame it was seen in: the next may have another size.
+    Attributes:
+        track: where the face is and since when.
+        model: whose scores they are.
+        smoother: what has become of them.
+        looked: time of the latest look.
+        box: over the width and height of the frame it was seen in: the next may have another size.
+        told: the emotion that was reported last; None until it was seen often enough to be reported.
     """
 
     track: Track
+    model: _Model
     smoother: Smoother
-    box: tuple[float, float, float, float]
-    reported: bool = False
+    looked: float
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    told: str | None = None
+
+    def scores(self) -> dict[str, float]:
+        return {
+            label: round(float(score), 4) for label, score in zip(self.model.labels, self.smoother.scores, strict=True)
+        }
 
 
 class Pipeline:
-    """Turns frames into events; the same frames at the same times give the same events."""
+    """Turns frames into events; the same frames at the same times give the same events.
+
+    The detector looks every ``detect_every_s``, and besides that at once when a face that was followed is lost, and
+    while a face is new: only what it found itself ``min_sightings`` times is reported, so that its own false alarms
+    are not.  When it does not find a face again, it looks for it after the next frame, then after twice as long, and
+    so on, until the face ends.
+    """
 
     def __init__(
         self,
@@ -51,9 +81,10 @@ class Pipeline:
         *,
         session: str,
         model: str,
-        min_sightings: int = 3,
-        lost_after: float = 1.0,
-        heartbeat: float = 60.0,
+        faces: FacesSettings,
+        events: EventsSettings,
+        fps: float,
+        idle_fps: float,
     ) -> None:
         """Put the parts together.
 
@@ -62,21 +93,68 @@ class Pipeline:
             classifier: what scores them.
             session: what the tracks' ids begin with.
             model: what events call the model.
-            min_sightings: in how many frames a face must be found before it is reported; keeps single
-                false alarms of the detector out.
-            lost_after: seconds without a sighting after which a face has left.
-            heartbeat: seconds after which the state is told again though nothing changed.
+            faces: how often faces are looked for and at.
+            events: what is worth a message.
+            fps: frames a second that are of use while there are faces in view.
+            idle_fps: frames a second that are of use while there are none.
         """
         self._detector, self._classifier = detector, classifier
-        self._labels = classifier.card.labels
-        self._session, self._model = session, model
-        self._min_sightings, self._heartbeat = min_sightings, heartbeat
-        self._tracker = Tracker(lost_after)
+        self._session, self._model = session, _Model(model, classifier.card.labels)
+        self._faces, self._events = faces, events
+        self._fps, self._idle_fps = fps, idle_fps
+        self._tracker = Tracker(events.lost_after_s)
+        self._follower = Follower()
+        self._appearances: dict[int, Appearance] = {}
         self._people: dict[int, _Person] = {}
         self._time = self._epoch = 0.0
+        self._detected: float | None = None
         self._told: tuple[float, Counter[str]] | None = None
-        self.milliseconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
-        """What each stage took, frame by frame, until somebody takes the lists away."""
+        self._taken: dict[str, float] = {}
+        self.milliseconds: dict[str, deque[float]] = {stage: deque(maxlen=_TIMINGS) for stage in STAGES}
+        """What each stage took in the latest frames that it ran in, until somebody takes it away."""
+
+    @property
+    def rest(self) -> float:
+        """Seconds after the latest frame before which another frame of a live source is of no use."""
+        return 1 / (self._fps if self._tracker.tracks else self._idle_fps)
+
+    def reconfigure(
+        self,
+        faces: FacesSettings,
+        events: EventsSettings,
+        *,
+        fps: float,
+        idle_fps: float,
+        detector: FaceDetector | None = None,
+        classifier: Classifier | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Go on with other settings from the next frame on; every face stays the track that it is.
+
+        Where another classifier has other labels, what is reported of a face stays until the new one's scores have
+        held; if the new one has no such label, it is an update at the next look.
+
+        Args:
+            faces: as at the start.
+            events: as at the start.
+            fps: as at the start.
+            idle_fps: as at the start.
+            detector: another one; None keeps the old.
+            classifier: another one; None keeps the old.
+            model: what events call the new classifier; None keeps the old name.
+        """
+        self._faces, self._events = faces, events
+        self._fps, self._idle_fps = fps, idle_fps
+        self._tracker.lost_after = events.lost_after_s
+        self._detector = detector or self._detector
+        self._classifier = classifier or self._classifier
+        self._model = _Model(model or self._model.name, self._classifier.card.labels)
+        for person in self._people.values():
+            person.smoother.settings = events
+
+    def tell_state_anew(self) -> None:
+        """Tell the state with the next frame though nothing changes: somebody has not heard it."""
+        self._told = None
 
     def step(self, frame: Frame) -> tuple[list[Event], State | None]:
         """Take in a frame.
@@ -85,72 +163,157 @@ class Pipeline:
             What happened, and the state if it changed or its heartbeat is due.
         """
         self._time, self._epoch = frame.time, frame.epoch
-        with self._timed("detect"):
-            boxes = [face.box for face in self._detector.detect(frame.gray)]
-        with self._timed("classify"):
-            scores = classify_boxes(frame.gray, boxes, self._detector.framing, self._classifier)
+        self._taken.clear()
+        self._follower.take(frame.gray)
+        seen = self._follow()
+        if self._must_detect(seen):
+            seen = self._detect(frame.gray)
+        self._look([track for track in seen if self._look_is_due(track)], frame.gray)
         with self._timed("track"):
-            tracks, ended = self._tracker.update(boxes, frame.time)
-            events = [event for track in ended for event in self._end(track)]
-            for track, row in zip(tracks, scores, strict=True):
-                events += self._follow(track, row, frame)
-            return events, self._state()
+            events = [event for track in self._tracker.end_lost(frame.time) for event in self._end(track)]
+            for track in seen:
+                track.last_seen = frame.time
+                person = self._people[track.number]
+                person.box = _relative(track.box, *frame.gray.shape)
+                events += self._news(person)
+            state = self._state()
+        for stage, seconds in self._taken.items():
+            self.milliseconds[stage].append(seconds * 1e3)
+        return events, state
 
     def finish(self) -> tuple[list[Event], State | None]:
-        """End every track and tell the last state, as when the source ends."""
+        """End every track and tell the last state, as when the source ends or nobody is to be watched for a while."""
         events = [event for track in self._tracker.end_all() for event in self._end(track)]
         return events, self._state()
 
-    def _follow(self, track: Track, scores: npt.NDArray[np.float32], frame: Frame) -> list[Event]:
-        box = _relative(track.box, *frame.gray.shape)
+    def _follow(self) -> list[Track]:
+        """Look for each face near where it was; the tracks whose face is there."""
+        if not self._appearances:
+            return []
+        found = []
+        with self._timed("follow"):
+            for track in self._tracker.tracks:
+                appearance = self._appearances.get(track.number)
+                if appearance is None:
+                    continue
+                box = self._follower.find(appearance)
+                if box is None:
+                    del self._appearances[track.number]
+                    continue
+                track.box = box
+                # What the detector missed is followed, so that it can find it again, but does not count as seen.
+                if not track.missed:
+                    found.append(track)
+        return found
+
+    def _must_detect(self, followed: list[Track]) -> bool:
+        if self._detected is None:
+            return True
+        since = self._time - self._detected + _EARLY
+        tracks, every = self._tracker.tracks, self._faces.detect_every_s
+        if since >= (every if tracks else min(every, 1 / self._idle_fps)):
+            return True
+        return any(
+            since >= self._detected - track.last_seen
+            if track.missed
+            else track.sightings < self._events.min_sightings or track not in followed
+            for track in tracks
+        )
+
+    def _detect(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
+        """Look for faces everywhere; the tracks of those that are there."""
+        with self._timed("detect"):
+            boxes = [face.box for face in self._detector.detect(gray)]
+        self._detected = self._time
+        with self._timed("track"):
+            tracks = self._tracker.update(boxes, self._time)
+        if self._faces.detect_every_s > 0:
+            with self._timed("follow"):
+                for track in tracks:
+                    self._appearances.pop(track.number, None)
+                    if (appearance := self._follower.remember(track.box)) is not None:
+                        self._appearances[track.number] = appearance
+        return tracks
+
+    def _look_is_due(self, track: Track) -> bool:
+        person = self._people.get(track.number)
+        if person is None or person.model.labels != self._model.labels:
+            return True
+        return self._time - person.looked + _EARLY >= self._faces.classify_every_s
+
+    def _look(self, tracks: list[Track], gray: npt.NDArray[np.uint8]) -> None:
+        """Score these faces."""
+        if not tracks:
+            return
+        with self._timed("classify"):
+            boxes = [track.box for track in tracks]
+            scores = classify_boxes(gray, boxes, self._detector.framing, self._classifier)
+        with self._timed("track"):
+            for track, row in zip(tracks, scores, strict=True):
+                self._take_in(track, row)
+
+    def _take_in(self, track: Track, scores: npt.NDArray[np.float32]) -> None:
         person = self._people.get(track.number)
         if person is None:
-            person = self._people[track.number] = _Person(track, Smoother(scores, frame.time), box)
-            changed, previous = False, None
+            smoother = Smoother(scores, self._time, self._events)
+            self._people[track.number] = _Person(track, self._model, smoother, self._time)
+            return
+        labels = self._model.labels
+        if person.model.labels == labels:
+            person.smoother.update(scores, self._time)
         else:
-            person.box = box
-            previous = self._labels[person.smoother.label]
-            changed = person.smoother.update(scores, frame.time)
-        if person.reported:
-            return [self._event("update", person, previous)] if changed else []
-        if track.sightings < self._min_sightings:
-            return []
-        # What is reported first is what looks likeliest by now; nothing was said that it could flicker from.
-        person.smoother.label = int(person.smoother.scores.argmax())
-        person.reported = True
-        return [self._event("new", person)]
+            kept = labels.index(person.told) if person.told in labels else None
+            person.smoother = Smoother(scores, self._time, self._events, kept)
+        person.model, person.looked = self._model, self._time
+
+    def _news(self, person: _Person) -> list[Event]:
+        """What is to be told of a face that is in view."""
+        labels, smoother = person.model.labels, person.smoother
+        if person.told is None:
+            if person.track.sightings < self._events.min_sightings:
+                return []
+            # What is reported first is what looks likeliest by now; nothing was said that it could flicker from.
+            smoother.label = int(smoother.scores.argmax())
+            person.told = labels[smoother.label]
+            return [self._event("new", person, person.told)]
+        previous, person.told = person.told, labels[smoother.label]
+        return [self._event("update", person, person.told, previous)] if person.told != previous else []
 
     def _end(self, track: Track) -> list[Event]:
+        self._appearances.pop(track.number, None)
         person = self._people.pop(track.number)
-        return [self._event("end", person)] if person.reported else []
+        return [self._event("end", person, person.told)] if person.told is not None else []
 
-    def _event(self, kind: Literal["new", "update", "end"], person: _Person, previous: str | None = None) -> Event:
-        track = person.track
-        scores = [round(float(score), 4) for score in person.smoother.scores]
+    def _event(
+        self, kind: Literal["new", "update", "end"], person: _Person, emotion: str, previous: str | None = None
+    ) -> Event:
+        track, scores = person.track, person.scores()
         return Event(
             event_type=kind,
             id=f"{self._session}-{track.number}",
             time=round(track.last_seen + self._epoch, 3),
-            emotion=self._labels[person.smoother.label],
-            score=scores[person.smoother.label],
-            scores=dict(zip(self._labels, scores, strict=True)),
+            emotion=emotion,
+            score=scores[emotion],
+            scores=scores,
             previous=previous,
             box=person.box,
             duration_s=round(track.last_seen - track.first_seen, 3),
-            model=self._model,
+            model=person.model.name,
         )
 
     def _state(self) -> State | None:
-        people = [person for person in self._people.values() if person.reported]
-        counts = Counter(self._labels[person.smoother.label] for person in people)
-        if self._told and self._told[1] == counts and self._time - self._told[0] < self._heartbeat:
+        people = [person for person in self._people.values() if person.told is not None]
+        counts = Counter(person.told for person in people if person.told is not None)
+        if self._told and self._told[1] == counts and self._time - self._told[0] < self._events.heartbeat_s:
             return None
         self._told = (self._time, counts)
         time = round(self._time + self._epoch, 3)
         if not people:
             return State(time=time, faces=0, emotion=None, scores={}, counts={})
-        mean = np.mean([person.smoother.scores for person in people], axis=0)
-        scores = {label: round(float(score), 4) for label, score in zip(self._labels, mean, strict=True)}
+        rows = [person.scores() for person in people]
+        # Just after a change of models, faces may have scores for unlike labels.
+        labels = dict.fromkeys(label for row in rows for label in row)
+        scores = {label: round(sum(row.get(label, 0.0) for row in rows) / len(rows), 4) for label in labels}
         emotion = max(counts, key=lambda label: (counts[label], scores[label]))
         return State(time=time, faces=len(people), emotion=emotion, scores=scores, counts=dict(counts))
 
@@ -158,7 +321,7 @@ class Pipeline:
     def _timed(self, stage: str) -> Iterator[None]:
         start = clock.perf_counter()
         yield
-        self.milliseconds[stage].append((clock.perf_counter() - start) * 1e3)
+        self._taken[stage] = self._taken.get(stage, 0.0) + clock.perf_counter() - start
 
 
 def _relative(box: Box, rows: int, columns: int) -> tuple[float, float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time as clock
 from collections import Counter
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.errors import SourceLostError
 from fer_edge.system import resident_mb, temperature_c, throttled_flags
 from fer_edge_device.frames import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
@@ -19,13 +19,32 @@ from fer_edge_device.service import notify
 from fer_edge_device.sinks import SinkClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from fer_edge_device.frames import Camera, Frame
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, State, Topics
     from fer_edge_device.pipeline import Pipeline
     from fer_edge_device.sinks import Sink
+
+logger = logging.getLogger(__name__)
+
+_NAP = 0.1  # seconds after which a signal or a switch is looked at, at the latest
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """As what a runner speaks.
+
+    Attributes:
+        topics: where its messages go.
+        info: what is running, told at the start.
+        announcement: what Home Assistant is told of it; None tells nothing.
+    """
+
+    topics: Topics
+    info: Info
+    announcement: Message | None = None
 
 
 @dataclass(slots=True)
@@ -46,37 +65,43 @@ class Summary:
 
 
 class Runner:
-    """Feeds frames to a pipeline and what comes out to sinks."""
+    """Feeds frames to a pipeline and what comes out to sinks.
+
+    Attributes:
+        pipeline: what makes events of frames.
+        node: as what it speaks.
+        summary: the run so far.
+    """
 
     def __init__(
         self,
         camera: Camera,
         pipeline: Pipeline,
-        topics: Topics,
-        info: Info,
-        sinks: Sequence[Sink],
+        node: Node,
+        sinks: Sequence[Sink] = (),
         *,
         stats_every: float = 10.0,
-        stalled_after: float = 2.0,
-        give_up_after: float = 10.0,
+        reload: Callable[[], None] | None = None,
     ) -> None:
         """Put the parts together.
 
         Args:
             camera: where frames come from.
             pipeline: what makes events of them.
-            topics: what wraps payloads into messages.
-            info: what is running, told once at the start.
-            sinks: where messages go.
+            node: as what it speaks.
+            sinks: where messages go; the run ends when all of them are closed.
             stats_every: seconds of real time between two `stats` messages.
-            stalled_after: seconds without a frame after which the camera is reported as stalled.
-            give_up_after: seconds without a frame after which the run fails.
+            reload: what to do on SIGHUP, between two frames; without it that signal keeps its usual meaning.
         """
-        self._camera, self._pipeline, self._topics = camera, pipeline, topics
-        self._info, self._sinks, self._stats_every = info, sinks, stats_every
-        self._stalled_after, self._give_up_after = stalled_after, give_up_after
+        self.pipeline, self.node = pipeline, node
+        self.summary = Summary()
+        self._camera, self._sinks = camera, list(sinks)
+        self._stats_every, self._reload = stats_every, reload
         self._camera_told: CameraStatus | None = None
+        self._enabled = self._enabled_wanted = True
         self._signal = 0
+        self._hangup = False
+        self._looked = 0.0
 
     def run(self, seconds: float | None = None) -> Summary:
         """Run until the source ends, a signal comes or nobody listens any more.
@@ -89,39 +114,76 @@ class Runner:
         Raises:
             SourceLostError: the camera failed.
         """
-        summary = Summary()
         began = clock.monotonic()
-        with _stop_signals(self):
+        with self._signals():
             try:
-                self._publish(self._topics.availability("online"))
-                self._publish(self._topics.info(self._info))
+                self.greet()
                 try:
-                    self._loop(summary, seconds)
+                    self._loop(seconds)
                 finally:
                     # Nobody listening any more must not hide why the run ended.
                     with suppress(SinkClosed):
-                        self._tell(summary, *self._pipeline.finish())
-                        self._tell_camera("offline")
-                        self._publish(self._topics.availability("offline"))
+                        self._tell(*self.pipeline.finish())
+                        self.say_goodbye()
             except SinkClosed:
                 pass
             finally:
                 notify("STOPPING=1")
-        summary.seconds = clock.monotonic() - began
-        summary.interrupted = self._signal == signal.SIGINT
-        return summary
+        self.summary.seconds = clock.monotonic() - began
+        self.summary.interrupted = self._signal == signal.SIGINT
+        return self.summary
 
     def stop(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002 - a signal handler's shape
         """End the run after the frame under way; a second signal of the same kind kills."""
         self._signal = number
         signal.signal(number, signal.SIG_DFL)
 
-    def _loop(self, summary: Summary, seconds: float | None) -> None:
-        first = last = 0.0
+    def enable(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
+        """Look at frames, or let them pass unseen; may be called from any thread."""
+        self._enabled_wanted = wanted
+
+    def send_to(self, sinks: Sequence[Sink]) -> None:
+        """Give messages to these sinks from now on."""
+        self._sinks = list(sinks)
+
+    def change(self, node: Node, *, stats_every: float, moved: bool) -> None:
+        """Go on as another node, or with another model; whoever listens is told.
+
+        Args:
+            node: as what it speaks from now on.
+            stats_every: as at the start.
+            moved: whether those who listen now have heard nothing yet.
+        """
+        self.node, self._stats_every = node, stats_every
+        if moved:
+            self.pipeline.tell_state_anew()
+            self.greet()
+        else:
+            self._publish(node.topics.info(node.info))
+
+    def greet(self) -> None:
+        """Say what is here, and how it is."""
+        topics = self.node.topics
+        self._publish(topics.availability("online"))
+        self._publish(topics.info(self.node.info))
+        self._publish(topics.enabled(self._enabled))
+        if self.node.announcement:
+            self._publish(self.node.announcement)
+        if self._camera_told:
+            self._publish(topics.camera(self._camera_told))
+
+    def say_goodbye(self) -> None:
+        """Say that nothing is here any more."""
+        self._publish(self.node.topics.camera("offline"))
+        self._publish(self.node.topics.availability("offline"))
+
+    def _loop(self, seconds: float | None) -> None:
+        first = last = None
         told_stats, frames_then = clock.monotonic(), 0
         next_number, dropped = 0, 0
         while (frame := self._next_frame()) is not None:
-            if summary.frames == 0:
+            self._looked = clock.monotonic()
+            if first is None:
                 first = frame.time
                 notify("READY=1")
             elif self._camera.live:
@@ -129,52 +191,65 @@ class Runner:
             if seconds is not None and frame.time - first >= seconds:
                 break
             next_number, last = frame.number + 1, frame.time + frame.epoch
-            self._tell(summary, *self._pipeline.step(frame))
-            summary.frames += 1
+            if self._enabled:
+                self._tell(*self.pipeline.step(frame))
+                self.summary.frames += 1
             notify("WATCHDOG=1")
             now = clock.monotonic()
             if now - told_stats >= self._stats_every:
-                self._tell_stats(last, (summary.frames - frames_then) / (now - told_stats), dropped)
-                told_stats, frames_then = now, summary.frames
-        if summary.frames > frames_then:
-            rate = (summary.frames - frames_then) / max(clock.monotonic() - told_stats, 1e-9)
+                self._tell_stats(last, (self.summary.frames - frames_then) / (now - told_stats), dropped)
+                told_stats, frames_then = now, self.summary.frames
+        if last is not None and self.summary.frames > frames_then:
+            rate = (self.summary.frames - frames_then) / max(clock.monotonic() - told_stats, 1e-9)
             self._tell_stats(last, rate, dropped)
 
     def _next_frame(self) -> Frame | None:
         """Wait for a frame; None when the source has ended or the run is to end."""
-        waiting_since = clock.monotonic()
-        while not self._signal:
+        while True:
+            self._obey()
+            if self._signal:
+                return None
+            # A film has every frame looked at; of a live source, no more than are of use.
+            left = self._looked + self.pipeline.rest - clock.monotonic() if self._camera.live else 0.0
+            if left > 0:
+                clock.sleep(min(left, _NAP))
+                continue
             try:
                 frame = self._camera.read()
-            except NoFrameYet as error:
-                if not self._camera.live:  # a film's own pause
-                    continue
-                waited = clock.monotonic() - waiting_since
-                if waited >= self._give_up_after:
-                    raise SourceLostError(f"the camera gave no frame for {waited:.0f} s; is it unplugged?") from error
-                if waited >= self._stalled_after:
-                    self._tell_camera("stalled")
-            else:
-                if frame is not None:
-                    self._tell_camera("online")
-                return frame
-        return None
+            except NoFrameYet:
+                self._tell_camera(self._camera.status)
+                continue
+            if frame is not None:
+                self._tell_camera("online")
+            return frame
+
+    def _obey(self) -> None:
+        """Do what was asked for meanwhile: a reload, the switch."""
+        if self._hangup and self._reload:
+            self._hangup = False
+            self._reload()
+        if self._enabled_wanted != self._enabled:
+            self._enabled = self._enabled_wanted
+            if not self._enabled:
+                self._tell(*self.pipeline.finish())
+            self._publish(self.node.topics.enabled(self._enabled))
+            logger.info("%s looking at frames", "began" if self._enabled else "stopped")
 
     def _tell_camera(self, status: CameraStatus) -> None:
         if status != self._camera_told:
             self._camera_told = status
-            self._publish(self._topics.camera(status))
+            self._publish(self.node.topics.camera(status))
 
-    def _tell(self, summary: Summary, events: Sequence[Event], state: State | None) -> None:
+    def _tell(self, events: Sequence[Event], state: State | None) -> None:
         for event in events:
-            summary.events[event.event_type] += 1
-            self._publish(self._topics.event(event))
+            self.summary.events[event.event_type] += 1
+            self._publish(self.node.topics.event(event))
         if state is not None:
-            self._publish(self._topics.state(state))
+            self._publish(self.node.topics.state(state))
 
     def _tell_stats(self, time: float, fps: float, dropped: int) -> None:
         stages = {}
-        for stage, taken in self._pipeline.milliseconds.items():
+        for stage, taken in self.pipeline.milliseconds.items():
             if taken:
                 p50, p95 = np.percentile(taken, (50, 95))
                 stages[stage] = Percentiles(round(float(p50), 3), round(float(p95), 3))
@@ -187,21 +262,31 @@ class Runner:
             temp_c=temperature_c(),
             throttled=throttled_flags(),
             rss_mb=round(resident_mb(), 1),
-            queued=0,
+            queued=sum(sink.queued for sink in self._sinks),
         )
-        self._publish(self._topics.stats(stats))
+        self._publish(self.node.topics.stats(stats))
 
     def _publish(self, message: Message) -> None:
-        for sink in self._sinks:
-            sink.publish(message)
+        for sink in [*self._sinks]:
+            try:
+                sink.publish(message)
+            except SinkClosed:
+                self._sinks.remove(sink)
+        if not self._sinks:
+            raise SinkClosed
 
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let Ctrl-C and a service manager's stop end the run in order, and SIGHUP reload where that is possible."""
+        handlers = {signal.SIGINT: self.stop, signal.SIGTERM: self.stop}
+        if self._reload:
+            handlers[signal.SIGHUP] = self._note_hangup
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-@contextmanager
-def _stop_signals(runner: Runner) -> Iterator[None]:
-    """Let Ctrl-C and a service manager's stop end the run in order."""
-    before = {number: signal.signal(number, runner.stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _note_hangup(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002
+        self._hangup = True

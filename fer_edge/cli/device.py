@@ -1,80 +1,95 @@
-"""The commands of a device: run, mqtt."""
-
-
+"""The commands of a device: run, config, cameras, mqtt."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fer_edge.cli.options import (
-    INTERRUPTED,
-    AsJson,
-    Detector,
-    DetectorModel,
-    MinFace,
-    Model,
-    Threads,
-    load_classifier,
-    load_detector,
-    print_json,
-    version,
-)
+from fer_edge.cli.options import INTERRUPTED, AsJson, print_json, version
+
+if TYPE_CHECKING:
+    from fer_edge_device.config import Config
 
 app = typer.Typer()
 mqtt = typer.Typer()
 app.add_typer(mqtt, name="mqtt")
 
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; by default /etc/fer-edge/config.toml, if there is one.")
+]
+Node = Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")]
+Broker = Annotated[str | None, typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port] or mqtts://...")]
+
 
 @app.command()
 def run(
-    config: Annotated[Path | None, typer.Option(help="Configuration file.")] = None,
+    config: ConfigFile = None,
     source: Annotated[
-        str, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a film or a folder of pictures.")
-    ] = "auto",
+        str | None, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a film or a folder.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this much of the source's time.")] = None,
-    node: Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")] = None,
-    model: Model = None,
-    detector: Detector = "haar",
-    detector_model: DetectorModel = None,
-    min_face: MinFace = None,
-    threads: Threads = 1,
-    width: Annotated[int, typer.Option(min=64, help="Wanted columns of a camera's frames.")] = 640,
-    height: Annotated[int, typer.Option(min=64, help="Wanted rows of a camera's frames.")] = 480,
+    node: Node = None,
+    broker: Broker = None,
+    ha_discovery: Annotated[
+        bool | None, typer.Option("--ha-discovery/--no-ha-discovery", help="Announce the device to Home Assistant.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A .tflite with a card, or edge or edge-plus.")] = None,
+    detector: Annotated[Literal["haar", "yunet"] | None, typer.Option(help="What finds faces.")] = None,
+    detector_model: Annotated[str | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")] = None,
+    min_face: Annotated[int | None, typer.Option(help="Side of the smallest face to find, in pixels.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the classifier.")] = None,
+    width: Annotated[int | None, typer.Option(help="Wanted columns of a camera's frames.")] = None,
+    height: Annotated[int | None, typer.Option(help="Wanted rows of a camera's frames.")] = None,
     realtime: Annotated[
         bool | None,
         typer.Option("--realtime/--full-speed", help="Pace of a film; the demo plays in real time, others do not."),
     ] = None,
+    log_format: Annotated[
+        Literal["auto", "plain", "json", "journal"] | None, typer.Option(help="How lines of the log look.")
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Least serious line of the log.")
+    ] = None,
 ) -> None:
-    """Watch a source and print what happens.
+    """Watch a source and tell what happens.
 
-    One MQTT-ready JSON message a line.
+    One MQTT-ready JSON message a line, and the same to a broker if there is one. What an option does not say, a
+    FER_EDGE_... variable does, and then the configuration; `fer-edge config` shows all keys.
 
     \b
-    Example: fer-edge run --source /dev/video0 --node kitchen
+    Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
     """
-    from fer_edge_device.app import run_source
+    from fer_edge_device.app import App
+    from fer_edge_device.config import SYSTEM_CONFIG, load_config
+    from fer_edge_device.log import set_up_logging
 
-    if config is not None:
-        from fer_edge_device.config import load_config
-        from fer_edge_device.log import set_up_logging
+    options = {
+        "camera.source": source,
+        "camera.width": width,
+        "camera.height": height,
+        "node": node,
+        "mqtt.url": broker,
+        "mqtt.ha_discovery": ha_discovery,
+        "model": model,
+        "threads": threads,
+        "faces.detector": detector,
+        "faces.detector_model": detector_model,
+        "faces.min_face": min_face,
+        "log.format": log_format,
+        "log.level": log_level,
+    }
 
-        settings = load_config(config)
-        set_up_logging(settings.log)
-        source, node = settings.camera.source, node or settings.node_name()
-    summary = run_source(
-        source,
-        classifier=load_classifier(model, threads),
-        detector=load_detector(detector, detector_model, min_face),
-        node=node,
-        seconds=seconds,
-        size=(width, height),
-        realtime=realtime,
-        version=version(),
-    )
+    def read() -> Config:
+        return load_config(config, options=options)
+
+    settings = read()
+    set_up_logging(settings.log)
+    # Without a file there is nothing to read anew, and SIGHUP means that the terminal has gone.
+    reread = read if config or SYSTEM_CONFIG.exists() else None
+    summary = App(settings, version=version(), realtime=realtime, reread=reread).run(seconds)
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     print(
         f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} fps), {summary.events['new']} faces\n"
@@ -84,6 +99,32 @@ def run(
     )
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def config(
+    config_file: ConfigFile = None,
+    example: Annotated[bool, typer.Option("--example", help="Print every key with its default, as comments.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say only whether it is right.")] = False,
+) -> None:
+    """Show the configuration that `run` would have, check it, or print an example.
+
+    \b
+    Example: fer-edge config --example > config.toml
+    """
+    from fer_edge_device.config import SYSTEM_CONFIG, as_toml, check_config, load_config
+    from fer_edge_device.config import example as example_text
+
+    if example:
+        print(example_text(), end="")
+        return
+    settings = load_config(config_file)
+    where = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
+    if not check:
+        print(as_toml(settings), end="")
+        return
+    check_config(settings)
+    print(f"{where}: right")
 
 
 @mqtt.callback()
@@ -97,9 +138,9 @@ def mqtt_root() -> None:
 
 @mqtt.command()
 def forget(
-    config: Annotated[Path | None, typer.Option(help="Configuration file; by default the system's.")] = None,
-    broker: Annotated[str | None, typer.Option("--mqtt", help="mqtt://[user@]host[:port] or mqtts://...")] = None,
-    node: Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")] = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    node: Node = None,
 ) -> None:
     """Take a node's retained messages from the broker and its device from Home Assistant.
 

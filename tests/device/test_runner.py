@@ -15,7 +15,7 @@ from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError, SourceLostError
 from fer_edge.faces import HaarDetector
 from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
+from fer_edge_device.config import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame, NoFrameYet
 from fer_edge_device.messages import Info, Message, Topics
 from fer_edge_device.pipeline import Pipeline
@@ -76,7 +76,16 @@ class LiveScript:
 
 
 def make_runner(camera: Camera, sink: Kept, **options: float) -> Runner:
-    pipeline = Pipeline(HaarDetector(), TFLiteClassifier(), session="s", model="edge")
+    pipeline = Pipeline(
+        HaarDetector(),
+        TFLiteClassifier(),
+        session="s",
+        model="edge",
+        faces=FacesSettings(),
+        events=EventsSettings(),
+        fps=10.0,
+        idle_fps=2.0,
+    )
     return Runner(camera, pipeline, Topics("test"), INFO, [sink], **options)
 
 

@@ -18,39 +18,42 @@ def test_intersection_over_union() -> None:
 
 
 def test_a_moving_face_stays_one_track() -> None:
-    tracker = Tracker()
-    numbers = {tracker.update([at(30 * n)], n / 10)[0][0].number for n in range(20)}
+    tracker = Tracker(lost_after=1.0)
+    numbers = {tracker.update([at(30 * n)], n / 10)[0].number for n in range(20)}
     assert numbers == {1}
 
 
 def test_two_faces_that_pass_in_turn_of_detection_keep_their_tracks() -> None:
-    tracker = Tracker()
-    first, _ = tracker.update([at(0), at(300)], 0.0)
-    swapped, _ = tracker.update([at(290), at(10)], 0.1)
+    tracker = Tracker(lost_after=1.0)
+    first = tracker.update([at(0), at(300)], 0.0)
+    swapped = tracker.update([at(290), at(10)], 0.1)
     assert [track.number for track in first] == [1, 2]
     assert [track.number for track in swapped] == [2, 1]
 
 
 def test_the_nearest_pair_is_matched_first() -> None:
-    tracker = Tracker()
+    tracker = Tracker(lost_after=1.0)
     tracker.update([at(0)], 0.0)
-    tracks, _ = tracker.update([at(60), at(5)], 0.1)
+    tracks = tracker.update([at(60), at(5)], 0.1)
     assert [track.number for track in tracks] == [2, 1]
 
 
 def test_a_short_gap_is_bridged_and_a_long_one_ends_the_track_at_its_last_sighting() -> None:
     tracker = Tracker(lost_after=1.0)
     tracker.update([at(0)], 0.0)
-    assert tracker.update([], 0.9) == ([], [])
-    assert tracker.update([at(5)], 0.95)[0][0].number == 1
-    tracks, ended = tracker.update([], 2.0)
-    assert tracks == []
-    assert [(track.number, track.last_seen) for track in ended] == [(1, 0.95)]
-    assert tracker.update([at(5)], 2.1)[0][0].number == 2
+    assert tracker.update([], 0.9) == []
+    assert tracker.tracks[0].missed
+    assert tracker.end_lost(0.9) == []
+    assert tracker.update([at(5)], 0.95)[0].number == 1
+    assert not tracker.tracks[0].missed
+    assert tracker.update([], 2.0) == []
+    assert [(track.number, track.last_seen, track.sightings) for track in tracker.end_lost(2.0)] == [(1, 0.95, 2)]
+    assert tracker.tracks == []
+    assert tracker.update([at(5)], 2.1)[0].number == 2
 
 
 def test_end_all_ends_all() -> None:
-    tracker = Tracker()
+    tracker = Tracker(lost_after=1.0)
     tracker.update([at(0), at(300)], 0.0)
     assert len(tracker.end_all()) == 2
     assert tracker.end_all() == []
