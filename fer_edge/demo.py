@@ -8,6 +8,7 @@ shipped model was not trained on them.
 from __future__ import annotations
 
 import functools
+import math
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -78,21 +79,44 @@ def frame(number: int) -> npt.NDArray[np.uint8]:
         number: of the frame, from 0; the film repeats after `FRAMES`.
     """
     number %= FRAMES
-    out = _background().copy()
+    out = wall()
     for actor in _ACTORS:
-        if not actor.enters <= number < actor.leaves:
-            continue
-        box = _place(actor, number)
-        face = _expression(actor, number)
-        # Sub-pixel placement, so that faces move as smoothly as people do.
-        scale = box.width / _FACE
-        left, top, side = int(box.x), int(box.y), int(box.width) + 2
-        matrix = np.array([[scale, 0, box.x - left], [0, scale, box.y - top]])
-        pasted = cv2.warpAffine(face, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        mask = cv2.warpAffine(_mask(), matrix, (side, side), flags=cv2.INTER_LINEAR)
-        under = out[top : top + side, left : left + side]
-        under[:] = np.clip(pasted * mask + under * (1 - mask), 0, 255)
+        if actor.enters <= number < actor.leaves:
+            paste(out, _expression(actor, number), _place(actor, number))
     return out
+
+
+def wall() -> npt.NDArray[np.uint8]:
+    """The empty scene, uint8 of shape (480, 640)."""
+    return _background().copy()
+
+
+def face(emotion: str) -> npt.NDArray[np.float32]:
+    """The film's face with that expression, one of `FER2013`: 0..255, of shape (48, 48)."""
+    return _faces()[emotion]
+
+
+def paste(picture: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Box) -> None:
+    """Draw a face into a picture, where what of the box lies within it.
+
+    Args:
+        picture: uint8 of shape (rows, columns).
+        face: of shape (48, 48), 0..255.
+        box: a square, in pixels; fractions of pixels count, so that faces move as smoothly as people do.
+    """
+    rows, columns = picture.shape
+    left, top = math.floor(box.x), math.floor(box.y)
+    right, bottom = min(left + int(box.width) + 2, columns), min(top + int(box.width) + 2, rows)
+    left, top = max(left, 0), max(top, 0)
+    if left >= right or top >= bottom:
+        return
+    scale = box.width / _FACE
+    matrix = np.array([[scale, 0, box.x - left], [0, scale, box.y - top]])
+    size = (right - left, bottom - top)
+    pasted = cv2.warpAffine(face, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    mask = cv2.warpAffine(_mask(), matrix, size, flags=cv2.INTER_LINEAR)
+    under = picture[top:bottom, left:right]
+    under[:] = np.clip(pasted * mask + under * (1 - mask), 0, 255)
 
 
 def _place(actor: _Actor, number: int) -> Box:

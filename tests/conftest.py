@@ -111,7 +111,7 @@ _WARM = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="session")
 def warm_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The same in a fork of a process that has TensorFlow loaded already, which is half of what a short command takes."""
+    """The same in a fork of a process that has loaded TensorFlow, which is half of what a short command takes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says when it is loaded
     _WARM.set_forkserver_preload(warm.PRELOADED)
     out, err = (tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr"))

@@ -16,6 +16,7 @@ from fer_edge.classify import TFLiteClassifier, find_model
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.faces import make_detector
 from fer_edge_device import service
+from fer_edge_device.broker import Broker
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.config import CameraSettings
 from fer_edge_device.discovery import discovery_message
@@ -191,3 +192,16 @@ def _session(source: str, *, live: bool) -> str:
     if live:
         return f"{time.time_ns() // 1_000_000:x}"
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]
+
+
+def check(config: Config) -> None:
+    """Find out whether what a configuration names can be used, short of opening the camera and asking the broker.
+
+    Raises:
+        InputError: something cannot.
+    """
+    _classifier(config)
+    _detector(config)
+    Topics(config.node_name(), config.mqtt.prefix)
+    if config.mqtt.url:
+        Broker(config.mqtt)

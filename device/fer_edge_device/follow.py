@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 _MIDDLE: Final = 0.8  # of the box's sides: what lies around it is mostly background
 _LEAST: Final = 12  # pixels across
 _REACH: Final = 0.5  # of the box's longer side: how far a face may move between two frames
-_SAME: Final = 0.7  # least correlation with the frame before
-_ALIKE: Final = 0.35  # least correlation with what the detector found
+_SAME: Final = 0.7  # least correlation with how the face looked lately
+_WORN: Final = 0.9  # correlation below which the patch is taken anew; at every frame, small errors would add up
+_ALIKE: Final = 0.4  # least correlation with what the detector found
 
 
 @dataclass(slots=True, eq=False)
@@ -35,11 +36,12 @@ class Appearance:
 
     Attributes:
         box: where it was seen last, in pixels.
-        patch: uint8 picture of its middle then.
+        patch: uint8 picture of its middle, as it looked lately.
         detected: the same as the detector found it.
         level: how many times the picture was halved.
         x: first column of the patch in the reduced picture.
         y: first row.
+        offset: from the patch's corner to the box's, in pixels of the whole frame.
         shape: rows and columns of the whole frame.
     """
 
@@ -49,6 +51,7 @@ class Appearance:
     level: int
     x: int
     y: int
+    offset: tuple[float, float]
     shape: tuple[int, ...]
 
 
@@ -79,14 +82,16 @@ class Follower:
         reduced = self._reduced(level)
         rows, columns = reduced.shape
         factor = 2**level
-        left = max(0, round((box.x + box.width * (1 - _MIDDLE) / 2) / factor))
-        top = max(0, round((box.y + box.height * (1 - _MIDDLE) / 2) / factor))
+        left = round((box.x + box.width * (1 - _MIDDLE) / 2) / factor)
+        top = round((box.y + box.height * (1 - _MIDDLE) / 2) / factor)
         right = min(columns, left + round(box.width * _MIDDLE / factor))
         bottom = min(rows, top + round(box.height * _MIDDLE / factor))
+        left, top = max(0, left), max(0, top)
         if min(right - left, bottom - top) < _LEAST / 2:
             return None
         patch = reduced[top:bottom, left:right].copy()
-        return Appearance(box, patch, patch, level, left, top, self._levels[0].shape)
+        offset = box.x - left * factor, box.y - top * factor
+        return Appearance(box, patch, patch, level, left, top, offset, self._levels[0].shape)
 
     def find(self, seen: Appearance) -> Box | None:
         """Look for a face in this frame and, when it is found, remember how it looks now.
@@ -104,18 +109,24 @@ class Follower:
         around = reduced[top : seen.y + rows + reach, left : seen.x + columns + reach]
         likeness = cv2.matchTemplate(around, seen.patch, cv2.TM_CCOEFF_NORMED)
         _, best, _, (column, row) = cv2.minMaxLoc(likeness)
-        if best < _SAME:
-            return None
         x, y = left + column, top + row
-        patch = reduced[y : y + rows, x : x + columns]
-        if cv2.matchTemplate(patch, seen.detected, cv2.TM_CCOEFF_NORMED)[0, 0] < _ALIKE:
+        if best < _SAME or not self._is_alike(seen, x, y):
             return None
         # Steps are as large as 2 ** level pixels: between them the peak of a parabola says where the face is.
-        right = x - seen.x + _peak(likeness[row, max(column - 1, 0) : column + 2].tolist())
-        down = y - seen.y + _peak(likeness[max(row - 1, 0) : row + 2, column].tolist())
-        seen.box = seen.box._replace(x=seen.box.x + right * factor, y=seen.box.y + down * factor)
-        seen.patch, seen.x, seen.y = patch.copy(), x, y
+        across = x + _peak(likeness[row, max(column - 1, 0) : column + 2].tolist())
+        down = y + _peak(likeness[max(row - 1, 0) : row + 2, column].tolist())
+        seen.box = seen.box._replace(x=across * factor + seen.offset[0], y=down * factor + seen.offset[1])
+        seen.x, seen.y = x, y
+        if best < _WORN:
+            seen.patch = reduced[y : y + rows, x : x + columns].copy()
+            seen.offset = seen.box.x - x * factor, seen.box.y - y * factor
         return seen.box
+
+    def _is_alike(self, seen: Appearance, x: int, y: int) -> bool:
+        """Whether what is there looks like what the detector found, give or take a pixel."""
+        rows, columns = seen.detected.shape
+        there = self._reduced(seen.level)[max(y - 1, 0) : y + rows + 1, max(x - 1, 0) : x + columns + 1]
+        return float(cv2.matchTemplate(there, seen.detected, cv2.TM_CCOEFF_NORMED).max()) >= _ALIKE
 
     def _reduced(self, level: int) -> npt.NDArray[np.uint8]:
         """The frame halved so many times; each halving is done once a frame, into the same memory every time."""

@@ -227,7 +227,7 @@ class Pipeline:
         self._detected = self._time
         with self._timed("track"):
             tracks = self._tracker.update(boxes, self._time)
-        if self._faces.detect_every_s > 0:
+        if tracks and self._faces.detect_every_s > 0:
             with self._timed("follow"):
                 for track in tracks:
                     self._appearances.pop(track.number, None)

@@ -263,6 +263,7 @@ class Runner:
             throttled=throttled_flags(),
             rss_mb=round(resident_mb(), 1),
             queued=sum(sink.queued for sink in self._sinks),
+            dropped_events=sum(sink.dropped for sink in self._sinks),
         )
         self._publish(self.node.topics.stats(stats))
 

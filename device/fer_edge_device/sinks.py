@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -20,6 +20,16 @@ class SinkClosed(Exception):  # noqa: N818 - not a failure: nobody wants to hear
 class Sink(Protocol):
     """Anything that messages are given to."""
 
+    @property
+    def queued(self) -> int:
+        """How many events wait to be sent."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many events were never sent."""
+        ...
+
     def publish(self, message: Message) -> None:
         """Take a message.
 
@@ -35,6 +45,9 @@ class Sink(Protocol):
 
 class JsonLines:
     """One JSON line a message, at once: whoever reads it must not wait for a buffer to fill."""
+
+    queued: Final = 0
+    dropped: Final = 0
 
     def __init__(self, file: BinaryIO) -> None:
         """Write to an open binary file, which stays open."""

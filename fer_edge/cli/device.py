@@ -112,7 +112,7 @@ def config(
     \b
     Example: fer-edge config --example > config.toml
     """
-    from fer_edge_device.config import SYSTEM_CONFIG, as_toml, check_config, load_config
+    from fer_edge_device.config import SYSTEM_CONFIG, as_toml, load_config
     from fer_edge_device.config import example as example_text
 
     if example:
@@ -123,7 +123,9 @@ def config(
     if not check:
         print(as_toml(settings), end="")
         return
-    check_config(settings)
+    from fer_edge_device.app import check as check_all
+
+    check_all(settings)
     print(f"{where}: right")
 
 

@@ -3,17 +3,27 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
+import pytest
 
 from fer_edge.card import Card, InputSpec
+from fer_edge.classify import TFLiteClassifier
 from fer_edge.crop import AS_IT_IS, Box
-from fer_edge.faces import Face
+from fer_edge.faces import Face, HaarDetector
+from fer_edge_device.config import EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame
 from fer_edge_device.pipeline import Pipeline
 
+from .scenes import around, film, papered_wall, scene
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
+    from fer_edge.classify import Classifier
+    from fer_edge.faces import FaceDetector
     from fer_edge_device.messages import Event, State
 
 Frames = list[list[tuple[float, str]]]
@@ -41,9 +51,23 @@ class Script:
         return np.array([[0.8 if label == name else 0.1 for name in LABELS] for _, label in self._now], np.float32)
 
 
+EACH_FRAME = FacesSettings(detect_every_s=0, classify_every_s=0)
+
+
+def make_pipeline(
+    detector: FaceDetector,
+    classifier: Classifier,
+    faces: FacesSettings = EACH_FRAME,
+    events: EventsSettings = EventsSettings(),  # noqa: B008 - it is frozen
+) -> Pipeline:
+    return Pipeline(
+        detector, classifier, session="s", model="script-0", faces=faces, events=events, fps=10.0, idle_fps=2.0
+    )
+
+
 def play(frames: Frames) -> tuple[list[Event], list[State]]:
     script = Script(frames)
-    pipeline = Pipeline(script, script, session="s", model="script-0", heartbeat=5.0)
+    pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_s=5.0))
     picture = np.zeros((100, 200), np.uint8)
     outcomes = [pipeline.step(Frame(picture, n / 10, n)) for n in range(len(frames))]
     outcomes.append(pipeline.finish())
@@ -93,7 +117,7 @@ def test_a_box_that_reaches_past_the_picture_is_told_within_it() -> None:
 
 def test_a_box_is_told_over_the_frame_it_was_seen_in_also_when_the_next_has_another_size() -> None:
     script = Script([[(60.0, "calm")]] * 4 + [[]] * 20)
-    pipeline = Pipeline(script, script, session="s", model="m")
+    pipeline = make_pipeline(script, script)
     events = []
     for n in range(24):
         shape = (100, 200) if n < 4 else (20, 30)
@@ -106,7 +130,7 @@ def test_a_box_is_told_over_the_frame_it_was_seen_in_also_when_the_next_has_anot
 
 def test_a_clock_that_is_set_changes_what_is_told_but_no_duration() -> None:
     script = Script([[(60.0, "calm")]] * 10)
-    pipeline = Pipeline(script, script, session="s", model="m")
+    pipeline = make_pipeline(script, script)
     events = []
     for n in range(10):
         epoch = 1000.0 if n < 5 else 90_000.0
@@ -118,13 +142,281 @@ def test_a_clock_that_is_set_changes_what_is_told_but_no_duration() -> None:
     ]
 
 
-def test_every_stage_of_every_frame_is_timed() -> None:
+def test_each_stage_that_a_frame_goes_through_is_timed() -> None:
     script = Script([[(0.0, "calm")], []])
-    pipeline = Pipeline(script, script, session="s", model="m")
+    pipeline = make_pipeline(script, script)
     for n in range(2):
         pipeline.step(Frame(np.zeros((100, 200), np.uint8), n / 10, n))
     assert {stage: len(taken) for stage, taken in pipeline.milliseconds.items()} == {
+        "follow": 0,
         "detect": 2,
-        "classify": 2,
+        "classify": 1,
         "track": 2,
     }
+
+
+FOLLOWING = FacesSettings()  # as shipped
+
+
+class Watched:
+    """The Haar detector and the shipped model, and how often each was asked."""
+
+    framing = HaarDetector.framing
+
+    def __init__(self) -> None:
+        self._detector, self._classifier = HaarDetector(), TFLiteClassifier()
+        self.card = self._classifier.card
+        self.detections = 0
+        self.batches: list[int] = []
+
+    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
+        self.detections += 1
+        return self._detector.detect(gray)
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self.batches.append(len(faces))
+        return self._classifier.classify(faces)
+
+
+class Watching:
+    """A pipeline as shipped and what it told."""
+
+    def __init__(self, faces: FacesSettings = FOLLOWING) -> None:
+        self.watched = Watched()
+        self.pipeline = make_pipeline(self.watched, self.watched, faces)
+        self.events: list[Event] = []
+        self.rests: list[float] = []
+        self.detections: list[int] = []  # until each frame
+
+    def see(self, frames: Iterable[Frame]) -> Watching:
+        for frame in frames:
+            self.events += self.pipeline.step(frame)[0]
+            self.rests.append(self.pipeline.rest)
+            self.detections.append(self.watched.detections)
+        return self
+
+    def told(self, kind: str) -> list[tuple[str, float]]:
+        return [(event.id, event.time) for event in self.events if event.event_type == kind]
+
+
+def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_classifier_at_its_rate() -> None:
+    watching = Watching().see(film(scene(("happy", around(200 + 6 * n, 240))) for n in range(30)))
+    assert [at for at in range(30) if watching.detections[at] > watching.detections[at - 1] or at == 0] == [
+        0, 1, 2, 7, 12, 17, 22, 27,
+    ]  # fmt: skip
+    assert watching.watched.batches == [1] * 15
+    assert watching.told("new") == [("s-1", 0.2)]
+    assert watching.pipeline.finish()[0][0].duration_s == 2.9
+    assert {stage: len(taken) for stage, taken in watching.pipeline.milliseconds.items()} == {
+        "follow": 30,
+        "detect": 8,
+        "classify": 15,
+        "track": 30,
+    }
+
+
+def test_faces_that_are_due_at_once_are_classified_together() -> None:
+    people = (("happy", around(120, 150)), ("neutral", around(330, 150)), ("angry", around(520, 330)))
+    watching = Watching().see(film([scene(*people)] * 10))
+    assert set(watching.watched.batches) == {3}
+
+
+def test_boxes_told_between_detections_are_where_the_face_is() -> None:
+    watching = Watching(FacesSettings(detect_every_s=60))
+    watching.see(film(scene(("happy", around(200 + 9 * n, 240 + 4 * n))) for n in range(25)))
+    assert watching.watched.detections == 3
+    (end,) = watching.pipeline.finish()[0]
+    middle = end.box[0] + end.box[2] / 2, end.box[1] + end.box[3] / 2
+    assert middle == pytest.approx(((200 + 9 * 24) / 640, (240 + 4 * 24) / 480), abs=0.02)
+
+
+def test_a_face_that_is_lost_is_looked_for_at_once_then_less_and_less_often_and_ends() -> None:
+    here = [scene(("happy", around(320, 240)))] * 11
+    watching = Watching().see(film(here + [papered_wall()] * 15))
+    looked = [at for at in range(11, 26) if watching.detections[at] > watching.detections[at - 1]]
+    assert looked[:4] == [11, 12, 14, 18]
+    (end,) = (event for event in watching.events if event.event_type == "end")
+    assert (end.time, end.duration_s) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("after", ["black", "noise", "other scene"])
+def test_lights_off_and_a_cut_end_faces_and_begin_others(after: str) -> None:
+    pictures = {
+        "black": np.zeros((480, 640), np.uint8),
+        "noise": np.random.default_rng(1).integers(0, 6, (480, 640)).astype(np.uint8),
+        "other scene": scene(("angry", around(480, 330)))[:, ::-1].copy(),
+    }
+    watching = Watching().see(film([scene(("happy", around(420, 150)))] * 10 + [pictures[after]] * 20))
+    assert watching.told("end") == [("s-1", 0.9)]
+    assert watching.told("new")[1:] == ([("s-2", 1.2)] if after == "other scene" else [])
+
+
+def test_a_face_that_goes_behind_an_edge_ends_and_is_not_followed_on_the_edge() -> None:
+    pictures = []
+    for n in range(40):
+        picture = scene(("happy", around(200 + 8 * n, 240)))
+        picture[:, 330:] = papered_wall()[::-1, 330:]
+        pictures.append(picture)
+    watching = Watching().see(film(pictures))
+    ((name, time),) = watching.told("end")
+    assert name == "s-1"
+    assert 0.9 <= time <= 2.3  # from when it begins to go until it is hidden
+    assert [event.event_type for event in watching.events if event.id != "s-1"] == []
+
+
+def test_two_faces_that_cross_never_change_their_tracks() -> None:
+    def pictures() -> Iterable[npt.NDArray[np.uint8]]:
+        for n in range(50):
+            yield scene(("neutral", around(520 - 8 * n, 200)), ("happy", around(120 + 8 * n, 250)))
+
+    watching = Watching()
+    seen = []
+    for n, frame in enumerate(film(pictures())):
+        watching.see([frame])
+        for track in watching.pipeline._tracker.tracks:
+            if track.missed:
+                continue
+            middle = track.box.x + track.box.width / 2
+            to_front, to_back = abs(middle - (120 + 8 * n)), abs(middle - (520 - 8 * n))
+            if abs(to_front - to_back) > 80:  # else it is both's
+                seen.append((track.number, to_front < to_back))
+    # Who is hidden may come back as another track, but no track is now one, now the other.
+    assert len(set(seen)) == len({number for number, _ in seen})
+    assert {True, False} == {front for _, front in seen}
+    assert len({number for number, front in seen if front}) == 1
+
+
+def test_a_fast_face_is_one_track() -> None:
+    watching = Watching().see(film(scene(("happy", around(90 + 45 * n, 240))) for n in range(11)))
+    assert watching.told("new") == [("s-1", 0.2)]
+    assert watching.told("end") == []
+    (end,) = watching.pipeline.finish()[0]
+    assert end.duration_s == 1.0
+
+
+def test_a_false_alarm_of_the_detector_is_never_reported_though_it_could_be_followed() -> None:
+    class Mistaken(Script):
+        def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
+            del gray
+            self.calls = getattr(self, "calls", 0) + 1
+            self._now = [(60.0, "calm")]
+            return [Face(Box(300, 200, 100, 100), 1.0)] if self.calls in {1, 2} else []
+
+        def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            return np.full((len(faces), 3), 1 / 3, np.float32)
+
+    script = Mistaken([])
+    pipeline = make_pipeline(script, script, FOLLOWING)
+    picture = papered_wall()
+    outcomes = [pipeline.step(Frame(picture, n / 10, n)) for n in range(40)]
+    assert [events for events, _ in outcomes if events] == []
+    assert pipeline._tracker.tracks == []
+    assert script.calls < 20
+
+
+def test_without_faces_the_loop_may_idle_and_a_new_face_is_found_by_the_next_frame() -> None:
+    empty, somebody = papered_wall(), scene(("happy", around(320, 240)))
+    watching = Watching().see(film([empty] * 3 + [somebody] * 3, fps=2))
+    assert watching.rests == [0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
+    assert watching.detections == [1, 2, 3, 4, 5, 6]
+    watching.see([Frame(empty, 3.1 + n / 10, n) for n in range(15)])
+    assert watching.rests[-1] == 0.5
+
+
+def test_a_replay_gives_the_same_events_with_following() -> None:
+    def pictures() -> list[npt.NDArray[np.uint8]]:
+        return [scene(("happy", around(120 + 11 * n, 240 - 2 * n))) for n in range(30)]
+
+    first, second = (Watching().see(film(pictures(), fps=15)) for _ in range(2))
+    assert first.events == second.events
+    assert first.events
+
+
+LABELS_WITH_AWE = ("merry", "awe", "cross")
+
+
+class Other(Script):
+    card = Card(name="other", labels=LABELS_WITH_AWE, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0))
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.tile(np.array([0.2, 0.7, 0.1], np.float32), (len(faces), 1))
+
+
+def test_thresholds_change_without_losing_a_track() -> None:
+    script = Script([[(60.0, "calm")]] * 10 + [[]] * 10)
+    pipeline = make_pipeline(script, script)
+    frames = list(film([np.zeros((100, 200), np.uint8)] * 20))
+    events = [event for frame in frames[:5] for event in pipeline.step(frame)[0]]
+    pipeline.reconfigure(EACH_FRAME, EventsSettings(lost_after_s=0.25), fps=5.0, idle_fps=1.0)
+    assert pipeline.rest == 0.2
+    for frame in frames[5:]:
+        events += pipeline.step(frame)[0]
+        if events[-1].event_type == "end":
+            assert frame.time == 1.2
+            break
+    assert [(event.event_type, event.id, event.duration_s) for event in events] == [
+        ("new", "s-1", 0.2),
+        ("end", "s-1", 0.9),
+    ]
+    assert pipeline.rest == 1.0
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (
+            "merry",
+            [("new", "merry", 0.2, "script-0"), ("update", "awe", 0.9, "other-0"), ("end", "awe", 1.9, "other-0")],
+        ),
+        ("calm", [("new", "calm", 0.2, "script-0"), ("update", "awe", 0.5, "other-0"), ("end", "awe", 1.9, "other-0")]),
+    ],
+)
+def test_another_model_with_other_labels_takes_over_the_tracks(
+    before: str, told: list[tuple[str, str, float, str]]
+) -> None:
+    script, other = Script([[(60.0, before)]] * 20), Other([])
+    pipeline = make_pipeline(script, script)
+    events, states = [], []
+    for frame in film([np.zeros((100, 200), np.uint8)] * 20):
+        if frame.number == 5:
+            pipeline.reconfigure(
+                EACH_FRAME, EventsSettings(), fps=10.0, idle_fps=2.0, classifier=other, model="other-0"
+            )
+        news, state = pipeline.step(frame)
+        events += news
+        states += [state] if state else []
+    events += pipeline.finish()[0]
+    assert [(event.event_type, event.emotion, event.time, event.model) for event in events] == told
+    assert {event.id for event in events} == {"s-1"}
+    assert tuple(events[-1].scores) == LABELS_WITH_AWE
+    assert tuple(events[0].scores) == LABELS
+    assert states[-1].emotion == "awe"
+    assert msgspec.json.encode(events[-1])
+
+
+def test_a_face_that_is_away_when_the_model_changes_ends_as_the_old_model_saw_it() -> None:
+    script, other = Script([[(60.0, "calm")]] * 5 + [[]] * 20), Other([])
+    pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_s=0.1))
+    events = []
+    for frame in film([np.zeros((100, 200), np.uint8)] * 20):
+        if frame.number == 6:
+            pipeline.reconfigure(
+                EACH_FRAME, EventsSettings(), fps=10.0, idle_fps=2.0, classifier=other, model="other-0"
+            )
+        events += pipeline.step(frame)[0]
+    assert [(event.event_type, event.emotion, event.model) for event in events] == [
+        ("new", "calm", "script-0"),
+        ("end", "calm", "script-0"),
+    ]
+
+
+def test_after_a_pause_faces_are_new() -> None:
+    watching = Watching()
+    frames = list(film([scene(("happy", around(320, 240)))] * 20))
+    watching.see(frames[:6])
+    events, state = watching.pipeline.finish()
+    assert [event.event_type for event in events] == ["end"]
+    assert state is not None
+    assert state.faces == 0
+    watching.see(frames[10:])
+    assert watching.told("new") == [("s-1", 0.2), ("s-2", 1.2)]
