@@ -51,13 +51,13 @@ def centre_distance(event: Event, shown: demo.Shown) -> float:
 
 def actors(events: list[Event]) -> dict[str, int]:
     """Who each track is."""
-    return {
-        event.id: min(
-            demo.truth(round(event.time * demo.FPS)), key=lambda one, event=event: centre_distance(event, one)
-        ).actor
-        for event in events
-        if event.event_type == "new"
-    }
+    nearest: dict[str, int] = {}
+    for event in events:
+        if event.event_type == "new":
+            shown = demo.truth(round(event.time * demo.FPS))
+            distances = [centre_distance(event, one) for one in shown]
+            nearest[event.id] = shown[distances.index(min(distances))].actor
+    return nearest
 
 
 def right_share(events: list[Event]) -> float:
