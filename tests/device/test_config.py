@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from fer_edge.errors import InputError
+from fer_edge_device import config
+from fer_edge_device.config import Config, as_toml, example, load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_options_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "c.toml", 'node = "file"\nthreads = 2\n[camera]\nsource = "demo"\nstall_s = 3\n')
+    variables = {"FER_EDGE_NODE": "variable", "FER_EDGE_CAMERA_STALL_S": "4.5", "PATH": "/bin"}
+    found = load_config(path, variables, {"node": "option", "threads": None})
+    assert (found.node, found.threads, found.camera.source, found.camera.stall_s) == ("option", 2, "demo", 4.5)
+    assert load_config(path, variables).node == "variable"
+    assert load_config(path, {}).node == "file"
+
+
+def test_a_variable_that_stands_for_a_text_is_a_text_whatever_it_looks_like() -> None:
+    found = load_config(None, {"FER_EDGE_CAMERA_SOURCE": "0", "FER_EDGE_MQTT_HA_DISCOVERY": "true"})
+    assert (found.camera.source, found.mqtt.ha_discovery) == ("0", True)
+
+
+def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "SYSTEM_CONFIG", tmp_path / "config.toml")
+    assert load_config(None, {}) == Config()
+    written(tmp_path / "config.toml", 'node = "hall"')
+    assert load_config(None, {}).node == "hall"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nod = 1", r"c\.toml: Object contains unknown field `nod`; did you mean node\?"),
+        ("[camera]\nstals = 1", r"c\.toml: .*`stals` - at `\$\.camera`; did you mean stall_s\?"),
+        ("[camera]\nstall_s = 0", r"c\.toml: Expected `float` > 0.* - at `\$\.camera\.stall_s`"),
+        ("[log]\nlevel = 'loud'", r"c\.toml: Invalid enum value 'loud' - at `\$\.log\.level`"),
+        ("node = \n", r"c\.toml: Invalid value \(at line 1"),
+        ("camera = 3", r"c\.toml: Expected `object`, got `int` - at `\$\.camera`"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_config(written(tmp_path / "c.toml", text), {})
+
+
+def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^FER_EDGE_CAMERA_STALS: no such key; did you mean FER_EDGE_CAMERA_STALL_S\?"
+    ):
+        load_config(None, {"FER_EDGE_CAMERA_STALS": "1"})
+    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`, got `str`"):
+        load_config(None, {"FER_EDGE_THREADS": "many"})
+    with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA: no such key"):
+        load_config(None, {"FER_EDGE_CAMERA": "0"})
+    with pytest.raises(InputError, match=r"^option for threads: Expected `int` >= 1"):
+        load_config(None, {}, {"threads": 0})
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path / "none.toml", {})
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not a text file"):
+        load_config(tmp_path / "bytes.toml", {})
+
+
+def test_the_example_is_all_comments_and_becomes_the_defaults_when_they_are_taken_away(tmp_path: Path) -> None:
+    text = example()
+    assert tomllib.loads(text) == {name: {} for name in ("camera", "faces", "events", "mqtt", "outbox", "log")}
+    keys = [
+        line.removeprefix("# ") if " = " in line and line.split()[1].isidentifier() and line.split()[2] == "=" else line
+        for line in text.splitlines()
+    ]
+    assert load_config(written(tmp_path / "c.toml", "\n".join(keys)), {}) == Config()
+    for field in msgspec.structs.fields(Config):
+        assert f"{field.name} = " in text or f"[{field.name}]" in text
+    assert "above 0 to 3600" in text
+
+
+def test_a_configuration_survives_being_written(tmp_path: Path) -> None:
+    some = load_config(None, {"FER_EDGE_NODE": "hall", "FER_EDGE_CAMERA_SOURCE": 'rtsp://"é'})
+    assert load_config(written(tmp_path / "c.toml", as_toml(some)), {}) == some
+
+
+def test_the_hosts_name_becomes_a_name_for_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "my pi/ü")
+    assert Config().node_name() == "my-pi--"
+    assert Config(node="hall").node_name() == "hall"
+
+
+def test_config_prints_checks_and_exemplifies(cli: Cli, tmp_path: Path) -> None:
+    path = written(tmp_path / "c.toml", 'node = "hall"\n')
+    assert 'node = "hall"' in cli("config", "--config", path).stdout
+    assert cli("config", "--example").stdout == example()
+    assert cli("config", "--config", path, "--check").stdout == f"{path}: right\n"
+    for text, said in (
+        ('model = "nowhere.tflite"', "no such model file"),
+        ('[faces]\ndetector = "yunet"', "needs --detector-model"),
+        ('[mqtt]\nurl = "http://x"', "mqtt://"),
+        ('node = "a b"', "--node"),
+        ("thread = 1", "did you mean threads?"),
+    ):
+        wrong = cli("config", "--config", written(tmp_path / "wrong.toml", text), "--check", status=2)
+        assert said in wrong.stderr
+        assert wrong.stderr.count("\n") == 1
