@@ -93,6 +93,12 @@ class FacesSettings(Section, frozen=True, kw_only=True):
         float, Meta(ge=0, le=60, description="seconds between two looks at one face's expression; 0: each frame")
     ] = 0.2
 
+    def __post_init__(self) -> None:
+        """Check what a bound alone does not tell."""
+        if 0 < self.min_face < 24:
+            message = "faces.min_face must be 24 at least, or 0"
+            raise ValueError(message)
+
 
 class EventsSettings(Section, frozen=True, kw_only=True):
     """When something is worth a message."""
