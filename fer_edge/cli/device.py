@@ -168,7 +168,7 @@ def cameras(as_json: AsJson = False) -> None:
     Finding none is an answer, too: the exit status is 0.
 
     \b
-    Example: fer-edge cameras
+    Example: fer-edge cameras --json
     """
     from fer_edge_device.camera_list import list_cameras, told
 
