@@ -108,6 +108,8 @@ class _Reader:
         calling_since: when its call of the driver began; None while it is in none.
         abandoned: whether another has taken its place.
         frames: that came since the last opening.
+        first: when the first of them came.
+        last: when the last of them came.
     """
 
     def __init__(self, device: Device) -> None:
@@ -116,6 +118,7 @@ class _Reader:
         self.calling_since: float | None = None
         self.abandoned = False
         self.frames = 0
+        self.first = self.last = 0.0
 
 
 class LiveCamera:
@@ -213,10 +216,11 @@ class LiveCamera:
         self._hung = [reader for reader in self._hung if reader.thread and reader.thread.is_alive()]
         if len(self._hung) >= _MOST_HUNG:
             raise SourceLostError(f"{self._name}: the driver hangs, time and again; is it unplugged?") from trouble
-        logger.warning("%s: the driver hangs; opening it afresh", self._name)
+        trouble = SourceLostError(f"{self._name}: the driver hangs")
+        logger.warning("%s (opening it afresh)", trouble)
         with self._changed:
             self._reader.abandoned = True
-            self._online = False
+            self._online, self._trouble = False, trouble
         self._hung.append(self._reader)
         self.reopens += 1
         self._reader = self._start()
@@ -230,13 +234,12 @@ class LiveCamera:
     def _work(self, reader: _Reader) -> None:
         delay = 0.0
         while True:
-            began = time.monotonic()
             trouble = self._follow(reader)
             if trouble is None:
                 break
-            # What worked for longer than it would be left alone is not failing time and again.
-            failing = time.monotonic() - began <= delay
-            delay = min(2 * delay, self._patience.longest_delay) if failing else self._patience.shortest_delay
+            # What gave frames for longer than it was left alone is not failing time and again.
+            failing = not reader.frames or reader.last - reader.first <= delay
+            delay = min(2 * delay, self._patience.longest_delay) if failing and delay else self._patience.shortest_delay
             pause = random.uniform(delay / 2, delay)  # noqa: S311 - no secret
             self._note(reader, trouble, pause)
             if self._closing.wait(pause) or reader.abandoned:
@@ -262,25 +265,26 @@ class LiveCamera:
         return None if self._ended(reader) else trouble
 
     def _grab_all(self, reader: _Reader) -> None:
-        last = time.monotonic()
+        opened = time.monotonic()
         while not self._ended(reader):
             reader.calling_since = time.monotonic()
             if not reader.device.grab():
-                silence = time.monotonic() - last
+                silence = time.monotonic() - (reader.last if reader.frames else opened)
                 if silence > self._patience.stall:
                     raise _StalledError(f"{self._name}: gave no frame for {silence:.1f} s")
                 continue
-            last, epoch = time.monotonic(), time.time()
+            now, epoch = time.monotonic(), time.time()
             # The first frame after an opening shows whether what comes can be decoded at all.
             gray = reader.device.retrieve() if self._wanted or not reader.frames else None
             with self._changed:
                 if reader.abandoned:
                     return
+                reader.first, reader.last = reader.first if reader.frames else now, now
                 reader.frames += 1
                 self._number += 1
                 if gray is not None:
-                    self._give(Frame(gray, last, self._number, epoch - last))
-                self._last = last
+                    self._give(Frame(gray, now, self._number, epoch - now))
+                self._last = now
 
     def _give(self, frame: Frame) -> None:
         """Hand a frame to whoever waits; the lock is held."""

@@ -260,6 +260,7 @@ class VideoCapture:
     flat = False
     hangs = False
     opening_hangs = False
+    opening_takes = 0.0
     interval = 0.005
     dead_nodes: tuple[str, ...] = ()
     made: list[VideoCapture] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
@@ -273,6 +274,7 @@ class VideoCapture:
         self.settings: dict[int, float] = {}
         self.retrieved = 0
         self._number = -1
+        time.sleep(self.opening_takes)
         if self.opens:
             self._descriptor = os.open(os.devnull, os.O_RDONLY)
 

@@ -108,6 +108,7 @@ def test_delays_double_up_to_the_longest_and_are_never_quite_the_same(
     patience = Patience(shortest_delay=0.2, longest_delay=0.8)
     with usb_camera(patience) as camera:
         next_frame(camera)
+        usb.opening_takes = 0.25  # longer than a delay, as a network's time-out is
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         until(lambda: len(pauses(caplog)) >= 6)
     for pause, most in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
