@@ -71,8 +71,13 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     ] = 5.0
     give_up_s: Annotated[
         float,
-        Meta(gt=0, le=86_400, description="seconds without a frame after which the process ends, to be started clean"),
-    ] = 120.0
+        Meta(
+            gt=0,
+            le=86_400,
+            description="seconds without a frame after which the process ends, to be started clean; fewer than the"
+            " unit's WatchdogSec",
+        ),
+    ] = 25.0
 
 
 class FacesSettings(Section, frozen=True, kw_only=True):

@@ -83,8 +83,8 @@ def inspect(
     print(f"{'note':<15}{card.note}")
 
 
-cards = typer.Typer(name="card", help="What a model says of itself.", rich_markup_mode=None)
-app.add_typer(cards)
+cards = typer.Typer()
+app.add_typer(cards, name="card")
 
 
 @cards.callback()

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "convert", "evaluate", "inspect", "predict", "tag", "bench", "run", "card")
+COMMANDS = (
+    *("train", "recipes", "convert", "evaluate", "inspect", "card", "predict", "tag", "bench"),
+    *("run", "config", "cameras", "mqtt", "doctor", "deploy", "service"),
+)
 RUN_DEMO = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--node", "test")
 
 
