@@ -118,6 +118,11 @@ class Pipeline:
         """Seconds after the latest frame before which another frame of a live source is of no use."""
         return 1 / (self._fps if self._tracker.tracks else self._idle_fps)
 
+    @property
+    def in_view(self) -> list[Track]:
+        """The tracks whose face was in the latest frame, those included that are not reported yet."""
+        return [track for track in self._tracker.tracks if not track.missed and track.last_seen == self._time]
+
     def reconfigure(
         self,
         faces: FacesSettings,

@@ -51,13 +51,11 @@ def centre_distance(event: Event, shown: demo.Shown) -> float:
 
 def actors(events: list[Event]) -> dict[str, int]:
     """Who each track is."""
-    nearest: dict[str, int] = {}
-    for event in events:
-        if event.event_type == "new":
-            shown = demo.truth(round(event.time * demo.FPS))
-            distances = [centre_distance(event, one) for one in shown]
-            nearest[event.id] = shown[distances.index(min(distances))].actor
-    return nearest
+    return {event.id: nearest_actor(event) for event in events if event.event_type == "new"}
+
+
+def nearest_actor(event: Event) -> int:
+    return min(demo.truth(round(event.time * demo.FPS)), key=lambda shown: centre_distance(event, shown)).actor
 
 
 def right_share(events: list[Event]) -> float:

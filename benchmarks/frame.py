@@ -1,0 +1,185 @@
+"""What a frame costs with faces followed between detections, beside detector and classifier on every frame.
+
+    python benchmarks/frame.py [--seconds 20] [--detect-every 0.5] [--classify-every 0.2]
+
+Films of 640x480 at 10 frames a second with one and with four of the demo's faces, which drift about and change their
+expression, and the demo itself with its true labels.  Both ways in one process, in turn; CPU is the process's, all its
+threads together, over the time that the film takes.  Drawing the films is done beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from fer_edge import demo
+from fer_edge.classify import TFLiteClassifier, classify_boxes
+from fer_edge.crop import Box
+from fer_edge.faces import HaarDetector
+from fer_edge.system import machine_name, resident_mb
+from fer_edge_device.cameras import Frame
+from fer_edge_device.config import EventsSettings, FacesSettings
+from fer_edge_device.pipeline import Pipeline
+from fer_edge_device.tracks import intersection_over_union
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from fer_edge_device.messages import Event
+
+FPS: Final = 10
+PLACES: Final = ((150, 130), (470, 140), (160, 350), (480, 340))
+SHOWN: Final = ("happy", "neutral", "angry", "surprise", "sad", "disgust", "fear")
+
+Film = list["npt.NDArray[np.uint8]"]
+
+
+@dataclass
+class Outcome:
+    """What one way of going through a film cost and told."""
+
+    cpu_s: float = 0.0
+    milliseconds: dict[str, list[float]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    boxes: list[list[Box]] = field(default_factory=list)
+
+
+def make_film(faces: int, seconds: int) -> Film:
+    """People who drift about their places, a few pixels a frame, with another expression every three seconds."""
+    film = []
+    for number in range(seconds * FPS):
+        picture = demo.wall()
+        for person, (x, y) in enumerate(PLACES[:faces]):
+            turn = number / 12 + person
+            side = 125 + 15 * math.sin(turn / 2)
+            centre = x + 45 * math.sin(turn), y + 20 * math.cos(turn * 0.8)
+            emotion = SHOWN[(number // 30 + 2 * person) % len(SHOWN)]
+            demo.paste(picture, demo.face(emotion), Box(centre[0] - side / 2, centre[1] - side / 2, side, side))
+        film.append(picture)
+    return film
+
+
+def plain(film: Film, detector: HaarDetector, classifier: TFLiteClassifier) -> Outcome:
+    """The detector and the classifier on every frame, and nothing else."""
+    outcome = Outcome(milliseconds={"detect": [], "classify": []})
+    began = time.process_time()
+    for gray in film:
+        start = time.perf_counter()
+        boxes = [face.box for face in detector.detect(gray)]
+        found = time.perf_counter()
+        classify_boxes(gray, boxes, detector.framing, classifier)
+        outcome.milliseconds["detect"].append((found - start) * 1e3)
+        outcome.milliseconds["classify"].append((time.perf_counter() - found) * 1e3)
+        outcome.boxes.append(boxes)
+    outcome.cpu_s = time.process_time() - began
+    return outcome
+
+
+def piped(film: Film, detector: HaarDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
+    """The pipeline that `fer-edge run` has."""
+    pipeline = Pipeline(
+        detector,
+        classifier,
+        session="bench",
+        model="bench",
+        faces=faces,
+        events=EventsSettings(),
+        fps=FPS,
+        idle_fps=2,
+    )
+    outcome = Outcome()
+    began = time.process_time()
+    for number, gray in enumerate(film):
+        events, _ = pipeline.step(Frame(gray, round(number / FPS, 3), number))
+        outcome.events += events
+        outcome.boxes.append([track.box for track in pipeline.in_view])
+    outcome.cpu_s = time.process_time() - began
+    outcome.events += pipeline.finish()[0]
+    outcome.milliseconds = {stage: list(taken) for stage, taken in pipeline.milliseconds.items()}
+    return outcome
+
+
+def show(name: str, outcome: Outcome, frames: int) -> None:
+    """Print a line with the cost a frame and the stages in it."""
+    share = outcome.cpu_s / (frames / FPS)
+    stages = ", ".join(
+        f"{stage} {statistics.median(taken):.2f} ms x {len(taken)}"
+        for stage, taken in outcome.milliseconds.items()
+        if taken
+    )
+    print(f"  {name:<10} {share:>6.1%} of a core at {FPS} fps, {outcome.cpu_s / frames * 1e3:.2f} ms a frame; {stages}")
+
+
+def overlap(followed: Outcome, every: Outcome) -> tuple[float, float]:
+    """Mean and least intersection over union of each box with the detector's own in that frame."""
+    best = [
+        max(intersection_over_union(box, other) for other in found)
+        for boxes, found in zip(followed.boxes, every.boxes, strict=True)
+        if len(found) >= len(boxes) > 0  # else the detector missed somebody
+        for box in boxes
+    ]
+    return statistics.mean(best), min(best)
+
+
+def right_share(events: list[Event]) -> tuple[float, int]:
+    """Of the time since people of the demo were reported: the share with the right emotion; and the count of tracks."""
+    actor_of: dict[str, int] = {}
+    emotion: dict[int, str] = {}
+    right = total = 0
+    for number in range(demo.FRAMES):
+        for event in (event for event in events if round(event.time * demo.FPS) == number):
+            if event.event_type == "new":
+                x, y = event.box[0] * demo.WIDTH, event.box[1] * demo.HEIGHT
+                nearest = min(demo.truth(number), key=lambda shown: math.dist((x, y), shown.box[:2]))
+                actor_of[event.id] = nearest.actor
+            emotion[actor_of[event.id]] = event.emotion
+        for shown in demo.truth(number):
+            if shown.actor in emotion:
+                total += 1
+                right += emotion[shown.actor] == shown.emotion
+    return right / total, len(actor_of)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    settings = FacesSettings()
+    parser.add_argument("--seconds", type=int, default=20, help="length of the films with one and four faces")
+    parser.add_argument("--detect-every", type=float, default=settings.detect_every_s)
+    parser.add_argument("--classify-every", type=float, default=settings.classify_every_s)
+    options = parser.parse_args()
+    shipped = FacesSettings(detect_every_s=options.detect_every, classify_every_s=options.classify_every)
+    each_frame = FacesSettings(detect_every_s=0, classify_every_s=0)
+    detector, classifier = HaarDetector(), TFLiteClassifier()
+    print(f"{machine_name()}; detection every {options.detect_every} s, a look every {options.classify_every} s")
+    films = {f"{faces} face{'s' * (faces > 1)}": make_film(faces, options.seconds) for faces in (1, 4)}
+    films["the demo"] = [demo.frame(number) for number in range(demo.FRAMES)]
+    plain(films["the demo"][:10], detector, classifier)  # to warm up
+    for name, film in films.items():
+        every, followed = plain(film, detector, classifier), piped(film, detector, classifier, shipped)
+        print(f"{name}, {len(film) / FPS:.0f} s")
+        show("plain loop", every, len(film))
+        show("pipeline", followed, len(film))
+        mean, least = overlap(followed, every)
+        tracks = len({event.id for event in followed.events})
+        print(
+            f"  the plain loop takes {every.cpu_s / followed.cpu_s:.1f} times the CPU; {tracks} tracks; boxes overlap"
+            f" the detector's by {mean:.2f}, at least {least:.2f} (intersection over union)"
+        )
+    for name, faces in (("each frame", each_frame), ("following", shipped)):
+        share, tracks = right_share(piped(films["the demo"], detector, classifier, faces).events)
+        print(f"the demo, {name}: {share:.1%} of the time the right emotion, {tracks} tracks of 3 people")
+    drawn = sum(gray.nbytes for gray in itertools.chain.from_iterable(films.values())) / 1e6
+    print(f"resident memory {resident_mb():.0f} MB, of which the drawn films are {drawn:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

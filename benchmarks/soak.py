@@ -1,0 +1,140 @@
+"""Does memory grow?  Frames of the demo, again and again, at full speed through pipeline and runner.
+
+    python benchmarks/soak.py [--frames 1000000] [--from 10000] [--min-face 96]
+
+Prints resident memory, open files and threads after the first frames and at the end; exit status 1 if memory grew by
+2 MB or more, or if there are more or fewer files or threads.  Times go on from one showing of the film to the next.
+The film is drawn once, and only faces of 96 pixels and more are looked for (the demo's are larger), so that a million
+frames take an hour and not a day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fer_edge import demo
+from fer_edge.classify import TFLiteClassifier
+from fer_edge.faces import HaarDetector
+from fer_edge.system import resident_mb
+from fer_edge_device.cameras import Frame
+from fer_edge_device.config import EventsSettings, FacesSettings
+from fer_edge_device.messages import Info, Topics
+from fer_edge_device.pipeline import Pipeline
+from fer_edge_device.runner import Runner
+
+if TYPE_CHECKING:
+    from fer_edge_device.messages import Message
+
+GROWTH_MB: Final = 2.0
+
+
+class Usage(NamedTuple):
+    """What the process holds."""
+
+    resident_mb: float
+    files: int
+    threads: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.resident_mb:.1f} MB resident, {self.files} open files, {self.threads} threads"
+
+
+def usage() -> Usage:
+    """What this process holds now."""
+    return Usage(resident_mb(), *(len(list(Path("/proc/self", of).iterdir())) for of in ("fd", "task")))
+
+
+class LoopedDemo:
+    """The demo so many frames long, with times that go on; notes what the process holds after the first ones."""
+
+    live: Final = False
+
+    def __init__(self, frames: int, settled: int) -> None:
+        """Draw the film.
+
+        Args:
+            frames: how many to give.
+            settled: after how many to note.
+        """
+        self._film = [demo.frame(number) for number in range(demo.FRAMES)]
+        self._frames, self._settled = frames, settled
+        self._number = -1
+        self._began = time.monotonic()
+        self.first: Usage | None = None
+
+    def read(self) -> Frame | None:
+        """The next frame; None after the last."""
+        self._number += 1
+        if self._number == self._settled:
+            self.first = usage()
+        if self._number and self._number % 50_000 == 0:
+            seconds = time.monotonic() - self._began
+            print(f"{self._number:>8} frames, {seconds:.0f} s: {usage()}", flush=True)
+        if self._number >= self._frames:
+            return None
+        return Frame(self._film[self._number % demo.FRAMES], round(self._number / demo.FPS, 3), self._number)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+class Dropped:
+    """A sink that counts."""
+
+    def __init__(self) -> None:
+        """Start at none."""
+        self.messages = 0
+
+    def publish(self, message: Message) -> None:
+        """Count a message and forget it."""
+        del message
+        self.messages += 1
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+def main() -> int:
+    """Run and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, default=1_000_000, help="how many")
+    parser.add_argument("--from", type=int, default=10_000, dest="settled", help="frames before the first look")
+    parser.add_argument("--min-face", type=int, default=96, help="side in pixels of the smallest face to find")
+    options = parser.parse_args()
+    if not 0 < options.settled < options.frames:
+        parser.error("--from must lie between 0 and --frames")
+    classifier = TFLiteClassifier()
+    pipeline = Pipeline(
+        HaarDetector(options.min_face),
+        classifier,
+        session="soak",
+        model="soak",
+        faces=FacesSettings(),
+        events=EventsSettings(),
+        fps=demo.FPS,
+        idle_fps=2.0,
+    )
+    info = Info(version="soak", model="soak", model_sha256=classifier.sha256, labels=classifier.card.labels)
+    camera, sink = LoopedDemo(options.frames, options.settled), Dropped()
+    summary = Runner(camera, pipeline, Topics("soak"), info, [sink]).run()
+    first, last = camera.first, usage()
+    assert first is not None  # noqa: S101 - it was noted on the way
+    print(f"after {options.settled} frames: {first}")
+    print(f"after {summary.frames} frames: {last}")
+    print(
+        f"{last.resident_mb - first.resident_mb:+.2f} MB; {summary.events.total()} events and {sink.messages} messages"
+        f" in {summary.seconds:.0f} s ({summary.frames / summary.seconds:.0f} frames a second)"
+    )
+    grew = last.resident_mb - first.resident_mb >= GROWTH_MB
+    return int(grew or last[1:] != first[1:] or summary.frames != options.frames)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
