@@ -3,7 +3,7 @@
 The middle of the face is looked for near where it was, by normalised cross-correlation (Lewis 1995) in a picture so
 much reduced that it is 12 to 23 pixels wide.  What was found becomes what is looked for next, so that a face may turn
 and change; it must still look somewhat like what the detector found, so that the search cannot creep on to something
-else.  Optical flow (Kalal et al. 2010) was tried and costs several times as much.
+else.  Optical flow (Kalal et al. 2010) follows scale, too, and costs several times as much.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fer_edge.crop import Box
 
-# Measured by benchmarks/frame.py --moves.
+# Measured by benchmarks/follow.py.
 _MIDDLE: Final = 0.8  # of the box's sides: what lies around it is mostly background
 _LEAST: Final = 12  # pixels across
 _REACH: Final = 0.5  # of the box's longer side: how far a face may move between two frames

@@ -1,0 +1,26 @@
+"""Frames at full speed, for a while: the benchmark in small, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_memory_files_and_threads_stay_the_same_while_the_demo_plays_again_and_again() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--frames", "3000", "--from", "1000"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "device"), *sys.path])},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "after 3000 frames" in done.stdout
