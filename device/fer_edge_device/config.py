@@ -92,10 +92,16 @@ class FacesSettings(Section, frozen=True, kw_only=True):
         ),
     ] = 0
     detect_every_s: Annotated[
-        float, Meta(ge=0, le=60, description="seconds between detections while known faces are followed; 0: each frame")
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="seconds between detections while known faces are followed; 0: detect in each frame",
+        ),
     ] = 0.5
     classify_every_s: Annotated[
-        float, Meta(ge=0, le=60, description="seconds between two looks at one face's expression; 0: each frame")
+        float,
+        Meta(ge=0, le=60, description="seconds between two looks at one face's expression; 0: look in each frame"),
     ] = 0.2
 
     def __post_init__(self) -> None:
@@ -109,7 +115,10 @@ class EventsSettings(Section, frozen=True, kw_only=True):
     """When something is worth a message."""
 
     min_sightings: Annotated[
-        int, Meta(ge=1, le=1000, description="looks at a face before it is reported: keeps false alarms out")
+        int,
+        Meta(
+            ge=1, le=1000, description="times the detector finds a face before it is reported: keeps false alarms out"
+        ),
     ] = 3
     lost_after_s: Annotated[
         float, Meta(gt=0, le=3600, description="seconds without a sighting after which a face has left")

@@ -291,6 +291,6 @@ class Runner:
 
 
 def _percentiles(values: Iterable[float]) -> Percentiles:
-    """By nearest rank: np.percentile would load NumPy's masked arrays, 3 MB and a tenth of a second on a Pi."""
+    """By nearest rank: np.percentile would load NumPy's masked arrays, which take 2 MB and a moment."""
     ordered = sorted(values)
     return Percentiles(*(round(ordered[int((len(ordered) - 1) * share + 0.5)], 3) for share in (0.5, 0.95)))
