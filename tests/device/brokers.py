@@ -126,6 +126,7 @@ class Listener:
         self.heard: list[Heard] = []
         self._authority, self._password = authority, password
         self._client: paho.Client | None = None
+        self._lost = threading.Event()
 
     def connect(self, port: int, topic: str = "#") -> None:
         """Listen from now on; what the broker had retained has been heard when this returns."""
@@ -139,6 +140,8 @@ class Listener:
             Heard(message.topic, bytes(message.payload), message.retain)
         )
         client.on_subscribe = lambda *_: subscribed.set()
+        client.on_disconnect = lambda *_: self._lost.set()
+        self._lost.clear()
         client.connect("localhost", port)
         client.loop_start()
         client.subscribe(topic)
@@ -147,6 +150,11 @@ class Listener:
     def say(self, topic: str, payload: str, *, retain: bool = False) -> None:
         assert self._client is not None
         self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE)
+
+    def hear_the_last(self) -> None:
+        """Hear what a broker that was killed had said, to the end."""
+        assert self._lost.wait(PATIENCE)
+        self.drop()
 
     def drop(self) -> None:
         if self._client is not None:

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 TOPICS = Topics("hall")
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
 STATS = Stats(time=0, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0, dropped_events=0)
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -334,7 +333,7 @@ def test_a_broker_that_is_killed_fifty_times_loses_no_event(
             time.sleep(chance.uniform(0, 0.15))
             broker.kill()
             gate.target = None
-            listener.drop()
+            listener.hear_the_last()
         stop.set()
         sender.join()
         broker.start()
@@ -355,13 +354,14 @@ def test_a_broker_that_is_killed_fifty_times_loses_no_event(
 
 
 CHILD = """
-import os, sys
+import sys
+import msgspec
 from fer_edge_device.config import MqttSettings, OutboxSettings
-from fer_edge_device.messages import Topics
+from fer_edge_device.messages import Event, Topics
 from fer_edge_device.mqtt import MqttSink
-from tests.device.test_mqtt import event
 
-port, outbox, journal = sys.argv[1:]
+port, outbox, journal, event = sys.argv[1:]
+event = msgspec.json.decode(event, type=Event)
 topics = Topics("hall")
 sink = MqttSink(topics, MqttSettings(url=f"mqtt://localhost:{port}"), OutboxSettings(path=outbox, rate=1000))
 sink.publish(topics.availability("online"))
@@ -370,7 +370,7 @@ with open(journal, "ab+", buffering=0) as journal:
     first = len(journal.read())
     print("ready", flush=True)
     for number in range(first, first + 10_000):
-        sink.publish(topics.event(event(number)))
+        sink.publish(topics.event(msgspec.structs.replace(event, time=number)))
         journal.write(b".")  # told: from here on it must not be lost
 """
 
@@ -382,7 +382,8 @@ def test_a_runner_that_is_killed_fifty_times_loses_no_event(broker: Mosquitto, t
     with listening(broker.port) as listener:
         for _ in range(50):
             with subprocess.Popen(
-                [sys.executable, "-c", CHILD, str(broker.port), outbox, journal], stdout=subprocess.PIPE, cwd=ROOT
+                [sys.executable, "-c", CHILD, str(broker.port), outbox, journal, msgspec.json.encode(event(0))],
+                stdout=subprocess.PIPE,
             ) as child:
                 assert child.stdout is not None
                 assert child.stdout.readline() == b"ready\n"
