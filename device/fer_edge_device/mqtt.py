@@ -168,6 +168,7 @@ class MqttSink:
                 self._connected = False
                 self._latest.clear()
             connection.drop()
+            self._take_answers(connection, events)  # those that came with the end
             events.forget_delivered()
 
     def _serve(self, connection: Connection, events: _Events) -> None:
@@ -175,17 +176,20 @@ class MqttSink:
         while not (self._closing.is_set() and clock.monotonic() >= self._deadline):
             self._send_latest(connection)
             pause = events.send()
-            if self._closing.is_set() and connection.idle and not self._latest and not events.wait:
+            if self._closing.is_set() and connection.idle and not self._latest and not events.due:
                 return
             connection.step(pause, self._wake)
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
-            for answer in connection.take_answers():
-                events.take(answer)
-                if answer.refused:
-                    self._tell(f"{self._broker.address}: refuses messages ({answer.refused}); events wait")
+            self._take_answers(connection, events)
             for received in connection.take_received():
                 self._hear(received)
+
+    def _take_answers(self, connection: Connection, events: _Events) -> None:
+        for answer in connection.take_answers():
+            events.take(answer)
+            if answer.refused:
+                self._tell(f"{self._broker.address}: refuses messages ({answer.refused}); events wait")
 
     def _send_latest(self, connection: Connection) -> None:
         while connection.room > 0:
@@ -234,7 +238,7 @@ class _Events:
         self._forgot_at = self._next = clock.monotonic()
 
     @property
-    def wait(self) -> bool:
+    def due(self) -> bool:
         """Whether some have yet to be sent."""
         return bool(self._rows)
 
