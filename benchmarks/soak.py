@@ -20,11 +20,11 @@ from fer_edge import demo
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.faces import HaarDetector
 from fer_edge.system import resident_mb
-from fer_edge_device.cameras import Frame
 from fer_edge_device.config import EventsSettings, FacesSettings
+from fer_edge_device.frames import Frame
 from fer_edge_device.messages import Info, Topics
 from fer_edge_device.pipeline import Pipeline
-from fer_edge_device.runner import Runner
+from fer_edge_device.runner import Node, Runner
 
 if TYPE_CHECKING:
     from fer_edge_device.messages import Message
@@ -53,6 +53,7 @@ class LoopedDemo:
     """The demo so many frames long, with times that go on; notes what the process holds after the first ones."""
 
     live: Final = False
+    status: Final = "online"
 
     def __init__(self, frames: int, settled: int) -> None:
         """Draw the film.
@@ -85,6 +86,9 @@ class LoopedDemo:
 
 class Dropped:
     """A sink that counts."""
+
+    queued: Final = 0
+    dropped: Final = 0
 
     def __init__(self) -> None:
         """Start at none."""
@@ -123,7 +127,7 @@ def main() -> int:
     )
     info = Info(version="soak", model="soak", model_sha256=classifier.sha256, labels=classifier.card.labels)
     camera, sink = LoopedDemo(options.frames, options.settled), Dropped()
-    summary = Runner(camera, pipeline, Topics("soak"), info, [sink]).run()
+    summary = Runner(camera, pipeline, Node(Topics("soak"), info), [sink]).run()
     first, last = camera.first, usage()
     assert first is not None  # noqa: S101 - it was noted on the way
     print(f"after {options.settled} frames: {first}")
