@@ -11,9 +11,9 @@ demo: .venv/.ready ## watch the embedded film for twelve seconds: messages, then
 	@.venv/bin/fer-edge run --source demo --node demo
 
 test: check ## set up what tests need and run them all
-	@command -v systemd-analyze >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd; } \
-	  || echo "systemd-analyze is missing (sudo apt install systemd): the test of the unit will be skipped"
+	@command -v systemd-analyze >/dev/null && command -v systemd-nspawn >/dev/null && command -v mmdebstrap >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd-container mmdebstrap; } \
+	  || echo "sudo apt install systemd-container mmdebstrap: else the tests of the service will be skipped"
 	@$(DEV)/python -m pytest -n auto --dist loadgroup
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports

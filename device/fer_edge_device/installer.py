@@ -123,18 +123,19 @@ def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> l
         if unit_state(machine, unit).active != "inactive":
             steps += _stop_steps(machine, [unit])
         steps.append(_systemctl("disable", "enable", machine, unit))
+    is_last = going == enabled
+    folder = machine.root / UNIT_FOLDER
+    files = [folder / name for name in (UNIT, TEMPLATE) if (folder / name).exists()]
+    if is_last and files:
+        steps.append(_unit_removal(machine, files))
     removed: list[Path] = []
-    if going == enabled:  # nobody needs them any more
-        folder = machine.root / UNIT_FOLDER
-        files = [folder / name for name in (UNIT, TEMPLATE) if (folder / name).exists()]
-        if files:
-            steps.append(_unit_removal(machine, files))
-        if purge:
-            removed = [machine.root / HOME, machine.root / CONFIG_FOLDER, machine.root / PASSWORD]
-            removed += [machine.root / UNIT_FOLDER / f"{name}.d" for name in (UNIT, TEMPLATE)]
-            removed += _state_folders(machine, "fer-edge", "fer-edge@*")
+    if purge and is_last:
+        removed += [machine.root / HOME, machine.root / PASSWORD]
+        removed += [folder / f"{name}.d" for name in (UNIT, TEMPLATE)]
+    if purge and instance is None:
+        removed += [machine.root / CONFIG_FOLDER, *_state_folders(machine, "fer-edge", "fer-edge@*")]
     elif purge:
-        removed = [config_path(machine, instance), *_state_folders(machine, f"fer-edge@{instance}")]
+        removed += [config_path(machine, instance), *_state_folders(machine, f"fer-edge@{instance}")]
     return [*steps, *(step for path in removed for step in removal_step(path))]
 
 

@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from fer_edge_device.venvs import Origin
 
 app = typer.Typer()
-commands = typer.Typer(help="Run fer-edge as a service of systemd.")
-app.add_typer(commands, name="service")
+commands = typer.Typer(name="service", rich_markup_mode=None)
+app.add_typer(commands)
 
 From = Annotated[
     Path | None, typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default, what runs this.")
 ]
 Instance = Annotated[str | None, typer.Option(help="Name of the camera, where one machine has several.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+@commands.callback()
+def service() -> None:
+    """Run fer-edge as a service of systemd.
+
+    \b
+    Example: fer-edge service status
+    """
 
 
 @commands.command()

@@ -281,6 +281,11 @@ def test_several_cameras_have_a_unit_and_a_configuration_each(pi: Pi, wheel: Ori
     assert pi.config("hall.2").exists()
     assert (pi.root / "etc/systemd/system/fer-edge@.service").exists()
 
+    pi.do(uninstall_steps(pi.machine, "hall.2", purge=False))  # the last
+    assert not (pi.root / "etc/systemd/system/fer-edge@.service").exists()
+    pi.do(uninstall_steps(pi.machine, "door", purge=True))
+    assert pi.config("hall.2").exists()
+
 
 def test_an_upgrade_runs_the_new_program_and_keeps_the_old(pi: Pi, wheel: Origin) -> None:
     pi.do(install_steps(pi.machine, Wishes(), wheel))

@@ -129,7 +129,7 @@ class Container:
             self._boot = subprocess.Popen([*UNSHARE, *script], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         try:
             self._init = wait_for(self._find_init, 60)
-            self.run("systemctl", "is-system-running", "--wait", check=False)
+            wait_for(self._is_booted)
         except BaseException:
             self.__exit__()
             raise
@@ -154,6 +154,9 @@ class Container:
         )
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def _is_booted(self) -> bool:
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
 
     def _find_init(self) -> int:
         """The process, as this machine numbers it, that is number 1 in there; 0 while there is none."""
