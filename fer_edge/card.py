@@ -29,6 +29,7 @@ _MAX_CARD_BYTES: Final = 1 << 20
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold: same bytes every time
 
 _SAMPLE: Final = 2000  # faces
+_TEST_PICTURES: Final = 8
 _BRIGHTNESS: Final = 45  # of 255: FER-2013's own parts lie within 3
 
 # From a pixel, 0..255, to a model's input: factor and offset, by the range in which it was trained.
@@ -95,6 +96,32 @@ class PixelStatistics(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model gave for known pictures where its card was written; a device's runtime must give about the same.
+
+    Attributes:
+        pattern: which pictures: see `pictures`.
+        outputs: stored elements of the output for each picture, integers where the output is quantised.
+        tolerance: most that an element may differ, in the same unit: kernels round differently.
+    """
+
+    pattern: Literal["waves"] = "waves"
+    outputs: tuple[tuple[int | float, ...], ...]
+    tolerance: Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0)]
+
+    @staticmethod
+    def pictures(height: int, width: int) -> npt.NDArray[np.uint8]:
+        """Eight pictures, uint8 of shape (8, height, width), by integers alone and so the same everywhere."""
+        rows, columns = np.arange(height) * 512 // height, np.arange(width) * 512 // width
+        waves = [_triangle((k + 1) * columns + _triangle((k + 2) * rows)[:, None]) for k in range(_TEST_PICTURES)]
+        return np.stack(waves).astype(np.uint8)
+
+
+def _triangle(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A wave of period 512 that goes from 0 to 255 and back."""
+    return np.minimum(values % 512, 511 - values % 512)
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is, takes, says, scored and was made by.
 
@@ -106,6 +133,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         input: what it takes.
         flatbuffer_sha256: of what comes before the card in a ``.tflite``, as hexadecimal digits; empty in a ``.keras``.
         pixels: how the faces that it was trained on look as a whole; None where nobody noted it.
+        self_test: what it gave for known pictures; None in a ``.keras``, and where nobody noted it.
         scores: measured results by name, each 0..1 unless the name says otherwise.
         made_by: the commands that made the file, in order.
         data: what it was trained on.
@@ -119,6 +147,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     input: InputSpec
     flatbuffer_sha256: str = ""
     pixels: PixelStatistics | None = None
+    self_test: SelfTest | None = None
     scores: dict[str, float] = {}
     made_by: tuple[str, ...] = ()
     data: str = ""

@@ -35,6 +35,10 @@ class ModelError(InputError):
     """Raised when a model file is missing, damaged or of the wrong kind."""
 
 
+class RuntimeMismatchError(FerEdgeError):
+    """Raised when a model gives other scores on this machine than where its card was written."""
+
+
 class SourceError(InputError):
     """Raised when a camera, film or folder of frames cannot be opened."""
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.card import INPUT_RANGES, PixelStatistics, with_card
+from fer_edge.classify import with_self_test
 from fer_edge.datasets import TRAINING, VALIDATION
 from fer_edge.errors import DataError, FerEdgeError, InputError, printable
 from fer_edge.files import ensure_writable, replacing
@@ -424,7 +425,8 @@ def _described(
         card, scores=scores, made_by=(*card.made_by, command) if command else card.made_by
     )
     flatbuffer = with_metadata(candidate.model, METADATA, metadata(described))
-    final = msgspec.structs.replace(described, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
+    signed = msgspec.structs.replace(described, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
+    final = with_self_test(flatbuffer, signed, out)
     content = with_card(flatbuffer, final)
     operations = read_graph(candidate.model, out).operations
     in_floats = [one.kind for one in operations if any("FLOAT" in node.dtype for node in (*one.inputs, *one.outputs))]

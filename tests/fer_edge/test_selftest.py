@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from fer_edge.card import InputSpec, SelfTest, model_bytes, read_card, write_card
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, set_card, with_self_test
+from fer_edge.errors import RuntimeMismatchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHIPPED = sorted(DEFAULT_MODEL.parent.glob("*.tflite"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The shipped model, to be changed."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(DEFAULT_MODEL.read_bytes())
+    return path
+
+
+def test_the_pictures_are_the_same_wherever_they_are_made() -> None:
+    pictures = SelfTest.pictures(48, 48)
+    assert pictures.shape == (8, 48, 48)
+    assert pictures.dtype == np.uint8
+    assert hashlib.sha256(pictures.tobytes()).hexdigest().startswith("9fe562cc")
+    assert SelfTest.pictures(224, 96).shape == (8, 224, 96)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_model_gives_here_what_its_card_says(path: Path) -> None:
+    card = read_card(path)
+    assert card.self_test is not None
+    answers = {max(range(len(row)), key=row.__getitem__) for row in card.self_test.outputs}
+    assert len(answers) >= 3, "pictures that all look alike to it would show little"
+    apart = TFLiteClassifier(path).self_test()
+    assert apart is not None
+    assert apart <= 0.1
+
+
+def test_other_scores_than_the_cards_are_an_error_that_says_how_far_they_are(copy: Path) -> None:
+    card = read_card(copy)
+    assert card.self_test is not None
+    first, *others = card.self_test.outputs
+    moved = msgspec.structs.replace(card.self_test, outputs=(tuple(value + 64 for value in first), *others))
+    copy.write_bytes(model_bytes(copy))
+    write_card(copy, msgspec.structs.replace(card, self_test=moved))
+    with pytest.raises(RuntimeMismatchError, match=r"up to 0\.2\d from those on its card, where 0\.10 is allowed"):
+        TFLiteClassifier(copy).self_test()
+
+
+def test_wrong_normalisation_shows(copy: Path) -> None:
+    card = read_card(copy)
+    wrong = InputSpec(height=48, width=48, scale=card.input.scale * 2, offset=card.input.offset)
+    copy.write_bytes(model_bytes(copy))
+    write_card(copy, msgspec.structs.replace(card, input=wrong))
+    with pytest.raises(RuntimeMismatchError):
+        TFLiteClassifier(copy).self_test()
+
+
+def test_a_self_test_of_another_shape_is_a_mismatch(copy: Path) -> None:
+    card = read_card(copy)
+    copy.write_bytes(model_bytes(copy))
+    write_card(copy, msgspec.structs.replace(card, self_test=SelfTest(outputs=((1, 2),), tolerance=1)))
+    with pytest.raises(RuntimeMismatchError):
+        TFLiteClassifier(copy).self_test()
+
+
+def test_a_card_without_one_says_nothing_until_card_set_notes_it(copy: Path) -> None:
+    card = msgspec.structs.replace(read_card(copy), self_test=None)
+    copy.write_bytes(model_bytes(copy))
+    write_card(copy, card)
+    assert TFLiteClassifier(copy).self_test() is None
+    assert set_card(copy, (), None).self_test is not None
+    assert TFLiteClassifier(copy).self_test() == 0
+
+
+def test_card_set_keeps_what_the_workstation_noted_unless_the_input_changes(copy: Path) -> None:
+    before = read_card(copy)
+    labels = tuple(label.upper() for label in before.labels)
+    assert set_card(copy, labels, None).self_test == before.self_test
+    assert set_card(copy, labels, (1 / 255, 0.0)).self_test != before.self_test
+
+
+def test_integers_are_noted_as_integers_and_the_flatbuffer_is_not_touched(copy: Path) -> None:
+    flatbuffer = model_bytes(copy)
+    card = with_self_test(flatbuffer, read_card(copy), copy)
+    assert card.self_test is not None
+    assert card.self_test.tolerance == 26
+    assert b".0," not in msgspec.json.encode(card.self_test)
+    assert all(-128 <= value <= 127 for row in card.self_test.outputs for value in row)
+    set_card(copy, (), (1 / 255, 0.0))
+    assert model_bytes(copy) == flatbuffer
