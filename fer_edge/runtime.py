@@ -80,6 +80,15 @@ def runtime_name() -> str:
     return f"{(found := _find())[1]} {importlib.metadata.version(found[1])}"
 
 
+def runtime_module() -> str:
+    """Name of the module that has the interpreter.
+
+    Raises:
+        MissingExtraError: no runtime is installed.
+    """
+    return _find()[0]
+
+
 def make_interpreter(model: bytes, where: Path, threads: int = 1) -> Interpreter:
     """Load a flatbuffer and make it ready to run.
 
@@ -92,7 +101,7 @@ def make_interpreter(model: bytes, where: Path, threads: int = 1) -> Interpreter
         MissingExtraError: no runtime is installed.
         ModelError: the flatbuffer is damaged, or the runtime does not know an operator in it.
     """
-    module = importlib.import_module(_find()[0])
+    module = importlib.import_module(runtime_module())
     _refuse_damaged(model, where)
     try:
         with native_stderr_hidden():

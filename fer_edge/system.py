@@ -9,6 +9,7 @@ from typing import Final
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+_THROTTLING: Final = ("low voltage", "a capped frequency", "throttling", "the soft temperature limit")  # by bit
 
 
 def temperature_c() -> float | None:
@@ -24,6 +25,13 @@ def throttled_flags() -> int | None:
         return int(text, 16) if text else None
     except ValueError:
         return None
+
+
+def throttling(flags: int) -> tuple[str, ...]:
+    """What `throttled_flags` says, in words: what is so now, and what was since the machine started."""
+    now = tuple(f"{what} now" for bit, what in enumerate(_THROTTLING) if flags >> bit & 1)
+    before = (what for bit, what in enumerate(_THROTTLING) if flags >> (16 + bit) & 1 and not flags >> bit & 1)
+    return (*now, *(f"{what} since its start" for what in before))
 
 
 def resident_mb() -> float:
