@@ -27,6 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+import msgspec
+
 from fer_edge.errors import FerEdgeError, SourceLostError, first_line
 from fer_edge.system import machine_name, temperature_c, throttled_flags, throttling
 
@@ -50,6 +52,7 @@ _OLDEST, _NEWEST = 2026, 2100  # years that a clock may show
 _APT_MODULES: Final = Path("/usr/lib/python3/dist-packages")
 _APT_NAMES: Final = {"PIL": "pil", "libarchive": "libarchive-c", "pykms": "kms++"}  # not named as the module is
 _SERVICE_STATE: Final = Path("/var/lib/fer-edge")
+_SERVICE_PASSWORD: Final = Path("/etc/credstore/fer-edge.mqtt-password")
 _UNIT_PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,Result,NRestarts,UnitFileState,MainPID,SupplementaryGroups"
 
 
@@ -96,7 +99,7 @@ class Unit:
         restarts: how often systemd has started it again.
         enabled: whether it starts at boot.
         pid: of its process; 0 where there is none.
-        groups: what it belongs to besides its user's own group.
+        groups: what it belongs to.
     """
 
     name: str
@@ -219,7 +222,8 @@ def check_runtime(config: Config) -> Finding:
 
 def check_libraries(config: Config) -> Finding:
     """NumPy and OpenCV, and whether they go together."""
-    runtime = importlib.import_module("fer_edge.runtime").runtime_name()
+    from fer_edge.runtime import runtime_name  # noqa: PLC0415 - heavy
+
     versions, broken = [], []
     for module, package in (("numpy", "numpy"), ("cv2", "opencv-python-headless")):
         try:
@@ -228,7 +232,9 @@ def check_libraries(config: Config) -> Finding:
             broken.append(f"{package} cannot be imported ({first_line(error)})")
             with suppress(importlib.metadata.PackageNotFoundError):
                 versions.append(importlib.metadata.version(package))
-    if len(versions) == 2 and (trouble := pair_trouble(versions[0], versions[1], runtime, config.faces.detector)):
+    if len(versions) == 2 and (
+        trouble := pair_trouble(versions[0], versions[1], runtime_name(), config.faces.detector)
+    ):
         return trouble
     if broken:
         return Finding("failure", "; ".join(broken), f'{sys.prefix}/bin/pip install --force-reinstall "fer-edge"')
@@ -459,9 +465,18 @@ def check_broker(config: Config) -> Finding:
     """Whether the broker is there and lets us in."""
     if not config.mqtt.url:
         return Finding("ok", "none is configured; messages go to standard output")
+    settings, advice = config.mqtt, ""
+    if not settings.password_file and "CREDENTIALS_DIRECTORY" not in os.environ:
+        if os.access(_SERVICE_PASSWORD, os.R_OK):
+            settings = msgspec.structs.replace(settings, password_file=str(_SERVICE_PASSWORD))
+        elif os.geteuid() and units():
+            advice = "with sudo, the password that the service is given is used"
     mqtt = importlib.import_module("fer_edge_device.mqtt")
     check = cast("Callable[[MqttSettings, str, float], str]", mqtt.check_broker)
-    return Finding("ok", check(config.mqtt, config.node_name(), _BROKER))
+    try:
+        return Finding("ok", check(settings, config.node_name(), _BROKER))
+    except FerEdgeError as error:
+        return Finding("failure", str(error), advice)
 
 
 class _Timex(ctypes.Structure):
@@ -619,7 +634,7 @@ def read_units(said: str) -> list[Unit]:
                     restarts=int(said_of.get("NRestarts") or 0),
                     enabled=said_of.get("UnitFileState") not in {"disabled", "masked"},
                     pid=int(said_of.get("MainPID") or 0),
-                    groups=tuple(said_of.get("SupplementaryGroups", "").split()),
+                    groups=tuple(f"{said_of.get('Group', '')} {said_of.get('SupplementaryGroups', '')}".split()),
                 )
             )
     return found

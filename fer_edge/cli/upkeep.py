@@ -1,15 +1,21 @@
-"""The commands that keep devices in order: doctor."""
+"""The commands that keep devices in order: doctor and deploy."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fer_edge.cli.options import AsJson, print_json
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from fer_edge_device.deploy import Outcome
 
 app = typer.Typer()
 
@@ -46,3 +52,63 @@ def doctor(
         print(f"{levels.total()} checks: {', '.join(said)}")
     if levels["failure"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def deploy(
+    hosts: Annotated[list[str], typer.Argument(help="user@host, or names of your ssh configuration.")],
+    model: Annotated[Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Configuration; a password_file that is here becomes the service's password there."),
+    ] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="Wheel of fer-edge; built of the clone that this runs from without.")
+    ] = None,
+    ssh_config: Annotated[Path | None, typer.Option(help="Configuration of ssh instead of your own.")] = None,
+) -> None:
+    """Install or upgrade the service on Pis, over ssh.
+
+    Each gets the program, and the model and configuration that are given, and is measured. One that does not come
+    up gets back what it had. Needs a key that ssh lets in, and sudo there without a password.
+
+    \b
+    Example: fer-edge deploy pi@kitchen pi@hall --model edge.tflite --config config.toml
+    """
+    from fer_edge_device.deploy import build_wheel, pack
+    from fer_edge_device.deploy import deploy as bring
+
+    for path in (config, wheel, ssh_config):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: no such file")
+    with tempfile.TemporaryDirectory() as folder:
+        parcel = pack(wheel or build_wheel(Path(folder)), model=model, config=config)
+        outcomes = bring(
+            hosts,
+            parcel,
+            told=lambda host, step: print(f"{host}: {step}", file=sys.stderr),
+            ssh_config=ssh_config,
+        )
+    _print_outcomes(outcomes)
+    if any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _print_outcomes(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.failed:
+            print(f"{outcome.host}: failed to {outcome.failed}; its last words:")
+            print("".join(f"  {line}\n" for line in outcome.said), end="")
+        if outcome.measured:
+            print(f"{outcome.host}: {outcome.measured.machine}, {outcome.measured.runtime}, {outcome.measured.model}")
+            for name in ("classifier", "detect", "whole_frame"):
+                row = getattr(outcome.measured, name)
+                print(f"  {name.replace('_', ' '):<12}median {row.median:.3f} ms, p95 {row.p95:.3f} ms")
+    wide = max(4, *(len(outcome.host) for outcome in outcomes)) + 2
+    print(f"{'host':<{wide}}{'version':<12}{'classifier':>12}{'frame':>12}  outcome")
+    for outcome in outcomes:
+        measured = outcome.measured
+        figures = (measured.classifier.median, measured.whole_frame.median) if measured else ()
+        cells = "".join(f"{f'{value:.2f} ms':>12}" for value in figures) or f"{'-':>12}{'-':>12}"
+        said = f"failed to {outcome.failed}" if outcome.failed else "ready"
+        print(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {said}")

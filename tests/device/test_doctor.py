@@ -261,7 +261,7 @@ def test_the_outboxs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_units_are_read_as_systemctl_shows_them() -> None:
     said = (
-        "NRestarts=2\nMainPID=812\nResult=success\nSupplementaryGroups=video render\nId=fer-edge.service\n"
+        "NRestarts=2\nMainPID=812\nResult=success\nGroup=video\nSupplementaryGroups=render\nId=fer-edge.service\n"
         "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n\n"
         "NRestarts=0\nMainPID=0\nId=fer-edge@hall.service\nLoadState=not-found\nActiveState=inactive\n"
     )
