@@ -11,9 +11,12 @@ demo: .venv/.ready ## watch the embedded film for twelve seconds: messages, then
 	@.venv/bin/fer-edge run --source demo --node demo
 
 test: check ## set up what tests need and run them all
-	@command -v systemd-analyze >/dev/null && command -v systemd-nspawn >/dev/null && command -v mmdebstrap >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends systemd-container mmdebstrap; } \
-	  || echo "sudo apt install systemd-container mmdebstrap: else the tests of the service will be skipped"
+	@missing=; for each in mosquitto:mosquitto sshd:openssh-server ssh:openssh-client systemd-analyze:systemd \
+	    systemd-nspawn:systemd-container mmdebstrap:mmdebstrap; do \
+	  PATH=$$PATH:/usr/sbin command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
+	[ -z "$$missing" ] \
+	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends $$missing; } \
+	  || { echo "tests need more of the system: sudo apt install$$missing"; exit 2; }
 	@$(DEV)/python -m pytest -n auto --dist loadgroup
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports

@@ -25,7 +25,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
 
-    from fer_edge_device.cameras import Camera, Frame
-    from fer_edge_device.config import Config, MqttSettings
+    from fer_edge_device.config import Config
+    from fer_edge_device.frames import Camera, Frame
 
 Level = Literal["ok", "warning", "failure"]
 
@@ -368,7 +368,7 @@ def check_camera(config: Config) -> Finding:
 
     start = time.monotonic()
     try:
-        camera = open_camera(source, width=config.camera.width, height=config.camera.height)
+        camera = open_camera(config.camera)
         try:
             frame = _first_frame(camera, start + _FIRST_FRAME)
         finally:
@@ -384,7 +384,7 @@ def check_camera(config: Config) -> Finding:
 
 
 def _first_frame(camera: Camera, until: float) -> Frame:
-    from fer_edge_device.cameras import NoFrameYet  # noqa: PLC0415 - heavy
+    from fer_edge_device.frames import NoFrameYet  # noqa: PLC0415 - heavy
 
     while time.monotonic() < until:
         with suppress(NoFrameYet):
@@ -471,10 +471,10 @@ def check_broker(config: Config) -> Finding:
             settings = msgspec.structs.replace(settings, password_file=str(_SERVICE_PASSWORD))
         elif os.geteuid() and units():
             advice = "with sudo, the password that the service is given is used"
-    mqtt = importlib.import_module("fer_edge_device.mqtt")
-    check = cast("Callable[[MqttSettings, str, float], str]", mqtt.check_broker)
+    from fer_edge_device.mqtt import check_broker as reach  # noqa: PLC0415 - heavy
+
     try:
-        return Finding("ok", check(settings, config.node_name(), _BROKER))
+        return Finding("ok", reach(settings, config.node_name(), _BROKER))
     except FerEdgeError as error:
         return Finding("failure", str(error), advice)
 
