@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import pytest
 
 from fer_edge import demo
-from tests.device.brokers import Mosquitto
+from tests.device.brokers import Gate, Listener, Mosquitto, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,3 +128,68 @@ def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, film: 
         running.process.send_signal(signal.SIGTERM)
         running.until("one/availability")
         assert running.process.wait(30) == 0
+
+
+def blinking(folder: Path) -> Path:
+    """A folder of pictures with a face that comes and goes each second, for half a minute."""
+    folder.mkdir()
+    for name, picture in (("face", demo.frame(10)), ("wall", demo.wall())):
+        assert cv2.imwrite(str(folder / f"{name}.bmp"), picture)
+    for number in range(300):
+        (folder / f"{number:04}.png").hardlink_to(folder / ("face.bmp" if number // 5 % 2 else "wall.bmp"))
+    (folder / "face.bmp").unlink()
+    (folder / "wall.bmp").unlink()
+    return folder
+
+
+def told(text: str) -> list[bytes]:
+    """The events that a runner has printed; a line that was cut short was none."""
+    return [
+        msgspec.json.encode(json.loads(line)["payload"])
+        for line in text.splitlines(keepends=True)
+        if "/event" in line and line.endswith("\n")
+    ]
+
+
+def test_what_a_runner_tells_reaches_a_broker_through_kills_of_both(tmp_path: Path) -> None:
+    film, output, config = blinking(tmp_path / "film"), tmp_path / "out.jsonl", tmp_path / "config.toml"
+    chance = random.Random(1)  # noqa: S311 - no secret
+    listener = Listener()
+    with Gate() as gate, Mosquitto(tmp_path / "broker") as broker, output.open("wb") as out:
+        config.write_text(
+            f'node = "one"\n[camera]\nsource = "{film}"\n[events]\nmin_sightings = 1\nlost_after_s = 0.2\n'
+            f'[mqtt]\nurl = "mqtt://127.0.0.1:{gate.port}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
+        )
+        run = (sys.executable, "-m", "fer_edge.cli", "run", "--config", config)
+
+        def start(*options: str) -> subprocess.Popen[bytes]:
+            return subprocess.Popen([*run, *options], stdout=out, stderr=subprocess.DEVNULL)
+
+        gate.target = broker.port
+        listener.connect(broker.port)
+        for _ in range(3):
+            length = output.stat().st_size
+            with start("--realtime") as runner:
+                wait_for(functools.partial(lambda least: output.stat().st_size > least, length), "messages")
+                time.sleep(chance.uniform(0.5, 3))
+                runner.kill()
+        with start("--realtime") as runner:
+            while runner.poll() is None:
+                time.sleep(chance.uniform(0.5, 3))
+                gate.target = None
+                broker.kill()
+                listener.hear_the_last()
+                time.sleep(chance.uniform(0, 1))
+                broker.start()
+                listener.connect(broker.port)
+                gate.target = broker.port
+        assert runner.returncode == 0
+        # What the last run could not send, the next one does.
+        with start("--full-speed", "--seconds", "0.1") as runner:
+            pass
+        events = told(output.read_text())
+        wait_for(lambda: set(events) <= set(listener.payloads("fer-edge/one/event")), "every event")
+        listener.drop()
+    heard = dict.fromkeys(listener.payloads("fer-edge/one/event"))
+    assert len(set(events)) > 40
+    assert [event for event in heard if event in set(events)] == list(dict.fromkeys(events)), "in their order"
