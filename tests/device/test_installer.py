@@ -17,7 +17,7 @@ from fer_edge_device import units
 from fer_edge_device.config import CameraSettings, Config, example, load_config
 from fer_edge_device.installer import Wishes, install_steps, uninstall_steps, upgrade_steps
 from fer_edge_device.steps import Step, carry_out
-from fer_edge_device.units import Machine, enabled_units, run_program, unit_name, unit_state
+from fer_edge_device.units import Machine, enabled_units, first_message, run_program, unit_name, unit_state
 from fer_edge_device.venvs import Origin, Venvs, origin_at, own_origin
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -126,6 +126,7 @@ def test_an_installation_has_program_unit_and_configuration_and_runs(pi: Pi, whe
         assert (pi.root / "etc/systemd/system" / name).read_text() == (UNITS / name).read_text()
     assert enabled_units(pi.machine) == ["fer-edge.service"]
     assert unit_state(pi.machine, "fer-edge.service").active == "active"
+    assert first_message(pi.machine, "fer-edge.service") == '{"topic":"x"}'
 
 
 def test_the_configuration_that_is_made_is_the_example_with_what_was_wished(pi: Pi, wheel: Origin) -> None:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import pytest
 
 from fer_edge import demo
-from tests.system.containers import CACHE, Container, debian_tree, need_containers, wait_for
+from tests.system.containers import Container, debian_tree, need_containers, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def container(tmp_path: Path) -> Iterator[Container]:
     """A machine with wheels to install from, a film to watch, and fer-edge in /srv/site to install with."""
     need_containers()
-    wheels = CACHE / f"wheels-{sys.version_info[0]}.{sys.version_info[1]}"
-    own, site, film = tmp_path / "own", tmp_path / "site", tmp_path / "film"
+    own, wheels, site, film = (tmp_path / name for name in ("own", "wheels", "site", "film"))
     pip = [sys.executable, "-m", "pip", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(own), str(ROOT)], check=True, capture_output=True)
     (wheel,) = own.glob("*.whl")
@@ -93,21 +92,25 @@ def is_back(container: Container, restarts: int) -> bool:
     return (show(container, "NRestarts"), show(container, "ActiveState")) == (str(restarts), "active")
 
 
-def messages(container: Container) -> list[dict[str, Any]]:
-    """What the service has said since its last start."""
-    this_run = f"_SYSTEMD_INVOCATION_ID={show(container, 'InvocationID')}"
-    lines = container.run("journalctl", "-q", "-o", "cat", this_run).stdout.splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
+def heard(container: Container, topic: str) -> str:
+    """The next message of a topic, or the one that the broker has kept."""
+    listen = ("mosquitto_sub", "-t", f"fer-edge/container/{topic}", "-C", "1", "-W", "60")
+    return container.run(*listen).stdout.strip()
 
 
-def has_seen_a_face(container: Container) -> bool:
-    return any(message["topic"] == "fer-edge/container/event" for message in messages(container))
+def sees_faces(container: Container) -> bool:
+    return "emotion" in json.loads(heard(container, "event"))
+
+
+def said_by_the_service(container: Container) -> str:
+    return container.run("journalctl", "-q", "-o", "cat", "-u", UNIT).stdout
 
 
 def files(container: Container) -> set[str]:
-    """Every file of the container but for logs and what systemd remembers."""
-    pruned = ("-path", "/var/log", "-prune", "-o", "-path", "/var/lib/systemd", "-prune", "-o", "-print")
-    return set(container.run("find", "/", "-xdev", *pruned).stdout.splitlines())
+    """Every file of the container but for logs and what systemd and the broker remember."""
+    pruned = ("/var/log", "/var/lib/systemd", "/var/lib/mosquitto")
+    unless = [word for path in pruned for word in ("-path", path, "-prune", "-o")]
+    return set(container.run("find", "/", "-xdev", *unless, "-print").stdout.splitlines())
 
 
 def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
@@ -120,28 +123,36 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     drop_in.write_text(DROP_IN)
 
     assert "sudo fer-edge service install" in fer_edge(container, "service", "status", status=2)
-    planned = fer_edge(container, "service", "install", "--from", wheel, "--camera", "/srv/film", "--dry-run")
+    install = ("service", "install", "--from", wheel, "--camera", "/srv/film", "--mqtt", "mqtt://localhost")
+    planned = fer_edge(container, *install, "--dry-run")
     assert "would make /opt/fer-edge/venvs/1" in planned
     assert not (container.root / "opt/fer-edge").exists()
 
-    said = fer_edge(container, "service", "install", "--from", wheel, "--camera", "/srv/film")
-    assert '{"topic":"fer-edge/container/availability","payload":"online"' in said
+    fer_edge(container, *install)
     assert show(container, "ActiveState") == "active"
     assert container.run("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
-    wait_for(lambda: has_seen_a_face(container))
-    assert "nothing to do" in fer_edge(container, "service", "install", "--camera", "/srv/film", "--from", wheel)
+    assert sees_faces(container)
+    assert "nothing to do" in fer_edge(container, *install)
     score = container.run("systemd-analyze", "security", "--no-pager", "--threshold=12", UNIT).stdout
     with capsys.disabled():
         print("\n" + score.splitlines()[-1])  # noqa: T201 - for the record of a test run
 
+    assert heard(container, "availability") == "online"
+
+    config = container.root / "etc/fer-edge/config.toml"
+    config.write_text(config.read_text().replace("# margin = 0.1", "margin = 0.2"))
+    container.run("systemctl", "reload", UNIT)
+    wait_for(lambda: "the configuration was read anew" in said_by_the_service(container))
+    assert show(container, "ActiveState") == "active"
+
     container.run("systemctl", "kill", "--signal=KILL", UNIT)
     wait_for(lambda: is_back(container, restarts=1))
-    wait_for(lambda: has_seen_a_face(container))
+    assert sees_faces(container)
 
     container.run("systemctl", "kill", "--signal=STOP", UNIT)
     wait_for(lambda: is_back(container, restarts=2))
-    assert "Watchdog timeout" in container.run("journalctl", "-q", "-o", "cat", "-u", UNIT).stdout
-    wait_for(lambda: has_seen_a_face(container))
+    assert "Watchdog timeout" in said_by_the_service(container)
+    assert sees_faces(container)
     assert "active (running)" in fer_edge(container, "service", "status")
 
     broken = str(Path(wheel).parent / "broken" / Path(wheel).name)
@@ -149,11 +160,12 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     assert "did not become ready" in said
     assert (container.root / "opt/fer-edge/current").readlink() == Path("venvs/1")
     assert show(container, "ActiveState") == "active"
-    wait_for(lambda: has_seen_a_face(container))
+    assert sees_faces(container)
 
     fer_edge(container, "service", "uninstall")
     assert show(container, "LoadState") == "not-found"
-    assert (container.root / "etc/fer-edge/config.toml").exists()
+    assert heard(container, "availability") == "offline"
+    assert config.exists()
     fer_edge(container, "service", "uninstall", "--purge")
     assert files(container) - before == set()
     assert "nothing to do" in fer_edge(container, "service", "uninstall", "--purge")
