@@ -94,7 +94,7 @@ def is_back(container: Container, restarts: int) -> bool:
 
 def heard(container: Container, topic: str) -> str:
     """The next message of a topic, or the one that the broker has kept."""
-    listen = ("mosquitto_sub", "-t", f"fer-edge/container/{topic}", "-C", "1", "-W", "60")
+    listen = ("mosquitto_sub", "-h", "127.0.0.1", "-t", f"fer-edge/container/{topic}", "-C", "1", "-W", "60")
     return container.run(*listen).stdout.strip()
 
 
@@ -123,7 +123,7 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     drop_in.write_text(DROP_IN)
 
     assert "sudo fer-edge service install" in fer_edge(container, "service", "status", status=2)
-    install = ("service", "install", "--from", wheel, "--camera", "/srv/film", "--mqtt", "mqtt://localhost")
+    install = ("service", "install", "--from", wheel, "--camera", "/srv/film", "--mqtt", "mqtt://127.0.0.1")
     planned = fer_edge(container, *install, "--dry-run")
     assert "would make /opt/fer-edge/venvs/1" in planned
     assert not (container.root / "opt/fer-edge").exists()
