@@ -16,12 +16,10 @@ from fer_edge.classify import TFLiteClassifier, find_model
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.faces import make_detector
 from fer_edge_device import service
-from fer_edge_device.broker import Broker
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.config import CameraSettings
 from fer_edge_device.discovery import discovery_message
 from fer_edge_device.messages import Info, Topics
-from fer_edge_device.mqtt import MqttSink
 from fer_edge_device.pipeline import Pipeline
 from fer_edge_device.runner import Node, Runner
 from fer_edge_device.sinks import JsonLines
@@ -160,6 +158,8 @@ class App:
     def _open_sinks(self, config: Config, node: Node) -> list[Sink]:
         sinks: list[Sink] = []
         if config.mqtt.url:
+            from fer_edge_device.mqtt import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
+
             sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=self._runner.enable))
         if not sinks or config.log.messages:
             sinks.append(JsonLines(sys.stdout.buffer))
@@ -204,4 +204,6 @@ def check(config: Config) -> None:
     _detector(config)
     Topics(config.node_name(), config.mqtt.prefix)
     if config.mqtt.url:
+        from fer_edge_device.broker import Broker  # noqa: PLC0415 - likewise
+
         Broker(config.mqtt)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fer_edge.system import resident_mb, temperature_c, throttled_flags
 from fer_edge_device.frames import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
-from fer_edge_device.service import notify
+from fer_edge_device.service import notify, status
 from fer_edge_device.sinks import SinkClosed
 
 if TYPE_CHECKING:
@@ -263,6 +263,7 @@ class Runner:
             dropped_events=sum(sink.dropped for sink in self._sinks),
         )
         self._publish(self.node.topics.stats(stats))
+        status(f"{fps:.1f} frames a second, {stats.queued} events wait")
 
     def _publish(self, message: Message) -> None:
         for sink in [*self._sinks]:
