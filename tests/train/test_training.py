@@ -80,7 +80,7 @@ def test_recipe_trains_from_data_to_report(
         assert losses[1] < losses[0]
     report = json.loads((out / "report" / "report.json").read_text())
     assert report["counts"]["tested on"] == report["results"]["tested on"]["faces"] > 200
-    assert set(report["ece_before_temperature"]) == {"held out", "tested on"}
+    assert set(report["ece_before_calibration"]) == {"held out", "tested on"}
     page = (out / "report" / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page), "the page needs no other file"
     for words in ("Learning curves", "Calibration", "Most confident mistakes", load_recipe(recipe).summary[:20]):

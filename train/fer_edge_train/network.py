@@ -13,6 +13,7 @@ from fer_edge_train.recipe import Plain, Residual, Transfer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fer_edge_train.calibration import Calibration
     from fer_edge_train.recipe import Network
 
 HEAD: Final = "logits"
@@ -68,20 +69,19 @@ def build(
     return keras.Model(pictures, heads)
 
 
-def with_probabilities(
-    trained: keras.Model, network: Network, classes: int, size: int, temperature: float
-) -> keras.Model:
+def with_probabilities(trained: keras.Model, network: Network, size: int, calibration: Calibration) -> keras.Model:
     """A copy in float32, for one picture size, of the first head alone, that ends in calibrated probabilities.
 
-    The temperature (Guo et al. 2017, arXiv:1706.04599) is folded into the last layer's weights.
+    The calibration is folded into the last layer's weights.
     """
     keras.config.set_dtype_policy("float32")
     if isinstance(network, Transfer):
         network = Transfer(backbone=network.backbone, side=network.side, weights="none", dropout=network.dropout)
-    model = build(network, classes, size)
+    model = build(network, len(calibration.biases), size)
     model.set_weights(first_head(trained).get_weights())
     head = model.get_layer(HEAD)
-    head.set_weights([weight / temperature for weight in head.get_weights()])
+    weights, biases = head.get_weights()
+    head.set_weights([weights / calibration.temperature, biases / calibration.temperature + calibration.biases])
     return keras.Model(model.input, layers.Softmax(name="scores")(head.output))
 
 

@@ -29,7 +29,7 @@ class Data(Section, frozen=True, kw_only=True):
     Attributes:
         labels: names of the outputs, in order; empty takes those of the data.  Faces of another label are left out.
         side: side of the pictures that the model takes, in pixels.
-        validation: share of the training faces that is held out to watch, to stop by and to fit the temperature,
+        validation: share of the training faces that is held out to watch, to stop by and to calibrate by,
             near-duplicates on one side; not used where the data has a validation part of its own.
     """
 

@@ -11,7 +11,6 @@ import matplotlib as mpl
 import msgspec
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.special import softmax
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_edge.files import replacing
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets import Dataset
+    from fer_edge_train.calibration import Calibration
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.split import Parts
 
@@ -60,11 +60,6 @@ class Judged:
         new = ~np.isin(self.rows, repeated)
         return Judged.of(self.scores[new], self.rows[new], data) if new.any() else None
 
-    def uncalibrated(self, temperature: float) -> npt.NDArray[np.float32]:
-        """The scores as they were before logits were divided by ``temperature``."""
-        logits = np.log(np.maximum(self.scores, np.finfo(np.float32).tiny))
-        return np.asarray(softmax(logits * temperature, axis=1), np.float32)
-
 
 def write_report(
     out: Path,
@@ -73,7 +68,7 @@ def write_report(
     parts: Parts,
     judged: dict[str, Judged],
     *,
-    temperature: float,
+    calibration: Calibration,
 ) -> None:
     """Write ``index.html``, which needs no other file, ``report.json`` and the pictures of the page as PNG.
 
@@ -83,14 +78,14 @@ def write_report(
         recipe: how.
         parts: which faces went where.
         judged: answers for the faces held out and, where there are any, tested on; the last is shown in full.
-        temperature: what the logits were divided by.
+        calibration: what the scores went through.
     """
     folder = out / "report"
     shown, last = list(judged.items())[-1]
     truth = data.classes[last.rows]
-    before = last.uncalibrated(temperature)
+    before = calibration.undone(last.scores)
     ece_before = {
-        part: calibration_error(one.uncalibrated(temperature), data.classes[one.rows]) for part, one in judged.items()
+        part: calibration_error(calibration.undone(one.scores), data.classes[one.rows]) for part, one in judged.items()
     }
     history = _history(out / "history.csv")
     fresh = {part: one.without(parts.repeated, data) for part, one in judged.items()}
@@ -107,8 +102,9 @@ def write_report(
         },
         "left_out": data.left_out,
         "skipped": data.skipped,
-        "temperature": temperature,
-        "ece_before_temperature": ece_before,
+        "temperature": calibration.temperature,
+        "biases": dict(zip(data.labels, calibration.biases.tolist(), strict=True)),
+        "ece_before_calibration": ece_before,
         "history": history,
         "most_confident_mistakes": [
             {"face": int(last.rows[i]), "score": float(last.scores[i].max()), **_names(last, truth, data, i)}
@@ -123,18 +119,22 @@ def write_report(
         "curves": _curves(history),
         "confusion": _confusion(last.metrics, data.labels),
         "mistakes": _mistakes(last, truth, data),
-        "calibration": _calibration({"before temperature scaling": before, "after": last.scores}, truth),
+        "calibration": _calibration({"before it was fitted": before, "after": last.scores}, truth),
     }
     for name, figure in figures.items():
         with replacing(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=120)
+    biases = zip(data.labels, calibration.biases.tolist(), strict=True)
+    fitted = (
+        f"Temperature {calibration.temperature:.3f}, biases {', '.join(f'{label} {b:+.2f}' for label, b in biases)}"
+    )
     pictures = {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
     sections = [
         _counts(data, parts),
         *(_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()),
         f'<h2>Learning curves</h2><img src="{pictures["curves"]}" alt="loss and accuracy by epoch">',
         f'<h2>Confusion, faces {shown}</h2><img src="{pictures["confusion"]}" alt="confusion matrix">',
-        f"<h2>Calibration, faces {shown}</h2><p>Temperature {temperature:.3f}, fitted on the held-out faces.</p>",
+        f"<h2>Calibration, faces {shown}</h2><p>{html.escape(fitted)}, fitted on the held-out faces.</p>",
         f'<img src="{pictures["calibration"]}" alt="accuracy by confidence">',
         f"<h2>Most confident mistakes, faces {shown}</h2>",
         f'<img src="{pictures["mistakes"]}" alt="faces, with what was said and what they are labelled">',
@@ -169,7 +169,7 @@ def _results(part: str, metrics: Metrics, fresh: Judged | None, ece_before: floa
     return (
         f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} right, macro F1"
         f" {metrics.macro_f1:.3f}; {new} that have no near-duplicate among the"
-        f" faces trained on. Expected calibration error {ece_before:.3f} before temperature scaling, {metrics.ece:.3f}"
+        f" faces trained on. Expected calibration error {ece_before:.3f} before calibration, {metrics.ece:.3f}"
         f" after.</p>"
         f"<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>faces</th></tr>{rows}</table>"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,13 +13,12 @@ import msgspec
 import numpy as np
 import tomli_w
 from keras import optimizers
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from fer_edge.card import Card, InputSpec, PixelStatistics, read_card, write_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
 from fer_edge_train.batches import AugmentedBatches, Faces, PlainBatches
+from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
@@ -205,8 +203,8 @@ def _finish(
 ) -> Result:
     """Calibrate, measure, report and save what was trained."""
     logits = _predict(first_head(model), data, parts.held, spec)
-    temperature = fit_temperature(logits, data.classes[parts.held])
-    finished = with_probabilities(model, recipe.network, len(data.labels), recipe.data.side, temperature)
+    calibration = Calibration.fit(logits, data.classes[parts.held])
+    finished = with_probabilities(model, recipe.network, recipe.data.side, calibration)
     judged = {"held out": Judged.of(_predict(finished, data, parts.held, spec), parts.held, data)}
     if len(parts.tested):
         judged["tested on"] = Judged.of(_predict(finished, data, parts.tested, spec), parts.tested, data)
@@ -234,25 +232,8 @@ def _finish(
     with replacing(result.model) as temporary:
         finished.save(temporary)
         write_card(temporary, card)
-    write_report(out, data, recipe, parts, judged, temperature=temperature)
+    write_report(out, data, recipe, parts, judged, calibration=calibration)
     return result
-
-
-def fit_temperature(logits: npt.NDArray[np.float32], classes: npt.NDArray[np.int64]) -> float:
-    """The temperature at which the logits fit the classes best (Guo et al. 2017, arXiv:1706.04599).
-
-    It is fitted to classes also where votes were learnt from: a score says how often that class is right.
-
-    Args:
-        logits: shape (n, classes).
-        classes: the true class of each, of shape (n,).
-    """
-
-    def loss(log_temperature: float) -> float:
-        scores = log_softmax(logits / math.exp(log_temperature), axis=1)
-        return float(-scores[np.arange(len(classes)), classes].mean())
-
-    return math.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x)
 
 
 def _predict(
