@@ -34,6 +34,11 @@ def set_up_logging(settings: LogSettings) -> None:
         logging.getLogger(name).setLevel(level)
 
 
+def logging_is_set_up() -> bool:
+    """Whether `set_up_logging` has been called: what fails after it belongs into the log, too."""
+    return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
+
+
 def _stderr_is_journal() -> bool:
     """Whether it is the stream that systemd says it connected to the journal (systemd.exec(5), $JOURNAL_STREAM)."""
     try:

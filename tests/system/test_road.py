@@ -94,10 +94,10 @@ def test_the_converted_model_tags_and_runs(cli: Cli, int8: Path, sample: Sample,
 
 
 def test_bad_input_to_training_and_conversion_is_one_line(
-    cli: Cli, run_dir: Path, fer2013_csv: Path, sample: Sample, tmp_path: Path
+    warm_cli: Cli, run_dir: Path, fer2013_csv: Path, sample: Sample, tmp_path: Path
 ) -> None:
     def complaint(*args: str | Path) -> str:
-        said = cli(*args, status=2).stderr
+        said = warm_cli(*args, status=2).stderr
         assert said.count("\n") == 1, said
         return said
 
@@ -118,7 +118,7 @@ def test_bad_input_to_training_and_conversion_is_one_line(
     wild.write_text(edge.replace("learning_rate = 3e-3", "learning_rate = 1e12"))
     votes = fer2013_csv.with_name("fer2013new.csv")
     diverging = ("train", fer2013_csv, "--votes", votes, "--out", tmp_path / "wild", "--recipe", str(wild))
-    said = cli(*diverging, "--epochs", "4", status=2).stderr.splitlines()
+    said = warm_cli(*diverging, "--epochs", "4", status=2).stderr.splitlines()
     assert "training diverged in epoch" in said[-1]
 
     out = tmp_path / "x.tflite"
