@@ -85,7 +85,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         time: as in `Event`.
         fps: frames completed a second of real time.
         stages: milliseconds for each stage of a frame.
-        dropped: frames of a live source since the start that were too old to look at.
+        dropped: frames of a live source since the start that were not looked at, for newer ones came.
         temp_c: temperature of the processor; None where the system does not tell.
         throttled: the Pi firmware's flags of low voltage and throttling; None elsewhere.
         rss_mb: resident memory of the process, in megabytes.

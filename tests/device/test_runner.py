@@ -80,7 +80,7 @@ class LiveScript:
         pass
 
 
-def make_runner(camera: Camera, sink: Kept, stats_every: float = 10.0) -> Runner:
+def make_runner(camera: Camera, sink: Kept, stats_every: float = 10.0, idle_fps: float = 1000.0) -> Runner:
     pipeline = Pipeline(
         HaarDetector(),
         TFLiteClassifier(),
@@ -89,7 +89,7 @@ def make_runner(camera: Camera, sink: Kept, stats_every: float = 10.0) -> Runner
         faces=FacesSettings(),
         events=EventsSettings(),
         fps=1000.0,
-        idle_fps=1000.0,
+        idle_fps=idle_fps,
     )
     return Runner(camera, pipeline, Node(Topics("test"), INFO), [sink], stats_every=stats_every)
 
@@ -164,6 +164,17 @@ def test_a_switched_off_runner_ends_every_face_reads_on_without_looking_and_says
     before = [event.event_type for event in sink.said("event") if event.time < 4.2]
     assert before.count("end") == before.count("new") > 0
     assert not [payload for payload in between if isinstance(payload, Event)]
+
+
+def test_a_live_source_is_looked_at_no_more_often_than_is_of_use_and_a_film_at_every_frame() -> None:
+    runner = make_runner(LiveScript("1" * 11 + "e"), Kept(), idle_fps=20.0)
+    began = time.monotonic()
+    with pytest.raises(SourceLostError):
+        runner.run()
+    assert runner.summary.frames == 11
+    assert time.monotonic() - began > 10 / 20
+    film = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), Kept(), idle_fps=0.001)
+    assert film.run(seconds=3).frames == 30
 
 
 def test_when_nobody_listens_any_more_the_run_ends_quietly() -> None:
