@@ -53,7 +53,7 @@ _APT_MODULES: Final = Path("/usr/lib/python3/dist-packages")
 _APT_NAMES: Final = {"PIL": "pil", "libarchive": "libarchive-c", "pykms": "kms++"}  # not named as the module is
 _SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 _SERVICE_PASSWORD: Final = Path("/etc/credstore/fer-edge.mqtt-password")
-_UNIT_PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,Result,NRestarts,UnitFileState,MainPID,SupplementaryGroups"
+_UNIT_PROPERTIES: Final = "Id,LoadState,ActiveState,Result,NRestarts,UnitFileState,MainPID,Group,SupplementaryGroups"
 
 
 @dataclass(frozen=True, slots=True)

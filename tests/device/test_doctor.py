@@ -270,6 +270,24 @@ def test_units_are_read_as_systemctl_shows_them() -> None:
     assert doctor.read_units("") == []
 
 
+def test_systemctl_is_asked_for_all_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows what it is asked for, and leaves out the rest without a word."""
+    program = tmp_path / "systemctl"
+    program.write_text(
+        """#!/bin/sh
+        for property in Id=fer-edge.service LoadState=loaded ActiveState=active Result=watchdog NRestarts=2 \\
+            UnitFileState=disabled MainPID=812 Group=video SupplementaryGroups=render
+        do
+            case ",${2#--property=}," in *",${property%%=*},"*) echo "$property" ;; esac
+        done
+        """
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (unit,) = doctor.units()
+    assert unit == Unit("fer-edge.service", "active", "watchdog", 2, enabled=False, pid=812, groups=("video", "render"))
+
+
 def test_the_state_of_the_service() -> None:
     def level(*services: Unit) -> str:
         return doctor.service_finding(list(services)).level
