@@ -224,6 +224,9 @@ def load_config(
         where = str(path)
         try:
             tables = parse(path.read_text(encoding="utf-8"), where)
+        except PermissionError as error:
+            advice = "run this with sudo, or join the group video"
+            raise InputError(f"{path}: the configuration may not be read by you; {advice}") from error
         except OSError as error:
             raise InputError(f"{path}: the configuration cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
