@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONFIG_FOLDER: Final = "etc/fer-edge"
+MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - where it is kept
 _STATE_FOLDER: Final = "var/lib"
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what the unit hides from the service
@@ -43,6 +44,8 @@ class Wishes:
         mqtt: address of the broker, likewise.
         password_file: file with the broker's password.
         instance: name of the camera, where there are several.
+        model: a model file to put beside the configuration, which names it.
+        replace: whether what is wished takes the place of another program and configuration that are there.
     """
 
     config: Path | None = None
@@ -50,6 +53,13 @@ class Wishes:
     mqtt: str | None = None
     password_file: Path | None = None
     instance: str | None = None
+    model: Path | None = None
+    replace: bool = False
+
+
+def model_path(machine: Machine, model: Path) -> Path:
+    """Where a model file is put."""
+    return machine.root / MODEL_FOLDER / model.name
 
 
 def config_path(machine: Machine, instance: str | None) -> Path:
@@ -60,7 +70,7 @@ def config_path(machine: Machine, instance: str | None) -> Path:
 def install_steps(machine: Machine, wishes: Wishes, origin: Origin) -> list[Step]:
     """What is missing for the service to run as wished; nothing, when it does.
 
-    A program that is there stays: see `upgrade_steps`.
+    A program that is there stays, unless it is to be replaced: see `upgrade_steps`.
 
     Raises:
         InputError: a wish cannot be met, or contradicts a configuration that is there.
@@ -68,18 +78,31 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin) -> list[Step
     machine.need_systemd()
     unit = unit_name(wishes.instance)
     venvs = Venvs(machine)
-    changes = [*_config_steps(machine, wishes), *_password_steps(machine, wishes)]
-    venv = venvs.current()
-    if venv is None:
-        venv = venvs.next_path()
-        changes += [*venvs.steps(venv, origin), *link_step(venvs.link, Path("venvs") / venv.name)]
-    changes += _unit_steps(machine, venv)
-    if unit not in enabled_units(machine):
-        changes += [_systemctl("enable", "disable", machine, unit)]
-    running = [unit] if unit_state(machine, unit).active in {"active", "reloading"} else []
-    if running and not changes:
+    old = venvs.current()
+    is_new = old is None or (wishes.replace and not venvs.is_from(old, origin))
+    venv = venvs.next_path() if old is None or is_new else old
+    program = venvs.steps(venv, origin) if is_new else []
+    changes = [
+        *_config_steps(machine, wishes),
+        *_model_steps(machine, wishes),
+        *_password_steps(machine, wishes),
+        *link_step(venvs.link, Path("venvs") / venv.name),
+        *_unit_steps(machine, venv),
+    ]
+    enabled = enabled_units(machine)
+    if unit not in enabled:
+        changes.append(_systemctl("enable", "disable", machine, unit))
+    active = unit_state(machine, unit).active in {"active", "reloading"}
+    if active and not program and not changes:
         return []
-    return [*_stop_steps(machine, running), *changes, _start_step(machine, unit)]
+    running = _running(machine, enabled) if wishes.replace else [unit] * active
+    return [
+        *program,
+        *_stop_steps(machine, running),
+        *changes,
+        *(_start_step(machine, each) for each in dict.fromkeys([unit, *running])),
+        *(_removal_of_others(venvs, old, venv) if is_new else []),
+    ]
 
 
 def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
@@ -96,15 +119,24 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     if venvs.is_from(old, origin):
         return []
     new = venvs.next_path()
-    units = [unit for unit in enabled_units(machine) if unit_state(machine, unit).active != "inactive"]
+    units = _running(machine, enabled_units(machine))
     return [
         *venvs.steps(new, origin),
         *_stop_steps(machine, units),
         *link_step(venvs.link, Path("venvs") / new.name),
         *_unit_steps(machine, new),
         *(_start_step(machine, unit) for unit in units),
-        *(step for venv in venvs.all() if venv not in {old, new} for step in removal_step(venv)),
+        *_removal_of_others(venvs, old, new),
     ]
+
+
+def _running(machine: Machine, units: Sequence[str]) -> list[str]:
+    """Those that nobody has stopped: what waits for its restart is among them."""
+    return [unit for unit in units if unit_state(machine, unit).active != "inactive"]
+
+
+def _removal_of_others(venvs: Venvs, *kept: Path | None) -> list[Step]:
+    return [step for venv in venvs.all() if venv not in kept for step in removal_step(venv)]
 
 
 def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> list[Step]:
@@ -151,7 +183,8 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
         raise InputError("--config goes without --camera and --mqtt: write them into the file")
     if wishes.mqtt is not None and urlsplit(wishes.mqtt).password is not None:
         raise InputError("--mqtt: no password in the address, everybody could see it; use --password-file")
-    if path.is_file():
+    before = path.read_bytes() if path.is_file() else None
+    if before is not None and not (wishes.replace and wishes.config):
         _check_same(path, wishes)
         return []
     if wishes.config is None:
@@ -162,12 +195,28 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
         text = wishes.config.read_text("utf-8")
     _check_visible(config)
 
-    def do() -> None:
+    if text.encode() == before:
+        return []
+
+    def write(content: bytes) -> None:
         # For who may open cameras anyway: the address of a camera may hold its password.
-        write_file(path, text.encode(), 0o640)
+        write_file(path, content, 0o640)
         machine.run("chgrp", "video", str(path))
 
-    return [*folder_step(path.parent), Step(f"write {path}", do, lambda: path.unlink(missing_ok=True))]
+    def undo() -> None:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write(before)
+
+    return [*folder_step(path.parent), Step(f"write {path}", lambda: write(text.encode()), undo)]
+
+
+def _model_steps(machine: Machine, wishes: Wishes) -> list[Step]:
+    if wishes.model is None:
+        return []
+    path = model_path(machine, wishes.model)
+    return [*folder_step(path.parent), *file_step(path, wishes.model.read_bytes())]
 
 
 def _with_values(text: str, wishes: Wishes) -> str:

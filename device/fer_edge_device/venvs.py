@@ -33,12 +33,18 @@ class Origin:
     """Where the service's program comes from.
 
     Attributes:
-        requirement: what pip is told: a path, or name and version.
+        requirement: a path, or name and version.
         sha256: of the wheel, if it is one.
     """
 
     requirement: str
     sha256: str | None = None
+
+    def for_pip(self) -> str:
+        """What pip is told; of a wheel also the hash, which pip before 23.1 would not write down otherwise."""
+        if self.sha256 is None:
+            return self.requirement + _EXTRAS
+        return f"{_DISTRIBUTION}{_EXTRAS} @ {Path(self.requirement).as_uri()}#sha256={self.sha256}"
 
 
 def origin_at(path: Path) -> Origin:
@@ -108,7 +114,7 @@ class Venvs:
             self._machine.run(*make)
             # No cache: it would stay behind in root's home.
             pip = (str(path / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir")
-            self._machine.run(*pip, "--disable-pip-version-check", origin.requirement + _EXTRAS)
+            self._machine.run(*pip, "--disable-pip-version-check", origin.for_pip())
 
         what = f"make {path} from {origin.requirement}{', with the system packages' if system_packages else ''}"
         return [

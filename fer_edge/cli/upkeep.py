@@ -70,13 +70,14 @@ def deploy(
     """Install or upgrade the service on Pis, over ssh.
 
     Each gets the program, and the model and configuration that are given, and is measured. One that does not come
-    up gets back what it had. Needs a key that ssh lets in, and sudo there without a password.
+    up gets back what it had. Needs a key that ssh lets in, and sudo there without a password. Where each camera has
+    a unit of its own, it brings the program alone.
 
     \b
     Example: fer-edge deploy pi@kitchen pi@hall --model edge.tflite --config config.toml
     """
-    from fer_edge_device.deploy import build_wheel, pack
     from fer_edge_device.deploy import deploy as bring
+    from fer_edge_device.parcel import build_wheel, pack
 
     for path in (config, wheel, ssh_config):
         if path is not None and not path.is_file():

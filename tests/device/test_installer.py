@@ -65,7 +65,7 @@ class Pi:
                 seen = "true" if "--system-site-packages" in options else "false"
                 (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {seen}\n")
             case ["python", "-I", "-m", "pip", "install", *_, requirement]:
-                self.install(Path(command[0]).parents[1], requirement.removesuffix("[device]"))
+                self.install(Path(command[0]).parents[1], requirement)
         return ""
 
     def install(self, venv: Path, requirement: str) -> None:
@@ -73,9 +73,11 @@ class Pi:
         shutil.copytree(UNITS, packages / "fer_edge_device/units")
         info = packages / "fer_edge-0.1.0.dist-info"
         info.mkdir()
-        if requirement.endswith(".whl"):
-            sha256 = hashlib.sha256(Path(requirement).read_bytes()).hexdigest()
-            recorded = f'{{"url": "file://{requirement}", "archive_info": {{"hashes": {{"sha256": "{sha256}"}}}}}}'
+        if given := re.fullmatch(r"fer-edge\[device\] @ (file://(.*\.whl))#sha256=(.*)", requirement):
+            url, wheel, sha256 = given.groups()
+            assert hashlib.sha256(Path(wheel).read_bytes()).hexdigest() == sha256
+            # As the pip of Debian 12 has it; later ones have hashes.sha256, too.
+            recorded = f'{{"url": "{url}", "archive_info": {{"hash": "sha256={sha256}"}}}}'
             (info / "direct_url.json").write_text(recorded)
 
     def do(self, steps: list[Step]) -> list[str]:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 CACHE = Path.home() / ".cache" / "fer-edge-tests"
 # The releases whose Python is the one that the tests run under, so that wheels for the one fit the other.
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
-PACKAGES = "systemd,systemd-sysv,python3,python3-venv,mosquitto,mosquitto-clients"
+PACKAGES = "systemd,systemd-sysv,python3,python3-venv,mosquitto,mosquitto-clients,openssh-server,sudo"
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
