@@ -150,12 +150,16 @@ def _end_with_the_connection() -> None:
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # a group of its own, with all that it starts
     signal.signal(signal.SIGINT, _interrupt)
     threading.Thread(target=wait, daemon=True).start()
 
 
 def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once: what is taken back then is not to be stopped
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # once: what is taken back then is not to be stopped
+    os.killpg(0, signal.SIGTERM)  # pip's own children, too
     raise KeyboardInterrupt
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fer_edge_device.parcel import Parcel
 
 _AT_ONCE: Final = 8  # hosts
+_IDLE: Final = 60  # seconds that a connection is kept for nothing
 _KEPT: Final = 12  # lines of a step's output
 _OPTIONS: Final = (
     *("-o", "BatchMode=yes", "-o", "ConnectTimeout=20"),
@@ -132,7 +133,9 @@ class _Link:
 
     def connect(self) -> str:
         """Connect; what ssh says where it cannot."""
-        master = ["ssh", *self._options, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-fN", "--", self.host]
+        # It ends by itself when this process cannot end it any more; without it, each command connects anew.
+        own = ("-o", "ControlMaster=yes", "-o", f"ControlPersist={_IDLE}", "-fN")
+        master = ["ssh", *self._options, *own, "--", self.host]
         # A file, for the connection stays when ssh has gone, and would keep a pipe open.
         with tempfile.TemporaryFile("w+", errors="replace") as said:
             status = self.wait(self._start(master, output=said))

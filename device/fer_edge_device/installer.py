@@ -325,8 +325,13 @@ def _stop_steps(machine: Machine, units: Sequence[str]) -> list[Step]:
 
 
 def _start_step(machine: Machine, unit: str) -> Step:
-    return Step(
-        f"start {unit} and wait until it is ready",
-        lambda: start(machine, unit),
-        lambda: machine.run("systemctl", "stop", unit),
-    )
+    name = unit.removesuffix(".service")
+    before = _state_folders(machine, name)
+
+    def undo() -> None:
+        machine.run("systemctl", "stop", unit)
+        for path in _state_folders(machine, name):
+            for step in removal_step(path) if path not in before else []:
+                step.do()
+
+    return Step(f"start {unit} and wait until it is ready", lambda: start(machine, unit), undo)
