@@ -1,4 +1,7 @@
-"""Deploying over a real sshd to scratch hosts, whose systemd, sudo and program are stand-ins."""
+"""Deploying over a real sshd to scratch hosts, whose sudo and installer are stand-ins.
+
+`tests/system/test_deploy.py` does it to a real system.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 import fer_edge
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.errors import InputError
-from fer_edge_device.deploy import Outcome, build_wheel, deploy, fitted, pack
+from fer_edge_device.arrival import Order
+from fer_edge_device.config_text import fitted
+from fer_edge_device.deploy import deploy
+from fer_edge_device.parcel import build_wheel, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,26 +46,6 @@ class Host:
     root: Path
     temporary: Path
     ssh_config: Path
-
-    @property
-    def config(self) -> Path:
-        return self.root / "etc/fer-edge/config.toml"
-
-    def log(self) -> list[str]:
-        return (self.root / "log").read_text().splitlines()
-
-    def put_program(self, version: str = "9.8.0") -> None:
-        """A program that was deployed before."""
-        program = self.root / "opt/fer-edge/venvs/1/bin/fer-edge"
-        program.parent.mkdir(parents=True)
-        source = (HERE / "stand_in_service.py").read_text().replace("9.9.0", version)
-        # What an upgrade puts there is the new one.
-        program.write_text(f"#!{sys.executable}\n{source}")
-        program.chmod(0o755)
-        (self.root / "opt/fer-edge/current").symlink_to("venvs/1")
-
-    def current(self) -> str:
-        return os.readlink(self.root / "opt/fer-edge/current")  # noqa: PTH115 - as it is
 
     def wait_until_clean(self) -> None:
         until = time.monotonic() + 60
@@ -91,15 +78,11 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
         for path in (host.root, host.temporary, folder / "bin"):
             path.mkdir(parents=True)
         script(folder / "bin/sudo", '[ "$1" = -n ] || exit 1\nshift\nexec "$@"')
-        script(folder / "bin/systemctl", 'echo "systemctl $*" >>"$DEPLOY_ROOT/log"')
-        # A real venv and a real pip, but not pip's own installation, which takes the time of all the rest.
-        base = sys._base_executable  # type: ignore[attr-defined]
-        pip = f'exec {sys.executable} -m pip --python "${{0%/*}}/python" "$@"'
-        script(
-            folder / "bin/python3",
-            f'{base} -m venv --without-pip "$3" && cp {folder}/pip "$3/bin/pip"',
-        )
-        script(folder / "pip", pip)
+        # An environment without pip's installation, which takes the time of all the rest.
+        script(folder / "python", f'exec {sys._base_executable} "$@"')  # type: ignore[attr-defined]
+        script(folder / "pip", "exit 0")
+        environment = f'mkdir -p "$3/bin" && cp {folder}/python {folder}/pip "$3/bin"'
+        script(folder / "bin/python3", f'[ "$2" = venv ] && {environment}')
         # Whatever the user's shell sets up for itself is set back.
         script(
             folder / "shell",
@@ -137,15 +120,11 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of our name that needs nothing from a package index."""
+    """A wheel of our name, with a stand-in for what does the work on a host."""
     path = tmp_path_factory.mktemp("wheel") / "fer_edge-9.9.0-py3-none-any.whl"
-    info = "fer_edge-9.9.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(HERE / "stand_in_service.py", "stand_in_service.py")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: fer-edge\nVersion: 9.9.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/entry_points.txt", "[console_scripts]\nfer-edge = stand_in_service:main\n")
-        archive.writestr(f"{info}/RECORD", "")
+        archive.write(HERE / "stand_in_arrival.py", "fer_edge_device/arrival.py")
+        archive.writestr("fer_edge-9.9.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fer-edge\nVersion: 9.9.0\n")
     return path
 
 
@@ -153,11 +132,14 @@ def quietly(host: str, step: str) -> None:
     del host, step
 
 
-def test_a_bare_host_and_one_that_has_an_older_program(
+def test_each_host_gets_what_is_meant_for_it_whatever_becomes_of_the_others(
     make_host: Callable[[str], Host], wheel: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    bare, older = make_host("bare"), make_host("older")
-    older.put_program()
+    well, broken, closed = make_host("well"), make_host("broken"), make_host("closed")
+    (broken.root / "is broken").touch()
+    script(closed.root.parent / "bin/sudo", "echo 'sudo: a password is required' >&2; exit 1")
+    with well.ssh_config.open("a") as file:
+        file.write("Host gone\n HostName 127.0.0.1\n Port 1\n")
     model = tmp_path / "my model.tflite"
     shutil.copy(DEFAULT_MODEL, model)
     (tmp_path / "secret").write_text(PASSWORD)
@@ -165,129 +147,69 @@ def test_a_bare_host_and_one_that_has_an_older_program(
     config.write_text(
         '# mine\nnode = "hall"\nmodel = "edge"\n[mqtt]\nurl = "mqtt://ada@broker"\npassword_file = "secret"\n'
     )
-    options = ("--wheel", wheel, "--model", model, "--config", config, "--ssh-config", bare.ssh_config)
-    done = cli("deploy", "bare", "older", *options)
+    options = ("--wheel", wheel, "--model", model, "--config", config, "--ssh-config", well.ssh_config)
+    done = cli("deploy", "well", "broken", "closed", "gone", *options, status=1)
     said = done.stdout + done.stderr
-    table = done.stdout.splitlines()[-3:]
-    assert table[0].split() == ["host", "version", "classifier", "frame", "outcome"]
-    assert table[1].split() == ["bare", "9.9.0", "1.25", "ms", "1.25", "ms", "ready"]
-    assert table[2].split() == ["older", "9.8.0", "1.25", "ms", "1.25", "ms", "ready"]
-    assert "bare: A Pi, some 1.0, /etc/fer-edge/models/my-model.tflite" in said
-    assert "bare: make a temporary environment" in said
-    assert "older: make a temporary environment" not in said
+    table = [line.split(maxsplit=1) for line in done.stdout.splitlines()[-5:]]
+    assert [[name, rest.split()] for name, rest in table] == [
+        ["host", ["version", "classifier", "frame", "outcome"]],
+        ["well", ["9.9.0", "1.25", "ms", "1.25", "ms", "ready"]],
+        ["broken", ["-", "-", "-", "failed", "to", "start", "it"]],
+        ["closed", ["-", "-", "-", "failed", "to", "look"]],
+        ["gone", ["-", "-", "-", "failed", "to", "connect"]],
+    ]
+    for line in (
+        "well: A Pi, some 1.0, edge",
+        "well: make a temporary environment",
+        "broken: taking back: start it",
+        "broken: failed to start it; its last words:\n  no camera found\n",
+        "  sudo: a password is required\n  sudo wants a password here; let this user do without: sudo visudo\n",
+        "Connection refused\n  is it switched on, on the network, and its ssh enabled?\n",
+    ):
+        assert line in said
     assert PASSWORD not in said
-    assert bare.log()[0] == "9.9.0 service install"
-    assert older.log()[:2] == ["9.8.0 service upgrade", "9.8.0 service install"]
-    for host in (bare, older):
-        assert (host.root / "etc/fer-edge/models/my-model.tflite").read_bytes() == DEFAULT_MODEL.read_bytes()
-        assert host.config.read_text() == (
-            'model = "/etc/fer-edge/models/my-model.tflite"\n# mine\nnode = "hall"\n[mqtt]\nurl = "mqtt://ada@broker"\n'
-        )
-        secret = host.root / "etc/credstore/fer-edge.mqtt-password"
-        assert (secret.read_text(), secret.stat().st_mode & 0o777) == (PASSWORD, 0o600)
+    brought = {path.name: path.read_bytes() for path in well.root.iterdir()}
+    assert msgspec.json.decode(brought.pop("order.json"), type=Order) == Order(
+        wheel=wheel.name,
+        model="/etc/fer-edge/models/my-model.tflite",
+        model_file="my-model.tflite",
+        config="config.toml",
+        password="password",  # noqa: S106 - a file's name
+    )
+    assert brought == {
+        wheel.name: wheel.read_bytes(),
+        "my-model.tflite": DEFAULT_MODEL.read_bytes(),
+        "password": PASSWORD.encode(),
+        "config.toml": (
+            b'model = "/etc/fer-edge/models/my-model.tflite"\n# mine\nnode = "hall"\n[mqtt]\nurl = "mqtt://ada@broker"\n'
+        ),
+    }
+    for host in (well, broken, closed):
         host.wait_until_clean()
 
 
-def test_a_host_that_does_not_come_up_gets_back_what_it_had(make_host: Callable[[str], Host], wheel: Path) -> None:
-    host = make_host("host")
-    host.put_program()
-    host.config.parent.mkdir(parents=True)
-    host.config.write_text('node = "as it was"\n')
-    config = host.root.parent / "broken.toml"
-    config.write_text('node = "broken"\n')
-    told: list[tuple[str, str]] = []
-    (outcome,) = deploy(
-        ["host"],
-        pack(wheel, config=config, model=DEFAULT_MODEL),
-        told=lambda host, step: told.append((host, step)),
-        ssh_config=host.ssh_config,
-    )
-    assert (outcome.host, outcome.version, outcome.failed, outcome.measured) == ("host", "", "upgrade", None)
-    assert "its last words: no camera found" in "\n".join(outcome.said)
-    assert told[-1] == ("host", "take it back")
-    assert host.config.read_text() == 'node = "as it was"\n'
-    assert not list(host.root.glob("etc/fer-edge/models/*"))
-    assert host.current() == "venvs/1"
-    assert host.log()[-1] == "systemctl restart fer-edge.service"
-    host.wait_until_clean()
-
-
-def test_a_first_install_that_fails_leaves_nothing_and_does_not_stop_the_others(
-    make_host: Callable[[str], Host], wheel: Path
-) -> None:
-    bare, other = make_host("bare"), make_host("other")
-    other.put_program()
-    script(other.root.parent / "bin/sudo", "echo 'sudo: a password is required' >&2; exit 1")
-    config = bare.root.parent / "broken.toml"
-    config.write_text('node = "broken"\n')
-    gone, absent = ("gone", "absent")
-    with bare.ssh_config.open("a") as file:
-        file.write(f"Host {gone}\n HostName 127.0.0.1\n Port 1\n")
-    hosts = ["bare", "other", gone]
-    first, second, third = deploy(hosts, pack(wheel, config=config), told=quietly, ssh_config=bare.ssh_config)
-    assert first.failed == "install and wait until it is ready"
-    assert bare.log()[-1] == "9.9.0 service uninstall"
-    assert not bare.config.exists()
-    assert (second.failed, second.said[-1]) == (
-        "look",
-        "sudo wants a password here; let this user do without: sudo visudo",
-    )
-    assert third.failed == "connect"
-    assert "Connection refused" in third.said[0]
-    with pytest.raises(InputError, match="Could not resolve hostname"):
-        deploy(["other", f"{absent}.invalid"], pack(wheel), told=quietly, ssh_config=bare.ssh_config)
-    for host in (bare, other):
-        host.wait_until_clean()
-
-
-def test_a_host_with_a_unit_for_each_camera_gets_the_program_alone(
-    make_host: Callable[[str], Host], wheel: Path
-) -> None:
-    host = make_host("host")
-    host.put_program()
-    wants = host.root / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(parents=True)
-    (wants / "fer-edge@hall.service").touch()
-    (refused,) = deploy(["host"], pack(wheel, model=DEFAULT_MODEL), told=quietly, ssh_config=host.ssh_config)
-    assert "a unit for each camera" in refused.said[-1]
-    (outcome,) = deploy(["host"], pack(wheel), told=quietly, ssh_config=host.ssh_config)
-    assert outcome.failed == ""
-    assert [line for line in host.log() if "service" in line] == ["9.8.0 service upgrade"]
-
-
-def test_a_model_alone_goes_into_the_hosts_own_configuration(make_host: Callable[[str], Host], wheel: Path) -> None:
-    host = make_host("host")
-    host.put_program("9.9.0")
-    host.config.parent.mkdir(parents=True)
-    host.config.write_text('# theirs\n[camera]\nsource = "demo"\n')
-    (outcome,) = deploy(["host"], pack(wheel, model=Path("edge-plus")), told=quietly, ssh_config=host.ssh_config)
-    assert isinstance(outcome, Outcome)
-    assert (outcome.failed, outcome.said) == ("", ())
-    assert outcome.measured
-    assert outcome.measured.model == "edge-plus"
-    assert host.config.read_text() == 'model = "edge-plus"\n# theirs\n[camera]\nsource = "demo"\n'
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
-def test_a_deployment_that_is_stopped_leaves_no_files_there(
-    make_host: Callable[[str], Host], wheel: Path, number: signal.Signals
-) -> None:
-    host = make_host("host")
-    # An installation that would go on for ever.
-    script(host.root.parent / "bin/python3", 'touch "$DEPLOY_ROOT/began"; exec sleep 600')
-    command: list[str | Path] = [sys.executable, "-m", "fer_edge.cli", "deploy", "host", "--wheel", wheel]
-    with subprocess.Popen([*command, "--ssh-config", host.ssh_config], stderr=subprocess.PIPE, text=True) as running:
-        until = time.monotonic() + 60
+def test_a_deployment_that_is_stopped_leaves_no_files_there(make_host: Callable[[str], Host], wheel: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "fer_edge.cli", "deploy", "--wheel", wheel]
+    hosts = {name: make_host(name) for name in ("stopped", "killed")}
+    runs: dict[str, subprocess.Popen[str]] = {}
+    for name, host in hosts.items():
+        # An installation that would go on for ever.
+        script(host.root.parent / "bin/python3", 'touch "$DEPLOY_ROOT/began"; exec sleep 600')
+        words = [*command, "--ssh-config", host.ssh_config, name]
+        runs[name] = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    for host in hosts.values():
         while not (host.root / "began").exists():
             assert time.monotonic() < until
             time.sleep(0.02)
         assert list(host.temporary.iterdir())
-        running.send_signal(number)
-        _, said = running.communicate(timeout=60)
-    host.wait_until_clean()
-    if number == signal.SIGINT:
-        assert running.returncode == 130
-        assert said.splitlines()[-1] == "fer-edge: stopped"
+    runs["stopped"].send_signal(signal.SIGINT)
+    runs["killed"].kill()
+    _, said = runs["stopped"].communicate(timeout=60)
+    assert (runs["stopped"].returncode, said.splitlines()[-1]) == (130, "fer-edge: stopped")
+    runs["killed"].communicate(timeout=60)
+    for host in hosts.values():
+        host.wait_until_clean()
 
 
 def test_the_users_mistakes_are_told_before_anything_is_done(cli: Cli, wheel: Path, tmp_path: Path) -> None:
@@ -306,6 +228,8 @@ def test_the_users_mistakes_are_told_before_anything_is_done(cli: Cli, wheel: Pa
         pack(wheel, config=config)
     with pytest.raises(InputError, match="'-oProxyCommand=x': not a host"):
         deploy(["-oProxyCommand=x"], pack(wheel), told=quietly)
+    with pytest.raises(InputError, match="Could not resolve hostname"):
+        deploy(["absent.invalid"], pack(wheel), told=quietly)
 
 
 def test_a_wheel_can_be_built_of_a_clone_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -318,7 +242,7 @@ def test_a_password_file_that_is_the_hosts_own_stays(tmp_path: Path, wheel: Path
     config = tmp_path / "config.toml"
     config.write_text('[mqtt]\npassword_file = "/etc/nowhere/on/this/machine"\n')
     parcel = pack(wheel, config=config)
-    assert (parcel.version, parcel.placed) == ("9.9.0", ())
+    assert (parcel.order.password, parcel.files) == (None, {wheel.name: wheel})
     assert parcel.config == config.read_text()
 
 

@@ -1,0 +1,107 @@
+"""A scratch machine: real files, with stand-ins for systemd and pip alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from fer_edge.errors import ServiceError
+from fer_edge_device.steps import Step, carry_out
+from fer_edge_device.units import Machine
+from fer_edge_device.venvs import Origin, origin_at
+
+UNITS = Path(__file__).parents[2] / "systemd"
+
+
+class Pi:
+    """A machine in a folder, and what its systemctl, journalctl, python3 and pip would do there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.active: set[str] = set()
+        self.commands: list[tuple[str, ...]] = []
+        self.python = "3 11 True True False"
+        self.fails: str | None = None  # a word: the command that has it fails
+        self.machine = Machine(root, self.run)
+        for folder in ("run/systemd/system", "etc/systemd/system", "opt", "var/lib/private"):
+            (root / folder).mkdir(parents=True)
+
+    def run(self, *command: str) -> str:  # noqa: C901 - a case for each command
+        self.commands.append(command)
+        if self.fails and self.fails in command:
+            raise ServiceError(f"{command[0]}: no")
+        match [Path(command[0]).name, *command[1:]]:
+            case ["systemctl", "show", unit, "--property=InvocationID", "--value"]:
+                return "1f\n"
+            case ["systemctl", "show", unit, *_]:
+                return f"ActiveState={'active' if unit in self.active else 'inactive'}\nSubState=x\nNRestarts=0\n"
+            case ["systemctl", "enable", unit]:
+                wants = self.root / "etc/systemd/system/multi-user.target.wants"
+                wants.mkdir(exist_ok=True)
+                (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
+            case ["systemctl", "disable", unit]:
+                (self.root / "etc/systemd/system/multi-user.target.wants" / unit).unlink()
+            case ["systemctl", "start", unit]:
+                self.active.add(unit)
+            case ["systemctl", "stop", unit]:
+                self.active.discard(unit)
+            case ["journalctl", *_]:
+                return '{"topic":"x"}\nfer-edge: no camera found\n'
+            case ["python3", "-I", "-c", _]:
+                return self.python
+            case ["python3", "-I", "-m", "venv", *options, path]:
+                (Path(path) / "bin").mkdir(parents=True)
+                (Path(path) / "bin/python").touch()
+                seen = "true" if "--system-site-packages" in options else "false"
+                (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {seen}\n")
+            case ["python", "-I", "-m", "pip", "install", *_, requirement]:
+                self.install(Path(command[0]).parents[1], requirement)
+            case ["fer-edge", "bench", "--json", model]:
+                row = {"median": 1.25, "p95": 2.5}
+                rows = dict.fromkeys(("classifier", "detect", "whole_frame"), row)
+                return json.dumps({"machine": "A Pi", "runtime": "some 1.0", "model": model, "more": 1, **rows})
+        return ""
+
+    def install(self, venv: Path, requirement: str) -> None:
+        packages = venv / "lib/python3.11/site-packages"
+        shutil.copytree(UNITS, packages / "fer_edge_device/units")
+        info = packages / "fer_edge-0.1.0.dist-info"
+        info.mkdir()
+        if given := re.fullmatch(r"fer-edge\[device\] @ (file://(.*\.whl))#sha256=(.*)", requirement):
+            url, wheel, sha256 = given.groups()
+            assert hashlib.sha256(Path(wheel).read_bytes()).hexdigest() == sha256
+            # As the pip of Debian 12 has it; later ones have hashes.sha256, too.
+            recorded = f'{{"url": "{url}", "archive_info": {{"hash": "sha256={sha256}"}}}}'
+            (info / "direct_url.json").write_text(recorded)
+
+    def do(self, steps: list[Step]) -> list[str]:
+        said: list[str] = []
+        carry_out(steps, said.append)
+        return said
+
+    def files(self) -> dict[str, bytes | None]:
+        return {
+            str(path.relative_to(self.root)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            for path in self.root.rglob("*")
+        }
+
+    def config(self, name: str = "config") -> Path:
+        return self.root / "etc/fer-edge" / f"{name}.toml"
+
+
+def make_wheel(folder: Path) -> Origin:
+    path = folder / "fer_edge-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", "1")
+    return origin_at(path)
+
+
+def newer(wheel: Origin) -> Origin:
+    path = Path(wheel.requirement)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(str(len(archive.namelist())), "2")
+    return origin_at(path)
