@@ -155,6 +155,17 @@ class Container:
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def start_here(self, *command: str | Path) -> subprocess.Popen[str]:
+        """Start a program of this machine in its network, with pipes from it."""
+        enter = ("nsenter", f"--target={self._init}", "--net")
+        return subprocess.Popen([*enter, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def files(self) -> set[str]:
+        """Every file, but for logs and what systemd and the broker remember."""
+        pruned = ("/var/log", "/var/lib/systemd", "/var/lib/mosquitto", "/var/tmp/systemd-private-*")  # noqa: S108
+        unless = [word for path in pruned for word in ("-path", path, "-prune", "-o")]
+        return set(self.run("find", "/", "-xdev", *unless, "-print").stdout.splitlines())
+
     def _is_booted(self) -> bool:
         return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import pytest
 
-from fer_edge import demo
-from tests.system.containers import Container, debian_tree, need_containers, wait_for
+from tests.system.containers import Container, debian_tree, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
+    from tests.system.conftest import Goods
+
 UNIT = "fer-edge.service"
-FRAMES = 6000  # ten minutes: longer than the test
 DROP_IN = """
 [Service]
 ExecStart=
@@ -30,45 +26,19 @@ WatchdogSec=5
 RestartSec=1
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("container")]
 
 
 @pytest.fixture
-def container(tmp_path: Path) -> Iterator[Container]:
+def container(goods: Goods, tmp_path: Path) -> Iterator[Container]:
     """A machine with wheels to install from, a film to watch, and fer-edge in /srv/site to install with."""
-    need_containers()
-    own, wheels, site, film = (tmp_path / name for name in ("own", "wheels", "site", "film"))
-    pip = [sys.executable, "-m", "pip", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(own), str(ROOT)], check=True, capture_output=True)
-    (wheel,) = own.glob("*.whl")
-    download = [*pip, "download", "--only-binary=:all:", "-d", str(wheels), f"{wheel}[device]"]
-    subprocess.run(download, check=True, capture_output=True)
-    wheel.with_name("broken").mkdir()
-    _break(wheel, wheel.with_name("broken") / wheel.name)
-    for wanted in (["--no-deps", str(wheel)], ["--no-index", f"--find-links={wheels}", "typer", "msgspec"]):
-        subprocess.run([*pip, "install", "--target", str(site), *wanted], check=True, capture_output=True)
-    _write_film(film)
-    shown = {"/srv/wheels": wheels, "/srv/own": own, "/srv/site": site, "/srv/film": film}
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "-q", "install", "--target", str(site)]
+    for wanted in (["--no-deps", goods.wheel], ["--no-index", f"--find-links={goods.wheels}", "typer", "msgspec"]):
+        subprocess.run([*pip, *wanted], check=True, capture_output=True)
+    shown = {"/srv/own": goods.wheel.parent, "/srv/site": site, **goods.shown}
     with Container(debian_tree(), tmp_path, shown) as booted:
         yield booted
-
-
-def _break(wheel: Path, broken: Path) -> None:
-    """The same program, but it ends before its first frame."""
-    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(broken, "w") as other:
-        for name in whole.namelist():
-            other.writestr(name, b"raise SystemExit(1)" if name == "fer_edge_device/app.py" else whole.read(name))
-
-
-def _write_film(folder: Path) -> None:
-    """The demo over and over."""
-    folder.mkdir()
-    for number in range(FRAMES):
-        path = folder / f"{number:05d}.jpg"
-        if number < demo.FRAMES:
-            cv2.imwrite(str(path), demo.frame(number))
-        else:
-            os.link(folder / f"{number % demo.FRAMES:05d}.jpg", path)
 
 
 def fer_edge(container: Container, *words: str, status: int = 0) -> str:
@@ -106,18 +76,11 @@ def said_by_the_service(container: Container) -> str:
     return container.run("journalctl", "-q", "-o", "cat", "-u", UNIT).stdout
 
 
-def files(container: Container) -> set[str]:
-    """Every file of the container but for logs and what systemd and the broker remember."""
-    pruned = ("/var/log", "/var/lib/systemd", "/var/lib/mosquitto")
-    unless = [word for path in pruned for word in ("-path", path, "-prune", "-o")]
-    return set(container.run("find", "/", "-xdev", *unless, "-print").stdout.splitlines())
-
-
 def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (wheel,) = container.run("sh", "-c", "ls /srv/own/*.whl").stdout.split()
-    before = files(container)
+    before = container.files()
     drop_in = container.root / "etc/systemd/system/fer-edge.service.d/test.conf"
     drop_in.parent.mkdir()
     drop_in.write_text(DROP_IN)
@@ -167,5 +130,5 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     assert heard(container, "availability") == "offline"
     assert config.exists()
     fer_edge(container, "service", "uninstall", "--purge")
-    assert files(container) - before == set()
+    assert container.files() - before == set()
     assert "nothing to do" in fer_edge(container, "service", "uninstall", "--purge")

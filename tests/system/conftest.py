@@ -1,0 +1,74 @@
+"""What containers are given: made once, for all that boot one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import pytest
+
+from fer_edge import demo
+from tests.system.containers import need_containers
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 6000  # ten minutes: longer than a test
+
+
+@dataclass(frozen=True)
+class Goods:
+    """What a container is given.
+
+    Attributes:
+        wheel: of fer-edge.
+        broken: the same program, but it ends before its first frame.
+        wheels: the folder of all that it needs.
+        film: a folder of frames.
+    """
+
+    wheel: Path
+    broken: Path
+    wheels: Path
+    film: Path
+
+    @property
+    def shown(self) -> dict[str, Path]:
+        return {"/srv/wheels": self.wheels, "/srv/film": self.film}
+
+
+@pytest.fixture(scope="session")
+def goods(tmp_path_factory: pytest.TempPathFactory) -> Goods:
+    need_containers()
+    folder = tmp_path_factory.mktemp("goods")
+    own, wheels, film = folder / "own", folder / "wheels", folder / "film"
+    pip = [sys.executable, "-m", "pip", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", own, ROOT], check=True, capture_output=True)
+    (wheel,) = own.glob("*.whl")
+    download = [*pip, "download", "--only-binary=:all:", "-d", str(wheels), f"{wheel}[device]"]
+    subprocess.run(download, check=True, capture_output=True)
+    broken = own / "broken" / wheel.name
+    _break(wheel, broken)
+    _write_film(film)
+    return Goods(wheel, broken, wheels, film)
+
+
+def _break(wheel: Path, broken: Path) -> None:
+    broken.parent.mkdir()
+    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(broken, "w") as other:
+        for name in whole.namelist():
+            other.writestr(name, b"raise SystemExit(1)" if name == "fer_edge_device/app.py" else whole.read(name))
+
+
+def _write_film(folder: Path) -> None:
+    """The demo over and over."""
+    folder.mkdir()
+    for number in range(FRAMES):
+        path = folder / f"{number:05d}.jpg"
+        if number < demo.FRAMES:
+            cv2.imwrite(str(path), demo.frame(number))
+        else:
+            os.link(folder / f"{number % demo.FRAMES:05d}.jpg", path)

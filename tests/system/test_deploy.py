@@ -1,0 +1,147 @@
+"""Deployment from this machine to one with a real systemd, sudo and sshd."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fer_edge.classify import DEFAULT_MODEL
+from tests.system.containers import Container, debian_tree, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.system.conftest import Goods
+
+UNIT = "fer-edge.service"
+DROP_IN = """
+[Service]
+ExecStart=
+ExecStart=/opt/fer-edge/current/bin/fer-edge run --config /etc/fer-edge/config.toml --realtime
+"""
+CONFIG = """
+node = "{node}"
+[camera]
+source = "/srv/film"
+[mqtt]
+password_file = "secret"
+"""
+SSH_CONFIG = """
+Host pi
+  HostName 127.0.0.1
+Host gone
+  HostName 127.0.0.1
+  Port 1
+Host *
+  User pi
+  IdentityFile {folder}/key
+  IdentitiesOnly yes
+  UserKnownHostsFile /dev/null
+  StrictHostKeyChecking no
+  LogLevel ERROR
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("container")]
+
+
+@pytest.fixture
+def pi(goods: Goods, tmp_path: Path) -> Iterator[Container]:
+    """A bare machine that lets in a key, whose user may use sudo, and whose pip has no network."""
+    (tmp_path / "ssh_config").write_text(SSH_CONFIG.format(folder=tmp_path))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)  # noqa: S607
+    with Container(debian_tree(), tmp_path, goods.shown) as booted:
+        (booted.root / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /srv/wheels\n")
+        (booted.root / "etc/sudoers.d/pi").write_text("pi ALL=(ALL) NOPASSWD: ALL\n")
+        (booted.root / "etc/systemd/system/fer-edge.service.d").mkdir()
+        (booted.root / "etc/systemd/system/fer-edge.service.d/test.conf").write_text(DROP_IN)
+        booted.run("useradd", "--create-home", "pi")
+        (booted.root / "home/pi/.ssh").mkdir()
+        shutil.copy(tmp_path / "key.pub", booted.root / "home/pi/.ssh/authorized_keys")
+        booted.run("chown", "-R", "pi:", "/home/pi/.ssh")
+        wait_for(lambda: booted.run("systemctl", "is-active", "ssh", check=False).returncode == 0)
+        yield booted
+
+
+def start(pi: Container, folder: Path, wheel: Path, *words: str | Path) -> subprocess.Popen[str]:
+    command = (sys.executable, "-m", "fer_edge.cli", "deploy", "--ssh-config", folder / "ssh_config")
+    return pi.start_here(*command, "--wheel", wheel, *words)
+
+
+def deploy(pi: Container, folder: Path, wheel: Path, *words: str | Path, status: int = 0) -> str:
+    with start(pi, folder, wheel, *words) as running:
+        said, _ = running.communicate()
+    assert running.returncode == status, said
+    assert "Traceback" not in said
+    return said
+
+
+def state(pi: Container) -> tuple[str, str]:
+    """Whether the service runs, and which of its runs this is."""
+    names = "--property=ActiveState,InvocationID"
+    active, invocation = pi.run("systemctl", "show", UNIT, names, "--value").stdout.split()
+    return active, invocation
+
+
+def contents(pi: Container) -> dict[str, str]:
+    """What a deployment changes."""
+    paths = ("etc/fer-edge/config.toml", "etc/credstore/fer-edge.mqtt-password", f"etc/systemd/system/{UNIT}")
+    return {path: (pi.root / path).read_text() for path in paths}
+
+
+def is_clean(pi: Container) -> bool:
+    """Whether all that was brought has gone again, which is the last thing to happen."""
+    return not list((pi.root / "var/tmp").glob("fer-edge-deploy*"))
+
+
+def test_a_bare_host_gets_all_the_second_time_nothing_and_after_a_failure_what_it_had(
+    pi: Container, goods: Goods, tmp_path: Path
+) -> None:
+    config, model, secret = (tmp_path / name for name in ("config.toml", "mine.tflite", "secret"))
+    config.write_text(CONFIG.format(node="first"))
+    secret.write_text("a word that nobody may see")
+    shutil.copy(DEFAULT_MODEL, model)
+    everything = ("--config", config, "--model", model, "pi")
+
+    said = deploy(pi, tmp_path, goods.wheel, *everything, "gone", status=1)
+    assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in said
+    assert said.splitlines()[-2].split()[0] == "pi"
+    assert said.splitlines()[-2].endswith("  ready")
+    assert "/etc/fer-edge/models/mine.tflite\n  classifier" in said
+    assert secret.read_text() not in said
+    active, first_run = state(pi)
+    assert active == "active"
+    kept = pi.root / "etc/credstore"
+    assert [path.stat().st_mode & 0o777 for path in (kept, kept / "fer-edge.mqtt-password")] == [0o700, 0o600]
+    assert is_clean(pi)
+
+    said = deploy(pi, tmp_path, goods.wheel, *everything)
+    assert ": make" not in said
+    assert state(pi) == ("active", first_run)
+
+    files, texts = pi.files(), contents(pi)
+    config.write_text(CONFIG.format(node="second"))
+    secret.write_text("another word")
+    said = deploy(pi, tmp_path, goods.broken, "--config", config, "pi", status=1)
+    assert "failed to start fer-edge.service and wait until it is ready; its last words:" in said
+    assert (pi.files(), contents(pi)) == (files, texts)
+    active, second_run = state(pi)
+    assert active == "active"
+    assert second_run != first_run
+
+    with start(pi, tmp_path, goods.broken, "--config", config, "pi") as stopped:
+        assert stopped.stdout
+        for line in stopped.stdout:
+            if line.startswith("pi: make /opt/fer-edge/venvs/2"):
+                break
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.stdout.read().endswith("fer-edge: stopped\n")
+    assert stopped.returncode == 130
+    wait_for(lambda: is_clean(pi))
+    assert (pi.files(), contents(pi)) == (files, texts)
+    assert state(pi) == ("active", second_run)
