@@ -139,7 +139,7 @@ class Container:
         assert self._boot is not None
         self._boot.kill()
         self._boot.wait()
-        shutil.rmtree(self.root)
+        subprocess.run(("rm", "-rf", str(self.root)), check=True)  # in a fraction of what Python takes
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program in there as root."""
