@@ -108,11 +108,11 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     wait_for(lambda: "the configuration was read anew" in said_by_the_service(container))
     assert show(container, "ActiveState") == "active"
 
-    container.run("systemctl", "kill", "--signal=KILL", UNIT)
+    container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_for(lambda: is_back(container, restarts=1))
     assert sees_faces(container)
 
-    container.run("systemctl", "kill", "--signal=STOP", UNIT)
+    container.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
     wait_for(lambda: is_back(container, restarts=2))
     assert "Watchdog timeout" in said_by_the_service(container)
     assert sees_faces(container)
