@@ -14,7 +14,15 @@ from fer_edge_train.split import divide, hold_out, near_duplicates
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from tests.conftest import Sample
+
+
+def as_jpeg(face: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    picture = cv2.imdecode(cv2.imencode(".jpg", face)[1], cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
 
 
 def test_copies_of_a_face_are_found_and_other_faces_are_not(sample: Sample) -> None:
@@ -22,7 +30,7 @@ def test_copies_of_a_face_are_found_and_other_faces_are_not(sample: Sample) -> N
     rng = np.random.default_rng(1)
     noisy = np.clip(faces.astype(float) + rng.normal(0, 2, faces.shape), 0, 255)
     darker = faces * 0.7 + 5
-    squeezed = np.stack([cv2.imdecode(cv2.imencode(".jpg", face)[1], cv2.IMREAD_GRAYSCALE) for face in faces])
+    squeezed = np.stack([as_jpeg(face) for face in faces])
     copies = np.concatenate([faces, noisy, darker, squeezed]).astype(np.uint8)
     group = near_duplicates(copies).reshape(4, 200)
     for copy in group[1:]:
