@@ -104,29 +104,26 @@ class App:
         """Take over what can be changed while faces are followed; what is wrong changes nothing."""
         service.reloading()
         try:
-            self._change(self._reread() if self._reread else self._config)
-        except FerEdgeError as error:
+            # All that can fail comes first; a model's file of the same name may be another by now.
+            config = self._reread() if self._reread else self._config
+            check(config)
+            classifier, detector = _classifier(config), _detector(config)
+        except (FerEdgeError, OSError) as error:
             logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
+        else:
+            self._change(config, classifier, detector)
         finally:
             service.notify("READY=1")
 
-    def _change(self, config: Config) -> None:
+    def _change(self, config: Config, classifier: TFLiteClassifier, detector: FaceDetector) -> None:
         old = self._config
-        # All that can fail comes first; a model's file of the same name may be another by now.
-        classifier, detector = _classifier(config), _detector(config)
         node = self._node(config, classifier)
         moved = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
         if moved:
             self._runner.say_goodbye()
             for sink in self._sinks:
                 sink.close()
-            try:
-                self._sinks = self._open_sinks(config, node)
-            except FerEdgeError:
-                self._sinks = self._open_sinks(old, self._runner.node)
-                self._runner.send_to(self._sinks)
-                self._runner.greet()
-                raise
+            self._sinks = self._open_sinks(config, node)
             self._runner.send_to(self._sinks)
         self._runner.pipeline.reconfigure(
             config.faces,

@@ -78,10 +78,8 @@ def parse_url(url: str) -> Address:
     try:
         parts = urlsplit(f"//{place}")
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise InputError(
-            f"mqtt.url: {first_line(error)}; it looks like {_FORM}, an IPv6 address is [in brackets]"
-        ) from error
+    except ValueError:  # whose words repeat what may be a password
+        raise InputError(f"mqtt.url: an address looks like {_FORM}, an IPv6 address is [in brackets]") from None
     if not host or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
         raise InputError(f"mqtt.url: an address looks like {_FORM}, with nothing after it")
     tls = scheme.lower() == "mqtts"

@@ -46,9 +46,9 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     width: Annotated[int, Meta(ge=64, le=8192, description="wanted columns of a live camera's frames")] = 640
     height: Annotated[int, Meta(ge=64, le=8192, description="wanted rows")] = 480
     fps: Annotated[
-        float, Meta(gt=0, le=120, description="most frames a second that are looked at, of a live source")
+        float, Meta(ge=0.1, le=120, description="most frames a second that are looked at, of a live source")
     ] = 10.0
-    idle_fps: Annotated[float, Meta(gt=0, le=120, description="the same while there is no face in view")] = 2.0
+    idle_fps: Annotated[float, Meta(ge=0.1, le=120, description="the same while there is no face in view")] = 2.0
     autofocus: Annotated[
         Literal["continuous", "once", "off"],
         Meta(description="of a camera module that has it: continuous, once at the start, or off"),
@@ -78,6 +78,12 @@ class CameraSettings(Section, frozen=True, kw_only=True):
             " unit's WatchdogSec",
         ),
     ] = 25.0
+
+    def __post_init__(self) -> None:
+        """Check what a bound alone does not tell."""
+        if not self.exposure_us / 1e6 < self.stall_s < self.give_up_s:
+            message = "camera.stall_s must be more than an exposure takes, and less than camera.give_up_s"
+            raise ValueError(message)
 
 
 class FacesSettings(Section, frozen=True, kw_only=True):

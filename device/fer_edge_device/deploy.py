@@ -101,7 +101,7 @@ def deploy(
         try:
             refused = list(pool.map(_Link.connect, links))
             unknown = [said for said in refused if "Could not resolve hostname" in said]
-            if unknown:
+            if len(unknown) == len(links):  # one of several may just be switched off
                 raise InputError("; ".join(unknown))
             sessions = [_Session(link, parcel, Path(brought), told) for link in links]
             return list(pool.map(_Session.run, sessions, refused))

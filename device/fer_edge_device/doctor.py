@@ -279,9 +279,9 @@ def check_picamera2(config: Config) -> Finding:
     try:
         importlib.import_module("picamera2")
     except Exception as error:  # noqa: BLE001 - one made for another NumPy raises ValueError
-        if source == "picamera2" or (source == "auto" and machine_name().startswith("Raspberry Pi")):
+        if _is_module(source) or (source == "auto" and machine_name().startswith("Raspberry Pi")):
             what, advice = why_no_picamera2(error)
-            return Finding("failure" if source == "picamera2" else "warning", what, advice)
+            return Finding("failure" if _is_module(source) else "warning", what, advice)
         return Finding("ok", "not there; a camera module needs it, and nothing else does")
     return Finding("ok", "can be imported, with libcamera")
 
@@ -397,7 +397,11 @@ def _first_frame(camera: Camera, until: float) -> Frame:
 
 
 def _is_local(source: str) -> bool:
-    return source in {"auto", "picamera2"} or source.isdecimal() or source.startswith("/dev/")
+    return source == "auto" or _is_module(source) or source.isdecimal() or source.startswith("/dev/")
+
+
+def _is_module(source: str) -> bool:
+    return source.partition(":")[0] == "picamera2"
 
 
 def _is_camera(device: str) -> bool:
@@ -425,7 +429,8 @@ def _holders(source: str) -> list[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         devices = _devices_of(int(folder.name)) or set()
         if int(folder.name) != os.getpid() and any(
-            device == wanted if source not in {"auto", "picamera2"} else _is_camera(device) for device in devices
+            device == wanted if source != "auto" and not _is_module(source) else _is_camera(device)
+            for device in devices
         ):
             with suppress(OSError):
                 found.append(f"{(folder / 'comm').read_text(encoding='utf-8').strip()} (process {folder.name})")

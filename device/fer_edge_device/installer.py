@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 from fer_edge.errors import InputError
 from fer_edge.tables import convert, parse
-from fer_edge_device.config import Config, example, load_config
+from fer_edge_device.config import NODE_NAME, Config, example, load_config
 from fer_edge_device.steps import Step, file_step, folder_step, link_step, removal_step, write_file
 from fer_edge_device.units import (
     TEMPLATE,
@@ -22,7 +23,7 @@ from fer_edge_device.units import (
     unit_name,
     unit_state,
 )
-from fer_edge_device.venvs import HOME, Origin, Venvs, units_in
+from fer_edge_device.venvs import HOME, Origin, Venvs, own_origin, units_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,21 +68,29 @@ def config_path(machine: Machine, instance: str | None) -> Path:
     return machine.root / CONFIG_FOLDER / f"{instance or 'config'}.toml"
 
 
-def install_steps(machine: Machine, wishes: Wishes, origin: Origin) -> list[Step]:
+def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None) -> list[Step]:
     """What is missing for the service to run as wished; nothing, when it does.
 
     A program that is there stays, unless it is to be replaced: see `upgrade_steps`.
 
+    Args:
+        machine: where.
+        wishes: what is wanted.
+        origin: of the program; None takes what runs now, if one has to be installed.
+
     Raises:
-        InputError: a wish cannot be met, or contradicts a configuration that is there.
+        InputError: a wish cannot be met, or contradicts what is there.
     """
     machine.need_systemd()
     unit = unit_name(wishes.instance)
     venvs = Venvs(machine)
     old = venvs.current()
-    is_new = old is None or (wishes.replace and not venvs.is_from(old, origin))
+    is_other = old is not None and origin is not None and not venvs.is_from(old, origin)
+    if is_other and origin is not None and origin.sha256 and not wishes.replace:
+        raise InputError(f"another program is installed than {origin.requirement}; to replace it: service upgrade")
+    is_new = old is None or (wishes.replace and is_other)
     venv = venvs.next_path() if old is None or is_new else old
-    program = venvs.steps(venv, origin) if is_new else []
+    program = venvs.steps(venv, origin or own_origin()) if is_new else []
     changes = [
         *_config_steps(machine, wishes),
         *_model_steps(machine, wishes),
@@ -130,6 +139,12 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     ]
 
 
+def _configured(machine: Machine) -> list[str]:
+    """The units that have a configuration, enabled or not."""
+    names = [path.stem for path in (machine.root / CONFIG_FOLDER).glob("*.toml")]
+    return [unit_name(None if name == "config" else name) for name in names if re.fullmatch(NODE_NAME, name)]
+
+
 def _running(machine: Machine, units: Sequence[str]) -> list[str]:
     """Those that nobody has stopped: what waits for its restart is among them."""
     return [unit for unit in units if unit_state(machine, unit).active != "inactive"]
@@ -148,14 +163,17 @@ def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> l
         purge: also the programs, configurations, the password and events that wait for the broker.
     """
     machine.need_systemd()
+    wanted = unit_name(instance)
     enabled = enabled_units(machine)
-    going = enabled if instance is None else [unit for unit in enabled if unit == unit_name(instance)]
+    there = sorted({*enabled, *_running(machine, _configured(machine))})
+    going = there if instance is None else [unit for unit in there if unit == wanted]
     steps = []
     for unit in going:
         if unit_state(machine, unit).active != "inactive":
             steps += _stop_steps(machine, [unit])
-        steps.append(_systemctl("disable", "enable", machine, unit))
-    is_last = going == enabled
+        if unit in enabled:
+            steps.append(_systemctl("disable", "enable", machine, unit))
+    is_last = going == there
     folder = machine.root / UNIT_FOLDER
     files = [folder / name for name in (UNIT, TEMPLATE) if (folder / name).exists()]
     if is_last and files:

@@ -91,7 +91,9 @@ class MqttSink:
         return self._outbox.dropped
 
     def publish(self, message: Message) -> None:
-        """Take a message; an event is on disk when this returns."""
+        """Take a message; an event is on disk when this returns, unless the sink was closed."""
+        if self._closing.is_set():
+            return
         if message.topic == self._topics["event"]:
             self._outbox.put(message.topic, message.body())
         elif message == self._topics.availability("offline"):

@@ -22,6 +22,7 @@ from fer_edge_device.config import load_config
 from fer_edge_device.config_text import fitted
 from fer_edge_device.installer import model_path
 from fer_edge_device.units import Machine
+from fer_edge_device.venvs import own_origin
 
 _CONFIG: Final = "config.toml"
 _PASSWORD: Final = "password"  # noqa: S105 - a file's name
@@ -118,18 +119,22 @@ def _check_wheel(wheel: Path) -> None:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build a wheel of the clone that this runs from.
+    """Build a wheel of the clone that this runs from, or was installed from.
 
     Args:
         folder: where to put it.
 
     Raises:
-        InputError: this does not run from a clone.
+        InputError: there is no such clone.
         FerEdgeError: it cannot be built.
     """
     clone = Path(fer_edge.__file__).parents[1]
     if not (clone / "pyproject.toml").is_file():
-        raise InputError("this fer-edge does not run from a clone, of which a wheel could be built: give --wheel")
+        clone = Path(own_origin().requirement)
+    if clone.is_file():
+        return clone
+    if not (clone / "pyproject.toml").is_file():
+        raise InputError("this fer-edge comes from no clone, of which a wheel could be built: give --wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(clone)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own clone
     built = list(folder.glob("*.whl"))

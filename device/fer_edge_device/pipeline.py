@@ -175,9 +175,10 @@ class Pipeline:
             seen = self._detect(frame.gray)
         self._look([track for track in seen if self._look_is_due(track)], frame.gray)
         with self._timed("track"):
-            events = [event for track in self._tracker.end_lost(frame.time) for event in self._end(track)]
             for track in seen:
                 track.last_seen = frame.time
+            events = [event for track in self._tracker.end_lost(frame.time) for event in self._end(track)]
+            for track in seen:
                 person = self._people[track.number]
                 person.box = _relative(track.box, *frame.gray.shape)
                 events += self._news(person)
@@ -286,8 +287,8 @@ class Pipeline:
 
     def _end(self, track: Track) -> list[Event]:
         self._appearances.pop(track.number, None)
-        person = self._people.pop(track.number)
-        return [self._event("end", person, person.told)] if person.told is not None else []
+        person = self._people.pop(track.number, None)  # None: the frame that found it was not finished
+        return [self._event("end", person, person.told)] if person and person.told is not None else []
 
     def _event(
         self, kind: Literal["new", "update", "end"], person: _Person, emotion: str, previous: str | None = None

@@ -158,6 +158,8 @@ class Runner:
             self.greet()
         else:
             self._publish(node.topics.info(node.info))
+            if node.announcement:  # another model may have other labels
+                self._publish(node.announcement)
 
     def greet(self) -> None:
         """Say what is here, and how it is."""

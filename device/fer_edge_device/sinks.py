@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from fer_edge_device.messages import Message
+
+logger = logging.getLogger(__name__)
 
 
 class SinkClosed(Exception):  # noqa: N818 - not a failure: nobody wants to hear any more
@@ -58,9 +61,11 @@ class JsonLines:
         try:
             self._file.write(msgspec.json.encode(message) + b"\n")
             self._file.flush()
-        except BrokenPipeError:
+        except OSError as error:
             # What the buffer still holds would fail again, loudly, when the interpreter exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            if not isinstance(error, BrokenPipeError):
+                logger.error("standard output: %s; no messages go there any more", error.strerror)  # noqa: TRY400
             raise SinkClosed from None
 
     def close(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+import signal
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from fer_edge.errors import FerEdgeError
 from fer_edge.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -38,23 +40,49 @@ def carry_out(steps: Sequence[Step], say: Callable[[str], object]) -> None:
         steps: what to do.
         say: is told each step before it is done.
     """
-    with ExitStack() as done:
-        for step in steps:
-            say(step.what)
-            if step.undo is None:
-                done.pop_all()
-            else:
-                done.callback(_take_back, step.what, step.undo, say)
-            step.do()
-        done.pop_all()
 
+    def tell(line: str) -> None:
+        with suppress(OSError):  # a terminal that has gone, a full disk: what matters is what is done
+            say(line)
 
-def _take_back(what: str, undo: Callable[[], object], say: Callable[[str], object]) -> None:
-    say(f"taking back: {what}")
+    done: list[Step] = []
     try:
-        undo()
+        for step in steps:
+            tell(step.what)
+            if step.undo is None:
+                done.clear()
+            else:
+                done.append(step)
+            step.do()
+    except BaseException:
+        with _undisturbed():
+            for step in reversed(done):
+                _take_back(step, tell)
+        raise
+
+
+def _take_back(step: Step, tell: Callable[[str], object]) -> None:
+    tell(f"taking back: {step.what}")
+    try:
+        if step.undo:
+            step.undo()
     except (FerEdgeError, OSError) as error:  # the others are taken back all the same
-        say(f"could not take back: {what}: {error}")
+        tell(f"could not take back: {step.what}: {error}")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let no second Ctrl-C, nor the end of a terminal, leave half of it undone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def folder_step(path: Path, mode: int = 0o755) -> list[Step]:

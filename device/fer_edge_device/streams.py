@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -158,7 +159,9 @@ def shown(source: str) -> str:
     """A source's name without what may be secret in it: of an address, the scheme and the host alone."""
     scheme, mark, rest = source.partition("://")
     if mark:
-        return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
+        place, *after = re.split("[/?#]", rest, maxsplit=1)
+        # A password may hold any character: where it ends is not sure then.
+        return f"{scheme}://{'...' if '@' in ''.join(after) else place.rpartition('@')[2]}"
     return scheme.rpartition("@")[2]
 
 

@@ -64,16 +64,23 @@ def own_origin() -> Origin:
     """What the program that runs now was installed from.
 
     Raises:
-        InputError: that has gone.
+        InputError: that has gone, or is not what it was.
     """
     distribution = importlib.metadata.distribution(_DISTRIBUTION)
     recorded = distribution.read_text("direct_url.json")  # written by pip for all that comes from no index
     if recorded is None:
         return Origin(f"{_DISTRIBUTION}=={distribution.version}")
-    path = Path(unquote(urlsplit(json.loads(recorded)["url"]).path))
-    if not path.exists():
-        raise InputError(f"this fer-edge was installed from {path}, which has gone; give --from WHEEL")
-    return origin_at(path)
+    source = json.loads(recorded)
+    url = urlsplit(source["url"])
+    path = Path(unquote(url.path))
+    if url.scheme != "file" or not path.exists():
+        raise InputError(f"this fer-edge was installed from {path}, which is not here any more; give --from WHEEL")
+    origin = origin_at(path)
+    # Others may have put something else where it was: in /var/tmp, say.
+    hashes = source.get("archive_info", {}).get("hashes", {})
+    if "archive_info" in source and origin.sha256 != hashes.get("sha256", origin.sha256 or ""):
+        raise InputError(f"this fer-edge was installed from {path}, which is another file now; give --from WHEEL")
+    return origin
 
 
 class Venvs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,13 +62,14 @@ def install(
     machine = machine_to_change(dry_run=dry_run)
     wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
-    _carry_out(install_steps(machine, wishes, _origin(origin)), f"{unit} is installed and runs", dry_run=dry_run)
-    if dry_run:
+    steps = install_steps(machine, wishes, None if origin is None else _origin(origin))
+    _carry_out(steps, f"{unit} is installed and runs", dry_run=dry_run)
+    if dry_run or not steps:
         return
     if load_config(config_path(machine, instance), {}).mqtt.url:
         print("\n".join(last_lines(machine, unit)))
     else:
-        print(f"first message: {first_message(machine, unit)}")
+        print(f"first message: {first_message(machine, unit) or 'none yet; see journalctl -u ' + unit}")
 
 
 @commands.command()
@@ -141,6 +143,8 @@ def machine_to_change(*, dry_run: bool) -> Machine:
     if not dry_run and not is_root():
         # With its whole path: sudo looks for programs in the system's folders alone.
         raise InputError(f"this changes the system; run it as root: sudo {Path(sys.argv[0]).absolute()} service ...")
+    if not dry_run:
+        os.umask(0o022)  # the service's user must be able to read what root's umask would hide
     return Machine()
 
 

@@ -276,6 +276,24 @@ def test_what_was_done_is_taken_back_last_first_and_all_of_it() -> None:
     assert said[-3:] == ["taking back: b", "could not take back: b: no", "taking back: a"]
 
 
+def test_a_terminal_that_has_gone_keeps_nothing_from_being_taken_back() -> None:
+    done: list[str] = []
+
+    def gone(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    def fail() -> None:
+        raise ServiceError("no")
+
+    steps = [
+        Step("a", lambda: done.append("a"), lambda: done.append("not a")),
+        Step("b", fail, lambda: done.append("not b")),
+    ]
+    with pytest.raises(ServiceError):
+        carry_out(steps, gone)
+    assert done == ["a", "not b", "not a"]
+
+
 def test_after_what_cannot_be_taken_back_nothing_is() -> None:
     done: list[str] = []
 

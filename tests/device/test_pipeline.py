@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from fer_edge import demo
 from fer_edge.card import Card, InputSpec
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.crop import AS_IT_IS, Box
@@ -108,6 +109,17 @@ def test_state_counts_everybody_and_is_told_again_on_the_heartbeat() -> None:
     assert full[0].counts == {"merry": 2, "cross": 1}
     assert full[0].emotion == "merry"
     assert full[0].scores == {"calm": 0.1, "merry": 0.5667, "cross": 0.3333}
+
+
+@pytest.mark.parametrize(("gap", "every"), [(1.0, 2.0), (2.0, 5.0)])
+def test_a_gap_between_frames_that_is_longer_than_a_face_may_be_away_ends_no_face_that_is_followed(
+    gap: float, every: float
+) -> None:
+    pipeline = make_pipeline(HaarDetector(), TFLiteClassifier(), FacesSettings(detect_every_s=every))
+    picture = demo.frame(10)
+    events = [event for n in range(9) for event in pipeline.step(Frame(picture, n * gap, n))[0]]
+    assert [event.event_type for event in events] == ["new"]
+    assert [event.event_type for event in pipeline.finish()[0]] == ["end"]
 
 
 def test_a_box_that_reaches_past_the_picture_is_told_within_it() -> None:
