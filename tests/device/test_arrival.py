@@ -19,7 +19,7 @@ from fer_edge_device import arrival
 from fer_edge_device.steps import Step, carry_out
 
 arrival._end_with_the_connection()
-steps = [Step("wait", lambda: subprocess.run(["sh", "-c", "sleep 600 & wait"]), lambda: None)]
+steps = [Step("wait", lambda: subprocess.run(["sh", "-c", "echo waiting; sleep 600 & wait"]), lambda: None)]
 try:
     carry_out(steps, arrival._say)
 except KeyboardInterrupt:
@@ -125,7 +125,7 @@ def test_what_is_done_when_the_connection_ends_is_taken_back() -> None:
     ) as process:
         assert process.stdin
         assert process.stdout
-        assert process.stdout.readline() == "wait\n"
+        assert [process.stdout.readline() for _ in range(2)] == ["wait\n", "waiting\n"]
         process.stdin.close()
         # To its end, which comes when everything that was started has ended.
         assert process.stdout.read() == "taking back: wait\ninterrupted\n"
