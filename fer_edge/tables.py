@@ -53,10 +53,15 @@ def put(tables: dict[str, Any], key: str, value: str, where: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"{where}: {part} is a value, not a table")
+    table[last] = toml_value(value)
+
+
+def toml_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML has
+    """What a TOML value says; what is no TOML is a string."""
     try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        table[last] = value.strip()
+        return text.strip()
 
 
 def _nearest(message: str, to: type[msgspec.Struct]) -> str:

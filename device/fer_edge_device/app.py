@@ -106,7 +106,7 @@ class App:
         try:
             # All that can fail comes first; a model's file of the same name may be another by now.
             config = self._reread() if self._reread else self._config
-            check(config)
+            _check_messages(config)
             classifier, detector = _classifier(config), _detector(config)
         except (FerEdgeError, OSError) as error:
             logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
@@ -199,6 +199,11 @@ def check(config: Config) -> None:
     """
     _classifier(config)
     _detector(config)
+    _check_messages(config)
+
+
+def _check_messages(config: Config) -> None:
+    """Find out whether topics and broker can be what they are to be."""
     Topics(config.node_name(), config.mqtt.prefix)
     if config.mqtt.url:
         from fer_edge_device.broker import Broker  # noqa: PLC0415 - likewise

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import socket
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -18,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from fer_edge.errors import InputError
-from fer_edge.tables import Section, convert, parse
+from fer_edge.tables import Section, convert, parse, toml_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -246,7 +245,7 @@ def load_config(
             near = difflib.get_close_matches(name.removeprefix(_PREFIX), keys, 1)
             raise InputError(f"{name}: no such key{f'; did you mean {_PREFIX}{near[0]}?' if near else ''}")
         key, field = keys[name.removeprefix(_PREFIX)]
-        typed = value if _is_text(field) else _number_or_text(value)
+        typed = value if _is_text(field) else toml_value(value)
         _put(tables, key, typed)
         convert(tables, Config, name)
     for key, given in (options or {}).items():
@@ -308,14 +307,6 @@ def _put(tables: dict[str, Any], key: str, value: object) -> None:
 
 def _is_text(field: FieldInfo) -> bool:
     return isinstance(field.default, str)
-
-
-def _number_or_text(text: str) -> object:
-    """A variable's value as TOML would have it; what is no TOML stays text, which its key then refuses."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _about(field: FieldInfo) -> str:

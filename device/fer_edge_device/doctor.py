@@ -31,6 +31,7 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, SourceLostError, first_line
 from fer_edge.system import machine_name, temperature_c, throttled_flags, throttling
+from fer_edge_device.installer import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +53,7 @@ _OLDEST, _NEWEST = 2026, 2100  # years that a clock may show
 _APT_MODULES: Final = Path("/usr/lib/python3/dist-packages")
 _APT_NAMES: Final = {"PIL": "pil", "libarchive": "libarchive-c", "pykms": "kms++"}  # not named as the module is
 _SERVICE_STATE: Final = Path("/var/lib/fer-edge")
-_SERVICE_PASSWORD: Final = Path("/etc/credstore/fer-edge.mqtt-password")
+_SERVICE_PASSWORD: Final = Path("/", PASSWORD)
 _UNIT_PROPERTIES: Final = "Id,LoadState,ActiveState,Result,NRestarts,UnitFileState,MainPID,Group,SupplementaryGroups"
 
 

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from fer_edge.errors import InputError
+from fer_edge_device.config import NODE_NAME
 
 SCHEMA: Final = 1
 
@@ -149,7 +150,7 @@ class Topics:
         Raises:
             InputError: the name has a character that does not belong in a topic.
         """
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", node):
+        if not re.fullmatch(NODE_NAME, node):
             raise InputError(f"--node {node!r}: use up to 64 letters, digits, '_', '.' and '-'")
         self.node = node
         self._prefix = f"{prefix}/{node}"
