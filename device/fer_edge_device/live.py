@@ -130,7 +130,7 @@ class LiveCamera:
 
     live: Final = True
 
-    def __init__(self, name: str, make_device: Callable[[], Device], patience: Patience | None = None) -> None:
+    def __init__(self, name: str, make_device: Callable[[], Device], patience: Patience) -> None:
         """Start opening the device, and reading it.
 
         Args:
@@ -140,7 +140,7 @@ class LiveCamera:
         """
         self.reopens = 0
         self._name, self._make_device = name, make_device
-        self._patience = patience or Patience()
+        self._patience = patience
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._frame: Frame | None = None

@@ -22,7 +22,23 @@ _OPENING_MS: Final = 10_000
 _OURS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
 
 
-class V4l2Camera:
+class _Opened:
+    """A capture of OpenCV's, and the memory that it decodes into."""
+
+    def __init__(self) -> None:
+        self._capture: cv2.VideoCapture | None = None
+        self._picture: cv2.typing.MatLike | None = None
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    stop = close
+
+
+class V4l2Camera(_Opened):
     """A camera with a node in ``/dev``."""
 
     def __init__(self, source: int | str, width: int, height: int, stall_s: float) -> None:
@@ -34,11 +50,10 @@ class V4l2Camera:
             height: wanted rows.
             stall_s: seconds after which waiting for a frame fails.
         """
+        super().__init__()
         self._source, self._width, self._height = source, width, height
         # In whole seconds, and of the whole process: OpenCV reads it once.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(stall_s)))
-        self._capture: cv2.VideoCapture | None = None
-        self._picture: cv2.typing.MatLike | None = None
 
     def open(self) -> None:
         """Open it; see `Device`."""
@@ -65,16 +80,8 @@ class V4l2Camera:
             raise SourceLostError(f"{self._source}: gave a frame that cannot be decoded")
         return to_gray(self._picture, str(self._source))
 
-    def close(self) -> None:
-        """Let go of the camera."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
 
-    stop = close
-
-
-class NetworkStream:
+class NetworkStream(_Opened):
     """A stream by its address, through FFmpeg."""
 
     def __init__(self, address: str, stall_s: float) -> None:
@@ -84,10 +91,9 @@ class NetworkStream:
             address: ``rtsp://...``, ``http://...`` or what else FFmpeg knows.
             stall_s: seconds after which waiting for a frame fails; opening it may take longer.
         """
+        super().__init__()
         self._address, self._name, self._stall_s = address, shown(address), stall_s
         os.environ[_OPTIONS] = _with_ours(os.environ.get(_OPTIONS, ""))
-        self._capture: cv2.VideoCapture | None = None
-        self._picture: cv2.typing.MatLike | None = None
         self._jpeg = False
 
     def open(self) -> None:
@@ -129,14 +135,6 @@ class NetworkStream:
         if not ok or picture is None:
             raise SourceLostError(f"{self._name}: gave a frame that cannot be decoded")
         return to_gray(picture, self._name)
-
-    def close(self) -> None:
-        """Let go of the stream."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
-
-    stop = close
 
 
 def to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
