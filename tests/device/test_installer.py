@@ -258,11 +258,12 @@ def test_to_uninstall_keeps_what_is_the_users_and_to_purge_does_not(pi: Pi, whee
     assert uninstall_steps(pi.machine, None, purge=True) == []
 
 
+def fail() -> None:
+    raise ServiceError("no")
+
+
 def test_what_was_done_is_taken_back_last_first_and_all_of_it() -> None:
     done: list[str] = []
-
-    def fail() -> None:
-        raise ServiceError("no")
 
     steps = [
         Step("a", lambda: done.append("a"), lambda: done.append("not a")),
@@ -282,9 +283,6 @@ def test_a_terminal_that_has_gone_keeps_nothing_from_being_taken_back() -> None:
     def gone(line: str) -> None:
         raise BrokenPipeError(line)
 
-    def fail() -> None:
-        raise ServiceError("no")
-
     steps = [
         Step("a", lambda: done.append("a"), lambda: done.append("not a")),
         Step("b", fail, lambda: done.append("not b")),
@@ -296,9 +294,6 @@ def test_a_terminal_that_has_gone_keeps_nothing_from_being_taken_back() -> None:
 
 def test_after_what_cannot_be_taken_back_nothing_is() -> None:
     done: list[str] = []
-
-    def fail() -> None:
-        raise ServiceError("no")
 
     steps = [
         Step("a", lambda: done.append("a"), lambda: done.append("not a")),
