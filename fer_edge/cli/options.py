@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fer_edge.faces import FaceDetector
 
 FORMS: Final = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
-Data = Annotated[Path, typer.Argument(help=FORMS)]
 Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge by the majority of its votes.")]
 Model = Annotated[
     Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus, which are shipped; edge by default.")

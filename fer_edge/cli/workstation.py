@@ -11,7 +11,6 @@ import typer
 from fer_edge.cli.options import (
     FORMS,
     AsJson,
-    Data,
     InputRange,
     LabelMap,
     Labels,
@@ -236,7 +235,7 @@ def convert(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card, or edge or edge-plus.")],
-    data: Data,
+    data: Annotated[list[Path], typer.Argument(help=f"{FORMS} Several are taken as one.")],
     usage: Usage = None,
     votes: Votes = None,
     label_map: LabelMap = None,
@@ -261,14 +260,14 @@ def evaluate(
     else:
         classifier = TFLiteClassifier(find_model(model))
     side = classifier.card.input.height
-    part = _datasets([data], votes, label_map, side, majority=votes is not None).usage(usage)
+    part = _datasets(data, votes, label_map, side, majority=votes is not None).usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     parts = sorted(set(part.usages.tolist()))
     if as_json:
-        print_json({"model": str(model), "data": str(data), "usages": parts, **fields(metrics)})
+        print_json({"model": str(model), "data": [str(path) for path in data], "usages": parts, **fields(metrics)})
     else:
-        print(f"{model} on {' and '.join(parts)} of {data}")
+        print(f"{model} on {' and '.join(parts)} of {' and '.join(map(str, data))}")
         _print_metrics(metrics)
 
 

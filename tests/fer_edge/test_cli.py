@@ -231,6 +231,9 @@ def test_tag_of_face_crops_is_what_evaluate_counts(cli: Cli, sample: Sample, fer
     assert metrics["usages"] == ["PublicTest"]
     assert metrics["accuracy"] == pytest.approx(right / 350)
     assert sum(map(sum, metrics["confusion"])) == 350
+    both = json.loads(cli("evaluate", DEFAULT_MODEL, fer2013_csv, tree, "--json").stdout)
+    assert (both["faces"], both["usages"]) == (700, ["PublicTest", "test"])
+    assert both["accuracy"] == pytest.approx(right / 350)
 
 
 def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
