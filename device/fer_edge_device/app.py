@@ -23,6 +23,7 @@ from fer_edge_device.messages import Info, Topics
 from fer_edge_device.pipeline import Pipeline
 from fer_edge_device.runner import Node, Runner
 from fer_edge_device.sinks import JsonLines
+from fer_edge_device.switch import Switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,11 +157,27 @@ class App:
         sinks: list[Sink] = []
         if config.mqtt.url:
             from fer_edge_device.mqtt import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
+            from fer_edge_device.outbox import outbox_path  # noqa: PLC0415 - likewise
 
-            sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=self._runner.enable))
+            obey = self._take_over_switch(outbox_path(config.outbox, node.topics.node), node.topics)
+            sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=obey))
         if not sinks or config.log.messages:
             sinks.append(JsonLines(sys.stdout.buffer))
         return sinks
+
+    def _take_over_switch(self, outbox: Path, topics: Topics) -> Callable[[bool], None]:
+        """Be switched off if an earlier run was, or this one is; what to do when the switch is thrown."""
+        switch = Switch(outbox)
+        if not switch.on:
+            logger.info("switched off: no frame is looked at until ON comes to %s", topics["enabled/set"])
+            self._runner.enable(wanted=False)
+        switch.keep(on=self._runner.enabled)
+
+        def obey(on: bool) -> None:  # noqa: FBT001 - a switch
+            switch.keep(on=on)  # first, so that what is told afterwards is true after a power cut, too
+            self._runner.enable(on)
+
+        return obey
 
 
 def _fixed(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:

@@ -187,6 +187,11 @@ class Pipeline:
             self.milliseconds[stage].append(seconds * 1e3)
         return events, state
 
+    def let_pass(self, frame: Frame) -> State | None:
+        """Let a frame pass unseen after `finish`; the state if nobody has heard it or its heartbeat is due."""
+        self._time, self._epoch = frame.time, frame.epoch
+        return self._state()
+
     def finish(self) -> tuple[list[Event], State | None]:
         """End every track and tell the last state, as when the source ends or nobody is to be watched for a while."""
         events = [event for track in self._tracker.end_all() for event in self._end(track)]

@@ -113,6 +113,7 @@ class Runner:
             SourceLostError: the camera failed.
         """
         began = clock.monotonic()
+        self._enabled = self._enabled_wanted
         with self._signals():
             try:
                 self.greet()
@@ -135,6 +136,11 @@ class Runner:
         """End the run after the frame under way; a second signal of the same kind kills."""
         self._signal = number
         signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether frames are to be looked at, as was asked for last."""
+        return self._enabled_wanted
 
     def enable(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
         """Look at frames, or let them pass unseen; may be called from any thread."""
@@ -194,6 +200,8 @@ class Runner:
             if self._enabled:
                 self._tell(*self.pipeline.step(frame))
                 self.summary.frames += 1
+            else:
+                self._tell([], self.pipeline.let_pass(frame))
             notify("WATCHDOG=1")
             now = clock.monotonic()
             if now - told_stats >= self._stats_every:

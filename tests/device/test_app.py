@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from fer_edge import demo
-from tests.device.brokers import Gate, Listener, Mosquitto, wait_for
+from tests.device.brokers import Gate, Listener, Mosquitto, listening, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +128,42 @@ def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, film: 
         running.process.send_signal(signal.SIGTERM)
         running.until("one/availability")
         assert running.process.wait(30) == 0
+
+
+def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_and_another_broker(
+    tmp_path: Path, film: Path
+) -> None:
+    path, switch = tmp_path / "config.toml", "fer-edge/one/enabled/set"
+
+    def settings(broker: Mosquitto, outbox: str) -> str:
+        return (
+            f'node = "one"\n[camera]\nsource = "{film}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'[outbox]\npath = "{tmp_path}/{outbox}"\n'
+        )
+
+    with Mosquitto(tmp_path / "first") as first, Mosquitto(tmp_path / "second") as second:
+        path.write_text(settings(first, "a.sqlite"))
+        run = Running(path)
+        with run.process, listening(first.port) as listener:
+            run.until("one/event", event_type="new")
+            listener.say(switch, "OFF", retain=True)
+            run.until("one/event", event_type="end")
+            assert run.until("enabled/state")["payload"] == "OFF"
+            run.process.kill()
+        path.write_text(settings(second, "a.sqlite"))
+        run = Running(path)
+        with run.process, listening(second.port) as listener:
+            assert run.until("enabled/state")["payload"] == "OFF"
+            assert run.until("one/state")["payload"]["faces"] == 0
+            assert run.told() == f"fer-edge: switched off: no frame is looked at until ON comes to {switch}\n"
+            run.change(settings(second, "b.sqlite"))
+            assert run.until("enabled/state")["payload"] == "OFF"
+            assert (tmp_path / "b.sqlite.off").exists()
+            listener.say(switch, "ON", retain=True)
+            assert run.until("enabled/state")["payload"] == "ON"
+            assert not (tmp_path / "b.sqlite.off").exists()
+            run.until("one/event", event_type="new")
+            run.process.kill()
 
 
 def blinking(folder: Path) -> Path:

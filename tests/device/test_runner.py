@@ -166,6 +166,16 @@ def test_a_switched_off_runner_ends_every_face_reads_on_without_looking_and_says
     assert not [payload for payload in between if isinstance(payload, Event)]
 
 
+def test_a_runner_that_starts_switched_off_says_so_first_looks_at_nothing_and_tells_that_nobody_is_in_view() -> None:
+    sink = Kept()
+    runner = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), sink)
+    runner.enable(wanted=False)
+    assert runner.run(seconds=3).frames == 0
+    assert sink.said("enabled/state") == ["OFF"]
+    assert [state.faces for state in sink.said("state")] == [0]
+    assert sink.said("event") == []
+
+
 def test_a_live_source_is_looked_at_no_more_often_than_is_of_use_and_a_film_at_every_frame() -> None:
     runner = make_runner(LiveScript("1" * 11 + "e"), Kept(), idle_fps=20.0)
     began = time.monotonic()

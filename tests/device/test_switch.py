@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fer_edge_device.switch import Switch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_off_is_kept_until_on_whatever_becomes_of_the_outbox(tmp_path: Path) -> None:
+    outbox = tmp_path / "state" / "outbox.sqlite"
+    assert Switch(outbox).on
+    Switch(outbox).keep(on=False)
+    assert not Switch(outbox).on
+    assert [file.name for file in outbox.parent.iterdir()] == ["outbox.sqlite.off"]
+    Switch(outbox).keep(on=False)
+    Switch(outbox).keep(on=True)
+    assert Switch(outbox).on
+    assert not list(outbox.parent.iterdir())
+
+
+def test_what_the_disk_will_not_have_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    Switch(tmp_path / "file" / "outbox.sqlite").keep(on=False)
+    assert "outbox.sqlite.off: the switch cannot be kept (" in caplog.text
