@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import math
 import os
 import select
 import socket
@@ -20,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
 from fer_edge.errors import BrokerError, InputError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
@@ -33,6 +35,11 @@ logger = logging.getLogger(__name__)
 _WINDOW: Final = 20  # most messages that are sent and not yet answered
 _FORM: Final = "mqtt://[user@]host[:port] or mqtts://..."
 _SOON: Final = 10.0  # seconds after the login
+_TICK: Final = 0.2  # seconds between two looks at whether a login is still wanted
+# MQTT 5's reasons for a disconnection that can be about a message: not authorised, too large, against the protocol ...
+_OF_A_MESSAGE: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
+# How the system, or OpenSSL, says that the other side has closed the connection.
+_HUNG_UP: Final = (f"[Errno {errno.ECONNRESET}]", f"[Errno {errno.EPIPE}]", "EOF occurred")
 _NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH.
 _WRONG_TIME: Final = (9, 10)
@@ -184,10 +191,20 @@ class Connection:
     """One connection, from login to loss; it is never opened again.
 
     Of one thread alone, which calls `step` all the time.
+
+    Attributes:
+        blame: how the broker closed the connection, if that may have been because of a message; else empty.
     """
 
     def __init__(
-        self, broker: Broker, client: str, protocol: MQTTProtocolVersion, will: Message | None, timeout: float
+        self,
+        broker: Broker,
+        client: str,
+        protocol: MQTTProtocolVersion,
+        will: Message | None,
+        *,
+        timeout: float,
+        until: Callable[[], float],
     ) -> None:
         """Connect and log in.
 
@@ -197,28 +214,31 @@ class Connection:
             protocol: the version that is spoken.
             will: what the broker publishes when the connection is lost.
             timeout: seconds for each step of the way.
+            until: up to when, on the monotonic clock, the login is wanted; asked again and again.
 
         Raises:
             BrokerError: there is no connection; says why.
         """
         self._window, self._unanswered = _WINDOW, 0
+        self._until = until
         self._answers: list[Answer] = []
         self._received: list[Received] = []
         self._address = broker.address
         self._protocol = protocol
         self._welcome: ReasonCode | None = None
         self._since = clock.monotonic()
-        self._parting = self._paho_error = ""
+        self.blame = self._parting = self._paho_error = ""
         self._subscriptions: dict[int, Sequence[str]] = {}
         self._client = self._make_client(broker, client, will)
         self._client.connect_timeout = timeout
         try:
             self._client.connect(broker.address.host, broker.address.port, broker.keepalive)
-            deadline = clock.monotonic() + timeout
+            began = clock.monotonic()
             while self._welcome is None:
-                if (left := deadline - clock.monotonic()) <= 0:
-                    raise self._error(f"gave no answer to the login for {timeout:.0f} s")
-                self.step(left)
+                waited = clock.monotonic() - began
+                if waited >= timeout or began + waited >= until():
+                    raise self._error(f"gave no answer to the login for {waited:.0f} s")
+                self.step(min(timeout - waited, _TICK))
         except (OSError, ValueError) as error:
             self.drop()
             raise self._error(_why(error, tls=broker.address.tls)) from error
@@ -237,6 +257,7 @@ class Connection:
             client.tls_set_context(context)
         if will is not None:
             client.will_set(will.topic, will.body(), will.qos, will.retain)
+        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -250,6 +271,11 @@ class Connection:
         transport = self._client.socket()
         tls = f", {transport.version()}" if isinstance(transport, ssl.SSLSocket) else ""
         return f"{self._address} ({_NAMES[self._protocol]}{tls})"
+
+    @property
+    def age(self) -> float:
+        """Seconds since the login."""
+        return clock.monotonic() - self._since
 
     @property
     def idle(self) -> bool:
@@ -362,8 +388,9 @@ class Connection:
             return _OtherVersionError(f"{self._address}: speaks neither MQTT 5 nor 3.1.1")
         if self._welcome.is_failure:
             return self._error(f"refuses the login ({self._welcome}){self._advice()}")
-        # Not every broker says that it is because of another client of this name.
-        advice = "; has another device the same node?" if clock.monotonic() - self._since < _SOON else ""
+        # Not every broker says that it is because of another client of this name, or of a message.
+        unsaid = self.age < _SOON and self._parting in {"closed by the broker", "Session taken over"}
+        advice = "; may it publish there, and has another device the same node?" if unsaid else ""
         return self._error(f"connection lost ({self._paho_error or self._parting}){advice}")
 
     def _advice(self) -> str:
@@ -374,6 +401,10 @@ class Connection:
 
     def _error(self, why: str) -> BrokerError:
         return BrokerError(f"{self._address}: {why}")
+
+    def _on_socket_open(self, _client: paho.Client, _data: object, _transport: object) -> None:
+        if clock.monotonic() >= self._until():  # to log in now would throw out who has come in our place
+            raise self._error("answered too late")
 
     def _on_connect(
         self,
@@ -390,11 +421,17 @@ class Connection:
         self,
         _client: paho.Client,
         _data: object,
-        _flags: paho.DisconnectFlags,
+        flags: paho.DisconnectFlags,
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._parting = "closed by the broker" if str(reason) == "Unspecified error" else str(reason)
+        lost = str(reason) == "Unspecified error"
+        self._parting = "closed by the broker" if lost else str(reason)
+        if flags.is_disconnect_packet_from_server:
+            blamed = reason.value in _OF_A_MESSAGE
+        else:
+            blamed = lost and (not self._paho_error or any(sign in self._paho_error for sign in _HUNG_UP))
+        self.blame = self._parting if blamed else ""
 
     def _on_publish(
         self, _client: paho.Client, _data: object, number: int, reason: ReasonCode, _properties: Properties
@@ -417,7 +454,14 @@ class Connection:
             self._paho_error = text
 
 
-def connect(broker: Broker, client: str, *, will: Message | None = None, timeout: float = 10.0) -> Connection:
+def connect(
+    broker: Broker,
+    client: str,
+    *,
+    will: Message | None = None,
+    timeout: float = 10.0,
+    until: Callable[[], float] = lambda: math.inf,
+) -> Connection:
     """Connect with MQTT 5, or with 3.1.1 to a broker that does not know it.
 
     Args:
@@ -425,15 +469,16 @@ def connect(broker: Broker, client: str, *, will: Message | None = None, timeout
         client: who we are.
         will: what the broker publishes when the connection is lost.
         timeout: seconds for each step of the way.
+        until: up to when, on the monotonic clock, the login is wanted; asked again and again.
 
     Raises:
         BrokerError: there is no connection; says why.
         InputError: the file of a password or certificate can no longer be used.
     """
     try:
-        return Connection(broker, client, MQTTProtocolVersion.MQTTv5, will, timeout)
+        return Connection(broker, client, MQTTProtocolVersion.MQTTv5, will, timeout=timeout, until=until)
     except _OtherVersionError:
-        return Connection(broker, client, MQTTProtocolVersion.MQTTv311, will, timeout)
+        return Connection(broker, client, MQTTProtocolVersion.MQTTv311, will, timeout=timeout, until=until)
 
 
 class _OtherVersionError(BrokerError):

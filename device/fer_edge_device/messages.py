@@ -91,8 +91,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         throttled: the Pi firmware's flags of low voltage and throttling; None elsewhere.
         rss_mb: resident memory of the process, in megabytes.
         queued: events that wait for a broker.
-        dropped_events: events that were never sent, because they grew too many or too old or the disk was full; counted
-            for as long as the outbox exists.
+        dropped_events: events that never arrived, because they grew too many or too old, the broker refused them or the
+            disk was full; counted for as long as the outbox exists.
     """
 
     schema: int = SCHEMA

@@ -59,7 +59,8 @@ class _DamagedError(Exception):
 class Outbox:
     """A queue of events in a file that outlives a crash and a power cut; bounded, the oldest go first.
 
-    Any thread may use it. While the disk is full or fails, events are dropped and counted, and nothing is raised.
+    Any thread may use it. While the disk is full or fails, events are dropped and counted, and nothing is raised. Once
+    it is closed it gives and takes nothing.
     """
 
     def __init__(self, path: Path, settings: OutboxSettings) -> None:
@@ -78,7 +79,7 @@ class Outbox:
         self._count = self._dropped = self._unsaved = 0
         self._first: int | None = None
         self._offset = clock.time() - clock.monotonic()
-        self._trouble = False
+        self._trouble = self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._with_database(lambda _: None)
@@ -150,6 +151,22 @@ class Outbox:
                 self._attempt(select)
         return rows
 
+    def drop(self, number: int) -> bool:
+        """Give up the event of this id, and count it.
+
+        Returns:
+            False when the disk would not have that.
+        """
+
+        def delete(database: sqlite3.Connection) -> None:
+            with database:
+                gone = database.execute("DELETE FROM events WHERE id = ?", (number,)).rowcount
+                database.execute("UPDATE dropped SET count = count + ?", (gone + self._unsaved,))
+            self._forget(gone)
+
+        with self._lock:
+            return self._attempt(delete)
+
     def done(self, numbers: Sequence[int]) -> None:
         """Forget the events of these ids: they have been delivered."""
 
@@ -163,12 +180,15 @@ class Outbox:
                 self._attempt(delete)
 
     def close(self) -> None:
-        """Close the file; what waits in it is for the next run."""
+        """Close the file for good; what waits in it is for the next run."""
         with self._lock:
+            self._closed = True
             self._disconnect()
 
     def _attempt(self, work: Callable[[sqlite3.Connection], None]) -> bool:
         """Whether some work on the database succeeded; when it did not, that is told, once."""
+        if self._closed:
+            return False
         try:
             self._with_database(work)
         except (sqlite3.Error, OSError) as error:

@@ -6,6 +6,7 @@ import getpass
 import os
 import select
 import shutil
+import signal
 import socket
 import socketserver
 import ssl
@@ -99,6 +100,11 @@ class Mosquitto:
 
     def _ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
+
+    def reload(self) -> None:
+        """Have the rules and passwords read anew."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         if self._process is not None:

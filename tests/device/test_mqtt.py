@@ -26,6 +26,7 @@ from fer_edge_device.config import MqttSettings, OutboxSettings
 from fer_edge_device.discovery import discovery_message
 from fer_edge_device.messages import Event, Info, Stats, Topics
 from fer_edge_device.mqtt import MqttSink, check_broker
+from fer_edge_device.outbox import Outbox
 from tests.device.brokers import (
     PASSWORD,
     USER,
@@ -268,20 +269,77 @@ def test_home_assistant_is_told_again_when_it_starts(broker: Mosquitto, tmp_path
             assert set(listener.payloads(announcement.topic)) == {announcement.body()}
 
 
-def test_events_that_a_broker_refuses_stay_in_the_outbox(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rules = tmp_path / "rules"
-    rules.write_text(f"topic readwrite {TOPICS['availability']}\n")
-    rules.chmod(0o600)
-    with (
-        Mosquitto(tmp_path / "broker", f"acl_file {rules}") as broker,
-        sending(tmp_path, broker.port) as sink,
-    ):
-        for number in range(3):
+@contextmanager
+def obeying(tmp_path: Path, *rules: str) -> Iterator[Mosquitto]:
+    """A broker where everybody may listen, and publish only what the rules say."""
+    file = tmp_path / "rules"
+    file.write_text("\n".join(["topic read #", *rules, ""]))
+    file.chmod(0o600)
+    with Mosquitto(tmp_path / "broker", f"acl_file {file}") as broker:
+        yield broker
+
+
+def test_events_that_a_broker_refuses_are_dropped_one_by_one_and_told_once_until_it_takes_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    advice = "refuses {} (Not authorized); have it let clients without a user publish to fer-edge/hall/{}"
+    with obeying(tmp_path, f"topic write {TOPICS['availability']}") as broker, sending(tmp_path, broker.port) as sink:
+        for number in range(20):
             sink.publish(TOPICS.event(event(number)))
-        wait_for(lambda: "refuses messages (Not authorized); events wait" in caplog.text, "the refusal")
-        sink.close(timeout=0.1)
-        assert sink.queued == 3
-    assert caplog.text.count("refuses messages") == 1
+        wait_for(lambda: sink.dropped >= 2, "some to be given up")
+        sink.publish(TOPICS.info(INFO))
+        wait_for(lambda: advice.format("messages", "#") in caplog.text, "the other refusal")
+        with listening(broker.port) as listener:
+            with (tmp_path / "rules").open("a") as file:
+                file.write(f"topic write {TOPICS['event']}\n")
+            broker.reload()
+            wait_for(lambda: sink.queued == 0, "the others to leave the outbox")
+            wait_for(lambda: times(listener.heard) == list(range(sink.dropped, 20)), "the others")
+        assert sink.dropped < 20
+    assert caplog.text.count("refuses events") == 1
+    assert f"{advice.format('events', 'event')}. Each is offered 5 times, then dropped" in caplog.text
+
+
+def test_events_that_are_refused_wait_for_the_next_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        obeying(tmp_path, f"topic write {TOPICS['availability']}") as broker,
+        sending(tmp_path, broker.port, backoff=(60, 60)) as sink,
+    ):
+        sink.publish(TOPICS.event(event(1)))
+        wait_for(lambda: "refuses events" in caplog.text, "the refusal")
+        sink.close()
+        assert (sink.queued, sink.dropped) == (1, 0)
+
+
+def test_events_of_a_name_that_the_node_had_do_not_hold_up_its_own(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
+    for _ in range(30):
+        outbox.put("fer-edge/cellar/event", b"")
+    outbox.close()
+    with obeying(tmp_path, "topic write fer-edge/hall/#") as broker, listening(broker.port) as listener:
+        with sending(tmp_path, broker.port, backoff=(60, 60)) as sink:
+            sink.publish(TOPICS.event(event(1)))
+            wait_for(lambda: times(listener.heard) == [1], "the event")
+        assert (sink.queued, sink.dropped) == (0, 30)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_an_event_at_which_a_broker_closes_the_connection_is_found_out_and_dropped(
+    version: str, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        Mosquitto(tmp_path / "broker", "max_packet_size 1000") as broker,
+        sending(tmp_path, gate.port) as sink,
+        listening(broker.port) as listener,
+    ):
+        for number, track in enumerate(["s-1", "s-1", "x" * 1000, "s-1", "s-1"]):
+            sink.publish(TOPICS.event(event(number, track)))
+        gate.refuses_version_5, gate.target = version == "3.1.1", broker.port
+        wait_for(lambda: sink.queued == 0, "the outbox to be empty")
+        wait_for(lambda: list(dict.fromkeys(times(listener.heard))) == [0, 1, 3, 4], "the others")
+        assert sink.dropped == 1
+    assert caplog.text.count("closed the connection 5 times at the same event") == 1
+    assert caplog.text.count("connection lost (closed by the broker)") <= 1
 
 
 def test_two_devices_of_one_name_are_told_so(

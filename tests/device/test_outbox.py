@@ -109,6 +109,19 @@ def test_events_that_are_too_old_are_dropped_and_counted(path: Path, monkeypatch
     outbox.close()
 
 
+def test_what_is_given_up_is_counted_and_an_outbox_that_is_closed_stays_closed(path: Path) -> None:
+    outbox = Outbox(path, OutboxSettings())
+    fill(outbox, 1, 2)
+    assert outbox.drop(outbox.after(0, 1)[0].id)
+    assert (payloads(outbox), len(outbox), outbox.dropped) == (["2"], 1, 1)
+    outbox.close()
+    again = Outbox(path, OutboxSettings())
+    assert not outbox.put("topic", b"3")
+    assert outbox.after(0, 10) == []
+    assert (payloads(again), again.dropped) == (["2"], 1)
+    again.close()
+
+
 def test_a_clock_that_is_set_while_the_network_comes_back_makes_no_event_old(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
