@@ -18,13 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from fer_edge.errors import BrokerError, InputError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
     from fer_edge_device.config import MqttSettings
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _WINDOW: Final = 20  # most messages that are sent and not yet answered
 _FORM: Final = "mqtt://[user@]host[:port] or mqtts://..."
+_LARGEST: Final = 65_536  # bytes of a message to us, where the version lets us say so; a stranger could send 256 MB
 _SOON: Final = 10.0  # seconds after the login
 _TICK: Final = 0.2  # seconds between two looks at whether a login is still wanted
 # MQTT 5's reasons for a disconnection that can be about a message: not authorised, too large, against the protocol ...
@@ -232,7 +234,7 @@ class Connection:
         self._client = self._make_client(broker, client, will)
         self._client.connect_timeout = timeout
         try:
-            self._client.connect(broker.address.host, broker.address.port, broker.keepalive)
+            self._client.connect(broker.address.host, broker.address.port, broker.keepalive, properties=self._wishes())
             began = clock.monotonic()
             while self._welcome is None:
                 waited = clock.monotonic() - began
@@ -245,6 +247,13 @@ class Connection:
         except BrokerError:
             self.drop()
             raise
+
+    def _wishes(self) -> Properties | None:
+        if self._protocol != MQTTProtocolVersion.MQTTv5:
+            return None
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        wishes.MaximumPacketSize = _LARGEST
+        return wishes
 
     def _make_client(self, broker: Broker, name: str, will: Message | None) -> paho.Client:
         client = paho.Client(

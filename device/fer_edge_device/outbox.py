@@ -76,7 +76,7 @@ class Outbox:
         self._path, self._settings = path, settings
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
-        self._count = self._dropped = self._unsaved = 0
+        self._count = self._dropped = self._unsaved = self._newest = 0
         self._first: int | None = None
         self._offset = clock.time() - clock.monotonic()
         self._trouble = self._closed = False
@@ -119,6 +119,7 @@ class Outbox:
                 )
                 gone = self._drop_old(database, self._count + 1)
             self._count += 1
+            self._newest = cursor.lastrowid or 0
             self._first = self._first or cursor.lastrowid
             self._forget(gone)
 
@@ -245,10 +246,14 @@ class Outbox:
         database.commit()
         if new:
             database.executescript(_BEGIN)
+            # After a file that was set aside: events of its ids may be on their way.
+            database.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (self._newest,))
+            database.commit()
         (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise _DamagedError(found)
-        (self._count,) = database.execute("SELECT COUNT(*) FROM events").fetchone()
+        self._count, newest = database.execute("SELECT COUNT(*), MAX(id) FROM events").fetchone()
+        self._newest = newest or self._newest
         (saved,) = database.execute("SELECT count FROM dropped").fetchone()
         self._dropped = saved + self._unsaved
 

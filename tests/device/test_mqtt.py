@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -174,6 +175,50 @@ def test_who_publishes_never_waits_for_a_broker_that_says_nothing(gate: Gate, tm
         assert gate.visits == 1
 
 
+def mqtt_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "mqtt"]
+
+
+def test_closing_ends_the_thread_also_where_a_broker_falls_silent(gate: Gate, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "broker") as broker, listening(broker.port) as listener:
+        gate.target = broker.port
+        with sending(tmp_path, gate.port) as sink:
+            wait_for(lambda: listener.payloads(TOPICS["availability"]), "a connection")
+            broker.freeze()
+            sink.publish(TOPICS.event(event(1)))
+            sink.close(timeout=1)
+            assert not mqtt_threads()
+            assert sink.queued == 1
+            broker.kill()
+
+
+def test_a_name_server_that_does_not_answer_keeps_nobody_from_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        asked.set()
+        assert answer.wait(60)
+        return find(*_, **__)  # type: ignore[arg-type,return-value]
+
+    find = socket.getaddrinfo
+    with Gate() as gate:
+        gate.silent = True
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        with sending(tmp_path, gate.port) as sink:
+            assert asked.wait(60)
+            sink.publish(TOPICS.event(event(1)))
+            sink.close(timeout=0.1)
+            assert "the system does not give up connecting; that is left behind" in caplog.text
+        outbox = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
+        answer.set()
+        wait_for(lambda: not mqtt_threads(), "the thread to end")
+        assert len(outbox) == 1
+        outbox.close()
+    assert "events cannot be kept" not in caplog.text
+
+
 def test_what_was_not_sent_is_sent_by_the_next_run(broker: Mosquitto, gate: Gate, tmp_path: Path) -> None:
     with sending(tmp_path, gate.port) as sink:
         sink.publish(TOPICS.event(event(1)))
@@ -254,6 +299,17 @@ def test_the_switch_is_heard_retained_or_not_and_only_in_words_that_it_knows(
             listener.say(switch, "", retain=True)
             wait_for(lambda: told == [False, True, False, True, False, True], "the words")
     assert caplog.text.count("'maybe' is neither ON nor OFF") == 1
+
+
+def test_what_a_stranger_sends_to_fill_the_memory_does_not_come(broker: Mosquitto, tmp_path: Path) -> None:
+    told: list[bool] = []
+    with listening(broker.port) as listener:
+        listener.say(TOPICS["enabled/set"], " " * 1_000_000 + "ON", retain=True)
+        with sending(tmp_path, broker.port, on_enabled=told.append):
+            wait_for(lambda: listener.payloads(TOPICS["availability"]), "a connection")
+            listener.say(TOPICS["enabled/set"], "OFF", retain=True)
+            wait_for(lambda: told, "a word")
+    assert told == [False]
 
 
 def test_home_assistant_is_told_again_when_it_starts(broker: Mosquitto, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(path: Path, caplog
     outbox._database.execute("PRAGMA shrink_memory")
     path.write_bytes(b"no database " * 4000)
     fill(outbox, 2)
-    assert payloads(outbox) == ["2"]
+    assert [(row.id, row.payload) for row in outbox.after(1, 10)] == [(2, b"2")], "ids are not used again"
     assert "set aside as outbox.sqlite.damaged" in caplog.text
     outbox.close()
 
