@@ -99,7 +99,7 @@ class Dropped:
         del message
         self.messages += 1
 
-    def close(self) -> None:
+    def close(self, timeout: float = 0.0) -> None:
         """Do nothing: nothing is open."""
 
 

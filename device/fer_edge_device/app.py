@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from fer_edge_device.sinks import Sink
 
 logger = logging.getLogger(__name__)
+
+# Seconds that the old sinks get for what waits when they are changed: a stop may come meanwhile, and the new ones then
+# take ten. With a second each for what hangs, and two for the camera, that is less than the unit's TimeoutStopSec.
+_CHANGE: Final = 2.0
 
 
 class App:
@@ -123,8 +127,15 @@ class App:
         if moved:
             self._runner.say_goodbye()
             for sink in self._sinks:
-                sink.close()
-            self._sinks = self._open_sinks(config, node)
+                sink.close(_CHANGE)
+            try:
+                self._sinks = self._open_sinks(config, node)
+            except InputError as error:
+                logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
+                self._sinks = self._open_sinks(old, self._runner.node)
+                self._runner.send_to(self._sinks)
+                self._runner.change(self._runner.node, stats_every=old.events.stats_every_s, moved=True)
+                return
             self._runner.send_to(self._sinks)
         self._runner.pipeline.reconfigure(
             config.faces,

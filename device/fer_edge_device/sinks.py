@@ -41,8 +41,12 @@ class Sink(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Let go of what is open."""
+    def close(self, timeout: float = ...) -> None:
+        """Let go of what is open.
+
+        Args:
+            timeout: seconds that sending what waits may take.
+        """
         ...
 
 
@@ -68,5 +72,5 @@ class JsonLines:
                 logger.error("standard output: %s; no messages go there any more", error.strerror)  # noqa: TRY400
             raise SinkClosed from None
 
-    def close(self) -> None:
+    def close(self, timeout: float = 0.0) -> None:
         """Do nothing: the file is not ours."""

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,7 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path) -> 
         ("nodes = 1", "did you mean node?"),
         ('model = "none.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),
+        ('[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox"', "no folder for the outbox"),
     ):
         running.change(text)
         line = running.told()
@@ -114,6 +116,26 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path) -> 
     running.process.send_signal(signal.SIGTERM)
     running.until("one/event", event_type="end")
     assert running.process.wait(30) == 0
+
+
+def test_a_stop_while_a_reload_leaves_a_broker_that_says_nothing_is_obeyed_in_the_time_that_the_unit_gives(
+    tmp_path: Path, film: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        rest = (
+            f'[camera]\nsource = "{film}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{silent.getsockname()[1]}"\n'
+            f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
+        )
+        path.write_text(f'node = "one"\n{rest}')
+        run = Running(path)
+        with run.process:
+            run.until("one/event", event_type="new")
+            run.change(f'node = "two"\n{rest}')
+            assert run.until("one/availability")["payload"] == "offline"
+            run.process.send_signal(signal.SIGTERM)
+            assert run.until("two/availability")["payload"] == "online"
+            assert run.process.wait(20) == 0  # TimeoutStopSec
 
 
 def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, film: Path) -> None:
