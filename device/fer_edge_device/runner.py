@@ -286,11 +286,18 @@ class Runner:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and a service manager's stop end the run in order, and SIGHUP reload where that is possible."""
+        """Let Ctrl-C and a service manager's stop end the run in order, and SIGHUP reload where that is possible.
+
+        What is ignored stays so: a shell has what runs in the background ignore Ctrl-C, and nohup the terminal's end.
+        """
         handlers = {signal.SIGINT: self.stop, signal.SIGTERM: self.stop}
         if self._reload:
             handlers[signal.SIGHUP] = self._note_hangup
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        before = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+            if signal.getsignal(number) != signal.SIG_IGN
+        }
         try:
             yield
         finally:

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -48,7 +50,7 @@ class Kept:
             raise SinkClosed
         self.messages.append(message)
 
-    def close(self) -> None:
+    def close(self, timeout: float = 0.0) -> None:
         pass
 
     def said(self, kind: str) -> list[Any]:
@@ -205,6 +207,22 @@ def test_a_signal_ends_the_run_in_order_and_handlers_are_put_back(number: signal
     assert [event.event_type for event in sink.said("event")].count("end") == summary.events["new"]
     assert sink.said("availability") == ["online", "offline"]
     assert signal.getsignal(number) == before
+
+
+def test_signals_that_were_ignored_stay_ignored() -> None:
+    run = "trap '' INT HUP; exec \"$0\" -m fer_edge.cli run --source demo --realtime --config /dev/null"
+    with subprocess.Popen(["/bin/sh", "-c", run, sys.executable], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
+        assert it.stdout is not None
+        it.stdout.readline()
+        for number in (signal.SIGINT, signal.SIGHUP):
+            it.send_signal(number)
+        for line in it.stdout:
+            if b"/event" in line:
+                break
+        it.terminate()
+        said = it.communicate(timeout=60)[1]
+        assert it.returncode == 0
+        assert b"read anew" not in said
 
 
 @contextmanager
