@@ -29,8 +29,12 @@ class Switch:
 
     @property
     def on(self) -> bool:
-        """Whether frames may be looked at."""
-        return not os.path.lexists(self._path)
+        """Whether frames may be looked at; a disk that fails does not switch a node on."""
+        try:
+            self._path.lstat()
+        except OSError as error:
+            return isinstance(error, FileNotFoundError | NotADirectoryError)
+        return False
 
     def keep(self, *, on: bool) -> None:
         """Keep it; it outlives a power cut when this returns, and where the disk would not have it, that is said."""

@@ -22,6 +22,11 @@ def test_off_is_kept_until_on_whatever_becomes_of_the_outbox(tmp_path: Path) -> 
     assert not list(outbox.parent.iterdir())
 
 
+def test_a_disk_that_cannot_say_leaves_a_node_off(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert not Switch(tmp_path / "loop" / "outbox.sqlite").on
+
+
 def test_what_the_disk_will_not_have_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     Switch(tmp_path / "file" / "outbox.sqlite").keep(on=False)
