@@ -15,7 +15,7 @@ from fer_edge.errors import SourceError
 from fer_edge_device import v4l2
 from fer_edge_device.films import DemoFilm, FilmFile, Paced, PictureFolder
 from fer_edge_device.live import LiveCamera, Patience
-from fer_edge_device.pi_camera import PiCamera
+from fer_edge_device.pi_camera import PiCamera, module_number, need_module
 from fer_edge_device.streams import NetworkStream, V4l2Camera, shown
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from fer_edge_device.frames import Camera
     from fer_edge_device.live import Device
 
-_FIRST_FRAME: Final = 15.0  # seconds a source that was asked for by name has for its first frame
+_FIRST_FRAME: Final = 15.0  # seconds a camera module, or a source that was asked for by name, has for its first frame
 _HANG: Final = 15.0  # seconds that a call of a driver may take; see `Patience`
-_TRIAL: Final = 3.0  # seconds any other camera has
+_TRIAL: Final = 3.0  # seconds a video node has that was not: many are no cameras
 
 
 def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Camera:
@@ -46,8 +46,10 @@ def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Ca
     source = settings.source
     if source == "auto":
         return _open_any(settings)
+    if (number := module_number(source)) is not None:
+        return _open_module(source, number, settings)
     if (device := _device(source, settings)) is not None:
-        return _open_live(source, device, settings, max(_FIRST_FRAME, 2 * settings.stall_s))
+        return _open_live(source, device, settings, _patience_for_first(settings))
     film: Camera
     path = Path(source) if source else Path("/nonexistent")  # the empty path would be the current folder
     if source == "demo":
@@ -65,10 +67,7 @@ def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Ca
 
 
 def _device(source: str, settings: CameraSettings) -> Callable[[], Device] | None:
-    """What makes the device of a live source; None for any other."""
-    kind, _, number = source.partition(":")
-    if kind == "picamera2" and _is_number(number or "0"):
-        return functools.partial(PiCamera, int(number or 0), settings)
+    """What makes the device of a stream or a video node; None for any other source."""
     if "://" in source:
         return functools.partial(NetworkStream, source, settings.stall_s)
     if _is_number(source) or source.startswith("/dev/"):
@@ -84,6 +83,16 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 4
 
 
+def _open_module(source: str, number: int, settings: CameraSettings) -> LiveCamera:
+    need_module(number)  # here, where no clock runs yet
+    make_device = functools.partial(PiCamera, number, settings)
+    return _open_live(source, make_device, settings, _patience_for_first(settings))
+
+
+def _patience_for_first(settings: CameraSettings) -> float:
+    return max(_FIRST_FRAME, 2 * settings.stall_s)
+
+
 def _open_live(source: str, make_device: Callable[[], Device], settings: CameraSettings, seconds: float) -> LiveCamera:
     patience = Patience(settings.stall_s, settings.give_up_s, hang=max(_HANG, 3 * settings.stall_s))
     camera = LiveCamera(shown(source), make_device, patience)
@@ -96,13 +105,15 @@ def _open_live(source: str, make_device: Callable[[], Device], settings: CameraS
 
 
 def _open_any(settings: CameraSettings) -> Camera:
-    nodes = v4l2.candidates()
     tried = []
-    devices: dict[str, Callable[[], Device]] = {"picamera2": functools.partial(PiCamera, 0, settings)}
-    devices |= {(path := node.lasting_path or node.path): _v4l2(path, settings) for node in nodes}
-    for source, make_device in devices.items():
+    try:
+        return _open_module("picamera2", 0, settings)
+    except SourceError as error:
+        tried.append(str(error))
+    nodes = v4l2.candidates()
+    for source in (node.lasting_path or node.path for node in nodes):
         try:
-            return _open_live(source, make_device, settings, _TRIAL)
+            return _open_live(source, _v4l2(source, settings), settings, _TRIAL)
         except SourceError as error:
             tried.append(str(error))
     if not nodes:

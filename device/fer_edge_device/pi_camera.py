@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_edge.errors import SourceError, SourceLostError, first_line
@@ -106,12 +107,7 @@ class PiCamera:
             camera.close()
 
     def _acquire(self) -> Any:  # noqa: ANN401 - picamera2 has no types
-        modules = find_modules()
-        if self._number >= len(modules):
-            raise SourceError(
-                f"picamera2: {len(modules) or 'no'} camera module{'s' * (len(modules) != 1)} found,"
-                f" and number {self._number} is wanted; is it connected?"
-            )
+        need_module(self._number)
         from picamera2 import Picamera2  # noqa: PLC0415 - as in find_modules
 
         try:
@@ -165,6 +161,29 @@ class PiCamera:
             with contextlib.suppress(Exception):  # of a camera that failed
                 self._request.release()
             self._request = None
+
+
+def module_number(source: str) -> int | None:
+    """The number of the module that a source means, ``picamera2`` or ``picamera2:N``; None for any other."""
+    wanted = re.fullmatch(r"picamera2(?::([0-9]{1,3}))?", source)
+    return int(wanted[1] or 0) if wanted else None
+
+
+def need_module(number: int) -> None:
+    """Look for a module.  The first time, a small Pi imports picamera2 and starts libcamera for many seconds.
+
+    Args:
+        number: of the module, from 0.
+
+    Raises:
+        SourceError: it is not there, or picamera2 does not work here.
+    """
+    found = len(find_modules())
+    if number >= found:
+        raise SourceError(
+            f"picamera2: {found or 'no'} camera module{'s' * (found != 1)} found, and number {number} is wanted;"
+            " is it connected?"
+        )
 
 
 def find_modules() -> list[dict[str, Any]]:

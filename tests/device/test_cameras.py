@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import pytest
 
 from fer_edge.errors import SourceError
-from fer_edge_device import v4l2
+from fer_edge_device import cameras, v4l2
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.config import CameraSettings
 from fer_edge_device.live import LiveCamera
@@ -32,6 +33,23 @@ def test_auto_prefers_the_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]
     camera.close()
     assert len(pi.made) == 1
     assert not usb.made
+
+
+def test_no_clock_runs_while_picamera2_is_imported_and_starts(
+    monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]
+) -> None:
+    threads: list[str] = []
+
+    def start_libcamera() -> list[dict[str, Any]]:
+        threads.append(threading.current_thread().name)
+        return list(pi.modules)
+
+    monkeypatch.setattr(pi, "global_camera_info", start_libcamera)
+    monkeypatch.setattr(cameras, "_TRIAL", 0.0)  # a module that was found gets more
+    for source in ("auto", "picamera2"):
+        threads.clear()
+        opened(source).close()
+        assert threads[0] == threading.current_thread().name != threads[-1] == "camera"
 
 
 def test_auto_passes_over_nodes_that_give_no_picture_and_takes_the_name_that_lasts(
