@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+_DEVICES: Final = Path("/sys/devices/platform")
+_THROTTLED: Final = "soc*/soc*:firmware/get_throttled"  # soc, or with an address, soc@..., by kernel and board
 _THROTTLING: Final = ("low voltage", "a capped frequency", "throttling", "the soft temperature limit")  # by bit
 
 
@@ -18,9 +19,13 @@ def temperature_c() -> float | None:
     return int(text) / 1000 if text and text.lstrip("-").isdigit() else None
 
 
-def throttled_flags() -> int | None:
-    """A Pi firmware's flags: bit 0 low voltage, 1 frequency capped, 2 throttled, 3 soft limit; 16-19 since boot."""
-    text = _read(_THROTTLED)
+def throttled_flags(devices: Path = _DEVICES) -> int | None:
+    """A Pi firmware's flags: bit 0 low voltage, 1 frequency capped, 2 throttled, 3 soft limit; 16-19 since boot.
+
+    Args:
+        devices: the folder of sysfs that has the firmware's.
+    """
+    text = next(filter(None, map(_read, devices.glob(_THROTTLED))), None)
     try:
         return int(text, 16) if text else None
     except ValueError:

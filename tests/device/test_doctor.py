@@ -22,7 +22,7 @@ import pytest
 from fer_edge.card import model_bytes, read_card, write_card
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.errors import FerEdgeError
-from fer_edge.system import throttling
+from fer_edge.system import throttled_flags, throttling
 from fer_edge_device import doctor
 from fer_edge_device.config import CameraSettings, Config, MqttSettings, OutboxSettings
 from fer_edge_device.doctor import CHECKS, Check, Finding, Unit, examine
@@ -240,6 +240,16 @@ def test_temperature_and_what_the_firmware_flags() -> None:
     weak = doctor.heat_finding(50.0, 0x10000)
     assert weak.what == "50 degrees C, low voltage since its start"
     assert "power supply" in weak.advice
+
+
+@pytest.mark.parametrize("soc", ["soc", "soc@107c000000"])
+def test_the_firmwares_flags_are_found_whatever_the_kernel_calls_its_folder(tmp_path: Path, soc: str) -> None:
+    assert throttled_flags(tmp_path) is None
+    folder = tmp_path / soc / f"{soc}:firmware"
+    folder.mkdir(parents=True)
+    assert throttled_flags(tmp_path) is None
+    (folder / "get_throttled").write_text("50005\n")
+    assert throttled_flags(tmp_path) == 0x50005
 
 
 def test_the_outboxs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
