@@ -140,6 +140,7 @@ class _Worker:
     """The process in which checks run."""
 
     def __init__(self) -> None:
+        _stand_somewhere()
         # Not forked: threads and native libraries of this process would be half there.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -179,6 +180,14 @@ class _Worker:
         except (EOFError, OSError):
             return None
         return finding
+
+
+def _stand_somewhere() -> None:
+    """Leave a folder that has gone or may not be entered; a process that is spawned goes to that of its parent."""
+    try:
+        os.chdir(Path.cwd())
+    except OSError:
+        os.chdir("/")  # nothing was found by a relative path in the other
 
 
 def _work(pipe: Connection[Any, Any]) -> None:

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 VIDEO = grp.struct_group(("video", "x", 44, ["ada"]))
+LOOKED = """
+from fer_edge_device.config import Config
+from fer_edge_device.doctor import CHECKS, examine
+for finding in examine(Config(), {"python": CHECKS["python"]}):
+    print(finding.level, finding.name)
+"""
 SERVICE = Unit("fer-edge.service", "active", "success", 0, enabled=True, pid=1, groups=("video",))
 
 
@@ -89,6 +95,25 @@ def test_what_hangs_crashes_or_fails_is_a_line_and_the_others_go_on() -> None:
     assert "ZeroDivisionError: me" in failed.what
     assert refused.what == "me: no such thing; make one"
     assert {one.level for one in (crashed, failed, refused)} == {"failure"}
+
+
+@pytest.mark.parametrize("bar", ["chmod 0 .", 'rmdir "$PWD"'], ids=["closed", "gone"])
+def test_checks_run_from_a_folder_that_may_not_be_entered_or_has_gone(tmp_path: Path, bar: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    # Without its capabilities, what is forbidden is so for root, too.
+    alike = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if alike and subprocess.run([*alike, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this root has no capabilities to give up")
+    looked = subprocess.run(
+        [*alike, "sh", "-c", f'{bar} && exec "$@"', "sh", sys.executable, "-c", LOOKED],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (looked.returncode, looked.stdout, looked.stderr) == (0, "ok python\n", "")
 
 
 def test_a_camera_that_hangs_is_a_failure_and_hangs_nothing() -> None:
