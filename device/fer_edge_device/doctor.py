@@ -18,7 +18,6 @@ import pwd
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +28,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from fer_edge.errors import FerEdgeError, SourceLostError, first_line
+from fer_edge.errors import FerEdgeError, ServiceError, SourceLostError, first_line
 from fer_edge.system import machine_name, temperature_c, throttled_flags, throttling
 from fer_edge_device.installer import PASSWORD
+from fer_edge_device.pi_camera import module_number
+from fer_edge_device.units import Machine, installed_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from fer_edge_device.config import Config
     from fer_edge_device.frames import Camera, Frame
+    from fer_edge_device.units import UnitState
 
 Level = Literal["ok", "warning", "failure"]
 
@@ -54,7 +56,6 @@ _APT_MODULES: Final = Path("/usr/lib/python3/dist-packages")
 _APT_NAMES: Final = {"PIL": "pil", "libarchive": "libarchive-c", "pykms": "kms++"}  # not named as the module is
 _SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 _SERVICE_PASSWORD: Final = Path("/", PASSWORD)
-_UNIT_PROPERTIES: Final = "Id,LoadState,ActiveState,Result,NRestarts,UnitFileState,MainPID,Group,SupplementaryGroups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +88,6 @@ class Check:
     look: Callable[[Config], Finding]
     limit: float = 30.0
     when_hung: str = "the machine may be overloaded or its disk failing; `dmesg` may tell"
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A unit of ours as systemd sees it.
-
-    Attributes:
-        name: such as ``fer-edge.service``.
-        active: ``active``, ``activating``, ``failed``, ``inactive``, ...
-        result: why it ended last, such as ``watchdog``; ``success`` where nothing was wrong.
-        restarts: how often systemd has started it again.
-        enabled: whether it starts at boot.
-        pid: of its process; 0 where there is none.
-        groups: what it belongs to.
-    """
-
-    name: str
-    active: str
-    result: str
-    restarts: int
-    enabled: bool
-    pid: int
-    groups: tuple[str, ...]
 
 
 def examine(config: Config, checks: Mapping[str, Check] | None = None) -> Iterator[Finding]:
@@ -286,12 +264,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 def check_picamera2(config: Config) -> Finding:
     """The packages of the camera module, where one is wanted."""
     source = config.camera.source
+    is_module = module_number(source) is not None
     try:
         importlib.import_module("picamera2")
     except Exception as error:  # noqa: BLE001 - one made for another NumPy raises ValueError
-        if _is_module(source) or (source == "auto" and machine_name().startswith("Raspberry Pi")):
+        if is_module or (source == "auto" and machine_name().startswith("Raspberry Pi")):
             what, advice = why_no_picamera2(error)
-            return Finding("failure" if _is_module(source) else "warning", what, advice)
+            return Finding("failure" if is_module else "warning", what, advice)
         return Finding("ok", "not there; a camera module needs it, and nothing else does")
     return Finding("ok", "can be imported, with libcamera")
 
@@ -340,7 +319,7 @@ def check_group(config: Config) -> Finding:
     return group_finding(video, _user(), os.getgroups(), units())
 
 
-def group_finding(video: grp.struct_group, user: str, groups: list[int], services: list[Unit]) -> Finding:
+def group_finding(video: grp.struct_group, user: str, groups: list[int], services: list[UnitState]) -> Finding:
     """What the groups of a user, and of the services, mean for cameras.
 
     Args:
@@ -407,11 +386,7 @@ def _first_frame(camera: Camera, until: float) -> Frame:
 
 
 def _is_local(source: str) -> bool:
-    return source == "auto" or _is_module(source) or source.isdecimal() or source.startswith("/dev/")
-
-
-def _is_module(source: str) -> bool:
-    return source.partition(":")[0] == "picamera2"
+    return source == "auto" or module_number(source) is not None or source.isdecimal() or source.startswith("/dev/")
 
 
 def _is_camera(device: str) -> bool:
@@ -439,7 +414,7 @@ def _holders(source: str) -> list[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         devices = _devices_of(int(folder.name)) or set()
         if int(folder.name) != os.getpid() and any(
-            device == wanted if source != "auto" and not _is_module(source) else _is_camera(device)
+            device == wanted if source != "auto" and module_number(source) is None else _is_camera(device)
             for device in devices
         ):
             with suppress(OSError):
@@ -604,7 +579,7 @@ def check_service(config: Config) -> Finding:
     return service_finding(units())
 
 
-def service_finding(services: list[Unit]) -> Finding:
+def service_finding(services: list[UnitState]) -> Finding:
     """What the state of the units means; the worst of them counts."""
     if len(services) > 1:  # the plain unit need not run where there is one for each camera
         services = [unit for unit in services if unit.enabled or unit.active != "inactive"] or services
@@ -625,34 +600,12 @@ def service_finding(services: list[Unit]) -> Finding:
     return worst
 
 
-def units() -> list[Unit]:
+def units() -> list[UnitState]:
     """Our units that are installed; none where there is no systemd."""
-    command = ["systemctl", "show", f"--property={_UNIT_PROPERTIES}", "fer-edge.service", "fer-edge@*.service"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+        return installed_units(Machine())
+    except ServiceError:
         return []
-    return read_units(said)
-
-
-def read_units(said: str) -> list[Unit]:
-    """What ``systemctl show`` prints of several units, an empty line between two."""
-    found = []
-    for block in said.split("\n\n"):
-        said_of = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if said_of.get("LoadState") == "loaded":
-            found.append(
-                Unit(
-                    name=said_of["Id"],
-                    active=said_of["ActiveState"],
-                    result=said_of.get("Result", ""),
-                    restarts=int(said_of.get("NRestarts") or 0),
-                    enabled=said_of.get("UnitFileState") not in {"disabled", "masked"},
-                    pid=int(said_of.get("MainPID") or 0),
-                    groups=tuple(f"{said_of.get('Group', '')} {said_of.get('SupplementaryGroups', '')}".split()),
-                )
-            )
-    return found
 
 
 def _user() -> str:

@@ -8,14 +8,21 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge_device.config import NODE_NAME
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 UNIT_FOLDER: Final = "etc/systemd/system"
 UNIT: Final = "fer-edge.service"
 TEMPLATE: Final = "fer-edge@.service"
+_PROPERTIES: Final = (
+    "Id,LoadState,ActiveState,SubState,StateChangeTimestamp,NRestarts,StatusText,Result,MainPID,Group,"
+    "SupplementaryGroups"
+)
 _PATIENCE: Final = 10.0  # seconds that journald has to write down what a service said
 
 
@@ -72,22 +79,30 @@ class UnitState:
     """What systemd says of a unit.
 
     Attributes:
-        unit: its name.
+        name: such as ``fer-edge.service``.
+        loaded: whether there is such a unit.
         active: such as ``active``, ``activating`` (while it waits for READY or a restart), ``inactive``, ``failed``.
         sub: the same in finer words, such as ``running`` or ``auto-restart``.
         enabled: whether it starts at boot.
         since: when it became what it is, in words; empty if it never ran.
         restarts: how often systemd has restarted it by itself.
         status: what the service says of itself.
+        result: why it ended last, such as ``watchdog``; ``success`` where nothing was wrong.
+        pid: of its process; 0 where there is none.
+        groups: what its process belongs to.
     """
 
-    unit: str
+    name: str
+    loaded: bool
     active: str
     sub: str
     enabled: bool
     since: str
     restarts: int
     status: str
+    result: str
+    pid: int
+    groups: tuple[str, ...]
 
 
 def unit_name(instance: str | None) -> str:
@@ -112,18 +127,39 @@ def enabled_units(machine: Machine) -> list[str]:
 
 
 def unit_state(machine: Machine, unit: str) -> UnitState:
-    """What systemd says of a unit."""
-    names = ("ActiveState", "SubState", "StateChangeTimestamp", "NRestarts", "StatusText")
-    shown = machine.run("systemctl", "show", unit, f"--property={','.join(names)}")
+    """What systemd says of a unit, be there one or not."""
+    return _unit_states(machine, unit)[0]
+
+
+def installed_units(machine: Machine) -> list[UnitState]:
+    """What systemd says of each of our units that is there.
+
+    Raises:
+        ServiceError: systemd does not run here.
+    """
+    return [state for state in _unit_states(machine, UNIT, TEMPLATE.replace("@", "@*")) if state.loaded]
+
+
+def _unit_states(machine: Machine, *units: str) -> list[UnitState]:
+    shown = machine.run("systemctl", "show", *units, f"--property={_PROPERTIES}")
+    enabled = enabled_units(machine)
+    return [_unit_state(block, enabled) for block in shown.split("\n\n") if block.strip()]
+
+
+def _unit_state(shown: str, enabled: Sequence[str]) -> UnitState:
     values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     return UnitState(
-        unit=unit,
+        name=values["Id"],
+        loaded=values.get("LoadState") == "loaded",
         active=values.get("ActiveState", "inactive"),
         sub=values.get("SubState", "dead"),
-        enabled=unit in enabled_units(machine),
+        enabled=values["Id"] in enabled,
         since=values.get("StateChangeTimestamp", ""),
         restarts=int(values.get("NRestarts") or 0),
         status=values.get("StatusText", ""),
+        result=values.get("Result", ""),
+        pid=int(values.get("MainPID") or 0),
+        groups=tuple(f"{values.get('Group', '')} {values.get('SupplementaryGroups', '')}".split()),
     )
 
 

@@ -125,8 +125,8 @@ def status() -> None:
     print(f"fer-edge {version_in(venv)} in {venv}")
     states = [unit_state(machine, unit) for unit in units]
     for state in states:
-        print(f"{state.unit}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
-        for line in [state.status] * bool(state.status) + last_lines(machine, state.unit):
+        print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
+        for line in [state.status] * bool(state.status) + last_lines(machine, state.name):
             print(f"  {line}")
     if any(state.active not in {"active", "reloading"} for state in states):
         raise typer.Exit(1)

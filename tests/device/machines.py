@@ -38,7 +38,8 @@ class Pi:
             case ["systemctl", "show", unit, "--property=InvocationID", "--value"]:
                 return "1f\n"
             case ["systemctl", "show", unit, *_]:
-                return f"ActiveState={'active' if unit in self.active else 'inactive'}\nSubState=x\nNRestarts=0\n"
+                active = "active" if unit in self.active else "inactive"
+                return f"Id={unit}\nActiveState={active}\nSubState=x\nNRestarts=0\n"
             case ["systemctl", "enable", unit]:
                 wants = self.root / "etc/systemd/system/multi-user.target.wants"
                 wants.mkdir(exist_ok=True)

@@ -25,7 +25,8 @@ from fer_edge.errors import FerEdgeError
 from fer_edge.system import throttled_flags, throttling
 from fer_edge_device import doctor
 from fer_edge_device.config import CameraSettings, Config, MqttSettings, OutboxSettings
-from fer_edge_device.doctor import CHECKS, Check, Finding, Unit, examine
+from fer_edge_device.doctor import CHECKS, Check, Finding, examine
+from fer_edge_device.units import UnitState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,19 @@ from fer_edge_device.doctor import CHECKS, examine
 for finding in examine(Config(), {"python": CHECKS["python"]}):
     print(finding.level, finding.name)
 """
-SERVICE = Unit("fer-edge.service", "active", "success", 0, enabled=True, pid=1, groups=("video",))
+SERVICE = UnitState(
+    name="fer-edge.service",
+    loaded=True,
+    active="active",
+    sub="running",
+    enabled=True,
+    since="today",
+    restarts=0,
+    status="watching",
+    result="success",
+    pid=1,
+    groups=("video",),
+)
 
 
 def hangs(config: Config) -> Finding:
@@ -294,37 +307,30 @@ def test_the_outboxs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert str(doctor.outbox_folder(Config(), installed=True)) == "/var/lib/fer-edge"
 
 
-def test_units_are_read_as_systemctl_shows_them() -> None:
-    said = (
-        "NRestarts=2\nMainPID=812\nResult=success\nGroup=video\nSupplementaryGroups=render\nId=fer-edge.service\n"
-        "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n\n"
-        "NRestarts=0\nMainPID=0\nId=fer-edge@hall.service\nLoadState=not-found\nActiveState=inactive\n"
-    )
-    (unit,) = doctor.read_units(said)
-    assert unit == replace(SERVICE, restarts=2, pid=812, groups=("video", "render"))
-    assert doctor.read_units("") == []
-
-
 def test_systemctl_is_asked_for_all_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows what it is asked for, and leaves out the rest without a word."""
     program = tmp_path / "systemctl"
     program.write_text(
         """#!/bin/sh
-        for property in Id=fer-edge.service LoadState=loaded ActiveState=active Result=watchdog NRestarts=2 \\
-            UnitFileState=disabled MainPID=812 Group=video SupplementaryGroups=render
+        for property in Id=fer-edge.service LoadState=loaded ActiveState=active SubState=running Result=watchdog \\
+            NRestarts=2 MainPID=812 Group=video SupplementaryGroups=render StatusText=watching \\
+            StateChangeTimestamp=today
         do
-            case ",${2#--property=}," in *",${property%%=*},"*) echo "$property" ;; esac
+            case ",${4#--property=}," in *",${property%%=*},"*) echo "$property" ;; esac
         done
+        printf '\\nId=fer-edge@hall.service\\nLoadState=not-found\\nActiveState=inactive\\n'
         """
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (unit,) = doctor.units()
-    assert unit == Unit("fer-edge.service", "active", "watchdog", 2, enabled=False, pid=812, groups=("video", "render"))
+    assert unit == replace(SERVICE, enabled=False, restarts=2, result="watchdog", pid=812, groups=("video", "render"))
+    program.write_text("#!/bin/sh\nexit 1\n")  # as where systemd does not run
+    assert doctor.units() == []
 
 
 def test_the_state_of_the_service() -> None:
-    def level(*services: Unit) -> str:
+    def level(*services: UnitState) -> str:
         return doctor.service_finding(list(services)).level
 
     assert level() == level(SERVICE) == "ok"
