@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fer_edge.errors import InputError
 from fer_edge.tables import convert, parse
 from fer_edge_device.config import NODE_NAME, Config, example, load_config
-from fer_edge_device.steps import Step, file_step, folder_step, link_step, removal_step, write_file
+from fer_edge_device.steps import Step, file_step, folder_step, link_step, removal_step, restoration, write_file
 from fer_edge_device.units import (
     TEMPLATE,
     UNIT,
@@ -26,7 +26,7 @@ from fer_edge_device.units import (
 from fer_edge_device.venvs import HOME, Origin, Venvs, own_origin, units_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CONFIG_FOLDER: Final = "etc/fer-edge"
 MODEL_FOLDER: Final = "etc/fer-edge/models"
@@ -216,18 +216,12 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
     if text.encode() == before:
         return []
 
-    def write(content: bytes) -> None:
+    def write() -> None:
         # For who may open cameras anyway: the address of a camera may hold its password.
-        write_file(path, content, 0o640)
+        write_file(path, text.encode(), 0o640)
         machine.run("chgrp", "video", str(path))
 
-    def undo() -> None:
-        if before is None:
-            path.unlink(missing_ok=True)
-        else:
-            write(before)
-
-    return [*folder_step(path.parent), Step(f"write {path}", lambda: write(text.encode()), undo)]
+    return [*folder_step(path.parent), Step(f"write {path}", write, restoration(path))]
 
 
 def _model_steps(machine: Machine, wishes: Wishes) -> list[Step]:
@@ -297,8 +291,9 @@ def _unit_steps(machine: Machine, venv: Path) -> list[Step]:
             raise InputError(
                 f"{path} is a link, as `systemctl mask` makes them; remove it (systemctl unmask {path.name})"
             )
-    before = {path: path.read_bytes() if path.exists() else None for path in paths}
-    if venv.exists() and all((units_in(venv) / path.name).read_bytes() == before[path] for path in paths):
+    if venv.exists() and all(
+        path.is_file() and path.read_bytes() == (units_in(venv) / path.name).read_bytes() for path in paths
+    ):
         return []
 
     def do() -> None:
@@ -306,27 +301,27 @@ def _unit_steps(machine: Machine, venv: Path) -> list[Step]:
             write_file(path, (units_in(venv) / path.name).read_bytes(), 0o644)
         machine.run("systemctl", "daemon-reload")
 
-    return [Step(f"write {paths[0]} and {TEMPLATE}", do, lambda: _put_back(machine, before))]
+    return [Step(f"write {paths[0]} and {TEMPLATE}", do, _unit_restoration(machine, paths))]
 
 
 def _unit_removal(machine: Machine, paths: Sequence[Path]) -> Step:
-    before: dict[Path, bytes | None] = {path: path.read_bytes() for path in paths}
-
     def do() -> None:
         for path in paths:
             path.unlink()
         machine.run("systemctl", "daemon-reload")
 
-    return Step(f"remove {' and '.join(map(str, paths))}", do, lambda: _put_back(machine, before))
+    return Step(f"remove {' and '.join(map(str, paths))}", do, _unit_restoration(machine, paths))
 
 
-def _put_back(machine: Machine, files: dict[Path, bytes | None]) -> None:
-    for path, content in files.items():
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_file(path, content, 0o644)
-    machine.run("systemctl", "daemon-reload")
+def _unit_restoration(machine: Machine, paths: Sequence[Path]) -> Callable[[], None]:
+    restorations = [restoration(path) for path in paths]
+
+    def restore() -> None:
+        for each in restorations:
+            each()
+        machine.run("systemctl", "daemon-reload")
+
+    return restore
 
 
 def _systemctl(verb: str, opposite: str, machine: Machine, unit: str) -> Step:

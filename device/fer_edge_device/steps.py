@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import stat
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -99,17 +101,25 @@ def folder_step(path: Path, mode: int = 0o755) -> list[Step]:
 
 def file_step(path: Path, content: bytes, mode: int = 0o644) -> list[Step]:
     """Write a file, unless it is there with that content."""
-    before = path.read_bytes() if path.is_file() else None
-    if before == content:
+    if path.is_file() and path.read_bytes() == content:
         return []
+    return [Step(f"write {path}", lambda: write_file(path, content, mode), restoration(path))]
 
-    def undo() -> None:
-        if before is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_file(path, before, mode)
 
-    return [Step(f"write {path}", lambda: write_file(path, content, mode), undo)]
+def restoration(path: Path) -> Callable[[], None]:
+    """What makes a file again what it is now, its owner and permissions included; also when there is none."""
+    if not path.is_file():
+        return lambda: path.unlink(missing_ok=True)
+    content, status = path.read_bytes(), path.stat()
+
+    def restore() -> None:
+        with replacing(path) as temporary:
+            temporary.chmod(0o600)
+            temporary.write_bytes(content)
+            os.chown(temporary, status.st_uid, status.st_gid)
+            temporary.chmod(stat.S_IMODE(status.st_mode))
+
+    return restore
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -228,6 +229,27 @@ def test_an_upgrade_that_fails_goes_back_to_the_old_program(pi: Pi, wheel: Origi
     assert pi.files() == before
     if word == "start":  # the old one was to be started as well, from what it was
         assert pi.commands[-1] == ("systemctl", "start", "fer-edge.service")
+
+
+def test_a_file_that_is_taken_back_has_its_owner_and_permissions_again(pi: Pi, wheel: Origin, tmp_path: Path) -> None:
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    owned = [pi.config(), pi.root / "etc/systemd/system/fer-edge.service"]
+    for path in owned:
+        path.write_text(f"threads = 2  # {path.name}")
+        path.chmod(0o604)
+        if os.geteuid() == 0:
+            os.chown(path, 12, 34)
+
+    def seen() -> list[tuple[str, int, int, int]]:
+        return [(path.read_text(), (at := path.stat()).st_mode, at.st_uid, at.st_gid) for path in owned]
+
+    before = seen()
+    other = tmp_path / "other.toml"
+    other.write_text("threads = 3\n")
+    pi.fails = "start"
+    with pytest.raises(ServiceError):
+        pi.do(install_steps(pi.machine, Wishes(config=other, replace=True), wheel))
+    assert seen() == before
 
 
 def test_there_is_nothing_to_upgrade_where_nothing_is_installed(pi: Pi, wheel: Origin) -> None:
