@@ -12,7 +12,16 @@ from urllib.parse import urlsplit
 from fer_edge.errors import InputError
 from fer_edge.tables import convert, parse
 from fer_edge_device.config import NODE_NAME, Config, example, load_config
-from fer_edge_device.steps import Step, file_step, folder_step, link_step, removal_step, restoration, write_file
+from fer_edge_device.steps import (
+    Step,
+    file_step,
+    folder_step,
+    link_removal_step,
+    link_step,
+    removal_step,
+    restoration,
+    write_file,
+)
 from fer_edge_device.units import (
     TEMPLATE,
     UNIT,
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CONFIG_FOLDER: Final = "etc/fer-edge"
+COMMAND: Final = "usr/local/bin/fer-edge"
 MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - where it is kept
 _STATE_FOLDER: Final = "var/lib"
@@ -101,14 +111,16 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
     enabled = enabled_units(machine)
     if unit not in enabled:
         changes.append(_systemctl("enable", "disable", machine, unit))
+    command = _command_steps(machine, venvs)
     active = unit_state(machine, unit).active in {"active", "reloading"}
     if active and not program and not changes:
-        return []
+        return command
     running = _running(machine, enabled) if wishes.replace else [unit] * active
     return [
         *program,
         *_stop_steps(machine, running),
         *changes,
+        *command,
         *(_start_step(machine, each) for each in dict.fromkeys([unit, *running])),
         *(_removal_of_others(venvs, old, venv) if is_new else []),
     ]
@@ -134,6 +146,7 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
         *_stop_steps(machine, units),
         *link_step(venvs.link, Path("venvs") / new.name),
         *_unit_steps(machine, new),
+        *_command_steps(machine, venvs),
         *(_start_step(machine, unit) for unit in units),
         *_removal_of_others(venvs, old, new),
     ]
@@ -176,6 +189,8 @@ def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> l
     is_last = going == there
     folder = machine.root / UNIT_FOLDER
     files = [folder / name for name in (UNIT, TEMPLATE) if (folder / name).exists()]
+    if is_last and _is_our_command(machine, Venvs(machine)):
+        steps.append(link_removal_step(machine.root / COMMAND))
     if is_last and files:
         steps.append(_unit_removal(machine, files))
     removed: list[Path] = []
@@ -281,6 +296,19 @@ def _password_steps(machine: Machine, wishes: Wishes) -> list[Step]:
         raise InputError(f"{wishes.password_file}: there is no password in it")
     path = machine.root / PASSWORD
     return [*folder_step(path.parent, 0o700), *file_step(path, password, 0o600)]
+
+
+def _command_steps(machine: Machine, venvs: Venvs) -> list[Step]:
+    """Have ``fer-edge`` found by everybody, unless something of that name is there already."""
+    link = machine.root / COMMAND
+    if link.is_symlink() or link.exists():
+        return []
+    return [*folder_step(link.parent), *link_step(link, venvs.program)]
+
+
+def _is_our_command(machine: Machine, venvs: Venvs) -> bool:
+    link = machine.root / COMMAND
+    return link.is_symlink() and link.readlink() == venvs.program
 
 
 def _unit_steps(machine: Machine, venv: Path) -> list[Step]:

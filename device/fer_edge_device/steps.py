@@ -130,7 +130,7 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
 
 
 def link_step(link: Path, target: Path) -> list[Step]:
-    """Have a symbolic link lead somewhere, in one move; ``target`` is relative to the link's folder."""
+    """Have a symbolic link lead somewhere, in one move; ``target`` is absolute or relative to the link's folder."""
     before = link.readlink() if link.is_symlink() else None
     if before == target:
         return []
@@ -142,6 +142,12 @@ def link_step(link: Path, target: Path) -> list[Step]:
             _point(link, before)
 
     return [Step(f"point {link} at {target}", lambda: _point(link, target), undo)]
+
+
+def link_removal_step(link: Path) -> Step:
+    """Remove a symbolic link; as it holds nothing, this can be taken back."""
+    before = link.readlink()
+    return Step(f"remove {link}", link.unlink, lambda: _point(link, before))
 
 
 def _point(link: Path, target: Path) -> None:

@@ -91,6 +91,7 @@ class Venvs:
         self._machine = machine
         self.home = machine.root / HOME
         self.link = self.home / "current"
+        self.program = self.link / "bin/fer-edge"
 
     def current(self) -> Path | None:
         """The environment that the units use."""

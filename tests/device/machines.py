@@ -27,7 +27,7 @@ class Pi:
         self.python = "3 11 True True False"
         self.fails: str | None = None  # a word: the command that has it fails
         self.machine = Machine(root, self.run)
-        for folder in ("run/systemd/system", "etc/systemd/system", "opt", "var/lib/private"):
+        for folder in ("run/systemd/system", "etc/systemd/system", "opt", "usr/local/bin", "var/lib/private"):
             (root / folder).mkdir(parents=True)
 
     def run(self, *command: str) -> str:  # noqa: C901 - a case for each command

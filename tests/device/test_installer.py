@@ -252,6 +252,40 @@ def test_a_file_that_is_taken_back_has_its_owner_and_permissions_again(pi: Pi, w
     assert seen() == before
 
 
+def test_everybody_finds_the_command_and_it_goes_with_the_service(pi: Pi, wheel: Origin) -> None:
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    command = pi.root / "usr/local/bin/fer-edge"
+    assert command.readlink() == pi.root / "opt/fer-edge/current/bin/fer-edge"  # and so follows an upgrade
+
+    command.unlink()  # as an earlier version left it
+    assert [step.what for step in install_steps(pi.machine, Wishes(), wheel)] == [
+        f"point {command} at {pi.root}/opt/fer-edge/current/bin/fer-edge"
+    ]
+    pi.do(upgrade_steps(pi.machine, newer(wheel)))
+    assert command.is_symlink()
+
+    pi.fails = "daemon-reload"
+    with pytest.raises(ServiceError):
+        pi.do(uninstall_steps(pi.machine, None, purge=False))
+    pi.fails = None
+    assert command.is_symlink()
+    pi.do(uninstall_steps(pi.machine, None, purge=False))
+    assert not command.is_symlink()
+
+
+@pytest.mark.parametrize("is_link", [False, True], ids=["file", "link"])
+def test_a_command_of_somebody_elses_stays(pi: Pi, wheel: Origin, *, is_link: bool) -> None:
+    command = pi.root / "usr/local/bin/fer-edge"
+    if is_link:
+        command.symlink_to("/home/ada/bin/fer-edge")  # which need not be there
+    else:
+        command.write_text("theirs")
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    pi.do(uninstall_steps(pi.machine, None, purge=True))
+    assert command.is_symlink() == is_link
+    assert is_link or command.read_text() == "theirs"
+
+
 def test_there_is_nothing_to_upgrade_where_nothing_is_installed(pi: Pi, wheel: Origin) -> None:
     with pytest.raises(InputError, match="sudo fer-edge service install"):
         upgrade_steps(pi.machine, wheel)
