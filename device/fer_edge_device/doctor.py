@@ -33,6 +33,7 @@ from fer_edge.system import machine_name, temperature_c, throttled_flags, thrott
 from fer_edge_device.installer import PASSWORD
 from fer_edge_device.pi_camera import module_number
 from fer_edge_device.units import Machine, installed_units
+from fer_edge_device.venvs import Venvs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -574,9 +575,13 @@ def outbox_folder(config: Config, *, installed: bool) -> Path:
 
 
 def check_service(config: Config) -> Finding:
-    """How systemd sees our units."""
+    """Whether the installed program runs, and how systemd sees our units."""
     del config
-    return service_finding(units())
+    services, venvs = units(), Venvs(Machine())
+    venv = venvs.current()
+    if services and venv and (trouble := venvs.trouble(venv)):
+        return Finding("failure", trouble, "to make it anew: sudo fer-edge service upgrade")
+    return service_finding(services)
 
 
 def service_finding(services: list[UnitState]) -> Finding:

@@ -81,7 +81,7 @@ def config_path(machine: Machine, instance: str | None) -> Path:
 def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None) -> list[Step]:
     """What is missing for the service to run as wished; nothing, when it does.
 
-    A program that is there stays, unless it is to be replaced: see `upgrade_steps`.
+    A program that is there and runs stays, unless it is to be replaced: see `upgrade_steps`.
 
     Args:
         machine: where.
@@ -95,12 +95,13 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
     unit = unit_name(wishes.instance)
     venvs = Venvs(machine)
     old = venvs.current()
-    is_other = old is not None and origin is not None and not venvs.is_from(old, origin)
+    trouble = venvs.trouble(old) if old else ""
+    is_other = old is not None and not trouble and origin is not None and not venvs.is_from(old, origin)
     if is_other and origin is not None and origin.sha256 and not wishes.replace:
         raise InputError(f"another program is installed than {origin.requirement}; to replace it: service upgrade")
-    is_new = old is None or (wishes.replace and is_other)
+    is_new = old is None or bool(trouble) or (wishes.replace and is_other)
     venv = venvs.next_path() if old is None or is_new else old
-    program = venvs.steps(venv, origin or own_origin()) if is_new else []
+    program = venvs.steps(venv, origin or own_origin(), trouble) if is_new else []
     changes = [
         *_config_steps(machine, wishes),
         *_model_steps(machine, wishes),
@@ -115,7 +116,7 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
     active = unit_state(machine, unit).active in {"active", "reloading"}
     if active and not program and not changes:
         return command
-    running = _running(machine, enabled) if wishes.replace else [unit] * active
+    running = _running(machine, enabled) if wishes.replace or trouble else [unit] * active
     return [
         *program,
         *_stop_steps(machine, running),
@@ -137,12 +138,13 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     old = venvs.current()
     if old is None:
         raise InputError("the service is not installed; run: sudo fer-edge service install")
-    if venvs.is_from(old, origin):
+    trouble = venvs.trouble(old)
+    if not trouble and venvs.is_from(old, origin):
         return []
     new = venvs.next_path()
     units = _running(machine, enabled_units(machine))
     return [
-        *venvs.steps(new, origin),
+        *venvs.steps(new, origin, trouble),
         *_stop_steps(machine, units),
         *link_step(venvs.link, Path("venvs") / new.name),
         *_unit_steps(machine, new),

@@ -28,6 +28,9 @@ _PROBE: Final = (
 )
 
 
+_STARTS: Final = "import fer_edge_device.config"  # which takes a compiled package, too
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where the service's program comes from.
@@ -107,8 +110,21 @@ class Venvs:
         last = int(self.all()[-1].name) if self.all() else 0
         return self.home / "venvs" / str(last + 1)
 
-    def steps(self, path: Path, origin: Origin) -> list[Step]:
+    def trouble(self, venv: Path) -> str:
+        """Why the program in an environment does not run, as after an upgrade of the system; empty where it does."""
+        try:
+            self._machine.run(str(venv / "bin/python"), "-I", "-c", _STARTS)
+        except ServiceError as error:
+            return f"{venv} does not run ({error})"
+        return ""
+
+    def steps(self, path: Path, origin: Origin, why: str = "") -> list[Step]:
         """Make an environment and install the program there.
+
+        Args:
+            path: where.
+            origin: of the program.
+            why: it is made, where that needs to be said.
 
         Raises:
             InputError: the system's Python cannot do it; says what to install.
@@ -125,10 +141,11 @@ class Venvs:
             self._machine.run(*pip, "--disable-pip-version-check", origin.for_pip())
 
         what = f"make {path} from {origin.requirement}{', with the system packages' if system_packages else ''}"
+        what += f" (a few minutes on a small Pi){', because ' if why else ''}{why}"
         return [
             *folder_step(self.home),
             *folder_step(path.parent),
-            Step(f"{what} (a few minutes on a small Pi)", do, lambda: shutil.rmtree(path, ignore_errors=True)),
+            Step(what, do, lambda: shutil.rmtree(path, ignore_errors=True)),
         ]
 
     def _check(self, python: Path) -> bool:
@@ -175,5 +192,5 @@ def _metadata_folder(venv: Path) -> Path:
 
 
 def _sees_system_packages(venv: Path) -> bool:
-    settings = (venv / "pyvenv.cfg").read_text()
+    settings = (venv / "pyvenv.cfg").read_text() if (venv / "pyvenv.cfg").exists() else ""
     return re.search(r"^include-system-site-packages *= *true", settings, re.MULTILINE) is not None

@@ -118,11 +118,14 @@ def status() -> None:
 
     machine = Machine()
     machine.need_systemd()
-    venv = Venvs(machine).current()
+    venvs = Venvs(machine)
+    venv = venvs.current()
     units = enabled_units(machine)
     if venv is None or not units:
         raise InputError("the service is not installed; run: sudo fer-edge service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
+    if trouble := venvs.trouble(venv):
+        print(f"{trouble}; to make it anew: sudo fer-edge service upgrade")
     states = [unit_state(machine, unit) for unit in units]
     for state in states:
         print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")

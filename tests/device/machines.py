@@ -30,7 +30,7 @@ class Pi:
         for folder in ("run/systemd/system", "etc/systemd/system", "opt", "usr/local/bin", "var/lib/private"):
             (root / folder).mkdir(parents=True)
 
-    def run(self, *command: str) -> str:  # noqa: C901 - a case for each command
+    def run(self, *command: str) -> str:  # noqa: C901, PLR0912 - a case for each command
         self.commands.append(command)
         if self.fails and self.fails in command:
             raise ServiceError(f"{command[0]}: no")
@@ -52,6 +52,9 @@ class Pi:
                 self.active.discard(unit)
             case ["journalctl", *_]:
                 return '{"topic":"x"}\nfer-edge: no camera found\n'
+            case ["python", "-I", "-c", _]:
+                if not self.packages(Path(command[0]).parents[1]).exists():
+                    raise ServiceError("python: ModuleNotFoundError: No module named 'fer_edge_device'")
             case ["python3", "-I", "-c", _]:
                 return self.python
             case ["python3", "-I", "-m", "venv", *options, path]:
@@ -67,8 +70,12 @@ class Pi:
                 return json.dumps({"machine": "A Pi", "runtime": "some 1.0", "model": model, "more": 1, **rows})
         return ""
 
+    def packages(self, venv: Path) -> Path:
+        """Where the system's Python, as it is now, looks for an environment's packages."""
+        return venv / "lib/python{}.{}/site-packages".format(*self.python.split()[:2])
+
     def install(self, venv: Path, requirement: str) -> None:
-        packages = venv / "lib/python3.11/site-packages"
+        packages = self.packages(venv)
         shutil.copytree(UNITS, packages / "fer_edge_device/units")
         info = packages / "fer_edge-0.1.0.dist-info"
         info.mkdir()

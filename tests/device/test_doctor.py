@@ -26,7 +26,7 @@ from fer_edge.system import throttled_flags, throttling
 from fer_edge_device import doctor
 from fer_edge_device.config import CameraSettings, Config, MqttSettings, OutboxSettings
 from fer_edge_device.doctor import CHECKS, Check, Finding, examine
-from fer_edge_device.units import UnitState
+from fer_edge_device.units import Machine, UnitState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -342,6 +342,19 @@ def test_the_state_of_the_service() -> None:
     assert "activating, last time by watchdog; started again 7 times" in failed.what
     instance = replace(SERVICE, name="fer-edge@hall.service")
     assert level(replace(SERVICE, active="inactive", enabled=False), instance) == "ok"
+
+
+def test_a_service_whose_program_does_not_run_is_a_failure_though_it_still_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "units", lambda: [SERVICE])
+    monkeypatch.setattr(doctor, "Machine", lambda: Machine(tmp_path))
+    assert doctor.check_service(Config()).level == "ok"
+    (tmp_path / "opt/fer-edge/current/bin").mkdir(parents=True)
+    broken = doctor.check_service(Config())
+    assert broken.level == "failure"
+    assert "opt/fer-edge/current does not run" in broken.what
+    assert broken.advice == "to make it anew: sudo fer-edge service upgrade"
 
 
 def test_the_command_exits_with_1_when_something_is_wrong(cli: Cli, tmp_path: Path) -> None:

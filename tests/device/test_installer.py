@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -229,6 +231,48 @@ def test_an_upgrade_that_fails_goes_back_to_the_old_program(pi: Pi, wheel: Origi
     assert pi.files() == before
     if word == "start":  # the old one was to be started as well, from what it was
         assert pi.commands[-1] == ("systemctl", "start", "fer-edge.service")
+
+
+@pytest.mark.parametrize("way", ["upgrade", "install", "deploy"])
+def test_a_program_that_an_upgrade_of_the_system_broke_is_made_anew(pi: Pi, wheel: Origin, way: str) -> None:
+    def steps() -> list[Step]:
+        if way == "upgrade":
+            return upgrade_steps(pi.machine, wheel)
+        return install_steps(pi.machine, Wishes(replace=way == "deploy"), wheel)
+
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    pi.do(install_steps(pi.machine, Wishes(instance="hall"), wheel))
+    assert steps() == []
+    pi.python = "3 13 True True False"
+    before = pi.files()
+    pi.fails = "start"
+    with pytest.raises(ServiceError, match="did not become ready"):
+        pi.do(steps())
+    assert pi.files() == before
+    pi.fails = None
+    pi.active = {"fer-edge.service", "fer-edge@hall.service"}
+
+    broken, new = (pi.root / "opt/fer-edge/venvs" / name for name in ("1", "2"))
+    pi.commands.clear()
+    said = pi.do(steps())
+    assert said[0] == (
+        f"make {new} from {wheel.requirement} (a few minutes on a small Pi), because {broken} does not run"
+        " (python: ModuleNotFoundError: No module named 'fer_edge_device')"
+    )
+    assert [command[2] for command in pi.commands if command[:2] == ("systemctl", "start")] == sorted(pi.active)
+    assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
+    assert steps() == []
+
+
+def test_an_environment_whose_python_or_packages_have_gone_does_not_run(tmp_path: Path) -> None:
+    venvs, path = Venvs(Machine(tmp_path)), tmp_path / "venv"
+    assert not venvs.trouble(Path(sys.prefix))
+    venv.create(path, symlinks=True)
+    said = venvs.trouble(path)
+    assert "does not run (python: ModuleNotFoundError: No module named 'fer_edge_device')" in said
+    (path / "bin/python").unlink()
+    (path / "bin/python").symlink_to("/nonexistent/python3.11")
+    assert "cannot be run (No such file or directory)" in venvs.trouble(path)
 
 
 def test_a_file_that_is_taken_back_has_its_owner_and_permissions_again(pi: Pi, wheel: Origin, tmp_path: Path) -> None:
