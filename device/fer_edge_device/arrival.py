@@ -72,7 +72,9 @@ def main() -> int:
     try:
         _end_with_the_connection()
         order = msgspec.json.decode((folder / ORDER).read_bytes(), type=Order)
-        arrive(Machine(), folder, order)
+        machine = Machine()
+        with machine.reserved():
+            arrive(machine, folder, order)
     except (FerEdgeError, OSError, msgspec.DecodeError) as error:
         _say(str(error))
         return 1

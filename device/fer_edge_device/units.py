@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,7 +16,7 @@ from fer_edge.errors import InputError, ServiceError
 from fer_edge_device.config import NODE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 UNIT_FOLDER: Final = "etc/systemd/system"
 UNIT: Final = "fer-edge.service"
@@ -23,6 +25,7 @@ _PROPERTIES: Final = (
     "Id,LoadState,ActiveState,SubState,StateChangeTimestamp,NRestarts,StatusText,Result,MainPID,Group,"
     "SupplementaryGroups"
 )
+_LOCK: Final = "run/fer-edge.lock"
 _PATIENCE: Final = 10.0  # seconds that journald has to write down what a service said
 
 
@@ -72,6 +75,22 @@ class Machine:
         """
         if not (self.root / "run/systemd/system").is_dir():  # what sd_booted(3) looks at
             raise InputError("systemd does not run on this machine; let what does start: fer-edge run")
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Have the machine changed by nobody else meanwhile: another install, upgrade, uninstall or deploy.
+
+        Raises:
+            ServiceError: somebody else has it.
+        """
+        with (self.root / _LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ServiceError(
+                    "this machine's fer-edge is being installed, upgraded or removed by another; try again afterwards"
+                ) from error
+            yield
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fer_edge_device.steps import Step
     from fer_edge_device.units import Machine
@@ -59,11 +60,11 @@ def install(
     from fer_edge_device.installer import Wishes, config_path, install_steps
     from fer_edge_device.units import first_message, last_lines, unit_name
 
-    machine = machine_to_change(dry_run=dry_run)
     wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
-    steps = install_steps(machine, wishes, None if origin is None else _origin(origin))
-    _carry_out(steps, f"{unit} is installed and runs", dry_run=dry_run)
+    with machine_to_change(dry_run=dry_run) as machine:
+        steps = install_steps(machine, wishes, None if origin is None else _origin(origin))
+        _carry_out(steps, f"{unit} is installed and runs", dry_run=dry_run)
     if dry_run or not steps:
         return
     if load_config(config_path(machine, instance), {}).mqtt.url:
@@ -83,8 +84,8 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     """
     from fer_edge_device.installer import upgrade_steps
 
-    machine = machine_to_change(dry_run=dry_run)
-    _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
+    with machine_to_change(dry_run=dry_run) as machine:
+        _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
 @commands.command()
@@ -102,8 +103,8 @@ def uninstall(
     """
     from fer_edge_device.installer import uninstall_steps
 
-    machine = machine_to_change(dry_run=dry_run)
-    _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
+    with machine_to_change(dry_run=dry_run) as machine:
+        _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
 @commands.command()
@@ -135,20 +136,26 @@ def status() -> None:
         raise typer.Exit(1)
 
 
-def machine_to_change(*, dry_run: bool) -> Machine:
-    """This machine, if it may be changed or is only to be looked at.
+@contextmanager
+def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
+    """This machine, if it may be changed and nobody else does, or if it is only to be looked at.
 
     Raises:
         InputError: this process is not root's.
+        ServiceError: somebody else changes it.
     """
     from fer_edge_device.units import Machine, is_root
 
-    if not dry_run and not is_root():
+    machine = Machine()
+    if dry_run:
+        yield machine
+        return
+    if not is_root():
         # With its whole path: sudo looks for programs in the system's folders alone.
         raise InputError(f"this changes the system; run it as root: sudo {Path(sys.argv[0]).absolute()} service ...")
-    if not dry_run:
-        os.umask(0o022)  # the service's user must be able to read what root's umask would hide
-    return Machine()
+    os.umask(0o022)  # the service's user must be able to read what root's umask would hide
+    with machine.reserved():
+        yield machine
 
 
 def _origin(path: Path | None) -> Origin:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fer_edge.errors import InputError, ServiceError
-from fer_edge_device.arrival import Order, arrival_steps, arrive
+from fer_edge_device import arrival
+from fer_edge_device.arrival import ORDER, Order, arrival_steps, arrive
 from fer_edge_device.installer import Wishes, install_steps
 from tests.device.machines import Pi, make_wheel, newer
 
@@ -117,6 +119,20 @@ def test_a_host_with_a_unit_for_each_camera_gets_the_program_alone(pi: Pi, tmp_p
     arrive(pi.machine, tmp_path, Order(wheel=order.wheel))
     assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
     assert pi.active == {"fer-edge@hall.service"}
+
+
+def test_a_second_deployment_to_a_host_is_refused_in_one_line(
+    pi: Pi, tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ORDER).write_bytes(msgspec.json.encode(order))
+    monkeypatch.setattr(arrival, "Machine", lambda: pi.machine)
+    monkeypatch.setattr(arrival, "_end_with_the_connection", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["arrival", str(tmp_path)])
+    with pi.machine.reserved():
+        assert arrival.main() == 1
+    assert capsys.readouterr().out.startswith("this machine's fer-edge is being installed, upgraded or removed by ")
+    assert not pi.commands
+    assert arrival.main() == 0
 
 
 def test_what_is_done_when_the_connection_ends_is_taken_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import subprocess
 import sys
 import tomllib
 import venv
@@ -429,6 +430,17 @@ def test_a_program_that_fails_is_told_by_its_last_line() -> None:
 
 def test_only_root_may_install_but_anybody_may_see_what_it_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "is_root", lambda: False)
-    with pytest.raises(InputError, match="run it as root: sudo /"):
-        machine_to_change(dry_run=False)
-    assert machine_to_change(dry_run=True).root == Path("/")
+    with pytest.raises(InputError, match="run it as root: sudo /"), machine_to_change(dry_run=False):
+        pass
+    with machine_to_change(dry_run=True) as machine:
+        assert machine.root == Path("/")
+
+
+def test_only_one_may_change_a_machine_at_a_time(pi: Pi) -> None:
+    with pi.machine.reserved():
+        with pytest.raises(ServiceError, match="by another; try again afterwards"), pi.machine.reserved():
+            pass
+        left = subprocess.Popen(["sleep", "600"])  # noqa: S607
+    with pi.machine.reserved():  # whatever was started meanwhile and has not ended
+        left.kill()
+        left.wait()
