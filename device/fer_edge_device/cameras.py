@@ -8,6 +8,8 @@ every frame.
 from __future__ import annotations
 
 import functools
+import queue
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fer_edge_device.live import Device
 
 _FIRST_FRAME: Final = 15.0  # seconds a camera module, or a source that was asked for by name, has for its first frame
+_START: Final = 45.0  # seconds that picamera2 and libcamera may take to start: half of what the unit may
 _HANG: Final = 15.0  # seconds that a call of a driver may take; see `Patience`
 _TRIAL: Final = 3.0  # seconds a video node has that was not: many are no cameras
 
@@ -84,9 +87,32 @@ def _is_number(text: str) -> bool:
 
 
 def _open_module(source: str, number: int, settings: CameraSettings) -> LiveCamera:
-    need_module(number)  # here, where no clock runs yet
+    _find_module(number)  # here, where the first frame's clock does not run yet
     make_device = functools.partial(PiCamera, number, settings)
     return _open_live(source, make_device, settings, _patience_for_first(settings))
+
+
+def _find_module(number: int) -> None:
+    """Look for a camera module, and leave libcamera behind if it hangs; see `need_module`."""
+    looked: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def look() -> None:
+        try:
+            need_module(number)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            looked.put(error)
+        else:
+            looked.put(None)
+
+    threading.Thread(target=look, name="camera", daemon=True).start()
+    try:
+        error = looked.get(timeout=_START)
+    except queue.Empty:
+        error = SourceError(
+            f"picamera2: looking for camera modules takes more than {_START:g} s; is its cable in order?"
+        )
+    if error:
+        raise error
 
 
 def _patience_for_first(settings: CameraSettings) -> float:

@@ -628,7 +628,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "video group": Check(check_group),
     "camera": Check(
         check_camera,
-        limit=2 * _FIRST_FRAME,
+        limit=3 * _FIRST_FRAME,
         when_hung="its driver or its network hangs: take the camera off and put it on again, or start the machine anew",
     ),
     "model": Check(check_model),

@@ -35,21 +35,41 @@ def test_auto_prefers_the_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]
     assert not usb.made
 
 
-def test_no_clock_runs_while_picamera2_is_imported_and_starts(
+def test_no_frame_is_waited_for_before_picamera2_has_started(
     monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]
 ) -> None:
-    threads: list[str] = []
+    waits: list[str] = []
 
     def start_libcamera() -> list[dict[str, Any]]:
-        threads.append(threading.current_thread().name)
+        waits.append("libcamera")
         return list(pi.modules)
 
+    def wait(camera: LiveCamera, seconds: float) -> None:
+        assert seconds == cameras._FIRST_FRAME  # and not the little that a video node gets
+        waits.append("frame")
+        wait_for_frame(camera, seconds)
+
+    wait_for_frame = LiveCamera.wait
+    monkeypatch.setattr(LiveCamera, "wait", wait)
     monkeypatch.setattr(pi, "global_camera_info", start_libcamera)
-    monkeypatch.setattr(cameras, "_TRIAL", 0.0)  # a module that was found gets more
     for source in ("auto", "picamera2"):
-        threads.clear()
+        waits.clear()
         opened(source).close()
-        assert threads[0] == threading.current_thread().name != threads[-1] == "camera"
+        assert waits.index("libcamera") < waits.index("frame")
+
+
+def test_a_libcamera_that_hangs_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2], usb: type[VideoCapture]
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(pi, "global_camera_info", lambda: ended.wait() and [])
+    monkeypatch.setattr(cameras, "_START", 0.1)
+    monkeypatch.setattr(v4l2, "nodes", lambda: [Node("/dev/video0", card="Webcam", bus="usb-0", captures=True)])
+    opened("auto").close()
+    assert [capture.source for capture in usb.made] == ["/dev/video0"]
+    with pytest.raises(SourceError, match=r"looking for camera modules takes more than 0\.1 s"):
+        opened("picamera2")
+    ended.set()
 
 
 def test_auto_passes_over_nodes_that_give_no_picture_and_takes_the_name_that_lasts(
