@@ -29,8 +29,8 @@ read -r wheel || exit 1
 exec 3<&0 </dev/null
 
 python=/opt/fer-edge/current/bin/python
-# Not even that one may run, when the system has got another Python since.
-if ! "$python" -I -c 'import msgspec' 2>/dev/null; then
+# It does not run where there is none yet, nor where the system has got another Python since.
+if ! "$python" -IBc 'import msgspec' 2>/dev/null; then
     mark step make a temporary environment
     # The connection is this script's input. When it ends, so does all that was started here.
     { cat <&3; kill -TERM 0; } >/dev/null 2>&1 &

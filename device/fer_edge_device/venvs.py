@@ -113,7 +113,7 @@ class Venvs:
     def trouble(self, venv: Path) -> str:
         """Why the program in an environment does not run, as after an upgrade of the system; empty where it does."""
         try:
-            self._machine.run(str(venv / "bin/python"), "-I", "-c", _STARTS)
+            self._machine.run(str(venv / "bin/python"), "-IBc", _STARTS)
         except ServiceError as error:
             return f"{venv} does not run ({error})"
         return ""

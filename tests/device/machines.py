@@ -52,7 +52,7 @@ class Pi:
                 self.active.discard(unit)
             case ["journalctl", *_]:
                 return '{"topic":"x"}\nfer-edge: no camera found\n'
-            case ["python", "-I", "-c", _]:
+            case ["python", "-IBc", _]:
                 if not self.packages(Path(command[0]).parents[1]).exists():
                     raise ServiceError("python: ModuleNotFoundError: No module named 'fer_edge_device'")
             case ["python3", "-I", "-c", _]:

@@ -134,10 +134,15 @@ def test_a_bare_host_gets_all_the_second_time_nothing_and_after_a_failure_what_i
     assert active == "active"
     assert second_run != first_run
 
+    # As an upgrade to another Python leaves it.
+    (packages,) = (pi.root / "opt/fer-edge/venvs/1/lib").glob("python3.*")
+    packages.rename(packages.with_name("python3.1"))
+    files, texts = pi.files(), contents(pi)
     with start(pi, tmp_path, goods.broken, "--config", config, "pi") as stopped:
         assert stopped.stdout
         for line in stopped.stdout:
             if line.startswith("pi: make /opt/fer-edge/venvs/2"):
+                assert "because /opt/fer-edge/venvs/1 does not run (python: ModuleNotFoundError" in line
                 break
         stopped.send_signal(signal.SIGINT)
         assert stopped.stdout.read().endswith("fer-edge: stopped\n")

@@ -69,7 +69,15 @@ def test_a_pi_and_a_pc_need_no_compiler_and_no_tensorflow(
     tags = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(glibc, 4, -1)]
     report = tmp_path / "report.json"
     # Metadata alone: where an index does not serve it by itself, fast-deps reads the end of a wheel.
-    plan = ["--dry-run", "--ignore-installed", "--use-feature=fast-deps", "--report", report, "--target", tmp_path]
+    plan = [
+        "--dry-run",
+        "--ignore-installed",
+        "--use-feature=fast-deps",
+        "--report",
+        str(report),
+        "--target",
+        str(tmp_path),
+    ]
     only = ["--only-binary=:all:", *tags, f"--platform=manylinux2014_{machine}", f"--python-version={python}"]
     pip = [sys.executable, "-m", "pip", "-q", "install", "--disable-pip-version-check"]
     resolved = subprocess.run([*pip, *plan, *only, *wanted], capture_output=True, text=True, check=False)
