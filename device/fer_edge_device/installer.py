@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CONFIG_FOLDER: Final = "etc/fer-edge"
-COMMAND: Final = "usr/local/bin/fer-edge"
 MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - where it is kept
+_COMMAND: Final = "usr/local/bin/fer-edge"
 _STATE_FOLDER: Final = "var/lib"
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what the unit hides from the service
 
@@ -192,7 +192,7 @@ def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> l
     folder = machine.root / UNIT_FOLDER
     files = [folder / name for name in (UNIT, TEMPLATE) if (folder / name).exists()]
     if is_last and _is_our_command(machine, Venvs(machine)):
-        steps.append(link_removal_step(machine.root / COMMAND))
+        steps.append(link_removal_step(machine.root / _COMMAND))
     if is_last and files:
         steps.append(_unit_removal(machine, files))
     removed: list[Path] = []
@@ -302,14 +302,14 @@ def _password_steps(machine: Machine, wishes: Wishes) -> list[Step]:
 
 def _command_steps(machine: Machine, venvs: Venvs) -> list[Step]:
     """Have ``fer-edge`` found by everybody, unless something of that name is there already."""
-    link = machine.root / COMMAND
+    link = machine.root / _COMMAND
     if link.is_symlink() or link.exists():
         return []
     return [*folder_step(link.parent), *link_step(link, venvs.program)]
 
 
 def _is_our_command(machine: Machine, venvs: Venvs) -> bool:
-    link = machine.root / COMMAND
+    link = machine.root / _COMMAND
     return link.is_symlink() and link.readlink() == venvs.program
 
 
