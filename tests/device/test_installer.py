@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_edge.cli.service import machine_to_change
+from fer_edge.cli.service import machine_to_change, status
 from fer_edge.errors import InputError, ServiceError
 from fer_edge_device import units
 from fer_edge_device.config import CameraSettings, Config, example, load_config
@@ -263,6 +263,20 @@ def test_a_program_that_an_upgrade_of_the_system_broke_is_made_anew(pi: Pi, whee
     assert [command[2] for command in pi.commands if command[:2] == ("systemctl", "start")] == sorted(pi.active)
     assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
     assert steps() == []
+
+
+def test_the_status_names_a_program_that_does_not_run(
+    pi: Pi, wheel: Origin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    monkeypatch.setattr(units, "Machine", lambda: pi.machine)
+    status()
+    assert "does not run" not in capsys.readouterr().out
+    pi.python = "3 13 True True False"
+    status()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("fer-edge 0.1.0 in ")
+    assert said[1].endswith("'fer_edge_device'); to make it anew: sudo fer-edge service upgrade")
 
 
 def test_an_environment_whose_python_or_packages_have_gone_does_not_run(tmp_path: Path) -> None:
