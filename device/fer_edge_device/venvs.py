@@ -139,6 +139,8 @@ class Venvs:
             # No cache: it would stay behind in root's home.
             pip = (str(path / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir")
             self._machine.run(*pip, "--disable-pip-version-check", origin.for_pip())
+            # Or a power cut soon after would leave empty files, to which the units' link then leads.
+            self._machine.run("sync", "--file-system", str(path))
 
         what = f"make {path} from {origin.requirement}{', with the system packages' if system_packages else ''}"
         what += f" (a few minutes on a small Pi){', because ' if why else ''}{why}"
