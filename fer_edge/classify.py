@@ -80,16 +80,19 @@ def classify_boxes(
 class _Network:
     """A flatbuffer that is loaded: from grey faces to the stored elements of its output."""
 
-    def __init__(self, flatbuffer: bytes, card: Card, path: Path, threads: int = 1) -> None:
-        self._interpreter = make_interpreter(flatbuffer, path, threads)
+    def __init__(
+        self, flatbuffer: bytes, card: Card, path: Path, threads: int = 1, *, xnnpack: bool = True, batch: int = 1
+    ) -> None:
+        self._interpreter = make_interpreter(flatbuffer, path, threads, xnnpack=xnnpack, batch=batch)
+        self._batch = batch
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one each")
         self.input, self.output = Tensor.of(inputs[0]), Tensor.of(outputs[0])
         spec = card.input
-        if self.input.shape != (1, spec.height, spec.width, spec.channels):
+        if self.input.shape != (batch, spec.height, spec.width, spec.channels):
             raise ModelError(f"{path}: takes {self.input.shape}, but its card says {spec}; convert the model again")
-        if self.output.shape != (1, len(card.labels)):
+        if self.output.shape != (batch, len(card.labels)):
             raise ModelError(
                 f"{path}: gives {self.output.shape}, but its card has {len(card.labels)} labels;"
                 " convert the model again"
@@ -101,11 +104,12 @@ class _Network:
     def run(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Stored elements, of shape (n, labels), for faces of shape (n, height, width)."""
         stored = np.empty((len(faces), self.output.shape[1]), np.float32)
-        for i, face in enumerate(faces):
+        for start in range(0, len(faces), self._batch):
+            some = faces[start : start + self._batch]  # of the last there may be fewer; what lies behind is ignored
             # Views of the runtime's memory must not outlive a line, or it refuses to run.
-            self._view_input()[0] = self._pixels[face][..., None]
+            self._view_input()[: len(some)] = self._pixels[some][..., None]
             self._interpreter.invoke()
-            stored[i] = self._view_output()[0]
+            stored[start : start + len(some)] = self._view_output()[: len(some)]
         return stored
 
     def _pixel_table(self, spec: InputSpec) -> npt.NDArray[np.generic]:
@@ -127,12 +131,14 @@ class TFLiteClassifier:
         sha256: of the file, as hexadecimal digits.
     """
 
-    def __init__(self, path: Path = DEFAULT_MODEL, threads: int = 1) -> None:
+    def __init__(self, path: Path = DEFAULT_MODEL, threads: int = 1, *, xnnpack: bool = True, batch: int = 1) -> None:
         """Load a model.
 
         Args:
             path: the file.
             threads: how many threads an invocation may use.
+            xnnpack: whether the XNNPACK delegate, where the runtime has it, takes what it can.
+            batch: how many faces an invocation takes.
 
         Raises:
             MissingExtraError: no TFLite runtime is installed.
@@ -143,7 +149,7 @@ class TFLiteClassifier:
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         flatbuffer = model_bytes(path)
         check_flatbuffer(path, self.card, flatbuffer)
-        self._network = _Network(flatbuffer, self.card, path, threads)
+        self._network = _Network(flatbuffer, self.card, path, threads, xnnpack=xnnpack, batch=batch)
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score faces.

@@ -76,10 +76,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def delegation(self) -> str:
         """What the XNNPACK delegate takes, in words."""
-        if self.not_delegated is None:
-            return f"not at work ({self.runtime})"
-        left = ", ".join(self.not_delegated)
-        return f"takes {f'all but {left}' if left else 'every operator'} ({self.runtime})"
+        return delegation(self.not_delegated, self.runtime)
+
+
+def delegation(left: tuple[str, ...] | None, runtime: str) -> str:
+    """What `not_delegated` says, in words."""
+    if left is None:
+        return f"not at work ({runtime})"
+    return f"takes {'all but ' + ', '.join(left) if left else 'every operator'} ({runtime})"
 
 
 def inspect_model(path: Path) -> Inspection:
@@ -116,7 +120,7 @@ def inspect_model(path: Path) -> Inspection:
         largest_activation_bytes=max((node.bytes for node in graph.tensors if not node.constant), default=0),
         integer_only=not any("FLOAT" in node.dtype for node in graph.tensors),
         runtime=runtime_name(),
-        not_delegated=_not_delegated(interpreter),
+        not_delegated=not_delegated(interpreter),
         metadata=graph.metadata,
     )
 
@@ -126,7 +130,8 @@ def _info(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(tensor.shape, np.dtype(tensor.dtype).name, tensor.scale, tensor.zero_point)
 
 
-def _not_delegated(interpreter: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - not in the protocol
+def not_delegated(interpreter: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - not in the protocol
+    """Kinds of the operators that the XNNPACK delegate leaves to slower kernels; None where it is not at work."""
     # No public call tells; this one is in every runtime, and a node of the delegate is listed like an operator.
     nodes = interpreter._get_ops_details()  # noqa: SLF001
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]

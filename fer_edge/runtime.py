@@ -13,7 +13,7 @@ from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_l
 from fer_edge.native import native_stderr_hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -30,6 +30,10 @@ class Interpreter(Protocol):
     """The part of the interpreter's API that is used here; the packages share it."""
 
     def allocate_tensors(self) -> None:
+        """As in the packages."""
+        ...
+
+    def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int]) -> None:
         """As in the packages."""
         ...
 
@@ -89,13 +93,17 @@ def runtime_module() -> str:
     return _find()[0]
 
 
-def make_interpreter(model: bytes, where: Path, threads: int = 1) -> Interpreter:
+def make_interpreter(
+    model: bytes, where: Path, threads: int = 1, *, xnnpack: bool = True, batch: int = 1
+) -> Interpreter:
     """Load a flatbuffer and make it ready to run.
 
     Args:
         model: the flatbuffer.
         where: the file it came from, for errors.
         threads: how many threads an invocation may use.
+        xnnpack: whether the XNNPACK delegate, where the runtime has it, takes what it can.
+        batch: how many inputs an invocation takes.
 
     Raises:
         MissingExtraError: no runtime is installed.
@@ -105,10 +113,19 @@ def make_interpreter(model: bytes, where: Path, threads: int = 1) -> Interpreter
     _refuse_damaged(model, where)
     try:
         with native_stderr_hidden():
-            interpreter: Interpreter = module.Interpreter(model_content=model, num_threads=threads)
+            kernels = module.OpResolverType
+            resolver = kernels.AUTO if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            interpreter: Interpreter = module.Interpreter(
+                model_content=model, num_threads=threads, experimental_op_resolver_type=resolver
+            )
+            if batch > 1:
+                for detail in interpreter.get_input_details():
+                    interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = first_line(error)
+        if batch > 1:
+            raise ModelError(f"{where}: cannot take {batch} pictures at once ({reason}); leave --batch out") from error
         raise ModelError(f"{where}: {runtime_name()} cannot load it ({reason}); make the model again") from error
     except (ImportError, AttributeError) as error:  # tflite-runtime beside NumPy 2, for one
         raise FerEdgeError(

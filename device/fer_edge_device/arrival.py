@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from fer_edge.bench.results import decode_report
 from fer_edge.errors import FerEdgeError, InputError, ServiceError
 from fer_edge_device.config import example, load_config
 from fer_edge_device.config_text import fitted
@@ -24,6 +25,7 @@ from fer_edge_device.units import UNIT, Machine, enabled_units
 from fer_edge_device.venvs import Venvs, origin_at, version_in
 
 if TYPE_CHECKING:
+    from fer_edge.bench.results import Job, Report
     from fer_edge_device.steps import Step
 
 MARK: Final = "fer-edge-deploy "  # begins a line that is meant for the deployer
@@ -53,6 +55,12 @@ class Latency(msgspec.Struct, frozen=True):
 
     median: float
     p95: float
+
+    @classmethod
+    def of(cls, report: Report, job: Job) -> Latency:
+        """From the report's case of that job."""
+        found = report.latency(job)
+        return cls(found.median, found.p95)
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -99,8 +107,16 @@ def arrive(machine: Machine, folder: Path, order: Order) -> None:
     _say(f"{MARK}step measure")
     config = config_path(machine, None)
     model = load_config(config, {}).model if config.is_file() else "edge"
-    figures = machine.run(str(venv / "bin/fer-edge"), "bench", "--json", model)
-    measured = msgspec.json.decode(figures, type=Measured)
+    figures = machine.run(str(venv / "bin/fer-edge"), "bench", "--json", "--starts", "0", model)
+    report = decode_report(figures.encode(), "bench")
+    measured = Measured(
+        machine=report.environment.machine,
+        runtime=report.environment.runtime,
+        model=report.models[0].path,
+        classifier=Latency.of(report, "classifier"),
+        detect=Latency.of(report, "detect"),
+        whole_frame=Latency.of(report, "whole_frame"),
+    )
     _say(f"{MARK}done {msgspec.json.encode(measured).decode()}")
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fer_edge.cli import device, models, options, service, upkeep, workstation
+from fer_edge.cli import bench, device, models, options, service, upkeep, workstation
 from fer_edge.cli.options import INTERRUPTED
 from fer_edge.errors import FerEdgeError, first_line
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for commands in (workstation.app, models.app, device.app, service.app, upkeep.app):
+for commands in (workstation.app, models.app, bench.app, device.app, service.app, upkeep.app):
     app.add_typer(commands)
 
 

@@ -1,4 +1,4 @@
-"""The commands that use a model where there is no camera: inspect, card, predict, tag, bench."""
+"""The commands that use a model where there is no camera: inspect, card, predict, tag."""
 
 from __future__ import annotations
 
@@ -203,39 +203,3 @@ def tag(
     print(f"{out}: {summary.pictures} pictures, {summary.faces} faces, {summary.errors} unreadable")
     if counts:
         print(counts)
-
-
-@app.command()
-def bench(
-    model: Annotated[Path | None, typer.Argument(help="A .tflite with a card, or edge or edge-plus.")] = None,
-    threads: Threads = 1,
-    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Times each job is done.")] = 200,
-    as_json: AsJson = False,
-    detector: Detector = "haar",
-    detector_model: DetectorModel = None,
-    min_face: MinFace = None,
-) -> None:
-    """Measure latency on this machine.
-
-    Of the classifier, the detector and a whole frame.
-
-    \b
-    Example: fer-edge bench --threads 2 --runs 500
-    """
-    from fer_edge.bench import benchmark
-
-    finder = load_detector(detector, detector_model, min_face)
-    result = benchmark(load_classifier(model, threads), finder, detector_name=detector, threads=threads, runs=runs)
-    if as_json:
-        print_json(result)
-        return
-    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    before, after = result.temperature_c
-    heat = "temperature unknown" if None in {before, after} else f"{before} -> {after} degrees C"
-    print(f"{result.machine}, {result.cores} cores, {heat}; {result.runtime}, {versions}")
-    print(f"{result.model} (sha256 {result.sha256[:12]}), {threads} thread{'s' * (threads > 1)}; {detector} detector")
-    print(f"frames of {result.frame[0]}x{result.frame[1]} with {result.faces} faces on average; {runs} runs")
-    print(f"{'milliseconds':<14}{'min':>9}{'median':>9}{'p95':>9}{'p99':>9}")
-    for name in ("classifier", "detect", "whole_frame"):
-        row = getattr(result, name)
-        print(f"{name.replace('_', ' '):<14}{row.min:>9.3f}{row.median:>9.3f}{row.p95:>9.3f}{row.p99:>9.3f}")

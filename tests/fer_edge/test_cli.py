@@ -77,7 +77,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy(cli: Cli) -> None:
         (("foo",), "No such command 'foo'; `fer-edge --help` shows how"),
         (("evaluate",), "; `fer-edge evaluate --help` shows how"),
         (("run", "--detector", "hog"), "is not one of 'haar', 'yunet'"),
-        (("bench", "--threads", "100000"), "--threads"),
+        (("bench", "--runs", "0"), "--runs"),
         (("run", "--seconds", "-1"), "--seconds"),
         (("tag", "x.png"), "--out"),
     ],
@@ -266,22 +266,6 @@ def test_inspect_tells_what_is_inside(cli: Cli, tmp_path: Path) -> None:
     bare = tmp_path / "bare.tflite"
     bare.write_bytes(model_bytes(DEFAULT_MODEL))
     assert json.loads(cli("inspect", bare, "--json").stdout)["card"] is None
-
-
-def test_bench_measures_and_names_what_it_measured_on(cli: Cli) -> None:
-    result = json.loads(cli("bench", "--runs", "20", "--json").stdout)
-    for job in ("classifier", "detect", "whole_frame"):
-        latency = result[job]
-        assert 0 < latency["min"] <= latency["median"] <= latency["p95"] <= latency["p99"]
-        assert latency["runs"] == 20
-    assert result["whole_frame"]["median"] > result["classifier"]["median"]
-    assert result["runtime"].startswith("ai-edge-litert ")
-    assert result["machine"]
-    assert len(result["temperature_c"]) == 2
-    assert set(result["versions"]) == {"python", "numpy", "opencv"}
-    text = cli("bench", DEFAULT_MODEL, "--runs", "5", "--threads", "2").stdout
-    assert "2 threads" in text
-    assert "p99" in text
 
 
 def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""Where a model's time goes, operator by operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fer_edge.bench.results import Operator, Profile
+from fer_edge.bench.turns import take_turns
+from fer_edge.card import model_bytes
+from fer_edge.errors import InputError
+from fer_edge.graph import read_graph
+from fer_edge.runtime import make_interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_HOW: Final = (
+    "the runtime's Python package does not tell what its operators take: the model was cut off after each and measured"
+)
+_RUNS: Final = 50
+
+
+def profile(path: Path, name: str, threads: int) -> Profile:
+    """Measure a model that is cut off after each of its operators.
+
+    Args:
+        path: the file.
+        name: what to call it.
+        threads: of the classifier.
+    """
+    flatbuffer = model_bytes(path)
+    try:
+        graph = read_graph(flatbuffer, path)
+        import flatbuffers  # noqa: PLC0415 - beside the schema or not at all
+    except (InputError, ImportError) as error:
+        return Profile(model=name, how=f"not offered by this runtime: {error}")
+    jobs = [
+        _job(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads))
+        for count in range(1, len(graph.operations) + 1)
+    ]
+    until = [float(np.median(samples)) for samples in take_turns(jobs, _RUNS)]
+    own = np.diff(until, prepend=0.0).tolist()
+    return Profile(
+        model=name,
+        how=_HOW,
+        operators=tuple(
+            Operator(
+                kind=operation.kind,
+                multiply_adds=operation.multiply_adds,
+                until_ms=round(passed, 4),
+                own_ms=round(mine, 4),
+            )
+            for operation, passed, mine in zip(graph.operations, until, own, strict=True)
+        ),
+    )
+
+
+def _job(interpreter: Any) -> Callable[[int], object]:  # noqa: ANN401 - a protocol, from another module
+    return lambda _run: interpreter.invoke()
+
+
+def _cut(flatbuffer: bytes, count: int, flatbuffers: Any) -> bytes:  # noqa: ANN401 - a module without types
+    """The model of the first operators alone."""
+    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - absent beside tflite-runtime
+
+    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    graph = model.subgraphs[0]
+    graph.operators = graph.operators[:count]
+    graph.outputs = graph.operators[-1].outputs
+    model.signatureDefs = None
+    builder = flatbuffers.Builder(len(flatbuffer))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,160 @@
+"""The command that measures: bench."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from fer_edge.cli.options import AsJson, Detector, DetectorModel, MinFace, print_json
+from fer_edge.errors import InputError
+
+app = typer.Typer()
+
+_XNNPACK: Final = {"on": (True,), "off": (False,), "both": (True, False)}
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@app.command()
+def bench(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Files of .tflite with a card, edge or edge-plus; edge by default.")
+    ] = None,
+    threads: Annotated[str, typer.Option(help="Threads of the classifier, one number or several: 1,2,4.")] = "1",
+    xnnpack: Annotated[Literal["on", "off", "both"], typer.Option(help="The runtime's delegate.")] = "on",
+    batch: Annotated[str, typer.Option(help="Faces that an invocation takes, one number or several: 1,8.")] = "1",
+    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Times each case is done.")] = 200,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.01, max=86_400, help="Time for each case, instead of a number of runs.")
+    ] = None,
+    starts: Annotated[
+        int, typer.Option(min=0, max=100, help="Fresh processes that show load time, first run and memory.")
+    ] = 3,
+    sustained: Annotated[str | None, typer.Option(help="Whole frames for so long, as 10m, afterwards.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show what each operator takes.")] = False,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON to this file, too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    pareto: Annotated[Path | None, typer.Option(help="Plot accuracy by latency: an .svg or .html.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two results: what changed beyond the noise; measures nothing.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1000, help="Per cent that a median may grow by; else the exit status is 1.")
+    ] = 5,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Compare results of unlike machines or runtimes.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a result.")] = False,
+    peer: Annotated[bool, typer.Option("--peer", help="Measure other tools beside this one; takes a clone.")] = False,
+    venvs: Annotated[Path | None, typer.Option(help="Where --peer installs them.")] = None,
+    detector: Detector = "haar",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = None,
+) -> None:
+    """Measure latency on this machine.
+
+    Of the classifier, the detector and a whole frame; and what a process pays once.
+
+    \b
+    Example: fer-edge bench edge edge-plus --threads 1,2 --html bench.html
+    Example: fer-edge bench --compare old.json new.json --tolerance 10
+    """
+    if schema:
+        from fer_edge.bench.results import json_schema
+
+        print_json(json_schema())
+        return
+    if compare:
+        _compare(*compare, tolerance=tolerance / 100, anyway=anyway, as_json=as_json)
+        return
+    if peer:
+        raise typer.Exit(_peers(venvs))
+    if pareto and pareto.suffix not in {".svg", ".html"}:
+        raise InputError(f"--pareto {pareto}: end it in .svg or .html")
+    from fer_edge.bench.measure import Plan, benchmark
+    from fer_edge.bench.page import as_html, as_text, pareto_page
+    from fer_edge.bench.results import encode_report
+    from fer_edge.classify import find_model
+    from fer_edge.files import ensure_writable
+
+    plan = Plan(
+        models=tuple(find_model(model) for model in models or [Path("edge")]),
+        threads=_numbers("--threads", threads, 64),
+        xnnpack=_XNNPACK[xnnpack],
+        batches=_numbers("--batch", batch, 1024),
+        detector=detector,
+        detector_model=detector_model,
+        min_face=min_face,
+        runs=runs,
+        seconds=seconds,
+        starts=starts,
+        sustained=None if sustained is None else _duration("--sustained", sustained),
+        profile=profile,
+    )
+    for path in (out, html, pareto):
+        if path:
+            ensure_writable(path)
+    report = benchmark(plan, _told)
+    if out:
+        _write(out, encode_report(report).decode())
+    if html:
+        _write(html, as_html(report))
+    if pareto:
+        _write(pareto, pareto_page(report, svg=pareto.suffix == ".svg"))
+    print_json(report, indent=None) if as_json else print(as_text(report))
+
+
+def _told(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"measuring {what} ...", file=sys.stderr)
+
+
+def _write(path: Path, text: str) -> None:
+    from fer_edge.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _numbers(option: str, text: str, most: int) -> tuple[int, ...]:
+    """Numbers from 1 to ``most``, in order and without repeats."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
+        raise InputError(f"{option} {text}: give numbers from 1 to {most} with commas between, as 1,2,4")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def _duration(option: str, text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``10m`` or ``1h``."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh]?)", text)
+    seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else 0
+    if not 1 <= seconds <= 86_400 * 7:
+        raise InputError(f"{option} {text}: give a time from 1 second to a week, as 90s, 10m or 1h")
+    return seconds
+
+
+def _compare(old: Path, new: Path, *, tolerance: float, anyway: bool, as_json: bool) -> None:
+    from fer_edge.bench.compare import as_text, compare
+    from fer_edge.bench.results import read_report
+
+    found = compare(read_report(old), read_report(new), tolerance=tolerance, anyway=anyway)
+    if as_json:
+        print_json(found)
+    else:
+        print(as_text(found))
+    if found.regressions:
+        raise typer.Exit(1)
+
+
+def _peers(venvs: Path | None) -> int:
+    import subprocess
+
+    import fer_edge
+
+    script = Path(fer_edge.__file__).parents[1] / "benchmarks" / "peers" / "run.py"
+    if not script.is_file():
+        raise InputError("--peer takes a clone of fer-edge: its benchmarks/peers is not in the package")
+    words = [sys.executable, str(script), *(["--venvs", str(venvs)] if venvs else [])]
+    return subprocess.run(words, check=False).returncode  # noqa: S603 - our own script

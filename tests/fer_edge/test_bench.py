@@ -1,0 +1,291 @@
+"""Benchmarks: what is measured, what is said of it, and what changed beyond the noise."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from fer_edge.bench.compare import compare, ratio_interval
+from fer_edge.bench.environment import Machine, condition, warnings
+from fer_edge.bench.page import as_html, pareto
+from fer_edge.bench.results import SAMPLES, Condition, Report, Way, decode_report, encode_report, json_schema
+from fer_edge.bench.turns import TURN, case_of, summary, take_turns
+from fer_edge.errors import InputError
+from tests.fer_edge.test_cli import complaint
+from tests.reports import IDLE, PI, WAYS, make_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from tests.conftest import Cli
+
+
+@pytest.fixture(scope="module")
+def measured(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that one benchmark of two models writes."""
+    folder = tmp_path_factory.mktemp("bench")
+    words = ("--runs", "4", "--threads", "1,2", "--xnnpack", "both", "--batch", "1,3", "--starts", "1", "--profile")
+    plots = ("--html", folder / "a.html", "--pareto", folder / "a.svg", "--sustained", "1s")
+    done = cli("bench", "edge", "edge-plus", *words, *plots, "--out", folder / "a.json")
+    (folder / "a.txt").write_text(done.stdout)
+    return folder
+
+
+def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
+    report = decode_report((measured / "a.json").read_bytes(), "a.json")
+    ways = {case.way for case in report.cases}
+    assert len(ways) == len(report.cases) == 2 * 2 * 2 * 2 + 1 + 2 * 2 * 2
+    assert {way.batch for way in ways if way.job == "whole_frame"} == {1}
+    assert Way("classifier", "edge-plus", 2, xnnpack=False, batch=3) in ways
+    for case in report.cases:
+        assert case.latency.runs == len(case.samples) == 4
+        assert 0 < case.latency.min <= case.latency.median <= case.latency.p95 <= case.latency.p99
+    for start in report.starts:
+        assert min(start.import_ms, start.load_ms, start.first_run_ms, start.detector_ms, start.first_frame_ms) > 0
+        assert 20 < start.classifier_peak_mb <= start.peak_mb < 400
+    assert report.sustained is not None
+    assert len(report.sustained.moments) >= 2
+    assert report.sustained.moments[-1].seconds >= 1
+    first = report.profiles[0].operators
+    assert first[0].kind == "CONV_2D"
+    assert first[-1].kind == "SOFTMAX"
+    assert sum(one.own_ms for one in first) == pytest.approx(first[-1].until_ms, abs=0.01)
+    assert [model.name for model in report.models] == ["edge", "edge-plus"]
+    assert all("PublicTest" in model.accuracy_of for model in report.models)
+    assert report.environment.runtime.startswith("ai-edge-litert ")
+    assert "edge-plus, 2 threads, 3 faces, no XNNPACK" in (measured / "a.txt").read_text()
+
+
+class _Addresses(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+        self.others: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.opened.append(tag)
+        self.others += [value or "" for name, value in attrs if name in {"src", "href", "data", "srcset"}]
+
+
+def test_the_page_needs_no_other_file_and_its_plots_are_xml(measured: Path) -> None:
+    page = (measured / "a.html").read_text()
+    parser = _Addresses()
+    parser.feed(page)
+    assert parser.others == []
+    assert not {"script", "link", "iframe", "img"} & set(parser.opened)
+    assert "url(" not in page
+    drawn = page.split("<svg ")[1:]
+    assert len(drawn) >= 6
+    for part in drawn:
+        assert ET.fromstring("<svg " + part.partition("</svg>")[0] + "</svg>").tag.endswith("svg")  # noqa: S314 - ours
+    assert "edge-plus: 87." in ET.tostring(ET.parse(measured / "a.svg").getroot(), "unicode", "text")  # noqa: S314
+
+
+def test_a_result_reads_back_as_it_was_and_fits_the_schema_that_is_printed(cli: Cli) -> None:
+    report = make_report()
+    assert decode_report(encode_report(report), "x") == report
+    printed = json.loads(cli("bench", "--schema").stdout)
+    assert printed == json.loads(json.dumps(json_schema()))
+    assert set(printed["$defs"]["Report"]["properties"]) == set(msgspec.to_builtins(report))
+    assert printed["$defs"]["Report"]["properties"]["schema"] == {"enum": [1], "default": 1}
+
+
+def test_the_figures_are_those_of_numpy() -> None:
+    samples = np.random.default_rng(3).gamma(2, 5, 9001)
+    got = summary(samples, batch=4)
+    wanted = (samples.min(), np.median(samples), *np.percentile(samples, (95, 99)), np.std(samples, ddof=1))
+    assert (got.min, got.median, got.p95, got.p99, got.standard_deviation) == pytest.approx(wanted, abs=1e-4)
+    assert got.per_second == pytest.approx(4000 / samples.mean(), abs=0.01)
+    assert summary(np.array([2.0])).standard_deviation == 0
+    case = case_of(WAYS[0], samples)
+    assert case.latency.runs == 9001
+    assert case.samples == pytest.approx(samples[::3], abs=1e-4)
+    assert len(case.samples) <= SAMPLES
+
+
+def test_jobs_take_turns_so_that_drift_hits_all_alike() -> None:
+    done: list[str] = []
+    taken = take_turns([lambda _: done.append("a"), lambda _: done.append("b")], 25)
+    assert [len(samples) for samples in taken] == [25, 25]
+    turns = "".join(done).lstrip("a").lstrip("b")  # the warm-up, and what follows it
+    assert f"{'b' * (TURN + 1)}{'a' * (TURN + 1)}" in turns
+    by_time = take_turns([lambda _: None], 1, seconds=0.01)[0]
+    assert 10 <= by_time.sum() < 1000
+    assert len(by_time) > 1
+
+
+def _times(scale: float, seed: int, runs: int = 400) -> npt.NDArray[np.float64]:
+    """Milliseconds as a busy machine gives them: each like the one before, with rare slow ones."""
+    generator = np.random.default_rng(seed)
+    slow = np.zeros(runs)
+    for run in range(1, runs):
+        slow[run] = 0.9 * slow[run - 1] + generator.normal(0, 0.1)
+    return scale * (10 + slow + generator.exponential(0.3, runs))
+
+
+def _pair(scale: float, seed: int) -> tuple[Report, Report]:
+    return make_report({WAYS[0]: _times(1, 2 * seed)}), make_report({WAYS[0]: _times(scale, 2 * seed + 1)})
+
+
+def test_a_slowdown_is_found_and_noise_is_not() -> None:
+    for seed in range(8):
+        assert not compare(*_pair(1, seed)).regressions
+        change = compare(*_pair(1.2, seed)).changes[0]
+        assert change.regression
+        assert change.verdict == "slower"
+        assert change.interval[0] < 1.2 < change.interval[1] or change.ratio == pytest.approx(1.2, rel=0.03)
+        assert compare(*_pair(0.8, seed)).changes[0].verdict == "faster"
+    assert not compare(*_pair(1.2, 1), tolerance=0.3).regressions
+
+
+def test_the_interval_covers_the_truth_though_a_run_is_like_the_one_before() -> None:
+    covered = 0
+    for seed in range(40):
+        low, high = ratio_interval(_times(1, 1000 + seed), _times(1.1, 2000 + seed), seed)
+        covered += low <= 1.1 <= high
+    assert covered >= 33
+
+
+def test_ci_gets_status_1_for_a_regression(cli: Cli, tmp_path: Path) -> None:
+    old, new = (tmp_path / f"{name}.json" for name in ("old", "new"))
+    for path, report in zip((old, new), _pair(1.2, 0), strict=True):
+        path.write_bytes(encode_report(report))
+    assert "slower, by more than 5%" in cli("bench", "--compare", old, new, status=1).stdout
+    found = json.loads(cli("bench", "--compare", new, old, "--json").stdout)
+    assert found["changes"][0]["verdict"] == "faster"
+    assert "cannot be read (No such file or directory)" in complaint(cli, "bench", "--compare", old, tmp_path / "none")
+
+
+def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
+    other = make_report(environment=msgspec.structs.replace(PI, machine="Another Pi", runtime="some 2.0"))
+    apart = "machine A Pi, then Another Pi; runtime some 1.0, then some 2.0"
+    with pytest.raises(InputError, match=f"not the same conditions: {apart}; with --anyway"):
+        compare(make_report(), other)
+    times = {WAYS[0]: _times(1, 7)}
+    found = compare(
+        make_report(times), msgspec.structs.replace(make_report(times), environment=other.environment), anyway=True
+    )
+    assert "; ".join(found.notes) == apart
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"schema": 9}', "of version 9, where this fer-edge reads version 1"),
+        (b"TFL3", "not a result of `fer-edge bench --json`"),
+        (b"\xff\xfe", "not a result of `fer-edge bench --json`"),
+    ],
+)
+def test_what_is_no_result_is_refused(content: bytes, what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        decode_report(content, "x.json")
+
+
+def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> None:
+    with pytest.raises(InputError, match="too few runs to compare"):
+        compare(make_report(), make_report())
+    with pytest.raises(InputError, match="no case in common"):
+        compare(make_report({WAYS[0]: _times(1, 0)}), make_report({WAYS[1]: _times(1, 0)}))
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--threads", "1,x"), "--threads 1,x: give numbers from 1 to 64"),
+        (("--batch", "2000"), "--batch 2000: give numbers from 1 to 1024"),
+        (("--sustained", "soon"), "--sustained soon: give a time from 1 second to a week"),
+        (("--pareto", "a.png"), "--pareto a.png: end it in .svg or .html"),
+        (("none.tflite",), "none.tflite: no such model file"),
+        (("edge", "edge"), "a model is named twice"),
+        (("--html", "/proc/none/a.html"), "cannot write there"),
+    ],
+)
+def test_wrong_wishes_are_refused_in_one_line(cli: Cli, words: tuple[str, ...], what: str) -> None:
+    assert what in complaint(cli, "bench", *words)
+
+
+def _put(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_the_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
+    policy = "sys/devices/system/cpu/cpufreq/policy0"
+    root = _put(
+        tmp_path,
+        {
+            f"{policy}/scaling_governor": "powersave\n",
+            f"{policy}/scaling_driver": "cpufreq-dt\n",
+            f"{policy}/scaling_min_freq": "600000\n",
+            f"{policy}/scaling_max_freq": "1800000\n",
+            f"{policy}/scaling_cur_freq": "600000\n",
+            "sys/devices/system/cpu/online": "0-2,5\n",
+            "etc/os-release": 'NAME=x\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
+            "proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
+            "proc/loadavg": "3.50 1.00 0.50 1/100 1\n",
+            "proc/self/cgroup": "0::/user/one\n",
+            "sys/fs/cgroup/user/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/user/one/cpu.max": "max 100000\n",
+        },
+    )
+    assert Machine.read(root) == Machine(
+        cpu="ARM part 0xd08",
+        system="Debian GNU/Linux 12 (bookworm)",
+        cores=4,
+        quota=1.5,
+        governor="powersave",
+        governor_driver="cpufreq-dt",
+        clock_limits_mhz=(600.0, 1800.0),
+    )
+    now = condition(root)
+    assert (now.load, now.clock_mhz) == (3.5, 600.0)
+    bare = Machine.read(tmp_path / "none")
+    assert (bare.cpu, bare.quota, bare.governor, bare.clock_limits_mhz) == ("unknown", None, None, None)
+
+
+HOT = Condition(load=0.1, clock_mhz=600.0, temperature_c=85.0, throttled=0x40004)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, ""),
+        ({"others": 0.3}, "other programs took 30% of its processors' time"),
+        ({"before": msgspec.structs.replace(IDLE, load=3.0)}, "a load of 3 on 4 cores"),
+        ({"stolen": 0.05}, "the host of this virtual machine took 5.0%"),
+        ({"quota": 1.5}, "a control group holds this process to 1.5"),
+        ({"governor": "powersave"}, "the clock's governor is powersave"),
+        ({"governor": "powersave", "governor_driver": "intel_pstate"}, ""),
+        ({"after": HOT}, "the firmware tells of throttling now"),
+    ],
+)
+def test_a_machine_that_is_not_fit_to_measure_on_is_warned_of(changes: dict[str, object], what: str) -> None:
+    found = warnings(msgspec.structs.replace(PI, **changes))
+    assert len(found) == bool(what)
+    assert what in "".join(found)
+
+
+def test_runs_that_drift_and_too_many_threads_are_warned_of() -> None:
+    drifting = case_of(Way("classifier", "edge", 8), np.concatenate([np.full(50, 1.0), np.full(50, 1.3)]))
+    first, second = warnings(PI, [drifting])
+    assert "took 1.30 times as long as the first" in first
+    assert "4 processors for 8 threads" in second
+
+
+def test_text_of_others_is_escaped_and_a_page_without_accuracy_has_no_plot_of_it() -> None:
+    named = make_report(environment=msgspec.structs.replace(PI, machine="<b>&"), accuracy=None)
+    page = as_html(named)
+    assert "<b>&" not in page
+    assert "Accuracy and latency" not in page
+    with pytest.raises(InputError, match="no model has an accuracy on its card"):
+        pareto(named)
