@@ -125,7 +125,9 @@ def make_interpreter(
     except (ValueError, RuntimeError) as error:
         reason = first_line(error)
         if batch > 1:
-            raise ModelError(f"{where}: cannot take {batch} pictures at once ({reason}); leave --batch out") from error
+            raise ModelError(
+                f"{where}: cannot take {batch} pictures at once ({reason}); give it one at a time"
+            ) from error
         raise ModelError(f"{where}: {runtime_name()} cannot load it ({reason}); make the model again") from error
     except (ImportError, AttributeError) as error:  # tflite-runtime beside NumPy 2, for one
         raise FerEdgeError(

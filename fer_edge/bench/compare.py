@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fer_edge.bench.results import Case, Report, Way
 
-_RESAMPLES: Final = 2000
+_RESAMPLES: Final = 1000
 _AT_ONCE: Final = 100  # resamples, for the memory that they take
 _BLOCKS: Final = 20
 _LEVELS: Final = (2.5, 97.5)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import operator
 import os
 import platform
 import re
@@ -103,7 +105,7 @@ class Watch:
             governor_driver=machine.governor_driver,
             clock_limits_mhz=machine.clock_limits_mhz,
             runtime=runtime_name(),
-            delegate=f"XNNPACK, built into {runtime_name()}",
+            delegate=f"XNNPACK as built into {runtime_name()}",
             versions={"fer-edge": importlib.metadata.version("fer-edge"), **versions},
             opencv_threads=cv2.getNumThreads(),
             before=self._before,
@@ -125,9 +127,21 @@ class Watch:
         return round(max(busy, 0) / sum(passed), 4), round(stolen / sum(passed), 4)
 
 
-def warnings(environment: Environment, cases: Iterable[Case] = ()) -> tuple[str, ...]:
-    """Why figures that were measured so may not be worth much; each a sentence without its full stop."""
-    found = [*_about_others(environment), *_about_clock(environment), *_about_heat(environment)]
+def warnings(
+    environment: Environment, cases: Sequence[Case] = (), meanwhile: Sequence[Condition] = ()
+) -> tuple[str, ...]:
+    """Why figures may not be worth much.
+
+    Args:
+        environment: what they were measured on.
+        cases: the figures.
+        meanwhile: how the machine was between before and after, where somebody looked.
+
+    Returns:
+        Sentences without their full stops.
+    """
+    conditions = (environment.before, *meanwhile, environment.after)
+    found = [*_about_others(environment), *_about_clock(environment), *_about_heat(conditions)]
     cores = environment.allowed if environment.quota is None else min(environment.allowed, environment.quota)
     for case in cases:
         times = _drift(case.samples)
@@ -165,9 +179,9 @@ def _about_clock(environment: Environment) -> list[str]:
     return []
 
 
-def _about_heat(environment: Environment) -> list[str]:
-    flags = (environment.before.throttled or 0) | (environment.after.throttled or 0)
-    return [f"the firmware tells of {', '.join(throttling(flags & _NOW))}"] if flags & _NOW else []
+def _about_heat(conditions: Iterable[Condition]) -> list[str]:
+    flags = functools.reduce(operator.or_, (one.throttled or 0 for one in conditions)) & _NOW
+    return [f"meanwhile the firmware told of {', '.join(throttling(flags))}"] if flags else []
 
 
 def _policies(root: Path) -> list[Path]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fer_edge.faces import DetectorName
 
 _MOMENTS: Final = 600
+_PROFILE_RUNS: Final = 50
 _SHORTEST: Final = 1.0  # seconds
 
 
@@ -97,7 +98,9 @@ def benchmark(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Repor
     profiles = []
     if plan.profile:
         told("operators")
-        profiles = [profile(path, name, plan.threads[0]) for name, path in bench.paths.items()]
+        profiles = [
+            profile(path, name, plan.threads[0], min(plan.runs, _PROFILE_RUNS)) for name, path in bench.paths.items()
+        ]
     sustained = None
     if plan.sustained is not None:
         told("sustained work")
@@ -112,7 +115,7 @@ def benchmark(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Repor
         starts=starts,
         sustained=sustained,
         profiles=tuple(profiles),
-        warnings=warnings(environment, cases),
+        warnings=warnings(environment, cases, [moment.condition for moment in sustained.moments] if sustained else []),
     )
 
 

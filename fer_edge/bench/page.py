@@ -79,6 +79,10 @@ def pareto(report: Report) -> str:
         series.append(Series(label, [(one, 100 * model.accuracy)], line=False))
     if not series:
         raise InputError("no model has an accuracy on its card; `fer-edge convert --data` measures it")
+    points = [point for one in series for point in one.points]
+    best = [(x, y) for x, y in points if not any((a <= x and b >= y and (a, b) != (x, y)) for a, b in points)]
+    if len(best) > 1:
+        series.append(Series("neither slower nor less accurate than another", sorted(best)))
     measured = measures.pop() if len(measures) == 1 else "accuracy by different measures"
     return plot(series, "median, ms a face", f"{measured}, %", from_zero=False)
 
@@ -162,7 +166,7 @@ def _without_model(way: Way) -> tuple[object, ...]:
 def _start_rows(report: Report) -> list[tuple[str, ...]]:
     return [
         (
-            f"{one.model}, {one.processes} processes",
+            f"{one.model}, {one.processes} process{'es' * (one.processes > 1)}",
             *(
                 f"{ms:.1f}"
                 for ms in (one.import_ms, one.load_ms, one.first_run_ms, one.detector_ms, one.first_frame_ms)

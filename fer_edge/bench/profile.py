@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _HOW: Final = (
     "the runtime's Python package does not tell what its operators take: the model was cut off after each and measured"
 )
-_RUNS: Final = 50
 
 
-def profile(path: Path, name: str, threads: int) -> Profile:
+def profile(path: Path, name: str, threads: int, runs: int) -> Profile:
     """Measure a model that is cut off after each of its operators.
 
     Args:
         path: the file.
         name: what to call it.
         threads: of the classifier.
+        runs: of each.
     """
     flatbuffer = model_bytes(path)
     try:
@@ -37,25 +37,26 @@ def profile(path: Path, name: str, threads: int) -> Profile:
         import flatbuffers  # noqa: PLC0415 - beside the schema or not at all
     except (InputError, ImportError) as error:
         return Profile(model=name, how=f"not offered by this runtime: {error}")
-    jobs = [
-        _job(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads))
-        for count in range(1, len(graph.operations) + 1)
-    ]
-    until = [float(np.median(samples)) for samples in take_turns(jobs, _RUNS)]
-    own = np.diff(until, prepend=0.0).tolist()
-    return Profile(
-        model=name,
-        how=_HOW,
-        operators=tuple(
+    operators = []
+    before: Callable[[int], object] = _nothing
+    for count, operation in enumerate(graph.operations, start=1):
+        job = _job(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads))
+        # By turns with the one before, for drift must not be taken for a difference.
+        without, until = (float(np.median(samples)) for samples in take_turns([before, job], runs))
+        operators.append(
             Operator(
                 kind=operation.kind,
                 multiply_adds=operation.multiply_adds,
-                until_ms=round(passed, 4),
-                own_ms=round(mine, 4),
+                until_ms=round(until, 4),
+                own_ms=round(until - without, 4),
             )
-            for operation, passed, mine in zip(graph.operations, until, own, strict=True)
-        ),
-    )
+        )
+        before = job
+    return Profile(model=name, how=_HOW, operators=tuple(operators))
+
+
+def _nothing(_run: int) -> None:
+    """What comes before the first operator."""
 
 
 def _job(interpreter: Any) -> Callable[[int], object]:  # noqa: ANN401 - a protocol, from another module

