@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RESAMPLES: Final = 1000
 _AT_ONCE: Final = 100  # resamples, for the memory that they take
-_BLOCKS: Final = 20
+_BLOCKS: Final = 10
 _LEVELS: Final = (2.5, 97.5)
 _FEWEST: Final = 20  # runs; with fewer, blocks are single runs
 
@@ -134,8 +134,9 @@ def differences(old: Report, new: Report) -> list[str]:
 def ratio_interval(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
     """Where the ratio of two medians lies, new over old, in 95 of 100 cases.
 
-    By a circular block bootstrap (Politis & Romano 1992) whose blocks are a twentieth of a run: one frame's time is
-    like the one's before, so that single runs drawn at random would make the interval far too narrow.
+    By a circular block bootstrap (Politis & Romano 1992) whose blocks are a tenth of the runs: one run's time is like
+    the one's before, so that single runs drawn at random would make the interval far too narrow.  What differs from
+    process to process is not in it: that is what a tolerance is for.
 
     Args:
         old: milliseconds of the runs in their order, of shape (runs,).
