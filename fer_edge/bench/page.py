@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _HEAD = ("milliseconds", "min", "median", "p95", "p99", "st. dev.", "per second", "ratio")
 _STARTS = ("once, ms", "import", "load", "first face", "detector", "first frame", "peak MB, face", "peak MB, frame")
 _OPERATORS = ("operator", "M multiply-adds", "own ms", "until ms")
+_SWEEPS = (
+    ("classifier", "threads", "threads", "median, ms a face"),
+    ("classifier", "batch", "faces an invocation", "median, ms a face"),
+    ("whole_frame", "threads", "threads", "median, ms a frame"),
+)
 
 
 def as_text(report: Report) -> str:
@@ -42,9 +47,9 @@ def as_html(report: Report) -> str:
     warned = "".join(f"<p><b>Warning:</b> {html.escape(line)}.</p>" for line in report.warnings)
     body = [f"<pre>{_escaped_facts(report)}</pre>{warned}<h2>Latency</h2>{table(_HEAD, _rows(report))}"]
     body += [f"<h3>{job.replace('_', ' ')}</h3>{_distributions(cases)}" for job, cases in _by_job(report).items()]
-    for name, label in (("threads", "threads"), ("batch", "faces an invocation")):
-        if sweep := _sweep(report, name):
-            body.append(f"<h2>By {label}</h2>{plot(sweep, label, 'median, ms a face or frame')}")
+    for job, over, label, unit in _SWEEPS:
+        if sweep := _sweep(report, job, over):
+            body.append(f"<h2>{job.replace('_', ' ').capitalize()} by {label}</h2>{plot(sweep, label, unit)}")
     if report.starts:
         body.append(f"<h2>Once a process</h2>{table(_STARTS, _start_rows(report))}")
     if any(model.accuracy is not None for model in report.models):
@@ -223,21 +228,15 @@ def _distributions(cases: list[Case]) -> str:
     return plot(series, "milliseconds", "% of the runs took no longer")
 
 
-def _sweep(report: Report, over: str) -> list[Series]:
-    """Medians by one property of the cases, in lines of those that are alike else; empty where it has one value."""
+def _sweep(report: Report, job: str, over: str) -> list[Series]:
+    """Medians of a job by one property of its cases, in lines of those that are alike else; empty for one value."""
     lines = defaultdict[str, list[tuple[float, float]]](list)
     for case in report.cases:
-        if case.model and (over == "threads" or case.job == "classifier"):
-            alike = _label(case, over)
-            lines[alike].append((getattr(case, over), case.latency.median / case.batch))
+        if case.job == job:
+            parts = [case.model] if case.xnnpack else [case.model, "no XNNPACK"]
+            parts += [f"{name} {getattr(case, name)}" for name in ("threads", "batch") if name != over]
+            lines[", ".join(parts)].append((getattr(case, over), case.latency.median / case.batch))
     return [Series(name, sorted(points)) for name, points in lines.items() if len(points) > 1]
-
-
-def _label(case: Case, over: str) -> str:
-    parts = [case.job.replace("_", " "), case.model]
-    parts += [f"{case.threads} threads"] if over != "threads" else []
-    parts += [f"{case.batch} faces"] if over != "batch" and case.batch > 1 else []
-    return ", ".join([*parts, *([] if case.xnnpack else ["no XNNPACK"])])
 
 
 def _sustained_plots(work: Sustained) -> str:

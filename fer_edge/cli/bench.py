@@ -101,9 +101,9 @@ def bench(
         _write(out, encode_report(report).decode())
     if html:
         _write(html, as_html(report))
-    if pareto:
-        _write(pareto, pareto_page(report, svg=pareto.suffix == ".svg"))
     print_json(report, indent=None) if as_json else print(as_text(report))
+    if pareto:  # last, for a model need not have what it takes
+        _write(pareto, pareto_page(report, svg=pareto.suffix == ".svg"))
 
 
 def _told(what: str) -> None:
