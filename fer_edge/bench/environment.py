@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import operator
 import os
 import platform
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Final
@@ -33,7 +33,7 @@ _NOW: Final = 0xF  # the bits of a Pi's flags that tell of this moment
 _WAKEFUL: Final = ("intel_pstate", "amd-pstate-epp", "amd_pstate_epp")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Machine:
     """What stays as it is while a machine works; as in `Environment`."""
 
@@ -90,20 +90,13 @@ class Watch:
     def environment(self) -> Environment:
         """What was measured on, up to now."""
         others, stolen = self._shares()
-        machine = self._machine
         versions = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
         return Environment(
             machine=machine_name(),
-            cpu=machine.cpu,
+            **dataclasses.asdict(self._machine),
             architecture=platform.machine(),
             kernel=platform.release(),
-            system=machine.system,
-            cores=machine.cores,
             allowed=len(os.sched_getaffinity(0)),
-            quota=machine.quota,
-            governor=machine.governor,
-            governor_driver=machine.governor_driver,
-            clock_limits_mhz=machine.clock_limits_mhz,
             runtime=runtime_name(),
             delegate=f"XNNPACK as built into {runtime_name()}",
             versions={"fer-edge": importlib.metadata.version("fer-edge"), **versions},
