@@ -71,6 +71,7 @@ def deepface() -> Tool:
 def hsemotion() -> Tool:
     """Andrey Savchenko's hsemotion-onnx, which classifies crops alone; it downloads its weights at the first use."""
     cv2 = importlib.import_module("cv2")
+    importlib.import_module("urllib.request")  # which it uses without importing it
     recogniser = importlib.import_module("hsemotion_onnx.facial_emotions").HSEmotionRecognizer()
 
     def face(path: str) -> int:
