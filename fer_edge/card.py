@@ -1,6 +1,6 @@
 """The card a model file carries, so that nothing on the device is configured twice.
 
-A card is ``fer_edge.json`` and ``labels.txt`` in a zip archive appended to the
+A card is ``fer_edge.json``, and a classifier's ``labels.txt``, in a zip archive appended to the
 ``.tflite`` file: any unzip tool reads it and every runtime ignores it.  A ``.keras``
 file is a zip archive already and holds the same members.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 import numpy as np
 
+from fer_edge.crop import AS_IT_IS, Framing
 from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge.files import replacing
 
@@ -38,27 +39,35 @@ INPUT_RANGES: Final = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..2
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
-class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model takes: pixel values 0..255 become ``pixel * scale + offset``.
+class PixelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of pixel values, 0..255: ``pixel * scale + offset``.
 
     Attributes:
-        height: rows of the face picture.
-        width: columns of the face picture.
         channels: 1 for grey, 3 for colour.
         scale: factor from a pixel value to the model's real-valued input.
         offset: what is added after the factor.
     """
 
-    height: Positive
-    width: Positive
     channels: Literal[1, 3] = 1
     scale: Annotated[float, msgspec.Meta(gt=0)]
     offset: float
 
-    def normalise(self, faces: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Real-valued input of shape (n, height, width, channels) for faces, 0..255, of shape (n, height, width)."""
-        real = faces.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+    def normalise(self, pictures: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Real-valued input of shape (n, rows, columns, channels) for pictures, 0..255, of shape (n, rows, columns)."""
+        real = pictures.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return np.repeat(real[..., None], self.channels, axis=-1)
+
+
+class InputSpec(PixelSpec, frozen=True, kw_only=True):
+    """What a classifier takes.
+
+    Attributes:
+        height: rows of the face picture.
+        width: columns of the face picture.
+    """
+
+    height: Positive
+    width: Positive
 
 
 class PixelStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,17 +131,13 @@ def _triangle(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.minimum(values % 512, 511 - values % 512)
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is, takes, says, scored and was made by.
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
+    """What every model says of itself; its ``task`` says what it does.
 
     Attributes:
         schema: version of this structure.
-        task: what the model does.
         name: name of the model, from its recipe.
-        labels: names of the outputs, in order.
-        input: what it takes.
         flatbuffer_sha256: of what comes before the card in a ``.tflite``, as hexadecimal digits; empty in a ``.keras``.
-        pixels: how the faces that it was trained on look as a whole; None where nobody noted it.
         self_test: what it gave for known pictures; None in a ``.keras``, and where nobody noted it.
         scores: measured results by name, each 0..1 unless the name says otherwise.
         made_by: the commands that made the file, in order.
@@ -141,17 +146,32 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     schema: Literal[1] = 1
-    task: Literal["expression"] = "expression"
     name: str
-    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
-    input: InputSpec
     flatbuffer_sha256: str = ""
-    pixels: PixelStatistics | None = None
     self_test: SelfTest | None = None
     scores: dict[str, float] = {}
     made_by: tuple[str, ...] = ()
     data: str = ""
     note: str = ""
+
+    @property
+    def task(self) -> str:
+        """What the model does."""
+        return str(self.__struct_config__.tag)
+
+
+class Card(ModelCard, frozen=True, kw_only=True, tag="expression"):
+    """What a classifier of faces is, takes, says, scored and was made by.
+
+    Attributes:
+        labels: names of the outputs, in order.
+        input: what it takes.
+        pixels: how the faces that it was trained on look as a whole; None where nobody noted it.
+    """
+
+    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    input: InputSpec
+    pixels: PixelStatistics | None = None
 
     def __post_init__(self) -> None:
         """Check what one field alone does not tell."""
@@ -160,8 +180,29 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(message)
 
 
-def read_card(path: Path) -> Card:
-    """Read the card from a ``.tflite`` or ``.keras`` file.
+class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
+    """What a face detector is, takes, scored and was made by.
+
+    Attributes:
+        input: what becomes of pixels; a picture may have any size, filled up to a multiple of the largest stride.
+        strides: pixels between neighbouring cells of each level, finest first.
+        threshold: score from which on a cell's face counts, 0..1.
+        smallest_face: side of the smallest face that it finds surely, in pixels of its input.
+        framing: how its boxes become the squares that FER-2013's pictures show.
+    """
+
+    input: PixelSpec
+    strides: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)] = (8, 16, 32)
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    smallest_face: Annotated[float, msgspec.Meta(gt=0)] = 12.0
+    framing: Framing = AS_IT_IS
+
+
+AnyCard = Card | DetectorCard
+
+
+def read_any_card(path: Path) -> AnyCard:
+    """Read the card from a ``.tflite`` or ``.keras`` file, whatever the model does.
 
     Raises:
         ModelError: there is no such file, or it has no card, or a damaged one.
@@ -177,25 +218,51 @@ def read_card(path: Path) -> Card:
             " (a .tflite) or `fer-edge train` (a .keras): make it again with that command"
         ) from error
     try:
-        return msgspec.json.decode(text, type=Card)
+        card: AnyCard = msgspec.json.decode(text, type=AnyCard)
     except msgspec.DecodeError as error:
         raise ModelError(f"{path}: damaged model card ({error}); make the model again") from error
+    return card
 
 
-def write_card(path: Path, card: Card) -> None:
+def read_card(path: Path) -> Card:
+    """Read a classifier's card from a ``.tflite`` or ``.keras`` file.
+
+    Raises:
+        ModelError: there is no such file, it has no card, or a damaged one, or it is no classifier.
+    """
+    card = read_any_card(path)
+    if isinstance(card, DetectorCard):
+        raise ModelError(f"{path}: a face detector; give a classifier here, such as edge.tflite")
+    return card
+
+
+def read_detector_card(path: Path) -> DetectorCard:
+    """Read a face detector's card from a ``.tflite`` or ``.keras`` file.
+
+    Raises:
+        ModelError: there is no such file, it has no card, or a damaged one, or it finds no faces.
+    """
+    card = read_any_card(path)
+    if isinstance(card, Card):
+        raise ModelError(f"{path}: a classifier of faces; give a face detector here, such as faces.tflite")
+    return card
+
+
+def write_card(path: Path, card: AnyCard) -> None:
     """Add a card to a model file that has none; the file is replaced whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(with_card(path.read_bytes(), card))
 
 
-def with_card(model: bytes, card: Card) -> bytes:
+def with_card(model: bytes, card: AnyCard) -> bytes:
     """A model file's content with a card behind it; the same bytes each time."""
     content = io.BytesIO()
     content.write(model)
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         text = msgspec.json.format(msgspec.json.encode(card), indent=1)
         archive.writestr(zipfile.ZipInfo(CARD_NAME, _EPOCH), text)
-        archive.writestr(zipfile.ZipInfo(LABELS_NAME, _EPOCH), "".join(f"{label}\n" for label in card.labels))
+        if isinstance(card, Card):
+            archive.writestr(zipfile.ZipInfo(LABELS_NAME, _EPOCH), "".join(f"{label}\n" for label in card.labels))
     return content.getvalue()
 
 
@@ -208,7 +275,7 @@ def has_card(path: Path) -> bool:
         return False
 
 
-def check_flatbuffer(path: Path, card: Card, flatbuffer: bytes) -> None:
+def check_flatbuffer(path: Path, card: AnyCard, flatbuffer: bytes) -> None:
     """Compare a flatbuffer with its hash on the card: older runtimes crash the process on a damaged one.
 
     Raises:

@@ -12,11 +12,13 @@ import numpy as np
 
 from fer_edge.card import (
     Card,
+    DetectorCard,
     InputSpec,
     SelfTest,
     attached_labels,
     check_flatbuffer,
     model_bytes,
+    read_any_card,
     read_card,
     with_card,
 )
@@ -219,12 +221,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
         ModelError: it is missing, damaged or no picture classifier.
         InputError: something is neither given nor in the file, or does not fit it.
     """
-    try:
-        old = read_card(path)
-    except ModelError:
-        if not path.is_file():
-            raise
-        old = None
+    old = _own_card(path)
     flatbuffer = model_bytes(path)
     if old:
         check_flatbuffer(path, old, flatbuffer)
@@ -264,6 +261,19 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
     with replacing(path) as temporary:
         temporary.write_bytes(with_card(flatbuffer, card))
         _refuse_logits(TFLiteClassifier(temporary), path)
+    return card
+
+
+def _own_card(path: Path) -> Card | None:
+    """What a classifier's file says, if it says anything that can be read."""
+    try:
+        card = read_any_card(path)
+    except ModelError:
+        if not path.is_file():
+            raise
+        return None
+    if isinstance(card, DetectorCard):
+        raise ModelError(f"{path}: a face detector, whose card `fer-edge convert` writes; give a classifier here")
     return card
 
 

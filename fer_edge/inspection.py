@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from fer_edge.card import Card, model_bytes, read_card
+from fer_edge.card import AnyCard, Card, model_bytes, read_any_card
 from fer_edge.errors import ModelError, printable
 from fer_edge.graph import Operation, read_graph
 from fer_edge.page import page, table
@@ -42,7 +42,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         bytes: its size.
         card: what it says of itself; None where it has no card.
         input: what it takes.
-        output: what it gives.
+        outputs: what it gives.
         operators: how many there are of each kind.
         layers: the operators in the order in which they run.
         multiply_adds: of one invocation, in convolutions and dense layers.
@@ -60,9 +60,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     flatbuffer_sha256: str
     intact: bool
     bytes: int
-    card: Card | None
+    card: AnyCard | None
     input: TensorInfo
-    output: TensorInfo
+    outputs: tuple[TensorInfo, ...]
     operators: dict[str, int]
     layers: tuple[Operation, ...]
     multiply_adds: int
@@ -96,7 +96,7 @@ def inspect_model(path: Path) -> Inspection:
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
     try:
-        card = read_card(path)
+        card = read_any_card(path)
     except ModelError:
         card = None
     flatbuffer = model_bytes(path)
@@ -112,7 +112,7 @@ def inspect_model(path: Path) -> Inspection:
         bytes=len(content),
         card=card,
         input=_info(interpreter.get_input_details()[0]),
-        output=_info(interpreter.get_output_details()[0]),
+        outputs=tuple(map(_info, interpreter.get_output_details())),
         operators=dict(Counter(operation.kind for operation in graph.operations).most_common()),
         layers=graph.operations,
         multiply_adds=sum(operation.multiply_adds for operation in graph.operations),
@@ -174,8 +174,9 @@ def as_html(found: Inspection) -> str:
         "flatbuffer's sha256": found.flatbuffer_sha256,
         "size": f"{found.bytes / 1e3:.1f} kB",
         "input": f"{found.input.dtype} {list(found.input.shape)}",
-        "output": f"{found.output.dtype} {list(found.output.shape)}",
-        "labels": ", ".join(card.labels) if card else "no card",
+        "output": ", ".join(f"{output.dtype} {list(output.shape)}" for output in found.outputs),
+        "task": card.task if card else "no card",
+        **({"labels": ", ".join(card.labels)} if isinstance(card, Card) else {}),
         "multiply-adds": f"{found.multiply_adds / 1e6:.1f} million",
         "parameters": found.parameters,
         "largest activation": f"{found.largest_activation_bytes / 1e3:.1f} kB",

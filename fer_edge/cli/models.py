@@ -38,6 +38,7 @@ def inspect(
     \b
     Example: fer-edge inspect edge.tflite --html edge.html
     """
+    from fer_edge.card import Card
     from fer_edge.classify import find_model
     from fer_edge.files import replacing
     from fer_edge.inspection import as_html, inspect_model
@@ -52,7 +53,7 @@ def inspect(
     print(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
     damaged = "" if found.intact else ", which is not what its card says: damaged"
     print(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}{damaged}")
-    for name, tensor in (("input", found.input), ("output", found.output)):
+    for name, tensor in (("input", found.input), *(("output", output) for output in found.outputs)):
         real = f", real = {tensor.scale:g} * (stored - {tensor.zero_point})" if tensor.scale else ""
         print(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
     print(f"{'operators':<15}{', '.join(f'{name} x{count}' for name, count in found.operators.items())}")
@@ -72,9 +73,14 @@ def inspect(
         print(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
         return
     print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
-    print(f"{'labels':<15}{', '.join(card.labels)}")
+    size = "any size x "
+    if isinstance(card, Card):
+        print(f"{'labels':<15}{', '.join(card.labels)}")
+        size = f"{card.input.width}x{card.input.height}x"
+    else:
+        print(f"{'threshold':<15}{card.threshold:g}, for faces from {card.smallest_face:g} pixels of the input on")
     spec = card.input
-    print(f"{'picture':<15}{spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    print(f"{'picture':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
     for name, score in card.scores.items():
         print(f"{'score':<15}{name}: {score:.4f}")
     print(f"{'data':<15}{card.data}")

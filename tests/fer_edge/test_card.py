@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fer_edge.card import Card, InputSpec, model_bytes, read_card, write_card
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.card import (
+    Card,
+    DetectorCard,
+    InputSpec,
+    PixelSpec,
+    model_bytes,
+    read_any_card,
+    read_card,
+    read_detector_card,
+    write_card,
+)
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, set_card
+from fer_edge.crop import Framing
 from fer_edge.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CARD = Card(name="x", labels=("a", "b"), input=InputSpec(height=2, width=2, scale=1 / 128, offset=-1.0))
+DETECTOR = DetectorCard(name="faces", input=PixelSpec(scale=1 / 128, offset=-1.0), framing=Framing(0.9, 0.1))
 
 
 def test_a_card_comes_back_and_any_unzip_tool_reads_it(tmp_path: Path) -> None:
@@ -33,6 +45,28 @@ def test_the_same_card_gives_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"model")
         write_card(tmp_path / name, CARD)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_face_detector_has_a_card_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "faces.tflite"
+    path.write_bytes(b"model")
+    write_card(path, DETECTOR)
+    assert read_any_card(path) == read_detector_card(path) == DETECTOR
+    assert (DETECTOR.task, CARD.task) == ("faces", "expression")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["fer_edge.json"]
+
+
+def test_a_model_of_the_other_kind_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "faces.tflite"
+    path.write_bytes(model_bytes(DEFAULT_MODEL))
+    write_card(path, DETECTOR)
+    for use in (read_card, TFLiteClassifier, lambda path: set_card(path, ("a", "b"), None)):
+        with pytest.raises(ModelError, match=r"faces\.tflite: a face detector.*; give a classifier here"):
+            use(path)
+    assert read_any_card(path) == DETECTOR
+    with pytest.raises(ModelError, match=r"edge\.tflite: a classifier of faces; give a face detector here"):
+        read_detector_card(DEFAULT_MODEL)
 
 
 def test_normalise_maps_pixels_to_real_values() -> None:

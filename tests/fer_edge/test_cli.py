@@ -253,7 +253,7 @@ def test_inspect_tells_what_is_inside(cli: Cli, tmp_path: Path) -> None:
     found = json.loads(cli("inspect", DEFAULT_MODEL, "--json").stdout)
     assert found["bytes"] == DEFAULT_MODEL.stat().st_size <= 1_000_000
     assert found["integer_only"] is True
-    assert (found["input"]["dtype"], found["output"]["dtype"]) == ("int8", "int8")
+    assert (found["input"]["dtype"], found["outputs"][0]["dtype"]) == ("int8", "int8")
     assert found["input"]["scale"] == 1 / 128, "so that a pixel becomes an int8 by subtracting 128"
     assert found["input"]["zero_point"] == 0
     assert found["operators"]["CONV_2D"] > 5

@@ -1,0 +1,129 @@
+"""From what a face detector's network gives to faces: its cells decoded, and one face kept of those that overlap.
+
+Anchor-free, after Tian et al. 2019 (arXiv:1904.01355): every cell of a level tells how surely it lies on a face and
+where, from its own centre, that face is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+OVERLAP: Final = 0.4  # intersection over union, from which on two boxes are of one face
+_MOST: Final = 300  # cells that are looked at: a frame of noise must not take for ever
+_FAR: Final = 64.0  # an offset in cells, or a logarithm, beyond which there is no face but numbers that overflow
+
+
+class Output(NamedTuple):
+    """One output of the network.
+
+    Attributes:
+        values: stored elements, of shape (1, rows, columns, channels).
+        scale: real value of one step, 0 where it is not quantised.
+        zero_point: the stored value that stands for 0.
+    """
+
+    values: npt.NDArray[Any]
+    scale: float = 0.0
+    zero_point: int = 0
+
+    def at(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """Real values of some cells, of shape (cells, channels)."""
+        chosen = self.values.reshape(-1, self.values.shape[-1])[cells].astype(np.float32)
+        return (chosen - np.float32(self.zero_point)) * np.float32(self.scale) if self.scale else chosen
+
+    def stored(self, real: float) -> float:
+        """The least stored element that stands for so much."""
+        # A step's own value comes back as that step, not as the next one.
+        return math.ceil(real / self.scale + self.zero_point - 1e-4) if self.scale else real
+
+
+class Level(NamedTuple):
+    """The outputs of one resolution.
+
+    Attributes:
+        stride: pixels between neighbouring cells.
+        score: how surely a face is there, 0..1, one channel.
+        box: centre of the face from the cell's centre, over the stride; logarithms of width and height over the
+            stride; four channels.
+        landmarks: five points from the cell's centre, over the stride, as x and y in turn; ten channels.
+    """
+
+    stride: int
+    score: Output
+    box: Output
+    landmarks: Output
+
+
+class Cells(NamedTuple):
+    """Faces that cells tell of, in pixels of the network's input; several of each face.
+
+    Attributes:
+        boxes: left, top, width and height, float32 of shape (n, 4).
+        scores: 0..1, float32 of shape (n,).
+        landmarks: eye on the picture's left, other eye, nose tip, left and right corner of the mouth, as x and y,
+            float32 of shape (n, 5, 2).
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
+
+
+def decode(levels: Sequence[Level], threshold: float) -> Cells | None:
+    """The cells with a score of ``threshold``, 0..1, or more, best first where there are very many; None without any.
+
+    What is no number or far from any picture is left out.
+    """
+    decoded = [cells for level in levels if (cells := _decode(level, threshold)) is not None]
+    if not decoded:
+        return None
+    found = decoded[0] if len(decoded) == 1 else Cells(*map(np.concatenate, zip(*decoded, strict=True)))
+    return found if len(found.scores) <= _MOST else _chosen(found, np.argsort(-found.scores, kind="stable")[:_MOST])
+
+
+def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
+    """The best cell of each face: greedily by score, what overlaps a better one is of the same face.
+
+    Non-maximum suppression as in Felzenszwalb et al. 2010 (doi:10.1109/TPAMI.2009.167).
+
+    Args:
+        cells: of any number.
+        overlap: intersection over union, 0..1, above which two are of one face.
+    """
+    if len(cells.scores) < 2:
+        return cells
+    kept = cv2.dnn.NMSBoxes(cells.boxes.tolist(), cells.scores.tolist(), 0.0, overlap)
+    return _chosen(cells, np.asarray(kept, np.intp).ravel())
+
+
+def _decode(level: Level, threshold: float) -> Cells | None:
+    score = level.score.values
+    least = level.score.stored(threshold)
+    if not score.max() >= least:  # most frames have no face of most sizes
+        with_numbers = np.nan_to_num(score) if score.dtype.kind == "f" else score
+        if not with_numbers.max() >= least:
+            return None
+        score = with_numbers
+    cells = np.flatnonzero(score >= least)
+    rows, columns = np.divmod(cells, score.shape[2])
+    centres = np.stack((columns, rows), axis=1).astype(np.float32) + np.float32(0.5)
+    box = np.clip(level.box.at(cells), -_FAR, _FAR)
+    sizes = np.exp(box[:, 2:])
+    boxes = np.concatenate((centres + box[:, :2] - sizes / 2, sizes), axis=1) * np.float32(level.stride)
+    points = np.clip(level.landmarks.at(cells), -_FAR, _FAR).reshape(-1, 5, 2)
+    found = Cells(boxes, level.score.at(cells)[:, 0], (points + centres[:, None]) * np.float32(level.stride))
+    sound = np.isfinite(boxes).all(axis=1) & np.isfinite(found.scores) & np.isfinite(found.landmarks).all(axis=(1, 2))
+    return found if sound.all() else _chosen(found, sound)
+
+
+def _chosen(cells: Cells, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cells:
+    return Cells(*(values[which] for values in cells))

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fer_edge.face_decoding import Cells, Level, Output, decode, suppress
+
+
+def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:
+    return Level(stride, *(Output(np.full((1, rows, columns, n), fill, np.float32)) for n in (1, 4, 10)))
+
+
+def cells(boxes: list[list[float]], scores: list[float]) -> Cells:
+    return Cells(np.array(boxes, np.float32), np.array(scores, np.float32), np.zeros((len(boxes), 5, 2), np.float32))
+
+
+def test_a_cell_tells_where_its_face_is() -> None:
+    one = level()
+    one.score.values[0, 2, 1] = 0.75
+    one.box.values[0, 2, 1] = [0.5, -0.25, np.log(2), np.log(4)]
+    one.landmarks.values[0, 2, 1] = np.arange(10)
+    found = decode([level(16), one], 0.5)
+    assert found is not None
+    # The cell's centre is at (12, 20), the face's at (16, 18); it is 16 wide and 32 high.
+    assert found.boxes[0] == pytest.approx([8, 2, 16, 32])
+    assert found.scores.tolist() == [0.75]
+    assert found.landmarks[0].tolist() == [[12 + 8 * x, 20 + 8 * (x + 1)] for x in (0, 2, 4, 6, 8)]
+
+
+def test_stored_integers_say_the_same_as_the_numbers_that_they_stand_for() -> None:
+    rng = np.random.default_rng(0)
+    stored = [rng.integers(-128, 128, (1, 6, 8, n), np.int8) for n in (1, 4, 10)]
+    steps = [(1 / 256, -128), (0.05, 3), (0.1, -7)]
+    quantised = Level(16, *(Output(values, *step) for values, step in zip(stored, steps, strict=True)))
+    real = [
+        ((values.astype(np.float32) - zero) * np.float32(scale))
+        for values, (scale, zero) in zip(stored, steps, strict=True)
+    ]
+    for threshold in (0.0, 0.25, 0.5, 0.996):
+        found, expected = decode([quantised], threshold), decode([Level(16, *map(Output, real))], threshold)
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_threshold_that_no_score_can_reach_finds_nothing() -> None:
+    full = Level(8, *(Output(np.full((1, 2, 2, n), 127, np.int8), 1 / 256, -128) for n in (1, 4, 10)))
+    assert decode([full], 1.0) is None
+    assert decode([], 0.5) is None
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38])
+def test_what_is_no_number_is_left_out_and_overflows_nothing(garbage: float) -> None:
+    broken = level(32, fill=garbage)
+    broken.score.values[0, 0, 0] = 0.9
+    broken.score.values[0, 0, 1] = garbage
+    sound = level(32)
+    sound.score.values[:] = 0.1
+    sound.score.values[0, 0, :3, 0] = 0.9, garbage, 0.8
+    for one in (broken, sound):
+        found = decode([one], 0.5)
+        if found is not None:
+            assert all(np.isfinite(values).all() for values in found)
+    both = decode([sound], 0.5)
+    assert both is not None
+    assert {0.9, 0.8} <= set(np.round(both.scores.astype(float), 4))
+
+
+def test_a_frame_full_of_scores_is_looked_at_where_they_are_highest() -> None:
+    full = level(8, 100, 100)
+    scores: npt.NDArray[np.float32] = np.random.default_rng(1).uniform(0.5, 1, (1, 100, 100, 1)).astype(np.float32)
+    full.score.values[:] = scores
+    found = decode([full], 0.5)
+    assert found is not None
+    assert len(found.scores) == 300
+    assert found.scores.min() >= np.sort(scores.ravel())[-300]
+
+
+def test_of_boxes_that_overlap_the_best_stays() -> None:
+    # The second shares 80 of 120 with the first, the third 40 of 160 with the first but 60 of 140 with the second.
+    found = cells([[0, 0, 10, 10], [2, 0, 10, 10], [6, 0, 10, 10], [50, 50, 4, 4]], [0.8, 0.9, 0.7, 0.6])
+    assert suppress(found, 0.4).scores == pytest.approx([0.9, 0.6])
+    assert suppress(found, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
+    assert suppress(found, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
+
+
+def test_one_face_alone_stays_as_it_is_and_none_stays_none() -> None:
+    assert len(suppress(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
+    none = Cells(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32))
+    assert len(suppress(none).scores) == 0
