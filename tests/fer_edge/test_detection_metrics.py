@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_edge.detection_metrics import Found, Matches, match
+from fer_edge.face_dataset import FacePicture
+
+
+def picture(faces: list[list[float]], ignored: list[list[float]] | None = None) -> FacePicture:
+    boxes = np.array(faces, np.float32).reshape(-1, 4)
+    return FacePicture(
+        name="x.png",
+        boxes=boxes,
+        scores=np.ones(len(boxes), np.float32),
+        landmarks=np.zeros((len(boxes), 5, 2), np.float32),
+        ignored=np.array(ignored or [], np.float32).reshape(-1, 4),
+    )
+
+
+def found(*rows: tuple[float, list[float]]) -> Found:
+    return Found(np.array([box for _, box in rows], np.float32).reshape(-1, 4), np.array([score for score, _ in rows]))
+
+
+def test_each_face_is_found_once_and_a_second_box_is_a_false_alarm() -> None:
+    faces = picture([[0, 0, 10, 10], [100, 0, 30, 20]])
+    seen = match([found((0.5, [1, 0, 10, 10]), (0.9, [0, 0, 10, 10]), (0.7, [200, 200, 5, 5]))], [faces])
+    assert seen.hits.tolist() == [0.9, -np.inf]
+    assert seen.sides.tolist() == [10, 30]
+    assert sorted(seen.alarms.tolist()) == [0.5, 0.7]
+
+
+def test_what_lies_in_an_ignored_region_counts_for_nothing_unless_it_is_a_face() -> None:
+    there = picture([[0, 0, 10, 10]], [[0, 0, 50, 50]])
+    seen = match([found((0.9, [0, 0, 10, 10]), (0.8, [20, 20, 10, 10]), (0.7, [45, 0, 20, 20]))], [there])
+    assert seen.hits.tolist() == [0.9]
+    assert seen.alarms.tolist() == [pytest.approx(0.7)]
+
+
+def test_average_precision_is_the_area_under_the_curve() -> None:
+    # In order of score: right, wrong, right, and one face is never found.
+    seen = Matches(np.array([0.9, 0.5, -np.inf]), np.array([30.0, 30, 30]), np.array([0.7]), 2)
+    assert seen.average_precision() == pytest.approx((1 + 2 / 3) / 3)
+    equal = Matches(np.array([0.5]), np.array([30.0]), np.array([0.5]), 1)
+    assert equal.average_precision() == 0.5
+    assert np.isnan(seen.average_precision(least=31))
+
+
+def test_recall_by_size_and_at_a_number_of_false_alarms() -> None:
+    seen = Matches(np.array([0.9, 0.6, 0.3]), np.array([10.0, 20, 40]), np.array([0.8, 0.5, 0.4, 0.1]), 2)
+    assert seen.recall(0.5) == pytest.approx(2 / 3)
+    assert seen.recall(0.5, least=20) == 0.5
+    assert seen.recall(0.5, most=20) == 1.0
+    assert np.isnan(seen.recall(0.5, least=50))
+    for allowed in (0.0, 0.5, 1.0, 1.5):
+        threshold = seen.threshold_at(allowed)
+        assert seen.alarms_per_picture(threshold) == allowed
+        assert seen.alarms_per_picture(np.nextafter(threshold, 0)) > allowed
+    assert seen.threshold_at(2.0) == 0.0
+
+
+def test_pictures_without_faces_and_finds_without_boxes_are_counted() -> None:
+    seen = match([found(), found((0.5, [0, 0, 9, 9]))], [picture([[0, 0, 10, 10]]), picture([])])
+    assert seen.hits.tolist() == [-np.inf]
+    assert seen.alarms_per_picture(0.5) == 0.5
+    assert seen.average_precision() == 0.0

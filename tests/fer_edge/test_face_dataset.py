@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge.errors import DataError
+from fer_edge.face_dataset import load_faces
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COLUMNS = "file,width,height,x,y,w,h,score," + ",".join(f"lm{i}{axis}" for i in range(5) for axis in "xy")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    part = tmp_path / "val"
+    part.mkdir()
+    for number in range(2):
+        with zipfile.ZipFile(part / f"{number}.zip", "w") as archive:
+            png = cv2.imencode(".png", np.full((20 + number, 30), 50 * number, np.uint8))[1]
+            archive.writestr(f"{number}.png", png.tobytes())
+    one = "1.png,30,21,1.5,2,10,12,0.75,1,2,3,4,5,6,7,8,9,10"
+    bare = "1.png,30,21,15,2,10,12,,,,,,,,,,,"
+    empty = f"0.png,30,20{',' * 15}"
+    gone = one.replace("1.png", "gone.png")
+    (part / "labels.csv").write_text(f"{COLUMNS}\n{empty}\n{one}\n{bare}\n{gone}")
+    (part / "ignore.csv").write_text("file,x,y,w,h,score,why\n0.png,1,2,3,4,0.4,low_score\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("part", ["", "val"])
+def test_marks_and_pictures_come_together(folder: Path, part: str) -> None:
+    faces = load_faces(folder if part else folder / "val", part)
+    assert faces.labelled
+    assert [picture.name for picture in faces.pictures] == ["0.png", "1.png"]
+    first, second = faces.pictures
+    assert (len(first.boxes), first.ignored.tolist()) == (0, [[1, 2, 3, 4]])
+    assert second.boxes.tolist() == [[1.5, 2, 10, 12], [15, 2, 10, 12]]
+    assert second.scores.tolist() == [0.75, 1]
+    assert second.landmarks[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    assert np.isnan(second.landmarks[1]).all()
+    assert faces.gray(1).shape == (21, 30)
+    assert faces.some([1]).gray(0).mean() == 50
+
+
+def test_pictures_without_marks_are_pictures_too(folder: Path) -> None:
+    (folder / "val" / "labels.csv").unlink()
+    cv2.imwrite(str(folder / "val" / "z.png"), np.zeros((5, 6), np.uint8))
+    for path, count in ((folder, 3), (folder / "val" / "0.zip", 1)):
+        faces = load_faces(path)
+        assert (len(faces), faces.labelled) == (count, False)
+        assert faces.gray(count - 1).dtype == np.uint8
+
+
+def test_what_cannot_be_read_is_one_clear_error(folder: Path) -> None:
+    with pytest.raises(DataError, match="none: no such folder or zip"):
+        load_faces(folder / "none")
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: no pictures in it"):
+        load_faces(folder / "empty")
+    labels = folder / "val" / "labels.csv"
+    text = labels.read_text()
+    labels.write_text(text.replace("1.5", "one"))
+    with pytest.raises(DataError, match=r"labels.csv: a number is none .*'one'"):
+        load_faces(folder, "val")
+    labels.write_text(text + "\n0.png,1")
+    with pytest.raises(DataError, match=r"labels.csv, line 6: too few columns"):
+        load_faces(folder, "val")
+    labels.write_text("a,b\n1,2")
+    with pytest.raises(DataError, match=r"labels.csv: no column file"):
+        load_faces(folder, "val")
+    (folder / "val" / "0.zip").write_bytes(b"no zip")
+    with pytest.raises(DataError, match=r"0.zip: not a zip"):
+        load_faces(folder, "val")
