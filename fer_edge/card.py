@@ -52,6 +52,11 @@ class PixelSpec(msgspec.Struct, frozen=True, kw_only=True):
     scale: Annotated[float, msgspec.Meta(gt=0)]
     offset: float
 
+    @property
+    def pixels(self) -> npt.NDArray[np.float32]:
+        """The real value of each of the 256 pixel values."""
+        return np.arange(256, dtype=np.float32) * np.float32(self.scale) + np.float32(self.offset)
+
     def normalise(self, pictures: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Real-valued input of shape (n, rows, columns, channels) for pictures, 0..255, of shape (n, rows, columns)."""
         real = pictures.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
@@ -234,6 +239,14 @@ def read_card(path: Path) -> Card:
     if isinstance(card, DetectorCard):
         raise ModelError(f"{path}: a face detector; give a classifier here, such as edge.tflite")
     return card
+
+
+def is_detector(path: Path) -> bool:
+    """Whether a file says of itself that it finds faces."""
+    try:
+        return isinstance(read_any_card(path), DetectorCard)
+    except ModelError:
+        return False
 
 
 def read_detector_card(path: Path) -> DetectorCard:

@@ -85,13 +85,14 @@ class _Network:
     def __init__(
         self, flatbuffer: bytes, card: Card, path: Path, threads: int = 1, *, xnnpack: bool = True, batch: int = 1
     ) -> None:
-        self._interpreter = make_interpreter(flatbuffer, path, threads, xnnpack=xnnpack, batch=batch)
+        spec = card.input
+        shape = (batch, spec.height, spec.width, spec.channels) if batch > 1 else None
+        self._interpreter = make_interpreter(flatbuffer, path, threads, xnnpack=xnnpack, input_shape=shape)
         self._batch = batch
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one each")
         self.input, self.output = Tensor.of(inputs[0]), Tensor.of(outputs[0])
-        spec = card.input
         if self.input.shape != (batch, spec.height, spec.width, spec.channels):
             raise ModelError(f"{path}: takes {self.input.shape}, but its card says {spec}; convert the model again")
         if self.output.shape != (batch, len(card.labels)):
@@ -99,7 +100,7 @@ class _Network:
                 f"{path}: gives {self.output.shape}, but its card has {len(card.labels)} labels;"
                 " convert the model again"
             )
-        self._pixels = self._pixel_table(spec)
+        self._pixels = self.input.stored(spec.pixels)
         self._view_input = self._interpreter.tensor(self.input.index)
         self._view_output = self._interpreter.tensor(self.output.index)
 
@@ -113,15 +114,6 @@ class _Network:
             self._interpreter.invoke()
             stored[start : start + len(some)] = self._view_output()[: len(some)]
         return stored
-
-    def _pixel_table(self, spec: InputSpec) -> npt.NDArray[np.generic]:
-        """What each of the 256 pixel values is as an element of the input."""
-        real = np.arange(256, dtype=np.float32) * np.float32(spec.scale) + np.float32(spec.offset)
-        if not self.input.scale:
-            return real.astype(self.input.dtype)
-        info = np.iinfo(np.dtype(self.input.dtype))
-        steps = np.rint(real / np.float32(self.input.scale)) + self.input.zero_point
-        return np.asarray(steps.clip(info.min, info.max), self.input.dtype)
 
 
 class TFLiteClassifier:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
@@ -12,9 +14,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.face_dataset import FacePicture
+    from fer_edge.face_dataset import FaceDataset, FacePicture
+    from fer_edge.faces import FaceDetector
 
 OVERLAP: Final = 0.5  # intersection over union of a box with a face, from which on it is that face's
+
+_SIDES: Final = (0.0, 12.0, 20.0, 32.0, 64.0, 128.0, np.inf)
 
 
 class Found(NamedTuple):
@@ -27,6 +32,28 @@ class Found(NamedTuple):
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
+
+
+class DetectionMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a detector does on pictures with marked faces.
+
+    Attributes:
+        pictures: how many there were.
+        faces: how many are in them.
+        threshold: score from which on a box counted.
+        average_precision: over all thresholds, 0..1.
+        recall: share of the faces that were found, 0..1.
+        alarms_per_picture: boxes where there is no face.
+        recall_by_side: the same for faces by their longer side in pixels; sides that no face has are left out.
+    """
+
+    pictures: int
+    faces: int
+    threshold: float
+    average_precision: float
+    recall: float
+    alarms_per_picture: float
+    recall_by_side: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +107,30 @@ class Matches:
         precision = np.cumsum(right) / np.arange(1, len(right) + 1)
         best = np.maximum.accumulate(precision[::-1])[::-1]
         return float(best[right].sum() / faces)
+
+    def metrics(self, threshold: float) -> DetectionMetrics:
+        """All of it in figures, for a detector with this threshold."""
+        bands = itertools.pairwise(_SIDES)
+        by_side = {f"{low:g}-{high:g}": self.recall(threshold, low, high) for low, high in bands}
+        return DetectionMetrics(
+            pictures=self.pictures,
+            faces=len(self.hits),
+            threshold=threshold,
+            average_precision=self.average_precision(),
+            recall=self.recall(threshold),
+            alarms_per_picture=self.alarms_per_picture(threshold),
+            recall_by_side={name: share for name, share in by_side.items() if not np.isnan(share)},
+        )
+
+
+def find(detector: FaceDetector, pictures: FaceDataset) -> list[Found]:
+    """What a detector finds in each picture."""
+    found = []
+    for i in range(len(pictures)):
+        faces = detector.detect(pictures.gray(i))
+        boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
+        found.append(Found(boxes, np.array([face.score for face in faces], np.float32)))
+    return found
 
 
 def match(found: Sequence[Found], pictures: Sequence[FacePicture], overlap: float = OVERLAP) -> Matches:

@@ -36,9 +36,12 @@ class Output(NamedTuple):
     zero_point: int = 0
 
     def at(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Real values of some cells, of shape (cells, channels)."""
-        chosen = self.values.reshape(-1, self.values.shape[-1])[cells].astype(np.float32)
-        return (chosen - np.float32(self.zero_point)) * np.float32(self.scale) if self.scale else chosen
+        """Real values of some cells, of shape (cells, channels), none of them far from any picture."""
+        real = self.values.reshape(-1, self.values.shape[-1])[cells].astype(np.float32)
+        if self.scale:
+            real -= np.float32(self.zero_point)
+            real *= np.float32(self.scale)
+        return np.clip(real, -_FAR, _FAR, out=real)
 
     def stored(self, real: float) -> float:
         """The least stored element that stands for so much."""
@@ -78,15 +81,20 @@ class Cells(NamedTuple):
     landmarks: npt.NDArray[np.float32]
 
 
-def decode(levels: Sequence[Level], threshold: float) -> Cells | None:
-    """The cells with a score of ``threshold``, 0..1, or more, best first where there are very many; None without any.
+NO_CELLS: Final = Cells(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32))
+
+
+def decode(levels: Sequence[Level], threshold: float) -> Cells:
+    """The cells with a score of ``threshold``, 0..1, or more; where there are very many, the best of them.
 
     What is no number or far from any picture is left out.
     """
-    decoded = [cells for level in levels if (cells := _decode(level, threshold)) is not None]
-    if not decoded:
-        return None
-    found = decoded[0] if len(decoded) == 1 else Cells(*map(np.concatenate, zip(*decoded, strict=True)))
+    found = NO_CELLS
+    for level in levels:
+        cells = np.flatnonzero(level.score.values >= level.score.stored(threshold))
+        if len(cells):
+            more = _decode(level, cells)
+            found = more if found is NO_CELLS else Cells(*map(np.concatenate, zip(found, more, strict=True)))
     return found if len(found.scores) <= _MOST else _chosen(found, np.argsort(-found.scores, kind="stable")[:_MOST])
 
 
@@ -105,24 +113,19 @@ def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
     return _chosen(cells, np.asarray(kept, np.intp).ravel())
 
 
-def _decode(level: Level, threshold: float) -> Cells | None:
-    score = level.score.values
-    least = level.score.stored(threshold)
-    if not score.max() >= least:  # most frames have no face of most sizes
-        with_numbers = np.nan_to_num(score) if score.dtype.kind == "f" else score
-        if not with_numbers.max() >= least:
-            return None
-        score = with_numbers
-    cells = np.flatnonzero(score >= least)
-    rows, columns = np.divmod(cells, score.shape[2])
-    centres = np.stack((columns, rows), axis=1).astype(np.float32) + np.float32(0.5)
-    box = np.clip(level.box.at(cells), -_FAR, _FAR)
+def _decode(level: Level, cells: npt.NDArray[np.intp]) -> Cells:
+    stride = np.float32(level.stride)
+    centres = np.empty((len(cells), 2), np.float32)
+    centres[:, 1], centres[:, 0] = np.divmod(cells, level.score.values.shape[2])
+    centres += np.float32(0.5)
+    box, points = level.box.at(cells), level.landmarks.at(cells).reshape(-1, 5, 2)
     sizes = np.exp(box[:, 2:])
-    boxes = np.concatenate((centres + box[:, :2] - sizes / 2, sizes), axis=1) * np.float32(level.stride)
-    points = np.clip(level.landmarks.at(cells), -_FAR, _FAR).reshape(-1, 5, 2)
-    found = Cells(boxes, level.score.at(cells)[:, 0], (points + centres[:, None]) * np.float32(level.stride))
+    boxes = np.concatenate((centres + box[:, :2] - sizes / 2, sizes), axis=1) * stride
+    found = Cells(boxes, level.score.at(cells)[:, 0], (points + centres[:, None]) * stride)
+    if level.score.scale and level.box.scale and level.landmarks.scale:  # integers are always numbers
+        return found
     sound = np.isfinite(boxes).all(axis=1) & np.isfinite(found.scores) & np.isfinite(found.landmarks).all(axis=(1, 2))
-    return found if sound.all() else _chosen(found, sound)
+    return _chosen(found, sound)
 
 
 def _chosen(cells: Cells, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cells:

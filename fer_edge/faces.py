@@ -19,16 +19,35 @@ if TYPE_CHECKING:
 DetectorName = Literal["haar", "yunet"]
 
 
+class Point(NamedTuple):
+    """A point in a picture, in pixels; it may lie past the picture's edges."""
+
+    x: float
+    y: float
+
+
+class Landmarks(NamedTuple):
+    """Where the parts of a face are; left and right are those of the picture."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    mouth_left: Point
+    mouth_right: Point
+
+
 class Face(NamedTuple):
     """A face in a picture.
 
     Attributes:
         box: where it is, in pixels of the picture.
         score: the detector's own measure of how sure it is; comparable only within one detector.
+        landmarks: where its parts are; None where the detector does not tell.
     """
 
     box: Box
     score: float
+    landmarks: Landmarks | None = None
 
 
 class FaceDetector(Protocol):
@@ -70,7 +89,7 @@ class HaarDetector:
         boxes, _, weights = self._cascade.detectMultiScale3(
             small, scaleFactor=1.1, minNeighbors=4, minSize=(smallest, smallest), outputRejectLevels=True
         )
-        return _largest_first(
+        return largest_first(
             Face(Box(*(float(value) * factor for value in box)), float(np.ravel(weight)[0]))
             for box, weight in zip(boxes, weights, strict=True)
         )
@@ -109,14 +128,16 @@ class YuNetDetector:
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
         """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
+        if not gray.size:
+            return []
         small, factor, smallest = self._reduced.take(gray)
         self._network.setInputSize(small.shape[::-1])
         if self._colour.shape[:2] != small.shape:
             self._colour = np.empty((*small.shape, 3), np.uint8)
         cv2.cvtColor(small, cv2.COLOR_GRAY2BGR, self._colour)
         _, rows = self._network.detect(self._colour)
-        return _largest_first(
-            Face(Box(*(float(value) * factor for value in row[:4])), float(row[-1]))
+        return largest_first(
+            Face(Box(*(row[:4] * factor).tolist()), float(row[-1]), landmarks(row[4:14] * factor))
             for row in (rows if rows is not None else ())
             if max(row[2:4]) >= smallest
         )
@@ -146,6 +167,27 @@ def make_detector(name: DetectorName, model: Path | None = None, min_face: int |
     return YuNetDetector(model, min_face)
 
 
+def reduced_size(shape: tuple[int, ...], min_face: int | None, window: float) -> tuple[int, int, float]:
+    """How far a picture is shrunk until the smallest wanted face just fills a detector's window.
+
+    Args:
+        shape: rows and columns of the picture.
+        min_face: side of the smallest face to find, in pixels; a sixteenth of the picture's longer side without.
+        window: side of the smallest face that the detector finds.
+
+    Returns:
+        Rows and columns of the small picture, and the side of the smallest face in the large one.
+    """
+    smallest = max(min_face or max(shape) // 16, window)
+    rows, columns = (max(1, round(side * window / smallest)) for side in shape)
+    return rows, columns, smallest
+
+
+def landmarks(points: npt.NDArray[np.float32]) -> Landmarks:
+    """Five points, as x and y in turn or of shape (5, 2), by their names."""
+    return Landmarks(*map(Point._make, points.reshape(5, 2).tolist()))
+
+
 class _Reduced:
     """Shrinks pictures until the smallest wanted face just fills a detector's window: the rest is time for nothing.
 
@@ -162,16 +204,16 @@ class _Reduced:
         Returns:
             The small picture, how many times smaller it is, and the side of the smallest face in it.
         """
-        wanted = max(self._min_face or max(gray.shape) // 16, self._window)
-        factor = wanted / self._window
-        rows, columns = (max(1, round(side / factor)) for side in gray.shape)
+        rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._window)
         if (rows, columns) == gray.shape:
-            return gray, 1.0, wanted
+            return gray, 1.0, round(smallest)
+        factor = smallest / self._window
         if self._small.shape != (rows, columns):
             self._small = np.empty((rows, columns), np.uint8)
         cv2.resize(gray, (columns, rows), self._small, interpolation=cv2.INTER_AREA)
         return self._small, factor, self._window
 
 
-def _largest_first(faces: Iterable[Face]) -> list[Face]:
+def largest_first(faces: Iterable[Face]) -> list[Face]:
+    """Faces by the area of their boxes."""
     return sorted(faces, key=lambda face: face.box.width * face.box.height, reverse=True)

@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import numpy as np
+
 from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_line
 from fer_edge.native import native_stderr_hidden
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
 
 # LiteRT first: its predecessor ends at Python 3.11 and NumPy 1, but is all there is on 32-bit Pi OS.
@@ -78,6 +79,14 @@ class Tensor:
         scale, zero_point = detail["quantization"]
         return cls(detail["index"], tuple(map(int, detail["shape"])), detail["dtype"], float(scale), int(zero_point))
 
+    def stored(self, real: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """The elements that stand for real values, the nearest where they are quantised."""
+        if not self.scale:
+            return real.astype(self.dtype)
+        limits = np.iinfo(np.dtype(self.dtype))
+        steps = np.rint(real / np.float32(self.scale)) + self.zero_point
+        return np.asarray(steps.clip(limits.min, limits.max), self.dtype)
+
 
 def runtime_name() -> str:
     """Package and version of the runtime that is used, such as ``ai-edge-litert 2.3.0``."""
@@ -94,7 +103,12 @@ def runtime_module() -> str:
 
 
 def make_interpreter(
-    model: bytes, where: Path, threads: int = 1, *, xnnpack: bool = True, batch: int = 1
+    model: bytes,
+    where: Path,
+    threads: int = 1,
+    *,
+    xnnpack: bool = True,
+    input_shape: tuple[int, ...] | None = None,
 ) -> Interpreter:
     """Load a flatbuffer and make it ready to run.
 
@@ -103,11 +117,11 @@ def make_interpreter(
         where: the file it came from, for errors.
         threads: how many threads an invocation may use.
         xnnpack: whether the XNNPACK delegate, where the runtime has it, takes what it can.
-        batch: how many inputs an invocation takes.
+        input_shape: of its one input, where that is not what the flatbuffer says.
 
     Raises:
         MissingExtraError: no runtime is installed.
-        ModelError: the flatbuffer is damaged, or the runtime does not know an operator in it.
+        ModelError: the flatbuffer is damaged, cannot take the shape, or the runtime does not know an operator in it.
     """
     module = importlib.import_module(runtime_module())
     _refuse_damaged(model, where)
@@ -118,9 +132,8 @@ def make_interpreter(
             interpreter: Interpreter = module.Interpreter(
                 model_content=model, num_threads=threads, experimental_op_resolver_type=resolver
             )
-            if batch > 1:
-                for detail in interpreter.get_input_details():
-                    interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
+            if input_shape:
+                interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], input_shape)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = first_line(error)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.card import InputSpec
+    from fer_edge.card import PixelSpec
 
 
 def with_softmax(model: bytes) -> bytes:
@@ -95,10 +95,10 @@ def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
 
 
 class Pictures:
-    """Faces as a model's real-valued input, each made when it is asked for: all at once may not fit in memory."""
+    """Grey pictures as a model's real-valued input, each made when asked for: all at once may not fit in memory."""
 
-    def __init__(self, faces: npt.NDArray[np.uint8], spec: InputSpec) -> None:
-        """Take grey faces of shape (n, height, width)."""
+    def __init__(self, faces: npt.NDArray[np.uint8], spec: PixelSpec) -> None:
+        """Take pictures of shape (n, height, width)."""
         self._faces, self._spec = faces, spec
 
     def __len__(self) -> int:
@@ -116,20 +116,30 @@ class Pictures:
 
 
 def run(model: bytes, pictures: Pictures | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Real outputs of shape (n, outputs) for real inputs of shape (n, height, width, channels).
+    """Real outputs of shape (n, outputs) of a model with one output: see `run_all`."""
+    (outputs,) = run_all(model, pictures)
+    return outputs
 
-    Of whatever types the model's input and output are.
+
+def run_all(model: bytes, pictures: Pictures | npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    """Every real output, of shape (n, ...), for real inputs of shape (n, height, width, channels).
+
+    Of whatever types the model's input and outputs are.  Those of several are in the order of their shapes, for
+    converters change that of the model.
     """
     interpreter = make_interpreter(model, Path("model"))
-    taken, given = Tensor.of(interpreter.get_input_details()[0]), Tensor.of(interpreter.get_output_details()[0])
-    outputs = np.empty((len(pictures), *given.shape[1:]), np.float32)
+    taken = Tensor.of(interpreter.get_input_details()[0])
+    given = sorted(map(Tensor.of, interpreter.get_output_details()), key=lambda tensor: tensor.shape)
+    outputs = [np.empty((len(pictures), *tensor.shape[1:]), np.float32) for tensor in given]
     for i in range(len(pictures)):
-        interpreter.tensor(taken.index)()[0] = _stored(pictures[i], taken)
+        interpreter.tensor(taken.index)()[0] = taken.stored(pictures[i])
         interpreter.invoke()
-        outputs[i] = interpreter.tensor(given.index)()[0]
-    if given.scale:
-        outputs = (outputs - given.zero_point) * np.float32(given.scale)
-    return outputs
+        for output, tensor in zip(outputs, given, strict=True):
+            output[i] = interpreter.tensor(tensor.index)()[0]
+    return [
+        (output - tensor.zero_point) * np.float32(tensor.scale) if tensor.scale else output
+        for output, tensor in zip(outputs, given, strict=True)
+    ]
 
 
 class Tracer:
@@ -163,7 +173,7 @@ class Tracer:
 
     def __call__(self, picture: npt.NDArray[np.float32]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Real values of the input and of each operator's output, by name, for a real picture."""
-        self._interpreter.set_tensor(self._input.index, _stored(picture, self._input)[None])
+        self._interpreter.set_tensor(self._input.index, self._input.stored(picture)[None])
         self._interpreter.invoke()
         for name, (index, quantization) in self._kept.items():
             value = self._interpreter.get_tensor(index)
@@ -171,14 +181,6 @@ class Tracer:
                 yield name, (value.astype(np.float32) - quantization["zero_points"][0]) * quantization["scales"][0]
             elif value.dtype.kind == "f":
                 yield name, value.astype(np.float32)
-
-
-def _stored(picture: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray[np.generic]:
-    if not tensor.scale:
-        return picture.astype(tensor.dtype)
-    limits = np.iinfo(np.dtype(tensor.dtype))
-    steps = np.rint(picture / np.float32(tensor.scale)) + tensor.zero_point
-    return np.asarray(steps.clip(limits.min, limits.max), tensor.dtype)
 
 
 def _real(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # noqa: ANN401 - the schema has no types

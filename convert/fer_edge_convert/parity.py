@@ -140,7 +140,7 @@ def compare(
     right = (says == truth).astype(np.float64) - (said == truth)
     spread = _NORMAL_95 * float(right.std()) / len(right) ** 0.5
     layers = _layers(original, converted, probes, plan)
-    original_ms, converted_ms = _latency(original, converted)
+    original_ms, converted_ms = latency(original, converted)
     return Parity(
         original=before,
         converted=after,
@@ -177,16 +177,7 @@ def _layers(original: bytes, converted: bytes, probes: Pictures, plan: Plan) -> 
     few = int(np.clip(_LAYER_COST / max(cost, 1), *_LAYER_FACES))
     chosen = probes.some(np.linspace(0, len(probes) - 1, min(few, len(probes))).astype(np.int64))
     original_scores = run(original, chosen)
-    signal: dict[str, float] = {}
-    noise: dict[str, float] = {}
-    trace, trace_converted = Tracer(original), Tracer(converted)
-    for i in range(len(chosen)):
-        changed = dict(trace_converted(chosen[i]))
-        for name, value in trace(chosen[i]):
-            if name in changed and changed[name].shape == value.shape:
-                signal[name] = signal.get(name, 0.0) + float(np.square(value, dtype=np.float64).sum())
-                error = changed[name] - value
-                noise[name] = noise.get(name, 0.0) + float(np.square(error, dtype=np.float64).sum())
+    decibels = signal_to_noise(original, converted, chosen)
     layers = []
     for operation in operations:
         name, alone = operation.name, None
@@ -194,21 +185,36 @@ def _layers(original: bytes, converted: bytes, probes: Pictures, plan: Plan) -> 
             one = quantise(original, plan.only_for(name))
             if one != original:
                 alone = divergence(original_scores, run(one, chosen))
-        decibels = None
-        if name in signal and noise[name] > 0 and signal[name] > 0:
-            decibels = float(10 * np.log10(signal[name] / noise[name]))
         in_floats = "FLOAT" in stored.get(name, "FLOAT")
         layers.append(
             Layer(
                 name=name,
                 short_name=operation.short_name,
                 kind=operation.kind,
-                signal_to_noise_db=decibels,
+                signal_to_noise_db=decibels.get(name),
                 alone_kl=alone,
                 in_floats=in_floats,
             )
         )
     return tuple(layers)
+
+
+def signal_to_noise(original: bytes, converted: bytes, probes: Pictures) -> dict[str, float]:
+    """Power of each operator's float values over that of their error, in decibels, by the name of its output.
+
+    Those are left out that have no counterpart in floats, or no error at all.
+    """
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    trace, trace_converted = Tracer(original), Tracer(converted)
+    for i in range(len(probes)):
+        changed = dict(trace_converted(probes[i]))
+        for name, value in trace(probes[i]):
+            if name in changed and changed[name].shape == value.shape:
+                signal[name] = signal.get(name, 0.0) + float(np.square(value, dtype=np.float64).sum())
+                error = changed[name] - value
+                noise[name] = noise.get(name, 0.0) + float(np.square(error, dtype=np.float64).sum())
+    return {name: float(10 * np.log10(power / noise[name])) for name, power in signal.items() if power and noise[name]}
 
 
 def _worst(
@@ -241,7 +247,7 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
     return (middle - half) / (1 + z), (middle + half) / (1 + z)
 
 
-def _latency(original: bytes, converted: bytes) -> tuple[float, float]:
+def latency(original: bytes, converted: bytes) -> tuple[float, float]:
     """Median milliseconds of both, taking turns, for machines are noisy."""
     interpreters = [make_interpreter(model, Path("model")) for model in (original, converted)]
     times: list[list[float]] = [[], []]

@@ -17,8 +17,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fer_edge.card import Card, InputSpec, attached_labels, check_flatbuffer, has_card, model_bytes, read_card
+from fer_edge.card import (
+    Card,
+    DetectorCard,
+    InputSpec,
+    attached_labels,
+    check_flatbuffer,
+    has_card,
+    model_bytes,
+    read_card,
+    read_detector_card,
+)
 from fer_edge.errors import InputError, ModelError, first_line, printable
+from fer_edge.face_network import FaceNetwork
 from fer_edge.graph import read_graph
 from fer_edge.runtime import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
@@ -33,6 +44,7 @@ _OPERATIONS: Final = (
     *("pad", "reshape", "split", "squeeze", "stack", "tile", "transpose"),
 )
 _TRUST: Final = "; --unsafe runs it, if you trust who made it"
+_DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most pictures to learn from
 _TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
 
 
@@ -144,6 +156,53 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
         if path.suffix == ".tflite":
             check_flatbuffer(path, card, model)
     return _checked(path, kind, model, card, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSource:
+    """A face detector to convert.
+
+    Attributes:
+        path: where it came from.
+        kind: what it is, for people.
+        model: a float ``.tflite``, of one size that the runtime may change.
+        height: rows of that size.
+        width: columns of that size.
+        card: what it says of itself.
+    """
+
+    path: Path
+    kind: str
+    model: bytes
+    height: int
+    width: int
+    card: DetectorCard
+
+
+def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
+    """Load a face detector that says so on its card.
+
+    Args:
+        path: a ``.keras`` or a float ``.tflite``.
+        unsafe: whether code that is stored in the file, a Lambda layer's, may be run.
+
+    Raises:
+        ModelError: there is no such model, it is damaged, or it does not give what a face detector does.
+    """
+    card = read_detector_card(path)
+    if path.suffix == ".keras":
+        kind, model = _keras_archive(path, _DETECTOR_SIDE, unsafe=unsafe)
+    else:
+        kind, model = "float .tflite", model_bytes(path)
+        check_flatbuffer(path, card, model)
+        _refuse_quantised(path, model)
+    _, height, width, _ = Tensor.of(make_interpreter(model, path).get_input_details()[0]).shape
+    # Of another size, too, where a layer may have taken the first for granted.
+    for rows, columns in ((height, width), (max(card.strides), 2 * max(card.strides))):
+        FaceNetwork(model, card, path, height=rows, width=columns).run(
+            np.zeros((rows, columns), np.uint8), rows, columns
+        )
+    return DetectorSource(path, kind, model, height, width, card)
 
 
 def _checked(path: Path, kind: str, model: bytes, card: Card | None, labels: tuple[str, ...]) -> Source:
@@ -310,11 +369,13 @@ def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | No
             wanted = [concrete(tf.constant(picture[None])) for picture in pictures]
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it ({first_line(error)})") from error
-    if len(tf.nest.flatten(wanted[0])) == 1:
-        expected = np.concatenate([np.asarray(tf.nest.flatten(one)[0]) for one in wanted])
-        difference = float(np.abs(flatbuffer.run(model, pictures) - expected).max() / max(np.abs(expected).max(), 1.0))
-        if not difference < _TOLERANCE:
-            raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
+    expected = [np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, wanted), strict=True)]
+    if len({output.shape for output in expected}) == len(expected):  # else nobody knows which is which
+        given = flatbuffer.run_all(model, pictures)
+        for output, other in zip(sorted(expected, key=lambda output: output.shape), given, strict=True):
+            difference = float(np.abs(output - other).max() / max(np.abs(output).max(), 1.0))
+            if not difference < _TOLERANCE:
+                raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
     return model
 
 

@@ -144,7 +144,10 @@ def convert(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
     data: Annotated[
-        Path | None, typer.Option(help="Faces to measure ranges and to compare on, in a form that train takes.")
+        Path | None,
+        typer.Option(
+            help="Faces, or a detector's pictures, to measure ranges and to compare on, in a form that train takes."
+        ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
     int16x8: Annotated[bool, typer.Option("--int16x8", help="Activations in int16, weights in int8.")] = False,
@@ -158,9 +161,7 @@ def convert(
     input_range: InputRange = None,
     size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of a picture, if it takes any.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Faces to measure ranges on instead of --data's.")] = None,
-    max_drop: Annotated[
-        float, typer.Option(min=0, max=100, help="Refuse a model that is so many points less accurate.")
-    ] = 1.0,
+    max_drop: Annotated[float, typer.Option(min=0, max=100, help="Refuse a model that is so many points worse.")] = 1.0,
     rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways before refusing.")] = False,
     report: Annotated[
         Path | None, typer.Option(help="Where the report goes, less .html and .json; OUT.parity by default.")
@@ -178,15 +179,18 @@ def convert(
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
-    wanted = {name for name, asked in chosen.items() if asked} | ({quantize} if quantize else set())
-    if len(wanted) != 1:
-        raise InputError("say in one way how to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
+    scheme = _one_of(chosen, quantize)
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.card import read_labels
+    from fer_edge.card import is_detector, read_labels
     from fer_edge.native import native_stderr_hidden
 
+    if is_detector(model):
+        classifiers = {"labels": labels, "input-range": input_range, "size": size, "rescue": rescue, "usage": usage}
+        _refuse_for_detector(model, {**classifiers, "votes": votes, "map": label_map})
+        _convert_detector(model, out, scheme, data, calibrate, max_drop=max_drop, report=report, unsafe=unsafe)
+        return
     with native_stderr_hidden():
         from fer_edge_convert.conversion import RefusedError
         from fer_edge_convert.conversion import convert as run_conversion
@@ -208,7 +212,7 @@ def convert(
             done = run_conversion(
                 source,
                 card,
-                Scheme(wanted.pop()),
+                Scheme(scheme),
                 out,
                 data=dataset,
                 calibration=calibration,
@@ -269,6 +273,56 @@ def evaluate(
     else:
         print(f"{model} on {' and '.join(parts)} of {' and '.join(map(str, data))}")
         _print_metrics(metrics)
+
+
+def _one_of(chosen: dict[str, bool], named: str | None) -> str:
+    """The one way of quantising that was asked for."""
+    wanted = {name for name, asked in chosen.items() if asked} | ({named} if named else set())
+    if len(wanted) != 1:
+        raise InputError("say in one way how to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
+    return wanted.pop()
+
+
+def _refuse_for_detector(model: Path, options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{model}: a face detector, and --{name} is for classifiers; leave it out")
+
+
+def _convert_detector(
+    model: Path,
+    out: Path,
+    scheme: str,
+    data: Path | None,
+    calibrate: Path | None,
+    *,
+    max_drop: float,
+    report: Path | None,
+    unsafe: bool,
+) -> None:
+    from fer_edge.face_dataset import load_faces
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():
+        from fer_edge_convert.detector_conversion import convert_detector, summary
+        from fer_edge_convert.quantisation import Scheme
+        from fer_edge_convert.sources import open_detector
+
+        source = open_detector(model, unsafe=unsafe)
+        ranges = calibrate or data
+        done = convert_detector(
+            source,
+            Scheme(scheme),
+            out,
+            test=load_faces(data, "val") if data else None,
+            calibration=load_faces(ranges, "train") if ranges else None,
+            max_drop=max_drop,
+            report=report,
+            command=command_line(),
+        )
+    print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
+    for line in summary(done):
+        print(line)
 
 
 def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, side: int) -> Dataset | None:

@@ -31,9 +31,14 @@ def edge_float(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with models as other people make them."""
+    """A folder with models as other people make them, and with a face detector for squares."""
     out = tmp_path_factory.mktemp("foreign")
-    script = Path(__file__).with_name("foreign_models.py")
-    done = subprocess.run([sys.executable, script, out], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.convert.foreign_models", out],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=MODELS.parent,
+    )
     assert done.returncode == 0, done.stderr
     return out

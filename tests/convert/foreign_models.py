@@ -1,7 +1,7 @@
 """Makes models as other people make them; run as a program, for TensorFlow's warnings are not the tests' business.
 
-``python foreign_models.py FOLDER`` with Keras 3 and tf-keras, the second's keeper, or with Keras 2.15 in Python 3.11,
-which made what is in ``tests/data/keras2``.
+``python -m tests.convert.foreign_models FOLDER`` with Keras 3 and tf-keras, the second's keeper, or with Keras 2.15 in
+Python 3.11, which made what is in ``tests/data/keras2``.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ def main(out: Path) -> None:
         return
     import tf_keras  # noqa: PLC0415
 
+    from tests.convert import face_networks  # noqa: PLC0415 - Keras 3 alone
+
+    face_networks.write(out / "squares.keras")
     tf_keras.utils.set_random_seed(1)
     mobilenet(tf_keras, 96).save(out / "mobilenet.h5")
     mobilenet(keras, 224).save(out / "mobilenet.keras")

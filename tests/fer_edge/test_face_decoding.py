@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fer_edge.face_decoding import Cells, Level, Output, decode, suppress
+from fer_edge.face_decoding import NO_CELLS, Cells, Level, Output, decode, suppress
 
 
 def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:
@@ -21,7 +21,6 @@ def test_a_cell_tells_where_its_face_is() -> None:
     one.box.values[0, 2, 1] = [0.5, -0.25, np.log(2), np.log(4)]
     one.landmarks.values[0, 2, 1] = np.arange(10)
     found = decode([level(16), one], 0.5)
-    assert found is not None
     # The cell's centre is at (12, 20), the face's at (16, 18); it is 16 wide and 32 high.
     assert found.boxes[0] == pytest.approx([8, 2, 16, 32])
     assert found.scores.tolist() == [0.75]
@@ -39,15 +38,12 @@ def test_stored_integers_say_the_same_as_the_numbers_that_they_stand_for() -> No
     ]
     for threshold in (0.0, 0.25, 0.5, 0.996):
         found, expected = decode([quantised], threshold), decode([Level(16, *map(Output, real))], threshold)
-        assert (found is None) == (expected is None)
-        if found is not None and expected is not None:
-            assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_a_threshold_that_no_score_can_reach_finds_nothing() -> None:
     full = Level(8, *(Output(np.full((1, 2, 2, n), 127, np.int8), 1 / 256, -128) for n in (1, 4, 10)))
-    assert decode([full], 1.0) is None
-    assert decode([], 0.5) is None
+    assert len(decode([full], 1.0).scores) == len(decode([], 0.5).scores) == 0
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38])
@@ -59,12 +55,8 @@ def test_what_is_no_number_is_left_out_and_overflows_nothing(garbage: float) -> 
     sound.score.values[:] = 0.1
     sound.score.values[0, 0, :3, 0] = 0.9, garbage, 0.8
     for one in (broken, sound):
-        found = decode([one], 0.5)
-        if found is not None:
-            assert all(np.isfinite(values).all() for values in found)
-    both = decode([sound], 0.5)
-    assert both is not None
-    assert {0.9, 0.8} <= set(np.round(both.scores.astype(float), 4))
+        assert all(np.isfinite(values).all() for values in decode([one], 0.5))
+    assert {0.9, 0.8} <= set(np.round(decode([sound], 0.5).scores.astype(float), 4))
 
 
 def test_a_frame_full_of_scores_is_looked_at_where_they_are_highest() -> None:
@@ -72,7 +64,6 @@ def test_a_frame_full_of_scores_is_looked_at_where_they_are_highest() -> None:
     scores: npt.NDArray[np.float32] = np.random.default_rng(1).uniform(0.5, 1, (1, 100, 100, 1)).astype(np.float32)
     full.score.values[:] = scores
     found = decode([full], 0.5)
-    assert found is not None
     assert len(found.scores) == 300
     assert found.scores.min() >= np.sort(scores.ravel())[-300]
 
@@ -87,5 +78,4 @@ def test_of_boxes_that_overlap_the_best_stays() -> None:
 
 def test_one_face_alone_stays_as_it_is_and_none_stays_none() -> None:
     assert len(suppress(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
-    none = Cells(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32))
-    assert len(suppress(none).scores) == 0
+    assert len(suppress(NO_CELLS).scores) == 0

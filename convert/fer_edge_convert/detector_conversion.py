@@ -1,0 +1,368 @@
+"""From a face detector to a ``.tflite``, with proof that both find the same faces or a refusal.
+
+The same road as a classifier's, where it is the same: ranges measured on pictures, the ways of measuring them
+compared, the best kept, tested, and written if it is as good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from fer_edge.card import with_card
+from fer_edge.detection_metrics import DetectionMetrics, find, match
+from fer_edge.errors import InputError, printable
+from fer_edge.face_network import PADDING, NetworkDetector, with_detector_self_test
+from fer_edge.files import ensure_writable, replacing
+from fer_edge.graph import read_graph
+from fer_edge.page import page, table
+from fer_edge_convert.conversion import Attempt, RefusedError
+from fer_edge_convert.flatbuffer import Pictures, run_all
+from fer_edge_convert.parity import latency, signal_to_noise
+from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from fer_edge.card import DetectorCard
+    from fer_edge.face_dataset import FaceDataset
+    from fer_edge_convert.quantisation import Seen
+    from fer_edge_convert.sources import DetectorSource
+
+CALIBRATION_PICTURES: Final = 300
+_CHOICE_PICTURES: Final = 60  # to choose among calibrations by
+_PROBES: Final = 8  # pictures to look at layers by
+_SEED: Final = 1
+_LEAST: Final = 0.05  # score from which on boxes are compared with faces: those below it are false alarms in masses
+_LEAST_SCORE: Final = 1 / 512  # half a step of a score in int8: what is less is no evidence of anything
+_LOGIT: Final = math.log(255)  # whose score is within a step of 1, and its negative's of 0
+_LAYERS: Final = 12  # that the report names
+
+
+class DetectorParity(msgspec.Struct, frozen=True, kw_only=True):
+    """A quantised detector beside the one it was made of, on the same pictures.
+
+    Attributes:
+        difference: mean difference of each output from the float one, by its channels and cells.
+        signal_to_noise_db: of each operator's output, in decibels, by its name.
+        original: how well the float model finds faces; None where the pictures have no marks.
+        converted: likewise the quantised one.
+        change_points: average precision of the quantised model less that of the float one, in points; None without
+            marks.
+        original_bytes: size of the float flatbuffer.
+        converted_bytes: size of the quantised flatbuffer.
+        original_ms: median time of one picture in floats, on this machine, one thread.
+        converted_ms: likewise quantised, measured in turns with the other.
+    """
+
+    difference: dict[str, float]
+    signal_to_noise_db: dict[str, float]
+    original: DetectionMetrics | None
+    converted: DetectionMetrics | None
+    change_points: float | None
+    original_bytes: int
+    converted_bytes: int
+    original_ms: float
+    converted_ms: float
+
+
+class DetectorConversion(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a detector.
+
+    Attributes:
+        out: the file.
+        scheme: how it is quantised.
+        kind: what it was made of.
+        card: the card in it.
+        sha256: of the file.
+        attempts: the ways that were tried, in order.
+        calibration_pictures: on how many pictures ranges were measured.
+        seed: by which they were chosen.
+        parity: how both do; None where no data was given.
+    """
+
+    out: str
+    scheme: Scheme
+    kind: str
+    card: DetectorCard
+    sha256: str
+    attempts: tuple[Attempt, ...]
+    calibration_pictures: int
+    seed: int
+    parity: DetectorParity | None
+
+
+def convert_detector(
+    source: DetectorSource,
+    scheme: Scheme,
+    out: Path,
+    *,
+    test: FaceDataset | None = None,
+    calibration: FaceDataset | None = None,
+    max_drop: float = 1.0,
+    report: Path | None = None,
+    command: str = "",
+) -> DetectorConversion:
+    """Convert a face detector, compare it with the original, and write it if it is as good.
+
+    Args:
+        source: the model.
+        scheme: how to quantise it.
+        out: the ``.tflite`` to write, whole or not at all.
+        test: pictures to compare on, best with marked faces.
+        calibration: pictures to measure ranges on; those of ``test`` without.
+        max_drop: how many points of average precision may be lost.
+        report: where the report goes, ``.html`` and ``.json``; by default beside ``out``.
+        command: what makes the file, for its card.
+
+    Raises:
+        InputError: ``out`` has another ending, or there are no pictures to measure ranges on.
+        DataError: a picture cannot be read.
+        ModelError: it cannot be quantised.
+        RefusedError: too much was lost; the report is written, the model is not.
+    """
+    if out.suffix != ".tflite":
+        raise InputError(f"{out}: a converted model ends in .tflite; choose such a name")
+    if out.resolve() == source.path.resolve():
+        raise InputError(f"{out}: is the model itself; choose another name")
+    ensure_writable(out)
+    calibration = calibration or test
+    if calibration is None:
+        if scheme.calibrated:
+            raise InputError(f"{scheme} is compared with the float model on pictures: give --data, such as faces/")
+        plan = Plan(scheme, {})
+        return _written(out, *_described(out, source, scheme, quantise(source.model, plan), command))
+    test = test or calibration
+    mixed = np.random.default_rng(_SEED).permutation(len(calibration))
+    choice = _stacked(calibration, mixed[:_CHOICE_PICTURES], source)
+    # Where there are few pictures, they serve for both.
+    rows = mixed[_CHOICE_PICTURES:][:CALIBRATION_PICTURES]
+    rows = rows if len(rows) else mixed
+    wanted = run_all(source.model, choice)
+    plans = {str(scheme): Plan(scheme, {})}
+    if scheme.calibrated:
+        seen = observe(source.model, _stacked(calibration, rows, source))
+        plans = {f"ranges by {method}": Plan(scheme, _ranges(source, seen, method)) for method in Method}
+    models = {what: quantise(source.model, plan) for what, plan in plans.items()}
+    apart = {what: divergence(wanted, run_all(model, choice)) for what, model in models.items()}
+    best = min(apart, key=apart.__getitem__)
+    attempts = tuple(Attempt(what=what, kl_divergence=kl) for what, kl in apart.items())
+    parity = _compare(source, models[best], test, choice, wanted)
+    result, content = _described(
+        out,
+        source,
+        scheme,
+        models[best],
+        command,
+        parity=parity,
+        attempts=attempts,
+        calibration_pictures=len(rows) if scheme.calibrated else 0,
+    )
+    refused = parity.change_points is not None and parity.change_points < -max_drop
+    stem = report or out.with_suffix(".parity")
+    _write_report(stem, result, refused=refused, max_drop=max_drop)
+    if refused:
+        raise RefusedError(
+            f"{out}: not written, as {scheme} loses {-(parity.change_points or 0):.1f} points of average precision and"
+            f" {max_drop:g} are allowed; see {stem}.html; try --calibrate with other pictures, --int16x8 or --float16,"
+            " or allow it with --max-drop",
+            (),
+        )
+    return _written(out, result, content)
+
+
+def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]) -> float:
+    """How far outputs are from the original ones, a picture.
+
+    Scores by Kullback-Leibler divergence in nats, boxes by their mean difference where there is a face, landmarks not
+    at all.
+
+    Args:
+        original: each level's scores of shape (n, rows, columns, 1), boxes (..., 4) and landmarks (..., 10), in
+            whatever order.
+        converted: in the same order.
+    """
+    boxes = {one.shape[:3]: (one, other) for one, other in zip(original, converted, strict=True) if one.shape[3] == 4}
+    total = 0.0
+    for one, other in zip(original, converted, strict=True):
+        if one.shape[3] != 1:
+            continue
+        p, q = (np.clip(score.astype(np.float64), _LEAST_SCORE, 1 - _LEAST_SCORE) for score in (one, other))
+        total += float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum())
+        before, after = boxes[one.shape[:3]]
+        total += float((one[..., 0] * np.abs(before - after).mean(axis=3)).sum())
+    return total / len(original[0])
+
+
+def _ranges(source: DetectorSource, seen: dict[str, Seen], method: Method) -> dict[str, tuple[float, float]]:
+    ranges = {name: one.range(method) for name, one in seen.items()}
+    graph = read_graph(source.model, source.path)
+    spec = source.card.input
+    ranges[graph.inputs[0].name] = (spec.offset, 255 * spec.scale + spec.offset)
+    for operation in graph.operations:
+        if operation.kind == "LOGISTIC":
+            # Steps are not wasted on logits whose scores are all the same.
+            low, high = ranges[operation.inputs[0].name]
+            ranges[operation.inputs[0].name] = (max(low, -_LOGIT), min(high, _LOGIT))
+    return ranges
+
+
+def _stacked(pictures: FaceDataset, rows: npt.NDArray[np.int64], source: DetectorSource) -> Pictures:
+    """Pictures of the file's own size: what is larger is cut off, what is smaller filled up as on a device."""
+    stack = np.full((len(rows), source.height, source.width), PADDING, np.uint8)
+    for place, row in zip(stack, rows.tolist(), strict=True):
+        gray = pictures.gray(row)[: source.height, : source.width]
+        place[: gray.shape[0], : gray.shape[1]] = gray
+    return Pictures(stack, source.card.input)
+
+
+def _compare(
+    source: DetectorSource,
+    model: bytes,
+    test: FaceDataset,
+    choice: Pictures,
+    wanted: Sequence[npt.NDArray[np.float32]],
+) -> DetectorParity:
+    given = run_all(model, choice)
+    original_ms, converted_ms = latency(source.model, model)
+    decibels = signal_to_noise(source.model, model, choice.some(np.arange(min(_PROBES, len(choice)))))
+    sigmoids = [one for one in read_graph(source.model, source.path).operations if one.kind == "LOGISTIC"]
+    scores = {node.name for one in sigmoids for node in (*one.inputs, *one.outputs)}  # cut on purpose: see _ranges
+    original = converted = change = None
+    if test.labelled:
+        original, converted = (_measured(one, source, test) for one in (source.model, model))
+        change = 100 * (converted.average_precision - original.average_precision)
+    return DetectorParity(
+        difference={
+            "x".join(map(str, one.shape[1:])): float(np.abs(one - other).mean())
+            for one, other in zip(wanted, given, strict=True)
+        },
+        signal_to_noise_db={name: one for name, one in decibels.items() if name not in scores},
+        original=original,
+        converted=converted,
+        change_points=change,
+        original_bytes=len(source.model),
+        converted_bytes=len(model),
+        original_ms=original_ms,
+        converted_ms=converted_ms,
+    )
+
+
+def _measured(model: bytes, source: DetectorSource, test: FaceDataset) -> DetectionMetrics:
+    """How well a model finds faces in pictures as large as they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(with_card(model, source.card))
+        detector = NetworkDetector(path, min_face=1, threshold=_LEAST)
+    return match(find(detector, test), test.pictures).metrics(source.card.threshold)
+
+
+def _described(
+    out: Path,
+    source: DetectorSource,
+    scheme: Scheme,
+    model: bytes,
+    command: str,
+    *,
+    parity: DetectorParity | None = None,
+    attempts: tuple[Attempt, ...] = (),
+    calibration_pictures: int = 0,
+) -> tuple[DetectorConversion, bytes]:
+    """What is said of a model, and the file with its card."""
+    card = source.card
+    scores = dict(card.scores)
+    if parity and parity.converted:
+        scores[f"{scheme} average precision"] = round(parity.converted.average_precision, 4)
+    signed = msgspec.structs.replace(
+        card,
+        scores=scores,
+        made_by=(*card.made_by, command) if command else card.made_by,
+        flatbuffer_sha256=hashlib.sha256(model).hexdigest(),
+    )
+    final = with_detector_self_test(model, signed, out)
+    content = with_card(model, final)
+    result = DetectorConversion(
+        out=printable(str(out)),
+        scheme=scheme,
+        kind=source.kind,
+        card=final,
+        sha256=hashlib.sha256(content).hexdigest(),
+        attempts=attempts,
+        calibration_pictures=calibration_pictures,
+        seed=_SEED,
+        parity=parity,
+    )
+    return result, content
+
+
+def _written(out: Path, result: DetectorConversion, content: bytes) -> DetectorConversion:
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+    return result
+
+
+def summary(done: DetectorConversion) -> list[str]:
+    """The report in a few lines of text."""
+    parity = done.parity
+    if parity is None:
+        return ["no --data: not compared with the float model"]
+    lines = []
+    for name, one in (("float", parity.original), (done.scheme, parity.converted)):
+        if one:
+            lines.append(
+                f"{name:<12}average precision {one.average_precision:.2%} on {one.faces} faces of {one.pictures}"
+                f" pictures; at {one.threshold:g} recall {one.recall:.2%}, {one.alarms_per_picture:.3f} false alarms a"
+                " picture"
+            )
+    change = "not measured: the pictures have no marks (labels.csv)"
+    if parity.change_points is not None:
+        change = f"{parity.change_points:+.2f} points of average precision"
+    lines += [
+        f"{'change':<12}{change}",
+        f"{'size':<12}{parity.original_bytes / 1e3:.0f} kB to {parity.converted_bytes / 1e3:.0f} kB",
+        f"{'latency':<12}{parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms a picture here, one thread",
+    ]
+    if done.calibration_pictures:
+        best = min(done.attempts, key=lambda attempt: attempt.kl_divergence)
+        lines.append(f"{'calibrated':<12}on {done.calibration_pictures} pictures, seed {done.seed}: {best.what}")
+    return lines
+
+
+def _write_report(stem: Path, done: DetectorConversion, *, refused: bool, max_drop: float) -> None:
+    parity = done.parity
+    if parity is None:
+        return
+    with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(done), indent=1))
+    verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
+    lines = "\n".join([verdict, *summary(done)])
+    noisiest = sorted(parity.signal_to_noise_db.items(), key=lambda item: item[1])[:_LAYERS]
+    tables = {
+        "Recall by side of the face": table(("pixels", "float", done.scheme), _recalls(parity)),
+        "Outputs": table(
+            ("shape", "mean difference"), [(name, f"{off:.4f}") for name, off in parity.difference.items()]
+        ),
+        "Noisiest layers": table(("output", "signal to noise, dB"), [(name, f"{one:.1f}") for name, one in noisiest]),
+        "What was tried": table(
+            ("way", "divergence"), [(one.what, f"{one.kl_divergence:.4f}") for one in done.attempts]
+        ),
+    }
+    body = f"<pre>{html.escape(lines)}</pre>" + "".join(f"<h2>{head}</h2>{rows}" for head, rows in tables.items())
+    with replacing(stem.with_name(f"{stem.name}.html")) as temporary:
+        temporary.write_text(page(f"{done.card.name}: {done.scheme} beside float", body), encoding="utf-8")
+
+
+def _recalls(parity: DetectorParity) -> list[tuple[str, str, str]]:
+    if parity.original is None or parity.converted is None:
+        return []
+    before, after = parity.original.recall_by_side, parity.converted.recall_by_side
+    return [(side, f"{share:.3f}", f"{after[side]:.3f}") for side, share in before.items()]

@@ -1,0 +1,60 @@
+"""A network that finds bright squares, for want of faces: small, of known weights, with a detector's nine outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from fer_edge.card import DetectorCard, PixelSpec, write_card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SQUARE = 8  # side of what it finds, in pixels
+STRIDES = (8, 16, 32)
+
+
+def bright_squares() -> keras.Model:
+    """A model of shape (None, None, 1) that takes -1..1, and finds squares of 1 that lie on multiples of eight."""
+    picture = keras.Input((None, None, 1))
+    x = picture
+    levels = []
+    for i in range(5):
+        # Means of four pixels, and what differs in them: weights that make no copies of one channel.
+        x = keras.layers.Conv2D(4, 2, strides=2, activation="relu", name=f"halve{i}")(x)
+        if i >= 2:
+            levels.append(x)
+    outputs = []
+    for stride, level in zip(STRIDES, levels, strict=True):
+        outputs += [
+            keras.layers.Conv2D(1, 1, activation="sigmoid", name=f"score{stride}")(level),
+            keras.layers.Conv2D(4, 1, name=f"box{stride}")(level),
+            keras.layers.Conv2D(10, 1, name=f"landmarks{stride}")(level),
+        ]
+    model = keras.Model(picture, outputs, name="bright_squares")
+    rng = np.random.default_rng(3)
+    for i in range(5):
+        kernel = rng.normal(0, 0.05, (2, 2, 1 if i == 0 else 4, 4))
+        kernel[..., 0, 0] = 0.25
+        kernel[..., 1:, 0] = 0
+        # The first adds 1, so that nothing of -1..1 is lost where values below 0 are.
+        model.get_layer(f"halve{i}").set_weights([kernel, np.array([i == 0, 0.1, 0.1, 0.1])])
+    for stride in STRIDES:
+        score = np.zeros((1, 1, 4, 1))
+        score[..., 0, 0] = 12
+        # A cell of which all is bright is 2; coarser levels see a bright square as less, and must be silent.
+        model.get_layer(f"score{stride}").set_weights([score, np.array([-18.0 if stride == SQUARE else -40.0])])
+        for name, bias in (("box", [0, 0, 0, 0]), ("landmarks", np.linspace(-0.5, 0.5, 10))):
+            layer = model.get_layer(f"{name}{stride}")
+            shape = layer.get_weights()[0].shape
+            layer.set_weights([rng.normal(0, 0.01, shape), np.asarray(bias, float)])
+    return model
+
+
+def write(path: Path) -> None:
+    """Write the network as ``.keras`` with a card."""
+    bright_squares().save(path)
+    card = DetectorCard(name="squares", input=PixelSpec(scale=1 / 128, offset=-1.0), smallest_face=SQUARE)
+    write_card(path, card)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge.card import model_bytes, read_detector_card
+from fer_edge.errors import ModelError
+from fer_edge.face_network import FaceNetwork, NetworkDetector
+from fer_edge_convert.detector_conversion import divergence
+from fer_edge_convert.sources import open_detector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
+
+COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axis}" for i in range(5) for axis in "xy"))
+
+
+@pytest.fixture(scope="module")
+def squares(foreign: Path) -> Path:
+    return foreign / "squares.keras"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty dark pictures with bright squares, in two parts."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        (folder / part).mkdir()
+        rows = [COLUMNS]
+        with zipfile.ZipFile(folder / part / "pictures.zip", "w") as archive:
+            for number in range(15):
+                gray = rng.integers(0, 140, (64, 96)).astype(np.uint8)
+                places = rng.choice(np.arange(96), 3, replace=False).tolist() if number % 3 else []
+                for place in places:
+                    x, y = 8 * (place % 12), 8 * (place // 12)
+                    gray[y : y + 8, x : x + 8] = rng.integers(225, 256)
+                    rows.append((f"{number}.png", "96", "64", f"{x}", f"{y}", "8", "8", "0.9", *("",) * 10))
+                if not places:
+                    rows.append((f"{number}.png", "96", "64", *("",) * 15))
+                archive.writestr(f"{number}.png", cv2.imencode(".png", gray)[1].tobytes())
+        with (folder / part / "labels.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(cli: Cli, squares: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("converted") / "squares.tflite"
+    cli("convert", squares, "--int8", "--data", pictures, "-o", out)
+    return out
+
+
+def test_a_detector_is_converted_and_its_report_says_what_was_lost(converted: Path) -> None:
+    report = json.loads(converted.with_suffix(".parity.json").read_text())
+    assert report["parity"]["original"]["average_precision"] > 0.95
+    assert abs(report["parity"]["change_points"]) < 2
+    assert len(report["parity"]["difference"]) == 9
+    assert "Recall by side of the face" in converted.with_suffix(".parity.html").read_text()
+    card = read_detector_card(converted)
+    assert card.scores["int8 average precision"] > 0.95
+    assert card.made_by[-1].startswith("fer-edge convert")
+    detector = NetworkDetector(converted)
+    assert detector.self_test() == 0
+
+
+def test_the_same_command_gives_the_same_bytes(cli: Cli, squares: Path, pictures: Path, converted: Path) -> None:
+    before = converted.read_bytes()
+    cli("convert", squares, "--int8", "--data", pictures, "-o", converted)
+    assert converted.read_bytes() == before
+
+
+def test_a_file_of_one_size_gives_at_another_what_one_of_that_size_gives(
+    cli: Cli, squares: Path, converted: Path, tmp_path: Path
+) -> None:
+    real = tmp_path / "float.tflite"
+    cli("convert", squares, "--float32", "-o", real)
+    source = open_detector(real)
+    assert (source.height, source.width) == (320, 320)
+    gray = np.random.default_rng(1).integers(0, 256, (96, 160), np.uint8)
+    for path in (real, converted):
+        card = read_detector_card(path)
+        small = FaceNetwork(model_bytes(path), card, path, height=96, width=160)
+        # Zeros past the picture change nothing but what lies at its edge.
+        large = FaceNetwork(model_bytes(path), card, path, height=320, width=320)
+        for one, other in zip(small.run(gray, 96, 160), large.run(gray, 96, 160), strict=True):
+            for mine, theirs in zip(one[1:], other[1:], strict=True):
+                rows, columns = mine.values.shape[1:3]
+                assert np.allclose(mine.values, theirs.values[:, :rows, :columns], atol=1e-5)
+
+
+def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, pictures: Path, tmp_path: Path) -> None:
+    # Ranges measured on black pictures leave nothing of a bright one.
+    black = tmp_path / "black"
+    black.mkdir()
+    cv2.imwrite(str(black / "0.png"), np.zeros((64, 96), np.uint8))
+    out = tmp_path / "out.tflite"
+    args = ("convert", squares, "--int8", "--data", pictures, "--calibrate", black, "-o", out)
+    said = cli(*args, status=1).stderr
+    assert "points of average precision and 1 are allowed" in said
+    assert not out.exists()
+    assert out.with_suffix(".parity.html").exists()
+
+
+def test_options_for_classifiers_and_missing_pictures_are_one_clear_error(
+    cli: Cli, squares: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.tflite"
+    said = cli("convert", squares, "--int8", "--labels", "a,b", "-o", out, status=2).stderr
+    assert "squares.keras: a face detector, and --labels is for classifiers; leave it out" in said
+    assert "give --data" in cli("convert", squares, "--int8", "-o", out, status=2).stderr
+    assert "a face detector; give a classifier here" in cli("evaluate", squares, tmp_path, status=2).stderr
+
+
+def test_a_detector_that_is_quantised_already_is_refused(converted: Path) -> None:
+    with pytest.raises(ModelError, match=r"squares\.tflite: it is quantised already"):
+        open_detector(converted)
+
+
+def test_outputs_that_are_alike_do_not_diverge() -> None:
+    rng = np.random.default_rng(0)
+    one = [rng.uniform(0.1, 0.9, (2, 3, 4, n)).astype(np.float32) for n in (1, 4, 10)]
+    other = [one[0] * 0.5, one[1], one[2]]
+    assert divergence(one, one) == 0
+    assert divergence(one, other) > 0.1

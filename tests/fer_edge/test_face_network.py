@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from fer_edge.card import DetectorCard, PixelSpec, model_bytes, read_detector_card, with_card
+from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.errors import ModelError, RuntimeMismatchError
+from fer_edge.face_network import NetworkDetector
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fer_edge.faces import Face
+
+# Finds bright squares of eight pixels, for want of faces; made of tests/convert/face_networks.py.
+SQUARES = Path(__file__).parents[1] / "data" / "squares.tflite"
+
+
+def dark(rows: int, columns: int, *squares: tuple[int, int], side: int = 8) -> npt.NDArray[np.uint8]:
+    gray = np.random.default_rng(rows * columns).integers(0, 90, (rows, columns)).astype(np.uint8)
+    for x, y in squares:
+        gray[y : y + side, x : x + side] = 250
+    return gray
+
+
+def boxes(faces: list[Face]) -> list[list[int]]:
+    return sorted([round(value) for value in face.box] for face in faces)
+
+
+@pytest.fixture(scope="module")
+def detector() -> NetworkDetector:
+    return NetworkDetector(SQUARES, min_face=1)
+
+
+def with_changed_card(path: Path, **changes: object) -> Path:
+    card = msgspec.structs.replace(read_detector_card(SQUARES), **changes)
+    path.write_bytes(with_card(model_bytes(SQUARES), card))
+    return path
+
+
+def test_faces_are_found_where_they_are_with_their_landmarks(detector: NetworkDetector) -> None:
+    faces = detector.detect(dark(64, 96, (8, 16), (88, 56)))
+    assert boxes(faces) == [[8, 16, 8, 8], [88, 56, 8, 8]]
+    assert all(0.9 < face.score <= 1 for face in faces)
+    first = min(faces).landmarks
+    assert first is not None
+    # From -0.5 to 0.5 of the stride of 8, around the centre at (12, 20).
+    assert first.left_eye == pytest.approx((8, 16.9), abs=0.3)
+    assert first.mouth_right == pytest.approx((15.1, 24), abs=0.3)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(480, 640), (481, 641), (720, 1280), (240, 320), (300, 401)])
+def test_large_pictures_are_shrunk_and_boxes_are_in_their_own_pixels(rows: int, columns: int) -> None:
+    # A sixteenth of the longer side becomes the eight pixels that the network finds; squares lie on its cells.
+    side = columns // 16
+    x, y = 3 * side, 2 * side
+    (face,) = NetworkDetector(SQUARES).detect(dark(rows, columns, (x, y), side=side))
+    assert face.box == pytest.approx((x, y, side, side), abs=0.15 * side)
+
+
+def test_the_smallest_face_that_is_wanted_decides_what_is_found(detector: NetworkDetector) -> None:
+    gray = dark(128, 128, (32, 32), side=16)
+    (face,) = NetworkDetector(SQUARES, min_face=16).detect(gray)
+    assert face.box == pytest.approx((32, 32, 16, 16), abs=1)
+    assert len(detector.detect(gray)) == 4
+    assert not NetworkDetector(SQUARES, min_face=32).detect(gray)
+
+
+def test_pictures_of_many_sizes_in_turn_do_not_disturb_one_another(detector: NetworkDetector) -> None:
+    # More sizes than are kept ready; the same input for two of them, so that the larger leaves something to clear.
+    sizes = [(64, 96), (60, 90), (32, 32), (64, 96), (96, 64), (128, 64), (160, 64), (60, 90), (64, 96)]
+    for rows, columns in sizes:
+        assert boxes(detector.detect(dark(rows, columns, (8, 16)))) == [[8, 16, 8, 8]]
+    full = np.full((64, 96), 255, np.uint8)
+    assert len(detector.detect(full)) > 50
+    assert detector.detect(dark(60, 90)) == []
+
+
+def test_no_picture_makes_it_fail_and_every_box_lies_within(detector: NetworkDetector) -> None:
+    rng = np.random.default_rng(5)
+    shapes = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (33, 31), (97, 203), (1080, 1920), (3000, 4001)]
+    for shape in shapes:
+        noise = rng.integers(0, 256, shape).astype(np.uint8)
+        for gray in (noise, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise.T, noise[::-1, ::-1]):
+            rows, columns = gray.shape
+            for face in (detector if gray.size < 1e5 else NetworkDetector(SQUARES)).detect(gray):
+                x, y, width, height = face.box
+                assert 0 <= x < x + width <= columns + 1e-9
+                assert 0 <= y < y + height <= rows + 1e-9
+                assert np.isfinite((*face.box, face.score)).all()
+    for shape in ((0, 0), (0, 640), (480, 0)):
+        assert detector.detect(np.empty(shape, np.uint8)) == []
+
+
+def test_boxes_that_reach_past_the_picture_are_cut_at_its_edge(tmp_path: Path) -> None:
+    # Of a wider square, the network still says eight pixels from each cell: the picture ends within the last.
+    gray = np.full((20, 21), 250, np.uint8)
+    for face in NetworkDetector(with_changed_card(tmp_path / "one.tflite", threshold=0.01)).detect(gray):
+        assert face.box.x + face.box.width <= 21
+        assert face.box.y + face.box.height <= 20
+
+
+def test_a_threshold_is_what_the_card_says_or_what_is_given(tmp_path: Path) -> None:
+    gray = dark(64, 64, (8, 8))
+    cv2.rectangle(gray, (40, 40), (47, 47), 200, cv2.FILLED)
+    weak = min(face.score for face in NetworkDetector(SQUARES, threshold=0.05).detect(gray))
+    strict = with_changed_card(tmp_path / "strict.tflite", threshold=min(weak + 0.05, 1.0))
+    assert boxes(NetworkDetector(strict).detect(gray)) == [[8, 8, 8, 8]]
+    assert len(NetworkDetector(strict, threshold=weak).detect(gray)) == 2
+
+
+def test_the_self_test_notices_another_calculation(tmp_path: Path) -> None:
+    assert NetworkDetector(SQUARES).self_test() == 0
+    test = read_detector_card(SQUARES).self_test
+    assert test is not None
+    none = with_changed_card(tmp_path / "none.tflite", self_test=None)
+    assert NetworkDetector(none).self_test() is None
+    other = msgspec.structs.replace(test, outputs=tuple(tuple(-value for value in row) for row in test.outputs))
+    with pytest.raises(RuntimeMismatchError, match="gives faces here that are up to"):
+        NetworkDetector(with_changed_card(tmp_path / "other.tflite", self_test=other)).self_test()
+
+
+def test_what_is_not_what_its_card_says_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a classifier of faces; give a face detector here"):
+        NetworkDetector(DEFAULT_MODEL)
+    with pytest.raises(ModelError, match=r"four.tflite: it gives .*, but a face detector with strides 8, 16, 64 gives"):
+        NetworkDetector(with_changed_card(tmp_path / "four.tflite", strides=(8, 16, 64)))
+    lying = tmp_path / "lying.tflite"
+    card = DetectorCard(name="x", input=PixelSpec(scale=1 / 128, offset=-1.0))
+    lying.write_bytes(with_card(model_bytes(DEFAULT_MODEL), card))
+    with pytest.raises(ModelError, match=r"lying.tflite"):
+        NetworkDetector(lying)
+    damaged = tmp_path / "damaged.tflite"
+    shutil.copy(SQUARES, damaged)
+    with damaged.open("r+b") as file:
+        file.seek(3000)
+        file.write(bytes(200))
+    with pytest.raises(ModelError, match="damaged, its content is not what its card says"):
+        NetworkDetector(damaged)
