@@ -48,7 +48,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         multiply_adds: of one invocation, in convolutions and dense layers.
         parameters: elements of all constant tensors of more than one element.
         largest_activation_bytes: of the largest tensor between operators.
-        integer_only: whether every tensor is of an integer type.
+        integer_only: whether every tensor that an operator uses is of an integer type.
         runtime: package and version that loaded it.
         not_delegated: kinds of the operators that the XNNPACK delegate leaves to slower kernels; None where the
             runtime has no such delegate at work.
@@ -118,7 +118,9 @@ def inspect_model(path: Path) -> Inspection:
         multiply_adds=sum(operation.multiply_adds for operation in graph.operations),
         parameters=sum(size for node in graph.tensors if node.constant and (size := math.prod(node.shape)) > 1),
         largest_activation_bytes=max((node.bytes for node in graph.tensors if not node.constant), default=0),
-        integer_only=not any("FLOAT" in node.dtype for node in graph.tensors),
+        integer_only=not any(
+            "FLOAT" in node.dtype for layer in graph.operations for node in (*layer.inputs, *layer.outputs)
+        ),
         runtime=runtime_name(),
         not_delegated=not_delegated(interpreter),
         metadata=graph.metadata,

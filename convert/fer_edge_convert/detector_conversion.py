@@ -209,6 +209,8 @@ def _ranges(source: DetectorSource, seen: dict[str, Seen], method: Method) -> di
     spec = source.card.input
     ranges[graph.inputs[0].name] = (spec.offset, 255 * spec.scale + spec.offset)
     for operation in graph.operations:
+        if operation.kind == "DEPTH_TO_SPACE":  # which moves integers where both ends have the same steps
+            ranges[operation.outputs[0].name] = ranges[operation.inputs[0].name]
         if operation.kind == "LOGISTIC":
             # Steps are not wasted on logits whose scores are all the same.
             low, high = ranges[operation.inputs[0].name]

@@ -94,6 +94,37 @@ def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
     return _pack(parsed)
 
 
+def with_integer_moves(model: bytes) -> bytes:
+    """The quantised model with integers where an operator only moves elements, but the quantiser knows it not.
+
+    Such an operator stands between a DEQUANTIZE and a QUANTIZE; both go where they have the same scale and zero point.
+    """
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    kinds = schema.BuiltinOperator
+
+    def are(operators: list[Any], kind: int) -> bool:
+        return len(operators) == 1 and parsed.operatorCodes[operators[0].opcodeIndex].builtinCode == kind
+
+    gone = []
+    for move in [one for one in graph.operators if are([one], kinds.DEPTH_TO_SPACE)]:
+        before = [one for one in graph.operators if move.inputs[0] in one.outputs]
+        after = [one for one in graph.operators if move.outputs[0] in one.inputs]
+        if not (are(before, kinds.DEQUANTIZE) and are(after, kinds.QUANTIZE)):
+            continue
+        steps = [graph.tensors[i].quantization for i in (before[0].inputs[0], after[0].outputs[0])]
+        if len({(*one.scale, *one.zeroPoint) for one in steps}) == 1:
+            move.inputs, move.outputs = before[0].inputs, after[0].outputs
+            gone += [before[0], after[0]]
+    still = {int(i) for one in graph.operators if one not in gone for i in one.inputs}
+    graph.operators = [
+        one
+        for one in graph.operators
+        if one not in gone or (are([one], kinds.DEQUANTIZE) and int(one.outputs[0]) in still)
+    ]
+    return _pack(parsed) if gone else model
+
+
 class Pictures:
     """Grey pictures as a model's real-valued input, each made when asked for: all at once may not fit in memory."""
 

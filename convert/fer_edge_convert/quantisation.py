@@ -20,7 +20,7 @@ from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
 from fer_edge.errors import ModelError, first_line
 from fer_edge.graph import read_graph
-from fer_edge_convert.flatbuffer import Tracer, constant, with_constants
+from fer_edge_convert.flatbuffer import Tracer, constant, with_constants, with_integer_moves
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -184,7 +184,7 @@ def quantise(model: bytes, plan: Plan) -> bytes:
             result = work.quantize(seen, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         raise ModelError(f"the model cannot be quantised to {plan.scheme} ({first_line(error)})") from error
-    return bytes(result.quantized_model)
+    return with_integer_moves(bytes(result.quantized_model))
 
 
 def bias_corrected(model: bytes, quantised: bytes, seen: Mapping[str, Seen]) -> bytes:

@@ -26,6 +26,9 @@ def bright_squares() -> keras.Model:
         x = keras.layers.Conv2D(4, 2, strides=2, activation="relu", name=f"halve{i}")(x)
         if i >= 2:
             levels.append(x)
+    # What a coarser level knows, to a finer one.
+    more = keras.layers.Conv2D(16, 1, name="down")(levels[1])
+    levels[0] = keras.layers.Add()([levels[0], keras.ops.depth_to_space(more, 2)])
     outputs = []
     for stride, level in zip(STRIDES, levels, strict=True):
         outputs += [
@@ -41,6 +44,8 @@ def bright_squares() -> keras.Model:
         kernel[..., 1:, 0] = 0
         # The first adds 1, so that nothing of -1..1 is lost where values below 0 are.
         model.get_layer(f"halve{i}").set_weights([kernel, np.array([i == 0, 0.1, 0.1, 0.1])])
+    down = model.get_layer("down")
+    down.set_weights([rng.normal(0, 0.01, weights.shape) for weights in down.get_weights()])
     for stride in STRIDES:
         score = np.zeros((1, 1, 4, 1))
         score[..., 0, 0] = 12

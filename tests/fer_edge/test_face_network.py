@@ -52,8 +52,8 @@ def test_faces_are_found_where_they_are_with_their_landmarks(detector: NetworkDe
     first = min(faces).landmarks
     assert first is not None
     # From -0.5 to 0.5 of the stride of 8, around the centre at (12, 20).
-    assert first.left_eye == pytest.approx((8, 16.9), abs=0.3)
-    assert first.mouth_right == pytest.approx((15.1, 24), abs=0.3)
+    assert first.left_eye == pytest.approx((8, 16.9), abs=0.6)
+    assert first.mouth_right == pytest.approx((15.1, 24), abs=0.6)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(480, 640), (481, 641), (720, 1280), (240, 320), (300, 401)])
