@@ -33,17 +33,11 @@ PADDING: Final = 128  # the pixel value of what lies past the picture's right an
 _SIZES: Final = 4  # sizes of input that are kept ready: to prepare one takes as long as many frames
 _SLACK: Final = 0.85  # share of the side of the smallest wanted face from which on boxes count: they are not exact
 _TEST_SIDE: Final = 32  # of the self-test's pictures, so that the card stays small
-_TOLERANCE: Final = 26  # of 256 steps: what sound kernels may differ by, as for classifiers
-_TOLERANCE_REAL: Final = 0.1
+_TOLERANCE: Final = 0.1  # of all steps, or real: what sound kernels may differ by, as for classifiers
 
 
 class FaceNetwork:
-    """A detector's flatbuffer, loaded for one size of input.
-
-    Attributes:
-        height: rows of the input, a multiple of the largest stride.
-        width: columns of the input, likewise.
-    """
+    """A detector's flatbuffer, loaded for one size of input."""
 
     def __init__(
         self, flatbuffer: bytes, card: DetectorCard, where: Path, *, height: int, width: int, threads: int = 1
@@ -61,7 +55,7 @@ class FaceNetwork:
         Raises:
             ModelError: it is damaged, or not what its card says.
         """
-        self.height, self.width, self._strides = height, width, card.strides
+        self._strides = card.strides
         shape = (1, height, width, card.input.channels)
         self._interpreter = make_interpreter(flatbuffer, where, threads, input_shape=shape)
         inputs = [Tensor.of(detail) for detail in self._interpreter.get_input_details()]
@@ -84,7 +78,7 @@ class FaceNetwork:
         self._pixels = inputs[0].stored(card.input.pixels)
         # Then a pixel becomes its element when its highest bit is turned round, which takes no table.
         self._turns = inputs[0].dtype == np.int8 and np.array_equal(self._pixels, np.arange(-128, 128))
-        self._picture = np.full((height, width), PADDING, np.uint8)
+        self._picture = np.empty((0, 0) if self._turns else (height, width), np.uint8)
         self._halves: list[npt.NDArray[np.uint8]] = []
         self._filled = (0, 0)
 
@@ -256,9 +250,8 @@ def with_detector_self_test(flatbuffer: bytes, card: DetectorCard, path: Path) -
     rows = tuple(
         tuple(int(value) if quantised else round(value, 5) for value in row) for row in _known_outputs(network).tolist()
     )
-    return msgspec.structs.replace(
-        card, self_test=SelfTest(outputs=rows, tolerance=_TOLERANCE if quantised else _TOLERANCE_REAL)
-    )
+    tolerance = round(_TOLERANCE * 256 ** np.dtype(network.outputs[0].dtype).itemsize) if quantised else _TOLERANCE
+    return msgspec.structs.replace(card, self_test=SelfTest(outputs=rows, tolerance=tolerance))
 
 
 def _known_outputs(network: FaceNetwork) -> npt.NDArray[np.float32]:

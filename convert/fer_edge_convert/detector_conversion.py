@@ -141,6 +141,10 @@ def convert_detector(
             raise InputError(f"{scheme} is compared with the float model on pictures: give --data, such as faces/")
         plan = Plan(scheme, {})
         return _written(out, *_described(out, source, scheme, quantise(source.model, plan), command))
+    stem = report or out.with_suffix(".parity")
+    if not stem.name:
+        raise InputError(f"--report {stem}: give a file's name without its ending, such as reports/faces")
+    ensure_writable(stem.with_name(f"{stem.name}.html"))
     test = test or calibration
     mixed = np.random.default_rng(_SEED).permutation(len(calibration))
     choice = _stacked(calibration, mixed[:_CHOICE_PICTURES], source)
@@ -168,7 +172,6 @@ def convert_detector(
         calibration_pictures=len(rows) if scheme.calibrated else 0,
     )
     refused = parity.change_points is not None and parity.change_points < -max_drop
-    stem = report or out.with_suffix(".parity")
     _write_report(stem, result, refused=refused, max_drop=max_drop)
     if refused:
         raise RefusedError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,19 @@ def test_no_picture_makes_it_fail_and_every_box_lies_within(detector: NetworkDet
                 assert np.isfinite((*face.box, face.score)).all()
     for shape in ((0, 0), (0, 640), (480, 0)):
         assert detector.detect(np.empty(shape, np.uint8)) == []
+
+
+def test_frame_after_frame_takes_no_new_memory_to_speak_of() -> None:
+    detector, frames = NetworkDetector(SQUARES), [dark(480, 640, (120, 80), side=side) for side in (40, 0)]
+    for frame in frames:
+        detector.detect(frame)
+    tracemalloc.start()
+    try:
+        for frame in frames * 5:
+            detector.detect(frame)
+        assert tracemalloc.get_traced_memory()[1] < 30_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_boxes_that_reach_past_the_picture_are_cut_at_its_edge(tmp_path: Path) -> None:
