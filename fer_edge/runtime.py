@@ -137,10 +137,8 @@ def make_interpreter(
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = first_line(error)
-        if batch > 1:
-            raise ModelError(
-                f"{where}: cannot take {batch} pictures at once ({reason}); give it one at a time"
-            ) from error
+        if input_shape:
+            raise ModelError(f"{where}: cannot take an input of {list(input_shape)} ({reason})") from error
         raise ModelError(f"{where}: {runtime_name()} cannot load it ({reason}); make the model again") from error
     except (ImportError, AttributeError) as error:  # tflite-runtime beside NumPy 2, for one
         raise FerEdgeError(
