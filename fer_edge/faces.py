@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-DetectorName = Literal["haar", "yunet"]
+DetectorName = Literal["haar", "network", "yunet"]
 
 
 class Point(NamedTuple):
@@ -147,23 +147,28 @@ def make_detector(name: DetectorName, model: Path | None = None, min_face: int |
     """The detector of that name.
 
     Args:
-        name: ``haar`` or ``yunet``.
-        model: the network file that ``yunet`` needs.
+        name: ``haar``, ``yunet`` or ``network``.
+        model: the file that ``yunet`` and ``network`` need.
         min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
 
     Raises:
-        InputError: ``yunet`` without a file, or ``haar`` with one.
+        InputError: ``haar`` with a file, or another without.
         ModelError: the file is missing or damaged.
     """
     if name == "haar":
         if model is not None:
-            raise InputError("--detector-model goes with --detector yunet; haar has its own")
+            raise InputError("--detector-model goes with --detector yunet or network; haar has its own")
         return HaarDetector(min_face)
     if model is None:
-        raise InputError(
-            "--detector yunet needs --detector-model FILE: download face_detection_yunet_2023mar.onnx"
-            " from the OpenCV Zoo"
-        )
+        source = {
+            "yunet": "download face_detection_yunet_2023mar.onnx from the OpenCV Zoo",
+            "network": "a .tflite that `fer-edge train-faces` and `convert` made",
+        }[name]
+        raise InputError(f"--detector {name} needs --detector-model FILE: {source}")
+    if name == "network":
+        from fer_edge.face_network import NetworkDetector  # noqa: PLC0415 - it finds `Face` here
+
+        return NetworkDetector(model, min_face)
     return YuNetDetector(model, min_face)
 
 

@@ -88,8 +88,10 @@ class CameraSettings(Section, frozen=True, kw_only=True):
 class FacesSettings(Section, frozen=True, kw_only=True):
     """How faces are found, followed and scored."""
 
-    detector: Annotated[Literal["haar", "yunet"], Meta(description="what finds faces")] = "haar"
-    detector_model: Annotated[str, Meta(description="YuNet's ONNX file, for the detector yunet")] = ""
+    detector: Annotated[Literal["haar", "network", "yunet"], Meta(description="what finds faces")] = "haar"
+    detector_model: Annotated[
+        str, Meta(description="the file of the detector: YuNet's ONNX, or a network's .tflite")
+    ] = ""
     min_face: Annotated[
         int,
         Meta(

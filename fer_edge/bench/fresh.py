@@ -18,7 +18,7 @@ def start(
         threads: of the classifier.
         xnnpack: whether with the delegate.
         detector: name of the face detector.
-        detector_model: the network file that ``yunet`` needs.
+        detector_model: the file that ``yunet`` and ``network`` need.
         min_face: side of the smallest face to find, in pixels; None for the detector's own choice.
 
     Returns:

@@ -53,7 +53,7 @@ class Plan:
         xnnpack: with the delegate, without it, or both.
         batches: faces an invocation, each in turn; whole frames take one at a time, as the device does.
         detector: name of the face detector.
-        detector_model: the network file that ``yunet`` needs.
+        detector_model: the file that ``yunet`` and ``network`` need.
         min_face: side of the smallest face to find, in pixels; None for the detector's own choice.
         runs: of each case; read only without ``seconds``.
         seconds: for each case, instead of a number of runs; None for that.

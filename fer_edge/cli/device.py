@@ -37,8 +37,10 @@ def run(
         bool | None, typer.Option("--ha-discovery/--no-ha-discovery", help="Announce the device to Home Assistant.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A .tflite with a card, or edge or edge-plus.")] = None,
-    detector: Annotated[Literal["haar", "yunet"] | None, typer.Option(help="What finds faces.")] = None,
-    detector_model: Annotated[str | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")] = None,
+    detector: Annotated[Literal["haar", "network", "yunet"] | None, typer.Option(help="What finds faces.")] = None,
+    detector_model: Annotated[
+        str | None, typer.Option(help="The file for --detector yunet (ONNX) or network (.tflite).")
+    ] = None,
     min_face: Annotated[int | None, typer.Option(help="Side of the smallest face to find, in pixels.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier.")] = None,
     width: Annotated[int | None, typer.Option(help="Wanted columns of a camera's frames.")] = None,

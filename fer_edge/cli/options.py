@@ -22,8 +22,8 @@ Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge b
 Model = Annotated[
     Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus, which are shipped; edge by default.")
 ]
-Detector = Annotated[Literal["haar", "yunet"], typer.Option(help="What finds faces.")]
-DetectorModel = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.")]
+Detector = Annotated[Literal["haar", "network", "yunet"], typer.Option(help="What finds faces.")]
+DetectorModel = Annotated[Path | None, typer.Option(help="The file for --detector yunet (ONNX) or network (.tflite).")]
 MinFace = Annotated[
     int | None,
     typer.Option(
@@ -72,7 +72,7 @@ def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
     return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
 
 
-def load_detector(name: Literal["haar", "yunet"], model: Path | None, min_face: int | None) -> FaceDetector:
+def load_detector(name: Literal["haar", "network", "yunet"], model: Path | None, min_face: int | None) -> FaceDetector:
     """What finds faces."""
     from fer_edge.faces import make_detector
 
