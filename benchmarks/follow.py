@@ -25,8 +25,8 @@ import numpy as np
 from fer_edge import demo
 from fer_edge.crop import Box
 from fer_edge.emotions import FER2013
+from fer_edge.tracks import intersection_over_union
 from fer_edge_device.follow import Follower
-from fer_edge_device.tracks import intersection_over_union
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,10 +22,10 @@ from fer_edge.classify import TFLiteClassifier, classify_boxes
 from fer_edge.crop import Box
 from fer_edge.faces import HaarDetector
 from fer_edge.system import machine_name, resident_mb
+from fer_edge.tracks import intersection_over_union
 from fer_edge_device.config import EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame
 from fer_edge_device.pipeline import Pipeline
-from fer_edge_device.tracks import intersection_over_union
 
 if TYPE_CHECKING:
     import numpy as np

@@ -367,6 +367,11 @@ def _safe_tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[Pu
         yield name, info
 
 
+def too_dense(info: zipfile.ZipInfo) -> bool:
+    """Whether a member of an archive would unpack to far more than pictures and tables do."""
+    return info.file_size > max(_RATIO_FREE, _MAX_RATIO * info.compress_size)
+
+
 def _safe_name(path: Path, text: str) -> PurePosixPath:
     name = PurePosixPath(text.replace("\\", "/"))
     if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
@@ -381,8 +386,7 @@ def _safe_members(path: Path, archive: zipfile.ZipFile) -> dict[PurePosixPath, z
         name = _safe_name(path, info.filename)
         if info.is_dir():
             continue
-        too_dense = info.file_size > max(_RATIO_FREE, _MAX_RATIO * info.compress_size)
-        if info.file_size > _MAX_MEMBER or too_dense:
+        if info.file_size > _MAX_MEMBER or too_dense(info):
             raise DataError(
                 f"{path}: refused, its member {info.filename!r} would unpack from {info.compress_size}"
                 f" to {info.file_size} bytes"

@@ -17,12 +17,27 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def decode_gray(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+_GRAY: Final = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+_COLOUR: Final = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
     """Decode an encoded picture to grey, upright by its EXIF orientation.
 
     Args:
         data: the encoded picture.
         name: what to call it in an error.
+        reduced: 1, 2, 4 or 8: how many times smaller to make it; of a JPEG less is decoded then.
 
     Returns:
         uint8 array of shape (rows, columns).
@@ -30,7 +45,12 @@ def decode_gray(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the data is not a picture that OpenCV reads.
     """
-    return _decode(data, name, cv2.IMREAD_GRAYSCALE)
+    return _decode(data, name, _GRAY[reduced])
+
+
+def decode_colour(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
+    """Decode an encoded picture to BGR, uint8 of shape (rows, columns, 3): see `decode_gray`."""
+    return _decode(data, name, _COLOUR[reduced])
 
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
@@ -40,7 +60,7 @@ def read_gray(path: Path) -> npt.NDArray[np.uint8]:
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
     """Read a picture file as BGR, uint8 of shape (rows, columns, 3), upright; raises DataError."""
-    return _decode(read_bytes(path), str(path), cv2.IMREAD_COLOR)
+    return decode_colour(read_bytes(path), str(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -58,8 +78,11 @@ def read_bytes(path: Path) -> bytes:
 def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:  # pictures of more than 2^30 pixels, for one
-        raise DataError(f"{name}: cannot be decoded ({error.err})") from error
+    except cv2.error as error:
+        bomb = "CV_IO_MAX" in str(error)  # see the command line's OPENCV_IO_MAX_IMAGE_PIXELS
+        raise DataError(
+            f"{name}: {'refused, too many pixels' if bomb else f'cannot be decoded ({error.err})'}"
+        ) from error
     if picture is None:
         raise DataError(f"{name}: not a picture, or a damaged one")
     return picture.astype(np.uint8, copy=False)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from fer_edge.classify import classify_boxes
+from fer_edge.tracks import Track, Tracker
 from fer_edge_device.follow import Appearance, Follower
 from fer_edge_device.messages import Event, State
 from fer_edge_device.smoothing import Smoother
-from fer_edge_device.tracks import Track, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -174,38 +175,78 @@ def predict(
 
 @app.command()
 def tag(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
-    out: Annotated[Path, typer.Option(help="Table to write: .jsonl or .csv.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, films, archives, folders, 'patterns*', addresses; - for a list on standard input."
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="Table to write: .jsonl, .csv, .parquet or .sqlite; a path or an address.")],
     model: Model = None,
     face: IsFace = False,
     detector: Detector = "haar",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
     threads: Threads = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Pictures looked at at once; by default one a core.")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Look at a film's frames so far apart: 1s, 500ms, 2m; by default at every frame.")
+    ] = None,
+    sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
+    errors: Annotated[Path | None, typer.Option(help="List here, as CSV, what could not be read.")] = None,
+    sidecar: Annotated[
+        Literal["xmp"] | None, typer.Option(help="Write keywords and face regions into photo.jpg.xmp.")
+    ] = None,
+    sidecar_dir: Annotated[
+        Path | None, typer.Option(help="Folder for sidecars; by default beside each picture.")
+    ] = None,
+    annotate: Annotated[Path | None, typer.Option(help="Folder for annotated copies of pictures with faces.")] = None,
+    montage: Annotated[Path | None, typer.Option(help="Folder for a contact sheet of each emotion.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again, and replace the table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Tag folders of pictures, a row a face.
+    """Tag pictures and films in bulk, a row a face.
 
-    A picture without a face, or one that cannot be read, is a row too.
+    A picture without a face, or one that cannot be read, is a row too. When it was stopped, the same command goes on.
 
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from fer_edge.classify import DEFAULT_MODEL, find_model
+    from fer_edge.cli.tagging import display, seconds
     from fer_edge.native import native_stderr_hidden
-    from fer_edge.tag import find_pictures
-    from fer_edge.tag import tag as write_table
+    from fer_edge.tag.look import Job
+    from fer_edge.tag.run import Outputs
+    from fer_edge.tag.run import tag as write_table
 
-    pictures = find_pictures(paths)
-    classifier = load_classifier(model, threads)
-    finder = None if face else load_detector(detector, detector_model, min_face)
-    with native_stderr_hidden():  # what image libraries say of damaged pictures
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task("tagging", total=len(pictures))
-            summary = write_table(pictures, out, finder, classifier, seen=lambda: progress.advance(task))
-    counts = ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count)
-    print(f"{out}: {summary.pictures} pictures, {summary.faces} faces, {summary.errors} unreadable")
-    if counts:
+    load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
+    job = Job(
+        model=str(find_model(model) if model else DEFAULT_MODEL),
+        threads=threads,
+        face=face,
+        detector=detector,
+        detector_model=str(detector_model) if detector_model else None,
+        min_face=min_face,
+        every=seconds(every) if every else None,
+        sha256=sha256,
+        sidecars=sidecar is not None,
+        sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
+        annotate=str(annotate) if annotate else None,
+        thumbnails=montage is not None,
+    )
+    with native_stderr_hidden(), display(paths, quiet=quiet) as seen:  # what image libraries say of damaged pictures
+        summary = write_table(
+            paths,
+            Outputs(out, errors, montage, overwrite),
+            job,
+            processes=workers or len(os.sched_getaffinity(0)),
+            seen=seen,
+        )
+    if quiet:
+        return
+    before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
+    print(f"{out}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} unreadable")
+    if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)

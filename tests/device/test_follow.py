@@ -7,8 +7,8 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.crop import Box
+from fer_edge.tracks import intersection_over_union
 from fer_edge_device.follow import Follower
-from fer_edge_device.tracks import intersection_over_union
 
 from .scenes import around, papered_wall, scene
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fer_edge.crop import Box
-from fer_edge_device.tracks import Tracker, intersection_over_union
+from fer_edge.tracks import Tracker, intersection_over_union
 
 
 def at(x: float, y: float = 0, side: float = 100) -> Box:

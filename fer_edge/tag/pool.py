@@ -1,0 +1,102 @@
+"""Work over processes: chunks in, results out in the same order, few of either in memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD: Final = 3  # chunks for each process: one in work, one next, one whose result waits its turn
+
+
+def in_processes(
+    work: Callable[[list[Item]], list[Result]],
+    chunks: Iterable[list[Item]],
+    processes: int,
+    lost: Callable[[Item], Result],
+) -> Generator[tuple[Item, Result], None, None]:
+    """Do work over processes.
+
+    When the system ends a process, as it does when memory runs out, what was in work is done again one by one: what
+    ends a process again is lost, and nothing else.
+
+    Args:
+        work: a function of a module, or a partial of one: some items to their results.
+        chunks: the items, some at a time.
+        processes: how many at once.
+        lost: the result of an item that ends the process that it is alone in.
+
+    Yields:
+        Items and results, in the order of the chunks.
+    """
+    chunks = iter(chunks)
+    waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    with _processes(processes) as submit, _processes(1) as submit_alone:
+        while True:
+            while len(waiting) < _AHEAD * processes and (chunk := next(chunks, None)) is not None:
+                waiting.append((chunk, submit(work, chunk)))
+            if not waiting:
+                return
+            chunk, future = waiting.popleft()
+            if not isinstance(future.exception(), BrokenProcessPool):
+                yield from zip(chunk, future.result(), strict=True)
+                continue
+            for item in chunk:
+                alone = submit_alone(work, [item])
+                broken = isinstance(alone.exception(), BrokenProcessPool)
+                yield item, lost(item) if broken else alone.result()[0]
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[Callable[..., Future[Any]]]:
+    """What gives work to processes, which are started when they are needed, and again when one was lost."""
+    # A server that has loaded what is slow to load, of which processes are forks: memory is shared, too.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fer_edge.tag.look"])
+    before = set(multiprocessing.active_children())
+    pool: ProcessPoolExecutor | None = None
+
+    def submit(work: Callable[..., object], *given: object) -> Future[Any]:
+        nonlocal pool
+        if pool is not None:
+            try:
+                return pool.submit(work, *given)
+            except BrokenProcessPool:
+                pool.shutdown()
+        pool = ProcessPoolExecutor(count, context, _set_up)
+        return pool.submit(work, *given)
+
+    try:
+        yield submit
+    finally:
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()  # who stops in the middle does not want to wait for the rest
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _set_up() -> None:
+    """Leave Ctrl-C to the process that gives the work, and end with it: nothing else tells that it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    above = multiprocessing.parent_process()
+    if above is not None:
+        threading.Thread(target=_end_with, args=(above.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

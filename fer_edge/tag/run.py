@@ -1,0 +1,276 @@
+"""A whole run: from pictures to a table that appears when the last is done; stopped before, it goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import importlib.metadata
+import itertools
+import tempfile
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fer_edge.classify import TFLiteClassifier
+from fer_edge.errors import InputError, printable
+from fer_edge.files import ensure_writable, replacing
+from fer_edge.pictures import read_bytes
+from fer_edge.tag import journal, remote, tables
+from fer_edge.tag.journal import Journal, Made
+from fer_edge.tag.look import Job, Looked, Sighting, failed, look_at
+from fer_edge.tag.montage import write_sheet
+from fer_edge.tag.pool import in_processes
+from fer_edge.tag.sources import Sources
+from fer_edge.tag.tables import Row
+from fer_edge.tracks import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fer_edge.tag.sources import Source
+    from fer_edge.tag.tables import Maker
+
+_CHUNK: Final = 16  # sources
+_CHUNK_BYTES: Final = 16 << 20
+_LOST_AFTER_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts over a whole table.
+
+    Attributes:
+        pictures: looked at, films among them.
+        faces: found.
+        errors: rows with an error.
+        emotions: faces by emotion.
+        before: pictures that an earlier run had looked at.
+    """
+
+    pictures: int
+    faces: int
+    errors: int
+    emotions: dict[str, int]
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where results go.
+
+    Attributes:
+        table: a path or an address that ends in ``.jsonl``, ``.csv``, ``.parquet`` or ``.sqlite``.
+        errors: a CSV of path and error, if wanted.
+        montage: a folder for a contact sheet of each emotion, if wanted.
+        overwrite: whether to start again.
+    """
+
+    table: str
+    errors: Path | None = None
+    montage: Path | None = None
+    overwrite: bool = False
+
+    @property
+    def journal(self) -> Path:
+        """What was seen so far: beside the table, or in the working directory when the table goes far away."""
+        name = f"{self.table.rpartition('/')[2]}.part"
+        return Path(name) if remote.is_address(self.table) else Path(self.table).with_name(name)
+
+
+def tag(
+    inputs: Sequence[str],
+    outputs: Outputs,
+    job: Job,
+    *,
+    processes: int = 1,
+    seen: Callable[[Looked | None], None] = lambda _looked: None,
+) -> Summary:
+    """Look at pictures and films and write a table of the faces in them.
+
+    Args:
+        inputs: see `Sources`.
+        outputs: where results go.
+        job: how to look.
+        processes: how many pictures to look at at once.
+        seen: called with what was seen in each source; with None for one that an earlier run saw.
+
+    Raises:
+        InputError: an input is not there, nothing is, the table is there already, it was begun otherwise, or it
+            cannot be written.
+        FerEdgeError: the disk is full; the same call goes on.
+    """
+    tables.check(outputs.table)
+    classifier = TFLiteClassifier(Path(job.model))
+    maker = tables.Maker(
+        labels=classifier.card.labels,
+        model=printable(classifier.card.name),
+        model_sha256=classifier.sha256,
+        version=importlib.metadata.version("fer-edge"),
+    )
+    folders = [Path(folder) for folder in (job.annotate, outputs.montage, job.sidecar_dir) if folder]
+    sources = Sources(inputs, every=job.every, leave_out=folders)
+    _prepare(outputs, folders)
+    with closing(Journal(outputs.journal, _made(inputs, job, maker))) as kept:
+        _look(kept, sources, job, processes, seen)
+        if kept.is_empty():
+            kept.remove()
+            raise InputError(f"{printable(', '.join(map(remote.shown, inputs)))}: no pictures there")
+        summary = _write(kept, outputs, job, maker)
+        kept.remove()
+    return summary
+
+
+def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
+    """Find out what cannot be written before the work is done that it is for."""
+    if outputs.overwrite:
+        journal.remove(outputs.journal)
+    if remote.is_address(outputs.table):
+        remote.check(outputs.table)
+        there = remote.exists(outputs.table)
+    else:
+        ensure_writable(Path(outputs.table))
+        there = Path(outputs.table).exists()
+    if there and not outputs.overwrite and not outputs.journal.exists():
+        raise InputError(f"{printable(outputs.table)}: is there already; --overwrite makes it again")
+    for path in (*(folder / "picture" for folder in folders), *([outputs.errors] if outputs.errors else [])):
+        ensure_writable(path)
+
+
+def _made(inputs: Sequence[str], job: Job, maker: Maker) -> Made:
+    """What two halves of a table must agree in: not where files lie, but what is in them."""
+    given = msgspec.structs.asdict(job) | {"model": None, "threads": None}
+    if job.detector_model:
+        given["detector_model"] = hashlib.sha256(read_bytes(Path(job.detector_model))).hexdigest()[:12]
+    return Made(
+        model=f"{maker.model} (sha256 {maker.model_sha256[:12]})",
+        version=maker.version,
+        options=", ".join(f"{name} {printable(str(value))}" for name, value in given.items() if value) or "none",
+        inputs=hashlib.sha256("\0".join(inputs).encode("utf-8", "surrogateescape")).hexdigest(),
+    )
+
+
+def _look(kept: Journal, sources: Sources, job: Job, processes: int, seen: Callable[[Looked | None], None]) -> None:
+    """Look at what is not known yet."""
+
+    def new() -> Iterator[Source]:
+        for pending in sources:
+            if kept.known(pending.source):
+                seen(None)
+            else:
+                yield pending.ready()
+
+    chunks = _chunks(new())
+    first = list(itertools.islice(chunks, 2))
+    work = functools.partial(look_at, job)
+    if len(first) < 2:  # so little is done sooner than a process is started
+        done = ((source, looked) for chunk in first for source, looked in zip(chunk, work(chunk), strict=True))
+    else:
+        done = in_processes(work, itertools.chain(first, chunks), processes, _lost)
+    with closing(done):
+        for source, looked in done:
+            kept.add(source, looked)
+            seen(looked)
+
+
+def _chunks(sources: Iterator[Source]) -> Iterator[list[Source]]:
+    """Some sources at a time: not many, not much, and a part of a film alone."""
+    chunk: list[Source] = []
+    size = 0
+    for source in sources:
+        chunk.append(source)
+        size += len(source.data)
+        if len(chunk) == _CHUNK or size > _CHUNK_BYTES or source.kind == "film":
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _lost(source: Source) -> Looked:
+    return failed(source, f"{source.path}: ended the process that looked at it; is there too little memory?")
+
+
+def _write(kept: Journal, outputs: Outputs, job: Job, maker: Maker) -> Summary:
+    """Make the table, and what else is wanted, of all that was seen."""
+    pictures = faces = errors = 0
+    emotions = dict.fromkeys(maker.labels, 0)
+    with ExitStack() as open_files:
+        place = open_files.enter_context(_arriving(outputs.table))
+        table = open_files.enter_context(tables.writing(place, maker))
+        listed = open_files.enter_context(_error_list(outputs.errors))
+        for path, new, rows in _rows(kept, job.every):
+            pictures += new
+            for row in rows:
+                table.append(row)
+                if row.sighting.error:
+                    errors += 1
+                    listed(path, row.sighting.error)
+                if row.sighting.face:
+                    faces += 1
+                    emotions[row.sighting.face.emotion] += 1
+    if outputs.montage:
+        for emotion in maker.labels:
+            if thumbnails := kept.thumbnails(emotion):
+                write_sheet(outputs.montage / f"{emotion.replace('/', '-')}.jpg", thumbnails)
+    return Summary(pictures, faces, errors, emotions, kept.begun_with)
+
+
+def _rows(kept: Journal, every: float | None) -> Iterator[tuple[str, bool, list[Row]]]:
+    """The rows of each source, and whether it is another picture or film than the one before; films with tracks."""
+    before = None
+    tracker = Tracker(_LOST_AFTER_S)
+    for path, film, looked in kept.looked():
+        new = not film or path != before
+        if new:
+            tracker = Tracker(max(_LOST_AFTER_S, 2.5 * (every or 0)))
+        before = path
+        tracks = _tracks(tracker, looked.sightings) if film else itertools.repeat(None)
+        yield (
+            path,
+            new,
+            [
+                Row(path=path, sighting=sighting, track=track, sha256=looked.sha256)
+                for sighting, track in zip(looked.sightings, tracks, strict=False)
+            ],
+        )
+
+
+def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | None]:
+    """The number of the track of each sighting; None of those without a face."""
+    for time, at_once in itertools.groupby(sightings, key=lambda sighting: sighting.time):
+        some = list(at_once)
+        tracker.end_lost(time or 0.0)
+        tracks = iter(tracker.update([sighting.face.box for sighting in some if sighting.face], time or 0.0))
+        yield from (next(tracks).number if sighting.face else None for sighting in some)
+
+
+@contextmanager
+def _arriving(table: str) -> Iterator[Path]:
+    """A file that takes its place, near or far, when it is whole."""
+    if not remote.is_address(table):
+        with replacing(Path(table)) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"table{Path(table).suffix}")
+        yield path
+        remote.put(path, table)
+
+
+@contextmanager
+def _error_list(path: Path | None) -> Iterator[Callable[[str, str], object]]:
+    """What takes a path and what went wrong with it."""
+    if path is None:
+        yield lambda _path, _error: None
+        return
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(("path", "error"))
+        yield lambda where, error: writer.writerow((where, error))

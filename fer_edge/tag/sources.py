@@ -1,0 +1,249 @@
+"""What there is to look at: found while it is looked at, in an order that is always the same, in constant memory."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import heapq
+import itertools
+import math
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
+
+import msgspec
+
+from fer_edge.errors import DataError, InputError, printable
+from fer_edge.pictures import PICTURE_SUFFIXES
+from fer_edge.tag import archives, remote
+from fer_edge.tag.films import FILM_SUFFIXES, parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+_PICTURES: Final = (*PICTURE_SUFFIXES, ".avif", ".gif", ".heic", ".heif", ".jp2")
+_TAKEN: Final = (*_PICTURES, *FILM_SUFFIXES, *archives.SUFFIXES)
+_TAKEN_BYTES: Final = tuple(map(os.fsencode, _TAKEN))
+_SORTED_TOGETHER: Final = 50_000  # names; those of a larger folder wait on disk
+
+_Identity = tuple[int, int]  # device and inode
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A picture, or a part of a film.
+
+    Attributes:
+        path: what to call it.
+        place: the file or address to read it from.
+        kind: what it is.
+        stamp: changes when it does.
+        data: the picture itself, where it comes out of an archive.
+        begin: first second of a part of a film.
+        end: the second before which it ends.
+        error: why it cannot be looked at; empty where it can.
+    """
+
+    path: str
+    place: str
+    kind: Literal["file", "film", "member"] = "file"
+    stamp: str = ""
+    data: bytes = b""
+    begin: float = 0.0
+    end: float = math.inf
+    error: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """What no other source has; it tells no address, which may have a password in it."""
+        return hashlib.sha256(os.fsencode(f"{self.place}\0{self.path}\0{self.begin}")).digest()
+
+
+class Pending(NamedTuple):
+    """A source, and what reads its data where that must be done before the next one is found."""
+
+    source: Source
+    read: Callable[[], bytes] | None = None
+
+    def ready(self) -> Source:
+        """The source with its data, or with why there is none."""
+        if self.read is None:
+            return self.source
+        try:
+            return msgspec.structs.replace(self.source, data=self.read())
+        except DataError as error:
+            return msgspec.structs.replace(self.source, error=str(error))
+
+
+class Sources:
+    """Everything under some files, folders, archives, films, patterns and addresses.
+
+    What is in a folder comes in the order of the bytes of its path, whatever the order on the disk.  A file that is
+    named is taken whatever its ending; in folders and archives only known endings are.
+    """
+
+    def __init__(self, inputs: Sequence[str], *, every: float | None = None, leave_out: Iterable[Path] = ()) -> None:
+        """Say what is looked at.
+
+        Args:
+            inputs: files, folders, patterns, addresses; ``-`` for a list of them on standard input, one a line or, as
+                of ``find -print0``, with a NUL after each.
+            every: seconds between the frames of a film that are looked at; None for every frame.
+            leave_out: folders that are not looked into, because results are written there.
+
+        Raises:
+            InputError: one is not there.
+            MissingExtraError: an address is given, and what reads it is not installed.
+        """
+        self._inputs, self._every = tuple(dict.fromkeys(inputs)), every
+        self._left_out = tuple(leave_out)
+        for one in self._inputs:
+            if remote.is_address(one):
+                remote.check(one)
+            elif one != "-" and not os.path.lexists(one) and next(_matches(one), None) is None:
+                raise InputError(f"{printable(one)}: no such file or folder")
+
+    def __iter__(self) -> Iterator[Pending]:
+        """Find them one by one."""
+        entered = {identity for path in self._left_out if (identity := _identity(path))}
+        for one in self._inputs:
+            if one == "-":
+                for line in _lines(sys.stdin.buffer):
+                    yield from self._found(line, entered)
+            elif remote.is_address(one) or os.path.lexists(one):
+                yield from self._found(one, entered)
+            else:
+                for match in _in_order(map(os.fsencode, _matches(one))):
+                    yield from self._found(os.fsdecode(match), entered)
+
+    def _found(self, one: str, entered: set[_Identity]) -> Iterator[Pending]:
+        if remote.is_address(one):
+            for found in remote.find(one, _TAKEN):
+                film = found.path.lower().endswith(tuple(FILM_SUFFIXES))
+                yield Pending(
+                    Source(found.path, found.address, "film" if film else "file", found.stamp, error=found.error)
+                )
+        elif Path(one).is_dir():
+            named = {os.path.realpath(other) for other in self._inputs if other not in {"-", one}}
+            yield from self._inside(one, entered, (), {path for path in named if not Path(path).is_dir()})
+        else:
+            yield from self._file(one)
+
+    def _inside(
+        self, folder: str, entered: set[_Identity], above: tuple[_Identity, ...], named: set[str]
+    ) -> Iterator[Pending]:
+        """What is in a folder and those in it, each folder once."""
+        identity = _identity(Path(folder))
+        if identity in above:
+            yield _refusal(folder, "a link to a folder that it is in, which would have no end; left out")
+        if identity is None or identity in entered:
+            return
+        entered.add(identity)
+        try:
+            for name in _in_order(_entries(folder)):
+                path = os.path.join(folder, os.fsdecode(name.rstrip(b"/")))  # noqa: PTH118 - a million Paths take long
+                if name.endswith(b"/"):
+                    yield from self._inside(path, entered, (*above, identity), named)
+                elif not named or os.path.realpath(path) not in named:
+                    yield from self._file(path)
+        except OSError as error:
+            yield _refusal(folder, f"cannot be listed ({error.strerror})")
+
+    def _file(self, path: str) -> Iterator[Pending]:
+        ending = path.lower()
+        stamp = _stamp(path)
+        if ending.endswith(archives.SUFFIXES):
+            for member in archives.members(Path(path), _PICTURES):
+                source = Source(f"{path}/{member.name}", path, "member", stamp, error=member.error)
+                yield Pending(source, member.read)
+        elif ending.endswith(tuple(FILM_SUFFIXES)):
+            for begin, end in parts(Path(path), self._every):
+                yield Pending(Source(path, path, "film", stamp, begin=begin, end=end))
+        else:
+            yield Pending(Source(path, path, stamp=stamp))
+
+
+def count(inputs: Sequence[str]) -> int | None:
+    """How many pictures there are; None where that shows only on the way: in archives, films, lists and far away."""
+    total = 0
+    for one in inputs:
+        if one == "-" or remote.is_address(one) or not os.path.lexists(one):
+            return None
+        inside = (name for _, _, names in os.walk(one) for name in names if name.lower().endswith(_TAKEN))
+        for name in inside if Path(one).is_dir() else (one,):
+            if name.lower().endswith((*FILM_SUFFIXES, *archives.SUFFIXES)):
+                return None
+            total += 1
+    return total
+
+
+def _entries(folder: str) -> Iterator[bytes]:
+    """Names in a folder that may be of interest; those of folders end in a slash."""
+    with os.scandir(os.fsencode(folder)) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield entry.name + b"/"
+            # A link that leads nowhere is a picture that cannot be read, and says so in its row.
+            elif entry.name.lower().endswith(_TAKEN_BYTES) and (entry.is_file() or entry.is_symlink()):
+                yield entry.name
+
+
+def _in_order(names: Iterable[bytes]) -> Iterator[bytes]:
+    """Sort names of which there may be too many for memory: runs of them, sorted, wait in files and are merged."""
+    names = iter(names)
+    first = sorted(itertools.islice(names, _SORTED_TOGETHER))
+    if len(first) < _SORTED_TOGETHER:
+        yield from first
+        return
+    runs = [_on_disk(first)]
+    while some := sorted(itertools.islice(names, _SORTED_TOGETHER)):
+        runs.append(_on_disk(some))
+    for line in heapq.merge(*runs):
+        yield line[:-1].replace(b"\0", b"\n")
+
+
+def _on_disk(names: list[bytes]) -> IO[bytes]:
+    file = tempfile.TemporaryFile(buffering=1 << 14)  # noqa: SIM115 - it is read long after
+    # A name may hold a line feed, but never a NUL.
+    file.writelines(name.replace(b"\n", b"\0") + b"\n" for name in names)
+    file.seek(0)
+    return file
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    return glob.iglob(pattern, recursive=True)  # noqa: PTH207 - a Path would lose what the user wrote
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """The names in a list: each ends with a NUL where the first does, else with a line feed."""
+    block = file.read(1 << 16)
+    mark = b"\0" if b"\0" in block else b"\n"
+    rest = b""
+    while block:
+        *whole, rest = (rest + block).split(mark)
+        yield from (os.fsdecode(name) for name in whole if name)
+        block = file.read(1 << 16)
+    if rest:
+        yield os.fsdecode(rest)
+
+
+def _identity(folder: Path) -> _Identity | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a million Paths take long
+    except OSError:
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+
+
+def _refusal(path: str, why: str) -> Pending:
+    return Pending(Source(path, path, error=f"{printable(path)}: {why}"))
