@@ -87,9 +87,9 @@ class Journal:
                 self._database.execute(statement)
             row = self._database.execute("SELECT options FROM made").fetchone()
         except sqlite3.OperationalError as error:
-            raise InputError(
-                f"{printable(str(path))}: cannot be written ({error}); is another run writing the same table?"
-            ) from error
+            locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            why = "another run is writing the same table" if locked else f"cannot be written ({error})"
+            raise InputError(f"{printable(str(path))}: {why}") from error
         except sqlite3.DatabaseError as error:
             raise InputError(
                 f"{printable(str(path))}: not what fer-edge writes while it makes a table ({error});"

@@ -153,8 +153,8 @@ class _Looker:
             return self._still(source, name, _data(source) if fetched is None else fetched)
         except DataError as error:
             return failed(source, str(error))
-        except (cv2.error, MemoryError) as error:
-            return failed(source, f"{name}: cannot be looked at ({first_line(error)})")
+        except Exception as error:  # noqa: BLE001 - nobody knows what all decoders raise
+            return failed(source, f"{name}: cannot be looked at ({type(error).__name__}: {first_line(error)})")
 
     def _still(self, source: Source, name: str, data: bytes) -> Looked:
         job = self._job

@@ -12,7 +12,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -110,7 +110,7 @@ class Sources:
         entered = {identity for path in self._left_out if (identity := _identity(path))}
         for one in self._inputs:
             if one == "-":
-                for line in _lines(sys.stdin.buffer):
+                for line in _lines(sys.stdin.fileno()):
                     yield from self._found(line, entered)
             elif remote.is_address(one) or os.path.lexists(one):
                 yield from self._found(one, entered)
@@ -156,7 +156,7 @@ class Sources:
         stamp = _stamp(path)
         if ending.endswith(archives.SUFFIXES):
             for member in archives.members(Path(path), _PICTURES):
-                source = Source(f"{path}/{member.name}", path, "member", stamp, error=member.error)
+                source = Source(f"{path}/{member.name}".rstrip("/"), path, "member", stamp, error=member.error)
                 yield Pending(source, member.read)
         elif ending.endswith(tuple(FILM_SUFFIXES)):
             for begin, end in parts(Path(path), self._every):
@@ -216,15 +216,13 @@ def _matches(pattern: str) -> Iterator[str]:
     return glob.iglob(pattern, recursive=True)  # noqa: PTH207 - a Path would lose what the user wrote
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
+def _lines(descriptor: int) -> Iterator[str]:
     """The names in a list: each ends with a NUL where the first does, else with a line feed."""
-    block = file.read(1 << 16)
-    mark = b"\0" if b"\0" in block else b"\n"
-    rest = b""
-    while block:
+    mark, rest = b"", b""
+    while block := os.read(descriptor, 1 << 16):
+        mark = mark or (b"\0" if b"\0" in block else b"\n")
         *whole, rest = (rest + block).split(mark)
         yield from (os.fsdecode(name) for name in whole if name)
-        block = file.read(1 << 16)
     if rest:
         yield os.fsdecode(rest)
 

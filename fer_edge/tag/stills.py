@@ -94,6 +94,7 @@ def _by_pillow(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     except ImportError as error:
         raise DataError(f"{name}: {MissingExtraError('Pillow and pillow-heif', 'heif')}") from error
     pillow_heif.register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # it would warn long before the line below refuses
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.width * picture.height > _PILLOW_PIXELS:
