@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fer_edge.tag.tables import Maker
 
 _CHUNK: Final = 16  # sources
-_CHUNK_BYTES: Final = 16 << 20
+_CHUNK_BYTES: Final = 4 << 20
 _LOST_AFTER_S: Final = 2.0
 
 

@@ -1,0 +1,207 @@
+"""Does tagging stand being killed, stay small, start at once, and use its cores?
+
+    python benchmarks/tag.py kill [--pictures 10000] [--kills 10]
+    python benchmarks/tag.py memory [--pictures 1000 10000 100000]
+    python benchmarks/tag.py start [--pictures 1000000]
+    python benchmarks/tag.py rate [--pictures 600]
+
+`kill` tags generated pictures of mixed kinds, 3 % of them damaged, once in one go and once with so many SIGKILLs at
+random times; the tables must be the same (exit status 1 if not), and every damaged picture must be named.  `memory`
+prints the peak resident memory of the main process and of the largest worker.  `start` prints how long it takes until
+the first picture of one folder with so many names was looked at, and the memory by then.  `rate` prints pictures a
+second with one worker and with two, and which share of a worker's time goes into decoding, detection and inference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import multiprocessing
+import os
+import pstats
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import cv2
+import msgspec
+import numpy as np
+
+from fer_edge import demo
+from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.crop import Box
+from fer_edge.emotions import FER2013
+from fer_edge.tag.look import Job, Looked, look_at
+from fer_edge.tag.run import Outputs, tag
+from fer_edge.tag.sources import Source, count
+
+FER_EDGE: Final = (sys.executable, "-m", "fer_edge.cli", "tag")
+JOB: Final = Job(model=str(DEFAULT_MODEL))
+ENDINGS: Final = (".jpg", ".png", ".webp", ".tif", ".bmp")
+LINKS: Final = 50_000  # of one file: file systems set a limit
+DAMAGED: Final = 33  # one of so many
+
+
+def encoded(columns: int, rows: int) -> list[tuple[str, bytes]]:
+    """Some pictures with a face, each in each format."""
+    found = []
+    for emotion in FER2013:
+        picture = np.asarray(cv2.resize(demo.wall(), (columns, rows)), np.uint8)
+        side = rows * 0.7
+        demo.paste(picture, demo.face(emotion), Box((columns - side) / 2, rows * 0.15, side, side))
+        found += [(ending, cv2.imencode(ending, picture)[1].tobytes()) for ending in ENDINGS]
+    return found
+
+
+def make(folder: Path, pictures: int, columns: int = 96, rows: int = 72, damaged: int = 0) -> int:
+    """Fill a folder, by links to few files; gives how many are damaged."""
+    originals = []
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        for copy in range(pictures // LINKS + 1):
+            for number, (ending, data) in enumerate(encoded(columns, rows)):
+                whole, cut = Path(place, f"{copy}-{number}{ending}"), Path(place, f"{copy}-{number}-cut{ending}")
+                whole.write_bytes(data)
+                cut.write_bytes(data[:40])
+                originals.append((ending, whole, cut))
+        broken = 0
+        for number in range(pictures):
+            ending, whole, cut = originals[number % len(originals)]
+            bad = bool(damaged) and number % damaged == 5
+            broken += bad
+            os.link(cut if bad else whole, folder / f"{number:07d}{ending}")
+    return broken
+
+
+def kill(pictures: int, kills: int) -> int:
+    """Compare a run that is killed with one that is not."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "pictures")
+        folder.mkdir()
+        broken = make(folder, pictures, damaged=DAMAGED)
+        began = time.monotonic()
+        whole = tag([str(folder)], Outputs(f"{place}/whole.csv"), JOB, processes=2)
+        seconds = time.monotonic() - began
+        print(f"{whole.pictures} pictures in {seconds:.0f} s; {whole.errors} errors of {broken} damaged pictures")
+        draw = random.Random(1)  # noqa: S311 - no secret
+        done = 0
+        for _ in range(kills):
+            with subprocess.Popen([*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"]) as process:  # noqa: S603
+                time.sleep(2 + draw.uniform(0, seconds / kills))
+                process.send_signal(signal.SIGKILL)
+            done += 1
+            if not Path(place, "killed.csv.part").exists():
+                break
+        if Path(place, "killed.csv.part").exists():
+            subprocess.run([*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"], check=True)  # noqa: S603
+        same = Path(place, "whole.csv").read_bytes() == Path(place, "killed.csv").read_bytes()
+        print(f"killed {done} times: {'the same table' if same else 'ANOTHER TABLE'}")
+        return int(not same or whole.errors != broken)
+
+
+def peak_mb(process: int | str = "self") -> float:
+    """Peak resident memory of a process, in megabytes."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def watched(folder: Path) -> None:
+    """Tag a folder of face crops and print the peak memory."""
+    workers = 0.0
+    seen_so_far = 0
+
+    def seen(_looked: Looked | None) -> None:
+        nonlocal workers, seen_so_far
+        seen_so_far += 1
+        if seen_so_far % 500 == 0:
+            workers = max([workers, *(peak_mb(child.pid or 0) for child in multiprocessing.active_children())])
+
+    began = time.monotonic()
+    summary = tag(
+        [str(folder)], Outputs(f"{folder}.csv"), msgspec.structs.replace(JOB, face=True), processes=2, seen=seen
+    )
+    rate = summary.pictures / (time.monotonic() - began)
+    print(f"{summary.pictures:>8} pictures: {peak_mb():.0f} MB, a worker {workers:.0f} MB, {rate:.0f} pictures/s")
+
+
+def first(folder: Path) -> None:
+    """Print how long the first picture takes."""
+    began = time.monotonic()
+    process_began = time.process_time()
+
+    def seen(_looked: Looked | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        tag([str(folder)], Outputs(f"{folder}.csv"), JOB, processes=1, seen=seen)
+    except KeyboardInterrupt:
+        used = time.process_time() - process_began
+        print(
+            f"first picture after {time.monotonic() - began:.1f} s ({used:.1f} s of the processor), {peak_mb():.0f} MB"
+        )
+    began = time.monotonic()
+    print(f"{count([str(folder)])} names counted in {time.monotonic() - began:.1f} s")
+
+
+def in_process(job: object, *given: object) -> None:
+    """Run a function in a process of its own, whose peak memory is its own."""
+    process = multiprocessing.get_context("spawn").Process(target=job, args=given)  # type: ignore[arg-type]
+    process.start()
+    process.join()
+
+
+def rate(pictures: int) -> None:
+    """Compare one worker with two, and see where the time goes."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "pictures")
+        folder.mkdir()
+        make(folder, pictures, 640, 480)
+        rates = []
+        for workers in (1, 2, 1, 2):
+            began = time.monotonic()
+            tag([str(folder)], Outputs(f"{place}/{workers}.csv", overwrite=True), JOB, processes=workers)
+            rates.append(pictures / (time.monotonic() - began))
+            print(f"{workers} workers: {rates[-1]:.1f} pictures/s")
+        print(f"two over one: {(rates[1] + rates[3]) / (rates[0] + rates[2]):.2f}")
+        sources = [Source(str(path), str(path)) for path in sorted(folder.iterdir())[:300]]
+        look_at(JOB, sources[:1])
+        profile = cProfile.Profile(time.process_time)
+        profile.runcall(look_at, JOB, sources)
+        shares: dict[str, float] = {}
+        total = 0.0
+        for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+            total += own
+            for what, mark in (("decoding", "imdecode"), ("detection", "detectMulti"), ("inference", "Invoke")):
+                shares[what] = shares.get(what, 0.0) + (own if mark in name else 0.0)
+            shares["shrinking"] = shares.get("shrinking", 0.0) + (own if "resize" in name else 0.0)
+        print(", ".join(f"{name} {share / total:.0%}" for name, share in shares.items()))
+
+
+def main() -> int:
+    """Measure one thing."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("kill", "memory", "start", "rate"))
+    parser.add_argument("--pictures", type=int, nargs="*", default=[])
+    parser.add_argument("--kills", type=int, default=10)
+    options = parser.parse_args()
+    if options.what == "kill":
+        return kill((options.pictures or [10_000])[0], options.kills)
+    if options.what == "rate":
+        rate((options.pictures or [600])[0])
+        return 0
+    sizes = options.pictures or ([1000, 10_000, 100_000] if options.what == "memory" else [1_000_000])
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place, "pictures")
+            folder.mkdir()
+            make(folder, size, 48, 48)
+            in_process(watched if options.what == "memory" else first, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
