@@ -64,9 +64,7 @@ def in_processes(
 @contextmanager
 def _processes(count: int) -> Iterator[Callable[..., Future[Any]]]:
     """What gives work to processes, which are started when they are needed, and again when one was lost."""
-    # A server that has loaded what is slow to load, of which processes are forks: memory is shared, too.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fer_edge.tag.look"])
+    context = multiprocessing.get_context("spawn")  # a fork would have the locks of threads that it has not
     before = set(multiprocessing.active_children())
     pool: ProcessPoolExecutor | None = None
 

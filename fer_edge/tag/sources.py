@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _PICTURES: Final = (*PICTURE_SUFFIXES, ".avif", ".gif", ".heic", ".heif", ".jp2")
-_TAKEN: Final = (*_PICTURES, *FILM_SUFFIXES, *archives.SUFFIXES)
+_MANY_IN_ONE: Final = (*FILM_SUFFIXES, *archives.SUFFIXES)
+_TAKEN: Final = (*_PICTURES, *_MANY_IN_ONE)
 _TAKEN_BYTES: Final = tuple(map(os.fsencode, _TAKEN))
 _SORTED_TOGETHER: Final = 50_000  # names; those of a larger folder wait on disk
 
@@ -167,15 +169,32 @@ class Sources:
 
 def count(inputs: Sequence[str]) -> int | None:
     """How many pictures there are; None where that shows only on the way: in archives, films, lists and far away."""
+    folders: list[str] = []
+    entered: set[_Identity | None] = {None}
     total = 0
     for one in inputs:
-        if one == "-" or remote.is_address(one) or not os.path.lexists(one):
+        if not os.path.lexists(one) or one.lower().endswith(_MANY_IN_ONE):
             return None
-        inside = (name for _, _, names in os.walk(one) for name in names if name.lower().endswith(_TAKEN))
-        for name in inside if Path(one).is_dir() else (one,):
-            if name.lower().endswith((*FILM_SUFFIXES, *archives.SUFFIXES)):
-                return None
+        if Path(one).is_dir():
+            folders.append(one)
+        else:
             total += 1
+    while folders:
+        folder = folders.pop()
+        identity = _identity(Path(folder))
+        if identity in entered:
+            continue
+        entered.add(identity)
+        try:
+            for name in map(os.fsdecode, _entries(folder)):
+                if name.lower().endswith(_MANY_IN_ONE):
+                    return None
+                if name.endswith("/"):
+                    folders.append(os.path.join(folder, name))  # noqa: PTH118 - a million Paths take long
+                else:
+                    total += 1
+        except OSError:
+            return None
     return total
 
 
@@ -197,11 +216,12 @@ def _in_order(names: Iterable[bytes]) -> Iterator[bytes]:
     if len(first) < _SORTED_TOGETHER:
         yield from first
         return
-    runs = [_on_disk(first)]
-    while some := sorted(itertools.islice(names, _SORTED_TOGETHER)):
-        runs.append(_on_disk(some))
-    for line in heapq.merge(*runs):
-        yield line[:-1].replace(b"\0", b"\n")
+    with ExitStack() as opened:
+        runs = [opened.enter_context(_on_disk(first))]
+        while some := sorted(itertools.islice(names, _SORTED_TOGETHER)):
+            runs.append(opened.enter_context(_on_disk(some)))
+        for line in heapq.merge(*runs):
+            yield line[:-1].replace(b"\0", b"\n")
 
 
 def _on_disk(names: list[bytes]) -> IO[bytes]:
