@@ -177,7 +177,7 @@ class _Looker:
     def _film(self, source: Source, name: str) -> Looked:
         sightings: list[Sighting] = []
         thumbnails: list[bytes] = []
-        digest = None
+        digest, path = None, Path(source.place)
         try:
             with _at_hand(source) as path:
                 if self._job.sha256:
