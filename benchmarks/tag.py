@@ -88,16 +88,17 @@ def kill(pictures: int, kills: int) -> int:
         seconds = time.monotonic() - began
         print(f"{whole.pictures} pictures in {seconds:.0f} s; {whole.errors} errors of {broken} damaged pictures")
         draw = random.Random(1)  # noqa: S311 - no secret
+        command = [*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"]
         done = 0
-        for _ in range(kills):
-            with subprocess.Popen([*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"]) as process:  # noqa: S603
-                time.sleep(2 + draw.uniform(0, seconds / kills))
+        while done < kills and not Path(place, "killed.csv").exists():
+            with subprocess.Popen(command) as process:  # noqa: S603
+                while not Path(place, "killed.csv.part").exists():
+                    time.sleep(0.02)
+                time.sleep(draw.uniform(1, 1 + 2 * seconds / kills))
                 process.send_signal(signal.SIGKILL)
             done += 1
-            if not Path(place, "killed.csv.part").exists():
-                break
-        if Path(place, "killed.csv.part").exists():
-            subprocess.run([*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"], check=True)  # noqa: S603
+        if not Path(place, "killed.csv").exists():
+            subprocess.run(command, check=True)  # noqa: S603
         same = Path(place, "whole.csv").read_bytes() == Path(place, "killed.csv").read_bytes()
         print(f"killed {done} times: {'the same table' if same else 'ANOTHER TABLE'}")
         return int(not same or whole.errors != broken)
