@@ -25,6 +25,9 @@ from fer_edge.cli.options import (
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from fer_edge.card import Card
     from fer_edge.classify import TFLiteClassifier
     from fer_edge.datasets import Dataset
@@ -116,6 +119,59 @@ def train(
     print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
     if result.test:
         _print_metrics(result.test)
+
+
+@app.command()
+def train_faces(
+    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, each with labels.csv and its pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
+    recipe: Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    paste: Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to compare with in the report.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+) -> None:
+    """Train a face detector on pictures with marked faces.
+
+    \b
+    Example: fer-edge train-faces faces --paste fer2013.csv --out runs/faces
+    """
+    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    need_keras_backend()
+    from fer_edge.native import native_stderr_hidden
+
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge.face_dataset import load_faces
+        from fer_edge.faces import YuNetDetector
+        from fer_edge_train.faces.recipe import load_faces_recipe
+        from fer_edge_train.faces.training import train as run_training
+        from fer_edge_train.progress import TrainingProgress
+        from fer_edge_train.training import check_folder
+
+        changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
+        how = load_faces_recipe(recipe, changes)
+        check_folder(out, resume=resume)
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                load_faces(data / "train"),
+                load_faces(data / "val"),
+                how,
+                out,
+                teacher=YuNetDetector(teacher, threshold=0.3) if teacher else None,
+                pasted=_training_faces(paste) if paste else None,
+                resume=resume,
+                command=command_line(),
+                callbacks=[progress],
+            )
+    print(
+        f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more"
+    )
 
 
 @app.command()
@@ -352,6 +408,15 @@ def _dataset(path: Path, side: int) -> Dataset:
     for line in dataset.skipped:
         print(f"fer-edge: left out: {line}", file=sys.stderr)
     return dataset
+
+
+def _training_faces(path: Path) -> npt.NDArray[np.uint8]:
+    """Faces that a classifier may be trained on, so that none of its tests' is seen by what finds them."""
+    from fer_edge.datasets import TRAINING
+
+    dataset = _dataset(path, 48)
+    faces: npt.NDArray[np.uint8] = dataset.faces[dataset.usages == TRAINING]
+    return faces
 
 
 def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool) -> Dataset:

@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 
     from fer_edge_train.recipe import Schedule
 
-_FIELDS: Final = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 BEST: Final = "best.keras"
 
 
 def scores(logs: dict[str, Any] | None) -> dict[str, float]:
-    """Loss and accuracy of the first head, in training and (``val_``) on the held-out faces."""
+    """Loss and scores of the first head, in training and (``val_``) on what is held out."""
     logs = logs or {}
     found = {}
     for part in ("", "val_"):
-        for score in ("loss", "accuracy"):
+        for score in ("loss", "accuracy", "average_precision", "recall"):
             value = logs.get(f"{part}{HEAD}_{score}", logs.get(f"{part}{score}"))
             if value is not None:
                 found[f"{part}{score}"] = float(value)
@@ -48,7 +47,8 @@ class History(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] = []
         if done:
             with path.open(newline="", encoding="utf-8") as file:
-                self.rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)][:done]
+                rows = ({key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file))
+                self.rows = list(rows)[:done]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add a row; ends a run that diverged before its checkpoint is written: the one before is still good."""
@@ -58,7 +58,8 @@ class History(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.rows.append({"epoch": epoch + 1, **found, "learning_rate": rate})
         with replacing(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _FIELDS)
+            # Not every epoch has every score.
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for one in self.rows for key in one)))
             writer.writeheader()
             writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.rows)
 
@@ -70,12 +71,11 @@ class Average(keras.callbacks.Callback):
         weights: the mean so far, batch normalisation's statistics among them; None before the first of these epochs.
     """
 
-    def __init__(self, folder: Path, schedule: Schedule, done: int) -> None:
-        """Go on from what is in ``folder`` for a run of which ``done`` epochs are done."""
+    def __init__(self, folder: Path, epochs: int, last: int, done: int) -> None:
+        """Go on from what is in ``folder``, for the ``last`` of ``epochs``, of which ``done`` are done."""
         super().__init__()
         # A short run must not end as a mean with the weights that it began with.
-        count = min(schedule.average_epochs, max(schedule.epochs // 2, 1))
-        self._folder, self._first = folder, schedule.epochs - count
+        self._folder, self._first = folder, epochs - min(last, max(epochs // 2, 1))
         self.weights: list[npt.NDArray[np.float32]] | None = None
         if done > self._first:
             with np.load(self._path(done), allow_pickle=False) as stored:
@@ -106,8 +106,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Save, then take the older one away."""
-        losses = [row["val_loss"] for row in self._history.rows]
-        if self._keep_best and losses[-1] <= min(losses):
+        if self._keep_best and self._history.rows[-1]["val_loss"] <= min(row["val_loss"] for row in self._history.rows):
             with replacing(self._folder / BEST) as temporary:
                 self.model.save(temporary)
         with replacing(self._folder / f"checkpoint-{epoch + 1:04d}.keras") as temporary:

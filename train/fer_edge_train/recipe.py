@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge.tables import Section, convert, parse, put
+from fer_edge.tables import Section, T, convert, parse, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -267,10 +267,7 @@ def recipe_text(name: str) -> str:
         InputError: there is no such recipe.
     """
     if name.endswith(".toml"):
-        try:
-            return Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: the recipe cannot be read ({error})") from error
+        return read(name)
     names = recipe_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
@@ -289,7 +286,16 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: there is no such recipe, or something in it or in the changes is wrong.
     """
-    tables = parse(recipe_text(name), f"recipe {name}")
+    return load(recipe_text(name), name, settings, Recipe)
+
+
+def load(text: str, name: str, settings: Sequence[str], to: type[T]) -> T:
+    """A recipe of any kind from its TOML, with changes.
+
+    Raises:
+        InputError: something in it or in the changes is wrong; ``name`` says whose.
+    """
+    tables = parse(text, f"recipe {name}")
     for setting in settings:
         key, equals, value = setting.partition("=")
         *path, last = key.strip().split(".")
@@ -297,4 +303,16 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         if not equals or not last or not all(path):
             raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
         put(tables, ".".join([*path, last]), value, f"--set {setting}")
-    return convert(tables, Recipe, f"recipe {name}")
+    return convert(tables, to, f"recipe {name}")
+
+
+def read(path: str) -> str:
+    """The text of a recipe of one's own.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the recipe cannot be read ({error})") from error

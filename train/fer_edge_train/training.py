@@ -12,7 +12,6 @@ import keras
 import msgspec
 import numpy as np
 import tomli_w
-from keras import optimizers
 
 from fer_edge.card import Card, InputSpec, PixelStatistics, read_card, write_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
@@ -22,6 +21,7 @@ from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
+from fer_edge_train.optimizer import Rate, cosine, make_optimizer
 from fer_edge_train.recipe import Transfer
 from fer_edge_train.report import Judged, write_report
 from fer_edge_train.targets import class_targets, class_weights, shares
@@ -96,6 +96,15 @@ def check_start(recipe: Recipe, out: Path, *, taught: bool, resume: bool) -> Non
     """
     if taught and not recipe.target.distillation:
         raise InputError("the recipe learns nothing from teachers; add --set target.distillation=0.5")
+    check_folder(out, resume=resume)
+
+
+def check_folder(out: Path, *, resume: bool) -> None:
+    """Refuse to begin a run in a folder that holds one.
+
+    Raises:
+        InputError: ``out`` does.
+    """
     if not resume and (checkpoints(out) or (out / "model.keras").exists()):
         raise InputError(f"{out}: holds a training run; add --resume to go on with it, or choose another --out")
 
@@ -138,7 +147,7 @@ def train(
     check_start(recipe, out, taught=taught is not None, resume=resume)
     if target.distillation and taught is None:
         logger.warning("the recipe learns from teachers and has none: its accuracy will be lower; give --teacher")
-    done = _begin(out, recipe, _fingerprint(data, weights, taught), resume=resume)
+    done = begin(out, recipe, _fingerprint(data, weights, taught), resume=resume)
 
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(fast_precision() if recipe.precision == "auto" else recipe.precision)
@@ -155,22 +164,22 @@ def train(
     history = History(out / "history.csv", done)
     model = _model(recipe, data.labels, len(heads), weights, checkpoints(out).get(done))
     keep_best = recipe.schedule.stop_epochs > 0
-    average = Average(out, recipe.schedule, done)
+    average = Average(out, recipe.schedule.epochs, recipe.schedule.average_epochs, done)
     for stage in _stages(recipe):
-        begin = max(stage.first, done)
-        if begin >= stage.last or stopped(history, recipe.schedule):
+        start = max(stage.first, done)
+        if start >= stage.last or stopped(history, recipe.schedule):
             continue
-        if begin == stage.phase.start:
+        if start == stage.phase.start:
             _compile(model, recipe, steps, stage, list(heads))
         rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
         model.fit(
             AugmentedBatches(
-                learnt, recipe, stage.size, begin, teachers=taught if isinstance(taught, Teachers) else None
+                learnt, recipe, stage.size, start, teachers=taught if isinstance(taught, Teachers) else None
             ),
             shuffle=False,  # the batches are shuffled already, by the recipe's seed
             validation_data=watched,
-            initial_epoch=begin,
+            initial_epoch=start,
             epochs=stage.last,
             callbacks=[
                 Seeds(recipe.seed),
@@ -254,7 +263,7 @@ def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | Teach
     return digest.hexdigest()
 
 
-def _begin(out: Path, recipe: Recipe, fingerprint: str, *, resume: bool) -> int:
+def begin(out: Path, recipe: msgspec.Struct, fingerprint: str, *, resume: bool) -> int:
     """Make ``out`` ready and tell how many epochs are done."""
     tables = msgspec.to_builtins(recipe)
     text = f"# SHA-256 of all that was learnt from: {fingerprint}\n{tomli_w.dumps(tables)}"
@@ -275,12 +284,7 @@ def _model(
     recipe: Recipe, labels: tuple[str, ...], heads: int, weights: Path | None, checkpoint: Path | None
 ) -> keras.Model:
     if checkpoint:
-        try:
-            return keras.models.load_model(checkpoint)
-        except Exception as error:  # a damaged file can fail anywhere in Keras
-            raise ModelError(
-                f"{checkpoint}: Keras cannot load it ({first_line(error)}); delete the folder and start again"
-            ) from error
+        return load_checkpoint(checkpoint)
     # Where every stage has pictures of one size, a fixed size lets the compiler know it.
     sizes = {stage.size for stage in _stages(recipe)}
     size = sizes.pop() if len(sizes) == 1 else None
@@ -290,6 +294,20 @@ def _model(
     if weights and not transfer:
         _begin_from(model, weights, labels)
     return model
+
+
+def load_checkpoint(path: Path) -> keras.Model:
+    """A model with its optimizer, as it was after an epoch.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:  # a damaged file can fail anywhere in Keras
+        raise ModelError(
+            f"{path}: Keras cannot load it ({first_line(error)}); delete the folder and start again"
+        ) from error
 
 
 def _begin_from(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:
@@ -315,25 +333,11 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, stage: _Stage, head
     if isinstance(recipe.network, Transfer):
         model.get_layer(BACKBONE).trainable = not stage.frozen
     peak = how.learning_rate * _fine_tuning(recipe, stage)
-    rate: float | optimizers.schedules.LearningRateSchedule = peak
+    rate: Rate = peak
     if schedule.rate == "cosine":
         epochs = len(stage.phase)
-        warmup = round(min(schedule.warmup_epochs, epochs / 4) * steps)
-        rate = optimizers.schedules.CosineDecay(
-            peak / 20 if warmup else peak,
-            max(epochs * steps - warmup, 1),
-            warmup_target=peak if warmup else None,
-            warmup_steps=warmup,
-        )
-    match how.kind:
-        case "adamw":
-            optimizer = optimizers.AdamW(rate, weight_decay=how.weight_decay)
-        case "adam":
-            optimizer = optimizers.Adam(rate, weight_decay=how.weight_decay or None)
-        case "sgd":
-            optimizer = optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay or None)
-    # Decaying these would only fight batch normalisation.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        rate = cosine(peak, epochs * steps, round(min(schedule.warmup_epochs, epochs / 4) * steps))
+    optimizer = make_optimizer(how, rate)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     if len(heads) == 1:
         model.compile(optimizer, loss, metrics=["accuracy"])
@@ -358,11 +362,19 @@ def _stages(recipe: Recipe) -> list[_Stage]:
         phases = [range(frozen), range(frozen, epochs)]
         return [_Stage(recipe.data.side, p.start, p.stop, p, i == 0) for i, p in enumerate(phases) if p]
     sizes = recipe.schedule.sizes or ((0.0, recipe.data.side),)
+    return [_Stage(size, first, last, range(epochs), frozen=False) for size, first, last in stages(sizes, epochs)]
+
+
+def stages(sizes: Sequence[tuple[float, int]], epochs: int) -> list[tuple[int, int, int]]:
+    """The stages of a schedule that have an epoch.
+
+    Args:
+        sizes: share of the epochs at which each starts, and the size of its pictures.
+        epochs: in all.
+
+    Returns:
+        Size, first epoch and last (exclusive) of each.
+    """
     # The last size gets at least one epoch, however short the run: the model is used at it.
     starts = [min(round(start * epochs), epochs - 1) for start, _ in sizes] + [epochs]
-    whole = range(epochs)
-    return [
-        _Stage(size, starts[i], starts[i + 1], whole, frozen=False)
-        for i, (_, size) in enumerate(sizes)
-        if starts[i] < starts[i + 1]
-    ]
+    return [(size, starts[i], starts[i + 1]) for i, (_, size) in enumerate(sizes) if starts[i] < starts[i + 1]]

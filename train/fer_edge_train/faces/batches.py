@@ -1,0 +1,89 @@
+"""Batches of scenes for Keras, made on a thread beside training."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import keras
+import numpy as np
+
+from fer_edge.card import PixelSpec
+from fer_edge_train.faces.scenes import Source, Stock, scene
+from fer_edge_train.faces.targets import Marked, packed
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fer_edge.face_dataset import FaceDataset, FacePicture
+    from fer_edge_train.faces.recipe import Data, FacesRecipe
+
+# With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
+PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)
+
+
+def stock(data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None) -> Stock:
+    """All pictures in memory, with what the recipe makes of their labels.
+
+    Args:
+        data: with marked faces.
+        recipe: which sources and labels count.
+        pasted: faces to paste, uint8 of shape (n, side, side).
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        grays = list(pool.map(data.gray, range(len(data))))
+    pictures = [Source(gray, _marked(one, recipe)) for gray, one in zip(grays, data.pictures, strict=True)]
+    empty = [i for i, one in enumerate(data.pictures) if not len(one.boxes) and not len(one.ignored)]
+    return Stock(pictures, np.array(empty, np.int64), np.empty((0, 48, 48), np.uint8) if pasted is None else pasted)
+
+
+def _marked(picture: FacePicture, recipe: Data) -> Marked:
+    """A picture's marks, less those that are doubted."""
+    sure = np.ones(len(picture.boxes), bool)
+    if picture.name.startswith(recipe.doubtful):
+        sure = picture.scores >= recipe.least_score
+    ignored = np.concatenate((picture.ignored, picture.boxes[~sure]))
+    return Marked(picture.boxes[sure], picture.landmarks[sure], picture.scores[sure], ignored)
+
+
+class SceneBatches(keras.utils.PyDataset):
+    """Batches of scenes that depend on nothing but the recipe's seed, the epoch and the step."""
+
+    def __init__(self, source: Stock, recipe: FacesRecipe, side: int, epoch: int) -> None:
+        """Give the batches of ``epoch`` and those that follow it.
+
+        Args:
+            source: what scenes are made of.
+            recipe: batch size, augmentation and seed.
+            side: of the scenes, in pixels.
+            epoch: number of the first epoch, from 0.
+        """
+        # More than one worker is what makes Keras use threads.
+        super().__init__(workers=2, max_queue_size=8)
+        self._source, self._recipe, self._side, self._epoch = source, recipe, side, epoch
+        self._shuffle()
+
+    def __len__(self) -> int:
+        """Whole batches an epoch."""
+        return len(self._source.pictures) // self._recipe.optimizer.batch_size
+
+    def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Pictures of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.targets.packed`."""
+        batch, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
+        rng = np.random.default_rng((self._recipe.seed, self._epoch, step))
+        chosen = self._order[step * batch : (step + 1) * batch]
+        scenes = [scene(self._source, int(i), self._side, how, rng) for i in chosen]
+        pictures = PIXELS.normalise(np.stack([picture for picture, _ in scenes]))
+        return pictures, packed([marked for _, marked in scenes])
+
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next epoch."""
+        self._epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        order = np.random.default_rng((self._recipe.seed, self._epoch))
+        self._order = order.permutation(len(self._source.pictures))

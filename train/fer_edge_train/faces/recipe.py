@@ -1,0 +1,162 @@
+"""The recipe of a face detector: everything that decides how it is trained."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from fer_edge.tables import Section
+from fer_edge_train.recipe import Amount, Count, Number, Optimizer, Positive, Share, load, read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STRIDES: Final = (8, 16, 32)
+
+Side = Annotated[int, msgspec.Meta(ge=64, multiple_of=32)]
+
+
+class Data(Section, frozen=True, kw_only=True):
+    """What is learnt from.
+
+    Attributes:
+        leave_out: beginnings of the file names of sources that are not wanted.
+        doubtful: beginnings of the file names of sources whose labels below `least_score` count neither as face nor
+            as background.
+        least_score: the labelling detector's score from which on its word is taken for such a source, 0..1.
+    """
+
+    leave_out: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    least_score: Share = 0.7
+
+
+class Network(Section, frozen=True, kw_only=True):
+    """Shape of the network.
+
+    Attributes:
+        stem: channels at stride 4, where all is two convolutions.
+        widths: channels at strides 8, 16 and 32.
+        blocks: residual blocks of two depthwise-separable convolutions at each of these strides.
+    """
+
+    stem: Count
+    widths: tuple[Count, Count, Count]
+    blocks: tuple[Number, Number, Number]
+
+
+class Loss(Section, frozen=True, kw_only=True):
+    """What is minimised.
+
+    Attributes:
+        candidates: cells that each face may have at most.
+        score_power: exponent of a cell's score in its claim to a face.
+        overlap_power: exponent of its box's overlap with the face's in that claim.
+        box: weight of the boxes' loss beside that of the scores.
+        landmarks: weight of the landmarks' loss.
+    """
+
+    candidates: Count = 10
+    score_power: Positive = 0.5
+    overlap_power: Positive = 6.0
+    box: Amount = 2.0
+    landmarks: Amount = 1.0
+
+
+class Augmentation(Section, frozen=True, kw_only=True):
+    """Strengths of the random changes.
+
+    Attributes:
+        mosaic: chance that a scene is made of four pictures.
+        smallest: longer side of the smallest face to make, in pixels; smaller ones are neither face nor background.
+        enlarge: most that a picture is enlarged.
+        flip: chance of a left-right flip.
+        rotate: chance that a picture is turned.
+        rotate_degrees: most rotation to either side.
+        gamma: largest change of the gamma, as a factor less 1.
+        contrast: largest change of the contrast, as a factor less 1.
+        brightness: most brightening or darkening, over the full range.
+        gradient: chance that light falls off to one side.
+        blur: chance of a blur.
+        noise: chance of sensor noise.
+        jpeg: chance of JPEG's artefacts.
+        paste: chance that a face of a table of faces is pasted where none is, if there is a table.
+    """
+
+    mosaic: Share = 0.0
+    smallest: Annotated[float, msgspec.Meta(ge=4)] = 10.0
+    enlarge: Annotated[float, msgspec.Meta(ge=1)] = 2.5
+    flip: Share = 0.0
+    rotate: Share = 0.0
+    rotate_degrees: Amount = 0.0
+    gamma: Amount = 0.0
+    contrast: Amount = 0.0
+    brightness: Share = 0.0
+    gradient: Share = 0.0
+    blur: Share = 0.0
+    noise: Share = 0.0
+    jpeg: Share = 0.0
+    paste: Share = 0.0
+
+
+class Schedule(Section, frozen=True, kw_only=True):
+    """How long, and on scenes of which size.
+
+    Attributes:
+        epochs: passes over the pictures.
+        warmup_epochs: epochs in which the rate rises to its peak; from there it falls to zero as a cosine.
+        average_epochs: keep the mean of the weights at the ends of so many last epochs (Izmailov et al. 2018,
+            arXiv:1803.05407); 0 keeps those of the last.
+        measure_epochs: the validation pictures are looked at after each so many epochs.
+        sizes: for each stage of training the share of the epochs at which it starts and the side of its scenes.
+    """
+
+    epochs: Count
+    warmup_epochs: Amount = 0.0
+    average_epochs: Number = 0
+    measure_epochs: Count = 1
+    sizes: Annotated[tuple[tuple[Share, Side], ...], msgspec.Meta(min_length=1)]
+
+
+class FacesRecipe(Section, frozen=True, kw_only=True):
+    """Everything that decides how a face detector is trained.
+
+    Attributes:
+        summary: one line for people.
+        seed: of every random choice.
+    """
+
+    summary: str
+    seed: Number = 1
+    data: Data = Data()
+    network: Network
+    loss: Loss = Loss()
+    augmentation: Augmentation = Augmentation()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        """Check what one field alone does not tell."""
+        starts = [start for start, _ in self.schedule.sizes]
+        if starts[0] != 0 or starts != sorted(set(starts)):
+            message = "schedule.sizes must start at 0.0 and rise"
+            raise ValueError(message)
+
+
+def load_faces_recipe(name: str | None = None, settings: Sequence[str] = ()) -> FacesRecipe:
+    """The recipe that comes with the package, or a TOML file of one's own.
+
+    Args:
+        name: path of that file.
+        settings: changes such as ``optimizer.learning_rate=0.01``.
+
+    Raises:
+        InputError: there is no such recipe, or something in it or in the changes is wrong.
+    """
+    if name is None:
+        text = (resources.files("fer_edge_train.faces") / "faces.toml").read_text(encoding="utf-8")
+    else:
+        text = read(name)
+    return load(text, name or "faces", settings, FacesRecipe)

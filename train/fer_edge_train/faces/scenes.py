@@ -1,0 +1,279 @@
+"""Scenes to learn from: pictures turned, scaled, put together and relit at random, their marks with them.
+
+All randomness comes from the generator that is passed in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from fer_edge.detection_metrics import intersections
+from fer_edge_train.faces.targets import Marked, together
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from fer_edge_train.faces.recipe import Augmentation
+
+Gray = "npt.NDArray[np.uint8]"
+
+_MIRRORED: Final = (1, 0, 2, 4, 3)  # which landmark each one is in a mirror
+_LEAST_SEEN: Final = 0.6  # share of a face that must be in the scene; with less it is neither face nor background
+_TINY: Final = 3.0  # pixels, below which nothing is left of a face
+# Of FER-2013's pictures, whose faces' boxes are a little larger than they are (benchmarks/crop_margin.py).
+_PASTED_HEIGHT: Final = 1.08
+_PASTED_WIDTH: Final = 0.85
+
+
+class Source(NamedTuple):
+    """A picture and what is marked in it."""
+
+    gray: npt.NDArray[np.uint8]
+    marked: Marked
+
+
+class Stock(NamedTuple):
+    """What scenes are made of.
+
+    Attributes:
+        pictures: with and without faces.
+        empty: indices of those without faces, which lie behind pictures that do not fill their place.
+        pasted: faces of FER-2013's kind to paste, uint8 of shape (n, side, side); none where n is 0.
+    """
+
+    pictures: Sequence[Source]
+    empty: npt.NDArray[np.int64]
+    pasted: npt.NDArray[np.uint8]
+
+
+def scene(
+    stock: Stock, first: int, side: int, how: Augmentation, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Marked]:
+    """Make a scene.
+
+    Args:
+        stock: what it is made of.
+        first: index of the picture that is surely in it.
+        side: of the square result, in pixels.
+        how: strengths of the changes.
+        rng: source of randomness.
+
+    Returns:
+        A uint8 grey picture of shape (side, side) and what is marked in it.
+    """
+    out = np.empty((side, side), np.uint8)
+    if rng.random() < how.mosaic:
+        # Four pictures around a point, as in Bochkovskiy et al. 2020 (arXiv:2004.10934).
+        across, down = (int(side * share) for share in rng.uniform(0.3, 0.7, 2))
+        places = [(0, 0, across, down), (across, 0, side, down), (0, down, across, side), (across, down, side, side)]
+        chosen = [first, *rng.integers(0, len(stock.pictures), 3).tolist()]
+    else:
+        places, chosen = [(0, 0, side, side)], [first]
+    marked = []
+    for (left, top, right, bottom), index in zip(places, chosen, strict=True):
+        part = _fill(out[top:bottom, left:right], stock, index, how, rng)
+        marked.append(_moved(part, left, top))
+    every = together(marked)
+    if len(stock.pasted) and rng.random() < how.paste:
+        every = _paste(out, every, stock.pasted, how, rng)
+    return relit(out, how, rng), every
+
+
+def _fill(
+    place: npt.NDArray[np.uint8], stock: Stock, index: int, how: Augmentation, rng: np.random.Generator
+) -> Marked:
+    """Fill a place with a view of a picture, and with one without faces where that does not reach."""
+    source = stock.pictures[index]
+    matrix = _view(source, place.shape, how, rng)
+    rows, columns = source.gray.shape
+    corners = np.array([[0, 0, 1], [columns, 0, 1], [0, rows, 1], [columns, rows, 1]]) @ matrix.T
+    # Turned, it does not reach everywhere even where its corners do; what is behind is cheap.
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if matrix[0, 1] or (low > 0).any() or (high < (place.shape[1], place.shape[0])).any():
+        if len(stock.empty) and rng.random() < 0.8:
+            behind = stock.pictures[int(rng.choice(stock.empty))]
+            zoom = max(place.shape[0] / behind.gray.shape[0], place.shape[1] / behind.gray.shape[1])
+            _warp(behind.gray, np.array([[zoom, 0, 0], [0, zoom, 0]]), place, cv2.BORDER_REPLICATE)
+        else:
+            place[:] = int(rng.integers(0, 256))
+    _warp(source.gray, matrix, place, cv2.BORDER_TRANSPARENT)
+    return mapped(source.marked, matrix, place.shape, how.smallest)
+
+
+def _view(
+    source: Source, shape: tuple[int, ...], how: Augmentation, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """A matrix from a picture to its place, in which a face of it, or any point of it, comes to a random point."""
+    rows, columns = source.gray.shape
+    boxes = source.marked.boxes
+    if len(boxes):
+        box = boxes[int(rng.integers(len(boxes)))]
+        own, point = float(max(box[2:])), box[:2] + box[2:] / 2
+        zoom = math.exp(rng.uniform(math.log(how.smallest), math.log(0.95 * min(shape)))) / own
+    else:
+        point = rng.random(2) * (columns, rows)
+        zoom = math.exp(rng.uniform(math.log(0.5), math.log(2)))
+    zoom = min(max(zoom, min(shape) / 4 / max(rows, columns)), how.enlarge)
+    angle = math.radians(rng.uniform(-1, 1) * how.rotate_degrees) if rng.random() < how.rotate else 0.0
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    if rng.random() < how.flip:
+        linear[:, 0] = -linear[:, 0]
+    target = rng.uniform(0.05, 0.95, 2) * (shape[1], shape[0])
+    if zoom * min(rows, columns) >= max(shape) and not angle:
+        # Keep the place filled where the picture is large enough.
+        reach = np.abs(linear) @ (columns / 2, rows / 2)
+        centre = linear @ (np.array((columns, rows)) / 2 - point)
+        target = np.clip(target, (shape[1], shape[0]) - reach - centre, reach - centre)
+    return np.column_stack([linear, target - linear @ point])
+
+
+def _warp(
+    gray: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], place: npt.NDArray[np.uint8], border: int
+) -> None:
+    """Draw a picture where a matrix puts it, whose coordinates are of pixels' edges, not middles."""
+    zoom = math.hypot(matrix[0, 0], matrix[1, 0])
+    if zoom < 0.7:  # the warp alone would alias
+        rows, columns = (max(1, round(side * zoom)) for side in gray.shape)
+        scale = (gray.shape[1] / columns, gray.shape[0] / rows)
+        gray = np.asarray(cv2.resize(gray, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = np.column_stack([matrix[:, :2] * scale, matrix[:, 2]])
+    middles = matrix.copy()
+    middles[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    drawn = np.ascontiguousarray(place)
+    cv2.warpAffine(gray, middles, place.shape[::-1], dst=drawn, flags=cv2.INTER_LINEAR, borderMode=border)
+    place[:] = drawn
+
+
+def mapped(marked: Marked, matrix: npt.NDArray[np.float64], shape: tuple[int, ...], smallest: float) -> Marked:
+    """Marks where a matrix puts them; faces that are then too small or mostly out of sight are ignored regions.
+
+    Args:
+        marked: in a picture.
+        matrix: of shape (2, 3), from there to the scene; a mirror swaps left and right landmarks.
+        shape: rows and columns of the scene.
+        smallest: longer side of the smallest face, in pixels.
+    """
+    linear = matrix[:, :2].astype(np.float32)
+    landmarks = marked.landmarks @ linear.T + matrix[:, 2].astype(np.float32)
+    if np.linalg.det(linear) < 0:
+        landmarks = landmarks[:, _MIRRORED]
+    boxes, seen = _turned(marked.boxes, linear, matrix[:, 2], shape)
+    ignored, in_sight = _turned(marked.ignored, linear, matrix[:, 2], shape)
+    large = boxes[:, 2:].max(axis=1, initial=0) >= smallest
+    face = large & (seen >= _LEAST_SEEN)
+    left_over = ~face & (seen > 0) & (boxes[:, 2:].max(axis=1, initial=0) >= _TINY)
+    return Marked(
+        boxes[face],
+        landmarks[face],
+        marked.scores[face],
+        np.concatenate((boxes[left_over], ignored[in_sight > 0])),
+    )
+
+
+def _turned(
+    boxes: npt.NDArray[np.float32],
+    linear: npt.NDArray[np.float32],
+    shift: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Boxes in the scene, cut at its edges, and the share of each that is in it."""
+    middle = (boxes[:, :2] + boxes[:, 2:] / 2) @ linear.T + shift.astype(np.float32)
+    # Around an ellipse in the box, not around its corners, which are no part of a face.
+    half = np.sqrt(np.square(boxes[:, 2:] / 2) @ np.square(linear).T)
+    size = np.array((shape[1], shape[0]), np.float32)
+    low, high = np.clip(middle - half, 0, size), np.clip(middle + half, 0, size)
+    cut = np.concatenate((low, high - low), axis=1)
+    return cut, cut[:, 2:].prod(axis=1) / np.maximum(4 * half.prod(axis=1), 1e-6)
+
+
+def _moved(marked: Marked, x: int, y: int) -> Marked:
+    shift = np.array((x, y), np.float32)
+    still = np.zeros(2, np.float32)
+    by = np.concatenate((shift, still))
+    return Marked(marked.boxes + by, marked.landmarks + shift, marked.scores, marked.ignored + by)
+
+
+def _paste(
+    picture: npt.NDArray[np.uint8],
+    marked: Marked,
+    faces: npt.NDArray[np.uint8],
+    how: Augmentation,
+    rng: np.random.Generator,
+) -> Marked:
+    """Paste a face where it covers nothing that is marked; without landmarks, which nobody knows."""
+    side = len(picture)
+    size = math.exp(rng.uniform(math.log(how.smallest), math.log(0.5 * side)))
+    width, height = size * _PASTED_WIDTH, size * _PASTED_HEIGHT
+    x, y = rng.uniform(0, (side - width, side - height))
+    box = np.array([[x, y, width, height]], np.float32)
+    around = np.array([[x + (width - size) / 2, y + (height - size) / 2, size, size]], np.float32)
+    if intersections(around, np.concatenate((marked.boxes, marked.ignored))).any():
+        return marked
+    face = faces[int(rng.integers(len(faces)))]
+    if rng.random() < how.flip:
+        face = face[:, ::-1]
+    own = len(face)
+    scale = size / own
+    matrix = np.array([[scale, 0, around[0, 0]], [0, scale, around[0, 1]]])
+    drawn, mask = picture.copy(), np.zeros_like(picture)
+    _warp(np.ascontiguousarray(face), matrix, drawn, cv2.BORDER_REPLICATE)
+    _warp(_oval(own), matrix, mask, cv2.BORDER_CONSTANT)
+    share = mask.astype(np.float32) / 255
+    picture[:] = drawn * share + picture * (1 - share)
+    return together(
+        [
+            marked,
+            Marked(box, np.full((1, 5, 2), np.nan, np.float32), np.ones(1, np.float32), np.empty((0, 4), np.float32)),
+        ]
+    )
+
+
+def _oval(side: int) -> npt.NDArray[np.uint8]:
+    """255 in the middle of a square and 0 at its edges, soft between."""
+    y, x = np.mgrid[:side, :side].astype(np.float32) / (side - 1) * 2 - 1
+    return _bytes((1 - np.maximum(np.abs(x), np.abs(y))) * 6 * 255)
+
+
+def relit(picture: npt.NDArray[np.uint8], how: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """The picture in another light, through another lens, sensor and codec."""
+    ramp = np.linspace(0, 1, 256)
+    gamma = math.exp(rng.uniform(-1, 1) * math.log1p(how.gamma))
+    contrast = math.exp(rng.uniform(-1, 1) * math.log1p(how.contrast))
+    light = rng.uniform(-1, 1) * how.brightness
+    middle = float(picture.mean()) / 255
+    curve = ((ramp - middle) * contrast + middle + light).clip(0, 1) ** gamma
+    out = np.asarray(cv2.LUT(picture, np.round(curve * 255).astype(np.uint8)), np.uint8)
+    side = len(out)
+    if rng.random() < how.gradient:
+        angle = rng.uniform(0, 2 * math.pi)
+        line = np.linspace(-1, 1, side, dtype=np.float32)
+        tilt = line[None] * np.float32(math.cos(angle)) + line[:, None] * np.float32(math.sin(angle))
+        out = _bytes(out * (1 + tilt * np.float32(rng.uniform(0.1, 0.5))))
+    if rng.random() < how.blur:
+        if rng.random() < 0.7:
+            out = np.asarray(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.3)), np.uint8)
+        else:
+            kernel = np.zeros((5, 5), np.float32)
+            length, angle = rng.uniform(1, 2), rng.uniform(0, math.pi)
+            dx, dy = length * math.cos(angle), length * math.sin(angle)
+            for at in np.linspace(-1, 1, 9):
+                kernel[round(2 + at * dy), round(2 + at * dx)] = 1
+            out = np.asarray(cv2.filter2D(out, -1, kernel / kernel.sum()), np.uint8)
+    if rng.random() < how.noise:
+        out = _bytes(out + rng.standard_normal(out.shape, np.float32) * np.float32(rng.uniform(2, 12)))
+    if rng.random() < how.jpeg:
+        quality = int(rng.integers(25, 90))
+        encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return out
+
+
+def _bytes(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.clip(values, 0, 255).astype(np.uint8)

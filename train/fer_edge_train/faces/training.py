@@ -1,0 +1,169 @@
+"""Training a face detector: marked pictures and a recipe in, a Keras model with its card, history and report out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import keras
+import msgspec
+
+from fer_edge.card import DetectorCard, write_card
+from fer_edge.errors import DataError
+from fer_edge.files import replacing
+from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
+from fer_edge_train.faces.batches import PIXELS, SceneBatches, stock
+from fer_edge_train.faces.losses import FacesLoss
+from fer_edge_train.faces.network import as_used, build
+from fer_edge_train.faces.recipe import STRIDES
+from fer_edge_train.faces.report import Judged, compare, write_report
+from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
+from fer_edge_train.optimizer import cosine, make_optimizer
+from fer_edge_train.training import begin, check_folder, load_checkpoint, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from fer_edge.detection_metrics import Matches
+    from fer_edge.face_dataset import FaceDataset
+    from fer_edge.faces import FaceDetector
+    from fer_edge_train.faces.recipe import FacesRecipe
+    from fer_edge_train.faces.scenes import Stock
+
+
+# Of a detector that gives no false alarms at all, which a larger set of pictures would show.
+_LEAST_THRESHOLD: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a training run gave.
+
+    Attributes:
+        model: path of the finished ``model.keras``.
+        matches: what it finds in the validation pictures, beside the faces in them.
+    """
+
+    model: Path
+    matches: Matches
+
+
+def train(
+    data: FaceDataset,
+    watched: FaceDataset,
+    recipe: FacesRecipe,
+    out: Path,
+    *,
+    pasted: npt.NDArray[np.uint8] | None = None,
+    teacher: FaceDetector | None = None,
+    resume: bool = False,
+    command: str = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Result:
+    """Train a detector, saving a checkpoint after every epoch.
+
+    Args:
+        data: pictures with marked faces, to learn from.
+        watched: more of them, to measure by.
+        recipe: how to train.
+        out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
+        pasted: faces to paste into scenes, uint8 of shape (n, side, side).
+        teacher: another detector to compare with in the report.
+        resume: go on from the checkpoint in ``out``; without one, start.
+        command: what made the model, for its card.
+        callbacks: more Keras callbacks, such as a progress display.
+
+    Raises:
+        DataError: a picture cannot be read, or there are too few.
+        InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
+    """
+    check_folder(out, resume=resume)
+    data = _wanted(data, recipe)
+    keras.utils.set_random_seed(recipe.seed)
+    source = stock(data, recipe.data, pasted)
+    done = begin(out, recipe, _fingerprint(source), resume=resume)
+    grays = [watched.gray(i) for i in range(len(watched))]
+    checkpoint = checkpoints(out).get(done)
+    model = load_checkpoint(checkpoint) if checkpoint else build(recipe.network)
+    network = as_used(model)
+    steps = len(data) // recipe.optimizer.batch_size
+    schedule = recipe.schedule
+    rate = cosine(
+        recipe.optimizer.learning_rate,
+        schedule.epochs * steps,
+        round(min(schedule.warmup_epochs, schedule.epochs / 4) * steps),
+    )
+    optimizer = model.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate)
+    history = History(out / "history.csv", done)
+    average = Average(out, schedule.epochs, schedule.average_epochs, done)
+    for side, first, last in stages(schedule.sizes, schedule.epochs):
+        if last <= done:
+            continue
+        model.compile(optimizer, FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
+        start = max(first, done)
+        model.fit(
+            SceneBatches(source, recipe, side, start),
+            shuffle=False,  # the batches are shuffled already, by the recipe's seed
+            initial_epoch=start,
+            epochs=last,
+            callbacks=[
+                Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
+                history,
+                average,
+                Checkpoint(out, history, keep_best=False),
+                *callbacks,
+            ],
+            verbose=0,
+        )
+    if average.weights is not None:
+        model.set_weights(average.weights)
+    judged = Judged.of(watched, grays, find(network, grays))
+    matches = judged.matches
+    card = DetectorCard(
+        name="faces",
+        input=PIXELS,
+        strides=STRIDES,
+        threshold=max(round(matches.threshold_at(ALARMS), 3), _LEAST_THRESHOLD),
+        smallest_face=recipe.augmentation.smallest,
+        scores={
+            f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
+            f"recall of them at {ALARMS} false alarms a picture": round(
+                matches.recall(matches.threshold_at(ALARMS), SIDE), 4
+            ),
+        },
+        made_by=(command,) if command else (),
+        data=f"{len(data)} pictures, {sum(len(one.boxes) for one in data.pictures)} faces; {len(watched)} more watched",
+        note="It finds faces; it does not tell whose they are.",
+    )
+    result = Result(out / "model.keras", matches)
+    with replacing(result.model) as temporary:
+        network.save(temporary)
+        write_card(temporary, card)
+    compared = compare(judged, teacher) if teacher else []
+    write_report(out, recipe.summary, judged, compared, history.rows)
+    return result
+
+
+def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
+    """The pictures of the sources that the recipe does not leave out."""
+    if not data.labelled:
+        raise DataError(f"{data.name}: no labels.csv, which says where the faces are; give a folder that has it")
+    left_out = recipe.data.leave_out
+    wanted = data.some(i for i, one in enumerate(data.pictures) if not (left_out and one.name.startswith(left_out)))
+    if len(wanted) < recipe.optimizer.batch_size:
+        raise DataError(f"{data.name}: {len(wanted)} pictures, but a batch takes {recipe.optimizer.batch_size}")
+    return wanted
+
+
+def _fingerprint(source: Stock) -> str:
+    """SHA-256 of all that a run learns from."""
+    digest = hashlib.sha256(source.pasted.tobytes())
+    for gray, marked in source.pictures:
+        for array in (gray, *marked):
+            digest.update(repr(array.shape).encode() + array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,88 @@
+"""Looking for faces in the validation pictures with a Keras model, as the device does with a converted one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+import numpy as np
+
+from fer_edge.detection_metrics import Found, match
+from fer_edge.face_decoding import Level, Output, decode, suppress
+from fer_edge_train.faces.batches import PIXELS
+from fer_edge_train.faces.recipe import STRIDES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from fer_edge.face_dataset import FacePicture
+
+SIDE: Final = 20.0  # pixels: the faces that a detector is chosen by are at least as large
+ALARMS: Final = 0.01  # false alarms a picture at which it is chosen
+_BATCH: Final = 32
+_LEAST_SCORE: Final = 0.02  # of what is looked at, to see the whole curve
+_PADDING: Final = 128
+
+
+def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
+    """What a network of `fer_edge_train.faces.network.as_used` finds in grey pictures of any sizes."""
+    stride = max(STRIDES)
+    rows, columns = (-(-max(gray.shape[axis] for gray in grays) // stride) * stride for axis in (0, 1))
+    found = []
+    for start in range(0, len(grays), _BATCH):
+        some = grays[start : start + _BATCH]
+        # One shape for all, so that a backend that compiles does so once.
+        padded = np.full((_BATCH, rows, columns), _PADDING, np.uint8)
+        for place, gray in zip(padded, some, strict=False):
+            place[: gray.shape[0], : gray.shape[1]] = gray
+        outputs = [np.asarray(output) for output in model.predict_on_batch(PIXELS.normalise(padded))]
+        found += [_found([output[i : i + 1] for output in outputs], gray.shape) for i, gray in enumerate(some)]
+    return found
+
+
+def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Found:
+    each = [Output(values) for values in outputs]
+    levels = [Level(stride, *each[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
+    cells = decode(levels, _LEAST_SCORE)
+    if cells is None:
+        return Found(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+    cells = suppress(cells)
+    low = np.clip(cells.boxes[:, :2], 0, shape[::-1])
+    size = np.clip(cells.boxes[:, :2] + cells.boxes[:, 2:], 0, shape[::-1]) - low
+    seen = size.min(axis=1) > 0
+    return Found(np.concatenate((low, size), axis=1)[seen].astype(np.float32), cells.scores[seen])
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        grays: Sequence[npt.NDArray[np.uint8]],
+        pictures: Sequence[FacePicture],
+        epochs: int,
+        every: int,
+    ) -> None:
+        """Look at ``pictures`` after each ``every`` of ``epochs``.
+
+        Args:
+            model: of `fer_edge_train.faces.network.as_used`, which shares the weights of the one that learns.
+            grays: uint8 pictures.
+            pictures: the faces in each.
+            epochs: in all; the last is looked at, too.
+            every: how many of them pass between two looks.
+        """
+        super().__init__()
+        self._network, self._grays, self._pictures = model, grays, pictures
+        self._epochs, self._every = epochs, every
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure, before others read the logs."""
+        if logs is None or ((epoch + 1) % self._every and epoch + 1 < self._epochs):
+            return
+        matches = match(find(self._network, self._grays), self._pictures)
+        logs["val_average_precision"] = matches.average_precision(SIDE)
+        logs["val_recall"] = matches.recall(matches.threshold_at(ALARMS), SIDE)
