@@ -63,12 +63,13 @@ class Judged:
 
     def false_alarms(self) -> list[tuple[float, npt.NDArray[np.uint8]]]:
         """What was taken for a face most surely, at most 24, with its score and what is around it."""
-        alarms = []
-        for gray, found, picture in zip(self.grays, self.found, self.data.pictures, strict=True):
-            for score in match([found], [picture]).alarms.tolist():
-                alarms.append((score, gray, found.boxes[int(np.abs(found.scores - score).argmin())]))
+        each = zip(self.grays, self.found, self.data.pictures, strict=True)
+        alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).alarms]
         alarms.sort(key=lambda alarm: -alarm[0])
-        return [(score, _cut(gray, box)) for score, gray, box in alarms[:_WORST]]
+        return [
+            (float(score), _cut(gray, found.boxes[int(np.abs(found.scores - score).argmin())]))
+            for score, gray, found in alarms[:_WORST]
+        ]
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -138,10 +139,11 @@ def write_report(
     with replacing(folder / "report.json") as temporary:
         # Not-a-number, where no face has a size, is null.
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    whole = f"{matches.pictures} pictures, {len(matches.hits)} faces"
+    least = f"faces of {SIDE:.0f} pixels and more"
+    precise = f"{matches.average_precision(SIDE):.4f} on {least}, {matches.average_precision():.4f} on all"
     sections = [
-        f"<p>{matches.pictures} pictures, {len(matches.hits)} faces. Average precision"
-        f" <b>{matches.average_precision(SIDE):.4f}</b> on faces of {SIDE:.0f} pixels and more,"
-        f" {matches.average_precision():.4f} on all.</p>",
+        f"<p>{whole}. Average precision {precise}.</p>",
         f"<h2>Recall by size, at {ALARMS} false alarms a picture (scores from {threshold:.3f})</h2>",
         table(("longer side", "faces", "found"), ((name, n, f"{recall:.1%}") for name, (n, recall) in sizes.items())),
     ]
@@ -151,7 +153,7 @@ def write_report(
             for one in compared
         )
         sections += [
-            f"<h2>Beside another detector, faces of {SIDE:.0f} pixels and more</h2>",
+            f"<h2>Beside another detector, {least}</h2>",
             table(("its threshold", "false alarms a picture", "it finds", "ours finds"), rows),
         ]
     misses, alarms = judged.misses(threshold), judged.false_alarms()

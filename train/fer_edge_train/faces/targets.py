@@ -63,7 +63,7 @@ def packed(scenes: Sequence[Marked]) -> npt.NDArray[np.float32]:
         faces[:, BOX], ignored[:, BOX] = _corners(scene.boxes), _corners(scene.ignored)
         faces[:, WEIGHT] = np.minimum(scene.scores / _SURE, 1)
         points = scene.landmarks.reshape(-1, 10)
-        known: npt.NDArray[np.bool_] = np.isfinite(points).all(axis=1)
+        known = np.asarray(np.isfinite(points).all(axis=1))
         faces[:, LANDMARKS] = np.where(known[:, None], points, 0)
         faces[:, KIND], ignored[:, KIND] = np.where(known, FACE, FACE_WITHOUT_LANDMARKS), IGNORED
     return out

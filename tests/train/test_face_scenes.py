@@ -1,0 +1,100 @@
+"""Scenes keep their marks right, whatever is done to the pictures."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge_train.faces.recipe import Augmentation, load_faces_recipe
+from fer_edge_train.faces.scenes import Source, Stock, mapped, scene
+from fer_edge_train.faces.targets import FACE, FACE_WITHOUT_LANDMARKS, IGNORED, KIND, WEIGHT, Marked, packed
+
+EVERYTHING = load_faces_recipe(None, ["augmentation.paste=0.5"]).augmentation
+NOTHING = np.empty((0, 4), np.float32)
+UNMARKED = Marked(NOTHING, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), NOTHING)
+
+
+def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Source:
+    """A bright disc on a dark ground, marked as a face with landmarks."""
+    gray = np.full((rows, columns), 40, np.uint8)
+    cv2.circle(gray, (round(x * 16), round(y * 16)), round(radius * 16), 220, -1, shift=4)
+    at = [(-0.4, -0.3), (0.4, -0.3), (0, 0), (-0.3, 0.5), (0.3, 0.5)]
+    landmarks = np.array([[(x + dx * radius, y + dy * radius) for dx, dy in at]], np.float32)
+    box = np.array([[x - radius, y - radius, 2 * radius, 2 * radius]], np.float32)
+    return Source(gray, Marked(box, landmarks, np.ones(1, np.float32), NOTHING))
+
+
+def test_boxes_follow_the_faces_through_every_change() -> None:
+    geometry = Augmentation(flip=0.5, rotate=0.5, rotate_degrees=25)
+    stock = Stock([disc(120, 160, 70, 50, 30)], np.empty(0, np.int64), np.empty((0, 48, 48), np.uint8))
+    rng = np.random.default_rng(3)
+    checked = 0
+    for _ in range(60):
+        picture, marked = scene(stock, 0, 128, geometry, rng)
+        assert picture.shape == (128, 128)
+        for (x, y, width, height), points in zip(marked.boxes.tolist(), marked.landmarks, strict=True):
+            assert x >= 0
+            assert y >= 0
+            assert max(x + width, y + height) <= 128.001
+            left, right, nose, low_left, low_right = points.tolist()
+            assert left[0] < right[0]
+            assert low_left[0] < low_right[0]
+            assert min(low_left[1], low_right[1]) > max(left[1], right[1])
+            if min(width, height) > 20 and min(x, y) > 0 and max(x + width, y + height) < 128:  # whole
+                middle = np.array((x + width / 2, y + height / 2))
+                assert nose == pytest.approx(middle, abs=0.01)
+                inside = picture[round(y) : round(y + height), round(x) : round(x + width)]
+                # A disc fills pi / 4 of its box.
+                assert (inside > 130).mean() == pytest.approx(math.pi / 4, abs=0.09)
+                checked += 1
+    assert checked > 30
+
+
+def test_a_mirror_swaps_left_and_right_landmarks() -> None:
+    marked = disc(100, 100, 60, 50, 20).marked
+    mirrored = mapped(marked, np.array([[-1.0, 0, 100], [0, 1, 0]]), (100, 100), 10)
+    assert mirrored.boxes == pytest.approx(np.array([[20, 30, 40, 40]]))
+    assert mirrored.landmarks[0, 0] == pytest.approx((100 - marked.landmarks[0, 1, 0], marked.landmarks[0, 1, 1]))
+    assert mirrored.landmarks[0, 4] == pytest.approx((100 - marked.landmarks[0, 3, 0], marked.landmarks[0, 3, 1]))
+    assert mirrored.landmarks[0, 2] == pytest.approx((40, 50))
+
+
+def test_faces_that_become_small_or_leave_the_scene_are_neither_face_nor_background() -> None:
+    marked = disc(100, 100, 50, 50, 20).marked
+    small = mapped(marked, np.array([[0.2, 0, 0], [0, 0.2, 0]]), (100, 100), 10)
+    assert len(small.boxes) == 0
+    assert small.ignored == pytest.approx(np.array([[6, 6, 8, 8]]))
+    half = mapped(marked, np.array([[1.0, 0, -50], [0, 1, 0]]), (100, 100), 10)
+    assert len(half.boxes) == 0
+    assert half.ignored == pytest.approx(np.array([[0, 30, 20, 40]]))
+    gone = mapped(marked, np.array([[1.0, 0, -90], [0, 1, 0]]), (100, 100), 10)
+    assert len(gone.boxes) == len(gone.ignored) == 0
+
+
+def test_the_same_generator_gives_the_same_scene_and_pasted_faces_lie_apart() -> None:
+    faces = np.full((2, 48, 48), 128, np.uint8)
+    empty = Source(np.full((90, 120), 100, np.uint8), UNMARKED)
+    stock = Stock([disc(120, 160, 70, 50, 30), empty], np.array([1]), faces)
+    one, two, three = (scene(stock, 0, 96, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (one[0] == two[0]).all()
+    assert not np.array_equal(one[0], three[0])
+    pasted = 0
+    for seed in range(30):
+        _, marked = scene(stock, 1, 96, EVERYTHING, np.random.default_rng(seed))
+        pasted += int(np.isnan(marked.landmarks[:, 0, 0]).sum())
+        assert len(marked.boxes) == len(marked.landmarks) == len(marked.scores)
+    assert pasted > 5
+
+
+def test_marks_become_one_array_with_a_kind_for_each_row() -> None:
+    known = disc(100, 100, 50, 50, 20).marked
+    unknown = Marked(known.boxes, known.landmarks * np.nan, np.array([0.465], np.float32), known.boxes[:1])
+    rows = packed([known, unknown])
+    assert rows.shape == (2, 8, 16)
+    assert rows[:, :2, KIND].tolist() == [[FACE, 0], [FACE_WITHOUT_LANDMARKS, IGNORED]]
+    assert rows[0, 0, :4].tolist() == [30, 30, 70, 70]
+    assert rows[:, 0, WEIGHT] == pytest.approx((1, 0.5))
+    assert not rows[:, 2:].any()
