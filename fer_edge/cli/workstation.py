@@ -1,4 +1,4 @@
-"""The commands of a workstation: train, recipes, convert, evaluate."""
+"""The commands of a workstation: train, train-faces, recipes, convert, evaluate."""
 
 from __future__ import annotations
 
