@@ -63,11 +63,12 @@ class Journal:
             made: with what the table is made.
 
         Raises:
-            InputError: it was begun with something else, another run is writing it, it is damaged, or it cannot be
-                written.
+            InputError: it was begun with something else, another run is writing it, or it is damaged.
+            FerEdgeError: it cannot be written.
         """
         self.path = path
-        if not path.exists():
+        is_new = not path.exists()
+        if is_new:
             ensure_writable(path)
         self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
@@ -76,6 +77,8 @@ class Journal:
             self._commit()
         except BaseException:
             self._database.close()
+            if is_new:
+                remove(path)
             raise
 
     def _begin(self, made: Made) -> None:
@@ -87,9 +90,9 @@ class Journal:
                 self._database.execute(statement)
             row = self._database.execute("SELECT options FROM made").fetchone()
         except sqlite3.OperationalError as error:
-            locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            why = "another run is writing the same table" if locked else f"cannot be written ({error})"
-            raise InputError(f"{printable(str(path))}: {why}") from error
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise InputError(f"{printable(str(path))}: another run is writing the same table") from error
+            raise FerEdgeError(f"{printable(str(path))}: cannot be written ({error})") from error
         except sqlite3.DatabaseError as error:
             raise InputError(
                 f"{printable(str(path))}: not what fer-edge writes while it makes a table ({error});"

@@ -401,6 +401,6 @@ def test_a_full_disk_leaves_nothing_half_written(cli: Cli, photo: Path, tmp_path
         check=False,
     )
     assert limited.returncode == 1
-    assert "File too large" in limited.stderr
+    assert "cannot be written (disk I/O error)" in limited.stderr
     assert "Traceback" not in limited.stderr
     assert sorted(tmp_path.iterdir()) == before

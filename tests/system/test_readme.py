@@ -26,8 +26,8 @@ def test_the_event_shown_is_the_third_of_the_demo(cli: Cli) -> None:
 
 
 def test_every_command_is_in_the_table_and_nothing_else(cli: Cli) -> None:
-    listed = re.findall(r"^  (\w+) ", cli("--help").stdout.partition("Commands:")[2], re.MULTILINE)
-    assert re.findall(r"^\| `fer-edge (\w+)", README, re.MULTILINE) == listed
+    listed = re.findall(r"^  ([\w-]+) ", cli("--help").stdout.partition("Commands:")[2], re.MULTILINE)
+    assert re.findall(r"^\| `fer-edge ([\w-]+)", README, re.MULTILINE) == listed
 
 
 def test_every_file_that_is_linked_or_named_is_there() -> None:
