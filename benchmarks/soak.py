@@ -4,8 +4,8 @@
 
 Prints resident memory, open files and threads after the first frames and at the end; exit status 1 if memory grew by
 2 MB or more, or if there are more or fewer files or threads.  Times go on from one showing of the film to the next.
-The film is drawn once, and only faces of 120 pixels and more are looked for (the demo's are as large), so that a million
-frames take an hour and not a day.
+The film is drawn once, and only faces of 120 pixels and more are looked for (the demo's are as large), so that a
+million frames take an hour and not a day.
 """
 
 from __future__ import annotations
