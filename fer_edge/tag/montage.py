@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from fer_edge.files import replacing
+from fer_edge.pictures import decode_gray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ def write_sheet(path: Path, thumbnails: Sequence[bytes]) -> None:
         path: a ``.jpg``.
         thumbnails: encoded grey pictures of one size, at least one.
     """
-    tiles = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_GRAYSCALE) for one in thumbnails]
+    tiles = [decode_gray(one, "thumbnail") for one in thumbnails]
     across = math.ceil(math.sqrt(len(tiles)))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % across)
     sheet = np.vstack([np.hstack(tiles[at : at + across]) for at in range(0, len(tiles), across)])

@@ -189,8 +189,8 @@ def _turned(
     half = np.sqrt(np.square(boxes[:, 2:] / 2) @ np.square(linear).T)
     size = np.array((shape[1], shape[0]), np.float32)
     low, high = np.clip(middle - half, 0, size), np.clip(middle + half, 0, size)
-    cut = np.concatenate((low, high - low), axis=1)
-    return cut, cut[:, 2:].prod(axis=1) / np.maximum(4 * half.prod(axis=1), 1e-6)
+    cut = np.concatenate((low, high - low), axis=1).astype(np.float32)
+    return cut, np.asarray(cut[:, 2:].prod(axis=1) / np.maximum(4 * half.prod(axis=1), 1e-6), np.float32)
 
 
 def _moved(marked: Marked, x: int, y: int) -> Marked:
