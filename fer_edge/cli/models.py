@@ -181,7 +181,12 @@ def tag(
             help="Pictures, films, archives, folders, 'patterns*', addresses; - for a list on standard input."
         ),
     ],
-    out: Annotated[str, typer.Option(help="Table to write: .jsonl, .csv, .parquet or .sqlite; a path or an address.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Table to write: .jsonl, .csv, .parquet, .sqlite, or folder/ for Parquet parts; a path or an address."
+        ),
+    ],
     model: Model = None,
     face: IsFace = False,
     detector: Detector = "haar",
@@ -190,6 +195,9 @@ def tag(
     threads: Threads = 1,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Pictures looked at at once; by default one a core.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Work on a Dask cluster: the scheduler's address, as tcp://host:8786.")
     ] = None,
     every: Annotated[
         str | None, typer.Option(help="Look at a film's frames so far apart: 1s, 500ms, 2m; by default at every frame.")
@@ -221,6 +229,8 @@ def tag(
     from fer_edge.tag.run import Outputs
     from fer_edge.tag.run import tag as write_table
 
+    if cluster and workers:
+        raise InputError("--workers is for this machine; a cluster has its own")
     load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
     job = Job(
         model=str(find_model(model) if model else DEFAULT_MODEL),
@@ -242,6 +252,7 @@ def tag(
             Outputs(out, errors, montage, overwrite),
             job,
             processes=workers or len(os.sched_getaffinity(0)),
+            cluster=cluster,
             seen=seen,
         )
     if quiet:

@@ -15,7 +15,7 @@ from fer_edge.errors import DataError
 from fer_edge.native import native_stderr_hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import numpy.typing as npt
 
@@ -58,7 +58,7 @@ def parts(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
     yield begin, math.inf
 
 
-def frames(path: Path, begin: float, end: float, every: float | None) -> Iterator[FilmFrame]:
+def frames(path: Path, begin: float, end: float, every: float | None) -> Generator[FilmFrame]:
     """The frames of a part of a film whose times lie in [begin, end).
 
     Args:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -124,10 +125,21 @@ def look_at(job: Job, sources: Sequence[Source]) -> list[Looked]:
     return [looker.look(source, fetched.get(source.place)) for source in sources]
 
 
-@functools.lru_cache(maxsize=1)
+class _Kept(threading.local):
+    """What was loaded last; a worker of a cluster may have several threads, and an interpreter is for one."""
+
+    job: Job | None = None
+    looker: _Looker
+
+
+_KEPT: Final = _Kept()
+
+
 def _looker(job: Job) -> _Looker:
-    cv2.setNumThreads(1)  # there is a process for each core
-    return _Looker(job)
+    if job != _KEPT.job:
+        cv2.setNumThreads(1)  # there is a process or a thread for each core
+        _KEPT.looker, _KEPT.job = _Looker(job), job
+    return _KEPT.looker
 
 
 class _Looker:
@@ -233,7 +245,7 @@ class _Looker:
         elif source.kind == "member" or remote.is_address(source.place):
             return [f"{printable(source.path)}: no sidecar can be beside it; give --sidecar-dir"]
         else:
-            place = Path(source.path)
+            place = Path(source.place)
         try:
             sidecars.write(place.with_name(f"{place.name}.xmp"), still, faces)
         except (FerEdgeError, OSError) as error:
@@ -247,10 +259,13 @@ def _data(source: Source) -> bytes:
     path = Path(source.place)
     try:
         if path.stat().st_size > stills.LARGEST_FILE:
-            raise DataError(f"{path}: refused, a picture of more than {stills.LARGEST_FILE / 1e6:.0f} MB")
+            raise DataError(f"{source.path}: refused, a picture of more than {stills.LARGEST_FILE / 1e6:.0f} MB")
     except OSError:
         pass
-    return read_bytes(path)
+    try:
+        return read_bytes(path)
+    except DataError as error:
+        raise DataError(str(error).replace(str(path), source.path)) from error
 
 
 @contextmanager

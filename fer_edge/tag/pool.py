@@ -1,4 +1,4 @@
-"""Work over processes: chunks in, results out in the same order, few of either in memory."""
+"""Work done elsewhere: chunks in, results out in the same order, few of either in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD: Final = 3  # chunks for each process: one in work, one next, one whose result waits its turn
+AHEAD: Final = 3  # chunks for each process: one in work, one next, one whose result waits its turn
 
 
 def in_processes(
@@ -43,22 +44,53 @@ def in_processes(
     Yields:
         Items and results, in the order of the chunks.
     """
+    with _processes(processes) as submit, _processes(1) as submit_alone:
+        yield from in_order(
+            chunks,
+            submit=partial(submit, work),
+            submit_alone=partial(submit_alone, work),
+            is_broken=lambda future: isinstance(future.exception(), BrokenProcessPool),
+            ahead=lambda: AHEAD * processes,
+            lost=lost,
+        )
+
+
+def in_order(
+    chunks: Iterable[list[Item]],
+    *,
+    submit: Callable[[list[Item]], Future[list[Result]]],
+    submit_alone: Callable[[list[Item]], Future[list[Result]]],
+    is_broken: Callable[[Future[list[Result]]], bool],
+    ahead: Callable[[], int],
+    lost: Callable[[Item], Result],
+) -> Generator[tuple[Item, Result], None, None]:
+    """Do work wherever it is submitted to.
+
+    Args:
+        chunks: the items, some at a time.
+        submit: gives a chunk away.
+        submit_alone: the same with one item, after its chunk ended the process that it was in.
+        is_broken: waits for a result, and says whether there is none because the process ended.
+        ahead: how many chunks may wait or be in work now.
+        lost: the result of an item that ends the process that it is alone in.
+
+    Yields:
+        Items and results, in the order of the chunks.
+    """
     chunks = iter(chunks)
     waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-    with _processes(processes) as submit, _processes(1) as submit_alone:
-        while True:
-            while len(waiting) < _AHEAD * processes and (chunk := next(chunks, None)) is not None:
-                waiting.append((chunk, submit(work, chunk)))
-            if not waiting:
-                return
-            chunk, future = waiting.popleft()
-            if not isinstance(future.exception(), BrokenProcessPool):
-                yield from zip(chunk, future.result(), strict=True)
-                continue
-            for item in chunk:
-                alone = submit_alone(work, [item])
-                broken = isinstance(alone.exception(), BrokenProcessPool)
-                yield item, lost(item) if broken else alone.result()[0]
+    while True:
+        while len(waiting) < ahead() and (chunk := next(chunks, None)) is not None:
+            waiting.append((chunk, submit(chunk)))
+        if not waiting:
+            return
+        chunk, future = waiting.popleft()
+        if not is_broken(future):
+            yield from zip(chunk, future.result(), strict=True)
+            continue
+        for item in chunk:
+            alone = submit_alone([item])
+            yield item, lost(item) if is_broken(alone) else alone.result()[0]
 
 
 @contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fer_edge.errors import DataError, InputError, MissingExtraError, first_line
+from fer_edge.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _WEB: Final = ("http://", "https://")
 
@@ -98,6 +100,33 @@ def put(file: Path, address: str) -> None:
     with _as_data_error(address):
         files, path = _opened(address)
         files.put_file(str(file), path)
+
+
+@contextmanager
+def arriving(place: str) -> Iterator[Path]:
+    """A file of this machine that takes its place, at a path or an address, when it is whole; raises InputError."""
+    if not is_address(place):
+        with replacing(Path(place)) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"table{Path(place).suffix}")
+        yield path
+        put(path, place)
+
+
+def matches(pattern: str) -> list[str]:
+    """The addresses of the files that a pattern stands for; raises InputError where that cannot be told."""
+    with _as_data_error(pattern):
+        files, path = _opened(pattern)
+        return [files.unstrip_protocol(name) for name in files.glob(path)]
+
+
+def remove(address: str) -> None:
+    """Take a file away; raises InputError."""
+    with _as_data_error(address):
+        files, path = _opened(address)
+        files.rm_file(path)
 
 
 def exists(address: str) -> bool:

@@ -7,8 +7,7 @@ import functools
 import hashlib
 import importlib.metadata
 import itertools
-import tempfile
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,8 @@ from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError, printable
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.pictures import read_bytes
-from fer_edge.tag import journal, remote, tables
+from fer_edge.tag import journal, parts, remote, tables
+from fer_edge.tag.cluster import connected
 from fer_edge.tag.journal import Journal, Made
 from fer_edge.tag.look import Job, Looked, Sighting, failed, look_at
 from fer_edge.tag.montage import write_sheet
@@ -29,8 +29,9 @@ from fer_edge.tag.tables import Row
 from fer_edge.tracks import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from fer_edge.tag.cluster import Cluster
     from fer_edge.tag.sources import Source
     from fer_edge.tag.tables import Maker
 
@@ -63,7 +64,8 @@ class Outputs:
     """Where results go.
 
     Attributes:
-        table: a path or an address that ends in ``.jsonl``, ``.csv``, ``.parquet`` or ``.sqlite``.
+        table: a path or an address that ends in ``.jsonl``, ``.csv``, ``.parquet`` or ``.sqlite``; or in a slash, for
+            a folder of Parquet parts.
         errors: a CSV of path and error, if wanted.
         montage: a folder for a contact sheet of each emotion, if wanted.
         overwrite: whether to start again.
@@ -77,7 +79,7 @@ class Outputs:
     @property
     def journal(self) -> Path:
         """What was seen so far: beside the table, or in the working directory when the table goes far away."""
-        name = f"{self.table.rpartition('/')[2]}.part"
+        name = f"{self.table.rstrip('/').rpartition('/')[2]}.part"
         return Path(name) if remote.is_address(self.table) else Path(self.table).with_name(name)
 
 
@@ -87,6 +89,7 @@ def tag(
     job: Job,
     *,
     processes: int = 1,
+    cluster: str | None = None,
     seen: Callable[[Looked | None], None] = lambda _looked: None,
 ) -> Summary:
     """Look at pictures and films and write a table of the faces in them.
@@ -96,11 +99,13 @@ def tag(
         outputs: where results go.
         job: how to look.
         processes: how many pictures to look at at once.
+        cluster: the scheduler of a Dask cluster that looks at them instead, if any.
         seen: called with what was seen in each source; with None for one that an earlier run saw.
 
     Raises:
         InputError: an input is not there, nothing is, the table is there already, it was begun otherwise, or it
-            cannot be written.
+            cannot be written, or there is no such cluster.
+        MissingExtraError: what one of them needs is not installed.
         FerEdgeError: the disk is full; the same call goes on.
     """
     tables.check(outputs.table)
@@ -114,23 +119,30 @@ def tag(
     folders = [Path(folder) for folder in (job.annotate, outputs.montage, job.sidecar_dir) if folder]
     sources = Sources(inputs, every=job.every, leave_out=folders)
     _prepare(outputs, folders)
-    with closing(Journal(outputs.journal, _made(inputs, job, maker))) as kept:
-        _look(kept, sources, job, processes, seen)
+    with (
+        connected(cluster) if cluster else nullcontext() as there,
+        closing(Journal(outputs.journal, _made(inputs, job, maker))) as kept,
+    ):
+        _look(kept, sources, job, there or processes, seen)
         if kept.is_empty():
             kept.remove()
             raise InputError(f"{printable(', '.join(map(remote.shown, inputs)))}: no pictures there")
-        summary = _write(kept, outputs, job, maker)
+        summary = _write(kept, outputs, job, maker, there)
         kept.remove()
     return summary
 
 
 def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
     """Find out what cannot be written before the work is done that it is for."""
+    dataset = parts.is_dataset(outputs.table)
     if outputs.overwrite:
         journal.remove(outputs.journal)
     if remote.is_address(outputs.table):
         remote.check(outputs.table)
-        there = remote.exists(outputs.table)
+        there = bool(parts.there(outputs.table)) if dataset else remote.exists(outputs.table)
+    elif dataset:
+        ensure_writable(Path(parts.name(outputs.table, 0)))
+        there = bool(parts.there(outputs.table))
     else:
         ensure_writable(Path(outputs.table))
         there = Path(outputs.table).exists()
@@ -153,8 +165,10 @@ def _made(inputs: Sequence[str], job: Job, maker: Maker) -> Made:
     )
 
 
-def _look(kept: Journal, sources: Sources, job: Job, processes: int, seen: Callable[[Looked | None], None]) -> None:
-    """Look at what is not known yet."""
+def _look(
+    kept: Journal, sources: Sources, job: Job, where: Cluster | int, seen: Callable[[Looked | None], None]
+) -> None:
+    """Look at what is not known yet, in a cluster or in so many processes."""
 
     def new() -> Iterator[Source]:
         for pending in sources:
@@ -164,16 +178,21 @@ def _look(kept: Journal, sources: Sources, job: Job, processes: int, seen: Calla
                 yield pending.ready()
 
     chunks = _chunks(new())
-    first = list(itertools.islice(chunks, 2))
-    work = functools.partial(look_at, job)
-    if len(first) < 2:  # so little is done sooner than a process is started
-        done = ((source, looked) for chunk in first for source, looked in zip(chunk, work(chunk), strict=True))
-    else:
-        done = in_processes(work, itertools.chain(first, chunks), processes, _lost)
+    done = _in_processes(job, chunks, where) if isinstance(where, int) else where.look(job, chunks, _lost)
     with closing(done):
         for source, looked in done:
             kept.add(source, looked)
             seen(looked)
+
+
+def _in_processes(job: Job, chunks: Iterator[list[Source]], processes: int) -> Generator[tuple[Source, Looked]]:
+    first = list(itertools.islice(chunks, 2))
+    work = functools.partial(look_at, job)
+    if len(first) < 2:  # so little is done sooner than a process is started
+        for chunk in first:
+            yield from zip(chunk, work(chunk), strict=True)
+    else:
+        yield from in_processes(work, itertools.chain(first, chunks), processes, _lost)
 
 
 def _chunks(sources: Iterator[Source]) -> Iterator[list[Source]]:
@@ -194,29 +213,40 @@ def _lost(source: Source) -> Looked:
     return failed(source, f"{source.path}: ended the process that looked at it; is there too little memory?")
 
 
-def _write(kept: Journal, outputs: Outputs, job: Job, maker: Maker) -> Summary:
+def _write(kept: Journal, outputs: Outputs, job: Job, maker: Maker, cluster: Cluster | None) -> Summary:
     """Make the table, and what else is wanted, of all that was seen."""
     pictures = faces = errors = 0
     emotions = dict.fromkeys(maker.labels, 0)
-    with ExitStack() as open_files:
-        place = open_files.enter_context(_arriving(outputs.table))
-        table = open_files.enter_context(tables.writing(place, maker))
-        listed = open_files.enter_context(_error_list(outputs.errors))
+
+    def counted() -> Iterator[Row]:
+        nonlocal pictures, faces, errors
         for path, new, rows in _rows(kept, job.every):
             pictures += new
             for row in rows:
-                table.append(row)
+                yield row
                 if row.sighting.error:
                     errors += 1
                     listed(path, row.sighting.error)
                 if row.sighting.face:
                     faces += 1
                     emotions[row.sighting.face.emotion] += 1
+
+    with _error_list(outputs.errors) as listed:
+        _fill(outputs.table, counted(), maker, cluster)
     if outputs.montage:
         for emotion in maker.labels:
             if thumbnails := kept.thumbnails(emotion):
                 write_sheet(outputs.montage / f"{emotion.replace('/', '-')}.jpg", thumbnails)
     return Summary(pictures, faces, errors, emotions, kept.begun_with)
+
+
+def _fill(out: str, rows: Iterator[Row], maker: Maker, cluster: Cluster | None) -> None:
+    if parts.is_dataset(out):
+        parts.write(out, rows, maker, cluster.each if cluster else map)
+        return
+    with remote.arriving(out) as place, tables.writing(place, maker) as table:
+        for row in rows:
+            table.append(row)
 
 
 def _rows(kept: Journal, every: float | None) -> Iterator[tuple[str, bool, list[Row]]]:
@@ -246,19 +276,6 @@ def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | N
         tracker.end_lost(time or 0.0)
         tracks = iter(tracker.update([sighting.face.box for sighting in some if sighting.face], time or 0.0))
         yield from (next(tracks).number if sighting.face else None for sighting in some)
-
-
-@contextmanager
-def _arriving(table: str) -> Iterator[Path]:
-    """A file that takes its place, near or far, when it is whole."""
-    if not remote.is_address(table):
-        with replacing(Path(table)) as temporary:
-            yield temporary
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"table{Path(table).suffix}")
-        yield path
-        remote.put(path, table)
 
 
 @contextmanager

@@ -86,9 +86,9 @@ def check(out: str) -> None:
         InputError: the ending is none that is known.
         MissingExtraError: pyarrow is not installed.
     """
-    ending = _ending(out)
+    ending = ".parquet" if out.endswith("/") else _ending(out)
     if ending not in _WRITERS:
-        raise InputError(f"{printable(out)}: unknown kind of table; end it in {', '.join(_WRITERS)}")
+        raise InputError(f"{printable(out)}: unknown kind of table; end it in {', '.join(_WRITERS)} or /")
     if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("pyarrow", "parquet")
 

@@ -495,7 +495,11 @@ def test_a_bucket_is_read_and_written(many: Path, tmp_path: Path, monkeypatch: p
         for row in table(tmp_path / "near.csv"):
             far = rows[os.fsdecode(row.path).rpartition("/")[2]]
             assert (far.emotion, far.score, bool(far.error)) == (row.emotion, row.score, bool(row.error))
-        assert "is there already" in refusal_of_address("s3://study/in", "s3://study/out/t.csv")
+        for again in (False, True):
+            tag(["s3://study/in"], Outputs("s3://study/out/t.parquet/", overwrite=again), JOB)
+            assert bucket.ls("study/out/t.parquet") == ["study/out/t.parquet/faces-000000.parquet"]
+        for out in ("t.csv", "t.parquet/"):
+            assert "is there already" in refusal_of_address("s3://study/in", f"s3://study/out/{out}")
         run(tmp_path / "none.csv", "s3://nowhere/x.png")
         assert "s3://nowhere/x.png: " in str(table(tmp_path / "none.csv")[0].error)
     finally:

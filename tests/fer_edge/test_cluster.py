@@ -1,0 +1,128 @@
+"""Tagging over a Dask cluster: whatever happens to its workers, the table is the one that one machine makes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import pytest
+
+from fer_edge import demo
+from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.errors import InputError
+from fer_edge.tag import cluster as tag_cluster
+from fer_edge.tag.look import Job
+from fer_edge.tag.run import Outputs, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+JOB = Job(model=str(DEFAULT_MODEL))
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 pictures, some of them damaged."""
+    folder = tmp_path_factory.mktemp("pictures")
+    cv2.imwrite(str(folder / "000.png"), cv2.resize(demo.frame(60), (320, 240)))
+    for number in range(1, 150):
+        name = folder / f"{number:03d}.png"
+        if number % 33 == 5:
+            name.write_bytes(b"no picture")
+        else:
+            shutil.copy(folder / "000.png", name)
+    return folder
+
+
+def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
+    two_workers: Any,  # noqa: ANN401 - Dask has no types
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    with two_workers.get_client() as client:
+        victim, _ = client.run(os.getpid).values()
+    seen = iter(range(150))
+
+    def kill_half_way(_looked: object) -> None:
+        if next(seen) == 60:
+            os.kill(victim, signal.SIGKILL)
+
+    summary = tag(
+        [str(pictures)],
+        Outputs(str(tmp_path / "far.csv")),
+        JOB,
+        cluster=two_workers.scheduler_address,
+        seen=kill_half_way,
+    )
+    assert (summary.pictures, summary.errors) == (150, 5)
+    tag([str(pictures)], Outputs(str(tmp_path / "near.csv")), JOB, processes=1)
+    assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
+
+
+def test_what_was_begun_on_one_machine_goes_on_in_a_cluster_whose_workers_write_the_parts(
+    two_workers: Any,  # noqa: ANN401 - Dask has no types
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)  # where the workers are not
+    for name in ("000.png", "001.png", "005.png"):
+        shutil.copy(pictures / name, name)
+    Path("gone.png").symlink_to("nowhere")
+    inputs = ["*.png"]
+    for end in ("near.parquet", "far.parquet/"):
+        with pytest.raises(KeyboardInterrupt):
+            tag(inputs, Outputs(end), JOB, seen=_interrupt)
+    summary = tag(inputs, Outputs("far.parquet/"), JOB, cluster=two_workers.scheduler_address)
+    assert summary.before > 0
+    tag(inputs, Outputs("near.parquet"), JOB)
+    assert [path.name for path in Path("far.parquet").iterdir()] == ["faces-000000.parquet"]
+    assert parquet.read_table("far.parquet").equals(parquet.read_table("near.parquet"))
+    with pytest.raises(InputError, match="is there already"):
+        tag(inputs, Outputs("far.parquet/"), JOB)
+    tag(["gone.png"], Outputs("far.parquet/", overwrite=True), JOB)
+    assert parquet.read_table("far.parquet").num_rows == 1
+
+
+def _interrupt(_looked: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_cluster_that_cannot_do_it_is_one_line(
+    two_workers: Any,  # noqa: ANN401 - Dask has no types
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refusal(address: str) -> str:
+        with pytest.raises(InputError) as caught:
+            tag([str(pictures)], Outputs(str(tmp_path / "t.csv")), JOB, cluster=address)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no address of a scheduler" in refusal("gateway")
+    assert "what to trust" in refusal("tls://127.0.0.1:1")
+    monkeypatch.setattr(tag_cluster, "_VERSION", "0.0.1")
+    assert "; this is 0.0.1; install the same there" in refusal(two_workers.scheduler_address)
+    monkeypatch.setattr(tag_cluster, "_CONNECT_S", 1)
+    assert "no Dask scheduler there" in refusal("tcp://127.0.0.1:1")
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=0, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as idle:
+        assert "has no workers" in refusal(idle.scheduler_address)
