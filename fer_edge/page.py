@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,6 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     return f"<table><tr>{first}</tr>{others}</table>"
 
 
-def embedded(png: bytes) -> str:
-    """The address of a PNG picture that is in the page itself."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def embedded(picture: bytes, kind: Literal["png", "jpeg"] = "png") -> str:
+    """The address of a picture that is in the page itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"

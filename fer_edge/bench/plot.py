@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 340
@@ -16,6 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 16, 48
 _LEGEND: Final = 18  # height of a line of it
 # Apart from one another for most colour-blind people (Okabe & Ito 2008).
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_SHOWN: Final = 8  # names under bars
 _DASHES: Final = ("", "6 3", "2 3")
 
 
@@ -45,21 +46,61 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, from_zero: boo
     """
     points = [point for one in series for point in one.points]
     horizontal = _Axis.over((x for x, _ in points), _LEFT, _WIDTH - _RIGHT)
-    bottom = _HEIGHT - _BOTTOM
-    vertical = _Axis.over((y for _, y in points), bottom, _TOP, from_zero=from_zero)
-    height = _HEIGHT + _LEGEND * len(series)
+    vertical = _Axis.over((y for _, y in points), _HEIGHT - _BOTTOM, _TOP, from_zero=from_zero)
     drawn = "".join(_series(one, at, horizontal, vertical) for at, one in enumerate(series))
     legend = "".join(_legend(one, at) for at, one in enumerate(series))
+    return _framed(f"{_grid(horizontal, vertical)}{drawn}{legend}", x_label, y_label, len(series))
+
+
+def _framed(drawn: str, x_label: str, y_label: str, names: int) -> str:
+    """The picture around what is drawn, with room for so many names in the legend."""
+    height, bottom = _HEIGHT + _LEGEND * names, _HEIGHT - _BOTTOM
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
         f' role="img" font-family="system-ui, sans-serif" font-size="12" style="max-width:100%;background:#fff">'
         f"<title>{html.escape(f'{y_label} by {x_label}')}</title>"
-        f"{_grid(horizontal, vertical)}{drawn}{legend}"
+        f"{drawn}"
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{bottom + 36}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
         f'<text transform="translate(16 {(_TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">'
         f"{html.escape(y_label)}</text></svg>"
     )
+
+
+def bars(places: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
+    """An SVG picture of bars, each a stack of shares.
+
+    Args:
+        places: what stands under each bar, at least one; of many only some are shown.
+        shares: a value of each bar for each share of it.
+        x_label: what the bars are of.
+        y_label: what their height is.
+    """
+    totals = [sum(values) for values in zip(*shares.values(), strict=True)]
+    bottom = _HEIGHT - _BOTTOM
+    vertical = _Axis.over(totals, bottom, _TOP, from_zero=True)
+    wide = (_WIDTH - _RIGHT - _LEFT) / len(places)
+    out = "".join(_line(tick, vertical) for tick in vertical.ticks)
+    heights = [0.0] * len(places)
+    for at, (name, values) in enumerate(shares.items()):
+        colour, _ = _style(at)
+        for place, value in enumerate(values):
+            if value:
+                low, high = vertical.at(heights[place]), vertical.at(heights[place] + value)
+                out += (
+                    f'<rect x="{_LEFT + wide * (place + 0.05):.1f}" y="{high}" width="{wide * 0.9:.1f}"'
+                    f' height="{low - high:.1f}" fill="{colour}">'
+                    f"<title>{html.escape(f'{places[place]}, {name}: {value:g}')}</title></rect>"
+                )
+                heights[place] += value
+        out += _legend(Series(name, []), at)
+    every = math.ceil(len(places) / _SHOWN)
+    for place in range(0, len(places), every):
+        out += (
+            f'<text x="{_LEFT + wide * (place + 0.5):.1f}" y="{bottom + 18}" text-anchor="middle">'
+            f"{html.escape(places[place])}</text>"
+        )
+    return _framed(out, x_label, y_label, len(shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +137,15 @@ def _grid(horizontal: _Axis, vertical: _Axis) -> str:
             f'<path d="M{x} {vertical.start}V{vertical.end}" stroke="#ddd"/>'
             f'<text x="{x}" y="{vertical.start + 18}" text-anchor="middle">{tick:.6g}</text>'
         )
-    for tick in vertical.ticks:
-        y = vertical.at(tick)
-        out += (
-            f'<path d="M{horizontal.start} {y}H{horizontal.end}" stroke="#ddd"/>'
-            f'<text x="{horizontal.start - 6}" y="{y + 4}" text-anchor="end">{tick:.6g}</text>'
-        )
-    return out
+    return out + "".join(_line(tick, vertical) for tick in vertical.ticks)
+
+
+def _line(tick: float, vertical: _Axis) -> str:
+    y = vertical.at(tick)
+    return (
+        f'<path d="M{_LEFT} {y}H{_WIDTH - _RIGHT}" stroke="#ddd"/>'
+        f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.6g}</text>'
+    )
 
 
 def _style(at: int) -> tuple[str, str]:

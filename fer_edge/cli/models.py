@@ -261,3 +261,28 @@ def tag(
     print(f"{out}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} unreadable")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
+
+
+@app.command()
+def report(
+    tags: Annotated[list[Path], typer.Argument(help="Tables that `fer-edge tag` wrote.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Open no picture: no faces, and no dates of pictures.")
+    ] = False,
+) -> None:
+    """Make one HTML page of tables of faces: counts, scores, timelines, some faces of each emotion, errors.
+
+    \b
+    Example: fer-edge report tags.jsonl --out report.html
+    """
+    from fer_edge.files import ensure_writable, replacing
+    from fer_edge.native import native_stderr_hidden
+    from fer_edge.tag.report import report as make_page
+
+    ensure_writable(out)
+    with native_stderr_hidden():  # what image libraries say of damaged pictures
+        drawn = make_page(tags, pictures=not no_pictures)
+    with replacing(out) as temporary:
+        temporary.write_text(drawn, encoding="utf-8")
+    print(out)

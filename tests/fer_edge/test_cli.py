@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    *("train", "train-faces", "recipes", "convert", "evaluate", "inspect", "card", "predict", "tag", "bench"),
+    *("train", "train-faces", "recipes", "convert", "evaluate", "inspect", "card", "predict", "tag", "report", "bench"),
     *("run", "config", "cameras", "mqtt", "service", "doctor", "deploy"),
 )
 RUN_DEMO = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--node", "test")

@@ -1,0 +1,139 @@
+"""The page about tables of faces: its numbers are the tables', and it needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import pytest
+from PIL import Image
+
+from fer_edge import demo
+from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.errors import InputError
+from fer_edge.tag.dates import date_of
+from fer_edge.tag.look import Job
+from fer_edge.tag.report import report
+from fer_edge.tag.run import Outputs, Summary, tag
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli
+
+ODD = "<script>alert('&')</script>.png"
+
+
+class Study(NamedTuple):
+    """Some pictures and a film, and tables of them."""
+
+    pictures: Path
+    tables: list[Path]
+    summary: Summary
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    pytest.importorskip("pyarrow")
+    place = tmp_path_factory.mktemp("study")
+    pictures = place / "pictures"
+    (pictures / "<").mkdir(parents=True)  # so that the odd name's slash has a folder
+    (pictures / ODD).parent.mkdir(exist_ok=True)
+    picture = Image.fromarray(demo.frame(60))
+    for name, date in (("a.jpg", "2024:05:01 10:00:00"), ("b.jpg", "2024:05:09 11:00:00")):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = date
+        picture.save(pictures / name, exif=exif)
+    cv2.imwrite(str(pictures / ODD), demo.frame(60))
+    os.utime(pictures / ODD, (1_715_000_000, 1_715_000_000))
+    (pictures / os.fsdecode(b"bad\xff<b>.png")).write_bytes(b"no picture")
+    writer = cv2.VideoWriter(str(pictures / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 3, (320, 240))
+    for number in range(60, 90):
+        writer.write(cv2.cvtColor(cv2.resize(demo.frame(number), (320, 240)), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    tables = [place / f"t{ending}" for ending in (".csv", ".jsonl", ".parquet", ".sqlite")] + [place / "parts.parquet"]
+    for table in tables:
+        end = "/" if table.stem == "parts" else ""
+        summary = tag([str(pictures)], Outputs(f"{table}{end}"), Job(model=str(DEFAULT_MODEL), every=2.0))
+    return Study(pictures, tables, summary)
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of all tables of a page."""
+    found = re.findall(r"<tr>(.*?)</tr>", page)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", row)] for row in found]
+
+
+def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(study: Study) -> None:
+    pages = [report([table]) for table in study.tables]
+    assert len({page.replace(str(table), "") for page, table in zip(pages, study.tables, strict=True)}) == 1
+    page = pages[0]
+    counts = {name: count for name, count in study.summary.emotions.items() if count}
+    head, values = rows(page)[:2]
+    assert head == ["model", "pictures and films", "faces", "errors", *counts]
+    assert values[1:] == [str(number) for number in (5, study.summary.faces, 1, *counts.values())]
+    assert values[0].startswith("edge (")
+    assert page.count("data:image/jpeg;base64,") == sum(min(count, 24) for count in counts.values())
+    assert "9 of 24 faces: 6 by the date that the camera wrote (EXIF), 3 by the date of the file" in page
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert html.escape(ODD) in page
+    assert "film.mp4</h3>" in page
+    path, what = rows(page)[-1]
+    assert path.endswith("bad\\udcff<b>.png")
+    assert "not a picture" in what
+
+
+def test_several_tables_are_added_up(study: Study) -> None:
+    both = report([study.tables[0], study.tables[3]], pictures=False)
+    assert rows(both)[1][1:4] == ["10", str(2 * study.summary.faces), "2"]
+    assert "data:image" not in both
+    assert "Dates" not in both
+
+
+def test_pictures_that_are_gone_are_said_to_be(study: Study, tmp_path: Path) -> None:
+    far = tmp_path / "far.jsonl"
+    far.write_text(study.tables[1].read_text().replace(str(study.pictures), "/nowhere"))
+    page = report([far])
+    assert "data:image" not in page
+    assert "more were drawn, whose pictures are not to be had here" in page
+
+
+def test_a_picture_is_dated_by_its_camera_else_by_its_file(study: Study) -> None:
+    dates = [date_of(study.pictures / name) for name in ("a.jpg", ODD, "none.jpg")]
+    assert [str(found.date.date()) if found else None for found in dates[::2]] == ["2024-05-01", None]
+    assert [found.by_camera for found in dates if found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("t.csv", "name,age\nx,3\n", "has no column 'path'"),
+        ("t.csv", "", "has no column 'path'"),
+        ("t.jsonl", json.dumps({"path": "x"}), "has no column 'box'"),
+        ("t.jsonl", "{", "after 0 rows"),
+        ("t.sqlite", "no database, and long enough", "after 0 rows"),
+        ("t.parquet", "no parquet, and long enough", "after 0 rows"),
+        ("t.xlsx", "", "those end in .jsonl, .csv, .parquet, .sqlite"),
+        ("none.csv", None, "no such file"),
+    ],
+)
+def test_what_is_no_table_of_faces_is_one_line(tmp_path: Path, name: str, content: str | None, what: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError) as caught:
+        report([tmp_path / name])
+    assert what in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_without_rows_is_a_page_without_faces(study: Study, cli: Cli, tmp_path: Path) -> None:
+    with study.tables[0].open() as file:
+        (tmp_path / "t.csv").write_text(file.readline())
+    cli("report", tmp_path / "t.csv", "--out", tmp_path / "page.html")
+    assert "No faces." in (tmp_path / "page.html").read_text()
