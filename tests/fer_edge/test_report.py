@@ -133,7 +133,7 @@ def test_what_is_no_table_of_faces_is_one_line(tmp_path: Path, name: str, conten
 
 
 def test_a_table_without_rows_is_a_page_without_faces(study: Study, cli: Cli, tmp_path: Path) -> None:
-    with study.tables[0].open() as file:
+    with study.tables[0].open(errors="surrogateescape") as file:
         (tmp_path / "t.csv").write_text(file.readline())
     cli("report", tmp_path / "t.csv", "--out", tmp_path / "page.html")
     assert "No faces." in (tmp_path / "page.html").read_text()
