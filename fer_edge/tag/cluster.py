@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import re
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
@@ -153,7 +154,7 @@ def connected(address: str) -> Iterator[Cluster]:
         raise InputError(f"--cluster {address}: say in Dask's configuration, distributed.comm.tls, what to trust")
 
     # A large picture out of an archive goes as a part of the work; Dask would warn of it.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}), _silent("distributed.client"):
         try:
             client = Client(address, timeout=_CONNECT_S, set_as_default=False)
         except OSError as error:
@@ -165,6 +166,17 @@ def connected(address: str) -> Iterator[Cluster]:
                 raise InputError(f"--cluster {address}: has no workers; start some with `dask worker`") from error
             _check_versions(client, address)
             yield Cluster(client, address)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Leave out what a logger says: Dask's has a traceback on a scheduler that went away, and ours is one line."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _check_versions(client: Any, address: str) -> None:  # noqa: ANN401 - Dask has no types
