@@ -119,7 +119,8 @@ def test_checks_run_from_a_folder_that_may_not_be_entered_or_has_gone(tmp_path: 
     if alike and subprocess.run([*alike, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this root has no capabilities to give up")
     looked = subprocess.run(
-        [*alike, "sh", "-c", f'{bar} && exec "$@"', "sh", sys.executable, "-c", LOOKED],
+        # -P: without the working folder in sys.path, as the installed command has it.
+        [*alike, "sh", "-c", f'{bar} && exec "$@"', "sh", sys.executable, "-P", "-c", LOOKED],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
         capture_output=True,
