@@ -75,9 +75,9 @@ class Journal:
             self._begin(made)
             (self.begun_with,) = self._database.execute("SELECT count(*) FROM looked").fetchone()
             self._commit()
-        except BaseException:
+        except BaseException as error:
             self._database.close()
-            if is_new:
+            if is_new and isinstance(error, FerEdgeError):
                 remove(path)
             raise
 
