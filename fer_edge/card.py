@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -122,6 +123,23 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
     pattern: Literal["waves"] = "waves"
     outputs: tuple[tuple[int | float, ...], ...]
     tolerance: Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0)]
+
+    @classmethod
+    def of(cls, given: npt.NDArray[np.float32], tolerance: float, *, quantised: bool) -> SelfTest:
+        """What a model gave here.
+
+        Args:
+            given: stored elements for `pictures`, of shape (pictures, elements).
+            tolerance: most that an element may differ; a whole number of steps where the output is quantised.
+            quantised: whether it is.
+        """
+        rows = tuple(tuple(int(value) if quantised else round(value, 5) for value in row) for row in given.tolist())
+        return cls(outputs=rows, tolerance=round(tolerance) if quantised else tolerance)
+
+    def apart(self, given: npt.NDArray[np.float32]) -> float:
+        """The largest difference of an element from what it was; infinity where there are more or fewer."""
+        expected = np.array(self.outputs, np.float32)
+        return float(np.abs(given - expected).max()) if given.shape == expected.shape else math.inf
 
     @staticmethod
     def pictures(height: int, width: int) -> npt.NDArray[np.uint8]:

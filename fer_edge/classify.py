@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -170,9 +169,7 @@ class TFLiteClassifier:
         test, spec = self.card.self_test, self.card.input
         if test is None:
             return None
-        given = self._network.run(test.pictures(spec.height, spec.width))
-        expected = np.array(test.outputs, np.float32)
-        apart = float(np.abs(given - expected).max()) if given.shape == expected.shape else math.inf
+        apart = test.apart(self._network.run(test.pictures(spec.height, spec.width)))
         step = self._network.output.scale or 1.0
         if not apart <= test.tolerance:  # which not-a-number is not, either
             raise RuntimeMismatchError(
@@ -194,11 +191,10 @@ def with_self_test(flatbuffer: bytes, card: Card, path: Path) -> Card:
         ModelError: the model is damaged, or not what its card says.
     """
     network = _Network(flatbuffer, card, path)
-    outputs = network.run(SelfTest.pictures(card.input.height, card.input.width)).tolist()
+    given = network.run(SelfTest.pictures(card.input.height, card.input.width))
     step = network.output.scale
-    rows = tuple(tuple(int(value) if step else round(value, 5) for value in row) for row in outputs)
-    tolerance = round(_TOLERANCE / step) if step else _TOLERANCE
-    return msgspec.structs.replace(card, self_test=SelfTest(outputs=rows, tolerance=tolerance))
+    test = SelfTest.of(given, _TOLERANCE / (step or 1.0), quantised=bool(step))
+    return msgspec.structs.replace(card, self_test=test)
 
 
 def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:

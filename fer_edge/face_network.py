@@ -207,9 +207,7 @@ class NetworkDetector:
         test = self.card.self_test
         if test is None:
             return None
-        given = _known_outputs(self._network(_TEST_SIDE, _TEST_SIDE))
-        expected = np.array(test.outputs, np.float32)
-        apart = float(np.abs(given - expected).max()) if given.shape == expected.shape else math.inf
+        apart = test.apart(_known_outputs(self._network(_TEST_SIDE, _TEST_SIDE)))
         if not apart <= test.tolerance:  # which not-a-number is not, either
             raise RuntimeMismatchError(
                 f"{self.path}: {runtime_name()} gives faces here that are up to {apart:g} steps from those on its card,"
@@ -247,11 +245,9 @@ def with_detector_self_test(flatbuffer: bytes, card: DetectorCard, path: Path) -
     """
     network = FaceNetwork(flatbuffer, card, path, height=_TEST_SIDE, width=_TEST_SIDE)
     quantised = all(one.scale for one in network.outputs)
-    rows = tuple(
-        tuple(int(value) if quantised else round(value, 5) for value in row) for row in _known_outputs(network).tolist()
-    )
-    tolerance = round(_TOLERANCE * 256 ** np.dtype(network.outputs[0].dtype).itemsize) if quantised else _TOLERANCE
-    return msgspec.structs.replace(card, self_test=SelfTest(outputs=rows, tolerance=tolerance))
+    steps = 256 ** np.dtype(network.outputs[0].dtype).itemsize if quantised else 1
+    test = SelfTest.of(_known_outputs(network), _TOLERANCE * steps, quantised=quantised)
+    return msgspec.structs.replace(card, self_test=test)
 
 
 def _known_outputs(network: FaceNetwork) -> npt.NDArray[np.float32]:

@@ -6,6 +6,8 @@ import struct
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fer_edge.tag.exif import entries
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -42,19 +44,10 @@ def _taken(data: bytes) -> datetime | None:
     if at < 0:
         return None
     block = data[at + 6 :]
-    order = "<" if block.startswith(b"II") else ">"
     try:
-        (start,) = struct.unpack_from(f"{order}I", block, 4)
-        first = _entries(block, order, start)
-        inner = _entries(block, order, first[_EXIF_PART]) if _EXIF_PART in first else {}
+        first = {entry.tag: entry.long for entry in entries(block)}
+        inner = {entry.tag: entry.long for entry in entries(block, first[_EXIF_PART])} if _EXIF_PART in first else {}
         place = inner.get(_TAKEN) or first[_DATE]
         return datetime.strptime(block[place : place + 19].decode("ascii"), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - likewise
     except (struct.error, KeyError, ValueError):
         return None
-
-
-def _entries(block: bytes, order: str, start: int) -> dict[int, int]:
-    """The values, or where they are, of a directory in an EXIF block, by tag."""
-    (count,) = struct.unpack_from(f"{order}H", block, start)
-    found = (struct.unpack_from(f"{order}HHII", block, start + 2 + 12 * entry) for entry in range(count))
-    return {tag: value for tag, _, _, value in found}

@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_edge.errors import DataError, MissingExtraError, first_line
 from fer_edge.pictures import decode_colour, decode_gray
+from fer_edge.tag.exif import entries
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -129,11 +130,5 @@ def _jpeg_header(data: bytes) -> _Header | None:
 
 def _orientation(exif: bytes) -> int:
     """The orientation in an EXIF block, 1..8."""
-    order = "<" if exif.startswith(b"II") else ">"
-    (start,) = struct.unpack_from(f"{order}I", exif, 4)
-    (entries,) = struct.unpack_from(f"{order}H", exif, start)
-    for entry in range(entries):
-        tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * entry)
-        if tag == 0x0112:
-            return value if 1 <= value <= 8 else 1
-    return 1
+    found = next((entry.short for entry in entries(exif) if entry.tag == 0x0112), 1)
+    return found if 1 <= found <= 8 else 1
