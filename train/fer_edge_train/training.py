@@ -26,6 +26,7 @@ from fer_edge_train.recipe import Transfer
 from fer_edge_train.report import Judged, write_report
 from fer_edge_train.targets import class_targets, class_weights, shares
 from fer_edge_train.teachers import SoftLabels, Teachers
+from fer_edge_train.torch_kernels import native_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,25 +174,26 @@ def train(
             _compile(model, recipe, steps, stage, list(heads))
         rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
-        model.fit(
-            AugmentedBatches(
-                learnt, recipe, stage.size, start, teachers=taught if isinstance(taught, Teachers) else None
-            ),
-            shuffle=False,  # the batches are shuffled already, by the recipe's seed
-            validation_data=watched,
-            initial_epoch=start,
-            epochs=stage.last,
-            callbacks=[
-                Seeds(recipe.seed),
-                history,
-                average,
-                Checkpoint(out, history, keep_best=keep_best),
-                *(plateau if recipe.schedule.rate == "plateau" else []),
-                StopEarly(recipe.schedule, history),
-                *callbacks,
-            ],
-            verbose=0,
-        )
+        with native_kernels():
+            model.fit(
+                AugmentedBatches(
+                    learnt, recipe, stage.size, start, teachers=taught if isinstance(taught, Teachers) else None
+                ),
+                shuffle=False,  # the batches are shuffled already, by the recipe's seed
+                validation_data=watched,
+                initial_epoch=start,
+                epochs=stage.last,
+                callbacks=[
+                    Seeds(recipe.seed),
+                    history,
+                    average,
+                    Checkpoint(out, history, keep_best=keep_best),
+                    *(plateau if recipe.schedule.rate == "plateau" else []),
+                    StopEarly(recipe.schedule, history),
+                    *callbacks,
+                ],
+                verbose=0,
+            )
     if keep_best:
         model = keras.models.load_model(out / BEST, compile=False)
     elif average.weights is not None:

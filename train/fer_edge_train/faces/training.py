@@ -20,6 +20,7 @@ from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
 from fer_edge_train.optimizer import cosine, make_optimizer
+from fer_edge_train.torch_kernels import native_kernels
 from fer_edge_train.training import begin, check_folder, load_checkpoint, stages
 
 if TYPE_CHECKING:
@@ -106,20 +107,21 @@ def train(
             continue
         model.compile(optimizer, FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
         start = max(first, done)
-        model.fit(
-            SceneBatches(source, recipe, side, start),
-            shuffle=False,  # the batches are shuffled already, by the recipe's seed
-            initial_epoch=start,
-            epochs=last,
-            callbacks=[
-                Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
-                history,
-                average,
-                Checkpoint(out, history, keep_best=False),
-                *callbacks,
-            ],
-            verbose=0,
-        )
+        with native_kernels():
+            model.fit(
+                SceneBatches(source, recipe, side, start),
+                shuffle=False,  # the batches are shuffled already, by the recipe's seed
+                initial_epoch=start,
+                epochs=last,
+                callbacks=[
+                    Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
+                    history,
+                    average,
+                    Checkpoint(out, history, keep_best=False),
+                    *callbacks,
+                ],
+                verbose=0,
+            )
     if average.weights is not None:
         model.set_weights(average.weights)
     judged = Judged.of(watched, grays, find(network, grays))

@@ -1,0 +1,76 @@
+"""PyTorch's own kernels against the operations that Keras puts together; where PyTorch is not installed, skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"),
+]
+
+# In a process of its own: the backend is chosen when Keras is loaded.
+SCRIPT = """
+import contextlib, json
+import keras, numpy as np
+from keras import layers
+from fer_edge_train.torch_kernels import native_kernels
+
+def network():
+    keras.utils.set_random_seed(7)
+    picture = keras.Input((21, 18, 4))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(picture)
+    x = layers.BatchNormalization()(x)
+    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="tanh")(x)
+    x = layers.BatchNormalization(scale=False, momentum=0.5)(x)
+    x = layers.Conv2D(8, (1, 3), padding="valid", groups=2, use_bias=False)(x)
+    x = layers.BatchNormalization(center=False, epsilon=0.1)(x)
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False)(x)
+    x = layers.Conv2D(6, 3, dilation_rate=2, padding="same")(x)
+    frozen = layers.BatchNormalization(trainable=False)
+    x = layers.GlobalAveragePooling2D()(frozen(x))
+    x = layers.BatchNormalization()(x)
+    return keras.Model(picture, layers.Dense(3)(x))
+
+def learn(context):
+    model = network()
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    rng = np.random.default_rng(1)
+    with context:
+        losses = [
+            float(model.train_on_batch(
+                rng.random((5, 21, 18, 4), dtype=np.float32), rng.random((5, 3), dtype=np.float32)
+            ))
+            for _ in range(4)
+        ]
+        seen = model.predict_on_batch(rng.random((5, 21, 18, 4), dtype=np.float32))
+    return losses, seen, model.get_weights()
+
+(plain, seen, weights), (native, seen_natively, weights_natively) = (
+    learn(context) for context in (contextlib.nullcontext(), native_kernels())
+)
+apart = [np.abs(a - b).max() for a, b in zip([seen, *weights], [seen_natively, *weights_natively], strict=True)]
+moved = [np.abs(a - b).max() for a, b in zip(network().get_weights(), weights, strict=True)]
+print(json.dumps({"plain": plain, "native": native, "apart": float(max(apart)), "moved": float(max(moved))}))
+"""
+
+
+def test_native_kernels_learn_the_same_numbers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        timeout=300,
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["native"] == pytest.approx(result["plain"], rel=1e-4)
+    assert result["apart"] < 1e-4
+    assert result["moved"] > 1e-2
