@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import cv2
 import msgspec
 
-from fer_edge.classify import classify_boxes
+from fer_edge.classify import classify_faces
 from fer_edge.crop import AS_IT_IS, Box
 from fer_edge.errors import InputError
+from fer_edge.faces import Face
 from fer_edge.files import replacing
 from fer_edge.pictures import read_colour
 
@@ -56,11 +57,11 @@ def expressions(gray: npt.NDArray[np.uint8], detector: FaceDetector | None, clas
     """
     if detector is None:
         rows, columns = gray.shape
-        boxes, framing = [Box(0, 0, columns, rows)], AS_IT_IS
+        faces, framing = [Face(Box(0, 0, columns, rows), 1.0)], AS_IT_IS
     else:
-        boxes, framing = [face.box for face in detector.detect(gray)], detector.framing
-    scores = classify_boxes(gray, boxes, framing, classifier)
-    return [expression(box, row, classifier.card.labels) for box, row in zip(boxes, scores, strict=True)]
+        faces, framing = detector.detect(gray), detector.framing
+    scores = classify_faces(gray, faces, framing, classifier)
+    return [expression(face.box, row, classifier.card.labels) for face, row in zip(faces, scores, strict=True)]
 
 
 def expression(box: Box, scores: npt.NDArray[np.float32], labels: Sequence[str]) -> Expression:

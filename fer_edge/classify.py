@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.crop import Box, Framing
+    from fer_edge.crop import Framing
+    from fer_edge.faces import Face
 
 _SHIPPED: Final = Path(__file__).parent / "models"
 DEFAULT_MODEL: Final = _SHIPPED / "edge.tflite"
@@ -59,22 +60,22 @@ class Classifier(Protocol):
         ...
 
 
-def classify_boxes(
-    gray: npt.NDArray[np.uint8], boxes: Sequence[Box], framing: Framing, classifier: Classifier
+def classify_faces(
+    gray: npt.NDArray[np.uint8], faces: Sequence[Face], framing: Framing, classifier: Classifier
 ) -> npt.NDArray[np.float32]:
     """Score the faces of a picture.
 
     Args:
         gray: uint8 picture of shape (rows, columns).
-        boxes: where its faces are; there may be none.
-        framing: how the boxes become the squares that are cut out.
+        faces: those in it; there may be none.
+        framing: how their boxes become the squares that are cut out.
         classifier: what scores them.
 
     Returns:
-        float32 scores of shape (boxes, labels), each 0..1.
+        float32 scores of shape (faces, labels), each 0..1.
     """
     spec = classifier.card.input
-    crops = [crop_face(gray, box, spec.height, spec.width, framing) for box in boxes]
+    crops = [crop_face(gray, face.box, spec.height, spec.width, framing, tilt=face.tilt) for face in faces]
     return classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
 
 

@@ -6,7 +6,8 @@ a second copy is the classic cause of "worse on the device than in the notebook"
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -37,10 +38,11 @@ class Framing(NamedTuple):
 
 
 AS_IT_IS = Framing()
+_LEVEL: Final = 0.02  # radians, about a pixel at the edge of a crop
 
 
 def crop_face(
-    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, framing: Framing = AS_IT_IS
+    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, framing: Framing = AS_IT_IS, *, tilt: float = 0.0
 ) -> npt.NDArray[np.uint8]:
     """Cut out a face and bring it to a classifier's input size.
 
@@ -52,10 +54,13 @@ def crop_face(
         height: rows of the result.
         width: columns of the result.
         framing: how the box becomes the square that is cut out.
+        tilt: by how much the face is turned clockwise, in radians; it is turned back.
 
     Returns:
         uint8 array of shape (height, width).
     """
+    if abs(tilt) > _LEVEL:
+        return _crop_turned(gray, box, height, width, framing, tilt=tilt)
     rows, columns = gray.shape
     side = max(1, round(max(box.width, box.height) * framing.scale))
     left = round(box.x + box.width / 2 - side / 2)
@@ -76,6 +81,38 @@ def crop_face(
     if any(over):
         view = np.asarray(cv2.copyMakeBorder(view, *over, cv2.BORDER_REPLICATE), np.uint8)
     return np.ascontiguousarray(view)
+
+
+def _crop_turned(
+    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, framing: Framing, *, tilt: float
+) -> npt.NDArray[np.uint8]:
+    side = max(1.0, max(box.width, box.height) * framing.scale)
+    middle = np.array((box.x + box.width / 2, box.y + box.height * (0.5 + framing.shift)))
+    # Only the part around the face is reduced, by means over whole pixels: a large face would alias otherwise.
+    reach = side * 0.75
+    low = np.clip(np.floor(middle - reach), 0, np.array(gray.shape[::-1]) - 1).astype(int)
+    high = np.clip(np.ceil(middle + reach), low + 1, gray.shape[::-1]).astype(int)
+    part = gray[low[1] : high[1], low[0] : high[0]]
+    factor = max(1, round(side / max(height, width)))
+    if factor > 1:
+        part = np.asarray(
+            cv2.resize(
+                part,
+                (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor)),
+                interpolation=cv2.INTER_AREA,
+            ),
+            np.uint8,
+        )
+    # From a pixel of the result to one of the part, by the middles of pixels.
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    turn = np.array([[cos, -sin], [sin, cos]]) * side / (width, height)
+    scale = np.array(part.shape[::-1]) / (high - low)
+    start = middle - low + turn @ (0.5 - np.array((width, height)) / 2)
+    matrix = np.column_stack([turn * scale[:, None], start * scale - 0.5])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(part, matrix, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def _placed(missing: int, seen: int, side: int, size: int) -> tuple[int, int]:

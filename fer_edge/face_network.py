@@ -16,6 +16,7 @@ from fer_edge.crop import Box
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.face_decoding import Level, Output, decode, suppress
 from fer_edge.faces import Face, landmarks, largest_first, reduced_size
+from fer_edge.regions import STAYS, Region
 from fer_edge.runtime import Tensor, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 CHANNELS: Final = (1, 4, 10)  # of score, box and landmarks
 PADDING: Final = 128  # the pixel value of what lies past the picture's right and lower edge
-_SIZES: Final = 4  # sizes of input that are kept ready: to prepare one takes as long as many frames
+_SIZES: Final = 6  # sizes of input that are kept ready: to prepare one takes as long as many frames
 _SLACK: Final = 0.85  # share of the side of the smallest wanted face from which on boxes count: they are not exact
 _TEST_SIDE: Final = 32  # of the self-test's pictures, so that the card stays small
 _TOLERANCE: Final = 0.1  # of all steps, or real: what sound kernels may differ by, as for classifiers
@@ -185,15 +186,27 @@ class NetworkDetector:
         """How its boxes become the squares that FER-2013's pictures show."""
         return self.card.framing
 
-    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
+    def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
         """Faces in a uint8 grey picture of shape (rows, columns), largest first; every box lies within the picture."""
         if not gray.size:
             return []
-        rows, columns, _ = reduced_size(gray.shape, self._min_face, self.card.smallest_face)
-        cells = decode(self._network(rows, columns).run(gray, rows, columns, self._threshold), self._threshold)
-        if not len(cells.scores):
+        rows, columns, _ = reduced_size(gray.shape, self._min_face, self.card.smallest_face, coarse=coarse)
+        smallest = _SLACK * (self._min_face or 0)
+        return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
+
+    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+        """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
+        region = Region.around(gray, box)
+        if region is None:
             return []
-        return largest_first(_faces(suppress(cells), gray.shape, (rows, columns), _SLACK * (self._min_face or 0)))
+        return largest_first(region.placed(self._find(region.part, region.size, 0, STAYS * self._threshold)))
+
+    def _find(
+        self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
+    ) -> Iterator[Face]:
+        """Faces in a picture that is brought to a size first."""
+        cells = decode(self._network(*size).run(gray, *size, threshold), threshold)
+        return _faces(suppress(cells), gray.shape, size, smallest) if len(cells.scores) else iter(())
 
     def self_test(self) -> float | None:
         """Whether this machine computes what the one did that wrote the card.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fer_edge.crop import Box
+    from fer_edge.faces import Face
 
 
 @dataclass(slots=True, eq=False)
@@ -17,19 +18,24 @@ class Track:
 
     Attributes:
         number: counts from 1 within a session; never an identity.
-        box: where the face was seen last, in pixels.
+        face: as it was seen last.
         first_seen: time of its first frame, in seconds.
         last_seen: time of its latest frame, in seconds.
         sightings: in how many frames the detector found it.
-        missed: whether the detector, when it looked last, did not find it.
+        missed: whether it is not seen in the latest frame.
     """
 
     number: int
-    box: Box
+    face: Face
     first_seen: float
     last_seen: float
     sightings: int = 1
     missed: bool = False
+
+    @property
+    def box(self) -> Box:
+        """Where the face was seen last, in pixels."""
+        return self.face.box
 
 
 class Tracker:
@@ -50,43 +56,67 @@ class Tracker:
         self.lost_after, self._min_overlap = lost_after, min_overlap
         self.tracks: list[Track] = []
         self._count = 0
+        self._time = 0.0
 
-    def update(self, boxes: Sequence[Box], time: float) -> list[Track]:
+    def update(self, faces: Sequence[Face], time: float) -> list[Track]:
         """Take in what the detector found in the next frame.
 
         Args:
-            boxes: the faces found, in pixels.
+            faces: what was found.
             time: of the frame, in seconds; never less than before.
 
         Returns:
-            The track of each box, in their order.
+            The track of each face, in their order.
+        """
+        self.next_frame(time)
+        return self.see(faces)
+
+    def next_frame(self, time: float) -> None:
+        """Go on to the frame of ``time``, in seconds, never less than before, in which nobody has been seen yet."""
+        self._time = time
+        for track in self.tracks:
+            track.missed = True
+
+    def see(self, faces: Sequence[Face], *, begin: bool = True) -> list[Track]:
+        """Take in faces of the frame; those that were seen in it before stay as they are.
+
+        Args:
+            faces: what was found.
+            begin: a face that overlaps no track begins one.
+
+        Returns:
+            The tracks that are seen now and were not before, in the faces' order.
         """
         pairs = sorted(
             (
-                (overlap, track_at, box_at)
+                (overlap, track_at, face_at)
                 for track_at, track in enumerate(self.tracks)
-                for box_at, box in enumerate(boxes)
-                if (overlap := intersection_over_union(track.box, box)) >= self._min_overlap
+                for face_at, face in enumerate(faces)
+                if (overlap := intersection_over_union(track.box, face.box)) >= self._min_overlap
             ),
             reverse=True,
         )
-        for track in self.tracks:
-            track.missed = True
         matched: dict[int, Track] = {}
         taken: set[int] = set()
-        for _, track_at, box_at in pairs:
-            if box_at in matched or track_at in taken:
+        for _, track_at, face_at in pairs:
+            if face_at in matched or track_at in taken:
                 continue
-            track = matched[box_at] = self.tracks[track_at]
+            matched[face_at] = self.tracks[track_at]
             taken.add(track_at)
-            track.box, track.last_seen, track.missed = boxes[box_at], time, False
-            track.sightings += 1
-        for box_at, box in enumerate(boxes):
-            if box_at not in matched:
+        seen = []
+        for face_at, face in enumerate(faces):
+            track = matched.get(face_at)
+            if track is None and begin:
                 self._count += 1
-                matched[box_at] = Track(self._count, box, time, time)
-                self.tracks.append(matched[box_at])
-        return [matched[at] for at in range(len(boxes))]
+                track = Track(self._count, face, self._time, self._time)
+                self.tracks.append(track)
+            elif track is None or not track.missed:
+                continue
+            else:
+                track.face, track.last_seen, track.missed = face, self._time, False
+                track.sightings += 1
+            seen.append(track)
+        return seen
 
     def end_lost(self, time: float) -> list[Track]:
         """End the tracks without a sighting for too long, and return them."""

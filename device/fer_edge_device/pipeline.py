@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import time as clock
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from fer_edge.classify import classify_boxes
-from fer_edge.tracks import Track, Tracker
-from fer_edge_device.follow import Appearance, Follower
+from fer_edge.classify import classify_faces
+from fer_edge.face_decoding import OVERLAP
+from fer_edge.tracks import Track, Tracker, intersection_over_union
 from fer_edge_device.messages import Event, State
 from fer_edge_device.smoothing import Smoother
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     import numpy.typing as npt
 
     from fer_edge.classify import Classifier
     from fer_edge.crop import Box
-    from fer_edge.faces import FaceDetector
+    from fer_edge.faces import Face, FaceDetector
     from fer_edge_device.config import EventsSettings, FacesSettings
     from fer_edge_device.frames import Frame
 
@@ -68,10 +69,10 @@ class _Person:
 class Pipeline:
     """Turns frames into events; the same frames at the same times give the same events.
 
-    The detector looks every ``detect_every_s``, and besides that at once when a face that was followed is lost, and
-    while a face is new: only what it found itself ``min_sightings`` times is reported, so that its own false alarms
-    are not.  When it does not find a face again, it looks for it after the next frame, then after twice as long, and
-    so on, until the face ends.
+    In each frame the detector looks where faces were in the one before, and every ``detect_every_s`` everywhere: every
+    other time only for large faces, which takes a quarter of the time, while nobody is missed.  When somebody is, it
+    looks everywhere at once, after the next frame, then after twice as long, and so on, until the face ends.  What it
+    found ``min_sightings`` times is reported.
     """
 
     def __init__(
@@ -103,11 +104,10 @@ class Pipeline:
         self._faces, self._events = faces, events
         self._fps, self._idle_fps = fps, idle_fps
         self._tracker = Tracker(events.lost_after_s)
-        self._follower = Follower()
-        self._appearances: dict[int, Appearance] = {}
         self._people: dict[int, _Person] = {}
         self._time = self._epoch = 0.0
-        self._detected: float | None = None
+        self._searched: float | None = None
+        self._searched_all = 0.0
         self._told: tuple[float, Counter[str]] | None = None
         self._taken: dict[str, float] = {}
         self.milliseconds: dict[str, deque[float]] = {stage: deque(maxlen=_TIMINGS) for stage in STAGES}
@@ -169,14 +169,12 @@ class Pipeline:
         """
         self._time, self._epoch = frame.time, frame.epoch
         self._taken.clear()
-        self._follower.take(frame.gray)
-        seen = self._follow()
-        if self._must_detect(seen):
-            seen = self._detect(frame.gray)
+        self._tracker.next_frame(frame.time)
+        seen = self._follow(frame.gray)
+        if self._must_search():
+            seen += self._search(frame.gray)
         self._look([track for track in seen if self._look_is_due(track)], frame.gray)
         with self._timed("track"):
-            for track in seen:
-                track.last_seen = frame.time
             events = [event for track in self._tracker.end_lost(frame.time) for event in self._end(track)]
             for track in seen:
                 person = self._people[track.number]
@@ -197,54 +195,36 @@ class Pipeline:
         events = [event for track in self._tracker.end_all() for event in self._end(track)]
         return events, self._state()
 
-    def _follow(self) -> list[Track]:
+    def _follow(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
         """Look for each face near where it was; the tracks whose face is there."""
-        if not self._appearances:
+        if not self._tracker.tracks or self._faces.detect_every_s <= 0:
             return []
-        found = []
         with self._timed("follow"):
-            for track in self._tracker.tracks:
-                appearance = self._appearances.get(track.number)
-                if appearance is None:
-                    continue
-                box = self._follower.find(appearance)
-                if box is None:
-                    del self._appearances[track.number]
-                    continue
-                track.box = box
-                # What the detector missed is followed, so that it can find it again, but does not count as seen.
-                if not track.missed:
-                    found.append(track)
-        return found
+            near = [self._detector.detect_near(gray, track.box) for track in self._tracker.tracks]
+        with self._timed("track"):
+            return self._tracker.see(_distinct(itertools.chain.from_iterable(near)), begin=False)
 
-    def _must_detect(self, followed: list[Track]) -> bool:
-        if self._detected is None:
+    def _must_search(self) -> bool:
+        if self._searched is None:
             return True
-        since = self._time - self._detected + _EARLY
+        since = self._time - self._searched + _EARLY
         tracks, every = self._tracker.tracks, self._faces.detect_every_s
         if since >= (every if tracks else min(every, 1 / self._idle_fps)):
             return True
-        return any(
-            since >= self._detected - track.last_seen
-            if track.missed
-            else track.sightings < self._events.min_sightings or track not in followed
-            for track in tracks
-        )
+        return any(track.missed and since >= self._searched - track.last_seen for track in tracks)
 
-    def _detect(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
-        """Look for faces everywhere; the tracks of those that are there."""
+    def _search(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
+        """Look for faces everywhere; the tracks of those that are there and had not been found yet."""
+        tracks = self._tracker.tracks
+        since = self._time - self._searched_all + _EARLY
+        coarse = bool(tracks) and not any(track.missed for track in tracks) and since < 2 * self._faces.detect_every_s
         with self._timed("detect"):
-            boxes = [face.box for face in self._detector.detect(gray)]
-        self._detected = self._time
+            faces = self._detector.detect(gray, coarse=coarse)
+        self._searched = self._time
+        if not coarse:
+            self._searched_all = self._time
         with self._timed("track"):
-            tracks = self._tracker.update(boxes, self._time)
-        if tracks and self._faces.detect_every_s > 0:
-            with self._timed("follow"):
-                for track in tracks:
-                    self._appearances.pop(track.number, None)
-                    if (appearance := self._follower.remember(track.box)) is not None:
-                        self._appearances[track.number] = appearance
-        return tracks
+            return self._tracker.see(faces)
 
     def _look_is_due(self, track: Track) -> bool:
         person = self._people.get(track.number)
@@ -257,8 +237,7 @@ class Pipeline:
         if not tracks:
             return
         with self._timed("classify"):
-            boxes = [track.box for track in tracks]
-            scores = classify_boxes(gray, boxes, self._detector.framing, self._classifier)
+            scores = classify_faces(gray, [track.face for track in tracks], self._detector.framing, self._classifier)
         with self._timed("track"):
             for track, row in zip(tracks, scores, strict=True):
                 self._take_in(track, row)
@@ -291,7 +270,6 @@ class Pipeline:
         return [self._event("update", person, person.told, previous)] if person.told != previous else []
 
     def _end(self, track: Track) -> list[Event]:
-        self._appearances.pop(track.number, None)
         person = self._people.pop(track.number, None)  # None: the frame that found it was not finished
         return [self._event("end", person, person.told)] if person and person.told is not None else []
 
@@ -333,6 +311,15 @@ class Pipeline:
         start = clock.perf_counter()
         yield
         self._taken[stage] = self._taken.get(stage, 0.0) + clock.perf_counter() - start
+
+
+def _distinct(faces: Iterable[Face]) -> list[Face]:
+    """Faces that may have been found several times, in regions that overlap: the surest of each."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: face.score, reverse=True):
+        if all(intersection_over_union(face.box, other.box) < OVERLAP for other in kept):
+            kept.append(face)
+    return kept
 
 
 def _relative(box: Box, rows: int, columns: int) -> tuple[float, float, float, float]:

@@ -23,7 +23,7 @@ from fer_edge.bench.profile import profile
 from fer_edge.bench.results import Model, Moment, Report, Settings, Start, Sustained, Way
 from fer_edge.bench.turns import TURN, case_of, take_turns
 from fer_edge.card import model_bytes
-from fer_edge.classify import TFLiteClassifier, classify_boxes
+from fer_edge.classify import TFLiteClassifier, classify_faces
 from fer_edge.crop import crop_face
 from fer_edge.errors import FerEdgeError, InputError, printable
 from fer_edge.faces import make_detector
@@ -165,7 +165,7 @@ class _Bench:
 
     def _whole_frame(self, classifier: TFLiteClassifier, run: int) -> None:
         gray, detector = self._frames[run % len(self._frames)], self._detector
-        classify_boxes(gray, [found.box for found in detector.detect(gray)], detector.framing, classifier)
+        classify_faces(gray, detector.detect(gray), detector.framing, classifier)
 
     def sustain(self, seconds: float) -> Sustained:
         """Do whole frames in the first way that there is, one after another."""

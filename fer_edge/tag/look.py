@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 
 from fer_edge.analyse import Expression, annotate, expression
-from fer_edge.classify import TFLiteClassifier, classify_boxes
+from fer_edge.classify import TFLiteClassifier, classify_faces
 from fer_edge.crop import AS_IT_IS, Box, crop_face
 from fer_edge.errors import DataError, FerEdgeError, first_line, printable
-from fer_edge.faces import make_detector
+from fer_edge.faces import Face, make_detector
 from fer_edge.files import replacing
 from fer_edge.pictures import read_bytes
 from fer_edge.tag import remote, sidecars, stills
@@ -217,16 +217,17 @@ class _Looker:
         rows, columns = gray.shape
         scores: list[float | None] = [None]
         if job.face:
-            boxes, framing = [Box(0, 0, columns, rows)], AS_IT_IS
+            faces, framing = [Face(Box(0, 0, columns, rows), 1.0)], AS_IT_IS
         else:
             detector = self._detector(reduced)
-            faces: list[Face] = detector.detect(gray)
-            boxes, framing = [face.box for face in faces], detector.framing
+            faces, framing = detector.detect(gray), detector.framing
             scores = [round(face.score, 4) for face in faces]
-        given = classify_boxes(gray, boxes, framing, self._classifier)
+        given = classify_faces(gray, faces, framing, self._classifier)
         labels = self._classifier.card.labels
-        found = [(expression(box, row, labels), score) for box, row, score in zip(boxes, given, scores, strict=True)]
-        crops = (crop_face(gray, box, THUMBNAIL, THUMBNAIL, framing) for box in boxes if job.thumbnails)
+        found = [
+            (expression(face.box, row, labels), score) for face, row, score in zip(faces, given, scores, strict=True)
+        ]
+        crops = (crop_face(gray, face.box, THUMBNAIL, THUMBNAIL, framing) for face in faces if job.thumbnails)
         return found, [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
 
     def _detector(self, reduced: int) -> FaceDetector:

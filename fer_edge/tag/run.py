@@ -16,6 +16,7 @@ import msgspec
 
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError, printable
+from fer_edge.faces import Face
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.pictures import read_bytes
 from fer_edge.tag import journal, parts, remote, tables
@@ -274,7 +275,9 @@ def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | N
     for time, at_once in itertools.groupby(sightings, key=lambda sighting: sighting.time):
         some = list(at_once)
         tracker.end_lost(time or 0.0)
-        tracks = iter(tracker.update([sighting.face.box for sighting in some if sighting.face], time or 0.0))
+        tracks = iter(
+            tracker.update([Face(one.face.box, one.detector_score or 0.0) for one in some if one.face], time or 0.0)
+        )
         yield from (next(tracks).number if sighting.face else None for sighting in some)
 
 

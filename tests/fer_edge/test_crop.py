@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 import pytest
 
@@ -32,8 +35,9 @@ def test_outside_the_picture_its_edge_goes_on() -> None:
 
 
 @pytest.mark.parametrize("box", [Box(-500, -500, 30, 30), Box(900, 900, 30, 30), Box(10, 10, 0, 0), Box(0, 0, 9999, 1)])
-def test_any_box_gives_a_picture_of_the_wanted_size(box: Box) -> None:
-    crop = crop_face(PICTURE, box, 48, 40)
+@pytest.mark.parametrize("tilt", [0.0, 0.5])
+def test_any_box_gives_a_picture_of_the_wanted_size(box: Box, tilt: float) -> None:
+    crop = crop_face(PICTURE, box, 48, 40, tilt=tilt)
     assert crop.shape == (48, 40)
     assert crop.dtype == np.uint8
 
@@ -57,3 +61,20 @@ def test_shrinking_averages_instead_of_picking_pixels() -> None:
     checks = np.zeros((96, 96), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 200
     assert np.unique(whole_picture(checks, 48, 48)).tolist() == [100]
+
+
+@pytest.mark.parametrize("degrees", [-50, -15, 15, 50])
+@pytest.mark.parametrize("side", [48, 130, 400])
+def test_a_tilted_face_is_turned_upright(degrees: float, side: int) -> None:
+    face = cv2.GaussianBlur(RNG.integers(0, 256, (side, side), np.uint8), (0, 0), side / 12)
+    face = np.asarray(cv2.normalize(face, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+    place = np.full((600, 700), 128, np.uint8)
+    place[60 : 60 + side, 80 : 80 + side] = face
+    # OpenCV's angles are counter-clockwise, its coordinates of pixels' middles.
+    middle = (80 + side / 2 - 0.5, 60 + side / 2 - 0.5)
+    picture = np.asarray(cv2.warpAffine(place, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8)
+    box, inner = Box(80, 60, side, side), Framing(scale=0.6)
+    upright = crop_face(place, box, 48, 48, inner).astype(float)
+    turned = crop_face(picture, box, 48, 48, inner, tilt=math.radians(degrees)).astype(float)
+    assert np.abs(upright - turned).mean() < 5
+    assert np.abs(upright - crop_face(picture, box, 48, 48, inner)).mean() > 8

@@ -3,18 +3,23 @@ from __future__ import annotations
 import pytest
 
 from fer_edge.crop import Box
+from fer_edge.faces import Face
 from fer_edge.tracks import Tracker, intersection_over_union
 
 
-def at(x: float, y: float = 0, side: float = 100) -> Box:
-    return Box(x, y, side, side)
+def square(x: float, y: float = 0) -> Box:
+    return Box(x, y, 100, 100)
+
+
+def at(x: float) -> Face:
+    return Face(square(x), 1.0)
 
 
 def test_intersection_over_union() -> None:
-    assert intersection_over_union(at(0), at(0)) == 1
-    assert intersection_over_union(at(0), at(50)) == pytest.approx(1 / 3)
-    assert intersection_over_union(at(0), at(100)) == 0
-    assert intersection_over_union(at(0), at(0, 250)) == 0
+    assert intersection_over_union(square(0), square(0)) == 1
+    assert intersection_over_union(square(0), square(50)) == pytest.approx(1 / 3)
+    assert intersection_over_union(square(0), square(100)) == 0
+    assert intersection_over_union(square(0), square(0, 250)) == 0
 
 
 def test_a_moving_face_stays_one_track() -> None:
@@ -57,3 +62,13 @@ def test_end_all_ends_all() -> None:
     tracker.update([at(0), at(300)], 0.0)
     assert len(tracker.end_all()) == 2
     assert tracker.end_all() == []
+
+
+def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_the_known_are_looked_for() -> None:
+    tracker = Tracker(lost_after=1.0)
+    tracker.update([at(0), at(300)], 0.0)
+    tracker.next_frame(0.1)
+    assert [track.number for track in tracker.see([at(10), at(600)], begin=False)] == [1]
+    assert [track.missed for track in tracker.tracks] == [False, True]
+    assert [track.number for track in tracker.see([at(290), at(15), at(600)])] == [2, 3]
+    assert [(track.box.x, track.sightings) for track in tracker.tracks] == [(10, 2), (290, 2), (600, 1)]
