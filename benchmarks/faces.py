@@ -1,6 +1,6 @@
 """How well and how fast face detectors find faces: ours, YuNet and, where OpenCV has it, Haar, in one run.
 
-``python benchmarks/faces.py faces/ --yunet face_detection_yunet_2023mar.onnx --model faces.tflite``
+``python benchmarks/faces.py faces/ --yunet face_detection_yunet_2023mar.onnx [--model faces.tflite]``
 
 The marks of the validation part are YuNet's own, of a wider network of it (yunet_n, score 0.6 or more; what scored less
 is ignored), so that its recall here is how well it agrees with its kin, and that of the others how well they agree with
@@ -23,8 +23,9 @@ from fer_edge.crop import Box
 from fer_edge.detection_metrics import find, match
 from fer_edge.face_dataset import load_faces
 from fer_edge.face_network import NetworkDetector
-from fer_edge.faces import Face, HaarDetector, YuNetDetector, largest_first
+from fer_edge.faces import DEFAULT_DETECTOR, Face, YuNetDetector, largest_first
 from fer_edge.runtime import runtime_name
+from haar import IS_THERE, HaarDetector
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with val/, or that part itself")
     parser.add_argument("--yunet", type=Path, required=True, help="YuNet's ONNX file")
-    parser.add_argument("--model", type=Path, required=True, help="our detector, a .tflite")
+    parser.add_argument("--model", type=Path, default=DEFAULT_DETECTOR, help="our detector, a .tflite")
     parser.add_argument("--pictures", type=int, help="so many instead of all")
     parser.add_argument("--runs", type=int, default=100, help="frames of each size that each detector is timed on")
     given = parser.parse_args()
@@ -64,7 +65,7 @@ def quality(data: FaceDataset, model: Path, yunet: Path) -> None:
         "yunet": WholeYuNet(yunet),
         "ours": NetworkDetector(model, min_face=1, threshold=0.02),
     }
-    if hasattr(cv2, "CascadeClassifier"):
+    if IS_THERE:
         detectors["haar"] = HaarDetector(min_face=1)
     found = {name: find(detector, data) for name, detector in detectors.items()}
     matches = {name: match(one, data.pictures) for name, one in found.items()}
@@ -130,7 +131,7 @@ def speed(data: FaceDataset, model: Path, yunet: Path, size: tuple[int, int], ru
             "yunet": YuNetDetector(yunet, min_face),
             "ours": NetworkDetector(model, min_face),
         }
-        if hasattr(cv2, "CascadeClassifier"):
+        if IS_THERE:
             detectors["haar"] = HaarDetector(min_face)
         taken: dict[str, list[float]] = {name: [] for name in detectors}
         for run in range(-WARM_UP, runs):

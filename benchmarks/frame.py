@@ -3,8 +3,9 @@
     python benchmarks/frame.py [--seconds 20] [--detect-every 0.5] [--classify-every 0.2]
 
 Films of 640x480 at 10 frames a second with one and with four of the demo's faces, which drift about and change their
-expression, and the demo itself with its true labels.  Both ways in one process, in turn; CPU is the process's, all its
-threads together, over the time that the film takes.  Drawing the films is done beforehand.
+expression, and the demo itself with its true labels.  All ways in one process, in turn, each library on one thread; CPU
+is the process's, over the time that the film takes.  Drawing the films is done beforehand.  Where OpenCV has it, the
+detector that the project had before, Haar, goes the same ways.
 """
 
 from __future__ import annotations
@@ -17,20 +18,24 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import cv2
+
 from fer_edge import demo
 from fer_edge.classify import TFLiteClassifier, classify_boxes
 from fer_edge.crop import Box
-from fer_edge.faces import HaarDetector
+from fer_edge.faces import make_detector
 from fer_edge.system import machine_name, resident_mb
 from fer_edge.tracks import intersection_over_union
 from fer_edge_device.config import EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame
 from fer_edge_device.pipeline import Pipeline
+from haar import IS_THERE, HaarDetector
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from fer_edge.faces import FaceDetector
     from fer_edge_device.messages import Event
 
 FPS: Final = 10
@@ -65,7 +70,7 @@ def make_film(faces: int, seconds: int) -> Film:
     return film
 
 
-def plain(film: Film, detector: HaarDetector, classifier: TFLiteClassifier) -> Outcome:
+def plain(film: Film, detector: FaceDetector, classifier: TFLiteClassifier) -> Outcome:
     """The detector and the classifier on every frame, and nothing else."""
     outcome = Outcome(milliseconds={"detect": [], "classify": []})
     began = time.process_time()
@@ -81,7 +86,7 @@ def plain(film: Film, detector: HaarDetector, classifier: TFLiteClassifier) -> O
     return outcome
 
 
-def piped(film: Film, detector: HaarDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
+def piped(film: Film, detector: FaceDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
     """The pipeline that `fer-edge run` has."""
     pipeline = Pipeline(
         detector,
@@ -113,7 +118,7 @@ def show(name: str, outcome: Outcome, frames: int) -> None:
         for stage, taken in outcome.milliseconds.items()
         if taken
     )
-    print(f"  {name:<10} {share:>6.1%} of a core at {FPS} fps, {outcome.cpu_s / frames * 1e3:.2f} ms a frame; {stages}")
+    print(f"  {name:<20} {share:>6.1%} of a core at {FPS} fps, {outcome.cpu_s / frames * 1e3:.2f} ms a frame; {stages}")
 
 
 def overlap(followed: Outcome, every: Outcome) -> tuple[float, float]:
@@ -158,16 +163,28 @@ def main() -> None:
     options = parser.parse_args()
     shipped = FacesSettings(detect_every_s=options.detect_every, classify_every_s=options.classify_every)
     each_frame = FacesSettings(detect_every_s=0, classify_every_s=0)
-    detector, classifier = HaarDetector(), TFLiteClassifier()
+    cv2.setNumThreads(1)
+    detector, classifier = make_detector(), TFLiteClassifier()
+    before = HaarDetector() if IS_THERE else None
     print(f"{machine_name()}; detection every {options.detect_every} s, a look every {options.classify_every} s")
     films = {f"{faces} face{'s' * (faces > 1)}": make_film(faces, options.seconds) for faces in (1, 4)}
     films["the demo"] = [demo.frame(number) for number in range(demo.FRAMES)]
-    plain(films["the demo"][:10], detector, classifier)  # to warm up
+    for one in filter(None, (detector, before)):
+        plain(films["the demo"][:10], one, classifier)  # to warm up
     for name, film in films.items():
         every, followed = plain(film, detector, classifier), piped(film, detector, classifier, shipped)
         print(f"{name}, {len(film) / FPS:.0f} s")
         show("plain loop", every, len(film))
         show("pipeline", followed, len(film))
+        if before:
+            was, was_followed = plain(film, before, classifier), piped(film, before, classifier, shipped)
+            show("plain loop with Haar", was, len(film))
+            show("pipeline with Haar", was_followed, len(film))
+            print(
+                f"  of Haar's CPU, the plain loop takes {every.cpu_s / was.cpu_s:.3f}, the pipeline"
+                f" {followed.cpu_s / was_followed.cpu_s:.3f}; of its plain loop's, the pipeline"
+                f" {followed.cpu_s / was.cpu_s:.3f}"
+            )
         mean, least = overlap(followed, every)
         tracks = len({event.id for event in followed.events})
         print(

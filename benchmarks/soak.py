@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge import demo
 from fer_edge.classify import TFLiteClassifier
-from fer_edge.faces import HaarDetector
+from fer_edge.faces import make_detector
 from fer_edge.system import resident_mb
 from fer_edge_device.config import EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame
@@ -116,7 +116,7 @@ def main() -> int:
         parser.error("--from must lie between 0 and --frames")
     classifier = TFLiteClassifier()
     pipeline = Pipeline(
-        HaarDetector(options.min_face),
+        make_detector(min_face=options.min_face),
         classifier,
         session="soak",
         model="soak",

@@ -4,7 +4,7 @@
 
 Medians of a few runs, each in a process of its own, after one that warms the disk cache.  Memory is what
 /proc/PID/statm calls resident, shared pages of libraries included, after so many seconds of the demo at 640x480 with
-the shipped model and the Haar detector; beside it what of that is the process's own (Private in smaps_rollup).
+the shipped model and detector; beside it what of that is the process's own (Private in smaps_rollup).
 Exit status 1 if the first message takes more than 1 s or memory reaches 130 MB.
 """
 

@@ -12,10 +12,9 @@ import msgspec
 import numpy as np
 
 from fer_edge.card import SelfTest, check_flatbuffer, model_bytes, read_detector_card
-from fer_edge.crop import Box
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.face_decoding import Level, Output, decode, suppress
-from fer_edge.faces import Face, landmarks, largest_first, reduced_size
+from fer_edge.faces import faces_within, largest_first, reduced_size
 from fer_edge.regions import STAYS, Region
 from fer_edge.runtime import Tensor, make_interpreter, runtime_name
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from fer_edge.card import DetectorCard
     from fer_edge.crop import Framing
-    from fer_edge.face_decoding import Cells
+    from fer_edge.faces import Face
 
 CHANNELS: Final = (1, 4, 10)  # of score, box and landmarks
 PADDING: Final = 128  # the pixel value of what lies past the picture's right and lower edge
@@ -206,7 +205,7 @@ class NetworkDetector:
     ) -> Iterator[Face]:
         """Faces in a picture that is brought to a size first."""
         cells = decode(self._network(*size).run(gray, *size, threshold), threshold)
-        return _faces(suppress(cells), gray.shape, size, smallest) if len(cells.scores) else iter(())
+        return faces_within(suppress(cells), gray.shape, size, smallest) if len(cells.scores) else iter(())
 
     def self_test(self) -> float | None:
         """Whether this machine computes what the one did that wrote the card.
@@ -272,15 +271,3 @@ def _flat(levels: list[Level]) -> npt.NDArray[np.float32]:
     return np.concatenate(
         [one.values.ravel() for level in levels for one in (level.score, level.box)], dtype=np.float32
     )
-
-
-def _faces(cells: Cells, shape: tuple[int, ...], size: tuple[int, int], smallest: float) -> Iterator[Face]:
-    """Faces in a picture's own pixels, of cells in those of the network's input."""
-    down, across = shape[0] / size[0], shape[1] / size[1]
-    points = cells.landmarks * np.array((across, down), np.float32)
-    for (x, y, width, height), score, five in zip(cells.boxes.tolist(), cells.scores.tolist(), points, strict=True):
-        left, right = (min(max(value * across, 0.0), float(shape[1])) for value in (x, x + width))
-        top, bottom = (min(max(value * down, 0.0), float(shape[0])) for value in (y, y + height))
-        # What lies in the padding is no face of the picture.
-        if right > left and bottom > top and max(width * across, height * down) >= smallest:
-            yield Face(Box(left, top, right - left, bottom - top), score, landmarks(five))

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
+from fer_edge.classify import DEFAULT_MODEL, find_model
 from fer_edge.crop import Box, Framing
 from fer_edge.errors import InputError, ModelError
+from fer_edge.face_decoding import Cells
 from fer_edge.regions import STAYS, Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
+DetectorName = Literal["network", "yunet"]
+DEFAULT_DETECTOR: Final = DEFAULT_MODEL.with_name("faces.tflite")
+_FAR: Final = 1e6  # pixels beyond which there is no face but numbers that overflow
 _EYES_APART: Final = 0.15  # of the box's width: in profile, their line says nothing
-
-DetectorName = Literal["haar", "network", "yunet"]
 
 
 class Point(NamedTuple):
@@ -89,52 +92,20 @@ class FaceDetector(Protocol):
         ...
 
 
-class HaarDetector:
-    """Viola-Jones cascade of OpenCV (Viola & Jones 2001); needs no download."""
-
-    # Measured by benchmarks/crop_margin.py.
-    framing: Final = Framing(scale=0.95, shift=0.0)
-
-    _WINDOW: Final = 24  # the cascade's own window is 20 pixels; a little above it, faces are found more surely
-
-    def __init__(self, min_face: int | None = None) -> None:
-        """Load the cascade.
-
-        Args:
-            min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
-        """
-        name = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
-        self._cascade = cv2.CascadeClassifier(str(name))
-        if self._cascade.empty():
-            raise InputError(f"{name}: OpenCV's cascade is missing; install opencv-python-headless>=4.9,<5 again")
-        self._reduced = _Reduced(min_face, self._WINDOW)
-
-    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
-        small, factor, smallest = self._reduced.take(gray)
-        boxes, _, weights = self._cascade.detectMultiScale3(
-            small, scaleFactor=1.1, minNeighbors=4, minSize=(smallest, smallest), outputRejectLevels=True
-        )
-        return largest_first(
-            Face(Box(*(float(value) * factor for value in box)), float(np.ravel(weight)[0]))
-            for box, weight in zip(boxes, weights, strict=True)
-        )
-
-
 class YuNetDetector:
     """YuNet through OpenCV (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y); its ONNX file is the user's."""
 
     # Measured by benchmarks/crop_margin.py.
     framing: Final = Framing(scale=0.9, shift=0.0)
 
-    _WINDOW: Final = 20  # it finds smaller ones, but with fewer hits
+    _WINDOW: Final = 20  # pixels; it finds smaller faces, but with fewer hits
 
     def __init__(self, model: Path, min_face: int | None = None, threshold: float = 0.7) -> None:
         """Load a network.
 
         Args:
             model: ``face_detection_yunet_2023mar.onnx`` of the OpenCV Zoo, or a later one.
-            min_face: as for `HaarDetector`.
+            min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
             threshold: least score of a face, 0..1.
 
         Raises:
@@ -149,71 +120,86 @@ class YuNetDetector:
             raise ModelError(
                 f"{model}: not a YuNet network that OpenCV {cv2.__version__} reads ({error.err})"
             ) from error
-        self._threshold = threshold
-        self._reduced = {coarse: _Reduced(min_face, self._WINDOW, coarse=coarse) for coarse in (False, True)}
-        self._colour = np.empty((0, 0, 3), np.uint8)
+        self._min_face, self._threshold = min_face, threshold
+        # Pictures of one size are shrunk and coloured in the same memory every time.
+        self._small, self._colour = np.empty((0, 0), np.uint8), np.empty((0, 0, 3), np.uint8)
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
+        """Faces in a uint8 grey picture of shape (rows, columns), largest first; every box lies within the picture."""
         if not gray.size:
             return []
-        small, factor, smallest = self._reduced[coarse].take(gray)
-        return largest_first(self._find(small, (factor, factor), smallest, self._threshold))
+        rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._WINDOW, coarse=coarse)
+        return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
 
     def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
         region = Region.around(gray, box)
         if region is None:
             return []
-        rows, columns = region.size
-        small = np.asarray(cv2.resize(region.part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-        factor = region.part.shape[1] / columns, region.part.shape[0] / rows
-        return largest_first(region.placed(self._find(small, factor, 0, STAYS * self._threshold)))
+        return largest_first(region.placed(self._find(region.part, region.size, 0, STAYS * self._threshold)))
 
     def _find(
-        self, small: npt.NDArray[np.uint8], factor: tuple[float, float], smallest: float, threshold: float
+        self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
     ) -> Iterator[Face]:
-        """Faces in a picture that was made so many times smaller, across and down, in pixels of that before."""
-        self._network.setInputSize(small.shape[::-1])
-        self._network.setScoreThreshold(threshold)
-        if self._colour.shape[:2] != small.shape:
-            self._colour = np.empty((*small.shape, 3), np.uint8)
+        """Faces in a picture that is brought to a size first."""
+        rows, columns = size
+        if self._small.shape != size:
+            self._small, self._colour = np.empty(size, np.uint8), np.empty((*size, 3), np.uint8)
+        small = gray
+        if gray.shape != size:
+            cv2.resize(gray, (columns, rows), self._small, interpolation=cv2.INTER_AREA)
+            small = self._small
         cv2.cvtColor(small, cv2.COLOR_GRAY2BGR, self._colour)
-        _, rows = self._network.detect(self._colour)
-        scale = np.tile(np.array(factor, np.float32), 7)
-        for row in rows if rows is not None else ():
-            if max(row[2:4]) >= smallest:
-                values = row[:14] * scale
-                yield Face(Box(*values[:4].tolist()), float(row[-1]), landmarks(values[4:]))
+        self._network.setInputSize((columns, rows))
+        self._network.setScoreThreshold(threshold)
+        _, found = self._network.detect(self._colour)
+        if found is None:
+            return iter(())
+        sound = np.asarray(found[(np.abs(found) < _FAR).all(axis=1)], np.float32)
+        cells = Cells(sound[:, :4], sound[:, -1], sound[:, 4:14].reshape(-1, 5, 2))
+        return faces_within(cells, gray.shape, size, smallest)
 
 
-def make_detector(name: DetectorName, model: Path | None = None, min_face: int | None = None) -> FaceDetector:
+def make_detector(
+    name: DetectorName = "network", model: Path | None = None, min_face: int | None = None
+) -> FaceDetector:
     """The detector of that name.
 
     Args:
-        name: ``haar``, ``yunet`` or ``network``.
-        model: the file that ``yunet`` and ``network`` need.
+        name: ``network`` or ``yunet``.
+        model: see `detector_file`.
         min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
 
     Raises:
-        InputError: ``haar`` with a file, or another without.
+        InputError: ``yunet`` without a file.
         ModelError: the file is missing or damaged.
     """
-    if name == "haar":
-        if model is not None:
-            raise InputError("--detector-model goes with --detector yunet or network; haar has its own")
-        return HaarDetector(min_face)
-    if model is None:
-        source = {
-            "yunet": "download face_detection_yunet_2023mar.onnx from the OpenCV Zoo",
-            "network": "a .tflite that `fer-edge train-faces` and `convert` made",
-        }[name]
-        raise InputError(f"--detector {name} needs --detector-model FILE: {source}")
+    path = detector_file(name, model)
     if name == "network":
         from fer_edge.face_network import NetworkDetector  # noqa: PLC0415 - it finds `Face` here
 
-        return NetworkDetector(model, min_face)
-    return YuNetDetector(model, min_face)
+        return NetworkDetector(path, min_face)
+    return YuNetDetector(path, min_face)
+
+
+def detector_file(name: DetectorName, model: Path | None) -> Path:
+    """The file that a detector is loaded from.
+
+    Args:
+        name: ``network`` or ``yunet``.
+        model: a file, or the bare name of a shipped one (``faces``); the shipped network's without.
+
+    Raises:
+        InputError: ``yunet`` without a file.
+    """
+    if model is not None:
+        return find_model(model)
+    if name == "yunet":
+        raise InputError(
+            "--detector yunet needs --detector-model FILE: download face_detection_yunet_2023mar.onnx from the"
+            " OpenCV Zoo"
+        )
+    return DEFAULT_DETECTOR
 
 
 def reduced_size(
@@ -240,30 +226,22 @@ def landmarks(points: npt.NDArray[np.float32]) -> Landmarks:
     return Landmarks(*map(Point._make, points.reshape(5, 2).tolist()))
 
 
-class _Reduced:
-    """Shrinks pictures until the smallest wanted face just fills a detector's window: the rest is time for nothing.
+def faces_within(cells: Cells, shape: tuple[int, ...], size: tuple[int, int], smallest: float) -> Iterator[Face]:
+    """Faces in a picture's own pixels, cut at its edges.
 
-    Pictures of one size are shrunk into the same memory every time.
+    Args:
+        cells: in pixels of a detector's input, one of each face.
+        shape: rows and columns of the picture.
+        size: rows and columns that it has in the input; what lies past them is none of it.
+        smallest: longer side of the smallest face, in pixels of the picture.
     """
-
-    def __init__(self, min_face: int | None, window: int, *, coarse: bool = False) -> None:
-        self._min_face, self._window, self._coarse = min_face, window, coarse
-        self._small = np.empty((0, 0), np.uint8)
-
-    def take(self, gray: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float, int]:
-        """Shrink a picture.
-
-        Returns:
-            The small picture, how many times smaller it is, and the side of the smallest face in it.
-        """
-        rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._window, coarse=self._coarse)
-        if (rows, columns) == gray.shape:
-            return gray, 1.0, round(smallest)
-        factor = smallest / self._window
-        if self._small.shape != (rows, columns):
-            self._small = np.empty((rows, columns), np.uint8)
-        cv2.resize(gray, (columns, rows), self._small, interpolation=cv2.INTER_AREA)
-        return self._small, factor, self._window
+    down, across = shape[0] / size[0], shape[1] / size[1]
+    points = cells.landmarks * np.array((across, down), np.float32)
+    for (x, y, width, height), score, five in zip(cells.boxes.tolist(), cells.scores.tolist(), points, strict=True):
+        left, right = (min(max(value * across, 0.0), float(shape[1])) for value in (x, x + width))
+        top, bottom = (min(max(value * down, 0.0), float(shape[0])) for value in (y, y + height))
+        if right > left and bottom > top and max(width * across, height * down) >= smallest:
+            yield Face(Box(left, top, right - left, bottom - top), score, landmarks(five))
 
 
 def largest_first(faces: Iterable[Face]) -> list[Face]:

@@ -50,7 +50,9 @@ def make_report(
     return Report(
         made="2026-01-01T00:00:00+00:00",
         environment=environment,
-        settings=Settings(detector="haar", min_face=None, frame=(640, 480), faces=2.0, runs=3, seconds=None, turn=10),
+        settings=Settings(
+            detector="network", min_face=None, frame=(640, 480), faces=2.0, runs=3, seconds=None, turn=10
+        ),
         models=(
             Model(
                 name="edge",

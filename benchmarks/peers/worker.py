@@ -38,7 +38,7 @@ def fer_edge() -> Tool:
     analyse, classify, faces, pictures = (
         importlib.import_module(f"fer_edge.{name}") for name in ("analyse", "classify", "faces", "pictures")
     )
-    classifier, detector = classify.TFLiteClassifier(), faces.HaarDetector()
+    classifier, detector = classify.TFLiteClassifier(), faces.make_detector()
 
     def look(path: str, finder: Any) -> int:  # noqa: ANN401 - a module without types
         return len(analyse.expressions(pictures.read_gray(Path(path)), finder, classifier))

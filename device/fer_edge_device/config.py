@@ -88,14 +88,15 @@ class CameraSettings(Section, frozen=True, kw_only=True):
 class FacesSettings(Section, frozen=True, kw_only=True):
     """How faces are found, followed and scored."""
 
-    detector: Annotated[Literal["haar", "network", "yunet"], Meta(description="what finds faces")] = "haar"
+    detector: Annotated[Literal["network", "yunet"], Meta(description="what finds faces")] = "network"
     detector_model: Annotated[
-        str, Meta(description="the file of the detector: YuNet's ONNX, or a network's .tflite")
+        str,
+        Meta(description="the file of the detector: a network's .tflite, or YuNet's ONNX; empty: the shipped network"),
     ] = ""
     min_face: Annotated[
         int,
         Meta(
-            ge=0, le=4096, description="side of the smallest face in pixels, 24 at least; 0 is 1/16 of the longer side"
+            ge=0, le=4096, description="side of the smallest face in pixels, 12 at least; 0 is 1/16 of the longer side"
         ),
     ] = 0
     detect_every_s: Annotated[
@@ -113,8 +114,8 @@ class FacesSettings(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what a bound alone does not tell."""
-        if 0 < self.min_face < 24:
-            message = "faces.min_face must be 24 at least, or 0"
+        if 0 < self.min_face < 12:
+            message = "faces.min_face must be 12 at least, or 0"
             raise ValueError(message)
 
 

@@ -211,6 +211,7 @@ def check_runtime(config: Config) -> Finding:
 
 def check_libraries(config: Config) -> Finding:
     """NumPy and OpenCV, and whether they go together."""
+    del config
     from fer_edge.runtime import runtime_name  # noqa: PLC0415 - heavy
 
     versions, broken = [], []
@@ -221,23 +222,20 @@ def check_libraries(config: Config) -> Finding:
             broken.append(f"{package} cannot be imported ({first_line(error)})")
             with suppress(importlib.metadata.PackageNotFoundError):
                 versions.append(importlib.metadata.version(package))
-    if len(versions) == 2 and (
-        trouble := pair_trouble(versions[0], versions[1], runtime_name(), config.faces.detector)
-    ):
+    if len(versions) == 2 and (trouble := pair_trouble(versions[0], versions[1], runtime_name())):
         return trouble
     if broken:
         return Finding("failure", "; ".join(broken), f'{sys.prefix}/bin/pip install --force-reinstall "fer-edge"')
     return Finding("ok", f"NumPy {versions[0]}, OpenCV {versions[1]}")
 
 
-def pair_trouble(numpy: str, opencv: str, runtime: str, detector: str) -> Finding | None:
+def pair_trouble(numpy: str, opencv: str, runtime: str) -> Finding | None:
     """What is known of versions that do not go together; None where nothing is.
 
     Args:
         numpy: version of NumPy.
         opencv: version of OpenCV.
         runtime: the TFLite runtime with its version.
-        detector: what finds faces.
     """
     pip = f"{sys.prefix}/bin/pip install"
     old_numpy, cv = _numbers(numpy) < (2,), _numbers(opencv)
@@ -246,12 +244,6 @@ def pair_trouble(numpy: str, opencv: str, runtime: str, detector: str) -> Findin
     if old_numpy and cv >= (4, 12):
         return Finding(
             "failure", f"OpenCV {opencv} needs NumPy 2, here is {numpy}", f'{pip} "opencv-python-headless<4.12"'
-        )
-    if detector == "haar" and cv >= (5,):
-        return Finding(
-            "failure",
-            f"OpenCV {opencv} has no Haar detector any more",
-            f'{pip} "opencv-python-headless<5", or set detector = "yunet"',
         )
     if cv < (4, 9):
         return Finding("warning", f"OpenCV {opencv} is not tested", f'{pip} "opencv-python-headless>=4.9"')
@@ -440,16 +432,29 @@ def check_model(config: Config) -> Finding:
 
 
 def check_detector(config: Config) -> Finding:
-    """Whether faces are found in a picture that has some."""
+    """Whether faces are found in a picture that has some, and a network gives here what its card says."""
     from fer_edge import demo  # noqa: PLC0415 - heavy
+    from fer_edge.face_network import NetworkDetector  # noqa: PLC0415 - heavy
     from fer_edge.faces import make_detector  # noqa: PLC0415 - heavy
 
     faces = config.faces
-    detector = make_detector(faces.detector, Path(faces.detector_model) if faces.detector_model else None, None)
+    detector = make_detector(faces.detector, Path(faces.detector_model) if faces.detector_model else None)
+    name: str = faces.detector
+    tested = Finding("ok", "")
+    if isinstance(detector, NetworkDetector):
+        name = f"{detector.card.name}-{detector.sha256[:8]}"
+        tested = _tested(detector.self_test())
     shown = next(number for number in range(0, demo.FRAMES, 10) if demo.truth(number))
     if not detector.detect(demo.frame(shown)):
-        return Finding("failure", f"{faces.detector} finds no face where there is one", "install OpenCV anew")
-    return Finding("ok", f"{faces.detector} finds the demo's face")
+        return Finding("failure", f"{name} finds no face where there is one", "set another faces.detector_model")
+    return replace(tested, what=f"{name} finds the demo's face{tested.what}")
+
+
+def _tested(apart: float | None) -> Finding:
+    """What a detector's self-test means, to go on with a sentence."""
+    if apart is None:
+        return Finding("warning", "; its card has no self-test", "make it anew with `fer-edge convert`")
+    return Finding("ok", f"; outputs are within {apart:g} steps of those on its card")
 
 
 def check_broker(config: Config) -> Finding:

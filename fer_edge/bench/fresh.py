@@ -18,7 +18,7 @@ def start(
         threads: of the classifier.
         xnnpack: whether with the delegate.
         detector: name of the face detector.
-        detector_model: the file that ``yunet`` and ``network`` need.
+        detector_model: its file; None for the shipped network's.
         min_face: side of the smallest face to find, in pixels; None for the detector's own choice.
 
     Returns:

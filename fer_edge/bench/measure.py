@@ -53,7 +53,7 @@ class Plan:
         xnnpack: with the delegate, without it, or both.
         batches: faces an invocation, each in turn; whole frames take one at a time, as the device does.
         detector: name of the face detector.
-        detector_model: the file that ``yunet`` and ``network`` need.
+        detector_model: its file; None for the shipped network's.
         min_face: side of the smallest face to find, in pixels; None for the detector's own choice.
         runs: of each case; read only without ``seconds``.
         seconds: for each case, instead of a number of runs; None for that.
@@ -66,7 +66,7 @@ class Plan:
     threads: tuple[int, ...] = (1,)
     xnnpack: tuple[bool, ...] = (True,)
     batches: tuple[int, ...] = (1,)
-    detector: DetectorName = "haar"
+    detector: DetectorName = "network"
     detector_model: Path | None = None
     min_face: int | None = None
     runs: int = 200

@@ -49,7 +49,7 @@ def bench(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a result.")] = False,
     peer: Annotated[bool, typer.Option("--peer", help="Measure other tools beside this one; takes a clone.")] = False,
     venvs: Annotated[Path | None, typer.Option(help="Where --peer installs them.")] = None,
-    detector: Detector = "haar",
+    detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
 ) -> None:

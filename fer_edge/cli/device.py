@@ -37,9 +37,10 @@ def run(
         bool | None, typer.Option("--ha-discovery/--no-ha-discovery", help="Announce the device to Home Assistant.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A .tflite with a card, or edge or edge-plus.")] = None,
-    detector: Annotated[Literal["haar", "network", "yunet"] | None, typer.Option(help="What finds faces.")] = None,
+    detector: Annotated[Literal["network", "yunet"] | None, typer.Option(help="What finds faces.")] = None,
     detector_model: Annotated[
-        str | None, typer.Option(help="The file for --detector yunet (ONNX) or network (.tflite).")
+        str | None,
+        typer.Option(help="The detector's file: a .tflite of yours, or YuNet's ONNX; by default the one shipped."),
     ] = None,
     min_face: Annotated[int | None, typer.Option(help="Side of the smallest face to find, in pixels.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier.")] = None,

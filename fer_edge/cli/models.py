@@ -30,7 +30,7 @@ app = typer.Typer()
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .tflite file, or edge or edge-plus.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or edge, edge-plus or faces, which are shipped.")],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Draw the network on a page of its own.")] = None,
 ) -> None:
@@ -131,7 +131,7 @@ def predict(
     face: IsFace = False,
     save: Annotated[Path | None, typer.Option(help="Write the annotated picture here.")] = None,
     as_json: AsJson = False,
-    detector: Detector = "haar",
+    detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
 ) -> None:
@@ -189,7 +189,7 @@ def tag(
     ],
     model: Model = None,
     face: IsFace = False,
-    detector: Detector = "haar",
+    detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
     threads: Threads = 1,
@@ -224,6 +224,7 @@ def tag(
     """
     from fer_edge.classify import DEFAULT_MODEL, find_model
     from fer_edge.cli.tagging import display, seconds
+    from fer_edge.faces import detector_file
     from fer_edge.native import native_stderr_hidden
     from fer_edge.tag.look import Job
     from fer_edge.tag.run import Outputs
@@ -237,7 +238,7 @@ def tag(
         threads=threads,
         face=face,
         detector=detector,
-        detector_model=str(detector_model) if detector_model else None,
+        detector_model=str(detector_file(detector, detector_model)),
         min_face=min_face,
         every=seconds(every) if every else None,
         sha256=sha256,

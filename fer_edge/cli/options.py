@@ -22,12 +22,15 @@ Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge b
 Model = Annotated[
     Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus, which are shipped; edge by default.")
 ]
-Detector = Annotated[Literal["haar", "network", "yunet"], typer.Option(help="What finds faces.")]
-DetectorModel = Annotated[Path | None, typer.Option(help="The file for --detector yunet (ONNX) or network (.tflite).")]
+Detector = Annotated[Literal["network", "yunet"], typer.Option(help="What finds faces.")]
+DetectorModel = Annotated[
+    Path | None,
+    typer.Option(help="The detector's file: a .tflite of yours, or YuNet's ONNX; by default the one shipped."),
+]
 MinFace = Annotated[
     int | None,
     typer.Option(
-        min=24, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
+        min=12, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
@@ -72,7 +75,7 @@ def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
     return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
 
 
-def load_detector(name: Literal["haar", "network", "yunet"], model: Path | None, min_face: int | None) -> FaceDetector:
+def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> FaceDetector:
     """What finds faces."""
     from fer_edge.faces import make_detector
 

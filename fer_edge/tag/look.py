@@ -47,7 +47,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         threads: of the classifier.
         face: whether the pictures are face crops.
         detector: what finds faces.
-        detector_model: the file that it needs, if any.
+        detector_model: its file; None for the shipped network's.
         min_face: side of the smallest face to find, in pixels.
         every: seconds between the frames of a film that are looked at; None for every frame.
         sha256: whether files are hashed.
@@ -60,7 +60,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     threads: int = 1
     face: bool = False
-    detector: DetectorName = "haar"
+    detector: DetectorName = "network"
     detector_model: str | None = None
     min_face: int | None = None
     every: float | None = None

@@ -16,7 +16,7 @@ import msgspec
 
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError, printable
-from fer_edge.faces import Face
+from fer_edge.faces import Face, detector_file
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.pictures import read_bytes
 from fer_edge.tag import journal, parts, remote, tables
@@ -156,8 +156,8 @@ def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
 def _made(inputs: Sequence[str], job: Job, maker: Maker) -> Made:
     """What two halves of a table must agree in: not where files lie, but what is in them."""
     given = msgspec.structs.asdict(job) | {"model": None, "threads": None}
-    if job.detector_model:
-        given["detector_model"] = hashlib.sha256(read_bytes(Path(job.detector_model))).hexdigest()[:12]
+    file = detector_file(job.detector, Path(job.detector_model) if job.detector_model else None)
+    given["detector_model"] = hashlib.sha256(read_bytes(file)).hexdigest()[:12]
     return Made(
         model=f"{maker.model} (sha256 {maker.model_sha256[:12]})",
         version=maker.version,

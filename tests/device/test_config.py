@@ -50,7 +50,7 @@ def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch
         ("[camera]\nstall_s = 0", r"c\.toml: Expected `float` > 0.* - at `\$\.camera\.stall_s`"),
         ("[log]\nlevel = 'loud'", r"c\.toml: Invalid enum value 'loud' - at `\$\.log\.level`"),
         ("node = \n", r"c\.toml: Invalid value \(at line 1"),
-        ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be 24 at least, or 0"),
+        ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be 12 at least, or 0"),
         ("camera = 3", r"c\.toml: Expected `object`, got `int` - at `\$\.camera`"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.classify import TFLiteClassifier
-from fer_edge.faces import HaarDetector
+from fer_edge.faces import make_detector
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.config import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.pipeline import Pipeline
@@ -24,7 +24,7 @@ AS_SHIPPED = FacesSettings()
 def play(faces: FacesSettings) -> tuple[list[Event], int]:
     """What is told of the demo, and how often the detector looked."""
     pipeline = Pipeline(
-        HaarDetector(),
+        make_detector(),
         TFLiteClassifier(),
         session="s",
         model="edge",

@@ -11,7 +11,7 @@ from fer_edge import demo
 from fer_edge.card import Card, InputSpec
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.crop import AS_IT_IS, Box
-from fer_edge.faces import Face, HaarDetector
+from fer_edge.faces import Face, make_detector
 from fer_edge_device.config import EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame
 from fer_edge_device.pipeline import Pipeline
@@ -115,7 +115,7 @@ def test_state_counts_everybody_and_is_told_again_on_the_heartbeat() -> None:
 def test_a_gap_between_frames_that_is_longer_than_a_face_may_be_away_ends_no_face_that_is_followed(
     gap: float, every: float
 ) -> None:
-    pipeline = make_pipeline(HaarDetector(), TFLiteClassifier(), FacesSettings(detect_every_s=every))
+    pipeline = make_pipeline(make_detector(), TFLiteClassifier(), FacesSettings(detect_every_s=every))
     picture = demo.frame(10)
     events = [event for n in range(9) for event in pipeline.step(Frame(picture, n * gap, n))[0]]
     assert [event.event_type for event in events] == ["new"]
@@ -171,12 +171,11 @@ FOLLOWING = FacesSettings()  # as shipped
 
 
 class Watched:
-    """The Haar detector and the shipped model, and how often each was asked."""
-
-    framing = HaarDetector.framing
+    """The shipped detector and model, and how often each was asked."""
 
     def __init__(self) -> None:
-        self._detector, self._classifier = HaarDetector(), TFLiteClassifier()
+        self._detector, self._classifier = make_detector(), TFLiteClassifier()
+        self.framing = self._detector.framing
         self.card = self._classifier.card
         self.detections = 0
         self.batches: list[int] = []

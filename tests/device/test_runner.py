@@ -16,7 +16,7 @@ import pytest
 
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.errors import InputError, SourceLostError
-from fer_edge.faces import HaarDetector
+from fer_edge.faces import make_detector
 from fer_edge_device.cameras import open_camera
 from fer_edge_device.config import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.frames import Frame, NoFrameYet
@@ -84,7 +84,7 @@ class LiveScript:
 
 def make_runner(camera: Camera, sink: Kept, stats_every: float = 10.0, idle_fps: float = 1000.0) -> Runner:
     pipeline = Pipeline(
-        HaarDetector(),
+        make_detector(),
         TFLiteClassifier(),
         session="s",
         model="edge",

@@ -8,7 +8,7 @@ import numpy as np
 from fer_edge import demo
 from fer_edge.crop import crop_face
 from fer_edge.emotions import FER2013
-from fer_edge.faces import HaarDetector
+from fer_edge.faces import make_detector
 
 
 def test_a_frame_is_the_same_every_time_and_the_film_repeats() -> None:
@@ -31,7 +31,7 @@ def test_every_class_is_shown_and_faces_are_where_the_truth_says() -> None:
 
 
 def test_the_detector_finds_what_is_there_and_nothing_else() -> None:
-    detector = HaarDetector()
+    detector = make_detector()
     for number in range(5, demo.FRAMES, 15):
         truth, found = demo.truth(number), detector.detect(demo.frame(number))
         assert len(found) == len(truth)

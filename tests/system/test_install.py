@@ -35,7 +35,7 @@ def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> 
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {
         *("fer_edge", "fer_edge_train", "fer_edge_convert", "fer_edge_device"),
     }
-    for needed in ("models/edge.tflite", "data/demo_faces.png", "py.typed"):
+    for needed in ("models/edge.tflite", "models/faces.tflite", "data/demo_faces.png", "py.typed"):
         assert f"fer_edge/{needed}" in names
     assert "fer_edge_train/recipes/edge.toml" in names
     assert wheel.stat().st_size < 2_000_000
