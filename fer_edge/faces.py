@@ -12,6 +12,7 @@ from fer_edge.classify import DEFAULT_MODEL, find_model
 from fer_edge.crop import Box, Framing
 from fer_edge.errors import InputError, ModelError
 from fer_edge.face_decoding import Cells
+from fer_edge.native import native_stderr_hidden
 from fer_edge.regions import STAYS, Region
 
 if TYPE_CHECKING:
@@ -114,8 +115,9 @@ class YuNetDetector:
         if not model.is_file():
             raise ModelError(f"{model}: no such file; download face_detection_yunet_2023mar.onnx from the OpenCV Zoo")
         try:
-            self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)
-            self._network.detect(np.zeros((320, 320, 3), np.uint8))
+            with native_stderr_hidden():  # OpenCV 5 warns of what nobody asked for
+                self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)
+                self._network.detect(np.zeros((320, 320, 3), np.uint8))
         except cv2.error as error:
             raise ModelError(
                 f"{model}: not a YuNet network that OpenCV {cv2.__version__} reads ({error.err})"

@@ -14,7 +14,7 @@ from fer_edge.errors import RuntimeMismatchError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHIPPED = sorted(DEFAULT_MODEL.parent.glob("*.tflite"))
+SHIPPED = sorted(DEFAULT_MODEL.parent.glob("edge*.tflite"))
 
 
 @pytest.fixture

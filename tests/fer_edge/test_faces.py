@@ -1,0 +1,105 @@
+"""The detectors by their names: the shipped network, and YuNet."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge import demo
+from fer_edge.errors import InputError, ModelError
+from fer_edge.face_network import NetworkDetector
+from fer_edge.faces import DEFAULT_DETECTOR, YuNetDetector, detector_file, make_detector
+
+from . import onnx_squares
+
+if TYPE_CHECKING:
+    from fer_edge.faces import FaceDetector
+
+BOX = 0.92  # of which its sides are 20 pixels
+SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000, 4001)]
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "squares.onnx"
+    onnx_squares.write(path, BOX)
+    return path
+
+
+def test_without_a_name_or_a_file_it_is_the_shipped_network() -> None:
+    detector = make_detector()
+    assert isinstance(detector, NetworkDetector)
+    assert detector.path == DEFAULT_DETECTOR == detector_file("network", Path("faces"))
+    assert DEFAULT_DETECTOR.stat().st_size <= 300_000
+    test = detector.card.self_test
+    assert test is not None
+    assert detector.self_test() is not None
+    assert len(set(itertools.chain(*test.outputs))) > 20, "pictures that all look alike to it would show little"
+
+
+def test_faces_are_found_whatever_the_size_of_the_picture() -> None:
+    number = next(number for number in range(demo.FRAMES) if len(demo.truth(number)) == 2)
+    frame, truth = demo.frame(number), demo.truth(number)
+    for factor in (0.5, 1.0, 1.7):
+        found = make_detector().detect(np.asarray(cv2.resize(frame, None, fx=factor, fy=factor), np.uint8))
+        assert len(found) == 2
+        for shown in truth:
+            middle = shown.box.x + shown.box.width / 2
+            off = min(abs(face.box.x + face.box.width / 2 - middle * factor) for face in found)
+            assert off < 0.2 * shown.box.width * factor
+
+
+def test_yunet_wants_a_file_that_is_one(onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--detector yunet needs --detector-model FILE"):
+        make_detector("yunet")
+    with pytest.raises(ModelError, match=r"none\.onnx: no such file; download face_detection_yunet"):
+        make_detector("yunet", tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="not a YuNet network that OpenCV"):
+        make_detector("yunet", DEFAULT_DETECTOR)
+    assert isinstance(make_detector("yunet", onnx), YuNetDetector)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 5])
+def test_yunet_finds_what_is_there_in_the_pictures_own_pixels(factor: int, onnx: Path) -> None:
+    gray = np.full((240, 320), 60, np.uint8)
+    gray[64:72, 96:104] = 255
+    large = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    (face,) = YuNetDetector(onnx).detect(np.asarray(large, np.uint8))
+    # From the twelfth cell of the eighth row.
+    side = 8 * math.exp(BOX)
+    left, top = (8 * (cell + BOX) - side / 2 for cell in (12, 8))
+    assert face.box == pytest.approx([factor * value for value in (left, top, side, side)], rel=0.01)
+    assert face.score == pytest.approx(1, abs=0.01)
+    assert YuNetDetector(onnx, 30 * factor).detect(np.asarray(large, np.uint8)) == []
+
+
+@pytest.mark.parametrize("box", [BOX, 200.0])
+def test_no_picture_makes_yunet_fail_and_every_box_lies_within(box: float, tmp_path: Path) -> None:
+    # The second sort of box is infinite, as are some that the real one gives for pictures of a single row.
+    onnx_squares.write(tmp_path / "squares.onnx", box)
+    check(YuNetDetector(tmp_path / "squares.onnx"))
+
+
+def test_no_picture_makes_the_shipped_network_fail_and_every_box_lies_within() -> None:
+    check(make_detector())
+
+
+def check(detector: FaceDetector) -> None:
+    rng = np.random.default_rng(5)
+    for shape in SHAPES:
+        noise = rng.integers(0, 256, shape).astype(np.uint8)
+        for gray in (noise, np.full(shape, 255, np.uint8), noise.T):
+            rows, columns = gray.shape
+            for face in detector.detect(gray):
+                x, y, width, height = face.box
+                assert 0 <= x < x + width <= columns + 1e-9
+                assert 0 <= y < y + height <= rows + 1e-9
+                assert np.isfinite((*face.box, face.score)).all()
+    for shape in ((0, 0), (0, 640), (480, 0)):
+        assert detector.detect(np.empty(shape, np.uint8)) == []
