@@ -114,8 +114,9 @@ class WholeYuNet(YuNetDetector):
         """Load it."""
         super().__init__(model, threshold=0.1)
 
-    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
+    def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
         """Faces of any size."""
+        del coarse
         self._network.setInputSize(gray.shape[::-1])
         _, rows = self._network.detect(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
         found = rows if rows is not None else ()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.faces import Face, FaceDetector
+    from fer_edge.faces import Face, FollowingDetector
 
     Gray = npt.NDArray[np.uint8]
 
@@ -110,7 +110,7 @@ def best(faces: Iterable[Face], box: Box) -> Box | None:
     return found if overlap >= LEAST else None
 
 
-def measure(detector: FaceDetector) -> None:
+def measure(detector: FollowingDetector) -> None:
     """Print what following by regions as they are set now does."""
     taken: list[float] = []
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.card import DetectorCard
-    from fer_edge.crop import Framing
+    from fer_edge.crop import Box, Framing
     from fer_edge.faces import Face
 
 CHANNELS: Final = (1, 4, 10)  # of score, box and landmarks

@@ -79,6 +79,14 @@ class FaceDetector(Protocol):
         """How its boxes become the squares that FER-2013's pictures show."""
         ...
 
+    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
+        """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
+        ...
+
+
+class FollowingDetector(FaceDetector, Protocol):
+    """One that need not look everywhere in every frame of a film."""
+
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
         """Faces in a uint8 grey picture of shape (rows, columns), largest first.
 
@@ -164,7 +172,7 @@ class YuNetDetector:
 
 def make_detector(
     name: DetectorName = "network", model: Path | None = None, min_face: int | None = None
-) -> FaceDetector:
+) -> FollowingDetector:
     """The detector of that name.
 
     Args:

@@ -28,7 +28,7 @@ from fer_edge_device.switch import Switch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fer_edge.faces import FaceDetector
+    from fer_edge.faces import FollowingDetector
     from fer_edge_device.config import Config, LogSettings
     from fer_edge_device.runner import Summary
     from fer_edge_device.sinks import Sink
@@ -120,7 +120,7 @@ class App:
         finally:
             service.notify("READY=1")
 
-    def _change(self, config: Config, classifier: TFLiteClassifier, detector: FaceDetector) -> None:
+    def _change(self, config: Config, classifier: TFLiteClassifier, detector: FollowingDetector) -> None:
         old = self._config
         node = self._node(config, classifier)
         moved = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
@@ -202,7 +202,7 @@ def _classifier(config: Config) -> TFLiteClassifier:
     return TFLiteClassifier(find_model(Path(config.model)), config.threads)
 
 
-def _detector(config: Config) -> FaceDetector:
+def _detector(config: Config) -> FollowingDetector:
     faces = config.faces
     path = Path(faces.detector_model) if faces.detector_model else None
     return make_detector(faces.detector, path, faces.min_face or None)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fer_edge.classify import Classifier
     from fer_edge.crop import Box
-    from fer_edge.faces import Face, FaceDetector
+    from fer_edge.faces import Face, FollowingDetector
     from fer_edge_device.config import EventsSettings, FacesSettings
     from fer_edge_device.frames import Frame
 
@@ -77,7 +77,7 @@ class Pipeline:
 
     def __init__(
         self,
-        detector: FaceDetector,
+        detector: FollowingDetector,
         classifier: Classifier,
         *,
         session: str,
@@ -130,7 +130,7 @@ class Pipeline:
         *,
         fps: float,
         idle_fps: float,
-        detector: FaceDetector | None = None,
+        detector: FollowingDetector | None = None,
         classifier: Classifier | None = None,
         model: str | None = None,
     ) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.faces import DetectorName, Face, FaceDetector
+    from fer_edge.faces import DetectorName, FaceDetector
     from fer_edge.tag.sources import Source
     from fer_edge.tag.stills import Still
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.classify import Classifier
-    from fer_edge.faces import FaceDetector
+    from fer_edge.faces import FollowingDetector
     from fer_edge_device.messages import Event, State
 
 Frames = list[list[tuple[float, str]]]
@@ -42,10 +42,14 @@ class Script:
         self._frames = iter(frames)
         self._now: list[tuple[float, str]] = []
 
-    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-        del gray
+    def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
+        del gray, coarse
         self._now = next(self._frames)
         return [Face(Box(x, 20, 40, 40), 1.0) for x, _ in self._now]
+
+    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+        del gray, box
+        return []
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         assert faces.shape == (len(self._now), 8, 8)
@@ -56,7 +60,7 @@ EACH_FRAME = FacesSettings(detect_every_s=0, classify_every_s=0)
 
 
 def make_pipeline(
-    detector: FaceDetector,
+    detector: FollowingDetector,
     classifier: Classifier,
     faces: FacesSettings = EACH_FRAME,
     events: EventsSettings = EventsSettings(),  # noqa: B008 - it is frozen
@@ -177,12 +181,15 @@ class Watched:
         self._detector, self._classifier = make_detector(), TFLiteClassifier()
         self.framing = self._detector.framing
         self.card = self._classifier.card
-        self.detections = 0
+        self.searches: list[str] = []
         self.batches: list[int] = []
 
-    def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-        self.detections += 1
-        return self._detector.detect(gray)
+    def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
+        self.searches.append("coarse" if coarse else "whole")
+        return self._detector.detect(gray, coarse=coarse)
+
+    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+        return self._detector.detect_near(gray, box)
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         self.batches.append(len(faces))
@@ -203,7 +210,7 @@ class Watching:
         for frame in frames:
             self.events += self.pipeline.step(frame)[0]
             self.rests.append(self.pipeline.rest)
-            self.detections.append(self.watched.detections)
+            self.detections.append(len(self.watched.searches))
         return self
 
     def told(self, kind: str) -> list[tuple[str, float]]:
@@ -235,7 +242,7 @@ def test_faces_that_are_due_at_once_are_classified_together() -> None:
 def test_boxes_told_between_detections_are_where_the_face_is() -> None:
     watching = Watching(FacesSettings(detect_every_s=60))
     watching.see(film(scene(("happy", around(200 + 9 * n, 240 + 4 * n))) for n in range(25)))
-    assert watching.watched.detections == 3
+    assert len(watching.watched.searches) == 3
     (end,) = watching.pipeline.finish()[0]
     middle = end.box[0] + end.box[2] / 2, end.box[1] + end.box[3] / 2
     assert middle == pytest.approx(((200 + 9 * 24) / 640, (240 + 4 * 24) / 480), abs=0.02)
@@ -307,8 +314,8 @@ def test_a_fast_face_is_one_track() -> None:
 
 def test_a_false_alarm_of_the_detector_is_never_reported_though_it_could_be_followed() -> None:
     class Mistaken(Script):
-        def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-            del gray
+        def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
+            del gray, coarse
             self.calls = getattr(self, "calls", 0) + 1
             self._now = [(60.0, "calm")]
             return [Face(Box(300, 200, 100, 100), 1.0)] if self.calls in {1, 2} else []
