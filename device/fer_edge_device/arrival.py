@@ -107,7 +107,8 @@ def arrive(machine: Machine, folder: Path, order: Order) -> None:
     _say(f"{MARK}step measure")
     config = config_path(machine, None)
     model = load_config(config, {}).model if config.is_file() else "edge"
-    figures = machine.run(str(venv / "bin/fer-edge"), "bench", "--json", "--starts", "0", model)
+    # Enough for figures that are told by themselves; more would keep a small Pi from its work for minutes.
+    figures = machine.run(str(venv / "bin/fer-edge"), "bench", "--json", "--runs", "50", "--starts", "0", model)
     report = decode_report(figures.encode(), "bench")
     measured = Measured(
         machine=report.environment.machine,

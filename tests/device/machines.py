@@ -65,7 +65,7 @@ class Pi:
                 (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {seen}\n")
             case ["python", "-I", "-m", "pip", "install", *_, requirement]:
                 self.install(Path(command[0]).parents[1], requirement)
-            case ["fer-edge", "bench", "--json", "--starts", "0", model]:
+            case ["fer-edge", "bench", "--json", "--runs", "50", "--starts", "0", model]:
                 return encode_report(make_report(model=model)).decode()
         return ""
 

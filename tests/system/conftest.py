@@ -64,11 +64,11 @@ def _break(wheel: Path, broken: Path) -> None:
 
 
 def _write_film(folder: Path) -> None:
-    """The demo over and over."""
+    """The demo over and over, a quarter of its pixels: the service watches it as long as a test lasts."""
     folder.mkdir()
     for number in range(FRAMES):
         path = folder / f"{number:05d}.jpg"
         if number < demo.FRAMES:
-            cv2.imwrite(str(path), demo.frame(number))
+            cv2.imwrite(str(path), cv2.resize(demo.frame(number), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         else:
             os.link(folder / f"{number % demo.FRAMES:05d}.jpg", path)
