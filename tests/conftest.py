@@ -20,6 +20,8 @@ from fer_edge.emotions import FER2013
 from tests import warm
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+
     import numpy.typing as npt
 
 # A shell's background jobs ignore Ctrl-C, and so would the programs that are tested for what they do on it.
@@ -27,6 +29,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+GROUPS = ("container", "train", "convert", "road", "install", "cluster")  # of tests for one worker, the longest first
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, or one worker would still be at it when there is nothing left for the others."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    if group:
+        return GROUPS.index(group.args[0])
+    return len(GROUPS) + (item.get_closest_marker("slow") is None)
 
 
 @dataclass(frozen=True)
@@ -106,24 +122,45 @@ def cli() -> Cli:
     return run
 
 
+class StartWarm(Protocol):
+    def __call__(self, *args: str | Path, cwd: Path | None = None) -> ForkServerProcess: ...
+
+
 _WARM = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="session")
-def warm_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The same in a fork of a process that has loaded TensorFlow, which is half of what a short command takes."""
+def warm_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where the output of `start_warm` goes, and its errors."""
+    folder = tmp_path_factory.mktemp("output")
+    return folder / "stdout", folder / "stderr"
+
+
+@pytest.fixture(scope="session")
+def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
+    """Start ``fer-edge`` in a fork of a process that has loaded TensorFlow, half of what a short command takes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says when it is loaded
     _WARM.set_forkserver_preload(warm.PRELOADED)
-    out, err = (tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr"))
+
+    def start(*args: str | Path, cwd: Path | None = None) -> ForkServerProcess:
+        process = _WARM.Process(target=warm.run, args=(list(map(str, args)), *warm_output, cwd or Path.cwd()))
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def warm_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
+    """Like ``cli``, but by `start_warm`."""
+    out, err = warm_output
 
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        words = [str(word) for word in args]
-        process = _WARM.Process(target=warm.run, args=(words, out, err, cwd or Path.cwd()))
-        process.start()
+        process = start_warm(*args, cwd=cwd)
         process.join(240)
         process.kill()
         assert process.exitcode is not None, "it took too long"
-        done = subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
+        done = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
         assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done

@@ -48,9 +48,9 @@ def xception(keras: Any) -> Any:  # noqa: ANN401
     return keras.Model(given, layers.Activation("softmax")(x))
 
 
-def mobilenet(keras: Any, side: int) -> Any:  # noqa: ANN401
+def mobilenet(keras: Any) -> Any:  # noqa: ANN401
     """Three channels and depthwise convolutions, which Keras 2 wrote with an argument that Keras 3 refuses."""
-    return keras.applications.MobileNetV2((side, side, 3), alpha=0.35, weights=None, classes=7)
+    return keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=7)
 
 
 def main(out: Path) -> None:
@@ -70,8 +70,8 @@ def main(out: Path) -> None:
 
     face_networks.write(out / "squares.keras")
     tf_keras.utils.set_random_seed(1)
-    mobilenet(tf_keras, 96).save(out / "mobilenet.h5")
-    mobilenet(keras, 224).save(out / "mobilenet.keras")
+    mobilenet(tf_keras).save(out / "mobilenet.h5")
+    mobilenet(keras).save(out / "mobilenet.keras")
     xception(keras).export(out / "saved", verbose=False)
     sequential(keras).save(out / "sequential-3.h5")
     layers = keras.layers

@@ -51,7 +51,7 @@ def few(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sequential.h5", (48, 48, 1), {"CONV_2D", "MAX_POOL_2D", "FULLY_CONNECTED"}),
         ("sequential-2.keras", (48, 48, 1), {"CONV_2D", "MAX_POOL_2D", "FULLY_CONNECTED"}),
         ("xception.h5", (64, 64, 1), {"DEPTHWISE_CONV_2D", "ADD", "CONV_2D"}),
-        ("mobilenet.keras", (224, 224, 3), {"DEPTHWISE_CONV_2D", "ADD"}),
+        ("mobilenet.keras", (96, 96, 3), {"DEPTHWISE_CONV_2D", "ADD"}),
         ("saved", (64, 64, 1), {"DEPTHWISE_CONV_2D", "ADD"}),
         ("sequential-3.h5", (48, 48, 1), {"CONV_2D", "FULLY_CONNECTED"}),
         ("logits.keras", (48, 48, 1), {"FULLY_CONNECTED", "SOFTMAX"}),

@@ -40,17 +40,25 @@ class Goods:
         return {"/srv/wheels": self.wheels, "/srv/film": self.film}
 
 
+PIP = (sys.executable, "-m", "pip", "-q")
+
+
 @pytest.fixture(scope="session")
-def goods(tmp_path_factory: pytest.TempPathFactory) -> Goods:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    subprocess.run([*PIP, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def goods(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Goods:
     need_containers()
     folder = tmp_path_factory.mktemp("goods")
-    own, wheels, film = folder / "own", folder / "wheels", folder / "film"
-    pip = [sys.executable, "-m", "pip", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", own, ROOT], check=True, capture_output=True)
-    (wheel,) = own.glob("*.whl")
-    download = [*pip, "download", "--only-binary=:all:", "-d", str(wheels), f"{wheel}[device]"]
+    wheels, film = folder / "wheels", folder / "film"
+    download = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
     subprocess.run(download, check=True, capture_output=True)
-    broken = own / "broken" / wheel.name
+    broken = wheel.parent / "broken" / wheel.name
     _break(wheel, broken)
     _write_film(film)
     return Goods(wheel, broken, wheels, film)

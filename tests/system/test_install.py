@@ -14,19 +14,16 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# One worker, so that the wheel is built once.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("install")]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)],
-        check=True,
-        capture_output=True,
-    )
-    (path,) = folder.glob("*.whl")
-    return path
+def make_venv(folder: Path, *packages: str | Path) -> list[str]:
+    """An environment with packages, and the words to call pip for it: ours, for a pip of its own takes long to make."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    pip = [sys.executable, "-m", "pip", f"--python={folder}/bin/python", "-q"]
+    subprocess.run([*pip, "install", "--no-compile", *packages], check=True, capture_output=True)
+    return pip
 
 
 def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> None:
@@ -44,10 +41,7 @@ def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> 
 def test_an_install_leaves_the_systems_numpy_alone(wheel: Path, tmp_path: Path) -> None:
     # Pi OS Bookworm and Trixie; a newer NumPy over apt's would break apt's picamera2.
     present = "1.24.4" if sys.version_info < (3, 12) else "2.2.6"
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "-q"]
-    subprocess.run([*pip, "install", f"numpy=={present}"], check=True, capture_output=True)
+    pip = make_venv(tmp_path / "venv", f"numpy=={present}")
     report = tmp_path / "report.json"
     planned = [*pip, "install", "--dry-run", "--report", str(report), str(wheel)]
     subprocess.run(planned, check=True, capture_output=True)
@@ -78,10 +72,8 @@ def test_a_pi_needs_no_compiler_and_no_tensorflow(tmp_path: Path, python: str, g
 
 def test_a_plain_install_runs_the_demo_without_tensorflow(wheel: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     python = str(venv / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[device]"], check=True, capture_output=True)
-
+    make_venv(venv, f"{wheel}[device]")
     done = subprocess.run(
         [str(venv / "bin" / "fer-edge"), "run", "--source", "demo", "--full-speed", "--node", "test"],
         capture_output=True,

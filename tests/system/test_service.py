@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 def container(goods: Goods, tmp_path: Path) -> Iterator[Container]:
     """A machine with wheels to install from, a film to watch, and fer-edge in /srv/site to install with."""
     site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "-q", "install", "--target", str(site)]
+    pip = [sys.executable, "-m", "pip", "-q", "install", "--no-compile", "--target", str(site)]
     for wanted in (["--no-deps", goods.wheel], ["--no-index", f"--find-links={goods.wheels}", "typer", "msgspec"]):
         subprocess.run([*pip, *wanted], check=True, capture_output=True)
     shown = {"/srv/own": goods.wheel.parent, "/srv/site": site, **goods.shown}

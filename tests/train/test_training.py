@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 import cv2
+import keras
 import pytest
 
 from fer_edge.card import read_card
@@ -21,23 +25,31 @@ from fer_edge_train.recipe import load_recipe, recipe_names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Cli, Sample
+    from tests.conftest import Cli, Sample, StartWarm
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# One worker, so that TensorFlow is loaded and the model of `trained` is made once.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
 
-# Small and quick, but every part of the recipe still takes part.
+# Small and quick, for what takes time is to build a graph of each layer; every part of the recipe still takes part.
+RESIDUAL = ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]"]
+PLAIN = ["network.widths=[8, 8]", "network.dense=[16]"]
 SMALL = {
-    "edge": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]"],
-    "edge-plus": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]", "schedule.sizes=[]"],
+    "cnn3": PLAIN,
+    "cnn-bn-gap": PLAIN,
     "cnn-deep-dropout": ["network.widths=[8, 8, 16, 16]", "network.dense=[16, 16]"],
-    "teacher": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]", "schedule.sizes=[]"],
-    "transfer": ["network.side=48", "network.frozen_epochs=1"],
+    "edge": RESIDUAL,
+    "edge-plus": [*RESIDUAL, "schedule.sizes=[]"],
+    "fusion9": PLAIN,
+    "teacher": [*RESIDUAL, "schedule.sizes=[]"],
+    "transfer": ["network.side=32", "network.frozen_epochs=1"],
 }
 
 
-def settings(recipe: str) -> list[str]:
-    changes = ["optimizer.batch_size=32", "data.validation=0.2", *SMALL.get(recipe, [])]
+def changed(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
+
+
+QUICK = changed("optimizer.batch_size=32", *PLAIN)
 
 
 def second_set(sample: Sample, folder: Path) -> Path:
@@ -50,6 +62,13 @@ def second_set(sample: Sample, folder: Path) -> Path:
     return folder
 
 
+def write_backbone(path: Path) -> None:
+    keras.utils.set_random_seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
+        keras.applications.MobileNetV2((32, 32, 3), include_top=False, weights=None).save_weights(path)
+
+
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_recipe_trains_from_data_to_report(
     cli: Cli, recipe: str, fer2013_csv: Path, sample: Sample, tmp_path: Path
@@ -57,17 +76,13 @@ def test_recipe_trains_from_data_to_report(
     out = tmp_path / "run"
     if recipe == "transfer":
         weights = tmp_path / "backbone.weights.h5"
-        code = (
-            "import keras, sys; keras.utils.set_random_seed(1)\n"
-            "keras.applications.MobileNetV2((48, 48, 3), include_top=False, weights=None).save_weights(sys.argv[1])"
-        )
-        subprocess.run([sys.executable, "-c", code, str(weights)], check=True, capture_output=True)
+        write_backbone(weights)
     more: list[str | Path] = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
     more += ["--weights", weights] if recipe == "transfer" else []
     votes = fer2013_csv.with_name("fer2013new.csv")
     done = cli(
         *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
-        *settings(recipe),
+        *changed("optimizer.batch_size=32", "data.validation=0.2", *SMALL[recipe]),
     )
     card = read_card(out / "model.keras")
     eight = recipe in {"edge-plus", "fusion9"}
@@ -103,20 +118,19 @@ def test_recipes_are_listed_and_printed(cli: Cli) -> None:
     assert "did you mean edge" in cli("recipes", "egde", status=2).stderr
 
 
+@pytest.fixture(scope="module")
+def trained(cli: Cli, fer2013_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick run of two epochs."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    cli("train", fer2013_csv, "--recipe", "cnn3", *QUICK, "--epochs", "2", "--out", out)
+    return out
+
+
 def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
-    cli: Cli, fer2013_csv: Path, tmp_path: Path
+    cli: Cli, trained: Path, fer2013_csv: Path, tmp_path: Path
 ) -> None:
-    small: list[str | Path] = [
-        "--set",
-        "network.widths=[8, 8]",
-        "--set",
-        "network.dense=[16]",
-        "--set",
-        "optimizer.batch_size=32",
-    ]
-    train: tuple[str | Path, ...] = ("train", fer2013_csv, "--recipe", "cnn3", *small)
-    cli(*train, "--epochs", "2", "--out", tmp_path / "t1")
-    teachers = ("--teacher", tmp_path / "t1" / "model.keras", "--teacher", tmp_path / "t1" / "model.keras")
+    train: tuple[str | Path, ...] = ("train", fer2013_csv, "--recipe", "cnn3", *QUICK)
+    teachers = ("--teacher", trained / "model.keras", "--teacher", trained / "model.keras")
     soft = tmp_path / "soft.npz"
     distilled: tuple[str | Path, ...] = (*train, "--set", "target.distillation=0.7", "--epochs", "1", "--out")
     cli(*distilled, tmp_path / "one", *teachers, "--soft-labels", soft)
@@ -133,13 +147,13 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     assert "for other faces or labels" in said
     cli(*distilled, tmp_path / "views", "--set", "target.every_view=true", *teachers)
     assert (tmp_path / "views" / "model.keras").exists()
-    begun = ("--weights", tmp_path / "t1" / "model.keras", "--out", tmp_path / "begun")
+    begun = ("--weights", trained / "model.keras", "--out", tmp_path / "begun")
     cli(*train, *begun, "--epochs", "9", "--set", "schedule.stop_epochs=1", "--set", "optimizer.learning_rate=0.03")
     rows_begun = list(csv.DictReader((tmp_path / "begun" / "history.csv").read_text().splitlines()))
     assert len(rows_begun) < 9, "a rate that high must soon make the held-out loss rise"
     assert (tmp_path / "begun" / "best.keras").exists()
     wrong = ("train", fer2013_csv, "--recipe", "edge", "--set", "optimizer.batch_size=32", "--weights")
-    said = cli(*wrong, tmp_path / "t1" / "model.keras", "--out", tmp_path / "x", status=2).stderr
+    said = cli(*wrong, trained / "model.keras", "--out", tmp_path / "x", status=2).stderr
     assert "weights of another network" in said
 
 
@@ -157,23 +171,18 @@ def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path
     assert "--weights FILE" in done.stderr.splitlines()[-1]
 
 
-def test_killed_at_any_moment_a_run_goes_on(fer2013_csv: Path, cli: Cli, tmp_path: Path) -> None:
+def test_killed_at_any_moment_a_run_goes_on(start_warm: StartWarm, cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    small = ("--set", "optimizer.batch_size=32", "--set", "network.widths=[8, 8, 8]")
-    recipe = ("--recipe", "cnn-bn-gap", *small, "--set", "schedule.average_epochs=5")
-    command = ("train", fer2013_csv, *recipe, "--set", "schedule.stop_epochs=0", "--epochs", "6", "--out")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fer_edge.cli", *map(str, (*command, out))],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=5", "schedule.stop_epochs=0"))
+    command = ("train", fer2013_csv, *recipe, "--epochs", "6", "--out")
+    process = start_warm(*command, out)
     deadline = time.monotonic() + 400
     while not list(out.glob("checkpoint-0002.keras")):
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     refused = cli(*command, out, status=2).stderr
     assert "add --resume" in refused.splitlines()[-1]
     assert "another recipe or other data" in cli(*command, out, "--resume", "--set", "seed=2", status=2).stderr
@@ -194,11 +203,10 @@ def test_killed_at_any_moment_a_run_goes_on(fer2013_csv: Path, cli: Cli, tmp_pat
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_full_disk_ends_with_a_line_and_leaves_the_last_checkpoint(
-    cli: Cli, fer2013_csv: Path, tmp_path: Path
+    cli: Cli, trained: Path, fer2013_csv: Path, tmp_path: Path
 ) -> None:
-    small = ("--recipe", "cnn3", "--set", "network.widths=[8, 8]", "--set", "network.dense=[16]", "--out")
-    cli("train", fer2013_csv, *small, tmp_path / "run", "--epochs", "1")
-    one = sum(path.stat().st_size for path in (tmp_path / "run").glob("*.*"))  # checkpoint and model are of one size
+    small = ("--recipe", "cnn3", *QUICK, "--out")
+    one = sum(path.stat().st_size for path in trained.glob("*.*"))  # checkpoint and model are of one size
     disk = tmp_path / "disk"
     disk.mkdir()
     mount: list[str | Path] = ["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={one // 4096 * 4096}", "none", disk]
@@ -225,11 +233,11 @@ def test_a_machine_without_tensorflow_trains(fer2013_csv: Path, tmp_path: Path) 
     (absent / "__init__.py").write_text("raise ImportError('not on this machine')\n")
     votes = fer2013_csv.with_name("fer2013new.csv")
     command: list[str | Path] = [sys.executable, "-m", "fer_edge.cli", "train", fer2013_csv, "--votes", votes]
-    once = ("--set", "network.pairs=[1, 1]", "--set", "schedule.sizes=[]")  # each size is compiled anew
-    small = ("--set", "optimizer.batch_size=32", "--set", "network.widths=[16, 16]", "--set", "network.stem=16", *once)
-    everything = ("--set", "schedule.average_epochs=2", "--set", "target.auxiliary=0.5")
+    # Each size is compiled anew.
+    small = changed("optimizer.batch_size=32", "network.stem=8", "network.widths=[8]", "network.pairs=[1]")
+    everything = changed("schedule.sizes=[]", "schedule.average_epochs=2", "target.auxiliary=0.5")
     done = subprocess.run(
-        [*command, "--recipe", "edge", "--epochs", "4", *small, *everything, "--out", tmp_path / "run"],
+        [*command, "--recipe", "edge", "--epochs", "3", *small, *everything, "--out", tmp_path / "run"],
         capture_output=True, text=True, check=False,
         env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(absent.parent)},
     )  # fmt: skip
@@ -243,6 +251,17 @@ def test_a_machine_without_tensorflow_trains(fer2013_csv: Path, tmp_path: Path) 
 
 def test_training_writes_tensorboard_logs_when_asked(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    quick = ("--recipe", "cnn3", "--set", "network.widths=[4]", "--set", "network.dense=[]", "--epochs", "1")
-    cli("train", fer2013_csv, *quick, "--out", tmp_path / "run", "--tensorboard", logs)
+    cli(
+        "train",
+        fer2013_csv,
+        "--recipe",
+        "cnn3",
+        *QUICK,
+        "--epochs",
+        "1",
+        "--out",
+        tmp_path / "run",
+        "--tensorboard",
+        logs,
+    )
     assert list(logs.rglob("events.out.tfevents.*"))
