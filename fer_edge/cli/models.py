@@ -202,6 +202,12 @@ def tag(
     every: Annotated[
         str | None, typer.Option(help="Look at a film's frames so far apart: 1s, 500ms, 2m; by default at every frame.")
     ] = None,
+    max_fetch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Largest file to fetch from an address, or film to unpack, in MB; of pictures 537 at most."
+        ),
+    ] = 4000,
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
     errors: Annotated[Path | None, typer.Option(help="List here, as CSV, what could not be read.")] = None,
     sidecar: Annotated[
@@ -246,6 +252,7 @@ def tag(
         sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
         annotate=str(annotate) if annotate else None,
         thumbnails=montage is not None,
+        max_fetch=max_fetch * 1_000_000,
     )
     with native_stderr_hidden(), display(paths, quiet=quiet) as seen:  # what image libraries say of damaged pictures
         summary = write_table(

@@ -1,4 +1,4 @@
-"""Pictures in zip and tar archives, read one by one: nothing is unpacked to disk."""
+"""Pictures and films in zip and tar archives: pictures are read one by one, films unpacked to a file, for a while."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.dataset_files import too_dense
 from fer_edge.errors import DataError, first_line, printable
+from fer_edge.tag import scratch
 from fer_edge.tag.films import FILM_SUFFIXES
 from fer_edge.tag.stills import LARGEST_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from typing import IO
 
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_BLOCK: Final = 1 << 20
 _DAMAGE: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError),  # a method that is not known, a password, nonsense
@@ -28,74 +30,129 @@ _DAMAGE: Final = (
 
 
 class Member(NamedTuple):
-    """A picture in an archive.
+    """A picture or film in an archive.
 
     Attributes:
         name: its name there.
-        read: reads it, before the next member is asked for; raises DataError.
+        number: its place among all that is in the archive, from 0; a name may be there twice.
+        read: reads a picture, before the next member is asked for; raises DataError.
         error: why it is not read; empty where it is.
     """
 
     name: str
+    number: int
     read: Callable[[], bytes] | None
     error: str = ""
 
+    @property
+    def is_film(self) -> bool:
+        """Whether it is unpacked to be looked at."""
+        return not self.error and self.read is None
 
-def members(path: Path, endings: tuple[str, ...]) -> Iterator[Member]:
-    """The pictures in an archive, in its order; one that is damaged ends with a member that says so.
+
+class _Entry(NamedTuple):
+    """A file in an archive of any kind; ``size`` is what it would unpack to, in bytes."""
+
+    number: int
+    name: str
+    size: int
+    too_dense: bool
+    open: Callable[[], IO[bytes] | None]
+
+
+def members(path: Path, endings: tuple[str, ...], shown: str) -> Iterator[Member]:
+    """The pictures and films in an archive, in its order; one that is damaged ends with a member that says so.
 
     Args:
         path: a ``.zip``, or a ``.tar``, compressed or not.
         endings: what the names of pictures end in.
+        shown: what to call it in an error.
     """
+    number = -1
     try:
-        yield from _zip(path, endings) if path.suffix.lower() == ".zip" else _tar(path, endings)
-    except _DAMAGE as error:
-        what = f"{printable(str(path))}: damaged, or not the archive that its name says ({first_line(error)})"
-        yield Member("", None, what)
-
-
-def _zip(path: Path, endings: tuple[str, ...]) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.is_dir() or _passed_over(info.filename):
-                continue
-            shown = printable(f"{path}/{info.filename}")
-            if too_dense(info):
-                yield Member(info.filename, None, _refused(shown, info.file_size))
+        for entry in _entries(path):
+            number = entry.number
+            name = entry.name.lower()
+            is_film = name.endswith(tuple(FILM_SUFFIXES))
+            if "__MACOSX" in entry.name.split("/") or not (is_film or name.endswith(endings)):
+                continue  # what macOS leaves beside the data, or what is neither
+            what = printable(f"{shown}/{entry.name}")
+            if entry.too_dense or (entry.size > LARGEST_FILE and not is_film):
+                error = f"{what}: refused, it would unpack to {entry.size / 1e6:.0f} MB"
+                yield Member(entry.name, number, None, error)
             else:
-                yield from _member(info.filename, shown, info.file_size, partial(archive.open, info), endings)
+                yield Member(entry.name, number, None if is_film else partial(_read, entry, what))
+    except _DAMAGE as error:
+        why = f"{printable(shown)}: damaged, or not the archive that its name says ({first_line(error)})"
+        yield Member("", number + 1, None, why)
 
 
-def _tar(path: Path, endings: tuple[str, ...]) -> Iterator[Member]:
+def unpack(path: Path, number: int, shown: str, to: Path, most: int) -> None:
+    """Write a file out of an archive.
+
+    Args:
+        path: the archive.
+        number: place of the file among all that is in it.
+        shown: what to call the file in an error.
+        to: where it is written.
+        most: bytes that it may have.
+
+    Raises:
+        DataError: it is not there, damaged, or larger.
+    """
+    with _as_data_error(shown), closing(_entries(path)) as entries:
+        entry = next((entry for entry in entries if entry.number == number), None)
+        if entry is None:
+            raise DataError(f"{shown}: no longer in the archive")
+        if entry.size > most:
+            raise scratch.too_large(shown, most)
+        with _opened(entry, shown) as file:
+            _copy(file, to, shown)
+
+
+def _copy(file: IO[bytes], to: Path, shown: str) -> None:
+    try:
+        with to.open("wb") as out:
+            while block := _block(file, shown):
+                out.write(block)
+    except OSError as error:
+        raise scratch.no_room(shown, error) from error
+
+
+def _block(file: IO[bytes], shown: str) -> bytes:
+    with _as_data_error(shown):
+        return file.read(_BLOCK)
+
+
+def _entries(path: Path) -> Generator[_Entry]:
+    return _zipped(path) if path.suffix.lower() == ".zip" else _tarred(path)
+
+
+def _zipped(path: Path) -> Generator[_Entry]:
+    with zipfile.ZipFile(path) as archive:
+        for number, info in enumerate(archive.infolist()):
+            if not info.is_dir():
+                yield _Entry(number, info.filename, info.file_size, too_dense(info), partial(archive.open, info))
+
+
+def _tarred(path: Path) -> Generator[_Entry]:
     with tarfile.open(path) as archive:
-        for info in archive:
-            if info.isfile() and not _passed_over(info.name):
-                shown = printable(f"{path}/{info.name}")
-                yield from _member(info.name, shown, info.size, partial(archive.extractfile, info), endings)
+        for number, info in enumerate(archive):
+            if info.isfile():
+                yield _Entry(number, info.name, info.size, False, partial(archive.extractfile, info))  # noqa: FBT003
             archive.members.clear()  # type: ignore[attr-defined] # else it remembers every one
 
 
-def _member(
-    name: str, shown: str, size: int, opened: Callable[[], IO[bytes] | None], endings: tuple[str, ...]
-) -> Iterator[Member]:
-    ending = name.lower()
-    if ending.endswith(tuple(FILM_SUFFIXES)):
-        yield Member(name, None, f"{shown}: a film in an archive; unpack it first")
-    elif ending.endswith(endings):
-        if size > LARGEST_FILE:
-            yield Member(name, None, _refused(shown, size))
-        else:
-            yield Member(name, lambda: _read(opened, shown))
+def _read(entry: _Entry, shown: str) -> bytes:
+    with _as_data_error(shown), _opened(entry, shown) as file:
+        return file.read(LARGEST_FILE)
 
 
-def _read(opened: Callable[[], IO[bytes] | None], shown: str) -> bytes:
-    with _as_data_error(shown):
-        file = opened()
-        if file is None:
-            raise DataError(f"{shown}: a link")
-        with file:
-            return file.read(LARGEST_FILE)
+def _opened(entry: _Entry, shown: str) -> IO[bytes]:
+    file = entry.open()
+    if file is None:
+        raise DataError(f"{shown}: a link")
+    return file
 
 
 @contextmanager
@@ -104,12 +161,3 @@ def _as_data_error(shown: str) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise DataError(f"{shown}: damaged or encrypted ({first_line(error)})") from error
-
-
-def _passed_over(name: str) -> bool:
-    """Whether it is what macOS leaves beside the data."""
-    return "__MACOSX" in name.split("/")
-
-
-def _refused(shown: str, size: int) -> str:
-    return f"{shown}: refused, it would unpack to {size / 1e6:.0f} MB"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
@@ -13,9 +11,11 @@ import numpy as np
 
 from fer_edge.errors import DataError
 from fer_edge.native import native_stderr_hidden
+from fer_edge.tag import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -127,8 +127,8 @@ def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     # OpenCV crashes on a name that is not UTF-8.
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder, f"film{path.suffix}")
+    with scratch.folder() as folder:
+        link = folder / f"film{path.suffix}"
         link.symlink_to(path.resolve())
         with native_stderr_hidden():
             capture = cv2.VideoCapture(str(link), cv2.CAP_FFMPEG)

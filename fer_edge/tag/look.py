@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from fer_edge.errors import DataError, FerEdgeError, first_line, printable
 from fer_edge.faces import Face, make_detector
 from fer_edge.files import replacing
 from fer_edge.pictures import read_bytes
-from fer_edge.tag import remote, sidecars, stills
+from fer_edge.tag import archives, remote, scratch, sidecars, stills
 from fer_edge.tag.films import frames
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         sidecar_dir: the folder for them; None for beside the pictures.
         annotate: the folder for annotated pictures, if any.
         thumbnails: whether a small picture of each face is kept.
+        max_fetch: bytes of the largest file that is fetched from an address, or film that is unpacked.
     """
 
     model: str
@@ -69,6 +69,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_dir: str | None = None
     annotate: str | None = None
     thumbnails: bool = False
+    max_fetch: int = 4_000_000_000
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
@@ -121,8 +122,12 @@ def look_at(job: Job, sources: Sequence[Source]) -> list[Looked]:
     """
     looker = _looker(job)
     far = [source.place for source in sources if source.kind == "file" and remote.is_address(source.place)]
-    fetched = dict(zip(far, remote.read(far), strict=True)) if far else {}
-    return [looker.look(source, fetched.get(source.place)) for source in sources]
+    if not far:
+        return [looker.look(source) for source in sources]
+    most = min(stills.LARGEST_FILE, job.max_fetch)
+    with scratch.folder() as folder:
+        fetched = dict(zip(far, remote.fetch_all(far, folder, most), strict=True))
+        return [looker.look(source, fetched.get(source.place)) for source in sources]
 
 
 class _Kept(threading.local):
@@ -138,6 +143,7 @@ _KEPT: Final = _Kept()
 def _looker(job: Job) -> _Looker:
     if job != _KEPT.job:
         cv2.setNumThreads(1)  # there is a process or a thread for each core
+        scratch.clean()  # on a machine of a cluster nobody else does
         _KEPT.looker, _KEPT.job = _Looker(job), job
     return _KEPT.looker
 
@@ -152,8 +158,13 @@ class _Looker:
         self._smallest = max(spec.height, spec.width)
         self._detectors: dict[int, FaceDetector] = {}
 
-    def look(self, source: Source, fetched: bytes | DataError | None) -> Looked:
-        """Look at one source; whatever is odd about it costs its own rows and no others."""
+    def look(self, source: Source, fetched: Path | DataError | None = None) -> Looked:
+        """Look at one source; whatever is odd about it costs its own rows and no others.
+
+        Args:
+            source: where it is.
+            fetched: of a picture from far away: where it is now, or why it could not be had.
+        """
         name = printable(source.path)
         if source.error:
             return failed(source, source.error)
@@ -162,7 +173,7 @@ class _Looker:
                 return failed(source, str(fetched))
             if source.kind == "film":
                 return self._film(source, name)
-            return self._still(source, name, _data(source) if fetched is None else fetched)
+            return self._still(source, name, _data(source, fetched))
         except DataError as error:
             return failed(source, str(error))
         except Exception as error:  # noqa: BLE001 - nobody knows what all decoders raise
@@ -189,9 +200,10 @@ class _Looker:
     def _film(self, source: Source, name: str) -> Looked:
         sightings: list[Sighting] = []
         thumbnails: list[bytes] = []
-        digest, path = None, Path(source.place)
+        digest, here = None, name
         try:
-            with _at_hand(source) as path:
+            with _at_hand(source, self._job.max_fetch) as path:
+                here = str(path)
                 if self._job.sha256:
                     digest = _digest(path, path.stat().st_mtime_ns)
                 for frame in frames(path, source.begin, source.end, self._job.every):
@@ -206,7 +218,7 @@ class _Looker:
                         place = Path(self._job.annotate) / sidecars.inner_path(source.path) / f"{frame.time:012.3f}.jpg"
                         sightings += [Sighting(time=frame.time, error=what) for what in _save(drawn, place)]
         except DataError as error:  # what came before it counts
-            sightings.append(Sighting(time=source.begin, error=printable(str(error).replace(str(path), name))))
+            sightings.append(Sighting(time=source.begin, error=printable(str(error).replace(here, name))))
         return Looked(tuple(sightings), digest, tuple(thumbnails))
 
     def _faces(
@@ -254,10 +266,10 @@ class _Looker:
         return []
 
 
-def _data(source: Source) -> bytes:
+def _data(source: Source, fetched: Path | None) -> bytes:
     if source.kind == "member":
         return source.data
-    path = Path(source.place)
+    path = fetched or Path(source.place)
     try:
         if path.stat().st_size > stills.LARGEST_FILE:
             raise DataError(f"{source.path}: refused, a picture of more than {stills.LARGEST_FILE / 1e6:.0f} MB")
@@ -270,14 +282,18 @@ def _data(source: Source) -> bytes:
 
 
 @contextmanager
-def _at_hand(source: Source) -> Iterator[Path]:
+def _at_hand(source: Source, most: int) -> Iterator[Path]:
     """A file of this machine with the film in it."""
-    if not remote.is_address(source.place):
+    is_far = remote.is_address(source.place)
+    if not is_far and source.number is None:
         yield Path(source.place)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"film{Path(source.path).suffix}")
-        remote.fetch(source.place, path)
+    with scratch.folder() as folder:
+        path = folder / f"film{Path(source.path).suffix}"
+        if is_far:
+            remote.fetch(source.place, path, most)
+        else:
+            archives.unpack(Path(source.place), source.number or 0, printable(source.path), path, most)
         yield path
 
 

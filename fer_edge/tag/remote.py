@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import itertools
 import re
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fer_edge.errors import DataError, InputError, MissingExtraError, first_line
 from fer_edge.files import replacing
+from fer_edge.tag import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WEB: Final = ("http://", "https://")
+_AT_ONCE: Final = 16  # files fetched
+_SILENT_S: Final = 60  # after which a server is given up
 
 
 class Found(NamedTuple):
@@ -70,25 +75,41 @@ def find(address: str, endings: tuple[str, ...]) -> Iterator[Found]:
         yield Found(shown(address), address, error=str(error))
 
 
-def read(addresses: Sequence[str]) -> list[bytes | DataError]:
-    """The content of files of one kind of address, fetched at once where the kind allows."""
-    paths: list[str] = []
-    content: dict[str, object] = {}
-    try:
-        for address in addresses:
-            files, path = _opened(address)
-            paths.append(path)
-        content = files.cat(paths, on_error="return")
-    except Exception as error:  # noqa: BLE001 - each kind has errors of its own
-        return [DataError(f"{shown(address)}: cannot be read ({_reason(address, error)})") for address in addresses]
-    return [_bytes(address, content.get(path)) for address, path in zip(addresses, paths, strict=True)]
+def fetch_all(addresses: Sequence[str], folder: Path, most: int) -> list[Path | DataError]:
+    """Copy files from far away, some at once: where each is now, or why it is not; else as `fetch`."""
+
+    def fetched(address: str, number: int) -> Path | DataError:
+        path = folder / str(number)
+        try:
+            fetch(address, path, most)
+        except DataError as error:
+            return error
+        return path
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(fetched, addresses, itertools.count()))
 
 
-def fetch(address: str, to: Path) -> None:
-    """Copy a file from far away; raises DataError."""
+def fetch(address: str, to: Path, most: int) -> None:
+    """Copy a file from far away.
+
+    Args:
+        address: where it is.
+        to: where it is written.
+        most: bytes that it may have; no more than some blocks beyond them are fetched.
+
+    Raises:
+        DataError: it cannot be had, is larger, or has no room here.
+    """
+    from fsspec import Callback  # noqa: PLC0415 - an extra
+
+    def check_size(size: int | None, fetched: int, **_: object) -> None:
+        if max(size or 0, fetched) > most:
+            raise scratch.too_large(shown(address), most)
+
     with _as_data_error(address):
         files, path = _opened(address)
-        files.get_file(path, str(to))
+        files.get_file(path, str(to), callback=Callback(hooks={"size": check_size}))
 
 
 def put(file: Path, address: str) -> None:
@@ -109,8 +130,8 @@ def arriving(place: str) -> Iterator[Path]:
         with replacing(Path(place)) as temporary:
             yield temporary
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"table{Path(place).suffix}")
+    with scratch.folder() as folder:
+        path = folder / f"table{Path(place).suffix}"
         yield path
         put(path, place)
 
@@ -178,14 +199,14 @@ def _found(address: str, detail: dict[str, Any]) -> Found:
 def _opened(address: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
 
-    files, path = url_to_fs(address, use_listings_cache=False)
+    options: dict[str, object] = {"use_listings_cache": False}
+    if address.startswith(_WEB):
+        from aiohttp import ClientTimeout  # noqa: PLC0415 - an extra
+
+        # Else a film must be there within five minutes.
+        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=_SILENT_S, sock_read=_SILENT_S)}
+    files, path = url_to_fs(address, **options)
     return files, path
-
-
-def _bytes(address: str, content: object) -> bytes | DataError:
-    if isinstance(content, bytes):
-        return content
-    return DataError(f"{shown(address)}: cannot be read ({_reason(address, content)})")
 
 
 @contextmanager
@@ -195,11 +216,13 @@ def _as_data_error(address: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise scratch.no_room(shown(address), error) from error
         raise DataError(f"{shown(address)}: cannot be reached ({_reason(address, error)})") from error
 
 
-def _reason(address: str, error: object) -> str:
+def _reason(address: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    what = first_line(error) if isinstance(error, BaseException) else "no such file"
-    return what.replace(address, shown(address))
+    # It may name the address in another spelling, and with it what is secret there.
+    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\")]*", shown(address), first_line(error))

@@ -19,7 +19,7 @@ from fer_edge.errors import InputError, printable
 from fer_edge.faces import Face, detector_file
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.pictures import read_bytes
-from fer_edge.tag import journal, parts, remote, tables
+from fer_edge.tag import journal, parts, remote, scratch, tables
 from fer_edge.tag.cluster import connected
 from fer_edge.tag.journal import Journal, Made
 from fer_edge.tag.look import Job, Looked, Sighting, failed, look_at
@@ -89,7 +89,7 @@ def tag(
     outputs: Outputs,
     job: Job,
     *,
-    processes: int = 1,
+    processes: int = 0,
     cluster: str | None = None,
     seen: Callable[[Looked | None], None] = lambda _looked: None,
 ) -> Summary:
@@ -99,7 +99,7 @@ def tag(
         inputs: see `Sources`.
         outputs: where results go.
         job: how to look.
-        processes: how many pictures to look at at once.
+        processes: how many look at pictures; 0 for this one, which then ends with whatever ends it.
         cluster: the scheduler of a Dask cluster that looks at them instead, if any.
         seen: called with what was seen in each source; with None for one that an earlier run saw.
 
@@ -118,9 +118,10 @@ def tag(
         version=importlib.metadata.version("fer-edge"),
     )
     folders = [Path(folder) for folder in (job.annotate, outputs.montage, job.sidecar_dir) if folder]
-    sources = Sources(inputs, every=job.every, leave_out=folders)
+    sources = Sources(inputs, every=job.every, leave_out=folders, most=job.max_fetch)
     _prepare(outputs, folders)
     with (
+        _cleaned(),
         connected(cluster) if cluster else nullcontext() as there,
         closing(Journal(outputs.journal, _made(inputs, job, maker))) as kept,
     ):
@@ -131,6 +132,16 @@ def tag(
         summary = _write(kept, outputs, job, maker, there)
         kept.remove()
     return summary
+
+
+@contextmanager
+def _cleaned() -> Iterator[None]:
+    """Take away what killed processes left behind: those of an earlier run, and those that are stopped at the end."""
+    scratch.clean()
+    try:
+        yield
+    finally:
+        scratch.clean()
 
 
 def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
@@ -187,13 +198,12 @@ def _look(
 
 
 def _in_processes(job: Job, chunks: Iterator[list[Source]], processes: int) -> Generator[tuple[Source, Looked]]:
-    first = list(itertools.islice(chunks, 2))
     work = functools.partial(look_at, job)
-    if len(first) < 2:  # so little is done sooner than a process is started
-        for chunk in first:
-            yield from zip(chunk, work(chunk), strict=True)
-    else:
-        yield from in_processes(work, itertools.chain(first, chunks), processes, _lost)
+    if processes:
+        yield from in_processes(work, chunks, processes, _lost)
+        return
+    for chunk in chunks:
+        yield from zip(chunk, work(chunk), strict=True)
 
 
 def _chunks(sources: Iterator[Source]) -> Iterator[list[Source]]:

@@ -12,14 +12,14 @@ import stat
 import sys
 import tempfile
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.pictures import PICTURE_SUFFIXES
-from fer_edge.tag import archives, remote
+from fer_edge.tag import archives, remote, scratch
 from fer_edge.tag.films import FILM_SUFFIXES, parts
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Source(msgspec.Struct, frozen=True):
         kind: what it is.
         stamp: changes when it does.
         data: the picture itself, where it comes out of an archive.
+        number: of a picture or film in an archive: its place there.
         begin: first second of a part of a film.
         end: the second before which it ends.
         error: why it cannot be looked at; empty where it can.
@@ -53,6 +54,7 @@ class Source(msgspec.Struct, frozen=True):
     kind: Literal["file", "film", "member"] = "file"
     stamp: str = ""
     data: bytes = b""
+    number: int | None = None
     begin: float = 0.0
     end: float = math.inf
     error: str = ""
@@ -60,7 +62,7 @@ class Source(msgspec.Struct, frozen=True):
     @property
     def key(self) -> bytes:
         """What no other source has; it tells no address, which may have a password in it."""
-        return hashlib.sha256(os.fsencode(f"{self.place}\0{self.path}\0{self.begin}")).digest()
+        return hashlib.sha256(os.fsencode(f"{self.place}\0{self.path}\0{self.begin}\0{self.number}")).digest()
 
 
 class Pending(NamedTuple):
@@ -86,7 +88,9 @@ class Sources:
     named is taken whatever its ending; in folders and archives only known endings are.
     """
 
-    def __init__(self, inputs: Sequence[str], *, every: float | None = None, leave_out: Iterable[Path] = ()) -> None:
+    def __init__(
+        self, inputs: Sequence[str], *, every: float | None = None, leave_out: Iterable[Path] = (), most: int = 0
+    ) -> None:
         """Say what is looked at.
 
         Args:
@@ -94,13 +98,14 @@ class Sources:
                 of ``find -print0``, with a NUL after each.
             every: seconds between the frames of a film that are looked at; None for every frame.
             leave_out: folders that are not looked into, because results are written there.
+            most: bytes that an archive at an address may have.
 
         Raises:
             InputError: one is not there.
             MissingExtraError: an address is given, and what reads it is not installed.
         """
         self._inputs, self._every = tuple(dict.fromkeys(inputs)), every
-        self._left_out = tuple(leave_out)
+        self._left_out, self._most = tuple(leave_out), most
         for one in self._inputs:
             if remote.is_address(one):
                 remote.check(one)
@@ -123,15 +128,37 @@ class Sources:
     def _found(self, one: str, entered: set[_Identity]) -> Iterator[Pending]:
         if remote.is_address(one):
             for found in remote.find(one, _TAKEN):
-                film = found.path.lower().endswith(tuple(FILM_SUFFIXES))
-                yield Pending(
-                    Source(found.path, found.address, "film" if film else "file", found.stamp, error=found.error)
-                )
+                yield from self._far(found)
         elif Path(one).is_dir():
             named = {os.path.realpath(other) for other in self._inputs if other not in {"-", one}}
             yield from self._inside(one, entered, (), {path for path in named if not Path(path).is_dir()})
         else:
             yield from self._file(one)
+
+    def _far(self, found: remote.Found) -> Iterator[Pending]:
+        ending = found.path.lower()
+        source = Source(found.path, found.address, stamp=found.stamp, error=found.error)
+        if found.error or not ending.endswith(_MANY_IN_ONE):
+            yield Pending(source)
+        elif not ending.endswith(archives.SUFFIXES):
+            yield Pending(msgspec.structs.replace(source, kind="film"))
+        else:
+            yield from self._far_archive(source)
+
+    def _far_archive(self, source: Source) -> Iterator[Pending]:
+        try:
+            with scratch.folder() as folder:
+                archive = folder / PurePosixPath(source.path).name
+                remote.fetch(source.place, archive, self._most)
+                for pending in _members(archive, source.path, source.place, source.stamp):
+                    member = pending.source
+                    if member.kind == "film":
+                        error = f"{printable(member.path)}: a film in an archive at an address; fetch the archive first"
+                        yield Pending(msgspec.structs.replace(member, error=error))
+                    else:
+                        yield pending
+        except DataError as error:
+            yield Pending(msgspec.structs.replace(source, error=str(error)))
 
     def _inside(
         self, folder: str, entered: set[_Identity], above: tuple[_Identity, ...], named: set[str]
@@ -157,14 +184,20 @@ class Sources:
         ending = path.lower()
         stamp = _stamp(path)
         if ending.endswith(archives.SUFFIXES):
-            for member in archives.members(Path(path), _PICTURES):
-                source = Source(f"{path}/{member.name}".rstrip("/"), path, "member", stamp, error=member.error)
-                yield Pending(source, member.read)
+            yield from _members(Path(path), path, path, stamp)
         elif ending.endswith(tuple(FILM_SUFFIXES)):
             for begin, end in parts(Path(path), self._every):
                 yield Pending(Source(path, path, "film", stamp, begin=begin, end=end))
         else:
             yield Pending(Source(path, path, stamp=stamp))
+
+
+def _members(archive: Path, shown: str, place: str, stamp: str) -> Iterator[Pending]:
+    """What is in an archive, which comes from a place."""
+    for member in archives.members(archive, _PICTURES, shown):
+        path = f"{shown}/{member.name}".rstrip("/")
+        kind: Literal["film", "member"] = "film" if member.is_film else "member"
+        yield Pending(Source(path, place, kind, stamp, number=member.number, error=member.error), member.read)
 
 
 def count(inputs: Sequence[str]) -> int | None:

@@ -11,8 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import tempfile
+import threading
 import time
 import zipfile
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
@@ -27,6 +32,7 @@ from fer_edge import demo
 from fer_edge.classify import DEFAULT_MODEL, find_model
 from fer_edge.crop import Box
 from fer_edge.errors import FerEdgeError, InputError
+from fer_edge.tag import scratch
 from fer_edge.tag import sources as tag_sources
 from fer_edge.tag.look import Job, look_at
 from fer_edge.tag.pool import in_processes
@@ -88,7 +94,7 @@ def entry(row: dict[str, str | float | None], path: bytes) -> Entry:
     )
 
 
-def run(out: Path, *inputs: Path | str, job: Job = JOB, overwrite: bool = False, processes: int = 1) -> Summary:
+def run(out: Path, *inputs: Path | str, job: Job = JOB, overwrite: bool = False, processes: int = 0) -> Summary:
     return tag([str(one) for one in inputs], Outputs(str(out), overwrite=overwrite), job, processes=processes)
 
 
@@ -336,7 +342,7 @@ def test_archives_are_read_in_place_and_bombs_in_them_refused(tmp_path: Path) ->
     errors = {name: str(row.error) for name, row in found if row.error}
     assert set(errors) == {"a.zip/bomb.png", "a.zip/film.mp4", "c.tar", "d.zip"}
     assert "refused, it would unpack to 67 MB" in errors["a.zip/bomb.png"]
-    assert "unpack it first" in errors["a.zip/film.mp4"]
+    assert "film.mp4: not a film that OpenCV can read" in errors["a.zip/film.mp4"]
     assert "damaged, or not the archive" in errors["c.tar"]
 
 
@@ -391,6 +397,109 @@ def test_a_damaged_film_is_a_row_after_what_could_be_read(film: Path, tmp_path: 
     first, *rest = table(tmp_path / "t.csv")
     assert "none.mp4: not a film that OpenCV can read" in str(first.error)
     assert {row.time for row in rest} == {0, 60}
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files that nobody else uses."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_film_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
+    film: Path, tmp_path: Path, temporary: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("in/film.mp4", "last.mp4"):
+            archive.write(film, name)
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as packed:
+        packed.add(film, "film.mp4")
+    job = msgspec.structs.replace(JOB, every=10.0, sha256=True)
+    run(tmp_path / "t.jsonl", film, tmp_path / "a.zip", tmp_path / "b.tar.gz", job=job)
+    rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    paths = list(dict.fromkeys(row.pop("path") for row in rows))
+    assert paths[1:] == [f"{tmp_path}/{name}" for name in ("a.zip/in/film.mp4", "a.zip/last.mp4", "b.tar.gz/film.mp4")]
+    quarter = len(rows) // 4
+    assert {row["time"] for row in rows} == set(range(0, 70, 10))
+    assert all(rows[quarter * copy : quarter * (copy + 1)] == rows[:quarter] for copy in range(1, 4))
+    small_job = msgspec.structs.replace(job, max_fetch=film.stat().st_size - 1)
+    run(tmp_path / "refused.csv", tmp_path / "b.tar.gz", job=small_job)
+    assert "b.tar.gz/film.mp4: refused, it has more than" in str(table(tmp_path / "refused.csv")[0].error)
+    assert not list(temporary.iterdir())
+
+
+def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use_is_not(temporary: Path) -> None:
+    waiting = "from fer_edge.tag import scratch\nwith scratch.folder() as path:\n print(path, flush=True)\n input()"
+    command = [sys.executable, "-c", waiting]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
+    ) as process:
+        assert process.stdout
+        left = Path(os.fsdecode(process.stdout.readline().strip()))
+        (left / "film.mp4").touch()
+        with scratch.folder() as mine:
+            scratch.clean()
+            assert sorted(temporary.iterdir()) == sorted((left, mine))
+        process.kill()
+    assert list(temporary.iterdir()) == [left]
+    scratch.clean()
+    assert not list(temporary.iterdir())
+
+
+class Web(BaseHTTPRequestHandler):
+    """A server of one folder, which also has a picture without an end."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        name = self.path.partition("?")[0].strip("/")
+        found = self.folder / name
+        self.send_response(HTTPStatus.OK if found.is_file() or name == "endless.jpg" else HTTPStatus.FORBIDDEN)
+        self.end_headers()
+        if found.is_file():
+            self.wfile.write(found.read_bytes())
+        with suppress(OSError):
+            while name == "endless.jpg":
+                self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of ``tmp_path``."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Ours", (Web,), {"folder": tmp_path})) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_comes_from_the_web_has_a_bound_and_its_secrets_are_not_told(
+    web: str, film: Path, tmp_path: Path, temporary: Path
+) -> None:
+    pytest.importorskip("aiohttp")
+    cv2.imwrite(str(tmp_path / "photo.png"), small())
+    shutil.copy(film, tmp_path / "film.mp4")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("photo.png", "film.mp4"):
+            archive.write(tmp_path / name, name)
+    names = ("photo.png", "endless.jpg", "film.mp4", "all.zip", "none.jpg")
+    job = msgspec.structs.replace(JOB, every=60.0, max_fetch=2_000_000)
+    run(tmp_path / "t.csv", *(f"{web}/{name}?sig=a%2bb" for name in names), job=job)
+    text = (tmp_path / "t.csv").read_text()
+    assert "sig" not in text
+    rows = {row.path.decode().removeprefix(f"{web}/"): row for row in table(tmp_path / "t.csv")}
+    assert rows["photo.png"].emotion == rows["all.zip/photo.png"].emotion == "happy"
+    assert rows["film.mp4"].time == 60
+    assert "refused, it has more than 2 MB (see --max-fetch)" in str(rows["endless.jpg"].error)
+    assert "a film in an archive at an address; fetch the archive first" in str(rows["all.zip/film.mp4"].error)
+    assert "403" in str(rows["none.jpg"].error)
+    assert not list(temporary.iterdir())
 
 
 def end_on_marked(items: list[int]) -> list[int]:
