@@ -50,7 +50,8 @@ def pasted(
     if not degrees:
         wall[top : top + side, left : left + side] = large
         return wall, Box(left, top, side, side)
-    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1) + [[0, 0, left], [0, 0, top]]
+    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1)
+    matrix[:, 2] += left, top
     cv2.warpAffine(large, matrix, (CANVAS, CANVAS), wall, borderMode=cv2.BORDER_TRANSPARENT)
     return wall, Box(left, top, side, side)
 
@@ -128,7 +129,7 @@ def level(
                 levelled += [crop_face(picture, one.box, spec.height, spec.width, detector.framing, tilt=one.tilt)]
         shares = (
             (classifier.classify(np.stack(crops)).argmax(axis=1) == truth[kept]).mean()
-            for crops in (upright, levelled, faces[kept])
+            for crops in (upright, levelled, list(faces[kept]))
         )
         as_found, with_level, original = (f"{share:.2%}" for share in shares)
         print(
