@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import multiprocessing
 import os
 import signal
@@ -123,7 +124,7 @@ def cli() -> Cli:
 
 
 class StartWarm(Protocol):
-    def __call__(self, *args: str | Path, cwd: Path | None = None) -> ForkServerProcess: ...
+    def __call__(self, *args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess: ...
 
 
 _WARM = multiprocessing.get_context("forkserver")
@@ -142,8 +143,9 @@ def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says when it is loaded
     _WARM.set_forkserver_preload(warm.PRELOADED)
 
-    def start(*args: str | Path, cwd: Path | None = None) -> ForkServerProcess:
-        process = _WARM.Process(target=warm.run, args=(list(map(str, args)), *warm_output, cwd or Path.cwd()))
+    def start(*args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess:
+        words = list(map(str, args))
+        process = _WARM.Process(target=warm.run, args=(words, *warm_output, cwd or Path.cwd()), kwargs={"eager": eager})
         process.start()
         return process
 
@@ -152,11 +154,19 @@ def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
 
 @pytest.fixture(scope="session")
 def warm_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
-    """Like ``cli``, but by `start_warm`."""
-    out, err = warm_output
+    """Like ``cli``, by `start_warm`."""
+    return _to_the_end(start_warm, *warm_output)
 
+
+@pytest.fixture(scope="session")
+def eager_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
+    """Like `warm_cli`, without graphs: to build one takes longer than a few steps of training do."""
+    return _to_the_end(functools.partial(start_warm, eager=True), *warm_output)
+
+
+def _to_the_end(start: StartWarm, out: Path, err: Path) -> Cli:
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        process = start_warm(*args, cwd=cwd)
+        process = start(*args, cwd=cwd)
         process.join(240)
         process.kill()
         assert process.exitcode is not None, "it took too long"

@@ -19,9 +19,11 @@ PRELOADED = [
 ]
 
 
-def run(words: list[str], out: Path, err: Path, folder: Path) -> None:
-    """Run ``fer-edge``, whose output goes to two files."""
-    from fer_edge.cli import main  # noqa: PLC0415 - after the fork
+def run(words: list[str], out: Path, err: Path, folder: Path, *, eager: bool) -> None:
+    """Run ``fer-edge``, whose output goes to two files; eagerly, TensorFlow builds no graphs."""
+    import tensorflow as tf  # noqa: PLC0415 - after the fork
+
+    from fer_edge.cli import main  # noqa: PLC0415 - likewise
 
     os.chdir(folder)
     os.environ["COLUMNS"] = "200"
@@ -29,4 +31,5 @@ def run(words: list[str], out: Path, err: Path, folder: Path) -> None:
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
     sys.argv = ["fer-edge", *words]
+    tf.config.run_functions_eagerly(eager)
     main()

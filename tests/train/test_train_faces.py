@@ -68,7 +68,7 @@ def write_part(folder: Path, frames: range) -> None:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("film")
-    write_part(folder / "train", range(0, 120, 5))
+    write_part(folder / "train", range(0, 120, 10))
     write_part(folder / "val", range(2, 120, 20))
     return folder
 
