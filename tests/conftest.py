@@ -30,7 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-GROUPS = ("container", "train", "convert", "road", "install", "cluster")  # of tests for one worker, the longest first
+GROUPS = ("container", "train", "convert", "install", "cluster")  # of tests for one worker, the longest first
 
 
 @pytest.hookimpl(trylast=True)

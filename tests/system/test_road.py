@@ -17,8 +17,8 @@ from fer_edge.card import read_card
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
-# One worker, so that the models of the fixtures are trained once.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("road")]
+# One worker, so that the models of the fixtures are trained once, and that of the conversions, which has TensorFlow.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
 # Less deep and narrower than it is, for time.
 SMALL = tuple(
     word

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FLOAT_MODEL = Path(__file__).parents[2] / "models" / "edge.keras"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# The worker of the conversions, which has TensorFlow.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
 
 
 def data(fer2013_csv: Path) -> Path:
