@@ -1,15 +1,19 @@
 """Does tagging stand being killed, stay small, start at once, and use its cores?
 
     python benchmarks/tag.py kill [--pictures 10000] [--kills 10]
+    python benchmarks/tag.py kill-worker [--pictures 10000]
     python benchmarks/tag.py memory [--pictures 1000 10000 100000]
     python benchmarks/tag.py start [--pictures 1000000]
     python benchmarks/tag.py rate [--pictures 600]
+    python benchmarks/tag.py share [--pictures 300] [--face]
 
 `kill` tags generated pictures of mixed kinds, 3 % of them damaged, once in one go and once with so many SIGKILLs at
-random times; the tables must be the same (exit status 1 if not), and every damaged picture must be named.  `memory`
+random times; the tables must be the same (exit status 1 if not), and every damaged picture must be named.
+`kill-worker` does it on a Dask cluster of two workers on this machine, of which one is killed half-way.  `memory`
 prints the peak resident memory of the main process and of the largest worker.  `start` prints how long it takes until
 the first picture of one folder with so many names was looked at, and the memory by then.  `rate` prints pictures a
-second with one worker and with two, and which share of a worker's time goes into decoding, detection and inference.
+second with one worker and with two.  `share` prints which share of a worker's time goes into decoding, detection and
+inference; what is left is Python between them.
 """
 
 from __future__ import annotations
@@ -45,6 +49,12 @@ JOB: Final = Job(model=str(DEFAULT_MODEL))
 ENDINGS: Final = (".jpg", ".png", ".webp", ".tif", ".bmp")
 LINKS: Final = 50_000  # of one file: file systems set a limit
 DAMAGED: Final = 33  # one of so many
+WORK: Final = {
+    "decoding": ("imdecode",),
+    "shrinking": ("resize", "cvtColor"),
+    "detection": ("detectMultiScale", "'detect' of"),
+    "inference": ("Invoke",),  # of faces, and of a detector that is such a network
+}
 
 
 def encoded(columns: int, rows: int) -> list[tuple[str, bytes]]:
@@ -81,27 +91,65 @@ def kill(pictures: int, kills: int) -> int:
     """Compare a run that is killed with one that is not."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
-        folder.mkdir()
-        broken = make(folder, pictures, damaged=DAMAGED)
-        began = time.monotonic()
-        whole = tag([str(folder)], Outputs(f"{place}/whole.csv"), JOB, processes=2)
-        seconds = time.monotonic() - began
-        print(f"{whole.pictures} pictures in {seconds:.0f} s; {whole.errors} errors of {broken} damaged pictures")
+        seconds, right = uninterrupted(folder, pictures)
         draw = random.Random(1)  # noqa: S311 - no secret
         command = [*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"]
         done = 0
         while done < kills and not Path(place, "killed.csv").exists():
             with subprocess.Popen(command) as process:  # noqa: S603
-                while not Path(place, "killed.csv.part").exists():
+                while not Path(place, "killed.csv.part").exists() and process.poll() is None:
                     time.sleep(0.02)
                 time.sleep(draw.uniform(1, 1 + 2 * seconds / kills))
                 process.send_signal(signal.SIGKILL)
             done += 1
         if not Path(place, "killed.csv").exists():
             subprocess.run(command, check=True)  # noqa: S603
-        same = Path(place, "whole.csv").read_bytes() == Path(place, "killed.csv").read_bytes()
-        print(f"killed {done} times: {'the same table' if same else 'ANOTHER TABLE'}")
-        return int(not same or whole.errors != broken)
+        return int(not same(folder, f"killed {done} times") or not right)
+
+
+def kill_worker(pictures: int) -> int:
+    """Compare a run on a cluster that loses one of its two workers half-way with one that has no cluster."""
+    from distributed import LocalCluster  # noqa: PLC0415 - an extra
+
+    with (
+        tempfile.TemporaryDirectory() as place,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+    ):
+        folder = Path(place, "pictures")
+        _, right = uninterrupted(folder, pictures)
+        with cluster.get_client() as client:
+            victim = min(client.run(os.getpid).values())
+        seen_so_far = 0
+
+        def seen(_looked: Looked | None) -> None:
+            nonlocal seen_so_far
+            seen_so_far += 1
+            if seen_so_far == pictures // 2:
+                os.kill(victim, signal.SIGKILL)
+
+        out = Outputs(f"{place}/killed.csv")
+        tag([str(folder)], out, JOB, cluster=cluster.scheduler_address, seen=seen)
+        return int(not same(folder, f"worker {victim} of two killed after {pictures // 2} pictures") or not right)
+
+
+def uninterrupted(folder: Path, pictures: int) -> tuple[float, bool]:
+    """Make pictures and tag them in one go; the seconds that it took, and whether each damaged one is named."""
+    folder.mkdir()
+    broken = make(folder, pictures, damaged=DAMAGED)
+    began = time.monotonic()
+    whole = tag([str(folder)], Outputs(str(folder.with_name("whole.csv"))), JOB, processes=2)
+    seconds = time.monotonic() - began
+    print(f"{whole.pictures} pictures in {seconds:.0f} s; {whole.errors} errors of {broken} damaged pictures")
+    return seconds, (whole.pictures, whole.errors) == (pictures, broken)
+
+
+def same(folder: Path, what: str) -> bool:
+    """Whether the table of a run that lost something is that of the one that did not."""
+    whole, killed = (folder.with_name(name).read_bytes() for name in ("whole.csv", "killed.csv"))
+    print(f"{what}: {'the same table' if whole == killed else 'ANOTHER TABLE'}")
+    return whole == killed
 
 
 def peak_mb(process: int | str = "self") -> float:
@@ -118,7 +166,7 @@ def watched(folder: Path) -> None:
     def seen(_looked: Looked | None) -> None:
         nonlocal workers, seen_so_far
         seen_so_far += 1
-        if seen_so_far % 500 == 0:
+        if seen_so_far % 50 == 0:
             workers = max([workers, *(peak_mb(child.pid or 0) for child in multiprocessing.active_children())])
 
     began = time.monotonic()
@@ -156,7 +204,7 @@ def in_process(job: object, *given: object) -> None:
 
 
 def rate(pictures: int) -> None:
-    """Compare one worker with two, and see where the time goes."""
+    """Compare one worker with two."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "pictures")
         folder.mkdir()
@@ -168,31 +216,48 @@ def rate(pictures: int) -> None:
             rates.append(pictures / (time.monotonic() - began))
             print(f"{workers} workers: {rates[-1]:.1f} pictures/s")
         print(f"two over one: {(rates[1] + rates[3]) / (rates[0] + rates[2]):.2f}")
-        sources = [Source(str(path), str(path)) for path in sorted(folder.iterdir())[:300]]
-        look_at(JOB, sources[:1])
+
+
+def share(pictures: int, *, face: bool) -> None:
+    """See where a worker's time goes: in native code that does the work, or in Python between."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "pictures")
+        folder.mkdir()
+        make(folder, pictures, *((96, 72) if face else (640, 480)))
+        job = msgspec.structs.replace(JOB, face=face)
+        sources = [Source(str(path), str(path)) for path in sorted(folder.iterdir())]
+        look_at(job, sources[:20])
         profile = cProfile.Profile(time.process_time)
-        profile.runcall(look_at, JOB, sources)
-        shares: dict[str, float] = {}
-        total = 0.0
-        for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-            total += own
-            for what, mark in (("decoding", "imdecode"), ("detection", "detectMulti"), ("inference", "Invoke")):
-                shares[what] = shares.get(what, 0.0) + (own if mark in name else 0.0)
-            shares["shrinking"] = shares.get("shrinking", 0.0) + (own if "resize" in name else 0.0)
-        print(", ".join(f"{name} {share / total:.0%}" for name, share in shares.items()))
+        profile.runcall(look_at, job, sources)
+        stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+        total = sum(own for _, _, own, _, _ in stats.values())
+        shares = {
+            what: sum(own for (_, _, name), (_, _, own, _, _) in stats.items() if any(mark in name for mark in marks))
+            for what, marks in WORK.items()
+        }
+        print(", ".join(f"{what} {spent / total:.1%}" for what, spent in shares.items()))
+        print(
+            f"in all {sum(shares.values()) / total:.1%} of {1e3 * total / pictures:.1f} ms of the processor a picture"
+        )
 
 
 def main() -> int:
     """Measure one thing."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("kill", "memory", "start", "rate"))
+    parser.add_argument("what", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
     parser.add_argument("--pictures", type=int, nargs="*", default=[])
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--face", action="store_true", help="share: of face crops, without a detector")
     options = parser.parse_args()
     if options.what == "kill":
         return kill((options.pictures or [10_000])[0], options.kills)
+    if options.what == "kill-worker":
+        return kill_worker((options.pictures or [10_000])[0])
     if options.what == "rate":
         rate((options.pictures or [600])[0])
+        return 0
+    if options.what == "share":
+        share((options.pictures or [300])[0], face=options.face)
         return 0
     sizes = options.pictures or ([1000, 10_000, 100_000] if options.what == "memory" else [1_000_000])
     for size in sizes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -63,13 +64,16 @@ def read_colour(path: Path) -> npt.NDArray[np.uint8]:
     return decode_colour(read_bytes(path), str(path))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, with a DataError where they cannot be read."""
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file, with a DataError where they cannot be read or are more than ``most``."""
     try:
-        if path.is_dir():
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise DataError(f"{path}: a folder; `fer-edge tag` takes folders")
-        if path.exists() and not path.is_file():  # a pipe or a device may never end
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
             raise DataError(f"{path}: not a regular file")
+        if most is not None and found.st_size > most:
+            raise DataError(f"{path}: refused, it has more than {most / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -19,7 +19,7 @@ import numpy as np
 from fer_edge.analyse import Expression, annotate, expression
 from fer_edge.classify import TFLiteClassifier, classify_faces
 from fer_edge.crop import AS_IT_IS, Box, crop_face
-from fer_edge.errors import DataError, FerEdgeError, first_line, printable
+from fer_edge.errors import DataError, FerEdgeError, InputError, first_line, printable
 from fer_edge.faces import Face, make_detector
 from fer_edge.files import replacing
 from fer_edge.pictures import read_bytes
@@ -190,7 +190,7 @@ class _Looker:
         errors = []
         if job.annotate and found:
             drawn = annotate(stills.colour(data, name, still), [face for face, _ in found])
-            errors += _save(drawn, Path(job.annotate) / sidecars.inner_path(source.path))
+            errors += _save(drawn, Path(job.annotate) / sidecars.inner_path(source.path), source.place)
         if job.sidecars:
             faces = [sighting.face for sighting in sightings if sighting.face]
             errors += self._sidecar(source, still, faces)
@@ -216,7 +216,9 @@ class _Looker:
                     if self._job.annotate and found:
                         drawn = annotate(frame.colour, [face for face, _ in found])
                         place = Path(self._job.annotate) / sidecars.inner_path(source.path) / f"{frame.time:012.3f}.jpg"
-                        sightings += [Sighting(time=frame.time, error=what) for what in _save(drawn, place)]
+                        sightings += [
+                            Sighting(time=frame.time, error=what) for what in _save(drawn, place, source.place)
+                        ]
         except DataError as error:  # what came before it counts
             sightings.append(Sighting(time=source.begin, error=printable(str(error).replace(here, name))))
         return Looked(tuple(sightings), digest, tuple(thumbnails))
@@ -271,12 +273,7 @@ def _data(source: Source, fetched: Path | None) -> bytes:
         return source.data
     path = fetched or Path(source.place)
     try:
-        if path.stat().st_size > stills.LARGEST_FILE:
-            raise DataError(f"{source.path}: refused, a picture of more than {stills.LARGEST_FILE / 1e6:.0f} MB")
-    except OSError:
-        pass
-    try:
-        return read_bytes(path)
+        return read_bytes(path, stills.LARGEST_FILE)
     except DataError as error:
         raise DataError(str(error).replace(str(path), source.path)) from error
 
@@ -308,11 +305,14 @@ def _enlarged(box: Box, factor: int) -> Box:
     return Box(*(round(value * factor, 1) for value in box)) if factor > 1 else box
 
 
-def _save(picture: npt.NDArray[np.uint8], path: Path) -> list[str]:
-    """Write a picture; what went wrong, if anything did."""
+def _save(picture: npt.NDArray[np.uint8], path: Path, original: str) -> list[str]:
+    """Write a picture, but not over another; what went wrong, if anything did."""
     ending = path.suffix.lower() if path.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".jpg"
+    path = path if path.suffix.lower() == ending else path.with_name(path.name + ending)
     try:
-        with replacing(path if path.suffix.lower() == ending else path.with_name(path.name + ending)) as temporary:
+        if path.exists() and Path(original).exists() and path.samefile(original):
+            raise InputError(f"{path}: is the picture itself; annotate into a folder of its own")
+        with replacing(path) as temporary:
             temporary.write_bytes(cv2.imencode(ending, picture)[1].tobytes())
     except (FerEdgeError, OSError) as error:
         return [printable(str(error))]

@@ -60,6 +60,8 @@ def read(table: Path) -> Generator[Entry]:
         raise InputError(f"{shown}: no table that `fer-edge tag` writes; those end in {', '.join(_READERS)}")
     if not table.exists():
         raise InputError(f"{shown}: no such file")
+    if table.is_dir() and not parts.there(f"{table}/"):
+        raise InputError(f"{shown}: a folder without parts of a table, faces-000000.parquet and so on")
     number = 0
     try:
         for number, values in enumerate(_READERS[kind](table), 1):  # noqa: B007 - said when one is wrong

@@ -7,6 +7,8 @@ import functools
 import hashlib
 import importlib.metadata
 import itertools
+import os
+import re
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +120,7 @@ def tag(
         version=importlib.metadata.version("fer-edge"),
     )
     folders = [Path(folder) for folder in (job.annotate, outputs.montage, job.sidecar_dir) if folder]
+    _refuse_within(inputs, folders)
     sources = Sources(inputs, every=job.every, leave_out=folders, most=job.max_fetch)
     _prepare(outputs, folders)
     with (
@@ -144,6 +147,20 @@ def _cleaned() -> Iterator[None]:
         scratch.clean()
 
 
+def _refuse_within(inputs: Sequence[str], folders: Sequence[Path]) -> None:
+    """Raise InputError where results would come among the pictures: they might replace some, or be taken for some."""
+    for one in inputs:
+        if one == "-" or remote.is_address(one):
+            continue
+        # Of a pattern, the folder that all of it is in.
+        place = Path(one) if os.path.lexists(one) else Path(re.split(r"[*?\[]", one)[0] + "*").parent
+        for folder in folders:
+            if place.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"{printable(str(folder))}: there are pictures to look at in it; choose a folder of its own"
+                )
+
+
 def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
     """Find out what cannot be written before the work is done that it is for."""
     dataset = parts.is_dataset(outputs.table)
@@ -158,10 +175,15 @@ def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
     else:
         ensure_writable(Path(outputs.table))
         there = Path(outputs.table).exists()
-    if there and not outputs.overwrite and not outputs.journal.exists():
-        raise InputError(f"{printable(outputs.table)}: is there already; --overwrite makes it again")
     for path in (*(folder / "picture" for folder in folders), *([outputs.errors] if outputs.errors else [])):
         ensure_writable(path)
+    existing = [outputs.table] if there else []
+    if outputs.errors:
+        if not remote.is_address(outputs.table) and outputs.errors.resolve() == Path(outputs.table).resolve():
+            raise InputError(f"{printable(outputs.table)}: the table and the list of errors; write them to two files")
+        existing += [str(outputs.errors)] if outputs.errors.exists() else []
+    if existing and not outputs.overwrite and not outputs.journal.exists():
+        raise InputError(f"{printable(existing[0])}: is there already; --overwrite makes it again")
 
 
 def _made(inputs: Sequence[str], job: Job, maker: Maker) -> Made:

@@ -545,6 +545,26 @@ def test_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:
         assert (folder / "sheets" / f"{emotion}.jpg").stat().st_size > 1000
 
 
+def test_results_never_replace_pictures_or_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    cv2.imwrite("in/photo.png", small())
+    before = Path("in/photo.png").read_bytes()
+    for given in ("in", "in/photo.png", "in/*.png"):
+        for folder in (".", "in"):
+            assert "choose a folder of its own" in refusal(
+                Path("t.csv"), given, job=msgspec.structs.replace(JOB, annotate=folder)
+            )
+    (looked,) = look_at(msgspec.structs.replace(JOB, annotate="."), [Source("in/photo.png", "in/photo.png")])
+    assert looked.sightings[-1].error.endswith("in/photo.png: is the picture itself; annotate into a folder of its own")
+    assert Path("in/photo.png").read_bytes() == before
+    with pytest.raises(InputError, match="write them to two files"):
+        tag(["in"], Outputs("t.csv", errors=Path("t.csv")), JOB)
+    Path("list.csv").touch()
+    with pytest.raises(InputError, match=r"list\.csv: is there already"):
+        tag(["in"], Outputs("t.csv", errors=Path("list.csv")), JOB)
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 256 kB of which little is left."""
