@@ -8,7 +8,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fer_edge.errors import InputError
+from fer_edge.errors import FerEdgeError, InputError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: the folder is not there or cannot be written to.
+        FerEdgeError: the disk is full.
     """
     path, temporary = _reserve(path)
     try:
@@ -30,6 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file)  # else a power cut may leave the new name without the new content
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # which does not say where
+            raise FerEdgeError(f"{printable(str(path))}: cannot be written ({error.strerror}); make room") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -266,7 +266,7 @@ def tag(
     if quiet:
         return
     before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
-    print(f"{out}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} unreadable")
+    print(f"{out}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} errors")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
 

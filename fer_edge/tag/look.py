@@ -261,10 +261,11 @@ class _Looker:
             return [f"{printable(source.path)}: no sidecar can be beside it; give --sidecar-dir"]
         else:
             place = Path(source.place)
+        place = place.with_name(f"{place.name}.xmp")
         try:
-            sidecars.write(place.with_name(f"{place.name}.xmp"), still, faces)
+            sidecars.write(place, still, faces)
         except (FerEdgeError, OSError) as error:
-            return [printable(str(error))]
+            return [_not_written(place, error)]
         return []
 
 
@@ -315,5 +316,9 @@ def _save(picture: npt.NDArray[np.uint8], path: Path, original: str) -> list[str
         with replacing(path) as temporary:
             temporary.write_bytes(cv2.imencode(ending, picture)[1].tobytes())
     except (FerEdgeError, OSError) as error:
-        return [printable(str(error))]
+        return [_not_written(path, error)]
     return []
+
+
+def _not_written(path: Path, error: FerEdgeError | OSError) -> str:
+    return printable(f"{path}: cannot be written ({error.strerror})" if isinstance(error, OSError) else str(error))

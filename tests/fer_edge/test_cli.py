@@ -211,7 +211,7 @@ def test_tag_gives_a_row_for_each_face_and_for_each_picture_without_one(
     assert by_name["wall.png"][0]["error"] is None
     assert "not a picture" in str(by_name["broken.jpg"][0]["error"])
     assert "4 pictures" in done.stdout
-    assert "1 unreadable" in done.stdout
+    assert "1 errors" in done.stdout
 
     cli("tag", photo, tmp_path / "broken.jpg", "--out", tmp_path / "tags.csv")
     with (tmp_path / "tags.csv").open(newline="") as file:

@@ -590,6 +590,15 @@ def test_a_full_disk_costs_nothing_that_was_done(many: Path, tiny_disk: Path, tm
     assert (tiny_disk / "t.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_a_copy_that_finds_the_disk_full_is_a_row_that_says_where(tiny_disk: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), small())
+    (tiny_disk / "rest").write_bytes(bytes(240_000))
+    job = msgspec.structs.replace(JOB, annotate=str(tiny_disk))
+    looked = look_at(job, [Source(f"{number}.png", str(tmp_path / "0.png")) for number in range(9)])[-1]
+    error = f"{tiny_disk}/8.png: cannot be written (No space left on device); make room"
+    assert [sighting.error for sighting in looked.sightings] == ["", error]
+
+
 def test_a_folder_that_is_read_only_is_said_before_work_begins(many: Path, tiny_disk: Path) -> None:
     subprocess.run(["/bin/mount", "-o", "remount,ro", str(tiny_disk)], check=True)
     assert "cannot write there (Read-only file system)" in refusal(tiny_disk / "t.csv", many)
