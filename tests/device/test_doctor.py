@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import model_bytes, read_card, write_card
+from fer_edge.card import model_bytes, read_card, read_detector_card, write_card
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.errors import FerEdgeError
+from fer_edge.faces import DEFAULT_DETECTOR
 from fer_edge.system import throttled_flags, throttling
 from fer_edge_device import doctor
-from fer_edge_device.config import CameraSettings, Config, MqttSettings, OutboxSettings
+from fer_edge_device.config import CameraSettings, Config, FacesSettings, MqttSettings, OutboxSettings
 from fer_edge_device.doctor import CHECKS, Check, Finding, examine
 from fer_edge_device.units import Machine, UnitState
 
@@ -182,6 +183,29 @@ def test_the_model_is_compared_with_its_card(tmp_path: Path) -> None:
         assert found("model", Config(model=str(path))).level == level
     absent = found("model", Config(model="/nowhere/x.tflite"))
     assert (absent.level, absent.what) == ("failure", "/nowhere/x.tflite: no such model file")
+
+
+def test_the_detector_is_compared_with_its_card_and_must_find_a_face(tmp_path: Path) -> None:
+    shipped = found("detector", Config())
+    assert shipped.level == "ok"
+    assert "finds the demo's face; outputs are within " in shipped.what
+    card = read_detector_card(DEFAULT_DETECTOR)
+    assert card.self_test is not None
+    negative = tuple(tuple(-1 - value for value in row) for row in card.self_test.outputs)
+    wrong = msgspec.structs.replace(card, self_test=msgspec.structs.replace(card.self_test, outputs=negative))
+    untested = msgspec.structs.replace(card, self_test=None)
+    blind = msgspec.structs.replace(card, threshold=1.0)
+    for name, changed, level, what in (
+        ("wrong", wrong, "failure", "gives faces here that are up to"),
+        ("untested", untested, "warning", "its card has no self-test"),
+        ("blind", blind, "failure", "finds no face where there is one"),
+    ):
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(model_bytes(DEFAULT_DETECTOR))
+        write_card(path, changed)
+        looked = found("detector", Config(faces=FacesSettings(detector_model=str(path))))
+        assert looked.level == level
+        assert what in looked.what
 
 
 def test_the_rest_is_fine_on_a_machine_where_the_tests_run() -> None:

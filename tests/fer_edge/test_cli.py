@@ -269,6 +269,17 @@ def test_inspect_tells_what_is_inside(cli: Cli, tmp_path: Path) -> None:
     assert json.loads(cli("inspect", bare, "--json").stdout)["card"] is None
 
 
+def test_inspect_tells_what_is_inside_the_shipped_detector(cli: Cli) -> None:
+    found = json.loads(cli("inspect", "faces", "--json").stdout)
+    assert found["bytes"] <= 300_000
+    assert found["integer_only"] is True
+    assert found["card"]["task"] == "faces"
+    assert found["card"]["made_by"][-1].startswith("fer-edge convert ")
+    text = cli("inspect", "faces").stdout
+    assert found["sha256"] in text
+    assert "any size x 1" in text
+
+
 def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path: Path) -> None:
     whole = DEFAULT_MODEL.read_bytes()
     (tmp_path / "cut.tflite").write_bytes(whole[:300_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 JOB = Job(model=str(DEFAULT_MODEL))
+SQUARES = Path(__file__).parents[1] / "data" / "squares.tflite"
 KINDS = (".csv", ".jsonl", ".parquet", ".sqlite")
 
 
@@ -177,6 +179,10 @@ def test_a_table_goes_on_only_as_it_was_begun(many: Path, tmp_path: Path) -> Non
     other = refusal(out, many / "1", job=msgspec.structs.replace(JOB, model=str(find_model(Path("edge-plus")))))
     assert "model: edge (sha256 " in other
     assert "before, edge-plus (sha256 " in other
+    finder = msgspec.structs.replace(JOB, detector_model=str(SQUARES))
+    assert f"detector_model {hashlib.sha256(SQUARES.read_bytes()).hexdigest()[:12]} now" in refusal(
+        out, many / "1", job=finder
+    )
     assert "min_face 30 now" in refusal(out, many / "1", job=msgspec.structs.replace(JOB, min_face=30))
     assert "the pictures to look at: others now" in refusal(out, many / "2")
     summary = run(out, many / "1")
