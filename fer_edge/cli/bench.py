@@ -93,9 +93,11 @@ def bench(
         sustained=None if sustained is None else _duration("--sustained", sustained),
         profile=profile,
     )
-    for path in (out, html, pareto):
-        if path:
-            ensure_writable(path)
+    written = [path for path in (out, html, pareto) if path]
+    if len({path.resolve() for path in written}) < len(written):
+        raise InputError("--out, --html and --pareto write a file each: give them different names")
+    for path in written:
+        ensure_writable(path)
     report = benchmark(plan, _told)
     if out:
         _write(out, encode_report(report).decode())

@@ -120,8 +120,8 @@ def tag(
         version=importlib.metadata.version("fer-edge"),
     )
     folders = [Path(folder) for folder in (job.annotate, outputs.montage, job.sidecar_dir) if folder]
-    _refuse_within(inputs, folders)
     sources = Sources(inputs, every=job.every, leave_out=folders, most=job.max_fetch)
+    _refuse_within(inputs, folders)
     _prepare(outputs, folders)
     with (
         _cleaned(),

@@ -60,10 +60,13 @@ def too_large(name: str, most: int) -> DataError:
 def _locked() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # Between two of these lines somebody else may take it for one that was left behind.
-        with suppress(FileNotFoundError, BlockingIOError):
+        # Until it is locked, somebody else may take it for one that was left behind.
+        try:
             lock = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists():
                 return path, lock
-            os.close(lock)
+        os.close(lock)

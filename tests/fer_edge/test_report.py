@@ -121,6 +121,7 @@ def test_a_picture_is_dated_by_its_camera_else_by_its_file(study: Study) -> None
         ("t.parquet", "no parquet, and long enough", "after 0 rows"),
         ("t.xlsx", "", "those end in .jsonl, .csv, .parquet, .sqlite"),
         ("none.csv", None, "no such file"),
+        (".", None, "a folder without parts of a table"),
     ],
 )
 def test_what_is_no_table_of_faces_is_one_line(tmp_path: Path, name: str, content: str | None, what: str) -> None:
