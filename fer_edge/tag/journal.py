@@ -185,6 +185,11 @@ def remove(path: Path) -> None:
         path.with_name(name).unlink(missing_ok=True)
 
 
+def _only(these: str, others: str) -> str:
+    """Of some options, or of one thing, what is not among others."""
+    return ", ".join(one for one in these.split(", ") if one not in others.split(", ")) or "none"
+
+
 def _refuse_other(path: Path, before: Made, now: Made) -> None:
     for name, what in (
         ("model", "the model"),
@@ -194,7 +199,7 @@ def _refuse_other(path: Path, before: Made, now: Made) -> None:
     ):
         was, given = getattr(before, name), getattr(now, name)
         if was != given:
-            detail = "others now" if name == "inputs" else f"{was} before, {given} now"
+            detail = "others now" if name == "inputs" else f"{_only(was, given)} before, {_only(given, was)} now"
             raise InputError(
                 f"{printable(str(path))}: the table was begun otherwise; {what}: {detail};"
                 " go on as it was begun, or start again with --overwrite"
