@@ -220,14 +220,15 @@ class Watching:
 def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_classifier_at_its_rate() -> None:
     watching = Watching().see(film(scene(("happy", around(200 + 6 * n, 240))) for n in range(30)))
     assert [at for at in range(30) if watching.detections[at] > watching.detections[at - 1] or at == 0] == [
-        0, 1, 2, 7, 12, 17, 22, 27,
+        0, 5, 10, 15, 20, 25,
     ]  # fmt: skip
+    assert watching.watched.searches == ["whole", "coarse"] * 3
     assert watching.watched.batches == [1] * 15
     assert watching.told("new") == [("s-1", 0.2)]
     assert watching.pipeline.finish()[0][0].duration_s == 2.9
     assert {stage: len(taken) for stage, taken in watching.pipeline.milliseconds.items()} == {
-        "follow": 30,
-        "detect": 8,
+        "follow": 29,
+        "detect": 6,
         "classify": 15,
         "track": 30,
     }
@@ -242,7 +243,7 @@ def test_faces_that_are_due_at_once_are_classified_together() -> None:
 def test_boxes_told_between_detections_are_where_the_face_is() -> None:
     watching = Watching(FacesSettings(detect_every_s=60))
     watching.see(film(scene(("happy", around(200 + 9 * n, 240 + 4 * n))) for n in range(25)))
-    assert len(watching.watched.searches) == 3
+    assert watching.watched.searches == ["whole"]
     (end,) = watching.pipeline.finish()[0]
     middle = end.box[0] + end.box[2] / 2, end.box[1] + end.box[3] / 2
     assert middle == pytest.approx(((200 + 9 * 24) / 640, (240 + 4 * 24) / 480), abs=0.02)

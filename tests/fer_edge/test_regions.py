@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_edge import demo
+from fer_edge.crop import Box
+from fer_edge.faces import Face, Landmarks, Point, make_detector
+from fer_edge.regions import REACH, SIDE, Region
+from fer_edge.tracks import intersection_over_union
+
+GRAY = np.arange(480 * 640, dtype=np.uint32).reshape(480, 640).astype(np.uint8)
+
+
+@pytest.mark.parametrize("x", [-30, 0, 200, 560, 605])
+def test_a_region_lies_in_the_picture_and_is_as_large_at_its_edges(x: float) -> None:
+    region = Region.around(GRAY, Box(x, 100, 60, 80))
+    assert region is not None
+    side = round(REACH * 80)
+    assert region.part.shape == (side, side)
+    assert region.size == (SIDE, SIDE)
+    assert (region.part == GRAY[region.y : region.y + side, region.x : region.x + side]).all()
+
+
+def test_a_face_as_large_as_the_picture_has_the_picture_to_it() -> None:
+    region = Region.around(GRAY, Box(10, 10, 600, 460))
+    assert region is not None
+    assert region.part.shape == GRAY.shape
+    assert max(region.size) <= SIDE
+
+
+@pytest.mark.parametrize("box", [Box(-90, 10, 80, 80), Box(700, 10, 20, 20), Box(10, 900, 50, 50)])
+def test_where_no_picture_is_nothing_is_looked_for(box: Box) -> None:
+    assert Region.around(GRAY, box) is None
+    assert make_detector().detect_near(GRAY, box) == []
+
+
+def test_a_face_of_a_region_is_told_in_the_pictures_pixels() -> None:
+    region = Region.around(GRAY, Box(300, 200, 50, 50))
+    assert region is not None
+    points = Landmarks(*(Point(n, n + 1) for n in range(5)))
+    (face,) = region.placed([Face(Box(1, 2, 3, 4), 0.5, points)])
+    assert face.box == Box(region.x + 1, region.y + 2, 3, 4)
+    assert face.landmarks is not None
+    assert face.landmarks.nose == Point(region.x + 2, region.y + 3)
+
+
+def test_the_shipped_detector_finds_faces_again_that_have_moved() -> None:
+    detector = make_detector()
+    for number in (40, 70):
+        for face in detector.detect(demo.frame(number)):
+            moved = face.box._replace(x=face.box.x + 0.3 * face.box.width)
+            again = detector.detect_near(demo.frame(number), moved)
+            assert max(intersection_over_union(face.box, other.box) for other in again) > 0.6
