@@ -167,7 +167,7 @@ def eager_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
 def _to_the_end(start: StartWarm, out: Path, err: Path) -> Cli:
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         process = start(*args, cwd=cwd)
-        process.join(240)
+        process.join(500)
         process.kill()
         assert process.exitcode is not None, "it took too long"
         done = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())

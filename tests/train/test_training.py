@@ -41,7 +41,7 @@ SMALL = {
     "edge-plus": [*RESIDUAL, "schedule.sizes=[]"],
     "fusion9": PLAIN,
     "teacher": [*RESIDUAL, "schedule.sizes=[]"],
-    "transfer": ["network.side=32", "network.frozen_epochs=1"],
+    "transfer": ["network.side=32", "network.frozen_epochs=1", "optimizer.batch_size=128"],
 }
 
 
