@@ -49,7 +49,7 @@ def changed(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-QUICK = changed("optimizer.batch_size=32", *PLAIN)
+QUICK = changed("optimizer.batch_size=64", *PLAIN)
 
 
 def second_set(sample: Sample, folder: Path) -> Path:
@@ -178,8 +178,8 @@ def test_killed_at_any_moment_a_run_goes_on(
     start_warm: StartWarm, eager_cli: Cli, fer2013_csv: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=5", "schedule.stop_epochs=0"))
-    command = ("train", fer2013_csv, *recipe, "--epochs", "6", "--out")
+    recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=4", "schedule.stop_epochs=0"))
+    command = ("train", fer2013_csv, *recipe, "--epochs", "5", "--out")
     process = start_warm(*command, out, eager=True)
     deadline = time.monotonic() + 400
     while not list(out.glob("checkpoint-0002.keras")):
@@ -192,9 +192,9 @@ def test_killed_at_any_moment_a_run_goes_on(
     assert "add --resume" in refused.splitlines()[-1]
     assert "another recipe or other data" in eager_cli(*command, out, "--resume", "--set", "seed=2", status=2).stderr
     done = eager_cli(*command, out, "--resume")
-    epochs = re.findall(r"^epoch (\d)/6", done.stderr, re.MULTILINE)
+    epochs = re.findall(r"^epoch (\d)/5", done.stderr, re.MULTILINE)
     assert 3 <= int(epochs[0]) <= 4
-    assert epochs[-1] == "6"
+    assert epochs[-1] == "5"
     assert len(list(out.glob("checkpoint-*.keras"))) == 1
     eager_cli(*command, tmp_path / "whole")
     losses = [
