@@ -56,7 +56,7 @@ def goods(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Goods:
     need_containers()
     folder = tmp_path_factory.mktemp("goods")
     wheels, film = folder / "wheels", folder / "film"
-    download = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
+    download: list[str | Path] = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
     subprocess.run(download, check=True, capture_output=True)
     broken = wheel.parent / "broken" / wheel.name
     _break(wheel, broken)

@@ -179,7 +179,7 @@ def test_killed_at_any_moment_a_run_goes_on(
 ) -> None:
     out = tmp_path / "run"
     recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=4", "schedule.stop_epochs=0"))
-    command = ("train", fer2013_csv, *recipe, "--epochs", "5", "--out")
+    command: tuple[str | Path, ...] = ("train", fer2013_csv, *recipe, "--epochs", "5", "--out")
     process = start_warm(*command, out, eager=True)
     deadline = time.monotonic() + 400
     while not list(out.glob("checkpoint-0002.keras")):
@@ -220,7 +220,7 @@ def test_a_full_disk_ends_with_a_line_and_leaves_the_last_checkpoint(
     try:
         filler = disk / "filler"
         filler.write_bytes(bytes(one // 4))
-        train = ("train", fer2013_csv, *small, disk / "run", "--epochs", "4")
+        train: tuple[str | Path, ...] = ("train", fer2013_csv, *small, disk / "run", "--epochs", "4")
         said = eager_cli(*train, status=1).stderr
         assert "No space left on device" in said.splitlines()[-1]
         (last,) = (disk / "run").glob("checkpoint-*.keras")

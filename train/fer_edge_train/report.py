@@ -183,8 +183,8 @@ def _mistakes(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset) -> Fi
     figure = Figure(figsize=(9, 5))
     # Fixed places: a layout engine takes longer to find them than it takes to draw.
     grid = figure.add_gridspec(3, _MISTAKES // 3, left=0.01, right=0.99, bottom=0.01, top=0.93, hspace=0.3)
-    for place, i in zip(grid, judged.mistakes(truth), strict=False):
-        axes = figure.add_subplot(place)
+    for at, i in enumerate(judged.mistakes(truth)):
+        axes = figure.add_subplot(grid[divmod(at, _MISTAKES // 3)])
         axes.axis("off")
         names = _names(judged, truth, data, i)
         axes.imshow(data.faces[judged.rows[i]], cmap="gray", vmin=0, vmax=255)
