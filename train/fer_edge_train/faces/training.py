@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 # Of a detector that gives no false alarms at all, which a larger set of pictures would show.
 _LEAST_THRESHOLD: Final = 0.1
+_SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink pictures for them
 # Of boxes from brow to chin, as the labels have them: measured by benchmarks/crop_margin.py.
 _FRAMING: Final = Framing(scale=0.9)
 
@@ -134,7 +135,7 @@ def train(
         input=PIXELS,
         strides=STRIDES,
         threshold=max(round(matches.threshold_at(ALARMS), 3), _LEAST_THRESHOLD),
-        smallest_face=recipe.augmentation.smallest,
+        smallest_face=_SMALLEST * recipe.augmentation.smallest,
         framing=_FRAMING,
         scores={
             f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),

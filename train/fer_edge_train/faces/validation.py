@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fer_edge.face_dataset import FacePicture
 
 SIDE: Final = 20.0  # pixels: the faces that a detector is chosen by are at least as large
-ALARMS: Final = 0.01  # false alarms a picture at which it is chosen
+ALARMS: Final = 0.015  # false alarms a picture at which it is chosen
 _BATCH: Final = 32
 _LEAST_SCORE: Final = 0.02  # of what is looked at, to see the whole curve
 _PADDING: Final = 128
