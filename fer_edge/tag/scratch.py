@@ -37,7 +37,11 @@ def folder() -> Iterator[Path]:
 
 def clean() -> None:
     """Take away the folders of processes that were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    try:
+        temporary = Path(tempfile.gettempdir())
+    except FileNotFoundError:  # nowhere can be written, so nothing can be left
+        return
+    for path in temporary.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, one that is in use, or gone by now
             lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
