@@ -215,8 +215,8 @@ def _ranges(source: DetectorSource, seen: dict[str, Seen], method: Method) -> di
         if operation.kind == "DEPTH_TO_SPACE":  # which moves integers where both ends have the same steps
             ranges[operation.outputs[0].name] = ranges[operation.inputs[0].name]
         if operation.kind == "LOGISTIC":
-            # Faces are rare: other ways would cut off what tells the surest from the sure.  Nor are steps wasted on logits
-            # whose scores are all the same.
+            # Faces are rare: other ways would cut off what tells the surest from the sure.
+            # Nor are steps wasted on logits whose scores are all the same.
             low, high = seen[operation.inputs[0].name].range(Method.MINMAX)
             ranges[operation.inputs[0].name] = (max(low, -_LOGIT), min(high, _LOGIT))
     return ranges
