@@ -75,7 +75,10 @@ def classify_faces(
         float32 scores of shape (faces, labels), each 0..1.
     """
     spec = classifier.card.input
-    crops = [crop_face(gray, face.box, spec.height, spec.width, framing, tilt=face.tilt) for face in faces]
+    crops = [
+        crop_face(gray, face.box, spec.height, spec.width, framing, tilt=face.tilt if framing.level else 0.0)
+        for face in faces
+    ]
     return classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
 
 

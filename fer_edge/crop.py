@@ -31,10 +31,12 @@ class Framing(NamedTuple):
     Attributes:
         scale: side of the square over the longer side of the box.
         shift: how far the square's centre lies below the box's, over the box's height.
+        level: whether the detector's landmarks are good enough to bring the eyes level by.
     """
 
     scale: float = 1.0
     shift: float = 0.0
+    level: bool = False
 
 
 AS_IT_IS = Framing()

@@ -105,7 +105,7 @@ class YuNetDetector:
     """YuNet through OpenCV (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y); its ONNX file is the user's."""
 
     # Measured by benchmarks/crop_margin.py.
-    framing: Final = Framing(scale=0.9, shift=0.0)
+    framing: Final = Framing(scale=0.9, shift=0.0, level=True)
 
     _WINDOW: Final = 20  # pixels; it finds smaller faces, but with fewer hits
 

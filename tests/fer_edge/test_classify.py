@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
 
 from fer_edge.card import model_bytes, read_card, write_card
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, classify_faces
+from fer_edge.crop import Box, Framing, crop_face
 from fer_edge.errors import ModelError
+from fer_edge.faces import Face, Landmarks, Point
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +26,21 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "model.tflite"
     path.write_bytes(model_bytes(DEFAULT_MODEL))
     return path
+
+
+def test_eyes_are_brought_level_where_the_landmarks_serve(sample: Sample) -> None:
+    turn = cv2.getRotationMatrix2D((24, 24), -30, 1)
+    gray = np.asarray(cv2.warpAffine(sample.faces[0], turn, (48, 48), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    eyes = [Point(24 - 8 * 0.866, 18 - 4), Point(24 + 8 * 0.866, 18 + 4)]
+    face = Face(Box(0, 0, 48, 48), 1.0, Landmarks(*eyes, *[Point(24, 30)] * 3))
+    assert face.tilt == pytest.approx(math.radians(30), abs=0.01)
+    classifier = TFLiteClassifier()
+    as_it_is, level = (classify_faces(gray, [face], Framing(level=level), classifier) for level in (False, True))
+    tilted = classifier.classify(crop_face(gray, face.box, 48, 48)[None])
+    turned_back = classifier.classify(crop_face(gray, face.box, 48, 48, tilt=face.tilt)[None])
+    assert (as_it_is == tilted).all()
+    assert (level == turned_back).all()
+    assert not (level == as_it_is).all()
 
 
 def test_the_shipped_model_is_right_about_most_faces_it_was_not_trained_on(sample: Sample) -> None:
