@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fer_edge.faces import Face
 
 # Measured by benchmarks/follow.py.
-SIDE: Final = 96  # pixels of what the detector looks at
-REACH: Final = 2.0  # of the face's longer side: a face may move by half of that before it leaves
+SIDE: Final = 128  # pixels of what the detector looks at
+REACH: Final = 1.6  # of the face's longer side: it may move by a third of that between two frames
 STAYS: Final = 0.6  # of the score that a face must have to be found: one that was there is likely to be there
 
 
