@@ -14,8 +14,8 @@ import numpy as np
 from fer_edge.card import SelfTest, check_flatbuffer, model_bytes, read_detector_card
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.face_decoding import Level, Output, decode, suppress
-from fer_edge.faces import faces_within, largest_first, reduced_size
-from fer_edge.regions import STAYS, Region
+from fer_edge.faces import faces_near, faces_within, largest_first, reduced_size
+from fer_edge.regions import STAYS
 from fer_edge.runtime import Tensor, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
@@ -195,10 +195,7 @@ class NetworkDetector:
 
     def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
-        region = Region.around(gray, box)
-        if region is None:
-            return []
-        return largest_first(region.placed(self._find(region.part, region.size, 0, STAYS * self._threshold)))
+        return faces_near(gray, box, lambda part, size: self._find(part, size, 0, STAYS * self._threshold))
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float

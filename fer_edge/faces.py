@@ -16,7 +16,7 @@ from fer_edge.native import native_stderr_hidden
 from fer_edge.regions import STAYS, Region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -143,10 +143,7 @@ class YuNetDetector:
 
     def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
-        region = Region.around(gray, box)
-        if region is None:
-            return []
-        return largest_first(region.placed(self._find(region.part, region.size, 0, STAYS * self._threshold)))
+        return faces_near(gray, box, lambda part, size: self._find(part, size, 0, STAYS * self._threshold))
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
@@ -234,6 +231,22 @@ def reduced_size(
 def landmarks(points: npt.NDArray[np.float32]) -> Landmarks:
     """Five points, as x and y in turn or of shape (5, 2), by their names."""
     return Landmarks(*map(Point._make, points.reshape(5, 2).tolist()))
+
+
+def faces_near(
+    gray: npt.NDArray[np.uint8],
+    box: Box,
+    find: Callable[[npt.NDArray[np.uint8], tuple[int, int]], Iterator[Face]],
+) -> list[Face]:
+    """Faces in the region around a box, in pixels of the whole picture, largest first.
+
+    Args:
+        gray: uint8 grey picture of shape (rows, columns).
+        box: where a face was.
+        find: finds faces in a part of the picture that it brings to so many rows and columns.
+    """
+    region = Region.around(gray, box)
+    return largest_first(region.placed(find(region.part, region.size))) if region else []
 
 
 def faces_within(cells: Cells, shape: tuple[int, ...], size: tuple[int, int], smallest: float) -> Iterator[Face]:
