@@ -17,6 +17,7 @@ from fer_edge.face_network import NetworkDetector
 from fer_edge.faces import DEFAULT_DETECTOR, YuNetDetector, detector_file, make_detector
 
 from . import onnx_squares
+from .boxes import check_nothing_in_empty_pictures, check_within
 
 if TYPE_CHECKING:
     from fer_edge.faces import FaceDetector
@@ -95,11 +96,5 @@ def check(detector: FaceDetector) -> None:
     for shape in SHAPES:
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.full(shape, 255, np.uint8), noise.T):
-            rows, columns = gray.shape
-            for face in detector.detect(gray):
-                x, y, width, height = face.box
-                assert 0 <= x < x + width <= columns + 1e-9
-                assert 0 <= y < y + height <= rows + 1e-9
-                assert np.isfinite((*face.box, face.score)).all()
-    for shape in ((0, 0), (0, 640), (480, 0)):
-        assert detector.detect(np.empty(shape, np.uint8)) == []
+            check_within(detector.detect(gray), gray)
+    check_nothing_in_empty_pictures(detector)
