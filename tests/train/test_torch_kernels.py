@@ -19,14 +19,18 @@ pytestmark = [
 SCRIPT = """
 import contextlib, json
 import keras, numpy as np
-from keras import layers
+from keras import layers, ops
 from fer_edge_train.torch_kernels import native_kernels
 
 def network():
     keras.utils.set_random_seed(7)
-    picture = keras.Input((21, 18, 4))
-    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(picture)
+    picture = keras.Input((42, 36, 1))
+    x = ops.space_to_depth(picture, 2)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
     x = layers.BatchNormalization()(x)
+    x = layers.ReLU()(layers.Add()([x, layers.Activation("tanh")(x)]))
+    x = layers.Concatenate()([x, layers.Reshape((11, 9, 8))(x)])
+    x = layers.Conv2D(4, 1, activity_regularizer="l2")(ops.space_to_depth(layers.ZeroPadding2D(((0, 1), (1, 2)))(x), 2))
     x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="tanh")(x)
     x = layers.BatchNormalization(scale=False, momentum=0.5)(x)
     x = layers.Conv2D(8, (1, 3), padding="valid", groups=2, use_bias=False)(x)
@@ -35,7 +39,7 @@ def network():
     x = layers.Conv2D(6, 3, dilation_rate=2, padding="same")(x)
     frozen = layers.BatchNormalization(trainable=False)
     x = layers.GlobalAveragePooling2D()(frozen(x))
-    x = layers.BatchNormalization()(x)
+    x = layers.Dropout(0.3, seed=3)(layers.BatchNormalization()(x))
     return keras.Model(picture, layers.Dense(3)(x))
 
 def learn(context):
@@ -45,11 +49,11 @@ def learn(context):
     with context:
         losses = [
             float(model.train_on_batch(
-                rng.random((5, 21, 18, 4), dtype=np.float32), rng.random((5, 3), dtype=np.float32)
+                rng.random((5, 42, 36, 1), dtype=np.float32), rng.random((5, 3), dtype=np.float32)
             ))
             for _ in range(4)
         ]
-        seen = model.predict_on_batch(rng.random((5, 21, 18, 4), dtype=np.float32))
+        seen = model.predict_on_batch(rng.random((5, 42, 36, 1), dtype=np.float32))
     return losses, seen, model.get_weights()
 
 (plain, seen, weights), (native, seen_natively, weights_natively) = (

@@ -1,27 +1,49 @@
 """Keras's layers by PyTorch's own kernels, where Keras puts several passes over memory in their place.
 
 Keras's backend for PyTorch copies the pictures before each convolution into the channels-first layout and back, and
-puts batch normalisation together from a dozen element-wise operations, each of which autograd remembers. On a processor
+puts batch normalisation together from a dozen element-wise operations, each of which autograd remembers. Before each
+layer Keras then asks anew what the layer takes, whether it is built, which masks and precisions hold. On a processor
 that is most of the time of a small network's training: ``benchmarks/train_kernels.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from unittest.mock import patch
 
 import keras
 from keras import layers, ops
 from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.models import functional
+from keras.src.ops.nn import SpaceToDepth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Tensor = Any  # torch's, which is imported where it is the backend
 Layer = Any  # Keras has no types
+Call = Callable[..., Tensor]
 
 _RANK: Final = 4  # of a batch of pictures
+# Layers of which nothing but their ``call`` is needed where pictures are in their own precision and none are masked.
+_BARE: Final = (
+    layers.Activation,
+    layers.Add,
+    layers.BatchNormalization,
+    layers.Concatenate,
+    layers.Conv2D,
+    layers.Dense,
+    layers.DepthwiseConv2D,
+    layers.Dropout,
+    layers.GlobalAveragePooling2D,
+    layers.Multiply,
+    layers.ReLU,
+    layers.Reshape,
+)
+_operation = functional.operation_fn
+_space_to_depth = SpaceToDepth.call
 _normalise = layers.BatchNormalization.call
 _convolve = BaseConv.convolution_op
 _convolve_depthwise = layers.DepthwiseConv2D.call
@@ -37,11 +59,40 @@ def native_kernels() -> Iterator[None]:
         yield
         return
     with (
+        patch.object(functional, "operation_fn", _called),
+        patch.object(SpaceToDepth, "call", _depth),
         patch.object(BaseConv, "convolution_op", _convolution),
         patch.object(layers.DepthwiseConv2D, "call", _depthwise),
         patch.object(layers.BatchNormalization, "call", _batch_normalisation),
     ):
         yield
+
+
+def _called(operation: Layer, *, training: bool | None = None, **context: object) -> Call:
+    """What computes an operation of a model's graph: a layer's own ``call`` where that is all there is to do."""
+    if not training or context or type(operation) not in _BARE or not _plain(operation):
+        return cast("Call", _operation(operation, training=training, **context))
+    if not operation._call_has_training_arg:  # noqa: SLF001 - Keras tells by nothing else
+        return cast("Call", operation.call)
+
+    def learn(*args: Tensor, **kwargs: Tensor) -> Tensor:
+        return operation.call(*args, **{**kwargs, "training": training})  # in place of what the graph was built with
+
+    return learn
+
+
+def _plain(layer: Layer) -> bool:
+    precise = layer.compute_dtype == layer.variable_dtype == "float32"
+    return precise and layer.built and layer.activity_regularizer is None and layer.quantization_mode is None
+
+
+def _depth(operation: Layer, x: Tensor) -> Tensor:
+    if _symbolic(x) or operation.data_format != "channels_last" or x.shape[-1] != 1:
+        return _space_to_depth(operation, x)
+    import torch  # noqa: PLC0415 - the backend that is in use
+
+    pictures = torch.nn.functional.pixel_unshuffle(x.permute(0, 3, 1, 2), operation.block_size)
+    return pictures.permute(0, 2, 3, 1)
 
 
 def _convolution(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
@@ -110,8 +161,9 @@ def _batch_normalisation(
     beta = ops.convert_to_tensor(layer.beta) if layer.center else None
     x = inputs.permute(0, 3, 1, 2).float()  # which half precision would overflow
     y, mean, inverse = torch.native_batch_norm(x, gamma, beta, None, None, True, 0.0, layer.epsilon)  # noqa: FBT003
-    for moving, of_batch in ((layer.moving_mean, mean), (layer.moving_variance, inverse.pow(-2) - layer.epsilon)):
-        moving.assign(moving * layer.momentum + of_batch.detach() * (1.0 - layer.momentum))
+    with torch.no_grad():
+        layer.moving_mean.value.lerp_(mean, 1.0 - layer.momentum)
+        layer.moving_variance.value.lerp_(inverse.pow(-2).sub_(layer.epsilon), 1.0 - layer.momentum)
     return ops.cast(y.permute(0, 2, 3, 1), layer.compute_dtype)
 
 
