@@ -51,7 +51,14 @@ def make_report(
         made="2026-01-01T00:00:00+00:00",
         environment=environment,
         settings=Settings(
-            detector="network", min_face=None, frame=(640, 480), faces=2.0, runs=3, seconds=None, turn=10
+            detector="network",
+            detector_sha256="1" * 64,
+            min_face=None,
+            frame=(640, 480),
+            faces=2.0,
+            runs=3,
+            seconds=None,
+            turn=10,
         ),
         models=(
             Model(

@@ -12,8 +12,6 @@ from fer_edge.bench.page import columns
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     from fer_edge.bench.results import Case, Report, Way
@@ -89,7 +87,7 @@ def compare(old: Report, new: Report, *, tolerance: float = 0.05, anyway: bool =
         raise InputError("the two results have no case in common: measure the same models, threads and batches")
     changes = tuple(_change(way, before[way], after[way], tolerance) for way in both)
     missing = [f"only in one of them: {way}" for way in (*before, *after) if (way in before) != (way in after)]
-    notes = [*apart, *_about_models(old, new), *missing]
+    notes = [*apart, *_about_files(old, new), *missing]
     for name, report in (("old", old), ("new", new)):
         notes += [f"{name}: {warning}" for warning in report.warnings]
     return Comparison(tolerance=tolerance, changes=changes, notes=tuple(notes))
@@ -123,10 +121,12 @@ def differences(old: Report, new: Report) -> list[str]:
         "governor": (first.governor, second.governor),
         "runtime": (first.runtime, second.runtime),
         "OpenCV": (first.versions.get("opencv"), second.versions.get("opencv")),
+        "OpenCV's threads": (first.opencv_threads, second.opencv_threads),
         "Python": (first.versions.get("python"), second.versions.get("python")),
         "detector": (old.settings.detector, new.settings.detector),
         "smallest face": (old.settings.min_face, new.settings.min_face),
         "frame": (old.settings.frame, new.settings.frame),
+        "faces a frame": (old.settings.faces, new.settings.faces),
     }
     return [f"{name} {before}, then {after}" for name, (before, after) in pairs.items() if before != after]
 
@@ -162,7 +162,7 @@ def _medians(samples: npt.NDArray[np.float64], generator: np.random.Generator) -
 
 
 def _change(way: Way, old: Case, new: Case, tolerance: float) -> Change:
-    if min(old.latency.runs, new.latency.runs) < _FEWEST:
+    if min(len(old.samples), len(new.samples)) < _FEWEST:
         raise InputError(f"{way}: too few runs to compare; measure with --runs {_FEWEST} or more")
     before, after = (np.array(case.samples) for case in (old, new))
     low, high = ratio_interval(before, after)
@@ -187,14 +187,17 @@ def _by_way(old: Report, new: Report) -> tuple[dict[Way, Case], dict[Way, Case]]
     return before, after
 
 
-def _about_models(old: Report, new: Report) -> list[str]:
+def _about_files(old: Report, new: Report) -> list[str]:
+    """What is compared although it is not the same file."""
     if len(old.models) == len(new.models) == 1:
-        pairs: Sequence[tuple[str, str, str, str]] = [
-            (old.models[0].name, old.models[0].sha256, new.models[0].name, new.models[0].sha256)
-        ]
+        pairs = [(old.models[0].name, old.models[0].sha256, new.models[0].name, new.models[0].sha256)]
     else:
         hashes = {model.name: model.sha256 for model in new.models}
         pairs = [(one.name, one.sha256, one.name, hashes.get(one.name, one.sha256)) for one in old.models]
+    first, second = old.settings, new.settings
+    pairs.append(
+        (f"{first.detector} detector", first.detector_sha256, f"{second.detector} detector", second.detector_sha256)
+    )
     return [
         f"{name} ({sha256[:12]}) is compared with {other} ({others[:12]}): another file"
         for name, sha256, other, others in pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import multiprocessing
 import time
@@ -26,7 +27,7 @@ from fer_edge.card import model_bytes
 from fer_edge.classify import TFLiteClassifier, classify_faces
 from fer_edge.crop import crop_face
 from fer_edge.errors import FerEdgeError, InputError, printable
-from fer_edge.faces import make_detector
+from fer_edge.faces import detector_file, make_detector
 from fer_edge.inspection import delegation, not_delegated
 from fer_edge.runtime import make_interpreter, runtime_name
 
@@ -177,6 +178,7 @@ class _Bench:
         plan = self._plan
         return Settings(
             detector=plan.detector,
+            detector_sha256=hashlib.sha256(detector_file(plan.detector, plan.detector_model).read_bytes()).hexdigest(),
             min_face=plan.min_face,
             frame=(demo.WIDTH, demo.HEIGHT),
             faces=round(sum(map(len, self._truth.values())) / len(self._truth), 2),

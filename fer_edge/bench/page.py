@@ -117,7 +117,8 @@ def _facts(report: Report) -> list[str]:
         ),
         (
             f"frames of {settings.frame[0]}x{settings.frame[1]} with {settings.faces} faces on average;"
-            f" {settings.detector} detector, {at.opencv_threads} OpenCV threads; {limit}, by turns of {settings.turn}"
+            f" {settings.detector} detector (sha256 {settings.detector_sha256[:12]}), {at.opencv_threads} OpenCV"
+            f" threads; {limit}, by turns of {settings.turn}"
         ),
     ]
 

@@ -6,7 +6,7 @@ It needs msgspec and the standard library alone: `deploy` reads it where there m
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -63,7 +63,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     xnnpack: bool = True
     batch: int = 1
     latency: Latency
-    samples: tuple[float, ...]
+    samples: Annotated[tuple[Annotated[float, msgspec.Meta(gt=0)], ...], msgspec.Meta(min_length=1)]
 
     @property
     def way(self) -> Way:
@@ -206,6 +206,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         detector: name of the face detector.
+        detector_sha256: of its file.
         min_face: side of the smallest face it finds, in pixels; None for its own choice.
         frame: columns and rows of the frames.
         faces: how many faces a frame holds, on average.
@@ -215,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     detector: str
+    detector_sha256: str
     min_face: int | None
     frame: tuple[int, int]
     faces: float

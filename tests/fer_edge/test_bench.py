@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ from fer_edge.bench.turns import TURN, case_of, summary, take_turns
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.cli.bench import bench
 from fer_edge.errors import InputError
+from fer_edge.faces import DEFAULT_DETECTOR
 from tests.fer_edge.test_cli import complaint
 from tests.reports import IDLE, PI, WAYS, make_report
 
@@ -64,6 +66,7 @@ def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
     assert [model.name for model in report.models] == ["edge", "edge-plus"]
     assert all("PublicTest" in model.accuracy_of for model in report.models)
     assert report.environment.runtime.startswith("ai-edge-litert ")
+    assert report.settings.detector_sha256 == hashlib.sha256(DEFAULT_DETECTOR.read_bytes()).hexdigest()
     assert "edge-plus, 2 threads, 3 faces" in (measured / "a.txt").read_text()
 
 
@@ -186,9 +189,21 @@ def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
     assert "; ".join(found.notes) == apart
 
 
+def test_other_files_under_the_same_names_are_told_of() -> None:
+    old = make_report({WAYS[1]: _times(1, 7)})
+    settings = msgspec.structs.replace(old.settings, detector_sha256="2" * 64)
+    models = (msgspec.structs.replace(old.models[0], sha256="3" * 64),)
+    assert compare(old, msgspec.structs.replace(old, settings=settings, models=models)).notes == (
+        "edge (000000000000) is compared with edge (333333333333): another file",
+        "network detector (111111111111) is compared with network detector (222222222222): another file",
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
+        (encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[]"), "Expected `array` of length >= 1 - at"),
+        (encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[0.0]"), "Expected `float` > 0.0 - at"),
         (b'{"schema": 9}', "of version 9, where this fer-edge reads version 1"),
         (b"TFL3", "not a result of `fer-edge bench --json`"),
         (b"\xff\xfe", "not a result of `fer-edge bench --json`"),
