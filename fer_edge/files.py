@@ -55,6 +55,8 @@ def _reserve(path: Path) -> tuple[Path, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():  # root would put a file in the place of /dev/null
+            raise InputError(f"{path}: a device, pipe or socket; choose another place")
         temporary.touch(exist_ok=False)
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}); choose another place") from error

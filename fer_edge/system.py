@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import Final
 
+NOW: Final = 0xF  # the bits of `throttled_flags` that tell of this moment
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _DEVICES: Final = Path("/sys/devices/platform")
 _THROTTLED: Final = "soc*/soc*:firmware/get_throttled"  # soc, or with an address, soc@..., by kernel and board

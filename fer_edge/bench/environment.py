@@ -18,17 +18,16 @@ import numpy as np
 
 from fer_edge.bench.results import Case, Condition, Environment
 from fer_edge.runtime import runtime_name
-from fer_edge.system import machine_name, temperature_c, throttled_flags, throttling
+from fer_edge.system import NOW, machine_name, temperature_c, throttled_flags, throttling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _SYSTEM: Final = Path("/")
 _BUSY: Final = 0.05  # share of all processors' time
 _LOADED: Final = 0.5  # jobs waiting, a processor
 _DRIFTED: Final = 0.05
 _FEW: Final = 20  # runs
-_NOW: Final = 0xF  # the bits of a Pi's flags that tell of this moment
 # These drivers have a governor of this name that does raise the clock when there is work.
 _WAKEFUL: Final = ("intel_pstate", "amd-pstate-epp", "amd_pstate_epp")
 
@@ -172,8 +171,11 @@ def _about_clock(environment: Environment) -> list[str]:
     return []
 
 
-def _about_heat(conditions: Iterable[Condition]) -> list[str]:
-    flags = functools.reduce(operator.or_, (one.throttled or 0 for one in conditions)) & _NOW
+def _about_heat(conditions: Sequence[Condition]) -> list[str]:
+    seen = [one.throttled or 0 for one in conditions]
+    # What came and went while nobody looked has left its trace in the bits of what was since the machine started.
+    gone = (seen[-1] & ~seen[0]) >> 16
+    flags = functools.reduce(operator.or_, seen, gone) & NOW
     return [f"meanwhile the firmware told of {', '.join(throttling(flags))}"] if flags else []
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from fer_edge.bench.plot import Series, plot
 from fer_edge.errors import InputError
 from fer_edge.page import page, table
-from fer_edge.system import throttling
+from fer_edge.system import NOW, throttling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,8 +246,8 @@ def _sustained_plots(work: Sustained) -> str:
         points = [(one.seconds, value) for one in work.moments if (value := getattr(one.condition, name)) is not None]
         if points:
             drawn += plot([Series(label, points)], "seconds", label, from_zero=False)
-    throttled = [one for one in work.moments if one.condition.throttled]
+    throttled = [(one.seconds, flags) for one in work.moments if (flags := (one.condition.throttled or 0) & NOW)]
     if throttled:
-        told = ", ".join(throttling(throttled[0].condition.throttled or 0))
-        drawn += f"<p>From {throttled[0].seconds:.0f} s on the firmware told of {html.escape(told)}.</p>"
+        seconds, flags = throttled[0]
+        drawn += f"<p>At {seconds:.0f} s the firmware told of {', '.join(throttling(flags))} for the first time.</p>"
     return drawn

@@ -67,17 +67,16 @@ def bench(
         print_json(json_schema())
         return
     if compare:
+        if models or out or html or pareto:
+            raise InputError("--compare measures nothing and writes no file: leave out models, --out, --html, --pareto")
         _compare(*compare, tolerance=tolerance / 100, anyway=anyway, as_json=as_json)
         return
     if peer:
         raise typer.Exit(_peers(venvs))
-    if pareto and pareto.suffix not in {".svg", ".html"}:
-        raise InputError(f"--pareto {pareto}: end it in .svg or .html")
     from fer_edge.bench.measure import Plan, benchmark
     from fer_edge.bench.page import as_html, as_text, pareto_page
     from fer_edge.bench.results import encode_report
     from fer_edge.classify import find_model
-    from fer_edge.files import ensure_writable
 
     plan = Plan(
         models=tuple(find_model(model) for model in models or [Path("edge")]),
@@ -93,11 +92,7 @@ def bench(
         sustained=None if sustained is None else _duration("--sustained", sustained),
         profile=profile,
     )
-    written = [path for path in (out, html, pareto) if path]
-    if len({path.resolve() for path in written}) < len(written):
-        raise InputError("--out, --html and --pareto write a file each: give them different names")
-    for path in written:
-        ensure_writable(path)
+    _ensure_writable(out, html, pareto)
     report = benchmark(plan, _told)
     if out:
         _write(out, encode_report(report).decode())
@@ -106,6 +101,18 @@ def bench(
     print_json(report, indent=None) if as_json else print(as_text(report))
     if pareto:  # last, for a model need not have what it takes
         _write(pareto, pareto_page(report, svg=pareto.suffix == ".svg"))
+
+
+def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:
+    from fer_edge.files import ensure_writable
+
+    if pareto and pareto.suffix not in {".svg", ".html"}:
+        raise InputError(f"--pareto {pareto}: end it in .svg or .html")
+    written = [path for path in (out, html, pareto) if path]
+    if len({path.resolve() for path in written}) < len(written):
+        raise InputError("--out, --html and --pareto write a file each: give them different names")
+    for path in written:
+        ensure_writable(path)
 
 
 def _told(what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -15,12 +16,23 @@ import pytest
 from fer_edge.bench.compare import compare, ratio_interval
 from fer_edge.bench.environment import Machine, condition, warnings
 from fer_edge.bench.page import as_html, pareto
-from fer_edge.bench.results import SAMPLES, Condition, Report, Way, decode_report, encode_report, json_schema
+from fer_edge.bench.results import (
+    SAMPLES,
+    Condition,
+    Moment,
+    Report,
+    Sustained,
+    Way,
+    decode_report,
+    encode_report,
+    json_schema,
+)
 from fer_edge.bench.turns import TURN, case_of, summary, take_turns
 from fer_edge.classify import TFLiteClassifier
 from fer_edge.cli.bench import bench
 from fer_edge.errors import InputError
 from fer_edge.faces import DEFAULT_DETECTOR
+from fer_edge.files import ensure_writable
 from tests.fer_edge.test_cli import complaint
 from tests.reports import IDLE, PI, WAYS, make_report
 
@@ -230,11 +242,18 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
         (("--pareto", "a.png"), "--pareto a.png: end it in .svg or .html"),
         (("none.tflite",), "none.tflite: no such model file"),
         (("edge", "edge"), "a model is named twice"),
+        (("--compare", "a.json", "b.json", "--out", "c.json"), "--compare measures nothing and writes no file"),
         (("--html", "/proc/none/a.html"), "cannot write there"),
     ],
 )
 def test_wrong_wishes_are_refused_in_one_line(cli: Cli, words: tuple[str, ...], what: str) -> None:
     assert what in complaint(cli, "bench", *words)
+
+
+def test_a_pipe_is_not_replaced_by_a_result(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(InputError, match=r"a\.json: a device, pipe or socket; choose another place"):
+        ensure_writable(tmp_path / "a.json")
 
 
 def test_an_installed_package_says_that_other_tools_are_measured_from_a_clone(
@@ -287,6 +306,7 @@ def test_the_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
 
 
 HOT = Condition(load=0.1, clock_mhz=600.0, temperature_c=85.0, throttled=0x40004)
+COOLED = msgspec.structs.replace(HOT, throttled=0x40000)
 
 
 @pytest.mark.parametrize(
@@ -300,12 +320,24 @@ HOT = Condition(load=0.1, clock_mhz=600.0, temperature_c=85.0, throttled=0x40004
         ({"governor": "powersave"}, "the clock's governor is powersave"),
         ({"governor": "powersave", "governor_driver": "intel_pstate"}, ""),
         ({"after": HOT}, "meanwhile the firmware told of throttling now"),
+        ({"after": COOLED}, "meanwhile the firmware told of throttling now"),
+        ({"before": COOLED, "after": COOLED}, ""),
     ],
 )
 def test_a_machine_that_is_not_fit_to_measure_on_is_warned_of(changes: dict[str, object], what: str) -> None:
     found = warnings(msgspec.structs.replace(PI, **changes))
     assert len(found) == bool(what)
     assert what in "".join(found)
+
+
+def test_the_page_tells_when_sustained_work_was_throttled_first_whatever_was_before_it() -> None:
+    conditions = (COOLED, HOT, COOLED, HOT)
+    moments = tuple(
+        Moment(seconds=float(at), median=1.0, frames=9, condition=one) for at, one in enumerate(conditions, start=1)
+    )
+    work = Sustained(way=str(WAYS[2]), moments=moments, drift=1.0)
+    page = as_html(msgspec.structs.replace(make_report(), sustained=work))
+    assert "<p>At 2 s the firmware told of throttling now for the first time.</p>" in page
 
 
 def test_runs_that_drift_and_too_many_threads_are_warned_of() -> None:
