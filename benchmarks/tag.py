@@ -4,7 +4,7 @@
     python benchmarks/tag.py kill-worker [--pictures 10000]
     python benchmarks/tag.py memory [--pictures 1000 10000 100000]
     python benchmarks/tag.py start [--pictures 1000000]
-    python benchmarks/tag.py rate [--pictures 600]
+    python benchmarks/tag.py rate [--pictures 3000]
     python benchmarks/tag.py share [--pictures 300] [--face]
 
 `kill` tags generated pictures of mixed kinds, 3 % of them damaged, once in one go and once with so many SIGKILLs at
@@ -12,8 +12,8 @@ random times; the tables must be the same (exit status 1 if not), and every dama
 `kill-worker` does it on a Dask cluster of two workers on this machine, of which one is killed half-way.  `memory`
 prints the peak resident memory of the main process and of the largest worker.  `start` prints how long it takes until
 the first picture of one folder with so many names was looked at, and the memory by then.  `rate` prints pictures a
-second with one worker and with two.  `share` prints which share of a worker's time goes into decoding, detection and
-inference; what is left is Python between them.
+second with one worker and with two.  `share` prints which share of a worker's time goes into decoding, shrinking and
+inference, the detector's included; what is left is Python between them.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ DAMAGED: Final = 33  # one of so many
 WORK: Final = {
     "decoding": ("imdecode",),
     "shrinking": ("resize", "cvtColor"),
-    "detection": ("detectMultiScale", "'detect' of"),
-    "inference": ("Invoke",),  # of faces, and of a detector that is such a network
+    "inference": ("Invoke",),  # of the detector's network and of the classifier's
 }
 
 
@@ -254,7 +253,7 @@ def main() -> int:
     if options.what == "kill-worker":
         return kill_worker((options.pictures or [10_000])[0])
     if options.what == "rate":
-        rate((options.pictures or [600])[0])
+        rate((options.pictures or [3000])[0])
         return 0
     if options.what == "share":
         share((options.pictures or [300])[0], face=options.face)
