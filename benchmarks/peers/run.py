@@ -16,6 +16,7 @@ A tool that cannot be installed, or whose weights cannot be had, is named with t
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -35,6 +36,8 @@ import numpy as np
 
 from fer_edge import demo
 from fer_edge.bench.page import columns
+from fer_edge.errors import FerEdgeError
+from fer_edge.files import ensure_writable, replacing
 from fer_edge.system import machine_name
 
 ROOT: Final = Path(__file__).parents[2]
@@ -262,21 +265,32 @@ def enter(names: list[str], venvs: Path, pictures: Pictures, starts: int) -> tup
     return entrants, failed
 
 
-def race(entrants: dict[str, Entrant], pictures: Pictures, rounds: int) -> None:
-    """Have all tools do the same by turns."""
-    for turn in range(rounds):
-        print(f"round {turn + 1} of {rounds} ...", file=sys.stderr)
-        for entrant in entrants.values():
-            entrant.face_ms += entrant.ask("face", [pictures.face] * FACES)[0]
-            if entrant.worker.finds_faces:
-                entrant.picture_ms += entrant.ask("picture", [pictures.picture] * PICTURES)[0]
-    for chunk in range(CHUNKS):
-        print(f"part {chunk + 1} of {CHUNKS} of the folder ...", file=sys.stderr)
-        for entrant in entrants.values():
-            if entrant.worker.finds_faces:
-                taken, found = entrant.ask("picture", pictures.folder[chunk::CHUNKS])
-                entrant.folder_ms += taken
-                entrant.found += found
+def race(entrants: dict[str, Entrant], failed: dict[str, str], pictures: Pictures, rounds: int) -> None:
+    """Have all tools do the same by turns; one that gives up goes from the entrants to those that failed."""
+
+    def look(entrant: Entrant) -> None:
+        entrant.face_ms += entrant.ask("face", [pictures.face] * FACES)[0]
+        if entrant.worker.finds_faces:
+            entrant.picture_ms += entrant.ask("picture", [pictures.picture] * PICTURES)[0]
+
+    def walk(entrant: Entrant, chunk: int) -> None:
+        if entrant.worker.finds_faces:
+            taken, found = entrant.ask("picture", pictures.folder[chunk::CHUNKS])
+            entrant.folder_ms += taken
+            entrant.found += found
+
+    turns = [(f"round {turn + 1} of {rounds}", look) for turn in range(rounds)]
+    turns += [
+        (f"part {chunk + 1} of {CHUNKS} of the folder", functools.partial(walk, chunk=chunk)) for chunk in range(CHUNKS)
+    ]
+    for what, turn in turns:
+        print(f"{what} ...", file=sys.stderr)
+        for tool, entrant in [*entrants.items()]:
+            try:
+                turn(entrant)
+            except (ToolError, OSError) as error:
+                failed[tool] = f"gave up in {what}: {error}"
+                entrants.pop(tool).worker.end()
 
 
 def told(results: dict[str, Result], failed: dict[str, str], pictures: Pictures) -> str:
@@ -316,17 +330,25 @@ def main() -> int:
     names = [OURS, *(name for name in options.only.split(",") if name)]
     if unknown := set(names) - set(PEERS):
         parser.error(f"--only {','.join(sorted(unknown))}: there are {', '.join(PEERS)}")
+    if min(options.rounds, options.starts, options.folder) < 1:
+        parser.error("--rounds, --starts and --folder: give 1 or more")
+    try:
+        if options.out:
+            ensure_writable(options.out)
+    except FerEdgeError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as folder:
         pictures = make_pictures(Path(folder), options.folder)
         entrants, failed = enter(names, options.venvs.absolute(), pictures, options.starts)
         try:
-            if OURS not in entrants:
-                print(f"fer-edge: {failed[OURS]}", file=sys.stderr)
-                return 1
-            race(entrants, pictures, options.rounds)
+            if OURS in entrants:
+                race(entrants, failed, pictures, options.rounds)
         finally:
             for entrant in entrants.values():
                 entrant.worker.end()
+    if OURS not in entrants:
+        print(f"fer-edge: {failed[OURS]}", file=sys.stderr)
+        return 1
     results = {tool: entrant.result() for tool, entrant in entrants.items()}
     load = os.getloadavg()[0]
     print(
@@ -335,9 +357,13 @@ def main() -> int:
     print(told(results, failed, pictures))
     if options.out:
         content = {"machine": machine_name(), "results": results, "failed": failed, "faces": pictures.faces}
-        options.out.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
+        with replacing(options.out) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
