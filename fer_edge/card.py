@@ -238,7 +238,8 @@ def read_any_card(path: Path) -> AnyCard:
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:
         raise ModelError(
             f"{path}: no model card in it; the file was cut short or was not made by `fer-edge convert`"
-            " (a .tflite) or `fer-edge train` (a .keras): make it again with that command"
+            " (a .tflite) or `fer-edge train` (a .keras): make it again with that command,"
+            " or say what a .tflite of others takes by `fer-edge card set`"
         ) from error
     try:
         card: AnyCard = msgspec.json.decode(text, type=AnyCard)

@@ -56,6 +56,7 @@ def make_report(
             min_face=None,
             frame=(640, 480),
             faces=2.0,
+            found=2.0,
             runs=3,
             seconds=None,
             turn=10,

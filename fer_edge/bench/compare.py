@@ -88,6 +88,8 @@ def compare(old: Report, new: Report, *, tolerance: float = 0.05, anyway: bool =
     changes = tuple(_change(way, before[way], after[way], tolerance) for way in both)
     missing = [f"only in one of them: {way}" for way in (*before, *after) if (way in before) != (way in after)]
     notes = [*apart, *_about_files(old, new), *missing]
+    if old.settings.found != new.settings.found:
+        notes.append(f"a frame's faces found {old.settings.found:g}, then {new.settings.found:g}: not the same work")
     for name, report in (("old", old), ("new", new)):
         notes += [f"{name}: {warning}" for warning in report.warnings]
     return Comparison(tolerance=tolerance, changes=changes, notes=tuple(notes))

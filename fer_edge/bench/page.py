@@ -116,9 +116,9 @@ def _facts(report: Report) -> list[str]:
             for model in report.models
         ),
         (
-            f"frames of {settings.frame[0]}x{settings.frame[1]} with {settings.faces} faces on average;"
-            f" {settings.detector} detector (sha256 {settings.detector_sha256[:12]}), {at.opencv_threads} OpenCV"
-            f" threads; {limit}, by turns of {settings.turn}"
+            f"frames of {settings.frame[0]}x{settings.frame[1]} with {settings.faces} faces on average,"
+            f" {settings.found} found; {settings.detector} detector (sha256 {settings.detector_sha256[:12]}),"
+            f" {at.opencv_threads} OpenCV threads; {limit}, by turns of {settings.turn}"
         ),
     ]
 

@@ -210,6 +210,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         min_face: side of the smallest face it finds, in pixels; None for its own choice.
         frame: columns and rows of the frames.
         faces: how many faces a frame holds, on average.
+        found: how many the detector finds, on average, which is how many a whole frame has classified.
         runs: that were wanted of each case; None where time was the limit.
         seconds: that each case was given; None where runs were the limit.
         turn: runs of one case before the next one has its turn, so that whatever drifts hits all alike.
@@ -220,6 +221,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     min_face: int | None
     frame: tuple[int, int]
     faces: float
+    found: float
     runs: int | None
     seconds: float | None
     turn: int

@@ -15,6 +15,7 @@ import pytest
 
 from fer_edge.bench.compare import compare, ratio_interval
 from fer_edge.bench.environment import Machine, condition, warnings
+from fer_edge.bench.measure import Plan, benchmark
 from fer_edge.bench.page import as_html, pareto
 from fer_edge.bench.results import (
     SAMPLES,
@@ -28,7 +29,7 @@ from fer_edge.bench.results import (
     json_schema,
 )
 from fer_edge.bench.turns import TURN, case_of, summary, take_turns
-from fer_edge.classify import TFLiteClassifier
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
 from fer_edge.cli.bench import bench
 from fer_edge.errors import InputError
 from fer_edge.faces import DEFAULT_DETECTOR
@@ -203,11 +204,12 @@ def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
 
 def test_other_files_under_the_same_names_are_told_of() -> None:
     old = make_report({WAYS[1]: _times(1, 7)})
-    settings = msgspec.structs.replace(old.settings, detector_sha256="2" * 64)
+    settings = msgspec.structs.replace(old.settings, detector_sha256="2" * 64, found=1.5)
     models = (msgspec.structs.replace(old.models[0], sha256="3" * 64),)
     assert compare(old, msgspec.structs.replace(old, settings=settings, models=models)).notes == (
         "edge (000000000000) is compared with edge (333333333333): another file",
         "network detector (111111111111) is compared with network detector (222222222222): another file",
+        "a frame's faces found 2, then 1.5: not the same work",
     )
 
 
@@ -248,6 +250,12 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
 )
 def test_wrong_wishes_are_refused_in_one_line(cli: Cli, words: tuple[str, ...], what: str) -> None:
     assert what in complaint(cli, "bench", *words)
+
+
+def test_a_detector_that_finds_little_is_warned_of() -> None:
+    report = benchmark(Plan(models=(DEFAULT_MODEL,), min_face=300, runs=1, starts=0))
+    assert report.settings.found < 1
+    assert "a whole frame is less work then" in report.warnings[-1]
 
 
 def test_a_pipe_is_not_replaced_by_a_result(tmp_path: Path) -> None:
