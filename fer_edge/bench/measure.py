@@ -91,6 +91,7 @@ def benchmark(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Repor
         FerEdgeError: a fresh process failed.
     """
     bench = _Bench(plan)
+    settings, models = bench.settings(), bench.models()  # now, for in hours the files may be others
     watch = Watch()
     told("start-up")
     starts = tuple(_start(path, name, plan) for name, path in bench.paths.items()) if plan.starts else ()
@@ -107,13 +108,13 @@ def benchmark(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Repor
     if plan.sustained is not None:
         told("sustained work")
         sustained = bench.sustain(plan.sustained)
-    environment, settings = watch.environment(), bench.settings()
+    environment = watch.environment()
     meanwhile = [moment.condition for moment in sustained.moments] if sustained else []
     return Report(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment,
         settings=settings,
-        models=bench.models(),
+        models=models,
         cases=cases,
         starts=starts,
         sustained=sustained,
