@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -124,7 +125,7 @@ def _length(capture: cv2.VideoCapture) -> float:
 
 @contextmanager
 def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - that of a Path raises where it may not look
         raise DataError(f"{path}: no such file")
     # OpenCV crashes on a name that is not UTF-8.
     with scratch.folder() as folder:

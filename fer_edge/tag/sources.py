@@ -101,7 +101,7 @@ class Sources:
             most: bytes that an archive at an address may have.
 
         Raises:
-            InputError: one is not there.
+            InputError: one is not there, or standard input is closed.
             MissingExtraError: an address is given, and what reads it is not installed.
         """
         self._inputs, self._every = tuple(dict.fromkeys(inputs)), every
@@ -109,6 +109,8 @@ class Sources:
         for one in self._inputs:
             if remote.is_address(one):
                 remote.check(one)
+            elif one == "-" and sys.stdin is None:
+                raise InputError("-: standard input is closed; give a list there, or paths")
             elif one != "-" and not os.path.lexists(one) and next(_matches(one), None) is None:
                 raise InputError(f"{printable(one)}: no such file or folder")
 
@@ -129,9 +131,9 @@ class Sources:
         if remote.is_address(one):
             for found in remote.find(one, _TAKEN):
                 yield from self._far(found)
-        elif Path(one).is_dir():
+        elif _is_folder(one):
             named = {os.path.realpath(other) for other in self._inputs if other not in {"-", one}}
-            yield from self._inside(one, entered, (), {path for path in named if not Path(path).is_dir()})
+            yield from self._inside(one, entered, (), {path for path in named if not _is_folder(path)})
         else:
             yield from self._file(one)
 
@@ -208,7 +210,7 @@ def count(inputs: Sequence[str]) -> int | None:
     for one in inputs:
         if not os.path.lexists(one) or one.lower().endswith(_MANY_IN_ONE):
             return None
-        if Path(one).is_dir():
+        if _is_folder(one):
             folders.append(one)
         else:
             total += 1
@@ -235,11 +237,16 @@ def _entries(folder: str) -> Iterator[bytes]:
     """Names in a folder that may be of interest; those of folders end in a slash."""
     with os.scandir(os.fsencode(folder)) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if _is_folder(entry.path) if entry.is_symlink() else entry.is_dir():
                 yield entry.name + b"/"
             # A link that leads nowhere is a picture that cannot be read, and says so in its row.
-            elif entry.name.lower().endswith(_TAKEN_BYTES) and (entry.is_file() or entry.is_symlink()):
+            elif entry.name.lower().endswith(_TAKEN_BYTES) and (entry.is_symlink() or entry.is_file()):
                 yield entry.name
+
+
+def _is_folder(path: str | bytes) -> bool:
+    """Whether there is a folder that can be seen; `Path.is_dir` raises where it may not look or links have no end."""
+    return os.path.isdir(path)  # noqa: PTH112 - see above
 
 
 def _in_order(names: Iterable[bytes]) -> Iterator[bytes]:
@@ -270,14 +277,19 @@ def _matches(pattern: str) -> Iterator[str]:
 
 
 def _lines(descriptor: int) -> Iterator[str]:
-    """The names in a list: each ends with a NUL where the first does, else with a line feed."""
+    """The names in a list: each ends with a NUL where the first does, else as a line does, be it of Windows."""
     mark, rest = b"", b""
     while block := os.read(descriptor, 1 << 16):
         mark = mark or (b"\0" if b"\0" in block else b"\n")
         *whole, rest = (rest + block).split(mark)
-        yield from (os.fsdecode(name) for name in whole if name)
-    if rest:
-        yield os.fsdecode(rest)
+        yield from _names(whole, mark)
+    yield from _names([rest], mark)
+
+
+def _names(pieces: Iterable[bytes], mark: bytes) -> Iterator[str]:
+    for piece in pieces:
+        if name := piece if mark == b"\0" else piece.removesuffix(b"\r"):
+            yield os.fsdecode(name)
 
 
 def _identity(folder: Path) -> _Identity | None:

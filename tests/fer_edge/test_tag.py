@@ -302,10 +302,12 @@ def test_a_loop_of_folders_is_a_row_and_every_picture_is_there_once(tmp_path: Pa
     (folder / "deep" / "up").symlink_to(folder)
     (folder / "same").symlink_to(folder / "deep")
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "itself.png").symlink_to("itself.png")
     run(tmp_path / "t.csv", folder)
     rows = table(tmp_path / "t.csv")
-    assert [os.fsdecode(row.path).removeprefix(str(folder)) for row in rows] == ["/deep/p.png", "/deep/up", "/gone.png"]
-    assert [bool(row.error) for row in rows] == [False, True, True]
+    found = [os.fsdecode(row.path).removeprefix(str(folder)) for row in rows]
+    assert found == ["/deep/p.png", "/deep/up", "/gone.png", "/itself.png"]
+    assert [bool(row.error) for row in rows] == [False, True, True, True]
     assert "a link to a folder that it is in" in str(rows[1].error)
 
 
@@ -662,11 +664,16 @@ def test_an_address_that_nothing_reads_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_list_on_standard_input(many: Path, tmp_path: Path) -> None:
-    chosen = sorted((many / "4").iterdir())[:3]
-    for number, mark in enumerate((b"\n", b"\0")):
+    chosen = [*sorted((many / "4").iterdir())[:3], tmp_path / "gone.png", tmp_path / f"{'long' * 80}.mp4"]
+    for number, mark in enumerate((b"\r\n\r\n", b"\0")):
         out = tmp_path / f"{number}.csv"
         command = [sys.executable, "-m", "fer_edge.cli", "tag", "-", "--out", str(out), "--quiet"]
-        given = mark.join(map(os.fsencode, [*chosen, tmp_path / "gone.png"]))
+        given = mark.join(map(os.fsencode, chosen))
         done = subprocess.run(command, input=given, capture_output=True, timeout=200, check=True)
         assert (done.stdout, done.stderr) == (b"", b"")
-        assert [row.path for row in table(out)] == [os.fsencode(path) for path in (*chosen, tmp_path / "gone.png")]
+        assert [row.path for row in table(out)] == [os.fsencode(path) for path in chosen]
+
+
+def test_a_list_on_a_closed_standard_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert refusal(tmp_path / "t.csv", "-") == "-: standard input is closed; give a list there, or paths"
