@@ -233,11 +233,14 @@ def tag(
     from fer_edge.faces import detector_file
     from fer_edge.native import native_stderr_hidden
     from fer_edge.tag.look import Job
+    from fer_edge.tag.remote import shown
     from fer_edge.tag.run import Outputs
     from fer_edge.tag.run import tag as write_table
 
     if cluster and workers:
         raise InputError("--workers is for this machine; a cluster has its own")
+    if sidecar_dir and not sidecar:
+        raise InputError("--sidecar-dir says where sidecars go; give --sidecar xmp too")
     load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
     job = Job(
         model=str(find_model(model) if model else DEFAULT_MODEL),
@@ -266,7 +269,7 @@ def tag(
     if quiet:
         return
     before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
-    print(f"{out}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} errors")
+    print(f"{shown(out)}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} errors")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
 
@@ -288,6 +291,8 @@ def report(
     from fer_edge.native import native_stderr_hidden
     from fer_edge.tag.report import report as make_page
 
+    if out.resolve() in {one.resolve() for one in tags}:
+        raise InputError(f"{out}: is one of the tables; write the page to another file")
     ensure_writable(out)
     with native_stderr_hidden():  # what image libraries say of damaged pictures
         drawn = make_page(tags, pictures=not no_pictures)

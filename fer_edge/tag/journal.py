@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS looked (
 CREATE TABLE IF NOT EXISTS thumbnails (
     emotion TEXT NOT NULL, draw INTEGER NOT NULL, jpeg BLOB NOT NULL, PRIMARY KEY (emotion, draw)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sequence (number INTEGER PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS sequence (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE);
 DELETE FROM sequence;
 """
 
@@ -73,7 +73,6 @@ class Journal:
         self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
             self._begin(made)
-            (self.begun_with,) = self._database.execute("SELECT count(*) FROM looked").fetchone()
             self._commit()
         except BaseException as error:
             self._database.close()
@@ -104,10 +103,11 @@ class Journal:
             _refuse_other(path, msgspec.json.decode(row[0], type=Made), made)
 
     def known(self, source: Source) -> bool:
-        """Put a source next in the order, and say whether what was seen in it is known."""
+        """Put a source next in the order, and say whether what was seen in it is known, or will be: it came before."""
         key = source.key
         with self._errors():
-            self._database.execute("INSERT INTO sequence (key) VALUES (?)", (key,))
+            if not self._database.execute("INSERT OR IGNORE INTO sequence (key) VALUES (?)", (key,)).rowcount:
+                return True
             row = self._database.execute("SELECT stamp FROM looked WHERE key = ?", (key,)).fetchone()
         self._commit_when_due()
         return bool(row and row[0] == source.stamp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -10,7 +11,6 @@ import itertools
 import os
 import re
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,7 +43,7 @@ _CHUNK_BYTES: Final = 4 << 20
 _LOST_AFTER_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Summary:
     """Counts over a whole table.
 
@@ -62,7 +62,7 @@ class Summary:
     before: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Outputs:
     """Where results go.
 
@@ -82,8 +82,8 @@ class Outputs:
     @property
     def journal(self) -> Path:
         """What was seen so far: beside the table, or in the working directory when the table goes far away."""
-        name = f"{self.table.rstrip('/').rpartition('/')[2]}.part"
-        return Path(name) if remote.is_address(self.table) else Path(self.table).with_name(name)
+        name = f"{self.table.rstrip('/')}.part"
+        return Path(name.rpartition("/")[2] if remote.is_address(self.table) else name)
 
 
 def tag(
@@ -128,13 +128,13 @@ def tag(
         connected(cluster) if cluster else nullcontext() as there,
         closing(Journal(outputs.journal, _made(inputs, job, maker))) as kept,
     ):
-        _look(kept, sources, job, there or processes, seen)
+        new = _look(kept, sources, job, there or processes, seen)
         if kept.is_empty():
             kept.remove()
             raise InputError(f"{printable(', '.join(map(remote.shown, inputs)))}: no pictures there")
         summary = _write(kept, outputs, job, maker, there)
         kept.remove()
-    return summary
+    return dataclasses.replace(summary, before=summary.pictures - new)
 
 
 @contextmanager
@@ -177,7 +177,7 @@ def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
         there = Path(outputs.table).exists()
     for path in (*(folder / "picture" for folder in folders), *([outputs.errors] if outputs.errors else [])):
         ensure_writable(path)
-    existing = [outputs.table] if there else []
+    existing = [remote.shown(outputs.table)] if there else []
     if outputs.errors:
         if not remote.is_address(outputs.table) and outputs.errors.resolve() == Path(outputs.table).resolve():
             raise InputError(f"{printable(outputs.table)}: the table and the list of errors; write them to two files")
@@ -201,22 +201,25 @@ def _made(inputs: Sequence[str], job: Job, maker: Maker) -> Made:
 
 def _look(
     kept: Journal, sources: Sources, job: Job, where: Cluster | int, seen: Callable[[Looked | None], None]
-) -> None:
-    """Look at what is not known yet, in a cluster or in so many processes."""
+) -> int:
+    """Look at what is not known yet, in a cluster or in so many processes; gives how many pictures and films it was."""
 
-    def new() -> Iterator[Source]:
+    def unknown() -> Iterator[Source]:
         for pending in sources:
             if kept.known(pending.source):
                 seen(None)
             else:
                 yield pending.ready()
 
-    chunks = _chunks(new())
+    new = 0
+    chunks = _chunks(unknown())
     done = _in_processes(job, chunks, where) if isinstance(where, int) else where.look(job, chunks, _lost)
     with closing(done):
         for source, looked in done:
             kept.add(source, looked)
             seen(looked)
+            new += source.begin == 0
+    return new
 
 
 def _in_processes(job: Job, chunks: Iterator[list[Source]], processes: int) -> Generator[tuple[Source, Looked]]:
@@ -270,7 +273,7 @@ def _write(kept: Journal, outputs: Outputs, job: Job, maker: Maker, cluster: Clu
         for emotion in maker.labels:
             if thumbnails := kept.thumbnails(emotion):
                 write_sheet(outputs.montage / f"{emotion.replace('/', '-')}.jpg", thumbnails)
-    return Summary(pictures, faces, errors, emotions, kept.begun_with)
+    return Summary(pictures, faces, errors, emotions)
 
 
 def _fill(out: str, rows: Iterator[Row], maker: Maker, cluster: Cluster | None) -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, AnyStr, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -237,11 +237,16 @@ def _entries(folder: str) -> Iterator[bytes]:
     """Names in a folder that may be of interest; those of folders end in a slash."""
     with os.scandir(os.fsencode(folder)) as entries:
         for entry in entries:
-            if _is_folder(entry.path) if entry.is_symlink() else entry.is_dir():
+            if _leads_inside(entry):
                 yield entry.name + b"/"
             # A link that leads nowhere is a picture that cannot be read, and says so in its row.
             elif entry.name.lower().endswith(_TAKEN_BYTES) and (entry.is_symlink() or entry.is_file()):
                 yield entry.name
+
+
+def _leads_inside(entry: os.DirEntry[AnyStr]) -> bool:
+    """Whether it is a folder or a link to one; `DirEntry.is_dir` raises at a link to itself."""
+    return _is_folder(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _is_folder(path: str | bytes) -> bool:
@@ -273,7 +278,31 @@ def _on_disk(names: list[bytes]) -> IO[bytes]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    return glob.iglob(pattern, recursive=True)  # noqa: PTH207 - a Path would lose what the user wrote
+    """The paths that a pattern stands for; unlike that of `glob`, its ``**`` ends where links between folders loop."""
+    before, deep, after = pattern.partition("**/")
+    if not deep or (before and not before.endswith("/")):
+        yield from glob.iglob(pattern)  # noqa: PTH207 - a Path would lose what the user wrote
+        return
+    entered: set[_Identity] = set()
+    for top in glob.iglob(before) if before else [""]:  # noqa: PTH207 - likewise
+        for folder in _folders(top, entered):
+            yield from _matches(os.path.join(glob.escape(folder), after))  # noqa: PTH118 - likewise
+
+
+def _folders(folder: str, entered: set[_Identity]) -> Iterator[str]:
+    """A folder and those in it, each once, but hidden ones."""
+    identity = _identity(Path(folder))
+    if identity is None or identity in entered:
+        return
+    entered.add(identity)
+    yield folder
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            inner = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _leads_inside(entry))
+    except OSError:
+        return
+    for name in inner:
+        yield from _folders(os.path.join(folder, name), entered)  # noqa: PTH118 - a Path would lose what the user wrote
 
 
 def _lines(descriptor: int) -> Iterator[str]:

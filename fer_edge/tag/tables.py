@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, printable
+from fer_edge.tag import remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ def check(out: str) -> None:
     """
     ending = ".parquet" if out.endswith("/") else _ending(out)
     if ending not in _WRITERS:
-        raise InputError(f"{printable(out)}: unknown kind of table; end it in {', '.join(_WRITERS)} or /")
+        raise InputError(f"{printable(remote.shown(out))}: unknown kind of table; end it in {', '.join(_WRITERS)} or /")
     if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("pyarrow", "parquet")
 

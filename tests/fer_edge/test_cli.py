@@ -247,6 +247,7 @@ def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
     assert "cannot write there" in complaint(cli, "tag", photo, "--out", photo / "t.csv")
     (tmp_path / "folder.csv").mkdir()
     assert "Is a directory" in complaint(cli, "tag", photo, "--out", tmp_path / "folder.csv")
+    assert "--sidecar xmp too" in complaint(cli, "tag", photo, "--out", tmp_path / "t.csv", "--sidecar-dir", tmp_path)
     assert not (tmp_path / "t.csv").exists()
 
 

@@ -138,3 +138,5 @@ def test_a_table_without_rows_is_a_page_without_faces(study: Study, cli: Cli, tm
         (tmp_path / "t.csv").write_text(file.readline())
     cli("report", tmp_path / "t.csv", "--out", tmp_path / "page.html")
     assert "No faces." in (tmp_path / "page.html").read_text()
+    refused = cli("report", tmp_path / "t.csv", "--out", tmp_path / "t.csv", status=2)
+    assert "is one of the tables" in refused.stderr

@@ -309,6 +309,8 @@ def test_a_loop_of_folders_is_a_row_and_every_picture_is_there_once(tmp_path: Pa
     assert found == ["/deep/p.png", "/deep/up", "/gone.png", "/itself.png"]
     assert [bool(row.error) for row in rows] == [False, True, True, True]
     assert "a link to a folder that it is in" in str(rows[1].error)
+    matched = [name.removeprefix(str(folder)) for name in names(folder / "**" / "*.png")]
+    assert matched == ["/deep/p.png", "/gone.png", "/itself.png"]
 
 
 @pytest.mark.parametrize("ending", KINDS)
@@ -401,7 +403,11 @@ def test_a_damaged_film_is_a_row_after_what_could_be_read(film: Path, tmp_path: 
     (tmp_path / "none.mp4").write_bytes(b"no film")
     (tmp_path / "film.mp4").symlink_to(film)
     job = msgspec.structs.replace(JOB, every=60.0)
-    run(tmp_path / "t.csv", tmp_path / "none.mp4", tmp_path / "film.mp4", job=job)
+    both = [str(tmp_path / name) for name in ("none.mp4", "film.mp4")]
+    with pytest.raises(KeyboardInterrupt):
+        tag(both, Outputs(str(tmp_path / "t.csv")), job, seen=interrupt_at(2))
+    summary = run(tmp_path / "t.csv", *both, job=job)
+    assert (summary.pictures, summary.before) == (2, 2)
     first, *rest = table(tmp_path / "t.csv")
     assert "none.mp4: not a film that OpenCV can read" in str(first.error)
     assert {row.time for row in rest} == {0, 60}
@@ -587,6 +593,14 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["/bin/umount", str(folder)], check=True)
 
 
+def test_a_table_may_be_the_folder_that_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.png", small())
+    tag(["photo.png"], Outputs("./"), JOB)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces-000000.parquet", "photo.png"]
+
+
 def test_a_full_disk_costs_nothing_that_was_done(many: Path, tiny_disk: Path, tmp_path: Path) -> None:
     (tiny_disk / "other").write_bytes(bytes(212_000))
     with pytest.raises(FerEdgeError, match="the same command goes on when it can"):
@@ -661,6 +675,7 @@ def refusal_of_address(given: str, out: str) -> str:
 def test_an_address_that_nothing_reads_is_one_line(tmp_path: Path) -> None:
     assert "install gcsfs" in refusal(tmp_path / "t.csv", "gs://study/in")
     assert "an unknown kind of address" in refusal(tmp_path / "t.csv", "nothing://study/in")
+    assert "s3://study/t.xlsx: unknown kind of table" in refusal_of_address("in.png", "s3://key:secret@study/t.xlsx")
 
 
 def test_a_list_on_standard_input(many: Path, tmp_path: Path) -> None:
@@ -668,7 +683,7 @@ def test_a_list_on_standard_input(many: Path, tmp_path: Path) -> None:
     for number, mark in enumerate((b"\r\n\r\n", b"\0")):
         out = tmp_path / f"{number}.csv"
         command = [sys.executable, "-m", "fer_edge.cli", "tag", "-", "--out", str(out), "--quiet"]
-        given = mark.join(map(os.fsencode, chosen))
+        given = mark.join(map(os.fsencode, [*chosen, chosen[0]]))
         done = subprocess.run(command, input=given, capture_output=True, timeout=200, check=True)
         assert (done.stdout, done.stderr) == (b"", b"")
         assert [row.path for row in table(out)] == [os.fsencode(path) for path in chosen]
