@@ -155,7 +155,7 @@ def _refuse_within(inputs: Sequence[str], folders: Sequence[Path]) -> None:
         # Of a pattern, the folder that all of it is in.
         place = Path(one) if os.path.lexists(one) else Path(re.split(r"[*?\[]", one)[0] + "*").parent
         for folder in folders:
-            if place.resolve().is_relative_to(folder.resolve()):
+            if Path(os.path.realpath(place)).is_relative_to(folder.resolve()):  # `resolve` raises where links loop
                 raise InputError(
                     f"{printable(str(folder))}: there are pictures to look at in it; choose a folder of its own"
                 )

@@ -311,6 +311,8 @@ def test_a_loop_of_folders_is_a_row_and_every_picture_is_there_once(tmp_path: Pa
     assert "a link to a folder that it is in" in str(rows[1].error)
     matched = [name.removeprefix(str(folder)) for name in names(folder / "**" / "*.png")]
     assert matched == ["/deep/p.png", "/gone.png", "/itself.png"]
+    drawing = msgspec.structs.replace(JOB, annotate=str(tmp_path / "drawn"))
+    assert run(tmp_path / "itself.csv", folder / "itself.png", job=drawing).errors == 1
 
 
 @pytest.mark.parametrize("ending", KINDS)
