@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 import os
 import sqlite3
 from contextlib import closing
@@ -78,13 +79,20 @@ def _entry(values: tuple[Any, ...]) -> Entry:
     path, time, x, y, width, height, emotion, score, error, model, digest = values
     return Entry(
         path,
-        float(time) if time not in {None, ""} else None,
-        Box(float(x), float(y), float(width), float(height)) if emotion else None,
+        _number(time) if time not in {None, ""} else None,
+        Box(*map(_number, (x, y, width, height))) if emotion else None,
         emotion or "",
-        float(score) if emotion else 0.0,
+        _number(score) if emotion else 0.0,
         error or "",
         f"{model} ({digest[:12]})",
     )
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - whatever a table holds
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} where a number should be")
+    return number
 
 
 def _csv(table: Path) -> Iterator[tuple[str, ...]]:

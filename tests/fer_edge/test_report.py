@@ -117,6 +117,11 @@ def test_a_picture_is_dated_by_its_camera_else_by_its_file(study: Study) -> None
         ("t.csv", "", "has no column 'path'"),
         ("t.jsonl", json.dumps({"path": "x"}), "has no column 'box'"),
         ("t.jsonl", "{", "after 0 rows"),
+        (
+            "t.csv",
+            "path,time,x,y,width,height,emotion,score,error,model,model_sha256\nx,inf,,,,,,,,m,0\n",
+            "after 1 rows (inf where a number should be)",
+        ),
         ("t.sqlite", "no database, and long enough", "after 0 rows"),
         ("t.parquet", "no parquet, and long enough", "after 0 rows"),
         ("t.xlsx", "", "those end in .jsonl, .csv, .parquet, .sqlite"),
