@@ -222,6 +222,8 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
 
 
 AnyCard = Card | DetectorCard
+# Made here, by one thread: msgspec crashes where two are the first to decode a type.
+_DECODER: Final = msgspec.json.Decoder(AnyCard)
 
 
 def read_any_card(path: Path) -> AnyCard:
@@ -242,7 +244,7 @@ def read_any_card(path: Path) -> AnyCard:
             " or say what a .tflite of others takes by `fer-edge card set`"
         ) from error
     try:
-        card: AnyCard = msgspec.json.decode(text, type=AnyCard)
+        card: AnyCard = _DECODER.decode(text)
     except msgspec.DecodeError as error:
         raise ModelError(f"{path}: damaged model card ({error}); make the model again") from error
     return card

@@ -38,6 +38,7 @@ _OPTIONS: Final = (
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),  # a network that has gone is noticed in a minute
 )
 _SSH_FAILED: Final = 255
+_MEASURED: Final = msgspec.json.Decoder(Measured)  # for all threads: msgspec crashes where two are first with a type
 
 
 class _HostError(FerEdgeError):
@@ -229,7 +230,7 @@ class _Session:
             version=marks.get("version", ""),
             failed="" if well else self._step,
             said=() if well else tuple(self._said),
-            measured=msgspec.json.decode(marks["done"], type=Measured) if well else None,
+            measured=_MEASURED.decode(marks["done"]) if well else None,
         )
 
     def _follow(self, process: subprocess.Popen[str], marks: dict[str, str]) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -92,3 +94,30 @@ def test_no_card_or_a_damaged_one_is_one_clear_error(tmp_path: Path) -> None:
         archive.writestr("fer_edge.json", '{"schema": 1, "name": "x"}')
     with pytest.raises(ModelError, match="damaged model card"):
         read_card(wrong)
+
+
+# In a process of its own: what goes wrong here ends it.
+READ_BY_THREADS = """
+import importlib, sys, threading
+from pathlib import Path
+from fer_edge import card
+
+sys.setswitchinterval(1e-9)
+for _ in range(20):
+    importlib.reload(card)  # so that its types are new
+    together = threading.Barrier(16)
+
+    def read():
+        together.wait()
+        card.read_any_card(Path(sys.argv[1]))
+
+    threads = [threading.Thread(target=read) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_many_threads_may_be_the_first_to_read_a_card() -> None:
+    subprocess.run([sys.executable, "-c", READ_BY_THREADS, str(DEFAULT_MODEL)], check=True)
