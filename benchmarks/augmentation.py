@@ -18,6 +18,7 @@ import numpy as np
 from fer_edge.card import InputSpec
 from fer_edge_train.batches import AugmentedBatches, Faces
 from fer_edge_train.hardware import fast_precision
+from fer_edge_train.makers import Makers
 from fer_edge_train.network import HEAD, build
 from fer_edge_train.recipe import load_recipe
 
@@ -36,7 +37,8 @@ def main() -> None:
     faces = rng.integers(0, 256, (FACES, 48, 48), dtype=np.uint8)
     targets = {HEAD: np.eye(7, dtype=np.float32)[rng.integers(0, 7, FACES)]}
     spec = InputSpec(height=48, width=48, scale=1 / 128, offset=-1.0)
-    batches = AugmentedBatches(Faces(faces, targets, np.arange(FACES), spec), recipe, options.size, epoch=0)
+    source = Faces(faces, targets, np.arange(FACES), spec)
+    batches = AugmentedBatches(source, Makers(1, source.all, None), recipe, options.size, epoch=0, teachers=None)
     keras.config.set_dtype_policy(fast_precision())
     model = build(recipe.network, 7, options.size)
     model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))

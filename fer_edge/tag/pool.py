@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from fer_edge.helpers import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -107,7 +105,7 @@ def _processes(count: int) -> Iterator[Callable[..., Future[Any]]]:
                 return pool.submit(work, *given)
             except BrokenProcessPool:
                 pool.shutdown()
-        pool = ProcessPoolExecutor(count, context, _set_up)
+        pool = ProcessPoolExecutor(count, context, serve)
         return pool.submit(work, *given)
 
     try:
@@ -117,16 +115,3 @@ def _processes(count: int) -> Iterator[Callable[..., Future[Any]]]:
             child.kill()  # who stops in the middle does not want to wait for the rest
         if pool is not None:
             pool.shutdown(cancel_futures=True)
-
-
-def _set_up() -> None:
-    """Leave Ctrl-C to the process that gives the work, and end with it: nothing else tells that it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    above = multiprocessing.parent_process()
-    if above is not None:
-        threading.Thread(target=_end_with, args=(above.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)

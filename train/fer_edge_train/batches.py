@@ -1,4 +1,4 @@
-"""Batches for Keras, made on a thread beside training from faces that may lie on disk."""
+"""Batches for Keras, made beside training from faces that may lie on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from fer_edge_train.augment import augment, cutmix, mixup
+from fer_edge_train.augment import Targets, augmented
 from fer_edge_train.network import HEAD
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.card import InputSpec
+    from fer_edge_train.augment import Source
+    from fer_edge_train.makers import Makers
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.teachers import Teachers
 
-Targets = dict[str, "npt.NDArray[np.float32]"]
 Weighted = tuple["npt.NDArray[np.float32]", Targets, Targets]
 
 
@@ -42,23 +43,30 @@ class Faces:
     rows: npt.NDArray[np.int64]
     spec: InputSpec
 
+    @property
+    def all(self) -> Source:
+        """What `fer_edge_train.augment.augmented` takes batches from."""
+        return self.faces.view(np.ndarray), self.targets
+
 
 class AugmentedBatches(keras.utils.PyDataset):
     """Augmented batches that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(self, source: Faces, recipe: Recipe, size: int, epoch: int, teachers: Teachers | None = None) -> None:
+    def __init__(
+        self, source: Faces, crew: Makers, recipe: Recipe, size: int, epoch: int, *, teachers: Teachers | None
+    ) -> None:
         """Give the batches of ``epoch`` and those that follow it.
 
         Args:
             source: faces to learn from.
+            crew: what makes batches, of `Faces.all`.
             recipe: batch size, augmentation and seed.
             size: side of the pictures, in pixels.
             epoch: number of the first epoch, from 0.
             teachers: whom to ask about every picture, for the first head.
         """
-        # More than one worker is what makes Keras use threads; teachers are asked by one at a time.
-        super().__init__(workers=1 if teachers else 2, max_queue_size=8)
-        self._source = source
+        super().__init__(workers=crew.threads, max_queue_size=2 * crew.threads)
+        self._source, self._crew = source, crew
         self._recipe, self._size, self._epoch = recipe, size, epoch
         self._teachers = teachers
         self._shuffle()
@@ -69,23 +77,18 @@ class AugmentedBatches(keras.utils.PyDataset):
 
     def __getitem__(self, step: int) -> Weighted:
         """Pictures of shape (batch, size, size, 1), and for each head its targets and the faces' weights."""
-        batch = self._recipe.optimizer.batch_size
+        batch, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
         chosen = self._order[step * batch : (step + 1) * batch]
-        how = self._recipe.augmentation
-        rng = np.random.default_rng((self._recipe.seed, self._epoch, step))
-        faces = self._source.spec.normalise(augment(self._source.faces[chosen], self._size, how, rng))
-        targets = {name: target[chosen] for name, target in self._source.targets.items()}
-        if how.cutmix and (not how.mixup or rng.random() < 0.5):
-            faces, targets = cutmix(faces, targets, how.cutmix, rng)
-        else:
-            faces, targets = mixup(faces, targets, how.mixup, rng)
+        seed = (self._recipe.seed, self._epoch, step)
+        faces, targets = self._crew.make(augmented, chosen, self._size, how, seed)
         if self._teachers:
-            answer = self._teachers.answer((faces[..., 0] - self._source.spec.offset) / self._source.spec.scale)
+            answer = self._teachers.answer(faces)
             own, share = targets[HEAD], self._recipe.target.distillation
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
         # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
         weights = {name: target.sum(axis=1) for name, target in targets.items()}
-        return faces, {name: target / weights[name][:, None] for name, target in targets.items()}, weights
+        shares = {name: target / weights[name][:, None] for name, target in targets.items()}
+        return self._source.spec.normalise(faces), shares, weights
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""

@@ -71,9 +71,13 @@ class Average(keras.callbacks.Callback):
         weights: the mean so far, batch normalisation's statistics among them; None before the first of these epochs.
     """
 
-    def __init__(self, folder: Path, epochs: int, last: int, done: int) -> None:
-        """Go on from what is in ``folder``, for the ``last`` of ``epochs``, of which ``done`` are done."""
+    def __init__(self, folder: Path, epochs: int, last: int, done: int, every: int = 1) -> None:
+        """Go on from what is in ``folder``, for the ``last`` of ``epochs``, of which ``done`` are done.
+
+        It is saved where `Checkpoint` saves: after each ``every`` of the epochs, and after the last.
+        """
         super().__init__()
+        self._epochs, self._every = epochs, every
         # A short run must not end as a mean with the weights that it began with.
         self._folder, self._first = folder, epochs - min(last, max(epochs // 2, 1))
         self.weights: list[npt.NDArray[np.float32]] | None = None
@@ -89,31 +93,50 @@ class Average(keras.callbacks.Callback):
         share = 1 / (epoch + 1 - self._first)
         means = now if self.weights is None else self.weights
         self.weights = [mean + share * (weight - mean) for mean, weight in zip(means, now, strict=True)]
-        with replacing(self._path(epoch + 1)) as temporary:
-            np.savez(temporary, *self.weights)
+        if saved(epoch, self._every, self._epochs):
+            with replacing(self._path(epoch + 1)) as temporary:
+                np.savez(temporary, *self.weights)
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"checkpoint-{epoch:04d}.npz"
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Save model and optimizer after each epoch, with the epoch in the file's name."""
+    """Save model and optimizer, with the epoch in the file's name."""
 
-    def __init__(self, folder: Path, history: History, *, keep_best: bool) -> None:
-        """Save in ``folder``; with ``keep_best`` also the model of the lowest held-out loss."""
+    def __init__(
+        self, folder: Path, history: History, *, keep_best: bool = False, every: int = 1, epochs: int = 0
+    ) -> None:
+        """Save after each ``every`` of ``epochs``, and after the last.
+
+        Args:
+            folder: where.
+            history: the scores so far.
+            keep_best: save also the model of the lowest held-out loss.
+            every: how many epochs a killed run may lose.
+            epochs: how many there are.
+        """
         super().__init__()
         self._folder, self._history, self._keep_best = folder, history, keep_best
+        self._every, self._epochs = every, epochs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Save, then take the older one away."""
         if self._keep_best and self._history.rows[-1]["val_loss"] <= min(row["val_loss"] for row in self._history.rows):
             with replacing(self._folder / BEST) as temporary:
                 self.model.save(temporary)
+        if not saved(epoch, self._every, self._epochs):
+            return
         with replacing(self._folder / f"checkpoint-{epoch + 1:04d}.keras") as temporary:
             self.model.save(temporary)
         for path in self._folder.glob("checkpoint-*"):
             if path.stem < f"checkpoint-{epoch + 1:04d}":
                 path.unlink()
+
+
+def saved(epoch: int, every: int, epochs: int) -> bool:
+    """Whether a run of ``epochs`` that saves after each ``every`` of them does so after an epoch, counted from 0."""
+    return (epoch + 1) % every == 0 or epoch + 1 == epochs
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

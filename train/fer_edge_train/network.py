@@ -91,14 +91,23 @@ def first_head(model: keras.Model) -> keras.Model:
 
 
 def _residual(x: keras.KerasTensor, network: Residual) -> keras.KerasTensor:
-    x = _convolution(x, network.stem, kernel=5, strides=2)
+    x = _convolution(x, network.stem, kernel=5, strides=network.stem_strides)
     for stage, (width, pairs) in enumerate(zip(network.widths, network.pairs, strict=True)):
         if stage > 0 or width != network.stem:
             x = _convolution(x, width, strides=2 if stage > 0 else 1)
         for _ in range(pairs):
             y = _convolution(_convolution(x, width), width, activate=False)
+            if network.squeeze:
+                y = _squeezed(y, width, network.squeeze)
             x = layers.ReLU()(layers.Add()([x, y]))
     return layers.GlobalAveragePooling2D()(x)
+
+
+def _squeezed(x: keras.KerasTensor, width: int, ratio: int) -> keras.KerasTensor:
+    """Channels weighed by what their means over the picture say."""
+    y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    y = layers.Conv2D(max(width // ratio, 4), 1, activation="relu", kernel_initializer="he_normal")(y)
+    return layers.Multiply()([x, layers.Conv2D(width, 1, activation="sigmoid")(y)])
 
 
 def _plain(x: keras.KerasTensor, network: Plain) -> keras.KerasTensor:

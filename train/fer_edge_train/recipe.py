@@ -72,15 +72,20 @@ class Residual(Section, frozen=True, kw_only=True, tag_field="kind", tag="residu
     """A residual network (He et al. 2015, arXiv:1512.03385) of plain 3x3 convolutions.
 
     Attributes:
-        stem: filters of the first, strided 5x5 convolution.
+        stem: filters of the first, 5x5 convolution.
+        stem_strides: its strides; 1 keeps the picture's full size for the first stage.
         widths: filters of each stage; every stage but the first halves the picture.
         pairs: residual pairs of convolutions in each stage.
+        squeeze: what the channels of each pair are divided by in its squeeze-and-excitation (Hu et al. 2017,
+            arXiv:1709.01507), which weighs them by their means over the picture; 0 does without.
         dropout: share of the pooled features that is dropped in training.
     """
 
     stem: Count
+    stem_strides: Literal[1, 2] = 2
     widths: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
     pairs: tuple[Number, ...]
+    squeeze: Number = 0
     dropout: PartialShare = 0.0
 
     def __post_init__(self) -> None:
@@ -201,6 +206,7 @@ class Schedule(Section, frozen=True, kw_only=True):
             arXiv:1803.05407); 0 keeps those of the last.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its
             pictures; smaller pictures at first cost a fraction of the time.  Empty is the model's side throughout.
+        checkpoint_epochs: save so often; where an epoch takes a second, saving each would take as long again.
     """
 
     epochs: Count
@@ -211,6 +217,7 @@ class Schedule(Section, frozen=True, kw_only=True):
     stop_epochs: Number = 0
     average_epochs: Number = 0
     sizes: tuple[tuple[Share, Annotated[int, msgspec.Meta(ge=16)]], ...] = ()
+    checkpoint_epochs: Count = 1
 
 
 class Recipe(Section, frozen=True, kw_only=True):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any, cast
 
-import cv2
 import keras
 import numpy as np
+from keras import layers, ops
 
 from fer_edge.card import read_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
     from fer_edge.card import InputSpec
     from fer_edge.datasets import Dataset
+
+
+Answer = Callable[["npt.NDArray[np.float32]"], Any]  # of whichever backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,10 @@ class Teachers:
         """
         self.labels = labels
         self._models: list[tuple[keras.Model, InputSpec, list[int]]] = []
+        self._together: dict[tuple[int, ...], Answer] = {}
+        self._one = Lock()
         digest = hashlib.sha256()
-        for path in paths:
+        for number, path in enumerate(paths):
             card = read_card(path)
             if missing := [label for label in labels if label not in card.labels]:
                 known = ", ".join(card.labels)
@@ -76,32 +83,53 @@ class Teachers:
                 model = keras.models.load_model(path, compile=False)
             except Exception as error:  # a damaged file can fail anywhere in Keras
                 raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+            model.name = f"teacher-{number}"  # all of them become parts of one model, and Keras names models by number
             self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
             digest.update(path.read_bytes())
         self.digest = digest.hexdigest()
 
-    def answer(self, faces: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Mean probabilities of shape (n, labels).
+    def answer(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Mean probabilities of shape (n, labels); may be asked from several threads.
 
         Args:
-            faces: pixel values 0..255, float32 of shape (n, height, width), of any size.
+            faces: uint8 of shape (n, height, width), of any size.
         """
-        total = np.zeros((len(faces), len(self.labels)), np.float32)
+        shape = faces.shape[1:]
+        with self._one:  # Keras's own state is no place for two; what JAX has begun here ends below
+            if shape not in self._together:
+                self._together[shape] = _compiled(self._mean(shape))
+            answer = self._together[shape](faces[..., None].astype(np.float32))
+        return np.asarray(answer, np.float32)
+
+    def _mean(self, shape: tuple[int, ...]) -> keras.Model:
+        """One model from pictures, 0..255, of shape (n, height, width, 1) to the mean of all answers."""
+        pictures = keras.Input((*shape, 1))
+        answers = []
         for model, spec, columns in self._models:
-            view = faces
-            if faces.shape[1:] != (spec.height, spec.width):
-                view = np.stack([np.asarray(cv2.resize(face, (spec.width, spec.height)), np.float32) for face in faces])
-            scores = np.asarray(model.predict_on_batch(spec.normalise(view)), np.float32)[:, columns]
-            total += scores / scores.sum(axis=1, keepdims=True)
-        total /= len(self._models)
-        return total
+            view = pictures
+            if shape != (spec.height, spec.width):
+                view = layers.Resizing(spec.height, spec.width, dtype="float32")(view)
+            scores = ops.take(model(layers.Rescaling(spec.scale, spec.offset, dtype="float32")(view)), columns, axis=1)
+            answers.append(scores / ops.sum(scores, axis=1, keepdims=True))
+        return keras.Model(pictures, layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0])
+
+
+def _compiled(model: keras.Model) -> Answer:
+    """What calls a model, whose weights stay as they are."""
+    if keras.backend.backend() != "jax":
+        return cast("Answer", model.predict_on_batch)
+    import jax  # noqa: PLC0415 - the backend that is in use
+
+    weights = [[each.value for each in part] for part in (model.trainable_variables, model.non_trainable_variables)]
+    call = jax.jit(lambda learnt, fixed, x: model.stateless_call(learnt, fixed, x, training=False)[0])
+    return lambda x: call(*weights, x)
 
 
 def ask(teachers: Teachers, data: Dataset) -> SoftLabels:
     """Have teachers classify every face and its mirror image; the answers are averaged."""
     scores = np.zeros((len(data), len(data.labels)), np.float32)
     for begin in range(0, len(data), 512):
-        faces = data.faces[begin : begin + 512].astype(np.float32)
+        faces = data.faces[begin : begin + 512]
         scores[begin : begin + 512] = (teachers.answer(faces) + teachers.answer(faces[:, :, ::-1])) / 2
     return SoftLabels(data.labels, scores, data.digest(), teachers.digest)
 

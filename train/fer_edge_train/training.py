@@ -20,6 +20,7 @@ from fer_edge_train.batches import AugmentedBatches, Faces, PlainBatches
 from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
+from fer_edge_train.makers import makers, makers_here
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
 from fer_edge_train.optimizer import Rate, cosine, make_optimizer
 from fer_edge_train.recipe import Transfer
@@ -165,7 +166,10 @@ def train(
     history = History(out / "history.csv", done)
     model = _model(recipe, data.labels, len(heads), weights, checkpoints(out).get(done))
     keep_best = recipe.schedule.stop_epochs > 0
-    average = Average(out, recipe.schedule.epochs, recipe.schedule.average_epochs, done)
+    schedule = recipe.schedule
+    average = Average(out, schedule.epochs, schedule.average_epochs, done, schedule.checkpoint_epochs)
+    checkpoint = Checkpoint(out, history, keep_best=keep_best, every=schedule.checkpoint_epochs, epochs=schedule.epochs)
+    asked = taught if isinstance(taught, Teachers) else None
     for stage in _stages(recipe):
         start = max(stage.first, done)
         if start >= stage.last or stopped(history, recipe.schedule):
@@ -174,11 +178,9 @@ def train(
             _compile(model, recipe, steps, stage, list(heads))
         rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
-        with native_kernels():
+        with native_kernels(), makers(learnt.all, makers_here()) as crew:
             model.fit(
-                AugmentedBatches(
-                    learnt, recipe, stage.size, start, teachers=taught if isinstance(taught, Teachers) else None
-                ),
+                AugmentedBatches(learnt, crew, recipe, stage.size, start, teachers=asked),
                 shuffle=False,  # the batches are shuffled already, by the recipe's seed
                 validation_data=watched,
                 initial_epoch=start,
@@ -187,7 +189,7 @@ def train(
                     Seeds(recipe.seed),
                     history,
                     average,
-                    Checkpoint(out, history, keep_best=keep_best),
+                    checkpoint,
                     *(plateau if recipe.schedule.rate == "plateau" else []),
                     StopEarly(recipe.schedule, history),
                     *callbacks,
