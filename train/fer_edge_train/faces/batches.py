@@ -1,7 +1,8 @@
-"""Batches of scenes for Keras, made on a thread beside training."""
+"""Batches of scenes for Keras, made beside training."""
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
@@ -9,17 +10,20 @@ import keras
 import numpy as np
 
 from fer_edge.card import PixelSpec
-from fer_edge_train.faces.scenes import Source, Stock, scene
-from fer_edge_train.faces.targets import Marked, packed
+from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
+from fer_edge_train.faces.targets import LEAST_ROWS, Marked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.face_dataset import FaceDataset, FacePicture
     from fer_edge_train.faces.recipe import Data, FacesRecipe
+    from fer_edge_train.makers import Makers
 
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
 PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)
+# More than a scene has, for JAX compiles for a minute where others only take a little longer for rows of zeros.
+_ROWS_WHERE_COMPILED: Final = 64
 
 
 def stock(data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None) -> Stock:
@@ -33,7 +37,7 @@ def stock(data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None 
     Raises:
         DataError: a picture cannot be read.
     """
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         grays = list(pool.map(data.gray, range(len(data))))
     pictures = [Source(gray, _marked(one, recipe)) for gray, one in zip(grays, data.pictures, strict=True)]
     empty = [i for i, one in enumerate(data.pictures) if not len(one.boxes) and not len(one.ignored)]
@@ -52,32 +56,33 @@ def _marked(picture: FacePicture, recipe: Data) -> Marked:
 class SceneBatches(keras.utils.PyDataset):
     """Batches of scenes that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(self, source: Stock, recipe: FacesRecipe, side: int, epoch: int) -> None:
+    def __init__(self, crew: Makers, pictures: int, recipe: FacesRecipe, side: int, epoch: int) -> None:
         """Give the batches of ``epoch`` and those that follow it.
 
         Args:
-            source: what scenes are made of.
+            crew: what makes batches, of a `Stock`.
+            pictures: how many that has.
             recipe: batch size, augmentation and seed.
             side: of the scenes, in pixels.
             epoch: number of the first epoch, from 0.
         """
-        # More than one worker is what makes Keras use threads.
-        super().__init__(workers=2, max_queue_size=8)
-        self._source, self._recipe, self._side, self._epoch = source, recipe, side, epoch
+        super().__init__(workers=crew.threads, max_queue_size=2 * crew.threads)
+        self._crew, self._pictures = crew, pictures
+        self._recipe, self._epoch = recipe, epoch
+        self._shape = Shape(side, _ROWS_WHERE_COMPILED if keras.backend.backend() == "jax" else LEAST_ROWS)
         self._shuffle()
 
     def __len__(self) -> int:
         """Whole batches an epoch."""
-        return len(self._source.pictures) // self._recipe.optimizer.batch_size
+        return self._pictures // self._recipe.optimizer.batch_size
 
     def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Pictures of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.targets.packed`."""
-        batch, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
-        rng = np.random.default_rng((self._recipe.seed, self._epoch, step))
-        chosen = self._order[step * batch : (step + 1) * batch]
-        scenes = [scene(self._source, int(i), self._side, how, rng) for i in chosen]
-        pictures = PIXELS.normalise(np.stack([picture for picture, _ in scenes]))
-        return pictures, packed([marked for _, marked in scenes])
+        size, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
+        chosen = self._order[step * size : (step + 1) * size]
+        seed = (self._recipe.seed, self._epoch, step)
+        pictures, truth = self._crew.make(batch, chosen, self._shape, how, seed)
+        return PIXELS.normalise(pictures), truth
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""
@@ -86,4 +91,4 @@ class SceneBatches(keras.utils.PyDataset):
 
     def _shuffle(self) -> None:
         order = np.random.default_rng((self._recipe.seed, self._epoch))
-        self._order = order.permutation(len(self._source.pictures))
+        self._order = order.permutation(self._pictures)

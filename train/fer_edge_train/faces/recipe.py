@@ -110,6 +110,7 @@ class Schedule(Section, frozen=True, kw_only=True):
         average_epochs: keep the mean of the weights at the ends of so many last epochs (Izmailov et al. 2018,
             arXiv:1803.05407); 0 keeps those of the last.
         measure_epochs: the validation pictures are looked at after each so many epochs.
+        checkpoint_epochs: the run is saved after each so many epochs; a killed one loses as many.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its scenes.
     """
 
@@ -117,6 +118,7 @@ class Schedule(Section, frozen=True, kw_only=True):
     warmup_epochs: Amount = 0.0
     average_epochs: Number = 0
     measure_epochs: Count = 1
+    checkpoint_epochs: Count = 1
     sizes: Annotated[tuple[tuple[Share, Side], ...], msgspec.Meta(min_length=1)]
 
 

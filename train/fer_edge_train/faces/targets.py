@@ -22,6 +22,7 @@ FACE: Final = 1.0
 IGNORED: Final = 2.0
 FACE_WITHOUT_LANDMARKS: Final = 3.0
 
+LEAST_ROWS: Final = 8
 _SURE: Final = 0.93  # the score that the labelling detector gives a clear face
 
 
@@ -46,20 +47,24 @@ def together(parts: Sequence[Marked]) -> Marked:
     return Marked(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def packed(scenes: Sequence[Marked]) -> npt.NDArray[np.float32]:
+def packed(scenes: Sequence[Marked], least_rows: int = LEAST_ROWS) -> npt.NDArray[np.float32]:
     """One array for the loss.
 
     Args:
         scenes: what is marked in each.
+        least_rows: how many rows a scene has at least; where that is too few, all have two, four, ... times as many,
+            for backends that compile do so anew for each shape.
 
     Returns:
         Float32 of shape (scenes, rows, 16), with rows of zeros where a scene has fewer than others.
     """
     most = max((len(scene.boxes) + len(scene.ignored) for scene in scenes), default=0)
-    # A multiple of eight, so that few shapes have to be compiled.
-    out = np.zeros((len(scenes), max(-(-most // 8), 1) * 8, COLUMNS), np.float32)
-    for rows, scene in zip(out, scenes, strict=True):
-        faces, ignored = rows[: len(scene.boxes)], rows[len(scene.boxes) :][: len(scene.ignored)]
+    rows = least_rows
+    while rows < most:
+        rows *= 2
+    out = np.zeros((len(scenes), rows, COLUMNS), np.float32)
+    for own, scene in zip(out, scenes, strict=True):
+        faces, ignored = own[: len(scene.boxes)], own[len(scene.boxes) :][: len(scene.ignored)]
         faces[:, BOX], ignored[:, BOX] = _corners(scene.boxes), _corners(scene.ignored)
         faces[:, WEIGHT] = np.minimum(scene.scores / _SURE, 1)
         points = scene.landmarks.reshape(-1, 10)

@@ -20,6 +20,7 @@ from fer_edge_train.faces.network import as_used, build
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
+from fer_edge_train.makers import makers, makers_here
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
 from fer_edge_train.training import begin, check_folder, load_checkpoint, stages
@@ -105,15 +106,16 @@ def train(
     )
     optimizer = model.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate)
     history = History(out / "history.csv", done)
-    average = Average(out, schedule.epochs, schedule.average_epochs, done)
-    for side, first, last in stages(schedule.sizes, schedule.epochs):
-        if last <= done:
-            continue
-        model.compile(optimizer, FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
-        start = max(first, done)
-        with native_kernels():
+    average = Average(out, schedule.epochs, schedule.average_epochs, done, schedule.checkpoint_epochs)
+    saving = Checkpoint(out, history, every=schedule.checkpoint_epochs, epochs=schedule.epochs)
+    with native_kernels(), makers(source, makers_here()) as crew:
+        for side, first, last in stages(schedule.sizes, schedule.epochs):
+            if last <= done:
+                continue
+            model.compile(optimizer, FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
+            start = max(first, done)
             model.fit(
-                SceneBatches(source, recipe, side, start),
+                SceneBatches(crew, len(data), recipe, side, start),
                 shuffle=False,  # the batches are shuffled already, by the recipe's seed
                 initial_epoch=start,
                 epochs=last,
@@ -121,7 +123,7 @@ def train(
                     Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
                     history,
                     average,
-                    Checkpoint(out, history, keep_best=False),
+                    saving,
                     *callbacks,
                 ],
                 verbose=0,

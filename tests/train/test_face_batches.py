@@ -1,0 +1,49 @@
+"""Batches of scenes are the same whoever makes them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+from fer_edge_train.faces.batches import SceneBatches
+from fer_edge_train.faces.recipe import load_faces_recipe
+from fer_edge_train.faces.scenes import Source, Stock
+from fer_edge_train.faces.targets import Marked
+from fer_edge_train.makers import makers
+
+RECIPE = load_faces_recipe(None, ["augmentation.paste=0.5", "optimizer.batch_size=8"])
+
+
+def stock() -> Stock:
+    """Noise with a face in each, and one picture of a third without."""
+    rng = np.random.default_rng(5)
+    nothing = np.empty((0, 4), np.float32)
+    box = np.array([[30, 20, 40, 50]], np.float32)
+    face = Marked(box, rng.uniform(20, 60, (1, 5, 2)).astype(np.float32), np.ones(1, np.float32), nothing)
+    empty = Marked(nothing, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), nothing)
+    grays = rng.integers(0, 256, (18, 90, 120), np.uint8)
+    pictures = [Source(gray, face if i % 3 else empty) for i, gray in enumerate(grays)]
+    return Stock(pictures, np.arange(0, 18, 3), rng.integers(0, 256, (4, 48, 48), np.uint8))
+
+
+@pytest.mark.slow
+def test_processes_make_the_batches_that_threads_make() -> None:
+    source = stock()
+    with makers(source, 2) as processes, makers(source, 0) as threads:
+        others, own = (SceneBatches(crew, 18, RECIPE, 96, 3) for crew in (processes, threads))
+        assert len(others) == 2
+        for step in range(2):
+            for one, other in zip(others[step], own[step], strict=True):
+                np.testing.assert_array_equal(one, other)
+            pictures, truth = own[step]
+            assert pictures.shape == (8, 96, 96, 1)
+            assert pictures.min() >= -1
+            assert pictures.max() < 1
+            assert truth.shape == (8, 8, 16)
+        first = own[0][0]
+        own.on_epoch_end()
+        assert (own[0][0] != first).any()
