@@ -89,6 +89,19 @@ def test_the_same_generator_gives_the_same_scene_and_pasted_faces_lie_apart() ->
     assert pasted > 5
 
 
+def test_every_pixel_of_a_scene_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    grays = rng.integers(0, 256, (3, 90, 120), np.uint8)
+    stock = Stock([Source(gray, UNMARKED) for gray in grays], np.arange(3), np.empty((0, 48, 48), np.uint8))
+    how = Augmentation(mosaic=0.5, flip=0.5)  # unturned, enlarged to the edges of their places
+    made = []
+    for left_over in (0, 255):
+        with monkeypatch.context() as memory:
+            memory.setattr(np, "empty", lambda shape, dtype=float, value=left_over: np.full(shape, value, dtype))
+            made.append([scene(stock, i % 3, 128, how, np.random.default_rng(i))[0] for i in range(40)])
+    np.testing.assert_array_equal(made[0], made[1])
+
+
 def test_marks_become_one_array_with_a_kind_for_each_row() -> None:
     known = disc(100, 100, 50, 50, 20).marked
     unknown = Marked(known.boxes, known.landmarks * np.nan, np.array([0.465], np.float32), known.boxes[:1])

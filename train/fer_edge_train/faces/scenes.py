@@ -128,7 +128,9 @@ def _fill(
     corners = np.array([[0, 0, 1], [columns, 0, 1], [0, rows, 1], [columns, rows, 1]]) @ matrix.T
     # Turned, it does not reach everywhere even where its corners do; what is behind is cheap.
     low, high = corners.min(axis=0), corners.max(axis=0)
+    border = cv2.BORDER_REPLICATE  # where it fills its place to the edge, its last pixels are drawn up to there
     if matrix[0, 1] or (low > 0).any() or (high < (place.shape[1], place.shape[0])).any():
+        border = cv2.BORDER_TRANSPARENT
         if len(stock.empty) and rng.random() < 0.8:
             behind = stock.pictures[int(rng.choice(stock.empty))]
             zoom = max(place.shape[0] / behind.gray.shape[0], place.shape[1] / behind.gray.shape[1])
@@ -137,7 +139,7 @@ def _fill(
             place[:] = cv2.resize(seen, place.shape[::-1], interpolation=how_drawn)
         else:
             place[:] = int(rng.integers(0, 256))
-    _warp(source.gray, matrix, place, cv2.BORDER_TRANSPARENT)
+    _warp(source.gray, matrix, place, border)
     return mapped(source.marked, matrix, place.shape, how.smallest)
 
 
@@ -195,6 +197,8 @@ def mapped(marked: Marked, matrix: npt.NDArray[np.float64], shape: tuple[int, ..
         shape: rows and columns of the scene.
         smallest: longer side of the smallest face, in pixels.
     """
+    if not len(marked.boxes) and not len(marked.ignored):
+        return marked
     linear = matrix[:, :2].astype(np.float32)
     landmarks = marked.landmarks @ linear.T + matrix[:, 2].astype(np.float32)
     if linear[0, 0] * linear[1, 1] < linear[0, 1] * linear[1, 0]:
