@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
 PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)
-# More than a scene has, for JAX compiles for a minute where others only take a little longer for rows of zeros.
-_ROWS_WHERE_COMPILED: Final = 64
+# More than nearly every scene has, for JAX compiles anew for other shapes, and a GPU hardly notices rows of zeros.
+_ROWS_WHERE_COMPILED: Final = 128
 
 
 def stock(data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None) -> Stock:
