@@ -25,6 +25,8 @@ from fer_edge.cli.options import (
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -80,6 +82,7 @@ def train(
     with native_stderr_hidden():
         from rich.console import Console
 
+        from fer_edge.card import read_card
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.recipe import load_recipe
         from fer_edge_train.split import divide
@@ -103,6 +106,8 @@ def train(
             taught = Teachers(teacher, dataset.labels)
         elif teacher or soft_labels:
             taught = soft_labels_for(dataset, teacher or [], soft_labels)
+        # A transfer's weights are no model of ours.
+        begun = [weights] if weights and weights.suffix == ".keras" else []
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
                 dataset,
@@ -113,7 +118,7 @@ def train(
                 weights=weights,
                 taught=taught,
                 resume=resume,
-                command=command_line(),
+                made_by=_commands(read_card(one).made_by for one in (*(teacher or []), *begun)),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
     print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
@@ -132,6 +137,7 @@ def train_faces(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     paste: Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Begin from this detector's .keras.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to compare with in the report.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
 ) -> None:
@@ -147,6 +153,7 @@ def train_faces(
     with native_stderr_hidden():
         from rich.console import Console
 
+        from fer_edge.card import read_detector_card
         from fer_edge.face_dataset import load_faces
         from fer_edge.faces import YuNetDetector
         from fer_edge_train.faces.recipe import load_faces_recipe
@@ -163,15 +170,21 @@ def train_faces(
                 load_faces(data / "val"),
                 how,
                 out,
+                weights=weights,
                 teacher=YuNetDetector(teacher, threshold=0.3) if teacher else None,
                 pasted=_training_faces(paste) if paste else None,
                 resume=resume,
-                command=command_line(),
+                made_by=_commands([read_detector_card(weights).made_by] if weights else []),
                 callbacks=[progress],
             )
     print(
         f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more"
     )
+
+
+def _commands(before: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The commands that made what a model learns from, each once, and this one."""
+    return tuple(dict.fromkeys([*(one for some in before for one in some), command_line()]))
 
 
 @app.command()

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from fer_edge import demo
 from fer_edge.card import read_detector_card
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, ModelError
 from fer_edge.face_dataset import load_faces
 from fer_edge_train.faces.recipe import load_faces_recipe
 from fer_edge_train.faces.training import train
@@ -95,7 +95,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(film / "train"), load_faces(film / "val")
         done = train(
-            *parts, recipe, out, pasted=sample.faces[:20], resume=resume, command="made so", callbacks=callbacks
+            *parts, recipe, out, pasted=sample.faces[:20], resume=resume, made_by=("made so",), callbacks=callbacks
         )
         assert done.model == out / "model.keras"
         return done.matches
@@ -121,6 +121,21 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     assert report["pictures"] == 6
     assert len(report["history"]) == 2
     assert "data:image/png" in (whole / "report" / "index.html").read_text()
+
+    def begun(out: Path, *settings: str) -> Path:
+        changed = load_faces_recipe(None, [*SMALL, *settings])
+        parts = load_faces(film / "train"), load_faces(film / "val")
+        return train(*parts, changed, out, weights=whole / "model.keras").model
+
+    still = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
+    one, other = (
+        [weight.numpy() for weight in keras.models.load_model(path, compile=False).trainable_weights]
+        for path in (whole / "model.keras", begun(tmp_path / "begun", *still))
+    )
+    for mine, theirs in zip(one, other, strict=True):
+        assert theirs == pytest.approx(mine, abs=1e-6)
+    with pytest.raises(ModelError, match="weights of another network"):
+        begun(tmp_path / "other", "network.stem=8")
 
 
 def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli, film: Path, tmp_path: Path) -> None:

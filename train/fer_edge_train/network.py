@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 import keras
 from keras import applications, layers
 
-from fer_edge.errors import InputError, first_line
+from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge_train.recipe import Plain, Residual, Transfer
 
 if TYPE_CHECKING:
@@ -83,6 +83,18 @@ def with_probabilities(trained: keras.Model, network: Network, size: int, calibr
     weights, biases = head.get_weights()
     head.set_weights([weights / calibration.temperature, biases / calibration.temperature + calibration.biases])
     return keras.Model(model.input, layers.Softmax(name="scores")(head.output))
+
+
+def load_trained(path: Path) -> keras.Model:
+    """A trained model, to take its weights or to ask it.
+
+    Raises:
+        ModelError: the file is damaged, missing or of another kind.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a damaged file can fail anywhere in Keras
+        raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
 
 
 def first_head(model: keras.Model) -> keras.Model:

@@ -17,6 +17,7 @@ from keras import layers, ops
 from fer_edge.card import read_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
+from fer_edge_train.network import load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,10 +80,7 @@ class Teachers:
             if missing := [label for label in labels if label not in card.labels]:
                 known = ", ".join(card.labels)
                 raise ModelError(f"{path}: this teacher does not know {', '.join(missing)}; it knows {known}")
-            try:
-                model = keras.models.load_model(path, compile=False)
-            except Exception as error:  # a damaged file can fail anywhere in Keras
-                raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+            model = load_trained(path)
             model.name = f"teacher-{number}"  # all of them become parts of one model, and Keras names models by number
             self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
             digest.update(path.read_bytes())

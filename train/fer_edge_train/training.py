@@ -21,7 +21,7 @@ from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.makers import makers, makers_here
-from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, with_probabilities
+from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, load_trained, with_probabilities
 from fer_edge_train.optimizer import Rate, cosine, make_optimizer
 from fer_edge_train.recipe import Transfer
 from fer_edge_train.report import Judged, write_report
@@ -121,7 +121,7 @@ def train(
     weights: Path | None = None,
     taught: SoftLabels | Teachers | None = None,
     resume: bool = False,
-    command: str = "",
+    made_by: tuple[str, ...] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Result:
     """Train a model, saving a checkpoint after every epoch.
@@ -135,7 +135,7 @@ def train(
         weights: a ``.keras`` of the same network to begin from, or a backbone's weights for a transfer.
         taught: teachers' answers for the same faces, or teachers to ask about every picture.
         resume: go on from the checkpoint in ``out``; without one, start.
-        command: what made the model, for its card.
+        made_by: the commands that make the model and what it learns from, in order, for its card.
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
@@ -200,7 +200,7 @@ def train(
         model = keras.models.load_model(out / BEST, compile=False)
     elif average.weights is not None:
         model.set_weights(average.weights)
-    return _finish(model, data, recipe, parts, name=name, out=out, spec=spec, command=command)
+    return _finish(model, data, recipe, parts, name=name, out=out, spec=spec, made_by=made_by)
 
 
 def _finish(
@@ -212,7 +212,7 @@ def _finish(
     name: str,
     out: Path,
     spec: InputSpec,
-    command: str,
+    made_by: tuple[str, ...],
 ) -> Result:
     """Calibrate, measure, report and save what was trained."""
     logits = _predict(first_head(model), data, parts.held, spec)
@@ -237,7 +237,7 @@ def _finish(
         input=spec,
         pixels=PixelStatistics.of(data.faces[parts.kept[:: len(parts.kept) // 2000 + 1]]),
         scores={what: round(score, 4) for what, score in scores.items()},
-        made_by=(command,) if command else (),
+        made_by=made_by,
         data=f"{len(parts.kept)} training faces of {names}{of_votes}; {len(parts.held)} more watched",
         note="An expression is not a feeling: the scores say how a face looks, not what a person feels.",
     )
@@ -317,10 +317,7 @@ def load_checkpoint(path: Path) -> keras.Model:
 def _begin_from(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:
     """Take over a trained model's weights; outputs of labels that it does not know stay as they are."""
     card = read_card(path)
-    try:
-        given = keras.models.load_model(path, compile=False).get_weights()
-    except Exception as error:  # a damaged file can fail anywhere in Keras
-        raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+    given = load_trained(path).get_weights()
     taker = first_head(model)
     own = taker.get_weights()
     if [weight.shape for weight in given[:-2]] != [weight.shape for weight in own[:-2]]:

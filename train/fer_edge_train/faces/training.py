@@ -11,7 +11,7 @@ import msgspec
 
 from fer_edge.card import DetectorCard, write_card
 from fer_edge.crop import Framing
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, ModelError
 from fer_edge.files import replacing
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
 from fer_edge_train.faces.batches import PIXELS, SceneBatches, stock
@@ -21,6 +21,7 @@ from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
 from fer_edge_train.makers import makers, makers_here
+from fer_edge_train.network import load_trained
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
 from fer_edge_train.training import begin, check_folder, load_checkpoint, stages
@@ -66,9 +67,10 @@ def train(
     out: Path,
     *,
     pasted: npt.NDArray[np.uint8] | None = None,
+    weights: Path | None = None,
     teacher: FaceDetector | None = None,
     resume: bool = False,
-    command: str = "",
+    made_by: tuple[str, ...] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Result:
     """Train a detector, saving a checkpoint after every epoch.
@@ -79,24 +81,28 @@ def train(
         recipe: how to train.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
+        weights: a detector's ``.keras`` to begin from, of the same network.
         teacher: another detector to compare with in the report.
         resume: go on from the checkpoint in ``out``; without one, start.
-        command: what made the model, for its card.
+        made_by: the commands that make the model and what it learns from, in order, for its card.
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
         DataError: a picture cannot be read, or there are too few.
         InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
+        ModelError: ``weights`` are those of another network.
     """
     check_folder(out, resume=resume)
     data = _wanted(data, recipe)
     keras.utils.set_random_seed(recipe.seed)
     source = stock(data, recipe.data, pasted)
-    done = begin(out, recipe, _fingerprint(source), resume=resume)
+    done = begin(out, recipe, _fingerprint(source, weights), resume=resume)
     grays = [watched.gray(i) for i in range(len(watched))]
     checkpoint = checkpoints(out).get(done)
     model = load_checkpoint(checkpoint) if checkpoint else build(recipe.network)
     network = as_used(model)
+    if weights and not checkpoint:
+        _begin_from(network, weights)
     steps = len(data) // recipe.optimizer.batch_size
     schedule = recipe.schedule
     rate = cosine(
@@ -145,7 +151,7 @@ def train(
                 matches.recall(matches.threshold_at(ALARMS), SIDE), 4
             ),
         },
-        made_by=(command,) if command else (),
+        made_by=made_by,
         data=f"{len(data)} pictures, {sum(len(one.boxes) for one in data.pictures)} faces; {len(watched)} more watched",
         note="It finds faces; it does not tell whose they are.",
     )
@@ -169,10 +175,20 @@ def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
     return wanted
 
 
-def _fingerprint(source: Stock) -> str:
+def _begin_from(network: keras.Model, path: Path) -> None:
+    """Take over a trained detector's weights."""
+    given = load_trained(path).get_weights()
+    if [weight.shape for weight in given] != [weight.shape for weight in network.get_weights()]:
+        raise ModelError(f"{path}: weights of another network than the recipe's; give a detector that it made")
+    network.set_weights(given)
+
+
+def _fingerprint(source: Stock, weights: Path | None) -> str:
     """SHA-256 of all that a run learns from."""
     digest = hashlib.sha256(source.pasted.tobytes())
     for gray, marked in source.pictures:
         for array in (gray, *marked):
             digest.update(repr(array.shape).encode() + array.tobytes())
+    if weights:
+        digest.update(weights.read_bytes())
     return digest.hexdigest()
