@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import cv2
 
@@ -26,7 +26,6 @@ from fer_edge.helpers import serve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Asked = ParamSpec("Asked")
 Batch = TypeVar("Batch")
 
 _MOST: Final = 8
