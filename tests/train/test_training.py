@@ -147,7 +147,9 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     said = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
     assert "for other faces or labels" in said
     eager_cli(*distilled, tmp_path / "views", "--set", "target.every_view=true", *teachers)
-    assert (tmp_path / "views" / "model.keras").exists()
+    first, *rest = read_card(tmp_path / "views" / "model.keras").made_by
+    assert (first,) == read_card(trained / "model.keras").made_by, "what made the teachers, once, is told, too"
+    assert len(rest) == 1
     begun = ("--weights", trained / "model.keras", "--out", tmp_path / "begun")
     eager_cli(
         *train, *begun, "--epochs", "9", "--set", "schedule.stop_epochs=1", "--set", "optimizer.learning_rate=0.03"
