@@ -149,9 +149,7 @@ def match(found: Sequence[Found], pictures: Sequence[FacePicture], overlap: floa
         hit = np.full(len(picture.boxes), -np.inf)
         order = np.argsort(-one.scores, kind="stable")
         boxes, scores = one.boxes[order], one.scores[order].astype(np.float64)
-        shared = intersections(boxes, picture.boxes)
-        areas, own = boxes[:, 2] * boxes[:, 3], picture.boxes[:, 2] * picture.boxes[:, 3]
-        union = shared / np.maximum(areas[:, None] + own - shared, 1e-9)
+        areas, union = boxes[:, 2] * boxes[:, 3], overlaps(boxes, picture.boxes)
         wrong = np.zeros(len(boxes), bool)
         for i, score in enumerate(scores):
             free = np.where(hit == -np.inf, union[i], -1.0)
@@ -166,6 +164,13 @@ def match(found: Sequence[Found], pictures: Sequence[FacePicture], overlap: floa
         sides.append(picture.boxes[:, 2:].max(axis=1).astype(np.float64))
         alarms.append(scores[wrong])
     return Matches(np.concatenate(hits), np.concatenate(sides), np.concatenate(alarms), len(pictures))
+
+
+def overlaps(some: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Intersection over union of each of n boxes with each of m, of shape (n, m)."""
+    shared = intersections(some, others)
+    areas, own = some[:, 2] * some[:, 3], others[:, 2] * others[:, 3]
+    return np.asarray(shared / np.maximum(areas[:, None] + own - shared, 1e-9), np.float32)
 
 
 def intersections(some: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

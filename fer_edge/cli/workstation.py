@@ -138,7 +138,7 @@ def train_faces(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     paste: Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")] = None,
     weights: Annotated[Path | None, typer.Option(help="Begin from this detector's .keras.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to compare with in the report.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
 ) -> None:
     """Train a face detector on pictures with marked faces.
@@ -155,7 +155,6 @@ def train_faces(
 
         from fer_edge.card import read_detector_card
         from fer_edge.face_dataset import load_faces
-        from fer_edge.faces import YuNetDetector
         from fer_edge_train.faces.recipe import load_faces_recipe
         from fer_edge_train.faces.training import train as run_training
         from fer_edge_train.progress import TrainingProgress
@@ -171,7 +170,7 @@ def train_faces(
                 how,
                 out,
                 weights=weights,
-                teacher=YuNetDetector(teacher, threshold=0.3) if teacher else None,
+                teacher=teacher,
                 pasted=_training_faces(paste) if paste else None,
                 resume=resume,
                 made_by=_commands([read_detector_card(weights).made_by] if weights else []),

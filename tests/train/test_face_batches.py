@@ -27,14 +27,14 @@ def stock() -> Stock:
     empty = Marked(nothing, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), nothing)
     grays = rng.integers(0, 256, (18, 90, 120), np.uint8)
     pictures = [Source(gray, face if i % 3 else empty) for i, gray in enumerate(grays)]
-    return Stock(pictures, np.arange(0, 18, 3), rng.integers(0, 256, (4, 48, 48), np.uint8))
+    return Stock(pictures, np.arange(0, 18, 3), np.arange(18), rng.integers(0, 256, (4, 48, 48), np.uint8))
 
 
 @pytest.mark.slow
 def test_processes_make_the_batches_that_threads_make() -> None:
     source = stock()
     with makers(source, 2) as processes, makers(source, 0) as threads:
-        others, own = (SceneBatches(crew, 18, RECIPE, 96, 3) for crew in (processes, threads))
+        others, own = (SceneBatches(crew, source.drawn, RECIPE, 96, 3) for crew in (processes, threads))
         assert len(others) == 2
         for step in range(2):
             for one, other in zip(others[step], own[step], strict=True):

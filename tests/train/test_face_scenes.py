@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,6 +12,13 @@ import pytest
 from fer_edge_train.faces.recipe import Augmentation, load_faces_recipe
 from fer_edge_train.faces.scenes import Source, Stock, mapped, scene
 from fer_edge_train.faces.targets import FACE, FACE_WITHOUT_LANDMARKS, IGNORED, KIND, WEIGHT, Marked, packed
+from fer_edge_train.faces.teacher import taught
+from tests.fer_edge import onnx_squares
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
 
 EVERYTHING = load_faces_recipe(None, ["augmentation.paste=0.5"]).augmentation
 NOTHING = np.empty((0, 4), np.float32)
@@ -27,12 +35,19 @@ def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Source:
     return Source(gray, Marked(box, landmarks, np.ones(1, np.float32), NOTHING))
 
 
+def stock_of(*pictures: Source, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None) -> Stock:
+    empty = [i for i, one in enumerate(pictures) if not len(one.marked.boxes)]
+    none = np.empty((0, 48, 48), np.uint8)
+    every = np.arange(len(pictures))
+    return Stock(pictures, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
+
+
 def test_boxes_follow_the_faces_through_every_change() -> None:
-    geometry = Augmentation(flip=0.5, rotate=0.5, rotate_degrees=25)
-    stock = Stock([disc(120, 160, 70, 50, 30)], np.empty(0, np.int64), np.empty((0, 48, 48), np.uint8))
+    geometry = Augmentation(flip=0.5, rotate=0.5, rotate_degrees=25, squeeze=1.3)
+    stock = stock_of(disc(120, 160, 70, 50, 30))
     rng = np.random.default_rng(3)
     checked = 0
-    for _ in range(60):
+    for _ in range(80):
         picture, marked = scene(stock, 0, 128, geometry, rng)
         assert picture.shape == (128, 128)
         for (x, y, width, height), points in zip(marked.boxes.tolist(), marked.landmarks, strict=True):
@@ -77,7 +92,7 @@ def test_faces_that_become_small_or_leave_the_scene_are_neither_face_nor_backgro
 def test_the_same_generator_gives_the_same_scene_and_pasted_faces_lie_apart() -> None:
     faces = np.full((2, 48, 48), 128, np.uint8)
     empty = Source(np.full((90, 120), 100, np.uint8), UNMARKED)
-    stock = Stock([disc(120, 160, 70, 50, 30), empty], np.array([1]), faces)
+    stock = stock_of(disc(120, 160, 70, 50, 30), empty, pasted=faces)
     one, two, three = (scene(stock, 0, 96, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (one[0] == two[0]).all()
     assert not np.array_equal(one[0], three[0])
@@ -92,7 +107,7 @@ def test_the_same_generator_gives_the_same_scene_and_pasted_faces_lie_apart() ->
 def test_every_pixel_of_a_scene_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     grays = rng.integers(0, 256, (3, 90, 120), np.uint8)
-    stock = Stock([Source(gray, UNMARKED) for gray in grays], np.arange(3), np.empty((0, 48, 48), np.uint8))
+    stock = stock_of(*(Source(gray, UNMARKED) for gray in grays))
     how = Augmentation(mosaic=0.5, flip=0.5)  # unturned, enlarged to the edges of their places
     made = []
     for left_over in (0, 255):
@@ -100,6 +115,74 @@ def test_every_pixel_of_a_scene_is_drawn(monkeypatch: pytest.MonkeyPatch) -> Non
             memory.setattr(np, "empty", lambda shape, dtype=float, value=left_over: np.full(shape, value, dtype))
             made.append([scene(stock, i % 3, 128, how, np.random.default_rng(i))[0] for i in range(40)])
     np.testing.assert_array_equal(made[0], made[1])
+
+
+def test_a_part_of_a_face_is_covered_and_the_rest_stays() -> None:
+    wall = Source(np.full((300, 300), 130, np.uint8), UNMARKED)
+    face = disc(200, 200, 100, 100, 60)
+    plain, covering = (Augmentation(cover=chance, enlarge=1) for chance in (0, 1))
+    covered = []
+    for seed in range(40):
+        pictures = []
+        for how in (plain, covering):
+            out, marked = scene(stock_of(face, wall), 0, 96, how, np.random.default_rng(seed))
+            pictures.append(out)
+        if not len(marked.boxes) or marked.boxes[0, 2:].min() < 24:
+            continue
+        left, top, width, height = (round(value) for value in marked.boxes[0].tolist())
+        before, after = (picture[top : top + height, left : left + width].astype(int) for picture in pictures)
+        covered.append((abs(before - after) > 20).mean())
+    assert len(covered) > 10
+    assert 0.1 < np.mean(covered) < 0.4
+    assert max(covered) < 0.5
+
+
+def test_a_teacher_says_what_a_scene_shows(tmp_path: Path) -> None:
+    teacher = tmp_path / "squares.onnx"
+    onnx_squares.write(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
+    picture = np.full((96, 96), 60, np.uint8)
+    picture[16:24, 16:24] = picture[16:24, 64:72] = picture[72:80, 40:48] = 255
+    box = 8 * (np.array((2, 2, 8, 2)) + 0.92) - 8 * math.exp(0.92) / 2
+    side = 8 * math.exp(0.92)
+    sure, unknown, hidden = [box[0], box[1], side, side], [box[2] + 1, box[3] + 1, side, side], [60, 60, 20, 20]
+    points = np.zeros((3, 5, 2), np.float32)
+    points[1] = np.nan
+    ignored = np.array([[0, 80, 10, 10]], np.float32)
+    boxes = np.array([sure, unknown, hidden], np.float32)
+    marked = Marked(boxes, points, np.array([0.9, 0, 0], np.float32), ignored)
+    now = taught(picture, marked, teacher)
+    assert now.boxes[0] == pytest.approx(sure)  # a box that is known stays, and its landmarks do
+    assert (now.landmarks[0] == 0).all()
+    assert now.boxes[1] == pytest.approx([box[2], box[3], side, side], abs=0.2)  # one that was guessed is the teacher's
+    assert np.isfinite(now.landmarks[1]).all()
+    assert now.boxes[2, :2] + side / 2 == pytest.approx([8 * 5.92, 8 * 9.92], abs=0.2)  # what nobody had marked
+    assert now.scores == pytest.approx([1, 1, 1], abs=0.01)
+    assert now.ignored.tolist() == [[0, 80, 10, 10], hidden]
+    assert marked.scores.tolist() == pytest.approx([0.9, 0, 0])  # a picture's own marks are as they were
+    nothing = taught(np.full((64, 64), 60, np.uint8), Marked(*(values[:0] for values in marked)), teacher)
+    assert [len(values) for values in nothing] == [0, 0, 0, 0]
+
+
+def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> None:
+    teacher = tmp_path / "squares.onnx"
+    onnx_squares.write(teacher, 0.92)
+    dark = Source(np.zeros((96, 96), np.uint8), UNMARKED)
+    faces = np.full((2, 48, 48), 20, np.uint8)
+    how = Augmentation(paste=0.5)
+    pasted = 0
+    for seed in range(40):
+        seen, alone = (
+            scene(stock_of(dark, pasted=faces, teacher=one), 0, 96, how, np.random.default_rng(seed))
+            for one in (teacher, None)
+        )
+        if seen[0].max() > 20:
+            continue  # grey behind the picture, where it finds something
+        assert alone[1].scores.min(initial=1) == 1
+        # It sees white squares alone, so these are none to it.
+        assert len(seen[1].boxes) == 0
+        assert seen[1].ignored.tolist() == alone[1].boxes.tolist()
+        pasted += len(alone[1].boxes)
+    assert pasted > 8
 
 
 def test_marks_become_one_array_with_a_kind_for_each_row() -> None:

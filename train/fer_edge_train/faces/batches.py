@@ -14,6 +14,8 @@ from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
 from fer_edge_train.faces.targets import LEAST_ROWS, Marked
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from fer_edge.face_dataset import FaceDataset, FacePicture
@@ -26,13 +28,16 @@ PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)
 _ROWS_WHERE_COMPILED: Final = 128
 
 
-def stock(data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None) -> Stock:
+def stock(
+    data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None
+) -> Stock:
     """All pictures in memory, with what the recipe makes of their labels.
 
     Args:
         data: with marked faces.
         recipe: which sources and labels count.
         pasted: faces to paste, uint8 of shape (n, side, side).
+        teacher: YuNet's ONNX file, to ask about every scene.
 
     Raises:
         DataError: a picture cannot be read.
@@ -41,7 +46,17 @@ def stock(data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None 
         grays = list(pool.map(data.gray, range(len(data))))
     pictures = [Source(gray, _marked(one, recipe)) for gray, one in zip(grays, data.pictures, strict=True)]
     empty = [i for i, one in enumerate(data.pictures) if not len(one.boxes) and not len(one.ignored)]
-    return Stock(pictures, np.array(empty, np.int64), np.empty((0, 48, 48), np.uint8) if pasted is None else pasted)
+    times = [
+        recipe.hard_times if len(one.marked.scores) and one.marked.scores.min() < recipe.hard_score else 1
+        for one in pictures
+    ]
+    return Stock(
+        pictures,
+        np.array(empty, np.int64),
+        np.repeat(np.arange(len(pictures)), times),
+        np.empty((0, 48, 48), np.uint8) if pasted is None else pasted,
+        teacher,
+    )
 
 
 def _marked(picture: FacePicture, recipe: Data) -> Marked:
@@ -56,18 +71,18 @@ def _marked(picture: FacePicture, recipe: Data) -> Marked:
 class SceneBatches(keras.utils.PyDataset):
     """Batches of scenes that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(self, crew: Makers, pictures: int, recipe: FacesRecipe, side: int, epoch: int) -> None:
+    def __init__(self, crew: Makers, drawn: npt.NDArray[np.int64], recipe: FacesRecipe, side: int, epoch: int) -> None:
         """Give the batches of ``epoch`` and those that follow it.
 
         Args:
             crew: what makes batches, of a `Stock`.
-            pictures: how many that has.
+            drawn: as that has it; an epoch draws as many scenes as there are pictures.
             recipe: batch size, augmentation and seed.
             side: of the scenes, in pixels.
             epoch: number of the first epoch, from 0.
         """
         super().__init__(workers=crew.threads, max_queue_size=2 * crew.threads)
-        self._crew, self._pictures = crew, pictures
+        self._crew, self._drawn, self._pictures = crew, drawn, len(np.unique(drawn))
         self._recipe, self._epoch = recipe, epoch
         self._shape = Shape(side, _ROWS_WHERE_COMPILED if keras.backend.backend() == "jax" else LEAST_ROWS)
         self._shuffle()
@@ -91,4 +106,4 @@ class SceneBatches(keras.utils.PyDataset):
 
     def _shuffle(self) -> None:
         order = np.random.default_rng((self._recipe.seed, self._epoch))
-        self._order = order.permutation(self._pictures)
+        self._order = order.permutation(self._drawn)[: self._pictures]

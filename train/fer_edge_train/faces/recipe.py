@@ -26,11 +26,15 @@ class Data(Section, frozen=True, kw_only=True):
         doubtful: beginnings of the file names of sources whose labels below `least_score` count neither as face nor
             as background.
         least_score: the labelling detector's score from which on its word is taken for such a source, 0..1.
+        hard_score: a picture with a face of which it is less sure than that is a hard one.
+        hard_times: how many times as often as others hard pictures are drawn.
     """
 
     leave_out: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
     least_score: Share = 0.7
+    hard_score: Share = 0.0
+    hard_times: Count = 1
 
 
 class Network(Section, frozen=True, kw_only=True):
@@ -75,6 +79,8 @@ class Augmentation(Section, frozen=True, kw_only=True):
         flip: chance of a left-right flip.
         rotate: chance that a picture is turned.
         rotate_degrees: most rotation to either side.
+        squeeze: most that a picture is made narrower or lower, as a factor.
+        cover: chance that a part of a face is covered by a piece of another picture.
         gamma: largest change of the gamma, as a factor less 1.
         contrast: largest change of the contrast, as a factor less 1.
         brightness: most brightening or darkening, over the full range.
@@ -91,6 +97,8 @@ class Augmentation(Section, frozen=True, kw_only=True):
     flip: Share = 0.0
     rotate: Share = 0.0
     rotate_degrees: Amount = 0.0
+    squeeze: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    cover: Share = 0.0
     gamma: Amount = 0.0
     contrast: Amount = 0.0
     brightness: Share = 0.0

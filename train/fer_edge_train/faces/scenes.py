@@ -13,9 +13,11 @@ import numpy as np
 
 from fer_edge.detection_metrics import intersections
 from fer_edge_train.faces.targets import Marked, packed, together
+from fer_edge_train.faces.teacher import taught
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -27,6 +29,8 @@ _MIRRORED: Final = (1, 0, 2, 4, 3)  # which landmark each one is in a mirror
 _LEAST_SEEN: Final = 0.6  # share of a face that must be in the scene; with less it is neither face nor background
 _TINY: Final = 3.0  # pixels, below which nothing is left of a face
 _ALIASED: Final = 0.7  # the zoom below which pixels between those that are drawn from must count, too
+_MOST_COVERED: Final = 0.4  # share of a face; of one that is covered more, too little is left
+_PLAIN: Final = 0.3  # chance that what covers a face is of one grey
 # Of FER-2013's pictures, whose faces' boxes are a little larger than they are (benchmarks/crop_margin.py).
 _PASTED_HEIGHT: Final = 1.08
 _PASTED_WIDTH: Final = 0.85
@@ -45,12 +49,16 @@ class Stock(NamedTuple):
     Attributes:
         pictures: with and without faces.
         empty: indices of those without faces, which lie behind pictures that do not fill their place.
+        drawn: indices of pictures, each as many times as it is more often drawn than others.
         pasted: faces of FER-2013's kind to paste, uint8 of shape (n, side, side); none where n is 0.
+        teacher: YuNet's ONNX file, asked about every scene; None without.
     """
 
     pictures: Sequence[Source]
     empty: npt.NDArray[np.int64]
+    drawn: npt.NDArray[np.int64]
     pasted: npt.NDArray[np.uint8]
+    teacher: Path | None = None
 
 
 class Shape(NamedTuple):
@@ -93,9 +101,11 @@ def scene(
         part = _fill(out[top:bottom, left:right], stock, index, how, rng)
         marked.append(_moved(part, left, top))
     every = together(marked)
-    if len(stock.pasted) and rng.random() < how.paste:
-        every = _paste(out, every, stock.pasted, how, rng)
-    return relit(out, how, rng), every
+    _cover(out, every, stock, how, rng)
+    while len(stock.pasted) and rng.random() < how.paste:
+        every = _paste(out, every, stock, how, rng)
+    out = relit(out, how, rng)
+    return out, taught(out, every, stock.teacher) if stock.teacher else every
 
 
 def batch(
@@ -160,6 +170,8 @@ def _view(
     angle = math.radians(rng.uniform(-1, 1) * how.rotate_degrees) if rng.random() < how.rotate else 0.0
     cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
+    if how.squeeze > 1:
+        linear[:, int(rng.integers(2))] *= how.squeeze ** -rng.random()
     if rng.random() < how.flip:
         linear[:, 0] = -linear[:, 0]
     target = rng.uniform(0.05, 0.95, 2) * (shape[1], shape[0])
@@ -242,14 +254,40 @@ def _moved(marked: Marked, x: int, y: int) -> Marked:
     return Marked(marked.boxes + by, marked.landmarks + shift, marked.scores, marked.ignored + by)
 
 
+def _cover(
+    picture: npt.NDArray[np.uint8],
+    marked: Marked,
+    stock: Stock,
+    how: Augmentation,
+    rng: np.random.Generator,
+) -> None:
+    """Cover a part of some faces by a piece of another picture, as hands, cups and other people do."""
+    for face, (x, y, width, height) in enumerate(marked.boxes.tolist()):
+        if rng.random() >= how.cover:
+            continue
+        if stock.teacher:
+            marked.scores[face] = 0  # it says how much of a face is left
+        across = rng.uniform(0.3, 1)
+        down = rng.uniform(0.2, _MOST_COVERED / across)
+        left = int(x + width * rng.uniform(-0.3 * across, 1 - 0.7 * across))
+        top = int(y + height * rng.uniform(-0.3 * down, 1 - 0.7 * down))
+        place = picture[max(top, 0) :, max(left, 0) :][: math.ceil(down * height), : math.ceil(across * width)]
+        other = stock.pictures[int(rng.integers(len(stock.pictures)))].gray
+        if min(np.subtract(other.shape, place.shape)) < 0 or rng.random() < _PLAIN:
+            place[:] = int(rng.integers(256))
+            continue
+        row, column = (int(rng.integers(room + 1)) for room in np.subtract(other.shape, place.shape))
+        place[:] = other[row:, column:][: place.shape[0], : place.shape[1]]
+
+
 def _paste(
     picture: npt.NDArray[np.uint8],
     marked: Marked,
-    faces: npt.NDArray[np.uint8],
+    stock: Stock,
     how: Augmentation,
     rng: np.random.Generator,
 ) -> Marked:
-    """Paste a face where it covers nothing that is marked; without landmarks, which nobody knows."""
+    """Paste a face where it covers nothing that is marked; without landmarks, which nobody knows yet."""
     side = len(picture)
     size = math.exp(rng.uniform(math.log(how.smallest), math.log(0.5 * side)))
     width, height = size * _PASTED_WIDTH, size * _PASTED_HEIGHT
@@ -258,7 +296,7 @@ def _paste(
     around = np.array([[x + (width - size) / 2, y + (height - size) / 2, size, size]], np.float32)
     if intersections(around, np.concatenate((marked.boxes, marked.ignored))).any():
         return marked
-    face = faces[int(rng.integers(len(faces)))]
+    face = stock.pasted[int(rng.integers(len(stock.pasted)))]
     if rng.random() < how.flip:
         face = face[:, ::-1]
     own = len(face)
@@ -272,7 +310,12 @@ def _paste(
     return together(
         [
             marked,
-            Marked(box, np.full((1, 5, 2), np.nan, np.float32), np.ones(1, np.float32), np.empty((0, 4), np.float32)),
+            Marked(
+                box,
+                np.full((1, 5, 2), np.nan, np.float32),
+                np.full(1, 0 if stock.teacher else 1, np.float32),
+                np.empty((0, 4), np.float32),
+            ),
         ]
     )
 

@@ -12,6 +12,7 @@ import msgspec
 from fer_edge.card import DetectorCard, write_card
 from fer_edge.crop import Framing
 from fer_edge.errors import DataError, ModelError
+from fer_edge.faces import YuNetDetector
 from fer_edge.files import replacing
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
 from fer_edge_train.faces.batches import PIXELS, SceneBatches, stock
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from fer_edge.detection_metrics import Matches
     from fer_edge.face_dataset import FaceDataset
-    from fer_edge.faces import FaceDetector
     from fer_edge_train.faces.recipe import FacesRecipe
     from fer_edge_train.faces.scenes import Stock
 
@@ -68,7 +68,7 @@ def train(
     *,
     pasted: npt.NDArray[np.uint8] | None = None,
     weights: Path | None = None,
-    teacher: FaceDetector | None = None,
+    teacher: Path | None = None,
     resume: bool = False,
     made_by: tuple[str, ...] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -82,7 +82,7 @@ def train(
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
         weights: a detector's ``.keras`` to begin from, of the same network.
-        teacher: another detector to compare with in the report.
+        teacher: YuNet's ONNX file, which is asked what it sees in every scene, and compared with in the report.
         resume: go on from the checkpoint in ``out``; without one, start.
         made_by: the commands that make the model and what it learns from, in order, for its card.
         callbacks: more Keras callbacks, such as a progress display.
@@ -90,12 +90,13 @@ def train(
     Raises:
         DataError: a picture cannot be read, or there are too few.
         InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
-        ModelError: ``weights`` are those of another network.
+        ModelError: ``weights`` are those of another network, or ``teacher`` is no YuNet.
     """
     check_folder(out, resume=resume)
     data = _wanted(data, recipe)
     keras.utils.set_random_seed(recipe.seed)
-    source = stock(data, recipe.data, pasted)
+    compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
+    source = stock(data, recipe.data, pasted, teacher)
     done = begin(out, recipe, _fingerprint(source, weights), resume=resume)
     grays = [watched.gray(i) for i in range(len(watched))]
     checkpoint = checkpoints(out).get(done)
@@ -121,7 +122,7 @@ def train(
             model.compile(optimizer, FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
             start = max(first, done)
             model.fit(
-                SceneBatches(crew, len(data), recipe, side, start),
+                SceneBatches(crew, source.drawn, recipe, side, start),
                 shuffle=False,  # the batches are shuffled already, by the recipe's seed
                 initial_epoch=start,
                 epochs=last,
@@ -159,7 +160,7 @@ def train(
     with replacing(result.model) as temporary:
         network.save(temporary)
         write_card(temporary, card)
-    compared = compare(judged, teacher) if teacher else []
+    compared = compare(judged, compared_with) if compared_with else []
     write_report(out, recipe.summary, judged, compared, history.rows)
     return result
 
@@ -185,10 +186,11 @@ def _begin_from(network: keras.Model, path: Path) -> None:
 
 def _fingerprint(source: Stock, weights: Path | None) -> str:
     """SHA-256 of all that a run learns from."""
-    digest = hashlib.sha256(source.pasted.tobytes())
+    digest = hashlib.sha256(source.pasted.tobytes() + source.drawn.tobytes())
     for gray, marked in source.pictures:
         for array in (gray, *marked):
             digest.update(repr(array.shape).encode() + array.tobytes())
-    if weights:
-        digest.update(weights.read_bytes())
+    for file in (weights, source.teacher):
+        if file:
+            digest.update(file.read_bytes())
     return digest.hexdigest()
