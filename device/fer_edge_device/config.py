@@ -109,7 +109,12 @@ class FacesSettings(Section, frozen=True, kw_only=True):
     ] = 0.5
     classify_every_s: Annotated[
         float,
-        Meta(ge=0, le=60, description="seconds between two looks at one face's expression; 0: look in each frame"),
+        Meta(
+            ge=0,
+            le=60,
+            description="seconds between two looks at one face's expression, twice as many while it stays the same; 0:"
+            " look in each frame",
+        ),
     ] = 0.2
 
     def __post_init__(self) -> None:

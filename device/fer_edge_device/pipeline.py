@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STAGES: Final = ("follow", "detect", "classify", "track")
 _EARLY: Final = 0.01  # seconds: a camera's frames come a little early or late
+_SETTLED: Final = 2  # times as long until the next look, while looks say what has been told already
 _TIMINGS: Final = 1000  # of each stage are kept
 
 
@@ -49,6 +50,7 @@ class _Person:
         model: whose scores they are.
         smoother: what has become of them.
         looked: time of the latest look.
+        settled: whether that said what had been the emotion before.
         box: over the width and height of the frame it was seen in: the next may have another size.
         told: the emotion that was reported last; None until it was seen often enough to be reported.
     """
@@ -57,6 +59,7 @@ class _Person:
     model: _Model
     smoother: Smoother
     looked: float
+    settled: bool = False
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     told: str | None = None
 
@@ -230,7 +233,8 @@ class Pipeline:
         person = self._people.get(track.number)
         if person is None or person.model.labels != self._model.labels:
             return True
-        return self._time - person.looked + _EARLY >= self._faces.classify_every_s
+        every = self._faces.classify_every_s * (_SETTLED if person.settled else 1)
+        return self._time - person.looked + _EARLY >= every
 
     def _look(self, tracks: list[Track], gray: npt.NDArray[np.uint8]) -> None:
         """Score these faces."""
@@ -254,6 +258,7 @@ class Pipeline:
         else:
             kept = labels.index(person.told) if person.told in labels else None
             person.smoother = Smoother(scores, self._time, self._events, kept)
+        person.settled = int(scores.argmax()) == person.smoother.label
         person.model, person.looked = self._model, self._time
 
     def _news(self, person: _Person) -> list[Event]:

@@ -223,15 +223,37 @@ def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_clas
         0, 5, 10, 15, 20, 25,
     ]  # fmt: skip
     assert watching.watched.searches == ["whole", "coarse"] * 3
-    assert watching.watched.batches == [1] * 15
+    assert watching.watched.batches == [1] * 8  # at 0 and 0.2, and every 0.4 s while it stays happy
     assert watching.told("new") == [("s-1", 0.2)]
     assert watching.pipeline.finish()[0][0].duration_s == 2.9
     assert {stage: len(taken) for stage, taken in watching.pipeline.milliseconds.items()} == {
         "follow": 29,
         "detect": 6,
-        "classify": 15,
+        "classify": 8,
         "track": 30,
     }
+
+
+def test_a_face_is_looked_at_twice_as_often_while_looks_say_something_new() -> None:
+    looks: list[float] = []
+    now = 0.0
+    script = Script([[(20, "calm" if n < 20 else "merry" if n < 27 else "calm")] for n in range(40)])
+
+    class Noting:
+        card = script.card
+
+        def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            looks.append(round(now, 1))
+            return script.classify(faces)
+
+    faces = FacesSettings(detect_every_s=0, classify_every_s=0.2)
+    pipeline = make_pipeline(script, Noting(), faces, EventsSettings(hold_s=5))
+    for frame in film([papered_wall()] * 40):
+        now = frame.time
+        pipeline.step(frame)
+    calm = [0.0, 0.2, 0.6, 1.0, 1.4, 1.8]
+    merry = [2.2, 2.4, 2.6]
+    assert looks == [*calm, *merry, 2.8, 3.2, 3.6]
 
 
 def test_faces_that_are_due_at_once_are_classified_together() -> None:
