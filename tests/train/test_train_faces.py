@@ -23,6 +23,7 @@ from fer_edge.errors import InputError, ModelError
 from fer_edge.face_dataset import load_faces
 from fer_edge_train.faces.recipe import load_faces_recipe
 from fer_edge_train.faces.training import train
+from tests.fer_edge import onnx_squares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,11 +92,20 @@ def eager() -> Iterator[None]:
 @pytest.mark.usefixtures("eager")
 def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_faces_recipe(None, SMALL)
+    teacher = tmp_path / "squares.onnx"
+    onnx_squares.write(teacher, 0.92)
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(film / "train"), load_faces(film / "val")
         done = train(
-            *parts, recipe, out, pasted=sample.faces[:20], resume=resume, made_by=("made so",), callbacks=callbacks
+            *parts,
+            recipe,
+            out,
+            pasted=sample.faces[:20],
+            teacher=teacher,
+            resume=resume,
+            made_by=("made so",),
+            callbacks=callbacks,
         )
         assert done.model == out / "model.keras"
         return done.matches
@@ -120,6 +130,10 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     report = json.loads((whole / "report" / "report.json").read_text())
     assert report["pictures"] == 6
     assert len(report["history"]) == 2
+    assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
+    onnx_squares.write(teacher, 0.9)
+    with pytest.raises(InputError, match="another"):
+        run(whole, resume=True)  # another teacher is another run
     assert "data:image/png" in (whole / "report" / "index.html").read_text()
 
     def begun(out: Path, *settings: str) -> Path:
@@ -143,4 +157,9 @@ def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli
     assert "no pictures" in cli("train-faces", tmp_path, "--out", tmp_path / "run", status=2).stderr
     wrong = cli("train-faces", film, "--out", tmp_path / "run", "--set", "network.steam=4", status=2).stderr
     assert "did you mean stem?" in wrong.splitlines()[-1]
+    start = ("train-faces", film, "--out", tmp_path / "run")
+    few = cli(*start, status=2).stderr
+    assert few.endswith("12 pictures, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
+    none = cli(*start, "--set", "optimizer.batch_size=4", "--teacher", tmp_path / "none.onnx", status=2).stderr
+    assert "none.onnx: no such file" in none.splitlines()[-1]
     assert load_faces_recipe().schedule.sizes[-1][1] % 32 == 0

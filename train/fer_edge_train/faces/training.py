@@ -172,7 +172,10 @@ def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
     left_out = recipe.data.leave_out
     wanted = data.some(i for i, one in enumerate(data.pictures) if not (left_out and one.name.startswith(left_out)))
     if len(wanted) < recipe.optimizer.batch_size:
-        raise DataError(f"{data.name}: {len(wanted)} pictures, but a batch takes {recipe.optimizer.batch_size}")
+        raise DataError(
+            f"{data.name}: {len(wanted)} pictures, but a batch takes {recipe.optimizer.batch_size}: give more, or"
+            f" --set optimizer.batch_size={max(len(wanted), 1)}"
+        )
     return wanted
 
 
