@@ -26,7 +26,7 @@ from fer_edge.page import page, table
 from fer_edge_convert.conversion import Attempt, RefusedError
 from fer_edge_convert.flatbuffer import Pictures, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
-from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
+from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,10 +153,16 @@ def convert_detector(
     rows = rows if len(rows) else mixed
     wanted = run_all(source.model, choice)
     plans = {str(scheme): Plan(scheme, {})}
+    seen: dict[str, Seen] = {}
     if scheme.calibrated:
         seen = observe(source.model, _stacked(calibration, rows, source))
         plans = {f"ranges by {method}": Plan(scheme, _ranges(source, seen, method)) for method in Method}
     models = {what: quantise(source.model, plan) for what, plan in plans.items()}
+    if scheme.calibrated:
+        models |= {
+            f"{what}, biases corrected": quantise(bias_corrected(source.model, models[what], seen), plan)
+            for what, plan in plans.items()
+        }
     apart = {what: divergence(wanted, run_all(model, choice)) for what, model in models.items()}
     best = min(apart, key=apart.__getitem__)
     attempts = tuple(Attempt(what=what, kl_divergence=kl) for what, kl in apart.items())
@@ -175,7 +181,7 @@ def convert_detector(
     _write_report(stem, result, refused=refused, max_drop=max_drop)
     if refused:
         raise RefusedError(
-            f"{out}: not written, as {scheme} loses {-(parity.change_points or 0):.1f} points of average precision and"
+            f"{out}: not written, as {scheme} loses {-(parity.change_points or 0):.2f} points of average precision and"
             f" {max_drop:g} are allowed; see {stem}.html; try --calibrate with other pictures, --int16x8 or --float16,"
             " or allow it with --max-drop",
             (),
