@@ -159,6 +159,7 @@ def convert_detector(
         plans = {f"ranges by {method}": Plan(scheme, _ranges(source, seen, method)) for method in Method}
     models = {what: quantise(source.model, plan) for what, plan in plans.items()}
     if scheme.calibrated:
+        # Biases that make up for the weights' errors: small scores suffer first.
         models |= {
             f"{what}, biases corrected": quantise(bias_corrected(source.model, models[what], seen), plan)
             for what, plan in plans.items()
