@@ -43,7 +43,7 @@ def test_processes_make_the_batches_that_threads_make() -> None:
             assert pictures.shape == (8, 96, 96, 1)
             assert pictures.min() >= -1
             assert pictures.max() < 1
-            assert truth.shape == (8, 8, 16)
+            assert truth.shape == (8, 8 if step else 9, 16)  # TensorFlow must see that they differ
         first = own[0][0]
         own.on_epoch_end()
         assert (own[0][0] != first).any()
