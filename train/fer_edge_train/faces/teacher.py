@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-import cv2
 import numpy as np
 
 from fer_edge.detection_metrics import overlaps
+from fer_edge.faces import YuNetDetector
 from fer_edge_train.faces.targets import Marked
 
 if TYPE_CHECKING:
@@ -52,17 +52,15 @@ def taught(picture: npt.NDArray[np.uint8], marked: Marked, teacher: Path) -> Mar
 
 
 def _find(picture: npt.NDArray[np.uint8], teacher: Path) -> Marked:
-    """What the teacher sees, cut at the scene's edges."""
-    rows, columns = picture.shape
+    """What the teacher sees in the scene as large as it is, cut at its edges."""
     try:
-        detector = _detectors.yunet
+        detector: YuNetDetector = _detectors.yunet
     except AttributeError:
-        detector = _detectors.yunet = cv2.FaceDetectorYN.create(str(teacher), "", (columns, rows), LEAST)
-    detector.setInputSize((columns, rows))
-    found = detector.detect(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))[1]
-    found = np.empty((0, 15), np.float32) if found is None else found[np.isfinite(found).all(axis=1)]
-    low = found[:, :2].clip(0, (columns, rows))
-    high = (found[:, :2] + found[:, 2:4]).clip(0, (columns, rows))
-    inside = (high - low).min(axis=1, initial=np.inf) > 1
-    boxes = np.concatenate((low, high - low), axis=1)[inside].astype(np.float32)
-    return Marked(boxes, found[inside, 4:14].reshape(-1, 5, 2), found[inside, 14], np.empty((0, 4), np.float32))
+        detector = _detectors.yunet = YuNetDetector(teacher, threshold=LEAST)
+    faces = detector.detect_all(picture)
+    return Marked(
+        np.array([face.box for face in faces], np.float32).reshape(-1, 4),
+        np.array([face.landmarks for face in faces], np.float32).reshape(-1, 5, 2),
+        np.array([face.score for face in faces], np.float32),
+        np.empty((0, 4), np.float32),
+    )
