@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fer_edge.crop import Box
     from fer_edge.faces import Face
+
+_STILL: Final = 0.8  # intersection over union of two sightings: a tenth of the side from one to the other
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +25,7 @@ class Track:
         last_seen: time of its latest frame, in seconds.
         sightings: in how many frames the detector found it.
         missed: whether it is not seen in the latest frame.
+        still: whether it was nearly where it had been at the sighting before.
     """
 
     number: int
@@ -31,6 +34,7 @@ class Track:
     last_seen: float
     sightings: int = 1
     missed: bool = False
+    still: bool = False
 
     @property
     def box(self) -> Box:
@@ -113,6 +117,7 @@ class Tracker:
             elif track is None or not track.missed:
                 continue
             else:
+                track.still = intersection_over_union(track.box, face.box) >= _STILL
                 track.face, track.last_seen, track.missed = face, self._time, False
                 track.sightings += 1
             seen.append(track)

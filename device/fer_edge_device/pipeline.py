@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STAGES: Final = ("follow", "detect", "classify", "track")
 _EARLY: Final = 0.01  # seconds: a camera's frames come a little early or late
 _SETTLED: Final = 2  # times as long until the next look, while looks say what has been told already
+_RESTS: Final = 0.2  # seconds for which a face that keeps still is taken to be where it was
 _TIMINGS: Final = 1000  # of each stage are kept
 
 
@@ -72,10 +73,10 @@ class _Person:
 class Pipeline:
     """Turns frames into events; the same frames at the same times give the same events.
 
-    In each frame the detector looks where faces were in the one before, and every ``detect_every_s`` everywhere: every
-    other time only for large faces, which takes a quarter of the time, while nobody is missed.  When somebody is, it
-    looks everywhere at once, after the next frame, then after twice as long, and so on, until the face ends.  What it
-    found ``min_sightings`` times is reported.
+    In each frame the detector looks where faces were in the one before, less often for those that keep still, and every
+    ``detect_every_s`` everywhere: every other time only for large faces, which takes a quarter of the time, while
+    nobody is missed.  When somebody is, it looks everywhere at once, after the next frame, then after twice as long,
+    and so on, until the face ends.  What it found ``min_sightings`` times is reported.
     """
 
     def __init__(
@@ -109,6 +110,8 @@ class Pipeline:
         self._tracker = Tracker(events.lost_after_s)
         self._people: dict[int, _Person] = {}
         self._time = self._epoch = 0.0
+        self._resting: list[Track] = []
+        self._followed = 0.0
         self._searched: float | None = None
         self._searched_all = 0.0
         self._told: tuple[float, Counter[str]] | None = None
@@ -124,7 +127,7 @@ class Pipeline:
     @property
     def in_view(self) -> list[Track]:
         """The tracks whose face was in the latest frame, those included that are not reported yet."""
-        return [track for track in self._tracker.tracks if not track.missed and track.last_seen == self._time]
+        return [track for track in self._tracker.tracks if track.last_seen == self._time or track in self._resting]
 
     def reconfigure(
         self,
@@ -173,6 +176,7 @@ class Pipeline:
         self._time, self._epoch = frame.time, frame.epoch
         self._taken.clear()
         self._tracker.next_frame(frame.time)
+        self._resting = self._who_rests()
         seen = self._follow(frame.gray)
         if self._must_search():
             seen += self._search(frame.gray)
@@ -200,12 +204,24 @@ class Pipeline:
 
     def _follow(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
         """Look for each face near where it was; the tracks whose face is there."""
-        if not self._tracker.tracks or self._faces.detect_every_s <= 0:
+        moving = [track for track in self._tracker.tracks if track not in self._resting]
+        if not moving or self._faces.detect_every_s <= 0:
             return []
         with self._timed("follow"):
-            near = [self._detector.detect_near(gray, track.box) for track in self._tracker.tracks]
+            near = [self._detector.detect_near(gray, track.box) for track in moving]
         with self._timed("track"):
             return self._tracker.see(_distinct(itertools.chain.from_iterable(near)), begin=False)
+
+    def _who_rests(self) -> list[Track]:
+        """The faces that are taken to be where they were, for they keep still and were seen just now."""
+        if self._time - self._followed + _EARLY >= min(_RESTS, self._faces.classify_every_s):
+            self._followed = self._time  # of all of them at once, so that they are looked at together, too
+            return []
+        tracks = [person.track for person in self._people.values() if person.told is not None]
+        return [track for track in tracks if track.still and track.last_seen >= self._followed]
+
+    def _missed(self) -> list[Track]:
+        return [track for track in self._tracker.tracks if track.missed and track not in self._resting]
 
     def _must_search(self) -> bool:
         if self._searched is None:
@@ -214,20 +230,22 @@ class Pipeline:
         tracks, every = self._tracker.tracks, self._faces.detect_every_s
         if since >= (every if tracks else min(every, 1 / self._idle_fps)):
             return True
-        return any(track.missed and since >= self._searched - track.last_seen for track in tracks)
+        return any(since >= self._searched - track.last_seen for track in self._missed())
 
     def _search(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
         """Look for faces everywhere; the tracks of those that are there and had not been found yet."""
-        tracks = self._tracker.tracks
         since = self._time - self._searched_all + _EARLY
-        coarse = bool(tracks) and not any(track.missed for track in tracks) and since < 2 * self._faces.detect_every_s
+        coarse = bool(self._tracker.tracks) and not self._missed() and since < 2 * self._faces.detect_every_s
         with self._timed("detect"):
             faces = self._detector.detect(gray, coarse=coarse)
         self._searched = self._time
         if not coarse:
             self._searched_all = self._time
         with self._timed("track"):
-            return self._tracker.see(faces)
+            seen = self._tracker.see(faces)
+        if not any(track.missed for track in self._tracker.tracks):
+            self._followed = self._time
+        return seen
 
     def _look_is_due(self, track: Track) -> bool:
         person = self._people.get(track.number)

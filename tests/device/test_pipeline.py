@@ -182,6 +182,7 @@ class Watched:
         self.framing = self._detector.framing
         self.card = self._classifier.card
         self.searches: list[str] = []
+        self.near: list[Box] = []
         self.batches: list[int] = []
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
@@ -189,6 +190,7 @@ class Watched:
         return self._detector.detect(gray, coarse=coarse)
 
     def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+        self.near.append(box)
         return self._detector.detect_near(gray, box)
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -223,15 +225,32 @@ def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_clas
         0, 5, 10, 15, 20, 25,
     ]  # fmt: skip
     assert watching.watched.searches == ["whole", "coarse"] * 3
-    assert watching.watched.batches == [1] * 8  # at 0 and 0.2, and every 0.4 s while it stays happy
+    # At 0 and 0.2 s, and while it stays happy when it is next seen after 0.4 s: it rests just after each search.
+    assert watching.watched.batches == [1] * 7
     assert watching.told("new") == [("s-1", 0.2)]
     assert watching.pipeline.finish()[0][0].duration_s == 2.9
     assert {stage: len(taken) for stage, taken in watching.pipeline.milliseconds.items()} == {
-        "follow": 29,
+        "follow": len(watching.watched.near),
         "detect": 6,
-        "classify": 8,
+        "classify": 7,
         "track": 30,
     }
+
+
+def test_a_face_is_looked_for_in_every_frame_while_it_moves_and_in_every_other_while_it_keeps_still() -> None:
+    steps = [0] * 20 + [20] * 10 + [0] * 10
+    watching, asked = Watching(FacesSettings(detect_every_s=60)), []
+    for frame in film(scene(("happy", around(200 + x, 240))) for x in np.cumsum(steps)):
+        watching.see([frame])
+        asked.append(len(watching.watched.near))
+    each = np.diff(asked, prepend=0)
+    assert each[:7].tolist() == [0, 1, 1, 0, 1, 0, 1]  # it is told at 0.2 s
+    assert each[6:20].tolist() == [1, 0] * 7
+    assert each[22:31].tolist() == [1] * 9
+    assert each[32:].sum() == 4
+    assert watching.watched.searches == ["whole"]
+    assert watching.told("end") == []
+    assert [track.number for track in watching.pipeline.in_view] == [1]
 
 
 def test_a_face_is_looked_at_twice_as_often_while_looks_say_something_new() -> None:
@@ -275,7 +294,7 @@ def test_a_face_that_is_lost_is_looked_for_at_once_then_less_and_less_often_and_
     here = [scene(("happy", around(320, 240)))] * 11
     watching = Watching().see(film(here + [papered_wall()] * 15))
     looked = [at for at in range(11, 26) if watching.detections[at] > watching.detections[at - 1]]
-    assert looked[:4] == [11, 12, 14, 18]
+    assert looked[:4] == [12, 14, 18, 23]  # in frame 11 it was taken to be where it was
     (end,) = (event for event in watching.events if event.event_type == "end")
     assert (end.time, end.duration_s) == (1.0, 1.0)
 
