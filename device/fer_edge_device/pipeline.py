@@ -214,7 +214,8 @@ class Pipeline:
 
     def _who_rests(self) -> list[Track]:
         """The faces that are taken to be where they were, for they keep still and were seen just now."""
-        if self._time - self._followed + _EARLY >= min(_RESTS, self._faces.classify_every_s):
+        longest = min(_RESTS, self._faces.classify_every_s, self._tracker.lost_after)
+        if self._time - self._followed + _EARLY >= longest:
             self._followed = self._time  # of all of them at once, so that they are looked at together, too
             return []
         tracks = [person.track for person in self._people.values() if person.told is not None]

@@ -102,6 +102,8 @@ def test_the_same_generator_gives_the_same_scene_and_pasted_faces_lie_apart() ->
         pasted += int(np.isnan(marked.landmarks[:, 0, 0]).sum())
         assert len(marked.boxes) == len(marked.landmarks) == len(marked.scores)
     assert pasted > 5
+    _, marked = scene(stock, 1, 96, Augmentation(paste=1.0), np.random.default_rng(1))
+    assert 1 <= len(marked.boxes) <= 8
 
 
 def test_every_pixel_of_a_scene_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,8 @@ class Augmentation(Section, frozen=True, kw_only=True):
         blur: chance of a blur.
         noise: chance of sensor noise.
         jpeg: chance of JPEG's artefacts.
-        paste: chance that a face of a table of faces is pasted where none is, if there is a table.
+        paste: chance that a face of a table of faces is pasted where none is, if there is a table; then another,
+            and so on, eight at most.
     """
 
     mosaic: Share = 0.0

@@ -31,6 +31,7 @@ _TINY: Final = 3.0  # pixels, below which nothing is left of a face
 _ALIASED: Final = 0.7  # the zoom below which pixels between those that are drawn from must count, too
 _MOST_COVERED: Final = 0.4  # share of a face; of one that is covered more, too little is left
 _PLAIN: Final = 0.3  # chance that what covers a face is of one grey
+_MOST_PASTED: Final = 8
 # Of FER-2013's pictures, whose faces' boxes are a little larger than they are (benchmarks/crop_margin.py).
 _PASTED_HEIGHT: Final = 1.08
 _PASTED_WIDTH: Final = 0.85
@@ -102,7 +103,9 @@ def scene(
         marked.append(_moved(part, left, top))
     every = together(marked)
     _cover(out, every, stock, how, rng)
-    while len(stock.pasted) and rng.random() < how.paste:
+    for _ in range(_MOST_PASTED if len(stock.pasted) else 0):
+        if rng.random() >= how.paste:
+            break
         every = _paste(out, every, stock, how, rng)
     out = relit(out, how, rng)
     return out, taught(out, every, stock.teacher) if stock.teacher else every
