@@ -141,10 +141,6 @@ class YuNetDetector:
         rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._WINDOW, coarse=coarse)
         return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
 
-    def detect_all(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces of any size in a uint8 grey picture of shape (rows, columns), looked at as large as it is."""
-        return largest_first(self._find(gray, (gray.shape[0], gray.shape[1]), 0, self._threshold))
-
     def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
         return faces_near(gray, box, lambda part, size: self._find(part, size, 0, STAYS * self._threshold))

@@ -14,10 +14,19 @@ import pytest
 from keras import ops
 
 from fer_edge.face_decoding import Level, Output, decode
-from fer_edge_train.faces.losses import FacesLoss, assign, cells_of, decoded, efficient_iou, overlaps, quality_focal
+from fer_edge_train.faces.losses import (
+    FacesLoss,
+    assign,
+    cells_of,
+    decoded,
+    efficient_iou,
+    guided,
+    overlaps,
+    quality_focal,
+)
 from fer_edge_train.faces.network import CHANNELS, as_used, build
 from fer_edge_train.faces.recipe import STRIDES, Network
-from fer_edge_train.faces.targets import Marked, packed
+from fer_edge_train.faces.targets import FACE, Marked, packed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -105,6 +114,37 @@ def test_a_perfect_answer_costs_little_and_a_scene_without_faces_trains_scores_a
     assert float(loss(np.zeros_like(marked), answer)) > 5
     again = FacesLoss.from_config(loss.get_config())
     assert float(again(marked, worse)) == float(loss(marked, worse))
+
+
+def test_a_cell_follows_its_teacher_where_that_is_as_sure_of_it_as_its_marks_are() -> None:
+    cells = cells_of(64)
+    count = len(ops.convert_to_numpy(cells.centres))
+    centres, strides = ops.convert_to_numpy(cells.centres), ops.convert_to_numpy(cells.strides)
+    said = np.concatenate((centres - strides, centres + strides), axis=1)[None]
+    scores = np.full((1, count), 0.1, np.float32)
+    marked = truth([(4, 4, 20, 20)], ignored=(0, 40, 24, 64))
+    goals = assign(marked, scores, said, cells, candidates=1, score_power=0.5, overlap_power=6.0)
+    own = int(ops.convert_to_numpy(goals.score)[0].argmax())
+    ignored, unsure, background = 5 * 8 + 1, 5 * 8 + 2, 7 * 8 + 7
+    told = np.zeros((1, count, 16), np.float32)
+    told[0, :, 14] = 1e-3
+    told[0, [own, ignored, unsure], 14] = 0.9, 0.6, 0.1
+    told[0, [own, ignored, unsure], 15] = FACE
+    told[..., :14] = 33
+    now = [ops.convert_to_numpy(one)[0] for one in guided(goals, told)]
+    score, counts, fits, box, landmarks, has_landmarks = now
+    assert score[[own, ignored, unsure, background]] == pytest.approx([1, 0.6, 0.1, 1e-3])
+    assert counts[[own, ignored, unsure, background]].tolist() == [1, 1, 0, 1]
+    assert fits[[own, ignored, unsure, background]] == pytest.approx([1, 0.6, 0.1, 0])
+    assert box[[own, ignored]].tolist() == [[4, 4, 20, 20], [33] * 4]
+    assert landmarks[ignored].tolist() == [33] * 10
+    assert has_landmarks[[own, ignored, unsure, background]].tolist() == [1, 1, 1, 0]
+
+    answer = np.zeros((1, count, 15), np.float32)
+    alone, guide = FacesLoss(64), FacesLoss(64, taught=True)
+    nothing = np.concatenate((np.zeros_like(told), marked), axis=1)
+    assert float(guide(nothing, answer)) == pytest.approx(float(alone(marked, answer)))
+    assert float(guide(np.concatenate((told, marked), axis=1), answer)) != float(alone(marked, answer))
 
 
 def test_the_network_in_use_says_what_the_learning_one_says_and_the_device_decodes_it() -> None:

@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 
 from fer_edge_train.faces.recipe import Augmentation, load_faces_recipe
-from fer_edge_train.faces.scenes import Source, Stock, mapped, scene
-from fer_edge_train.faces.targets import FACE, FACE_WITHOUT_LANDMARKS, IGNORED, KIND, WEIGHT, Marked, packed
-from fer_edge_train.faces.teacher import taught
+from fer_edge_train.faces.scenes import Shape, Source, Stock, batch, mapped, scene
+from fer_edge_train.faces.targets import (
+    BOX,
+    FACE,
+    FACE_WITHOUT_LANDMARKS,
+    IGNORED,
+    KIND,
+    LANDMARKS,
+    WEIGHT,
+    Marked,
+    packed,
+)
+from fer_edge_train.faces.teacher import answers, missed
 from tests.fer_edge import onnx_squares
 
 if TYPE_CHECKING:
@@ -139,30 +149,35 @@ def test_a_part_of_a_face_is_covered_and_the_rest_stays() -> None:
     assert max(covered) < 0.5
 
 
-def test_a_teacher_says_what_a_scene_shows(tmp_path: Path) -> None:
+def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
     picture = np.full((96, 96), 60, np.uint8)
-    picture[16:24, 16:24] = picture[16:24, 64:72] = picture[72:80, 40:48] = 255
-    box = 8 * (np.array((2, 2, 8, 2)) + 0.92) - 8 * math.exp(0.92) / 2
-    side = 8 * math.exp(0.92)
-    sure, unknown, hidden = [box[0], box[1], side, side], [box[2] + 1, box[3] + 1, side, side], [60, 60, 20, 20]
-    points = np.zeros((3, 5, 2), np.float32)
-    points[1] = np.nan
-    ignored = np.array([[0, 80, 10, 10]], np.float32)
-    boxes = np.array([sure, unknown, hidden], np.float32)
-    marked = Marked(boxes, points, np.array([0.9, 0, 0], np.float32), ignored)
-    now = taught(picture, marked, teacher)
-    assert now.boxes[0] == pytest.approx(sure)  # a box that is known stays, and its landmarks do
-    assert (now.landmarks[0] == 0).all()
-    assert now.boxes[1] == pytest.approx([box[2], box[3], side, side], abs=0.2)  # one that was guessed is the teacher's
-    assert np.isfinite(now.landmarks[1]).all()
-    assert now.boxes[2, :2] + side / 2 == pytest.approx([8 * 5.92, 8 * 9.92], abs=0.2)  # what nobody had marked
-    assert now.scores == pytest.approx([1, 1, 1], abs=0.01)
-    assert now.ignored.tolist() == [[0, 80, 10, 10], hidden]
-    assert marked.scores.tolist() == pytest.approx([0.9, 0, 0])  # a picture's own marks are as they were
-    nothing = taught(np.full((64, 64), 60, np.uint8), Marked(*(values[:0] for values in marked)), teacher)
-    assert [len(values) for values in nothing] == [0, 0, 0, 0]
+    picture[20:28, 20:28] = picture[76:84, 36:44] = 255
+    picture[44:52, 44:52] = 202  # next to nothing
+    cells = answers(picture, teacher)
+    assert cells.shape == (12 * 12 + 6 * 6 + 3 * 3, 16)
+    kinds, weights = cells[:, KIND], cells[:, WEIGHT]
+    assert np.flatnonzero(kinds == FACE).tolist() == [2 * 12 + 2, 9 * 12 + 4]
+    assert weights[kinds == FACE] == pytest.approx(1)
+    assert 0 < weights.sum() - 2 < 0.2
+    middle, half = np.array((4, 9)) * 8 + 0.92 * 8 + 4, 4 * math.exp(0.92)
+    assert cells[9 * 12 + 4, BOX] == pytest.approx([*(middle - half), *(middle + half)], abs=1e-3)
+    assert cells[9 * 12 + 4, LANDMARKS].reshape(5, 2) == pytest.approx(np.tile((36, 76), (5, 1)), abs=1e-3)
+
+    def square(x: float, y: float) -> list[float]:
+        return [x - half, y - half, 2 * half, 2 * half]
+
+    boxes = np.array([square(*middle), square(60, 20), square(30, 60), square(31, 31)], np.float32)
+    points = np.arange(40, dtype=np.float32).reshape(4, 5, 2)
+    scores = np.array([0.93, 0.8, 0, 0.93], np.float32)  # nobody has seen the third
+    left = missed(Marked(boxes, points, scores, boxes[2:3]), cells)
+    assert left.boxes.tolist() == boxes[1:2].tolist()
+    assert left.landmarks.tolist() == points[1:2].tolist()
+    assert left.scores == pytest.approx([0.8])
+    assert left.ignored.tolist() == boxes[2:3].tolist()
+    nothing = Marked(*(values[:0] for values in left))
+    assert [len(values) for values in missed(nothing, cells)] == [0, 0, 0, 0]
 
 
 def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> None:
@@ -171,19 +186,19 @@ def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> Non
     dark = Source(np.zeros((96, 96), np.uint8), UNMARKED)
     faces = np.full((2, 48, 48), 20, np.uint8)
     how = Augmentation(paste=0.5)
+    chosen, shape, count = np.zeros(1, np.int64), Shape(96, 8), 12 * 12 + 6 * 6 + 3 * 3
     pasted = 0
     for seed in range(40):
-        seen, alone = (
-            scene(stock_of(dark, pasted=faces, teacher=one), 0, 96, how, np.random.default_rng(seed))
-            for one in (teacher, None)
-        )
-        if seen[0].max() > 20:
+        (picture,), (rows,) = batch(stock_of(dark, pasted=faces, teacher=teacher), chosen, shape, how, [seed])
+        _, (alone,) = batch(stock_of(dark, pasted=faces), chosen, shape, how, [seed])
+        assert rows.shape == (count + 8, 16)
+        if picture.max() > 20:
             continue  # grey behind the picture, where it finds something
-        assert alone[1].scores.min(initial=1) == 1
+        assert set(alone[:, KIND].tolist()) <= {0, FACE_WITHOUT_LANDMARKS}
         # It sees white squares alone, so these are none to it.
-        assert len(seen[1].boxes) == 0
-        assert seen[1].ignored.tolist() == alone[1].boxes.tolist()
-        pasted += len(alone[1].boxes)
+        assert not rows[:, WEIGHT].any()
+        assert not rows[count:].any()
+        pasted += (alone[:, KIND] == FACE_WITHOUT_LANDMARKS).sum()
     assert pasted > 8
 
 

@@ -92,7 +92,7 @@ class SceneBatches(keras.utils.PyDataset):
         return self._pictures // self._recipe.optimizer.batch_size
 
     def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Pictures of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.targets.packed`."""
+        """Pictures of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.scenes.batch`."""
         size, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
         chosen = self._order[step * size : (step + 1) * size]
         seed = (self._recipe.seed, self._epoch, step)

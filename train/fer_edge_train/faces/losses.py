@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from fer_edge_train.faces.recipe import STRIDES
-from fer_edge_train.faces.targets import BOX, FACE, FACE_WITHOUT_LANDMARKS, IGNORED, KIND, LANDMARKS, WEIGHT
+from fer_edge_train.faces.targets import BOX, FACE, FACE_WITHOUT_LANDMARKS, IGNORED, KIND, LANDMARKS, SEEN, WEIGHT
 
 Tensor = Any  # of whichever backend
 
@@ -47,7 +47,8 @@ class FacesLoss(keras.losses.Loss):
 
     Which cells answer for a face follows from what they say: task alignment learning (Feng et al. 2021,
     arXiv:2108.07755).  Scores learn by the quality focal loss (Li et al. 2020, arXiv:2006.04388), their goal being the
-    overlap times the labelling detector's own score; boxes by the efficient IoU loss (Zhang et al. 2021,
+    overlap times the labelling detector's own score; where a teacher tells of every cell, what it says; boxes by the
+    efficient IoU loss (Zhang et al. 2021,
     arXiv:2101.08158); landmarks by a smooth L1 loss (Girshick 2015, arXiv:1504.08083) over the face's side.
     """
 
@@ -55,6 +56,7 @@ class FacesLoss(keras.losses.Loss):
         self,
         side: int,
         *,
+        taught: bool = False,
         candidates: int = 10,
         score_power: float = 0.5,
         overlap_power: float = 6.0,
@@ -62,42 +64,56 @@ class FacesLoss(keras.losses.Loss):
         landmarks: float = 1.0,
         **kwargs: Any,  # noqa: ANN401 - Keras's own
     ) -> None:
-        """Take the side of the pictures, the fields of `fer_edge_train.faces.recipe.Loss`, and Keras's own."""
+        """Take what there is to know.
+
+        Args:
+            side: of the pictures, in pixels.
+            taught: whether a teacher's answers come before what is marked.
+            candidates: this and the rest as in `fer_edge_train.faces.recipe.Loss`.
+            score_power: likewise.
+            overlap_power: likewise.
+            box: likewise.
+            landmarks: likewise.
+            kwargs: Keras's own.
+        """
         super().__init__(**kwargs)
-        self._side, self._candidates = side, candidates
+        self._side, self._taught, self._candidates = side, taught, candidates
         self._powers = {"score_power": score_power, "overlap_power": overlap_power}
         self._weights = {"box": box, "landmarks": landmarks}
 
     def get_config(self) -> dict[str, Any]:
         """What makes it anew."""
-        own = {"side": self._side, "candidates": self._candidates}
+        own = {"side": self._side, "taught": self._taught, "candidates": self._candidates}
         return {**super().get_config(), **own, **self._powers, **self._weights}
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """One number for a batch.
 
         Args:
-            y_true: as `fer_edge_train.faces.targets.packed` makes it.
+            y_true: as `fer_edge_train.faces.scenes.batch` makes it.
             y_pred: as the training model gives it.
         """
         cells = cells_of(self._side)
         logits, boxes = y_pred[..., 0], decoded(y_pred[..., 1:5], cells)
+        told = cells.strides.shape[0] if self._taught else 0
         goals = assign(
-            y_true,
+            y_true[:, told:],
             ops.stop_gradient(ops.sigmoid(logits)),
             ops.stop_gradient(boxes),
             cells,
             candidates=self._candidates,
             **self._powers,
         )
+        if told:
+            goals = guided(goals, y_true[:, :told])
         total = ops.maximum(ops.sum(goals.score), 1.0)
         score = ops.sum(quality_focal(logits, goals.score) * goals.counts)
-        box = ops.sum(efficient_iou(boxes, goals.box) * goals.score)
+        box = ops.sum(efficient_iou(boxes, goals.box) * goals.fits)
         points = y_pred[..., 5:] * cells.strides + ops.tile(cells.centres, (1, 5))
         sides = ops.maximum(goals.box[..., 2:] - goals.box[..., :2], 1.0)
         apart = ops.abs(points - goals.landmarks) / ops.max(sides, axis=-1, keepdims=True)
         smooth = ops.where(apart < _SMOOTH, ops.square(apart) / (2 * _SMOOTH), apart - _SMOOTH / 2)
-        landmarks = ops.sum(ops.mean(smooth, axis=-1) * goals.score * goals.has_landmarks)
+        landmarks = ops.sum(ops.mean(smooth, axis=-1) * goals.fits * goals.has_landmarks)
         # Scaled so that the three weigh about the same at weights of one.
         return (score + self._weights["box"] * box + self._weights["landmarks"] * 10 * landmarks) / total
 
@@ -108,6 +124,7 @@ class Goals(NamedTuple):
     Attributes:
         score: 0 where it answers for no face, of shape (n, cells).
         counts: 1, or 0 where neither face nor background is known, of the same shape.
+        fits: how much it counts where it says that the face is, of the same shape.
         box: left, top, right and bottom, in pixels, of shape (n, cells, 4); zeros without a face.
         landmarks: five points, in pixels, of shape (n, cells, 10).
         has_landmarks: 1 or 0, of shape (n, cells).
@@ -115,6 +132,7 @@ class Goals(NamedTuple):
 
     score: Tensor
     counts: Tensor
+    fits: Tensor
     box: Tensor
     landmarks: Tensor
     has_landmarks: Tensor
@@ -180,9 +198,30 @@ def assign(
     return Goals(
         score,
         ops.cast(ops.logical_or(answers, ops.logical_not(ignored)), "float32"),
+        score,
         known[..., BOX],
         known[..., LANDMARKS],
         ops.cast(ops.equal(known[..., KIND], FACE), "float32"),
+    )
+
+
+def guided(goals: Goals, told: Tensor) -> Goals:
+    """What each cell should say where a teacher tells of it: that, unless it misses a face that is marked.
+
+    Args:
+        goals: by what is marked.
+        told: `fer_edge_train.faces.teacher.answers` of each scene, of shape (n, cells, 16).
+    """
+    weight = told[..., WEIGHT]
+    follows = weight >= goals.score
+    firm = ops.cast(ops.equal(told[..., KIND], FACE), "float32")
+    return Goals(
+        ops.maximum(weight, goals.score),
+        ops.maximum(goals.counts, ops.cast(weight >= SEEN, "float32")),
+        ops.where(follows, weight * firm, goals.fits),
+        ops.where(follows[..., None], told[..., BOX], goals.box),
+        ops.where(follows[..., None], told[..., LANDMARKS], goals.landmarks),
+        ops.where(follows, firm, goals.has_landmarks),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_edge.detection_metrics import intersections
 from fer_edge_train.faces.targets import Marked, packed, together
-from fer_edge_train.faces.teacher import taught
+from fer_edge_train.faces.teacher import answers, missed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,8 @@ def scene(
         rng: source of randomness.
 
     Returns:
-        A uint8 grey picture of shape (side, side) and what is marked in it.
+        A uint8 grey picture of shape (side, side) and what is marked in it; with a score of 0 where a teacher is to say
+        what is left of a face that was covered, or made of one that was pasted.
     """
     out = np.empty((side, side), np.uint8)
     if rng.random() < how.mosaic:
@@ -107,8 +108,7 @@ def scene(
         if rng.random() >= how.paste:
             break
         every = _paste(out, every, stock, how, rng)
-    out = relit(out, how, rng)
-    return out, taught(out, every, stock.teacher) if stock.teacher else every
+    return relit(out, how, rng), every
 
 
 def batch(
@@ -124,11 +124,17 @@ def batch(
         seed: all that they depend on besides.
 
     Returns:
-        Uint8 grey pictures of shape (n, side, side), and what is in them as `fer_edge_train.faces.targets.packed`.
+        Uint8 grey pictures of shape (n, side, side), and what is in them as `fer_edge_train.faces.targets.packed`, with
+        a teacher after its `answers`.
     """
     rng = np.random.default_rng(seed)
     scenes = [scene(stock, int(i), shape.side, how, rng) for i in chosen]
-    return np.stack([picture for picture, _ in scenes]), packed([marked for _, marked in scenes], shape.least_rows)
+    pictures, marked = np.stack([picture for picture, _ in scenes]), [marked for _, marked in scenes]
+    if not stock.teacher:
+        return pictures, packed(marked, shape.least_rows)
+    cells = np.stack([answers(picture, stock.teacher) for picture in pictures])
+    left = packed([missed(*one) for one in zip(marked, cells, strict=True)], shape.least_rows)
+    return pictures, np.concatenate((cells, left), axis=1)
 
 
 def _fill(

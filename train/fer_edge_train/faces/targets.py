@@ -23,6 +23,7 @@ IGNORED: Final = 2.0
 FACE_WITHOUT_LANDMARKS: Final = 3.0
 
 LEAST_ROWS: Final = 8
+SEEN: Final = 0.2  # the weight from which on a teacher sees a face
 _SURE: Final = 0.93  # the score that the labelling detector gives a clear face
 
 
@@ -66,12 +67,17 @@ def packed(scenes: Sequence[Marked], least_rows: int = LEAST_ROWS) -> npt.NDArra
     for own, scene in zip(out, scenes, strict=True):
         faces, ignored = own[: len(scene.boxes)], own[len(scene.boxes) :][: len(scene.ignored)]
         faces[:, BOX], ignored[:, BOX] = _corners(scene.boxes), _corners(scene.ignored)
-        faces[:, WEIGHT] = np.minimum(scene.scores / _SURE, 1)
+        faces[:, WEIGHT] = weights(scene.scores)
         points = scene.landmarks.reshape(-1, 10)
         known = np.asarray(np.isfinite(points).all(axis=1))
         faces[:, LANDMARKS] = np.where(known[:, None], points, 0)
         faces[:, KIND], ignored[:, KIND] = np.where(known, FACE, FACE_WITHOUT_LANDMARKS), IGNORED
     return out
+
+
+def weights(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What faces weigh, 0..1, by the labelling detector's scores."""
+    return np.asarray(np.minimum(scores / np.float32(_SURE), 1), np.float32)
 
 
 def _corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -119,7 +119,7 @@ def train(
         for side, first, last in stages(schedule.sizes, schedule.epochs):
             if last <= done:
                 continue
-            model.compile(optimizer, FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
+            model.compile(optimizer, FacesLoss(side, taught=teacher is not None, **msgspec.to_builtins(recipe.loss)))
             start = max(first, done)
             model.fit(
                 SceneBatches(crew, source.drawn, recipe, side, start),
