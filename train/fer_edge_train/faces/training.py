@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _LEAST_THRESHOLD: Final = 0.1
 _SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink pictures for them
 # Of boxes from brow to chin, as the labels have them: measured by benchmarks/crop_margin.py.
-_FRAMING: Final = Framing(scale=0.95, shift=-0.05)
+_FRAMING: Final = Framing(scale=0.95, shift=-0.05, level=True)
 
 
 @dataclass(frozen=True, slots=True)
