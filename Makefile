@@ -17,8 +17,8 @@ test: check ## set up what tests need and run them all
 	[ -z "$$missing" ] \
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends $$missing; } \
 	  || { echo "tests need more of the system: sudo apt install$$missing"; exit 2; }
-	@# One worker more than cores: many tests wait for a broker, a camera or systemd.
-	@$(DEV)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadgroup --no-loadscope-reorder
+	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
+	@$(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }

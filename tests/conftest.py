@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# A shell's background jobs ignore Ctrl-C, and so would the programs that are tested for what they do on it.
+# A shell's background jobs ignore Ctrl-C, and those of nohup that the terminal has gone; so would the programs that are
+# tested for what they do then.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
