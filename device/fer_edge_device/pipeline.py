@@ -244,6 +244,7 @@ class Pipeline:
             self._searched_all = self._time
         with self._timed("track"):
             seen = self._tracker.see(faces)
+        # Those who rest count, too: if it did not see all of them, they would no longer be looked at together.
         if not any(track.missed for track in self._tracker.tracks):
             self._followed = self._time
         return seen

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_edge.detection_metrics import overlaps
 from fer_edge_train.faces.recipe import STRIDES
-from fer_edge_train.faces.targets import BOX, COLUMNS, FACE, KIND, LANDMARKS, SEEN, WEIGHT, Marked, weights
+from fer_edge_train.faces.targets import BOX, COLUMNS, FACE, KIND, LANDMARKS, NOTHING, SEEN, WEIGHT, Marked, weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def answers(picture: npt.NDArray[np.uint8], teacher: Path) -> npt.NDArray[np.flo
         # As its authors have it: how surely a face, and how surely anything.
         sure = [np.clip(said[f"{what}_{stride}"].ravel(), 0, 1) for what in ("cls", "obj")]
         rows[:, WEIGHT] = weights(np.sqrt(sure[0] * sure[1]))
-        rows[:, KIND] = np.where(rows[:, WEIGHT] >= _FIRM, FACE, 0)
+        rows[:, KIND] = np.where(rows[:, WEIGHT] >= _FIRM, FACE, NOTHING)
         every.append(rows)
     return np.concatenate(every)
 
