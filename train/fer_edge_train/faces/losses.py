@@ -48,8 +48,8 @@ class FacesLoss(keras.losses.Loss):
     Which cells answer for a face follows from what they say: task alignment learning (Feng et al. 2021,
     arXiv:2108.07755).  Scores learn by the quality focal loss (Li et al. 2020, arXiv:2006.04388), their goal being the
     overlap times the labelling detector's own score; where a teacher tells of every cell, what it says; boxes by the
-    efficient IoU loss (Zhang et al. 2021,
-    arXiv:2101.08158); landmarks by a smooth L1 loss (Girshick 2015, arXiv:1504.08083) over the face's side.
+    efficient IoU loss (Zhang et al. 2021, arXiv:2101.08158); landmarks by a smooth L1 loss (Girshick 2015,
+    arXiv:1504.08083) over the face's side.
     """
 
     def __init__(

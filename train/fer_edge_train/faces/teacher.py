@@ -40,11 +40,10 @@ def answers(picture: npt.NDArray[np.uint8], teacher: Path) -> npt.NDArray[np.flo
         Rows as those of `fer_edge_train.faces.targets.packed`, of shape (cells, 16), in the order of the loss's cells;
         of kind `NOTHING` where it says next to nothing.
     """
-    try:
-        network, names = _networks.network, _networks.names
-    except AttributeError:
-        network = _networks.network = cv2.dnn.readNet(str(teacher))
-        names = _networks.names = network.getUnconnectedOutLayersNames()
+    if getattr(_networks, "file", None) != teacher:
+        _networks.network, _networks.file = cv2.dnn.readNet(str(teacher)), teacher
+    network = _networks.network
+    names = network.getUnconnectedOutLayersNames()
     moved = np.pad(picture[_APART:, _APART:], (0, _APART), mode="edge").astype(np.float32)
     network.setInput(np.repeat(moved[None, None], 3, axis=1))
     said = dict(zip(names, network.forward(names), strict=True))
