@@ -54,12 +54,13 @@ def convolution(name: str, stride: int) -> bytes:
     return inputs + text(2, name) + text(3, name) + text(4, "Conv") + b"".join(attributes)
 
 
-def write(path: Path, box: float) -> None:
-    """Write a network whose finest cells tell of squares of eight pixels that are white.
+def write(path: Path, box: float, level: int = 8) -> None:
+    """Write a network the cells of one level of which tell of squares as large as they are that are white.
 
     Args:
         path: where.
         box: what each tells of its face: how many cells right of and below it, and the logarithms of its sides.
+        level: the stride of these cells.
     """
     graph = b""
     for stride in STRIDES:
@@ -67,7 +68,7 @@ def write(path: Path, box: float) -> None:
             weight, bias = np.zeros((channels, 3, stride, stride), np.float32), np.zeros(channels, np.float32)
             if kind in {"cls", "obj"}:  # 1 for white, 0 for what is darker than 200
                 weight += 1 / (55 * 3 * stride * stride)
-                bias -= 200 / 55 if stride == STRIDES[0] else 1e6
+                bias -= 200 / 55 if stride == level else 1e6
             if kind == "bbox":
                 bias += box
             name = f"{kind}_{stride}"

@@ -22,7 +22,7 @@ from fer_edge_train.faces.targets import (
     Marked,
     packed,
 )
-from fer_edge_train.faces.teacher import answers, missed
+from fer_edge_train.faces.teacher import Teacher, answers, missed
 from tests.fer_edge import onnx_squares
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Source:
     return Source(gray, Marked(box, landmarks, np.ones(1, np.float32), NOTHING))
 
 
-def stock_of(*pictures: Source, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None) -> Stock:
+def stock_of(*pictures: Source, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None) -> Stock:
     empty = [i for i, one in enumerate(pictures) if not len(one.marked.boxes)]
     none = np.empty((0, 48, 48), np.uint8)
     every = np.arange(len(pictures))
@@ -155,7 +155,7 @@ def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
     picture = np.full((96, 96), 60, np.uint8)
     picture[20:28, 20:28] = picture[76:84, 36:44] = 255
     picture[44:52, 44:52] = 202  # next to nothing
-    cells = answers(picture, teacher)
+    cells = answers(picture, Teacher(teacher))
     assert cells.shape == (12 * 12 + 6 * 6 + 3 * 3, 16)
     kinds, weights = cells[:, KIND], cells[:, WEIGHT]
     assert np.flatnonzero(kinds == FACE).tolist() == [2 * 12 + 2, 9 * 12 + 4]
@@ -180,9 +180,29 @@ def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
     assert [len(values) for values in missed(nothing, cells)] == [0, 0, 0, 0]
 
 
+def test_a_teacher_who_sees_twice_the_size_tells_of_smaller_faces(tmp_path: Path) -> None:
+    file = tmp_path / "squares.onnx"
+    onnx_squares.write(file, 0.92, level=16)  # around white squares of sixteen pixels
+    picture = np.full((96, 96), 60, np.uint8)
+    picture[18:30, 18:30] = 255  # one cell of the finest level, and too little of one of the next
+    picture[52:68, 52:68] = 255
+    faces = {sizes: answers(picture, Teacher(file, sizes))[:, KIND] == FACE for sizes in ((1,), (2,), (1, 2))}
+    small, large = 2 * 12 + 2, 12 * 12 + 3 * 6 + 3
+    assert np.flatnonzero(faces[1,]).tolist() == [large]
+    assert small in np.flatnonzero(faces[2,])
+    assert not faces[2,][large]
+    assert (faces[1, 2] == faces[1,] | faces[2,]).all()
+    cells = answers(picture, Teacher(file, (1, 2)))
+    middle, half = 2 * 8 + 0.92 * 8 + 4, 4 * math.exp(0.92)
+    assert cells[small, BOX] == pytest.approx([middle - half] * 2 + [middle + half] * 2, abs=1e-3)
+    assert cells[small, WEIGHT] == pytest.approx(1)
+    assert cells[large, BOX] == pytest.approx(answers(picture, Teacher(file))[large, BOX])
+
+
 def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> None:
-    teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)
+    file = tmp_path / "squares.onnx"
+    onnx_squares.write(file, 0.92)
+    teacher = Teacher(file, (1, 2))
     dark = Source(np.zeros((96, 96), np.uint8), UNMARKED)
     faces = np.full((2, 48, 48), 20, np.uint8)
     how = Augmentation(paste=0.5)

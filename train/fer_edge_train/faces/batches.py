@@ -12,6 +12,7 @@ import numpy as np
 from fer_edge.card import PixelSpec
 from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
 from fer_edge_train.faces.targets import LEAST_ROWS, Marked
+from fer_edge_train.faces.teacher import Teacher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ def stock(
         np.array(empty, np.int64),
         np.repeat(np.arange(len(pictures)), times),
         np.empty((0, 48, 48), np.uint8) if pasted is None else pasted,
-        teacher,
+        Teacher(teacher, recipe.teacher_sizes) if teacher else None,
     )
 
 

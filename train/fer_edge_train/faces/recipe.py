@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -28,6 +28,8 @@ class Data(Section, frozen=True, kw_only=True):
         least_score: the labelling detector's score from which on its word is taken for such a source, 0..1.
         hard_score: a picture with a face of which it is less sure than that is a hard one.
         hard_times: how many times as often as others hard pictures are drawn.
+        teacher_sizes: times a scene's size at which a teacher is asked about it, each of 1, 2 and 4; 1 is for the
+            largest faces. At 2 it sees smaller ones, and takes five times as long with both.
     """
 
     leave_out: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Data(Section, frozen=True, kw_only=True):
     least_score: Share = 0.7
     hard_score: Share = 0.0
     hard_times: Count = 1
+    teacher_sizes: Annotated[tuple[Literal[1, 2, 4], ...], msgspec.Meta(min_length=1)] = (1,)
 
 
 class Network(Section, frozen=True, kw_only=True):

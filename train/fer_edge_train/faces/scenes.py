@@ -13,11 +13,10 @@ import numpy as np
 
 from fer_edge.detection_metrics import intersections
 from fer_edge_train.faces.targets import Marked, packed, together
-from fer_edge_train.faces.teacher import answers, missed
+from fer_edge_train.faces.teacher import Teacher, answers, missed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -52,14 +51,14 @@ class Stock(NamedTuple):
         empty: indices of those without faces, which lie behind pictures that do not fill their place.
         drawn: indices of pictures, each as many times as it is more often drawn than others.
         pasted: faces of FER-2013's kind to paste, uint8 of shape (n, side, side); none where n is 0.
-        teacher: YuNet's ONNX file, asked about every scene; None without.
+        teacher: who is asked about every scene; None without.
     """
 
     pictures: Sequence[Source]
     empty: npt.NDArray[np.int64]
     drawn: npt.NDArray[np.int64]
     pasted: npt.NDArray[np.uint8]
-    teacher: Path | None = None
+    teacher: Teacher | None = None
 
 
 class Shape(NamedTuple):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
 import numpy as np
+import onnxruntime
 
 from fer_edge.detection_metrics import overlaps
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.targets import BOX, COLUMNS, FACE, KIND, LANDMARKS, NOTHING, SEEN, WEIGHT, Marked, weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -23,10 +25,26 @@ _MISSED: Final = 0.15  # how much surer the labels must be of a face than the te
 # Its points lie where four cells meet, and those of `fer_edge_train.faces.losses.cells_of` in the cells' middles.
 # Moved by half a cell of the finest level, where most faces are, it tells of the same points there.
 _APART: Final = STRIDES[0] // 2
-_networks = threading.local()  # OpenCV's networks serve one thread at a time
+# The shape of its input in an ONNX file, a protocol buffer: four dimensions, the last two by number, or by name.
+_FIXED_SHAPE: Final = b"\n\2\x08\1\n\2\x08\3" + 2 * b"\n\3\x08\x80\5"
+_ANY_SHAPE: Final = b"\n\2\x08\1\n\2\x08\3" + b"\n\3\x12\1h" + b"\n\3\x12\1w"
+_ERRORS: Final = 3  # what ONNX Runtime tells of, and not that outputs are of another shape than the file says
 
 
-def answers(picture: npt.NDArray[np.uint8], teacher: Path) -> npt.NDArray[np.float32]:
+class Teacher(NamedTuple):
+    """Who is asked about every scene.
+
+    Attributes:
+        file: YuNet's ONNX file.
+        sizes: times the scene's size at which it is asked, each of 1, 2 and 4; the larger, the smaller the faces that
+            it sees.
+    """
+
+    file: Path
+    sizes: tuple[int, ...] = (1,)
+
+
+def answers(picture: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.float32]:
     """What YuNet says of every cell of a scene as it became: covered, dark, blurred.
 
     Learning all that a teacher says, of the same views, is what Beyer et al. 2022 (arXiv:2106.05237) call function
@@ -34,35 +52,60 @@ def answers(picture: npt.NDArray[np.uint8], teacher: Path) -> npt.NDArray[np.flo
 
     Args:
         picture: uint8 grey, of shape (side, side).
-        teacher: YuNet's ONNX file.
+        teacher: who is asked; of what it says of a cell at several sizes, the surest counts.
 
     Returns:
         Rows as those of `fer_edge_train.faces.targets.packed`, of shape (cells, 16), in the order of the loss's cells;
         of kind `NOTHING` where it says next to nothing.
     """
-    if getattr(_networks, "file", None) != teacher:
-        _networks.network, _networks.file = cv2.dnn.readNet(str(teacher)), teacher
-    network = _networks.network
-    names = network.getUnconnectedOutLayersNames()
-    moved = np.pad(picture[_APART:, _APART:], (0, _APART), mode="edge").astype(np.float32)
-    network.setInput(np.repeat(moved[None, None], 3, axis=1))
-    said = dict(zip(names, network.forward(names), strict=True))
-    every = []
-    for stride in STRIDES:
-        across = len(picture) // stride
-        rows = np.zeros((across * across, COLUMNS), np.float32)
-        corners = np.stack(np.divmod(np.arange(len(rows)), across)[::-1], axis=1).astype(np.float32)
-        box = said[f"bbox_{stride}"].reshape(-1, 4)
-        middles, halves = corners + box[:, :2], np.exp(box[:, 2:]) / 2
-        points = said[f"kps_{stride}"].reshape(-1, 5, 2) + corners[:, None]
-        rows[:, BOX] = np.concatenate((middles - halves, middles + halves), axis=1) * stride + _APART
-        rows[:, LANDMARKS] = points.reshape(-1, 10) * stride + _APART
-        # As its authors have it: how surely a face, and how surely anything.
-        sure = [np.clip(said[f"{what}_{stride}"].ravel(), 0, 1) for what in ("cls", "obj")]
-        rows[:, WEIGHT] = weights(np.sqrt(sure[0] * sure[1]))
-        rows[:, KIND] = np.where(rows[:, WEIGHT] >= _FIRM, FACE, NOTHING)
-        every.append(rows)
-    return np.concatenate(every)
+    moved = np.pad(picture[_APART:, _APART:], (0, _APART), mode="edge")
+    every = {stride: np.zeros(((len(picture) // stride) ** 2, COLUMNS), np.float32) for stride in STRIDES}
+    for times in teacher.sizes:
+        said = _said(moved, times, teacher.file)
+        for stride in STRIDES:
+            if stride * times in STRIDES:
+                rows = _rows(said, stride, times, len(picture))
+                surer = rows[:, WEIGHT] >= every[stride][:, WEIGHT]
+                every[stride][surer] = rows[surer]
+    return np.concatenate(list(every.values()))
+
+
+def _said(picture: npt.NDArray[np.uint8], times: int, file: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """The outputs of YuNet about a picture at ``times`` its size, by their names."""
+    if times > 1:
+        picture = np.asarray(cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR), np.uint8)
+    network = _network(file)
+    names = [output.name for output in network.get_outputs()]
+    asked = np.repeat(picture[None, None].astype(np.float32), 3, axis=1)
+    return dict(zip(names, network.run(names, {network.get_inputs()[0].name: asked}), strict=True))
+
+
+@cache
+def _network(file: Path) -> onnxruntime.InferenceSession:
+    """YuNet as ONNX Runtime has it, which takes two thirds of OpenCV's time."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # others make other scenes meanwhile
+    options.log_severity_level = _ERRORS
+    # Its file asks for 640x640 pixels; the network, of convolutions alone, takes any. OpenCV knows so by itself.
+    content = file.read_bytes().replace(_FIXED_SHAPE, _ANY_SHAPE)
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _rows(said: Mapping[str, npt.NDArray[np.float32]], stride: int, times: int, side: int) -> npt.NDArray[np.float32]:
+    """What it says of the cells of one level of a scene of ``side`` pixels that it saw at ``times`` its size."""
+    across, level = side // stride, stride * times
+    rows = np.zeros((across * across, COLUMNS), np.float32)
+    corners = np.stack(np.divmod(np.arange(len(rows)), across)[::-1], axis=1).astype(np.float32)
+    box = said[f"bbox_{level}"].reshape(-1, 4)
+    middles, halves = corners + box[:, :2], np.exp(box[:, 2:]) / 2
+    points = said[f"kps_{level}"].reshape(-1, 5, 2) + corners[:, None]
+    rows[:, BOX] = np.concatenate((middles - halves, middles + halves), axis=1) * stride + _APART
+    rows[:, LANDMARKS] = points.reshape(-1, 10) * stride + _APART
+    # As its authors have it: how surely a face, and how surely anything.
+    sure = [np.clip(said[f"{what}_{level}"].ravel(), 0, 1) for what in ("cls", "obj")]
+    rows[:, WEIGHT] = weights(np.sqrt(sure[0] * sure[1]))
+    rows[:, KIND] = np.where(rows[:, WEIGHT] >= _FIRM, FACE, NOTHING)
+    return rows
 
 
 def missed(marked: Marked, cells: npt.NDArray[np.float32]) -> Marked:

@@ -193,7 +193,7 @@ def _fingerprint(source: Stock, weights: Path | None) -> str:
     for gray, marked in source.pictures:
         for array in (gray, *marked):
             digest.update(repr(array.shape).encode() + array.tobytes())
-    for file in (weights, source.teacher):
+    for file in (weights, source.teacher.file if source.teacher else None):
         if file:
             digest.update(file.read_bytes())
     return digest.hexdigest()
