@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_edge.errors import ModelError
 from fer_edge_train.faces.recipe import Augmentation, load_faces_recipe
 from fer_edge_train.faces.scenes import Shape, Source, Stock, batch, mapped, scene
 from fer_edge_train.faces.targets import (
@@ -22,7 +23,7 @@ from fer_edge_train.faces.targets import (
     Marked,
     packed,
 )
-from fer_edge_train.faces.teacher import Teacher, answers, missed
+from fer_edge_train.faces.teacher import Teacher, answers, check, missed
 from tests.fer_edge import onnx_squares
 
 if TYPE_CHECKING:
@@ -197,6 +198,21 @@ def test_a_teacher_who_sees_twice_the_size_tells_of_smaller_faces(tmp_path: Path
     assert cells[small, BOX] == pytest.approx([middle - half] * 2 + [middle + half] * 2, abs=1e-3)
     assert cells[small, WEIGHT] == pytest.approx(1)
     assert cells[large, BOX] == pytest.approx(answers(picture, Teacher(file))[large, BOX])
+
+
+def test_a_teacher_for_one_other_size_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "squares.onnx"
+    onnx_squares.write(file, 0.92)
+    check(Teacher(file, (1, 2)))
+    other = tmp_path / "other.onnx"
+    six_hundred, three_hundred = b"\n\3\x08\x80\5", b"\n\3\x08\xc0\2"
+    other.write_bytes(file.read_bytes().replace(2 * six_hundred, 2 * three_hundred))
+    with pytest.raises(ModelError, match=r"other\.onnx: no YuNet for pictures of 640x640 or of any size \(.*320"):
+        check(Teacher(other))
+    nothing = tmp_path / "nothing.onnx"
+    nothing.write_bytes(b"what is this?")
+    with pytest.raises(ModelError, match="nothing"):
+        check(Teacher(nothing))
 
 
 def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> None:

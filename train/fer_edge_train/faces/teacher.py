@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import cv2
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from fer_edge.detection_metrics import overlaps
+from fer_edge.errors import ModelError
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.targets import BOX, COLUMNS, FACE, KIND, LANDMARKS, NOTHING, SEEN, WEIGHT, Marked, weights
 
@@ -28,6 +30,11 @@ _APART: Final = STRIDES[0] // 2
 # The shape of its input in an ONNX file, a protocol buffer: four dimensions, the last two by number, or by name.
 _FIXED_SHAPE: Final = b"\n\2\x08\1\n\2\x08\3" + 2 * b"\n\3\x08\x80\5"
 _ANY_SHAPE: Final = b"\n\2\x08\1\n\2\x08\3" + b"\n\3\x12\1h" + b"\n\3\x12\1w"
+# They have nothing in common but that they are exceptions.
+_REFUSALS: Final = tuple(
+    getattr(onnxruntime_errors, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+)
 _ERRORS: Final = 3  # what ONNX Runtime tells of, and not that outputs are of another shape than the file says
 
 
@@ -42,6 +49,19 @@ class Teacher(NamedTuple):
 
     file: Path
     sizes: tuple[int, ...] = (1,)
+
+
+def check(teacher: Teacher) -> None:
+    """Ask about a black picture.
+
+    Raises:
+        ModelError: it cannot be asked.
+    """
+    try:
+        answers(np.zeros((max(STRIDES), max(STRIDES)), np.uint8), teacher)
+    except (KeyError, ValueError, *_REFUSALS) as error:
+        why = " ".join(str(error).split())
+        raise ModelError(f"{teacher.file}: no YuNet for pictures of 640x640 or of any size ({why})") from error
 
 
 def answers(picture: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.float32]:

@@ -20,6 +20,7 @@ from fer_edge_train.faces.losses import FacesLoss
 from fer_edge_train.faces.network import as_used, build
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.report import Judged, compare, write_report
+from fer_edge_train.faces.teacher import check
 from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
 from fer_edge_train.makers import makers, makers_here
 from fer_edge_train.network import load_trained
@@ -97,6 +98,8 @@ def train(
     keras.utils.set_random_seed(recipe.seed)
     compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
     source = stock(data, recipe.data, pasted, teacher)
+    if source.teacher:
+        check(source.teacher)
     done = begin(out, recipe, _fingerprint(source, weights), resume=resume)
     grays = [watched.gray(i) for i in range(len(watched))]
     checkpoint = checkpoints(out).get(done)
