@@ -1,0 +1,100 @@
+"""What detectors of other shapes would take, before anybody trains them: with random weights, as int8, beside YuNet.
+
+    python benchmarks/detector_shapes.py faces/ --yunet face_detection_yunet_2023mar.onnx \
+        --shape "network.blocks=[3, 3, 2]" --shape "network.stem=24; network.blocks=[2, 3, 2]"
+
+``faces/`` is a folder with pictures of faces, of which a few serve to quantise. The recipe's own shape comes first.
+All are timed in turns in one process, on one thread, by the processor's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import keras
+import numpy as np
+
+from fer_edge.card import DetectorCard, write_card
+from fer_edge.crop import Framing
+from fer_edge.face_dataset import load_faces
+from fer_edge.face_network import NetworkDetector
+from fer_edge.faces import YuNetDetector
+from fer_edge.native import native_stderr_hidden
+from fer_edge_convert.detector_conversion import convert_detector
+from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.sources import open_detector
+from fer_edge_train.faces.batches import PIXELS
+from fer_edge_train.faces.network import as_used, build
+from fer_edge_train.faces.recipe import STRIDES, load_faces_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from fer_edge.face_dataset import FaceDataset
+    from fer_edge.faces import FaceDetector
+
+PICTURES: Final = 16
+ANY_DROP: Final = 100.0  # points: there is nothing to lose
+WARM_UP: Final = 3
+CARD: Final = DetectorCard(
+    name="shape", input=PIXELS, strides=STRIDES, threshold=0.5, smallest_face=20, framing=Framing(scale=1.0, shift=0.0)
+)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with val/, or that part itself")
+    parser.add_argument("--yunet", type=Path, required=True, help="YuNet's ONNX file")
+    parser.add_argument("--shape", action="append", default=[""], help="changes of the recipe, by semicolons")
+    parser.add_argument("--runs", type=int, default=200, help="frames of each size that each detector is timed on")
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    data = load_faces(given.data, "val")
+    few = data.some([i for i, picture in enumerate(data.pictures) if len(picture.boxes)][:PICTURES])
+    detectors: dict[str, FaceDetector] = {"yunet": YuNetDetector(given.yunet)}
+    with tempfile.TemporaryDirectory() as folder:
+        for shape in given.shape:
+            name = shape or "the recipe's"
+            detectors[name] = made(shape, few, Path(folder))
+            print(f"{name}: {(Path(folder) / 'shape.tflite').stat().st_size / 1e3:.0f} kB")
+    for size in ((320, 240), (640, 480)):
+        frames = [np.asarray(cv2.resize(few.gray(i), size), np.uint8) for i in range(len(few))]
+        p50 = timed(detectors, frames, given.runs)
+        for name, one in p50.items():
+            print(f"{size[0]}x{size[1]}, {name}: {one:.2f} ms ({one / p50['yunet']:.3f} of yunet)")
+
+
+def made(shape: str, data: FaceDataset, folder: Path) -> NetworkDetector:
+    """A detector of this shape that has learnt nothing."""
+    settings = [part.strip() for part in shape.split(";") if part.strip()]
+    source, out = folder / "shape.keras", folder / "shape.tflite"
+    as_used(build(load_faces_recipe(None, settings).network)).save(source)
+    keras.utils.clear_session()
+    write_card(source, CARD)
+    with native_stderr_hidden():  # TensorFlow's log
+        convert_detector(open_detector(source), Scheme.INT8, out, test=data, max_drop=ANY_DROP)
+    return NetworkDetector(out)
+
+
+def timed(detectors: Mapping[str, FaceDetector], frames: list[npt.NDArray[np.uint8]], runs: int) -> dict[str, float]:
+    """Median of the processor's time that a frame takes each, in milliseconds."""
+    taken: dict[str, list[float]] = {name: [] for name in detectors}
+    for run in range(-WARM_UP, runs):
+        for name, detector in detectors.items():
+            begin = time.process_time_ns()
+            detector.detect(frames[run % len(frames)])
+            if run >= 0:
+                taken[name].append((time.process_time_ns() - begin) / 1e6)
+    return {name: float(np.median(times)) for name, times in taken.items()}
+
+
+if __name__ == "__main__":
+    main()
