@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cv2
-import keras
 import numpy as np
 
+from faces import timed
 from fer_edge.card import DetectorCard, write_card
 from fer_edge.crop import Framing
 from fer_edge.face_dataset import load_faces
@@ -33,16 +32,11 @@ from fer_edge_train.faces.network import as_used, build
 from fer_edge_train.faces.recipe import STRIDES, load_faces_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy.typing as npt
-
     from fer_edge.face_dataset import FaceDataset
     from fer_edge.faces import FaceDetector
 
 PICTURES: Final = 16
 ANY_DROP: Final = 100.0  # points: there is nothing to lose
-WARM_UP: Final = 3
 CARD: Final = DetectorCard(
     name="shape", input=PIXELS, strides=STRIDES, threshold=0.5, smallest_face=20, framing=Framing(scale=1.0, shift=0.0)
 )
@@ -62,14 +56,14 @@ def main() -> None:
     detectors: dict[str, FaceDetector] = {"yunet": YuNetDetector(given.yunet)}
     with tempfile.TemporaryDirectory() as folder:
         for shape in given.shape:
-            name = shape or "the recipe's"
-            detectors[name] = made(shape, few, Path(folder))
-            print(f"{name}: {(Path(folder) / 'shape.tflite').stat().st_size / 1e3:.0f} kB")
+            name, one = shape or "the recipe's", made(shape, few, Path(folder))
+            detectors[name] = one
+            print(f"{name}: {one.path.stat().st_size / 1e3:.0f} kB")
     for size in ((320, 240), (640, 480)):
         frames = [np.asarray(cv2.resize(few.gray(i), size), np.uint8) for i in range(len(few))]
         p50 = timed(detectors, frames, given.runs)
-        for name, one in p50.items():
-            print(f"{size[0]}x{size[1]}, {name}: {one:.2f} ms ({one / p50['yunet']:.3f} of yunet)")
+        for name, taken in p50.items():
+            print(f"{size[0]}x{size[1]}, {name}: {taken:.2f} ms ({taken / p50['yunet']:.3f} of yunet)")
 
 
 def made(shape: str, data: FaceDataset, folder: Path) -> NetworkDetector:
@@ -77,23 +71,10 @@ def made(shape: str, data: FaceDataset, folder: Path) -> NetworkDetector:
     settings = [part.strip() for part in shape.split(";") if part.strip()]
     source, out = folder / "shape.keras", folder / "shape.tflite"
     as_used(build(load_faces_recipe(None, settings).network)).save(source)
-    keras.utils.clear_session()
     write_card(source, CARD)
     with native_stderr_hidden():  # TensorFlow's log
         convert_detector(open_detector(source), Scheme.INT8, out, test=data, max_drop=ANY_DROP)
     return NetworkDetector(out)
-
-
-def timed(detectors: Mapping[str, FaceDetector], frames: list[npt.NDArray[np.uint8]], runs: int) -> dict[str, float]:
-    """Median of the processor's time that a frame takes each, in milliseconds."""
-    taken: dict[str, list[float]] = {name: [] for name in detectors}
-    for run in range(-WARM_UP, runs):
-        for name, detector in detectors.items():
-            begin = time.process_time_ns()
-            detector.detect(frames[run % len(frames)])
-            if run >= 0:
-                taken[name].append((time.process_time_ns() - begin) / 1e6)
-    return {name: float(np.median(times)) for name, times in taken.items()}
 
 
 if __name__ == "__main__":

@@ -154,6 +154,21 @@ class WholeYuNet(YuNetDetector):
         return largest_first(Face(Box(*row[:4].tolist()), float(row[-1])) for row in found)
 
 
+def timed(
+    detectors: Mapping[str, FaceDetector], frames: Sequence[npt.NDArray[np.uint8]], runs: int
+) -> dict[str, float]:
+    """Median of the processor's time that a frame takes each, in milliseconds; they are measured in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in detectors}
+    for run in range(-WARM_UP, runs):
+        frame = frames[run % len(frames)]
+        for name, detector in detectors.items():
+            begin = time.process_time_ns()
+            detector.detect(frame)
+            if run >= 0:
+                taken[name].append((time.process_time_ns() - begin) / 1e6)
+    return {name: float(np.median(times)) for name, times in taken.items()}
+
+
 def speed(data: FaceDataset, model: Path, yunet: Path, size: tuple[int, int], runs: int) -> None:
     """Print what a frame takes each detector, in turns, for machines are noisy."""
     rows = [i for i, picture in enumerate(data.pictures) if len(picture.boxes)][:runs]
@@ -165,15 +180,7 @@ def speed(data: FaceDataset, model: Path, yunet: Path, size: tuple[int, int], ru
         }
         if IS_THERE:
             detectors["haar"] = HaarDetector(min_face)
-        taken: dict[str, list[float]] = {name: [] for name in detectors}
-        for run in range(-WARM_UP, runs):
-            frame = frames[run % len(frames)]
-            for name, detector in detectors.items():
-                begin = time.process_time_ns()
-                detector.detect(frame)
-                if run >= 0:
-                    taken[name].append((time.process_time_ns() - begin) / 1e6)
-        p50 = {name: float(np.median(times)) for name, times in taken.items()}
+        p50 = timed(detectors, frames, runs)
         shown = ", ".join(f"{name} {one:.2f} ms ({one / p50['yunet']:.2f} of yunet)" for name, one in p50.items())
         print(f"{size[0]}x{size[1]}, {what}: {shown}")
 
