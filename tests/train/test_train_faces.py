@@ -158,6 +158,8 @@ def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli
     wrong = cli("train-faces", film, "--out", tmp_path / "run", "--set", "network.steam=4", status=2).stderr
     assert "did you mean stem?" in wrong.splitlines()[-1]
     start = ("train-faces", film, "--out", tmp_path / "run")
+    large = cli(*start, "--set", "data.teacher_sizes=[2]", status=2).stderr
+    assert "teacher_sizes must have 1, or the largest faces would count as none" in large.splitlines()[-1]
     few = cli(*start, status=2).stderr
     assert few.endswith("12 pictures, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
     none = cli(*start, "--set", "optimizer.batch_size=4", "--teacher", tmp_path / "none.onnx", status=2).stderr

@@ -28,8 +28,8 @@ class Data(Section, frozen=True, kw_only=True):
         least_score: the labelling detector's score from which on its word is taken for such a source, 0..1.
         hard_score: a picture with a face of which it is less sure than that is a hard one.
         hard_times: how many times as often as others hard pictures are drawn.
-        teacher_sizes: times a scene's size at which a teacher is asked about it, each of 1, 2 and 4; 1 is for the
-            largest faces. At 2 it sees smaller ones, and takes five times as long with both.
+        teacher_sizes: times a scene's size at which a teacher is asked about it, each of 1, 2 and 4. The largest faces
+            want 1, at 2 it sees smaller ones, too; both take it five times as long.
     """
 
     leave_out: tuple[str, ...] = ()
@@ -38,6 +38,12 @@ class Data(Section, frozen=True, kw_only=True):
     hard_score: Share = 0.0
     hard_times: Count = 1
     teacher_sizes: Annotated[tuple[Literal[1, 2, 4], ...], msgspec.Meta(min_length=1)] = (1,)
+
+    def __post_init__(self) -> None:
+        """Check that somebody tells of every cell: who says nothing of one says that no face is there."""
+        if 1 not in self.teacher_sizes:
+            message = "teacher_sizes must have 1, or the largest faces would count as none"
+            raise ValueError(message)
 
 
 class Network(Section, frozen=True, kw_only=True):
