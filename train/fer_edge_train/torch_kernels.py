@@ -159,7 +159,9 @@ def _batch_normalisation(
 
     gamma = ops.convert_to_tensor(layer.gamma) if layer.scale else None
     beta = ops.convert_to_tensor(layer.beta) if layer.center else None
-    x = inputs.permute(0, 3, 1, 2).float()  # which half precision would overflow
+    x = inputs.permute(0, 3, 1, 2)
+    if x.dtype == torch.float16:
+        x = x.float()  # sums overflow half precision; of bfloat16 the kernels keep them in float32 themselves
     y, mean, inverse = torch.native_batch_norm(x, gamma, beta, None, None, True, 0.0, layer.epsilon)  # noqa: FBT003
     with torch.no_grad():
         layer.moving_mean.value.lerp_(mean, 1.0 - layer.momentum)
