@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import ModelError
+from fer_edge_train.faces.clutter import SIDE, thing
 from fer_edge_train.faces.recipe import Augmentation, load_faces_recipe
 from fer_edge_train.faces.scenes import Shape, Source, Stock, batch, mapped, scene
 from fer_edge_train.faces.targets import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-EVERYTHING = load_faces_recipe(None, ["augmentation.paste=0.5"]).augmentation
+EVERYTHING = load_faces_recipe(None, ["augmentation.paste=0.5", "augmentation.clutter=0.5"]).augmentation
 NOTHING = np.empty((0, 4), np.float32)
 UNMARKED = Marked(NOTHING, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), NOTHING)
 
@@ -247,3 +248,26 @@ def test_marks_become_one_array_with_a_kind_for_each_row() -> None:
     assert rows[0, 0, :4].tolist() == [30, 30, 70, 70]
     assert rows[:, 0, WEIGHT] == pytest.approx((1, 0.5))
     assert not rows[:, 2:].any()
+
+
+def test_clutter_lies_where_no_face_is() -> None:
+    stock = stock_of(disc(120, 160, 70, 50, 30))
+    changed = 0
+    for seed in range(30):
+        plain, marked = scene(stock, 0, 128, Augmentation(), np.random.default_rng(seed))
+        picture, same = scene(stock, 0, 128, Augmentation(clutter=0.9), np.random.default_rng(seed))
+        assert np.array_equal(same.boxes, marked.boxes)
+        changed += not np.array_equal(picture, plain)
+        for x, y, width, height in [*marked.boxes.tolist(), *marked.ignored.tolist()]:
+            face = slice(math.ceil(y), int(y + height)), slice(math.ceil(x), int(x + width))
+            assert np.array_equal(picture[face], plain[face])
+    assert changed > 15
+
+
+def test_drawn_things_are_many_and_never_invisible() -> None:
+    drawn = [thing(np.random.default_rng(seed)) for seed in range(60)]
+    for picture, mask in drawn:
+        assert picture.shape == mask.shape == (SIDE, SIDE)
+        assert picture.dtype == mask.dtype == np.uint8
+        assert (mask > 127).mean() > 0.02
+    assert len({picture.tobytes() + mask.tobytes() for picture, mask in drawn}) == 60

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -148,8 +149,15 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     )
     for mine, theirs in zip(one, other, strict=True):
         assert theirs == pytest.approx(mine, abs=1e-6)
-    with pytest.raises(ModelError, match="weights of another network"):
-        begun(tmp_path / "other", "network.stem=8")
+    picture = np.random.default_rng(1).uniform(-1, 1, (1, 64, 96, 1)).astype(np.float32)
+    grown = begun(tmp_path / "grown", *still, "network.blocks=[2, 1, 3]")
+    before, after = (keras.models.load_model(path, compile=False) for path in (whole / "model.keras", grown))
+    assert after.count_params() > before.count_params()
+    for mine, theirs in zip(before(picture), after(picture), strict=True):
+        assert theirs.numpy() == pytest.approx(mine.numpy(), abs=0.05)  # statistics move on even so
+    for wrong in ("network.stem=8", "network.blocks=[0, 1, 1]"):
+        with pytest.raises(ModelError, match="weights of another network"):
+            begun(tmp_path / "other", wrong)
 
 
 def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli, film: Path, tmp_path: Path) -> None:

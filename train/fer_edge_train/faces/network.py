@@ -11,6 +11,8 @@ from keras import layers, ops
 from fer_edge_train.faces.recipe import STRIDES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fer_edge_train.faces.recipe import Network
 
 _Normal = keras.initializers.RandomNormal
@@ -34,7 +36,7 @@ def build(network: Network) -> keras.Model:
     pictures = keras.Input((None, None, 1), name="picture")
     levels = []
     for stride, width, features in zip(STRIDES, network.widths, _pyramid(pictures, network), strict=True):
-        last = _separable(features, width)
+        last = _separable(features, width, f"last{stride}")
         outputs = [
             layers.Conv2D(channels, 1, kernel_initializer=_Normal(stddev=0.01), name=f"{name}{stride}")(last)
             for name, channels in CHANNELS.items()
@@ -60,31 +62,69 @@ def as_used(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, outputs)
 
 
+def begin_from(network: keras.Model, given: keras.Model) -> bool:
+    """Take over a trained network's weights; residual blocks that it has not do nothing as yet.
+
+    Chen et al. 2015 (arXiv:1511.05641) let networks grow so.
+
+    Args:
+        network: that is to learn.
+        given: as trained before, of the same widths and of as many blocks or fewer.
+
+    Returns:
+        Whether the given one was such a network; if not, nothing was taken.
+    """
+    own, theirs = ({layer.name: layer for layer in one.layers if layer.get_weights()} for one in (network, given))
+    new = own.keys() - theirs.keys()
+    if not all(name.startswith("block") for name in new) or not _all_fit(own, theirs):
+        return False
+    for name, layer in theirs.items():
+        own[name].set_weights(layer.get_weights())
+    for name in new:
+        if name.endswith("_b_normal"):
+            own[name].gamma.assign(ops.zeros_like(own[name].gamma))
+    return True
+
+
+def _all_fit(own: Mapping[str, keras.layers.Layer], theirs: Mapping[str, keras.layers.Layer]) -> bool:
+    return all(
+        name in own and [w.shape for w in own[name].get_weights()] == [w.shape for w in layer.get_weights()]
+        for name, layer in theirs.items()
+    )
+
+
 def _pyramid(x: keras.KerasTensor, network: Network) -> list[keras.KerasTensor]:
     """Features at each stride."""
-    x = _convolution(ops.space_to_depth(x, 2), network.stem, strides=2)
+    x = _convolution(ops.space_to_depth(x, 2), network.stem, "stem", strides=2)
     levels = []
-    for width, blocks in zip(network.widths, network.blocks, strict=True):
-        x = _convolution(x, width, strides=2)
-        for _ in range(blocks):
-            y = _separable(_separable(x, width), width, activate=False)
+    for stride, width, blocks in zip(STRIDES, network.widths, network.blocks, strict=True):
+        x = _convolution(x, width, f"down{stride}", strides=2)
+        for block in range(blocks):
+            name = f"block{stride}_{block + 1}"
+            y = _separable(_separable(x, width, f"{name}_a"), width, f"{name}_b", activate=False)
             x = layers.ReLU()(layers.Add()([x, y]))
         levels.append(x)
     for finer in (1, 0):
-        coarse = _convolution(levels[finer + 1], 4 * network.widths[finer], kernel=1, activate=False)
+        width, name = 4 * network.widths[finer], f"up{STRIDES[finer]}"
+        coarse = _convolution(levels[finer + 1], width, name, kernel=1, activate=False)
         levels[finer] = layers.ReLU()(layers.Add()([levels[finer], ops.depth_to_space(coarse, 2)]))
     return levels
 
 
-def _separable(x: keras.KerasTensor, width: int, *, activate: bool = True) -> keras.KerasTensor:
+def _separable(x: keras.KerasTensor, width: int, name: str, *, activate: bool = True) -> keras.KerasTensor:
     """A depthwise and a pointwise convolution (Howard et al. 2017, arXiv:1704.04861), one activation for both."""
-    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, depthwise_initializer="he_normal")(x)
-    return _convolution(layers.BatchNormalization()(x), width, kernel=1, activate=activate)
+    x = layers.DepthwiseConv2D(
+        3, padding="same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise"
+    )(x)
+    x = layers.BatchNormalization(name=f"{name}_depthwise_normal")(x)
+    return _convolution(x, width, name, kernel=1, activate=activate)
 
 
 def _convolution(
-    x: keras.KerasTensor, width: int, *, kernel: int = 3, strides: int = 1, activate: bool = True
+    x: keras.KerasTensor, width: int, name: str, *, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(width, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-    x = layers.BatchNormalization()(x)
+    x = layers.Conv2D(
+        width, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )(x)
+    x = layers.BatchNormalization(name=f"{name}_normal")(x)
     return layers.ReLU()(x) if activate else x

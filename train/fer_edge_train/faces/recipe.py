@@ -99,6 +99,8 @@ class Augmentation(Section, frozen=True, kw_only=True):
         jpeg: chance of JPEG's artefacts.
         paste: chance that a face of a table of faces is pasted where none is, if there is a table; then another,
             and so on, eight at most.
+        clutter: chance that a wheel, ball, dial, letter or other drawn thing lies where no face is; then another, and
+            so on, as many at most.
     """
 
     mosaic: Share = 0.0
@@ -117,6 +119,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
     noise: Share = 0.0
     jpeg: Share = 0.0
     paste: Share = 0.0
+    clutter: Share = 0.0
 
 
 class Schedule(Section, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from fer_edge.detection_metrics import intersections
+from fer_edge_train.faces.clutter import thing
 from fer_edge_train.faces.targets import Marked, packed, together
 from fer_edge_train.faces.teacher import Teacher, answers, missed
 
@@ -107,6 +108,10 @@ def scene(
         if rng.random() >= how.paste:
             break
         every = _paste(out, every, stock, how, rng)
+    for _ in range(_MOST_PASTED):
+        if rng.random() >= how.clutter:
+            break
+        _clutter(out, every, how, rng)
     return relit(out, how, rng), every
 
 
@@ -307,14 +312,9 @@ def _paste(
     face = stock.pasted[int(rng.integers(len(stock.pasted)))]
     if rng.random() < how.flip:
         face = face[:, ::-1]
-    own = len(face)
-    scale = size / own
+    scale = size / len(face)
     matrix = np.array([[scale, 0, around[0, 0]], [0, scale, around[0, 1]]])
-    drawn, mask = picture.copy(), np.zeros_like(picture)
-    _warp(np.ascontiguousarray(face), matrix, drawn, cv2.BORDER_REPLICATE)
-    _warp(_oval(own), matrix, mask, cv2.BORDER_CONSTANT)
-    share = mask.astype(np.float32) / 255
-    picture[:] = drawn * share + picture * (1 - share)
+    _blend(picture, np.ascontiguousarray(face), _oval(len(face)), matrix)
     return together(
         [
             marked,
@@ -326,6 +326,36 @@ def _paste(
             ),
         ]
     )
+
+
+def _clutter(picture: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, rng: np.random.Generator) -> None:
+    """Draw a thing that is no face where it covers nothing that is marked."""
+    side = len(picture)
+    size = math.exp(rng.uniform(math.log(how.smallest), math.log(0.7 * side)))
+    middle = rng.uniform(0, side, 2)
+    around = np.array([[*(middle - size / 2), size, size]], np.float32)
+    if intersections(around, np.concatenate((marked.boxes, marked.ignored))).any():
+        return
+    drawn, mask = thing(rng)
+    angle = rng.uniform(-0.5, 0.5)
+    scale = size / len(drawn)
+    linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear[:, int(rng.integers(2))] *= rng.uniform(0.6, 1)  # seen from a side
+    _blend(picture, drawn, mask, np.column_stack([linear, middle - linear @ (len(drawn) / 2, len(drawn) / 2)]))
+
+
+def _blend(
+    picture: npt.NDArray[np.uint8],
+    other: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    matrix: npt.NDArray[np.float64],
+) -> None:
+    """Draw another picture where a matrix puts it, as much of it as its mask says."""
+    drawn, share = picture.copy(), np.zeros_like(picture)
+    _warp(other, matrix, drawn, cv2.BORDER_REPLICATE)
+    _warp(mask, matrix, share, cv2.BORDER_CONSTANT)
+    opaque = share.astype(np.float32) / 255
+    picture[:] = drawn * opaque + picture * (1 - opaque)
 
 
 def _oval(side: int) -> npt.NDArray[np.uint8]:

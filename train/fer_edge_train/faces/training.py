@@ -17,7 +17,7 @@ from fer_edge.files import replacing
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
 from fer_edge_train.faces.batches import PIXELS, SceneBatches, stock
 from fer_edge_train.faces.losses import FacesLoss
-from fer_edge_train.faces.network import as_used, build
+from fer_edge_train.faces.network import as_used, begin_from, build
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.teacher import check
@@ -82,7 +82,7 @@ def train(
         recipe: how to train.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
-        weights: a detector's ``.keras`` to begin from, of the same network.
+        weights: a detector's ``.keras`` to begin from, of the same network or one of fewer blocks.
         teacher: YuNet's ONNX file, which is asked what it sees in every scene, and compared with in the report.
         resume: go on from the checkpoint in ``out``; without one, start.
         made_by: the commands that make the model and what it learns from, in order, for its card.
@@ -184,10 +184,8 @@ def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
 
 def _begin_from(network: keras.Model, path: Path) -> None:
     """Take over a trained detector's weights."""
-    given = load_trained(path).get_weights()
-    if [weight.shape for weight in given] != [weight.shape for weight in network.get_weights()]:
+    if not begin_from(network, load_trained(path)):
         raise ModelError(f"{path}: weights of another network than the recipe's; give a detector that it made")
-    network.set_weights(given)
 
 
 def _fingerprint(source: Stock, weights: Path | None) -> str:
