@@ -29,6 +29,8 @@ def network():
     x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
     x = layers.BatchNormalization()(x)
     x = layers.ReLU()(layers.Add()([x, layers.Activation("tanh")(x)]))
+    x = layers.MaxPooling2D((2, 3), strides=1, padding="same")(layers.MaxPooling2D(2, strides=1)(x))
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
     x = layers.Concatenate()([x, layers.Reshape((11, 9, 8))(x)])
     x = layers.Conv2D(4, 1, activity_regularizer="l2")(ops.space_to_depth(layers.ZeroPadding2D(((0, 1), (1, 2)))(x), 2))
     x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="tanh")(x)
@@ -44,7 +46,7 @@ def network():
 
 def learn(context):
     model = network()
-    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.compile(keras.optimizers.SGD(0.01), "mse")
     rng = np.random.default_rng(1)
     with context:
         losses = [

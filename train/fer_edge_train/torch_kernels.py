@@ -38,6 +38,7 @@ _BARE: Final = (
     layers.DepthwiseConv2D,
     layers.Dropout,
     layers.GlobalAveragePooling2D,
+    layers.MaxPooling2D,
     layers.Multiply,
     layers.ReLU,
     layers.Reshape,
@@ -46,12 +47,13 @@ _operation = functional.operation_fn
 _space_to_depth = SpaceToDepth.call
 _normalise = layers.BatchNormalization.call
 _convolve = BaseConv.convolution_op
+_pool = layers.MaxPooling2D.call
 _convolve_depthwise = layers.DepthwiseConv2D.call
 
 
 @contextmanager
 def native_kernels() -> Iterator[None]:
-    """Have convolutions and batch normalisation of channels-last pictures take PyTorch's kernels while this lasts.
+    """Have convolutions, max pooling and batch normalisation of channels-last pictures take PyTorch's kernels here.
 
     Numbers stay the same but for rounding. Other backends, and layers that these kernels do not serve, are left alone.
     """
@@ -63,6 +65,7 @@ def native_kernels() -> Iterator[None]:
         patch.object(SpaceToDepth, "call", _depth),
         patch.object(BaseConv, "convolution_op", _convolution),
         patch.object(layers.DepthwiseConv2D, "call", _depthwise),
+        patch.object(layers.MaxPooling2D, "call", _max_pooling),
         patch.object(layers.BatchNormalization, "call", _batch_normalisation),
     ):
         yield
@@ -138,6 +141,16 @@ def _conv2d(inputs: Tensor, kernel: Tensor, layer: Layer, groups: int) -> Tensor
         groups=groups,
     )
     return y.permute(0, 2, 3, 1)
+
+
+def _max_pooling(layer: Layer, inputs: Tensor) -> Tensor:
+    """Keras would leave its results, and all that comes after them, channels first in memory."""
+    if _symbolic(inputs) or layer.data_format != "channels_last" or layer.padding != "valid":
+        return _pool(layer, inputs)
+    import torch  # noqa: PLC0415 - the backend that is in use
+
+    pooled = torch.nn.functional.max_pool2d(inputs.permute(0, 3, 1, 2), layer.pool_size, layer.strides)
+    return pooled.permute(0, 2, 3, 1)
 
 
 def _padding(size: int, side: int, stride: int, dilation: int) -> tuple[int, int]:
