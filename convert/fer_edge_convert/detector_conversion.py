@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fer_edge_convert.sources import DetectorSource
 
 CALIBRATION_PICTURES: Final = 300
+_MAYBE: Final = 0.05  # score from which on a cell may be a face
 _CHOICE_PICTURES: Final = 60  # to choose among calibrations by
 _PROBES: Final = 8  # pictures to look at layers by
 _SEED: Final = 1
@@ -193,8 +194,8 @@ def convert_detector(
 def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]) -> float:
     """How far outputs are from the original ones, a picture.
 
-    Scores by Kullback-Leibler divergence in nats, boxes by their mean difference where there is a face, landmarks not
-    at all.
+    Scores by Kullback-Leibler divergence in nats where either may see a face, for thousands of cells that are surely
+    none would drown the few that matter; boxes by their mean difference where there is a face, landmarks not at all.
 
     Args:
         original: each level's scores of shape (n, rows, columns, 1), boxes (..., 4) and landmarks (..., 10), in
@@ -207,7 +208,8 @@ def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[
         if one.shape[3] != 1:
             continue
         p, q = (np.clip(score.astype(np.float64), _LEAST_SCORE, 1 - _LEAST_SCORE) for score in (one, other))
-        total += float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum())
+        apart = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+        total += float(apart[np.maximum(p, q) > _MAYBE].sum())
         before, after = boxes[one.shape[:3]]
         total += float((one[..., 0] * np.abs(before - after).mean(axis=3)).sum())
     return total / len(original[0])
