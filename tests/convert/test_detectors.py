@@ -133,3 +133,14 @@ def test_outputs_that_are_alike_do_not_diverge() -> None:
     other = [one[0] * 0.5, one[1], one[2]]
     assert divergence(one, one) == 0
     assert divergence(one, other) > 0.1
+
+
+def test_cells_that_are_surely_no_faces_do_not_choose_a_form() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(2, 3, 4, n) for n in (1, 4, 10)]
+    background = [np.full(shape, 0.001, np.float32) for shape in shapes]
+    drifted = [background[0] + np.float32(0.03), *background[1:]]
+    assert divergence(background, drifted) == pytest.approx(0, abs=1e-6)
+    alarmed = [rng.uniform(0.1, 0.9, shapes[0]).astype(np.float32), *background[1:]]
+    assert divergence(background, alarmed) > 0.1  # a false alarm in either form counts
+    assert divergence(alarmed, background) > 0.1

@@ -53,7 +53,7 @@ _convolve_depthwise = layers.DepthwiseConv2D.call
 
 @contextmanager
 def native_kernels() -> Iterator[None]:
-    """Have convolutions, max pooling and batch normalisation of channels-last pictures take PyTorch's kernels here.
+    """While this lasts, have PyTorch's kernels convolve, pool and normalise batches of channels-last pictures.
 
     Numbers stay the same but for rounding. Other backends, and layers that these kernels do not serve, are left alone.
     """

@@ -74,7 +74,7 @@ def begin_from(network: keras.Model, given: keras.Model) -> bool:
     Returns:
         Whether the given one was such a network; if not, nothing was taken.
     """
-    own, theirs = ({layer.name: layer for layer in one.layers if layer.get_weights()} for one in (network, given))
+    own, theirs = ({layer.name: layer for layer in one.layers if layer.weights} for one in (network, given))
     new = own.keys() - theirs.keys()
     if not all(name.startswith("block") for name in new) or not _all_fit(own, theirs):
         return False
@@ -88,7 +88,7 @@ def begin_from(network: keras.Model, given: keras.Model) -> bool:
 
 def _all_fit(own: Mapping[str, keras.layers.Layer], theirs: Mapping[str, keras.layers.Layer]) -> bool:
     return all(
-        name in own and [w.shape for w in own[name].get_weights()] == [w.shape for w in layer.get_weights()]
+        name in own and [w.shape for w in own[name].weights] == [w.shape for w in layer.weights]
         for name, layer in theirs.items()
     )
 

@@ -181,8 +181,7 @@ def _view(
         zoom = math.exp(rng.uniform(math.log(0.5), math.log(2)))
     zoom = min(max(zoom, min(shape) / 4 / max(rows, columns)), how.enlarge)
     angle = math.radians(rng.uniform(-1, 1) * how.rotate_degrees) if rng.random() < how.rotate else 0.0
-    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
+    linear = _rotation(zoom, angle)
     if how.squeeze > 1:
         linear[:, int(rng.integers(2))] *= how.squeeze ** -rng.random()
     if rng.random() < how.flip:
@@ -194,6 +193,11 @@ def _view(
         centre = linear @ (np.array((columns, rows)) / 2 - point)
         target = np.clip(target, (shape[1], shape[0]) - reach - centre, reach - centre)
     return np.column_stack([linear, target - linear @ point])
+
+
+def _rotation(zoom: float, angle: float) -> npt.NDArray[np.float64]:
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def _warp(
@@ -338,8 +342,7 @@ def _clutter(picture: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, 
         return
     drawn, mask = thing(rng)
     angle = rng.uniform(-0.5, 0.5)
-    scale = size / len(drawn)
-    linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear = _rotation(size / len(drawn), angle)
     linear[:, int(rng.integers(2))] *= rng.uniform(0.6, 1)  # seen from a side
     _blend(picture, drawn, mask, np.column_stack([linear, middle - linear @ (len(drawn) / 2, len(drawn) / 2)]))
 
