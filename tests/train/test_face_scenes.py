@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-EVERYTHING = load_faces_recipe(None, ["augmentation.paste=0.5", "augmentation.clutter=0.5"]).augmentation
+EVERYTHING = load_faces_recipe(
+    None, ["augmentation.paste=0.5", "augmentation.clutter=0.5", "augmentation.mixup=0.5"]
+).augmentation
 NOTHING = np.empty((0, 4), np.float32)
 UNMARKED = Marked(NOTHING, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), NOTHING)
 
@@ -271,3 +273,28 @@ def test_drawn_things_are_many_and_never_invisible() -> None:
         assert picture.dtype == mask.dtype == np.uint8
         assert (mask > 127).mean() > 0.02
     assert len({picture.tobytes() + mask.tobytes() for picture, mask in drawn}) == 60
+
+
+def test_another_picture_shines_through_with_its_faces() -> None:
+    dark, face = Source(np.full((128, 128), 10, np.uint8), UNMARKED), disc(120, 160, 70, 50, 30)
+    stock, how = stock_of(dark, face), Augmentation(mixup=1.0)
+    through = 0
+    for seed in range(30):
+        alone, _ = scene(stock, 0, 128, Augmentation(), np.random.default_rng(seed))
+        picture, marked = scene(stock, 0, 128, how, np.random.default_rng(seed))
+        for (x, y, width, height), score in zip(marked.boxes.tolist(), marked.scores.tolist(), strict=True):
+            middle = int(y + height / 2), int(x + width / 2)
+            assert 0 < score <= 0.5
+            assert picture[middle] == pytest.approx((1 - score) * alone[middle] + score * 220, abs=2)
+            through += 1
+    assert through > 5
+
+
+def test_only_a_teacher_tells_of_faces_that_shine_through(tmp_path: Path) -> None:
+    file = tmp_path / "yunet.onnx"
+    onnx_squares.write(file, 0.92)
+    teacher = Teacher(file)
+    stock, how = stock_of(disc(120, 160, 70, 50, 30), teacher=teacher), Augmentation(mixup=1.0)
+    _, marked = scene(stock, 0, 128, how, np.random.default_rng(1))
+    assert len(marked.scores)
+    assert not marked.scores.any()

@@ -101,6 +101,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
             and so on, eight at most.
         clutter: chance that a wheel, ball, dial, letter or other drawn thing lies where no face is; then another, and
             so on, as many at most.
+        mixup: chance that another picture shines through.
     """
 
     mosaic: Share = 0.0
@@ -120,6 +121,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
     jpeg: Share = 0.0
     paste: Share = 0.0
     clutter: Share = 0.0
+    mixup: Share = 0.0
 
 
 class Schedule(Section, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ _ALIASED: Final = 0.7  # the zoom below which pixels between those that are draw
 _MOST_COVERED: Final = 0.4  # share of a face; of one that is covered more, too little is left
 _PLAIN: Final = 0.3  # chance that what covers a face is of one grey
 _MOST_PASTED: Final = 8
+_LEAST_MIXED: Final = 0.5  # share of a scene that another picture shines through
 # Of FER-2013's pictures, whose faces' boxes are a little larger than they are (benchmarks/crop_margin.py).
 _PASTED_HEIGHT: Final = 1.08
 _PASTED_WIDTH: Final = 0.85
@@ -112,6 +113,8 @@ def scene(
         if rng.random() >= how.clutter:
             break
         _clutter(out, every, how, rng)
+    if rng.random() < how.mixup:
+        every = _mix(out, every, stock, how, rng)
     return relit(out, how, rng), every
 
 
@@ -345,6 +348,20 @@ def _clutter(picture: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, 
     linear = _rotation(size / len(drawn), angle)
     linear[:, int(rng.integers(2))] *= rng.uniform(0.6, 1)  # seen from a side
     _blend(picture, drawn, mask, np.column_stack([linear, middle - linear @ (len(drawn) / 2, len(drawn) / 2)]))
+
+
+def _mix(
+    picture: npt.NDArray[np.uint8], marked: Marked, stock: Stock, how: Augmentation, rng: np.random.Generator
+) -> Marked:
+    """Let another picture shine through, as Zhang et al. 2019 (arXiv:1902.04103) do for detectors."""
+    other = np.empty_like(picture)
+    through = _fill(other, stock, int(rng.integers(len(stock.pictures))), how, rng)
+    share = rng.uniform(_LEAST_MIXED, 1)
+    cv2.addWeighted(picture, share, other, 1 - share, 0, dst=picture)
+    # A teacher says how much is left of a face.
+    left = (0, 0) if stock.teacher else (share, 1 - share)
+    parts = zip((marked, through), left, strict=True)
+    return together([part._replace(scores=part.scores * np.float32(much)) for part, much in parts])
 
 
 def _blend(
