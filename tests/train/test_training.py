@@ -17,10 +17,16 @@ from typing import TYPE_CHECKING
 
 import cv2
 import keras
+import msgspec
+import numpy as np
 import pytest
 
-from fer_edge.card import read_card
+from fer_edge.card import read_card, write_card
+from fer_edge_train.batches import AugmentedBatches, Faces
+from fer_edge_train.makers import Makers
+from fer_edge_train.network import HEAD
 from fer_edge_train.recipe import load_recipe, recipe_names
+from fer_edge_train.teachers import Teachers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,7 +152,9 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     others = ("train", fer2013_csv, "--recipe", "edge-plus", "--votes", votes, "--set", "target.every_view=false")
     said = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
     assert "for other faces or labels" in said
-    eager_cli(*distilled, tmp_path / "views", "--set", "target.every_view=true", *teachers)
+    views = ("--set", "target.every_view=true", *teachers)
+    eager_cli(*distilled, tmp_path / "views", *views)
+    eager_cli(*distilled, tmp_path / "turns", *views, "--set", "target.by_turns=true")
     first, *rest = read_card(tmp_path / "views" / "model.keras").made_by
     assert (first,) == read_card(trained / "model.keras").made_by, "what made the teachers, once, is told, too"
     assert len(rest) == 1
@@ -160,6 +168,31 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     wrong = ("train", fer2013_csv, "--recipe", "edge", "--set", "optimizer.batch_size=32", "--weights")
     said = eager_cli(*wrong, trained / "model.keras", "--out", tmp_path / "x", status=2).stderr
     assert "weights of another network" in said
+
+
+def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp_path: Path) -> None:
+    card = read_card(trained / "model.keras")
+    other = keras.models.load_model(trained / "model.keras", compile=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
+        other.set_weights([weight[..., ::-1] for weight in other.get_weights()])
+        other.save(tmp_path / "other.keras")
+    write_card(tmp_path / "other.keras", card)
+    teachers = Teachers([trained / "model.keras", tmp_path / "other.keras"], card.labels)
+    some = sample.faces[:96]
+    alone = [teachers.answer(some, only) for only in range(len(teachers))]
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
+    assert teachers.answer(some) == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)
+    recipe = load_recipe("edge", ["target.distillation=1.0", "optimizer.batch_size=32", "augmentation.mixup=0"])
+    faces = Faces(some, {HEAD: np.full((96, 7), 1 / 7, np.float32)}, np.arange(96), card.input)
+    for by_turns in (True, False):
+        how = msgspec.structs.replace(recipe, target=msgspec.structs.replace(recipe.target, by_turns=by_turns))
+        batches = AugmentedBatches(faces, Makers(1, faces.all, None), how, 48, 3, teachers=teachers)
+        for step in range(3):
+            pictures, targets, _ = batches[step]
+            seen = np.rint((pictures[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
+            expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None)
+            assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
 
 
 def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path) -> None:

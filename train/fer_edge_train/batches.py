@@ -82,8 +82,9 @@ class AugmentedBatches(keras.utils.PyDataset):
         seed = (self._recipe.seed, self._epoch, step)
         faces, targets = self._crew.make(augmented, chosen, self._size, how, seed)
         if self._teachers:
-            answer = self._teachers.answer(faces)
             own, share = targets[HEAD], self._recipe.target.distillation
+            turn = (step + self._epoch) % len(self._teachers) if self._recipe.target.by_turns else None
+            answer = self._teachers.answer(faces, turn)
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
         # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
         weights = {name: target.sum(axis=1) for name, target in targets.items()}

@@ -55,6 +55,8 @@ class Target(Section, frozen=True, kw_only=True):
         distillation: share of the teachers' probabilities in the target (Hinton et al. 2015, arXiv:1503.02531).
         every_view: whether the teachers are asked about each changed and mixed picture, as the network sees it (Beyer
             et al. 2021, arXiv:2106.05237), which costs their time in every step, instead of once about each face.
+        by_turns: whether each batch is then shown to one of the teachers alone, and the next batch to the next: what is
+            learnt is the same on average, in the time of one.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2015, arXiv:1512.00567).
         class_weight: exponent of a class's weight, which is (mean count / its count); 1 balances the classes.
     """
@@ -64,6 +66,7 @@ class Target(Section, frozen=True, kw_only=True):
     auxiliary: Amount = 0.0
     distillation: Share = 0.0
     every_view: bool = False
+    by_turns: bool = False
     label_smoothing: PartialShare = 0.0
     class_weight: Share = 0.0
 

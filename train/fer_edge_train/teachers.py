@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 Answer = Callable[["npt.NDArray[np.float32]"], Any]  # of whichever backend
+Asked = tuple[keras.Model, "InputSpec", list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ class Teachers:
             ModelError: a teacher cannot be read or does not know a label.
         """
         self.labels = labels
-        self._models: list[tuple[keras.Model, InputSpec, list[int]]] = []
-        self._together: dict[tuple[int, ...], Answer] = {}
+        self._models: list[Asked] = []
+        self._answers: dict[tuple[object, ...], Answer] = {}
         self._one = Lock()
         digest = hashlib.sha256()
         for number, path in enumerate(paths):
@@ -86,30 +87,37 @@ class Teachers:
             digest.update(path.read_bytes())
         self.digest = digest.hexdigest()
 
-    def answer(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self._models)
+
+    def answer(self, faces: npt.NDArray[np.uint8], only: int | None = None) -> npt.NDArray[np.float32]:
         """Mean probabilities of shape (n, labels); may be asked from several threads.
 
         Args:
             faces: uint8 of shape (n, height, width), of any size.
+            only: number of the one to ask; None asks all.
         """
         shape = faces.shape[1:]
         with self._one:  # Keras's own state is no place for two; what JAX has begun here ends below
-            if shape not in self._together:
-                self._together[shape] = _compiled(self._mean(shape))
-            answer = self._together[shape](faces[..., None].astype(np.float32))
+            if (shape, only) not in self._answers:
+                asked = self._models if only is None else self._models[only : only + 1]
+                self._answers[shape, only] = _compiled(_mean(asked, shape))
+            answer = self._answers[shape, only](faces[..., None].astype(np.float32))
         return np.asarray(answer, np.float32)
 
-    def _mean(self, shape: tuple[int, ...]) -> keras.Model:
-        """One model from pictures, 0..255, of shape (n, height, width, 1) to the mean of all answers."""
-        pictures = keras.Input((*shape, 1))
-        answers = []
-        for model, spec, columns in self._models:
-            view = pictures
-            if shape != (spec.height, spec.width):
-                view = layers.Resizing(spec.height, spec.width, dtype="float32")(view)
-            scores = ops.take(model(layers.Rescaling(spec.scale, spec.offset, dtype="float32")(view)), columns, axis=1)
-            answers.append(scores / ops.sum(scores, axis=1, keepdims=True))
-        return keras.Model(pictures, layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0])
+
+def _mean(models: Sequence[Asked], shape: tuple[int, ...]) -> keras.Model:
+    """One model from pictures, 0..255, of shape (n, height, width, 1) to the mean of all answers."""
+    pictures = keras.Input((*shape, 1))
+    answers = []
+    for model, spec, columns in models:
+        view = pictures
+        if shape != (spec.height, spec.width):
+            view = layers.Resizing(spec.height, spec.width, dtype="float32")(view)
+        scores = ops.take(model(layers.Rescaling(spec.scale, spec.offset, dtype="float32")(view)), columns, axis=1)
+        answers.append(scores / ops.sum(scores, axis=1, keepdims=True))
+    return keras.Model(pictures, layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0])
 
 
 def _compiled(model: keras.Model) -> Answer:
