@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fer_edge.faces import Face
 
 _STILL: Final = 0.8  # intersection over union of two sightings: a tenth of the side from one to the other
+_ROUGHLY_STILL: Final = 0.5  # of which the second tells only roughly where: a quarter of the side
 
 
 @dataclass(slots=True, eq=False)
@@ -81,12 +82,13 @@ class Tracker:
         for track in self.tracks:
             track.missed = True
 
-    def see(self, faces: Sequence[Face], *, begin: bool = True) -> list[Track]:
+    def see(self, faces: Sequence[Face], *, begin: bool = True, roughly: bool = False) -> list[Track]:
         """Take in faces of the frame; those that were seen in it before stay as they are.
 
         Args:
             faces: what was found.
             begin: a face that overlaps no track begins one.
+            roughly: boxes tell no better than that; who may have kept still is where it was before.
 
         Returns:
             The tracks that are seen now and were not before, in the faces' order.
@@ -117,8 +119,10 @@ class Tracker:
             elif track is None or not track.missed:
                 continue
             else:
-                track.still = intersection_over_union(track.box, face.box) >= _STILL
-                track.face, track.last_seen, track.missed = face, self._time, False
+                track.still = intersection_over_union(track.box, face.box) >= (_ROUGHLY_STILL if roughly else _STILL)
+                if not (roughly and track.still):
+                    track.face = face
+                track.last_seen, track.missed = self._time, False
                 track.sightings += 1
             seen.append(track)
         return seen

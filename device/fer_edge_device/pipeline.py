@@ -243,7 +243,7 @@ class Pipeline:
         if not coarse:
             self._searched_all = self._time
         with self._timed("track"):
-            seen = self._tracker.see(faces)
+            seen = self._tracker.see(faces, roughly=coarse)
         # Those who rest count, too: if it did not see all of them, they would no longer be looked at together.
         if not any(track.missed for track in self._tracker.tracks):
             self._followed = self._time

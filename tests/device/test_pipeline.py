@@ -277,8 +277,7 @@ def test_a_face_is_looked_at_twice_as_often_while_looks_say_something_new() -> N
 
 def test_faces_that_are_due_at_once_are_classified_together() -> None:
     people = (("happy", around(120, 150)), ("neutral", around(330, 150)), ("angry", around(520, 330)))
-    # A coarse search between would see one of them elsewhere by some pixels, which would then not rest with the others.
-    watching = Watching(FacesSettings(detect_every_s=60)).see(film([scene(*people)] * 10))
+    watching = Watching().see(film([scene(*people)] * 10))
     assert len(watching.watched.batches) > 2
     assert set(watching.watched.batches) == {3}
 

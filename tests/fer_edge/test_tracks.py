@@ -72,3 +72,13 @@ def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_
     assert [track.missed for track in tracker.tracks] == [False, True]
     assert [track.number for track in tracker.see([at(290), at(15), at(600)])] == [2, 3]
     assert [(track.box.x, track.sightings) for track in tracker.tracks] == [(10, 2), (290, 2), (600, 1)]
+
+
+def test_a_rough_sighting_moves_a_face_only_where_it_has_surely_moved() -> None:
+    tracker = Tracker(lost_after=1.0)
+    for roughly, x, where, still in ((False, 5, 5, True), (True, 30, 0, True), (True, 60, 60, False)):
+        tracker.update([at(0)], 0.0)
+        tracker.next_frame(0.1)
+        (track,) = tracker.see([at(x)], roughly=roughly)
+        assert (track.box.x, track.still, track.last_seen, track.missed) == (where, still, 0.1, False)
+        tracker.end_all()
