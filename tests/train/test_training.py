@@ -24,7 +24,7 @@ import pytest
 from fer_edge.card import read_card, write_card
 from fer_edge_train.batches import AugmentedBatches, Faces
 from fer_edge_train.makers import Makers
-from fer_edge_train.network import HEAD
+from fer_edge_train.network import HEAD, build
 from fer_edge_train.recipe import load_recipe, recipe_names
 from fer_edge_train.teachers import Teachers
 
@@ -193,6 +193,30 @@ def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp
             seen = np.rint((pictures[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
             expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None)
             assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
+
+
+def test_teachers_answer_alike_in_bfloat16(
+    trained: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_card(trained / "model.keras")
+    network = load_recipe("transfer", ["network.side=32", "network.weights=none"]).network
+    nested = keras.Model((given := keras.Input((48, 48, 1))), build(network, 7, 48)(given)[HEAD])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
+        keras.Sequential([nested, keras.layers.Softmax()]).save(tmp_path / "nested.keras")
+    write_card(tmp_path / "nested.keras", card)
+    spreads = []
+    for path in (trained / "model.keras", tmp_path / "nested.keras"):
+        answers = []
+        for precision in ("float32", "mixed_bfloat16"):
+            monkeypatch.setattr("fer_edge_train.teachers.fast_precision", lambda precision=precision: precision)
+            answers.append(Teachers([path], card.labels).answer(sample.faces[:50]))
+        exact, fast = answers
+        assert fast.dtype == np.float32
+        assert fast.sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert fast == pytest.approx(exact, abs=0.02)
+        spreads.append(exact.std(axis=0).max())
+    assert max(spreads) > 0.001
 
 
 def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path) -> None:

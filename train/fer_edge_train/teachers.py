@@ -17,6 +17,7 @@ from keras import layers, ops
 from fer_edge.card import read_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
+from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import load_trained
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Teachers:
             if missing := [label for label in labels if label not in card.labels]:
                 known = ", ".join(card.labels)
                 raise ModelError(f"{path}: this teacher does not know {', '.join(missing)}; it knows {known}")
-            model = load_trained(path)
+            model = _hastened(load_trained(path))
             model.name = f"teacher-{number}"  # all of them become parts of one model, and Keras names models by number
             self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
             digest.update(path.read_bytes())
@@ -107,6 +108,25 @@ class Teachers:
         return np.asarray(answer, np.float32)
 
 
+def _hastened(model: keras.Model) -> keras.Model:
+    """The same model in the precision that is fast here, but for its scores; models within it stay as they are."""
+    precision = fast_precision()
+    if precision == "float32":
+        return model
+    first = next((i for i, layer in enumerate(model.layers) if isinstance(layer, layers.Dense)), -1)
+    exact = {layer.name for layer in model.layers[first:]}
+
+    def anew(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if layer.name not in exact and "dtype" in config:
+            config["dtype"] = precision
+        return layer.__class__.from_config(config)
+
+    hastened = keras.models.clone_model(model, clone_function=anew)
+    hastened.set_weights(model.get_weights())
+    return hastened
+
+
 def _mean(models: Sequence[Asked], shape: tuple[int, ...]) -> keras.Model:
     """One model from pictures, 0..255, of shape (n, height, width, 1) to the mean of all answers."""
     pictures = keras.Input((*shape, 1))
@@ -115,7 +135,8 @@ def _mean(models: Sequence[Asked], shape: tuple[int, ...]) -> keras.Model:
         view = pictures
         if shape != (spec.height, spec.width):
             view = layers.Resizing(spec.height, spec.width, dtype="float32")(view)
-        scores = ops.take(model(layers.Rescaling(spec.scale, spec.offset, dtype="float32")(view)), columns, axis=1)
+        said = model(layers.Rescaling(spec.scale, spec.offset, dtype="float32")(view))
+        scores = ops.cast(ops.take(said, columns, axis=1), "float32")
         answers.append(scores / ops.sum(scores, axis=1, keepdims=True))
     return keras.Model(pictures, layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0])
 
