@@ -83,6 +83,7 @@ def train(
         from rich.console import Console
 
         from fer_edge.card import read_card
+        from fer_edge_train.hardware import resolved
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.recipe import load_recipe
         from fer_edge_train.split import divide
@@ -103,9 +104,9 @@ def train(
                 "--soft-labels are about the faces as they are; with target.every_view give --teacher alone"
             )
         if teacher and how.target.every_view:
-            taught = Teachers(teacher, dataset.labels)
+            taught = Teachers(teacher, dataset.labels, resolved(how.precision))
         elif teacher or soft_labels:
-            taught = soft_labels_for(dataset, teacher or [], soft_labels)
+            taught = soft_labels_for(dataset, teacher or [], soft_labels, resolved(how.precision))
         # A transfer's weights are no model of ours.
         begun = [weights] if weights and weights.suffix == ".keras" else []
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:

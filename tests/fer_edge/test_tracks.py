@@ -75,10 +75,9 @@ def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_
 
 
 def test_a_rough_sighting_moves_a_face_only_where_it_has_surely_moved() -> None:
-    tracker = Tracker(lost_after=1.0)
     for roughly, x, where, still in ((False, 5, 5, True), (True, 30, 0, True), (True, 60, 60, False)):
+        tracker = Tracker(lost_after=1.0)
         tracker.update([at(0)], 0.0)
         tracker.next_frame(0.1)
         (track,) = tracker.see([at(x)], roughly=roughly)
         assert (track.box.x, track.still, track.last_seen, track.missed) == (where, still, 0.1, False)
-        tracker.end_all()

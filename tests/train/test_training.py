@@ -195,9 +195,7 @@ def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp
             assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
 
 
-def test_teachers_answer_alike_in_bfloat16(
-    trained: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_teachers_answer_alike_in_bfloat16(trained: Path, sample: Sample, tmp_path: Path) -> None:
     card = read_card(trained / "model.keras")
     network = load_recipe("transfer", ["network.side=32", "network.weights=none"]).network
     nested = keras.Model((given := keras.Input((48, 48, 1))), build(network, 7, 48)(given)[HEAD])
@@ -207,11 +205,10 @@ def test_teachers_answer_alike_in_bfloat16(
     write_card(tmp_path / "nested.keras", card)
     spreads = []
     for path in (trained / "model.keras", tmp_path / "nested.keras"):
-        answers = []
-        for precision in ("float32", "mixed_bfloat16"):
-            monkeypatch.setattr("fer_edge_train.teachers.fast_precision", lambda precision=precision: precision)
-            answers.append(Teachers([path], card.labels).answer(sample.faces[:50]))
-        exact, fast = answers
+        exact, fast = (
+            Teachers([path], card.labels, precision).answer(sample.faces[:50])
+            for precision in ("float32", "mixed_bfloat16")
+        )
         assert fast.dtype == np.float32
         assert fast.sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert fast == pytest.approx(exact, abs=0.02)

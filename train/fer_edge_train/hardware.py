@@ -8,6 +8,11 @@ from typing import Literal
 import keras
 
 
+def resolved(precision: str) -> str:
+    """What a recipe's precision is on this machine: ``auto`` is `fast_precision`."""
+    return fast_precision() if precision == "auto" else precision
+
+
 def fast_precision() -> Literal["float32", "mixed_bfloat16"]:
     """``mixed_bfloat16`` where a GPU or the processor has instructions for it, else ``float32``.
 

@@ -17,7 +17,6 @@ from keras import layers, ops
 from fer_edge.card import read_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
-from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import load_trained
 
 if TYPE_CHECKING:
@@ -66,8 +65,13 @@ class Teachers:
         digest: SHA-256 of the files, as hexadecimal digits.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: tuple[str, ...]) -> None:
+    def __init__(self, paths: Sequence[Path], labels: tuple[str, ...], precision: str = "float32") -> None:
         """Load ``.keras`` models with cards, each of which knows every one of ``labels``.
+
+        Args:
+            paths: of the models.
+            labels: names of the classes.
+            precision: of their arithmetic, as Keras names it.
 
         Raises:
             ModelError: a teacher cannot be read or does not know a label.
@@ -82,7 +86,7 @@ class Teachers:
             if missing := [label for label in labels if label not in card.labels]:
                 known = ", ".join(card.labels)
                 raise ModelError(f"{path}: this teacher does not know {', '.join(missing)}; it knows {known}")
-            model = _hastened(load_trained(path))
+            model = _in_precision(load_trained(path), precision)
             model.name = f"teacher-{number}"  # all of them become parts of one model, and Keras names models by number
             self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
             digest.update(path.read_bytes())
@@ -108,9 +112,8 @@ class Teachers:
         return np.asarray(answer, np.float32)
 
 
-def _hastened(model: keras.Model) -> keras.Model:
-    """The same model in the precision that is fast here, but for its scores; models within it stay as they are."""
-    precision = fast_precision()
+def _in_precision(model: keras.Model, precision: str) -> keras.Model:
+    """The same model in a precision, but for its scores; models within it stay as they are."""
     if precision == "float32":
         return model
     first = next((i for i, layer in enumerate(model.layers) if isinstance(layer, layers.Dense)), -1)
@@ -122,9 +125,9 @@ def _hastened(model: keras.Model) -> keras.Model:
             config["dtype"] = precision
         return layer.__class__.from_config(config)
 
-    hastened = keras.models.clone_model(model, clone_function=anew)
-    hastened.set_weights(model.get_weights())
-    return hastened
+    copy = keras.models.clone_model(model, clone_function=anew)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _mean(models: Sequence[Asked], shape: tuple[int, ...]) -> keras.Model:
@@ -161,8 +164,10 @@ def ask(teachers: Teachers, data: Dataset) -> SoftLabels:
     return SoftLabels(data.labels, scores, data.digest(), teachers.digest)
 
 
-def soft_labels_for(data: Dataset, teachers: Sequence[Path], stored: Path | None) -> SoftLabels:
-    """Soft labels from a file, if it is there, else from teachers, and into that file.
+def soft_labels_for(
+    data: Dataset, teachers: Sequence[Path], stored: Path | None, precision: str = "float32"
+) -> SoftLabels:
+    """Soft labels from a file, if it is there, else from teachers, as `Teachers` has them, and into that file.
 
     Raises:
         DataError: the file is for other faces or labels.
@@ -175,7 +180,7 @@ def soft_labels_for(data: Dataset, teachers: Sequence[Path], stored: Path | None
         return load_soft_labels(stored, data)
     if not teachers:
         raise InputError(f"{stored}: no such file of soft labels; make it with --teacher MODEL.keras")
-    found = ask(Teachers(teachers, data.labels), data)
+    found = ask(Teachers(teachers, data.labels, precision), data)
     if not stored:
         return found
     found.save(stored)

@@ -19,7 +19,7 @@ from fer_edge.files import replacing
 from fer_edge_train.batches import AugmentedBatches, Faces, PlainBatches
 from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
-from fer_edge_train.hardware import fast_precision
+from fer_edge_train.hardware import resolved
 from fer_edge_train.makers import makers, makers_here
 from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, load_trained, with_probabilities
 from fer_edge_train.optimizer import Rate, cosine, make_optimizer
@@ -152,7 +152,7 @@ def train(
     done = begin(out, recipe, _fingerprint(data, weights, taught), resume=resume)
 
     keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(fast_precision() if recipe.precision == "auto" else recipe.precision)
+    keras.config.set_dtype_policy(resolved(recipe.precision))
     answers = taught.scores if isinstance(taught, SoftLabels) else None
     heads = {HEAD: class_targets(target, data.classes, count, votes, answers)}
     if target.auxiliary and votes is not None:
