@@ -18,7 +18,7 @@ import numpy as np
 from fer_edge.card import InputSpec
 from fer_edge_train.batches import AugmentedBatches, Faces
 from fer_edge_train.hardware import fast_precision
-from fer_edge_train.makers import Makers
+from fer_edge_train.makers import makers
 from fer_edge_train.network import HEAD, build
 from fer_edge_train.recipe import load_recipe
 
@@ -38,18 +38,19 @@ def main() -> None:
     targets = {HEAD: np.eye(7, dtype=np.float32)[rng.integers(0, 7, FACES)]}
     spec = InputSpec(height=48, width=48, scale=1 / 128, offset=-1.0)
     source = Faces(faces, targets, np.arange(FACES), spec)
-    batches = AugmentedBatches(source, Makers(1, source.all, None), recipe, options.size, epoch=0, teachers=None)
     keras.config.set_dtype_policy(fast_precision())
     model = build(recipe.network, 7, options.size)
     model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
     making, learning = [], []
-    for step in range(STEPS):
-        began = time.perf_counter()
-        batch = batches[step % len(batches)]
-        made = time.perf_counter()
-        model.train_on_batch(*batch)
-        making.append(made - began)
-        learning.append(time.perf_counter() - made)
+    with makers(source.all, 0) as crew:
+        batches = AugmentedBatches(source, crew, recipe, options.size, range(STEPS), teachers=None)
+        for step in range(STEPS):
+            began = time.perf_counter()
+            batch = batches.make(*divmod(step, len(batches)))
+            made = time.perf_counter()
+            model.train_on_batch(*batch)
+            making.append(made - began)
+            learning.append(time.perf_counter() - made)
     one, other = (1e3 * statistics.median(times[3:]) for times in (making, learning))
     print(
         f"{options.recipe} on {keras.backend.backend()}, batches of {recipe.optimizer.batch_size} at {options.size}:",

@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import csv
 import json
+import shutil
 import warnings
 import zipfile
 from typing import TYPE_CHECKING
@@ -170,6 +171,16 @@ def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli
     assert "teacher_sizes must have 1, or the largest faces would count as none" in large.splitlines()[-1]
     few = cli(*start, status=2).stderr
     assert few.endswith("12 pictures, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
+    for found, said in (("labels.csv", "val: no labels.csv"), ("film", "no face of 20 pixels or more is marked")):
+        bare = tmp_path / f"without {found}"
+        shutil.copytree(film, bare)
+        labels = bare / "val" / "labels.csv"
+        head, *rows = labels.read_text().splitlines()
+        labels.write_text("\n".join([head, *(row.split(",")[0] + "," * (head.count(",")) for row in rows)]))
+        if found == "labels.csv":
+            labels.unlink()
+        end = ("--out", tmp_path / "run", "--set", "optimizer.batch_size=4")
+        assert said in cli("train-faces", bare, *end, status=2).stderr.splitlines()[-1]
     none = cli(*start, "--set", "optimizer.batch_size=4", "--teacher", tmp_path / "none.onnx", status=2).stderr
     assert "none.onnx: no such file" in none.splitlines()[-1]
     assert load_faces_recipe().schedule.sizes[-1][1] % 32 == 0

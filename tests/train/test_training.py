@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 
 from fer_edge.card import read_card, write_card
+from fer_edge.classify import DEFAULT_MODEL
 from fer_edge_train.batches import AugmentedBatches, Faces
-from fer_edge_train.makers import Makers
+from fer_edge_train.makers import makers
 from fer_edge_train.network import HEAD, build
 from fer_edge_train.recipe import load_recipe, recipe_names
 from fer_edge_train.teachers import Teachers
@@ -38,7 +39,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_grou
 
 # Small and quick, for what takes time is to build a graph of each layer; every part of the recipe still takes part.
 RESIDUAL = ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]"]
-PLAIN = ["network.widths=[8]", "network.dense=[16]"]
+PLAIN = ["network.widths=[8]", "network.dense=[64]"]
 SMALL = {
     "cnn3": PLAIN,
     "cnn-bn-gap": PLAIN,
@@ -187,12 +188,13 @@ def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp
     faces = Faces(some, {HEAD: np.full((96, 7), 1 / 7, np.float32)}, np.arange(96), card.input)
     for by_turns in (True, False):
         how = msgspec.structs.replace(recipe, target=msgspec.structs.replace(recipe.target, by_turns=by_turns))
-        batches = AugmentedBatches(faces, Makers(1, faces.all, None), how, 48, 3, teachers=teachers)
-        for step in range(3):
-            pictures, targets, _ = batches[step]
-            seen = np.rint((pictures[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
-            expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None)
-            assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
+        with makers(faces.all, 0) as crew:
+            batches = AugmentedBatches(faces, crew, how, 48, range(3, 4), teachers=teachers)
+            for step in range(3):
+                pictures, targets, _ = batches[step]
+                seen = np.rint((pictures[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
+                expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None)
+                assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
 
 
 def test_teachers_answer_alike_in_bfloat16(trained: Path, sample: Sample, tmp_path: Path) -> None:
@@ -214,6 +216,20 @@ def test_teachers_answer_alike_in_bfloat16(trained: Path, sample: Sample, tmp_pa
         assert fast == pytest.approx(exact, abs=0.02)
         spreads.append(exact.std(axis=0).max())
     assert max(spreads) > 0.001
+
+
+def test_a_model_of_pictures_that_are_not_square_is_not_evaluated(
+    eager_cli: Cli, fer2013_csv: Path, tmp_path: Path
+) -> None:
+    card = read_card(DEFAULT_MODEL)
+    wide = msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, width=64))
+    layers = [keras.Input((48, 64, 1)), keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
+        keras.Sequential(layers).save(tmp_path / "wide.keras")
+    write_card(tmp_path / "wide.keras", wide)
+    said = eager_cli("evaluate", tmp_path / "wide.keras", fer2013_csv, status=2).stderr
+    assert "wide.keras: it takes 64x48, and only square pictures can be read" in said.splitlines()[-1]
 
 
 def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from fer_edge_train.network import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import Future
 
     import numpy.typing as npt
 
@@ -49,55 +53,85 @@ class Faces:
         return self.faces.view(np.ndarray), self.targets
 
 
-class AugmentedBatches(keras.utils.PyDataset):
+class BatchesAhead(keras.utils.PyDataset):
+    """Batches that depend on nothing but the epoch and the step, made by threads before they are asked for.
+
+    Keras's own queue carries what is left of one epoch into the next, how much by the luck of its threads; here an
+    epoch has its own batches, all of them, whatever Keras asks for besides.
+    """
+
+    def __init__(self, crew: Makers, steps: int, epochs: range) -> None:
+        """Give ``steps`` batches in each of ``epochs``, which are counted from 0; ``crew`` makes them."""
+        super().__init__()
+        self._crew, self._steps, self._epochs = crew, steps, epochs
+        self._epoch = epochs.start
+        self._coming: dict[int, Future[tuple[Any, ...]]] = {}
+        self._lock = Lock()  # TensorFlow asks from threads of its own
+
+    @abstractmethod
+    def make(self, epoch: int, step: int) -> tuple[Any, ...]:
+        """One batch."""
+
+    def __len__(self) -> int:
+        """Whole batches an epoch."""
+        return self._steps
+
+    def __getitem__(self, step: int) -> tuple[Any, ...]:
+        """A batch of the epoch that has begun."""
+        with self._lock:
+            number = self._epoch * self._steps + step
+            end = min(number + 1 + self._crew.ahead, self._epochs.stop * self._steps)
+            self._coming = {
+                one: self._coming.get(one) or self._crew.soon(self.make, *divmod(one, self._steps))
+                for one in range(number, end)
+            }
+            batch = self._coming[number]
+        return batch.result()
+
+    def follow(self) -> keras.callbacks.Callback:
+        """What tells which epoch has begun."""
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin(epoch))  # noqa: ARG005
+
+    def _begin(self, epoch: int) -> None:
+        with self._lock:
+            self._epoch = epoch
+
+
+class AugmentedBatches(BatchesAhead):
     """Augmented batches that depend on nothing but the recipe's seed, the epoch and the step."""
 
     def __init__(
-        self, source: Faces, crew: Makers, recipe: Recipe, size: int, epoch: int, *, teachers: Teachers | None
+        self, source: Faces, crew: Makers, recipe: Recipe, size: int, epochs: range, *, teachers: Teachers | None
     ) -> None:
-        """Give the batches of ``epoch`` and those that follow it.
+        """Give the batches of ``epochs``.
 
         Args:
             source: faces to learn from.
             crew: what makes batches, of `Faces.all`.
             recipe: batch size, augmentation and seed.
             size: side of the pictures, in pixels.
-            epoch: number of the first epoch, from 0.
+            epochs: which, from 0.
             teachers: whom to ask about every picture, for the first head.
         """
-        super().__init__(workers=crew.threads, max_queue_size=2 * crew.threads)
-        self._source, self._crew = source, crew
-        self._recipe, self._size, self._epoch = recipe, size, epoch
-        self._teachers = teachers
-        self._shuffle()
+        super().__init__(crew, len(source.rows) // recipe.optimizer.batch_size, epochs)
+        self._source, self._recipe, self._size, self._teachers = source, recipe, size, teachers
+        self._order = lru_cache(2)(lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(source.rows))
 
-    def __len__(self) -> int:
-        """Whole batches an epoch."""
-        return len(self._source.rows) // self._recipe.optimizer.batch_size
-
-    def __getitem__(self, step: int) -> Weighted:
+    def make(self, epoch: int, step: int) -> Weighted:
         """Pictures of shape (batch, size, size, 1), and for each head its targets and the faces' weights."""
         batch, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
-        chosen = self._order[step * batch : (step + 1) * batch]
-        seed = (self._recipe.seed, self._epoch, step)
+        chosen = self._order(epoch)[step * batch : (step + 1) * batch]
+        seed = (self._recipe.seed, epoch, step)
         faces, targets = self._crew.make(augmented, chosen, self._size, how, seed)
         if self._teachers:
             own, share = targets[HEAD], self._recipe.target.distillation
-            turn = (step + self._epoch) % len(self._teachers) if self._recipe.target.by_turns else None
+            turn = (step + epoch) % len(self._teachers) if self._recipe.target.by_turns else None
             answer = self._teachers.answer(faces, turn)
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
         # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
         weights = {name: target.sum(axis=1) for name, target in targets.items()}
         shares = {name: target / weights[name][:, None] for name, target in targets.items()}
         return self._source.spec.normalise(faces), shares, weights
-
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self._order = np.random.default_rng((self._recipe.seed, self._epoch)).permutation(self._source.rows)
 
 
 class PlainBatches(keras.utils.PyDataset):

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import pickle
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,12 +44,17 @@ class Makers:
     """What makes batches of what it was given once.
 
     Attributes:
-        threads: how many may ask at once.
+        ahead: how many batches to ask for before they are needed.
     """
 
-    threads: int
+    ahead: int
     _source: Any
+    _threads: ThreadPoolExecutor
     _pool: ProcessPoolExecutor | None
+
+    def soon(self, what: Callable[..., Batch], *asked: object) -> Future[Batch]:
+        """Call ``what`` in a thread, in which it can `make` what it needs."""
+        return self._threads.submit(what, *asked)
 
     def make(self, how: Callable[..., Batch], *asked: object) -> Batch:
         """Call a function of a module with what all batches are made of, and with what is ``asked`` of this one.
@@ -77,7 +82,8 @@ def makers(source: object, processes: int) -> Iterator[Makers]:
         processes: how many; 0 makes batches in the thread that asks.
     """
     if not processes:
-        yield Makers(2, source, None)
+        with _threads(2) as threads:
+            yield Makers(4, source, threads, None)
         return
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(source, protocol=5, buffer_callback=buffers.append)
@@ -93,8 +99,21 @@ def makers(source: object, processes: int) -> Iterator[Makers]:
         file.flush()
         shared = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
         context = multiprocessing.get_context("spawn")  # a fork would have the locks of threads that it has not
-        with ProcessPoolExecutor(processes, context, _begin, (shared, pickled, spans)) as pool:
-            yield Makers(2 * processes, source, pool)
+        with (
+            ProcessPoolExecutor(processes, context, _begin, (shared, pickled, spans)) as pool,
+            _threads(2 * processes) as threads,
+        ):
+            yield Makers(4 * processes, source, threads, pool)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that at the end leave undone what they have not begun."""
+    threads = ThreadPoolExecutor(count)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 _source: Any = None

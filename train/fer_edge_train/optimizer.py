@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import keras
 from keras import optimizers
 
 if TYPE_CHECKING:
@@ -22,15 +23,36 @@ def cosine(peak: float, steps: int, warmup: int) -> Rate:
     )
 
 
+class _Sparing:
+    """Decays no biases nor batch normalisation, also when a checkpoint brings it back: Keras saves no exclusions."""
+
+    def __init__(self, *options: Any, **others: Any) -> None:  # noqa: ANN401 - each optimizer's own
+        super().__init__(*options, **others)
+        # Decaying these would only fight batch normalisation.
+        self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # type: ignore[attr-defined]
+
+
+@keras.saving.register_keras_serializable("fer_edge")
+class AdamW(_Sparing, optimizers.AdamW):
+    """Keras's, but for what it decays."""
+
+
+@keras.saving.register_keras_serializable("fer_edge")
+class Adam(_Sparing, optimizers.Adam):
+    """Keras's, but for what it decays."""
+
+
+@keras.saving.register_keras_serializable("fer_edge")
+class SGD(_Sparing, optimizers.SGD):
+    """Keras's, but for what it decays."""
+
+
 def make_optimizer(how: Optimizer, rate: Rate) -> optimizers.Optimizer:
-    """The optimizer that a recipe names."""
+    """The optimizer that a recipe names; it decays neither biases nor batch normalisation."""
     match how.kind:
         case "adamw":
-            optimizer = optimizers.AdamW(rate, weight_decay=how.weight_decay)
+            return AdamW(rate, weight_decay=how.weight_decay)
         case "adam":
-            optimizer = optimizers.Adam(rate, weight_decay=how.weight_decay or None)
+            return Adam(rate, weight_decay=how.weight_decay or None)
         case "sgd":
-            optimizer = optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay or None)
-    # Decaying these would only fight batch normalisation.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+            return SGD(rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay or None)

@@ -82,7 +82,7 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     Two faces are the same when their difference hashes (signs of the horizontal gradient of the picture reduced
     to 9x8) differ in at most 3 of 64 bits, and the pictures reduced to 16x16 correlate by at least 0.95.
     Candidates are those that agree in at least one of four 16-bit parts of the hash, so that every such pair is
-    found without comparing all.
+    found without comparing all.  Plain pictures correlate with nothing: each is a group of its own.
 
     Args:
         faces: uint8 of shape (n, height, width).

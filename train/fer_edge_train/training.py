@@ -179,13 +179,15 @@ def train(
         rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
         plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
         with native_kernels(), makers(learnt.all, makers_here()) as crew:
+            batches = AugmentedBatches(learnt, crew, recipe, stage.size, range(start, stage.last), teachers=asked)
             model.fit(
-                AugmentedBatches(learnt, crew, recipe, stage.size, start, teachers=asked),
+                batches,
                 shuffle=False,  # the batches are shuffled already, by the recipe's seed
                 validation_data=watched,
                 initial_epoch=start,
                 epochs=stage.last,
                 callbacks=[
+                    batches.follow(),
                     Seeds(recipe.seed),
                     history,
                     average,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import keras
 import numpy as np
 
 from fer_edge.card import PixelSpec
+from fer_edge_train.batches import BatchesAhead
 from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
 from fer_edge_train.faces.targets import LEAST_ROWS, Marked
 from fer_edge_train.faces.teacher import Teacher
@@ -69,45 +71,36 @@ def _marked(picture: FacePicture, recipe: Data) -> Marked:
     return Marked(picture.boxes[sure], picture.landmarks[sure], picture.scores[sure], ignored)
 
 
-class SceneBatches(keras.utils.PyDataset):
+class SceneBatches(BatchesAhead):
     """Batches of scenes that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(self, crew: Makers, drawn: npt.NDArray[np.int64], recipe: FacesRecipe, side: int, epoch: int) -> None:
-        """Give the batches of ``epoch`` and those that follow it.
+    def __init__(
+        self, crew: Makers, drawn: npt.NDArray[np.int64], recipe: FacesRecipe, side: int, epochs: range
+    ) -> None:
+        """Give the batches of ``epochs``.
 
         Args:
             crew: what makes batches, of a `Stock`.
             drawn: as that has it; an epoch draws as many scenes as there are pictures.
             recipe: batch size, augmentation and seed.
             side: of the scenes, in pixels.
-            epoch: number of the first epoch, from 0.
+            epochs: which, from 0.
         """
-        super().__init__(workers=crew.threads, max_queue_size=2 * crew.threads)
-        self._crew, self._drawn, self._pictures = crew, drawn, len(np.unique(drawn))
-        self._recipe, self._epoch = recipe, epoch
+        pictures = len(np.unique(drawn))
+        super().__init__(crew, pictures // recipe.optimizer.batch_size, epochs)
+        self._recipe = recipe
         self._shape = Shape(side, _ROWS_WHERE_COMPILED if keras.backend.backend() == "jax" else LEAST_ROWS)
-        self._shuffle()
+        self._order = lru_cache(2)(
+            lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(drawn)[:pictures]
+        )
 
-    def __len__(self) -> int:
-        """Whole batches an epoch."""
-        return self._pictures // self._recipe.optimizer.batch_size
-
-    def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def make(self, epoch: int, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Pictures of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.scenes.batch`."""
         size, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
-        chosen = self._order[step * size : (step + 1) * size]
-        seed = (self._recipe.seed, self._epoch, step)
+        chosen = self._order(epoch)[step * size : (step + 1) * size]
+        seed = (self._recipe.seed, epoch, step)
         pictures, truth = self._crew.make(batch, chosen, self._shape, how, seed)
         if step == 0 and keras.backend.backend() == "tensorflow":
             # Keras has it take for fixed what is alike in the first two batches, and fail at the first other number.
             truth = np.pad(truth, ((0, 0), (0, 1), (0, 0)))
         return PIXELS.normalise(pictures), truth
-
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        order = np.random.default_rng((self._recipe.seed, self._epoch))
-        self._order = order.permutation(self._drawn)[: self._pictures]

@@ -89,12 +89,13 @@ def train(
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
-        DataError: a picture cannot be read, or there are too few.
+        DataError: a picture cannot be read, there are too few, or none to measure by.
         InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
         ModelError: ``weights`` are those of another network, or ``teacher`` is no YuNet.
     """
     check_folder(out, resume=resume)
     data = _wanted(data, recipe)
+    _check_watched(watched)
     keras.utils.set_random_seed(recipe.seed)
     compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
     source = stock(data, recipe.data, pasted, teacher)
@@ -124,12 +125,14 @@ def train(
                 continue
             model.compile(optimizer, FacesLoss(side, taught=teacher is not None, **msgspec.to_builtins(recipe.loss)))
             start = max(first, done)
+            batches = SceneBatches(crew, source.drawn, recipe, side, range(start, last))
             model.fit(
-                SceneBatches(crew, source.drawn, recipe, side, start),
+                batches,
                 shuffle=False,  # the batches are shuffled already, by the recipe's seed
                 initial_epoch=start,
                 epochs=last,
                 callbacks=[
+                    batches.follow(),
                     Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
                     history,
                     average,
@@ -180,6 +183,16 @@ def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
             f" --set optimizer.batch_size={max(len(wanted), 1)}"
         )
     return wanted
+
+
+def _check_watched(watched: FaceDataset) -> None:
+    """Refuse pictures by which no detector can be measured."""
+    if not watched.labelled:
+        raise DataError(f"{watched.name}: no labels.csv, which says where the faces are; give a folder that has it")
+    if not any((one.boxes[:, 2:] >= SIDE).any() for one in watched.pictures):
+        raise DataError(
+            f"{watched.name}: no face of {SIDE:.0f} pixels or more is marked there; give some to measure by"
+        )
 
 
 def _begin_from(network: keras.Model, path: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SIDE: Final = 20.0  # pixels: the faces that a detector is chosen by are at least as large
 ALARMS: Final = 0.015  # false alarms a picture at which it is chosen
 _BATCH: Final = 32
+_PIXELS: Final = _BATCH * 640 * 640  # of a batch at most: photographs may be large
 _LEAST_SCORE: Final = 0.02  # of what is looked at, to see the whole curve
 _PADDING: Final = 128
 
@@ -30,11 +31,12 @@ def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Fou
     """What a network of `fer_edge_train.faces.network.as_used` finds in grey pictures of any sizes."""
     stride = max(STRIDES)
     rows, columns = (-(-max(gray.shape[axis] for gray in grays) // stride) * stride for axis in (0, 1))
+    batch = min(_BATCH, max(_PIXELS // (rows * columns), 1))
     found = []
-    for start in range(0, len(grays), _BATCH):
-        some = grays[start : start + _BATCH]
+    for start in range(0, len(grays), batch):
+        some = grays[start : start + batch]
         # One shape for all, so that a backend that compiles does so once.
-        padded = np.full((_BATCH, rows, columns), _PADDING, np.uint8)
+        padded = np.full((batch, rows, columns), _PADDING, np.uint8)
         for place, gray in zip(padded, some, strict=False):
             place[: gray.shape[0], : gray.shape[1]] = gray
         outputs = [np.asarray(output) for output in model.predict_on_batch(PIXELS.normalise(padded))]

@@ -1,0 +1,60 @@
+"""Each epoch of training sees its own batches, whatever Keras does besides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+EPOCHS = range(2, 5)
+STEPS = 9
+
+# With a network that answers 0 and learns nothing, the loss of a batch is its number; Keras tells means over the epoch.
+_CODE = """
+import json, sys, time
+import keras, numpy as np
+from fer_edge_train.batches import BatchesAhead
+from fer_edge_train.makers import makers
+
+first, last, steps = map(int, sys.argv[1:])
+
+class Numbers(BatchesAhead):
+    def make(self, epoch, step):
+        time.sleep(0.002 * ((epoch * step) % 3))
+        return np.zeros((1, 1), np.float32), np.full((1, 1), 100 * epoch + step, np.float32)
+
+class Seen(keras.callbacks.Callback):
+    found = []
+    def on_epoch_begin(self, epoch, logs=None):
+        self.found.append([])
+    def on_train_batch_end(self, batch, logs):
+        self.found[-1].append(float(logs["loss"]))
+
+model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+model.compile(keras.optimizers.SGD(0.0), "mae")
+with makers(None, 0) as crew:
+    for start, stop in ((first, last - 1), (last - 1, last)):
+        batches = Numbers(crew, steps, range(start, stop))
+        model.fit(batches, shuffle=False, initial_epoch=start, epochs=stop, verbose=0,
+                  callbacks=[batches.follow(), Seen()])
+print(json.dumps(Seen.found))
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
+def test_an_epoch_learns_from_its_own_batches_in_order(backend: str) -> None:
+    if not find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", _CODE, *map(str, (EPOCHS.start, EPOCHS.stop, STEPS))],
+        capture_output=True, text=True, check=False, env={**os.environ, "KERAS_BACKEND": backend},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for epoch, means in zip(EPOCHS, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        sums = [mean * (i + 1) for i, mean in enumerate(means)]
+        numbers = [after - before for before, after in zip([0, *sums], sums, strict=False)]
+        assert numbers == pytest.approx([100 * epoch + step for step in range(STEPS)], abs=0.1)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import msgspec
+import numpy as np
+import pytest
+
+from fer_edge_train.optimizer import cosine, make_optimizer
+from fer_edge_train.recipe import load_recipe
+from fer_edge_train.training import load_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_a_checkpoint_decays_what_the_run_did(kind: str, tmp_path: Path) -> None:
+    how = msgspec.structs.replace(load_recipe("edge").optimizer, kind=kind, weight_decay=0.5)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    model.compile(make_optimizer(how, cosine(0.1, 10, 0)), "mse")
+    model.optimizer.build(model.trainable_variables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
+        model.save(tmp_path / "checkpoint.keras")
+    again = load_checkpoint(tmp_path / "checkpoint.keras")
+    for one in (model, again):
+        before = dict(zip(("kernel", "bias", "gamma", "beta"), one.get_weights(), strict=False))
+        # Without gradients, what changes is what decays.
+        one.optimizer.apply([keras.ops.zeros_like(variable) for variable in one.trainable_variables])
+        after = dict(zip(before, one.get_weights(), strict=False))
+        assert np.abs(after["gamma"] - before["gamma"]).max() == 0
+        assert after["kernel"] == pytest.approx(before["kernel"] * 0.95, abs=1e-6)
