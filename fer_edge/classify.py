@@ -44,7 +44,7 @@ _TOLERANCE: Final = 0.1
 def find_model(name: Path) -> Path:
     """The path of a model that comes with the package when ``name`` is its bare name (``edge``), else ``name``."""
     shipped = _SHIPPED / f"{name}.tflite"
-    return shipped if name.parent == Path() and not name.exists() and shipped.exists() else name
+    return shipped if name.parent == Path() and not name.is_file() and shipped.exists() else name
 
 
 class Classifier(Protocol):

@@ -6,6 +6,7 @@ A folder with ``labels.csv``, ``ignore.csv`` and zips of pictures; without ``lab
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
 import zlib
 from collections import defaultdict
@@ -113,7 +114,7 @@ def load_faces(path: Path, part: str = "") -> FaceDataset:
     ignored: dict[str, list[dict[str, str]]] = defaultdict(list)
     if (folder / IGNORE).is_file():
         for row in _rows(folder / IGNORE, ("file", *_BOX)):
-            ignored[row["file"]].append(row)
+            ignored[row["file"]] += [row] if row["x"] else []
     marked: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in _rows(folder / LABELS, ("file", *_BOX)):
         marked[row["file"]] += [row] if row["x"] else []
@@ -121,10 +122,7 @@ def load_faces(path: Path, part: str = "") -> FaceDataset:
     there = [name for name in marked if name in places]
     if not there:
         raise DataError(f"{folder}: none of the pictures of {LABELS} is in its zips or beside it")
-    try:
-        pictures = tuple(_picture(name, marked[name], ignored[name]) for name in there)
-    except ValueError as error:
-        raise DataError(f"{folder / LABELS}: a number is none ({error}); copy or make the tables again") from error
+    pictures = tuple(_picture(name, marked[name], ignored[name]) for name in there)
     return FaceDataset(str(folder), pictures, labelled=True, places=tuple(places[name] for name in there))
 
 
@@ -159,9 +157,23 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
             for row in reader:
                 if None in row.values():
                     raise DataError(f"{path}, line {reader.line_num}: too few columns")
+                if row["x"] and (wrong := _wrong(row)):
+                    raise DataError(f"{path}, line {reader.line_num}: {wrong}; mend the line or leave it out")
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table; copy it again") from error
+
+
+def _wrong(row: dict[str, str]) -> str:
+    """What is wrong with a box's numbers, if anything."""
+    for column in (*_BOX, *(name for name in ("score", *_LANDMARKS) if row.get(name))):
+        try:
+            finite = math.isfinite(float(row[column]))
+        except ValueError:
+            finite = False
+        if not finite:
+            return f"{column} is {row[column]!r}, which is no number"
+    return "" if min(float(row["w"]), float(row["h"])) > 0 else f"a box of {row['w']}x{row['h']} pixels"
 
 
 def _picture(name: str, marked: list[dict[str, str]], ignored: list[dict[str, str]]) -> FacePicture:

@@ -7,7 +7,9 @@ import logging
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -64,6 +66,7 @@ class App:
             SourceError: the source is not there.
         """
         self._config, self._version, self._reread = config, version, reread
+        self._switching = Lock()
         if sys.stdout is None:
             raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
         with ExitStack() as stack:
@@ -170,25 +173,28 @@ class App:
             from fer_edge_device.mqtt import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
             from fer_edge_device.outbox import outbox_path  # noqa: PLC0415 - likewise
 
-            obey = self._take_over_switch(outbox_path(config.outbox, node.topics.node), node.topics)
+            switch = Switch(outbox_path(config.outbox, node.topics.node))
+            obey = partial(self._obey, switch)
             sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=obey))
+            # Only now: an outbox that cannot be had must not switch anything.
+            self._take_over(switch, node.topics)
         if not sinks or config.log.messages:
             sinks.append(JsonLines(sys.stdout.buffer))
         return sinks
 
-    def _take_over_switch(self, outbox: Path, topics: Topics) -> Callable[[bool], None]:
-        """Be switched off if an earlier run was, or this one is; what to do when the switch is thrown."""
-        switch = Switch(outbox)
-        if not switch.on:
-            logger.info("switched off: no frame is looked at until ON comes to %s", topics["enabled/set"])
-            self._runner.enable(wanted=False)
-        switch.keep(on=self._runner.enabled)
+    def _take_over(self, switch: Switch, topics: Topics) -> None:
+        """Be switched off if an earlier run was, and keep it if this one is."""
+        with self._switching:
+            if not switch.on:
+                logger.info("switched off: no frame is looked at until ON comes to %s", topics["enabled/set"])
+                self._runner.enable(wanted=False)
+            switch.keep(on=self._runner.enabled)
 
-        def obey(on: bool) -> None:  # noqa: FBT001 - a switch
+    def _obey(self, switch: Switch, on: bool) -> None:  # noqa: FBT001 - a switch
+        """The switch was thrown; told by a sink's thread."""
+        with self._switching:
             switch.keep(on=on)  # first, so that what is told afterwards is true after a power cut, too
             self._runner.enable(on)
-
-        return obey
 
 
 def _fixed(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:

@@ -206,7 +206,7 @@ class _Session:
             return Outcome(self._link.host, failed="connect", said=(refused, _advice(refused, self._link.host)))
         try:
             return self._bring()
-        except FerEdgeError as error:  # it was stopped
+        except (FerEdgeError, OSError) as error:  # it was stopped, or this machine has no room for a process more
             return Outcome(self._link.host, failed=self._step, said=(str(error),))
 
     def _bring(self) -> Outcome:
@@ -217,6 +217,8 @@ class _Session:
             self._follow(process, marks)
         except FerEdgeError as error:
             self._said.append(str(error))
+        except BrokenPipeError:
+            self._said.append("the connection ended while files were copied")
         finally:
             # The end of its input is what ends the script, wherever it is.
             with contextlib.suppress(BrokenPipeError):

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from fer_edge_device.config import LogSettings
@@ -26,7 +26,7 @@ def set_up_logging(settings: LogSettings) -> None:
     form = settings.format
     if form == "auto":
         form = "journal" if _stderr_is_journal() else "plain"
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter({"plain": _Plain, "json": _Json, "journal": _Journal}[form]())
     others = level if level == logging.DEBUG else max(level, logging.WARNING)
     logging.basicConfig(handlers=[handler], level=others, force=True)
@@ -46,6 +46,19 @@ def _stderr_is_journal() -> bool:
     except (AttributeError, OSError, ValueError):  # there is none, or it is closed or no file
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error now: it is exchanged for a while, to keep native libraries' chatter away."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """What the base class would keep is not wanted."""
 
 
 class _Plain(logging.Formatter):

@@ -302,10 +302,11 @@ class Outbox:
     def _follow_clock(self, database: sqlite3.Connection) -> None:
         """When the clock is set, as at the first contact with a time server, the age of events must not jump."""
         offset = clock.time() - clock.monotonic()
-        jump, self._offset = offset - self._offset, offset
+        jump = offset - self._offset
         if abs(jump) > _CLOCK_WAS_SET and self._first is not None:
             with database:
                 database.execute("UPDATE events SET time = time + ? WHERE id >= ?", (jump, self._first))
+        self._offset = offset  # not before: on a full disk the events' times are still to be moved
 
 
 def outbox_path(settings: OutboxSettings, node: str) -> Path:

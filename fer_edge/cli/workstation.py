@@ -269,11 +269,8 @@ def convert(
 
         source = open_source(model, size=size, unsafe=unsafe)
         names = read_labels(labels) if labels else ()
-        if (data or calibrate) and source.height != source.width:
-            raise InputError(
-                f"{model}: it takes {source.width}x{source.height}, and only square pictures can be read from"
-                " datasets; convert it without --data and --calibrate"
-            )
+        if data or calibrate:
+            _check_square(model, source.height, source.width, "convert it without --data and --calibrate")
         dataset = _faces_of(data, votes, label_map, source.height)
         calibration = _faces_of(calibrate, None, None, source.height)
         card = _card_for(source, names, input_range, dataset, usage)
@@ -333,6 +330,7 @@ def evaluate(
     else:
         classifier = TFLiteClassifier(find_model(model))
     side = classifier.card.input.height
+    _check_square(model, side, classifier.card.input.width, "give a model that takes square ones")
     part = _datasets(data, votes, label_map, side, majority=votes is not None).usage(usage)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
@@ -342,6 +340,13 @@ def evaluate(
     else:
         print(f"{model} on {' and '.join(parts)} of {' and '.join(map(str, data))}")
         _print_metrics(metrics)
+
+
+def _check_square(model: Path, height: int, width: int, advice: str) -> None:
+    if height != width:
+        raise InputError(
+            f"{model}: it takes {width}x{height}, and only square pictures can be read from datasets; {advice}"
+        )
 
 
 def _one_of(chosen: dict[str, bool], named: str | None) -> str:

@@ -48,7 +48,9 @@ def parts(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
     """
     try:
         with _capture(path) as capture:
-            length = _length(capture)
+            # A header can say anything; each part costs opening the film anew.
+            believed = capture.get(cv2.CAP_PROP_FRAME_COUNT) <= path.stat().st_size
+            length = _length(capture) if believed else 0.0
     except DataError:
         length = 0.0
     step = every * math.ceil(_PART_S / every) if every else _PART_S

@@ -50,14 +50,14 @@ class _Drawn(Generic[Item]):
 
     def __init__(self, size: int) -> None:
         self.items: list[Item] = []
-        self._size, self._seen = size, 0
+        self.seen, self._size = 0, size
         self._draw = random.Random(1)  # noqa: S311 - no secret
 
     def add(self, item: Item) -> None:
-        self._seen += 1
+        self.seen += 1
         if len(self.items) < self._size:
             self.items.append(item)
-        elif (place := int(self._draw.random() * self._seen)) < self._size:
+        elif (place := int(self._draw.random() * self.seen)) < self._size:
             self.items[place] = item
 
 
@@ -204,9 +204,8 @@ def _dates(found: _Statistics) -> str:
     counts = Counter((when.date.strftime(form), emotion) for when, emotion in dated)
     shares = {label: [counts[place, label] for place in places] for label in found.labels}
     by_camera = sum(when.by_camera for when, _ in dated)
-    stills_with_faces = sum(counts.total() for counts in found.emotions.values())
     what = (
-        f"{len(dated)} of {stills_with_faces} faces: {by_camera} by the date that the camera wrote (EXIF),"
+        f"{len(dated)} of {found.dated.seen} faces in pictures: {by_camera} by the date that the camera wrote (EXIF),"
         f" {len(dated) - by_camera} by the date of the file."
     )
     return f"<h2>Dates</h2><p>{what}</p>{bars(places, shares, 'date', 'faces')}"

@@ -18,6 +18,8 @@ import msgspec
 import pytest
 
 from fer_edge import demo
+from fer_edge_device.config import OutboxSettings
+from fer_edge_device.outbox import Outbox
 from tests.device.brokers import Gate, Listener, Mosquitto, listening, wait_for
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Runnin
     assert running.process.wait(30) == 0
 
 
-def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path) -> None:
+def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path, tmp_path: Path) -> None:
     running.until("one/event", event_type="new")
     for text, said in (
         ("node = ", "Invalid value"),
@@ -110,6 +112,13 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path) -> 
         line = running.told()
         assert line.startswith("fer-edge: everything stays as it was: ")
         assert said in line
+    # The outbox of another node, which is switched off, and whose runner has it.
+    (tmp_path / "outbox.sqlite.off").touch()
+    theirs = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
+    running.change(f'[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"')
+    assert "stays as it was" in running.told()
+    theirs.close()
+    assert running.until("one/enabled/state")["payload"] == "ON"
     running.change(f'node = "one"\n[camera]\nsource = "{film}"\nwidth = 320\n')
     assert "[camera]: what changed there takes a restart" in running.told()
     assert "read anew" in running.told()

@@ -136,9 +136,13 @@ def quietly(host: str, step: str) -> None:
 def test_each_host_gets_what_is_meant_for_it_whatever_becomes_of_the_others(
     make_host: Callable[[str], Host], wheel: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    well, broken, closed = make_host("well"), make_host("broken"), make_host("closed")
+    well, broken, closed, cut = (make_host(name) for name in ("well", "broken", "closed", "cut"))
     (broken.root / "is broken").touch()
     script(closed.root.parent / "bin/sudo", "echo 'sudo: a password is required' >&2; exit 1")
+    # Its session ends while files are copied.
+    shell = cut.root.parent / "shell"
+    text = shell.read_text().replace("*/sftp-server) ", f"*/sftp-server) kill -9 $(cat {shell}.pid); sleep 1; ")
+    shell.write_text(text.replace("exec sh", f"echo $$ > {shell}.pid\nexec sh"))
     with well.ssh_config.open("a") as file:
         file.write("Host gone\n HostName 127.0.0.1\n Port 1\n")
     model = tmp_path / "my model.tflite"
@@ -149,11 +153,12 @@ def test_each_host_gets_what_is_meant_for_it_whatever_becomes_of_the_others(
         '# mine\nnode = "hall"\nmodel = "edge"\n[mqtt]\nurl = "mqtt://ada@broker"\npassword_file = "secret"\n'
     )
     options = ("--wheel", wheel, "--model", model, "--config", config, "--ssh-config", well.ssh_config)
-    done = cli("deploy", "well", "broken", "closed", "gone", *options, status=1)
+    done = cli("deploy", "cut", "well", "broken", "closed", "gone", *options, status=1)
     said = done.stdout + done.stderr
-    table = [line.split(maxsplit=1) for line in done.stdout.splitlines()[-5:]]
+    table = [line.split(maxsplit=1) for line in done.stdout.splitlines()[-6:]]
     assert [[name, rest.split()] for name, rest in table] == [
         ["host", ["version", "classifier", "frame", "outcome"]],
+        ["cut", ["-", "-", "-", "failed", "to", "copy"]],
         ["well", ["9.9.0", "1.25", "ms", "1.25", "ms", "ready"]],
         ["broken", ["-", "-", "-", "failed", "to", "start", "it"]],
         ["closed", ["-", "-", "-", "failed", "to", "look"]],

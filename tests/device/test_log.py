@@ -65,6 +65,22 @@ def test_a_stream_that_was_inherited_from_a_service_is_not_taken_for_the_journal
     assert last == "fer-edge: the end"
 
 
+def test_a_warning_is_heard_while_native_libraries_are_not() -> None:
+    script = """
+import logging, os
+from fer_edge.native import native_stderr_hidden
+from fer_edge_device.config import LogSettings
+from fer_edge_device.log import set_up_logging
+set_up_logging(LogSettings())
+with native_stderr_hidden():
+    os.write(2, b"chatter\\n")
+    logging.getLogger("fer_edge_device.cameras").warning("the camera is gone")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("the camera is gone\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_debug_has_everybodys_lines(tmp_path: Path) -> None:
     lines = said("debug", "journal", tmp_path / "log")
     assert lines[0] == "<7>a detail"

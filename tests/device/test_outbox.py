@@ -255,6 +255,28 @@ outbox.close()
     reopened.close()
 
 
+def test_a_clock_that_is_set_while_the_disk_is_full_makes_no_event_old(tmp_path: Path) -> None:
+    script = """
+import resource, sys, time
+from pathlib import Path
+from fer_edge_device.config import OutboxSettings
+from fer_edge_device.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]), OutboxSettings(max_age_h=2))
+outbox.put("topic", b"1")
+later = time.time() + 365 * 24 * 3600
+time.time = lambda: later
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))
+print(outbox.put("topic", b"2"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+print(outbox.put("topic", b"3"), [row.payload for row in outbox.after(0, 9)], outbox.dropped)
+outbox.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "outbox.sqlite"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["False", "True [b'1', b'3'] 1"]
+
+
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"no folder for the outbox .*set outbox\.path"):

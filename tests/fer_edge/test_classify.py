@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,14 +10,12 @@ import numpy as np
 import pytest
 
 from fer_edge.card import model_bytes, read_card, write_card
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, classify_faces
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, classify_faces, find_model
 from fer_edge.crop import Box, Framing, crop_face
 from fer_edge.errors import ModelError
 from fer_edge.faces import Face, Landmarks, Point
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Sample
 
 
@@ -26,6 +25,14 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "model.tflite"
     path.write_bytes(model_bytes(DEFAULT_MODEL))
     return path
+
+
+def test_a_folder_of_its_name_does_not_hide_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edge").mkdir()
+    assert find_model(Path("edge")) == DEFAULT_MODEL
+    (tmp_path / "edge-plus").write_bytes(b"a file of mine")
+    assert find_model(Path("edge-plus")) == Path("edge-plus")
 
 
 def test_eyes_are_brought_level_where_the_landmarks_serve(sample: Sample) -> None:

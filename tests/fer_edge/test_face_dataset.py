@@ -65,9 +65,21 @@ def test_what_cannot_be_read_is_one_clear_error(folder: Path) -> None:
         load_faces(folder / "empty")
     labels = folder / "val" / "labels.csv"
     text = labels.read_text()
-    labels.write_text(text.replace("1.5", "one"))
-    with pytest.raises(DataError, match=r"labels.csv: a number is none .*'one'"):
+    for was, wrong, said in (
+        ("1.5", "one", "x is 'one', which is no number"),
+        ("1.5", "nan", "x is 'nan', which is no number"),
+        ("0.75", "high", "score is 'high', which is no number"),
+        ("2,10,12,0.75", "2,10,0,0.75", "a box of 10x0 pixels"),
+    ):
+        labels.write_text(text.replace(was, wrong))
+        with pytest.raises(DataError, match=rf"labels.csv, line 3: {said}"):
+            load_faces(folder, "val")
+    labels.write_text(text)
+    ignore = folder / "val" / "ignore.csv"
+    ignore.write_text(ignore.read_text().replace("3,4", "3,-4"))
+    with pytest.raises(DataError, match=r"ignore.csv, line 2: a box of 3x-4 pixels"):
         load_faces(folder, "val")
+    ignore.unlink()
     labels.write_text(text + "\n0.png,1")
     with pytest.raises(DataError, match=r"labels.csv, line 6: too few columns"):
         load_faces(folder, "val")

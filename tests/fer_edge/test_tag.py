@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -35,6 +36,7 @@ from fer_edge.crop import Box
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.tag import scratch
 from fer_edge.tag import sources as tag_sources
+from fer_edge.tag.films import parts
 from fer_edge.tag.look import Job, look_at
 from fer_edge.tag.pool import in_processes
 from fer_edge.tag.run import Outputs, Summary, tag
@@ -399,6 +401,21 @@ def test_a_film_in_parts_is_the_whole_film_with_times_and_tracks(film: Path, tmp
     for row in rows:
         assert (row.track is None) == (row.emotion is None)
     assert 6 <= len({row.track for row in rows if row.track}) <= 10
+
+
+def test_a_film_whose_header_tells_of_endless_frames_is_one_part(film: Path, tmp_path: Path) -> None:
+    short = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(short), cv2.VideoWriter.fourcc(*"MJPG"), 3, (64, 48))
+    for _ in range(30):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    data = bytearray(short.read_bytes())
+    length = data.index(b"strh") + 8 + 32
+    assert int.from_bytes(data[length : length + 4], "little") == 30
+    data[length : length + 4] = (2**31 - 1).to_bytes(4, "little")
+    short.write_bytes(data)
+    assert list(parts(short, 0.5)) == [(0, math.inf)]
+    assert len(list(parts(film, 0.5))) > 1
 
 
 def test_a_damaged_film_is_a_row_after_what_could_be_read(film: Path, tmp_path: Path) -> None:
