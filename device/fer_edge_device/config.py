@@ -263,6 +263,11 @@ def load_config(
     return convert(tables, Config, where)
 
 
+def holds_password(address: str) -> bool:
+    """Whether an address tells a password, which on a command line everybody on the machine could read."""
+    return re.match(r"[\w+.-]+://[^/?#@]*:(?!\d+/).*@", address) is not None
+
+
 def example() -> str:
     """A configuration file with every key, its default, its bounds and what it is for, the keys as comments."""
     return "# fer-edge: every key with its default. Take the mark away from a line to change it.\n\n" + _toml(

@@ -7,11 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from fer_edge.errors import InputError
 from fer_edge.tables import convert, parse
-from fer_edge_device.config import NODE_NAME, Config, example, load_config
+from fer_edge_device.config import NODE_NAME, Config, example, holds_password, load_config
 from fer_edge_device.steps import (
     Step,
     file_step,
@@ -216,8 +215,13 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
     path = config_path(machine, wishes.instance)
     if wishes.config is not None and (wishes.camera is not None or wishes.mqtt is not None):
         raise InputError("--config goes without --camera and --mqtt: write them into the file")
-    if wishes.mqtt is not None and urlsplit(wishes.mqtt).password is not None:
+    if wishes.mqtt is not None and holds_password(wishes.mqtt):
         raise InputError("--mqtt: no password in the address, everybody could see it; use --password-file")
+    if wishes.camera is not None and holds_password(wishes.camera):
+        raise InputError(
+            "--camera: no password in the address, everybody could see it;"
+            " write it as camera.source into a file, and give that with --config"
+        )
     before = path.read_bytes() if path.is_file() else None
     if before is not None and not (wishes.replace and wishes.config):
         _check_same(path, wishes)

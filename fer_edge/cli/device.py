@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fer_edge.cli.options import INTERRUPTED, AsJson, print_json, version
+from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
     from fer_edge_device.config import Config
@@ -66,9 +67,14 @@ def run(
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
     """
     from fer_edge_device.app import App
-    from fer_edge_device.config import SYSTEM_CONFIG, load_config
+    from fer_edge_device.config import SYSTEM_CONFIG, holds_password, load_config
     from fer_edge_device.log import set_up_logging
 
+    if source is not None and holds_password(source):
+        raise InputError(
+            "--source: no password in the address, everybody could see it; write it as camera.source into a file, and"
+            " give that with --config"
+        )
     options = {
         "camera.source": source,
         "camera.width": width,

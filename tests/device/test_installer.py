@@ -121,6 +121,8 @@ def test_a_configuration_of_ones_own_is_checked_and_taken_as_it_is(pi: Pi, wheel
         (Wishes(config=Path("x.toml"), camera="demo"), "--config goes without"),
         (Wishes(config=Path("/nonexistent/x.toml")), "cannot be read"),
         (Wishes(mqtt="mqtt://pi:secret@broker"), "use --password-file"),
+        (Wishes(mqtt="mqtt://pi:[secret@broker"), "use --password-file"),
+        (Wishes(camera="rtsp://pi:secret/@host/a"), "write it as camera.source"),
         (Wishes(password_file=Path("/nonexistent/password")), "/nonexistent/password: cannot be read"),
         (Wishes(password_file=Path("/dev/null")), "no password in it"),
         (Wishes(camera="/home/pi/film.mp4"), "the service sees nothing of that folder"),

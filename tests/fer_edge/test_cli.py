@@ -322,6 +322,10 @@ def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> Non
     odd = tmp_path / os.fsdecode(b"na\xffme.mp4")
     odd.write_bytes(b"any")
     assert "its name is not UTF-8" in complaint(cli, "run", "--source", odd)
+    hidden = complaint(cli, "run", "--source", "rtsp://me:secret@127.0.0.1:1/stream")
+    assert "no password in the address" in hidden
+    assert "secret" not in hidden
+    assert "cannot be opened" in complaint(cli, "run", "--source", "rtsp://127.0.0.1:1/user:1@2")
     assert "--node" in complaint(cli, "run", "--source", "demo", "--node", "a/b")
     assert "needs --detector-model" in complaint(cli, "run", "--source", "demo", "--detector", "yunet")
     classifier = ("--detector", "network", "--detector-model", DEFAULT_MODEL)
