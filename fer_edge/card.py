@@ -233,7 +233,7 @@ def read_any_card(path: Path) -> AnyCard:
         ModelError: there is no such file, or it has no card, or a damaged one.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such model file")
+        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
     try:
         with zipfile.ZipFile(path) as archive, archive.open(CARD_NAME) as member:
             text = member.read(_MAX_CARD_BYTES)

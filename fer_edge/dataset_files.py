@@ -54,6 +54,18 @@ _DECODED_TOGETHER: Final = 512
 _BYTES_TOGETHER: Final = 64 << 20
 
 
+def ensure_there(path: Path) -> None:
+    """Find out that data is missing before all else is loaded.
+
+    Raises:
+        DataError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file or folder; give fer2013.csv, a folder with train/ and test/, or an archive of either"
+        )
+
+
 def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
     """Read a dataset in any of the forms that FER-2013 is downloaded in.
 
@@ -66,10 +78,7 @@ def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
     Raises:
         DataError: it is missing, empty, damaged, unsafe or of none of these forms.
     """
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file or folder; give fer2013.csv, a folder with train/ and test/, or an archive of either"
-        )
+    ensure_there(path)
     if path.is_dir():
         return _read_tree(_files(path), path, side)
     if path.suffix.lower() == ".zip":

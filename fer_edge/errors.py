@@ -6,6 +6,7 @@ as one line and exits with the status that the class carries.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -15,10 +16,19 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def without_passwords(text: str) -> str:
+    """A text with ``...`` for user and password in each address; as a path, an address has one slash."""
+    return re.sub(r"(\w:/+)[^\s/@:]+:\S*@", r"\1...@", text)
+
+
 class FerEdgeError(Exception):
     """Base of all errors that fer-edge raises on purpose."""
 
     exit_status: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """The message, with nothing in it that must not be told."""
+        return without_passwords(super().__str__())
 
 
 class InputError(FerEdgeError):

@@ -139,6 +139,8 @@ def _places(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
 
 
 def _zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
+    if path.suffix.lower() != ".zip":
+        raise DataError(f"{path}: no pictures with marked faces; give a folder with labels.csv, or a zip of pictures")
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:

@@ -197,14 +197,16 @@ def detector_file(name: DetectorName, model: Path | None) -> Path:
         model: a file, or the bare name of a shipped one (``faces``); the shipped network's without.
 
     Raises:
-        InputError: ``yunet`` without a file.
+        InputError: ``yunet`` without a file, or its file without ``yunet``.
     """
     if model is not None:
+        if name == "network" and model.suffix == ".onnx":
+            raise InputError(f"{model}: for YuNet's file, say that the detector is yunet (--detector yunet)")
         return find_model(model)
     if name == "yunet":
         raise InputError(
-            "--detector yunet needs --detector-model FILE: download face_detection_yunet_2023mar.onnx from the"
-            " OpenCV Zoo"
+            "yunet needs --detector-model FILE, in a configuration faces.detector_model: download"
+            " face_detection_yunet_2023mar.onnx from the OpenCV Zoo"
         )
     return DEFAULT_DETECTOR
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -48,7 +49,19 @@ def ensure_writable(path: Path) -> None:
     _reserve(path)[1].unlink()
 
 
+def check_ending(path: Path, option: str, *endings: str) -> None:
+    """Refuse a name that is not of what is written, for it may be that of a model or a picture.
+
+    Raises:
+        InputError: ``path`` has none of the endings, each with its dot.
+    """
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{option} {printable(str(path))}: end it in {' or '.join(endings)}")
+
+
 def _reserve(path: Path) -> tuple[Path, Path]:
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+        raise InputError(f"{printable(str(path))}: an address; this is written to files of this machine alone")
     path = path.resolve()  # a link stays a link
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:

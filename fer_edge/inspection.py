@@ -94,7 +94,7 @@ def inspect_model(path: Path) -> Inspection:
         InputError: the installed runtime does not bring the schema that this needs.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such model file")
+        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
     try:
         card = read_any_card(path)
     except ModelError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -38,7 +39,7 @@ def convert(tables: dict[str, Any], to: type[T], where: str) -> T:
     try:
         return msgspec.convert(tables, to)
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {error}{_nearest(str(error), to)}") from error
+        raise InputError(f"{where}: {error}{_nearest(str(error), to)}{_choices(str(error), to)}") from error
 
 
 def put(tables: dict[str, Any], key: str, value: str, where: str) -> None:
@@ -71,6 +72,15 @@ def _nearest(message: str, to: type[msgspec.Struct]) -> str:
     parts = message.split("`")
     near = difflib.get_close_matches(parts[1], sorted(_keys(to)), 1) if len(parts) > 1 else []
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _choices(message: str, to: Any) -> str:  # noqa: ANN401 - a type of any form
+    """A hint for a value that is none of those that a key takes: which they are."""
+    found = re.search(r"enum value .*`\$\.([\w.]+)`", message)
+    for name in found[1].split(".") if found else ():
+        to = next((field.type for field in msgspec.structs.fields(to) if field.encode_name == name), None)
+        to = get_args(to)[0] if get_origin(to) is Annotated else to
+    return f"; it takes {', '.join(map(str, get_args(to)))}" if found and get_origin(to) is Literal else ""
 
 
 def _keys(of: Any) -> set[str]:  # noqa: ANN401 - a type of any form

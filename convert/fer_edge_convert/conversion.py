@@ -304,6 +304,8 @@ def convert(
         attempts=tuple(attempts),
         warnings=warnings,
     )
+    if not refused:  # the model first: a report without it would tell of another
+        _written(out, result, content)
     write_report(stem, result, work.test, refused=refused, max_drop=max_drop)
     if refused:
         blamed = f" {parity.hurts_most} alone does most of it;" if parity.hurts_most else ""
@@ -315,7 +317,7 @@ def convert(
             " --max-drop",
             warnings,
         )
-    return _written(out, result, content)
+    return result
 
 
 def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: str | None) -> str:

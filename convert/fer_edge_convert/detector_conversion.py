@@ -180,6 +180,8 @@ def convert_detector(
         calibration_pictures=len(rows) if scheme.calibrated else 0,
     )
     refused = parity.change_points is not None and parity.change_points < -max_drop
+    if not refused:  # the model first: a report without it would tell of another
+        _written(out, result, content)
     _write_report(stem, result, refused=refused, max_drop=max_drop)
     if refused:
         raise RefusedError(
@@ -188,7 +190,7 @@ def convert_detector(
             " or allow it with --max-drop",
             (),
         )
-    return _written(out, result, content)
+    return result
 
 
 def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]) -> float:

@@ -130,7 +130,7 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
 
     Raises:
         ModelError: there is no such model, it is damaged, or it is not a picture classifier.
-        InputError: the size is needed and not given.
+        InputError: the size is needed and not given, or given and not that of the model.
     """
     if not path.exists():
         raise ModelError(f"{path}: no such model")
@@ -155,7 +155,10 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
         card = read_card(path)
         if path.suffix == ".tflite":
             check_flatbuffer(path, card, model)
-    return _checked(path, kind, model, card, labels)
+    source = _checked(path, kind, model, card, labels)
+    if size and (source.height, source.width) != (size, size):
+        raise InputError(f"{path}: it takes {source.width}x{source.height} and no other size; leave --size out")
+    return source
 
 
 @dataclass(frozen=True, slots=True)

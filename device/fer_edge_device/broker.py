@@ -88,7 +88,9 @@ def parse_url(url: str) -> Address:
         parts = urlsplit(f"//{place}")
         host, port = parts.hostname or "", parts.port
     except ValueError:  # whose words repeat what may be a password
-        raise InputError(f"mqtt.url: an address looks like {_FORM}, an IPv6 address is [in brackets]") from None
+        raise InputError(
+            f"mqtt.url: an address looks like {_FORM}; a port is 1 to 65535, an IPv6 address [in brackets]"
+        ) from None
     if not host or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
         raise InputError(f"mqtt.url: an address looks like {_FORM}, with nothing after it")
     tls = scheme.lower() == "mqtts"

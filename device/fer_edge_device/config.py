@@ -179,7 +179,12 @@ class OutboxSettings(Section, frozen=True, kw_only=True):
 
     path: Annotated[
         str,
-        Meta(description="its file; empty: outbox.sqlite in the service's state folder, or ~/.local/state/fer-edge"),
+        # Nothing else may be taken for an outbox that is damaged, and set aside.
+        Meta(
+            pattern=r"^(.*[^/]\.sqlite)?$",
+            description="its file, which ends in .sqlite; empty: outbox.sqlite in the service's state folder, or"
+            " ~/.local/state/fer-edge",
+        ),
     ] = ""
     max_events: Annotated[int, Meta(ge=1, le=10_000_000, description="most events kept; the oldest go first")] = 100_000
     max_age_h: Annotated[float, Meta(gt=0, le=8760, description="most hours an event is kept")] = 168.0

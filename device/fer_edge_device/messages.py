@@ -151,7 +151,10 @@ class Topics:
             InputError: the name has a character that does not belong in a topic.
         """
         if not re.fullmatch(NODE_NAME, node):
-            raise InputError(f"--node {node!r}: use up to 64 letters, digits, '_', '.' and '-'")
+            raise InputError(
+                f"{node!r} cannot be a node's name (--node, or the key node): use up to 64 letters, digits, '_', '.'"
+                " and '-'"
+            )
         self.node = node
         self._prefix = f"{prefix}/{node}"
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fer_edge.errors import FerEdgeError
 from fer_edge.system import resident_mb, temperature_c, throttled_flags
 from fer_edge_device.frames import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
@@ -111,6 +112,7 @@ class Runner:
 
         Raises:
             SourceLostError: the camera failed.
+            FerEdgeError: messages cannot be written where alone they go.
         """
         began = clock.monotonic()
         self._enabled = self._enabled_wanted
@@ -124,8 +126,9 @@ class Runner:
                     with suppress(SinkClosed):
                         self._tell(*self.pipeline.finish())
                         self.say_goodbye()
-            except SinkClosed:
-                pass
+            except SinkClosed as closed:
+                if str(closed):
+                    raise FerEdgeError(f"standard output: {closed}; messages go nowhere else") from None
             finally:
                 notify("STOPPING=1")
         self.summary.seconds = clock.monotonic() - began
@@ -279,8 +282,12 @@ class Runner:
         for sink in [*self._sinks]:
             try:
                 sink.publish(message)
-            except SinkClosed:
+            except SinkClosed as closed:
                 self._sinks.remove(sink)
+                if not self._sinks:
+                    raise
+                if str(closed):
+                    logger.error("standard output: %s; no messages go there any more", closed)  # noqa: TRY400
         if not self._sinks:
             raise SinkClosed
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -13,11 +12,9 @@ if TYPE_CHECKING:
 
     from fer_edge_device.messages import Message
 
-logger = logging.getLogger(__name__)
-
 
 class SinkClosed(Exception):  # noqa: N818 - not a failure: nobody wants to hear any more
-    """Raised when whoever read the messages has gone."""
+    """Raised when whoever read the messages has gone, or they cannot be written: then it says why."""
 
 
 class Sink(Protocol):
@@ -68,9 +65,7 @@ class JsonLines:
         except OSError as error:
             # What the buffer still holds would fail again, loudly, when the interpreter exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
-            if not isinstance(error, BrokenPipeError):
-                logger.error("standard output: %s; no messages go there any more", error.strerror)  # noqa: TRY400
-            raise SinkClosed from None
+            raise SinkClosed("" if isinstance(error, BrokenPipeError) else error.strerror) from None
 
     def close(self, timeout: float = 0.0) -> None:
         """Do nothing: the file is not ours."""

@@ -6,6 +6,7 @@ runtime, and nothing but `train`, `convert` and `evaluate` of a .keras file load
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -17,7 +18,7 @@ import typer
 
 from fer_edge.cli import bench, device, models, options, service, upkeep, workstation
 from fer_edge.cli.options import INTERRUPTED
-from fer_edge.errors import FerEdgeError, first_line
+from fer_edge.errors import FerEdgeError, first_line, without_passwords
 
 app = typer.Typer(
     name="fer-edge",
@@ -57,15 +58,20 @@ def main() -> None:
     except FerEdgeError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:  # a full disk, a permission: what the machine says is what there is to say
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if error.errno == errno.ENOSPC and not error.filename:
+            what = "there is no space left where standard output, or a file, goes; make room"
+        _fail(without_passwords(what), 2 if isinstance(error, PermissionError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last resort
         if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
-            context = getattr(error, "ctx", None)
-            help_for = f"{context.info_name} " if context is not None and context.parent else ""
+            names, context = [""], getattr(error, "ctx", None)
+            while context is not None and context.parent:
+                names.insert(0, context.info_name)
+                context = context.parent
             what = error.format_message().rstrip(".")
-            print(f"fer-edge: {what}; `fer-edge {help_for}--help` shows how", file=sys.stderr)
+            print(f"fer-edge: {what}; `fer-edge {' '.join(names)}--help` shows how", file=sys.stderr)
             sys.exit(2)
         what = f"{type(error).__name__}: {first_line(error)}"
         _fail(f"internal error: {what}; `fer-edge --debug ...` shows where; please report it", 1)

@@ -26,7 +26,9 @@ def bench(
     threads: Annotated[str, typer.Option(help="Threads of the classifier, one number or several: 1,2,4.")] = "1",
     xnnpack: Annotated[Literal["on", "off", "both"], typer.Option(help="The runtime's delegate.")] = "on",
     batch: Annotated[str, typer.Option(help="Faces that an invocation takes, one number or several: 1,8.")] = "1",
-    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Times each case is done.")] = 200,
+    runs: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Times each case is done; 200 by default.")
+    ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.01, max=86_400, help="Time for each case, instead of a number of runs.")
     ] = None,
@@ -40,7 +42,8 @@ def bench(
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
     pareto: Annotated[Path | None, typer.Option(help="Plot accuracy by latency: an .svg or .html.")] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two results: what changed beyond the noise; measures nothing.")
+        tuple[Path, Path] | None,
+        typer.Option(metavar="BEFORE AFTER", help="Two results: what changed beyond the noise; measures nothing."),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1000, help="Per cent that a median may grow by; else the exit status is 1.")
@@ -73,6 +76,10 @@ def bench(
         return
     if peer:
         raise typer.Exit(_peers(venvs))
+    if venvs:
+        raise InputError("--venvs says where --peer installs other tools; give that, too")
+    if runs and seconds:
+        raise InputError("--seconds is instead of a number of runs: leave out --runs")
     from fer_edge.bench.measure import Plan, benchmark
     from fer_edge.bench.page import as_html, as_text, pareto_page
     from fer_edge.bench.results import encode_report
@@ -86,7 +93,7 @@ def bench(
         detector=detector,
         detector_model=detector_model,
         min_face=min_face,
-        runs=runs,
+        runs=runs or 200,
         seconds=seconds,
         starts=starts,
         sustained=None if sustained is None else _duration("--sustained", sustained),
@@ -104,10 +111,15 @@ def bench(
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:
-    from fer_edge.files import ensure_writable
+    from fer_edge.files import check_ending, ensure_writable
 
-    if pareto and pareto.suffix not in {".svg", ".html"}:
-        raise InputError(f"--pareto {pareto}: end it in .svg or .html")
+    for option, path, endings in (
+        ("--out", out, (".json",)),
+        ("--html", html, (".html",)),
+        ("--pareto", pareto, (".svg", ".html")),
+    ):
+        if path:
+            check_ending(path, option, *endings)
     written = [path for path in (out, html, pareto) if path]
     if len({path.resolve() for path in written}) < len(written):
         raise InputError("--out, --html and --pareto write a file each: give them different names")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fer_edge.cli.options import INTERRUPTED, AsJson, print_json, version
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, without_passwords
 
 if TYPE_CHECKING:
     from fer_edge_device.config import Config
@@ -130,7 +130,7 @@ def config(
     settings = load_config(config_file)
     where = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
     if not check:
-        print(as_toml(settings), end="")
+        print(without_passwords(as_toml(settings)), end="")
         return
     from fer_edge_device.app import check as check_all
 
@@ -165,6 +165,8 @@ def forget(
     from fer_edge_device.mqtt import forget_node
 
     settings = load_config(config, options={"mqtt.url": broker, "node": node})
+    if not settings.mqtt.url:
+        raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
     reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.prefix))
     print(f"{name} is forgotten at {reached}", file=sys.stderr)

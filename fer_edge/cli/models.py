@@ -41,9 +41,11 @@ def inspect(
     """
     from fer_edge.card import Card
     from fer_edge.classify import find_model
-    from fer_edge.files import replacing
+    from fer_edge.files import check_ending, replacing
     from fer_edge.inspection import as_html, inspect_model
 
+    if html:
+        check_ending(html, "--html", ".html")
     found = inspect_model(find_model(model))
     if html:
         with replacing(html) as temporary:
@@ -249,7 +251,7 @@ def tag(
         detector=detector,
         detector_model=str(detector_file(detector, detector_model)),
         min_face=min_face,
-        every=seconds(every) if every else None,
+        every=seconds(every) if every is not None else None,
         sha256=sha256,
         sidecars=sidecar is not None,
         sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
@@ -287,12 +289,11 @@ def report(
     \b
     Example: fer-edge report tags.jsonl --out report.html
     """
-    from fer_edge.files import ensure_writable, replacing
+    from fer_edge.files import check_ending, ensure_writable, replacing
     from fer_edge.native import native_stderr_hidden
     from fer_edge.tag.report import report as make_page
 
-    if out.resolve() in {one.resolve() for one in tags}:
-        raise InputError(f"{out}: is one of the tables; write the page to another file")
+    check_ending(out, "--out", ".html")
     ensure_writable(out)
     with native_stderr_hidden():  # what image libraries say of damaged pictures
         drawn = make_page(tags, pictures=not no_pictures)

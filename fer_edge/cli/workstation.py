@@ -79,20 +79,24 @@ def train(
     paths = [*([data] if data else []), *(more or [])]
     if not paths:
         raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
+    # What is wrong with these is said before Keras is loaded.
+    from fer_edge.dataset_files import ensure_there
+    from fer_edge_train.recipe import load_recipe
+
+    how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    for path in paths:
+        ensure_there(path)
     with native_stderr_hidden():
         from rich.console import Console
 
         from fer_edge.card import read_card
         from fer_edge_train.hardware import resolved
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
-        from fer_edge_train.recipe import load_recipe
         from fer_edge_train.split import divide
         from fer_edge_train.teachers import SoftLabels, Teachers, soft_labels_for
         from fer_edge_train.training import check_start, prepared
         from fer_edge_train.training import train as run_training
 
-        changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
-        how = load_recipe(recipe, changes)
         check_start(how, out, taught=bool(teacher or soft_labels), resume=resume)
         majority = how.target.protocol == "ferplus"
         dataset = prepared(_datasets(paths, votes, label_map, how.data.side, majority=majority), how)
@@ -149,25 +153,25 @@ def train_faces(
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
+    from fer_edge.face_dataset import load_faces
     from fer_edge.native import native_stderr_hidden
+    from fer_edge_train.faces.recipe import load_faces_recipe
 
+    # What is wrong with these is said before Keras is loaded.
+    how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    parts = load_faces(data / "train"), load_faces(data / "val")
     with native_stderr_hidden():
         from rich.console import Console
 
         from fer_edge.card import read_detector_card
-        from fer_edge.face_dataset import load_faces
-        from fer_edge_train.faces.recipe import load_faces_recipe
         from fer_edge_train.faces.training import train as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
 
-        changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
-        how = load_faces_recipe(recipe, changes)
         check_folder(out, resume=resume)
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
-                load_faces(data / "train"),
-                load_faces(data / "val"),
+                *parts,
                 how,
                 out,
                 weights=weights,
@@ -253,6 +257,7 @@ def convert(
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
     from fer_edge.card import is_detector, read_labels
+    from fer_edge.dataset_files import ensure_there
     from fer_edge.native import native_stderr_hidden
 
     if is_detector(model):
@@ -260,6 +265,10 @@ def convert(
         _refuse_for_detector(model, {**classifiers, "votes": votes, "map": label_map})
         _convert_detector(model, out, scheme, data, calibrate, max_drop=max_drop, report=report, unsafe=unsafe)
         return
+    if report and not data:
+        raise InputError("--report says how the converted model compares on faces: give --data, too")
+    for path in filter(None, (data, calibrate)):
+        ensure_there(path)
     with native_stderr_hidden():
         from fer_edge_convert.conversion import RefusedError
         from fer_edge_convert.conversion import convert as run_conversion
@@ -269,10 +278,8 @@ def convert(
 
         source = open_source(model, size=size, unsafe=unsafe)
         names = read_labels(labels) if labels else ()
-        if data or calibrate:
-            _check_square(model, source.height, source.width, "convert it without --data and --calibrate")
-        dataset = _faces_of(data, votes, label_map, source.height)
-        calibration = _faces_of(calibrate, None, None, source.height)
+        dataset = _faces_of(data, votes, label_map, source)
+        calibration = _faces_of(calibrate, None, None, source)
         card = _card_for(source, names, input_range, dataset, usage)
         try:
             done = run_conversion(
@@ -399,8 +406,11 @@ def _convert_detector(
         print(line)
 
 
-def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, side: int) -> Dataset | None:
-    return _datasets([path], votes, label_map, side, majority=votes is not None) if path else None
+def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, source: Source) -> Dataset | None:
+    if not path:
+        return None
+    _check_square(source.path, source.height, source.width, "convert it without --data and --calibrate")
+    return _datasets([path], votes, label_map, source.height, majority=votes is not None)
 
 
 def _card_for(

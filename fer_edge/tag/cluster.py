@@ -148,8 +148,9 @@ def connected(address: str) -> Iterator[Cluster]:
     import dask  # noqa: PLC0415 - an extra
     from distributed import Client, Security  # noqa: PLC0415 - likewise
 
-    if not re.fullmatch(r"((tcp|tls)://)?[^/]+:\d+", address):
-        raise InputError(f"--cluster {address}: no address of a scheduler, as tcp://host:8786")
+    if not re.fullmatch(r"((tcp|tls)://)?[^/@]+:\d+", address):
+        told = address.rpartition("@")[2]
+        raise InputError(f"--cluster {told}: no address of a scheduler, as tcp://host:8786")
     if address.startswith("tls:") and not Security().get_connection_args("client").get("ssl_context"):
         raise InputError(f"--cluster {address}: say in Dask's configuration, distributed.comm.tls, what to trust")
 

@@ -101,6 +101,10 @@ def _csv(table: Path) -> Iterator[tuple[str, ...]]:
         places = _places(next(rows, []))
         for row in rows:
             yield tuple([row[place] for place in places])
+    with table.open("rb") as whole:
+        whole.seek(-1, os.SEEK_END)
+        if whole.read() != b"\n":
+            raise ValueError("cut off in the last one")
 
 
 def _places(head: list[str]) -> list[int]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 16  # sources
 _CHUNK_BYTES: Final = 4 << 20
 _LOST_AFTER_S: Final = 2.0
+_ERRORS_HEAD: Final = b"path,error"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,6 +180,8 @@ def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
         ensure_writable(path)
     existing = [remote.shown(outputs.table)] if there else []
     if outputs.errors:
+        if outputs.errors.exists() and not _is_error_list(outputs.errors):
+            raise InputError(f"{printable(str(outputs.errors))}: is there, and no list of errors; choose another name")
         if not remote.is_address(outputs.table) and outputs.errors.resolve() == Path(outputs.table).resolve():
             raise InputError(f"{printable(outputs.table)}: the table and the list of errors; write them to two files")
         existing += [str(outputs.errors)] if outputs.errors.exists() else []
@@ -316,6 +319,11 @@ def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | N
         yield from (next(tracks).number if sighting.face else None for sighting in some)
 
 
+def _is_error_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ERRORS_HEAD)) == _ERRORS_HEAD
+
+
 @contextmanager
 def _error_list(path: Path | None) -> Iterator[Callable[[str, str], object]]:
     """What takes a path and what went wrong with it."""
@@ -327,5 +335,5 @@ def _error_list(path: Path | None) -> Iterator[Callable[[str, str], object]]:
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(("path", "error"))
+        writer.writerow(_ERRORS_HEAD.decode().split(","))
         yield lambda where, error: writer.writerow((where, error))

@@ -106,7 +106,7 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path, tmp
         ("nodes = 1", "did you mean node?"),
         ('model = "none.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),
-        ('[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox"', "no folder for the outbox"),
+        ('[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox.sqlite"', "no folder for the outbox"),
     ):
         running.change(text)
         line = running.told()

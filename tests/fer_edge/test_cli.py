@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,11 @@ def test_help_lists_every_command_and_loads_nothing_heavy(cli: Cli) -> None:
         (("run", "--detector", "hog"), "is not one of 'network', 'yunet'"),
         (("bench", "--runs", "0"), "--runs"),
         (("run", "--seconds", "-1"), "--seconds"),
+        (("card", "set", "x.tflite", "--label", "x"), "`fer-edge card set --help` shows how"),
+        (("bench", "--seconds", "1", "--runs", "3"), "leave out --runs"),
+        (("convert", "x.keras", "--float32", "--report", "x", "-o", "x.tflite"), "give --data, too"),
+        (("run", "--source", "demo", "--detector-model", "yunet.onnx"), "--detector yunet"),
+        (("inspect", "/"), "/: not a file"),
         (("tag", "x.png"), "--out"),
     ],
 )
@@ -249,6 +255,53 @@ def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
     assert "Is a directory" in complaint(cli, "tag", photo, "--out", tmp_path / "folder.csv")
     assert "--sidecar xmp too" in complaint(cli, "tag", photo, "--out", tmp_path / "t.csv", "--sidecar-dir", tmp_path)
     assert not (tmp_path / "t.csv").exists()
+
+
+def test_what_is_written_replaces_no_model_picture_or_table(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    model, table = tmp_path / "model.tflite", tmp_path / "t.csv"
+    shutil.copy(DEFAULT_MODEL, model)
+    cli("tag", photo, "--out", table)
+    kept = {path: path.read_bytes() for path in (model, table, photo)}
+    for words, said in (
+        (("inspect", model, "--html", model), "--html"),
+        (("bench", model, "--out", model), "end it in .json"),
+        (("bench", model, "--html", model), "end it in .html"),
+        (("report", table, "--out", photo), "end it in .html"),
+        (("report", table, "--out", table), "end it in .html"),
+        (("report", table, "--out", "http://me:secret@127.0.0.1/page.html"), "an address"),
+        (("tag", photo, "--out", tmp_path / "u.csv", "--errors", photo, "--overwrite"), "no list of errors"),
+    ):
+        refused = complaint(cli, *words)
+        assert said in refused
+        assert "secret" not in refused
+    assert kept == {path: path.read_bytes() for path in kept}
+    table.write_bytes(kept[table][:-4])
+    assert "cut off in the last one" in complaint(cli, "report", table, "--out", tmp_path / "page.html")
+    assert sorted(path.name for path in tmp_path.glob("[!.]*") if path != photo) == ["model.tflite", "t.csv"]
+
+
+def test_no_password_is_told(cli: Cli, tmp_path: Path) -> None:
+    address = "http://me:secret@127.0.0.1:1/x.tflite"
+    for words in (
+        ("predict", address),
+        ("inspect", address),
+        ("evaluate", "edge", address),
+        ("report", address, "--out", tmp_path / "x.html"),
+        ("run", "--config", address),
+        ("tag", tmp_path, "--out", tmp_path / "x.csv", "--cluster", "tcp://me:secret@127.0.0.1:1"),
+    ):
+        assert "secret" not in complaint(cli, *words)
+    config = tmp_path / "config.toml"
+    config.write_text('[camera]\nsource = "rtsp://me:secret@camera/stream"\n')
+    assert 'source = "rtsp://...@camera/stream"' in cli("config", "--config", config).stdout
+
+
+def test_messages_nobody_can_be_given_are_a_failure(cli: Cli) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run([*RUN_DEMO, "--full-speed"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "standard output: No space left on device" in done.stderr
+    assert "no broker is given" in complaint(cli, "mqtt", "forget", "--node", "hall")
 
 
 def test_inspect_tells_what_is_inside(cli: Cli, tmp_path: Path) -> None:

@@ -144,4 +144,4 @@ def test_a_table_without_rows_is_a_page_without_faces(study: Study, cli: Cli, tm
     cli("report", tmp_path / "t.csv", "--out", tmp_path / "page.html")
     assert "No faces." in (tmp_path / "page.html").read_text()
     refused = cli("report", tmp_path / "t.csv", "--out", tmp_path / "t.csv", status=2)
-    assert "is one of the tables" in refused.stderr
+    assert "end it in .html" in refused.stderr
