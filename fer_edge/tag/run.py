@@ -321,7 +321,7 @@ def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | N
 
 def _is_error_list(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_ERRORS_HEAD)) == _ERRORS_HEAD
+        return file.read(len(_ERRORS_HEAD)) in {_ERRORS_HEAD, b""}
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def test_faces_are_found_whatever_the_size_of_the_picture() -> None:
 
 
 def test_yunet_wants_a_file_that_is_one(onnx: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--detector yunet needs --detector-model FILE"):
+    with pytest.raises(InputError, match="yunet needs --detector-model FILE"):
         make_detector("yunet")
     with pytest.raises(ModelError, match=r"none\.onnx: no such file; download face_detection_yunet"):
         make_detector("yunet", tmp_path / "none.onnx")
