@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import signal
@@ -68,6 +69,9 @@ def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
         cluster=two_workers.scheduler_address,
         seen=kill_half_way,
     )
+    with (tmp_path / "far.csv").open(newline="") as file:
+        errors = [row["error"] for row in csv.DictReader(file) if row["error"]]
+    assert [error for error in errors if "not a picture" not in error] == []
     assert (summary.pictures, summary.errors) == (150, 5)
     tag([str(pictures)], Outputs(str(tmp_path / "near.csv")), JOB, processes=1)
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
