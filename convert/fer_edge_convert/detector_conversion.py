@@ -29,7 +29,7 @@ from fer_edge_convert.parity import latency, signal_to_noise
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -86,6 +86,7 @@ class DetectorConversion(msgspec.Struct, frozen=True, kw_only=True):
         card: the card in it.
         sha256: of the file.
         attempts: the ways that were tried, in order.
+        way: the one that was kept.
         calibration_pictures: on how many pictures ranges were measured.
         seed: by which they were chosen.
         parity: how both do; None where no data was given.
@@ -97,6 +98,7 @@ class DetectorConversion(msgspec.Struct, frozen=True, kw_only=True):
     card: DetectorCard
     sha256: str
     attempts: tuple[Attempt, ...]
+    way: str
     calibration_pictures: int
     seed: int
     parity: DetectorParity | None
@@ -110,6 +112,7 @@ def convert_detector(
     test: FaceDataset | None = None,
     calibration: FaceDataset | None = None,
     max_drop: float = 1.0,
+    rescue: bool = False,
     report: Path | None = None,
     command: str = "",
 ) -> DetectorConversion:
@@ -122,6 +125,7 @@ def convert_detector(
         test: pictures to compare on, best with marked faces.
         calibration: pictures to measure ranges on; those of ``test`` without.
         max_drop: how many points of average precision may be lost.
+        rescue: whether to try the other ways, the nearest first, when more is lost.
         report: where the report goes, ``.html`` and ``.json``; by default beside ``out``.
         command: what makes the file, for its card.
 
@@ -166,9 +170,18 @@ def convert_detector(
             for what, plan in plans.items()
         }
     apart = {what: divergence(wanted, run_all(model, choice)) for what, model in models.items()}
-    best = min(apart, key=apart.__getitem__)
-    attempts = tuple(Attempt(what=what, kl_divergence=kl) for what, kl in apart.items())
-    parity = _compare(source, models[best], test, choice, wanted)
+    nearest_first = sorted(apart, key=apart.__getitem__)
+    compared = _compared(
+        nearest_first if rescue else nearest_first[:1],
+        lambda what: _compare(source, models[what], test, choice, wanted),
+        max_drop,
+    )
+    best = min(compared, key=lambda what: _lost(compared[what]))
+    parity = compared[best]
+    attempts = tuple(
+        Attempt(what=what, kl_divergence=kl, change_points=compared[what].change_points if what in compared else None)
+        for what, kl in apart.items()
+    )
     result, content = _described(
         out,
         source,
@@ -177,20 +190,38 @@ def convert_detector(
         command,
         parity=parity,
         attempts=attempts,
+        way=best,
         calibration_pictures=len(rows) if scheme.calibrated else 0,
     )
-    refused = parity.change_points is not None and parity.change_points < -max_drop
+    refused = _lost(parity) > max_drop
     if not refused:  # the model first: a report without it would tell of another
         _written(out, result, content)
     _write_report(stem, result, refused=refused, max_drop=max_drop)
     if refused:
         raise RefusedError(
-            f"{out}: not written, as {scheme} loses {-(parity.change_points or 0):.2f} points of average precision and"
-            f" {max_drop:g} are allowed; see {stem}.html; try --calibrate with other pictures, --int16x8 or --float16,"
-            " or allow it with --max-drop",
+            f"{out}: not written, as {scheme} loses {_lost(parity):.2f} points of average precision and"
+            f" {max_drop:g} are allowed; see {stem}.html; try{'' if rescue else ' --rescue to try other ways,'}"
+            " --calibrate with other pictures, --int16x8 or --float16, or allow it with --max-drop",
             (),
         )
     return result
+
+
+def _compared(
+    ways: Sequence[str], compare: Callable[[str], DetectorParity], max_drop: float
+) -> dict[str, DetectorParity]:
+    """How ways do, until one loses little enough."""
+    found = {}
+    for what in ways:
+        found[what] = compare(what)
+        if _lost(found[what]) <= max_drop:
+            break
+    return found
+
+
+def _lost(parity: DetectorParity) -> float:
+    """Points of average precision; none where that cannot be measured."""
+    return -(parity.change_points or 0.0)
 
 
 def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]) -> float:
@@ -292,6 +323,7 @@ def _described(
     *,
     parity: DetectorParity | None = None,
     attempts: tuple[Attempt, ...] = (),
+    way: str = "",
     calibration_pictures: int = 0,
 ) -> tuple[DetectorConversion, bytes]:
     """What is said of a model, and the file with its card."""
@@ -314,6 +346,7 @@ def _described(
         card=final,
         sha256=hashlib.sha256(content).hexdigest(),
         attempts=attempts,
+        way=way,
         calibration_pictures=calibration_pictures,
         seed=_SEED,
         parity=parity,
@@ -349,8 +382,7 @@ def summary(done: DetectorConversion) -> list[str]:
         f"{'latency':<12}{parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms a picture here, one thread",
     ]
     if done.calibration_pictures:
-        best = min(done.attempts, key=lambda attempt: attempt.kl_divergence)
-        lines.append(f"{'calibrated':<12}on {done.calibration_pictures} pictures, seed {done.seed}: {best.what}")
+        lines.append(f"{'calibrated':<12}on {done.calibration_pictures} pictures, seed {done.seed}: {done.way}")
     return lines
 
 
@@ -370,7 +402,11 @@ def _write_report(stem: Path, done: DetectorConversion, *, refused: bool, max_dr
         ),
         "Noisiest layers": table(("output", "signal to noise, dB"), [(name, f"{one:.1f}") for name, one in noisiest]),
         "What was tried": table(
-            ("way", "divergence"), [(one.what, f"{one.kl_divergence:.4f}") for one in done.attempts]
+            ("way", "divergence", "change, points"),
+            [
+                (one.what, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
+                for one in done.attempts
+            ],
         ),
     }
     body = f"<pre>{html.escape(lines)}</pre>" + "".join(f"<h2>{head}</h2>{rows}" for head, rows in tables.items())

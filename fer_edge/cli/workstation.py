@@ -261,9 +261,11 @@ def convert(
     from fer_edge.native import native_stderr_hidden
 
     if is_detector(model):
-        classifiers = {"labels": labels, "input-range": input_range, "size": size, "rescue": rescue, "usage": usage}
+        classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
         _refuse_for_detector(model, {**classifiers, "votes": votes, "map": label_map})
-        _convert_detector(model, out, scheme, data, calibrate, max_drop=max_drop, report=report, unsafe=unsafe)
+        _convert_detector(
+            model, out, scheme, data, calibrate, max_drop=max_drop, rescue=rescue, report=report, unsafe=unsafe
+        )
         return
     if report and not data:
         raise InputError("--report says how the converted model compares on faces: give --data, too")
@@ -378,6 +380,7 @@ def _convert_detector(
     calibrate: Path | None,
     *,
     max_drop: float,
+    rescue: bool,
     report: Path | None,
     unsafe: bool,
 ) -> None:
@@ -398,6 +401,7 @@ def _convert_detector(
             test=load_faces(data, "val") if data else None,
             calibration=load_faces(ranges, "train") if ranges else None,
             max_drop=max_drop,
+            rescue=rescue,
             report=report,
             command=command_line(),
         )

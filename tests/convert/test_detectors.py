@@ -110,6 +110,20 @@ def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, pict
     assert "points of average precision and 1 are allowed" in said
     assert not out.exists()
     assert out.with_suffix(".parity.html").exists()
+    report = json.loads(out.with_suffix(".parity.json").read_text())
+    nearest = min(report["attempts"], key=lambda one: one["kl_divergence"])
+    assert [one["what"] for one in report["attempts"] if one["change_points"] is not None] == [nearest["what"]]
+    # Nothing is as good, so that each way is tried, and the report is about the best.
+    assert "rescue" not in cli(*args, "--rescue", status=1).stderr
+    report = json.loads(out.with_suffix(".parity.json").read_text())
+    best = max(report["attempts"], key=lambda one: one["change_points"])
+    assert report["way"] == best["what"]
+    assert report["parity"]["change_points"] == best["change_points"] < -1
+    # Of those that lose little enough, the nearest is kept.
+    cli(*args, "--rescue", "--max-drop", str(-best["change_points"]))
+    way = json.loads(out.with_suffix(".parity.json").read_text())["way"]
+    enough = [one for one in report["attempts"] if one["change_points"] == best["change_points"]]
+    assert way == min(enough, key=lambda one: one["kl_divergence"])["what"]
 
 
 def test_options_for_classifiers_and_missing_pictures_are_one_clear_error(
