@@ -232,8 +232,7 @@ def read_any_card(path: Path) -> AnyCard:
     Raises:
         ModelError: there is no such file, or it has no card, or a damaged one.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
+    ensure_file(path)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(CARD_NAME) as member:
             text = member.read(_MAX_CARD_BYTES)
@@ -260,6 +259,16 @@ def read_card(path: Path) -> Card:
     if isinstance(card, DetectorCard):
         raise ModelError(f"{path}: a face detector; give a classifier here, such as edge.tflite")
     return card
+
+
+def ensure_file(path: Path) -> None:
+    """Refuse a model that is not there.
+
+    Raises:
+        ModelError: there is no such file, or it is a folder, a device or a pipe.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
 
 
 def is_detector(path: Path) -> bool:

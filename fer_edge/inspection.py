@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from fer_edge.card import AnyCard, Card, model_bytes, read_any_card
+from fer_edge.card import AnyCard, Card, ensure_file, model_bytes, read_any_card
 from fer_edge.errors import ModelError, printable
 from fer_edge.graph import Operation, read_graph
 from fer_edge.page import page, table
@@ -93,8 +93,7 @@ def inspect_model(path: Path) -> Inspection:
         ModelError: the file is missing or damaged.
         InputError: the installed runtime does not bring the schema that this needs.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
+    ensure_file(path)
     try:
         card = read_any_card(path)
     except ModelError:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 16  # sources
 _CHUNK_BYTES: Final = 4 << 20
 _LOST_AFTER_S: Final = 2.0
-_ERRORS_HEAD: Final = b"path,error"
+_ERRORS_HEAD: Final = ("path", "error")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -320,8 +320,9 @@ def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | N
 
 
 def _is_error_list(path: Path) -> bool:
+    head = ",".join(_ERRORS_HEAD).encode()
     with path.open("rb") as file:
-        return file.read(len(_ERRORS_HEAD)) in {_ERRORS_HEAD, b""}
+        return file.read(len(head)) in {head, b""}
 
 
 @contextmanager
@@ -335,5 +336,5 @@ def _error_list(path: Path | None) -> Iterator[Callable[[str, str], object]]:
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(_ERRORS_HEAD.decode().split(","))
+        writer.writerow(_ERRORS_HEAD)
         yield lambda where, error: writer.writerow((where, error))

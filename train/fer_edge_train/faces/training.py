@@ -173,8 +173,7 @@ def train(
 
 def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
     """The pictures of the sources that the recipe does not leave out."""
-    if not data.labelled:
-        raise DataError(f"{data.name}: no labels.csv, which says where the faces are; give a folder that has it")
+    _check_labelled(data)
     left_out = recipe.data.leave_out
     wanted = data.some(i for i, one in enumerate(data.pictures) if not (left_out and one.name.startswith(left_out)))
     if len(wanted) < recipe.optimizer.batch_size:
@@ -185,10 +184,14 @@ def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
     return wanted
 
 
+def _check_labelled(data: FaceDataset) -> None:
+    if not data.labelled:
+        raise DataError(f"{data.name}: no labels.csv, which says where the faces are; give a folder that has it")
+
+
 def _check_watched(watched: FaceDataset) -> None:
     """Refuse pictures by which no detector can be measured."""
-    if not watched.labelled:
-        raise DataError(f"{watched.name}: no labels.csv, which says where the faces are; give a folder that has it")
+    _check_labelled(watched)
     if not any((one.boxes[:, 2:] >= SIDE).any() for one in watched.pictures):
         raise DataError(
             f"{watched.name}: no face of {SIDE:.0f} pixels or more is marked there; give some to measure by"
