@@ -100,7 +100,7 @@ def train(
         check_start(how, out, taught=bool(teacher or soft_labels), resume=resume)
         majority = how.target.protocol == "ferplus"
         dataset = prepared(_datasets(paths, votes, label_map, how.data.side, majority=majority), how)
-        parts = divide(dataset, how.data.validation, how.seed, how.optimizer.batch_size)
+        parts = divide(dataset, how.data.validation, how.data.validation_seed, how.optimizer.batch_size)
         _describe(dataset, parts)
         taught: SoftLabels | Teachers | None = None
         if soft_labels and how.target.every_view:

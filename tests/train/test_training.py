@@ -44,7 +44,7 @@ SMALL = {
     "cnn3": PLAIN,
     "cnn-bn-gap": PLAIN,
     "cnn-deep-dropout": ["network.widths=[8, 8]", "network.dense=[16, 16]"],
-    "edge": RESIDUAL,
+    "edge": [*RESIDUAL, "schedule.statistics_faces=300"],
     "edge-plus": [*RESIDUAL, "schedule.sizes=[]"],
     "fusion9": PLAIN,
     "teacher": [*RESIDUAL, "schedule.sizes=[]"],
@@ -154,8 +154,15 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     said = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
     assert "for other faces or labels" in said
     views = ("--set", "target.every_view=true", *teachers)
-    eager_cli(*distilled, tmp_path / "views", *views)
-    eager_cli(*distilled, tmp_path / "turns", *views, "--set", "target.by_turns=true")
+    parts = [
+        re.findall(r"held out: .*", eager_cli(*distilled, tmp_path / name, *views, *changed(*changes)).stderr)
+        for name, changes in {
+            "views": [],
+            "turns": ["target.by_turns=true", "seed=2"],
+            "others": ["data.validation_seed=2"],
+        }.items()
+    ]
+    assert parts[0] == parts[1] != parts[2], "what is watched changes with its own seed alone"
     first, *rest = read_card(tmp_path / "views" / "model.keras").made_by
     assert (first,) == read_card(trained / "model.keras").made_by, "what made the teachers, once, is told, too"
     assert len(rest) == 1
@@ -184,16 +191,19 @@ def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp
     alone = [teachers.answer(some, only) for only in range(len(teachers))]
     assert np.abs(alone[0] - alone[1]).max() > 0.01
     assert teachers.answer(some) == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)
+    mirrored = (alone[0] + teachers.answer(some[:, :, ::-1], 0)) / 2
+    assert teachers.answer(some, 0, mirrored=True) == pytest.approx(mirrored, abs=1e-5)
     recipe = load_recipe("edge", ["target.distillation=1.0", "optimizer.batch_size=32", "augmentation.mixup=0"])
     faces = Faces(some, {HEAD: np.full((96, 7), 1 / 7, np.float32)}, np.arange(96), card.input)
     for by_turns in (True, False):
-        how = msgspec.structs.replace(recipe, target=msgspec.structs.replace(recipe.target, by_turns=by_turns))
+        target = msgspec.structs.replace(recipe.target, by_turns=by_turns, mirrored=by_turns)
+        how = msgspec.structs.replace(recipe, target=target)
         with makers(faces.all, 0) as crew:
             batches = AugmentedBatches(faces, crew, how, 48, range(3, 4), teachers=teachers)
             for step in range(3):
                 pictures, targets, _ = batches[step]
                 seen = np.rint((pictures[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
-                expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None)
+                expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None, mirrored=by_turns)
                 assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
 
 

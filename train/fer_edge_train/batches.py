@@ -124,9 +124,10 @@ class AugmentedBatches(BatchesAhead):
         seed = (self._recipe.seed, epoch, step)
         faces, targets = self._crew.make(augmented, chosen, self._size, how, seed)
         if self._teachers:
-            own, share = targets[HEAD], self._recipe.target.distillation
-            turn = (step + epoch) % len(self._teachers) if self._recipe.target.by_turns else None
-            answer = self._teachers.answer(faces, turn)
+            own, how_taught = targets[HEAD], self._recipe.target
+            turn = (step + epoch) % len(self._teachers) if how_taught.by_turns else None
+            answer = self._teachers.answer(faces, turn, mirrored=how_taught.mirrored)
+            share = how_taught.distillation
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
         # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
         weights = {name: target.sum(axis=1) for name, target in targets.items()}

@@ -69,16 +69,19 @@ def build(
     return keras.Model(pictures, heads)
 
 
-def with_probabilities(trained: keras.Model, network: Network, size: int, calibration: Calibration) -> keras.Model:
-    """A copy in float32, for one picture size, of the first head alone, that ends in calibrated probabilities.
-
-    The calibration is folded into the last layer's weights.
-    """
+def as_used(trained: keras.Model, network: Network, size: int) -> keras.Model:
+    """A copy in float32, for one picture size, of what gives the first head's logits."""
     keras.config.set_dtype_policy("float32")
     if isinstance(network, Transfer):
         network = Transfer(backbone=network.backbone, side=network.side, weights="none", dropout=network.dropout)
-    model = build(network, len(calibration.biases), size)
-    model.set_weights(first_head(trained).get_weights())
+    learnt = first_head(trained)
+    model = first_head(build(network, learnt.output_shape[-1], size))
+    model.set_weights(learnt.get_weights())
+    return model
+
+
+def with_probabilities(model: keras.Model, calibration: Calibration) -> keras.Model:
+    """The same network to calibrated probabilities; the calibration is folded into its last layer's weights."""
     head = model.get_layer(HEAD)
     weights, biases = head.get_weights()
     head.set_weights([weights / calibration.temperature, biases / calibration.temperature + calibration.biases])

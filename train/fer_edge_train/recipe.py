@@ -31,11 +31,14 @@ class Data(Section, frozen=True, kw_only=True):
         side: side of the pictures that the model takes, in pixels.
         validation: share of the training faces that is held out to watch, to stop by and to calibrate by,
             near-duplicates on one side; not used where the data has a validation part of its own.
+        validation_seed: of the choice of those faces.  Runs of other seeds hold out the same ones, so that teachers
+            and the model that is begun from have not seen what their student is chosen and calibrated by.
     """
 
     labels: tuple[str, ...] = ()
     side: Annotated[int, msgspec.Meta(ge=16, le=512)] = 48
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    validation_seed: Number = 1
 
     def __post_init__(self) -> None:
         """Check what one field alone does not tell."""
@@ -57,6 +60,8 @@ class Target(Section, frozen=True, kw_only=True):
             et al. 2021, arXiv:2106.05237), which costs their time in every step, instead of once about each face.
         by_turns: whether each batch is then shown to one of the teachers alone, and the next batch to the next: what is
             learnt is the same on average, in the time of one.
+        mirrored: whether teachers who are asked about each picture are asked about its mirror image, too, and the mean
+            of both is learnt, as of teachers who are asked once; twice their time.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2015, arXiv:1512.00567).
         class_weight: exponent of a class's weight, which is (mean count / its count); 1 balances the classes.
     """
@@ -67,6 +72,7 @@ class Target(Section, frozen=True, kw_only=True):
     distillation: Share = 0.0
     every_view: bool = False
     by_turns: bool = False
+    mirrored: bool = False
     label_smoothing: PartialShare = 0.0
     class_weight: Share = 0.0
 
@@ -207,6 +213,9 @@ class Schedule(Section, frozen=True, kw_only=True):
             was lowest; 0 goes on to the end and keeps that.
         average_epochs: keep the mean of the weights at the ends of so many last epochs (Izmailov et al. 2018,
             arXiv:1803.05407); 0 keeps those of the last.
+        statistics_faces: at the end, measure batch normalisation's means and variances anew, by so many training faces
+            as they are (Wu & Johnson 2021, arXiv:2105.07576): those of training are of changed faces, and of weights
+            that were not yet the mean; 0 keeps them.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its
             pictures; smaller pictures at first cost a fraction of the time.  Empty is the model's side throughout.
         checkpoint_epochs: save so often; where an epoch takes a second, saving each would take as long again.
@@ -219,6 +228,7 @@ class Schedule(Section, frozen=True, kw_only=True):
     plateau_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
     stop_epochs: Number = 0
     average_epochs: Number = 0
+    statistics_faces: Number = 0
     sizes: tuple[tuple[Share, Annotated[int, msgspec.Meta(ge=16)]], ...] = ()
     checkpoint_epochs: Count = 1
 
@@ -228,7 +238,7 @@ class Recipe(Section, frozen=True, kw_only=True):
 
     Attributes:
         summary: one line for people.
-        seed: of every random choice.
+        seed: of every random choice but that of the faces that are held out.
         precision: of the arithmetic: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``; ``auto`` is
             ``mixed_bfloat16`` where the processor or a GPU is fast with it, else ``float32``.
     """

@@ -96,13 +96,18 @@ class Teachers:
         """How many they are."""
         return len(self._models)
 
-    def answer(self, faces: npt.NDArray[np.uint8], only: int | None = None) -> npt.NDArray[np.float32]:
+    def answer(
+        self, faces: npt.NDArray[np.uint8], only: int | None = None, *, mirrored: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Mean probabilities of shape (n, labels); may be asked from several threads.
 
         Args:
             faces: uint8 of shape (n, height, width), of any size.
             only: number of the one to ask; None asks all.
+            mirrored: whether their mirror images are asked about, too.
         """
+        if mirrored:
+            return np.asarray((self.answer(faces, only) + self.answer(faces[:, :, ::-1], only)) / 2, np.float32)
         shape = faces.shape[1:]
         with self._one:  # Keras's own state is no place for two; what JAX has begun here ends below
             if (shape, only) not in self._answers:
@@ -160,7 +165,7 @@ def ask(teachers: Teachers, data: Dataset) -> SoftLabels:
     scores = np.zeros((len(data), len(data.labels)), np.float32)
     for begin in range(0, len(data), 512):
         faces = data.faces[begin : begin + 512]
-        scores[begin : begin + 512] = (teachers.answer(faces) + teachers.answer(faces[:, :, ::-1])) / 2
+        scores[begin : begin + 512] = teachers.answer(faces, mirrored=True)
     return SoftLabels(data.labels, scores, data.digest(), teachers.digest)
 
 

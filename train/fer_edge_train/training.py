@@ -16,12 +16,22 @@ import tomli_w
 from fer_edge.card import Card, InputSpec, PixelStatistics, read_card, write_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
+from fer_edge_train.batch_norm import restate
 from fer_edge_train.batches import AugmentedBatches, Faces, PlainBatches
 from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import resolved
 from fer_edge_train.makers import makers, makers_here
-from fer_edge_train.network import AUXILIARY, BACKBONE, HEAD, build, first_head, load_trained, with_probabilities
+from fer_edge_train.network import (
+    AUXILIARY,
+    BACKBONE,
+    HEAD,
+    as_used,
+    build,
+    first_head,
+    load_trained,
+    with_probabilities,
+)
 from fer_edge_train.optimizer import Rate, cosine, make_optimizer
 from fer_edge_train.recipe import Transfer
 from fer_edge_train.report import Judged, write_report
@@ -217,9 +227,13 @@ def _finish(
     made_by: tuple[str, ...],
 ) -> Result:
     """Calibrate, measure, report and save what was trained."""
-    logits = _predict(first_head(model), data, parts.held, spec)
-    calibration = Calibration.fit(logits, data.classes[parts.held])
-    finished = with_probabilities(model, recipe.network, recipe.data.side, calibration)
+    used = as_used(model, recipe.network, recipe.data.side)
+    if recipe.schedule.statistics_faces:
+        chosen = np.random.default_rng(recipe.seed).permutation(parts.kept)[: recipe.schedule.statistics_faces]
+        seen = PlainBatches(Faces(data.faces, {}, chosen, spec), batch=256)
+        restate(used, (seen[step][0] for step in range(len(seen))))
+    calibration = Calibration.fit(_predict(used, data, parts.held, spec), data.classes[parts.held])
+    finished = with_probabilities(used, calibration)
     judged = {"held out": Judged.of(_predict(finished, data, parts.held, spec), parts.held, data)}
     if len(parts.tested):
         judged["tested on"] = Judged.of(_predict(finished, data, parts.tested, spec), parts.tested, data)
