@@ -30,6 +30,15 @@ def test_the_same_generator_gives_the_same_batch_and_another_another(sample: Sam
     assert (one != three).mean() > 0.5
 
 
+def test_unwarped_faces_are_flipped_at_most(sample: Sample) -> None:
+    faces = sample.faces[:200]
+    how = Augmentation(flip=0.5, rotate_degrees=15, zoom=0.1, stretch=0.1, shear=0.1, shift=0.1, unwarped=0.4)
+    made = augment(faces, 48, how, np.random.default_rng(1))
+    kept, flipped = (made == faces).all(axis=(1, 2)), (made == faces[:, :, ::-1]).all(axis=(1, 2))
+    assert 20 < kept.sum() < 60
+    assert 20 < flipped.sum() < 60
+
+
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_mixing_blends_pictures_and_targets_by_the_same_share(name: str) -> None:
     count = 64

@@ -69,11 +69,12 @@ def _warps(
 ) -> npt.NDArray[np.float64]:
     """Matrices of shape (count, 2, 3) from pixels of the result to those of pictures of a shape."""
     flip = np.where(rng.random(count) < how.flip, -1.0, 1.0)
-    angle = np.radians(rng.uniform(-how.rotate_degrees, how.rotate_degrees, count))
-    zoom = np.exp(rng.uniform(-1, 1, count) * math.log1p(how.zoom))
-    aspect = np.exp(rng.uniform(-1, 1, count) * math.log1p(how.stretch))
-    shear = rng.uniform(-how.shear, how.shear, count)
-    shift = rng.uniform(-how.shift, how.shift, (count, 2))
+    warped = np.where(rng.random(count) < how.unwarped, 0.0, 1.0)
+    angle = np.radians(rng.uniform(-how.rotate_degrees, how.rotate_degrees, count)) * warped
+    zoom = np.exp(rng.uniform(-1, 1, count) * warped * math.log1p(how.zoom))
+    aspect = np.exp(rng.uniform(-1, 1, count) * warped * math.log1p(how.stretch))
+    shear = rng.uniform(-how.shear, how.shear, count) * warped
+    shift = rng.uniform(-how.shift, how.shift, (count, 2)) * warped[:, None]
     # Source coordinates are centred and divided by the side, so that one matrix holds every change and the resize.
     cos, sin, zero = np.cos(angle) / zoom, np.sin(angle) / zoom, np.zeros(count)
     turn = np.stack((cos, -sin, sin, cos), axis=1).reshape(-1, 2, 2)

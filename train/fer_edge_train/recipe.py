@@ -160,6 +160,8 @@ class Augmentation(Section, frozen=True, kw_only=True):
         stretch: largest change of the aspect ratio, less 1.
         shear: most horizontal shear, as a tangent.
         shift: most shift each way, over the side.
+        unwarped: share of the faces that are flipped at most: the changes above resample a picture, which makes it
+            smoother than those that a model is judged by.
         contrast: largest change of the contrast, less 1.
         brightness: most brightening or darkening, over the full range.
         erase: chance that a rectangle is covered with noise.
@@ -174,6 +176,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
     stretch: Amount = 0.0
     shear: Amount = 0.0
     shift: Share = 0.0
+    unwarped: Share = 0.0
     contrast: Amount = 0.0
     brightness: Share = 0.0
     erase: Share = 0.0
