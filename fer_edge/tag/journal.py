@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 THUMBNAILS: Final = 60  # kept of each emotion
 _COMMIT_S: Final = 1.0
+_TABLES: Final = ("made", "looked", "thumbnails", "sequence")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS made (options TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS looked (
@@ -55,12 +56,13 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 class Journal:
     """What was seen in each source, and the order in which they come."""
 
-    def __init__(self, path: Path, made: Made) -> None:
+    def __init__(self, path: Path, made: Made, *, anew: bool = False) -> None:
         """Begin, or go on.
 
         Args:
             path: the file.
             made: with what the table is made.
+            anew: whether to forget what is in the file, unless another run is writing it.
 
         Raises:
             InputError: it was begun with something else, another run is writing it, or it is damaged.
@@ -70,21 +72,23 @@ class Journal:
         is_new = not path.exists()
         if is_new:
             ensure_writable(path)
-        self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        self._database = _connected(path)
         try:
-            self._begin(made)
+            self._begin(made, anew=anew)
             self._commit()
         except BaseException as error:
             self._database.close()
             if is_new and isinstance(error, FerEdgeError):
-                remove(path)
+                _remove(path)
             raise
 
-    def _begin(self, made: Made) -> None:
+    def _begin(self, made: Made, *, anew: bool) -> None:
         path = self.path
         try:
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("BEGIN EXCLUSIVE")
+            for name in _TABLES if anew else ():
+                self._database.execute(f"DROP TABLE IF EXISTS {name}")
             for statement in _SCHEMA.split(";"):
                 self._database.execute(statement)
             row = self._database.execute("SELECT options FROM made").fetchone()
@@ -93,6 +97,12 @@ class Journal:
                 raise InputError(f"{printable(str(path))}: another run is writing the same table") from error
             raise FerEdgeError(f"{printable(str(path))}: cannot be written ({error})") from error
         except sqlite3.DatabaseError as error:
+            if anew:  # no run is writing what is damaged
+                self._database.close()
+                _remove(path)
+                self._database = _connected(path)
+                self._begin(made, anew=False)
+                return
             raise InputError(
                 f"{printable(str(path))}: not what fer-edge writes while it makes a table ({error});"
                 " --overwrite starts again"
@@ -157,7 +167,7 @@ class Journal:
     def remove(self) -> None:
         """Take it away, when the table is done."""
         self._database.close()
-        remove(self.path)
+        _remove(self.path)
 
     def _commit_when_due(self) -> None:
         if time.monotonic() - self._committed > _COMMIT_S:
@@ -179,7 +189,11 @@ class Journal:
             ) from error
 
 
-def remove(path: Path) -> None:
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=1.0, isolation_level=None)
+
+
+def _remove(path: Path) -> None:
     """Take away the journal at a path, if there is one, and what SQLite left beside it."""
     for name in (f"{path.name}-journal", path.name):
         path.with_name(name).unlink(missing_ok=True)

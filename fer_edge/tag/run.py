@@ -21,7 +21,7 @@ from fer_edge.errors import InputError, printable
 from fer_edge.faces import Face, detector_file
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.pictures import read_bytes
-from fer_edge.tag import journal, parts, remote, scratch, tables
+from fer_edge.tag import parts, remote, scratch, tables
 from fer_edge.tag.cluster import connected
 from fer_edge.tag.journal import Journal, Made
 from fer_edge.tag.look import Job, Looked, Sighting, failed, look_at
@@ -127,7 +127,7 @@ def tag(
     with (
         _cleaned(),
         connected(cluster) if cluster else nullcontext() as there,
-        closing(Journal(outputs.journal, _made(inputs, job, maker))) as kept,
+        closing(Journal(outputs.journal, _made(inputs, job, maker), anew=outputs.overwrite)) as kept,
     ):
         new = _look(kept, sources, job, there or processes, seen)
         if kept.is_empty():
@@ -165,8 +165,6 @@ def _refuse_within(inputs: Sequence[str], folders: Sequence[Path]) -> None:
 def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
     """Find out what cannot be written before the work is done that it is for."""
     dataset = parts.is_dataset(outputs.table)
-    if outputs.overwrite:
-        journal.remove(outputs.journal)
     if remote.is_address(outputs.table):
         remote.check(outputs.table)
         there = bool(parts.there(outputs.table)) if dataset else remote.exists(outputs.table)

@@ -193,6 +193,30 @@ def test_a_table_goes_on_only_as_it_was_begun(many: Path, tmp_path: Path) -> Non
     assert run(out, many / "1", overwrite=True).before == 0
     (tmp_path / "t.csv.part").write_text("something else entirely, and longer than a header of SQLite's would be" * 9)
     assert "--overwrite starts again" in refusal(tmp_path / "t.csv", many / "1")
+    assert run(tmp_path / "t.csv", many / "1", overwrite=True).before == 0
+
+
+def test_starting_again_destroys_no_work_before_all_is_known_to_be_right(many: Path, tmp_path: Path) -> None:
+    out, inputs = tmp_path / "t.csv", [str(many / "1")]
+    with pytest.raises(KeyboardInterrupt):
+        tag(inputs, Outputs(str(out)), JOB, seen=interrupt_at(20))
+    with pytest.raises(InputError, match="no list of errors"):
+        tag(inputs, Outputs(str(out), errors=next((many / "1").iterdir()), overwrite=True), JOB)
+    assert run(out, many / "1").before > 0
+
+
+def test_starting_again_leaves_a_run_alone_that_is_at_it(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), small())
+    refused = []
+
+    def seen(_looked: object) -> None:
+        with pytest.raises(InputError) as caught:
+            run(tmp_path / "t.csv", tmp_path / "photo.png", overwrite=True)
+        refused.append(str(caught.value))
+
+    tag([str(tmp_path / "photo.png")], Outputs(str(tmp_path / "t.csv")), JOB, seen=seen)
+    assert refused == [f"{tmp_path}/t.csv.part: another run is writing the same table"]
+    assert len(table(tmp_path / "t.csv")) == 1
 
 
 def interrupt_at(number: int) -> Callable[[object], None]:
