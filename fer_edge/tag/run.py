@@ -72,7 +72,7 @@ class Outputs:
             a folder of Parquet parts.
         errors: a CSV of path and error, if wanted.
         montage: a folder for a contact sheet of each emotion, if wanted.
-        overwrite: whether to start again.
+        overwrite: whether to start again, and replace what is there.
     """
 
     table: str
@@ -107,8 +107,8 @@ def tag(
         seen: called with what was seen in each source; with None for one that an earlier run saw.
 
     Raises:
-        InputError: an input is not there, nothing is, the table is there already, it was begun otherwise, or it
-            cannot be written, or there is no such cluster.
+        InputError: an input is not there, nothing is, the table is there already, or files where copies of pictures
+            go, it was begun otherwise, or it cannot be written, or there is no such cluster.
         MissingExtraError: what one of them needs is not installed.
         FerEdgeError: the disk is full; the same call goes on.
     """
@@ -124,10 +124,11 @@ def tag(
     sources = Sources(inputs, every=job.every, leave_out=folders, most=job.max_fetch)
     _refuse_within(inputs, folders)
     _prepare(outputs, folders)
+    _refuse_filled(outputs, job)
     with (
         _cleaned(),
         connected(cluster) if cluster else nullcontext() as there,
-        closing(Journal(outputs.journal, _made(inputs, job, maker), anew=outputs.overwrite)) as kept,
+        closing(Journal(outputs.journal, _made(inputs, outputs, job, maker), anew=outputs.overwrite)) as kept,
     ):
         new = _look(kept, sources, job, there or processes, seen)
         if kept.is_empty():
@@ -187,9 +188,22 @@ def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
         raise InputError(f"{printable(existing[0])}: is there already; --overwrite makes it again")
 
 
-def _made(inputs: Sequence[str], job: Job, maker: Maker) -> Made:
-    """What two halves of a table must agree in: not where files lie, but what is in them."""
-    given = msgspec.structs.asdict(job) | {"model": None, "threads": None}
+def _refuse_filled(outputs: Outputs, job: Job) -> None:
+    """Raise InputError where copies or sheets might replace files of others; a run that goes on has its own there."""
+    if outputs.overwrite or outputs.journal.exists():
+        return
+    for folder in (Path(folder) for folder in (job.annotate, outputs.montage) if folder):
+        if any(not path.is_dir() for path in folder.rglob("*")):
+            raise InputError(
+                f"{printable(str(folder))}: there are files in it already; choose another folder, or --overwrite, which"
+                " replaces those with the same names"
+            )
+
+
+def _made(inputs: Sequence[str], outputs: Outputs, job: Job, maker: Maker) -> Made:
+    """What two halves of a table must agree in: of what is read, not where it lies, but what is in it."""
+    given = msgspec.structs.asdict(job) | {"model": None, "threads": None, "thumbnails": None}
+    given["montage"] = outputs.montage
     file = detector_file(job.detector, Path(job.detector_model) if job.detector_model else None)
     given["detector_model"] = hashlib.sha256(read_bytes(file)).hexdigest()[:12]
     return Made(

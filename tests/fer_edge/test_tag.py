@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import math
@@ -40,6 +41,7 @@ from fer_edge.tag.films import parts
 from fer_edge.tag.look import Job, look_at
 from fer_edge.tag.pool import in_processes
 from fer_edge.tag.run import Outputs, Summary, tag
+from fer_edge.tag.sidecars import inner_path
 from fer_edge.tag.sources import Source, Sources
 
 if TYPE_CHECKING:
@@ -620,6 +622,31 @@ def test_results_never_replace_pictures_or_one_another(tmp_path: Path, monkeypat
     Path("list.csv").touch()
     with pytest.raises(InputError, match=r"list\.csv: is there already"):
         tag(["in"], Outputs("t.csv", errors=Path("list.csv")), JOB)
+
+
+def test_folders_for_pictures_that_hold_files_are_written_to_only_when_told(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("0.png", "1.png"):
+        cv2.imwrite(str(tmp_path / "in" / name), small())
+    copies = tmp_path / "copies"
+    sheets = copies / "sheets"
+    job = msgspec.structs.replace(JOB, annotate=str(copies), thumbnails=True)
+    outputs = Outputs(str(tmp_path / "t.csv"), montage=sheets)
+    inputs = [str(tmp_path / "in")]
+    for theirs, how in ((copies / inner_path(f"{tmp_path}/in/0.png"), job), (sheets / "happy.jpg", JOB)):
+        theirs.parent.mkdir(parents=True, exist_ok=True)
+        theirs.write_text("theirs")
+        with pytest.raises(InputError, match="there are files in it already; choose another folder"):
+            tag(inputs, outputs, how)
+        assert theirs.read_text() == "theirs"
+        assert not outputs.journal.exists()
+        theirs.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        tag(inputs, outputs, job, seen=interrupt_at(1))
+    with pytest.raises(InputError, match=r"montage .*sheets before"):
+        tag(inputs, dataclasses.replace(outputs, montage=copies), job)
+    assert tag(inputs, outputs, job).before > 0  # going on, it finds its own copies there
+    assert tag(inputs, dataclasses.replace(outputs, overwrite=True), job).errors == 0
 
 
 @pytest.fixture
