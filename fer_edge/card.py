@@ -23,6 +23,8 @@ from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge.files import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 CARD_NAME: Final = "fer_edge.json"
@@ -297,11 +299,13 @@ def write_card(path: Path, card: AnyCard) -> None:
         temporary.write_bytes(with_card(path.read_bytes(), card))
 
 
-def with_card(model: bytes, card: AnyCard) -> bytes:
-    """A model file's content with a card behind it; the same bytes each time."""
+def with_card(model: bytes, card: AnyCard, attached: Sequence[tuple[zipfile.ZipInfo, bytes]] = ()) -> bytes:
+    """A model file's content with a card behind it, and what else is attached; the same bytes each time."""
     content = io.BytesIO()
     content.write(model)
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
+        for info, data in attached:
+            archive.writestr(info, data)
         text = msgspec.json.format(msgspec.json.encode(card), indent=1)
         archive.writestr(zipfile.ZipInfo(CARD_NAME, _EPOCH), text)
         if isinstance(card, Card):
@@ -346,6 +350,26 @@ def read_labels(given: str) -> tuple[str, ...]:
     if len(labels) < 2:
         raise InputError(f"--labels {given}: give at least two, as angry,disgust,... or a file with one a line")
     return labels
+
+
+def attached_by_others(path: Path) -> list[tuple[zipfile.ZipInfo, bytes]]:
+    """What is in the archive behind a ``.tflite`` besides a card; nothing where there is no archive.
+
+    Raises:
+        ModelError: some of it is damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        return []
+    try:
+        with archive:
+            others = [info for info in archive.infolist() if info.filename not in {CARD_NAME, LABELS_NAME}]
+            return [(info, archive.read(info)) for info in others]
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: something in the archive behind the model is damaged ({first_line(error)}); copy or make it again"
+        ) from error
 
 
 def attached_labels(path: Path) -> tuple[str, ...]:

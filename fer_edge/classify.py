@@ -14,6 +14,7 @@ from fer_edge.card import (
     DetectorCard,
     InputSpec,
     SelfTest,
+    attached_by_others,
     attached_labels,
     check_flatbuffer,
     model_bytes,
@@ -202,7 +203,7 @@ def with_self_test(flatbuffer: bytes, card: Card, path: Path) -> Card:
 
 
 def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
-    """Give a ``.tflite`` of somebody else's a card, or change what its own says; its flatbuffer stays as it is.
+    """Give a ``.tflite`` of somebody else's a card, or change what its own says; all else in it stays as it is.
 
     Args:
         path: the file, which is replaced whole or not at all.
@@ -214,7 +215,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
         InputError: something is neither given nor in the file, or does not fit it.
     """
     old = _own_card(path)
-    flatbuffer = model_bytes(path)
+    flatbuffer, attached = model_bytes(path), attached_by_others(path)
     if old:
         check_flatbuffer(path, old, flatbuffer)
     interpreter = make_interpreter(flatbuffer, path)
@@ -251,7 +252,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
     if old is None or old.self_test is None or old.input != spec:  # else this machine would vouch for itself
         card = with_self_test(flatbuffer, card, path)
     with replacing(path) as temporary:
-        temporary.write_bytes(with_card(flatbuffer, card))
+        temporary.write_bytes(with_card(flatbuffer, card, attached))
         _refuse_logits(TFLiteClassifier(temporary), path)
     return card
 

@@ -211,6 +211,30 @@ def test_a_foreign_model_gets_a_card_and_runs(cli: Cli, sample: Sample, tmp_path
     assert read_card(attached).labels == LABELS
 
 
+def test_a_new_card_leaves_what_others_attached_as_it_was(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.tflite"
+    theirs.write_bytes(model_bytes(DEFAULT_MODEL))
+    packed = zipfile.ZipInfo("licence/terms.txt", (2020, 2, 2, 2, 2, 2))
+    packed.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(theirs, "a") as archive:
+        archive.writestr("labels.txt", "a\nb\n")
+        archive.writestr(packed, "as is " * 99)
+    for _ in range(2):
+        set_card(theirs, LABELS, (1 / 128, -1.0))
+        with zipfile.ZipFile(theirs) as archive:
+            assert sorted(archive.namelist()) == ["fer_edge.json", "labels.txt", "licence/terms.txt"]
+            assert archive.read("labels.txt").decode().split() == list(LABELS)
+            assert archive.read("licence/terms.txt").decode() == "as is " * 99
+            kept = archive.getinfo("licence/terms.txt")
+        assert (kept.date_time, kept.compress_type) == (packed.date_time, zipfile.ZIP_DEFLATED)
+    assert model_bytes(theirs) == model_bytes(DEFAULT_MODEL)
+    damaged = theirs.read_bytes().replace(packed.filename.encode(), b"licence/terms.\xff\xff\xff", 1)
+    theirs.write_bytes(damaged)
+    with pytest.raises(ModelError, match="in the archive behind the model is damaged"):
+        set_card(theirs, LABELS, None)
+    assert theirs.read_bytes() == damaged
+
+
 def test_code_is_found_wherever_a_file_hides_it(tmp_path: Path) -> None:
     hidden = [
         '{"class_name" : "Lambda"}',
