@@ -61,7 +61,7 @@ class Plan:
         seconds: for each case, instead of a number of runs; None for that.
         starts: fresh processes a model, for what a process pays once.
         sustained: seconds of whole frames one after another, afterwards; None for none.
-        profile: whether to find out what each operator takes.
+        profile: whether to find out what each operator takes; of threads and delegates, with the first.
     """
 
     models: tuple[Path, ...]
@@ -102,7 +102,8 @@ def benchmark(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Repor
     if plan.profile:
         told("operators")
         profiles = [
-            profile(path, name, plan.threads[0], min(plan.runs, _PROFILE_RUNS)) for name, path in bench.paths.items()
+            profile(path, name, plan.threads[0], min(plan.runs, _PROFILE_RUNS), xnnpack=plan.xnnpack[0])
+            for name, path in bench.paths.items()
         ]
     sustained = None
     if plan.sustained is not None:

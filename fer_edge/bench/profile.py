@@ -22,7 +22,7 @@ _HOW: Final = (
 )
 
 
-def profile(path: Path, name: str, threads: int, runs: int) -> Profile:
+def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) -> Profile:
     """Measure a model that is cut off after each of its operators.
 
     Args:
@@ -30,6 +30,7 @@ def profile(path: Path, name: str, threads: int, runs: int) -> Profile:
         name: what to call it.
         threads: of the classifier.
         runs: of each.
+        xnnpack: whether the delegate takes what it can.
     """
     flatbuffer = model_bytes(path)
     try:
@@ -40,7 +41,7 @@ def profile(path: Path, name: str, threads: int, runs: int) -> Profile:
     operators = []
     before: Callable[[int], object] = _nothing
     for count, operation in enumerate(graph.operations, start=1):
-        job = _job(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads))
+        job = _job(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack))
         # By turns with the one before, for drift must not be taken for a difference.
         without, until = (float(np.median(samples)) for samples in take_turns([before, job], runs))
         operators.append(
@@ -52,7 +53,8 @@ def profile(path: Path, name: str, threads: int, runs: int) -> Profile:
             )
         )
         before = job
-    return Profile(model=name, how=_HOW, operators=tuple(operators))
+    how = f"{_HOW}, with XNNPACK {'on' if xnnpack else 'off'}"
+    return Profile(model=name, how=how, operators=tuple(operators))
 
 
 def _nothing(_run: int) -> None:

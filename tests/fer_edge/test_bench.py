@@ -258,6 +258,12 @@ def test_a_detector_that_finds_little_is_warned_of() -> None:
     assert "a whole frame is less work then" in report.warnings[-1]
 
 
+def test_operators_are_measured_with_the_delegate_that_was_asked_for_first() -> None:
+    for asked, said in (((False,), "off"), ((True, False), "on")):
+        report = benchmark(Plan(models=(DEFAULT_MODEL,), xnnpack=asked, runs=1, starts=0, profile=True))
+        assert report.profiles[0].how.endswith(f"with XNNPACK {said}")
+
+
 def test_a_pipe_is_not_replaced_by_a_result(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"a\.json: a device, pipe or socket; choose another place"):
