@@ -107,7 +107,7 @@ def bench(
         _write(html, as_html(report))
     print_json(report, indent=None) if as_json else print(as_text(report))
     if pareto:  # last, for a model need not have what it takes
-        _write(pareto, pareto_page(report, svg=pareto.suffix == ".svg"))
+        _write(pareto, pareto_page(report, svg=pareto.suffix.lower() == ".svg"))
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:

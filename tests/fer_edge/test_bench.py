@@ -264,6 +264,11 @@ def test_operators_are_measured_with_the_delegate_that_was_asked_for_first() -> 
         assert report.profiles[0].how.endswith(f"with XNNPACK {said}")
 
 
+def test_a_plot_is_an_svg_however_its_ending_is_written(cli: Cli, tmp_path: Path) -> None:
+    cli("bench", "--runs", "1", "--starts", "0", "--pareto", tmp_path / "plot.SVG")
+    assert ET.parse(tmp_path / "plot.SVG").getroot().tag.endswith("svg")  # noqa: S314 - ours
+
+
 def test_a_pipe_is_not_replaced_by_a_result(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"a\.json: a device, pipe or socket; choose another place"):
