@@ -94,12 +94,13 @@ class _Statistics:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count the rows of one table."""
-        before, film = None, None
+        before: str | None = None
+        film: _Timeline | None = None
         for entry in entries:
             if entry.path != before:
                 before = entry.path
                 self.pictures[entry.model] += 1
-                film = self._film(entry)
+                film = None
             if entry.error:
                 self.failed[entry.model] += 1
                 if len(self.errors) < _ERRORS:
@@ -111,17 +112,16 @@ class _Statistics:
                 self.faces[emotion].add(entry)
                 if entry.time is None:
                     self.dated.add(entry)
-                elif film:
+                else:
+                    film = film or self._film(entry.path)
                     film.add(entry.time, emotion)
 
-    def _film(self, entry: Entry) -> _Timeline | None:
-        """The timeline of a film, if it is one and there is room for it."""
-        if entry.time is None:
-            return None
-        if entry.path not in self.films and len(self.films) == _FILMS:
+    def _film(self, path: str) -> _Timeline:
+        """The timeline of a film with a face; where there is no room for it, one that is not shown."""
+        if path not in self.films and len(self.films) == _FILMS:
             self.films_left_out += 1
-            return None
-        return self.films.setdefault(entry.path, _Timeline())
+            return _Timeline()
+        return self.films.setdefault(path, _Timeline())
 
     @property
     def labels(self) -> list[str]:
@@ -176,11 +176,10 @@ def _scores(found: _Statistics) -> str:
 def _films(found: _Statistics) -> str:
     out = ""
     for path, timeline in found.films.items():
-        if timeline.bins:
-            places = range(max(timeline.bins) + 1)
-            shares = {label: [timeline.bins[place][label] for place in places] for label in found.labels}
-            drawn = bars([_clock(place * timeline.step) for place in places], shares, "time", "faces")
-            out += f"<h3>{html.escape(printable(path))}</h3>{drawn}"
+        places = range(max(timeline.bins) + 1)
+        shares = {label: [timeline.bins[place][label] for place in places] for label in found.labels}
+        drawn = bars([_clock(place * timeline.step) for place in places], shares, "time", "faces")
+        out += f"<h3>{html.escape(printable(path))}</h3>{drawn}"
     if found.films_left_out:
         out += f"<p>And {found.films_left_out} more.</p>"
     return f"<h2>Films</h2>{out}" if out else ""

@@ -96,6 +96,17 @@ def test_several_tables_are_added_up(study: Study) -> None:
     assert "Dates" not in both
 
 
+def test_films_without_faces_take_no_timeline(study: Study, tmp_path: Path) -> None:
+    film = [line for line in study.tables[1].read_text().splitlines() if "film.mp4" in line]
+    without = json.dumps({**json.loads(film[0]), "box": None, "emotion": None})
+    lines = [without.replace("film.mp4", f"empty{number}.mp4") for number in range(25)]
+    lines += [line.replace("film.mp4", f"{number}.mp4") for number in range(22) for line in film]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    page = report([tmp_path / "t.jsonl"], pictures=False)
+    assert [f"{number}.mp4</h3>" in page for number in range(22)] == [True] * 20 + [False] * 2
+    assert "And 2 more." in page
+
+
 def test_pictures_that_are_gone_are_said_to_be(study: Study, tmp_path: Path) -> None:
     far = tmp_path / "far.jsonl"
     far.write_text(study.tables[1].read_text().replace(str(study.pictures), "/nowhere"))
