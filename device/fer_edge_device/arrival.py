@@ -19,9 +19,9 @@ from fer_edge.bench.results import decode_report
 from fer_edge.errors import FerEdgeError, InputError, ServiceError
 from fer_edge_device.config import example, load_config
 from fer_edge_device.config_text import fitted
-from fer_edge_device.installer import Wishes, config_path, install_steps, upgrade_steps
+from fer_edge_device.installer import Wishes, config_path, install_steps, units_there, upgrade_steps
 from fer_edge_device.steps import carry_out
-from fer_edge_device.units import UNIT, Machine, enabled_units
+from fer_edge_device.units import UNIT, Machine
 from fer_edge_device.venvs import Venvs, origin_at, version_in
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def arrival_steps(machine: Machine, folder: Path, order: Order) -> list[Step]:
         InputError: it cannot be met on this host.
     """
     origin = origin_at(folder / order.wheel)
-    units = enabled_units(machine)
+    units = units_there(machine)
     if units and UNIT not in units:
         if order.config or order.model:
             raise InputError(

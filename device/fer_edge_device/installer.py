@@ -108,14 +108,13 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
         *link_step(venvs.link, Path("venvs") / venv.name),
         *_unit_steps(machine, venv),
     ]
-    enabled = enabled_units(machine)
-    if unit not in enabled:
+    if unit not in enabled_units(machine):
         changes.append(_systemctl("enable", "disable", machine, unit))
     command = _command_steps(machine, venvs)
     active = unit_state(machine, unit).active in {"active", "reloading"}
     if active and not program and not changes:
         return command
-    running = _running(machine, enabled) if wishes.replace or trouble else [unit] * active
+    running = _running(machine, units_there(machine)) if wishes.replace or trouble else [unit] * active
     return [
         *program,
         *_stop_steps(machine, running),
@@ -141,7 +140,7 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     if not trouble and venvs.is_from(old, origin):
         return []
     new = venvs.next_path()
-    units = _running(machine, enabled_units(machine))
+    units = _running(machine, units_there(machine))
     return [
         *venvs.steps(new, origin, trouble),
         *_stop_steps(machine, units),
@@ -153,10 +152,11 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     ]
 
 
-def _configured(machine: Machine) -> list[str]:
-    """The units that have a configuration, enabled or not."""
+def units_there(machine: Machine) -> list[str]:
+    """The units that start at boot, and those of a configuration that run all the same."""
     names = [path.stem for path in (machine.root / CONFIG_FOLDER).glob("*.toml")]
-    return [unit_name(None if name == "config" else name) for name in names if re.fullmatch(NODE_NAME, name)]
+    configured = [unit_name(None if name == "config" else name) for name in names if re.fullmatch(NODE_NAME, name)]
+    return sorted({*enabled_units(machine), *_running(machine, configured)})
 
 
 def _running(machine: Machine, units: Sequence[str]) -> list[str]:
@@ -179,7 +179,7 @@ def uninstall_steps(machine: Machine, instance: str | None, *, purge: bool) -> l
     machine.need_systemd()
     wanted = unit_name(instance)
     enabled = enabled_units(machine)
-    there = sorted({*enabled, *_running(machine, _configured(machine))})
+    there = units_there(machine)
     going = there if instance is None else [unit for unit in there if unit == wanted]
     steps = []
     for unit in going:

@@ -114,14 +114,15 @@ def status() -> None:
     \b
     Example: fer-edge service status
     """
-    from fer_edge_device.units import Machine, enabled_units, last_lines, unit_state
+    from fer_edge_device.installer import units_there
+    from fer_edge_device.units import Machine, last_lines, unit_state
     from fer_edge_device.venvs import Venvs, version_in
 
     machine = Machine()
     machine.need_systemd()
     venvs = Venvs(machine)
     venv = venvs.current()
-    units = enabled_units(machine)
+    units = units_there(machine)
     if venv is None or not units:
         raise InputError("the service is not installed; run: sudo fer-edge service install")
     print(f"fer-edge {version_in(venv)} in {venv}")

@@ -110,9 +110,14 @@ def test_a_model_alone_goes_into_the_hosts_own_configuration(pi: Pi, tmp_path: P
     assert pi.config().read_text() == 'model = "edge-plus"\n# theirs\n[camera]\nsource = "demo"\n'
 
 
-def test_a_host_with_a_unit_for_each_camera_gets_the_program_alone(pi: Pi, tmp_path: Path, order: Order) -> None:
+@pytest.mark.parametrize("enabled", [True, False], ids=["enabled", "only running"])
+def test_a_host_with_a_unit_for_each_camera_gets_the_program_alone(
+    pi: Pi, tmp_path: Path, order: Order, *, enabled: bool
+) -> None:
     old = make_wheel(tmp_path)
     pi.do(install_steps(pi.machine, Wishes(instance="hall", camera="demo"), old))
+    if not enabled:
+        pi.run("systemctl", "disable", "fer-edge@hall.service")
     newer(old)
     with pytest.raises(InputError, match="a unit for each camera"):
         arrival_steps(pi.machine, tmp_path, order)

@@ -222,6 +222,20 @@ def test_an_upgrade_runs_the_new_program_and_keeps_the_old(pi: Pi, wheel: Origin
     assert pi.active == {"fer-edge.service"}
 
 
+def test_a_unit_that_runs_though_it_is_not_enabled_is_upgraded_and_told_of(
+    pi: Pi, wheel: Origin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pi.do(install_steps(pi.machine, Wishes(instance="hall"), wheel))
+    pi.run("systemctl", "disable", "fer-edge@hall.service")
+    pi.commands.clear()
+    pi.do(upgrade_steps(pi.machine, newer(wheel)))
+    verbs = [command[1] for command in pi.commands if command[2:] == ("fer-edge@hall.service",)]
+    assert verbs == ["stop", "start"]
+    monkeypatch.setattr(units, "Machine", lambda: pi.machine)
+    status()
+    assert "fer-edge@hall.service: active" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("word", ["venv", "pip", "stop", "start"])
 def test_an_upgrade_that_fails_goes_back_to_the_old_program(pi: Pi, wheel: Origin, word: str) -> None:
     pi.do(install_steps(pi.machine, Wishes(), wheel))
