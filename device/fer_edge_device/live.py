@@ -59,11 +59,11 @@ class Device(Protocol):
         """
         ...
 
-    def retrieve(self) -> npt.NDArray[np.uint8]:
-        """The frame that was grabbed, grey, of shape (rows, columns), in memory of its own.
+    def retrieve(self) -> npt.NDArray[np.uint8] | None:
+        """The frame that was grabbed, grey, of shape (rows, columns), in memory of its own; None if it is damaged.
 
         Raises:
-            SourceLostError: it cannot be decoded.
+            SourceLostError: no frame of it can be used.
         """
         ...
 
@@ -265,17 +265,22 @@ class LiveCamera:
         return None if self._ended(reader) else trouble
 
     def _grab_all(self, reader: _Reader) -> None:
-        opened = time.monotonic()
+        opened, damaged = time.monotonic(), 0
         while not self._ended(reader):
             reader.calling_since = time.monotonic()
-            if not reader.device.grab():
-                silence = time.monotonic() - (reader.last if reader.frames else opened)
-                if silence > self._patience.stall:
-                    raise _StalledError(f"{self._name}: gave no frame for {silence:.1f} s")
-                continue
+            came, gray = reader.device.grab(), None
             now, epoch = time.monotonic(), time.time()
             # The first frame after an opening shows whether what comes can be decoded at all.
-            gray = reader.device.retrieve() if self._wanted or not reader.frames else None
+            if came and (self._wanted or not reader.frames):
+                gray = reader.device.retrieve()
+                came = gray is not None
+                damaged = 0 if came else damaged + 1
+            if not came:
+                silence = now - (reader.last if reader.frames else opened)
+                if silence > self._patience.stall:
+                    but = f" but {damaged} that cannot be decoded" if damaged else ""
+                    raise _StalledError(f"{self._name}: gave no frame{but} for {silence:.1f} s")
+                continue
             with self._changed:
                 if reader.abandoned:
                     return

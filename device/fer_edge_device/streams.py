@@ -73,12 +73,10 @@ class V4l2Camera(_Opened):
             raise SourceLostError(f"{self._source}: gave no frame; is it unplugged or in use?")
         return True
 
-    def retrieve(self) -> npt.NDArray[np.uint8]:
+    def retrieve(self) -> npt.NDArray[np.uint8] | None:
         """Decode the frame; see `Device`."""
         ok, self._picture = self._capture.retrieve(self._picture) if self._capture else (False, None)
-        if not ok or self._picture is None:
-            raise SourceLostError(f"{self._source}: gave a frame that cannot be decoded")
-        return to_gray(self._picture, str(self._source))
+        return to_gray(self._picture, str(self._source)) if ok and self._picture is not None else None
 
 
 class NetworkStream(_Opened):
@@ -125,16 +123,13 @@ class NetworkStream(_Opened):
             raise SourceLostError(f"{self._name}: the stream ended, or gave no frame for {self._stall_s:g} s")
         return True
 
-    def retrieve(self) -> npt.NDArray[np.uint8]:
+    def retrieve(self) -> npt.NDArray[np.uint8] | None:
         """Decode the frame; see `Device`."""
         ok, self._picture = self._capture.retrieve(self._picture) if self._capture else (False, None)
-        if ok and self._jpeg and self._picture is not None:
-            picture: cv2.typing.MatLike | None = cv2.imdecode(self._picture.reshape(-1), cv2.IMREAD_GRAYSCALE)
-        else:
-            picture = self._picture
-        if not ok or picture is None:
-            raise SourceLostError(f"{self._name}: gave a frame that cannot be decoded")
-        return to_gray(picture, self._name)
+        picture: cv2.typing.MatLike | None = self._picture
+        if ok and self._jpeg and picture is not None:
+            picture = cv2.imdecode(picture.reshape(-1), cv2.IMREAD_GRAYSCALE)
+        return to_gray(picture, self._name) if ok and picture is not None else None
 
 
 def to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:

@@ -17,7 +17,7 @@ import numpy as np
 from fer_edge import demo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     import numpy.typing as npt
 
@@ -258,6 +258,7 @@ class VideoCapture:
     opens = True
     frames_then_fails: int | None = None
     flat = False
+    damaged: Container[int] = ()  # numbers of frames that cannot be decoded
     hangs = False
     opening_hangs = False
     opening_takes = 0.0
@@ -296,6 +297,8 @@ class VideoCapture:
 
     def retrieve(self, image: cv2.typing.MatLike | None = None) -> tuple[bool, cv2.typing.MatLike | None]:
         self.retrieved += 1
+        if self._number in self.damaged:
+            return False, None
         if self.flat:
             return True, np.zeros((1, 691200), np.uint8)
         return True, cv2.cvtColor(demo.frame(self._number), cv2.COLOR_GRAY2BGR, dst=image)

@@ -90,6 +90,28 @@ def test_a_camera_that_is_unplugged_and_comes_back_is_found_within_the_longest_d
     assert "gives frames again after" in lines[-1]
 
 
+def test_damaged_frames_are_no_frames_and_reopen_nothing(usb: type[VideoCapture]) -> None:
+    usb.damaged = range(2)
+    with usb_camera() as camera:
+        camera.wait(LONG)
+        first = next_frame(camera)
+        [capture] = usb.made
+        capture.damaged = range(capture._number, capture._number + 10)  # of this capture alone
+        assert next_frame(camera).number > first.number
+        assert usb.made == [capture]
+        assert capture.isOpened()
+
+
+def test_a_camera_that_gives_nothing_but_damaged_frames_is_opened_again_after_a_stall(usb: type[VideoCapture]) -> None:
+    usb.damaged = range(10**6)
+    with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame but \d+ that cannot be decoded for"):
+        camera.wait(LONG)
+    with usb_camera() as camera:
+        until(lambda: len(usb.made) > 2)
+        usb.damaged = ()
+        assert next_frame(camera)
+
+
 def until_lost(camera: LiveCamera) -> None:
     while True:
         with contextlib.suppress(NoFrameYet):

@@ -74,6 +74,16 @@ def test_a_stream_that_hangs_then_closes_and_comes_back_is_opened_again(
     assert all("TCP" in transport for transport in server.transports)
 
 
+def test_a_picture_that_was_cut_in_half_costs_that_picture_alone() -> None:
+    with serving(Http) as server:
+        server.pictures[::2] = [picture[: len(picture) // 2] for picture in server.pictures[::2]]
+        with stream(f"http://127.0.0.1:{server.port}/video") as camera:
+            camera.wait(LONG)
+            for _ in range(8):
+                next_frame(camera)
+        assert server.calls == 1
+
+
 def test_frames_that_nobody_asks_for_are_dropped_and_counted(camera_and_address: tuple[NetworkCamera, str]) -> None:
     with stream(camera_and_address[1]) as camera:
         first = next_frame(camera)
