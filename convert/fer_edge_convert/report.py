@@ -38,8 +38,7 @@ def summary(done: Conversion) -> list[str]:
         f"latency     {parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms a face here, one thread",
     ]
     if done.calibration_faces:
-        best = min(done.attempts, key=lambda attempt: attempt.kl_divergence)
-        lines.append(f"calibrated  on {sum(done.calibration_faces.values())} faces, seed {done.seed}: {best.what}")
+        lines.append(f"calibrated  on {sum(done.calibration_faces.values())} faces, seed {done.seed}: {done.way}")
     if any(attempt.change_points is not None for attempt in done.attempts):
         tried = [one for one in done.attempts if one.change_points is not None]
         lines += [f"tried       {one.what}: {one.change_points:+.2f} points" for one in tried]
