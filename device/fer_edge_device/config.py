@@ -28,6 +28,10 @@ SYSTEM_CONFIG: Final = Path("/etc/fer-edge/config.toml")
 _PREFIX: Final = "FER_EDGE_"
 _OTHERS: Final = frozenset({"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013"})  # of the program and of its tests
 
+PATHS: Final = (  # keys whose values are, or may be, paths
+    *("model", "camera.source", "faces.detector_model", "outbox.path"),
+    *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
+)
 NODE_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
 from fer_edge.tables import convert, parse
-from fer_edge_device.config import NODE_NAME, Config, example, holds_password, load_config
+from fer_edge_device.config import NODE_NAME, PATHS, Config, example, holds_password, load_config
+from fer_edge_device.config_text import fitted
 from fer_edge_device.steps import (
     Step,
     file_step,
@@ -41,6 +43,7 @@ MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - where it is kept
 _COMMAND: Final = "usr/local/bin/fer-edge"
 _STATE_FOLDER: Final = "var/lib"
+_NO_PATHS: Final = {"model": r"[^/.]+", "camera.source": r"auto|demo|picamera2(:[0-9]+)?|[0-9]+|[\w+.-]+://.*"}
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what the unit hides from the service
 
 
@@ -49,7 +52,7 @@ class Wishes:
     """What a user wants of the service.
 
     Attributes:
-        config: a configuration file to install.
+        config: a configuration file to install; less its ``mqtt.password_file`` where there is a `password_file`.
         camera: its source, for a configuration that is made.
         mqtt: address of the broker, likewise.
         password_file: file with the broker's password.
@@ -230,9 +233,9 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
         text = _with_values(example(), wishes)
         config = convert(parse(text, "options"), Config, "options")
     else:
-        config = load_config(wishes.config, {})
-        text = wishes.config.read_text("utf-8")
-    _check_visible(config)
+        text = _given_text(wishes.config, wishes)
+        config = convert(parse(text, str(wishes.config)), Config, str(wishes.config))
+    _check_paths(config)
 
     if text.encode() == before:
         return []
@@ -243,6 +246,13 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
         machine.run("chgrp", "video", str(path))
 
     return [*folder_step(path.parent), Step(f"write {path}", write, restoration(path))]
+
+
+def _given_text(path: Path, wishes: Wishes) -> str:
+    """The text of a configuration that is given, in which no other password goes before the one that is given."""
+    own = load_config(path, {}).mqtt.password_file  # tells what is wrong with it
+    text = path.read_text("utf-8")
+    return fitted(text, str(path), model=None, without_password_file=True) if own and wishes.password_file else text
 
 
 def _model_steps(machine: Machine, wishes: Wishes) -> list[Step]:
@@ -267,9 +277,11 @@ def _with_values(text: str, wishes: Wishes) -> str:
 def _check_same(path: Path, wishes: Wishes) -> None:
     """A configuration that is there is its owner's: what is wished must be in it."""
     there = load_config(path, {})
-    _check_visible(there)
+    _check_paths(there)
+    given = None if wishes.config is None else _given_text(wishes.config, wishes)
     for option, key, differs in (
-        ("--config", "content", wishes.config is not None and wishes.config.read_bytes() != path.read_bytes()),
+        ("--config", "content", given is not None and given != path.read_text("utf-8")),
+        ("--password-file", "mqtt.password_file", wishes.password_file is not None and there.mqtt.password_file != ""),
         ("--camera", "camera.source", wishes.camera is not None and wishes.camera != there.camera.source),
         ("--mqtt", "mqtt.url", wishes.mqtt is not None and wishes.mqtt != there.mqtt.url),
     ):
@@ -280,15 +292,17 @@ def _check_same(path: Path, wishes: Wishes) -> None:
             )
 
 
-def _check_visible(config: Config) -> None:
-    """The service sees no home folders, and a /tmp of its own."""
-    mqtt, faces = config.mqtt, config.faces
-    for name in (
-        *(config.camera.source, config.model, faces.detector_model),
-        *(mqtt.password_file, mqtt.ca_file, mqtt.cert_file, mqtt.key_file),
-    ):
-        if name.startswith("/") and any(Path(name).is_relative_to(folder) for folder in _HIDDEN):
-            raise InputError(f"{name}: the service sees nothing of that folder; put it under /srv, say")
+def _check_paths(config: Config) -> None:
+    """The service runs in /, and sees no home folders, and a /tmp of its own."""
+    for key in PATHS:
+        value: str = attrgetter(key)(config)
+        if re.fullmatch(_NO_PATHS.get(key, ""), value):
+            continue
+        if not value.startswith("/"):
+            advice = "give the file with --password-file" if key == "mqtt.password_file" else "give the whole path"
+            raise InputError(f"{key} {value!r}: the service looks for it in /, not here; {advice}")
+        if any(Path(value).is_relative_to(folder) for folder in _HIDDEN):
+            raise InputError(f"{value}: the service sees nothing of that folder; put it under /srv, say")
 
 
 def _password_steps(machine: Machine, wishes: Wishes) -> list[Step]:

@@ -115,6 +115,43 @@ def test_a_configuration_of_ones_own_is_checked_and_taken_as_it_is(pi: Pi, wheel
         install_steps(pi.machine, Wishes(config=own), wheel)
 
 
+def test_the_password_that_is_given_goes_before_the_one_that_the_configuration_names(
+    pi: Pi, wheel: Origin, tmp_path: Path
+) -> None:
+    own, password = tmp_path / "own.toml", tmp_path / "password.txt"
+    own.write_text('# mine\n[mqtt]\nurl = "mqtt://ada@broker"\npassword_file = "password.txt"\n')
+    password.write_text("secret")
+    with pytest.raises(
+        InputError, match=r"mqtt\.password_file 'password\.txt': .*; give the file with --password-file"
+    ):
+        install_steps(pi.machine, Wishes(config=own), wheel)
+    wishes = Wishes(config=own, password_file=password)
+    pi.do(install_steps(pi.machine, wishes, wheel))
+    assert pi.config().read_text() == '# mine\n[mqtt]\nurl = "mqtt://ada@broker"\n'
+    assert install_steps(pi.machine, wishes, wheel) == []
+    pi.config().write_text('[mqtt]\npassword_file = "/srv/password"\n')
+    with pytest.raises(InputError, match=r"another mqtt\.password_file than --password-file gives"):
+        install_steps(pi.machine, Wishes(password_file=password), wheel)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'model = "mine.tflite"',
+        'model = "models/mine"',
+        'faces.detector_model = "faces.tflite"',
+        'mqtt.ca_file = "ca.pem"',
+        'outbox.path = "events.sqlite"',
+        'camera.source = "films/one.mp4"',
+    ],
+)
+def test_a_path_that_is_not_whole_is_refused(pi: Pi, wheel: Origin, tmp_path: Path, text: str) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f"{text}\n")
+    with pytest.raises(InputError, match=f"^{re.escape(text.split(maxsplit=1)[0])} .*give the whole path"):
+        install_steps(pi.machine, Wishes(config=own), wheel)
+
+
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
@@ -126,6 +163,7 @@ def test_a_configuration_of_ones_own_is_checked_and_taken_as_it_is(pi: Pi, wheel
         (Wishes(password_file=Path("/nonexistent/password")), "/nonexistent/password: cannot be read"),
         (Wishes(password_file=Path("/dev/null")), "no password in it"),
         (Wishes(camera="/home/pi/film.mp4"), "the service sees nothing of that folder"),
+        (Wishes(camera="film.mp4"), "camera.source 'film.mp4': the service looks for it in /, not here"),
         (Wishes(instance="a/b"), "--instance 'a/b'"),
         (Wishes(instance="config"), "--instance 'config'"),
     ],
