@@ -7,7 +7,13 @@ as one line and exits with the status that the class carries.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_LOGIN: Final = re.compile(r"(\w:/+)[^\s/:]*:\S*@")
+# To the end of the address, for a password may hold any character; what stands around an address stays.
+_PARAMETER: Final = re.compile(
+    r"(\w:/+\S*?(?:pas\w*|pwd|psw|pw|secret|token|key|auth)=)\S*?(?=[\"')\],;:]*(?:\s|$))", re.IGNORECASE
+)
 
 
 def first_line(error: BaseException) -> str:
@@ -17,8 +23,11 @@ def first_line(error: BaseException) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A text with ``...`` for user and password in each address; as a path, an address has one slash."""
-    return re.sub(r"(\w:/+)[^\s/@:]+:\S*@", r"\1...@", text)
+    """A text with ``...`` for user and password in each address, and for parameters from the first that is a password.
+
+    As a path, an address has one slash.
+    """
+    return _PARAMETER.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
 
 
 class FerEdgeError(Exception):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, without_passwords
 from fer_edge.tables import Section, convert, parse, toml_value
 
 if TYPE_CHECKING:
@@ -274,7 +274,8 @@ def load_config(
 
 def holds_password(address: str) -> bool:
     """Whether an address tells a password, which on a command line everybody on the machine could read."""
-    return re.match(r"[\w+.-]+://[^/?#@]*:(?!\d+/).*@", address) is not None
+    address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # which is a port
+    return without_passwords(address) != address
 
 
 def example() -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from fer_edge.errors import InputError
 from fer_edge_device import config
-from fer_edge_device.config import Config, as_toml, example, load_config
+from fer_edge_device.config import CameraSettings, Config, as_toml, example, holds_password, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +99,32 @@ def test_the_hosts_name_becomes_a_name_for_topics(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("socket.gethostname", lambda: "my pi/ü")
     assert Config().node_name() == "my-pi--"
     assert Config(node="hall").node_name() == "hall"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://10.0.0.5:88/cgi?usr=admin&pwd=secret", "http://10.0.0.5:88/cgi?usr=admin&pwd=..."),
+        ("rtsp://h/user=admin&password=secret&x", "rtsp://h/user=admin&password=..."),
+        ('rtsp://h/user=admin_password=se"cret_channel=1.sdp', "rtsp://h/user=admin_password=..."),
+        ("rtsp://h/?loginuse=admin&LoginPas=secret", "rtsp://h/?loginuse=admin&LoginPas=..."),
+        ("rtsp://me@example.com:secret@10.0.0.5/s", "rtsp://...@10.0.0.5/s"),
+        ("rtsp://:secret@10.0.0.5:554/s", "rtsp://...@10.0.0.5:554/s"),
+        ("rtsp://pi:secret/@host/a", "rtsp://...@host/a"),
+        ("rtsp://[fe80::1]:554/s", "rtsp://[fe80::1]:554/s"),
+        ("rtsp://me@host:554/s", "rtsp://me@host:554/s"),
+        ("http://host:8080/?action=stream", "http://host:8080/?action=stream"),
+    ],
+)
+def test_a_password_is_found_wherever_an_address_has_it(cli: Cli, tmp_path: Path, address: str, told: str) -> None:
+    assert holds_password(address) == (told != address)
+    path = written(tmp_path / "c.toml", as_toml(Config(camera=CameraSettings(source=address))))
+    assert f'source = "{told}"\n' in cli("config", "--config", path).stdout
+    assert str(InputError(f"{address}: cannot be opened")) == f"{told}: cannot be opened"
+
+
+def test_a_port_is_no_password() -> None:
+    assert not holds_password("http://host:8080/user:1@2")
 
 
 def test_config_prints_checks_and_exemplifies(cli: Cli, tmp_path: Path) -> None:
