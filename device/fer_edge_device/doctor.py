@@ -341,11 +341,13 @@ def check_camera(config: Config) -> Finding:
     """Whether the configured source opens and gives a frame."""
     source = config.camera.source
     local = _is_local(source)
-    if local:
-        for unit in units():
-            held = _devices_of(unit.pid) if unit.active == "active" else set()
-            if held is None or any(_is_camera(device) for device in held):
-                return Finding("ok", f"{unit.name} is running and has it; only frames feed its watchdog")
+    node = _node(source)
+    for unit in units() if local and (node is None or Path(node).exists()) else []:
+        held = _devices_of(unit.pid) if unit.active == "active" else set()
+        if held is None:
+            return Finding("warning", f"{unit.name} is running, and may have it", "sudo shows whether it does")
+        if _has(held, node):
+            return Finding("ok", f"{unit.name} is running and has it; only frames feed its watchdog")
     from fer_edge_device.cameras import open_camera  # noqa: PLC0415 - heavy
 
     start = time.monotonic()
@@ -356,7 +358,7 @@ def check_camera(config: Config) -> Finding:
         finally:
             camera.close()
     except FerEdgeError as error:
-        holders = _holders(source) if local else []
+        holders = _holders(node) if local else []
         return Finding("failure", str(error), f"it is in use by {', '.join(holders)}: end that" if holders else "")
     rows, columns = frame.gray.shape
     what = f"gives frames of {columns}x{rows}, the first after {time.monotonic() - start:.1f} s"
@@ -382,8 +384,15 @@ def _is_local(source: str) -> bool:
     return source == "auto" or module_number(source) is not None or source.isdecimal() or source.startswith("/dev/")
 
 
-def _is_camera(device: str) -> bool:
-    return device.startswith(("/dev/video", "/dev/media"))
+def _node(source: str) -> str | None:
+    """The device file that a local source means; None where it is any camera's, as for a module."""
+    if source == "auto" or module_number(source) is not None:
+        return None
+    return str(Path(f"/dev/video{source}" if source.isdecimal() else source).resolve())
+
+
+def _has(devices: set[str], node: str | None) -> bool:
+    return node in devices if node else any(device.startswith(("/dev/video", "/dev/media")) for device in devices)
 
 
 def _devices_of(pid: int) -> set[str] | None:
@@ -400,16 +409,11 @@ def _devices_of(pid: int) -> set[str] | None:
     return found
 
 
-def _holders(source: str) -> list[str]:
+def _holders(node: str | None) -> list[str]:
     """Programs of this user, or for root of everybody, that have the camera open."""
-    wanted = f"/dev/video{source}" if source.isdecimal() else str(Path(source).resolve())
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        devices = _devices_of(int(folder.name)) or set()
-        if int(folder.name) != os.getpid() and any(
-            device == wanted if source != "auto" and module_number(source) is None else _is_camera(device)
-            for device in devices
-        ):
+        if int(folder.name) != os.getpid() and _has(_devices_of(int(folder.name)) or set(), node):
             with suppress(OSError):
                 found.append(f"{(folder / 'comm').read_text(encoding='utf-8').strip()} (process {folder.name})")
     return found

@@ -152,12 +152,21 @@ def test_a_source_that_gives_frames_is_fine_and_one_that_is_not_there_a_failure(
     assert "lens" in dark.advice
 
 
-def test_a_camera_that_the_service_has_is_left_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "units", lambda: [SERVICE])
+def test_a_camera_that_the_service_has_is_left_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link = tmp_path / "by-id"
+    link.symlink_to("/dev/null")
+    source = f"/dev/..{link}"
+    monkeypatch.setattr(doctor, "units", lambda: [replace(SERVICE, pid=os.getpid())])
+    with open("/dev/null", "rb"):  # noqa: PTH123 - of this process, which stands for the service's
+        had = doctor.check_camera(watching(source))
+    assert (had.level, had.what.partition(";")[0]) == ("ok", "fer-edge.service is running and has it")
+    absent = found("camera", watching("/dev/video987"))
+    assert (absent.level, "/dev/video987: cannot be opened" in absent.what) == ("failure", True)
+
     monkeypatch.setattr(doctor, "_devices_of", lambda _: None)  # as for another user's process
-    found = doctor.check_camera(watching("/dev/video987"))
-    assert found.level == "ok"
-    assert found.what.startswith("fer-edge.service is running and has it")
+    unseen = doctor.check_camera(watching(source))
+    assert unseen == Finding("warning", "fer-edge.service is running, and may have it", "sudo shows whether it does")
+    assert found("camera", watching("/dev/video987")).level == "failure"
 
 
 def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
