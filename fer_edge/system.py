@@ -1,9 +1,10 @@
-"""What Linux tells about the machine and this process; None where it does not tell."""
+"""What is to be known of the machine and this process; None where Linux does not tell."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +55,12 @@ def machine_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def this_program() -> str:
+    """The whole path of the program that runs, for advice with sudo, which looks in the system's folders alone."""
+    path = Path(sys.argv[0]).absolute()
+    return str(path) if path.name == "fer-edge" else f"{sys.executable} -m fer_edge.cli"
 
 
 def _read(path: Path) -> str | None:

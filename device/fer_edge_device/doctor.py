@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from fer_edge.errors import FerEdgeError, ServiceError, SourceLostError, first_line
-from fer_edge.system import machine_name, temperature_c, throttled_flags, throttling
+from fer_edge.system import machine_name, temperature_c, this_program, throttled_flags, throttling
 from fer_edge_device.installer import PASSWORD
 from fer_edge_device.pi_camera import module_number
 from fer_edge_device.units import Machine, installed_units
@@ -589,7 +589,7 @@ def check_service(config: Config) -> Finding:
     services, venvs = units(), Venvs(Machine())
     venv = venvs.current()
     if services and venv and (trouble := venvs.trouble(venv)):
-        return Finding("failure", trouble, "to make it anew: sudo fer-edge service upgrade")
+        return Finding("failure", trouble, f"to make it anew: sudo {this_program()} service upgrade")
     return service_finding(services)
 
 
@@ -598,7 +598,7 @@ def service_finding(services: list[UnitState]) -> Finding:
     if len(services) > 1:  # the plain unit need not run where there is one for each camera
         services = [unit for unit in services if unit.enabled or unit.active != "inactive"] or services
     if not services:
-        return Finding("ok", "not installed; `sudo fer-edge service install` does that")
+        return Finding("ok", f"not installed; `sudo {this_program()} service install` does that")
     worst = Finding("ok", ", ".join(f"{unit.name} is running" for unit in services))
     for unit in services:
         log = f"journalctl -u {unit.name} -n 50 tells why"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
+from fer_edge.system import this_program
 from fer_edge.tables import convert, parse
 from fer_edge_device.config import NODE_NAME, PATHS, Config, example, holds_password, load_config
 from fer_edge_device.config_text import fitted
@@ -138,7 +139,7 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     venvs = Venvs(machine)
     old = venvs.current()
     if old is None:
-        raise InputError("the service is not installed; run: sudo fer-edge service install")
+        raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     trouble = venvs.trouble(old)
     if not trouble and venvs.is_from(old, origin):
         return []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from fer_edge.errors import InputError, ServiceError
+from fer_edge.system import this_program
 from fer_edge_device.steps import Step, folder_step
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def units_in(venv: Path) -> Path:
 def _metadata_folder(venv: Path) -> Path:
     found = list(venv.glob("lib/python3*/site-packages/fer_edge-*.dist-info"))
     if len(found) != 1:
-        raise ServiceError(f"{venv}: fer-edge is not installed there; run: sudo fer-edge service upgrade")
+        raise ServiceError(f"{venv}: fer-edge is not installed there; run: sudo {this_program()} service upgrade")
     return found[0]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_edge.errors import InputError
+from fer_edge.system import this_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,10 +124,10 @@ def status() -> None:
     venv = venvs.current()
     units = units_there(machine)
     if venv is None or not units:
-        raise InputError("the service is not installed; run: sudo fer-edge service install")
+        raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
     if trouble := venvs.trouble(venv):
-        print(f"{trouble}; to make it anew: sudo fer-edge service upgrade")
+        print(f"{trouble}; to make it anew: sudo {this_program()} service upgrade")
     states = [unit_state(machine, unit) for unit in units]
     for state in states:
         print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
@@ -152,8 +152,7 @@ def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
         yield machine
         return
     if not is_root():
-        # With its whole path: sudo looks for programs in the system's folders alone.
-        raise InputError(f"this changes the system; run it as root: sudo {Path(sys.argv[0]).absolute()} service ...")
+        raise InputError(f"this changes the system; run it as root: sudo {this_program()} service ...")
     os.umask(0o022)  # the service's user must be able to read what root's umask would hide
     with machine.reserved():
         yield machine

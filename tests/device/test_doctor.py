@@ -23,7 +23,7 @@ from fer_edge.card import model_bytes, read_card, read_detector_card, write_card
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.errors import FerEdgeError
 from fer_edge.faces import DEFAULT_DETECTOR
-from fer_edge.system import throttled_flags, throttling
+from fer_edge.system import this_program, throttled_flags, throttling
 from fer_edge_device import doctor
 from fer_edge_device.config import CameraSettings, Config, FacesSettings, MqttSettings, OutboxSettings
 from fer_edge_device.doctor import CHECKS, Check, Finding, examine
@@ -389,7 +389,7 @@ def test_a_service_whose_program_does_not_run_is_a_failure_though_it_still_runs(
     broken = doctor.check_service(Config())
     assert broken.level == "failure"
     assert "opt/fer-edge/current does not run" in broken.what
-    assert broken.advice == "to make it anew: sudo fer-edge service upgrade"
+    assert broken.advice == f"to make it anew: sudo {this_program()} service upgrade"
 
 
 def test_the_command_exits_with_1_when_something_is_wrong(cli: Cli, tmp_path: Path) -> None:

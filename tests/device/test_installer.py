@@ -15,6 +15,7 @@ import pytest
 
 from fer_edge.cli.service import machine_to_change, status
 from fer_edge.errors import InputError, ServiceError
+from fer_edge.system import this_program
 from fer_edge_device import units
 from fer_edge_device.config import CameraSettings, Config, example, load_config
 from fer_edge_device.installer import Wishes, install_steps, uninstall_steps, upgrade_steps
@@ -330,7 +331,7 @@ def test_the_status_names_a_program_that_does_not_run(
     status()
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("fer-edge 0.1.0 in ")
-    assert said[1].endswith("'fer_edge_device'); to make it anew: sudo fer-edge service upgrade")
+    assert said[1].endswith(f"'fer_edge_device'); to make it anew: sudo {this_program()} service upgrade")
 
 
 def test_an_environment_whose_python_or_packages_have_gone_does_not_run(tmp_path: Path) -> None:
@@ -400,7 +401,7 @@ def test_a_command_of_somebody_elses_stays(pi: Pi, wheel: Origin, *, is_link: bo
 
 
 def test_there_is_nothing_to_upgrade_where_nothing_is_installed(pi: Pi, wheel: Origin) -> None:
-    with pytest.raises(InputError, match="sudo fer-edge service install"):
+    with pytest.raises(InputError, match=f"sudo {re.escape(this_program())} service install"):
         upgrade_steps(pi.machine, wheel)
 
 
@@ -494,6 +495,18 @@ def test_a_program_that_fails_is_told_by_its_last_line() -> None:
         run_program("sh", "-c", "echo first >&2; echo second >&2; exit 3")
     with pytest.raises(ServiceError, match="cannot be run"):
         run_program("/nonexistent/systemctl")
+
+
+def test_advice_names_the_program_that_gives_it_by_its_whole_path(
+    pi: Pi, wheel: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bin/fer-edge", "service", "upgrade"])
+    with pytest.raises(InputError, match=f"sudo {tmp_path}/bin/fer-edge service install"):
+        upgrade_steps(pi.machine, wheel)
+    monkeypatch.setattr(sys, "argv", ["/srv/fer_edge/cli/__main__.py", "service", "upgrade"])
+    with pytest.raises(InputError, match=f"sudo {sys.executable} -m fer_edge.cli service install"):
+        upgrade_steps(pi.machine, wheel)
 
 
 def test_only_root_may_install_but_anybody_may_see_what_it_would_do(monkeypatch: pytest.MonkeyPatch) -> None:

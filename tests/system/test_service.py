@@ -85,7 +85,7 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     drop_in.parent.mkdir()
     drop_in.write_text(DROP_IN)
 
-    assert "sudo fer-edge service install" in fer_edge(container, "service", "status", status=2)
+    assert "-m fer_edge.cli service install" in fer_edge(container, "service", "status", status=2)
     install = ("service", "install", "--from", wheel, "--camera", "/srv/film", "--mqtt", "mqtt://127.0.0.1")
     planned = fer_edge(container, *install, "--dry-run")
     assert "would make /opt/fer-edge/venvs/1" in planned
