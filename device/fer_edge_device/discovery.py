@@ -76,7 +76,7 @@ def discovery_message(topics: Topics, info: Info, ha_prefix: str = "homeassistan
     """
     announcement = Announcement(
         device=Device(
-            identifiers=(_identity(topics),),
+            identifiers=(topics.identity,),
             name=f"fer-edge {topics.node}",
             manufacturer="fer-edge",
             model=f"{info.model} {info.model_sha256[:8]}",
@@ -95,17 +95,13 @@ def removal_message(topics: Topics, ha_prefix: str = "homeassistant") -> Message
     return Message(_topic(topics, ha_prefix), "", 1, retain=True)
 
 
-def _identity(topics: Topics) -> str:
-    return f"fer-edge-{topics.node}"
-
-
 def _topic(topics: Topics, ha_prefix: str) -> str:
     # A dot may be in a node's name, and not in this part of Home Assistant's topics.
-    return f"{ha_prefix}/device/{_identity(topics).replace('.', '_')}/config"
+    return f"{ha_prefix}/device/{topics.identity.replace('.', '_')}/config"
 
 
 def _faces(topics: Topics, labels: tuple[str, ...]) -> dict[str, Entity]:
-    identity, state = _identity(topics), topics["state"]
+    identity, state = topics.identity, topics["state"]
     return {
         "emotion": Entity(
             platform="sensor",
@@ -161,7 +157,7 @@ def _diagnostics(topics: Topics) -> dict[str, Entity]:
     }
     entities["camera"] = Entity(
         platform="sensor",
-        unique_id=f"{_identity(topics)}-camera",
+        unique_id=f"{topics.identity}-camera",
         name="Camera",
         state_topic=topics["camera"],
         device_class="enum",
@@ -184,7 +180,7 @@ def _figure(
     """A number of the ``stats`` message."""
     return Entity(
         platform="sensor",
-        unique_id=f"{_identity(topics)}-{key}",
+        unique_id=f"{topics.identity}-{key}",
         name=name,
         state_topic=topics["stats"],
         value_template=f"{{{{ value_json.{key} }}}}",

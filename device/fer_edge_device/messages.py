@@ -11,9 +11,10 @@ from typing import Final, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge_device.config import NODE_NAME
+from fer_edge_device.config import NODE_NAME, MqttSettings
 
 SCHEMA: Final = 1
+_PREFIX: Final = MqttSettings().prefix
 
 Availability = Literal["online", "offline"]
 CameraStatus = Literal["online", "stalled", "offline"]
@@ -142,9 +143,10 @@ class Topics:
 
     Attributes:
         node: its name.
+        identity: what nobody else at the broker is called, in letters that Home Assistant takes; with its dots.
     """
 
-    def __init__(self, node: str, prefix: str = "fer-edge") -> None:
+    def __init__(self, node: str, prefix: str = _PREFIX) -> None:
         """Messages under ``<prefix>/<node>/``.
 
         Raises:
@@ -156,6 +158,9 @@ class Topics:
                 " and '-'"
             )
         self.node = node
+        # Each sign by its number, so that no two sites have one name.
+        site = "" if prefix == _PREFIX else re.sub(r"[^A-Za-z0-9]", lambda sign: f"_{ord(sign[0]):x}", prefix) + "-"
+        self.identity = f"fer-edge-{site}{node}"
         self._prefix = f"{prefix}/{node}"
 
     def __getitem__(self, kind: Kind) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from fer_edge.errors import BrokerError, FerEdgeError, first_line
 from fer_edge_device.broker import Broker, connect
 from fer_edge_device.discovery import removal_message
+from fer_edge_device.messages import Topics
 from fer_edge_device.outbox import Outbox, outbox_path
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from fer_edge_device.broker import Answer, Connection, Received
     from fer_edge_device.config import MqttSettings, OutboxSettings
-    from fer_edge_device.messages import Message, Topics
+    from fer_edge_device.messages import Message
     from fer_edge_device.outbox import Row
 
 logger = logging.getLogger(__name__)
@@ -165,8 +166,7 @@ class MqttSink:
 
     def _connect_and_serve(self) -> None:
         will = self._topics.availability("offline")
-        name = f"fer-edge-{self._topics.node}"
-        connection = connect(self._broker, name, will=will, until=lambda: self._end.login)
+        connection = connect(self._broker, self._topics.identity, will=will, until=lambda: self._end.login)
         try:
             logger.info("connected to %s; %d events wait", connection, self.queued)
             self._send_all_retained()
@@ -384,7 +384,7 @@ def check_broker(settings: MqttSettings, node: str, timeout: float = 10.0) -> st
         BrokerError: there is no connection; says why.
     """
     broker = Broker(settings)
-    connection = connect(broker, f"fer-edge-{node}-check", timeout=timeout)
+    connection = connect(broker, f"{Topics(node, settings.prefix).identity}-check", timeout=timeout)
     user = f"as {broker.address.user}" if broker.address.user else "without a user"
     reached = f"{connection}, logged in {user}"
     connection.disconnect(timeout)
@@ -406,7 +406,7 @@ def forget_node(settings: MqttSettings, topics: Topics, timeout: float = 10.0) -
         InputError: a setting cannot be used.
         BrokerError: the broker cannot be reached, or does not let us; says why.
     """
-    connection = connect(Broker(settings), f"fer-edge-{topics.node}-forget", timeout=timeout)
+    connection = connect(Broker(settings), f"{topics.identity}-forget", timeout=timeout)
     reached = str(connection)
     try:
         connection.deliver([removal_message(topics, settings.ha_prefix), *topics.removals()], timeout)

@@ -58,8 +58,8 @@ UNITS = {"temperature": {"°C", "°F", "K"}, "data_size": {"B", "kB", "MB", "GB"
 STATE_CLASSES = {"measurement", "total", "total_increasing"}
 
 
-def announced(node: str = "kitchen") -> dict[str, Any]:
-    message = discovery_message(Topics(node), INFO)
+def announced(node: str = "kitchen", prefix: str = "fer-edge") -> dict[str, Any]:
+    message = discovery_message(Topics(node, prefix), INFO)
     assert (message.qos, message.retain) == (1, True)
     payload: dict[str, Any] = json.loads(message.body())
     return payload
@@ -101,8 +101,10 @@ def test_each_entity_has_the_fields_of_its_kind_and_no_others(key: str) -> None:
 
 
 def test_no_two_entities_have_one_id_and_nodes_share_none() -> None:
-    ids = [entity["unique_id"] for node in ("kitchen", "hall") for entity in announced(node)["components"].values()]
+    devices = [announced("kitchen"), announced("hall"), *(announced("hall", site) for site in ("a/b", "a_b", "a b"))]
+    ids = [entity["unique_id"] for device in devices for entity in device["components"].values()]
     assert len(set(ids)) == len(ids)
+    assert len({device["device"]["identifiers"][0] for device in devices}) == len(devices)
 
 
 def test_templates_name_fields_that_the_messages_have() -> None:
@@ -132,8 +134,10 @@ def test_what_the_entities_expect_is_what_is_published() -> None:
 
 
 @pytest.mark.parametrize("node", ["kitchen", "kitchen.2", "Kitchen_2-b"])
-def test_the_topic_is_one_that_home_assistant_looks_at_and_removal_empties_it(node: str) -> None:
-    message, removal = discovery_message(Topics(node), INFO), removal_message(Topics(node))
+@pytest.mark.parametrize("prefix", ["fer-edge", "haus/küche 2"])
+def test_the_topic_is_one_that_home_assistant_looks_at_and_removal_empties_it(node: str, prefix: str) -> None:
+    topics = Topics(node, prefix)
+    message, removal = discovery_message(topics, INFO), removal_message(topics)
     assert re.fullmatch(TOPIC, message.topic)
     assert (removal.topic, removal.body(), removal.retain) == (message.topic, b"", True)
-    assert discovery_message(Topics(node), INFO, "ha/2").topic.startswith("ha/2/device/")
+    assert discovery_message(topics, INFO, "ha/2").topic.startswith("ha/2/device/")

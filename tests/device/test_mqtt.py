@@ -26,7 +26,7 @@ from fer_edge_device.broker import parse_url
 from fer_edge_device.config import MqttSettings, OutboxSettings
 from fer_edge_device.discovery import discovery_message
 from fer_edge_device.messages import Event, Info, Stats, Topics
-from fer_edge_device.mqtt import MqttSink, check_broker
+from fer_edge_device.mqtt import MqttSink, check_broker, forget_node
 from fer_edge_device.outbox import Outbox
 from tests.device.brokers import (
     PASSWORD,
@@ -682,6 +682,21 @@ def test_settings_that_cannot_work_are_refused_at_once(certificates: Certificate
     assert "nobody it belongs to" in refused(url="mqtt://b", password_file=str(text))
     assert "mqtt.password_file is empty" in refused(url="mqtt://u@b", password_file=str(empty))
     assert "cannot be read (No such file" in refused(url="mqtt://u@b", password_file=str(tmp_path / "missing"))
+
+
+def test_nodes_of_one_name_and_different_prefixes_leave_one_another_alone(broker: Mosquitto, tmp_path: Path) -> None:
+    there = Topics("hall", "site/2")
+    settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", prefix="site/2")
+    with listening(broker.port) as listener, sending(tmp_path, broker.port):
+        wait_for(lambda: listener.payloads(TOPICS["availability"]), "the first")
+        other = MqttSink(there, settings, OutboxSettings(path=str(tmp_path / "other.sqlite")))
+        other.publish(there.availability("online"))
+        wait_for(lambda: listener.payloads(there["availability"]), "the second")
+        assert listener.payloads(TOPICS["availability"]) == [b"online"]
+        check_broker(settings, "hall")
+        forget_node(settings, there)
+        assert listener.payloads(TOPICS["availability"]) == [b"online"]
+        other.close()
 
 
 def test_forget_takes_the_node_from_the_broker_and_from_home_assistant(
