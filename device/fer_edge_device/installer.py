@@ -100,7 +100,7 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
     old = venvs.current()
     trouble = venvs.trouble(old) if old else ""
     is_other = old is not None and not trouble and origin is not None and not venvs.is_from(old, origin)
-    if is_other and origin is not None and origin.sha256 and not wishes.replace:
+    if is_other and origin is not None and not wishes.replace:
         raise InputError(f"another program is installed than {origin.requirement}; to replace it: service upgrade")
     is_new = old is None or bool(trouble) or (wishes.replace and is_other)
     venv = venvs.next_path() if old is None or is_new else old

@@ -65,6 +65,14 @@ def test_a_second_installation_has_nothing_to_do(pi: Pi, wheel: Origin) -> None:
     assert install_steps(pi.machine, wishes, wheel) == []
 
 
+@pytest.mark.parametrize("kind", ["wheel", "clone"])
+def test_another_program_than_is_installed_is_refused(pi: Pi, wheel: Origin, kind: str) -> None:
+    pi.do(install_steps(pi.machine, Wishes(), wheel))
+    other = newer(wheel) if kind == "wheel" else origin_at(UNITS.parent)
+    with pytest.raises(InputError, match=f"another program is installed than {other.requirement}; to replace it: "):
+        install_steps(pi.machine, Wishes(), other)
+
+
 def test_to_plan_changes_nothing(pi: Pi, wheel: Origin) -> None:
     before = pi.files()
     assert install_steps(pi.machine, Wishes(), wheel)
