@@ -57,6 +57,15 @@ def test_a_network_that_takes_one_size_only_is_not_trained_at_several() -> None:
     load_recipe("cnn-bn-gap", ["schedule.sizes=[[0.0, 32], [0.5, 48]]"])
     with pytest.raises(InputError, match="6 poolings leave nothing of 48 pixels"):
         load_recipe("cnn3", ["network.widths=[8, 8, 8, 8, 8, 8]"])
+    with pytest.raises(InputError, match="5 poolings leave nothing of 16 pixels"):
+        load_recipe("cnn-bn-gap", ["network.widths=[8, 8, 8, 8, 8]", "schedule.sizes=[[0.0, 16], [0.5, 48]]"])
+
+
+def test_statistics_are_not_measured_anew_where_there_are_none() -> None:
+    for recipe, changes in (("cnn3", []), ("transfer", ["network.backbone=VGG16"])):
+        with pytest.raises(InputError, match="for batch normalisation, and this network has none"):
+            load_recipe(recipe, [*changes, "schedule.statistics_faces=100"])
+    load_recipe("transfer", ["schedule.statistics_faces=100"])
 
 
 def test_a_printed_recipe_is_a_recipe_of_ones_own(tmp_path: Path) -> None:

@@ -48,19 +48,41 @@ def test_mirrored_and_plain_pictures_are_not_taken_for_one(sample: Sample) -> No
 
 def test_held_out_part_is_of_the_size_asked_for_and_splits_no_group() -> None:
     groups = np.repeat(np.arange(400), 3)
-    kept, held = hold_out(groups, 0.1, seed=3)
+    lots = drawn(len(groups), 3)
+    kept, held = hold_out(groups, lots, 0.1)
     assert sorted([*kept, *held]) == list(range(1200))
     assert 100 <= len(held) <= 120
     assert not set(groups[kept]) & set(groups[held])
-    assert (hold_out(groups, 0.1, seed=3)[1] == held).all()
-    assert (hold_out(groups, 0.1, seed=4)[1] != held[: len(held)]).any()
+    assert (hold_out(groups, lots, 0.1)[1] == held).all()
+    assert hold_out(groups, drawn(len(groups), 4), 0.1)[1].tolist() != held.tolist()
 
 
 def test_large_groups_do_not_starve_the_held_out_part() -> None:
     groups = np.concatenate([np.repeat(np.arange(5), 400), np.arange(5, 2005)])
     for seed in range(5):
-        assert len(hold_out(groups, 0.05, seed)[1]) == 200
-    assert len(hold_out(np.repeat(np.arange(10), 100), 0.05, 1)[1]) == 100
+        assert len(hold_out(groups, drawn(len(groups), seed), 0.05)[1]) == 200
+    assert len(hold_out(np.repeat(np.arange(10), 100), drawn(1000, 1), 0.05)[1]) == 100
+
+
+def drawn(count: int, seed: int) -> npt.NDArray[np.uint64]:
+    return np.random.default_rng(seed).integers(0, 2**64, count, np.uint64)
+
+
+def test_data_with_other_labels_holds_out_the_same_faces(fer2013_csv: Path) -> None:
+    data = load_dataset(fer2013_csv)
+    fewer = data.part(np.arange(len(data)) % 10 > 0)
+    one, other, third = (
+        {each.faces[row].tobytes() for row in divide(each, 0.1, seed, smallest=32).held}
+        for each, seed in ((data, 1), (fewer, 1), (data, 2))
+    )
+    assert len(one & other) > 0.8 * len(other)
+    assert len(one & third) < 0.3 * len(one)
+
+
+def test_a_plain_picture_does_not_hide_that_others_of_its_hash_are_alike() -> None:
+    slope = np.broadcast_to(np.arange(240, 0, -5, dtype=np.uint8), (48, 48))
+    group = near_duplicates(np.stack([np.zeros((48, 48), np.uint8), slope, slope]))
+    assert group[1] == group[2] != group[0]
 
 
 def test_a_thousand_copies_of_a_face_are_one_group(sample: Sample) -> None:

@@ -31,8 +31,9 @@ class Data(Section, frozen=True, kw_only=True):
         side: side of the pictures that the model takes, in pixels.
         validation: share of the training faces that is held out to watch, to stop by and to calibrate by,
             near-duplicates on one side; not used where the data has a validation part of its own.
-        validation_seed: of the choice of those faces.  Runs of other seeds hold out the same ones, so that teachers
-            and the model that is begun from have not seen what their student is chosen and calibrated by.
+        validation_seed: of the choice of those faces, which follows from each face itself.  Runs of other seeds or
+            with other labels hold out the same ones, so that teachers and the model that is begun from have not seen
+            what their student is chosen and calibrated by.
     """
 
     labels: tuple[str, ...] = ()
@@ -272,8 +273,13 @@ class Recipe(Section, frozen=True, kw_only=True):
         if flat and any(size != self.data.side for _, size in sizes):
             message = "schedule.sizes needs a network that takes any size: residual, or plain with top = 'average'"
             raise ValueError(message)
-        if isinstance(self.network, Plain) and self.data.side >> len(self.network.widths) == 0:
-            message = f"network.widths: {len(self.network.widths)} poolings leave nothing of {self.data.side} pixels"
+        least = min([self.data.side, *(size for _, size in sizes)])
+        if isinstance(self.network, Plain) and least >> len(self.network.widths) == 0:
+            message = f"network.widths: {len(self.network.widths)} poolings leave nothing of {least} pixels"
+            raise ValueError(message)
+        plain = isinstance(self.network, Plain) and not self.network.batch_norm
+        if self.schedule.statistics_faces and (plain or getattr(self.network, "backbone", "") == "VGG16"):
+            message = "schedule.statistics_faces is for batch normalisation, and this network has none; leave it out"
             raise ValueError(message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +65,7 @@ def divide(data: Dataset, share: float, seed: int, smallest: int) -> Parts:
     held = np.flatnonzero(data.usages == VALIDATION)
     kept = training
     if not len(held):
-        chosen, watched = hold_out(groups[training], share, seed)
+        chosen, watched = hold_out(groups[training], _lots(data.faces, training, seed), share)
         kept, held = training[chosen], training[watched]
     tested = np.flatnonzero((data.usages != TRAINING) & (data.usages != VALIDATION))
     if len(kept) < smallest:
@@ -81,8 +82,8 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
     Two faces are the same when their difference hashes (signs of the horizontal gradient of the picture reduced
     to 9x8) differ in at most 3 of 64 bits, and the pictures reduced to 16x16 correlate by at least 0.95.
-    Candidates are those that agree in at least one of four 16-bit parts of the hash, so that every such pair is
-    found without comparing all.  Plain pictures correlate with nothing: each is a group of its own.
+    Candidates are those that agree in at least one of four 16-bit parts of the hash, so that all such hashes are
+    found without comparing each with each.  Plain pictures correlate with nothing: each is a group of its own.
 
     Args:
         faces: uint8 of shape (n, height, width).
@@ -92,13 +93,20 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """
     hashes = np.empty((len(faces), 8), np.uint8)
     reduced = np.empty((len(faces), 256), np.uint8)
+    contrast = np.empty(len(faces), np.float32)
     for i, face in enumerate(faces):
         small = cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
         hashes[i] = np.packbits(np.diff(small, axis=1) > 0)
         reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
-    # Of faces with one hash only the first is compared with others: a thousand copies are not a million pairs.
+        contrast[i] = reduced[i].std()
+    # Of faces with one hash only the first is compared with others, and that of most contrast with those of its hash,
+    # for a plain picture may come first: a thousand copies are not a million pairs.
     different, first, which = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    pairs = [np.stack([first[which.reshape(-1)], np.arange(len(faces))], axis=1)]
+    which = which.reshape(-1)
+    clearest = np.empty(len(different), np.int64)
+    rising = np.argsort(contrast, kind="stable")
+    clearest[which[rising]] = rising
+    pairs = [np.stack([one[which], np.arange(len(faces))], axis=1) for one in (first, clearest)]
     for part in range(4):
         keys = different[:, 2 * part].astype(np.int64) << 8 | different[:, 2 * part + 1]
         order = np.argsort(keys, kind="stable")
@@ -125,23 +133,35 @@ def _standardised(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return real
 
 
+def _lots(faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
+    """A random number for each of some faces that depends on nothing but the seed and the face.
+
+    So the same faces are held out of datasets that have most of them, as FER-2013 with its own labels and with FER+'s.
+    """
+    key = str(seed).encode()
+    digests = (hashlib.blake2b(faces[row].tobytes(), digest_size=8, key=key).digest() for row in rows)
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
 def hold_out(
-    groups: npt.NDArray[np.int64], share: float, seed: int
+    groups: npt.NDArray[np.int64], lots: npt.NDArray[np.uint64], share: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Hold out a share of the faces, with each group on one side.
 
     Args:
         groups: group of each face, of shape (n,).
+        lots: a random number for each face, of shape (n,); groups with the least are held out.
         share: what part to hold out, 0..1.
-        seed: of the random choice.
 
     Returns:
         Sorted indices of the faces kept and of those held out.
     """
     _, group = np.unique(groups, return_inverse=True)
     sizes = np.bincount(group)
+    least = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, group, lots)
     wanted, chosen = max(round(share * len(groups)), 1), []
-    for number in np.random.default_rng(seed).permutation(len(sizes)):
+    for number in np.argsort(least, kind="stable"):
         if sizes[number] <= wanted:
             chosen.append(number)
             wanted -= sizes[number]
