@@ -149,6 +149,8 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
     for key in ("loss", "val_loss"):
         # 16 bits a score, and threads that add in another order
         assert float(rows[0][-1][key]) == pytest.approx(float(rows[1][-1][key]), rel=0.02)
+    one = ("--teacher", trained / "model.keras", "--soft-labels", soft, "--out", tmp_path / "x")
+    assert "what other teachers said" in eager_cli(*distilled[:-1], *one, status=2).stderr
     votes = fer2013_csv.with_name("fer2013new.csv")
     others = ("train", fer2013_csv, "--recipe", "edge-plus", "--votes", votes, "--set", "target.every_view=false")
     said = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr

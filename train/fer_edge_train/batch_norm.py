@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from fer_edge_train.network import every_layer
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -26,7 +28,7 @@ def restate(model: keras.Model, batches: Iterable[npt.NDArray[np.float32]]) -> N
         model: which is changed.
         batches: its inputs, of shape (n, height, width, channels).
     """
-    every = list(_layers(model))
+    every = list(every_layer(model))
     normalising = {layer: layer.momentum for layer in every if isinstance(layer, layers.BatchNormalization)}
     dropping = {layer: layer.rate for layer in every if isinstance(layer, layers.Dropout)}
     seen = 0
@@ -44,15 +46,6 @@ def restate(model: keras.Model, batches: Iterable[npt.NDArray[np.float32]]) -> N
             layer.momentum = momentum
         for layer, rate in dropping.items():
             layer.rate = rate
-
-
-def _layers(model: keras.Model) -> Iterator[keras.Layer]:
-    """A model's layers, those of a model within it too."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from fer_edge.errors import FerEdgeError
 from fer_edge_train.augment import Targets, augmented
 from fer_edge_train.network import HEAD
+from fer_edge_train.targets import smoothed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
 
     import numpy.typing as npt
@@ -65,6 +67,7 @@ class BatchesAhead(keras.utils.PyDataset):
         super().__init__()
         self._crew, self._steps, self._epochs = crew, steps, epochs
         self._epoch = epochs.start
+        self._failure: FerEdgeError | None = None
         self._coming: dict[int, Future[tuple[Any, ...]]] = {}
         self._lock = Lock()  # TensorFlow asks from threads of its own
 
@@ -86,11 +89,43 @@ class BatchesAhead(keras.utils.PyDataset):
                 for one in range(number, end)
             }
             batch = self._coming[number]
-        return batch.result()
+        try:
+            return batch.result()
+        except FerEdgeError as error:
+            self._failure = error
+            raise
 
-    def follow(self) -> keras.callbacks.Callback:
-        """What tells which epoch has begun."""
-        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin(epoch))  # noqa: ARG005
+    def teach(
+        self,
+        model: keras.Model,
+        callbacks: Sequence[keras.callbacks.Callback],
+        watched: keras.utils.PyDataset | None = None,
+    ) -> None:
+        """Have a compiled model learn from every epoch in turn.
+
+        Args:
+            model: which is changed.
+            callbacks: what happens between epochs and steps.
+            watched: what it is measured by after each epoch.
+
+        Raises:
+            FerEdgeError: a batch could not be made.
+        """
+        begun = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin(epoch))  # noqa: ARG005
+        try:
+            model.fit(
+                self,
+                shuffle=False,  # they are already, by the recipe's seed
+                validation_data=watched,
+                initial_epoch=self._epochs.start,
+                epochs=self._epochs.stop,
+                callbacks=[begun, *callbacks],
+                verbose=0,
+            )
+        except Exception as error:
+            if self._failure and error is not self._failure:  # TensorFlow makes an error of its own of it
+                raise self._failure from error
+            raise
 
     def _begin(self, epoch: int) -> None:
         with self._lock:
@@ -126,7 +161,7 @@ class AugmentedBatches(BatchesAhead):
         if self._teachers:
             own, how_taught = targets[HEAD], self._recipe.target
             turn = (step + epoch) % len(self._teachers) if how_taught.by_turns else None
-            answer = self._teachers.answer(faces, turn, mirrored=how_taught.mirrored)
+            answer = smoothed(self._teachers.answer(faces, turn, mirrored=how_taught.mirrored), how_taught)
             share = how_taught.distillation
             targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
         # Rows that do not add up to 1 have a wrong gradient in TensorFlow; a weight says the same.
@@ -138,7 +173,7 @@ class AugmentedBatches(BatchesAhead):
 class PlainBatches(keras.utils.PyDataset):
     """Faces as they are, in order, to watch or to predict."""
 
-    def __init__(self, source: Faces, batch: int = 512) -> None:
+    def __init__(self, source: Faces, batch: int) -> None:
         """Give ``batch`` faces at a time."""
         super().__init__()
         self._source, self._batch = source, batch

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_edge.errors import InputError
 from fer_edge.files import replacing
-from fer_edge_train.network import HEAD
+from fer_edge_train.network import HEAD, every_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +49,10 @@ class History(keras.callbacks.Callback):
             with path.open(newline="", encoding="utf-8") as file:
                 rows = ({key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file))
                 self.rows = list(rows)[:done]
+
+    def losses(self, first: int, end: int | None = None) -> list[float]:
+        """The held-out losses of the epochs from ``first`` to before ``end``, counted from 0."""
+        return [row["val_loss"] for row in self.rows[first:end]]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add a row; ends a run that diverged before its checkpoint is written: the one before is still good."""
@@ -105,24 +109,25 @@ class Checkpoint(keras.callbacks.Callback):
     """Save model and optimizer, with the epoch in the file's name."""
 
     def __init__(
-        self, folder: Path, history: History, *, keep_best: bool = False, every: int = 1, epochs: int = 0
+        self, folder: Path, history: History, *, best_from: int | None = None, every: int = 1, epochs: int = 0
     ) -> None:
         """Save after each ``every`` of ``epochs``, and after the last.
 
         Args:
             folder: where.
             history: the scores so far.
-            keep_best: save also the model of the lowest held-out loss.
+            best_from: save also the model of the lowest held-out loss since this epoch.
             every: how many epochs a killed run may lose.
             epochs: how many there are.
         """
         super().__init__()
-        self._folder, self._history, self._keep_best = folder, history, keep_best
+        self._folder, self._history, self._best_from = folder, history, best_from
         self._every, self._epochs = every, epochs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Save, then take the older one away."""
-        if self._keep_best and self._history.rows[-1]["val_loss"] <= min(row["val_loss"] for row in self._history.rows):
+        losses = [] if self._best_from is None else self._history.losses(self._best_from)
+        if losses and losses[-1] == min(losses):
             with replacing(self._folder / BEST) as temporary:
                 self.model.save(temporary)
         if not saved(epoch, self._every, self._epochs):
@@ -155,7 +160,7 @@ class Plateau(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Set the rate that follows from the losses so far."""
-        losses = [row["val_loss"] for row in self._history.rows[self._first : epoch]]
+        losses = self._history.losses(self._first, epoch)
         self.model.optimizer.learning_rate = self._rate * plateau_factor(losses, self._schedule)
 
 
@@ -187,29 +192,27 @@ class Seeds(keras.callbacks.Callback):
 
 
 def _generators(model: keras.Model) -> Iterator[keras.random.SeedGenerator]:
-    """The generators of a model's layers, those of a model within it too."""
-    for layer in model.layers:
+    """The generators of a model's layers."""
+    for layer in every_layer(model):
         if hasattr(layer, "seed_generator"):
             yield layer.seed_generator
-        if isinstance(layer, keras.Model):
-            yield from _generators(layer)
 
 
 class StopEarly(keras.callbacks.Callback):
     """End a run whose held-out loss has not fallen for ``schedule.stop_epochs`` epochs."""
 
-    def __init__(self, schedule: Schedule, history: History) -> None:
-        """Watch ``history``."""
+    def __init__(self, schedule: Schedule, history: History, first: int) -> None:
+        """Watch ``history`` from epoch ``first`` on."""
         super().__init__()
-        self._schedule, self._history = schedule, history
+        self._schedule, self._history, self._first = schedule, history, first
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Say so to Keras when it is time."""
-        if stopped(self._history, self._schedule):
+        if stopped(self._history, self._schedule, self._first):
             self.model.stop_training = True
 
 
-def stopped(history: History, schedule: Schedule) -> bool:
-    """Whether a run of this history has stopped early."""
-    losses = [row["val_loss"] for row in history.rows]
+def stopped(history: History, schedule: Schedule, first: int) -> bool:
+    """Whether a run of this history has stopped early, in the stage from epoch ``first`` on that the model is for."""
+    losses = history.losses(first)
     return 0 < schedule.stop_epochs <= len(losses) - 1 - (losses.index(min(losses)) if losses else 0)

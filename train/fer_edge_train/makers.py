@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import cv2
 
+from fer_edge.datasets import no_place
 from fer_edge.errors import FerEdgeError
 from fer_edge.helpers import serve
 
@@ -80,6 +81,9 @@ def makers(source: object, processes: int) -> Iterator[Makers]:
     Args:
         source: what all batches are made of; the arrays in it are shared, not copied for each process.
         processes: how many; 0 makes batches in the thread that asks.
+
+    Raises:
+        InputError: there is no place for the arrays.
     """
     if not processes:
         with _threads(2) as threads:
@@ -90,13 +94,16 @@ def makers(source: object, processes: int) -> Iterator[Makers]:
     spans = []
     # Without a name, it is gone with this process, however that ends.
     with tempfile.TemporaryFile() as file:
-        for buffer in buffers:
-            raw = buffer.raw()
-            spans.append((file.tell(), raw.nbytes))
-            file.write(raw)
-            file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
-        file.truncate(max(file.tell(), 1))
-        file.flush()
+        try:
+            for buffer in buffers:
+                raw = buffer.raw()
+                spans.append((file.tell(), raw.nbytes))
+                file.write(raw)
+                file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
+            file.truncate(max(file.tell(), 1))
+            file.flush()
+        except OSError as error:
+            raise no_place(error) from error
         shared = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
         context = multiprocessing.get_context("spawn")  # a fork would have the locks of threads that it has not
         with (

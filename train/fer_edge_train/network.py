@@ -11,6 +11,7 @@ from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge_train.recipe import Plain, Residual, Transfer
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from fer_edge_train.calibration import Calibration
@@ -69,15 +70,45 @@ def build(
     return keras.Model(pictures, heads)
 
 
-def as_used(trained: keras.Model, network: Network, size: int) -> keras.Model:
+def as_used(trained: keras.Model, size: int) -> keras.Model:
     """A copy in float32, for one picture size, of what gives the first head's logits."""
     keras.config.set_dtype_policy("float32")
-    if isinstance(network, Transfer):
-        network = Transfer(backbone=network.backbone, side=network.side, weights="none", dropout=network.dropout)
-    learnt = first_head(trained)
-    model = first_head(build(network, learnt.output_shape[-1], size))
-    model.set_weights(learnt.get_weights())
-    return model
+    return copied(first_head(trained), "float32", pictures=keras.Input((size, size, 1), name="face"))
+
+
+def copied(
+    model: keras.Model, precision: str, pictures: keras.KerasTensor | None = None, but: Collection[str] = ()
+) -> keras.Model:
+    """A copy of a model in another precision.
+
+    Args:
+        model: which may have models within it.
+        precision: of its arithmetic, as Keras names it.
+        pictures: what the copy takes; None takes what the model does.
+        but: names of layers that stay as they are.
+    """
+
+    def anew(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if layer.name not in but and "dtype" in config:
+            config["dtype"] = precision
+        return layer.__class__.from_config(config)
+
+    copy = keras.models.clone_model(model, pictures, clone_function=anew, recursive=True)
+    copy.set_weights(model.get_weights())
+    for layer in every_layer(copy):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # without which it goes on with the statistics that it had before
+    return copy
+
+
+def every_layer(model: keras.Model) -> Iterator[keras.Layer]:
+    """A model's layers, with those of a model within it in its place."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from every_layer(layer)
+        else:
+            yield layer
 
 
 def with_probabilities(model: keras.Model, calibration: Calibration) -> keras.Model:

@@ -37,8 +37,13 @@ def class_targets(
         mixed = (1 - target.votes) * mixed + target.votes * shares(votes, hard)
     if taught is not None:
         mixed = (1 - target.distillation) * mixed + target.distillation * taught
+    return smoothed(mixed, target)
+
+
+def smoothed(shares: npt.NDArray[np.float32], target: Target) -> npt.NDArray[np.float32]:
+    """Class probabilities of shape (n, classes) with the recipe's share of them spread over all classes."""
     smooth = target.label_smoothing
-    return ((1 - smooth) * mixed + smooth / count).astype(np.float32)
+    return np.asarray((1 - smooth) * shares + smooth / shares.shape[1], np.float32)
 
 
 def shares(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -17,7 +17,7 @@ from keras import layers, ops
 from fer_edge.card import read_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
-from fer_edge_train.network import load_trained
+from fer_edge_train.network import copied, every_layer, load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,6 @@ class Teachers:
         self._models: list[Asked] = []
         self._answers: dict[tuple[object, ...], Answer] = {}
         self._one = Lock()
-        digest = hashlib.sha256()
         for number, path in enumerate(paths):
             card = read_card(path)
             if missing := [label for label in labels if label not in card.labels]:
@@ -89,8 +88,7 @@ class Teachers:
             model = _in_precision(load_trained(path), precision)
             model.name = f"teacher-{number}"  # all of them become parts of one model, and Keras names models by number
             self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
-            digest.update(path.read_bytes())
-        self.digest = digest.hexdigest()
+        self.digest = _digest(paths)
 
     def __len__(self) -> int:
         """How many they are."""
@@ -117,22 +115,20 @@ class Teachers:
         return np.asarray(answer, np.float32)
 
 
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _in_precision(model: keras.Model, precision: str) -> keras.Model:
     """The same model in a precision, but for its scores; models within it stay as they are."""
     if precision == "float32":
         return model
     first = next((i for i, layer in enumerate(model.layers) if isinstance(layer, layers.Dense)), -1)
-    exact = {layer.name for layer in model.layers[first:]}
-
-    def anew(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if layer.name not in exact and "dtype" in config:
-            config["dtype"] = precision
-        return layer.__class__.from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=anew)
-    copy.set_weights(model.get_weights())
-    return copy
+    exact = {layer.name for layer in every_layer(model)} - {layer.name for layer in model.layers[:first]}
+    return copied(model, precision, but=exact)
 
 
 def _mean(models: Sequence[Asked], shape: tuple[int, ...]) -> keras.Model:
@@ -175,14 +171,21 @@ def soft_labels_for(
     """Soft labels from a file, if it is there, else from teachers, as `Teachers` has them, and into that file.
 
     Raises:
-        DataError: the file is for other faces or labels.
+        DataError: the file is for other faces or labels, or of other teachers.
         InputError: there is neither a file nor a teacher, or the file does not end in ``.npz``.
         ModelError: a teacher cannot be read or does not know a label.
     """
     if stored and stored.suffix != ".npz":
         raise InputError(f"{stored}: soft labels are kept in a file that ends in .npz; choose such a name")
     if stored and stored.exists():
-        return load_soft_labels(stored, data)
+        found = load_soft_labels(stored, data)
+        for path in teachers:
+            read_card(path)  # says what is wrong with it
+        if teachers and found.digest != _digest(teachers):
+            raise DataError(
+                f"{stored}: what other teachers said; leave --teacher out, or choose another file for these"
+            )
+        return found
     if not teachers:
         raise InputError(f"{stored}: no such file of soft labels; make it with --teacher MODEL.keras")
     found = ask(Teachers(teachers, data.labels, precision), data)

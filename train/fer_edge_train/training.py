@@ -170,43 +170,44 @@ def train(
     balance = class_weights(data.classes[parts.kept], count, target.class_weight)[data.classes, None]
     weighted = {head: goal * balance for head, goal in heads.items()}
     spec = InputSpec(height=recipe.data.side, width=recipe.data.side, scale=SCALE, offset=OFFSET)
-    watched = PlainBatches(Faces(data.faces, heads, parts.held, spec))
+    watched = PlainBatches(Faces(data.faces, heads, parts.held, spec), recipe.optimizer.batch_size)
     learnt = Faces(data.faces, weighted, parts.kept, spec)
     steps = len(parts.kept) // recipe.optimizer.batch_size
     history = History(out / "history.csv", done)
     model = _model(recipe, data.labels, len(heads), weights, checkpoints(out).get(done))
-    keep_best = recipe.schedule.stop_epochs > 0
     schedule = recipe.schedule
+    keep_best = schedule.stop_epochs > 0
+    last_stage = _stages(recipe)[-1].first
     average = Average(out, schedule.epochs, schedule.average_epochs, done, schedule.checkpoint_epochs)
-    checkpoint = Checkpoint(out, history, keep_best=keep_best, every=schedule.checkpoint_epochs, epochs=schedule.epochs)
+    checkpoint = Checkpoint(
+        out,
+        history,
+        best_from=last_stage if keep_best else None,
+        every=schedule.checkpoint_epochs,
+        epochs=schedule.epochs,
+    )
     asked = taught if isinstance(taught, Teachers) else None
-    for stage in _stages(recipe):
-        start = max(stage.first, done)
-        if start >= stage.last or stopped(history, recipe.schedule):
-            continue
-        if start == stage.phase.start:
-            _compile(model, recipe, steps, stage, list(heads))
-        rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
-        plateau = [Plateau(recipe.schedule, history, rate, stage.phase.start)]
-        with native_kernels(), makers(learnt.all, makers_here()) as crew:
+    with native_kernels(), makers(learnt.all, makers_here()) as crew:
+        for stage in _stages(recipe):
+            start = max(stage.first, done)
+            if start >= stage.last or stopped(history, schedule, last_stage):
+                continue
+            if start == stage.phase.start:
+                _compile(model, recipe, steps, stage, list(heads))
+            rate = recipe.optimizer.learning_rate * _fine_tuning(recipe, stage)
             batches = AugmentedBatches(learnt, crew, recipe, stage.size, range(start, stage.last), teachers=asked)
-            model.fit(
-                batches,
-                shuffle=False,  # the batches are shuffled already, by the recipe's seed
-                validation_data=watched,
-                initial_epoch=start,
-                epochs=stage.last,
-                callbacks=[
-                    batches.follow(),
+            batches.teach(
+                model,
+                [
                     Seeds(recipe.seed),
                     history,
                     average,
                     checkpoint,
-                    *(plateau if recipe.schedule.rate == "plateau" else []),
-                    StopEarly(recipe.schedule, history),
+                    *([Plateau(schedule, history, rate, stage.phase.start)] if schedule.rate == "plateau" else []),
+                    StopEarly(schedule, history, last_stage),
                     *callbacks,
                 ],
-                verbose=0,
+                watched,
             )
     if keep_best:
         model = keras.models.load_model(out / BEST, compile=False)
@@ -227,16 +228,21 @@ def _finish(
     made_by: tuple[str, ...],
 ) -> Result:
     """Calibrate, measure, report and save what was trained."""
-    used = as_used(model, recipe.network, recipe.data.side)
+    used = as_used(model, recipe.data.side)
     if recipe.schedule.statistics_faces:
         chosen = np.random.default_rng(recipe.seed).permutation(parts.kept)[: recipe.schedule.statistics_faces]
-        seen = PlainBatches(Faces(data.faces, {}, chosen, spec), batch=256)
+        seen = PlainBatches(Faces(data.faces, {}, chosen, spec), recipe.optimizer.batch_size)
         restate(used, (seen[step][0] for step in range(len(seen))))
-    calibration = Calibration.fit(_predict(used, data, parts.held, spec), data.classes[parts.held])
+
+    def predict(model: keras.Model, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        faces = PlainBatches(Faces(data.faces, {}, rows, spec), recipe.optimizer.batch_size)
+        return np.asarray(model.predict(faces, verbose=0), np.float32)
+
+    calibration = Calibration.fit(predict(used, parts.held), data.classes[parts.held])
     finished = with_probabilities(used, calibration)
-    judged = {"held out": Judged.of(_predict(finished, data, parts.held, spec), parts.held, data)}
+    judged = {"held out": Judged.of(predict(finished, parts.held), parts.held, data)}
     if len(parts.tested):
-        judged["tested on"] = Judged.of(_predict(finished, data, parts.tested, spec), parts.tested, data)
+        judged["tested on"] = Judged.of(predict(finished, parts.tested), parts.tested, data)
     validation = judged["held out"].metrics
     test = judged["tested on"].metrics if len(parts.tested) else None
     scores = {"float accuracy on held-out training faces": validation.accuracy}
@@ -263,12 +269,6 @@ def _finish(
         write_card(temporary, card)
     write_report(out, data, recipe, parts, judged, calibration=calibration)
     return result
-
-
-def _predict(
-    model: keras.Model, data: Dataset, rows: npt.NDArray[np.int64], spec: InputSpec
-) -> npt.NDArray[np.float32]:
-    return np.asarray(model.predict(PlainBatches(Faces(data.faces, {}, rows, spec)), verbose=0), np.float32)
 
 
 def _fingerprint(data: Dataset, weights: Path | None, taught: SoftLabels | Teachers | None) -> str:
@@ -336,7 +336,8 @@ def _begin_from(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None
     given = load_trained(path).get_weights()
     taker = first_head(model)
     own = taker.get_weights()
-    if [weight.shape for weight in given[:-2]] != [weight.shape for weight in own[:-2]]:
+    # Of the last layer's, the number of outputs may differ.
+    if [w.shape for w in given[:-2]] + [given[-2].shape[0]] != [w.shape for w in own[:-2]] + [own[-2].shape[0]]:
         raise ModelError(f"{path}: weights of another network than the recipe's; give a model that the recipe made")
     for i, label in enumerate(labels):
         if label in card.labels:

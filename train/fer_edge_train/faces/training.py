@@ -124,22 +124,15 @@ def train(
             if last <= done:
                 continue
             model.compile(optimizer, FacesLoss(side, taught=teacher is not None, **msgspec.to_builtins(recipe.loss)))
-            start = max(first, done)
-            batches = SceneBatches(crew, source.drawn, recipe, side, range(start, last))
-            model.fit(
-                batches,
-                shuffle=False,  # the batches are shuffled already, by the recipe's seed
-                initial_epoch=start,
-                epochs=last,
-                callbacks=[
-                    batches.follow(),
+            SceneBatches(crew, source.drawn, recipe, side, range(max(first, done), last)).teach(
+                model,
+                [
                     Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
                     history,
                     average,
                     saving,
                     *callbacks,
                 ],
-                verbose=0,
             )
     if average.weights is not None:
         model.set_weights(average.weights)
