@@ -11,6 +11,7 @@ import tomllib
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -136,12 +137,14 @@ def load_map(path: Path) -> LabelMap:
         *(order if isinstance(order, list) else [None]),
         *(new for table in named.values() for new in table.values()),
     ]
-    if len(named) < len(tables) or not all(isinstance(t, str) for t in texts) or len(set(order)) < len(order):
-        raise DataError(
-            f'{path}: not a label map; it holds order = ["..."], each label once, and tables with lines old = "new"'
-        )
+    if len(named) < len(tables) or not all(isinstance(t, str) for t in texts):
+        raise DataError(f'{path}: not a label map; it holds order = ["..."] and tables with lines old = "new"')
+    wanted = [canonical(label) for label in order]
+    for where, names in [("order", wanted), *((f"[{name}]", map(canonical, table)) for name, table in named.items())]:
+        if twice := [label for label, count in Counter(names).items() if count > 1]:
+            raise DataError(f"{path}, {where}: {twice[0]} is there twice, maybe under two names for it; leave one out")
     return LabelMap(
-        tuple(canonical(label) for label in order),
+        tuple(wanted),
         {name: {canonical(old): canonical(new) for old, new in table.items()} for name, table in named.items()},
     )
 
@@ -336,7 +339,14 @@ def _read_zip(path: Path, side: int) -> Dataset:
                             return table
                 pictures = ((name, info) for name, info in members.items() if _in_class_folder(name))
                 return _read_tree(((name, archive.read(info)) for name, info in pictures), path, side)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            except (
+                zipfile.BadZipFile,
+                zlib.error,
+                lzma.LZMAError,
+                EOFError,
+                NotImplementedError,
+                RuntimeError,
+            ) as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
 

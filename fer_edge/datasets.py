@@ -280,16 +280,20 @@ class FaceStore:
         try:
             self._file.writelines(face.tobytes() for face in faces)
         except OSError as error:
-            raise InputError(
-                f"{tempfile.gettempdir()}: no place for the decoded faces ({error.strerror});"
-                " set TMPDIR to a folder with room"
-            ) from error
+            raise no_place(error) from error
 
     def mapped(self) -> npt.NDArray[np.uint8]:
         """All faces, uint8 of shape (n, side, side), memory-mapped; at least one was added."""
         self._file.flush()
         faces: npt.NDArray[np.uint8] = np.memmap(self._file, np.uint8, "r")
         return faces.reshape(-1, self._side, self._side)
+
+
+def no_place(error: OSError) -> InputError:
+    """What to say where faces have no place in the folder for temporary files."""
+    return InputError(
+        f"{tempfile.gettempdir()}: no place for the decoded faces ({error.strerror}); set TMPDIR to a folder with room"
+    )
 
 
 def _join(parts: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]) -> npt.NDArray[np.uint8]:

@@ -6,6 +6,7 @@ A folder with ``labels.csv``, ``ignore.csv`` and zips of pictures; without ``lab
 from __future__ import annotations
 
 import csv
+import lzma
 import math
 import zipfile
 import zlib
@@ -81,7 +82,7 @@ class FaceDataset:
             return read_gray(place)
         try:
             data = place.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
             raise DataError(f"{place.filename}: {name} cannot be read; the file was cut short or changed") from error
         return decode_gray(data, f"{place.filename}: {name}")
 

@@ -25,7 +25,7 @@ from fer_edge.cli.options import (
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -86,6 +86,8 @@ def train(
     how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     for path in paths:
         ensure_there(path)
+    if weights and not weights.exists():
+        raise InputError(f"{weights}: no such file of weights; give a trained .keras, or a backbone's weights file")
     with native_stderr_hidden():
         from rich.console import Console
 
@@ -260,15 +262,19 @@ def convert(
     from fer_edge.dataset_files import ensure_there
     from fer_edge.native import native_stderr_hidden
 
+    comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
+    _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
     if is_detector(model):
         classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
-        _refuse_for_detector(model, {**classifiers, "votes": votes, "map": label_map})
+        _refuse(
+            {**classifiers, "votes": votes, "map": label_map},
+            "is for classifiers; leave it out",
+            f"{model}: a face detector, and ",
+        )
         _convert_detector(
             model, out, scheme, data, calibrate, max_drop=max_drop, rescue=rescue, report=report, unsafe=unsafe
         )
         return
-    if report and not data:
-        raise InputError("--report says how the converted model compares on faces: give --data, too")
     for path in filter(None, (data, calibrate)):
         ensure_there(path)
     with native_stderr_hidden():
@@ -314,7 +320,7 @@ def convert(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card, or edge or edge-plus.")],
-    data: Annotated[list[Path], typer.Argument(help=f"{FORMS} Several are taken as one.")],
+    data: Annotated[list[Path], typer.Argument(help=f"{FORMS} Of several, the test part of each.")],
     usage: Usage = None,
     votes: Votes = None,
     label_map: LabelMap = None,
@@ -326,6 +332,7 @@ def evaluate(
     Example: fer-edge evaluate edge.tflite fer2013.csv
     """
     from fer_edge.classify import TFLiteClassifier, find_model
+    from fer_edge.datasets import fuse
     from fer_edge.metrics import measure
     from fer_edge.native import native_stderr_hidden
 
@@ -340,15 +347,20 @@ def evaluate(
         classifier = TFLiteClassifier(find_model(model))
     side = classifier.card.input.height
     _check_square(model, side, classifier.card.input.width, "give a model that takes square ones")
-    part = _datasets(data, votes, label_map, side, majority=votes is not None).usage(usage)
+    each = [one.usage(usage) for one in _loaded(data, votes, label_map, side, majority=votes is not None)]
+    part = fuse(each)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
-    parts = sorted(set(part.usages.tolist()))
     if as_json:
+        parts = sorted(set(part.usages.tolist()))
         print_json({"model": str(model), "data": [str(path) for path in data], "usages": parts, **fields(metrics)})
     else:
-        print(f"{model} on {' and '.join(parts)} of {' and '.join(map(str, data))}")
+        print(f"{model} on {' and '.join(f'{_usages(one)} of {path}' for path, one in zip(data, each, strict=True))}")
         _print_metrics(metrics)
+
+
+def _usages(dataset: Dataset) -> str:
+    return " and ".join(sorted(set(dataset.usages.tolist())))
 
 
 def _check_square(model: Path, height: int, width: int, advice: str) -> None:
@@ -366,10 +378,20 @@ def _one_of(chosen: dict[str, bool], named: str | None) -> str:
     return wanted.pop()
 
 
-def _refuse_for_detector(model: Path, options: dict[str, object]) -> None:
+def _refuse_idle(
+    scheme: str, data: Path | None, comparing: Mapping[str, object], measuring: Mapping[str, object]
+) -> None:
+    if not data:
+        _refuse(comparing, "is for comparing both models on faces: give --data, too")
+    if scheme not in {"int8", "int16x8"}:
+        _refuse(measuring, f"does nothing for {scheme}, which measures no ranges; leave it out")
+
+
+def _refuse(options: Mapping[str, object], why: str, where: str = "") -> None:
+    """Refuse options that would do nothing."""
     for name, value in options.items():
         if value:
-            raise InputError(f"{model}: a face detector, and --{name} is for classifiers; leave it out")
+            raise InputError(f"{where}--{name} {why}")
 
 
 def _convert_detector(
@@ -452,9 +474,18 @@ def _training_faces(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool) -> Dataset:
-    """All datasets as one; the votes are for the first CSV, whose classes are their majority if so wanted."""
+    """All datasets as one, as `_loaded`."""
+    from fer_edge.datasets import fuse
+
+    return fuse(_loaded(paths, votes, label_map, side, majority=majority))
+
+
+def _loaded(
+    paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
+) -> list[Dataset]:
+    """Each dataset; the votes are for the first CSV, whose classes are their majority if so wanted."""
     from fer_edge.dataset_files import load_map, with_votes
-    from fer_edge.datasets import by_majority, fuse
+    from fer_edge.datasets import by_majority
 
     mapped = load_map(label_map) if label_map else None
     loaded = {path.name: _dataset(path, side) for path in paths}
@@ -465,7 +496,7 @@ def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, sid
         loaded[table] = with_votes(loaded[table], votes)
     if majority:
         loaded[table] = by_majority(loaded[table])
-    return fuse(mapped.apply(loaded) if mapped else list(loaded.values()))
+    return mapped.apply(loaded) if mapped else list(loaded.values())
 
 
 def _describe(dataset: Dataset, parts: Parts) -> None:

@@ -159,6 +159,10 @@ def test_what_cannot_be_converted_is_one_clear_line(
     assert "say in one way how to quantise" in said(edge_float, "--data", few)
     assert "say in one way how to quantise" in said(edge_float, "--int8", "--float16")
     assert "give --data" in said(edge_float, "--int8")
+    for idle in (("--votes", few), ("--usage", "PublicTest"), ("--report", tmp_path / "r")):
+        assert f"{idle[0]} is for comparing both models on faces" in said(model, "--float32", *idle)
+    assert "--rescue does nothing for float16" in said(model, "--float16", "--data", few, "--rescue")
+    assert "--calibrate does nothing for dynamic" in said(model, "--dynamic", "--calibrate", few)
     nobody = tmp_path / "nobody" / "angry"
     nobody.mkdir(parents=True)
     assert "nobody" in said(edge_float, "--int8", "--data", few, "--calibrate", nobody.parent)

@@ -241,6 +241,10 @@ def test_tag_of_face_crops_is_what_evaluate_counts(cli: Cli, sample: Sample, fer
     both = json.loads(cli("evaluate", DEFAULT_MODEL, fer2013_csv, tree, "--json").stdout)
     assert (both["faces"], both["usages"]) == (700, ["PublicTest", "test"])
     assert both["accuracy"] == pytest.approx(right / 350)
+    # Of a folder without a test part all is judged, beside other data, too.
+    said = cli("evaluate", DEFAULT_MODEL, fer2013_csv, tree / "test").stdout
+    assert f"PublicTest of {fer2013_csv} and Training of {tree / 'test'}" in said
+    assert "of 700 faces" in said
 
 
 def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(

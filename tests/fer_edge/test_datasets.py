@@ -312,10 +312,17 @@ def test_what_lies_beside_the_data_is_passed_over_and_flat_parts_are_refused(sam
 
 
 @pytest.mark.parametrize(
-    "text", ["order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n", "[all\n", 'order = ["a", "a"]\n']
+    ("text", "complaint"),
+    [
+        *((text, "not a label map") for text in ("order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n")),
+        ("[all\n", "cannot be read as TOML"),
+        ('order = ["a", "a"]\n', "order: a is there twice"),
+        ('order = ["happy", "happiness"]\n', "order: happy is there twice, maybe under two names for it"),
+        ('[all]\nhappy = "a"\nhappiness = "b"\n', r"\[all\]: happy is there twice"),
+    ],
 )
-def test_damaged_map_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match=r"not a label map|cannot be read as TOML"):
+def test_damaged_map_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
         load_map(write(tmp_path / "map.toml", text))
 
 
@@ -387,9 +394,10 @@ def test_decompression_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None
         load_dataset(bomb)
 
 
-def test_zip_cut_short_or_damaged_is_refused(sample: Sample, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_cut_short_or_damaged_is_refused(sample: Sample, tmp_path: Path, compression: int) -> None:
     csv = sample.write_csv(tmp_path / "some.csv", slice(0, 20)).read_bytes()
-    whole = zipped(tmp_path / "whole.zip", {"fer2013.csv": csv}, zipfile.ZIP_DEFLATED).read_bytes()
+    whole = zipped(tmp_path / "whole.zip", {"fer2013.csv": csv}, compression).read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="not a zip archive, or one cut short"):
         load_dataset(tmp_path / "cut.zip")
