@@ -255,6 +255,7 @@ def load_config(
             raise InputError(f"{path}: not a text file in UTF-8") from error
         convert(tables, Config, where)  # so that a mistake in the file is told as the file's
     keys = {key.replace(".", "_").upper(): (key, field) for key, field in _leaves(Config)}
+    variables: dict[str, tuple[str, object]] = {}
     for name, value in sorted(environment.items()):
         if not name.startswith(_PREFIX) or name in _OTHERS:
             continue
@@ -262,13 +263,10 @@ def load_config(
             near = difflib.get_close_matches(name.removeprefix(_PREFIX), keys, 1)
             raise InputError(f"{name}: no such key{f'; did you mean {_PREFIX}{near[0]}?' if near else ''}")
         key, field = keys[name.removeprefix(_PREFIX)]
-        typed = value if _is_text(field) else toml_value(value)
-        _put(tables, key, typed)
-        convert(tables, Config, name)
-    for key, given in (options or {}).items():
-        if given is not None:
-            _put(tables, key, given)
-            convert(tables, Config, f"option for {key}")
+        variables[name] = key, value if _is_text(field) else toml_value(value)
+    _lay_over(tables, variables)
+    given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
+    _lay_over(tables, given)
     return convert(tables, Config, where)
 
 
@@ -326,6 +324,23 @@ def _section(of: object) -> type[Section] | None:
 def _put(tables: dict[str, Any], key: str, value: object) -> None:
     section, dot, last = key.rpartition(".")
     (tables.setdefault(section, {}) if dot else tables)[last] = value
+
+
+def _lay_over(tables: dict[str, Any], given: Mapping[str, tuple[str, object]]) -> None:
+    """Put keys and values into tables, all of them before any is judged: some are right only together.
+
+    Raises:
+        InputError: something is wrong; says by whose name it was given.
+    """
+    for key, value in given.values():
+        _put(tables, key, value)
+    try:
+        msgspec.convert(tables, Config)
+    except msgspec.ValidationError as error:
+        at = re.search(r"`\$\.([\w.]+)`", str(error))
+        place = f"{at[1]}." if at else ""
+        names = [name for name, (key, _) in given.items() if f"{key}.".startswith(place)]
+        convert(tables, Config, ", ".join(names))
 
 
 def _is_text(field: FieldInfo) -> bool:

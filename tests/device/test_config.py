@@ -77,6 +77,24 @@ def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
         load_config(tmp_path / "bytes.toml", {})
 
 
+def test_variables_that_are_right_together_are_taken_and_wrong_ones_are_told_by_name(tmp_path: Path) -> None:
+    together = {"FER_EDGE_CAMERA_GIVE_UP_S": "4", "FER_EDGE_CAMERA_STALL_S": "2", "FER_EDGE_NODE": "hall"}
+    found = load_config(None, together)
+    assert (found.camera.give_up_s, found.camera.stall_s) == (4, 2)
+    assert load_config(None, {}, {"camera.give_up_s": 4, "camera.stall_s": 2}).camera == found.camera
+    with pytest.raises(
+        InputError, match=r"^FER_EDGE_CAMERA_GIVE_UP_S, FER_EDGE_CAMERA_STALL_S: camera.stall_s must be"
+    ):
+        load_config(None, together | {"FER_EDGE_CAMERA_STALL_S": "5"})
+    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`"):
+        load_config(None, together | {"FER_EDGE_THREADS": "many"})
+    with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: Invalid enum value 'loud'.*; it takes debug, info"):
+        load_config(None, together | {"FER_EDGE_LOG_LEVEL": "loud"})
+    path = written(tmp_path / "c.toml", "[camera]\nstall_s = 20\n")
+    with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_GIVE_UP_S: camera.stall_s must be"):
+        load_config(path, {"FER_EDGE_CAMERA_GIVE_UP_S": "4"})
+
+
 def test_the_example_is_all_comments_and_becomes_the_defaults_when_they_are_taken_away(tmp_path: Path) -> None:
     text = example()
     assert tomllib.loads(text) == {name: {} for name in ("camera", "faces", "events", "mqtt", "outbox", "log")}
