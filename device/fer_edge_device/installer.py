@@ -44,6 +44,7 @@ MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - where it is kept
 _COMMAND: Final = "usr/local/bin/fer-edge"
 _STATE_FOLDER: Final = "var/lib"
+_UNAWAITED: Final = "start --no-block"  # what was not ready before, its camera unplugged, say, keeps nothing back
 _NO_PATHS: Final = {"model": r"[^/.]+", "camera.source": r"auto|demo|picamera2(:[0-9]+)?|[0-9]+|[\w+.-]+://.*"}
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what the unit hides from the service
 
@@ -115,7 +116,7 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
     if unit not in enabled_units(machine):
         changes.append(_systemctl("enable", "disable", machine, unit))
     command = _command_steps(machine, venvs)
-    active = unit_state(machine, unit).active in {"active", "reloading"}
+    active = _is_ready(machine, unit)
     if active and not program and not changes:
         return command
     running = _running(machine, units_there(machine)) if wishes.replace or trouble else [unit] * active
@@ -124,13 +125,16 @@ def install_steps(machine: Machine, wishes: Wishes, origin: Origin | None = None
         *_stop_steps(machine, running),
         *changes,
         *command,
-        *(_start_step(machine, each) for each in dict.fromkeys([unit, *running])),
+        _start_step(machine, unit),
+        *(_start_again_step(machine, each) for each in running if each != unit),
         *(_removal_of_others(venvs, old, venv) if is_new else []),
     ]
 
 
 def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
     """What it takes to run another program: beside the old one, which is gone back to if the new one does not run.
+
+    A unit that is not ready now need not become so.
 
     Raises:
         InputError: the service is not installed.
@@ -151,7 +155,7 @@ def upgrade_steps(machine: Machine, origin: Origin) -> list[Step]:
         *link_step(venvs.link, Path("venvs") / new.name),
         *_unit_steps(machine, new),
         *_command_steps(machine, venvs),
-        *(_start_step(machine, unit) for unit in units),
+        *(_start_again_step(machine, unit) for unit in units),
         *_removal_of_others(venvs, old, new),
     ]
 
@@ -166,6 +170,10 @@ def units_there(machine: Machine) -> list[str]:
 def _running(machine: Machine, units: Sequence[str]) -> list[str]:
     """Those that nobody has stopped: what waits for its restart is among them."""
     return [unit for unit in units if unit_state(machine, unit).active != "inactive"]
+
+
+def _is_ready(machine: Machine, unit: str) -> bool:
+    return unit_state(machine, unit).active in {"active", "reloading"}
 
 
 def _removal_of_others(venvs: Venvs, *kept: Path | None) -> list[Step]:
@@ -376,14 +384,18 @@ def _unit_restoration(machine: Machine, paths: Sequence[Path]) -> Callable[[], N
 def _systemctl(verb: str, opposite: str, machine: Machine, unit: str) -> Step:
     return Step(
         f"{verb} {unit}",
-        lambda: machine.run("systemctl", verb, unit),
-        lambda: machine.run("systemctl", opposite, unit),
+        lambda: machine.run("systemctl", *verb.split(), unit),
+        lambda: machine.run("systemctl", *opposite.split(), unit),
     )
 
 
 def _stop_steps(machine: Machine, units: Sequence[str]) -> list[Step]:
     # First of what goes with it, so that it is taken back last: the old service starts from what it was.
-    return [_systemctl("stop", "start", machine, unit) for unit in units]
+    return [_systemctl("stop", "start" if _is_ready(machine, unit) else _UNAWAITED, machine, unit) for unit in units]
+
+
+def _start_again_step(machine: Machine, unit: str) -> Step:
+    return _start_step(machine, unit) if _is_ready(machine, unit) else _systemctl(_UNAWAITED, "stop", machine, unit)
 
 
 def _start_step(machine: Machine, unit: str) -> Step:

@@ -24,6 +24,7 @@ class Pi:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.active: set[str] = set()
+        self.unplugged: set[str] = set()  # units that never become ready
         self.commands: list[tuple[str, ...]] = []
         self.python = "3 11 True True False"
         self.fails: str | None = None  # a word: the command that has it fails
@@ -39,7 +40,9 @@ class Pi:
             case ["systemctl", "show", unit, "--property=InvocationID", "--value"]:
                 return "1f\n"
             case ["systemctl", "show", unit, *_]:
-                active = "active" if unit in self.active else "inactive"
+                active = "inactive"
+                if unit in self.active:
+                    active = "activating" if unit in self.unplugged else "active"
                 return f"Id={unit}\nActiveState={active}\nSubState=x\nNRestarts=0\n"
             case ["systemctl", "enable", unit]:
                 wants = self.root / "etc/systemd/system/multi-user.target.wants"
@@ -47,8 +50,10 @@ class Pi:
                 (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
             case ["systemctl", "disable", unit]:
                 (self.root / "etc/systemd/system/multi-user.target.wants" / unit).unlink()
-            case ["systemctl", "start", unit]:
+            case ["systemctl", "start", *options, unit]:
                 self.active.add(unit)
+                if unit in self.unplugged and "--no-block" not in options:
+                    raise ServiceError(f"Job for {unit} failed")
             case ["systemctl", "stop", unit]:
                 self.active.discard(unit)
             case ["journalctl", *_]:

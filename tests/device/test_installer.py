@@ -283,6 +283,23 @@ def test_a_unit_that_runs_though_it_is_not_enabled_is_upgraded_and_told_of(
     assert "fer-edge@hall.service: active" in capsys.readouterr().out
 
 
+def test_a_unit_whose_camera_is_unplugged_keeps_no_upgrade_back(pi: Pi, wheel: Origin) -> None:
+    for name in ("door", "hall"):
+        pi.do(install_steps(pi.machine, Wishes(instance=name), wheel))
+    pi.unplugged = {"fer-edge@door.service"}
+    pi.do(upgrade_steps(pi.machine, newer(wheel)))
+    assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
+
+    steps = upgrade_steps(pi.machine, newer(wheel))
+    pi.unplugged.add("fer-edge@hall.service")  # with the new program, of which it is expected
+    said: list[str] = []
+    with pytest.raises(ServiceError, match=r"fer-edge@hall\.service did not become ready"):
+        carry_out(steps, said.append)
+    assert not [line for line in said if line.startswith("could not take back: stop fer-edge@door")]
+    assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
+    assert pi.active == {"fer-edge@door.service", "fer-edge@hall.service"}
+
+
 @pytest.mark.parametrize("word", ["venv", "pip", "stop", "start"])
 def test_an_upgrade_that_fails_goes_back_to_the_old_program(pi: Pi, wheel: Origin, word: str) -> None:
     pi.do(install_steps(pi.machine, Wishes(), wheel))
