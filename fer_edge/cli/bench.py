@@ -16,10 +16,17 @@ app = typer.Typer()
 
 _XNNPACK: Final = {"on": (True,), "off": (False,), "both": (True, False)}
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+_INSTEAD: Final = {  # options by which nothing is measured here, and what they do
+    "--schema": "prints and measures nothing",
+    "--compare": "measures nothing and writes no file",
+    "--peer": "measures in a way of its own and writes no file",
+}
+_FOR: Final = {"--tolerance": "--compare", "--anyway": "--compare", "--venvs": "--peer"}
 
 
 @app.command()
 def bench(
+    context: typer.Context,
     models: Annotated[
         list[Path] | None, typer.Argument(help="Files of .tflite with a card, edge or edge-plus; edge by default.")
     ] = None,
@@ -64,20 +71,17 @@ def bench(
     Example: fer-edge bench edge edge-plus --threads 1,2 --html bench.html
     Example: fer-edge bench --compare old.json new.json --tolerance 10
     """
+    _refuse_idle(context)
     if schema:
         from fer_edge.bench.results import json_schema
 
         print_json(json_schema())
         return
     if compare:
-        if models or out or html or pareto:
-            raise InputError("--compare measures nothing and writes no file: leave out models, --out, --html, --pareto")
         _compare(*compare, tolerance=tolerance / 100, anyway=anyway, as_json=as_json)
         return
     if peer:
         raise typer.Exit(_peers(venvs))
-    if venvs:
-        raise InputError("--venvs says where --peer installs other tools; give that, too")
     if runs and seconds:
         raise InputError("--seconds is instead of a number of runs: leave out --runs")
     from fer_edge.bench.measure import Plan, benchmark
@@ -108,6 +112,20 @@ def bench(
     print_json(report, indent=None) if as_json else print(as_text(report))
     if pareto:  # last, for a model need not have what it takes
         _write(pareto, pareto_page(report, svg=pareto.suffix.lower() == ".svg"))
+
+
+def _refuse_idle(context: typer.Context) -> None:
+    """Raise InputError where something was given that would do nothing."""
+    sources = {one.opts[0]: context.get_parameter_source(one.name or "") for one in context.command.params}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    for name, other in _FOR.items():
+        if name in given and other not in given:
+            raise InputError(f"{name} is for {other}; give that, too")
+    for instead, what in _INSTEAD.items():
+        beside = {instead, *(name for name, other in _FOR.items() if other == instead)}
+        beside |= {"--json"} if instead == "--compare" else set()
+        if instead in given and (idle := [name for name in given if name not in beside]):
+            raise InputError(f"{instead} {what}: leave out {', '.join(idle)}")
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:

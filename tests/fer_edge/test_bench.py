@@ -30,7 +30,7 @@ from fer_edge.bench.results import (
 )
 from fer_edge.bench.turns import TURN, case_of, summary, take_turns
 from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
-from fer_edge.cli.bench import bench
+from fer_edge.cli import app
 from fer_edge.errors import InputError
 from fer_edge.faces import DEFAULT_DETECTOR
 from fer_edge.files import ensure_writable
@@ -245,6 +245,12 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
         (("none.tflite",), "none.tflite: no such model file"),
         (("edge", "edge"), "a model is named twice"),
         (("--compare", "a.json", "b.json", "--out", "c.json"), "--compare measures nothing and writes no file"),
+        (("--compare", "a.json", "b.json", "--threads", "2"), "and writes no file: leave out --threads"),
+        (("edge", "--peer", "--venvs", "/proc/none", "--out", "c.json"), "writes no file: leave out models, --out"),
+        (("--schema", "--html", "a.html"), "--schema prints and measures nothing: leave out --html"),
+        (("--anyway",), "--anyway is for --compare; give that, too"),
+        (("--tolerance", "5"), "--tolerance is for --compare; give that, too"),
+        (("--venvs", "v"), "--venvs is for --peer; give that, too"),
         (("--html", "/proc/none/a.html"), "cannot write there"),
     ],
 )
@@ -280,7 +286,7 @@ def test_an_installed_package_says_that_other_tools_are_measured_from_a_clone(
 ) -> None:
     monkeypatch.setattr("fer_edge.__file__", str(tmp_path / "site-packages" / "fer_edge" / "__init__.py"))
     with pytest.raises(InputError, match="--peer takes a clone"):
-        bench(peer=True)
+        app(["bench", "--peer"], standalone_mode=False)
 
 
 def _put(root: Path, files: dict[str, str]) -> Path:
