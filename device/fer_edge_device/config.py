@@ -231,6 +231,8 @@ def load_config(
 ) -> Config:
     """Read the configuration; what comes later wins: the file, ``FER_EDGE_*`` variables, options.
 
+    In paths ``~`` is the user's home.
+
     Args:
         path: the file; without one, `SYSTEM_CONFIG` if it is there.
         environment: variables such as ``FER_EDGE_CAMERA_STALL_S``: section and key, in capitals.
@@ -267,6 +269,11 @@ def load_config(
     _lay_over(tables, variables)
     given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
     _lay_over(tables, given)
+    for key in PATHS:
+        section, _, last = key.rpartition(".")
+        table = tables.get(section, {}) if section else tables
+        if last in table:
+            table[last] = os.path.expanduser(table[last])  # noqa: PTH111 - an address is no path
     return convert(tables, Config, where)
 
 

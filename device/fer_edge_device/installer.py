@@ -244,7 +244,7 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
     else:
         text = _given_text(wishes.config, wishes)
         config = convert(parse(text, str(wishes.config)), Config, str(wishes.config))
-    _check_paths(config)
+    _check_paths(config, wishes.instance)
 
     if text.encode() == before:
         return []
@@ -286,7 +286,7 @@ def _with_values(text: str, wishes: Wishes) -> str:
 def _check_same(path: Path, wishes: Wishes) -> None:
     """A configuration that is there is its owner's: what is wished must be in it."""
     there = load_config(path, {})
-    _check_paths(there)
+    _check_paths(there, wishes.instance)
     given = None if wishes.config is None else _given_text(wishes.config, wishes)
     for option, key, differs in (
         ("--config", "content", given is not None and given != path.read_text("utf-8")),
@@ -301,8 +301,11 @@ def _check_same(path: Path, wishes: Wishes) -> None:
             )
 
 
-def _check_paths(config: Config) -> None:
-    """The service runs in /, and sees no home folders, and a /tmp of its own."""
+def _check_paths(config: Config, instance: str | None) -> None:
+    """The service runs in /, sees no home folders and a /tmp of its own, and writes into its state folder alone."""
+    state = Path("/", _STATE_FOLDER, unit_name(instance).removesuffix(".service"))
+    if config.outbox.path and not Path(config.outbox.path).is_relative_to(state):
+        raise InputError(f"outbox.path {config.outbox.path!r}: the service writes into {state} alone; leave it out")
     for key in PATHS:
         value: str = attrgetter(key)(config)
         if re.fullmatch(_NO_PATHS.get(key, ""), value):

@@ -150,7 +150,7 @@ def test_the_password_that_is_given_goes_before_the_one_that_the_configuration_n
         'model = "models/mine"',
         'faces.detector_model = "faces.tflite"',
         'mqtt.ca_file = "ca.pem"',
-        'outbox.path = "events.sqlite"',
+        'mqtt.ca_file = "~/ca.pem"',
         'camera.source = "films/one.mp4"',
     ],
 )
@@ -159,6 +159,16 @@ def test_a_path_that_is_not_whole_is_refused(pi: Pi, wheel: Origin, tmp_path: Pa
     own.write_text(f"{text}\n")
     with pytest.raises(InputError, match=f"^{re.escape(text.split(maxsplit=1)[0])} .*give the whole path"):
         install_steps(pi.machine, Wishes(config=own), wheel)
+
+
+@pytest.mark.parametrize("path", ["events.sqlite", "/run/a.sqlite", "/var/lib/a.sqlite", "/var/lib/fer-edge/a.sqlite"])
+def test_an_outbox_that_the_service_cannot_write_is_refused(pi: Pi, wheel: Origin, tmp_path: Path, path: str) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f'outbox.path = "{path}"\n')
+    with pytest.raises(InputError, match="the service writes into /var/lib/fer-edge@hall alone; leave it out"):
+        install_steps(pi.machine, Wishes(config=own, instance="hall"), wheel)
+    own.write_text('outbox.path = "/var/lib/fer-edge@hall/events.sqlite"\n')
+    assert install_steps(pi.machine, Wishes(config=own, instance="hall"), wheel)
 
 
 @pytest.mark.parametrize(
