@@ -88,9 +88,9 @@ class Patience:
         longest_delay: before any other; a source that is back is found again after this long at the latest.
     """
 
-    stall: float = 5.0
-    give_up: float = 120.0
-    hang: float = 15.0
+    stall: float
+    give_up: float
+    hang: float
     shortest_delay: float = 0.5
     longest_delay: float = 30.0
 
@@ -122,11 +122,7 @@ class _Reader:
 
 
 class LiveCamera:
-    """Gives the newest frame of a device; the older ones are dropped, and frame numbers tell how many.
-
-    Attributes:
-        reopens: how many times the device was opened again.
-    """
+    """Gives the newest frame of a device; the older ones are dropped, and frame numbers tell how many."""
 
     live: Final = True
 
@@ -138,7 +134,6 @@ class LiveCamera:
             make_device: gives the device; again only when a thread hangs in the one before.
             patience: how long is waited for what.
         """
-        self.reopens = 0
         self._name, self._make_device = name, make_device
         self._patience = patience
         self._changed = threading.Condition()
@@ -222,7 +217,6 @@ class LiveCamera:
             self._reader.abandoned = True
             self._online, self._trouble = False, trouble
         self._hung.append(self._reader)
-        self.reopens += 1
         self._reader = self._start()
 
     def _silent(self, seconds: float) -> SourceLostError:
@@ -244,7 +238,6 @@ class LiveCamera:
             self._note(reader, trouble, pause)
             if self._closing.wait(pause) or reader.abandoned:
                 break
-            self.reopens += 1
         self._let_go(reader, for_good=True)
 
     def _follow(self, reader: _Reader) -> FerEdgeError | None:

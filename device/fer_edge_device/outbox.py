@@ -104,12 +104,8 @@ class Outbox:
         """How many events were dropped since the file was begun."""
         return self._dropped
 
-    def put(self, topic: str, payload: bytes) -> bool:
-        """Add an event; it is on disk when this returns.
-
-        Returns:
-            False when the disk would not have it.
-        """
+    def put(self, topic: str, payload: bytes) -> None:
+        """Add an event; when this returns, it is on disk, or counted as dropped where the disk would not have it."""
 
         def insert(database: sqlite3.Connection) -> None:
             self._follow_clock(database)
@@ -124,11 +120,9 @@ class Outbox:
             self._forget(gone)
 
         with self._lock:
-            if self._attempt(insert):
-                return True
-            self._dropped += 1
-            self._unsaved += 1
-            return False
+            if not self._attempt(insert):
+                self._dropped += 1
+                self._unsaved += 1
 
     def after(self, last: int, limit: int) -> list[Row]:
         """The oldest events that wait.

@@ -41,12 +41,8 @@ class Smoother:
         self._rival = self.label
         self._rival_since = time
 
-    def update(self, scores: npt.NDArray[np.float32], time: float) -> bool:
-        """Take in the scores of a look.
-
-        Returns:
-            Whether the reported label changed.
-        """
+    def update(self, scores: npt.NDArray[np.float32], time: float) -> None:
+        """Take in the scores of a look."""
         weight = 1 - math.exp(-max(time - self._time, 0) / self.settings.smoothing_s)
         self.scores = self.scores + weight * (scores - self.scores)
         self._time = time
@@ -56,5 +52,3 @@ class Smoother:
             self._rival, self._rival_since = (leader if leads else self.label), time
         if leads and time - self._rival_since >= self.settings.hold_s:
             self.label = leader
-            return True
-        return False

@@ -264,11 +264,13 @@ class VideoCapture:
     opening_takes = 0.0
     interval = 0.005
     dead_nodes: tuple[str, ...] = ()
+    openings = 0
     made: list[VideoCapture] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
 
     def __init__(self, source: int | str, api: int = 0, params: list[int] | None = None) -> None:
         self._descriptor: int | None = None
         self.made.append(self)
+        type(self).openings += 1
         while self.opening_hangs:
             time.sleep(0.01)
         self.source, self.api, self.params = source, api, params
