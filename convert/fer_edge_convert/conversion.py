@@ -40,11 +40,11 @@ _RANGE_MARGIN: Final = 0.02  # of accuracy, by which one range must be better th
 _MORE: Final = 3  # times as many faces for a rescue
 _BOTH: Final = 0.1  # share of the calibration faces that may be tested on, too: FER-2013 has a few twice
 _FINER: Final = {
-    Scheme.INT8: " --int16x8 or --float16,",
-    Scheme.INT16X8: " --float16,",
-    Scheme.DYNAMIC: " --float16,",
-    Scheme.FLOAT16: " --float32,",
-    Scheme.FLOAT32: "",
+    Scheme.INT8: ("--int16x8", "--float16"),
+    Scheme.INT16X8: ("--float16",),
+    Scheme.DYNAMIC: ("--float16",),
+    Scheme.FLOAT16: ("--float32",),
+    Scheme.FLOAT32: (),
 }
 _MOST_IN_FLOATS: Final = 6  # layers that a rescue may leave in floats
 
@@ -312,15 +312,28 @@ def convert(
     write_report(stem, result, work.test, refused=refused, max_drop=max_drop)
     if refused:
         blamed = f" {parity.hurts_most} alone does most of it;" if parity.hurts_most else ""
-        more = " --rescue to try other ways," if scheme.calibrated and not rescue else ""
-        faces = " --calibrate with other faces," if scheme.calibrated else ""
         raise RefusedError(
             f"{out}: not written, as {scheme} is {-parity.change_points:.1f} points less accurate than the float model"
-            f" and {max_drop:g} are allowed;{blamed} see {stem}.html; try{more}{faces}{_FINER[scheme]} or allow it with"
-            " --max-drop",
+            f" and {max_drop:g} are allowed;{blamed} see {stem}.html; {advice(scheme, 'faces', rescue=rescue)}",
             warnings,
         )
     return result
+
+
+def advice(scheme: Scheme, pictures: str, *, rescue: bool, int16: bool = True) -> str:
+    """What may help a model that lost too much.
+
+    Args:
+        scheme: how it was quantised.
+        pictures: what ranges are measured on, in a word.
+        rescue: whether other ways were tried already.
+        int16: whether a model of its kind can have such activations.
+    """
+    ways = []
+    if scheme.calibrated:
+        ways = [*([] if rescue else ["--rescue to try other ways"]), f"--calibrate with other {pictures}"]
+    ways += [one for one in _FINER[scheme] if int16 or one != "--int16x8"]
+    return f"try {', '.join(ways)}, or allow it with --max-drop" if ways else "allow it with --max-drop"
 
 
 def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: str | None) -> str:

@@ -18,12 +18,12 @@ import numpy as np
 
 from fer_edge.card import with_card
 from fer_edge.detection_metrics import DetectionMetrics, find, match
-from fer_edge.errors import InputError, printable
+from fer_edge.errors import DataError, InputError, printable
 from fer_edge.face_network import PADDING, NetworkDetector, with_detector_self_test
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.graph import read_graph
 from fer_edge.page import page, table
-from fer_edge_convert.conversion import Attempt, RefusedError
+from fer_edge_convert.conversion import Attempt, RefusedError, advice
 from fer_edge_convert.flatbuffer import Pictures, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
@@ -131,7 +131,7 @@ def convert_detector(
 
     Raises:
         InputError: ``out`` has another ending, or there are no pictures to measure ranges on.
-        DataError: a picture cannot be read.
+        DataError: a picture cannot be read, or no face is marked in any of those to compare on.
         ModelError: it cannot be quantised.
         RefusedError: too much was lost; the report is written, the model is not.
     """
@@ -151,6 +151,7 @@ def convert_detector(
         raise InputError(f"--report {stem}: give a file's name without its ending, such as reports/faces")
     ensure_writable(stem.with_name(f"{stem.name}.html"))
     test = test or calibration
+    _refuse_faceless(test)
     mixed = np.random.default_rng(_SEED).permutation(len(calibration))
     choice = _stacked(calibration, mixed[:_CHOICE_PICTURES], source)
     # Where there are few pictures, they serve for both.
@@ -200,11 +201,18 @@ def convert_detector(
     if refused:
         raise RefusedError(
             f"{out}: not written, as {scheme} loses {_lost(parity):.2f} points of average precision and"
-            f" {max_drop:g} are allowed; see {stem}.html; try{'' if rescue else ' --rescue to try other ways,'}"
-            " --calibrate with other pictures, --int16x8 or --float16, or allow it with --max-drop",
+            f" {max_drop:g} are allowed; see {stem}.html; "
+            # Without --int16x8: LiteRT's DEPTH_TO_SPACE takes no int16.
+            f"{advice(scheme, 'pictures', rescue=rescue, int16=False)}",
             (),
         )
     return result
+
+
+def _refuse_faceless(test: FaceDataset) -> None:
+    """Raise DataError where somebody marked faces, but there are none, of which average precision says nothing."""
+    if test.labelled and not any(len(picture.boxes) for picture in test.pictures):
+        raise DataError(f"{test.name}: no face is marked in these pictures, to compare on; give some with faces")
 
 
 def _compared(

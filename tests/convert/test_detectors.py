@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from fer_edge.card import model_bytes, read_detector_card
-from fer_edge.errors import ModelError
+from fer_edge.errors import DataError, ModelError
+from fer_edge.face_dataset import load_faces
 from fer_edge.face_network import FaceNetwork, NetworkDetector
-from fer_edge_convert.detector_conversion import divergence
+from fer_edge_convert.conversion import RefusedError
+from fer_edge_convert.detector_conversion import convert_detector, divergence
+from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
 
 if TYPE_CHECKING:
@@ -124,6 +127,34 @@ def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, pict
     way = json.loads(out.with_suffix(".parity.json").read_text())["way"]
     enough = [one for one in report["attempts"] if one["change_points"] == best["change_points"]]
     assert way == min(enough, key=lambda one: one["kl_divergence"])["what"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "advice"),
+    [
+        (Scheme.INT8, "; try --rescue to try other ways, --calibrate with other pictures, --float16, or allow it"),
+        (Scheme.DYNAMIC, "; try --float16, or allow it"),
+        (Scheme.FLOAT16, "; try --float32, or allow it"),
+        (Scheme.FLOAT32, "; allow it"),
+    ],
+)
+def test_only_what_may_help_a_refused_detector_is_said(
+    squares: Path, pictures: Path, tmp_path: Path, scheme: Scheme, advice: str
+) -> None:
+    with pytest.raises(RefusedError) as caught:  # as whatever wants to be better than the float model
+        convert_detector(
+            open_detector(squares), scheme, tmp_path / "x.tflite", test=load_faces(pictures, "val"), max_drop=-100
+        )
+    assert f"x.parity.html{advice} with --max-drop" in str(caught.value)
+
+
+def test_pictures_without_any_face_are_none_to_compare_on(squares: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((64, 96), np.uint8))
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, ("0.png", "96", "64", *("",) * 15)])
+    with pytest.raises(DataError, match=f"{tmp_path}: no face is marked in these pictures"):
+        convert_detector(open_detector(squares), Scheme.INT8, tmp_path / "x.tflite", test=load_faces(tmp_path))
+    assert not (tmp_path / "x.tflite").exists()
 
 
 def test_options_for_classifiers_and_missing_pictures_are_one_clear_error(
