@@ -218,9 +218,13 @@ def tag(
     sidecar_dir: Annotated[
         Path | None, typer.Option(help="Folder for sidecars; by default beside each picture.")
     ] = None,
-    annotate: Annotated[Path | None, typer.Option(help="Folder for annotated copies of pictures with faces.")] = None,
-    montage: Annotated[Path | None, typer.Option(help="Folder for a contact sheet of each emotion.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again, and replace the table.")] = False,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Empty folder for annotated copies of pictures with faces.")
+    ] = None,
+    montage: Annotated[Path | None, typer.Option(help="Empty folder for a contact sheet of each emotion.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again; replace the table, copies and sheets.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Tag pictures and films in bulk, a row a face.

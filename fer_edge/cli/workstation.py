@@ -406,6 +406,8 @@ def _convert_detector(
     report: Path | None,
     unsafe: bool,
 ) -> None:
+    if scheme == "int16x8":
+        raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
     from fer_edge.face_dataset import load_faces
     from fer_edge.native import native_stderr_hidden
 

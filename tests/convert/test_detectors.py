@@ -164,6 +164,7 @@ def test_options_for_classifiers_and_missing_pictures_are_one_clear_error(
     said = cli("convert", squares, "--int8", "--labels", "a,b", "-o", out, status=2).stderr
     assert "squares.keras: a face detector, and --labels is for classifiers; leave it out" in said
     assert "give --data" in cli("convert", squares, "--int8", "-o", out, status=2).stderr
+    assert "which LiteRT cannot run with --int16x8" in cli("convert", squares, "--int16x8", "-o", out, status=2).stderr
     assert "a face detector; give a classifier here" in cli("evaluate", squares, tmp_path, status=2).stderr
 
 
