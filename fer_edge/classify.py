@@ -25,7 +25,7 @@ from fer_edge.card import (
 from fer_edge.crop import crop_face
 from fer_edge.errors import InputError, ModelError, RuntimeMismatchError, printable
 from fer_edge.files import replacing
-from fer_edge.runtime import Tensor, make_interpreter, runtime_name
+from fer_edge.runtime import Tensor, invoke, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class _Network:
             some = faces[start : start + self._batch]  # of the last there may be fewer; what lies behind is ignored
             # Views of the runtime's memory must not outlive a line, or it refuses to run.
             self._view_input()[: len(some)] = self._pixels[some][..., None]
-            self._interpreter.invoke()
+            invoke(self._interpreter)
             stored[start : start + len(some)] = self._view_output()[: len(some)]
         return stored
 

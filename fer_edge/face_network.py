@@ -16,7 +16,7 @@ from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.face_decoding import Level, Output, decode, suppress
 from fer_edge.faces import faces_near, faces_within, largest_first, reduced_size
 from fer_edge.regions import STAYS
-from fer_edge.runtime import Tensor, make_interpreter, runtime_name
+from fer_edge.runtime import Tensor, invoke, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ class FaceNetwork:
             What the network gives, as views of the runtime's memory, which must be gone before the next run.
         """
         self._fill(gray, rows, columns)
-        self._interpreter.invoke()
+        invoke(self._interpreter)
         return list(self._levels(threshold))
 
     def _levels(self, threshold: float) -> Iterator[Level]:

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import struct
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -25,6 +26,7 @@ _PACKAGES: Final = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "tflite-runtime"),
 )
+_PAUSES_S: Final = (0.0, 0.001, 0.01, 0.1, 0.5)
 
 
 class Interpreter(Protocol):
@@ -145,6 +147,27 @@ def make_interpreter(
             f"{runtime_name()} does not work here ({first_line(error)}); is it made for this NumPy?"
         ) from error
     return interpreter
+
+
+def invoke(interpreter: Interpreter) -> None:
+    """Run a model on what its inputs hold.
+
+    The runtime refuses while there is a view of its memory, and a profiler that takes the stacks of other threads, as
+    Dask's does in each worker, keeps those of functions that have ended for a moment longer.
+
+    Raises:
+        RuntimeError: the runtime refuses for longer than a moment.
+    """
+    for pause in _PAUSES_S:
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            if "reference to internal data" not in str(error):
+                raise
+            time.sleep(pause)
+        else:
+            return
+    interpreter.invoke()
 
 
 def _find() -> tuple[str, str]:

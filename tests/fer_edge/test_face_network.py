@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 from fer_edge.card import DetectorCard, PixelSpec, model_bytes, read_detector_card, with_card
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.face_network import NetworkDetector
 
@@ -154,3 +157,27 @@ def test_what_is_not_what_its_card_says_is_one_clear_error(tmp_path: Path) -> No
         file.write(bytes(200))
     with pytest.raises(ModelError, match="damaged, its content is not what its card says"):
         NetworkDetector(damaged)
+
+
+def test_a_profiler_that_takes_the_stacks_of_other_threads_ends_no_run(detector: NetworkDetector) -> None:
+    classifier = TFLiteClassifier()
+    gray = dark(64, 96, (8, 16), (88, 56))
+    done = threading.Event()
+
+    def profile() -> None:
+        while not done.is_set():
+            stacks = sys._current_frames()
+            time.sleep(0.002)
+            del stacks
+            time.sleep(0.002)
+
+    profiler = threading.Thread(target=profile)
+    profiler.start()
+    try:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert len(detector.detect(gray)) == 2
+            classifier.classify(np.zeros((2, 48, 48), np.uint8))
+    finally:
+        done.set()
+        profiler.join()
