@@ -89,15 +89,13 @@ def test_a_layer_with_a_bad_range_is_named_refused_and_rescued(
     assert not found["integer_only"]
     assert found["bytes"] < 1_100_000
 
-    # What loses little enough is kept, though its scores lie farther from the float ones than those of the first way.
-    first = next(attempt for attempt in report["attempts"] if attempt["change_points"] is not None)
-    wider = [attempt for attempt in report["attempts"] if attempt["what"].startswith("more faces")]
-    enough = max(wider, key=lambda attempt: attempt["change_points"])
-    assert enough["change_points"] > first["change_points"]
-    assert enough["kl_divergence"] > first["kl_divergence"]
-    said = cli(*convert, "--rescue", "--max-drop", str(-enough["change_points"])).stdout
+    # The first way that loses little enough is kept, however far its scores lie from the float ones.
+    tried = [attempt for attempt in report["attempts"] if attempt["change_points"] is not None]
+    limit = max(attempt["change_points"] for attempt in tried[1:-1])
+    enough = next(attempt for attempt in tried if attempt["change_points"] >= limit)
+    said = cli(*convert, "--rescue", "--max-drop", str(-limit)).stdout
     report = json.loads((tmp_path / "out.parity.json").read_text())
-    assert report["way"] == report["attempts"][-1]["what"] == enough["what"]
+    assert report["way"] == enough["what"]
     assert report["parity"]["change_points"] == enough["change_points"]
     assert f"seed 1: {enough['what']}" in said
 
