@@ -73,4 +73,5 @@ def test_an_epoch_learns_from_its_own_batches_in_order(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
 def test_why_a_batch_could_not_be_made_is_told_on_every_backend(backend: str) -> None:
     done = learnt(backend, EPOCHS.start + 1)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "FerEdgeError: no more of these")
+    assert done.returncode == 1
+    assert "FerEdgeError: no more of these" in done.stderr.splitlines()  # beside what TensorFlow logs itself
