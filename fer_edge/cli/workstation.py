@@ -352,15 +352,17 @@ def evaluate(
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     if as_json:
-        parts = sorted(set(part.usages.tolist()))
-        print_json({"model": str(model), "data": [str(path) for path in data], "usages": parts, **fields(metrics)})
+        print_json(
+            {"model": str(model), "data": [str(path) for path in data], "usages": _usages(part), **fields(metrics)}
+        )
     else:
-        print(f"{model} on {' and '.join(f'{_usages(one)} of {path}' for path, one in zip(data, each, strict=True))}")
+        judged = (f"{' and '.join(_usages(one))} of {path}" for path, one in zip(data, each, strict=True))
+        print(f"{model} on {' and '.join(judged)}")
         _print_metrics(metrics)
 
 
-def _usages(dataset: Dataset) -> str:
-    return " and ".join(sorted(set(dataset.usages.tolist())))
+def _usages(dataset: Dataset) -> list[str]:
+    return sorted(set(dataset.usages.tolist()))
 
 
 def _check_square(model: Path, height: int, width: int, advice: str) -> None:

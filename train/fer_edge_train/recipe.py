@@ -277,8 +277,9 @@ class Recipe(Section, frozen=True, kw_only=True):
         if isinstance(self.network, Plain) and least >> len(self.network.widths) == 0:
             message = f"network.widths: {len(self.network.widths)} poolings leave nothing of {least} pixels"
             raise ValueError(message)
-        plain = isinstance(self.network, Plain) and not self.network.batch_norm
-        if self.schedule.statistics_faces and (plain or getattr(self.network, "backbone", "") == "VGG16"):
+        without = isinstance(self.network, Plain) and not self.network.batch_norm
+        without = without or (isinstance(self.network, Transfer) and self.network.backbone == "VGG16")
+        if self.schedule.statistics_faces and without:
             message = "schedule.statistics_faces is for batch normalisation, and this network has none; leave it out"
             raise ValueError(message)
 
