@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -19,7 +18,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.crop import AS_IT_IS, Framing
-from fer_edge.errors import InputError, ModelError, first_line
+from fer_edge.errors import DAMAGED_ZIP, InputError, ModelError, first_line
 from fer_edge.files import replacing
 
 if TYPE_CHECKING:
@@ -238,7 +237,7 @@ def read_any_card(path: Path) -> AnyCard:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(CARD_NAME) as member:
             text = member.read(_MAX_CARD_BYTES)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:
+    except (*DAMAGED_ZIP, KeyError, OSError) as error:
         raise ModelError(
             f"{path}: no model card in it; the file was cut short or was not made by `fer-edge convert`"
             " (a .tflite) or `fer-edge train` (a .keras): make it again with that command,"
@@ -318,7 +317,7 @@ def has_card(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return CARD_NAME in archive.namelist()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+    except (*DAMAGED_ZIP, OSError):
         return False
 
 
@@ -366,7 +365,7 @@ def attached_by_others(path: Path) -> list[tuple[zipfile.ZipInfo, bytes]]:
         with archive:
             others = [info for info in archive.infolist() if info.filename not in {CARD_NAME, LABELS_NAME}]
             return [(info, archive.read(info)) for info in others]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (*DAMAGED_ZIP, OSError) as error:
         raise ModelError(
             f"{path}: something in the archive behind the model is damaged ({first_line(error)}); copy or make it again"
         ) from error
@@ -378,7 +377,7 @@ def attached_labels(path: Path) -> tuple[str, ...]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".txt")]
             text = archive.read(names[0]).decode(errors="replace") if len(names) == 1 else ""
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError):
+    except (*DAMAGED_ZIP, OSError):
         return ()
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 

@@ -24,7 +24,7 @@ import numpy as np
 from fer_edge.crop import whole_picture
 from fer_edge.datasets import TRAINING, USAGES, Dataset, FaceStore, LabelMap, usage_name
 from fer_edge.emotions import FER2013, canonical
-from fer_edge.errors import DataError, first_line, printable
+from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.pictures import PICTURE_SUFFIXES, decode_gray, read_bytes
 
 if TYPE_CHECKING:
@@ -339,14 +339,7 @@ def _read_zip(path: Path, side: int) -> Dataset:
                             return table
                 pictures = ((name, info) for name, info in members.items() if _in_class_folder(name))
                 return _read_tree(((name, archive.read(info)) for name, info in pictures), path, side)
-            except (
-                zipfile.BadZipFile,
-                zlib.error,
-                lzma.LZMAError,
-                EOFError,
-                NotImplementedError,
-                RuntimeError,
-            ) as error:
+            except DAMAGED_ZIP as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
 

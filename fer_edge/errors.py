@@ -6,8 +6,14 @@ as one line and exits with the status that the class carries.
 
 from __future__ import annotations
 
+import lzma
 import re
+import zipfile
+import zlib
 from typing import ClassVar, Final
+
+# What `zipfile` raises, besides OSError, of an archive that is damaged, encrypted or packed in a way it does not know.
+DAMAGED_ZIP: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 _LOGIN: Final = re.compile(r"(\w:/+)[^\s/:]*:\S*@")
 # To the end of the address, for a password may hold any character; what stands around an address stays.

@@ -6,17 +6,15 @@ A folder with ``labels.csv``, ``ignore.csv`` and zips of pictures; without ``lab
 from __future__ import annotations
 
 import csv
-import lzma
 import math
 import zipfile
-import zlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.errors import DataError
+from fer_edge.errors import DAMAGED_ZIP, DataError
 from fer_edge.pictures import PICTURE_SUFFIXES, decode_gray, read_gray
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ class FaceDataset:
             return read_gray(place)
         try:
             data = place.read(name)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
+        except (*DAMAGED_ZIP, OSError) as error:
             raise DataError(f"{place.filename}: {name} cannot be read; the file was cut short or changed") from error
         return decode_gray(data, f"{place.filename}: {name}")
 

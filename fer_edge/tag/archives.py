@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import lzma
 import tarfile
 import zipfile
-import zlib
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.dataset_files import too_dense
-from fer_edge.errors import DataError, first_line, printable
+from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tag import scratch
 from fer_edge.tag.films import FILM_SUFFIXES
 from fer_edge.tag.stills import LARGEST_FILE
@@ -23,10 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK: Final = 1 << 20
-_DAMAGE: Final = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
-    *(NotImplementedError, RuntimeError, ValueError),  # a method that is not known, a password, nonsense
-)
+_DAMAGE: Final = (*DAMAGED_ZIP, tarfile.TarError, OSError, ValueError)
 
 
 class Member(NamedTuple):

@@ -239,6 +239,18 @@ def test_a_new_card_leaves_what_others_attached_as_it_was(tmp_path: Path) -> Non
     assert theirs.read_bytes() == damaged
 
 
+def test_a_damaged_attachment_in_lzma_is_told_in_a_line(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.tflite"
+    theirs.write_bytes(model_bytes(DEFAULT_MODEL))
+    with zipfile.ZipFile(theirs, "a", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("terms.txt", np.random.default_rng(1).bytes(999))
+    whole = theirs.read_bytes()
+    middle = whole.index(b"terms.txt") + 200
+    theirs.write_bytes(whole[:middle] + bytes(300) + whole[middle + 300 :])
+    with pytest.raises(ModelError, match="in the archive behind the model is damaged"):
+        set_card(theirs, LABELS, (1 / 128, -1.0))
+
+
 def test_code_is_found_wherever_a_file_hides_it(tmp_path: Path) -> None:
     hidden = [
         '{"class_name" : "Lambda"}',

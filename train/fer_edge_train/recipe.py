@@ -31,9 +31,9 @@ class Data(Section, frozen=True, kw_only=True):
         side: side of the pictures that the model takes, in pixels.
         validation: share of the training faces that is held out to watch, to stop by and to calibrate by,
             near-duplicates on one side; not used where the data has a validation part of its own.
-        validation_seed: of the choice of those faces, which follows from each face itself.  Runs of other seeds or
-            with other labels hold out the same ones, so that teachers and the model that is begun from have not seen
-            what their student is chosen and calibrated by.
+        validation_seed: of the choice of those faces, which follows from each face itself.  Runs of other seeds hold
+            out the same ones, and runs with other labels nearly the same, so that teachers and the model that is begun
+            from have seen little or nothing of what their student is chosen and calibrated by.
     """
 
     labels: tuple[str, ...] = ()

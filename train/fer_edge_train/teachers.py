@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -15,7 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from fer_edge.card import read_card
-from fer_edge.errors import DataError, InputError, ModelError, first_line
+from fer_edge.errors import DAMAGED_ZIP, DataError, InputError, ModelError, first_line
 from fer_edge.files import replacing
 from fer_edge_train.network import copied, every_layer, load_trained
 
@@ -208,16 +206,7 @@ def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
             found = SoftLabels(labels, scores, str(stored["faces"]), str(stored["digest"]))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
+    except (*DAMAGED_ZIP, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a file of soft labels ({first_line(error)}); make it with --teacher") from error
     if found.labels != data.labels or found.faces != data.digest() or len(found.scores) != len(data):
         raise DataError(f"{path}: soft labels for other faces or labels; make them again with --teacher")
