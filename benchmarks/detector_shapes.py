@@ -24,7 +24,7 @@ from fer_edge.face_dataset import load_faces
 from fer_edge.face_network import NetworkDetector
 from fer_edge.faces import YuNetDetector
 from fer_edge.native import native_stderr_hidden
-from fer_edge_convert.detector_conversion import convert_detector
+from fer_edge_convert.detector_conversion import FirstStage, convert_detector
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
 from fer_edge_train.faces.batches import PIXELS
@@ -73,7 +73,7 @@ def made(shape: str, data: FaceDataset, folder: Path) -> NetworkDetector:
     as_used(build(load_faces_recipe(None, settings).network)).save(source)
     write_card(source, CARD)
     with native_stderr_hidden():  # TensorFlow's log
-        convert_detector(open_detector(source), Scheme.INT8, out, test=data, max_drop=ANY_DROP)
+        convert_detector(FirstStage(open_detector(source)), Scheme.INT8, out, test=data, max_drop=ANY_DROP)
     return NetworkDetector(out)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CARD_NAME: Final = "fer_edge.json"
 LABELS_NAME: Final = "labels.txt"
+REFINER_NAME: Final = "refiner.tflite"  # the second stage of a face detector, in the same archive
 _MAX_CARD_BYTES: Final = 1 << 20
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold: same bytes every time
 
@@ -204,6 +205,24 @@ class Card(ModelCard, frozen=True, kw_only=True, tag="expression"):
             raise ValueError(message)
 
 
+class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
+    """What the second stage of a face detector is, takes, scored and was made by.
+
+    Attributes:
+        input: what becomes of pixels.
+        side: rows and columns of the square that it takes.
+        extent: side of that square in the picture, over the longer side of the box that the first stage gives.
+        least: score of the first stage, 0..1, from which on this one looks at a box.
+        threshold: its own score, 0..1, from which on a box is a face.
+    """
+
+    input: PixelSpec
+    side: Positive
+    extent: Annotated[float, msgspec.Meta(gt=0)]
+    least: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
 class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
     """What a face detector is, takes, scored and was made by.
 
@@ -213,6 +232,7 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
         threshold: score from which on a cell's face counts, 0..1.
         smallest_face: side of the smallest face that it finds surely, in pixels of its input.
         framing: how its boxes become the squares that FER-2013's pictures show.
+        refiner: its second stage, whose score is that of a face then; None where it has none.
     """
 
     input: PixelSpec
@@ -220,9 +240,15 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     smallest_face: Annotated[float, msgspec.Meta(gt=0)] = 12.0
     framing: Framing = AS_IT_IS
+    refiner: RefinerCard | None = None
 
 
-AnyCard = Card | DetectorCard
+AnyCard = Card | DetectorCard | RefinerCard
+_KINDS: Final = {
+    Card: "a classifier of faces",
+    DetectorCard: "a face detector",
+    RefinerCard: "the second stage of a face detector",
+}
 # Made here, by one thread: msgspec crashes where two are the first to decode a type.
 _DECODER: Final = msgspec.json.Decoder(AnyCard)
 
@@ -257,8 +283,8 @@ def read_card(path: Path) -> Card:
         ModelError: there is no such file, it has no card, or a damaged one, or it is no classifier.
     """
     card = read_any_card(path)
-    if isinstance(card, DetectorCard):
-        raise ModelError(f"{path}: a face detector; give a classifier here, such as edge.tflite")
+    if not isinstance(card, Card):
+        raise ModelError(f"{path}: {_KINDS[type(card)]}; give a classifier here, such as edge.tflite")
     return card
 
 
@@ -287,8 +313,28 @@ def read_detector_card(path: Path) -> DetectorCard:
         ModelError: there is no such file, it has no card, or a damaged one, or it finds no faces.
     """
     card = read_any_card(path)
-    if isinstance(card, Card):
-        raise ModelError(f"{path}: a classifier of faces; give a face detector here, such as faces.tflite")
+    if not isinstance(card, DetectorCard):
+        raise ModelError(f"{path}: {_KINDS[type(card)]}; give a face detector here, such as faces.tflite")
+    return card
+
+
+def is_refiner(path: Path) -> bool:
+    """Whether a file says of itself that it is the second stage of a face detector."""
+    try:
+        return isinstance(read_any_card(path), RefinerCard)
+    except ModelError:
+        return False
+
+
+def read_refiner_card(path: Path) -> RefinerCard:
+    """Read the card of a face detector's second stage from its ``.keras`` file.
+
+    Raises:
+        ModelError: there is no such file, it has no card, or a damaged one, or it is something else.
+    """
+    card = read_any_card(path)
+    if not isinstance(card, RefinerCard):
+        raise ModelError(f"{path}: {_KINDS[type(card)]}; give what `fer-edge train-refiner` made")
     return card
 
 
@@ -319,6 +365,27 @@ def has_card(path: Path) -> bool:
             return CARD_NAME in archive.namelist()
     except (*DAMAGED_ZIP, OSError):
         return False
+
+
+def refiner_bytes(path: Path) -> bytes:
+    """The flatbuffer of a face detector's second stage, from its ``.tflite`` file.
+
+    Raises:
+        ModelError: it is not there, or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(REFINER_NAME)
+    except (*DAMAGED_ZIP, KeyError, OSError) as error:
+        raise ModelError(
+            f"{path}: its card tells of a second stage, but {REFINER_NAME} is not in it or damaged; copy or make the"
+            " file again"
+        ) from error
+
+
+def with_refiner(detector: bytes, card: DetectorCard, refiner: bytes) -> bytes:
+    """A face detector's file with its second stage and a card that tells of both; the same bytes each time."""
+    return with_card(detector, card, [(zipfile.ZipInfo(REFINER_NAME, _EPOCH), refiner)])
 
 
 def check_flatbuffer(path: Path, card: AnyCard, flatbuffer: bytes) -> None:

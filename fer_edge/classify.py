@@ -11,7 +11,6 @@ import numpy as np
 
 from fer_edge.card import (
     Card,
-    DetectorCard,
     InputSpec,
     SelfTest,
     attached_by_others,
@@ -265,7 +264,7 @@ def _own_card(path: Path) -> Card | None:
         if not path.is_file():
             raise
         return None
-    if isinstance(card, DetectorCard):
+    if not isinstance(card, Card):
         raise ModelError(f"{path}: a face detector, whose card `fer-edge convert` writes; give a classifier here")
     return card
 

@@ -113,6 +113,18 @@ def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
     return _chosen(cells, np.asarray(kept, np.intp).ravel())
 
 
+def scaled(cells: Cells, down: float, across: float) -> Cells:
+    """The same faces in a picture of ``down`` times as many rows and ``across`` times as many columns."""
+    by = np.array((across, down), np.float32)
+    return Cells(cells.boxes * np.concatenate((by, by)), cells.scores, cells.landmarks * by)
+
+
+def sound(cells: Cells, threshold: float) -> Cells:
+    """The cells with a score of ``threshold``, 0..1, or more, less those in which something is no number."""
+    numbers = np.isfinite(cells.boxes).all(axis=1) & np.isfinite(cells.landmarks).all(axis=(1, 2))
+    return _chosen(cells, numbers & (cells.scores >= threshold))
+
+
 def _decode(level: Level, cells: npt.NDArray[np.intp]) -> Cells:
     stride = np.float32(level.stride)
     centres = np.empty((len(cells), 2), np.float32)

@@ -11,9 +11,10 @@ import cv2
 import msgspec
 import numpy as np
 
-from fer_edge.card import SelfTest, check_flatbuffer, model_bytes, read_detector_card
+from fer_edge.card import SelfTest, check_flatbuffer, model_bytes, read_detector_card, refiner_bytes
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.face_decoding import Level, Output, decode, suppress
+from fer_edge.face_decoding import Cells, Level, Output, decode, scaled, sound, suppress
+from fer_edge.face_refining import FaceRefiner
 from fer_edge.faces import faces_near, faces_within, largest_first, reduced_size
 from fer_edge.regions import STAYS
 from fer_edge.runtime import Tensor, invoke, make_interpreter, runtime_name
@@ -178,6 +179,11 @@ class NetworkDetector:
         self._min_face, self._threads = min_face, threads
         self._threshold = self.card.threshold if threshold is None else threshold
         self._networks: OrderedDict[tuple[int, int], FaceNetwork] = OrderedDict()
+        self._refiner: FaceRefiner | None = None
+        if self.card.refiner:
+            second = refiner_bytes(path)
+            check_flatbuffer(path, self.card.refiner, second)
+            self._refiner = FaceRefiner(second, self.card.refiner, path, threads=threads)
         self._network(1, 1)  # what is wrong with the file is found now, not with the first frame
 
     @property
@@ -201,8 +207,26 @@ class NetworkDetector:
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
     ) -> Iterator[Face]:
         """Faces in a picture that is brought to a size first."""
-        cells = decode(self._network(*size).run(gray, *size, threshold), threshold)
-        return faces_within(suppress(cells), gray.shape, size, smallest) if len(cells.scores) else iter(())
+        # With less from the first stage, the mean of both scores could not come to the threshold.
+        first = max(self._refiner.card.least, threshold**2) if self._refiner else threshold
+        cells = self.propose(gray, size, first)
+        if self._refiner and len(cells.scores):
+            # What the first stage takes for several faces may be one from near.
+            cells = suppress(sound(self._refiner.refined(gray, cells), threshold))
+        return faces_within(cells, gray.shape, smallest)
+
+    def propose(self, gray: npt.NDArray[np.uint8], size: tuple[int, int], least: float) -> Cells:
+        """What the first stage takes for faces, one of each, in pixels of the picture.
+
+        Args:
+            gray: uint8 picture of shape (rows, columns), at least one pixel.
+            size: rows and columns to bring it to first.
+            least: score, 0..1, from which on a cell counts.
+        """
+        cells = decode(self._network(*size).run(gray, *size, least), least)
+        if not len(cells.scores):
+            return cells
+        return scaled(suppress(cells), gray.shape[0] / size[0], gray.shape[1] / size[1])
 
     def self_test(self) -> float | None:
         """Whether this machine computes what the one did that wrote the card.
@@ -216,7 +240,14 @@ class NetworkDetector:
         test = self.card.self_test
         if test is None:
             return None
-        apart = test.apart(_known_outputs(self._network(_TEST_SIDE, _TEST_SIDE)))
+        apart = self._apart(test, _known_outputs(self._network(_TEST_SIDE, _TEST_SIDE)))
+        if self._refiner and self._refiner.card.self_test:
+            apart = max(apart, self._apart(self._refiner.card.self_test, self._refiner.known_outputs()))
+        return apart
+
+    def _apart(self, test: SelfTest, given: npt.NDArray[np.float32]) -> float:
+        """How far what is given here is from what a card says, if not too far."""
+        apart = test.apart(given)
         if not apart <= test.tolerance:  # which not-a-number is not, either
             raise RuntimeMismatchError(
                 f"{self.path}: {runtime_name()} gives faces here that are up to {apart:g} steps from those on its card,"

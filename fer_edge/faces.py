@@ -11,7 +11,7 @@ import numpy as np
 from fer_edge.classify import DEFAULT_MODEL, find_model
 from fer_edge.crop import Box, Framing
 from fer_edge.errors import InputError, ModelError
-from fer_edge.face_decoding import Cells
+from fer_edge.face_decoding import Cells, scaled
 from fer_edge.native import native_stderr_hidden
 from fer_edge.regions import STAYS, Region
 
@@ -164,7 +164,7 @@ class YuNetDetector:
             return iter(())
         sound = np.asarray(found[(np.abs(found) < _FAR).all(axis=1)], np.float32)
         cells = Cells(sound[:, :4], sound[:, -1], sound[:, 4:14].reshape(-1, 5, 2))
-        return faces_within(cells, gray.shape, size, smallest)
+        return faces_within(scaled(cells, gray.shape[0] / rows, gray.shape[1] / columns), gray.shape, smallest)
 
 
 def make_detector(
@@ -251,21 +251,20 @@ def faces_near(
     return largest_first(region.placed(find(region.part, region.size))) if region else []
 
 
-def faces_within(cells: Cells, shape: tuple[int, ...], size: tuple[int, int], smallest: float) -> Iterator[Face]:
-    """Faces in a picture's own pixels, cut at its edges.
+def faces_within(cells: Cells, shape: tuple[int, ...], smallest: float) -> Iterator[Face]:
+    """Faces in a picture, cut at its edges.
 
     Args:
-        cells: in pixels of a detector's input, one of each face.
-        shape: rows and columns of the picture.
-        size: rows and columns that it has in the input; what lies past them is none of it.
-        smallest: longer side of the smallest face, in pixels of the picture.
+        cells: in pixels of the picture, one of each face.
+        shape: its rows and columns.
+        smallest: longer side of the smallest face, in pixels.
     """
-    down, across = shape[0] / size[0], shape[1] / size[1]
-    points = cells.landmarks * np.array((across, down), np.float32)
-    for (x, y, width, height), score, five in zip(cells.boxes.tolist(), cells.scores.tolist(), points, strict=True):
-        left, right = (min(max(value * across, 0.0), float(shape[1])) for value in (x, x + width))
-        top, bottom = (min(max(value * down, 0.0), float(shape[0])) for value in (y, y + height))
-        if right > left and bottom > top and max(width * across, height * down) >= smallest:
+    for (x, y, width, height), score, five in zip(
+        cells.boxes.tolist(), cells.scores.tolist(), cells.landmarks, strict=True
+    ):
+        left, right = (min(max(value, 0.0), float(shape[1])) for value in (x, x + width))
+        top, bottom = (min(max(value, 0.0), float(shape[0])) for value in (y, y + height))
+        if right > left and bottom > top and max(width, height) >= smallest:
             yield Face(Box(left, top, right - left, bottom - top), score, landmarks(five))
 
 

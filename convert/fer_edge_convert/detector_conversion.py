@@ -1,4 +1,4 @@
-"""From a face detector to a ``.tflite``, with proof that both find the same faces or a refusal.
+"""From a face detector, or its second stage, to a ``.tflite``, with proof that both find the same faces or a refusal.
 
 The same road as a classifier's, where it is the same: ranges measured on pictures, the ways of measuring them
 compared, the best kept, tested, and written if it is as good.
@@ -11,15 +11,16 @@ import html
 import math
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import numpy as np
 
-from fer_edge.card import with_card
+from fer_edge.card import model_bytes, with_card, with_refiner
 from fer_edge.detection_metrics import DetectionMetrics, find, match
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.face_network import PADDING, NetworkDetector, with_detector_self_test
+from fer_edge.face_refining import cut, square_around, with_refiner_self_test
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.graph import read_graph
 from fer_edge.page import page, table
@@ -29,14 +30,14 @@ from fer_edge_convert.parity import latency, signal_to_noise
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from fer_edge.card import DetectorCard
+    from fer_edge.card import DetectorCard, PixelSpec
     from fer_edge.face_dataset import FaceDataset
     from fer_edge_convert.quantisation import Seen
-    from fer_edge_convert.sources import DetectorSource
+    from fer_edge_convert.sources import DetectorSource, RefinerSource
 
 CALIBRATION_PICTURES: Final = 300
 _MAYBE: Final = 0.05  # score from which on a cell may be a face
@@ -104,8 +105,136 @@ class DetectorConversion(msgspec.Struct, frozen=True, kw_only=True):
     parity: DetectorParity | None
 
 
+class Stage(Protocol):
+    """A network of a detector, and what sets it apart in being converted.
+
+    Attributes:
+        path: where it came from.
+        kind: what it is, for people.
+        model: a float ``.tflite``.
+        input: what becomes of pixels.
+    """
+
+    path: Path
+    kind: str
+    model: bytes
+    input: PixelSpec
+
+    def pictures(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Pictures:
+        """What it sees of some pictures, of one size."""
+        ...
+
+    def divergence(
+        self, original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]
+    ) -> float:
+        """How far outputs are from the original ones, a picture."""
+        ...
+
+    def content(
+        self, model: bytes, scores: Mapping[str, float], command: str, out: Path | None
+    ) -> tuple[DetectorCard, bytes]:
+        """The card and the file of a detector with this model in it; without a self-test where ``out`` is None."""
+        ...
+
+
+class FirstStage:
+    """The network that looks everywhere, which is a detector by itself."""
+
+    def __init__(self, source: DetectorSource) -> None:
+        """Take what was read."""
+        self.path, self.kind, self.model = source.path, source.kind, source.model
+        self.input, self._source = source.card.input, source
+
+    def pictures(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Pictures:
+        """Pictures of the file's own size: what is larger is cut off, what is smaller filled up as on a device."""
+        height, width = self._source.height, self._source.width
+        stack = np.full((len(rows), height, width), PADDING, np.uint8)
+        for place, row in zip(stack, rows.tolist(), strict=True):
+            gray = data.gray(row)[:height, :width]
+            place[: gray.shape[0], : gray.shape[1]] = gray
+        return Pictures(stack, self._source.card.input)
+
+    def divergence(
+        self, original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]
+    ) -> float:
+        """See `divergence`."""
+        return divergence(original, converted)
+
+    def content(
+        self, model: bytes, scores: Mapping[str, float], command: str, out: Path | None
+    ) -> tuple[DetectorCard, bytes]:
+        """A file with nothing else in it."""
+        card = msgspec.structs.replace(
+            self._source.card,
+            scores={**self._source.card.scores, **scores},
+            made_by=(*self._source.card.made_by, command) if command else self._source.card.made_by,
+            flatbuffer_sha256=hashlib.sha256(model).hexdigest(),
+            refiner=None,
+        )
+        if out:
+            card = with_detector_self_test(model, card, out)
+        return card, with_card(model, card)
+
+
+class SecondStage:
+    """The network that looks again at what the first one takes for faces."""
+
+    def __init__(self, source: RefinerSource) -> None:
+        """Take what was read."""
+        self.path, self.kind, self.model = source.path, source.kind, source.model
+        self.input, self._source = source.card.input, source
+
+    def pictures(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Pictures:
+        """The squares that the first stage proposes in pictures as large as they are.
+
+        Raises:
+            DataError: there are none.
+        """
+        card, squares = self._source.card, []
+        for row in rows.tolist():
+            gray = data.gray(row)
+            proposed = self._source.first.propose(gray, (gray.shape[0], gray.shape[1]), card.least)
+            where = [square_around(box, card.extent) for box in proposed.boxes.tolist()]
+            squares += [cut(gray, square, card.side) for square in where]
+        if not squares:
+            raise DataError(
+                f"{data.name}: {self._source.detector} takes nothing there for a face, so that there is nothing to"
+                " measure ranges on; give pictures with faces"
+            )
+        return Pictures(np.stack(squares), card.input)
+
+    def divergence(
+        self, original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]
+    ) -> float:
+        """Kullback-Leibler divergence of the scores in nats, and mean difference of boxes where there is a face."""
+        by_width, others = ({one.shape[1]: one for one in some} for some in (original, converted))
+        apart = _apart(by_width[1], others[1])
+        boxes = np.abs(by_width[4] - others[4]).mean(axis=1, keepdims=True)
+        return float((apart + by_width[1] * boxes).mean())
+
+    def content(
+        self, model: bytes, scores: Mapping[str, float], command: str, out: Path | None
+    ) -> tuple[DetectorCard, bytes]:
+        """The first stage's file with this model beside it, and a card that tells of both."""
+        first, own = self._source.first.card, self._source.card
+        second = msgspec.structs.replace(
+            own, scores={}, made_by=(), data="", flatbuffer_sha256=hashlib.sha256(model).hexdigest()
+        )
+        if out:
+            second = with_refiner_self_test(model, second, out)
+        card = msgspec.structs.replace(
+            first,
+            threshold=own.threshold,
+            scores={**own.scores, **scores},
+            # It learnt from what the first stage proposes, so that its commands begin with those of that one.
+            made_by=(*own.made_by, command) if command else own.made_by,
+            refiner=second,
+        )
+        return card, with_refiner(model_bytes(self._source.detector), card, model)
+
+
 def convert_detector(
-    source: DetectorSource,
+    source: Stage,
     scheme: Scheme,
     out: Path,
     *,
@@ -116,10 +245,10 @@ def convert_detector(
     report: Path | None = None,
     command: str = "",
 ) -> DetectorConversion:
-    """Convert a face detector, compare it with the original, and write it if it is as good.
+    """Convert a network of a face detector, compare it with the original, and write it if it is as good.
 
     Args:
-        source: the model.
+        source: the network.
         scheme: how to quantise it.
         out: the ``.tflite`` to write, whole or not at all.
         test: pictures to compare on, best with marked faces.
@@ -153,7 +282,7 @@ def convert_detector(
     test = test or calibration
     _refuse_faceless(test)
     mixed = np.random.default_rng(_SEED).permutation(len(calibration))
-    choice = _stacked(calibration, mixed[:_CHOICE_PICTURES], source)
+    choice = source.pictures(calibration, mixed[:_CHOICE_PICTURES])
     # Where there are few pictures, they serve for both.
     rows = mixed[_CHOICE_PICTURES:][:CALIBRATION_PICTURES]
     rows = rows if len(rows) else mixed
@@ -161,7 +290,7 @@ def convert_detector(
     plans = {str(scheme): Plan(scheme, {})}
     seen: dict[str, Seen] = {}
     if scheme.calibrated:
-        seen = observe(source.model, _stacked(calibration, rows, source))
+        seen = observe(source.model, source.pictures(calibration, rows))
         plans = {f"ranges by {method}": Plan(scheme, _ranges(source, seen, method)) for method in Method}
     models = {what: quantise(source.model, plan) for what, plan in plans.items()}
     if scheme.calibrated:
@@ -170,7 +299,7 @@ def convert_detector(
             f"{what}, biases corrected": quantise(bias_corrected(source.model, models[what], seen), plan)
             for what, plan in plans.items()
         }
-    apart = {what: divergence(wanted, run_all(model, choice)) for what, model in models.items()}
+    apart = {what: source.divergence(wanted, run_all(model, choice)) for what, model in models.items()}
     nearest_first = sorted(apart, key=apart.__getitem__)
     compared = _compared(
         nearest_first if rescue else nearest_first[:1],
@@ -248,18 +377,22 @@ def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[
     for one, other in zip(original, converted, strict=True):
         if one.shape[3] != 1:
             continue
-        p, q = (np.clip(score.astype(np.float64), _LEAST_SCORE, 1 - _LEAST_SCORE) for score in (one, other))
-        apart = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
-        total += float(apart[np.maximum(p, q) > _MAYBE].sum())
+        total += float(_apart(one, other)[np.maximum(one, other) > _MAYBE].sum())
         before, after = boxes[one.shape[:3]]
         total += float((one[..., 0] * np.abs(before - after).mean(axis=3)).sum())
     return total / len(original[0])
 
 
-def _ranges(source: DetectorSource, seen: dict[str, Seen], method: Method) -> dict[str, tuple[float, float]]:
+def _apart(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Kullback-Leibler divergence of each score from the original one, in nats."""
+    p, q = (np.clip(score.astype(np.float64), _LEAST_SCORE, 1 - _LEAST_SCORE) for score in (one, other))
+    return np.asarray(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+
+
+def _ranges(source: Stage, seen: dict[str, Seen], method: Method) -> dict[str, tuple[float, float]]:
     ranges = {name: one.range(method) for name, one in seen.items()}
     graph = read_graph(source.model, source.path)
-    spec = source.card.input
+    spec = source.input
     ranges[graph.inputs[0].name] = (spec.offset, 255 * spec.scale + spec.offset)
     for operation in graph.operations:
         if operation.kind == "DEPTH_TO_SPACE":  # which moves integers where both ends have the same steps
@@ -272,17 +405,8 @@ def _ranges(source: DetectorSource, seen: dict[str, Seen], method: Method) -> di
     return ranges
 
 
-def _stacked(pictures: FaceDataset, rows: npt.NDArray[np.int64], source: DetectorSource) -> Pictures:
-    """Pictures of the file's own size: what is larger is cut off, what is smaller filled up as on a device."""
-    stack = np.full((len(rows), source.height, source.width), PADDING, np.uint8)
-    for place, row in zip(stack, rows.tolist(), strict=True):
-        gray = pictures.gray(row)[: source.height, : source.width]
-        place[: gray.shape[0], : gray.shape[1]] = gray
-    return Pictures(stack, source.card.input)
-
-
 def _compare(
-    source: DetectorSource,
+    source: Stage,
     model: bytes,
     test: FaceDataset,
     choice: Pictures,
@@ -313,18 +437,19 @@ def _compare(
     )
 
 
-def _measured(model: bytes, source: DetectorSource, test: FaceDataset) -> DetectionMetrics:
+def _measured(model: bytes, source: Stage, test: FaceDataset) -> DetectionMetrics:
     """How well a model finds faces in pictures as large as they are."""
+    card, content = source.content(model, {}, "", None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        path.write_bytes(with_card(model, source.card))
+        path.write_bytes(content)
         detector = NetworkDetector(path, min_face=1, threshold=_LEAST)
-    return match(find(detector, test), test.pictures).metrics(source.card.threshold)
+    return match(find(detector, test), test.pictures).metrics(card.threshold)
 
 
 def _described(
     out: Path,
-    source: DetectorSource,
+    source: Stage,
     scheme: Scheme,
     model: bytes,
     command: str,
@@ -335,23 +460,15 @@ def _described(
     calibration_pictures: int = 0,
 ) -> tuple[DetectorConversion, bytes]:
     """What is said of a model, and the file with its card."""
-    card = source.card
-    scores = dict(card.scores)
+    scores = {}
     if parity and parity.converted:
         scores[f"{scheme} average precision"] = round(parity.converted.average_precision, 4)
-    signed = msgspec.structs.replace(
-        card,
-        scores=scores,
-        made_by=(*card.made_by, command) if command else card.made_by,
-        flatbuffer_sha256=hashlib.sha256(model).hexdigest(),
-    )
-    final = with_detector_self_test(model, signed, out)
-    content = with_card(model, final)
+    card, content = source.content(model, scores, command, out)
     result = DetectorConversion(
         out=printable(str(out)),
         scheme=scheme,
         kind=source.kind,
-        card=final,
+        card=card,
         sha256=hashlib.sha256(content).hexdigest(),
         attempts=attempts,
         way=way,

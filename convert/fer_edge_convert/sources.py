@@ -21,15 +21,18 @@ from fer_edge.card import (
     Card,
     DetectorCard,
     InputSpec,
+    RefinerCard,
     attached_labels,
     check_flatbuffer,
     has_card,
     model_bytes,
     read_card,
     read_detector_card,
+    read_refiner_card,
 )
 from fer_edge.errors import InputError, ModelError, first_line, printable
-from fer_edge.face_network import FaceNetwork
+from fer_edge.face_network import FaceNetwork, NetworkDetector
+from fer_edge.face_refining import FaceRefiner
 from fer_edge.graph import read_graph
 from fer_edge.runtime import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
@@ -206,6 +209,45 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
             np.zeros((rows, columns), np.uint8), rows, columns
         )
     return DetectorSource(path, kind, model, height, width, card)
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerSource:
+    """The second stage of a face detector, to convert.
+
+    Attributes:
+        path: where it came from.
+        kind: what it is, for people.
+        model: a float ``.tflite``.
+        card: what it says of itself.
+        detector: the ``.tflite`` of the first stage.
+        first: that one, loaded.
+    """
+
+    path: Path
+    kind: str
+    model: bytes
+    card: RefinerCard
+    detector: Path
+    first: NetworkDetector
+
+
+def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> RefinerSource:
+    """Load the second stage of a face detector.
+
+    Args:
+        path: its ``.keras``.
+        detector: the ``.tflite`` of the first stage; a second one that it has already is replaced.
+        unsafe: whether code that is stored in the file, a Lambda layer's, may be run.
+
+    Raises:
+        ModelError: there is no such model, it is damaged, or it does not give what a second stage does.
+    """
+    card = read_refiner_card(path)
+    first = NetworkDetector(detector, min_face=1)
+    kind, model = _keras_archive(path, card.side, unsafe=unsafe)
+    FaceRefiner(model, card, path)
+    return RefinerSource(path, kind, model, card, detector, first)
 
 
 def _checked(path: Path, kind: str, model: bytes, card: Card | None, labels: tuple[str, ...]) -> Source:

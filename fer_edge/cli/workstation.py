@@ -188,6 +188,63 @@ def train_faces(
     )
 
 
+@app.command()
+def train_refiner(
+    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as train-faces takes it.")],
+    detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite.")],
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
+    recipe: Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    paste: Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+) -> None:
+    """Train a detector's second stage, which looks again at what the first one takes for faces.
+
+    \b
+    Example: fer-edge train-refiner faces --detector faces.tflite --out runs/refiner
+    """
+    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    need_keras_backend()
+    from fer_edge.card import read_detector_card
+    from fer_edge.face_dataset import load_faces
+    from fer_edge.native import native_stderr_hidden
+    from fer_edge_train.faces.recipe import load_refiner_recipe
+
+    # What is wrong with these is said before Keras is loaded.
+    how = load_refiner_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    made_by = _commands([read_detector_card(detector).made_by])
+    parts = load_faces(data / "train"), load_faces(data / "val")
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge_train.faces.refining import train_refiner as run_training
+        from fer_edge_train.progress import TrainingProgress
+        from fer_edge_train.training import check_folder
+
+        check_folder(out, resume=resume)
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                *parts,
+                detector,
+                how,
+                out,
+                teacher=teacher,
+                pasted=_training_faces(paste) if paste else None,
+                resume=resume,
+                made_by=made_by,
+                looked=lambda done, total: progress.prepared(done, total, "scenes looked at"),
+                callbacks=[progress],
+            )
+    print(
+        f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more"
+    )
+
+
 def _commands(before: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """The commands that made what a model learns from, each once, and this one."""
     return tuple(dict.fromkeys([*(one for some in before for one in some), command_line()]))
@@ -241,6 +298,9 @@ def convert(
     report: Annotated[
         Path | None, typer.Option(help="Where the report goes, less .html and .json; OUT.parity by default.")
     ] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="For a detector's second stage: the .tflite of the first.")
+    ] = None,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run code that is stored in the model, in a Lambda layer.")
     ] = False,
@@ -258,13 +318,18 @@ def convert(
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.card import is_detector, read_labels
+    from fer_edge.card import is_detector, is_refiner, read_labels
     from fer_edge.dataset_files import ensure_there
     from fer_edge.native import native_stderr_hidden
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
-    if is_detector(model):
+    refiner = is_refiner(model)
+    if refiner and not detector:
+        raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
+    if not refiner:
+        _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
+    if refiner or is_detector(model):
         classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
         _refuse(
             {**classifiers, "votes": votes, "map": label_map},
@@ -272,7 +337,16 @@ def convert(
             f"{model}: a face detector, and ",
         )
         _convert_detector(
-            model, out, scheme, data, calibrate, max_drop=max_drop, rescue=rescue, report=report, unsafe=unsafe
+            model,
+            out,
+            scheme,
+            data,
+            calibrate,
+            detector,
+            max_drop=max_drop,
+            rescue=rescue,
+            report=report,
+            unsafe=unsafe,
         )
         return
     for path in filter(None, (data, calibrate)):
@@ -402,6 +476,7 @@ def _convert_detector(
     scheme: str,
     data: Path | None,
     calibrate: Path | None,
+    detector: Path | None,
     *,
     max_drop: float,
     rescue: bool,
@@ -414,11 +489,15 @@ def _convert_detector(
     from fer_edge.native import native_stderr_hidden
 
     with native_stderr_hidden():
-        from fer_edge_convert.detector_conversion import convert_detector, summary
+        from fer_edge_convert.detector_conversion import FirstStage, SecondStage, convert_detector, summary
         from fer_edge_convert.quantisation import Scheme
-        from fer_edge_convert.sources import open_detector
+        from fer_edge_convert.sources import open_detector, open_refiner
 
-        source = open_detector(model, unsafe=unsafe)
+        source = (
+            SecondStage(open_refiner(model, detector, unsafe=unsafe))
+            if detector
+            else FirstStage(open_detector(model, unsafe=unsafe))
+        )
         ranges = calibrate or data
         done = convert_detector(
             source,

@@ -50,6 +50,13 @@ class TrainingProgress(keras.callbacks.Callback):
         """Take the display away, also when training was interrupted: it had hidden the cursor."""
         self._bar.stop()
 
+    def prepared(self, done: int, total: int, what: str) -> None:
+        """Show how much of what training needs first is there."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, total=total, completed=done, last=what)
+        elif done == total or done * 10 // total > (done - 1) * 10 // total:
+            self._console.print(f"{done}/{total} {what}", highlight=False)
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Move to an epoch, also when resuming."""
         self._began = time.monotonic()

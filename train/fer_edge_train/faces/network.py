@@ -36,7 +36,7 @@ def build(network: Network) -> keras.Model:
     pictures = keras.Input((None, None, 1), name="picture")
     levels = []
     for stride, width, features in zip(STRIDES, network.widths, _pyramid(pictures, network), strict=True):
-        last = _separable(features, width, f"last{stride}")
+        last = separable(features, width, f"last{stride}")
         outputs = [
             layers.Conv2D(channels, 1, kernel_initializer=_Normal(stddev=0.01), name=f"{name}{stride}")(last)
             for name, channels in CHANNELS.items()
@@ -95,32 +95,32 @@ def _all_fit(own: Mapping[str, keras.layers.Layer], theirs: Mapping[str, keras.l
 
 def _pyramid(x: keras.KerasTensor, network: Network) -> list[keras.KerasTensor]:
     """Features at each stride."""
-    x = _convolution(ops.space_to_depth(x, 2), network.stem, "stem", strides=2)
+    x = convolution(ops.space_to_depth(x, 2), network.stem, "stem", strides=2)
     levels = []
     for stride, width, blocks in zip(STRIDES, network.widths, network.blocks, strict=True):
-        x = _convolution(x, width, f"down{stride}", strides=2)
+        x = convolution(x, width, f"down{stride}", strides=2)
         for block in range(blocks):
             name = f"block{stride}_{block + 1}"
-            y = _separable(_separable(x, width, f"{name}_a"), width, f"{name}_b", activate=False)
+            y = separable(separable(x, width, f"{name}_a"), width, f"{name}_b", activate=False)
             x = layers.ReLU()(layers.Add()([x, y]))
         levels.append(x)
     for finer in (1, 0):
         width, name = 4 * network.widths[finer], f"up{STRIDES[finer]}"
-        coarse = _convolution(levels[finer + 1], width, name, kernel=1, activate=False)
+        coarse = convolution(levels[finer + 1], width, name, kernel=1, activate=False)
         levels[finer] = layers.ReLU()(layers.Add()([levels[finer], ops.depth_to_space(coarse, 2)]))
     return levels
 
 
-def _separable(x: keras.KerasTensor, width: int, name: str, *, activate: bool = True) -> keras.KerasTensor:
+def separable(x: keras.KerasTensor, width: int, name: str, *, activate: bool = True) -> keras.KerasTensor:
     """A depthwise and a pointwise convolution (Howard et al. 2017, arXiv:1704.04861), one activation for both."""
     x = layers.DepthwiseConv2D(
         3, padding="same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise"
     )(x)
     x = layers.BatchNormalization(name=f"{name}_depthwise_normal")(x)
-    return _convolution(x, width, name, kernel=1, activate=activate)
+    return convolution(x, width, name, kernel=1, activate=activate)
 
 
-def _convolution(
+def convolution(
     x: keras.KerasTensor, width: int, name: str, *, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
     x = layers.Conv2D(

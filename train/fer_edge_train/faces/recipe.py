@@ -170,8 +170,99 @@ class FacesRecipe(Section, frozen=True, kw_only=True):
             raise ValueError(message)
 
 
+class RefinerNetwork(Section, frozen=True, kw_only=True):
+    """Shape of the second stage's network.
+
+    Attributes:
+        side: rows and columns of the square that it sees.
+        extent: side of that square in the picture, over the longer side of a box of the first stage.
+        stem: channels after the first convolution.
+        widths: channels of each level, each of half as many rows and columns as the one before.
+        blocks: residual blocks of two depthwise-separable convolutions at each of them.
+    """
+
+    side: Annotated[int, msgspec.Meta(ge=16, multiple_of=16)] = 48
+    extent: Annotated[float, msgspec.Meta(ge=1)] = 1.6
+    stem: Count
+    widths: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
+    blocks: tuple[Number, ...]
+
+    def __post_init__(self) -> None:
+        """Check what one field alone does not tell."""
+        if len(self.blocks) != len(self.widths):
+            message = "network.blocks must have a number for each of network.widths"
+            raise ValueError(message)
+
+
+class Proposals(Section, frozen=True, kw_only=True):
+    """Which boxes of the first stage are learnt from.
+
+    Attributes:
+        scenes: how many scenes are made to find them in.
+        side: of the scenes, in pixels.
+        least: score of the first stage, 0..1, from which on a box counts.
+        each: boxes of different things that are taken of a scene at most, the surer the likelier.
+        near: more boxes of faces, of which the first stage has several each.
+    """
+
+    scenes: Count
+    side: Side = 256
+    least: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.03
+    each: Count = 8
+    near: Number = 4
+
+
+class RefinerLoss(Section, frozen=True, kw_only=True):
+    """What is minimised besides the score's cross-entropy.
+
+    Attributes:
+        box: weight of the box's loss.
+        landmarks: weight of the landmarks' loss.
+    """
+
+    box: Amount = 3.0
+    landmarks: Amount = 2.0
+
+
+class RefinerSchedule(Section, frozen=True, kw_only=True):
+    """How long.
+
+    Attributes:
+        epochs: passes over the proposals.
+        warmup_epochs: as in `Schedule`, like the other two.
+        average_epochs: likewise.
+        measure_epochs: likewise.
+    """
+
+    epochs: Count
+    warmup_epochs: Amount = 0.0
+    average_epochs: Number = 0
+    measure_epochs: Count = 1
+
+
+class RefinerRecipe(Section, frozen=True, kw_only=True):
+    """Everything that decides how the second stage of a face detector is trained.
+
+    Attributes:
+        summary: one line for people.
+        seed: of every random choice.
+        least: score of the first stage, 0..1, from which on the device asks the second one.
+    """
+
+    summary: str
+    seed: Number = 1
+    least: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
+    data: Data = Data()
+    proposals: Proposals
+    network: RefinerNetwork
+    loss: RefinerLoss = RefinerLoss()
+    augmentation: Augmentation = Augmentation()
+    optimizer: Optimizer = Optimizer()
+    schedule: RefinerSchedule
+
+
 def load_faces_recipe(name: str | None = None, settings: Sequence[str] = ()) -> FacesRecipe:
-    """The recipe that comes with the package, or a TOML file of one's own.
+    """The recipe of a detector that comes with the package, or a TOML file of one's own.
 
     Args:
         name: path of that file.
@@ -180,8 +271,15 @@ def load_faces_recipe(name: str | None = None, settings: Sequence[str] = ()) -> 
     Raises:
         InputError: there is no such recipe, or something in it or in the changes is wrong.
     """
-    if name is None:
-        text = (resources.files("fer_edge_train.faces") / "faces.toml").read_text(encoding="utf-8")
-    else:
-        text = read(name)
-    return load(text, name or "faces", settings, FacesRecipe)
+    return load(_text(name, "faces"), name or "faces", settings, FacesRecipe)
+
+
+def load_refiner_recipe(name: str | None = None, settings: Sequence[str] = ()) -> RefinerRecipe:
+    """The recipe of a second stage, as `load_faces_recipe`."""
+    return load(_text(name, "refiner"), name or "refiner", settings, RefinerRecipe)
+
+
+def _text(name: str | None, shipped: str) -> str:
+    if name is not None:
+        return read(name)
+    return (resources.files("fer_edge_train.faces") / f"{shipped}.toml").read_text(encoding="utf-8")

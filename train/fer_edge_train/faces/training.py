@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
     from fer_edge.detection_metrics import Matches
     from fer_edge.face_dataset import FaceDataset
-    from fer_edge_train.faces.recipe import FacesRecipe
+    from fer_edge_train.faces.recipe import FacesRecipe, RefinerRecipe
     from fer_edge_train.faces.scenes import Stock
 
 
 # Of a detector that gives no false alarms at all, which a larger set of pictures would show.
-_LEAST_THRESHOLD: Final = 0.1
+LEAST_THRESHOLD: Final = 0.1
 _SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink pictures for them
 # Of boxes from brow to chin, as the labels have them: measured by benchmarks/crop_margin.py.
 _FRAMING: Final = Framing(scale=0.95, shift=-0.05, level=True)
@@ -94,14 +94,14 @@ def train(
         ModelError: ``weights`` are those of another network, or ``teacher`` is no YuNet.
     """
     check_folder(out, resume=resume)
-    data = _wanted(data, recipe)
-    _check_watched(watched)
+    data = wanted(data, recipe)
+    check_watched(watched)
     keras.utils.set_random_seed(recipe.seed)
     compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
     source = stock(data, recipe.data, pasted, teacher)
     if source.teacher:
         check(source.teacher)
-    done = begin(out, recipe, _fingerprint(source, weights), resume=resume)
+    done = begin(out, recipe, fingerprint(source, weights), resume=resume)
     grays = [watched.gray(i) for i in range(len(watched))]
     checkpoint = checkpoints(out).get(done)
     model = load_checkpoint(checkpoint) if checkpoint else build(recipe.network)
@@ -142,7 +142,7 @@ def train(
         name="faces",
         input=PIXELS,
         strides=STRIDES,
-        threshold=max(round(matches.threshold_at(ALARMS), 3), _LEAST_THRESHOLD),
+        threshold=max(round(matches.threshold_at(ALARMS), 3), LEAST_THRESHOLD),
         smallest_face=_SMALLEST * recipe.augmentation.smallest,
         framing=_FRAMING,
         scores={
@@ -164,7 +164,7 @@ def train(
     return result
 
 
-def _wanted(data: FaceDataset, recipe: FacesRecipe) -> FaceDataset:
+def wanted(data: FaceDataset, recipe: FacesRecipe | RefinerRecipe) -> FaceDataset:
     """The pictures of the sources that the recipe does not leave out."""
     _check_labelled(data)
     left_out = recipe.data.leave_out
@@ -182,7 +182,7 @@ def _check_labelled(data: FaceDataset) -> None:
         raise DataError(f"{data.name}: no labels.csv, which says where the faces are; give a folder that has it")
 
 
-def _check_watched(watched: FaceDataset) -> None:
+def check_watched(watched: FaceDataset) -> None:
     """Refuse pictures by which no detector can be measured."""
     _check_labelled(watched)
     if not any((one.boxes[:, 2:] >= SIDE).any() for one in watched.pictures):
@@ -197,7 +197,7 @@ def _begin_from(network: keras.Model, path: Path) -> None:
         raise ModelError(f"{path}: weights of another network than the recipe's; give a detector that it made")
 
 
-def _fingerprint(source: Stock, weights: Path | None) -> str:
+def fingerprint(source: Stock, weights: Path | None) -> str:
     """SHA-256 of all that a run learns from."""
     digest = hashlib.sha256(source.pasted.tobytes() + source.drawn.tobytes())
     for gray, marked in source.pictures:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fer_edge.detection_metrics import Found, match
-from fer_edge.face_decoding import Level, Output, decode, suppress
+from fer_edge.face_decoding import Cells, Level, Output, decode, suppress
 from fer_edge_train.faces.batches import PIXELS
 from fer_edge_train.faces.recipe import STRIDES
 
@@ -47,13 +47,14 @@ def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Fou
 def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Found:
     each = [Output(values) for values in outputs]
     levels = [Level(stride, *each[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
-    cells = decode(levels, _LEAST_SCORE)
-    if cells is None:
-        return Found(np.empty((0, 4), np.float32), np.empty(0, np.float32))
-    cells = suppress(cells)
+    return within(suppress(decode(levels, _LEAST_SCORE)), shape)
+
+
+def within(cells: Cells, shape: tuple[int, ...]) -> Found:
+    """Faces of a picture of ``shape``, cut at its edges."""
     low = np.clip(cells.boxes[:, :2], 0, shape[::-1])
     size = np.clip(cells.boxes[:, :2] + cells.boxes[:, 2:], 0, shape[::-1]) - low
-    seen = size.min(axis=1) > 0
+    seen = np.asarray((size > 0).all(axis=1))
     return Found(np.concatenate((low, size), axis=1)[seen].astype(np.float32), cells.scores[seen])
 
 

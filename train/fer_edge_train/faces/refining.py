@@ -1,0 +1,327 @@
+"""Training the second stage of a face detector: a first stage and a recipe in, a Keras model with its card out."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+import numpy as np
+from keras import ops
+
+from fer_edge.card import RefinerCard, write_card
+from fer_edge.detection_metrics import Found, match
+from fer_edge.face_decoding import Cells, suppress
+from fer_edge.face_network import NetworkDetector
+from fer_edge.face_refining import cut, placed, square_around
+from fer_edge.faces import YuNetDetector
+from fer_edge.files import replacing
+from fer_edge_train.batches import BatchesAhead
+from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
+from fer_edge_train.faces.batches import PIXELS, stock
+from fer_edge_train.faces.proposals import (
+    PLACE,
+    PLACE_WEIGHT,
+    POINTS,
+    POINTS_WEIGHT,
+    SCORE,
+    Proposed,
+    Scenes,
+    mirrored,
+    propose,
+    together,
+)
+from fer_edge_train.faces.refiner_network import as_used, build
+from fer_edge_train.faces.report import Judged, compare, write_report
+from fer_edge_train.faces.teacher import check
+from fer_edge_train.faces.training import LEAST_THRESHOLD, Result, check_watched, fingerprint, wanted
+from fer_edge_train.faces.validation import ALARMS, SIDE, within
+from fer_edge_train.makers import Makers, makers, makers_here
+from fer_edge_train.optimizer import cosine, make_optimizer
+from fer_edge_train.torch_kernels import native_kernels
+from fer_edge_train.training import begin, check_folder, load_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from fer_edge.face_dataset import FaceDataset
+    from fer_edge_train.faces.recipe import RefinerRecipe
+
+Tensor = Any  # of whichever backend
+
+_SCENES: Final = 64  # that are made at a time
+_SMOOTH: Final = 0.05  # of the square's side: where places' losses go from square to linear
+_BATCH: Final = 512  # of squares that are looked at
+
+
+def train_refiner(
+    data: FaceDataset,
+    watched: FaceDataset,
+    detector: Path,
+    recipe: RefinerRecipe,
+    out: Path,
+    *,
+    pasted: npt.NDArray[np.uint8] | None = None,
+    teacher: Path | None = None,
+    resume: bool = False,
+    made_by: tuple[str, ...] = (),
+    looked: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Result:
+    """Train the second stage of a detector, saving a checkpoint after every epoch.
+
+    Args:
+        data: pictures with marked faces, to make scenes of.
+        watched: more of them, to measure by.
+        detector: the first stage, a ``.tflite`` with its card; a second stage in it is not asked.
+        recipe: how to train.
+        out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
+        pasted: faces to paste into scenes, uint8 of shape (n, side, side).
+        teacher: YuNet's ONNX file, which is asked what it sees in every scene, and compared with in the report.
+        resume: go on from the checkpoint in ``out``; without one, start.
+        made_by: the commands that make the model and what it learns from, in order, for its card.
+        looked: is told how many scenes of how many have been looked at.
+        callbacks: more Keras callbacks, such as a progress display.
+
+    Raises:
+        DataError: a picture cannot be read, there are too few, or none to measure by.
+        InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
+        ModelError: ``detector`` is no detector, or ``teacher`` no YuNet.
+    """
+    check_folder(out, resume=resume)
+    first = NetworkDetector(detector, min_face=1)
+    data = wanted(data, recipe)
+    check_watched(watched)
+    keras.utils.set_random_seed(recipe.seed)
+    compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
+    scenes = Scenes(stock(data, recipe.data, pasted, teacher), detector)
+    if scenes.stock.teacher:
+        check(scenes.stock.teacher)
+    done = begin(out, recipe, fingerprint(scenes.stock, detector), resume=resume)
+    view = View.of(first, watched, recipe)
+    checkpoint = checkpoints(out).get(done)
+    model = load_checkpoint(checkpoint) if checkpoint else build(recipe.network)
+    network = as_used(model)
+    with native_kernels(), makers(scenes, makers_here()) as crew:
+        proposed = gathered(crew, scenes.stock.drawn, recipe, looked)
+        batch, schedule = min(recipe.optimizer.batch_size, len(proposed.squares)), recipe.schedule
+        steps = len(proposed.squares) // batch
+        rate = cosine(
+            recipe.optimizer.learning_rate,
+            schedule.epochs * steps,
+            round(min(schedule.warmup_epochs, schedule.epochs / 4) * steps),
+        )
+        model.compile(
+            model.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate),
+            RefinerLoss(recipe.loss.box, recipe.loss.landmarks),
+        )
+        history = History(out / "history.csv", done)
+        average = Average(out, schedule.epochs, schedule.average_epochs, done)
+        ProposalBatches(crew, proposed, batch, recipe, range(done, schedule.epochs)).teach(
+            model,
+            [
+                Validation(network, view, watched, schedule.epochs, schedule.measure_epochs),
+                history,
+                average,
+                Checkpoint(out, history),
+                *callbacks,
+            ],
+        )
+        if average.weights is not None:
+            model.set_weights(average.weights)
+        judged = Judged.of(watched, view.grays, view.found(network))
+    matches = judged.matches
+    at = f"{ALARMS} false alarms a picture"
+    threshold = matches.threshold_at(ALARMS)
+    card = RefinerCard(
+        name="faces-refiner",
+        input=PIXELS,
+        side=recipe.network.side,
+        extent=recipe.network.extent,
+        least=recipe.least,
+        threshold=max(round(threshold, 3), LEAST_THRESHOLD),
+        scores={
+            f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
+            f"recall of them at {at}": round(matches.recall(threshold, SIDE), 4),
+        },
+        made_by=made_by,
+        data=f"{len(data)} pictures, {sum(len(one.boxes) for one in data.pictures)} faces; {len(watched)} more watched",
+        note=f"It looks again at what {first.card.name} takes for faces.",
+    )
+    result = Result(out / "model.keras", matches)
+    with replacing(result.model) as temporary:
+        network.save(temporary)
+        write_card(temporary, card)
+    compared = compare(judged, compared_with) if compared_with else []
+    write_report(out, recipe.summary, judged, compared, history.rows)
+    return result
+
+
+def gathered(
+    crew: Makers, drawn: npt.NDArray[np.int64], recipe: RefinerRecipe, looked: Callable[[int, int], None]
+) -> Proposed:
+    """What the first stage proposes in all of a recipe's scenes, the same each time.
+
+    Args:
+        crew: what makes them.
+        drawn: as `fer_edge_train.faces.scenes.Stock` has it.
+        recipe: how many scenes there are, and of which kind.
+        looked: is told how many of how many have been looked at.
+    """
+    scenes = recipe.proposals.scenes
+    chosen = np.random.default_rng(recipe.seed).choice(drawn, scenes)
+    parts: list[Proposed] = []
+    coming: deque[Future[Proposed]] = deque()
+    for begin_at in range(0, scenes, _SCENES):
+        some = chosen[begin_at : begin_at + _SCENES]
+        coming.append(crew.soon(crew.make, propose, some, recipe, (recipe.seed, begin_at)))
+        last = begin_at + _SCENES >= scenes
+        while coming and (last or len(coming) > crew.ahead):
+            parts.append(coming.popleft().result())
+            looked(min(len(parts) * _SCENES, scenes), scenes)
+    return together(parts)
+
+
+class ProposalBatches(BatchesAhead):
+    """Batches of proposals that depend on nothing but the recipe's seed, the epoch and the step."""
+
+    def __init__(
+        self, crew: Makers, proposed: Proposed, batch: int, recipe: RefinerRecipe, epochs: range
+    ) -> None:
+        """Give the batches of ``epochs``.
+
+        Args:
+            crew: whose threads make them.
+            proposed: all proposals.
+            batch: how many are in one.
+            recipe: chance of a mirror, and seed.
+            epochs: which, from 0.
+        """
+        super().__init__(crew, len(proposed.squares) // batch, epochs)
+        self._proposed, self._batch, self._recipe = proposed, batch, recipe
+        self._order = lru_cache(2)(
+            lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(len(proposed.squares))
+        )
+
+    def make(self, epoch: int, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Squares of shape (batch, side, side, 1), and what there is to learn of each, of shape (batch, 17)."""
+        chosen = self._order(epoch)[step * self._batch : (step + 1) * self._batch]
+        some = Proposed(self._proposed.squares[chosen], self._proposed.goals[chosen])
+        turned = np.random.default_rng((self._recipe.seed, epoch, step)).random(len(chosen))
+        turned = turned < self._recipe.augmentation.flip
+        other = mirrored(some)
+        squares = np.where(turned[:, None, None], other.squares, some.squares)
+        return PIXELS.normalise(squares), np.where(turned[:, None], other.goals, some.goals)
+
+
+@keras.saving.register_keras_serializable("fer_edge")
+class RefinerLoss(keras.losses.Loss):
+    """Scores, boxes and landmarks of squares.
+
+    Scores learn by cross-entropy what the teacher says, as in Hinton et al. 2015 (arXiv:1503.02531); boxes and
+    landmarks, where there is a face, by a smooth L1 loss (Girshick 2015, arXiv:1504.08083).
+    """
+
+    def __init__(self, box: float = 3.0, landmarks: float = 2.0, **kwargs: Any) -> None:  # noqa: ANN401 - Keras's own
+        """Take the weights of boxes and landmarks beside that of scores."""
+        super().__init__(**kwargs)
+        self._box, self._landmarks = box, landmarks
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes it anew."""
+        return {**super().get_config(), "box": self._box, "landmarks": self._landmarks}
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """One number for each square.
+
+        Args:
+            y_true: as `fer_edge_train.faces.proposals.Proposed.goals`.
+            y_pred: as the training model gives it.
+        """
+        logit, goal = y_pred[:, SCORE], y_true[:, SCORE]
+        score = ops.maximum(logit, 0) - logit * goal + ops.log1p(ops.exp(-ops.abs(logit)))
+        box = ops.sum(_smooth(y_pred[:, PLACE] - y_true[:, PLACE]), axis=1) * y_true[:, PLACE_WEIGHT]
+        points = ops.mean(_smooth(y_pred[:, POINTS] - y_true[:, POINTS]), axis=1) * y_true[:, POINTS_WEIGHT]
+        return score + self._box * box + self._landmarks * points
+
+
+def _smooth(apart: Tensor) -> Tensor:
+    apart = ops.abs(apart)
+    return ops.where(apart < _SMOOTH, ops.square(apart) / (2 * _SMOOTH), apart - _SMOOTH / 2)
+
+
+class View:
+    """What the first stage proposes in the validation pictures.
+
+    Attributes:
+        grays: the pictures, uint8.
+    """
+
+    def __init__(
+        self,
+        grays: Sequence[npt.NDArray[np.uint8]],
+        counts: Sequence[int],
+        where: npt.NDArray[np.float32],
+        squares: npt.NDArray[np.uint8],
+        scores: npt.NDArray[np.float32],
+    ) -> None:
+        """Take pictures, how many squares each has, where and of what, and the first stage's score of each."""
+        self.grays = grays
+        self._counts, self._where, self._squares, self._scores = counts, where, squares, scores
+
+    @classmethod
+    def of(cls, first: NetworkDetector, watched: FaceDataset, recipe: RefinerRecipe) -> View:
+        """Let the first stage look at pictures as large as they are."""
+        grays = [watched.gray(i) for i in range(len(watched))]
+        proposed = [first.propose(gray, (gray.shape[0], gray.shape[1]), recipe.least) for gray in grays]
+        where = [[square_around(box, recipe.network.extent) for box in some.boxes.tolist()] for some in proposed]
+        side = recipe.network.side
+        squares = [cut(gray, one, side) for gray, some in zip(grays, where, strict=True) for one in some]
+        return cls(
+            grays,
+            [len(some) for some in where],
+            np.array([one for some in where for one in some], np.float32).reshape(-1, 3),
+            np.array(squares, np.uint8).reshape(-1, side, side),
+            np.concatenate([some.scores for some in proposed]),
+        )
+
+    def found(self, network: keras.Model) -> list[Found]:
+        """What a network of `fer_edge_train.faces.refiner_network.as_used` says of them, one box of each face."""
+        given = np.empty((len(self._squares), 15), np.float32)
+        for begin_at in range(0, len(given), _BATCH):
+            # One shape for all, so that a backend that compiles does so once.
+            some = np.zeros((_BATCH, *self._squares.shape[1:]), np.uint8)
+            part = self._squares[begin_at : begin_at + _BATCH]
+            some[: len(part)] = part
+            outputs = [np.asarray(one) for one in network.predict_on_batch(PIXELS.normalise(some))]
+            given[begin_at : begin_at + _BATCH] = np.concatenate(outputs, axis=1)[: len(part)]
+        faces = placed(self._where, given, self._scores)
+        ends = np.cumsum(self._counts)
+        found = []
+        for end, count, gray in zip(ends.tolist(), self._counts, self.grays, strict=True):
+            own = suppress(Cells(*(values[end - count : end] for values in faces)))
+            found.append(within(own, gray.shape))
+        return found
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
+
+    def __init__(self, network: keras.Model, view: View, watched: FaceDataset, epochs: int, every: int) -> None:
+        """Look at pictures after each ``every`` of ``epochs``, and after the last."""
+        super().__init__()
+        self._network, self._view, self._watched = network, view, watched
+        self._epochs, self._every = epochs, every
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure, before others read the logs."""
+        if logs is None or ((epoch + 1) % self._every and epoch + 1 < self._epochs):
+            return
+        matches = match(self._view.found(self._network), self._watched.pictures)
+        logs["val_average_precision"] = matches.average_precision(SIDE)
+        logs["val_recall"] = matches.recall(matches.threshold_at(ALARMS), SIDE)
