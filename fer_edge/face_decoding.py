@@ -95,7 +95,7 @@ def decode(levels: Sequence[Level], threshold: float) -> Cells:
         if len(cells):
             more = _decode(level, cells)
             found = more if found is NO_CELLS else Cells(*map(np.concatenate, zip(found, more, strict=True)))
-    return found if len(found.scores) <= _MOST else _chosen(found, np.argsort(-found.scores, kind="stable")[:_MOST])
+    return found if len(found.scores) <= _MOST else chosen(found, np.argsort(-found.scores, kind="stable")[:_MOST])
 
 
 def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
@@ -110,7 +110,7 @@ def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
     if len(cells.scores) < 2:
         return cells
     kept = cv2.dnn.NMSBoxes(cells.boxes.tolist(), cells.scores.tolist(), 0.0, overlap)
-    return _chosen(cells, np.asarray(kept, np.intp).ravel())
+    return chosen(cells, np.asarray(kept, np.intp).ravel())
 
 
 def scaled(cells: Cells, down: float, across: float) -> Cells:
@@ -122,7 +122,7 @@ def scaled(cells: Cells, down: float, across: float) -> Cells:
 def sound(cells: Cells, threshold: float) -> Cells:
     """The cells with a score of ``threshold``, 0..1, or more, less those in which something is no number."""
     numbers = np.isfinite(cells.boxes).all(axis=1) & np.isfinite(cells.landmarks).all(axis=(1, 2))
-    return _chosen(cells, numbers & (cells.scores >= threshold))
+    return chosen(cells, numbers & (cells.scores >= threshold))
 
 
 def _decode(level: Level, cells: npt.NDArray[np.intp]) -> Cells:
@@ -137,8 +137,9 @@ def _decode(level: Level, cells: npt.NDArray[np.intp]) -> Cells:
     if level.score.scale and level.box.scale and level.landmarks.scale:  # integers are always numbers
         return found
     sound = np.isfinite(boxes).all(axis=1) & np.isfinite(found.scores) & np.isfinite(found.landmarks).all(axis=(1, 2))
-    return _chosen(found, sound)
+    return chosen(found, sound)
 
 
-def _chosen(cells: Cells, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cells:
+def chosen(cells: Cells, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cells:
+    """Some of the cells."""
     return Cells(*(values[which] for values in cells))

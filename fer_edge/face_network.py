@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_edge.card import SelfTest, check_flatbuffer, model_bytes, read_detector_card, refiner_bytes
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.face_decoding import Cells, Level, Output, decode, scaled, sound, suppress
+from fer_edge.face_decoding import Cells, Level, Output, chosen, decode, scaled, sound, suppress
 from fer_edge.face_refining import FaceRefiner
 from fer_edge.faces import faces_near, faces_within, largest_first, reduced_size
 from fer_edge.regions import STAYS
@@ -210,6 +210,8 @@ class NetworkDetector:
         # With less from the first stage, the mean of both scores could not come to the threshold.
         first = max(self._refiner.card.least, threshold**2) if self._refiner else threshold
         cells = self.propose(gray, size, first)
+        if self._refiner and len(cells.scores):
+            cells = chosen(cells, cells.boxes[:, 2:].max(axis=1) >= _SLACK * smallest)
         if self._refiner and len(cells.scores):
             # What the first stage takes for several faces may be one from near.
             cells = suppress(sound(self._refiner.refined(gray, cells), threshold))

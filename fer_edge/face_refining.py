@@ -16,7 +16,7 @@ import numpy as np
 
 from fer_edge.card import SelfTest
 from fer_edge.errors import ModelError
-from fer_edge.face_decoding import Cells, Output
+from fer_edge.face_decoding import Cells
 from fer_edge.runtime import Tensor, invoke, make_interpreter
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fer_edge.card import RefinerCard
 
-_ALL: Final = np.zeros(1, np.intp)
+_FAR: Final = 64.0  # a logarithm, or times a square's side, beyond which there is no face but numbers that overflow
 OUTPUTS: Final = {"score": 1, "box": 4, "landmarks": 10}
 PADDING: Final = 128  # the pixel value of what lies past the picture's edges
 _TOLERANCE: Final = 0.1  # of all steps, or real: what sound kernels may differ by, as for classifiers
@@ -72,6 +72,11 @@ class FaceRefiner:
         self._views = [self._interpreter.tensor(tensor.index) for tensor in self.outputs]
         self._input = self._interpreter.tensor(inputs[0].index)
         self._elements = inputs[0].stored(card.input.pixels)
+        # Then a pixel becomes its element when its highest bit is turned round, which takes no table.
+        self._turns = inputs[0].dtype == np.int8 and np.array_equal(self._elements, np.arange(-128, 128))
+        widths = list(OUTPUTS.values())
+        self._scales = np.repeat([np.float32(one.scale or 1) for one in self.outputs], widths)
+        self._zero_points = np.repeat([np.float32(one.zero_point) for one in self.outputs], widths)
 
     def refined(self, gray: npt.NDArray[np.uint8], cells: Cells) -> Cells:
         """Faces as they look from near.
@@ -81,37 +86,37 @@ class FaceRefiner:
             cells: what the first stage says of faces, in pixels of ``gray``; one at least.
 
         Returns:
-            As many, each with the box and landmarks that this stage gives it.
+            As many, each with the box and landmarks that this stage gives it, and the mean of both scores.
         """
         squares = [square_around(box, self.card.extent) for box in cells.boxes.tolist()]
-        given = [self.run(cut(gray, square, self.card.side)) for square in squares]
-        return placed(np.array(squares, np.float32), np.stack(given), cells.scores)
+        stored = np.empty((len(squares), len(self._scales)), np.float32)
+        for square, row in zip(squares, stored, strict=True):
+            self.run(cut(gray, square, self.card.side), row)
+        given = np.clip((stored - self._zero_points) * self._scales, -_FAR, _FAR)
+        return placed(np.array(squares, np.float32), given, cells.scores)
 
-    def run(self, square: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """What the network gives for one square.
+    def run(self, square: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> None:
+        """Look at one square.
 
         Args:
             square: uint8 of shape (side, side).
-
-        Returns:
-            Fifteen numbers: how surely a face, 0..1; its centre from the square's over the square's side, and logarithms
-            of its width and height over that; five points from the square's centre over its side, x and y in turn.
+            out: takes the fifteen stored elements of all outputs, float32.
         """
-        self._input()[0, :, :, 0] = self._elements[square]
+        if self._turns:
+            np.bitwise_xor(square, 0x80, out=self._input()[0, :, :, 0].view(np.uint8))
+        else:
+            self._input()[0, :, :, 0] = self._elements[square]
         invoke(self._interpreter)
-        return np.concatenate([self._output(i).at(_ALL)[0] for i in range(len(OUTPUTS))])
-
-    def _output(self, i: int) -> Output:
-        tensor = self.outputs[i]
-        return Output(self._views[i](), tensor.scale, tensor.zero_point)
+        score, box, landmarks = self._views
+        out[:1], out[1:5], out[5:] = score()[0], box()[0], landmarks()[0]
 
     def known_outputs(self) -> npt.NDArray[np.float32]:
         """Stored elements of all outputs for the self-test's pictures, of shape (pictures, elements)."""
-        rows = []
-        for square in SelfTest.pictures(self.card.side, self.card.side):
-            self.run(square)
-            rows.append(np.concatenate([view().ravel() for view in self._views], dtype=np.float32))
-        return np.stack(rows)
+        pictures = SelfTest.pictures(self.card.side, self.card.side)
+        stored = np.empty((len(pictures), len(self._scales)), np.float32)
+        for square, row in zip(pictures, stored, strict=True):
+            self.run(square, row)
+        return stored
 
 
 def with_refiner_self_test(flatbuffer: bytes, card: RefinerCard, path: Path) -> RefinerCard:
@@ -147,14 +152,14 @@ def square_around(box: Sequence[float], extent: float) -> tuple[float, float, fl
     return left + (width - side) / 2, top + (height - side) / 2, side
 
 
-def placed(
-    squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], first: npt.NDArray[np.float32]
-) -> Cells:
+def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], first: npt.NDArray[np.float32]) -> Cells:
     """Faces in a picture by what the network says of squares of it.
 
     Args:
         squares: left and upper edge and side of each, float32 of shape (n, 3).
-        given: as `FaceRefiner.run` has it, float32 of shape (n, 15).
+        given: how surely a face, 0..1; its centre from the square's over the square's side, and logarithms of its width
+            and height over that; five points from the square's centre over its side, x and y in turn; float32 of shape
+            (n, 15).
         first: the first stage's score of each, 0..1, float32 of shape (n,).
 
     Returns:
@@ -181,10 +186,13 @@ def cut(gray: npt.NDArray[np.uint8], square: tuple[float, float, float], side: i
     """
     left, top, length = square
     rows, columns = gray.shape
-    x, y = (min(max(math.floor(edge), 0), size - 1) for edge, size in ((left, columns), (top, rows)))
-    part = gray[y : max(math.ceil(top + length), y + 1), x : max(math.ceil(left + length), x + 1)]
     scale = side / length
-    for _ in range(int(math.log2(max(1 / scale, 1)))):  # by means of four pixels, for a large face would alias
+    # By means of four pixels first, for a large face would alias.
+    halvings = int(math.log2(max(1 / scale, 1)))
+    more = 1 << halvings  # pixels around the square, so that its edge is none
+    x, y = (min(max(math.floor(edge) - more, 0), size - 1) for edge, size in ((left, columns), (top, rows)))
+    part = gray[y : max(math.ceil(top + length) + more, y + 1), x : max(math.ceil(left + length) + more, x + 1)]
+    for _ in range(halvings):
         if min(part.shape) < 2:
             break
         half = (part.shape[0] // 2, part.shape[1] // 2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from fer_edge.card import AnyCard, Card, ensure_file, model_bytes, read_any_card
+from fer_edge.card import AnyCard, Card, DetectorCard, ensure_file, model_bytes, read_any_card, refiner_bytes
 from fer_edge.errors import ModelError, printable
 from fer_edge.graph import Operation, read_graph
 from fer_edge.page import page, table
@@ -53,6 +53,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         not_delegated: kinds of the operators that the XNNPACK delegate leaves to slower kernels; None where the
             runtime has no such delegate at work.
         metadata: names of the buffers that say something about the model.
+        refiner: what is inside a face detector's second stage, of which `bytes` and `sha256` are the flatbuffer's; None
+            where it has none.
     """
 
     path: str
@@ -72,6 +74,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str
     not_delegated: tuple[str, ...] | None
     metadata: tuple[str, ...]
+    refiner: Inspection | None = None
 
     @property
     def delegation(self) -> str:
@@ -98,10 +101,18 @@ def inspect_model(path: Path) -> Inspection:
         card = read_any_card(path)
     except ModelError:
         card = None
-    flatbuffer = model_bytes(path)
+    second = None
+    if isinstance(card, DetectorCard) and card.refiner:
+        flatbuffer = refiner_bytes(path)
+        second = _inspected(path, flatbuffer, flatbuffer, card.refiner)
+    return _inspected(path, path.read_bytes(), model_bytes(path), card, second)
+
+
+def _inspected(
+    path: Path, content: bytes, flatbuffer: bytes, card: AnyCard | None, second: Inspection | None = None
+) -> Inspection:
     interpreter = make_interpreter(flatbuffer, path)
     graph = read_graph(flatbuffer, path)
-    content = path.read_bytes()
     digest = hashlib.sha256(flatbuffer).hexdigest()
     return Inspection(
         path=str(path),
@@ -123,6 +134,7 @@ def inspect_model(path: Path) -> Inspection:
         runtime=runtime_name(),
         not_delegated=not_delegated(interpreter),
         metadata=graph.metadata,
+        refiner=second,
     )
 
 

@@ -25,7 +25,7 @@ from fer_edge.files import ensure_writable, replacing
 from fer_edge.graph import read_graph
 from fer_edge.page import page, table
 from fer_edge_convert.conversion import Attempt, RefusedError, advice
-from fer_edge_convert.flatbuffer import Pictures, run_all
+from fer_edge_convert.flatbuffer import Pictures, lean, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
 
@@ -164,6 +164,7 @@ class FirstStage:
         self, model: bytes, scores: Mapping[str, float], command: str, out: Path | None
     ) -> tuple[DetectorCard, bytes]:
         """A file with nothing else in it."""
+        model = lean(model)
         card = msgspec.structs.replace(
             self._source.card,
             scores={**self._source.card.scores, **scores},
@@ -216,7 +217,7 @@ class SecondStage:
         self, model: bytes, scores: Mapping[str, float], command: str, out: Path | None
     ) -> tuple[DetectorCard, bytes]:
         """The first stage's file with this model beside it, and a card that tells of both."""
-        first, own = self._source.first.card, self._source.card
+        model, first, own = lean(model), self._source.first.card, self._source.card
         second = msgspec.structs.replace(
             own, scores={}, made_by=(), data="", flatbuffer_sha256=hashlib.sha256(model).hexdigest()
         )
@@ -431,7 +432,7 @@ def _compare(
         converted=converted,
         change_points=change,
         original_bytes=len(source.model),
-        converted_bytes=len(model),
+        converted_bytes=len(lean(model)),
         original_ms=original_ms,
         converted_ms=converted_ms,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,9 @@ from fer_edge.cli.options import (
 )
 from fer_edge.errors import InputError
 
+if TYPE_CHECKING:
+    from fer_edge.card import AnyCard
+
 app = typer.Typer()
 
 
@@ -39,7 +42,6 @@ def inspect(
     \b
     Example: fer-edge inspect edge.tflite --html edge.html
     """
-    from fer_edge.card import Card
     from fer_edge.classify import find_model
     from fer_edge.files import check_ending, replacing
     from fer_edge.inspection import as_html, inspect_model
@@ -71,16 +73,28 @@ def inspect(
     print(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
     print(f"{'XNNPACK':<15}{found.delegation}")
     print(f"{'metadata':<15}{', '.join(found.metadata) or 'none'}")
-    card = found.card
-    if card is None:
+    if second := found.refiner:
+        damaged = "" if second.intact else "; not what its card says: damaged"
+        print(
+            f"{'second stage':<15}{second.input.dtype} {list(second.input.shape)}, {second.bytes / 1e3:.1f} kB,"
+            f" {second.multiply_adds / 1e6:.1f} million multiply-adds a face, {second.parameters} parameters, integer"
+            f" only: {'yes' if second.integer_only else 'no'}{damaged}"
+        )
+    if found.card is None:
         print(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
-        return
+    else:
+        _print_card(found.card)
+
+
+def _print_card(card: AnyCard) -> None:
+    from fer_edge.card import Card, DetectorCard
+
     print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
     size = "any size x "
     if isinstance(card, Card):
         print(f"{'labels':<15}{', '.join(card.labels)}")
         size = f"{card.input.width}x{card.input.height}x"
-    else:
+    elif isinstance(card, DetectorCard):
         print(f"{'threshold':<15}{card.threshold:g}, for faces from {card.smallest_face:g} pixels of the input on")
     spec = card.input
     print(f"{'picture':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")

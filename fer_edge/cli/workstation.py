@@ -324,12 +324,9 @@ def convert(
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
-    refiner = is_refiner(model)
-    if refiner and not detector:
-        raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
-    if not refiner:
+    if not is_refiner(model):
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
-    if refiner or is_detector(model):
+    if is_detector(model) or is_refiner(model):
         classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
         _refuse(
             {**classifiers, "votes": votes, "map": label_map},
@@ -485,9 +482,12 @@ def _convert_detector(
 ) -> None:
     if scheme == "int16x8":
         raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
+    from fer_edge.card import is_refiner
     from fer_edge.face_dataset import load_faces
     from fer_edge.native import native_stderr_hidden
 
+    if is_refiner(model) and not detector:
+        raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
     with native_stderr_hidden():
         from fer_edge_convert.detector_conversion import FirstStage, SecondStage, convert_detector, summary
         from fer_edge_convert.quantisation import Scheme

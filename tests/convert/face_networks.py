@@ -1,4 +1,4 @@
-"""A network that finds bright squares, for want of faces: small, of known weights, with a detector's nine outputs."""
+"""Networks that find bright squares, for want of faces: small, of known weights, with a detector's outputs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from fer_edge.card import DetectorCard, PixelSpec, write_card
+from fer_edge.card import DetectorCard, PixelSpec, RefinerCard, write_card
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SQUARE = 8  # side of what it finds, in pixels
 STRIDES = (8, 16, 32)
+NEAR = 32  # side of what the second stage sees, in pixels of its own
+EXTENT = 2.0  # and over the side of a square
 
 
 def bright_squares() -> keras.Model:
@@ -56,6 +58,52 @@ def bright_squares() -> keras.Model:
             shape = layer.get_weights()[0].shape
             layer.set_weights([rng.normal(0, 0.01, shape), np.asarray(bias, float)])
     return model
+
+
+def centred_squares() -> keras.Model:
+    """A second stage of shape (32, 32, 1): how bright its middle is, and where the bright pixels' centre is."""
+    side, half = NEAR, NEAR // 2
+    picture = keras.Input((side, side, 1))
+    # From -1..1 to 0..1 first: a dense layer of the sum of all pixels would have to undo it exactly.
+    x = keras.layers.Conv2D(1, 1, activation="relu", name="light")(picture)
+    x = keras.layers.Flatten()(x)
+    score = keras.layers.Dense(1, activation="sigmoid", name="score")(x)
+    box = keras.layers.Dense(4, name="box")(x)
+    landmarks = keras.layers.Dense(10, name="landmarks")(x)
+    model = keras.Model(picture, [score, box, landmarks], name="centred_squares")
+    model.get_layer("light").set_weights([np.full((1, 1, 1, 1), 0.5), np.array([0.5])])
+    middle = np.zeros((side, side))
+    middle[3 * side // 8 : 5 * side // 8, 3 * side // 8 : 5 * side // 8] = (4 / side) ** 2
+    model.get_layer("score").set_weights([20 * middle.reshape(-1, 1), np.array([-8.0])])
+    # A square of half the side weighs as much as half**2 pixels, wherever it is.
+    along = ((np.arange(side) + 0.5) / side - 0.5) / half**2
+    across, down = np.tile(along, (side, 1)), np.tile(along[:, None], (1, side))
+    size = np.log(1 / EXTENT)
+    model.get_layer("box").set_weights(
+        [
+            np.stack([across.ravel(), down.ravel(), *np.zeros((2, side * side))], axis=1),
+            np.array([0, 0, size, size]),
+        ]
+    )
+    points = np.stack([(across, down)[i % 2].ravel() for i in range(10)], axis=1)
+    model.get_layer("landmarks").set_weights([points, np.linspace(-0.1, 0.1, 10)])
+    return model
+
+
+def write_second(path: Path) -> None:
+    """Write the second stage as ``.keras`` with a card."""
+    centred_squares().save(path)
+    card = RefinerCard(
+        name="centred",
+        input=PixelSpec(scale=1 / 128, offset=-1.0),
+        side=NEAR,
+        extent=EXTENT,
+        least=0.1,
+        threshold=0.5,
+        made_by=("first", "second"),
+        scores={"average precision": 0.5},
+    )
+    write_card(path, card)
 
 
 def write(path: Path) -> None:

@@ -69,6 +69,7 @@ def main(out: Path) -> None:
     from tests.convert import face_networks  # noqa: PLC0415 - Keras 3 alone
 
     face_networks.write(out / "squares.keras")
+    face_networks.write_second(out / "centred.keras")
     tf_keras.utils.set_random_seed(1)
     mobilenet(tf_keras).save(out / "mobilenet.h5")
     mobilenet(keras).save(out / "mobilenet.keras")

@@ -143,7 +143,11 @@ def test_only_what_may_help_a_refused_detector_is_said(
 ) -> None:
     with pytest.raises(RefusedError) as caught:  # as whatever wants to be better than the float model
         convert_detector(
-            FirstStage(open_detector(squares)), scheme, tmp_path / "x.tflite", test=load_faces(pictures, "val"), max_drop=-100
+            FirstStage(open_detector(squares)),
+            scheme,
+            tmp_path / "x.tflite",
+            test=load_faces(pictures, "val"),
+            max_drop=-100,
         )
     assert f"x.parity.html{advice} with --max-drop" in str(caught.value)
 
@@ -153,7 +157,9 @@ def test_pictures_without_any_face_are_none_to_compare_on(squares: Path, tmp_pat
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, ("0.png", "96", "64", *("",) * 15)])
     with pytest.raises(DataError, match=f"{tmp_path}: no face is marked in these pictures"):
-        convert_detector(FirstStage(open_detector(squares)), Scheme.INT8, tmp_path / "x.tflite", test=load_faces(tmp_path))
+        convert_detector(
+            FirstStage(open_detector(squares)), Scheme.INT8, tmp_path / "x.tflite", test=load_faces(tmp_path)
+        )
     assert not (tmp_path / "x.tflite").exists()
 
 

@@ -333,6 +333,10 @@ def test_inspect_tells_what_is_inside_the_shipped_detector(cli: Cli) -> None:
     assert found["integer_only"] is True
     assert found["card"]["task"] == "faces"
     assert found["card"]["made_by"][-1].startswith("fer-edge convert ")
+    second = found["refiner"]
+    assert second["integer_only"] is second["intact"] is True
+    assert second["multiply_adds"] < found["multiply_adds"] / 10, "of one face, not of a picture"
+    assert "multiply-adds a face" in cli("inspect", "faces").stdout
     text = cli("inspect", "faces").stdout
     assert found["sha256"] in text
     assert "any size x 1" in text

@@ -123,6 +123,7 @@ def separable(x: keras.KerasTensor, width: int, name: str, *, activate: bool = T
 def convolution(
     x: keras.KerasTensor, width: int, name: str, *, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
+    """A convolution, batch normalisation and an activation."""
     x = layers.Conv2D(
         width, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )(x)

@@ -54,7 +54,7 @@ class Proposed(NamedTuple):
 
     Attributes:
         squares: uint8 of shape (n, side, side).
-        goals: float32 of shape (n, 17); places as `fer_edge.face_refining.FaceRefiner.run` has them.
+        goals: float32 of shape (n, 17); places as `fer_edge.face_refining.placed` has them.
     """
 
     squares: npt.NDArray[np.uint8]
@@ -120,7 +120,7 @@ def _proposed(
     squares = [cut(picture, one, recipe.network.side) for one in where]
     return Proposed(
         np.array(squares, np.uint8).reshape(-1, recipe.network.side, recipe.network.side),
-        _goals(picked, np.array(where, np.float32).reshape(-1, 3), faces, known),
+        goals(picked, np.array(where, np.float32).reshape(-1, 3), faces, known),
     )
 
 
@@ -138,18 +138,18 @@ def _sizes(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
 
 
-def _goals(
+def goals(
     boxes: npt.NDArray[np.float32], where: npt.NDArray[np.float32], faces: Cells, known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
     """What there is to learn of boxes, each beside the face that it overlaps most, a sure one rather than another."""
-    goals = np.zeros((len(boxes), COLUMNS), np.float32)
+    found = np.zeros((len(boxes), COLUMNS), np.float32)
     if not len(boxes) or not len(faces.scores):
-        return goals
+        return found
     shared = overlaps(boxes, faces.boxes)
     best = (shared * (0.3 + faces.scores)).argmax(axis=1)
     own = shared[np.arange(len(boxes)), best]
     score, box = faces.scores[best], faces.boxes[best]
-    goals[:, SCORE] = score * np.clip((own - _OTHER) / (_SAME - _OTHER), 0, 1)
+    found[:, SCORE] = score * np.clip((own - _OTHER) / (_SAME - _OTHER), 0, 1)
     side = where[:, 2:]
     middles = where[:, :2] + side / 2
     firm = (own >= _OTHER) & (score >= _FIRM)
@@ -157,11 +157,11 @@ def _goals(
         ((box[:, :2] + box[:, 2:] / 2 - middles) / side, np.log(np.maximum(box[:, 2:], 1) / side)), axis=1
     )
     points = (faces.landmarks[best] - middles[:, None]) / side[:, None]
-    goals[:, PLACE] = np.where(firm[:, None], place, 0)
-    goals[:, POINTS] = np.where((firm & known[best])[:, None], points.reshape(-1, 10), 0)
-    goals[:, PLACE_WEIGHT] = score * firm
-    goals[:, POINTS_WEIGHT] = score * (firm & known[best])
-    return goals
+    found[:, PLACE] = np.where(firm[:, None], place, 0)
+    found[:, POINTS] = np.where((firm & known[best])[:, None], points.reshape(-1, 10), 0)
+    found[:, PLACE_WEIGHT] = score * firm
+    found[:, POINTS_WEIGHT] = score * (firm & known[best])
+    return found
 
 
 def mirrored(proposed: Proposed) -> Proposed:

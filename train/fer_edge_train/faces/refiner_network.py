@@ -25,7 +25,7 @@ def build(network: RefinerNetwork) -> keras.Model:
 
     Returns:
         A model from float pictures of shape (n, side, side, 1), -1..1, to an output of shape (n, 15): the logit of the
-        score, box and landmarks as `fer_edge.face_refining.FaceRefiner.run` has them.
+        score, box and landmarks as `fer_edge.face_refining.placed` has them.
     """
     pictures = keras.Input((network.side, network.side, 1), name="picture")
     x = convolution(ops.space_to_depth(pictures, 2), network.stem, "stem", strides=2)

@@ -12,6 +12,7 @@ from keras import ops
 
 from fer_edge.card import RefinerCard, write_card
 from fer_edge.detection_metrics import Found, match
+from fer_edge.errors import DataError
 from fer_edge.face_decoding import Cells, suppress
 from fer_edge.face_network import NetworkDetector
 from fer_edge.face_refining import cut, placed, square_around
@@ -95,7 +96,9 @@ def train_refiner(
     """
     check_folder(out, resume=resume)
     first = NetworkDetector(detector, min_face=1)
-    data = wanted(data, recipe)
+    data = wanted(data, recipe.data)
+    if not len(data):
+        raise DataError(f"{data.name}: no pictures but those that data.leave_out leaves out; give others")
     check_watched(watched)
     keras.utils.set_random_seed(recipe.seed)
     compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
@@ -109,6 +112,11 @@ def train_refiner(
     network = as_used(model)
     with native_kernels(), makers(scenes, makers_here()) as crew:
         proposed = gathered(crew, scenes.stock.drawn, recipe, looked)
+        if not len(proposed.squares):
+            raise DataError(
+                f"{detector}: it takes nothing for a face in {recipe.proposals.scenes} scenes, so that there is nothing"
+                " to learn from; give another detector, or --set proposals.scenes=100000"
+            )
         batch, schedule = min(recipe.optimizer.batch_size, len(proposed.squares)), recipe.schedule
         steps = len(proposed.squares) // batch
         rate = cosine(
@@ -190,9 +198,7 @@ def gathered(
 class ProposalBatches(BatchesAhead):
     """Batches of proposals that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(
-        self, crew: Makers, proposed: Proposed, batch: int, recipe: RefinerRecipe, epochs: range
-    ) -> None:
+    def __init__(self, crew: Makers, proposed: Proposed, batch: int, recipe: RefinerRecipe, epochs: range) -> None:
         """Give the batches of ``epochs``.
 
         Args:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from fer_edge.detection_metrics import Matches
     from fer_edge.face_dataset import FaceDataset
-    from fer_edge_train.faces.recipe import FacesRecipe, RefinerRecipe
+    from fer_edge_train.faces.recipe import Data, FacesRecipe
     from fer_edge_train.faces.scenes import Stock
 
 
@@ -94,7 +94,12 @@ def train(
         ModelError: ``weights`` are those of another network, or ``teacher`` is no YuNet.
     """
     check_folder(out, resume=resume)
-    data = wanted(data, recipe)
+    data = wanted(data, recipe.data)
+    if len(data) < recipe.optimizer.batch_size:
+        raise DataError(
+            f"{data.name}: {len(data)} pictures, but a batch takes {recipe.optimizer.batch_size}: give more, or"
+            f" --set optimizer.batch_size={max(len(data), 1)}"
+        )
     check_watched(watched)
     keras.utils.set_random_seed(recipe.seed)
     compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
@@ -164,17 +169,12 @@ def train(
     return result
 
 
-def wanted(data: FaceDataset, recipe: FacesRecipe | RefinerRecipe) -> FaceDataset:
-    """The pictures of the sources that the recipe does not leave out."""
+def wanted(data: FaceDataset, how: Data) -> FaceDataset:
+    """The pictures of the sources that a recipe does not leave out."""
     _check_labelled(data)
-    left_out = recipe.data.leave_out
-    wanted = data.some(i for i, one in enumerate(data.pictures) if not (left_out and one.name.startswith(left_out)))
-    if len(wanted) < recipe.optimizer.batch_size:
-        raise DataError(
-            f"{data.name}: {len(wanted)} pictures, but a batch takes {recipe.optimizer.batch_size}: give more, or"
-            f" --set optimizer.batch_size={max(len(wanted), 1)}"
-        )
-    return wanted
+    return data.some(
+        i for i, one in enumerate(data.pictures) if not (how.leave_out and one.name.startswith(how.leave_out))
+    )
 
 
 def _check_labelled(data: FaceDataset) -> None:
@@ -197,13 +197,13 @@ def _begin_from(network: keras.Model, path: Path) -> None:
         raise ModelError(f"{path}: weights of another network than the recipe's; give a detector that it made")
 
 
-def fingerprint(source: Stock, weights: Path | None) -> str:
-    """SHA-256 of all that a run learns from."""
+def fingerprint(source: Stock, model: Path | None) -> str:
+    """SHA-256 of all that a run learns from, ``model`` among it."""
     digest = hashlib.sha256(source.pasted.tobytes() + source.drawn.tobytes())
     for gray, marked in source.pictures:
         for array in (gray, *marked):
             digest.update(repr(array.shape).encode() + array.tobytes())
-    for file in (weights, source.teacher.file if source.teacher else None):
+    for file in (model, source.teacher.file if source.teacher else None):
         if file:
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""`train-refiner` from pictures to report, on the demo's film, whose faces are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import pytest
+
+from fer_edge.card import read_refiner_card
+from fer_edge.errors import InputError
+from fer_edge.face_dataset import load_faces
+from fer_edge.face_decoding import Cells
+from fer_edge.face_refining import placed
+from fer_edge.faces import DEFAULT_DETECTOR
+from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
+from fer_edge_train.faces.recipe import load_refiner_recipe
+from fer_edge_train.faces.refining import train_refiner
+from tests.fer_edge import onnx_squares
+
+from .test_train_faces import cut_power, eager, film
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fer_edge.detection_metrics import Matches
+    from tests.conftest import Cli, Sample
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
+
+__all__ = ["eager", "film"]  # fixtures
+
+SMALL = [
+    "network.side=16",
+    "network.stem=4",
+    "network.widths=[8, 8]",
+    "network.blocks=[1, 0]",
+    "proposals.scenes=70",
+    "proposals.side=96",
+    "optimizer.batch_size=32",
+    "schedule.epochs=2",
+]
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Sample, tmp_path: Path) -> None:
+    recipe = load_refiner_recipe(None, SMALL)
+    teacher = tmp_path / "squares.onnx"
+    onnx_squares.write(teacher, 0.92)
+    looked: list[tuple[int, int]] = []
+
+    def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
+        parts = load_faces(film / "train"), load_faces(film / "val")
+        done = train_refiner(
+            *parts,
+            DEFAULT_DETECTOR,
+            recipe,
+            out,
+            pasted=sample.faces[:20],
+            teacher=teacher,
+            resume=resume,
+            made_by=("made so",),
+            looked=lambda *now: looked.append(now),
+            callbacks=callbacks,
+        )
+        assert done.model == out / "model.keras"
+        return done.matches
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    matches = run(whole)
+    assert looked == [(64, 70), (70, 70)]
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, keras.callbacks.LambdaCallback(on_epoch_end=cut_power))
+    with pytest.raises(InputError, match="add --resume"):
+        run(cut)
+    assert run(cut, resume=True).hits == pytest.approx(matches.hits, abs=1e-4)
+    losses = [
+        [float(row["loss"]) for row in csv.DictReader((out / "history.csv").read_text().splitlines())]
+        for out in (whole, cut)
+    ]
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    card = read_refiner_card(whole / "model.keras")
+    assert (card.side, card.extent, card.made_by) == (16, 1.6, ("made so",))
+    report = json.loads((whole / "report" / "report.json").read_text())
+    assert report["pictures"] == 6
+    assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
+    onnx_squares.write(teacher, 0.9)
+    with pytest.raises(InputError, match="another"):
+        run(whole, resume=True)  # another teacher is another run
+
+
+@pytest.mark.usefixtures("eager")
+def test_it_learns_from_marks_alone(film: Path, tmp_path: Path) -> None:
+    recipe = load_refiner_recipe(None, [*SMALL, "schedule.epochs=12", "proposals.scenes=200"])
+    parts = load_faces(film / "train"), load_faces(film / "val")
+    train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "run")
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+
+
+def test_a_goal_is_what_places_a_face_where_it_is() -> None:
+    faces = Cells(
+        np.array([[20, 30, 16, 20], [60, 60, 20, 24]], np.float32),
+        np.array([0.9, 0.5], np.float32),
+        np.array([[[24, 36], [32, 36], [28, 41], [25, 46], [31, 46]], [[np.nan] * 2] * 5], np.float32),
+    )
+    boxes = np.array([[19, 31, 17, 19], [61, 58, 20, 24], [0, 0, 10, 10], [28, 30, 16, 20]], np.float32)
+    squares = np.array([[10, 20, 36], [55, 52, 38], [-3, -3, 16], [20, 24, 32]], np.float32)
+    given = goals(boxes, squares, faces, np.array([True, False]))
+    assert given[:, SCORE] == pytest.approx([0.9, 0.5, 0, 0.9 * (1 / 3 - 0.25) / 0.15], abs=0.01)
+    assert [row > 0 for row in given[:, 15]] == [True, True, False, True]
+    assert [row > 0 for row in given[:, 16]] == [True, False, False, True]
+    one = np.ones(4, np.float32)
+    back = placed(squares, given[:, :15], one)
+    assert back.boxes[:2] == pytest.approx(faces.boxes, abs=1e-3)
+    assert back.landmarks[0] == pytest.approx(faces.landmarks[0], abs=1e-3)
+    turned = mirrored(Proposed(np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), given))
+    assert turned.squares[0, 0].tolist() == [3, 2, 1, 0]
+    assert turned.goals[0, PLACE] == pytest.approx(given[0, PLACE] * (-1, 1, 1, 1))
+    points, before = (values[0, POINTS].reshape(5, 2) for values in (turned.goals, given))
+    assert points[1] == pytest.approx(before[0] * (-1, 1))
+    assert points[3] == pytest.approx(before[4] * (-1, 1))
+
+
+def test_what_is_wrong_is_said_in_a_line(cli: Cli, film: Path, tmp_path: Path) -> None:
+    start = ("train-refiner", film, "--out", tmp_path / "run")
+    none = cli(*start, "--detector", tmp_path / "none.tflite", status=2).stderr
+    assert none.endswith("none.tflite: no such model file\n")
+    other = cli(*start, "--detector", DEFAULT_DETECTOR.with_name("edge.tflite"), status=2).stderr
+    assert other.endswith("edge.tflite: a classifier of faces; give a face detector here, such as faces.tflite\n")
+    wrong = cli(*start, "--detector", DEFAULT_DETECTOR, "--set", "network.blocks=[1]", status=2).stderr
+    assert "network.blocks must have a number for each of network.widths" in wrong.splitlines()[-1]
