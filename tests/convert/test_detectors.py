@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from typing import TYPE_CHECKING
 
 import cv2
@@ -18,14 +17,14 @@ from fer_edge_convert.detector_conversion import FirstStage, convert_detector, d
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
 
+from .conftest import COLUMNS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
-
-COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axis}" for i in range(5) for axis in "xy"))
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +33,8 @@ def squares(foreign: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty dark pictures with bright squares, in two parts."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for part in ("train", "val"):
-        (folder / part).mkdir()
-        rows = [COLUMNS]
-        with zipfile.ZipFile(folder / part / "pictures.zip", "w") as archive:
-            for number in range(15):
-                gray = rng.integers(0, 140, (64, 96)).astype(np.uint8)
-                places = rng.choice(np.arange(96), 3, replace=False).tolist() if number % 3 else []
-                for place in places:
-                    x, y = 8 * (place % 12), 8 * (place // 12)
-                    gray[y : y + 8, x : x + 8] = rng.integers(225, 256)
-                    rows.append((f"{number}.png", "96", "64", f"{x}", f"{y}", "8", "8", "0.9", *("",) * 10))
-                if not places:
-                    rows.append((f"{number}.png", "96", "64", *("",) * 15))
-                archive.writestr(f"{number}.png", cv2.imencode(".png", gray)[1].tobytes())
-        with (folder / part / "labels.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
-    return folder
+def pictures(squares_in_pictures: Path) -> Path:
+    return squares_in_pictures
 
 
 @pytest.fixture(scope="module")

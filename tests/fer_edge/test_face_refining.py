@@ -58,18 +58,13 @@ def test_the_second_stage_says_where_a_face_is_to_a_fraction_of_a_pixel() -> Non
 
 def test_a_face_counts_by_the_mean_of_both_scores() -> None:
     gray = dark(64, 96, (8, 16))
-    (first,) = NetworkDetector(SQUARES, min_face=1).detect(gray)
-    (face,) = NetworkDetector(REFINED, min_face=1, threshold=0.05).detect(gray)
-    card = read_detector_card(REFINED).refiner
-    assert card
-    square = square_around(first.box, card.extent)
-    assert 0.98 * first.score <= face.score <= np.sqrt(first.score)
-    # A square whose middle is dark from near is none, however sure the first stage is.
-    assert cut(gray, square, card.side)[12:20, 12:20].min() == 250
-    gray[18:22, 10:14] = 0
-    (first,) = NetworkDetector(SQUARES, min_face=1, threshold=0.2).detect(gray)
-    (face,) = NetworkDetector(REFINED, min_face=1, threshold=0.05).detect(gray)
-    assert face.score < 0.8 * first.score
+    seconds = []
+    for _ in range(2):
+        (first,) = NetworkDetector(SQUARES, min_face=1, threshold=0.2).detect(gray)
+        (face,) = NetworkDetector(REFINED, min_face=1, threshold=0.2).detect(gray)
+        seconds.append(face.score**2 / first.score)
+        gray[18:22, 10:14] = 0  # of which the first stage sees a quarter of a face, and the second its middle
+    assert seconds == pytest.approx([1, 0.5], abs=0.15)
 
 
 def test_the_second_stage_sees_the_pictures_own_pixels() -> None:

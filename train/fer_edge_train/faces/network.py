@@ -111,10 +111,17 @@ def _pyramid(x: keras.KerasTensor, network: Network) -> list[keras.KerasTensor]:
     return levels
 
 
-def separable(x: keras.KerasTensor, width: int, name: str, *, activate: bool = True) -> keras.KerasTensor:
+def separable(
+    x: keras.KerasTensor, width: int, name: str, *, strides: int = 1, activate: bool = True
+) -> keras.KerasTensor:
     """A depthwise and a pointwise convolution (Howard et al. 2017, arXiv:1704.04861), one activation for both."""
     x = layers.DepthwiseConv2D(
-        3, padding="same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise"
+        3,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer="he_normal",
+        name=f"{name}_depthwise",
     )(x)
     x = layers.BatchNormalization(name=f"{name}_depthwise_normal")(x)
     return convolution(x, width, name, kernel=1, activate=activate)

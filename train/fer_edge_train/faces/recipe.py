@@ -176,12 +176,12 @@ class RefinerNetwork(Section, frozen=True, kw_only=True):
     Attributes:
         side: rows and columns of the square that it sees.
         extent: side of that square in the picture, over the longer side of a box of the first stage.
-        stem: channels after the first convolution.
-        widths: channels of each level, each of half as many rows and columns as the one before.
+        stem: channels of the first convolution, at half of the rows and columns.
+        widths: channels of each level, each of half as many rows and columns as what comes before.
         blocks: residual blocks of two depthwise-separable convolutions at each of them.
     """
 
-    side: Annotated[int, msgspec.Meta(ge=16, multiple_of=16)] = 48
+    side: Annotated[int, msgspec.Meta(ge=16, multiple_of=8)] = 48
     extent: Annotated[float, msgspec.Meta(ge=1)] = 1.6
     stem: Count
     widths: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]

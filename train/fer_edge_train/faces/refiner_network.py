@@ -28,9 +28,10 @@ def build(network: RefinerNetwork) -> keras.Model:
         score, box and landmarks as `fer_edge.face_refining.placed` has them.
     """
     pictures = keras.Input((network.side, network.side, 1), name="picture")
-    x = convolution(ops.space_to_depth(pictures, 2), network.stem, "stem", strides=2)
+    x = convolution(ops.space_to_depth(pictures, 2), network.stem, "stem")
     for level, (width, blocks) in enumerate(zip(network.widths, network.blocks, strict=True)):
-        x = convolution(x, width, f"level{level}", kernel=3 if level else 1, strides=2 if level else 1)
+        # Of many channels, a full convolution would hold more weights than a block.
+        x = (separable if level else convolution)(x, width, f"level{level}", strides=2)
         for block in range(blocks):
             name = f"block{level}_{block + 1}"
             y = separable(separable(x, width, f"{name}_a"), width, f"{name}_b", activate=False)
