@@ -170,7 +170,7 @@ def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], fir
     sizes = np.exp(given[:, 3:5]) * sides
     boxes = np.concatenate((middles + given[:, 1:3] * sides - sizes / 2, sizes), axis=1)
     points = middles[:, None] + given[:, 5:].reshape(-1, 5, 2) * sides[:, None]
-    return Cells(boxes, np.sqrt(first * given[:, 0]), points)
+    return Cells(np.asarray(boxes, np.float32), np.sqrt(first * given[:, 0]), points)
 
 
 def cut(gray: npt.NDArray[np.uint8], square: tuple[float, float, float], side: int) -> npt.NDArray[np.uint8]:
@@ -207,7 +207,7 @@ def cut(gray: npt.NDArray[np.uint8], square: tuple[float, float, float], side: i
     )
     return np.asarray(
         cv2.warpAffine(
-            part, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=PADDING
+            part, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(PADDING,)
         ),
         np.uint8,
     )

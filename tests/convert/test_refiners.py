@@ -57,7 +57,7 @@ def test_both_stages_come_into_one_file(
     # In floats it is the model itself.
     real = tmp_path / "float.tflite"
     cli("convert", foreign / "centred.keras", "--float32", "--detector", first, "-o", real)
-    assert NetworkDetector(real).self_test() < 1e-4
+    assert NetworkDetector(real).self_test() == pytest.approx(0, abs=1e-4)
 
 
 def test_a_second_stage_wants_a_first_one_and_only_it(

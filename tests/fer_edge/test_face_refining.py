@@ -69,7 +69,8 @@ def test_a_face_counts_by_the_mean_of_both_scores() -> None:
 
 def test_the_second_stage_sees_the_pictures_own_pixels() -> None:
     """Not those of the reduced one, in which the first stage looks."""
-    gray = cv2.resize(dark(64, 96, (9, 16)), None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(dark(64, 96, (9, 16)), None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
+    gray = np.asarray(large, np.uint8)
     (face,) = NetworkDetector(REFINED, min_face=64).detect(gray)
     assert np.allclose(face.box, (72, 128, 64, 64), atol=3)
 

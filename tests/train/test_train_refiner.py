@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
 from fer_edge.card import read_refiner_card
 from fer_edge.errors import InputError
@@ -19,6 +21,7 @@ from fer_edge.faces import DEFAULT_DETECTOR
 from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
 from fer_edge_train.faces.recipe import load_refiner_recipe
 from fer_edge_train.faces.refining import train_refiner
+from fer_edge_train.progress import TrainingProgress
 from tests.fer_edge import onnx_squares
 
 from .test_train_faces import cut_power, eager, film
@@ -100,6 +103,16 @@ def test_it_learns_from_marks_alone(film: Path, tmp_path: Path) -> None:
     train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+
+
+def test_what_comes_before_training_is_told_tenth_by_tenth() -> None:
+    said = io.StringIO()
+    progress = TrainingProgress(Console(file=said), 1)
+    for done in [*range(64, 1000, 64), 1000]:
+        progress.prepared(done, 1000, "scenes")
+    assert said.getvalue().split("\n")[:-1] == [
+        f"{done}/1000 scenes" for done in (128, 256, 320, 448, 512, 640, 704, 832, 960, 1000)
+    ]
 
 
 def test_a_goal_is_what_places_a_face_where_it_is() -> None:

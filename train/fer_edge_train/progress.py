@@ -25,7 +25,7 @@ class TrainingProgress(keras.callbacks.Callback):
         """Show on ``console`` the progress of a run of ``epochs``."""
         super().__init__()
         self._console, self._epochs = console, epochs
-        self._last = ""
+        self._tenths = 0
         self._steps = 0
         self._began = 0.0
         self._bar = Progress(
@@ -54,7 +54,8 @@ class TrainingProgress(keras.callbacks.Callback):
         """Show how much of what training needs first is there."""
         if self._console.is_terminal:
             self._bar.update(self._task, total=total, completed=done, last=what)
-        elif done == total or done * 10 // total > (done - 1) * 10 // total:
+        elif done * 10 // total > self._tenths:
+            self._tenths = done * 10 // total
             self._console.print(f"{done}/{total} {what}", highlight=False)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002

@@ -218,8 +218,8 @@ class ProposalBatches(BatchesAhead):
         """Squares of shape (batch, side, side, 1), and what there is to learn of each, of shape (batch, 17)."""
         chosen = self._order(epoch)[step * self._batch : (step + 1) * self._batch]
         some = Proposed(self._proposed.squares[chosen], self._proposed.goals[chosen])
-        turned = np.random.default_rng((self._recipe.seed, epoch, step)).random(len(chosen))
-        turned = turned < self._recipe.augmentation.flip
+        rng = np.random.default_rng((self._recipe.seed, epoch, step))
+        turned = rng.random(len(chosen)) < self._recipe.augmentation.flip
         other = mirrored(some)
         squares = np.where(turned[:, None, None], other.squares, some.squares)
         return PIXELS.normalise(squares), np.where(turned[:, None], other.goals, some.goals)
