@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fer_edge.card import read_card
+from fer_edge.card import model_bytes, read_card, refiner_bytes
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.dataset_files import load_dataset
 from fer_edge.emotions import FER2013
+from fer_edge.faces import DEFAULT_DETECTOR
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_source
@@ -37,14 +38,16 @@ for model in map(Path, sys.argv[2:]):
     for name, resolver in (("plain", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"), ("usual", "AUTO")):
         interpreter = Interpreter(str(model), experimental_op_resolver_type=getattr(OpResolverType, resolver))
         interpreter.allocate_tensors()
-        given, scores = interpreter.get_output_details()[0]["index"], []
+        given = sorted(interpreter.get_output_details(), key=lambda one: tuple(one["shape"]))
+        scores = []
         for picture in stored:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
             interpreter.invoke()
-            scores.append(interpreter.get_tensor(given)[0])
+            scores.append(np.concatenate([interpreter.get_tensor(one["index"]).ravel() for one in given]))
         np.save(f"{{model.stem}}-{{sys.argv[1]}}-{{name}}.npy", np.array(scores))
 """
 MODELS = ("edge", "edge-plus", "xception")
+STAGES = ("first", "second")  # of the detector
 IMPORTS = {
     "litert": "from ai_edge_litert.interpreter import Interpreter, OpResolverType",
     "tensorflow": "import tensorflow as tf; from tensorflow.lite.python.interpreter import Interpreter, OpResolverType",
@@ -68,7 +71,7 @@ def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scores of three models in every runtime, of which each is started once."""
+    """The scores of three models, and all that a detector gives, in every runtime, of which each is started once."""
     folder = tmp_path_factory.mktemp("scores")
     for name in ("edge", "edge-plus"):
         shutil.copy(DEFAULT_MODEL.with_name(f"{name}.tflite"), folder)
@@ -76,10 +79,14 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
     faces = load_dataset(sample.write_csv(folder / "few.csv", slice(0, 700, 20)), 64)
     card = source.described(FER2013, (1 / 255, 0))
     convert(source, card, Scheme.INT8, folder / "xception.tflite", data=faces, max_drop=100)
-    models = [folder / f"{name}.tflite" for name in MODELS]
+    (folder / "first.tflite").write_bytes(model_bytes(DEFAULT_DETECTOR))
+    (folder / "second.tflite").write_bytes(refiner_bytes(DEFAULT_DETECTOR))
+    models = [folder / f"{name}.tflite" for name in (*MODELS, *STAGES)]
     for model in models:
         rows = sample.faces[::20]
-        if read_card(model).input.height != 48:
+        if model.stem == "first":
+            rows = np.stack([np.tile(face, (7, 7))[:320, :320] for face in rows[:4]])
+        elif model.stem in MODELS and read_card(model).input.height != 48:
             rows = np.stack([np.pad(face, 8, mode="edge") for face in rows])
         np.save(model.with_suffix(".npy"), (rows.astype(np.int16) - 128).astype(np.int8)[..., None])
     for runtime, imports in IMPORTS.items():
@@ -90,19 +97,29 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+def by(scores: Path, name: str, runtime: str, kernels: str) -> npt.NDArray[np.int_]:
+    return np.load(scores / f"{name}-{runtime}-{kernels}.npy").astype(int)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_equal_in_every_runtime(name: str, scores: Path) -> None:
-    def by(runtime: str, kernels: str) -> npt.NDArray[np.int_]:
-        return np.load(scores / f"{name}-{runtime}-{kernels}.npy").astype(int)  # type: ignore[no-any-return]
-
     for theirs in IMPORTS:
         # Between tflite-runtime 2.14 and today MEAN learnt to round, which the first takes in each of its stages.
         steps = {"edge": 12, "edge-plus": 6, "xception": 1}[name] if theirs == "tflite-runtime" else 0
-        ours, plain = by("litert", "plain"), by(theirs, "plain")
+        ours, plain = by(scores, name, "litert", "plain"), by(scores, name, theirs, "plain")
         assert np.abs(ours - plain).max() <= steps
         assert np.abs(ours - plain).mean() < 1
         assert (ours.argmax(axis=1) == plain.argmax(axis=1)).all()
         # XNNPACK rounds otherwise than the plain kernels do, and each release its own way.
-        ours, usual = by("litert", "usual"), by(theirs, "usual")
+        ours, usual = by(scores, name, "litert", "usual"), by(scores, name, theirs, "usual")
         assert (ours.argmax(axis=1) == usual.argmax(axis=1)).mean() >= 0.9
+        assert np.abs(ours - usual).mean() < 3
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_both_stages_of_the_detector_give_the_same_in_every_runtime(name: str, scores: Path) -> None:
+    for theirs in IMPORTS:
+        ours, plain = by(scores, name, "litert", "plain"), by(scores, name, theirs, "plain")
+        assert np.abs(ours - plain).max() <= (2 if theirs == "tflite-runtime" else 0)
+        ours, usual = by(scores, name, "litert", "usual"), by(scores, name, theirs, "usual")
         assert np.abs(ours - usual).mean() < 3
