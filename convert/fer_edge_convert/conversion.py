@@ -15,7 +15,7 @@ from fer_edge.datasets import TRAINING, VALIDATION
 from fer_edge.errors import DataError, FerEdgeError, InputError, printable
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.graph import read_graph
-from fer_edge_convert.flatbuffer import Pictures, run, with_metadata
+from fer_edge_convert.flatbuffer import Pictures, lean, run, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
@@ -442,7 +442,7 @@ def _described(
     described = msgspec.structs.replace(
         card, scores=scores, made_by=(*card.made_by, command) if command else card.made_by
     )
-    flatbuffer = with_metadata(candidate.model, METADATA, metadata(described))
+    flatbuffer = lean(with_metadata(candidate.model, METADATA, metadata(described)))
     signed = msgspec.structs.replace(described, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
     final = with_self_test(flatbuffer, signed, out)
     content = with_card(flatbuffer, final)

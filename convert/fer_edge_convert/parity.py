@@ -12,7 +12,7 @@ import numpy as np
 from fer_edge.graph import read_graph
 from fer_edge.metrics import Metrics, measure
 from fer_edge.runtime import Tensor, make_interpreter
-from fer_edge_convert.flatbuffer import Tracer, run
+from fer_edge_convert.flatbuffer import Tracer, lean, run
 from fer_edge_convert.quantisation import Plan, quantise
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def compare(
         layers=layers,
         hurts_most=blamed(layers),
         original_bytes=len(original),
-        converted_bytes=len(converted),
+        converted_bytes=len(lean(converted)),
         original_ms=original_ms,
         converted_ms=converted_ms,
     )
