@@ -207,9 +207,7 @@ class NetworkDetector:
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
     ) -> Iterator[Face]:
         """Faces in a picture that is brought to a size first."""
-        # With less from the first stage, the mean of both scores could not come to the threshold.
-        first = max(self._refiner.card.least, threshold**2) if self._refiner else threshold
-        cells = self.propose(gray, size, first)
+        cells = self.propose(gray, size, self._refiner.card.least if self._refiner else threshold)
         if self._refiner and len(cells.scores):
             cells = chosen(cells, cells.boxes[:, 2:].max(axis=1) >= _SLACK * smallest)
         if self._refiner and len(cells.scores):

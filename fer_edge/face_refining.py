@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fer_edge.card import RefinerCard
 
+_LEAST: Final = np.float32(1 / 512)
 _FAR: Final = 64.0  # a logarithm, or times a square's side, beyond which there is no face but numbers that overflow
 OUTPUTS: Final = {"score": 1, "box": 4, "landmarks": 10}
 PADDING: Final = 128  # the pixel value of what lies past the picture's edges
@@ -86,7 +87,7 @@ class FaceRefiner:
             cells: what the first stage says of faces, in pixels of ``gray``; one at least.
 
         Returns:
-            As many, each with the box and landmarks that this stage gives it, and the mean of both scores.
+            As many, each with the box and landmarks that this stage gives it, and the mean of both stages' odds.
         """
         squares = [square_around(box, self.card.extent) for box in cells.boxes.tolist()]
         stored = np.empty((len(squares), len(self._scales)), np.float32)
@@ -163,14 +164,17 @@ def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], fir
         first: the first stage's score of each, 0..1, float32 of shape (n,).
 
     Returns:
-        As many, with the geometric mean of both stages' scores, for each errs on other things.
+        As many, with the geometric mean of both stages' odds as their score, for each errs on other things.
     """
     sides = squares[:, 2:]
     middles = squares[:, :2] + sides / 2
     sizes = np.exp(given[:, 3:5]) * sides
     boxes = np.concatenate((middles + given[:, 1:3] * sides - sizes / 2, sizes), axis=1)
     points = middles[:, None] + given[:, 5:].reshape(-1, 5, 2) * sides[:, None]
-    return Cells(np.asarray(boxes, np.float32), np.sqrt(first * given[:, 0]), points)
+    # Whose logarithms are logits, of which a score in int8 has none past half a step from 0 and 1.
+    one, other = (np.clip(score, _LEAST, 1 - _LEAST) for score in (first, given[:, 0]))
+    odds = np.sqrt(one * other / ((1 - one) * (1 - other)))
+    return Cells(np.asarray(boxes, np.float32), np.asarray(odds / (1 + odds), np.float32), points)
 
 
 def cut(gray: npt.NDArray[np.uint8], square: tuple[float, float, float], side: int) -> npt.NDArray[np.uint8]:

@@ -100,12 +100,13 @@ def lean(model: bytes) -> bytes:
     """The same model in fewer bytes: what is alike is stored once, and names say no more than is needed.
 
     A quantised tensor has a zero point of eight bytes for each of its channels, all of them 0; a name lists every layer
-    of which a converter made the operator.
+    of which a converter made the operator, and of each the model's name before and the operation's behind it.
     """
     parsed = _parse(model)
     taken: set[bytes] = set()
     for tensor in parsed.subgraphs[0].tensors:
-        short = tensor.name.partition(b";")[0]
+        *path, last = tensor.name.partition(b";")[0].split(b"/")
+        short = b"/".join(path[1:]) or last
         tensor.name = next(name for name in _numbered(short) if name not in taken)
         taken.add(tensor.name)
     return _pack(parsed, _Sharing(len(model)))

@@ -110,36 +110,14 @@ def train_refiner(
     checkpoint = checkpoints(out).get(done)
     model = load_checkpoint(checkpoint) if checkpoint else build(recipe.network)
     network = as_used(model)
-    with native_kernels(), makers(scenes, makers_here()) as crew:
-        proposed = gathered(crew, scenes.stock.drawn, recipe, looked)
-        if not len(proposed.squares):
-            raise DataError(
-                f"{detector}: it takes nothing for a face in {recipe.proposals.scenes} scenes, so that there is nothing"
-                " to learn from; give another detector, or --set proposals.scenes=100000"
-            )
-        batch, schedule = min(recipe.optimizer.batch_size, len(proposed.squares)), recipe.schedule
-        steps = len(proposed.squares) // batch
-        rate = cosine(
-            recipe.optimizer.learning_rate,
-            schedule.epochs * steps,
-            round(min(schedule.warmup_epochs, schedule.epochs / 4) * steps),
-        )
-        model.compile(
-            model.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate),
-            RefinerLoss(recipe.loss.box, recipe.loss.landmarks),
-        )
-        history = History(out / "history.csv", done)
-        average = Average(out, schedule.epochs, schedule.average_epochs, done)
-        ProposalBatches(crew, proposed, batch, recipe, range(done, schedule.epochs)).teach(
-            model,
-            [
-                Validation(network, view, watched, schedule.epochs, schedule.measure_epochs),
-                history,
-                average,
-                Checkpoint(out, history),
-                *callbacks,
-            ],
-        )
+    schedule = recipe.schedule
+    history = History(out / "history.csv", done)
+    average = Average(out, schedule.epochs, schedule.average_epochs, done)
+    watching = Validation(network, view, watched, schedule.epochs, schedule.measure_epochs)
+    with native_kernels():
+        if done < schedule.epochs:  # a run that is done may be measured anew
+            every = [watching, history, average, Checkpoint(out, history), *callbacks]
+            _learn(model, scenes, recipe, range(done, schedule.epochs), looked=looked, callbacks=every)
         if average.weights is not None:
             model.set_weights(average.weights)
         judged = Judged.of(watched, view.grays, view.found(network))
@@ -168,6 +146,33 @@ def train_refiner(
     compared = compare(judged, compared_with) if compared_with else []
     write_report(out, recipe.summary, judged, compared, history.rows)
     return result
+
+
+def _learn(
+    model: keras.Model,
+    scenes: Scenes,
+    recipe: RefinerRecipe,
+    epochs: range,
+    *,
+    looked: Callable[[int, int], None],
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Have a model learn from proposals; one that was compiled before goes on with its own optimizer."""
+    with makers(scenes, makers_here()) as crew:
+        proposed = gathered(crew, scenes.stock.drawn, recipe, looked)
+        if not len(proposed.squares):
+            raise DataError(
+                f"{scenes.detector}: it takes nothing for a face in {recipe.proposals.scenes} scenes, so that there is"
+                " nothing to learn from; give another detector, or --set proposals.scenes=100000"
+            )
+        how = recipe.optimizer
+        batch = min(how.batch_size, len(proposed.squares))
+        steps = len(proposed.squares) // batch
+        warmup = round(min(recipe.schedule.warmup_epochs, recipe.schedule.epochs / 4) * steps)
+        rate = cosine(how.learning_rate, recipe.schedule.epochs * steps, warmup)
+        optimizer = model.optimizer if epochs.start else make_optimizer(how, rate)
+        model.compile(optimizer, RefinerLoss(recipe.loss.box, recipe.loss.landmarks))
+        ProposalBatches(crew, proposed, batch, recipe, epochs).teach(model, callbacks)
 
 
 def gathered(
