@@ -207,23 +207,28 @@ class NetworkDetector:
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
     ) -> Iterator[Face]:
         """Faces in a picture that is brought to a size first."""
-        cells = self.propose(gray, size, self._refiner.card.least if self._refiner else threshold)
-        if self._refiner and len(cells.scores):
+        if not self._refiner:
+            return faces_within(self.propose(gray, size, threshold, landmarks=True), gray.shape, smallest)
+        cells = self.propose(gray, size, self._refiner.card.least)
+        if smallest and len(cells.scores):
             cells = chosen(cells, cells.boxes[:, 2:].max(axis=1) >= _SLACK * smallest)
-        if self._refiner and len(cells.scores):
+        if len(cells.scores):
             # What the first stage takes for several faces may be one from near.
             cells = suppress(sound(self._refiner.refined(gray, cells), threshold))
         return faces_within(cells, gray.shape, smallest)
 
-    def propose(self, gray: npt.NDArray[np.uint8], size: tuple[int, int], least: float) -> Cells:
+    def propose(
+        self, gray: npt.NDArray[np.uint8], size: tuple[int, int], least: float, *, landmarks: bool = False
+    ) -> Cells:
         """What the first stage takes for faces, one of each, in pixels of the picture.
 
         Args:
             gray: uint8 picture of shape (rows, columns), at least one pixel.
             size: rows and columns to bring it to first.
             least: score, 0..1, from which on a cell counts.
+            landmarks: whether they are wanted; without, they are zeros.
         """
-        cells = decode(self._network(*size).run(gray, *size, least), least)
+        cells = decode(self._network(*size).run(gray, *size, least), least, landmarks=landmarks)
         if not len(cells.scores):
             return cells
         return scaled(suppress(cells), gray.shape[0] / size[0], gray.shape[1] / size[1])

@@ -93,7 +93,7 @@ class FaceRefiner:
         stored = np.empty((len(squares), len(self._scales)), np.float32)
         for square, row in zip(squares, stored, strict=True):
             self.run(cut(gray, square, self.card.side), row)
-        given = np.clip((stored - self._zero_points) * self._scales, -_FAR, _FAR)
+        given = np.minimum(np.maximum((stored - self._zero_points) * self._scales, -_FAR), _FAR)
         return placed(np.array(squares, np.float32), given, cells.scores)
 
     def run(self, square: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> None:
@@ -172,7 +172,7 @@ def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], fir
     boxes = np.concatenate((middles + given[:, 1:3] * sides - sizes / 2, sizes), axis=1)
     points = middles[:, None] + given[:, 5:].reshape(-1, 5, 2) * sides[:, None]
     # Whose logarithms are logits, of which a score in int8 has none past half a step from 0 and 1.
-    one, other = (np.clip(score, _LEAST, 1 - _LEAST) for score in (first, given[:, 0]))
+    one, other = (np.minimum(np.maximum(score, _LEAST), 1 - _LEAST) for score in (first, given[:, 0]))
     odds = np.sqrt(one * other / ((1 - one) * (1 - other)))
     return Cells(np.asarray(boxes, np.float32), np.asarray(odds / (1 + odds), np.float32), points)
 

@@ -56,13 +56,14 @@ def test_the_second_stage_says_where_a_face_is_to_a_fraction_of_a_pixel() -> Non
         assert face.landmarks.mouth_right.y == pytest.approx(y + 4 + 1.6, abs=0.5)
 
 
-def test_a_face_counts_by_the_mean_of_both_scores() -> None:
+def test_a_face_counts_by_the_mean_of_both_odds() -> None:
     gray = dark(64, 96, (8, 16))
     seconds = []
     for _ in range(2):
         (first,) = NetworkDetector(SQUARES, min_face=1, threshold=0.2).detect(gray)
         (face,) = NetworkDetector(REFINED, min_face=1, threshold=0.2).detect(gray)
-        seconds.append(face.score**2 / first.score)
+        odds = (face.score / (1 - face.score)) ** 2 / (first.score / (1 - first.score))
+        seconds.append(odds / (1 + odds))
         gray[18:22, 10:14] = 0  # of which the first stage sees a quarter of a face, and the second its middle
     assert seconds == pytest.approx([1, 0.5], abs=0.15)
 
@@ -112,7 +113,9 @@ def test_what_lies_past_a_picture_is_grey() -> None:
 def test_the_places_that_a_network_gives_are_those_in_the_picture() -> None:
     given = np.array([[0.25, 0.1, -0.1, np.log(0.5), np.log(0.25), *np.arange(10) / 10]], np.float32)
     cells = placed(np.array([[100, 200, 40]], np.float32), given, np.array([0.64], np.float32))
-    assert cells.scores == pytest.approx([0.4])
+    # Odds of 16 to 9 and of 1 to 3.
+    odds = np.sqrt(16 / 9 / 3)
+    assert cells.scores == pytest.approx([odds / (1 + odds)])
     assert cells.boxes[0] == pytest.approx([124 - 10, 216 - 5, 20, 10])
     assert cells.landmarks[0, 0] == pytest.approx([120, 224])
     assert cells.landmarks[0, 4] == pytest.approx([120 + 32, 220 + 36])
