@@ -132,7 +132,8 @@ def sound(cells: Cells, threshold: float) -> Cells:
     cells = chosen(cells, cells.scores >= threshold)
     if not len(cells.scores):
         return cells
-    return chosen(cells, np.isfinite(cells.boxes).all(axis=1) & np.isfinite(cells.landmarks).all(axis=(1, 2)))
+    numbers = np.isfinite(cells.boxes).all(axis=1) & np.isfinite(cells.landmarks).all(axis=(1, 2))
+    return chosen(cells, np.asarray(numbers))
 
 
 def _decode(level: Level, cells: npt.NDArray[np.intp], *, landmarks: bool) -> Cells:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import model_bytes, read_card, read_detector_card, write_card
+from fer_edge.card import model_bytes, read_card, read_detector_card, refiner_bytes, with_refiner, write_card
 from fer_edge.classify import DEFAULT_MODEL
 from fer_edge.errors import FerEdgeError
 from fer_edge.faces import DEFAULT_DETECTOR
@@ -210,8 +210,7 @@ def test_the_detector_is_compared_with_its_card_and_must_find_a_face(tmp_path: P
         ("blind", blind, "failure", "finds no face where there is one"),
     ):
         path = tmp_path / f"{name}.tflite"
-        path.write_bytes(model_bytes(DEFAULT_DETECTOR))
-        write_card(path, changed)
+        path.write_bytes(with_refiner(model_bytes(DEFAULT_DETECTOR), changed, refiner_bytes(DEFAULT_DETECTOR)))
         looked = found("detector", Config(faces=FacesSettings(detector_model=str(path))))
         assert looked.level == level
         assert what in looked.what
