@@ -214,7 +214,8 @@ class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
         side: rows and columns of the square that it takes.
         extent: side of that square in the picture, over the longer side of the box that the first stage gives.
         least: score of the first stage, 0..1, from which on this one looks at a box.
-        threshold: its own score, 0..1, from which on a box is a face.
+        threshold: score of both stages together, 0..1, from which on a box is a face.
+        framing: how its boxes become the squares that FER-2013's pictures show.
     """
 
     input: PixelSpec
@@ -222,6 +223,7 @@ class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
     extent: Annotated[float, msgspec.Meta(gt=0)]
     least: Annotated[float, msgspec.Meta(gt=0, le=1)]
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    framing: Framing = AS_IT_IS
 
 
 class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):

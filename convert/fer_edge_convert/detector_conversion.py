@@ -226,6 +226,7 @@ class SecondStage:
         card = msgspec.structs.replace(
             first,
             threshold=own.threshold,
+            framing=own.framing,
             scores={**own.scores, **scores},
             # It learnt from what the first stage proposes, so that its commands begin with those of that one.
             made_by=(*own.made_by, command) if command else own.made_by,
