@@ -14,7 +14,7 @@ import numpy as np
 from fer_edge.card import SelfTest, check_flatbuffer, model_bytes, read_detector_card, refiner_bytes
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.face_decoding import Cells, Level, Output, chosen, decode, scaled, sound, suppress
-from fer_edge.face_refining import FaceRefiner
+from fer_edge.face_refining import FaceRefiner, self_test_of
 from fer_edge.faces import faces_near, faces_within, largest_first, reduced_size
 from fer_edge.regions import STAYS
 from fer_edge.runtime import Tensor, invoke, make_interpreter, runtime_name
@@ -34,7 +34,6 @@ PADDING: Final = 128  # the pixel value of what lies past the picture's right an
 _SIZES: Final = 6  # sizes of input that are kept ready: to prepare one takes as long as many frames
 _SLACK: Final = 0.85  # share of the side of the smallest wanted face from which on boxes count: they are not exact
 _TEST_SIDE: Final = 32  # of the self-test's pictures, so that the card stays small
-_TOLERANCE: Final = 0.1  # of all steps, or real: what sound kernels may differ by, as for classifiers
 
 
 class FaceNetwork:
@@ -289,10 +288,7 @@ def with_detector_self_test(flatbuffer: bytes, card: DetectorCard, path: Path) -
         ModelError: the model is damaged, or not what its card says.
     """
     network = FaceNetwork(flatbuffer, card, path, height=_TEST_SIDE, width=_TEST_SIDE)
-    quantised = all(one.scale for one in network.outputs)
-    steps = 256 ** np.dtype(network.outputs[0].dtype).itemsize if quantised else 1
-    test = SelfTest.of(_known_outputs(network), _TOLERANCE * steps, quantised=quantised)
-    return msgspec.structs.replace(card, self_test=test)
+    return msgspec.structs.replace(card, self_test=self_test_of(_known_outputs(network), network.outputs))
 
 
 def _known_outputs(network: FaceNetwork) -> npt.NDArray[np.float32]:

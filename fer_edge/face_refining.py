@@ -132,10 +132,19 @@ def with_refiner_self_test(flatbuffer: bytes, card: RefinerCard, path: Path) -> 
         ModelError: the network is damaged, or not what its card says.
     """
     refiner = FaceRefiner(flatbuffer, card, path)
-    quantised = all(one.scale for one in refiner.outputs)
-    steps = 256 ** np.dtype(refiner.outputs[0].dtype).itemsize if quantised else 1
-    test = SelfTest.of(refiner.known_outputs(), _TOLERANCE * steps, quantised=quantised)
-    return msgspec.structs.replace(card, self_test=test)
+    return msgspec.structs.replace(card, self_test=self_test_of(refiner.known_outputs(), refiner.outputs))
+
+
+def self_test_of(given: npt.NDArray[np.float32], outputs: Sequence[Tensor]) -> SelfTest:
+    """What a network of a detector gave for known pictures.
+
+    Args:
+        given: stored elements of its outputs, float32 of shape (pictures, elements).
+        outputs: these.
+    """
+    quantised = all(one.scale for one in outputs)
+    steps = 256 ** np.dtype(outputs[0].dtype).itemsize if quantised else 1
+    return SelfTest.of(given, _TOLERANCE * steps, quantised=quantised)
 
 
 def square_around(box: Sequence[float], extent: float) -> tuple[float, float, float]:
@@ -151,6 +160,25 @@ def square_around(box: Sequence[float], extent: float) -> tuple[float, float, fl
     left, top, width, height = box
     side = max(extent * max(width, height), 1.0)
     return left + (width - side) / 2, top + (height - side) / 2, side
+
+
+def squares_of(
+    gray: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], extent: float, side: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """What is looked at for boxes of a picture.
+
+    Args:
+        gray: uint8 picture of shape (rows, columns), at least one pixel.
+        boxes: left, top, width and height of each, in its pixels, float32 of shape (n, 4).
+        extent: side of the square over the longer side of the box.
+        side: rows and columns of each result.
+
+    Returns:
+        Where the squares are, float32 of shape (n, 3), and what they show, uint8 of shape (n, side, side).
+    """
+    where = [square_around(box, extent) for box in boxes.tolist()]
+    squares = [cut(gray, square, side) for square in where]
+    return np.array(where, np.float32).reshape(-1, 3), np.array(squares, np.uint8).reshape(-1, side, side)
 
 
 def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], first: npt.NDArray[np.float32]) -> Cells:

@@ -20,7 +20,7 @@ from fer_edge.card import model_bytes, with_card, with_refiner
 from fer_edge.detection_metrics import DetectionMetrics, find, match
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.face_network import PADDING, NetworkDetector, with_detector_self_test
-from fer_edge.face_refining import cut, square_around, with_refiner_self_test
+from fer_edge.face_refining import squares_of, with_refiner_self_test
 from fer_edge.files import ensure_writable, replacing
 from fer_edge.graph import read_graph
 from fer_edge.page import page, table
@@ -195,8 +195,7 @@ class SecondStage:
         for row in rows.tolist():
             gray = data.gray(row)
             proposed = self._source.first.propose(gray, (gray.shape[0], gray.shape[1]), card.least)
-            where = [square_around(box, card.extent) for box in proposed.boxes.tolist()]
-            squares += [cut(gray, square, card.side) for square in where]
+            squares += list(squares_of(gray, proposed.boxes, card.extent, card.side)[1])
         if not squares:
             raise DataError(
                 f"{data.name}: {self._source.detector} takes nothing there for a face, so that there is nothing to"

@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")]
+FacesRecipeFile = Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")]
+Paste = Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")]
+YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")]
+
 
 @app.command()
 def train(
@@ -48,11 +57,8 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
     votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of the first CSV.")] = None,
     label_map: LabelMap = None,
     weights: Annotated[
@@ -65,7 +71,7 @@ def train(
         Path | None, typer.Option(help="An .npz for the teachers' answers: read if it is there, else written.")
     ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Train a Keras CNN on labelled faces.
 
@@ -137,16 +143,13 @@ def train(
 def train_faces(
     data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, each with labels.csv and its pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
-    recipe: Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    paste: Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")] = None,
+    recipe: FacesRecipeFile = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
+    paste: Paste = None,
     weights: Annotated[Path | None, typer.Option(help="Begin from this detector's .keras.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    teacher: YuNetTeacher = None,
+    resume: Resume = False,
 ) -> None:
     """Train a face detector on pictures with marked faces.
 
@@ -193,15 +196,12 @@ def train_refiner(
     data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as train-faces takes it.")],
     detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite.")],
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
-    recipe: Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    paste: Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    recipe: FacesRecipeFile = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
+    paste: Paste = None,
+    teacher: YuNetTeacher = None,
+    resume: Resume = False,
 ) -> None:
     """Train a detector's second stage, which looks again at what the first one takes for faces.
 

@@ -12,9 +12,9 @@ from fer_edge.card import model_bytes, read_detector_card
 from fer_edge.detection_metrics import intersections, overlaps
 from fer_edge.face_decoding import Cells, decode, suppress
 from fer_edge.face_network import FaceNetwork
-from fer_edge.face_refining import cut, square_around
-from fer_edge_train.faces.scenes import Shape, Stock, batch
-from fer_edge_train.faces.targets import BOX, FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT
+from fer_edge.face_refining import squares_of
+from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
+from fer_edge_train.faces.targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge_train.faces.recipe import Augmentation, RefinerRecipe
+    from fer_edge_train.faces.recipe import RefinerRecipe
 
 # Columns of a proposal's goal: its score, the box, five points, and what the last two weigh.
 SCORE: Final = 0
@@ -71,8 +71,7 @@ def propose(scenes: Scenes, chosen: npt.NDArray[np.int64], recipe: RefinerRecipe
         seed: all that they depend on besides.
     """
     side = recipe.proposals.side
-    how: Augmentation = recipe.augmentation
-    pictures, truth = batch(scenes.stock, chosen, Shape(side, LEAST_ROWS), how, seed)
+    pictures, truth = batch(scenes.stock, chosen, Shape(side, LEAST_ROWS), recipe.augmentation, seed)
     rng = np.random.default_rng((*seed, 1))
     network = _network(scenes.detector, side, get_ident())
     parts = []
@@ -113,15 +112,11 @@ def _proposed(
     more = rng.choice(near, min(recipe.proposals.near, len(near)), replace=False)
     picked = np.concatenate((picked, cells.boxes[more]))
     if not taught:
-        ignored = _sizes(rows[rows[:, KIND] == IGNORED])
+        ignored = boxes_of(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
         picked = picked[intersections(picked, ignored).max(axis=1, initial=0) < areas / 2]
-    where = [square_around(box, recipe.network.extent) for box in picked.tolist()]
-    squares = [cut(picture, one, recipe.network.side) for one in where]
-    return Proposed(
-        np.array(squares, np.uint8).reshape(-1, recipe.network.side, recipe.network.side),
-        goals(picked, np.array(where, np.float32).reshape(-1, 3), faces, known),
-    )
+    where, squares = squares_of(picture, picked, recipe.network.extent, recipe.network.side)
+    return Proposed(squares, goals(picked, where, faces, known))
 
 
 def _faces(rows: npt.NDArray[np.float32]) -> tuple[Cells, npt.NDArray[np.bool_]]:
@@ -129,13 +124,8 @@ def _faces(rows: npt.NDArray[np.float32]) -> tuple[Cells, npt.NDArray[np.bool_]]
     rows = rows[(rows[:, KIND] != NOTHING) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _LEAST_WEIGHT)]
     # So that what is known of the points stays with them.
     points = np.where(rows[:, KIND, None] == FACE, rows[:, LANDMARKS], np.nan).reshape(-1, 5, 2)
-    faces = suppress(Cells(_sizes(rows), rows[:, WEIGHT], points.astype(np.float32)))
+    faces = suppress(Cells(boxes_of(rows), rows[:, WEIGHT], points.astype(np.float32)))
     return faces, np.asarray(np.isfinite(faces.landmarks).all(axis=(1, 2)))
-
-
-def _sizes(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    corners = rows[:, BOX]
-    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
 
 
 def goals(
@@ -168,6 +158,6 @@ def mirrored(proposed: Proposed) -> Proposed:
     """The same proposals in a mirror."""
     goals = proposed.goals.copy()
     goals[:, PLACE.start] *= -1
-    points = goals[:, POINTS].reshape(-1, 5, 2)[:, (1, 0, 2, 4, 3)] * np.array((-1, 1), np.float32)
+    points = goals[:, POINTS].reshape(-1, 5, 2)[:, MIRRORED] * np.array((-1, 1), np.float32)
     goals[:, POINTS] = points.reshape(-1, 10)
     return Proposed(proposed.squares[:, :, ::-1], goals)

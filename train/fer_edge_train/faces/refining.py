@@ -12,11 +12,10 @@ from keras import ops
 
 from fer_edge.card import RefinerCard, write_card
 from fer_edge.crop import Framing
-from fer_edge.detection_metrics import Found, match
 from fer_edge.errors import DataError
 from fer_edge.face_decoding import Cells, suppress
 from fer_edge.face_network import NetworkDetector
-from fer_edge.face_refining import cut, placed, square_around
+from fer_edge.face_refining import placed, squares_of
 from fer_edge.faces import YuNetDetector
 from fer_edge.files import replacing
 from fer_edge_train.batches import BatchesAhead
@@ -38,7 +37,7 @@ from fer_edge_train.faces.refiner_network import as_used, build
 from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.teacher import check
 from fer_edge_train.faces.training import LEAST_THRESHOLD, Result, check_watched, fingerprint, wanted
-from fer_edge_train.faces.validation import ALARMS, SIDE, within
+from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, within
 from fer_edge_train.makers import Makers, makers, makers_here
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fer_edge.detection_metrics import Found
     from fer_edge.face_dataset import FaceDataset
     from fer_edge_train.faces.recipe import RefinerRecipe
 
@@ -117,7 +117,7 @@ def train_refiner(
     schedule = recipe.schedule
     history = History(out / "history.csv", done)
     average = Average(out, schedule.epochs, schedule.average_epochs, done)
-    watching = Validation(network, view, watched, schedule.epochs, schedule.measure_epochs)
+    watching = Validation(lambda: view.found(network), watched.pictures, schedule.epochs, schedule.measure_epochs)
     with native_kernels():
         if done < schedule.epochs:  # a run that is done may be measured anew
             every = [watching, history, average, Checkpoint(out, history), *callbacks]
@@ -294,14 +294,15 @@ class View:
         """Let the first stage look at pictures as large as they are."""
         grays = [watched.gray(i) for i in range(len(watched))]
         proposed = [first.propose(gray, (gray.shape[0], gray.shape[1]), recipe.least) for gray in grays]
-        where = [[square_around(box, recipe.network.extent) for box in some.boxes.tolist()] for some in proposed]
-        side = recipe.network.side
-        squares = [cut(gray, one, side) for gray, some in zip(grays, where, strict=True) for one in some]
+        parts = [
+            squares_of(gray, some.boxes, recipe.network.extent, recipe.network.side)
+            for gray, some in zip(grays, proposed, strict=True)
+        ]
         return cls(
             grays,
-            [len(some) for some in where],
-            np.array([one for some in where for one in some], np.float32).reshape(-1, 3),
-            np.array(squares, np.uint8).reshape(-1, side, side),
+            [len(where) for where, _ in parts],
+            np.concatenate([where for where, _ in parts]),
+            np.concatenate([squares for _, squares in parts]),
             np.concatenate([some.scores for some in proposed]),
         )
 
@@ -322,21 +323,3 @@ class View:
             own = suppress(Cells(*(values[end - count : end] for values in faces)))
             found.append(within(own, gray.shape))
         return found
-
-
-class Validation(keras.callbacks.Callback):
-    """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
-
-    def __init__(self, network: keras.Model, view: View, watched: FaceDataset, epochs: int, every: int) -> None:
-        """Look at pictures after each ``every`` of ``epochs``, and after the last."""
-        super().__init__()
-        self._network, self._view, self._watched = network, view, watched
-        self._epochs, self._every = epochs, every
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measure, before others read the logs."""
-        if logs is None or ((epoch + 1) % self._every and epoch + 1 < self._epochs):
-            return
-        matches = match(self._view.found(self._network), self._watched.pictures)
-        logs["val_average_precision"] = matches.average_precision(SIDE)
-        logs["val_recall"] = matches.recall(matches.threshold_at(ALARMS), SIDE)

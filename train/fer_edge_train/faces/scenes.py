@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Gray = "npt.NDArray[np.uint8]"
 
-_MIRRORED: Final = (1, 0, 2, 4, 3)  # which landmark each one is in a mirror
+MIRRORED: Final = (1, 0, 2, 4, 3)  # which landmark each one is in a mirror
 _LEAST_SEEN: Final = 0.6  # share of a face that must be in the scene; with less it is neither face nor background
 _TINY: Final = 3.0  # pixels, below which nothing is left of a face
 _ALIASED: Final = 0.7  # the zoom below which pixels between those that are drawn from must count, too
@@ -234,7 +234,7 @@ def mapped(marked: Marked, matrix: npt.NDArray[np.float64], shape: tuple[int, ..
     linear = matrix[:, :2].astype(np.float32)
     landmarks = marked.landmarks @ linear.T + matrix[:, 2].astype(np.float32)
     if linear[0, 0] * linear[1, 1] < linear[0, 1] * linear[1, 0]:
-        landmarks = landmarks[:, _MIRRORED]
+        landmarks = landmarks[:, MIRRORED]
     boxes, seen = _turned(marked.boxes, linear, matrix[:, 2], shape)
     ignored, in_sight = _turned(marked.ignored, linear, matrix[:, 2], shape)
     large = boxes[:, 2:].max(axis=1, initial=0) >= smallest

@@ -80,5 +80,11 @@ def weights(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.minimum(scores / np.float32(_SURE), 1), np.float32)
 
 
+def boxes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Left, top, width and height of the faces or regions that rows of the loss's array tell of."""
+    corners = rows[:, BOX]
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
+
+
 def _corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)

@@ -13,7 +13,19 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from fer_edge.detection_metrics import overlaps
 from fer_edge.errors import ModelError
 from fer_edge_train.faces.recipe import STRIDES
-from fer_edge_train.faces.targets import BOX, COLUMNS, FACE, KIND, LANDMARKS, NOTHING, SEEN, WEIGHT, Marked, weights
+from fer_edge_train.faces.targets import (
+    BOX,
+    COLUMNS,
+    FACE,
+    KIND,
+    LANDMARKS,
+    NOTHING,
+    SEEN,
+    WEIGHT,
+    Marked,
+    boxes_of,
+    weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,8 +148,7 @@ def missed(marked: Marked, cells: npt.NDArray[np.float32]) -> Marked:
         cells: the teacher's `answers`.
     """
     seen = cells[cells[:, WEIGHT] >= SEEN]
-    corners = seen[:, BOX]
-    shared = overlaps(np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1), marked.boxes)
+    shared = overlaps(boxes_of(seen), marked.boxes)
     surest = np.where(shared >= _SAME, seen[:, WEIGHT, None], 0).max(axis=0, initial=0)
     left = (marked.scores > 0) & (weights(marked.scores) - surest > _MISSED)
     return Marked(marked.boxes[left], marked.landmarks[left], marked.scores[left], marked.ignored)

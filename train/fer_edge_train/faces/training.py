@@ -132,7 +132,9 @@ def train(
             SceneBatches(crew, source.drawn, recipe, side, range(max(first, done), last)).teach(
                 model,
                 [
-                    Validation(network, grays, watched.pictures, schedule.epochs, schedule.measure_epochs),
+                    Validation(
+                        lambda: find(network, grays), watched.pictures, schedule.epochs, schedule.measure_epochs
+                    ),
                     history,
                     average,
                     saving,

@@ -13,7 +13,7 @@ from fer_edge_train.faces.batches import PIXELS
 from fer_edge_train.faces.recipe import STRIDES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -62,30 +62,23 @@ class Validation(keras.callbacks.Callback):
     """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
 
     def __init__(
-        self,
-        model: keras.Model,
-        grays: Sequence[npt.NDArray[np.uint8]],
-        pictures: Sequence[FacePicture],
-        epochs: int,
-        every: int,
+        self, look: Callable[[], Sequence[Found]], pictures: Sequence[FacePicture], epochs: int, every: int
     ) -> None:
-        """Look at ``pictures`` after each ``every`` of ``epochs``.
+        """Look at pictures after each ``every`` of ``epochs``.
 
         Args:
-            model: of `fer_edge_train.faces.network.as_used`, which shares the weights of the one that learns.
-            grays: uint8 pictures.
+            look: finds faces in them, by weights that change as the model learns.
             pictures: the faces in each.
-            epochs: in all; the last is looked at, too.
+            epochs: in all; after the last they are looked at, too.
             every: how many of them pass between two looks.
         """
         super().__init__()
-        self._network, self._grays, self._pictures = model, grays, pictures
-        self._epochs, self._every = epochs, every
+        self._look, self._pictures, self._epochs, self._every = look, pictures, epochs, every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure, before others read the logs."""
         if logs is None or ((epoch + 1) % self._every and epoch + 1 < self._epochs):
             return
-        matches = match(find(self._network, self._grays), self._pictures)
+        matches = match(self._look(), self._pictures)
         logs["val_average_precision"] = matches.average_precision(SIDE)
         logs["val_recall"] = matches.recall(matches.threshold_at(ALARMS), SIDE)
