@@ -15,10 +15,10 @@ import time
 import keras
 import numpy as np
 
-from fer_edge.card import InputSpec
+from fer_edge.modelcard.schema import InputSpec
+from fer_edge_train.batch_workers import makers
 from fer_edge_train.batches import AugmentedBatches, Faces
 from fer_edge_train.hardware import fast_precision
-from fer_edge_train.makers import makers
 from fer_edge_train.network import HEAD, build
 from fer_edge_train.recipe import load_recipe
 

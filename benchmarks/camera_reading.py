@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import cv2
 
 from fer_edge import demo
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
-from fer_edge_device.frames import NoFrameYet
+from fer_edge_device.capture.base import NoFrameYet
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
-from fer_edge.crop import Box, Framing, crop_face
-from fer_edge.dataset_files import load_dataset
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classification.crop import Box, Framing, crop_face
+from fer_edge.datasets.readers import load_dataset
+from fer_edge.detection.base import DEFAULT_DETECTOR, Face, FaceDetector, YuNetDetector
+from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import FerEdgeError
-from fer_edge.face_network import NetworkDetector
-from fer_edge.faces import DEFAULT_DETECTOR, Face, FaceDetector, YuNetDetector
 from haar import IS_THERE, HaarDetector
 
 if TYPE_CHECKING:

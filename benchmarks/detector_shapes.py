@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 
 from faces import timed
-from fer_edge.card import DetectorCard, write_card
-from fer_edge.crop import Framing
-from fer_edge.face_dataset import load_faces
-from fer_edge.face_network import NetworkDetector
-from fer_edge.faces import YuNetDetector
-from fer_edge.native import native_stderr_hidden
+from fer_edge.classification.crop import Framing
+from fer_edge.datasets.faces import load_faces
+from fer_edge.detection.base import YuNetDetector
+from fer_edge.detection.network import NetworkDetector
+from fer_edge.modelcard.schema import DetectorCard, write_card
+from fer_edge.utils.native_stderr import native_stderr_hidden
 from fer_edge_convert.detector_conversion import FirstStage, convert_detector
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
@@ -32,8 +32,8 @@ from fer_edge_train.faces.network import as_used, build
 from fer_edge_train.faces.recipe import STRIDES, load_faces_recipe
 
 if TYPE_CHECKING:
-    from fer_edge.face_dataset import FaceDataset
-    from fer_edge.faces import FaceDetector
+    from fer_edge.datasets.faces import FaceDataset
+    from fer_edge.detection.base import FaceDetector
 
 PICTURES: Final = 16
 ANY_DROP: Final = 100.0  # points: there is nothing to lose

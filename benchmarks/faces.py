@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.crop import Box
-from fer_edge.detection_metrics import find, match
-from fer_edge.face_dataset import FacePicture, load_faces
-from fer_edge.face_network import NetworkDetector
-from fer_edge.faces import DEFAULT_DETECTOR, Face, YuNetDetector, largest_first
-from fer_edge.runtime import runtime_name
+from fer_edge.classification.crop import Box
+from fer_edge.datasets.faces import FacePicture, load_faces
+from fer_edge.detection.base import DEFAULT_DETECTOR, Face, YuNetDetector, largest_first
+from fer_edge.detection.metrics import find, match
+from fer_edge.detection.network import NetworkDetector
+from fer_edge.tflite.interpreter import runtime_name
 from haar import IS_THERE, HaarDetector
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection_metrics import Found
-    from fer_edge.face_dataset import FaceDataset
-    from fer_edge.faces import FaceDetector
+    from fer_edge.datasets.faces import FaceDataset
+    from fer_edge.detection.base import FaceDetector
+    from fer_edge.detection.metrics import Found
 
 LEAST: Final = 20  # pixels of the longer side of the faces that count
 YUNET_THRESHOLDS: Final = (0.5, 0.6, 0.8, 0.7)  # the last is that of `fer-edge --detector yunet`

@@ -3,12 +3,12 @@
     python benchmarks/follow.py
 
 The demo's faces make moves of half a second, at 10 frames a second, before noisy patterned walls, at three sizes. The
-detector looks at a square around where each was (`fer_edge.regions`), of several sizes in all, brought to several sizes
+detector looks at a square around where each was (`fer_edge.detection.roi`), of several sizes, brought to several sizes
 in pixels.  For each move: the share of frames in which the face was lost, and the mean and least overlap with the
 truth (intersection over union) where it was not.  Then the share of faces that were noticed to be gone at once.
 Milliseconds are of the processor, a face and frame, one thread.
 
-The constants of `fer_edge.regions` are those that lose the fewest faces.
+The constants of `fer_edge.detection.roi` are those that lose the fewest faces.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge import demo, regions
-from fer_edge.crop import Box
-from fer_edge.emotions import FER2013
-from fer_edge.faces import make_detector
-from fer_edge.tracks import intersection_over_union
+from fer_edge import demo
+from fer_edge.classification.crop import Box
+from fer_edge.classification.labels import FER2013
+from fer_edge.detection import roi
+from fer_edge.detection.base import make_detector
+from fer_edge.tracking.tracker import intersection_over_union
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
-    from fer_edge.faces import Face, FollowingDetector
+    from fer_edge.detection.base import Face, FollowingDetector
 
     Gray = npt.NDArray[np.uint8]
 
@@ -104,7 +105,7 @@ def gone(side: int, number: int) -> dict[str, tuple[Gray, Gray, Box]]:
 
 
 def best(faces: Iterable[Face], box: Box) -> Box | None:
-    """The face that overlaps where it was most, as `fer_edge.tracks.Tracker` matches them."""
+    """The face that overlaps where it was most, as `fer_edge.tracking.tracker.Tracker` matches them."""
     overlaps = [(intersection_over_union(face.box, box), face.box) for face in faces]
     overlap, found = max(overlaps, default=(0.0, None))
     return found if overlap >= LEAST else None
@@ -151,7 +152,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     cv2.setNumThreads(1)
     for reach, side in itertools.product((1.6, 2.0, 2.5), (64, 96, 128)):
-        regions.REACH, regions.SIDE = reach, side  # type: ignore[misc]
+        roi.REACH, roi.SIDE = reach, side  # type: ignore[misc]
         print(f"{reach} times the face's side, {side} pixels")
         measure(make_detector("network"))
 

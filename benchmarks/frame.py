@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Final
 import cv2
 
 from fer_edge import demo
-from fer_edge.classify import TFLiteClassifier, classify_faces
-from fer_edge.crop import Box
-from fer_edge.faces import make_detector
-from fer_edge.system import machine_name, resident_mb
-from fer_edge.tracks import intersection_over_union
-from fer_edge_device.config import EventsSettings, FacesSettings
-from fer_edge_device.frames import Frame
-from fer_edge_device.pipeline import Pipeline
+from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
+from fer_edge.classification.crop import Box
+from fer_edge.detection.base import make_detector
+from fer_edge.tracking.tracker import intersection_over_union
+from fer_edge.utils.system import machine_name, resident_mb
+from fer_edge_device.capture.base import Frame
+from fer_edge_device.config.settings import EventsSettings, FacesSettings
+from fer_edge_device.pipeline.pipeline import Pipeline
 from haar import IS_THERE, HaarDetector
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.faces import FaceDetector, FollowingDetector
+    from fer_edge.detection.base import FaceDetector, FollowingDetector
     from fer_edge_device.messages import Event
 
 FPS: Final = 10

@@ -21,8 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer_edge.dataset_files import load_dataset
-from fer_edge.emotions import FER2013
+from fer_edge.classification.labels import FER2013
+from fer_edge.datasets.readers import load_dataset
 
 DIFFERENT = 700
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge import demo
-from fer_edge.classify import TFLiteClassifier
-from fer_edge.faces import make_detector
-from fer_edge.system import resident_mb
-from fer_edge_device.config import EventsSettings, FacesSettings
-from fer_edge_device.frames import Frame
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.detection.base import make_detector
+from fer_edge.utils.system import resident_mb
+from fer_edge_device.capture.base import Frame
+from fer_edge_device.config.settings import EventsSettings, FacesSettings
 from fer_edge_device.messages import Info, Topics
-from fer_edge_device.pipeline import Pipeline
+from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.runner import Node, Runner
 
 if TYPE_CHECKING:

@@ -37,12 +37,12 @@ import msgspec
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.classify import DEFAULT_MODEL
-from fer_edge.crop import Box
-from fer_edge.emotions import FER2013
-from fer_edge.tag.look import Job, Looked, look_at
-from fer_edge.tag.run import Outputs, tag
-from fer_edge.tag.sources import Source, count
+from fer_edge.classification.classifier import DEFAULT_MODEL
+from fer_edge.classification.crop import Box
+from fer_edge.classification.labels import FER2013
+from fer_edge.tagging.input.sources import Source, count
+from fer_edge.tagging.run import Outputs, tag
+from fer_edge.tagging.worker import Job, Looked, look_at
 
 FER_EDGE: Final = (sys.executable, "-m", "fer_edge.cli", "tag")
 JOB: Final = Job(model=str(DEFAULT_MODEL))

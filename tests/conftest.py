@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.emotions import FER2013
+from fer_edge.classification.labels import FER2013
 from tests import warm
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_edge.bench.interleave import case_of
 from fer_edge.bench.results import Condition, Environment, Model, Report, Settings, Way
-from fer_edge.bench.turns import case_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,8 +37,8 @@ import numpy as np
 from fer_edge import demo
 from fer_edge.bench.page import columns
 from fer_edge.errors import FerEdgeError
-from fer_edge.files import ensure_writable, replacing
-from fer_edge.system import machine_name
+from fer_edge.utils.atomic_file import ensure_writable, replacing
+from fer_edge.utils.system import machine_name
 
 ROOT: Final = Path(__file__).parents[2]
 CHUNKS: Final = 5

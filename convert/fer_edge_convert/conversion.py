@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from fer_edge.card import INPUT_RANGES, PixelStatistics, with_card
-from fer_edge.classify import with_self_test
-from fer_edge.datasets import TRAINING, VALIDATION
+from fer_edge.classification.classifier import with_self_test
+from fer_edge.datasets.dataset import TRAINING, VALIDATION
 from fer_edge.errors import DataError, FerEdgeError, InputError, printable
-from fer_edge.files import ensure_writable, replacing
-from fer_edge.graph import read_graph
+from fer_edge.modelcard.schema import INPUT_RANGES, PixelStatistics, with_card
+from fer_edge.tflite.graph import read_graph
+from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge_convert.flatbuffer import Pictures, lean, run, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.card import Card
-    from fer_edge.datasets import Dataset
+    from fer_edge.datasets.dataset import Dataset
+    from fer_edge.modelcard.schema import Card
     from fer_edge_convert.quantisation import Seen
     from fer_edge_convert.sources import Source
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import numpy as np
 
-from fer_edge.card import model_bytes, with_card, with_refiner
-from fer_edge.detection_metrics import DetectionMetrics, find, match
+from fer_edge.detection.metrics import DetectionMetrics, find, match
+from fer_edge.detection.network import PADDING, NetworkDetector, with_detector_self_test
+from fer_edge.detection.refiner import squares_of, with_refiner_self_test
 from fer_edge.errors import DataError, InputError, printable
-from fer_edge.face_network import PADDING, NetworkDetector, with_detector_self_test
-from fer_edge.face_refining import squares_of, with_refiner_self_test
-from fer_edge.files import ensure_writable, replacing
-from fer_edge.graph import read_graph
-from fer_edge.page import page, table
+from fer_edge.modelcard.schema import model_bytes, with_card, with_refiner
+from fer_edge.reports.html import page, table
+from fer_edge.tflite.graph import read_graph
+from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge_convert.conversion import Attempt, RefusedError, advice
 from fer_edge_convert.flatbuffer import Pictures, lean, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.card import DetectorCard, PixelSpec
-    from fer_edge.face_dataset import FaceDataset
+    from fer_edge.datasets.faces import FaceDataset
+    from fer_edge.modelcard.schema import DetectorCard, PixelSpec
     from fer_edge_convert.quantisation import Seen
     from fer_edge_convert.sources import DetectorSource, RefinerSource
 

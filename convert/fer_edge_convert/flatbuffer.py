@@ -16,15 +16,15 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from fer_edge.errors import ModelError, first_line
-from fer_edge.native import native_stderr_hidden
-from fer_edge.runtime import Tensor, make_interpreter
+from fer_edge.tflite.interpreter import Tensor, make_interpreter
+from fer_edge.utils.native_stderr import native_stderr_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
-    from fer_edge.card import PixelSpec
+    from fer_edge.modelcard.schema import PixelSpec
 
 
 def with_softmax(model: bytes) -> bytes:

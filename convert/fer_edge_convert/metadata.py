@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import flatbuffers
 
-from fer_edge.card import LABELS_NAME
+from fer_edge.modelcard.schema import LABELS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fer_edge.card import Card
+    from fer_edge.modelcard.schema import Card
 
 METADATA: Final = "TFLITE_METADATA"
 _IDENTIFIER: Final = b"M001"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from fer_edge.graph import read_graph
-from fer_edge.metrics import Metrics, measure
-from fer_edge.runtime import Tensor, make_interpreter
+from fer_edge.classification.metrics import Metrics, measure
+from fer_edge.tflite.graph import read_graph
+from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert.flatbuffer import Tracer, lean, run
 from fer_edge_convert.quantisation import Plan, quantise
 

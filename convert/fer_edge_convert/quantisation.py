@@ -19,7 +19,7 @@ import numpy as np
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
 from fer_edge.errors import ModelError, first_line
-from fer_edge.graph import read_graph
+from fer_edge.tflite.graph import read_graph
 from fer_edge_convert.flatbuffer import Tracer, constant, with_constants, with_integer_moves
 
 if TYPE_CHECKING:

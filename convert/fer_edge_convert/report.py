@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import cv2
 import msgspec
 
-from fer_edge.files import replacing
-from fer_edge.page import embedded, page, table
+from fer_edge.reports.html import embedded, page, table
+from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge.datasets import Dataset
+    from fer_edge.datasets.dataset import Dataset
     from fer_edge_convert.conversion import Conversion
     from fer_edge_convert.parity import Parity
 

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fer_edge.card import (
+from fer_edge.detection.network import FaceNetwork, NetworkDetector
+from fer_edge.detection.refiner import FaceRefiner
+from fer_edge.errors import InputError, ModelError, first_line, printable
+from fer_edge.modelcard.schema import (
     Card,
     DetectorCard,
     InputSpec,
@@ -30,11 +33,8 @@ from fer_edge.card import (
     read_detector_card,
     read_refiner_card,
 )
-from fer_edge.errors import InputError, ModelError, first_line, printable
-from fer_edge.face_network import FaceNetwork, NetworkDetector
-from fer_edge.face_refining import FaceRefiner
-from fer_edge.graph import read_graph
-from fer_edge.runtime import Tensor, make_interpreter
+from fer_edge.tflite.graph import read_graph
+from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
 
 if TYPE_CHECKING:

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fer_edge.classify import TFLiteClassifier, find_model
+from fer_edge.classification.classifier import TFLiteClassifier, find_model
+from fer_edge.detection.base import make_detector
 from fer_edge.errors import FerEdgeError, InputError
-from fer_edge.faces import make_detector
-from fer_edge_device import service
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
-from fer_edge_device.discovery import discovery_message
+from fer_edge_device import sd_notify
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.messages import Info, Topics
-from fer_edge_device.pipeline import Pipeline
+from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.pipeline.pipeline import Pipeline
+from fer_edge_device.privacy_switch import Switch
 from fer_edge_device.runner import Node, Runner
 from fer_edge_device.sinks import JsonLines
-from fer_edge_device.switch import Switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fer_edge.faces import FollowingDetector
-    from fer_edge_device.config import Config, LogSettings
+    from fer_edge.detection.base import FollowingDetector
+    from fer_edge_device.config.settings import Config, LogSettings
     from fer_edge_device.runner import Summary
     from fer_edge_device.sinks import Sink
 
@@ -110,7 +110,7 @@ class App:
 
     def _reload(self) -> None:
         """Take over what can be changed while faces are followed; what is wrong changes nothing."""
-        service.reloading()
+        sd_notify.reloading()
         try:
             # All that can fail comes first; a model's file of the same name may be another by now.
             config = self._reread() if self._reread else self._config
@@ -121,7 +121,7 @@ class App:
         else:
             self._change(config, classifier, detector)
         finally:
-            service.notify("READY=1")
+            sd_notify.notify("READY=1")
 
     def _change(self, config: Config, classifier: TFLiteClassifier, detector: FollowingDetector) -> None:
         old = self._config
@@ -170,8 +170,8 @@ class App:
     def _open_sinks(self, config: Config, node: Node) -> list[Sink]:
         sinks: list[Sink] = []
         if config.mqtt.url:
-            from fer_edge_device.mqtt import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
-            from fer_edge_device.outbox import outbox_path  # noqa: PLC0415 - likewise
+            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - likewise
+            from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
 
             switch = Switch(outbox_path(config.outbox, node.topics.node))
             obey = partial(self._obey, switch)
@@ -240,6 +240,6 @@ def _check_messages(config: Config) -> None:
     """Find out whether topics and broker can be what they are to be."""
     Topics(config.node_name(), config.mqtt.prefix)
     if config.mqtt.url:
-        from fer_edge_device.broker import Broker  # noqa: PLC0415 - likewise
+        from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - likewise
 
         Broker(config.mqtt)

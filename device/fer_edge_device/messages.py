@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge_device.config import NODE_NAME, MqttSettings
+from fer_edge_device.config.settings import NODE_NAME, MqttSettings
 
 SCHEMA: Final = 1
 _PREFIX: Final = MqttSettings().prefix

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import FerEdgeError
-from fer_edge.system import resident_mb, temperature_c, throttled_flags
-from fer_edge_device.frames import NoFrameYet
+from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
+from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
-from fer_edge_device.service import notify, status
+from fer_edge_device.sd_notify import notify, status
 from fer_edge_device.sinks import SinkClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
-    from fer_edge_device.frames import Camera, Frame
+    from fer_edge_device.capture.base import Camera, Frame
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, State, Topics
-    from fer_edge_device.pipeline import Pipeline
+    from fer_edge_device.pipeline.pipeline import Pipeline
     from fer_edge_device.sinks import Sink
 
 logger = logging.getLogger(__name__)

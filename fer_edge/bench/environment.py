@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from fer_edge.bench.results import Case, Condition, Environment
-from fer_edge.runtime import runtime_name
-from fer_edge.system import NOW, machine_name, temperature_c, throttled_flags, throttling
+from fer_edge.tflite.interpreter import runtime_name
+from fer_edge.utils.system import NOW, machine_name, temperature_c, throttled_flags, throttling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.bench import fresh
+from fer_edge.bench import cold_start
 from fer_edge.bench.environment import Watch, condition, warnings
+from fer_edge.bench.interleave import TURN, case_of, take_turns
 from fer_edge.bench.profile import profile
 from fer_edge.bench.results import Model, Moment, Report, Settings, Start, Sustained, Way
-from fer_edge.bench.turns import TURN, case_of, take_turns
-from fer_edge.card import model_bytes
-from fer_edge.classify import TFLiteClassifier, classify_faces
-from fer_edge.crop import crop_face
+from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
+from fer_edge.classification.crop import crop_face
+from fer_edge.detection.base import detector_file, make_detector
 from fer_edge.errors import FerEdgeError, InputError, printable
-from fer_edge.faces import detector_file, make_detector
-from fer_edge.inspection import delegation, not_delegated
-from fer_edge.runtime import make_interpreter, runtime_name
+from fer_edge.modelcard.schema import model_bytes
+from fer_edge.tflite.inspect import delegation, not_delegated
+from fer_edge.tflite.interpreter import make_interpreter, runtime_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.faces import DetectorName
+    from fer_edge.detection.base import DetectorName
 
 _MOMENTS: Final = 600
 _PROFILE_RUNS: Final = 50
@@ -240,7 +240,7 @@ def _start(model: Path, name: str, plan: Plan) -> Start:
     # Not forked: what this process has loaded would be there already, and count as theirs.
     spawning = multiprocessing.get_context("spawn")
     begin = functools.partial(
-        fresh.start,
+        cold_start.start,
         model,
         plan.threads[0],
         xnnpack=plan.xnnpack[0],

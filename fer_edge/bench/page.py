@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.bench.plot import Series, plot
 from fer_edge.errors import InputError
-from fer_edge.page import page, table
-from fer_edge.system import NOW, throttling
+from fer_edge.reports.html import page, table
+from fer_edge.reports.svg_plot import Series, plot
+from fer_edge.utils.system import NOW, throttling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fer_edge.bench.interleave import take_turns
 from fer_edge.bench.results import Operator, Profile
-from fer_edge.bench.turns import take_turns
-from fer_edge.card import model_bytes
 from fer_edge.errors import InputError
-from fer_edge.graph import read_graph
-from fer_edge.runtime import make_interpreter
+from fer_edge.modelcard.schema import model_bytes
+from fer_edge.tflite.graph import read_graph
+from fer_edge.tflite.interpreter import make_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -146,7 +146,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         load: jobs that wanted a processor, averaged over a minute.
         clock_mhz: of the processors, on average.
         temperature_c: of the processor.
-        throttled: a Pi firmware's flags, as `fer_edge.system.throttled_flags` has them.
+        throttled: a Pi firmware's flags, as `fer_edge.utils.system.throttled_flags` has them.
     """
 
     load: float

@@ -95,7 +95,7 @@ def _set_up_process() -> None:
 def _fail(message: str, status: int) -> NoReturn:
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704 - called from main's handlers alone
-    log = sys.modules.get("fer_edge_device.log")
+    log = sys.modules.get("fer_edge_device.logging")
     if log and log.logging_is_set_up():  # it is `run` that fails
         logging.getLogger("fer_edge").error("%s", message)
     elif sys.stderr is not None:

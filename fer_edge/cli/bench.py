@@ -87,7 +87,7 @@ def bench(
     from fer_edge.bench.measure import Plan, benchmark
     from fer_edge.bench.page import as_html, as_text, pareto_page
     from fer_edge.bench.results import encode_report
-    from fer_edge.classify import find_model
+    from fer_edge.classification.classifier import find_model
 
     plan = Plan(
         models=tuple(find_model(model) for model in models or [Path("edge")]),
@@ -129,7 +129,7 @@ def _refuse_idle(context: typer.Context) -> None:
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:
-    from fer_edge.files import check_ending, ensure_writable
+    from fer_edge.utils.atomic_file import check_ending, ensure_writable
 
     for option, path, endings in (
         ("--out", out, (".json",)),
@@ -151,7 +151,7 @@ def _told(what: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from fer_edge.files import replacing
+    from fer_edge.utils.atomic_file import replacing
 
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

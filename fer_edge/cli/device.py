@@ -12,7 +12,7 @@ from fer_edge.cli.options import INTERRUPTED, AsJson, print_json, version
 from fer_edge.errors import InputError, without_passwords
 
 if TYPE_CHECKING:
-    from fer_edge_device.config import Config
+    from fer_edge_device.config.settings import Config
 
 app = typer.Typer()
 mqtt = typer.Typer()
@@ -67,8 +67,8 @@ def run(
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
     """
     from fer_edge_device.app import App
-    from fer_edge_device.config import SYSTEM_CONFIG, holds_password, load_config
-    from fer_edge_device.log import set_up_logging
+    from fer_edge_device.config.settings import SYSTEM_CONFIG, holds_password, load_config
+    from fer_edge_device.logging import set_up_logging
 
     if source is not None and holds_password(source):
         raise InputError(
@@ -121,8 +121,8 @@ def config(
     \b
     Example: fer-edge config --example > config.toml
     """
-    from fer_edge_device.config import SYSTEM_CONFIG, as_toml, load_config
-    from fer_edge_device.config import example as example_text
+    from fer_edge_device.config.settings import SYSTEM_CONFIG, as_toml, load_config
+    from fer_edge_device.config.settings import example as example_text
 
     if example:
         print(example_text(), end="")
@@ -160,9 +160,9 @@ def forget(
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
     """
-    from fer_edge_device.config import load_config
+    from fer_edge_device.config.settings import load_config
     from fer_edge_device.messages import Topics
-    from fer_edge_device.mqtt import forget_node
+    from fer_edge_device.mqtt.sink import forget_node
 
     settings = load_config(config, options={"mqtt.url": broker, "node": node})
     if not settings.mqtt.url:
@@ -181,7 +181,7 @@ def cameras(as_json: AsJson = False) -> None:
     \b
     Example: fer-edge cameras --json
     """
-    from fer_edge_device.camera_list import list_cameras, told
+    from fer_edge_device.capture.camera_list import list_cameras, told
 
     found = list_cameras()
     if as_json:

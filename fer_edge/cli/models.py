@@ -26,7 +26,7 @@ from fer_edge.cli.options import (
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from fer_edge.card import AnyCard
+    from fer_edge.modelcard.schema import AnyCard
 
 app = typer.Typer()
 
@@ -42,9 +42,9 @@ def inspect(
     \b
     Example: fer-edge inspect edge.tflite --html edge.html
     """
-    from fer_edge.classify import find_model
-    from fer_edge.files import check_ending, replacing
-    from fer_edge.inspection import as_html, inspect_model
+    from fer_edge.classification.classifier import find_model
+    from fer_edge.tflite.inspect import as_html, inspect_model
+    from fer_edge.utils.atomic_file import check_ending, replacing
 
     if html:
         check_ending(html, "--html", ".html")
@@ -87,7 +87,7 @@ def inspect(
 
 
 def _print_card(card: AnyCard) -> None:
-    from fer_edge.card import Card, DetectorCard
+    from fer_edge.modelcard.schema import Card, DetectorCard
 
     print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
     size = "any size x "
@@ -130,8 +130,8 @@ def card_set(
     \b
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
     """
-    from fer_edge.card import INPUT_RANGES, read_labels
-    from fer_edge.classify import set_card
+    from fer_edge.classification.classifier import set_card
+    from fer_edge.modelcard.schema import INPUT_RANGES, read_labels
 
     names = read_labels(labels) if labels else ()
     card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
@@ -156,10 +156,10 @@ def predict(
     \b
     Example: fer-edge predict photo.jpg --save annotated.png
     """
-    from fer_edge.analyse import expressions, save_annotated
     from fer_edge.errors import DataError
-    from fer_edge.native import native_stderr_hidden
-    from fer_edge.pictures import read_gray
+    from fer_edge.recognizer import expressions, save_annotated
+    from fer_edge.utils.image_io import read_gray
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if save and len(images) > 1:
         raise InputError("--save takes one picture; `fer-edge tag` is for many")
@@ -248,14 +248,14 @@ def tag(
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
     """
-    from fer_edge.classify import DEFAULT_MODEL, find_model
+    from fer_edge.classification.classifier import DEFAULT_MODEL, find_model
     from fer_edge.cli.tagging import display, seconds
-    from fer_edge.faces import detector_file
-    from fer_edge.native import native_stderr_hidden
-    from fer_edge.tag.look import Job
-    from fer_edge.tag.remote import shown
-    from fer_edge.tag.run import Outputs
-    from fer_edge.tag.run import tag as write_table
+    from fer_edge.detection.base import detector_file
+    from fer_edge.tagging.input.remote import shown
+    from fer_edge.tagging.run import Outputs
+    from fer_edge.tagging.run import tag as write_table
+    from fer_edge.tagging.worker import Job
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if cluster and workers:
         raise InputError("--workers is for this machine; a cluster has its own")
@@ -307,9 +307,9 @@ def report(
     \b
     Example: fer-edge report tags.jsonl --out report.html
     """
-    from fer_edge.files import check_ending, ensure_writable, replacing
-    from fer_edge.native import native_stderr_hidden
-    from fer_edge.tag.report import report as make_page
+    from fer_edge.tagging.output.report import report as make_page
+    from fer_edge.utils.atomic_file import check_ending, ensure_writable, replacing
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     check_ending(out, "--out", ".html")
     ensure_writable(out)

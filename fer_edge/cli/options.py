@@ -14,8 +14,8 @@ import typer
 from fer_edge.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from fer_edge.classify import TFLiteClassifier
-    from fer_edge.faces import FollowingDetector
+    from fer_edge.classification.classifier import TFLiteClassifier
+    from fer_edge.detection.base import FollowingDetector
 
 FORMS: Final = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
 Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge by the majority of its votes.")]
@@ -70,14 +70,14 @@ def need_keras_backend() -> None:
 
 def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
     """A model by its path or shipped name; the shipped `edge` without."""
-    from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, find_model
+    from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, find_model
 
     return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
 
 
 def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> FollowingDetector:
     """What finds faces."""
-    from fer_edge.faces import make_detector
+    from fer_edge.detection.base import make_detector
 
     return make_detector(name, model, min_face)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_edge.errors import InputError
-from fer_edge.system import this_program
+from fer_edge.utils.system import this_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fer_edge_device.steps import Step
-    from fer_edge_device.units import Machine
-    from fer_edge_device.venvs import Origin
+    from fer_edge_device.install.systemd_units import Machine
+    from fer_edge_device.install.transaction import Step
+    from fer_edge_device.install.venvs import Origin
 
 app = typer.Typer()
 commands = typer.Typer(name="service", rich_markup_mode=None)
@@ -56,9 +56,9 @@ def install(
     \b
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
     """
-    from fer_edge_device.config import load_config
-    from fer_edge_device.installer import Wishes, config_path, install_steps
-    from fer_edge_device.units import first_message, last_lines, unit_name
+    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.install.installer import Wishes, config_path, install_steps
+    from fer_edge_device.install.systemd_units import first_message, last_lines, unit_name
 
     wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
@@ -82,7 +82,7 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     \b
     Example: sudo fer-edge service upgrade --from fer_edge-0.2.0-py3-none-any.whl
     """
-    from fer_edge_device.installer import upgrade_steps
+    from fer_edge_device.install.installer import upgrade_steps
 
     with machine_to_change(dry_run=dry_run) as machine:
         _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
@@ -101,7 +101,7 @@ def uninstall(
     \b
     Example: sudo fer-edge service uninstall --purge
     """
-    from fer_edge_device.installer import uninstall_steps
+    from fer_edge_device.install.installer import uninstall_steps
 
     with machine_to_change(dry_run=dry_run) as machine:
         _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
@@ -114,9 +114,9 @@ def status() -> None:
     \b
     Example: fer-edge service status
     """
-    from fer_edge_device.installer import units_there
-    from fer_edge_device.units import Machine, last_lines, unit_state
-    from fer_edge_device.venvs import Venvs, version_in
+    from fer_edge_device.install.installer import units_there
+    from fer_edge_device.install.systemd_units import Machine, last_lines, unit_state
+    from fer_edge_device.install.venvs import Venvs, version_in
 
     machine = Machine()
     machine.need_systemd()
@@ -145,7 +145,7 @@ def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
         InputError: this process is not root's.
         ServiceError: somebody else changes it.
     """
-    from fer_edge_device.units import Machine, is_root
+    from fer_edge_device.install.systemd_units import Machine, is_root
 
     machine = Machine()
     if dry_run:
@@ -159,13 +159,13 @@ def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
 
 
 def _origin(path: Path | None) -> Origin:
-    from fer_edge_device.venvs import origin_at, own_origin
+    from fer_edge_device.install.venvs import origin_at, own_origin
 
     return own_origin() if path is None else origin_at(path)
 
 
 def _carry_out(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
-    from fer_edge_device.steps import carry_out
+    from fer_edge_device.install.transaction import carry_out
 
     if not steps:
         print(f"nothing to do: {nothing}")

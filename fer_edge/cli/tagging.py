@@ -12,7 +12,7 @@ from fer_edge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fer_edge.tag.look import Looked
+    from fer_edge.tagging.worker import Looked
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -36,7 +36,7 @@ def display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from fer_edge.tag.sources import count
+    from fer_edge.tagging.input.sources import count
 
     console = Console(stderr=True)
     columns = (

@@ -15,7 +15,7 @@ from fer_edge.cli.options import AsJson, print_json
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from fer_edge_device.deploy import Outcome
+    from fer_edge_device.install.deploy import Outcome
 
 app = typer.Typer()
 
@@ -34,8 +34,8 @@ def doctor(
     \b
     Example: fer-edge doctor --config /etc/fer-edge/config.toml
     """
-    from fer_edge_device.config import load_config
-    from fer_edge_device.doctor import examine
+    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.doctor.checks import examine
 
     levels: Counter[str] = Counter()
     findings = []
@@ -76,8 +76,8 @@ def deploy(
     \b
     Example: fer-edge deploy pi@kitchen pi@hall --model edge.tflite --config config.toml
     """
-    from fer_edge_device.deploy import deploy as bring
-    from fer_edge_device.parcel import build_wheel, pack
+    from fer_edge_device.install.bundle import build_wheel, pack
+    from fer_edge_device.install.deploy import deploy as bring
 
     for path in (config, wheel, ssh_config):
         if path is not None and not path.is_file():

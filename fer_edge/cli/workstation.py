@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.card import Card
-    from fer_edge.classify import TFLiteClassifier
-    from fer_edge.datasets import Dataset
-    from fer_edge.metrics import Metrics
+    from fer_edge.classification.classifier import TFLiteClassifier
+    from fer_edge.classification.metrics import Metrics
+    from fer_edge.datasets.dataset import Dataset
+    from fer_edge.modelcard.schema import Card
     from fer_edge_convert.sources import Source
     from fer_edge_train.split import Parts
 
@@ -80,13 +80,13 @@ def train(
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     paths = [*([data] if data else []), *(more or [])]
     if not paths:
         raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
     # What is wrong with these is said before Keras is loaded.
-    from fer_edge.dataset_files import ensure_there
+    from fer_edge.datasets.readers import ensure_there
     from fer_edge_train.recipe import load_recipe
 
     how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
@@ -97,7 +97,7 @@ def train(
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge.card import read_card
+        from fer_edge.modelcard.schema import read_card
         from fer_edge_train.hardware import resolved
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.split import divide
@@ -158,8 +158,8 @@ def train_faces(
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
-    from fer_edge.face_dataset import load_faces
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.datasets.faces import load_faces
+    from fer_edge.utils.native_stderr import native_stderr_hidden
     from fer_edge_train.faces.recipe import load_faces_recipe
 
     # What is wrong with these is said before Keras is loaded.
@@ -168,7 +168,7 @@ def train_faces(
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge.card import read_detector_card
+        from fer_edge.modelcard.schema import read_detector_card
         from fer_edge_train.faces.training import train as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
@@ -210,9 +210,9 @@ def train_refiner(
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
-    from fer_edge.card import read_detector_card
-    from fer_edge.face_dataset import load_faces
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.datasets.faces import load_faces
+    from fer_edge.modelcard.schema import read_detector_card
+    from fer_edge.utils.native_stderr import native_stderr_hidden
     from fer_edge_train.faces.recipe import load_refiner_recipe
 
     # What is wrong with these is said before Keras is loaded.
@@ -318,9 +318,9 @@ def convert(
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.card import is_detector, is_refiner, read_labels
-    from fer_edge.dataset_files import ensure_there
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.datasets.readers import ensure_there
+    from fer_edge.modelcard.schema import is_detector, is_refiner, read_labels
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
@@ -402,10 +402,10 @@ def evaluate(
     \b
     Example: fer-edge evaluate edge.tflite fer2013.csv
     """
-    from fer_edge.classify import TFLiteClassifier, find_model
-    from fer_edge.datasets import fuse
-    from fer_edge.metrics import measure
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.classification.classifier import TFLiteClassifier, find_model
+    from fer_edge.classification.metrics import measure
+    from fer_edge.datasets.dataset import fuse
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if model.suffix == ".keras":
         need("train", "keras")
@@ -482,9 +482,9 @@ def _convert_detector(
 ) -> None:
     if scheme == "int16x8":
         raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
-    from fer_edge.card import is_refiner
-    from fer_edge.face_dataset import load_faces
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.datasets.faces import load_faces
+    from fer_edge.modelcard.schema import is_refiner
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if is_refiner(model) and not detector:
         raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
@@ -526,7 +526,7 @@ def _card_for(
     source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
 ) -> Card:
     """What a model to convert takes and gives, as far as it, the user or the data says."""
-    from fer_edge.card import INPUT_RANGES
+    from fer_edge.modelcard.schema import INPUT_RANGES
     from fer_edge_convert.conversion import infer_range
 
     if input_range is None and source.card is None and dataset is not None:
@@ -537,8 +537,8 @@ def _card_for(
 
 
 def _dataset(path: Path, side: int) -> Dataset:
-    from fer_edge.dataset_files import load_dataset
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.datasets.readers import load_dataset
+    from fer_edge.utils.native_stderr import native_stderr_hidden
 
     with native_stderr_hidden():  # what image libraries say of damaged pictures
         dataset = load_dataset(path, side)
@@ -549,7 +549,7 @@ def _dataset(path: Path, side: int) -> Dataset:
 
 def _training_faces(path: Path) -> npt.NDArray[np.uint8]:
     """Faces that a classifier may be trained on, so that none of its tests' is seen by what finds them."""
-    from fer_edge.datasets import TRAINING
+    from fer_edge.datasets.dataset import TRAINING
 
     dataset = _dataset(path, 48)
     faces: npt.NDArray[np.uint8] = dataset.faces[dataset.usages == TRAINING]
@@ -558,7 +558,7 @@ def _training_faces(path: Path) -> npt.NDArray[np.uint8]:
 
 def _datasets(paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool) -> Dataset:
     """All datasets as one, as `_loaded`."""
-    from fer_edge.datasets import fuse
+    from fer_edge.datasets.dataset import fuse
 
     return fuse(_loaded(paths, votes, label_map, side, majority=majority))
 
@@ -567,8 +567,8 @@ def _loaded(
     paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
 ) -> list[Dataset]:
     """Each dataset; the votes are for the first CSV, whose classes are their majority if so wanted."""
-    from fer_edge.dataset_files import load_map, with_votes
-    from fer_edge.datasets import by_majority
+    from fer_edge.datasets.dataset import by_majority
+    from fer_edge.datasets.readers import load_map, with_votes
 
     mapped = load_map(label_map) if label_map else None
     loaded = {path.name: _dataset(path, side) for path in paths}

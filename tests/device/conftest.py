@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import cv2
 import pytest
 
-from fer_edge_device.frames import NoFrameYet
+from fer_edge_device.capture.base import NoFrameYet
 from tests.device import fakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fer_edge_device.frames import Camera, Frame
+    from fer_edge_device.capture.base import Camera, Frame
 
 LONG = 30.0  # seconds; far more than anything takes on a loaded machine
 

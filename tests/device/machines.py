@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fer_edge.bench.results import encode_report
 from fer_edge.errors import ServiceError
-from fer_edge_device.steps import Step, carry_out
-from fer_edge_device.units import Machine
-from fer_edge_device.venvs import Origin, origin_at
+from fer_edge_device.install.systemd_units import Machine
+from fer_edge_device.install.transaction import Step, carry_out
+from fer_edge_device.install.venvs import Origin, origin_at
 from tests.reports import make_report
 
 UNITS = Path(__file__).parents[2] / "systemd"

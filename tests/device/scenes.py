@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.crop import Box
-from fer_edge_device.frames import Frame
+from fer_edge.classification.crop import Box
+from fer_edge_device.capture.base import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

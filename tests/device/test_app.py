@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from fer_edge import demo
-from fer_edge_device.config import OutboxSettings
-from fer_edge_device.outbox import Outbox
+from fer_edge_device.config.settings import OutboxSettings
+from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Listener, Mosquitto, listening, wait_for
 
 if TYPE_CHECKING:

@@ -10,22 +10,22 @@ import msgspec
 import pytest
 
 from fer_edge.errors import InputError, ServiceError
-from fer_edge_device import arrival
-from fer_edge_device.arrival import ORDER, Order, arrival_steps, arrive
-from fer_edge_device.installer import Wishes, install_steps
+from fer_edge_device.install import remote_install
+from fer_edge_device.install.installer import Wishes, install_steps
+from fer_edge_device.install.remote_install import ORDER, Order, arrival_steps, arrive
 from tests.device.machines import Pi, make_wheel, newer
 
 INTERRUPTED = """
 import subprocess
 from fer_edge_device import arrival
-from fer_edge_device.steps import Step, carry_out
+from fer_edge_device.install.transaction import Step, carry_out
 
-arrival._end_with_the_connection()
+remote_install._end_with_the_connection()
 steps = [Step("wait", lambda: subprocess.run(["sh", "-c", "echo waiting; sleep 600 & wait"]), lambda: None)]
 try:
-    carry_out(steps, arrival._say)
+    carry_out(steps, remote_install._say)
 except KeyboardInterrupt:
-    arrival._say("interrupted")
+    remote_install._say("interrupted")
 """
 
 
@@ -130,14 +130,14 @@ def test_a_second_deployment_to_a_host_is_refused_in_one_line(
     pi: Pi, tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / ORDER).write_bytes(msgspec.json.encode(order))
-    monkeypatch.setattr(arrival, "Machine", lambda: pi.machine)
-    monkeypatch.setattr(arrival, "_end_with_the_connection", lambda: None)
+    monkeypatch.setattr(remote_install, "Machine", lambda: pi.machine)
+    monkeypatch.setattr(remote_install, "_end_with_the_connection", lambda: None)
     monkeypatch.setattr(sys, "argv", ["arrival", str(tmp_path)])
     with pi.machine.reserved():
-        assert arrival.main() == 1
+        assert remote_install.main() == 1
     assert capsys.readouterr().out.startswith("this machine's fer-edge is being installed, upgraded or removed by ")
     assert not pi.commands
-    assert arrival.main() == 0
+    assert remote_install.main() == 0
 
 
 def test_what_is_done_when_the_connection_ends_is_taken_back() -> None:

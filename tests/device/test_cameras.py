@@ -8,17 +8,17 @@ import cv2
 import pytest
 
 from fer_edge.errors import SourceError
-from fer_edge_device import cameras, v4l2
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
-from fer_edge_device.live import LiveCamera
-from fer_edge_device.v4l2 import Node
+from fer_edge_device.capture import factory, v4l2
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.supervisor import LiveCamera
+from fer_edge_device.capture.v4l2 import Node
+from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import next_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge_device.frames import Camera
+    from fer_edge_device.capture.base import Camera
     from tests.device.fakes import Picamera2, VideoCapture
 
 
@@ -45,7 +45,7 @@ def test_no_frame_is_waited_for_before_picamera2_has_started(
         return list(pi.modules)
 
     def wait(camera: LiveCamera, seconds: float) -> None:
-        assert seconds == cameras._FIRST_FRAME  # and not the little that a video node gets
+        assert seconds == factory._FIRST_FRAME  # and not the little that a video node gets
         waits.append("frame")
         wait_for_frame(camera, seconds)
 
@@ -63,7 +63,7 @@ def test_a_libcamera_that_hangs_is_left_behind(
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(pi, "global_camera_info", lambda: ended.wait() and [])
-    monkeypatch.setattr(cameras, "_START", 0.1)
+    monkeypatch.setattr(factory, "_START", 0.1)
     monkeypatch.setattr(v4l2, "nodes", lambda: [Node("/dev/video0", card="Webcam", bus="usb-0", captures=True)])
     opened("auto").close()
     assert [capture.source for capture in usb.made] == ["/dev/video0"]

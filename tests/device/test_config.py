@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge_device import config
-from fer_edge_device.config import CameraSettings, Config, as_toml, example, holds_password, load_config
+from fer_edge_device.config import settings
+from fer_edge_device.config.settings import CameraSettings, Config, as_toml, example, holds_password, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ def test_a_variable_that_stands_for_a_text_is_a_text_whatever_it_looks_like() ->
 
 
 def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "SYSTEM_CONFIG", tmp_path / "config.toml")
+    monkeypatch.setattr(settings, "SYSTEM_CONFIG", tmp_path / "settings.toml")
     assert load_config(None, {}) == Config()
-    written(tmp_path / "config.toml", 'node = "hall"')
+    written(tmp_path / "settings.toml", 'node = "hall"')
     assert load_config(None, {}).node == "hall"
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fer_edge import demo
-from fer_edge.classify import TFLiteClassifier
-from fer_edge.faces import make_detector
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings, EventsSettings, FacesSettings
-from fer_edge_device.pipeline import Pipeline
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.detection.base import make_detector
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.config.settings import CameraSettings, EventsSettings, FacesSettings
+from fer_edge_device.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from fer_edge_device.messages import Event

@@ -22,13 +22,13 @@ import msgspec
 import pytest
 
 import fer_edge
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.errors import InputError
-from fer_edge_device.arrival import Order
-from fer_edge_device.config_text import fitted
-from fer_edge_device.deploy import deploy
-from fer_edge_device.parcel import build_wheel, pack
-from fer_edge_device.venvs import Origin
+from fer_edge_device.config.edit import fitted
+from fer_edge_device.install.bundle import build_wheel, pack
+from fer_edge_device.install.deploy import deploy
+from fer_edge_device.install.remote_install import Order
+from fer_edge_device.install.venvs import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,7 +240,7 @@ def test_the_users_mistakes_are_told_before_anything_is_done(cli: Cli, wheel: Pa
 
 def test_a_wheel_can_be_built_of_a_clone_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fer_edge, "__file__", str(tmp_path / "site-packages/fer_edge/__init__.py"))
-    monkeypatch.setattr("fer_edge_device.parcel.own_origin", lambda: Origin("fer-edge==1.0"))
+    monkeypatch.setattr("fer_edge_device.install.bundle.own_origin", lambda: Origin("fer-edge==1.0"))
     with pytest.raises(InputError, match="give --wheel"):
         build_wheel(tmp_path)
 

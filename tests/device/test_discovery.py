@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fer_edge_device.discovery import discovery_message, removal_message
 from fer_edge_device.messages import Event, Info, State, Stats, Topics
+from fer_edge_device.mqtt.home_assistant import discovery_message, removal_message
 
 INFO = Info(version="1.2", model="edge", model_sha256="0123456789abcdef", labels=("angry", "happy", "neutral"))
 

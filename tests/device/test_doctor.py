@@ -19,15 +19,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import model_bytes, read_card, read_detector_card, refiner_bytes, with_refiner, write_card
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.classification.classifier import DEFAULT_MODEL
+from fer_edge.detection.base import DEFAULT_DETECTOR
 from fer_edge.errors import FerEdgeError
-from fer_edge.faces import DEFAULT_DETECTOR
-from fer_edge.system import this_program, throttled_flags, throttling
-from fer_edge_device import doctor
-from fer_edge_device.config import CameraSettings, Config, FacesSettings, MqttSettings, OutboxSettings
-from fer_edge_device.doctor import CHECKS, Check, Finding, examine
-from fer_edge_device.units import Machine, UnitState
+from fer_edge.modelcard.schema import (
+    model_bytes,
+    read_card,
+    read_detector_card,
+    refiner_bytes,
+    with_refiner,
+    write_card,
+)
+from fer_edge.utils.system import this_program, throttled_flags, throttling
+from fer_edge_device.config.settings import CameraSettings, Config, FacesSettings, MqttSettings, OutboxSettings
+from fer_edge_device.doctor import checks
+from fer_edge_device.doctor.checks import CHECKS, Check, Finding, examine
+from fer_edge_device.install.systemd_units import Machine, UnitState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +43,8 @@ if TYPE_CHECKING:
 
 VIDEO = grp.struct_group(("video", "x", 44, ["ada"]))
 LOOKED = """
-from fer_edge_device.config import Config
-from fer_edge_device.doctor import CHECKS, examine
+from fer_edge_device.config.settings import Config
+from fer_edge_device.doctor.checks import CHECKS, examine
 for finding in examine(Config(), {"python": CHECKS["python"]}):
     print(finding.level, finding.name)
 """
@@ -88,7 +95,7 @@ def watching(source: str | Path) -> Config:
 
 def found(name: str, config: Config) -> Finding:
     """What a check finds, in this process."""
-    return doctor._looked(CHECKS[name].look, config)
+    return checks._looked(CHECKS[name].look, config)
 
 
 def test_what_hangs_crashes_or_fails_is_a_line_and_the_others_go_on() -> None:
@@ -156,15 +163,15 @@ def test_a_camera_that_the_service_has_is_left_to_it(monkeypatch: pytest.MonkeyP
     link = tmp_path / "by-id"
     link.symlink_to("/dev/null")
     source = f"/dev/..{link}"
-    monkeypatch.setattr(doctor, "units", lambda: [replace(SERVICE, pid=os.getpid())])
+    monkeypatch.setattr(checks, "units", lambda: [replace(SERVICE, pid=os.getpid())])
     with open("/dev/null", "rb"):  # noqa: PTH123 - of this process, which stands for the service's
-        had = doctor.check_camera(watching(source))
+        had = checks.check_camera(watching(source))
     assert (had.level, had.what.partition(";")[0]) == ("ok", "fer-edge.service is running and has it")
     absent = found("camera", watching("/dev/video987"))
     assert (absent.level, "/dev/video987: cannot be opened" in absent.what) == ("failure", True)
 
-    monkeypatch.setattr(doctor, "_devices_of", lambda _: None)  # as for another user's process
-    unseen = doctor.check_camera(watching(source))
+    monkeypatch.setattr(checks, "_devices_of", lambda _: None)  # as for another user's process
+    unseen = checks.check_camera(watching(source))
     assert unseen == Finding("warning", "fer-edge.service is running, and may have it", "sudo shows whether it does")
     assert found("camera", watching("/dev/video987")).level == "failure"
 
@@ -173,9 +180,9 @@ def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
     device = tmp_path / "video0"
     device.touch()
     with device.open() as file, subprocess.Popen(["sleep", "600"], stdin=file) as other:  # noqa: S607
-        assert doctor._holders(str(device)) == [f"sleep (process {other.pid})"]
+        assert checks._holders(str(device)) == [f"sleep (process {other.pid})"]
         other.kill()
-    assert doctor._holders(str(device)) == []
+    assert checks._holders(str(device)) == []
 
 
 def test_the_model_is_compared_with_its_card(tmp_path: Path) -> None:
@@ -238,42 +245,42 @@ def test_the_rest_is_fine_on_a_machine_where_the_tests_run() -> None:
 def test_pairs_that_do_not_go_together_are_told(
     numpy: str, opencv: str, runtime: str, level: str | None, word: str
 ) -> None:
-    found = doctor.pair_trouble(numpy, opencv, runtime)
+    found = checks.pair_trouble(numpy, opencv, runtime)
     assert (found.level if found else None) == level
     assert word in (found.advice if found else "")
 
 
 def test_what_is_missing_for_the_camera_module_is_named(tmp_path: Path) -> None:
     missing = ModuleNotFoundError("No module named 'libcamera._libcamera'", name="libcamera._libcamera")
-    assert "sudo apt install python3-libcamera " in doctor.why_no_picamera2(missing, tmp_path, "/usr")[1]
+    assert "sudo apt install python3-libcamera " in checks.why_no_picamera2(missing, tmp_path, "/usr")[1]
     pykms = ModuleNotFoundError("No module named 'pykms'", name="pykms")
-    assert "python3-kms++" in doctor.why_no_picamera2(pykms, tmp_path, "/usr")[1]
+    assert "python3-kms++" in checks.why_no_picamera2(pykms, tmp_path, "/usr")[1]
     (tmp_path / "libcamera").mkdir()
-    assert "pyvenv.cfg" in doctor.why_no_picamera2(missing, tmp_path, "/usr")[1]
-    assert "/usr/bin/python3 -m venv" in doctor.why_no_picamera2(missing, tmp_path, "/opt/python")[1]
+    assert "pyvenv.cfg" in checks.why_no_picamera2(missing, tmp_path, "/usr")[1]
+    assert "/usr/bin/python3 -m venv" in checks.why_no_picamera2(missing, tmp_path, "/opt/python")[1]
     binary = ValueError("numpy.dtype size changed, may indicate binary incompatibility")
-    assert '"numpy<2"' in doctor.why_no_picamera2(binary, tmp_path, "/usr")[1]
+    assert '"numpy<2"' in checks.why_no_picamera2(binary, tmp_path, "/usr")[1]
 
 
 def test_picamera2_is_a_failure_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)  # cannot be imported
-    assert doctor.check_picamera2(watching("picamera2")).level == "failure"
-    assert doctor.check_picamera2(watching("rtsp://camera/1")).level == "ok"
-    monkeypatch.setattr(doctor, "machine_name", lambda: "Raspberry Pi 4 Model B Rev 1.4")
-    assert doctor.check_picamera2(watching("auto")).level == "warning"
-    monkeypatch.setattr(doctor, "machine_name", lambda: "A processor")
-    assert doctor.check_picamera2(watching("auto")).level == "ok"
+    assert checks.check_picamera2(watching("picamera2")).level == "failure"
+    assert checks.check_picamera2(watching("rtsp://camera/1")).level == "ok"
+    monkeypatch.setattr(checks, "machine_name", lambda: "Raspberry Pi 4 Model B Rev 1.4")
+    assert checks.check_picamera2(watching("auto")).level == "warning"
+    monkeypatch.setattr(checks, "machine_name", lambda: "A processor")
+    assert checks.check_picamera2(watching("auto")).level == "ok"
     monkeypatch.setitem(sys.modules, "picamera2", types.ModuleType("picamera2"))
-    assert doctor.check_picamera2(watching("picamera2")).level == "ok"
+    assert checks.check_picamera2(watching("picamera2")).level == "ok"
 
 
 def test_the_group_of_the_user_and_of_the_service() -> None:
     outside = replace(SERVICE, groups=())
-    assert doctor.group_finding(VIDEO, "ada", [1000, 44], []).level == "ok"
-    assert "log out" in doctor.group_finding(VIDEO, "ada", [1000], []).advice
-    assert "usermod -aG video bob" in doctor.group_finding(VIDEO, "bob", [1001], []).advice
-    assert doctor.group_finding(VIDEO, "bob", [1001], [SERVICE]).level == "ok"
-    assert "SupplementaryGroups=video" in doctor.group_finding(VIDEO, "bob", [1001], [outside]).advice
+    assert checks.group_finding(VIDEO, "ada", [1000, 44], []).level == "ok"
+    assert "log out" in checks.group_finding(VIDEO, "ada", [1000], []).advice
+    assert "usermod -aG video bob" in checks.group_finding(VIDEO, "bob", [1001], []).advice
+    assert checks.group_finding(VIDEO, "bob", [1001], [SERVICE]).level == "ok"
+    assert "SupplementaryGroups=video" in checks.group_finding(VIDEO, "bob", [1001], [outside]).advice
 
 
 def test_a_broker_is_asked_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,11 +290,11 @@ def test_a_broker_is_asked_only_where_there_is_one(monkeypatch: pytest.MonkeyPat
             raise FerEdgeError("wrong: the broker refused the password; look into password_file")
         return f"{settings.url} takes {node}"
 
-    monkeypatch.setitem(sys.modules, "fer_edge_device.mqtt", types.SimpleNamespace(check_broker=check_broker))
-    assert doctor.check_broker(Config()).what.startswith("none is configured")
+    monkeypatch.setitem(sys.modules, "fer_edge_device.mqtt.sink", types.SimpleNamespace(check_broker=check_broker))
+    assert checks.check_broker(Config()).what.startswith("none is configured")
     config = Config(node="hall", mqtt=MqttSettings(url="mqtt://broker"))
-    assert doctor.check_broker(config) == Finding("ok", "mqtt://broker takes hall")
-    refused = doctor._looked(doctor.check_broker, Config(mqtt=MqttSettings(url="mqtt://wrong")))
+    assert checks.check_broker(config) == Finding("ok", "mqtt://broker takes hall")
+    refused = checks._looked(checks.check_broker, Config(mqtt=MqttSettings(url="mqtt://wrong")))
     assert (refused.level, refused.what) == (
         "failure",
         "wrong: the broker refused the password; look into password_file",
@@ -296,20 +303,20 @@ def test_a_broker_is_asked_only_where_there_is_one(monkeypatch: pytest.MonkeyPat
 
 def test_the_clock() -> None:
     now = dt.datetime(2027, 5, 1, tzinfo=dt.UTC)
-    assert doctor.clock_finding(now, synchronised=True).level == "ok"
-    assert doctor.clock_finding(now, synchronised=None).level == "ok"
-    assert doctor.clock_finding(now, synchronised=False).level == "warning"
-    assert doctor.clock_finding(now.replace(year=1970), synchronised=False).level == "failure"
-    assert doctor.check_clock(Config()).level in {"ok", "warning"}
+    assert checks.clock_finding(now, synchronised=True).level == "ok"
+    assert checks.clock_finding(now, synchronised=None).level == "ok"
+    assert checks.clock_finding(now, synchronised=False).level == "warning"
+    assert checks.clock_finding(now.replace(year=1970), synchronised=False).level == "failure"
+    assert checks.check_clock(Config()).level in {"ok", "warning"}
 
 
 def test_temperature_and_what_the_firmware_flags() -> None:
-    assert doctor.heat_finding(None, None).level == "ok"
-    assert doctor.heat_finding(48.3, 0) == Finding("ok", "48 degrees C, not slowed down")
-    assert doctor.heat_finding(84.0, None).level == "warning"
-    assert "heat sink" in doctor.heat_finding(84.0, 0x60002).advice
+    assert checks.heat_finding(None, None).level == "ok"
+    assert checks.heat_finding(48.3, 0) == Finding("ok", "48 degrees C, not slowed down")
+    assert checks.heat_finding(84.0, None).level == "warning"
+    assert "heat sink" in checks.heat_finding(84.0, 0x60002).advice
     assert throttling(0x50005) == ("low voltage now", "throttling now")
-    weak = doctor.heat_finding(50.0, 0x10000)
+    weak = checks.heat_finding(50.0, 0x10000)
     assert weak.what == "50 degrees C, low voltage since its start"
     assert "power supply" in weak.advice
 
@@ -327,9 +334,9 @@ def test_the_firmwares_flags_are_found_whatever_the_kernel_calls_its_folder(tmp_
 def test_the_outboxs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(path: Path | str) -> Finding:
         settings = OutboxSettings(path=str(path), max_events=1000)
-        return doctor.check_outbox(Config(mqtt=MqttSettings(url="mqtt://broker"), outbox=settings))
+        return checks.check_outbox(Config(mqtt=MqttSettings(url="mqtt://broker"), outbox=settings))
 
-    assert doctor.check_outbox(Config()).what == "not needed without a broker"
+    assert checks.check_outbox(Config()).what == "not needed without a broker"
     assert look(tmp_path / "deep" / "down" / "outbox.sqlite").what.startswith(f"{tmp_path}: ")
     assert list(tmp_path.iterdir()) == []
     assert look("/proc/outbox.sqlite").level == "failure"
@@ -337,8 +344,8 @@ def test_the_outboxs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: types.SimpleNamespace(free=free))
         assert look(tmp_path / "outbox.sqlite").level == level
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert doctor.outbox_folder(Config(), installed=False) == tmp_path / "fer-edge"
-    assert str(doctor.outbox_folder(Config(), installed=True)) == "/var/lib/fer-edge"
+    assert checks.outbox_folder(Config(), installed=False) == tmp_path / "fer-edge"
+    assert str(checks.outbox_folder(Config(), installed=True)) == "/var/lib/fer-edge"
 
 
 def test_systemctl_is_asked_for_all_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,21 +364,21 @@ def test_systemctl_is_asked_for_all_that_is_read(tmp_path: Path, monkeypatch: py
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (unit,) = doctor.units()
+    (unit,) = checks.units()
     assert unit == replace(SERVICE, enabled=False, restarts=2, result="watchdog", pid=812, groups=("video", "render"))
     program.write_text("#!/bin/sh\nexit 1\n")  # as where systemd does not run
-    assert doctor.units() == []
+    assert checks.units() == []
 
 
 def test_the_state_of_the_service() -> None:
     def level(*services: UnitState) -> str:
-        return doctor.service_finding(list(services)).level
+        return checks.service_finding(list(services)).level
 
     assert level() == level(SERVICE) == "ok"
     assert level(replace(SERVICE, restarts=40)) == "warning"
     assert level(replace(SERVICE, enabled=False)) == "warning"
     assert level(replace(SERVICE, active="inactive")) == "warning"
-    failed = doctor.service_finding([SERVICE, replace(SERVICE, active="activating", result="watchdog", restarts=7)])
+    failed = checks.service_finding([SERVICE, replace(SERVICE, active="activating", result="watchdog", restarts=7)])
     assert failed.level == "failure"
     assert "activating, last time by watchdog; started again 7 times" in failed.what
     instance = replace(SERVICE, name="fer-edge@hall.service")
@@ -381,11 +388,11 @@ def test_the_state_of_the_service() -> None:
 def test_a_service_whose_program_does_not_run_is_a_failure_though_it_still_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(doctor, "units", lambda: [SERVICE])
-    monkeypatch.setattr(doctor, "Machine", lambda: Machine(tmp_path))
-    assert doctor.check_service(Config()).level == "ok"
+    monkeypatch.setattr(checks, "units", lambda: [SERVICE])
+    monkeypatch.setattr(checks, "Machine", lambda: Machine(tmp_path))
+    assert checks.check_service(Config()).level == "ok"
     (tmp_path / "opt/fer-edge/current/bin").mkdir(parents=True)
-    broken = doctor.check_service(Config())
+    broken = checks.check_service(Config())
     assert broken.level == "failure"
     assert "opt/fer-edge/current does not run" in broken.what
     assert broken.advice == f"to make it anew: sudo {this_program()} service upgrade"

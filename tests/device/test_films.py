@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge_device.frames import Camera, Frame
+    from fer_edge_device.capture.base import Camera, Frame
 
 
 def opened(source: Path | str, *, realtime: bool | None = None) -> Camera:

@@ -15,13 +15,20 @@ import pytest
 
 from fer_edge.cli.service import machine_to_change, status
 from fer_edge.errors import InputError, ServiceError
-from fer_edge.system import this_program
-from fer_edge_device import units
-from fer_edge_device.config import CameraSettings, Config, example, load_config
-from fer_edge_device.installer import Wishes, install_steps, uninstall_steps, upgrade_steps
-from fer_edge_device.steps import Step, carry_out
-from fer_edge_device.units import Machine, enabled_units, first_message, run_program, unit_name, unit_state
-from fer_edge_device.venvs import Origin, Venvs, origin_at, own_origin
+from fer_edge.utils.system import this_program
+from fer_edge_device.config.settings import CameraSettings, Config, example, load_config
+from fer_edge_device.install import systemd_units
+from fer_edge_device.install.installer import Wishes, install_steps, uninstall_steps, upgrade_steps
+from fer_edge_device.install.systemd_units import (
+    Machine,
+    enabled_units,
+    first_message,
+    run_program,
+    unit_name,
+    unit_state,
+)
+from fer_edge_device.install.transaction import Step, carry_out
+from fer_edge_device.install.venvs import Origin, Venvs, origin_at, own_origin
 from tests.device.machines import UNITS, Pi, make_wheel, newer
 
 
@@ -288,7 +295,7 @@ def test_a_unit_that_runs_though_it_is_not_enabled_is_upgraded_and_told_of(
     pi.do(upgrade_steps(pi.machine, newer(wheel)))
     verbs = [command[1] for command in pi.commands if command[2:] == ("fer-edge@hall.service",)]
     assert verbs == ["stop", "start"]
-    monkeypatch.setattr(units, "Machine", lambda: pi.machine)
+    monkeypatch.setattr(systemd_units, "Machine", lambda: pi.machine)
     status()
     assert "fer-edge@hall.service: active" in capsys.readouterr().out
 
@@ -359,7 +366,7 @@ def test_the_status_names_a_program_that_does_not_run(
     pi: Pi, wheel: Origin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pi.do(install_steps(pi.machine, Wishes(), wheel))
-    monkeypatch.setattr(units, "Machine", lambda: pi.machine)
+    monkeypatch.setattr(systemd_units, "Machine", lambda: pi.machine)
     status()
     assert "does not run" not in capsys.readouterr().out
     pi.python = "3 13 True True False"
@@ -545,7 +552,7 @@ def test_advice_names_the_program_that_gives_it_by_its_whole_path(
 
 
 def test_only_root_may_install_but_anybody_may_see_what_it_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "is_root", lambda: False)
+    monkeypatch.setattr(systemd_units, "is_root", lambda: False)
     with pytest.raises(InputError, match="run it as root: sudo /"), machine_to_change(dry_run=False):
         pass
     with machine_to_change(dry_run=True) as machine:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fer_edge.errors import SourceError, SourceLostError
-from fer_edge.system import resident_mb
-from fer_edge_device.frames import NoFrameYet
-from fer_edge_device.live import LiveCamera, Patience
-from fer_edge_device.streams import V4l2Camera
+from fer_edge.utils.system import resident_mb
+from fer_edge_device.capture.base import NoFrameYet
+from fer_edge_device.capture.opencv import V4l2Camera
+from fer_edge_device.capture.supervisor import LiveCamera, Patience
 from tests.device.conftest import LONG, camera_threads, next_frame, until
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def test_waiting_for_a_first_frame_says_why_none_comes(usb: type[VideoCapture]) 
 def test_a_thousand_reopenings_leak_no_descriptor_thread_or_memory(
     usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "fer_edge_device.live")  # pytest keeps every record
+    caplog.set_level(logging.CRITICAL, "fer_edge_device.capture.supervisor")  # pytest keeps every record
     usb.frames_then_fails, usb.interval = 2, 0
     measured = []
     with usb_camera(replace(QUICK, shortest_delay=0.0001, longest_delay=0.0002)) as camera:

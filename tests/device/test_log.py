@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SAYING = """
 import logging, sys
-from fer_edge_device.config import LogSettings
-from fer_edge_device.log import set_up_logging
+from fer_edge_device.config.settings import LogSettings
+from fer_edge_device.logging import set_up_logging
 
 set_up_logging(LogSettings(level=sys.argv[1], format=sys.argv[2]))
-ours, theirs = logging.getLogger("fer_edge_device.cameras"), logging.getLogger("picamera2")
+ours, theirs = logging.getLogger("fer_edge_device.capture.factory"), logging.getLogger("picamera2")
 ours.debug("a detail")
 ours.info("ünderway")
 ours.warning("two\\nlines")
@@ -68,13 +68,13 @@ def test_a_stream_that_was_inherited_from_a_service_is_not_taken_for_the_journal
 def test_a_warning_is_heard_while_native_libraries_are_not() -> None:
     script = """
 import logging, os
-from fer_edge.native import native_stderr_hidden
-from fer_edge_device.config import LogSettings
-from fer_edge_device.log import set_up_logging
+from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge_device.config.settings import LogSettings
+from fer_edge_device.logging import set_up_logging
 set_up_logging(LogSettings())
 with native_stderr_hidden():
     os.write(2, b"chatter\\n")
-    logging.getLogger("fer_edge_device.cameras").warning("the camera is gone")
+    logging.getLogger("fer_edge_device.capture.factory").warning("the camera is gone")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.endswith("the camera is gone\n")
@@ -91,7 +91,7 @@ def test_json_lines_tell_time_level_logger_and_message(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in said("info", "json", tmp_path / "log")]
     assert [line["message"] for line in lines[:2]] == ["ünderway", "two\nlines"]
     assert set(lines[0]) == {"time", "level", "logger", "message"}
-    assert (lines[0]["level"], lines[0]["logger"]) == ("info", "fer_edge_device.cameras")
+    assert (lines[0]["level"], lines[0]["logger"]) == ("info", "fer_edge_device.capture.factory")
     assert datetime.fromisoformat(lines[0]["time"]).tzinfo is not None
 
 

@@ -22,12 +22,12 @@ import msgspec
 import pytest
 
 from fer_edge.errors import BrokerError, FerEdgeError, InputError
-from fer_edge_device.broker import parse_url
-from fer_edge_device.config import MqttSettings, OutboxSettings
-from fer_edge_device.discovery import discovery_message
+from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Event, Info, Stats, Topics
-from fer_edge_device.mqtt import MqttSink, check_broker, forget_node
-from fer_edge_device.outbox import Outbox
+from fer_edge_device.mqtt.connection import parse_url
+from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.outbox import Outbox
+from fer_edge_device.mqtt.sink import MqttSink, check_broker, forget_node
 from tests.device.brokers import (
     PASSWORD,
     USER,
@@ -475,9 +475,9 @@ def test_a_broker_that_is_killed_fifty_times_loses_no_event(
 STARTER = """
 import os, sys
 import msgspec
-from fer_edge_device.config import MqttSettings, OutboxSettings
+from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Event, Topics
-from fer_edge_device.mqtt import MqttSink
+from fer_edge_device.mqtt.sink import MqttSink
 
 port, outbox, journal, event = sys.argv[1:]
 event = msgspec.json.decode(event, type=Event)

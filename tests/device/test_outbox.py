@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge_device.config import OutboxSettings
-from fer_edge_device.outbox import Outbox, outbox_path
+from fer_edge_device.config.settings import OutboxSettings
+from fer_edge_device.mqtt.outbox import Outbox, outbox_path
 
 USE_IN_A_PROCESS = """
 import sys, time
 from pathlib import Path
-from fer_edge_device.config import OutboxSettings
-from fer_edge_device.outbox import Outbox
+from fer_edge_device.config.settings import OutboxSettings
+from fer_edge_device.mqtt.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]), OutboxSettings())
 outbox.put("topic", b"payload")
 print("open", flush=True)
@@ -237,8 +237,8 @@ def test_a_disk_that_is_full_from_the_start_is_no_crash(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from fer_edge_device.config import OutboxSettings
-from fer_edge_device.outbox import Outbox
+from fer_edge_device.config.settings import OutboxSettings
+from fer_edge_device.mqtt.outbox import Outbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))
 outbox = Outbox(Path(sys.argv[1]), OutboxSettings())
 outbox.put("topic", b"1")
@@ -263,8 +263,8 @@ def test_a_clock_that_is_set_while_the_disk_is_full_makes_no_event_old(tmp_path:
     script = """
 import resource, sys, time
 from pathlib import Path
-from fer_edge_device.config import OutboxSettings
-from fer_edge_device.outbox import Outbox
+from fer_edge_device.config.settings import OutboxSettings
+from fer_edge_device.mqtt.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]), OutboxSettings(max_age_h=2))
 outbox.put("topic", b"1")
 later = time.time() + 365 * 24 * 3600

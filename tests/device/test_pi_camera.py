@@ -13,11 +13,11 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.errors import SourceError
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
-from fer_edge_device.frames import NoFrameYet
-from fer_edge_device.live import LiveCamera, Patience
-from fer_edge_device.pi_camera import PiCamera
+from fer_edge_device.capture.base import NoFrameYet
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.picamera2 import PiCamera
+from fer_edge_device.capture.supervisor import LiveCamera, Patience
+from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import LONG, next_frame, until
 from tests.device.fakes import FIXED, AfModeEnum, AfTriggerEnum
 
@@ -152,8 +152,8 @@ import sys
 from types import SimpleNamespace
 from tests.device import fakes
 sys.modules["picamera2"], sys.modules["libcamera"] = fakes, fakes.libcamera
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.config.settings import CameraSettings
 camera = open_camera(CameraSettings(source="picamera2"))
 fakes.Picamera2.stop_hangs = True
 camera.close()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge.card import Card, InputSpec
-from fer_edge.classify import TFLiteClassifier
-from fer_edge.crop import AS_IT_IS, Box
-from fer_edge.faces import Face, make_detector
-from fer_edge_device.config import EventsSettings, FacesSettings
-from fer_edge_device.frames import Frame
-from fer_edge_device.pipeline import Pipeline
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.classification.crop import AS_IT_IS, Box
+from fer_edge.detection.base import Face, make_detector
+from fer_edge.modelcard.schema import Card, InputSpec
+from fer_edge_device.capture.base import Frame
+from fer_edge_device.config.settings import EventsSettings, FacesSettings
+from fer_edge_device.pipeline.pipeline import Pipeline
 
 from .scenes import around, film, papered_wall, scene
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.classify import Classifier
-    from fer_edge.faces import FollowingDetector
+    from fer_edge.classification.classifier import Classifier
+    from fer_edge.detection.base import FollowingDetector
     from fer_edge_device.messages import Event, State
 
 Frames = list[list[tuple[float, str]]]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fer_edge.classify import TFLiteClassifier
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.detection.base import make_detector
 from fer_edge.errors import InputError, SourceLostError
-from fer_edge.faces import make_detector
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings, EventsSettings, FacesSettings
-from fer_edge_device.frames import Frame, NoFrameYet
+from fer_edge_device.capture.base import Frame, NoFrameYet
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.config.settings import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.messages import Event, Info, Message, Topics
-from fer_edge_device.pipeline import Pipeline
+from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.runner import Node, Runner
 from fer_edge_device.sinks import JsonLines, SinkClosed
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from fer_edge_device.frames import Camera
+    from fer_edge_device.capture.base import Camera
     from fer_edge_device.messages import CameraStatus
 
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))

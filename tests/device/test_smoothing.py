@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fer_edge_device.config import EventsSettings
-from fer_edge_device.smoothing import Smoother
+from fer_edge.tracking.smoothing import Smoother
+from fer_edge_device.config.settings import EventsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

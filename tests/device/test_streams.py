@@ -14,12 +14,12 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.errors import SourceError
-from fer_edge.system import resident_mb
-from fer_edge_device.cameras import open_camera
-from fer_edge_device.config import CameraSettings
-from fer_edge_device.frames import NoFrameYet
-from fer_edge_device.live import LiveCamera, Patience
-from fer_edge_device.streams import NetworkStream
+from fer_edge.utils.system import resident_mb
+from fer_edge_device.capture.base import NoFrameYet
+from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.opencv import NetworkStream
+from fer_edge_device.capture.supervisor import LiveCamera, Patience
+from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import LONG, next_frame, until
 from tests.device.servers import PASSWORD, USER, Http, NetworkCamera, Rtsp, serving
 
@@ -97,7 +97,7 @@ def test_frames_that_nobody_asks_for_are_dropped_and_counted(camera_and_address:
 
 
 def test_reopening_real_streams_leaks_no_descriptor_thread_or_memory(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, "fer_edge_device.live")
+    caplog.set_level(logging.CRITICAL, "fer_edge_device.capture.supervisor")
     measured = []
     with serving(Http) as server:
         server.most_frames = 3

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fer_edge_device.switch import Switch
+from fer_edge_device.privacy_switch import Switch
 
 if TYPE_CHECKING:
     from pathlib import Path

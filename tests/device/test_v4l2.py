@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fer_edge import cli
-from fer_edge_device import camera_list, v4l2
-from fer_edge_device.camera_list import list_cameras, told
-from fer_edge_device.v4l2 import Mode, Node
+from fer_edge_device.capture import camera_list, v4l2
+from fer_edge_device.capture.camera_list import list_cameras, told
+from fer_edge_device.capture.v4l2 import Mode, Node
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.faces import Face, FaceDetector
+    from fer_edge.detection.base import Face, FaceDetector
 
 
 def check_within(faces: Iterable[Face], gray: npt.NDArray[np.uint8]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fer_edge.bench.compare import compare, ratio_interval
 from fer_edge.bench.environment import Machine, condition, warnings
+from fer_edge.bench.interleave import TURN, case_of, summary, take_turns
 from fer_edge.bench.measure import Plan, benchmark
 from fer_edge.bench.page import as_html, pareto
 from fer_edge.bench.results import (
@@ -28,12 +29,11 @@ from fer_edge.bench.results import (
     encode_report,
     json_schema,
 )
-from fer_edge.bench.turns import TURN, case_of, summary, take_turns
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
 from fer_edge.cli import app
+from fer_edge.detection.base import DEFAULT_DETECTOR
 from fer_edge.errors import InputError
-from fer_edge.faces import DEFAULT_DETECTOR
-from fer_edge.files import ensure_writable
+from fer_edge.utils.atomic_file import ensure_writable
 from tests.fer_edge.test_cli import complaint
 from tests.reports import IDLE, PI, WAYS, make_report
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fer_edge.card import (
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, set_card
+from fer_edge.classification.crop import Framing
+from fer_edge.errors import ModelError
+from fer_edge.modelcard.schema import (
     Card,
     DetectorCard,
     InputSpec,
@@ -20,9 +23,6 @@ from fer_edge.card import (
     read_detector_card,
     write_card,
 )
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, set_card
-from fer_edge.crop import Framing
-from fer_edge.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import model_bytes, read_card, write_card
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, classify_faces, find_model
-from fer_edge.crop import Box, Framing, crop_face
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, classify_faces, find_model
+from fer_edge.classification.crop import Box, Framing, crop_face
+from fer_edge.detection.base import Face, Landmarks, Point
 from fer_edge.errors import ModelError
-from fer_edge.faces import Face, Landmarks, Point
+from fer_edge.modelcard.schema import model_bytes, read_card, write_card
 
 if TYPE_CHECKING:
     from tests.conftest import Sample

@@ -13,11 +13,11 @@ import cv2
 import pytest
 
 from fer_edge import demo
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.errors import InputError
-from fer_edge.tag import cluster as tag_cluster
-from fer_edge.tag.look import Job
-from fer_edge.tag.run import Outputs, tag
+from fer_edge.tagging import cluster as tag_cluster
+from fer_edge.tagging.run import Outputs, tag
+from fer_edge.tagging.worker import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

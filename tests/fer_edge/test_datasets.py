@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.dataset_files import load_dataset, load_map, with_votes
-from fer_edge.datasets import LabelMap, by_majority, fuse
-from fer_edge.emotions import FER2013, FERPLUS, FERPLUS_COLUMNS
+from fer_edge.classification.labels import FER2013, FERPLUS, FERPLUS_COLUMNS
+from fer_edge.datasets.dataset import LabelMap, by_majority, fuse
+from fer_edge.datasets.readers import load_dataset, load_map, with_votes
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
-    from fer_edge.datasets import Dataset
+    from fer_edge.datasets.dataset import Dataset
     from tests.conftest import Sample
 
 ONE_ROW = "0," + " ".join(["7"] * 2304)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_edge.detection_metrics import Found, Matches, match
-from fer_edge.face_dataset import FacePicture
+from fer_edge.datasets.faces import FacePicture
+from fer_edge.detection.metrics import Found, Matches, match
 
 
 def picture(faces: list[list[float]], ignored: list[list[float]] | None = None) -> FacePicture:

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_edge.datasets.faces import load_faces
 from fer_edge.errors import DataError
-from fer_edge.face_dataset import load_faces
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fer_edge.face_decoding import NO_CELLS, Cells, Level, Output, decode, suppress
+from fer_edge.detection.postprocess import NO_CELLS, Cells, Level, Output, decode, suppress
 
 
 def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:

@@ -13,17 +13,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import DetectorCard, PixelSpec, model_bytes, read_detector_card, with_card
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.face_network import NetworkDetector
+from fer_edge.modelcard.schema import DetectorCard, PixelSpec, model_bytes, read_detector_card, with_card
 
 from .boxes import check_nothing_in_empty_pictures, check_within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fer_edge.faces import Face
+    from fer_edge.detection.base import Face
 
 # Finds bright squares of eight pixels, for want of faces; made of tests/convert/face_networks.py.
 SQUARES = Path(__file__).parents[1] / "data" / "squares.tflite"

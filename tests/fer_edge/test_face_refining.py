@@ -8,7 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import (
+from fer_edge.detection.network import NetworkDetector
+from fer_edge.detection.refiner import PADDING, cut, placed, square_around
+from fer_edge.errors import ModelError, RuntimeMismatchError
+from fer_edge.modelcard.schema import (
     REFINER_NAME,
     model_bytes,
     read_any_card,
@@ -19,9 +22,6 @@ from fer_edge.card import (
     with_card,
     with_refiner,
 )
-from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.face_network import NetworkDetector
-from fer_edge.face_refining import PADDING, cut, placed, square_around
 
 from .boxes import check_nothing_in_empty_pictures, check_within
 from .test_face_network import SQUARES, boxes, dark

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
+from fer_edge.detection.base import DEFAULT_DETECTOR, YuNetDetector, detector_file, make_detector
+from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import InputError, ModelError
-from fer_edge.face_network import NetworkDetector
-from fer_edge.faces import DEFAULT_DETECTOR, YuNetDetector, detector_file, make_detector
 
 from . import onnx_squares
 from .boxes import check_nothing_in_empty_pictures, check_within
 
 if TYPE_CHECKING:
-    from fer_edge.faces import FaceDetector
+    from fer_edge.detection.base import FaceDetector
 
 BOX = 0.92  # of which its sides are 20 pixels
 SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000, 4001)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from fer_edge.metrics import calibration_error, measure
+from fer_edge.classification.metrics import calibration_error, measure
 
 
 def test_the_same_as_scikit_learn() -> None:

@@ -5,7 +5,7 @@ import sys
 
 CODE = """if True:
     import os, sys
-    from fer_edge.native import native_stderr_hidden
+    from fer_edge.utils.native_stderr import native_stderr_hidden
     with native_stderr_hidden():
         os.write(2, b"native, outer\\n")
         with native_stderr_hidden():

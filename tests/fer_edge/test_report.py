@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from fer_edge import demo
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.errors import InputError
-from fer_edge.tag.dates import date_of
-from fer_edge.tag.look import Job
-from fer_edge.tag.report import report
-from fer_edge.tag.run import Outputs, Summary, tag
+from fer_edge.tagging.input.dates import date_of
+from fer_edge.tagging.output.report import report
+from fer_edge.tagging.run import Outputs, Summary, tag
+from fer_edge.tagging.worker import Job
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import InputSpec, SelfTest, model_bytes, read_card, write_card
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier, set_card, with_self_test
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, set_card, with_self_test
 from fer_edge.errors import RuntimeMismatchError
+from fer_edge.modelcard.schema import InputSpec, SelfTest, model_bytes, read_card, write_card
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,17 +32,17 @@ import pytest
 from PIL import Image
 
 from fer_edge import demo
-from fer_edge.classify import DEFAULT_MODEL, find_model
-from fer_edge.crop import Box
+from fer_edge.classification.classifier import DEFAULT_MODEL, find_model
+from fer_edge.classification.crop import Box
 from fer_edge.errors import FerEdgeError, InputError
-from fer_edge.tag import scratch
-from fer_edge.tag import sources as tag_sources
-from fer_edge.tag.films import parts
-from fer_edge.tag.look import Job, look_at
-from fer_edge.tag.pool import in_processes
-from fer_edge.tag.run import Outputs, Summary, tag
-from fer_edge.tag.sidecars import inner_path
-from fer_edge.tag.sources import Source, Sources
+from fer_edge.tagging.input import sources as tag_sources
+from fer_edge.tagging.input import tempdirs
+from fer_edge.tagging.input.sources import Source, Sources
+from fer_edge.tagging.input.video import parts
+from fer_edge.tagging.output.xmp import inner_path
+from fer_edge.tagging.pool import in_processes
+from fer_edge.tagging.run import Outputs, Summary, tag
+from fer_edge.tagging.worker import Job, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -490,7 +490,9 @@ def test_a_film_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
 
 
 def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use_is_not(temporary: Path) -> None:
-    waiting = "from fer_edge.tag import scratch\nwith scratch.folder() as path:\n print(path, flush=True)\n input()"
+    waiting = (
+        "from fer_edge.tagging import scratch\nwith tempdirs.folder() as path:\n print(path, flush=True)\n input()"
+    )
     command = [sys.executable, "-c", waiting]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
@@ -498,12 +500,12 @@ def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use
         assert process.stdout
         left = Path(os.fsdecode(process.stdout.readline().strip()))
         (left / "film.mp4").touch()
-        with scratch.folder() as mine:
-            scratch.clean()
+        with tempdirs.folder() as mine:
+            tempdirs.clean()
             assert sorted(temporary.iterdir()) == sorted((left, mine))
         process.kill()
     assert list(temporary.iterdir()) == [left]
-    scratch.clean()
+    tempdirs.clean()
     assert not list(temporary.iterdir())
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fer_edge.crop import Box
-from fer_edge.faces import Face
-from fer_edge.tracks import Tracker, intersection_over_union
+from fer_edge.classification.crop import Box
+from fer_edge.detection.base import Face
+from fer_edge.tracking.tracker import Tracker, intersection_over_union
 
 
 def square(x: float, y: float = 0) -> Box:

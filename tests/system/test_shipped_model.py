@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fer_edge.classify import DEFAULT_MODEL, TFLiteClassifier
-from fer_edge.dataset_files import load_dataset
+from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.datasets.readers import load_dataset
 from fer_edge_convert.keras_classifier import KerasClassifier
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import json, sys, time
 import keras, numpy as np
 from fer_edge.errors import FerEdgeError
 from fer_edge_train.batches import BatchesAhead
-from fer_edge_train.makers import makers
+from fer_edge_train.batch_workers import makers
 
 first, last, steps, broken = map(int, sys.argv[1:])
 

@@ -9,11 +9,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
+from fer_edge_train.batch_workers import makers
 from fer_edge_train.faces.batches import SceneBatches
 from fer_edge_train.faces.recipe import load_faces_recipe
 from fer_edge_train.faces.scenes import Source, Stock
 from fer_edge_train.faces.targets import Marked
-from fer_edge_train.makers import makers
 
 RECIPE = load_faces_recipe(None, ["augmentation.paste=0.5", "optimizer.batch_size=8"])
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fer_edge.face_decoding import Level, Output, decode
+from fer_edge.detection.postprocess import Level, Output, decode
 from fer_edge_train.faces.losses import (
     FacesLoss,
     assign,

@@ -9,7 +9,7 @@ import pytest
 
 from fer_edge.errors import FerEdgeError
 from fer_edge_train.augment import augmented
-from fer_edge_train.makers import makers
+from fer_edge_train.batch_workers import makers
 from fer_edge_train.recipe import load_recipe
 
 if TYPE_CHECKING:

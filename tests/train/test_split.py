@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.dataset_files import load_dataset
+from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import DataError
 from fer_edge_train.split import divide, hold_out, near_duplicates
 

@@ -20,9 +20,9 @@ import pytest
 import tensorflow as tf
 
 from fer_edge import demo
-from fer_edge.card import read_detector_card
+from fer_edge.datasets.faces import load_faces
 from fer_edge.errors import InputError, ModelError
-from fer_edge.face_dataset import load_faces
+from fer_edge.modelcard.schema import read_detector_card
 from fer_edge_train.faces.recipe import load_faces_recipe
 from fer_edge_train.faces.training import train
 from tests.fer_edge import onnx_squares
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fer_edge.detection_metrics import Matches
+    from fer_edge.detection.metrics import Matches
     from tests.conftest import Cli, Sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]

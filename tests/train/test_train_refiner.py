@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fer_edge.card import read_refiner_card
+from fer_edge.datasets.faces import load_faces
+from fer_edge.detection.base import DEFAULT_DETECTOR
+from fer_edge.detection.postprocess import Cells
+from fer_edge.detection.refiner import placed
 from fer_edge.errors import InputError
-from fer_edge.face_dataset import load_faces
-from fer_edge.face_decoding import Cells
-from fer_edge.face_refining import placed
-from fer_edge.faces import DEFAULT_DETECTOR
+from fer_edge.modelcard.schema import read_refiner_card
 from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
 from fer_edge_train.faces.recipe import load_refiner_recipe
 from fer_edge_train.faces.refining import train_refiner
@@ -29,7 +29,7 @@ from .test_train_faces import cut_power, eager, film
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge.detection_metrics import Matches
+    from fer_edge.detection.metrics import Matches
     from tests.conftest import Cli, Sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]

@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.card import read_card, write_card
-from fer_edge.classify import DEFAULT_MODEL
+from fer_edge.classification.classifier import DEFAULT_MODEL
+from fer_edge.modelcard.schema import read_card, write_card
+from fer_edge_train.batch_workers import makers
 from fer_edge_train.batches import AugmentedBatches, Faces
-from fer_edge_train.makers import makers
 from fer_edge_train.network import HEAD, build
 from fer_edge_train.recipe import load_recipe, recipe_names
 from fer_edge_train.teachers import Teachers

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.card import InputSpec
+    from fer_edge.modelcard.schema import InputSpec
     from fer_edge_train.augment import Source
-    from fer_edge_train.makers import Makers
+    from fer_edge_train.batch_workers import Makers
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.teachers import Teachers
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from fer_edge.errors import InputError
-from fer_edge.files import replacing
+from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.network import HEAD, every_layer
 
 if TYPE_CHECKING:

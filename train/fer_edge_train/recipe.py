@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge.tables import Section, T, convert, parse, put
+from fer_edge.utils.toml import Section, T, convert, parse, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

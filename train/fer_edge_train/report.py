@@ -13,16 +13,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from fer_edge.files import replacing
-from fer_edge.metrics import Metrics, calibration_error, measure
-from fer_edge.page import embedded, page
+from fer_edge.classification.metrics import Metrics, calibration_error, measure
+from fer_edge.reports.html import embedded, page
+from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from fer_edge.datasets import Dataset
+    from fer_edge.datasets.dataset import Dataset
     from fer_edge_train.calibration import Calibration
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.split import Parts

@@ -11,13 +11,13 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fer_edge.datasets import TRAINING, VALIDATION
+from fer_edge.datasets.dataset import TRAINING, VALIDATION
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fer_edge.datasets import Dataset
+    from fer_edge.datasets.dataset import Dataset
 
 _BITS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 _DISTANCE: Final = 3  # bits: found whole by the search below, since four parts cannot all differ by three bits

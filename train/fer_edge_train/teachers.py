@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from fer_edge.card import read_card
 from fer_edge.errors import DAMAGED_ZIP, DataError, InputError, ModelError, first_line
-from fer_edge.files import replacing
+from fer_edge.modelcard.schema import read_card
+from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.network import copied, every_layer, load_trained
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.card import InputSpec
-    from fer_edge.datasets import Dataset
+    from fer_edge.datasets.dataset import Dataset
+    from fer_edge.modelcard.schema import InputSpec
 
 
 Answer = Callable[["npt.NDArray[np.float32]"], Any]  # of whichever backend

@@ -13,15 +13,15 @@ import msgspec
 import numpy as np
 import tomli_w
 
-from fer_edge.card import Card, InputSpec, PixelStatistics, read_card, write_card
 from fer_edge.errors import DataError, InputError, ModelError, first_line
-from fer_edge.files import replacing
+from fer_edge.modelcard.schema import Card, InputSpec, PixelStatistics, read_card, write_card
+from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_norm import restate
+from fer_edge_train.batch_workers import makers, makers_here
 from fer_edge_train.batches import AugmentedBatches, Faces, PlainBatches
 from fer_edge_train.calibration import Calibration
 from fer_edge_train.callbacks import BEST, Average, Checkpoint, History, Plateau, Seeds, StopEarly, checkpoints, stopped
 from fer_edge_train.hardware import resolved
-from fer_edge_train.makers import makers, makers_here
 from fer_edge_train.network import (
     AUXILIARY,
     BACKBONE,
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.datasets import Dataset
-    from fer_edge.metrics import Metrics
+    from fer_edge.classification.metrics import Metrics
+    from fer_edge.datasets.dataset import Dataset
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.split import Parts
 

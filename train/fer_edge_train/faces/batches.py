@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import keras
 import numpy as np
 
-from fer_edge.card import PixelSpec
+from fer_edge.modelcard.schema import PixelSpec
 from fer_edge_train.batches import BatchesAhead
 from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
 from fer_edge_train.faces.targets import LEAST_ROWS, Marked
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.face_dataset import FaceDataset, FacePicture
+    from fer_edge.datasets.faces import FaceDataset, FacePicture
+    from fer_edge_train.batch_workers import Makers
     from fer_edge_train.faces.recipe import Data, FacesRecipe
-    from fer_edge_train.makers import Makers
 
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
 PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)

@@ -54,7 +54,7 @@ def as_used(model: keras.Model) -> keras.Model:
 
     Returns:
         A model to nine outputs, of operators that have an integer form: for each stride in turn scores, 0..1, boxes and
-        landmarks, as `fer_edge.face_decoding.Level` has them.
+        landmarks, as `fer_edge.detection.postprocess.Level` has them.
     """
     outputs = [model.get_layer(f"{name}{stride}").output for stride in STRIDES for name in CHANNELS]
     every = len(CHANNELS)

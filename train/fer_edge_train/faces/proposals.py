@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from fer_edge.card import model_bytes, read_detector_card
-from fer_edge.detection_metrics import intersections, overlaps
-from fer_edge.face_decoding import Cells, decode, suppress
-from fer_edge.face_network import FaceNetwork
-from fer_edge.face_refining import squares_of
+from fer_edge.detection.metrics import intersections, overlaps
+from fer_edge.detection.network import FaceNetwork
+from fer_edge.detection.postprocess import Cells, decode, suppress
+from fer_edge.detection.refiner import squares_of
+from fer_edge.modelcard.schema import model_bytes, read_detector_card
 from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
 from fer_edge_train.faces.targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
 
@@ -54,7 +54,7 @@ class Proposed(NamedTuple):
 
     Attributes:
         squares: uint8 of shape (n, side, side).
-        goals: float32 of shape (n, 17); places as `fer_edge.face_refining.placed` has them.
+        goals: float32 of shape (n, 17); places as `fer_edge.detection.refiner.placed` has them.
     """
 
     squares: npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from fer_edge.tables import Section
+from fer_edge.utils.toml import Section
 from fer_edge_train.recipe import Amount, Count, Number, Optimizer, Positive, Share, load, read
 
 if TYPE_CHECKING:

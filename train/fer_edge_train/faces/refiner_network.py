@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import keras
 from keras import layers, ops
 
-from fer_edge.face_refining import OUTPUTS
+from fer_edge.detection.refiner import OUTPUTS
 from fer_edge_train.faces.network import convolution, separable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def build(network: RefinerNetwork) -> keras.Model:
 
     Returns:
         A model from float pictures of shape (n, side, side, 1), -1..1, to an output of shape (n, 15): the logit of the
-        score, box and landmarks as `fer_edge.face_refining.placed` has them.
+        score, box and landmarks as `fer_edge.detection.refiner.placed` has them.
     """
     pictures = keras.Input((network.side, network.side, 1), name="picture")
     x = convolution(ops.space_to_depth(pictures, 2), network.stem, "stem")

@@ -10,14 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from fer_edge.card import RefinerCard, write_card
-from fer_edge.crop import Framing
+from fer_edge.classification.crop import Framing
+from fer_edge.detection.base import YuNetDetector
+from fer_edge.detection.network import NetworkDetector
+from fer_edge.detection.postprocess import Cells, suppress
+from fer_edge.detection.refiner import placed, squares_of
 from fer_edge.errors import DataError
-from fer_edge.face_decoding import Cells, suppress
-from fer_edge.face_network import NetworkDetector
-from fer_edge.face_refining import placed, squares_of
-from fer_edge.faces import YuNetDetector
-from fer_edge.files import replacing
+from fer_edge.modelcard.schema import RefinerCard, write_card
+from fer_edge.utils.atomic_file import replacing
+from fer_edge_train.batch_workers import Makers, makers, makers_here
 from fer_edge_train.batches import BatchesAhead
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
 from fer_edge_train.faces.batches import PIXELS, stock
@@ -38,7 +39,6 @@ from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.teacher import check
 from fer_edge_train.faces.training import LEAST_THRESHOLD, Result, check_watched, fingerprint, wanted
 from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, within
-from fer_edge_train.makers import Makers, makers, makers_here
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
 from fer_edge_train.training import begin, check_folder, load_checkpoint
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection_metrics import Found
-    from fer_edge.face_dataset import FaceDataset
+    from fer_edge.datasets.faces import FaceDataset
+    from fer_edge.detection.metrics import Found
     from fer_edge_train.faces.recipe import RefinerRecipe
 
 Tensor = Any  # of whichever backend

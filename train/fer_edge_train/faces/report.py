@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_edge.detection_metrics import Found, Matches, match
-from fer_edge.files import replacing
-from fer_edge.page import embedded, page, table
+from fer_edge.detection.metrics import Found, Matches, match
+from fer_edge.reports.html import embedded, page, table
+from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.faces.validation import ALARMS, SIDE
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.face_dataset import FaceDataset
-    from fer_edge.faces import FaceDetector
+    from fer_edge.datasets.faces import FaceDataset
+    from fer_edge.detection.base import FaceDetector
 
 SIZES: Final = ((0.0, 20.0), (20.0, 32.0), (32.0, 64.0), (64.0, np.inf))
 _TEACHER: Final = (0.5, 0.6, 0.7, 0.8)  # thresholds at which another detector is compared

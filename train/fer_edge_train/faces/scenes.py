@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import cv2
 import numpy as np
 
-from fer_edge.detection_metrics import intersections
+from fer_edge.detection.metrics import intersections
 from fer_edge_train.faces.clutter import thing
 from fer_edge_train.faces.targets import Marked, packed, together
 from fer_edge_train.faces.teacher import Teacher, answers, missed

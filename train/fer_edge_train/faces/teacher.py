@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from fer_edge.detection_metrics import overlaps
+from fer_edge.detection.metrics import overlaps
 from fer_edge.errors import ModelError
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.targets import (

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 import keras
 import msgspec
 
-from fer_edge.card import DetectorCard, write_card
-from fer_edge.crop import Framing
+from fer_edge.classification.crop import Framing
+from fer_edge.detection.base import YuNetDetector
 from fer_edge.errors import DataError, ModelError
-from fer_edge.faces import YuNetDetector
-from fer_edge.files import replacing
+from fer_edge.modelcard.schema import DetectorCard, write_card
+from fer_edge.utils.atomic_file import replacing
+from fer_edge_train.batch_workers import makers, makers_here
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
 from fer_edge_train.faces.batches import PIXELS, SceneBatches, stock
 from fer_edge_train.faces.losses import FacesLoss
@@ -22,7 +23,6 @@ from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.report import Judged, compare, write_report
 from fer_edge_train.faces.teacher import check
 from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
-from fer_edge_train.makers import makers, makers_here
 from fer_edge_train.network import load_trained
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.detection_metrics import Matches
-    from fer_edge.face_dataset import FaceDataset
+    from fer_edge.datasets.faces import FaceDataset
+    from fer_edge.detection.metrics import Matches
     from fer_edge_train.faces.recipe import Data, FacesRecipe
     from fer_edge_train.faces.scenes import Stock
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 
-from fer_edge.detection_metrics import Found, match
-from fer_edge.face_decoding import Cells, Level, Output, decode, suppress
+from fer_edge.detection.metrics import Found, match
+from fer_edge.detection.postprocess import Cells, Level, Output, decode, suppress
 from fer_edge_train.faces.batches import PIXELS
 from fer_edge_train.faces.recipe import STRIDES
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.face_dataset import FacePicture
+    from fer_edge.datasets.faces import FacePicture
 
 SIDE: Final = 20.0  # pixels: the faces that a detector is chosen by are at least as large
 ALARMS: Final = 0.015  # false alarms a picture at which it is chosen

@@ -1,0 +1,147 @@
+"""Opening where frames come from: a camera, a stream, a film, a folder of pictures, the demo.
+
+Every source gives grey frames.  A live source (`fer_edge_device.capture.supervisor`) gives the time of the clock
+and always its newest frame; any other (`fer_edge_device.capture.video_file`) gives the time within the film and
+every frame.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fer_edge.errors import SourceError
+from fer_edge_device.capture import v4l2
+from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera, shown
+from fer_edge_device.capture.picamera2 import PiCamera, module_number, need_module
+from fer_edge_device.capture.supervisor import LiveCamera, Patience
+from fer_edge_device.capture.video_file import DemoFilm, FilmFile, Paced, PictureFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fer_edge_device.capture.base import Camera
+    from fer_edge_device.capture.supervisor import Device
+    from fer_edge_device.config.settings import CameraSettings
+
+_FIRST_FRAME: Final = 15.0  # seconds a camera module, or a source that was asked for by name, has for its first frame
+_START: Final = 45.0  # seconds that picamera2 and libcamera may take to start: half of what the unit may
+_HANG: Final = 15.0  # seconds that a call of a driver may take; see `Patience`
+_TRIAL: Final = 3.0  # seconds a video node has that was not: many are no cameras
+
+
+def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Camera:
+    """Open a source by its name in the configuration or on the command line.
+
+    A live source has given its first frame when this returns.
+
+    Args:
+        settings: its ``source`` is ``auto``, ``picamera2``, ``picamera2:N``, ``demo``, a camera's number or path,
+            a stream's address, a film or a folder.
+        realtime: whether a film plays no faster than it was taken; by default only the demo does.
+
+    Raises:
+        SourceError: there is no such source, it cannot be opened, or it gives no frame.
+    """
+    source = settings.source
+    if source == "auto":
+        return _open_any(settings)
+    if (number := module_number(source)) is not None:
+        return _open_module(source, number, settings)
+    if (device := _device(source, settings)) is not None:
+        return _open_live(source, device, settings, _patience_for_first(settings))
+    film: Camera
+    path = Path(source) if source else Path("/nonexistent")  # the empty path would be the current folder
+    if source == "demo":
+        film = DemoFilm()
+    elif path.is_dir():
+        film = PictureFolder(path)
+    elif path.is_file():
+        film = FilmFile(path)
+    else:
+        raise SourceError(
+            f"no source {shown(source)!r}: give auto, picamera2, demo, a camera's number or /dev/video path,"
+            " rtsp://..., a film or a folder of pictures"
+        )
+    return Paced(film) if (source == "demo" if realtime is None else realtime) else film
+
+
+def _device(source: str, settings: CameraSettings) -> Callable[[], Device] | None:
+    """What makes the device of a stream or a video node; None for any other source."""
+    if "://" in source:
+        return functools.partial(NetworkStream, source, settings.stall_s)
+    if _is_number(source) or source.startswith("/dev/"):
+        return _v4l2(int(source) if _is_number(source) else source, settings)
+    return None
+
+
+def _v4l2(which: int | str, settings: CameraSettings) -> Callable[[], Device]:
+    return functools.partial(V4l2Camera, which, settings.width, settings.height, settings.stall_s)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 4
+
+
+def _open_module(source: str, number: int, settings: CameraSettings) -> LiveCamera:
+    _find_module(number)  # here, where the first frame's clock does not run yet
+    make_device = functools.partial(PiCamera, number, settings)
+    return _open_live(source, make_device, settings, _patience_for_first(settings))
+
+
+def _find_module(number: int) -> None:
+    """Look for a camera module, and leave libcamera behind if it hangs; see `need_module`."""
+    looked: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def look() -> None:
+        try:
+            need_module(number)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            looked.put(error)
+        else:
+            looked.put(None)
+
+    threading.Thread(target=look, name="camera", daemon=True).start()
+    try:
+        error = looked.get(timeout=_START)
+    except queue.Empty:
+        error = SourceError(
+            f"picamera2: looking for camera modules takes more than {_START:g} s; is its cable in order?"
+        )
+    if error:
+        raise error
+
+
+def _patience_for_first(settings: CameraSettings) -> float:
+    return max(_FIRST_FRAME, 2 * settings.stall_s)
+
+
+def _open_live(source: str, make_device: Callable[[], Device], settings: CameraSettings, seconds: float) -> LiveCamera:
+    patience = Patience(settings.stall_s, settings.give_up_s, hang=max(_HANG, 3 * settings.stall_s))
+    camera = LiveCamera(shown(source), make_device, patience)
+    try:
+        camera.wait(seconds)
+    except BaseException:  # Ctrl-C, too
+        camera.close()
+        raise
+    return camera
+
+
+def _open_any(settings: CameraSettings) -> Camera:
+    tried = []
+    try:
+        return _open_module("picamera2", 0, settings)
+    except SourceError as error:
+        tried.append(str(error))
+    nodes = v4l2.candidates()
+    for source in (node.lasting_path or node.path for node in nodes):
+        try:
+            return _open_live(source, _v4l2(source, settings), settings, _TRIAL)
+        except SourceError as error:
+            tried.append(str(error))
+    if not nodes:
+        tried.append("there is no /dev/video*")
+    raise SourceError(f"no camera found ({'; '.join(tried)}); connect one, or try --source demo")

@@ -1,0 +1,1 @@
+"""The configuration: its settings and how the file is edited."""

@@ -1,0 +1,1 @@
+"""Installing, upgrading, deploying and removing the service."""

@@ -1,0 +1,85 @@
+"""What is said on standard error: plain lines, JSON lines, or lines with priorities for systemd's journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from fer_edge_device.config.settings import LogSettings
+
+_OURS: Final = ("fer_edge", "fer_edge_device")
+_LEVELS: Final = logging.getLevelNamesMapping()
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+
+
+def set_up_logging(settings: LogSettings) -> None:
+    """Send everything that is logged to standard error, in the form and from the level that the settings say.
+
+    Other packages, such as picamera2, are heard from warnings on, and whole with the level ``debug``.
+    """
+    level = _LEVELS[settings.level.upper()]
+    form = settings.format
+    if form == "auto":
+        form = "journal" if _stderr_is_journal() else "plain"
+    handler = _Handler()
+    handler.setFormatter({"plain": _Plain, "json": _Json, "journal": _Journal}[form]())
+    others = level if level == logging.DEBUG else max(level, logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=others, force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+
+
+def logging_is_set_up() -> bool:
+    """Whether `set_up_logging` has been called: what fails after it belongs into the log, too."""
+    return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
+
+
+def _stderr_is_journal() -> bool:
+    """Whether it is the stream that systemd says it connected to the journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # there is none, or it is closed or no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error now: it is exchanged for a while, to keep native libraries' chatter away."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """What the base class would keep is not wanted."""
+
+
+class _Plain(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("fer-edge: %(message)s")
+
+
+class _Journal(logging.Formatter):
+    """A priority of syslog's before each line (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(priority for level, priority in _PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": super().format(record),
+        }
+        return json.dumps(entry, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""MQTT: connection, outbox, Home Assistant."""

@@ -1,0 +1,281 @@
+"""From face crops to scores."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+import numpy as np
+
+from fer_edge.classification.crop import crop_face
+from fer_edge.errors import InputError, ModelError, RuntimeMismatchError, printable
+from fer_edge.modelcard.schema import (
+    Card,
+    InputSpec,
+    SelfTest,
+    attached_by_others,
+    attached_labels,
+    check_flatbuffer,
+    model_bytes,
+    read_any_card,
+    read_card,
+    with_card,
+)
+from fer_edge.tflite.interpreter import Tensor, invoke, make_interpreter, runtime_name
+from fer_edge.utils.atomic_file import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from fer_edge.classification.crop import Framing
+    from fer_edge.detection.base import Face
+
+_SHIPPED: Final = Path(__file__).parent / "models"
+DEFAULT_MODEL: Final = _SHIPPED / "edge.tflite"
+_SLACK: Final = 0.02  # what rounding may add to a score
+# Sound kernels, of both runtimes, differ by up to 0.04 in a score of the test pictures.
+_TOLERANCE: Final = 0.1
+
+
+def find_model(name: Path) -> Path:
+    """The path of a model that comes with the package when ``name`` is its bare name (``edge``), else ``name``."""
+    shipped = _SHIPPED / f"{name}.tflite"
+    return shipped if name.parent == Path() and not name.is_file() and shipped.exists() else name
+
+
+class Classifier(Protocol):
+    """Anything that scores face crops."""
+
+    @property
+    def card(self) -> Card:
+        """What the model is and takes."""
+        ...
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
+        ...
+
+
+def classify_faces(
+    gray: npt.NDArray[np.uint8], faces: Sequence[Face], framing: Framing, classifier: Classifier
+) -> npt.NDArray[np.float32]:
+    """Score the faces of a picture.
+
+    Args:
+        gray: uint8 picture of shape (rows, columns).
+        faces: those in it; there may be none.
+        framing: how their boxes become the squares that are cut out.
+        classifier: what scores them.
+
+    Returns:
+        float32 scores of shape (faces, labels), each 0..1.
+    """
+    spec = classifier.card.input
+    crops = [
+        crop_face(gray, face.box, spec.height, spec.width, framing, tilt=face.tilt if framing.level else 0.0)
+        for face in faces
+    ]
+    return classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
+
+
+class _Network:
+    """A flatbuffer that is loaded: from grey faces to the stored elements of its output."""
+
+    def __init__(
+        self, flatbuffer: bytes, card: Card, path: Path, threads: int = 1, *, xnnpack: bool = True, batch: int = 1
+    ) -> None:
+        spec = card.input
+        shape = (batch, spec.height, spec.width, spec.channels) if batch > 1 else None
+        self._interpreter = make_interpreter(flatbuffer, path, threads, xnnpack=xnnpack, input_shape=shape)
+        self._batch = batch
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one each")
+        self.input, self.output = Tensor.of(inputs[0]), Tensor.of(outputs[0])
+        if self.input.shape != (batch, spec.height, spec.width, spec.channels):
+            raise ModelError(f"{path}: takes {self.input.shape}, but its card says {spec}; convert the model again")
+        if self.output.shape != (batch, len(card.labels)):
+            raise ModelError(
+                f"{path}: gives {self.output.shape}, but its card has {len(card.labels)} labels;"
+                " convert the model again"
+            )
+        self._pixels = self.input.stored(spec.pixels)
+        self._view_input = self._interpreter.tensor(self.input.index)
+        self._view_output = self._interpreter.tensor(self.output.index)
+
+    def run(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Stored elements, of shape (n, labels), for faces of shape (n, height, width)."""
+        stored = np.empty((len(faces), self.output.shape[1]), np.float32)
+        for start in range(0, len(faces), self._batch):
+            some = faces[start : start + self._batch]  # of the last there may be fewer; what lies behind is ignored
+            # Views of the runtime's memory must not outlive a line, or it refuses to run.
+            self._view_input()[: len(some)] = self._pixels[some][..., None]
+            invoke(self._interpreter)
+            stored[start : start + len(some)] = self._view_output()[: len(some)]
+        return stored
+
+
+class TFLiteClassifier:
+    """A ``.tflite`` model with a card, quantised or not.
+
+    Attributes:
+        card: what the model is and takes.
+        path: the file.
+        sha256: of the file, as hexadecimal digits.
+    """
+
+    def __init__(self, path: Path = DEFAULT_MODEL, threads: int = 1, *, xnnpack: bool = True, batch: int = 1) -> None:
+        """Load a model.
+
+        Args:
+            path: the file.
+            threads: how many threads an invocation may use.
+            xnnpack: whether the XNNPACK delegate, where the runtime has it, takes what it can.
+            batch: how many faces an invocation takes.
+
+        Raises:
+            MissingExtraError: no TFLite runtime is installed.
+            ModelError: the file is missing, damaged, or not what its card says.
+        """
+        self.path = path
+        self.card = read_card(path)
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        flatbuffer = model_bytes(path)
+        check_flatbuffer(path, self.card, flatbuffer)
+        self._network = _Network(flatbuffer, self.card, path, threads, xnnpack=xnnpack, batch=batch)
+
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Score faces.
+
+        Args:
+            faces: uint8 grey crops of shape (n, height, width), as the card says.
+
+        Returns:
+            float32 scores of shape (n, labels), each 0..1.
+        """
+        scores = self._network.run(faces)
+        output = self._network.output
+        return (scores - output.zero_point) * np.float32(output.scale) if output.scale else scores
+
+    def self_test(self) -> float | None:
+        """Whether this machine computes what the one did that wrote the card.
+
+        Returns:
+            The largest difference of a score from what the card says, 0..1; None where it says nothing.
+
+        Raises:
+            RuntimeMismatchError: it is larger than the card allows.
+        """
+        test, spec = self.card.self_test, self.card.input
+        if test is None:
+            return None
+        apart = test.apart(self._network.run(test.pictures(spec.height, spec.width)))
+        step = self._network.output.scale or 1.0
+        if not apart <= test.tolerance:  # which not-a-number is not, either
+            raise RuntimeMismatchError(
+                f"{self.path}: {runtime_name()} gives scores here that are up to {apart * step:.2f} from those on its"
+                f" card, where {test.tolerance * step:.2f} is allowed; install the runtime anew, or another version"
+            )
+        return apart * step
+
+
+def with_self_test(flatbuffer: bytes, card: Card, path: Path) -> Card:
+    """A card with what the model gives on this machine for known pictures.
+
+    Args:
+        flatbuffer: the model.
+        card: what it is and takes.
+        path: where it is or will be, for errors.
+
+    Raises:
+        ModelError: the model is damaged, or not what its card says.
+    """
+    network = _Network(flatbuffer, card, path)
+    given = network.run(SelfTest.pictures(card.input.height, card.input.width))
+    step = network.output.scale
+    test = SelfTest.of(given, _TOLERANCE / (step or 1.0), quantised=bool(step))
+    return msgspec.structs.replace(card, self_test=test)
+
+
+def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
+    """Give a ``.tflite`` of somebody else's a card, or change what its own says; all else in it stays as it is.
+
+    Args:
+        path: the file, which is replaced whole or not at all.
+        labels: names of its outputs; empty takes those that it has.
+        scale_offset: from a pixel, 0..255, to its real-valued input; None takes what it says.
+
+    Raises:
+        ModelError: it is missing, damaged or no picture classifier.
+        InputError: something is neither given nor in the file, or does not fit it.
+    """
+    old = _own_card(path)
+    flatbuffer, attached = model_bytes(path), attached_by_others(path)
+    if old:
+        check_flatbuffer(path, old, flatbuffer)
+    interpreter = make_interpreter(flatbuffer, path)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
+    if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
+        raise ModelError(
+            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one picture,"
+            " [1, height, width, 1 or 3], and gives [1, labels]"
+        )
+    labels = labels or (old.labels if old else attached_labels(path))
+    if len(labels) != given[1]:
+        have = f"there are {len(labels)} labels ({', '.join(labels)})" if labels else "no labels are known"
+        raise InputError(f"{path}: it has {given[1]} outputs, but {have}: give --labels, in their order")
+    if len(set(labels)) != len(labels):
+        raise InputError(f"{path}: a label twice in {', '.join(labels)}; each output needs a name of its own")
+    if scale_offset is None:
+        if old is None:
+            raise InputError(
+                f"{path}: it does not say which values its pixels had in training: give --input-range 0..1, -1..1 or"
+                " 0..255"
+            )
+        scale_offset = old.input.scale, old.input.offset
+    spec = InputSpec(
+        height=taken[1],
+        width=taken[2],
+        channels=3 if taken[3] == 3 else 1,
+        scale=scale_offset[0],
+        offset=scale_offset[1],
+    )
+    sha256 = hashlib.sha256(flatbuffer).hexdigest()
+    base = old or Card(name=printable(path.stem), labels=labels, input=spec)
+    card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
+    if old is None or old.self_test is None or old.input != spec:  # else this machine would vouch for itself
+        card = with_self_test(flatbuffer, card, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(with_card(flatbuffer, card, attached))
+        _refuse_logits(TFLiteClassifier(temporary), path)
+    return card
+
+
+def _own_card(path: Path) -> Card | None:
+    """What a classifier's file says, if it says anything that can be read."""
+    try:
+        card = read_any_card(path)
+    except ModelError:
+        if not path.is_file():
+            raise
+        return None
+    if not isinstance(card, Card):
+        raise ModelError(f"{path}: a face detector, whose card `fer-edge convert` writes; give a classifier here")
+    return card
+
+
+def _refuse_logits(classifier: TFLiteClassifier, path: Path) -> None:
+    spec = classifier.card.input
+    # Fixed pictures, for the question must have one answer.
+    noise = np.random.default_rng(0).integers(0, 256, (8, spec.height, spec.width), np.uint8)
+    scores = classifier.classify(noise)
+    if not (scores.min() > -_SLACK and scores.max() < 1 + _SLACK):
+        raise ModelError(
+            f"{path}: its outputs are no scores of 0..1 but reach from {scores.min():.2g} to {scores.max():.2g}, as"
+            " logits do; convert the float model that it was made of, which gives it a softmax"
+        )

@@ -1,0 +1,1 @@
+"""The card that every model file carries."""

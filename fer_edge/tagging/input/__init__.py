@@ -1,0 +1,1 @@
+"""Reading images and videos from files, archives and addresses."""

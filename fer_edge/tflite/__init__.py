@@ -1,0 +1,1 @@
+"""TFLite files: running and inspecting them."""
