@@ -22,16 +22,20 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
-from fer_edge.classification.crop import Box, Framing, crop_face
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.classification.crop import crop_face
 from fer_edge.datasets.readers import load_dataset
-from fer_edge.detection.base import DEFAULT_DETECTOR, Face, FaceDetector, YuNetDetector
 from fer_edge.detection.network import NetworkDetector
+from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import FerEdgeError
+from fer_edge.geometry import Box, Face, Framing
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from haar import IS_THERE, HaarDetector
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from fer_edge.detection.base import FaceDetector
 
 CANVAS = 320
 SCALES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3)

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 
 from faces import timed
-from fer_edge.classification.crop import Framing
 from fer_edge.datasets.faces import load_faces
-from fer_edge.detection.base import YuNetDetector
 from fer_edge.detection.network import NetworkDetector
-from fer_edge.modelcard.schema import DetectorCard, write_card
+from fer_edge.detection.yunet import YuNetDetector
+from fer_edge.geometry import Framing
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.native_stderr import native_stderr_hidden
 from fer_edge_convert.detector_conversion import FirstStage, convert_detector
 from fer_edge_convert.quantisation import Scheme

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.classification.crop import Box
 from fer_edge.datasets.faces import FacePicture, load_faces
-from fer_edge.detection.base import DEFAULT_DETECTOR, Face, YuNetDetector, largest_first
 from fer_edge.detection.metrics import find, match
 from fer_edge.detection.network import NetworkDetector
+from fer_edge.detection.yunet import YuNetDetector
+from fer_edge.geometry import Box, Face, largest_first
+from fer_edge.model_zoo import DEFAULT_DETECTOR
 from fer_edge.tflite.interpreter import runtime_name
 from haar import IS_THERE, HaarDetector
 

@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.classification.crop import Box
 from fer_edge.classification.labels import FER2013
 from fer_edge.detection import roi
-from fer_edge.detection.base import make_detector
+from fer_edge.detection.factory import make_detector
+from fer_edge.geometry import Box
 from fer_edge.tracking.tracker import intersection_over_union
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection.base import Face, FollowingDetector
+    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.geometry import Face
 
     Gray = npt.NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from fer_edge.classification.crop import Box, Framing
-from fer_edge.detection.base import Face, largest_first, reduced_size
+from fer_edge.detection.base import reduced_size
+from fer_edge.geometry import Box, Face, Framing, largest_first
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_edge.classification.classifier import TFLiteClassifier, find_model
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.datasets.dataset import TRAINING, by_majority
 from fer_edge.datasets.readers import load_dataset, with_votes
 from fer_edge.errors import FerEdgeError
+from fer_edge.model_zoo import find_model
 from fer_edge_train.split import near_duplicates
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.detection.base import make_detector
+from fer_edge.detection.factory import make_detector
 from fer_edge.utils.system import resident_mb
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings

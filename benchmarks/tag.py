@@ -37,9 +37,9 @@ import msgspec
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.classification.classifier import DEFAULT_MODEL
-from fer_edge.classification.crop import Box
 from fer_edge.classification.labels import FER2013
+from fer_edge.geometry import Box
+from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.tagging.input.sources import Source, count
 from fer_edge.tagging.run import Outputs, tag
 from fer_edge.tagging.worker import Job, Looked, look_at

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import cv2
 import numpy as np
 
-from fer_edge.classification.crop import Box
 from fer_edge.classification.labels import FER2013
+from fer_edge.geometry import Box
 from fer_edge.utils.image_io import decode_gray
 
 if TYPE_CHECKING:

@@ -35,13 +35,14 @@ class Tool(NamedTuple):
 
 def fer_edge() -> Tool:
     """This project, as `fer-edge predict` does it."""
-    analyse, classify, faces, pictures = (
-        importlib.import_module(f"fer_edge.{name}") for name in ("analyse", "classify", "faces", "pictures")
+    recognizer, classifiers, detectors, image_io = (
+        importlib.import_module(f"fer_edge.{name}")
+        for name in ("recognizer", "classification.classifier", "detection.factory", "utils.image_io")
     )
-    classifier, detector = classify.TFLiteClassifier(), faces.make_detector()
+    classifier, detector = classifiers.TFLiteClassifier(), detectors.make_detector()
 
     def look(path: str, finder: Any) -> int:  # noqa: ANN401 - a module without types
-        return len(analyse.expressions(pictures.read_gray(Path(path)), finder, classifier))
+        return len(recognizer.expressions(image_io.read_gray(Path(path)), finder, classifier))
 
     return Tool(lambda path: look(path, None), lambda path: look(path, detector))
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from fer_edge.classification.classifier import with_self_test
 from fer_edge.datasets.dataset import TRAINING, VALIDATION
-from fer_edge.errors import DataError, FerEdgeError, InputError, printable
-from fer_edge.modelcard.schema import INPUT_RANGES, PixelStatistics, with_card
+from fer_edge.errors import DataError, InputError, printable
+from fer_edge.modelcard.archive import with_card
+from fer_edge.modelcard.schema import INPUT_RANGES, PixelStatistics
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge_convert.flatbuffer import Pictures, lean, run, with_metadata
@@ -20,6 +21,7 @@ from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
 from fer_edge_convert.report import write_report
+from fer_edge_convert.result import Attempt, Conversion, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,71 +49,6 @@ _FINER: Final = {
     Scheme.FLOAT32: (),
 }
 _MOST_IN_FLOATS: Final = 6  # layers that a rescue may leave in floats
-
-
-class RefusedError(FerEdgeError):
-    """Raised when the quantised model lost more accuracy than it may.
-
-    Attributes:
-        warnings: what should be looked at, a line each.
-    """
-
-    def __init__(self, message: str, warnings: tuple[str, ...]) -> None:
-        """Say what was lost, and what else was odd."""
-        super().__init__(message)
-        self.warnings = warnings
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One way of quantising that was tried.
-
-    Attributes:
-        what: how.
-        kl_divergence: of its scores from the float ones, in nats, on training faces that it was not calibrated on, or
-            on the test faces where nothing is calibrated; the way with the lowest is kept, unless a rescue finds one
-            that loses little enough.
-        change_points: change of accuracy on the test faces; None where that was not measured.
-    """
-
-    what: str
-    kl_divergence: float
-    change_points: float | None = None
-
-
-class Conversion(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a model.
-
-    Attributes:
-        out: the file.
-        scheme: how it is quantised.
-        kind: what it was made of.
-        card: the card in it.
-        sha256: of the file.
-        attempts: the ways that were tried, in order.
-        way: the one that was kept.
-        calibration_faces: how many faces of each label ranges were measured on; empty where none were.
-        seed: by which they were chosen.
-        float_operators: kinds of the operators that calculate in floats.
-        kept_in_floats: how many layers a rescue left in floats.
-        warnings: what should be looked at, a line each.
-        parts: names of the dataset's parts that both models were tested on.
-        parity: how both do; None where no data was given.
-    """
-
-    out: str
-    scheme: Scheme
-    kind: str
-    card: Card
-    sha256: str
-    attempts: tuple[Attempt, ...]
-    way: str
-    calibration_faces: dict[str, int]
-    seed: int
-    float_operators: tuple[str, ...]
-    kept_in_floats: int
-    warnings: tuple[str, ...]
-    parts: tuple[str, ...]
-    parity: Parity | None
 
 
 @dataclass(frozen=True, slots=True)

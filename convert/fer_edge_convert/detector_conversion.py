@@ -20,14 +20,16 @@ from fer_edge.detection.metrics import DetectionMetrics, find, match
 from fer_edge.detection.network import PADDING, NetworkDetector, with_detector_self_test
 from fer_edge.detection.refiner import squares_of, with_refiner_self_test
 from fer_edge.errors import DataError, InputError, printable
-from fer_edge.modelcard.schema import model_bytes, with_card, with_refiner
+from fer_edge.modelcard.archive import model_bytes, with_card, with_refiner
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.reports.html import page, table
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import ensure_writable, replacing
-from fer_edge_convert.conversion import Attempt, RefusedError, advice
+from fer_edge_convert.conversion import advice
 from fer_edge_convert.flatbuffer import Pictures, lean, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
+from fer_edge_convert.result import Attempt, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets.faces import FaceDataset
-    from fer_edge.modelcard.schema import DetectorCard, PixelSpec
+    from fer_edge.modelcard.schema import PixelSpec
     from fer_edge_convert.quantisation import Seen
     from fer_edge_convert.sources import DetectorSource, RefinerSource
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fer_edge.errors import ModelError, first_line
-from fer_edge.modelcard.schema import read_card
+from fer_edge.modelcard.archive import read_card
 
 if TYPE_CHECKING:
     from pathlib import Path

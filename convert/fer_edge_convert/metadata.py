@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import flatbuffers
 
-from fer_edge.modelcard.schema import LABELS_NAME
+from fer_edge.modelcard.archive import LABELS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
-    from fer_edge_convert.conversion import Conversion
     from fer_edge_convert.parity import Parity
+    from fer_edge_convert.result import Conversion
 
 
 def summary(done: Conversion) -> list[str]:

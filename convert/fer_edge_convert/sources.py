@@ -20,11 +20,7 @@ import numpy as np
 from fer_edge.detection.network import FaceNetwork, NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.errors import InputError, ModelError, first_line, printable
-from fer_edge.modelcard.schema import (
-    Card,
-    DetectorCard,
-    InputSpec,
-    RefinerCard,
+from fer_edge.modelcard.archive import (
     attached_labels,
     check_flatbuffer,
     has_card,
@@ -33,6 +29,7 @@ from fer_edge.modelcard.schema import (
     read_detector_card,
     read_refiner_card,
 )
+from fer_edge.modelcard.schema import Card, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fer_edge.classification.classifier import TFLiteClassifier, find_model
-from fer_edge.detection.base import make_detector
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.detection.factory import make_detector
 from fer_edge.errors import FerEdgeError, InputError
+from fer_edge.model_zoo import find_model
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.factory import open_camera
 from fer_edge_device.config.settings import CameraSettings

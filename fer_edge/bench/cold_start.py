@@ -27,16 +27,19 @@ def start(
     taken = {}
     watch = _Stopwatch()
     # Not at the top, for this is part of what is measured.
-    demo, classify, faces = (importlib.import_module(f"fer_edge.{name}") for name in ("demo", "classify", "faces"))
+    demo, classifiers, detectors = (
+        importlib.import_module(f"fer_edge.{name}")
+        for name in ("demo", "classification.classifier", "detection.factory")
+    )
     taken["import_ms"] = watch.lap()
-    classifier = classify.TFLiteClassifier(model, threads, xnnpack=xnnpack)
+    classifier = classifiers.TFLiteClassifier(model, threads, xnnpack=xnnpack)
     taken["load_ms"] = watch.lap()
     spec = classifier.card.input
     classifier.classify(demo.np.zeros((1, spec.height, spec.width), "uint8"))
     taken["first_run_ms"] = watch.lap()
     taken["classifier_peak_mb"] = _peak_mb()
     watch.lap()
-    finder = faces.make_detector(detector, detector_model, min_face)
+    finder = detectors.make_detector(detector, detector_model, min_face)
     taken["detector_ms"] = watch.lap()
     frame = demo.frame(0)
     watch.lap()

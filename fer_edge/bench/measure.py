@@ -25,9 +25,9 @@ from fer_edge.bench.profile import profile
 from fer_edge.bench.results import Model, Moment, Report, Settings, Start, Sustained, Way
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
-from fer_edge.detection.base import detector_file, make_detector
+from fer_edge.detection.factory import detector_file, make_detector
 from fer_edge.errors import FerEdgeError, InputError, printable
-from fer_edge.modelcard.schema import model_bytes
+from fer_edge.modelcard.archive import model_bytes
 from fer_edge.tflite.inspect import delegation, not_delegated
 from fer_edge.tflite.interpreter import make_interpreter, runtime_name
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection.base import DetectorName
+    from fer_edge.detection.factory import DetectorName
 
 _MOMENTS: Final = 600
 _PROFILE_RUNS: Final = 50

@@ -9,7 +9,7 @@ import numpy as np
 from fer_edge.bench.interleave import take_turns
 from fer_edge.bench.results import Operator, Profile
 from fer_edge.errors import InputError
-from fer_edge.modelcard.schema import model_bytes
+from fer_edge.modelcard.archive import model_bytes
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import make_interpreter
 

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import numpy as np
 
 from fer_edge.classification.crop import crop_face
-from fer_edge.errors import InputError, ModelError, RuntimeMismatchError, printable
-from fer_edge.modelcard.schema import (
-    Card,
-    InputSpec,
-    SelfTest,
-    attached_by_others,
-    attached_labels,
+from fer_edge.errors import ModelError, RuntimeMismatchError
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import (
     check_flatbuffer,
     model_bytes,
-    read_any_card,
     read_card,
-    with_card,
 )
+from fer_edge.modelcard.selftest import SelfTest
 from fer_edge.tflite.interpreter import Tensor, invoke, make_interpreter, runtime_name
-from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
-    from fer_edge.classification.crop import Framing
-    from fer_edge.detection.base import Face
+    from fer_edge.geometry import Face, Framing
+    from fer_edge.modelcard.schema import Card
 
-_SHIPPED: Final = Path(__file__).parent / "models"
-DEFAULT_MODEL: Final = _SHIPPED / "edge.tflite"
-_SLACK: Final = 0.02  # what rounding may add to a score
 # Sound kernels, of both runtimes, differ by up to 0.04 in a score of the test pictures.
 _TOLERANCE: Final = 0.1
-
-
-def find_model(name: Path) -> Path:
-    """The path of a model that comes with the package when ``name`` is its bare name (``edge``), else ``name``."""
-    shipped = _SHIPPED / f"{name}.tflite"
-    return shipped if name.parent == Path() and not name.is_file() and shipped.exists() else name
 
 
 class Classifier(Protocol):
@@ -199,83 +184,3 @@ def with_self_test(flatbuffer: bytes, card: Card, path: Path) -> Card:
     step = network.output.scale
     test = SelfTest.of(given, _TOLERANCE / (step or 1.0), quantised=bool(step))
     return msgspec.structs.replace(card, self_test=test)
-
-
-def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
-    """Give a ``.tflite`` of somebody else's a card, or change what its own says; all else in it stays as it is.
-
-    Args:
-        path: the file, which is replaced whole or not at all.
-        labels: names of its outputs; empty takes those that it has.
-        scale_offset: from a pixel, 0..255, to its real-valued input; None takes what it says.
-
-    Raises:
-        ModelError: it is missing, damaged or no picture classifier.
-        InputError: something is neither given nor in the file, or does not fit it.
-    """
-    old = _own_card(path)
-    flatbuffer, attached = model_bytes(path), attached_by_others(path)
-    if old:
-        check_flatbuffer(path, old, flatbuffer)
-    interpreter = make_interpreter(flatbuffer, path)
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
-    if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
-        raise ModelError(
-            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one picture,"
-            " [1, height, width, 1 or 3], and gives [1, labels]"
-        )
-    labels = labels or (old.labels if old else attached_labels(path))
-    if len(labels) != given[1]:
-        have = f"there are {len(labels)} labels ({', '.join(labels)})" if labels else "no labels are known"
-        raise InputError(f"{path}: it has {given[1]} outputs, but {have}: give --labels, in their order")
-    if len(set(labels)) != len(labels):
-        raise InputError(f"{path}: a label twice in {', '.join(labels)}; each output needs a name of its own")
-    if scale_offset is None:
-        if old is None:
-            raise InputError(
-                f"{path}: it does not say which values its pixels had in training: give --input-range 0..1, -1..1 or"
-                " 0..255"
-            )
-        scale_offset = old.input.scale, old.input.offset
-    spec = InputSpec(
-        height=taken[1],
-        width=taken[2],
-        channels=3 if taken[3] == 3 else 1,
-        scale=scale_offset[0],
-        offset=scale_offset[1],
-    )
-    sha256 = hashlib.sha256(flatbuffer).hexdigest()
-    base = old or Card(name=printable(path.stem), labels=labels, input=spec)
-    card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
-    if old is None or old.self_test is None or old.input != spec:  # else this machine would vouch for itself
-        card = with_self_test(flatbuffer, card, path)
-    with replacing(path) as temporary:
-        temporary.write_bytes(with_card(flatbuffer, card, attached))
-        _refuse_logits(TFLiteClassifier(temporary), path)
-    return card
-
-
-def _own_card(path: Path) -> Card | None:
-    """What a classifier's file says, if it says anything that can be read."""
-    try:
-        card = read_any_card(path)
-    except ModelError:
-        if not path.is_file():
-            raise
-        return None
-    if not isinstance(card, Card):
-        raise ModelError(f"{path}: a face detector, whose card `fer-edge convert` writes; give a classifier here")
-    return card
-
-
-def _refuse_logits(classifier: TFLiteClassifier, path: Path) -> None:
-    spec = classifier.card.input
-    # Fixed pictures, for the question must have one answer.
-    noise = np.random.default_rng(0).integers(0, 256, (8, spec.height, spec.width), np.uint8)
-    scores = classifier.classify(noise)
-    if not (scores.min() > -_SLACK and scores.max() < 1 + _SLACK):
-        raise ModelError(
-            f"{path}: its outputs are no scores of 0..1 but reach from {scores.min():.2g} to {scores.max():.2g}, as"
-            " logits do; convert the float model that it was made of, which gives it a softmax"
-        )

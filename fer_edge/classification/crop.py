@@ -7,39 +7,17 @@ a second copy is the classic cause of "worse on the device than in the notebook"
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
+
+from fer_edge.geometry import AS_IT_IS, Box, Framing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Box(NamedTuple):
-    """A rectangle in a picture, in pixels; it may reach past the picture's edges."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-class Framing(NamedTuple):
-    """How a detector's box becomes the square that FER-2013's pictures show.
-
-    Attributes:
-        scale: side of the square over the longer side of the box.
-        shift: how far the square's centre lies below the box's, over the box's height.
-        level: whether the detector's landmarks are good enough to bring the eyes level by.
-    """
-
-    scale: float = 1.0
-    shift: float = 0.0
-    level: bool = False
-
-
-AS_IT_IS = Framing()
 _LEVEL: Final = math.radians(5)  # smaller angles are mostly the landmarks' own errors
 
 

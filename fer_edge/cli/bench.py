@@ -87,7 +87,7 @@ def bench(
     from fer_edge.bench.measure import Plan, benchmark
     from fer_edge.bench.page import as_html, as_text, pareto_page
     from fer_edge.bench.results import encode_report
-    from fer_edge.classification.classifier import find_model
+    from fer_edge.model_zoo import find_model
 
     plan = Plan(
         models=tuple(find_model(model) for model in models or [Path("edge")]),

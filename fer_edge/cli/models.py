@@ -42,7 +42,7 @@ def inspect(
     \b
     Example: fer-edge inspect edge.tflite --html edge.html
     """
-    from fer_edge.classification.classifier import find_model
+    from fer_edge.model_zoo import find_model
     from fer_edge.tflite.inspect import as_html, inspect_model
     from fer_edge.utils.atomic_file import check_ending, replacing
 
@@ -130,8 +130,9 @@ def card_set(
     \b
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
     """
-    from fer_edge.classification.classifier import set_card
-    from fer_edge.modelcard.schema import INPUT_RANGES, read_labels
+    from fer_edge.classification.card_edit import set_card
+    from fer_edge.modelcard.archive import read_labels
+    from fer_edge.modelcard.schema import INPUT_RANGES
 
     names = read_labels(labels) if labels else ()
     card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
@@ -156,8 +157,9 @@ def predict(
     \b
     Example: fer-edge predict photo.jpg --save annotated.png
     """
+    from fer_edge.drawing import save_annotated
     from fer_edge.errors import DataError
-    from fer_edge.recognizer import expressions, save_annotated
+    from fer_edge.recognizer import expressions
     from fer_edge.utils.image_io import read_gray
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
@@ -248,9 +250,9 @@ def tag(
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
     """
-    from fer_edge.classification.classifier import DEFAULT_MODEL, find_model
     from fer_edge.cli.tagging import display, seconds
-    from fer_edge.detection.base import detector_file
+    from fer_edge.detection.factory import detector_file
+    from fer_edge.model_zoo import DEFAULT_MODEL, find_model
     from fer_edge.tagging.input.remote import shown
     from fer_edge.tagging.run import Outputs
     from fer_edge.tagging.run import tag as write_table

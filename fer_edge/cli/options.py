@@ -70,14 +70,15 @@ def need_keras_backend() -> None:
 
 def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
     """A model by its path or shipped name; the shipped `edge` without."""
-    from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, find_model
+    from fer_edge.classification.classifier import TFLiteClassifier
+    from fer_edge.model_zoo import DEFAULT_MODEL, find_model
 
     return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
 
 
 def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> FollowingDetector:
     """What finds faces."""
-    from fer_edge.detection.base import make_detector
+    from fer_edge.detection.factory import make_detector
 
     return make_detector(name, model, min_face)
 

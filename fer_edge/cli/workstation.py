@@ -97,7 +97,7 @@ def train(
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge.modelcard.schema import read_card
+        from fer_edge.modelcard.archive import read_card
         from fer_edge_train.hardware import resolved
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.split import divide
@@ -168,7 +168,7 @@ def train_faces(
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge.modelcard.schema import read_detector_card
+        from fer_edge.modelcard.archive import read_detector_card
         from fer_edge_train.faces.training import train as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
@@ -211,7 +211,7 @@ def train_refiner(
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.modelcard.schema import read_detector_card
+    from fer_edge.modelcard.archive import read_detector_card
     from fer_edge.utils.native_stderr import native_stderr_hidden
     from fer_edge_train.faces.recipe import load_refiner_recipe
 
@@ -319,7 +319,7 @@ def convert(
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
     from fer_edge.datasets.readers import ensure_there
-    from fer_edge.modelcard.schema import is_detector, is_refiner, read_labels
+    from fer_edge.modelcard.archive import is_detector, is_refiner, read_labels
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
@@ -349,10 +349,10 @@ def convert(
     for path in filter(None, (data, calibrate)):
         ensure_there(path)
     with native_stderr_hidden():
-        from fer_edge_convert.conversion import RefusedError
         from fer_edge_convert.conversion import convert as run_conversion
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.report import summary
+        from fer_edge_convert.result import RefusedError
         from fer_edge_convert.sources import open_source
 
         source = open_source(model, size=size, unsafe=unsafe)
@@ -402,9 +402,10 @@ def evaluate(
     \b
     Example: fer-edge evaluate edge.tflite fer2013.csv
     """
-    from fer_edge.classification.classifier import TFLiteClassifier, find_model
+    from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.classification.metrics import measure
     from fer_edge.datasets.dataset import fuse
+    from fer_edge.model_zoo import find_model
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if model.suffix == ".keras":
@@ -483,7 +484,7 @@ def _convert_detector(
     if scheme == "int16x8":
         raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.modelcard.schema import is_refiner
+    from fer_edge.modelcard.archive import is_refiner
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if is_refiner(model) and not detector:

@@ -11,12 +11,14 @@ import cv2
 import msgspec
 import numpy as np
 
-from fer_edge.detection.base import faces_near, faces_within, largest_first, reduced_size
+from fer_edge.detection.base import faces_near, faces_within, reduced_size
 from fer_edge.detection.postprocess import Cells, Level, Output, chosen, decode, scaled, sound, suppress
 from fer_edge.detection.refiner import FaceRefiner, self_test_of
 from fer_edge.detection.roi import STAYS
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.modelcard.schema import SelfTest, check_flatbuffer, model_bytes, read_detector_card, refiner_bytes
+from fer_edge.geometry import largest_first
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_detector_card, refiner_bytes
+from fer_edge.modelcard.selftest import SelfTest
 from fer_edge.tflite.interpreter import Tensor, invoke, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.classification.crop import Box, Framing
-    from fer_edge.detection.base import Face
+    from fer_edge.geometry import Box, Face, Framing
     from fer_edge.modelcard.schema import DetectorCard
 
 CHANNELS: Final = (1, 4, 10)  # of score, box and landmarks

@@ -16,7 +16,7 @@ import numpy as np
 
 from fer_edge.detection.postprocess import Cells
 from fer_edge.errors import ModelError
-from fer_edge.modelcard.schema import SelfTest
+from fer_edge.modelcard.selftest import SelfTest
 from fer_edge.tflite.interpreter import Tensor, invoke, make_interpreter
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.classification.crop import Box
-    from fer_edge.detection.base import Face
+    from fer_edge.geometry import Box, Face
 
 # Measured by benchmarks/follow.py.
 SIDE: Final = 128  # pixels of what the detector looks at

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.detection.base import Face, detector_file
+from fer_edge.detection.factory import detector_file
 from fer_edge.errors import InputError, printable
+from fer_edge.geometry import Face
 from fer_edge.tagging.cluster import connected
 from fer_edge.tagging.input import remote, tempdirs
 from fer_edge.tagging.input.sources import Sources

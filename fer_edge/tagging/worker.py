@@ -17,10 +17,12 @@ import msgspec
 import numpy as np
 
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
-from fer_edge.classification.crop import AS_IT_IS, Box, crop_face
-from fer_edge.detection.base import Face, make_detector
+from fer_edge.classification.crop import crop_face
+from fer_edge.detection.factory import DetectorName, make_detector
+from fer_edge.drawing import annotate
 from fer_edge.errors import DataError, FerEdgeError, InputError, first_line, printable
-from fer_edge.recognizer import Expression, annotate, expression
+from fer_edge.geometry import AS_IT_IS, Box, Face
+from fer_edge.recognizer import Expression, expression
 from fer_edge.tagging.input import archives, image_decode, remote, tempdirs
 from fer_edge.tagging.input.video import frames
 from fer_edge.tagging.output import xmp
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection.base import DetectorName, FaceDetector
+    from fer_edge.detection.base import FaceDetector
     from fer_edge.tagging.input.image_decode import Still
     from fer_edge.tagging.input.sources import Source
 

@@ -11,15 +11,8 @@ import msgspec
 import numpy as np
 
 from fer_edge.errors import ModelError, printable
-from fer_edge.modelcard.schema import (
-    AnyCard,
-    Card,
-    DetectorCard,
-    ensure_file,
-    model_bytes,
-    read_any_card,
-    refiner_bytes,
-)
+from fer_edge.modelcard.archive import ensure_file, model_bytes, read_any_card, refiner_bytes
+from fer_edge.modelcard.schema import AnyCard, Card, DetectorCard
 from fer_edge.reports.html import page, table
 from fer_edge.tflite.graph import Operation, read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter, runtime_name

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fer_edge.classification.crop import Box
-    from fer_edge.detection.base import Face
+    from fer_edge.geometry import Box, Face
 
 _STILL: Final = 0.8  # intersection over union of two sightings: a tenth of the side from one to the other
 _ROUGHLY_STILL: Final = 0.5  # of which the second tells only roughly where: a quarter of the side

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from fer_edge.modelcard.schema import DetectorCard, PixelSpec, RefinerCard, write_card
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.schema import DetectorCard, PixelSpec, RefinerCard
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ import pytest
 from fer_edge.datasets.faces import load_faces
 from fer_edge.detection.network import FaceNetwork, NetworkDetector
 from fer_edge.errors import DataError, ModelError
-from fer_edge.modelcard.schema import model_bytes, read_detector_card
-from fer_edge_convert.conversion import RefusedError
+from fer_edge.modelcard.archive import model_bytes, read_detector_card
 from fer_edge_convert.detector_conversion import FirstStage, convert_detector, divergence
 from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.result import RefusedError
 from fer_edge_convert.sources import open_detector
 
 from .conftest import COLUMNS

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.modelcard.schema import model_bytes, read_card, with_card
+from fer_edge.modelcard.archive import model_bytes, read_card, with_card
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
 from fer_edge_convert.metadata import METADATA

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_edge.detection.network import NetworkDetector
-from fer_edge.modelcard.schema import model_bytes, read_detector_card, refiner_bytes
+from fer_edge.modelcard.archive import model_bytes, read_detector_card, refiner_bytes
 from fer_edge_convert.flatbuffer import Pictures, lean, run_all
 from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
 from fer_edge_convert.sources import open_detector

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.readers import load_dataset
-from fer_edge.detection.base import DEFAULT_DETECTOR
-from fer_edge.modelcard.schema import model_bytes, read_card, refiner_bytes
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, read_card, refiner_bytes
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_source

@@ -15,11 +15,13 @@ import h5py
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, set_card
+from fer_edge.classification.card_edit import set_card
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import InputError, ModelError
-from fer_edge.modelcard.schema import model_bytes, read_card
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, read_card
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import inspect_model
 from fer_edge_convert.conversion import convert, infer_range

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.classification.crop import Box
+from fer_edge.geometry import Box
 from fer_edge_device.capture.base import Frame
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.detection.base import make_detector
+from fer_edge.detection.factory import make_detector
 from fer_edge_device.capture.factory import open_camera
 from fer_edge_device.config.settings import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.pipeline.pipeline import Pipeline

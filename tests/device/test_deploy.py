@@ -22,8 +22,8 @@ import msgspec
 import pytest
 
 import fer_edge
-from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge_device.config.edit import fitted
 from fer_edge_device.install.bundle import build_wheel, pack
 from fer_edge_device.install.deploy import deploy

@@ -19,10 +19,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL
-from fer_edge.detection.base import DEFAULT_DETECTOR
 from fer_edge.errors import FerEdgeError
-from fer_edge.modelcard.schema import (
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from fer_edge.modelcard.archive import (
     model_bytes,
     read_card,
     read_detector_card,

@@ -9,8 +9,8 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.classification.crop import AS_IT_IS, Box
-from fer_edge.detection.base import Face, make_detector
+from fer_edge.detection.factory import make_detector
+from fer_edge.geometry import AS_IT_IS, Box, Face
 from fer_edge.modelcard.schema import Card, InputSpec
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings

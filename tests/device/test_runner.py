@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.detection.base import make_detector
+from fer_edge.detection.factory import make_detector
 from fer_edge.errors import InputError, SourceLostError
 from fer_edge_device.capture.base import Frame, NoFrameYet
 from fer_edge_device.capture.factory import open_camera

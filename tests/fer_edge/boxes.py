@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection.base import Face, FaceDetector
+    from fer_edge.detection.base import FaceDetector
+    from fer_edge.geometry import Face
 
 
 def check_within(faces: Iterable[Face], gray: npt.NDArray[np.uint8]) -> None:

@@ -29,10 +29,10 @@ from fer_edge.bench.results import (
     encode_report,
     json_schema,
 )
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.cli import app
-from fer_edge.detection.base import DEFAULT_DETECTOR
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.utils.atomic_file import ensure_writable
 from tests.fer_edge.test_cli import complaint
 from tests.reports import IDLE, PI, WAYS, make_report

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, set_card
-from fer_edge.classification.crop import Framing
+from fer_edge.classification.card_edit import set_card
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.errors import ModelError
-from fer_edge.modelcard.schema import (
-    Card,
-    DetectorCard,
-    InputSpec,
-    PixelSpec,
-    model_bytes,
-    read_any_card,
-    read_card,
-    read_detector_card,
-    write_card,
-)
+from fer_edge.geometry import Framing
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, read_any_card, read_card, read_detector_card, write_card
+from fer_edge.modelcard.schema import Card, DetectorCard, InputSpec, PixelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,16 +93,17 @@ def test_no_card_or_a_damaged_one_is_one_clear_error(tmp_path: Path) -> None:
 READ_BY_THREADS = """
 import importlib, sys, threading
 from pathlib import Path
-from fer_edge import card
+from fer_edge.modelcard import archive, schema
 
 sys.setswitchinterval(1e-9)
 for _ in range(20):
-    importlib.reload(card)  # so that its types are new
+    importlib.reload(schema)  # so that its types are new
+    importlib.reload(archive)
     together = threading.Barrier(16)
 
     def read():
         together.wait()
-        card.read_any_card(Path(sys.argv[1]))
+        archive.read_any_card(Path(sys.argv[1]))
 
     threads = [threading.Thread(target=read) for _ in range(16)]
     for thread in threads:

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, classify_faces, find_model
-from fer_edge.classification.crop import Box, Framing, crop_face
-from fer_edge.detection.base import Face, Landmarks, Point
+from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
+from fer_edge.classification.crop import crop_face
 from fer_edge.errors import ModelError
-from fer_edge.modelcard.schema import model_bytes, read_card, write_card
+from fer_edge.geometry import Box, Face, Framing, Landmarks, Point
+from fer_edge.model_zoo import DEFAULT_MODEL, find_model
+from fer_edge.modelcard.archive import model_bytes, read_card, write_card
 
 if TYPE_CHECKING:
     from tests.conftest import Sample

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge.classification.classifier import DEFAULT_MODEL
-from fer_edge.modelcard.schema import model_bytes
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample

@@ -13,8 +13,8 @@ import cv2
 import pytest
 
 from fer_edge import demo
-from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.tagging import cluster as tag_cluster
 from fer_edge.tagging.run import Outputs, tag
 from fer_edge.tagging.worker import Job

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.classification.crop import Box, Framing, crop_face, whole_picture
+from fer_edge.classification.crop import crop_face, whole_picture
+from fer_edge.geometry import Box, Framing
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (120, 160), np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 from fer_edge import demo
 from fer_edge.classification.crop import crop_face
 from fer_edge.classification.labels import FER2013
-from fer_edge.detection.base import make_detector
+from fer_edge.detection.factory import make_detector
 
 
 def test_a_frame_is_the_same_every_time_and_the_film_repeats() -> None:

@@ -13,17 +13,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.modelcard.schema import DetectorCard, PixelSpec, model_bytes, read_detector_card, with_card
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, read_detector_card, with_card
+from fer_edge.modelcard.schema import DetectorCard, PixelSpec
 
 from .boxes import check_nothing_in_empty_pictures, check_within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fer_edge.detection.base import Face
+    from fer_edge.geometry import Face
 
 # Finds bright squares of eight pixels, for want of faces; made of tests/convert/face_networks.py.
 SQUARES = Path(__file__).parents[1] / "data" / "squares.tflite"

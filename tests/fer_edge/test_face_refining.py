@@ -11,7 +11,7 @@ import pytest
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import PADDING, cut, placed, square_around
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.modelcard.schema import (
+from fer_edge.modelcard.archive import (
     REFINER_NAME,
     model_bytes,
     read_any_card,

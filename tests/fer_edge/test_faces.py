@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge.detection.base import DEFAULT_DETECTOR, YuNetDetector, detector_file, make_detector
+from fer_edge.detection.factory import detector_file, make_detector
 from fer_edge.detection.network import NetworkDetector
+from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import InputError, ModelError
+from fer_edge.model_zoo import DEFAULT_DETECTOR
 
 from . import onnx_squares
 from .boxes import check_nothing_in_empty_pictures, check_within

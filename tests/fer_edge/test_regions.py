@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge.classification.crop import Box
-from fer_edge.detection.base import Face, Landmarks, Point, make_detector
+from fer_edge.detection.factory import make_detector
 from fer_edge.detection.roi import REACH, SIDE, Region
+from fer_edge.geometry import Box, Face, Landmarks, Point
 from fer_edge.tracking.tracker import intersection_over_union
 
 GRAY = np.arange(480 * 640, dtype=np.uint32).reshape(480, 640).astype(np.uint8)

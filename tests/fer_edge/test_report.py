@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from fer_edge import demo
-from fer_edge.classification.classifier import DEFAULT_MODEL
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.tagging.input.dates import date_of
 from fer_edge.tagging.output.report import report
 from fer_edge.tagging.run import Outputs, Summary, tag

@@ -7,9 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier, set_card, with_self_test
+from fer_edge.classification.card_edit import set_card
+from fer_edge.classification.classifier import TFLiteClassifier, with_self_test
 from fer_edge.errors import RuntimeMismatchError
-from fer_edge.modelcard.schema import InputSpec, SelfTest, model_bytes, read_card, write_card
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, read_card, write_card
+from fer_edge.modelcard.schema import InputSpec
+from fer_edge.modelcard.selftest import SelfTest
 
 if TYPE_CHECKING:
     from pathlib import Path

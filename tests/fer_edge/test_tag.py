@@ -32,9 +32,9 @@ import pytest
 from PIL import Image
 
 from fer_edge import demo
-from fer_edge.classification.classifier import DEFAULT_MODEL, find_model
-from fer_edge.classification.crop import Box
 from fer_edge.errors import FerEdgeError, InputError
+from fer_edge.geometry import Box
+from fer_edge.model_zoo import DEFAULT_MODEL, find_model
 from fer_edge.tagging.input import sources as tag_sources
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.sources import Source, Sources
@@ -490,9 +490,7 @@ def test_a_film_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
 
 
 def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use_is_not(temporary: Path) -> None:
-    waiting = (
-        "from fer_edge.tagging import scratch\nwith tempdirs.folder() as path:\n print(path, flush=True)\n input()"
-    )
+    waiting = "from fer_edge.tagging.input import tempdirs\nwith tempdirs.folder() as path:\n print(path, flush=True)\n input()"
     command = [sys.executable, "-c", waiting]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fer_edge.classification.crop import Box
-from fer_edge.detection.base import Face
+from fer_edge.geometry import Box, Face
 from fer_edge.tracking.tracker import Tracker, intersection_over_union
 
 

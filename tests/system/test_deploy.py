@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL
+from fer_edge.model_zoo import DEFAULT_MODEL
 from tests.system.containers import Container, debian_tree, wait_for
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fer_edge_train
-from fer_edge.modelcard.schema import read_card
+from fer_edge.modelcard.archive import read_card
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample

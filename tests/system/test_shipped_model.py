@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL, TFLiteClassifier
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.datasets.readers import load_dataset
+from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge_convert.keras_classifier import KerasClassifier
 
 if TYPE_CHECKING:

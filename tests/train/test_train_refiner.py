@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from fer_edge.datasets.faces import load_faces
-from fer_edge.detection.base import DEFAULT_DETECTOR
 from fer_edge.detection.postprocess import Cells
 from fer_edge.detection.refiner import placed
 from fer_edge.errors import InputError
-from fer_edge.modelcard.schema import read_refiner_card
+from fer_edge.model_zoo import DEFAULT_DETECTOR
+from fer_edge.modelcard.archive import read_refiner_card
 from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
 from fer_edge_train.faces.recipe import load_refiner_recipe
 from fer_edge_train.faces.refining import train_refiner

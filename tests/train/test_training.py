@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.classification.classifier import DEFAULT_MODEL
-from fer_edge.modelcard.schema import read_card, write_card
+from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import read_card, write_card
 from fer_edge_train.batch_workers import makers
 from fer_edge_train.batches import AugmentedBatches, Faces
 from fer_edge_train.network import HEAD, build

@@ -13,7 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from fer_edge.errors import DAMAGED_ZIP, DataError, InputError, ModelError, first_line
-from fer_edge.modelcard.schema import read_card
+from fer_edge.modelcard.archive import read_card
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.network import copied, every_layer, load_trained
 

@@ -14,7 +14,8 @@ import numpy as np
 import tomli_w
 
 from fer_edge.errors import DataError, InputError, ModelError, first_line
-from fer_edge.modelcard.schema import Card, InputSpec, PixelStatistics, read_card, write_card
+from fer_edge.modelcard.archive import read_card, write_card
+from fer_edge.modelcard.schema import Card, InputSpec, PixelStatistics
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_norm import restate
 from fer_edge_train.batch_workers import makers, makers_here

@@ -421,7 +421,8 @@ def _holders(node: str | None) -> list[str]:
 
 def check_model(config: Config) -> Finding:
     """Whether the model loads and gives here what its card says."""
-    from fer_edge.classification.classifier import TFLiteClassifier, find_model  # noqa: PLC0415 - heavy
+    from fer_edge.classification.classifier import TFLiteClassifier  # noqa: PLC0415 - heavy
+    from fer_edge.model_zoo import find_model  # noqa: PLC0415 - heavy
 
     classifier = TFLiteClassifier(find_model(Path(config.model)), config.threads)
     what = f"{classifier.card.name}-{classifier.sha256[:8]}, {len(classifier.card.labels)} labels"
@@ -438,7 +439,7 @@ def check_model(config: Config) -> Finding:
 def check_detector(config: Config) -> Finding:
     """Whether faces are found in a picture that has some, and a network gives here what its card says."""
     from fer_edge import demo  # noqa: PLC0415 - heavy
-    from fer_edge.detection.base import make_detector  # noqa: PLC0415 - heavy
+    from fer_edge.detection.factory import make_detector  # noqa: PLC0415 - heavy
     from fer_edge.detection.network import NetworkDetector  # noqa: PLC0415 - heavy
 
     faces = config.faces

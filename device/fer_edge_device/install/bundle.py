@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 import fer_edge
-from fer_edge.classification.classifier import find_model
 from fer_edge.errors import FerEdgeError, InputError
-from fer_edge.modelcard.schema import check_flatbuffer, model_bytes, read_card
+from fer_edge.model_zoo import find_model
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_card
 from fer_edge_device.config.edit import fitted
 from fer_edge_device.config.settings import load_config
 from fer_edge_device.install.installer import model_path

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.classification.classifier import Classifier
-    from fer_edge.classification.crop import Box
-    from fer_edge.detection.base import Face, FollowingDetector
+    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.geometry import Box, Face
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings, FacesSettings
 

@@ -11,11 +11,11 @@ import msgspec
 from fer_edge.errors import FerEdgeError, printable
 from fer_edge.tagging.input import remote
 from fer_edge.tagging.output import table_writer
+from fer_edge.tagging.output.table_writer import Maker, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fer_edge.tagging.output.table_writer import Maker, Row
 
 _ROWS: Final = 10_000
 _NAME: Final = "faces-{:06d}.parquet"

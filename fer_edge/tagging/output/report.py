@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import cv2
 import numpy as np
 
-from fer_edge.classification.crop import AS_IT_IS, Box, crop_face
+from fer_edge.classification.crop import crop_face
 from fer_edge.classification.labels import FER2013
 from fer_edge.errors import DataError, printable
+from fer_edge.geometry import AS_IT_IS, Box
 from fer_edge.reports.html import embedded, page, table
 from fer_edge.reports.svg_plot import bars
 from fer_edge.tagging.input import image_decode

@@ -11,8 +11,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fer_edge.classification.crop import Box
 from fer_edge.errors import InputError, MissingExtraError, first_line, printable
+from fer_edge.geometry import Box
 from fer_edge.tagging.output import parquet_dataset
 
 if TYPE_CHECKING:

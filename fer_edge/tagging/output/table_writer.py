@@ -32,14 +32,14 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, printable
 from fer_edge.tagging.input import remote
+from fer_edge.tagging.worker import Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fer_edge.classification.crop import Box
-    from fer_edge.tagging.worker import Sighting
+    from fer_edge.geometry import Box
 
 _ROWS_TOGETHER: Final = 10_000
 

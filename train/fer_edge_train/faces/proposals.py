@@ -12,7 +12,7 @@ from fer_edge.detection.metrics import intersections, overlaps
 from fer_edge.detection.network import FaceNetwork
 from fer_edge.detection.postprocess import Cells, decode, suppress
 from fer_edge.detection.refiner import squares_of
-from fer_edge.modelcard.schema import model_bytes, read_detector_card
+from fer_edge.modelcard.archive import model_bytes, read_detector_card
 from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
 from fer_edge_train.faces.targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
 

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from fer_edge.classification.crop import Framing
-from fer_edge.detection.base import YuNetDetector
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.postprocess import Cells, suppress
 from fer_edge.detection.refiner import placed, squares_of
+from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import DataError
-from fer_edge.modelcard.schema import RefinerCard, write_card
+from fer_edge.geometry import Framing
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.schema import RefinerCard
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_workers import Makers, makers, makers_here
 from fer_edge_train.batches import BatchesAhead

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 import keras
 import msgspec
 
-from fer_edge.classification.crop import Framing
-from fer_edge.detection.base import YuNetDetector
+from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import DataError, ModelError
-from fer_edge.modelcard.schema import DetectorCard, write_card
+from fer_edge.geometry import Framing
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_workers import makers, makers_here
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
