@@ -490,7 +490,10 @@ def test_a_film_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
 
 
 def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use_is_not(temporary: Path) -> None:
-    waiting = "from fer_edge.tagging.input import tempdirs\nwith tempdirs.folder() as path:\n print(path, flush=True)\n input()"
+    waiting = (
+        "from fer_edge.tagging.input import tempdirs\n"
+        "with tempdirs.folder() as path:\n print(path, flush=True)\n input()"
+    )
     command = [sys.executable, "-c", waiting]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
