@@ -1,13 +1,13 @@
-"""Which framing makes a detector's box look like FER-2013's crops?
+"""Which crop_spec makes a detector's box look like FER-2013's crops?
 
 Faces of FER-2013 are pasted, enlarged, into a plain wall and found again by each detector.
-For every framing (scale of the box, shift of its centre) the crops are classified, and the
+For every crop_spec (scale of the box, shift of its centre) the crops are classified, and the
 share that is right is printed, beside the share on the original pictures.  Then the same at the
-chosen framing for faces that are tilted, cropped as they are found and with their eyes level.
+chosen crop_spec for faces that are tilted, cropped as they are found and with their eyes level.
 
     python benchmarks/crop_margin.py fer2013.csv [--detector faces.tflite] [--yunet face_detection_yunet_2023mar.onnx]
 
-A network's card and `YuNetDetector.framing` hold a rounded value in the middle of each table's
+A network's card and `YuNetDetector.crop_spec` hold a rounded value in the middle of each table's
 best region; neighbours differ by less than the noise of about 0.8 points.  Haar is measured, too,
 where OpenCV has it.
 """
@@ -28,7 +28,7 @@ from fer_edge.datasets.readers import load_dataset
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import FerEdgeError
-from fer_edge.geometry import Box, Face, Framing
+from fer_edge.geometry import Box, CropSpec, Face
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from haar import IS_THERE, HaarDetector
 
@@ -100,17 +100,17 @@ def measure(
     original = (classifier.classify(faces[kept]).argmax(axis=1) == right).mean()
     print(f"right on the original pictures of these faces: {original:.2%}")
     print("scale \\ shift" + "".join(f"{shift:>9.2f}" for shift in SHIFTS))
-    best = (0.0, Framing())
+    best = (0.0, CropSpec())
     for scale in SCALES:
         row = []
         for shift in SHIFTS:
-            framing = Framing(scale, shift)
-            crops = np.stack([crop_face(picture, box, 48, 48, framing) for picture, box in found])
+            crop_spec = CropSpec(scale, shift)
+            crops = np.stack([crop_face(picture, box, 48, 48, crop_spec) for picture, box in found])
             accuracy = float((classifier.classify(crops).argmax(axis=1) == right).mean())
-            best = max(best, (accuracy, framing))
+            best = max(best, (accuracy, crop_spec))
             row.append(f"{accuracy:>9.2%}")
         print(f"{scale:>13.2f}" + "".join(row))
-    print(f"best: {best[0]:.2%} at scale {best[1].scale}, shift {best[1].shift}; now {detector.framing}")
+    print(f"best: {best[0]:.2%} at scale {best[1].scale}, shift {best[1].shift}; now {detector.crop_spec}")
 
 
 def level(
@@ -129,8 +129,8 @@ def level(
             picture, true_box = pasted(face, rng, degrees * rng.choice((-1, 1)))
             if one := found_again(detector, picture, true_box):
                 kept.append(at)
-                upright.append(crop_face(picture, one.box, spec.height, spec.width, detector.framing))
-                levelled += [crop_face(picture, one.box, spec.height, spec.width, detector.framing, tilt=one.tilt)]
+                upright.append(crop_face(picture, one.box, spec.height, spec.width, detector.crop_spec))
+                levelled += [crop_face(picture, one.box, spec.height, spec.width, detector.crop_spec, roll=one.roll)]
         shares = (
             (classifier.classify(np.stack(crops)).argmax(axis=1) == truth[kept]).mean()
             for crops in (upright, levelled, list(faces[kept]))
@@ -144,7 +144,7 @@ def level(
 
 def main() -> None:
     """Measure every detector there is."""
-    parser = argparse.ArgumentParser(description="Which framing makes a detector's box look like FER-2013's crops?")
+    parser = argparse.ArgumentParser(description="Which crop_spec makes a detector's box look like FER-2013's crops?")
     parser.add_argument("data", type=Path, help="FER-2013 in any form")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--detector", type=Path, default=DEFAULT_DETECTOR, help="our detector, a .tflite")

@@ -21,7 +21,7 @@ from faces import timed
 from fer_edge.datasets.faces import load_faces
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.yunet import YuNetDetector
-from fer_edge.geometry import Framing
+from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.native_stderr import native_stderr_hidden
@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 PICTURES: Final = 16
 ANY_DROP: Final = 100.0  # points: there is nothing to lose
 CARD: Final = DetectorCard(
-    name="shape", input=PIXELS, strides=STRIDES, threshold=0.5, smallest_face=20, framing=Framing(scale=1.0, shift=0.0)
+    name="shape",
+    input=PIXELS,
+    strides=STRIDES,
+    threshold=0.5,
+    smallest_face=20,
+    crop_spec=CropSpec(scale=1.0, shift=0.0),
 )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.detection.base import TrackingDetector
     from fer_edge.geometry import Face
 
     Gray = npt.NDArray[np.uint8]
@@ -112,13 +112,13 @@ def best(faces: Iterable[Face], box: Box) -> Box | None:
     return found if overlap >= LEAST else None
 
 
-def measure(detector: FollowingDetector) -> None:
+def measure(detector: TrackingDetector) -> None:
     """Print what following by regions as they are set now does."""
     taken: list[float] = []
 
     def find(gray: Gray, box: Box) -> Box | None:
         start = time.thread_time()
-        faces = detector.detect_near(gray, box)
+        faces = detector.detect_in_roi(gray, box)
         taken.append(time.thread_time() - start)
         return best(faces, box)
 
@@ -142,7 +142,7 @@ def measure(detector: FollowingDetector) -> None:
     for side in SIDES:
         for number in range(2 * WALLS):
             for what, (before, after, box) in gone(side, number).items():
-                place = best(detector.detect_near(before, box), box) or box
+                place = best(detector.detect_in_roi(before, box), box) or box
                 noticed.setdefault(what, []).append(find(after, place) is None)
     print("  noticed: " + ", ".join(f"{what} {statistics.mean(marks):.0%}" for what, marks in noticed.items()))
     print(f"  {statistics.median(taken) * 1e3:.2f} ms\n")

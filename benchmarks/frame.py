@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.detection.base import FaceDetector, FollowingDetector
+    from fer_edge.detection.base import FaceDetector, TrackingDetector
     from fer_edge_device.messages import Event
 
 FPS: Final = 10
@@ -78,7 +78,7 @@ def plain(film: Film, detector: FaceDetector, classifier: TFLiteClassifier) -> O
         start = time.perf_counter()
         faces = detector.detect(gray)
         found = time.perf_counter()
-        classify_faces(gray, faces, detector.framing, classifier)
+        classify_faces(gray, faces, detector.crop_spec, classifier)
         outcome.milliseconds["detect"].append((found - start) * 1e3)
         outcome.milliseconds["classify"].append((time.perf_counter() - found) * 1e3)
         outcome.boxes.append([face.box for face in faces])
@@ -86,7 +86,7 @@ def plain(film: Film, detector: FaceDetector, classifier: TFLiteClassifier) -> O
     return outcome
 
 
-def piped(film: Film, detector: FollowingDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
+def piped(film: Film, detector: TrackingDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
     """The pipeline that `fer-edge run` has."""
     pipeline = Pipeline(
         detector,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fer_edge.detection.base import reduced_size
-from fer_edge.geometry import Box, Face, Framing, largest_first
+from fer_edge.geometry import Box, CropSpec, Face, largest_first
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,7 +21,7 @@ IS_THERE: Final = _CASCADE is not None
 class HaarDetector:
     """Viola-Jones cascade of OpenCV (Viola & Jones 2001)."""
 
-    framing: Final = Framing(scale=0.95, shift=0.0)  # measured by crop_margin.py
+    crop_spec: Final = CropSpec(scale=0.95, shift=0.0)  # measured by crop_margin.py
 
     _WINDOW: Final = 24  # the cascade's own window is 20 pixels; a little above it, faces are found more surely
 

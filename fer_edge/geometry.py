@@ -23,21 +23,21 @@ class Box(NamedTuple):
     height: float
 
 
-class Framing(NamedTuple):
+class CropSpec(NamedTuple):
     """How a detector's box becomes the square that FER-2013's pictures show.
 
     Attributes:
         scale: side of the square over the longer side of the box.
         shift: how far the square's centre lies below the box's, over the box's height.
-        level: whether the detector's landmarks are good enough to bring the eyes level by.
+        align_eyes: whether the detector's landmarks are good enough to bring the eyes level by.
     """
 
     scale: float = 1.0
     shift: float = 0.0
-    level: bool = False
+    align_eyes: bool = False
 
 
-AS_IT_IS = Framing()
+NO_MARGIN = CropSpec()
 
 
 class Point(NamedTuple):
@@ -75,7 +75,7 @@ class Face(NamedTuple):
     landmarks: Landmarks | None = None
 
     @property
-    def tilt(self) -> float:
+    def roll(self) -> float:
         """By how much the line through its eyes is turned clockwise, in radians; 0 where that is not known."""
         if self.landmarks is None:
             return 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fer_edge.classification.classifier import classify_faces
-from fer_edge.geometry import AS_IT_IS, Box, Face
+from fer_edge.geometry import NO_MARGIN, Box, Face
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +48,10 @@ def expressions(gray: npt.NDArray[np.uint8], detector: FaceDetector | None, clas
     """
     if detector is None:
         rows, columns = gray.shape
-        faces, framing = [Face(Box(0, 0, columns, rows), 1.0)], AS_IT_IS
+        faces, crop_spec = [Face(Box(0, 0, columns, rows), 1.0)], NO_MARGIN
     else:
-        faces, framing = detector.detect(gray), detector.framing
-    scores = classify_faces(gray, faces, framing, classifier)
+        faces, crop_spec = detector.detect(gray), detector.crop_spec
+    scores = classify_faces(gray, faces, crop_spec, classifier)
     return [expression(face.box, row, classifier.card.labels) for face, row in zip(faces, scores, strict=True)]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets.dataset import Dataset
-    from fer_edge.modelcard.schema import Card
+    from fer_edge.modelcard.schema import ClassifierCard
     from fer_edge_convert.quantisation import Seen
     from fer_edge_convert.sources import Source
 
@@ -67,7 +67,7 @@ class _Work:
     def __init__(
         self,
         source: Source,
-        card: Card,
+        card: ClassifierCard,
         scheme: Scheme,
         data: Dataset,
         *,
@@ -167,7 +167,7 @@ class _Work:
 
 def convert(
     source: Source,
-    card: Card,
+    card: ClassifierCard,
     scheme: Scheme,
     out: Path,
     *,
@@ -356,7 +356,7 @@ def _written(out: Path, result: Conversion, content: bytes) -> Conversion:
 def _described(
     out: Path,
     source: Source,
-    card: Card,
+    card: ClassifierCard,
     candidate: _Candidate,
     command: str,
     *,

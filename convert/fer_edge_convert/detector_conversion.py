@@ -196,7 +196,7 @@ class SecondStage:
         card, squares = self._source.card, []
         for row in rows.tolist():
             gray = data.gray(row)
-            proposed = self._source.first.propose(gray, (gray.shape[0], gray.shape[1]), card.least)
+            proposed = self._source.first.propose(gray, (gray.shape[0], gray.shape[1]), card.min_score)
             squares += list(squares_of(gray, proposed.boxes, card.extent, card.side)[1])
         if not squares:
             raise DataError(
@@ -227,7 +227,7 @@ class SecondStage:
         card = msgspec.structs.replace(
             first,
             threshold=own.threshold,
-            framing=own.framing,
+            crop_spec=own.crop_spec,
             scores={**own.scores, **scores},
             # It learnt from what the first stage proposes, so that its commands begin with those of that one.
             made_by=(*own.made_by, command) if command else own.made_by,

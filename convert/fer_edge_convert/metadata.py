@@ -15,7 +15,7 @@ from fer_edge.modelcard.archive import LABELS_NAME
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fer_edge.modelcard.schema import Card
+    from fer_edge.modelcard.schema import ClassifierCard
 
 METADATA: Final = "TFLITE_METADATA"
 _IDENTIFIER: Final = b"M001"
@@ -26,7 +26,7 @@ _AXIS_LABELS: Final = 2  # of the enumeration AssociatedFileType
 _RGB, _GRAYSCALE = 1, 2  # of the enumeration ColorSpaceType
 
 
-def metadata(card: Card) -> bytes:
+def metadata(card: ClassifierCard) -> bytes:
     """The buffer's content for a model with this card; the labels are in the file that the card appends."""
     builder = flatbuffers.Builder(1024)
     spec = card.input

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fer_edge.errors import FerEdgeError
-from fer_edge.modelcard.schema import Card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_convert.parity import Parity
 from fer_edge_convert.quantisation import Scheme
 
@@ -62,7 +62,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
     out: str
     scheme: Scheme
     kind: str
-    card: Card
+    card: ClassifierCard
     sha256: str
     attempts: tuple[Attempt, ...]
     way: str

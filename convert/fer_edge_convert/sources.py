@@ -29,7 +29,7 @@ from fer_edge.modelcard.archive import (
     read_detector_card,
     read_refiner_card,
 )
-from fer_edge.modelcard.schema import Card, DetectorCard, InputSpec, RefinerCard
+from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
@@ -71,10 +71,10 @@ class Source:
     width: int
     channels: int
     outputs: int
-    card: Card | None
+    card: ClassifierCard | None
     labels: tuple[str, ...]
 
-    def described(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
+    def described(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
         """The card of what is made of it.
 
         Args:
@@ -106,7 +106,7 @@ class Source:
         scale, offset = scale_offset
         spec = InputSpec(height=self.height, width=self.width, channels=self.channels, scale=scale, offset=offset)  # type: ignore[arg-type]
         if self.card:
-            return Card(
+            return ClassifierCard(
                 name=self.card.name,
                 labels=known,
                 input=spec,
@@ -117,7 +117,7 @@ class Source:
                 note=self.card.note,
             )
         name, file = printable(self.path.stem), printable(self.path.name)
-        return Card(name=name, labels=known, input=spec, note=f"converted from {file}")
+        return ClassifierCard(name=name, labels=known, input=spec, note=f"converted from {file}")
 
 
 def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) -> Source:
@@ -134,7 +134,7 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
     """
     if not path.exists():
         raise ModelError(f"{path}: no such model")
-    card: Card | None = None
+    card: ClassifierCard | None = None
     labels: tuple[str, ...] = ()
     if path.is_dir():
         kind, model = "SavedModel", _saved_model(path, size)
@@ -247,7 +247,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     return RefinerSource(path, kind, model, card, detector, first)
 
 
-def _checked(path: Path, kind: str, model: bytes, card: Card | None, labels: tuple[str, ...]) -> Source:
+def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, labels: tuple[str, ...]) -> Source:
     """Refuse what is no picture classifier, and make scores of what is not."""
     interpreter = make_interpreter(model, path)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()

@@ -31,7 +31,7 @@ from fer_edge_device.sinks import JsonLines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.config.settings import Config, LogSettings
     from fer_edge_device.runner import Summary
     from fer_edge_device.sinks import Sink
@@ -124,7 +124,7 @@ class App:
         finally:
             sd_notify.notify("READY=1")
 
-    def _change(self, config: Config, classifier: TFLiteClassifier, detector: FollowingDetector) -> None:
+    def _change(self, config: Config, classifier: TFLiteClassifier, detector: TrackingDetector) -> None:
         old = self._config
         node = self._node(config, classifier)
         moved = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
@@ -209,7 +209,7 @@ def _classifier(config: Config) -> TFLiteClassifier:
     return TFLiteClassifier(find_model(Path(config.model)), config.threads)
 
 
-def _detector(config: Config) -> FollowingDetector:
+def _detector(config: Config) -> TrackingDetector:
     faces = config.faces
     path = Path(faces.detector_model) if faces.detector_model else None
     return make_detector(faces.detector, path, faces.min_face or None)

@@ -43,7 +43,7 @@ def start(
     taken["detector_ms"] = watch.lap()
     frame = demo.frame(0)
     watch.lap()
-    classifiers.classify_faces(frame, finder.detect(frame), finder.framing, classifier)
+    classifiers.classify_faces(frame, finder.detect(frame), finder.crop_spec, classifier)
     taken["first_frame_ms"] = watch.lap()
     return {**taken, "peak_mb": _peak_mb()}
 

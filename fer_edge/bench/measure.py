@@ -178,7 +178,7 @@ class _Bench:
 
     def _whole_frame(self, classifier: TFLiteClassifier, run: int) -> None:
         gray, detector = self._frames[run % len(self._frames)], self._detector
-        classify_faces(gray, detector.detect(gray), detector.framing, classifier)
+        classify_faces(gray, detector.detect(gray), detector.crop_spec, classifier)
 
     def sustain(self, seconds: float) -> Sustained:
         """Do whole frames in the first way that there is, one after another."""

@@ -18,7 +18,7 @@ from fer_edge.modelcard.archive import (
     read_any_card,
     with_card,
 )
-from fer_edge.modelcard.schema import Card, InputSpec
+from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge.tflite.interpreter import make_interpreter
 from fer_edge.utils.atomic_file import replacing
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SLACK: Final = 0.02  # what rounding may add to a score
 
 
-def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> Card:
+def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
     """Give a ``.tflite`` of somebody else's a card, or change what its own says; all else in it stays as it is.
 
     Args:
@@ -74,7 +74,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
         offset=scale_offset[1],
     )
     sha256 = hashlib.sha256(flatbuffer).hexdigest()
-    base = old or Card(name=printable(path.stem), labels=labels, input=spec)
+    base = old or ClassifierCard(name=printable(path.stem), labels=labels, input=spec)
     card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
     if old is None or old.self_test is None or old.input != spec:  # else this machine would vouch for itself
         card = with_self_test(flatbuffer, card, path)
@@ -84,7 +84,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
     return card
 
 
-def _own_card(path: Path) -> Card | None:
+def _own_card(path: Path) -> ClassifierCard | None:
     """What a classifier's file says, if it says anything that can be read."""
     try:
         card = read_any_card(path)
@@ -92,7 +92,7 @@ def _own_card(path: Path) -> Card | None:
         if not path.is_file():
             raise
         return None
-    if not isinstance(card, Card):
+    if not isinstance(card, ClassifierCard):
         raise ModelError(f"{path}: a face detector, whose card `fer-edge convert` writes; give a classifier here")
     return card
 

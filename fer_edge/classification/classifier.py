@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.geometry import Face, Framing
-    from fer_edge.modelcard.schema import Card
+    from fer_edge.geometry import CropSpec, Face
+    from fer_edge.modelcard.schema import ClassifierCard
 
 # Sound kernels, of both runtimes, differ by up to 0.04 in a score of the test pictures.
 _TOLERANCE: Final = 0.1
@@ -36,7 +36,7 @@ class Classifier(Protocol):
     """Anything that scores face crops."""
 
     @property
-    def card(self) -> Card:
+    def card(self) -> ClassifierCard:
         """What the model is and takes."""
         ...
 
@@ -46,14 +46,14 @@ class Classifier(Protocol):
 
 
 def classify_faces(
-    gray: npt.NDArray[np.uint8], faces: Sequence[Face], framing: Framing, classifier: Classifier
+    gray: npt.NDArray[np.uint8], faces: Sequence[Face], crop_spec: CropSpec, classifier: Classifier
 ) -> npt.NDArray[np.float32]:
     """Score the faces of a picture.
 
     Args:
         gray: uint8 picture of shape (rows, columns).
         faces: those in it; there may be none.
-        framing: how their boxes become the squares that are cut out.
+        crop_spec: how their boxes become the squares that are cut out.
         classifier: what scores them.
 
     Returns:
@@ -61,7 +61,7 @@ def classify_faces(
     """
     spec = classifier.card.input
     crops = [
-        crop_face(gray, face.box, spec.height, spec.width, framing, tilt=face.tilt if framing.level else 0.0)
+        crop_face(gray, face.box, spec.height, spec.width, crop_spec, roll=face.roll if crop_spec.align_eyes else 0.0)
         for face in faces
     ]
     return classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
@@ -71,7 +71,14 @@ class _Network:
     """A flatbuffer that is loaded: from grey faces to the stored elements of its output."""
 
     def __init__(
-        self, flatbuffer: bytes, card: Card, path: Path, threads: int = 1, *, xnnpack: bool = True, batch: int = 1
+        self,
+        flatbuffer: bytes,
+        card: ClassifierCard,
+        path: Path,
+        threads: int = 1,
+        *,
+        xnnpack: bool = True,
+        batch: int = 1,
     ) -> None:
         spec = card.input
         shape = (batch, spec.height, spec.width, spec.channels) if batch > 1 else None
@@ -168,7 +175,7 @@ class TFLiteClassifier:
         return apart * step
 
 
-def with_self_test(flatbuffer: bytes, card: Card, path: Path) -> Card:
+def with_self_test(flatbuffer: bytes, card: ClassifierCard, path: Path) -> ClassifierCard:
     """A card with what the model gives on this machine for known pictures.
 
     Args:

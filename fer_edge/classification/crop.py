@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.geometry import AS_IT_IS, Box, Framing
+from fer_edge.geometry import NO_MARGIN, Box, CropSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-_LEVEL: Final = math.radians(5)  # smaller angles are mostly the landmarks' own errors
+_MIN_ROLL: Final = math.radians(5)  # smaller angles are mostly the landmarks' own errors
 
 
 def crop_face(
-    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, framing: Framing = AS_IT_IS, *, tilt: float = 0.0
+    gray: npt.NDArray[np.uint8],
+    box: Box,
+    height: int,
+    width: int,
+    crop_spec: CropSpec = NO_MARGIN,
+    *,
+    roll: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
     """Cut out a face and bring it to a classifier's input size.
 
@@ -33,18 +39,18 @@ def crop_face(
         box: where the face is.
         height: rows of the result.
         width: columns of the result.
-        framing: how the box becomes the square that is cut out.
-        tilt: by how much the face is turned clockwise, in radians; from five degrees on it is turned back.
+        crop_spec: how the box becomes the square that is cut out.
+        roll: by how much the face is turned clockwise, in radians; from five degrees on it is turned back.
 
     Returns:
         uint8 array of shape (height, width).
     """
-    if abs(tilt) > _LEVEL:
-        return _crop_turned(gray, box, height, width, framing, tilt=tilt)
+    if abs(roll) > _MIN_ROLL:
+        return _crop_rolled(gray, box, height, width, crop_spec, roll=roll)
     rows, columns = gray.shape
-    side = max(1, round(max(box.width, box.height) * framing.scale))
+    side = max(1, round(max(box.width, box.height) * crop_spec.scale))
     left = round(box.x + box.width / 2 - side / 2)
-    top = round(box.y + box.height * (0.5 + framing.shift) - side / 2)
+    top = round(box.y + box.height * (0.5 + crop_spec.shift) - side / 2)
     # At least one pixel of the picture stays in view, so that there is an edge to repeat.
     left = min(max(left, 1 - side), columns - 1)
     top = min(max(top, 1 - side), rows - 1)
@@ -63,11 +69,11 @@ def crop_face(
     return np.ascontiguousarray(view)
 
 
-def _crop_turned(
-    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, framing: Framing, *, tilt: float
+def _crop_rolled(
+    gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, crop_spec: CropSpec, *, roll: float
 ) -> npt.NDArray[np.uint8]:
-    side = max(1.0, max(box.width, box.height) * framing.scale)
-    middle = np.array((box.x + box.width / 2, box.y + box.height * (0.5 + framing.shift)))
+    side = max(1.0, max(box.width, box.height) * crop_spec.scale)
+    middle = np.array((box.x + box.width / 2, box.y + box.height * (0.5 + crop_spec.shift)))
     # Only the part around the face is reduced, by means over whole pixels: a large face would alias otherwise.
     reach = side * 0.75
     low = np.clip(np.floor(middle - reach), 0, np.array(gray.shape[::-1]) - 1).astype(int)
@@ -84,7 +90,7 @@ def _crop_turned(
             np.uint8,
         )
     # From a pixel of the result to one of the part, by the middles of pixels.
-    cos, sin = math.cos(tilt), math.sin(tilt)
+    cos, sin = math.cos(roll), math.sin(roll)
     turn = np.array([[cos, -sin], [sin, cos]]) * side / (width, height)
     scale = np.array(part.shape[::-1]) / (high - low)
     start = middle - low + turn @ (0.5 - np.array((width, height)) / 2)
@@ -101,7 +107,7 @@ def _placed(missing: int, seen: int, side: int, size: int) -> tuple[int, int]:
     return min(round(max(missing, 0) * size / side), size - inside), inside
 
 
-def whole_picture(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+def whole_image(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """A picture that is already a face crop, brought to a classifier's input size."""
     rows, columns = gray.shape
     return crop_face(gray, Box(0, 0, columns, rows), height, width)

@@ -87,11 +87,11 @@ def inspect(
 
 
 def _print_card(card: AnyCard) -> None:
-    from fer_edge.modelcard.schema import Card, DetectorCard
+    from fer_edge.modelcard.schema import ClassifierCard, DetectorCard
 
     print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
     size = "any size x "
-    if isinstance(card, Card):
+    if isinstance(card, ClassifierCard):
         print(f"{'labels':<15}{', '.join(card.labels)}")
         size = f"{card.input.width}x{card.input.height}x"
     elif isinstance(card, DetectorCard):

@@ -15,7 +15,7 @@ from fer_edge.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from fer_edge.classification.classifier import TFLiteClassifier
-    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.detection.base import TrackingDetector
 
 FORMS: Final = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
 Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge by the majority of its votes.")]
@@ -76,7 +76,7 @@ def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
     return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
 
 
-def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> FollowingDetector:
+def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> TrackingDetector:
     """What finds faces."""
     from fer_edge.detection.factory import make_detector
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.classification.metrics import Metrics
     from fer_edge.datasets.dataset import Dataset
-    from fer_edge.modelcard.schema import Card
+    from fer_edge.modelcard.schema import ClassifierCard
     from fer_edge_convert.sources import Source
     from fer_edge_train.split import Parts
 
@@ -525,7 +525,7 @@ def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, sou
 
 def _card_for(
     source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
-) -> Card:
+) -> ClassifierCard:
     """What a model to convert takes and gives, as far as it, the user or the data says."""
     from fer_edge.modelcard.schema import INPUT_RANGES
     from fer_edge_convert.conversion import infer_range

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.classification.crop import whole_picture
+from fer_edge.classification.crop import whole_image
 from fer_edge.classification.labels import FER2013, canonical
 from fer_edge.datasets.dataset import TRAINING, USAGES, Dataset, FaceStore, LabelMap, usage_name
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
@@ -184,7 +184,7 @@ def _read_csv(file: Iterable[str], name: str, side: int) -> Dataset:
                     f"{where}: {len(row)} of {len(header)} columns; the file was cut short: download it again"
                 )
             face = _pixels(row[pixels_at], where)
-            faces.append(face if side == FER2013_SIDE else whole_picture(face, side, side))
+            faces.append(face if side == FER2013_SIDE else whole_image(face, side, side))
             if row[emotion_at].strip() not in _NUMBERS:
                 raise DataError(
                     f"{where}: emotion is {row[emotion_at][:20]!r}, not a number from 0 to {len(FER2013) - 1}"
@@ -230,7 +230,7 @@ def _read_tree(entries: Iterable[_Entry], path: Path, side: int) -> Dataset:
         if isinstance(data, DataError):
             return data
         try:
-            return whole_picture(decode_gray(data, str(path / name)), side, side)
+            return whole_image(decode_gray(data, str(path / name)), side, side)
         except DataError as error:
             return error
 

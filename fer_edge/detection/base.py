@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from fer_edge.detection.roi import Region
-from fer_edge.geometry import Box, Face, Framing, landmarks, largest_first
+from fer_edge.geometry import Box, CropSpec, Face, landmarks, largest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.detection.postprocess import Cells
+    from fer_edge.detection.postprocess import RawDetections
 
 
 class FaceDetector(Protocol):
     """Anything that finds faces."""
 
     @property
-    def framing(self) -> Framing:
+    def crop_spec(self) -> CropSpec:
         """How its boxes become the squares that FER-2013's pictures show."""
         ...
 
@@ -29,7 +29,7 @@ class FaceDetector(Protocol):
         ...
 
 
-class FollowingDetector(FaceDetector, Protocol):
+class TrackingDetector(FaceDetector, Protocol):
     """One that need not look everywhere in every frame of a film."""
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
@@ -41,7 +41,7 @@ class FollowingDetector(FaceDetector, Protocol):
         """
         ...
 
-    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+    def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around ``box``, in pixels of the picture, where one was a moment ago: less sure ones, too."""
         ...
 
@@ -65,7 +65,7 @@ def reduced_size(
     return rows, columns, smallest
 
 
-def faces_near(
+def faces_in_roi(
     gray: npt.NDArray[np.uint8],
     box: Box,
     find: Callable[[npt.NDArray[np.uint8], tuple[int, int]], Iterator[Face]],
@@ -81,7 +81,7 @@ def faces_near(
     return largest_first(region.placed(find(region.part, region.size))) if region else []
 
 
-def faces_within(cells: Cells, shape: tuple[int, ...], smallest: float) -> Iterator[Face]:
+def faces_within(cells: RawDetections, shape: tuple[int, ...], smallest: float) -> Iterator[Face]:
     """Faces in a picture, cut at its edges.
 
     Args:

@@ -12,7 +12,7 @@ from fer_edge.model_zoo import DEFAULT_DETECTOR, find_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.detection.base import TrackingDetector
 
 
 DetectorName = Literal["network", "yunet"]
@@ -20,7 +20,7 @@ DetectorName = Literal["network", "yunet"]
 
 def make_detector(
     name: DetectorName = "network", model: Path | None = None, min_face: int | None = None
-) -> FollowingDetector:
+) -> TrackingDetector:
     """The detector of that name.
 
     Args:

@@ -11,10 +11,10 @@ import cv2
 import msgspec
 import numpy as np
 
-from fer_edge.detection.base import faces_near, faces_within, reduced_size
-from fer_edge.detection.postprocess import Cells, Level, Output, chosen, decode, scaled, sound, suppress
+from fer_edge.detection.base import faces_in_roi, faces_within, reduced_size
+from fer_edge.detection.postprocess import Level, Output, RawDetections, chosen, decode, scaled, sound, suppress
 from fer_edge.detection.refiner import FaceRefiner, self_test_of
-from fer_edge.detection.roi import STAYS
+from fer_edge.detection.roi import ROI_SCORE_RATIO
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.geometry import largest_first
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_detector_card, refiner_bytes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.geometry import Box, Face, Framing
+    from fer_edge.geometry import Box, CropSpec, Face
     from fer_edge.modelcard.schema import DetectorCard
 
 CHANNELS: Final = (1, 4, 10)  # of score, box and landmarks
@@ -187,9 +187,9 @@ class NetworkDetector:
         self._network(1, 1)  # what is wrong with the file is found now, not with the first frame
 
     @property
-    def framing(self) -> Framing:
+    def crop_spec(self) -> CropSpec:
         """How its boxes become the squares that FER-2013's pictures show."""
-        return self.card.framing
+        return self.card.crop_spec
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
         """Faces in a uint8 grey picture of shape (rows, columns), largest first; every box lies within the picture."""
@@ -199,9 +199,9 @@ class NetworkDetector:
         smallest = _SLACK * (self._min_face or 0)
         return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
 
-    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+    def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
-        return faces_near(gray, box, lambda part, size: self._find(part, size, 0, STAYS * self._threshold))
+        return faces_in_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
@@ -209,7 +209,7 @@ class NetworkDetector:
         """Faces in a picture that is brought to a size first."""
         if not self._refiner:
             return faces_within(self.propose(gray, size, threshold, landmarks=True), gray.shape, smallest)
-        cells = self.propose(gray, size, self._refiner.card.least)
+        cells = self.propose(gray, size, self._refiner.card.min_score)
         if smallest and len(cells.scores):
             cells = chosen(cells, cells.boxes[:, 2:].max(axis=1) >= _SLACK * smallest)
         if len(cells.scores):
@@ -219,7 +219,7 @@ class NetworkDetector:
 
     def propose(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], least: float, *, landmarks: bool = False
-    ) -> Cells:
+    ) -> RawDetections:
         """What the first stage takes for faces, one of each, in pixels of the picture.
 
         Args:

@@ -67,7 +67,7 @@ class Level(NamedTuple):
     landmarks: Output
 
 
-class Cells(NamedTuple):
+class RawDetections(NamedTuple):
     """Faces that cells tell of, in pixels of the network's input; several of each face.
 
     Attributes:
@@ -82,10 +82,12 @@ class Cells(NamedTuple):
     landmarks: npt.NDArray[np.float32]
 
 
-NO_CELLS: Final = Cells(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32))
+NO_DETECTIONS: Final = RawDetections(
+    np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32)
+)
 
 
-def decode(levels: Sequence[Level], threshold: float, *, landmarks: bool = True) -> Cells:
+def decode(levels: Sequence[Level], threshold: float, *, landmarks: bool = True) -> RawDetections:
     """The cells with a score of ``threshold``, 0..1, or more; where there are very many, the best of them.
 
     What is no number or far from any picture is left out.
@@ -95,16 +97,18 @@ def decode(levels: Sequence[Level], threshold: float, *, landmarks: bool = True)
         threshold: see above.
         landmarks: whether they are wanted; without, they are zeros.
     """
-    found = NO_CELLS
+    found = NO_DETECTIONS
     for level in levels:
         cells = np.flatnonzero(level.score.values >= level.score.stored(threshold))
         if len(cells):
             more = _decode(level, cells, landmarks=landmarks)
-            found = more if found is NO_CELLS else Cells(*map(np.concatenate, zip(found, more, strict=True)))
+            found = (
+                more if found is NO_DETECTIONS else RawDetections(*map(np.concatenate, zip(found, more, strict=True)))
+            )
     return found if len(found.scores) <= _MOST else chosen(found, np.argsort(-found.scores, kind="stable")[:_MOST])
 
 
-def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
+def suppress(cells: RawDetections, overlap: float = OVERLAP) -> RawDetections:
     """The best cell of each face: greedily by score, what overlaps a better one is of the same face.
 
     Non-maximum suppression as in Felzenszwalb et al. 2010 (doi:10.1109/TPAMI.2009.167).
@@ -119,15 +123,15 @@ def suppress(cells: Cells, overlap: float = OVERLAP) -> Cells:
     return chosen(cells, np.asarray(kept, np.intp).ravel())
 
 
-def scaled(cells: Cells, down: float, across: float) -> Cells:
+def scaled(cells: RawDetections, down: float, across: float) -> RawDetections:
     """The same faces in a picture of ``down`` times as many rows and ``across`` times as many columns."""
     if down == across == 1:
         return cells
     by = np.array((across, down), np.float32)
-    return Cells(cells.boxes * np.concatenate((by, by)), cells.scores, cells.landmarks * by)
+    return RawDetections(cells.boxes * np.concatenate((by, by)), cells.scores, cells.landmarks * by)
 
 
-def sound(cells: Cells, threshold: float) -> Cells:
+def sound(cells: RawDetections, threshold: float) -> RawDetections:
     """The cells with a score of ``threshold``, 0..1, or more, less those in which something is no number."""
     cells = chosen(cells, cells.scores >= threshold)
     if not len(cells.scores):
@@ -136,7 +140,7 @@ def sound(cells: Cells, threshold: float) -> Cells:
     return chosen(cells, np.asarray(numbers))
 
 
-def _decode(level: Level, cells: npt.NDArray[np.intp], *, landmarks: bool) -> Cells:
+def _decode(level: Level, cells: npt.NDArray[np.intp], *, landmarks: bool) -> RawDetections:
     stride = np.float32(level.stride)
     centres = np.empty((len(cells), 2), np.float32)
     centres[:, 1], centres[:, 0] = np.divmod(cells, level.score.values.shape[2])
@@ -147,13 +151,13 @@ def _decode(level: Level, cells: npt.NDArray[np.intp], *, landmarks: bool) -> Ce
     points = np.zeros((len(cells), 5, 2), np.float32)
     if landmarks:
         points = (level.landmarks.at(cells).reshape(-1, 5, 2) + centres[:, None]) * stride
-    found = Cells(boxes, level.score.at(cells)[:, 0], points)
+    found = RawDetections(boxes, level.score.at(cells)[:, 0], points)
     if level.score.scale and level.box.scale and level.landmarks.scale:  # integers are always numbers
         return found
     sound = np.isfinite(boxes).all(axis=1) & np.isfinite(found.scores) & np.isfinite(found.landmarks).all(axis=(1, 2))
     return chosen(found, sound)
 
 
-def chosen(cells: Cells, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cells:
+def chosen(cells: RawDetections, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RawDetections:
     """Some of the cells."""
-    return Cells(*(values[which] for values in cells))
+    return RawDetections(*(values[which] for values in cells))

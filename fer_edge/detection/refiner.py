@@ -14,7 +14,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from fer_edge.detection.postprocess import Cells
+from fer_edge.detection.postprocess import RawDetections
 from fer_edge.errors import ModelError
 from fer_edge.modelcard.selftest import SelfTest
 from fer_edge.tflite.interpreter import Tensor, invoke, make_interpreter
@@ -79,7 +79,7 @@ class FaceRefiner:
         self._scales = np.repeat([np.float32(one.scale or 1) for one in self.outputs], widths)
         self._zero_points = np.repeat([np.float32(one.zero_point) for one in self.outputs], widths)
 
-    def refined(self, gray: npt.NDArray[np.uint8], cells: Cells) -> Cells:
+    def refined(self, gray: npt.NDArray[np.uint8], cells: RawDetections) -> RawDetections:
         """Faces as they look from near.
 
         Args:
@@ -181,7 +181,9 @@ def squares_of(
     return np.array(where, np.float32).reshape(-1, 3), np.array(squares, np.uint8).reshape(-1, side, side)
 
 
-def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], first: npt.NDArray[np.float32]) -> Cells:
+def placed(
+    squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], first: npt.NDArray[np.float32]
+) -> RawDetections:
     """Faces in a picture by what the network says of squares of it.
 
     Args:
@@ -202,7 +204,7 @@ def placed(squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], fir
     # Whose logarithms are logits, of which a score in int8 has none past half a step from 0 and 1.
     one, other = (np.minimum(np.maximum(score, _LEAST), 1 - _LEAST) for score in (first, given[:, 0]))
     odds = np.sqrt(one * other / ((1 - one) * (1 - other)))
-    return Cells(np.asarray(boxes, np.float32), np.asarray(odds / (1 + odds), np.float32), points)
+    return RawDetections(np.asarray(boxes, np.float32), np.asarray(odds / (1 + odds), np.float32), points)
 
 
 def cut(gray: npt.NDArray[np.uint8], square: tuple[float, float, float], side: int) -> npt.NDArray[np.uint8]:

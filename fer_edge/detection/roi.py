@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Measured by benchmarks/follow.py.
 SIDE: Final = 128  # pixels of what the detector looks at
 REACH: Final = 1.6  # of the face's longer side: it may move by a third of that between two frames
-STAYS: Final = 0.6  # of the score that a face must have to be found: one that was there is likely to be there
+ROI_SCORE_RATIO: Final = 0.6  # of the score that a face must have to be found: one that was there is likely to be there
 
 
 class Region(NamedTuple):

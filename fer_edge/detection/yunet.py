@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.detection.base import faces_near, faces_within, reduced_size
-from fer_edge.detection.postprocess import Cells, scaled
-from fer_edge.detection.roi import STAYS
+from fer_edge.detection.base import faces_in_roi, faces_within, reduced_size
+from fer_edge.detection.postprocess import RawDetections, scaled
+from fer_edge.detection.roi import ROI_SCORE_RATIO
 from fer_edge.errors import ModelError
-from fer_edge.geometry import Box, Face, Framing, largest_first
+from fer_edge.geometry import Box, CropSpec, Face, largest_first
 from fer_edge.utils.native_stderr import native_stderr_hidden
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class YuNetDetector:
     """YuNet through OpenCV (Wu, Peng & Yu 2023, doi:10.1007/s11633-023-1423-y); its ONNX file is the user's."""
 
     # Measured by benchmarks/crop_margin.py.
-    framing: Final = Framing(scale=0.9, shift=0.0, level=True)
+    crop_spec: Final = CropSpec(scale=0.9, shift=0.0, align_eyes=True)
 
     _WINDOW: Final = 20  # pixels; it finds smaller faces, but with fewer hits
 
@@ -63,9 +63,9 @@ class YuNetDetector:
         rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._WINDOW, coarse=coarse)
         return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
 
-    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+    def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
-        return faces_near(gray, box, lambda part, size: self._find(part, size, 0, STAYS * self._threshold))
+        return faces_in_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
@@ -85,5 +85,5 @@ class YuNetDetector:
         if found is None:
             return iter(())
         sound = np.asarray(found[(np.abs(found) < _FAR).all(axis=1)], np.float32)
-        cells = Cells(sound[:, :4], sound[:, -1], sound[:, 4:14].reshape(-1, 5, 2))
+        cells = RawDetections(sound[:, :4], sound[:, -1], sound[:, 4:14].reshape(-1, 5, 2))
         return faces_within(scaled(cells, gray.shape[0] / rows, gray.shape[1] / columns), gray.shape, smallest)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fer_edge.errors import DAMAGED_ZIP, InputError, ModelError, first_line
-from fer_edge.modelcard.schema import AnyCard, Card, DetectorCard, RefinerCard
+from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard, RefinerCard
 from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ REFINER_NAME: Final = "refiner.tflite"  # the second stage of a face detector, i
 _MAX_CARD_BYTES: Final = 1 << 20
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold: same bytes every time
 _KINDS: Final = {
-    Card: "a classifier of faces",
+    ClassifierCard: "a classifier of faces",
     DetectorCard: "a face detector",
     RefinerCard: "the second stage of a face detector",
 }
@@ -58,14 +58,14 @@ def read_any_card(path: Path) -> AnyCard:
     return card
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: Path) -> ClassifierCard:
     """Read a classifier's card from a ``.tflite`` or ``.keras`` file.
 
     Raises:
         ModelError: there is no such file, it has no card, or a damaged one, or it is no classifier.
     """
     card = read_any_card(path)
-    if not isinstance(card, Card):
+    if not isinstance(card, ClassifierCard):
         raise ModelError(f"{path}: {_KINDS[type(card)]}; give a classifier here, such as edge.tflite")
     return card
 
@@ -137,7 +137,7 @@ def with_card(model: bytes, card: AnyCard, attached: Sequence[tuple[zipfile.ZipI
         # A self-test's row of numbers is one line of text; nothing else in a card has such lines.
         text = re.sub(rb"\[\n[\s\d,.e+-]+\]", lambda row: b"".join(row[0].split()), text)
         archive.writestr(zipfile.ZipInfo(CARD_NAME, _EPOCH), text)
-        if isinstance(card, Card):
+        if isinstance(card, ClassifierCard):
             archive.writestr(zipfile.ZipInfo(LABELS_NAME, _EPOCH), "".join(f"{label}\n" for label in card.labels))
     return content.getvalue()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 import numpy as np
 
-from fer_edge.geometry import AS_IT_IS, Framing
+from fer_edge.geometry import NO_MARGIN, CropSpec
 from fer_edge.modelcard.selftest import SelfTest
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
         return str(self.__struct_config__.tag)
 
 
-class Card(ModelCard, frozen=True, kw_only=True, tag="expression"):
+class ClassifierCard(ModelCard, frozen=True, kw_only=True, tag="expression"):
     """What a classifier of faces is, takes, says, scored and was made by.
 
     Attributes:
@@ -155,17 +155,17 @@ class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
         input: what becomes of pixels.
         side: rows and columns of the square that it takes.
         extent: side of that square in the picture, over the longer side of the box that the first stage gives.
-        least: score of the first stage, 0..1, from which on this one looks at a box.
+        min_score: score of the first stage, 0..1, from which on this one looks at a box.
         threshold: score of both stages together, 0..1, from which on a box is a face.
-        framing: how its boxes become the squares that FER-2013's pictures show.
+        crop_spec: how its boxes become the squares that FER-2013's pictures show.
     """
 
     input: PixelSpec
     side: Positive
     extent: Annotated[float, msgspec.Meta(gt=0)]
-    least: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    min_score: Annotated[float, msgspec.Meta(gt=0, le=1)]
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    framing: Framing = AS_IT_IS
+    crop_spec: CropSpec = NO_MARGIN
 
 
 class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
@@ -176,7 +176,7 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
         strides: pixels between neighbouring cells of each level, finest first.
         threshold: score from which on a cell's face counts, 0..1.
         smallest_face: side of the smallest face that it finds surely, in pixels of its input.
-        framing: how its boxes become the squares that FER-2013's pictures show.
+        crop_spec: how its boxes become the squares that FER-2013's pictures show.
         refiner: its second stage, whose score is that of a face then; None where it has none.
     """
 
@@ -184,8 +184,8 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
     strides: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)] = (8, 16, 32)
     threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     smallest_face: Annotated[float, msgspec.Meta(gt=0)] = 12.0
-    framing: Framing = AS_IT_IS
+    crop_spec: CropSpec = NO_MARGIN
     refiner: RefinerCard | None = None
 
 
-AnyCard = Card | DetectorCard | RefinerCard
+AnyCard = ClassifierCard | DetectorCard | RefinerCard

@@ -21,7 +21,7 @@ from fer_edge.classification.crop import crop_face
 from fer_edge.detection.factory import DetectorName, make_detector
 from fer_edge.drawing import annotate
 from fer_edge.errors import DataError, FerEdgeError, InputError, first_line, printable
-from fer_edge.geometry import AS_IT_IS, Box, Face
+from fer_edge.geometry import NO_MARGIN, Box, Face
 from fer_edge.recognizer import Expression, expression
 from fer_edge.tagging.input import archives, image_decode, remote, tempdirs
 from fer_edge.tagging.input.video import frames
@@ -234,17 +234,17 @@ class _Looker:
         rows, columns = gray.shape
         scores: list[float | None] = [None]
         if job.face:
-            faces, framing = [Face(Box(0, 0, columns, rows), 1.0)], AS_IT_IS
+            faces, crop_spec = [Face(Box(0, 0, columns, rows), 1.0)], NO_MARGIN
         else:
             detector = self._detector(reduced)
-            faces, framing = detector.detect(gray), detector.framing
+            faces, crop_spec = detector.detect(gray), detector.crop_spec
             scores = [round(face.score, 4) for face in faces]
-        given = classify_faces(gray, faces, framing, self._classifier)
+        given = classify_faces(gray, faces, crop_spec, self._classifier)
         labels = self._classifier.card.labels
         found = [
             (expression(face.box, row, labels), score) for face, row, score in zip(faces, given, scores, strict=True)
         ]
-        crops = (crop_face(gray, face.box, THUMBNAIL, THUMBNAIL, framing) for face in faces if job.thumbnails)
+        crops = (crop_face(gray, face.box, THUMBNAIL, THUMBNAIL, crop_spec) for face in faces if job.thumbnails)
         return found, [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
 
     def _detector(self, reduced: int) -> FaceDetector:

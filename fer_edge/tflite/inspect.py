@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_edge.errors import ModelError, printable
 from fer_edge.modelcard.archive import ensure_file, model_bytes, read_any_card, refiner_bytes
-from fer_edge.modelcard.schema import AnyCard, Card, DetectorCard
+from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import page, table
 from fer_edge.tflite.graph import Operation, read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter, runtime_name
@@ -190,7 +190,7 @@ def as_html(found: Inspection) -> str:
         "input": f"{found.input.dtype} {list(found.input.shape)}",
         "output": ", ".join(f"{output.dtype} {list(output.shape)}" for output in found.outputs),
         "task": card.task if card else "no card",
-        **({"labels": ", ".join(card.labels)} if isinstance(card, Card) else {}),
+        **({"labels": ", ".join(card.labels)} if isinstance(card, ClassifierCard) else {}),
         "multiply-adds": f"{found.multiply_adds / 1e6:.1f} million",
         "parameters": found.parameters,
         "largest activation": f"{found.largest_activation_bytes / 1e3:.1f} kB",

@@ -99,7 +99,7 @@ def write_second(path: Path) -> None:
         input=PixelSpec(scale=1 / 128, offset=-1.0),
         side=NEAR,
         extent=EXTENT,
-        least=0.1,
+        min_score=0.1,
         threshold=0.5,
         made_by=("first", "second"),
         scores={"average precision": 0.5},

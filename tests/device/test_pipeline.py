@@ -10,8 +10,8 @@ import pytest
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
-from fer_edge.geometry import AS_IT_IS, Box, Face
-from fer_edge.modelcard.schema import Card, InputSpec
+from fer_edge.geometry import NO_MARGIN, Box, Face
+from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings
 from fer_edge_device.pipeline.pipeline import Pipeline
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.classification.classifier import Classifier
-    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.messages import Event, State
 
 Frames = list[list[tuple[float, str]]]
@@ -35,8 +35,8 @@ LABELS = ("calm", "merry", "cross")
 class Script:
     """A detector and a classifier in one that find what a script says, to test what is done with it."""
 
-    framing = AS_IT_IS
-    card = Card(name="script", labels=LABELS, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0))
+    crop_spec = NO_MARGIN
+    card = ClassifierCard(name="script", labels=LABELS, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0))
 
     def __init__(self, frames: Frames) -> None:
         self._frames = iter(frames)
@@ -47,7 +47,7 @@ class Script:
         self._now = next(self._frames)
         return [Face(Box(x, 20, 40, 40), 1.0) for x, _ in self._now]
 
-    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+    def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         del gray, box
         return []
 
@@ -60,7 +60,7 @@ EACH_FRAME = FacesSettings(detect_every_s=0, classify_every_s=0)
 
 
 def make_pipeline(
-    detector: FollowingDetector,
+    detector: TrackingDetector,
     classifier: Classifier,
     faces: FacesSettings = EACH_FRAME,
     events: EventsSettings = EventsSettings(),  # noqa: B008 - it is frozen
@@ -179,7 +179,7 @@ class Watched:
 
     def __init__(self) -> None:
         self._detector, self._classifier = make_detector(), TFLiteClassifier()
-        self.framing = self._detector.framing
+        self.crop_spec = self._detector.crop_spec
         self.card = self._classifier.card
         self.searches: list[str] = []
         self.near: list[Box] = []
@@ -189,9 +189,9 @@ class Watched:
         self.searches.append("coarse" if coarse else "whole")
         return self._detector.detect(gray, coarse=coarse)
 
-    def detect_near(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
+    def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         self.near.append(box)
-        return self._detector.detect_near(gray, box)
+        return self._detector.detect_in_roi(gray, box)
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         self.batches.append(len(faces))
@@ -397,7 +397,9 @@ LABELS_WITH_AWE = ("merry", "awe", "cross")
 
 
 class Other(Script):
-    card = Card(name="other", labels=LABELS_WITH_AWE, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0))
+    card = ClassifierCard(
+        name="other", labels=LABELS_WITH_AWE, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0)
+    )
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.tile(np.array([0.2, 0.7, 0.1], np.float32), (len(faces), 1))

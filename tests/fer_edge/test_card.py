@@ -12,16 +12,16 @@ import pytest
 from fer_edge.classification.card_edit import set_card
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.errors import ModelError
-from fer_edge.geometry import Framing
+from fer_edge.geometry import CropSpec
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes, read_any_card, read_card, read_detector_card, write_card
-from fer_edge.modelcard.schema import Card, DetectorCard, InputSpec, PixelSpec
+from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, PixelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CARD = Card(name="x", labels=("a", "b"), input=InputSpec(height=2, width=2, scale=1 / 128, offset=-1.0))
-DETECTOR = DetectorCard(name="faces", input=PixelSpec(scale=1 / 128, offset=-1.0), framing=Framing(0.9, 0.1))
+CARD = ClassifierCard(name="x", labels=("a", "b"), input=InputSpec(height=2, width=2, scale=1 / 128, offset=-1.0))
+DETECTOR = DetectorCard(name="faces", input=PixelSpec(scale=1 / 128, offset=-1.0), crop_spec=CropSpec(0.9, 0.1))
 
 
 def test_a_card_comes_back_and_any_unzip_tool_reads_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
 from fer_edge.errors import ModelError
-from fer_edge.geometry import Box, Face, Framing, Landmarks, Point
+from fer_edge.geometry import Box, CropSpec, Face, Landmarks, Point
 from fer_edge.model_zoo import DEFAULT_MODEL, find_model
 from fer_edge.modelcard.archive import model_bytes, read_card, write_card
 
@@ -41,11 +41,11 @@ def test_eyes_are_brought_level_where_the_landmarks_serve(sample: Sample) -> Non
     gray = np.asarray(cv2.warpAffine(sample.faces[0], turn, (48, 48), borderMode=cv2.BORDER_REPLICATE), np.uint8)
     eyes = [Point(24 - 8 * 0.866, 18 - 4), Point(24 + 8 * 0.866, 18 + 4)]
     face = Face(Box(0, 0, 48, 48), 1.0, Landmarks(*eyes, *[Point(24, 30)] * 3))
-    assert face.tilt == pytest.approx(math.radians(30), abs=0.01)
+    assert face.roll == pytest.approx(math.radians(30), abs=0.01)
     classifier = TFLiteClassifier()
-    as_it_is, level = (classify_faces(gray, [face], Framing(level=level), classifier) for level in (False, True))
+    as_it_is, level = (classify_faces(gray, [face], CropSpec(align_eyes=level), classifier) for level in (False, True))
     tilted = classifier.classify(crop_face(gray, face.box, 48, 48)[None])
-    turned_back = classifier.classify(crop_face(gray, face.box, 48, 48, tilt=face.tilt)[None])
+    turned_back = classifier.classify(crop_face(gray, face.box, 48, 48, roll=face.roll)[None])
     assert (as_it_is == tilted).all()
     assert (level == turned_back).all()
     assert not (level == as_it_is).all()

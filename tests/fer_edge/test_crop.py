@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.classification.crop import crop_face, whole_picture
-from fer_edge.geometry import Box, Framing
+from fer_edge.classification.crop import crop_face, whole_image
+from fer_edge.geometry import Box, CropSpec
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (120, 160), np.uint8)
@@ -16,7 +16,7 @@ PICTURE = RNG.integers(0, 256, (120, 160), np.uint8)
 def test_a_box_of_the_wanted_size_is_cut_out_unchanged() -> None:
     assert (crop_face(PICTURE, Box(30, 20, 48, 48), 48, 48) == PICTURE[20:68, 30:78]).all()
     face = PICTURE[:48, :48]
-    assert (whole_picture(face, 48, 48) == face).all()
+    assert (whole_image(face, 48, 48) == face).all()
 
 
 def test_an_oblong_box_becomes_the_square_around_it() -> None:
@@ -24,8 +24,8 @@ def test_an_oblong_box_becomes_the_square_around_it() -> None:
 
 
 def test_framing_scales_about_the_centre_and_shifts_down() -> None:
-    framing = Framing(scale=1.5, shift=0.1)
-    assert (crop_face(PICTURE, Box(60, 50, 40, 40), 60, 60, framing) == PICTURE[44:104, 50:110]).all()
+    crop_spec = CropSpec(scale=1.5, shift=0.1)
+    assert (crop_face(PICTURE, Box(60, 50, 40, 40), 60, 60, crop_spec) == PICTURE[44:104, 50:110]).all()
 
 
 def test_outside_the_picture_its_edge_goes_on() -> None:
@@ -36,16 +36,16 @@ def test_outside_the_picture_its_edge_goes_on() -> None:
 
 
 @pytest.mark.parametrize("box", [Box(-500, -500, 30, 30), Box(900, 900, 30, 30), Box(10, 10, 0, 0), Box(0, 0, 9999, 1)])
-@pytest.mark.parametrize("tilt", [0.0, 0.5])
-def test_any_box_gives_a_picture_of_the_wanted_size(box: Box, tilt: float) -> None:
-    crop = crop_face(PICTURE, box, 48, 40, tilt=tilt)
+@pytest.mark.parametrize("roll", [0.0, 0.5])
+def test_any_box_gives_a_picture_of_the_wanted_size(box: Box, roll: float) -> None:
+    crop = crop_face(PICTURE, box, 48, 40, roll=roll)
     assert crop.shape == (48, 40)
     assert crop.dtype == np.uint8
 
 
 def test_a_sliver_of_a_huge_picture_is_not_padded_to_a_huge_square() -> None:
     sliver = np.tile(np.array([[10], [200]], np.uint8), (1, 2_000_000))
-    crop = whole_picture(sliver, 48, 48)
+    crop = whole_image(sliver, 48, 48)
     assert crop.shape == (48, 48)
     assert 10 <= crop.min() <= crop.max() <= 200
 
@@ -61,7 +61,7 @@ def test_part_of_a_large_face_outside_the_picture_takes_its_share_of_the_result(
 def test_shrinking_averages_instead_of_picking_pixels() -> None:
     checks = np.zeros((96, 96), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 200
-    assert np.unique(whole_picture(checks, 48, 48)).tolist() == [100]
+    assert np.unique(whole_image(checks, 48, 48)).tolist() == [100]
 
 
 @pytest.mark.parametrize("degrees", [-50, -15, 15, 50])
@@ -75,8 +75,8 @@ def test_a_tilted_face_is_turned_upright(degrees: float, side: int) -> None:
     # OpenCV's angles are counter-clockwise, its coordinates of pixels' middles.
     middle = (80 + side / 2 - 0.5, 60 + side / 2 - 0.5)
     picture = np.asarray(cv2.warpAffine(place, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8)
-    box, inner = Box(80, 60, side, side), Framing(scale=0.6)
+    box, inner = Box(80, 60, side, side), CropSpec(scale=0.6)
     upright = crop_face(place, box, 48, 48, inner).astype(float)
-    turned = crop_face(picture, box, 48, 48, inner, tilt=math.radians(degrees)).astype(float)
+    turned = crop_face(picture, box, 48, 48, inner, roll=math.radians(degrees)).astype(float)
     assert np.abs(upright - turned).mean() < 5
     assert np.abs(upright - crop_face(picture, box, 48, 48, inner)).mean() > 8

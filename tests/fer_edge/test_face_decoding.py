@@ -4,15 +4,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fer_edge.detection.postprocess import NO_CELLS, Cells, Level, Output, decode, suppress
+from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode, suppress
 
 
 def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:
     return Level(stride, *(Output(np.full((1, rows, columns, n), fill, np.float32)) for n in (1, 4, 10)))
 
 
-def cells(boxes: list[list[float]], scores: list[float]) -> Cells:
-    return Cells(np.array(boxes, np.float32), np.array(scores, np.float32), np.zeros((len(boxes), 5, 2), np.float32))
+def cells(boxes: list[list[float]], scores: list[float]) -> RawDetections:
+    return RawDetections(
+        np.array(boxes, np.float32), np.array(scores, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
+    )
 
 
 def test_a_cell_tells_where_its_face_is() -> None:
@@ -78,4 +80,4 @@ def test_of_boxes_that_overlap_the_best_stays() -> None:
 
 def test_one_face_alone_stays_as_it_is_and_none_stays_none() -> None:
     assert len(suppress(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
-    assert len(suppress(NO_CELLS).scores) == 0
+    assert len(suppress(NO_DETECTIONS).scores) == 0

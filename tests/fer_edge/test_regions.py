@@ -32,7 +32,7 @@ def test_a_face_as_large_as_the_picture_has_the_picture_to_it() -> None:
 @pytest.mark.parametrize("box", [Box(-90, 10, 80, 80), Box(700, 10, 20, 20), Box(10, 900, 50, 50)])
 def test_where_no_picture_is_nothing_is_looked_for(box: Box) -> None:
     assert Region.around(GRAY, box) is None
-    assert make_detector().detect_near(GRAY, box) == []
+    assert make_detector().detect_in_roi(GRAY, box) == []
 
 
 def test_a_face_of_a_region_is_told_in_the_pictures_pixels() -> None:
@@ -50,5 +50,5 @@ def test_the_shipped_detector_finds_faces_again_that_have_moved() -> None:
     for number in (40, 70):
         for face in detector.detect(demo.frame(number)):
             moved = face.box._replace(x=face.box.x + 0.3 * face.box.width)
-            again = detector.detect_near(demo.frame(number), moved)
+            again = detector.detect_in_roi(demo.frame(number), moved)
             assert max(intersection_over_union(face.box, other.box) for other in again) > 0.6

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from fer_edge.datasets.faces import load_faces
-from fer_edge.detection.postprocess import Cells
+from fer_edge.detection.postprocess import RawDetections
 from fer_edge.detection.refiner import placed
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
@@ -116,7 +116,7 @@ def test_what_comes_before_training_is_told_tenth_by_tenth() -> None:
 
 
 def test_a_goal_is_what_places_a_face_where_it_is() -> None:
-    faces = Cells(
+    faces = RawDetections(
         np.array([[20, 30, 16, 20], [60, 60, 20, 24]], np.float32),
         np.array([0.9, 0.5], np.float32),
         np.array([[[24, 36], [32, 36], [28, 41], [25, 46], [31, 46]], [[np.nan] * 2] * 5], np.float32),

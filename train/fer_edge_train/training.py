@@ -15,7 +15,7 @@ import tomli_w
 
 from fer_edge.errors import DataError, InputError, ModelError, first_line
 from fer_edge.modelcard.archive import read_card, write_card
-from fer_edge.modelcard.schema import Card, InputSpec, PixelStatistics
+from fer_edge.modelcard.schema import ClassifierCard, InputSpec, PixelStatistics
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_norm import restate
 from fer_edge_train.batch_workers import makers, makers_here
@@ -254,7 +254,7 @@ def _finish(
     of_votes = ", FER+'s majority" if recipe.target.protocol == "ferplus" else ""
     of_votes += ", its annotators' votes in the targets" if learnt else ""
     names = " + ".join(Path(one).name for one in data.name.split(" + "))
-    card = Card(
+    card = ClassifierCard(
         name=name,
         labels=data.labels,
         input=spec,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.classification.classifier import Classifier
-    from fer_edge.detection.base import FollowingDetector
+    from fer_edge.detection.base import TrackingDetector
     from fer_edge.geometry import Box, Face
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings, FacesSettings
@@ -81,7 +81,7 @@ class Pipeline:
 
     def __init__(
         self,
-        detector: FollowingDetector,
+        detector: TrackingDetector,
         classifier: Classifier,
         *,
         session: str,
@@ -136,7 +136,7 @@ class Pipeline:
         *,
         fps: float,
         idle_fps: float,
-        detector: FollowingDetector | None = None,
+        detector: TrackingDetector | None = None,
         classifier: Classifier | None = None,
         model: str | None = None,
     ) -> None:
@@ -208,7 +208,7 @@ class Pipeline:
         if not moving or self._faces.detect_every_s <= 0:
             return []
         with self._timed("follow"):
-            near = [self._detector.detect_near(gray, track.box) for track in moving]
+            near = [self._detector.detect_in_roi(gray, track.box) for track in moving]
         with self._timed("track"):
             return self._tracker.see(_distinct(itertools.chain.from_iterable(near)), begin=False)
 
@@ -261,7 +261,7 @@ class Pipeline:
         if not tracks:
             return
         with self._timed("classify"):
-            scores = classify_faces(gray, [track.face for track in tracks], self._detector.framing, self._classifier)
+            scores = classify_faces(gray, [track.face for track in tracks], self._detector.crop_spec, self._classifier)
         with self._timed("track"):
             for track, row in zip(tracks, scores, strict=True):
                 self._take_in(track, row)

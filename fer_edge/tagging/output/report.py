@@ -18,7 +18,7 @@ import numpy as np
 from fer_edge.classification.crop import crop_face
 from fer_edge.classification.labels import FER2013
 from fer_edge.errors import DataError, printable
-from fer_edge.geometry import AS_IT_IS, Box
+from fer_edge.geometry import NO_MARGIN, Box
 from fer_edge.reports.html import embedded, page, table
 from fer_edge.reports.svg_plot import bars
 from fer_edge.tagging.input import image_decode
@@ -254,7 +254,7 @@ def _crop(entry: Entry) -> npt.NDArray[np.uint8] | None:
     rows, columns = gray.shape
     if box.x >= columns or box.y >= rows:
         return None  # another picture by now
-    return crop_face(gray, box, THUMBNAIL, THUMBNAIL, AS_IT_IS)
+    return crop_face(gray, box, THUMBNAIL, THUMBNAIL, NO_MARGIN)
 
 
 def _picture(entry: Entry) -> tuple[npt.NDArray[np.uint8], int]:

@@ -18,7 +18,7 @@ _FOCUS: Final = 2.0  # the exponent of Li et al. 2020, their best
 _SMOOTH: Final = 0.05  # of a face's side: where the landmarks' loss goes from square to linear
 
 
-class Cells(NamedTuple):
+class RawDetections(NamedTuple):
     """What all cells of a square picture know without looking at it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Cells(NamedTuple):
     strides: Tensor
 
 
-def cells_of(side: int) -> Cells:
+def cells_of(side: int) -> RawDetections:
     """The cells of a square picture of ``side`` pixels, finest level first, each level by rows."""
     centres, strides = [], []
     for stride in STRIDES:
@@ -38,7 +38,7 @@ def cells_of(side: int) -> Cells:
         y, x = np.meshgrid(middle, middle, indexing="ij")
         centres.append(np.stack((x, y), axis=-1).reshape(-1, 2))
         strides.append(np.full((x.size, 1), stride, np.float32))
-    return Cells(ops.convert_to_tensor(np.concatenate(centres)), ops.convert_to_tensor(np.concatenate(strides)))
+    return RawDetections(ops.convert_to_tensor(np.concatenate(centres)), ops.convert_to_tensor(np.concatenate(strides)))
 
 
 @keras.saving.register_keras_serializable("fer_edge")
@@ -138,7 +138,7 @@ class Goals(NamedTuple):
     has_landmarks: Tensor
 
 
-def decoded(box: Tensor, cells: Cells) -> Tensor:
+def decoded(box: Tensor, cells: RawDetections) -> Tensor:
     """Corners, in pixels, of shape (n, cells, 4), of boxes as cells tell of them."""
     middle = box[..., :2] * cells.strides + cells.centres
     half = ops.exp(ops.clip(box[..., 2:], -4.0, 4.0)) * cells.strides / 2
@@ -149,7 +149,7 @@ def assign(
     truth: Tensor,
     scores: Tensor,
     boxes: Tensor,
-    cells: Cells,
+    cells: RawDetections,
     *,
     candidates: int,
     score_power: float,

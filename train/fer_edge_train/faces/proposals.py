@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_edge.detection.metrics import intersections, overlaps
 from fer_edge.detection.network import FaceNetwork
-from fer_edge.detection.postprocess import Cells, decode, suppress
+from fer_edge.detection.postprocess import RawDetections, decode, suppress
 from fer_edge.detection.refiner import squares_of
 from fer_edge.modelcard.archive import model_bytes, read_detector_card
 from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
@@ -93,7 +93,7 @@ def _network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: AR
 
 def _proposed(
     picture: npt.NDArray[np.uint8],
-    cells: Cells,
+    cells: RawDetections,
     rows: npt.NDArray[np.float32],
     recipe: RefinerRecipe,
     rng: np.random.Generator,
@@ -119,17 +119,17 @@ def _proposed(
     return Proposed(squares, goals(picked, where, faces, known))
 
 
-def _faces(rows: npt.NDArray[np.float32]) -> tuple[Cells, npt.NDArray[np.bool_]]:
+def _faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArray[np.bool_]]:
     """A scene's faces, one of each, and whether anybody knows the points of each."""
     rows = rows[(rows[:, KIND] != NOTHING) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _LEAST_WEIGHT)]
     # So that what is known of the points stays with them.
     points = np.where(rows[:, KIND, None] == FACE, rows[:, LANDMARKS], np.nan).reshape(-1, 5, 2)
-    faces = suppress(Cells(boxes_of(rows), rows[:, WEIGHT], points.astype(np.float32)))
+    faces = suppress(RawDetections(boxes_of(rows), rows[:, WEIGHT], points.astype(np.float32)))
     return faces, np.asarray(np.isfinite(faces.landmarks).all(axis=(1, 2)))
 
 
 def goals(
-    boxes: npt.NDArray[np.float32], where: npt.NDArray[np.float32], faces: Cells, known: npt.NDArray[np.bool_]
+    boxes: npt.NDArray[np.float32], where: npt.NDArray[np.float32], faces: RawDetections, known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
     """What there is to learn of boxes, each beside the face that it overlaps most, a sure one rather than another."""
     found = np.zeros((len(boxes), COLUMNS), np.float32)

@@ -11,11 +11,11 @@ import numpy as np
 from keras import ops
 
 from fer_edge.detection.network import NetworkDetector
-from fer_edge.detection.postprocess import Cells, suppress
+from fer_edge.detection.postprocess import RawDetections, suppress
 from fer_edge.detection.refiner import placed, squares_of
 from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import DataError
-from fer_edge.geometry import Framing
+from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.schema import RefinerCard
 from fer_edge.utils.atomic_file import replacing
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 Tensor = Any  # of whichever backend
 
 # Of boxes as YuNet sees them from near, whose centres are those of faces: measured by benchmarks/crop_margin.py.
-_FRAMING: Final = Framing(scale=0.95, shift=0.0, level=True)
+_CROP_SPEC: Final = CropSpec(scale=0.95, shift=0.0, align_eyes=True)
 _ALARMS: Final = 0.005  # false alarms a picture at its threshold: a camera looks at empty rooms for months
 _SCENES: Final = 64  # that are made at a time
 _SMOOTH: Final = 0.05  # of the square's side: where places' losses go from square to linear
@@ -133,9 +133,9 @@ def train_refiner(
         input=PIXELS,
         side=recipe.network.side,
         extent=recipe.network.extent,
-        least=recipe.least,
+        min_score=recipe.least,
         threshold=max(round(matches.threshold_at(_ALARMS), 3), LEAST_THRESHOLD),
-        framing=_FRAMING,
+        crop_spec=_CROP_SPEC,
         scores={
             f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
             f"recall of them at {ALARMS} false alarms a picture": round(matches.recall(threshold, SIDE), 4),
@@ -321,6 +321,6 @@ class View:
         ends = np.cumsum(self._counts)
         found = []
         for end, count, gray in zip(ends.tolist(), self._counts, self.grays, strict=True):
-            own = suppress(Cells(*(values[end - count : end] for values in faces)))
+            own = suppress(RawDetections(*(values[end - count : end] for values in faces)))
             found.append(within(own, gray.shape))
         return found

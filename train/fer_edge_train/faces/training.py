@@ -11,7 +11,7 @@ import msgspec
 
 from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import DataError, ModelError
-from fer_edge.geometry import Framing
+from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.atomic_file import replacing
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 LEAST_THRESHOLD: Final = 0.1
 _SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink pictures for them
 # Of boxes from brow to chin, as the labels have them: measured by benchmarks/crop_margin.py.
-_FRAMING: Final = Framing(scale=0.95, shift=-0.05, level=True)
+_CROP_SPEC: Final = CropSpec(scale=0.95, shift=-0.05, align_eyes=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def train(
         strides=STRIDES,
         threshold=max(round(matches.threshold_at(ALARMS), 3), LEAST_THRESHOLD),
         smallest_face=_SMALLEST * recipe.augmentation.smallest,
-        framing=_FRAMING,
+        crop_spec=_CROP_SPEC,
         scores={
             f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
             f"recall of them at {ALARMS} false alarms a picture": round(

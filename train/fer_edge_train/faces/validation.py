@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fer_edge.detection.metrics import Found, match
-from fer_edge.detection.postprocess import Cells, Level, Output, decode, suppress
+from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, suppress
 from fer_edge_train.faces.batches import PIXELS
 from fer_edge_train.faces.recipe import STRIDES
 
@@ -50,7 +50,7 @@ def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Fo
     return within(suppress(decode(levels, _LEAST_SCORE)), shape)
 
 
-def within(cells: Cells, shape: tuple[int, ...]) -> Found:
+def within(cells: RawDetections, shape: tuple[int, ...]) -> Found:
     """Faces of a picture of ``shape``, cut at its edges."""
     low = np.clip(cells.boxes[:, :2], 0, shape[::-1])
     size = np.clip(cells.boxes[:, :2] + cells.boxes[:, 2:], 0, shape[::-1]) - low
