@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.recognizer import Expression
+    from fer_edge.expression import Expression
 
 
 # BGR; readable on dark and light, and apart from one another for most colour-blind people (Okabe & Ito 2008).

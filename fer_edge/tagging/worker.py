@@ -21,8 +21,8 @@ from fer_edge.classification.crop import crop_face
 from fer_edge.detection.factory import DetectorName, make_detector
 from fer_edge.drawing import annotate
 from fer_edge.errors import DataError, FerEdgeError, InputError, first_line, printable
+from fer_edge.expression import Expression, expression
 from fer_edge.geometry import NO_MARGIN, Box, Face
-from fer_edge.recognizer import Expression, expression
 from fer_edge.tagging.input import archives, image_decode, remote, tempdirs
 from fer_edge.tagging.input.video import frames
 from fer_edge.tagging.output import xmp

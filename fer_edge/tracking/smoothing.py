@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge_device.config.settings import EventsSettings
+
+class SmoothingSettings(Protocol):
+    """How scores are smoothed; the runner's configuration has these values."""
+
+    @property
+    def smoothing_s(self) -> float:
+        """Time constant of the exponential smoothing, in seconds."""
+        ...
+
+    @property
+    def margin(self) -> float:
+        """How far another label's smoothed score must lead, 0..1."""
+        ...
+
+    @property
+    def hold_s(self) -> float:
+        """How long it must lead before it is reported, in seconds."""
+        ...
 
 
 class Smoother:
@@ -25,7 +42,7 @@ class Smoother:
     """
 
     def __init__(
-        self, scores: npt.NDArray[np.float32], time: float, settings: EventsSettings, label: int | None = None
+        self, scores: npt.NDArray[np.float32], time: float, settings: SmoothingSettings, label: int | None = None
     ) -> None:
         """Start with the scores of the first look.
 

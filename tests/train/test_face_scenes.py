@@ -25,7 +25,7 @@ from fer_edge_train.faces.targets import (
     packed,
 )
 from fer_edge_train.faces.teacher import Teacher, answers, check, missed
-from tests.fer_edge import onnx_squares
+from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ from fer_edge.errors import InputError, ModelError
 from fer_edge.modelcard.archive import read_detector_card
 from fer_edge_train.faces.recipe import load_faces_recipe
 from fer_edge_train.faces.training import train
-from tests.fer_edge import onnx_squares
+from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals
 from fer_edge_train.faces.recipe import load_refiner_recipe
 from fer_edge_train.faces.refining import train_refiner
 from fer_edge_train.progress import TrainingProgress
-from tests.fer_edge import onnx_squares
+from tests.fer_edge.detection import onnx_squares
 
 from .test_train_faces import cut_power, eager, film
 

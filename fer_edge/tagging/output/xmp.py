@@ -16,8 +16,8 @@ from fer_edge.utils.atomic_file import replacing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fer_edge.expression import Expression
     from fer_edge.geometry import Box
-    from fer_edge.recognizer import Expression
     from fer_edge.tagging.input.image_decode import Still
 
 _SPACES: Final = {

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 JOB = Job(model=str(DEFAULT_MODEL))
-SQUARES = Path(__file__).parents[1] / "data" / "squares.tflite"
+SQUARES = Path(__file__).parents[2] / "data" / "squares.tflite"
 KINDS = (".csv", ".jsonl", ".parquet", ".sqlite")
 
 

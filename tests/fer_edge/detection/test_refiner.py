@@ -24,7 +24,7 @@ from fer_edge.modelcard.archive import (
 )
 
 from .boxes import check_nothing_in_empty_pictures, check_within
-from .test_face_network import SQUARES, boxes, dark
+from .test_network import SQUARES, boxes, dark
 
 if TYPE_CHECKING:
     from pathlib import Path

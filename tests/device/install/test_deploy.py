@@ -124,7 +124,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of our name, with a stand-in for what does the work on a host."""
     path = tmp_path_factory.mktemp("wheel") / "fer_edge-9.9.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(HERE / "stand_in_arrival.py", "fer_edge_device/arrival.py")
+        archive.write(HERE / "stand_in_remote_install.py", "fer_edge_device/install/remote_install.py")
         archive.writestr("fer_edge-9.9.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fer-edge\nVersion: 9.9.0\n")
     return path
 

@@ -17,7 +17,7 @@ from tests.device.machines import Pi, make_wheel, newer
 
 INTERRUPTED = """
 import subprocess
-from fer_edge_device import arrival
+from fer_edge_device.install import remote_install
 from fer_edge_device.install.transaction import Step, carry_out
 
 remote_install._end_with_the_connection()

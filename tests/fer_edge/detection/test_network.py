@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fer_edge.geometry import Face
 
 # Finds bright squares of eight pixels, for want of faces; made of tests/convert/face_networks.py.
-SQUARES = Path(__file__).parents[1] / "data" / "squares.tflite"
+SQUARES = Path(__file__).parents[2] / "data" / "squares.tflite"
 
 
 def dark(rows: int, columns: int, *squares: tuple[int, int], side: int = 8) -> npt.NDArray[np.uint8]:
