@@ -7,7 +7,7 @@ DEV := .venv-dev/bin
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: .venv/.ready ## watch the embedded film for twelve seconds: messages, then a summary
+demo: .venv/.ready ## watch the embedded video for twelve seconds: messages, then a summary
 	@.venv/bin/fer-edge run --source demo --node demo
 
 test: check ## set up what tests need and run them all

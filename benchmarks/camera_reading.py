@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def serve(fps: float, port: Connection) -> None:
     """Play the demo to whoever asks."""
-    pictures = [
+    images = [
         cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes() for number in range(120)
     ]
 
@@ -39,14 +39,14 @@ def serve(fps: float, port: Connection) -> None:
 
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
             self.end_headers()
             due, number = time.monotonic(), 0
             with contextlib.suppress(OSError):
                 while True:
-                    picture = pictures[number % len(pictures)]
-                    head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                    self.wfile.write(head.encode() + picture + b"\r\n")
+                    image = images[number % len(images)]
+                    head = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+                    self.wfile.write(head.encode() + image + b"\r\n")
                     due, number = due + 1 / fps, number + 1
                     time.sleep(max(0.0, due - time.monotonic()))
 
@@ -60,8 +60,8 @@ def read_plainly(address: str, looks: float, seconds: float) -> tuple[int, int]:
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)  # noqa: TID251 - what is compared with
     frames, looked, began = 0, 0, time.monotonic()
     while (now := time.monotonic() - began) < seconds:
-        _, picture = capture.read()
-        cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        _, image = capture.read()
+        cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         frames += 1
         looked += now >= looked / looks
     capture.release()

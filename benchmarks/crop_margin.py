@@ -2,7 +2,7 @@
 
 Faces of FER-2013 are pasted, enlarged, into a plain wall and found again by each detector.
 For every crop_spec (scale of the box, shift of its centre) the crops are classified, and the
-share that is right is printed, beside the share on the original pictures.  Then the same at the
+share that is right is printed, beside the share on the original images.  Then the same at the
 chosen crop_spec for faces that are tilted, cropped as they are found and with their eyes level.
 
     python benchmarks/crop_margin.py fer2013.csv [--detector faces.tflite] [--yunet face_detection_yunet_2023mar.onnx]
@@ -60,10 +60,10 @@ def pasted(
     return wall, Box(left, top, side, side)
 
 
-def found_again(detector: FaceDetector, picture: npt.NDArray[np.uint8], true_box: Box) -> Face | None:
+def found_again(detector: FaceDetector, image: npt.NDArray[np.uint8], true_box: Box) -> Face | None:
     """The face that the detector finds where one was pasted."""
     (x, y), side = centre(true_box), true_box.width
-    for one in detector.detect(picture):
+    for one in detector.detect(image):
         cx, cy = centre(one.box)
         if abs(cx - x) < side / 4 and abs(cy - y) < side / 4:
             return one
@@ -87,9 +87,9 @@ def measure(
     found: list[tuple[npt.NDArray[np.uint8], Box]] = []
     kept, ratios = [], []
     for at, face in enumerate(faces):
-        picture, true_box = pasted(face, rng)
-        if one := found_again(detector, picture, true_box):
-            found.append((picture, one.box))
+        image, true_box = pasted(face, rng)
+        if one := found_again(detector, image, true_box):
+            found.append((image, one.box))
             kept.append(at)
             down = (centre(true_box)[1] - centre(one.box)[1]) / one.box.height
             ratios.append((true_box.width / max(one.box.width, one.box.height), down))
@@ -98,14 +98,14 @@ def measure(
     print(f"the pasted square is {ratio:.3f} of the box (median) and its centre {shift:+.3f} of its height below")
     right = truth[kept]
     original = (classifier.classify(faces[kept]).argmax(axis=1) == right).mean()
-    print(f"right on the original pictures of these faces: {original:.2%}")
+    print(f"right on the original images of these faces: {original:.2%}")
     print("scale \\ shift" + "".join(f"{shift:>9.2f}" for shift in SHIFTS))
     best = (0.0, CropSpec())
     for scale in SCALES:
         row = []
         for shift in SHIFTS:
             crop_spec = CropSpec(scale, shift)
-            crops = np.stack([crop_face(picture, box, 48, 48, crop_spec) for picture, box in found])
+            crops = np.stack([crop_face(image, box, 48, 48, crop_spec) for image, box in found])
             accuracy = float((classifier.classify(crops).argmax(axis=1) == right).mean())
             best = max(best, (accuracy, crop_spec))
             row.append(f"{accuracy:>9.2%}")
@@ -126,11 +126,11 @@ def level(
         rng = np.random.default_rng(1)
         kept, upright, levelled = [], [], []
         for at, face in enumerate(faces):
-            picture, true_box = pasted(face, rng, degrees * rng.choice((-1, 1)))
-            if one := found_again(detector, picture, true_box):
+            image, true_box = pasted(face, rng, degrees * rng.choice((-1, 1)))
+            if one := found_again(detector, image, true_box):
                 kept.append(at)
-                upright.append(crop_face(picture, one.box, spec.height, spec.width, detector.crop_spec))
-                levelled += [crop_face(picture, one.box, spec.height, spec.width, detector.crop_spec, roll=one.roll)]
+                upright.append(crop_face(image, one.box, spec.height, spec.width, detector.crop_spec))
+                levelled += [crop_face(image, one.box, spec.height, spec.width, detector.crop_spec, roll=one.roll)]
         shares = (
             (classifier.classify(np.stack(crops)).argmax(axis=1) == truth[kept]).mean()
             for crops in (upright, levelled, list(faces[kept]))
@@ -138,7 +138,7 @@ def level(
         as_found, with_level, original = (f"{share:.2%}" for share in shares)
         print(
             f"{name}, tilted by {degrees} degrees: {len(kept)} found; right as they are {as_found}, with level eyes"
-            f" {with_level}; on the original pictures {original}"
+            f" {with_level}; on the original images {original}"
         )
 
 

@@ -3,7 +3,7 @@
     python benchmarks/detector_shapes.py faces/ --yunet face_detection_yunet_2023mar.onnx \
         --shape "network.blocks=[3, 3, 2]" --shape "network.stem=24; network.blocks=[2, 3, 2]"
 
-``faces/`` is a folder with pictures of faces, of which a few serve to quantise. The recipe's own shape comes first.
+``faces/`` is a folder with images of faces, of which a few serve to quantise. The recipe's own shape comes first.
 All are timed in turns in one process, on one thread, by the processor's time.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fer_edge.datasets.faces import FaceDataset
     from fer_edge.detection.base import FaceDetector
 
-PICTURES: Final = 16
+IMAGES: Final = 16
 ANY_DROP: Final = 100.0  # points: there is nothing to lose
 CARD: Final = DetectorCard(
     name="shape",
@@ -58,7 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     data = load_faces(given.data, "val")
-    few = data.some([i for i, picture in enumerate(data.pictures) if len(picture.boxes)][:PICTURES])
+    few = data.some([i for i, image in enumerate(data.images) if len(image.boxes)][:IMAGES])
     detectors: dict[str, FaceDetector] = {"yunet": YuNetDetector(given.yunet)}
     with tempfile.TemporaryDirectory() as folder:
         for shape in given.shape:

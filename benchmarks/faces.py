@@ -5,8 +5,8 @@
 The marks of the validation part are YuNet's own, of a wider network of it (yunet_n, score 0.6 or more; what scored less
 is ignored), so that its recall here is how well it agrees with its kin, and that of the others how well they agree with
 YuNet. An eighth of those of 20 pixels and more are dogs, things or backs of heads, by eye: all is told with them and
-without, too. Neither finds all of them again in the pictures as they are stored. Quality is measured in pictures as
-large as they are; below each of YuNet's thresholds, the others have the one that gives as many false alarms a picture.
+without, too. Neither finds all of them again in the images as they are stored. Quality is measured in images as
+large as they are; below each of YuNet's thresholds, the others have the one that gives as many false alarms an image.
 Times are of the processor, which other programs on the machine disturb less.
 """
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.datasets.faces import FacePicture, load_faces
+from fer_edge.datasets.faces import FaceImage, load_faces
 from fer_edge.detection.metrics import find, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.yunet import YuNetDetector
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 LEAST: Final = 20  # pixels of the longer side of the faces that count
 YUNET_THRESHOLDS: Final = (0.5, 0.6, 0.8, 0.7)  # the last is that of `fer-edge --detector yunet`
-PORTRAIT: Final = 0.25  # of a picture's longer side that the only face in a portrait fills
+PORTRAIT: Final = 0.25  # of an image's longer side that the only face in a portrait fills
 NO_FACES: Final = Path(__file__).with_name("no_faces.csv")
 WARM_UP: Final = 3
 
@@ -52,13 +52,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with val/, or that part itself")
     parser.add_argument("--yunet", type=Path, required=True, help="YuNet's ONNX file")
     parser.add_argument("--model", type=Path, default=DEFAULT_DETECTOR, help="our detector, a .tflite")
-    parser.add_argument("--pictures", type=int, help="so many instead of all")
+    parser.add_argument("--images", type=int, help="so many instead of all")
     parser.add_argument("--runs", type=int, default=100, help="frames of each size that each detector is timed on")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     data = load_faces(given.data, "val")
-    if given.pictures:
-        data = data.some(range(0, len(data), max(len(data) // given.pictures, 1)))
+    if given.images:
+        data = data.some(range(0, len(data), max(len(data) // given.images, 1)))
     print(f"OpenCV {cv2.__version__}, {runtime_name()}; {given.model.name}; one thread")
     quality(data, given.model, given.yunet)
     for columns, rows in ((320, 240), (640, 480)):
@@ -77,35 +77,33 @@ def quality(data: FaceDataset, model: Path, yunet: Path) -> None:
     found = {name: find(detector, data) for name, detector in detectors.items()}
     own = NetworkDetector(model).card.threshold
     print("\nAs marked:")
-    compare(data, data.pictures, found, own)
+    compare(data, data.images, found, own)
     faces = faces_alone(data)
-    none = sum(len(picture.boxes) for picture in data.pictures) - sum(len(picture.boxes) for picture in faces)
+    none = sum(len(image.boxes) for image in data.images) - sum(len(image.boxes) for image in faces)
     print(f"\nWithout the {none} marks of {LEAST} pixels and more that are no faces ({NO_FACES.name}):")
     compare(data, faces, found, own)
 
 
-def faces_alone(data: FaceDataset) -> list[FacePicture]:
-    """The pictures with marks of dogs, things and backs of heads as regions that count as neither face nor not."""
+def faces_alone(data: FaceDataset) -> list[FaceImage]:
+    """The images with marks of dogs, things and backs of heads as regions that count as neither face nor not."""
     with NO_FACES.open(newline="") as rows:
         listed = {(row["file"], int(row["row"])) for row in csv.DictReader(rows)}
-    pictures = []
-    for one in data.pictures:
+    images = []
+    for one in data.images:
         face = np.array([(one.name, row) not in listed for row in range(len(one.boxes))], bool)
         ignored = np.concatenate((one.ignored, one.boxes[~face]))
-        pictures.append(FacePicture(one.name, one.boxes[face], one.scores[face], one.landmarks[face], ignored))
-    return pictures
+        images.append(FaceImage(one.name, one.boxes[face], one.scores[face], one.landmarks[face], ignored))
+    return images
 
 
-def compare(
-    data: FaceDataset, pictures: Sequence[FacePicture], found: Mapping[str, Sequence[Found]], own: float
-) -> None:
+def compare(data: FaceDataset, images: Sequence[FaceImage], found: Mapping[str, Sequence[Found]], own: float) -> None:
     """Print recall, portraits and false alarms of each detector at as many false alarms as YuNet has."""
-    matches = {name: match(one, pictures) for name, one in found.items()}
-    alone, empty = portraits(data, pictures), [i for i, one in enumerate(data.pictures) if not len(one.boxes)]
-    without = data.some(empty).pictures
+    matches = {name: match(one, images) for name, one in found.items()}
+    alone, empty = portraits(data, images), [i for i, one in enumerate(data.images) if not len(one.boxes)]
+    without = data.some(empty).images
     alarms = {name: match([one[i] for i in empty], without) for name, one in found.items()}
-    print(f"{len(data)} pictures, {len(empty)} of them empty; {len(alone)} faces, {alone.sum()} of them portraits")
-    print(f"detector  threshold  recall from {LEAST} pixels (of yunet's)  portraits  alarms a picture (without faces)")
+    print(f"{len(data)} images, {len(empty)} of them empty; {len(alone)} faces, {alone.sum()} of them portraits")
+    print(f"detector  threshold  recall from {LEAST} pixels (of yunet's)  portraits  alarms an image (without faces)")
 
     def tell(name: str, threshold: float, reference: float) -> None:
         one = matches[name]
@@ -113,11 +111,12 @@ def compare(
         share = recall / reference if reference else float("nan")
         print(
             f"{name:<10}{threshold:>9.3f}{recall:>14.2%} ({share:.1%}){(one.hits[alone] >= threshold).mean():>16.2%}"
-            f"{one.alarms_per_picture(threshold):>12.4f} ({alarms[name].alarms_per_picture(threshold):.4f})"
+            f"{one.false_positives_per_image(threshold):>12.4f} "
+            f"({alarms[name].false_positives_per_image(threshold):.4f})"
         )
 
     for threshold in YUNET_THRESHOLDS:
-        allowed = matches["yunet"].alarms_per_picture(threshold)
+        allowed = matches["yunet"].false_positives_per_image(threshold)
         reference = matches["yunet"].recall(threshold, LEAST)
         tell("yunet", threshold, reference)
         for name in list(found)[1:]:
@@ -129,18 +128,18 @@ def compare(
         print(f"{name:<10}average precision {one.average_precision(LEAST):.2%}; recall by side {shares}")
 
 
-def portraits(data: FaceDataset, pictures: Sequence[FacePicture]) -> npt.NDArray[np.bool_]:
-    """Of every face, whether it is alone in its picture and fills enough of it."""
+def portraits(data: FaceDataset, images: Sequence[FaceImage]) -> npt.NDArray[np.bool_]:
+    """Of every face, whether it is alone in its image and fills enough of it."""
     chosen: list[bool] = []
-    for i, picture in enumerate(pictures):
-        sides = picture.boxes[:, 2:].max(axis=1)
-        alone = len(sides) == 1 and not len(data.pictures[i].ignored)
+    for i, image in enumerate(images):
+        sides = image.boxes[:, 2:].max(axis=1)
+        alone = len(sides) == 1 and not len(data.images[i].ignored)
         chosen += [alone and bool(side >= PORTRAIT * max(data.gray(i).shape)) for side in sides]
     return np.array(chosen, bool)
 
 
 class WholeYuNet(YuNetDetector):
-    """YuNet in pictures as large as they are, with every box that scores 0.1 or more."""
+    """YuNet in images as large as they are, with every box that scores 0.1 or more."""
 
     def __init__(self, model: Path) -> None:
         """Load it."""
@@ -172,7 +171,7 @@ def timed(
 
 def speed(data: FaceDataset, model: Path, yunet: Path, size: tuple[int, int], runs: int) -> None:
     """Print what a frame takes each detector, in turns, for machines are noisy."""
-    rows = [i for i, picture in enumerate(data.pictures) if len(picture.boxes)][:runs]
+    rows = [i for i, image in enumerate(data.images) if len(image.boxes)][:runs]
     frames = [np.asarray(cv2.resize(data.gray(i), size), np.uint8) for i in rows]
     for what, min_face in (("smallest face a sixteenth of the width", None), ("of twenty pixels", LEAST)):
         detectors: dict[str, FaceDetector] = {

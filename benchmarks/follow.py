@@ -1,4 +1,4 @@
-"""How large a part of the picture should the detector look at to find a face again, and how finely?
+"""How large a part of the image should the detector look at to find a face again, and how finely?
 
     python benchmarks/follow.py
 
@@ -68,15 +68,15 @@ def wall(seed: int) -> Gray:
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def noisy(picture: npt.NDArray[np.generic], seed: int, light: float = 1.0) -> Gray:
-    """The picture under less light, as a camera sees it."""
-    noise = np.random.default_rng(seed).normal(0, 3, picture.shape)
-    return np.clip(picture.astype(np.float32) * light + noise, 0, 255).astype(np.uint8)
+def noisy(image: npt.NDArray[np.generic], seed: int, light: float = 1.0) -> Gray:
+    """The image under less light, as a camera sees it."""
+    noise = np.random.default_rng(seed).normal(0, 3, image.shape)
+    return np.clip(image.astype(np.float32) * light + noise, 0, 255).astype(np.uint8)
 
 
 def make_move(name: str, side: int, number: int) -> list[tuple[Gray, Box]]:
-    """A film of a move, and the box that a detector would give."""
-    film = []
+    """A video of a move, and the box that a detector would give."""
+    video = []
     one, other = (demo.face(FER2013[(2 * number + step) % len(FER2013)]) for step in (0, 1))
     for n in range(FRAMES):
         right, down, size, degrees, light, changed = MOVES[name](n)
@@ -84,10 +84,10 @@ def make_move(name: str, side: int, number: int) -> list[tuple[Gray, Box]]:
         turn = cv2.getRotationMatrix2D((23.5, 23.5), degrees, 1)
         face = np.asarray(cv2.warpAffine(face, turn, (48, 48), borderMode=cv2.BORDER_REPLICATE), np.float32)
         x, y = 130 + side * (0.5 + right), 240 + side * down
-        picture = wall(number)
-        demo.paste(picture, face, square(x, y, side * size))
-        film.append((noisy(picture, n, light), square(x, y, side * size * 0.85)))
-    return film
+        image = wall(number)
+        demo.paste(image, face, square(x, y, side * size))
+        video.append((noisy(image, n, light), square(x, y, side * size * 0.85)))
+    return video
 
 
 def square(x: float, y: float, side: float) -> Box:
@@ -127,9 +127,9 @@ def measure(detector: TrackingDetector) -> None:
         overlaps, lost = [], 0
         for side in SIDES:
             for number in range(WALLS):
-                film = make_move(move, side, number)
-                box = film[0][1]
-                for gray, truth in film[1:]:
+                video = make_move(move, side, number)
+                box = video[0][1]
+                for gray, truth in video[1:]:
                     found = find(gray, box)
                     if found is None:
                         lost += 1

@@ -2,9 +2,9 @@
 
     python benchmarks/frame.py [--seconds 20] [--detect-every 0.5] [--classify-every 0.2]
 
-Films of 640x480 at 10 frames a second with one and with four of the demo's faces, which drift about and change their
+Videos of 640x480 at 10 frames a second with one and with four of the demo's faces, which drift about and change their
 expression, and the demo itself with its true labels.  All ways in one process, in turn, each library on one thread; CPU
-is the process's, over the time that the film takes.  Drawing the films is done beforehand.  Where OpenCV has it, the
+is the process's, over the time that the video takes.  Drawing the videos is done beforehand.  Where OpenCV has it, the
 detector that the project had before, Haar, looks at every frame, too.
 """
 
@@ -42,12 +42,12 @@ FPS: Final = 10
 PLACES: Final = ((150, 130), (470, 140), (160, 350), (480, 340))
 SHOWN: Final = ("happy", "neutral", "angry", "surprise", "sad", "disgust", "fear")
 
-Film = list["npt.NDArray[np.uint8]"]
+Video = list["npt.NDArray[np.uint8]"]
 
 
 @dataclass
 class Outcome:
-    """What one way of going through a film cost and told."""
+    """What one way of going through a video cost and told."""
 
     cpu_s: float = 0.0
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
@@ -55,26 +55,26 @@ class Outcome:
     boxes: list[list[Box]] = field(default_factory=list)
 
 
-def make_film(faces: int, seconds: int) -> Film:
+def make_video(faces: int, seconds: int) -> Video:
     """People who drift about their places, a few pixels a frame, with another expression every three seconds."""
-    film = []
+    video = []
     for number in range(seconds * FPS):
-        picture = demo.wall()
+        image = demo.wall()
         for person, (x, y) in enumerate(PLACES[:faces]):
             turn = number / 12 + person
             side = 125 + 15 * math.sin(turn / 2)
             centre = x + 45 * math.sin(turn), y + 20 * math.cos(turn * 0.8)
             emotion = SHOWN[(number // 30 + 2 * person) % len(SHOWN)]
-            demo.paste(picture, demo.face(emotion), Box(centre[0] - side / 2, centre[1] - side / 2, side, side))
-        film.append(picture)
-    return film
+            demo.paste(image, demo.face(emotion), Box(centre[0] - side / 2, centre[1] - side / 2, side, side))
+        video.append(image)
+    return video
 
 
-def plain(film: Film, detector: FaceDetector, classifier: TFLiteClassifier) -> Outcome:
+def plain(video: Video, detector: FaceDetector, classifier: TFLiteClassifier) -> Outcome:
     """The detector and the classifier on every frame, and nothing else."""
     outcome = Outcome(milliseconds={"detect": [], "classify": []})
     began = time.process_time()
-    for gray in film:
+    for gray in video:
         start = time.perf_counter()
         faces = detector.detect(gray)
         found = time.perf_counter()
@@ -86,7 +86,7 @@ def plain(film: Film, detector: FaceDetector, classifier: TFLiteClassifier) -> O
     return outcome
 
 
-def piped(film: Film, detector: TrackingDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
+def piped(video: Video, detector: TrackingDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
     """The pipeline that `fer-edge run` has."""
     pipeline = Pipeline(
         detector,
@@ -100,7 +100,7 @@ def piped(film: Film, detector: TrackingDetector, classifier: TFLiteClassifier, 
     )
     outcome = Outcome()
     began = time.process_time()
-    for number, gray in enumerate(film):
+    for number, gray in enumerate(video):
         events, _ = pipeline.step(Frame(gray, round(number / FPS, 3), number))
         outcome.events += events
         outcome.boxes.append([track.box for track in pipeline.in_view])
@@ -157,7 +157,7 @@ def main() -> None:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     settings = FacesSettings()
-    parser.add_argument("--seconds", type=int, default=20, help="length of the films with one and four faces")
+    parser.add_argument("--seconds", type=int, default=20, help="length of the videos with one and four faces")
     parser.add_argument("--detect-every", type=float, default=settings.detect_every_s)
     parser.add_argument("--classify-every", type=float, default=settings.classify_every_s)
     options = parser.parse_args()
@@ -167,17 +167,17 @@ def main() -> None:
     detector, classifier = make_detector(), TFLiteClassifier()
     before = HaarDetector() if IS_THERE else None
     print(f"{machine_name()}; detection every {options.detect_every} s, a look every {options.classify_every} s")
-    films = {f"{faces} face{'s' * (faces > 1)}": make_film(faces, options.seconds) for faces in (1, 4)}
-    films["the demo"] = [demo.frame(number) for number in range(demo.FRAMES)]
-    plain(films["the demo"][:10], detector, classifier)  # to warm up
-    for name, film in films.items():
-        every, followed = plain(film, detector, classifier), piped(film, detector, classifier, shipped)
-        print(f"{name}, {len(film) / FPS:.0f} s")
-        show("plain loop", every, len(film))
-        show("pipeline", followed, len(film))
+    videos = {f"{faces} face{'s' * (faces > 1)}": make_video(faces, options.seconds) for faces in (1, 4)}
+    videos["the demo"] = [demo.frame(number) for number in range(demo.FRAMES)]
+    plain(videos["the demo"][:10], detector, classifier)  # to warm up
+    for name, video in videos.items():
+        every, followed = plain(video, detector, classifier), piped(video, detector, classifier, shipped)
+        print(f"{name}, {len(video) / FPS:.0f} s")
+        show("plain loop", every, len(video))
+        show("pipeline", followed, len(video))
         if before:
-            was = plain(film, before, classifier)
-            show("plain loop with Haar", was, len(film))
+            was = plain(video, before, classifier)
+            show("plain loop with Haar", was, len(video))
             print(
                 f"  of its CPU, the plain loop with the network takes {every.cpu_s / was.cpu_s:.3f}, the pipeline"
                 f" {followed.cpu_s / was.cpu_s:.3f}"
@@ -189,10 +189,10 @@ def main() -> None:
             f" the detector's by {mean:.2f}, at least {least:.2f} (intersection over union)"
         )
     for name, faces in (("each frame", each_frame), ("following", shipped)):
-        share, tracks = right_share(piped(films["the demo"], detector, classifier, faces).events)
+        share, tracks = right_share(piped(videos["the demo"], detector, classifier, faces).events)
         print(f"the demo, {name}: {share:.1%} of the time the right emotion, {tracks} tracks of 3 people")
-    drawn = sum(gray.nbytes for gray in itertools.chain.from_iterable(films.values())) / 1e6
-    print(f"resident memory {resident_mb():.0f} MB, of which the drawn films are {drawn:.0f} MB")
+    drawn = sum(gray.nbytes for gray in itertools.chain.from_iterable(videos.values())) / 1e6
+    print(f"resident memory {resident_mb():.0f} MB, of which the drawn videos are {drawn:.0f} MB")
 
 
 if __name__ == "__main__":

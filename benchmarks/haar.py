@@ -29,13 +29,13 @@ class HaarDetector:
         """Load the cascade.
 
         Args:
-            min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
+            min_face: side of the smallest face to find, in pixels; a sixteenth of an image's longer side without.
         """
         self._cascade = _CASCADE(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
         self._min_face = min_face
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
+        """Faces in a uint8 grey image of shape (rows, columns), largest first."""
         rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._WINDOW)
         small = gray
         if gray.shape != (rows, columns):

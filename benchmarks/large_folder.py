@@ -1,8 +1,8 @@
-"""What does a folder of 300,000 pictures cost to read and to train from?
+"""What does a folder of 300,000 images cost to read and to train from?
 
-    python benchmarks/large_folder.py [--pictures 300000] [--batches 200]
+    python benchmarks/large_folder.py [--images 300000] [--batches 200]
 
-The pictures are colour JPEGs of 100x100, as RAF-DB's aligned ones are; a few hundred different ones are linked
+The images are colour JPEGs of 100x100, as RAF-DB's aligned ones are; a few hundred different ones are linked
 under many names, so that the disk of this machine is not what is measured.  A process of its own reads them and
 then makes training batches in random order; printed are its times and its peak memory.  Anonymous memory is what
 the machine must have; file-backed memory is the temporary file of decoded faces, which the system may drop.
@@ -27,18 +27,18 @@ from fer_edge.datasets.readers import load_dataset
 DIFFERENT = 700
 
 
-def make(folder: Path, pictures: int) -> None:
-    """Folders of classes with so many pictures in all."""
+def make(folder: Path, images: int) -> None:
+    """Folders of classes with so many images in all."""
     rng = np.random.default_rng(1)
     first = []
-    for number in range(min(DIFFERENT, pictures)):
+    for number in range(min(DIFFERENT, images)):
         noise = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
         encoded = cv2.imencode(".jpg", cv2.resize(noise, (100, 100), interpolation=cv2.INTER_CUBIC))[1]
         place = folder / "train" / FER2013[number % len(FER2013)]
         place.mkdir(parents=True, exist_ok=True)
         first.append(place / f"{number:07d}.jpg")
         first[-1].write_bytes(encoded.tobytes())
-    for number in range(len(first), pictures):
+    for number in range(len(first), images):
         original = first[number % len(first)]
         os.link(original, original.with_name(f"{number:07d}.jpg"))
 
@@ -63,7 +63,7 @@ def read(folder: Path, batches: int) -> None:
     watcher.start()
     began = time.perf_counter()
     data = load_dataset(folder)
-    print(f"read {len(data)} pictures in {time.perf_counter() - began:.1f} s", end="")
+    print(f"read {len(data)} images in {time.perf_counter() - began:.1f} s", end="")
     print(f"; faces are {data.faces.nbytes / 1e6:.0f} MB on disk")
     print(f"peak while reading: {peak['RssAnon']:.0f} MB anonymous, {peak['RssFile']:.0f} MB file-backed")
     rng = np.random.default_rng(1)
@@ -79,11 +79,11 @@ def read(folder: Path, batches: int) -> None:
 def main() -> None:
     """Make the folder, then read it in a fresh process."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pictures", type=int, default=300_000)
+    parser.add_argument("--images", type=int, default=300_000)
     parser.add_argument("--batches", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), options.pictures)
+        make(Path(folder), options.images)
         process = multiprocessing.get_context("spawn").Process(target=read, args=(Path(folder), options.batches))
         process.start()
         process.join()

@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--frames 1000000] [--from 10000] [--min-face 120]
 
 Prints resident memory, open files and threads after the first frames and at the end; exit status 1 if memory grew by
-2 MB or more, or if there are more or fewer files or threads.  Times go on from one showing of the film to the next.
-The film is drawn once, and only faces of 120 pixels and more are looked for (the demo's are as large), so that a
+2 MB or more, or if there are more or fewer files or threads.  Times go on from one showing of the video to the next.
+The video is drawn once, and only faces of 120 pixels and more are looked for (the demo's are as large), so that a
 million frames take an hour and not a day.
 """
 
@@ -56,13 +56,13 @@ class LoopedDemo:
     status: Final = "online"
 
     def __init__(self, frames: int, settled: int) -> None:
-        """Draw the film.
+        """Draw the video.
 
         Args:
             frames: how many to give.
             settled: after how many to note.
         """
-        self._film = [demo.frame(number) for number in range(demo.FRAMES)]
+        self._video = [demo.frame(number) for number in range(demo.FRAMES)]
         self._frames, self._settled = frames, settled
         self._number = -1
         self._began = time.monotonic()
@@ -78,7 +78,7 @@ class LoopedDemo:
             print(f"{self._number:>8} frames, {seconds:.0f} s: {usage()}", flush=True)
         if self._number >= self._frames:
             return None
-        return Frame(self._film[self._number % demo.FRAMES], round(self._number / demo.FPS, 3), self._number)
+        return Frame(self._video[self._number % demo.FRAMES], round(self._number / demo.FPS, 3), self._number)
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

@@ -1,17 +1,17 @@
 """Does tagging stand being killed, stay small, start at once, and use its cores?
 
-    python benchmarks/tag.py kill [--pictures 10000] [--kills 10]
-    python benchmarks/tag.py kill-worker [--pictures 10000]
-    python benchmarks/tag.py memory [--pictures 1000 10000 100000]
-    python benchmarks/tag.py start [--pictures 1000000]
-    python benchmarks/tag.py rate [--pictures 3000]
-    python benchmarks/tag.py share [--pictures 300] [--face]
+    python benchmarks/tag.py kill [--images 10000] [--kills 10]
+    python benchmarks/tag.py kill-worker [--images 10000]
+    python benchmarks/tag.py memory [--images 1000 10000 100000]
+    python benchmarks/tag.py start [--images 1000000]
+    python benchmarks/tag.py rate [--images 3000]
+    python benchmarks/tag.py share [--images 300] [--face]
 
-`kill` tags generated pictures of mixed kinds, 3 % of them damaged, once in one go and once with so many SIGKILLs at
-random times; the tables must be the same (exit status 1 if not), and every damaged picture must be named.
+`kill` tags generated images of mixed kinds, 3 % of them damaged, once in one go and once with so many SIGKILLs at
+random times; the tables must be the same (exit status 1 if not), and every damaged image must be named.
 `kill-worker` does it on a Dask cluster of two workers on this machine, of which one is killed half-way.  `memory`
 prints the peak resident memory of the main process and of the largest worker.  `start` prints how long it takes until
-the first picture of one folder with so many names was looked at, and the memory by then.  `rate` prints pictures a
+the first image of one folder with so many names was looked at, and the memory by then.  `rate` prints images a
 second with one worker and with two.  `share` prints which share of a worker's time goes into decoding, shrinking and
 inference, the detector's included; what is left is Python between them.
 """
@@ -57,28 +57,28 @@ WORK: Final = {
 
 
 def encoded(columns: int, rows: int) -> list[tuple[str, bytes]]:
-    """Some pictures with a face, each in each format."""
+    """Some images with a face, each in each format."""
     found = []
     for emotion in FER2013:
-        picture = np.asarray(cv2.resize(demo.wall(), (columns, rows)), np.uint8)
+        image = np.asarray(cv2.resize(demo.wall(), (columns, rows)), np.uint8)
         side = rows * 0.7
-        demo.paste(picture, demo.face(emotion), Box((columns - side) / 2, rows * 0.15, side, side))
-        found += [(ending, cv2.imencode(ending, picture)[1].tobytes()) for ending in ENDINGS]
+        demo.paste(image, demo.face(emotion), Box((columns - side) / 2, rows * 0.15, side, side))
+        found += [(ending, cv2.imencode(ending, image)[1].tobytes()) for ending in ENDINGS]
     return found
 
 
-def make(folder: Path, pictures: int, columns: int = 96, rows: int = 72, damaged: int = 0) -> int:
+def make(folder: Path, images: int, columns: int = 96, rows: int = 72, damaged: int = 0) -> int:
     """Fill a folder, by links to few files; gives how many are damaged."""
     originals = []
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        for copy in range(pictures // LINKS + 1):
+        for copy in range(images // LINKS + 1):
             for number, (ending, data) in enumerate(encoded(columns, rows)):
                 whole, cut = Path(place, f"{copy}-{number}{ending}"), Path(place, f"{copy}-{number}-cut{ending}")
                 whole.write_bytes(data)
                 cut.write_bytes(data[:40])
                 originals.append((ending, whole, cut))
         broken = 0
-        for number in range(pictures):
+        for number in range(images):
             ending, whole, cut = originals[number % len(originals)]
             bad = bool(damaged) and number % damaged == 5
             broken += bad
@@ -86,11 +86,11 @@ def make(folder: Path, pictures: int, columns: int = 96, rows: int = 72, damaged
     return broken
 
 
-def kill(pictures: int, kills: int) -> int:
+def kill(images: int, kills: int) -> int:
     """Compare a run that is killed with one that is not."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "pictures")
-        seconds, right = uninterrupted(folder, pictures)
+        folder = Path(place, "images")
+        seconds, right = uninterrupted(folder, images)
         draw = random.Random(1)  # noqa: S311 - no secret
         command = [*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"]
         done = 0
@@ -106,7 +106,7 @@ def kill(pictures: int, kills: int) -> int:
         return int(not same(folder, f"killed {done} times") or not right)
 
 
-def kill_worker(pictures: int) -> int:
+def kill_worker(images: int) -> int:
     """Compare a run on a cluster that loses one of its two workers half-way with one that has no cluster."""
     from distributed import LocalCluster  # noqa: PLC0415 - an extra
 
@@ -116,8 +116,8 @@ def kill_worker(pictures: int) -> int:
             n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
     ):
-        folder = Path(place, "pictures")
-        _, right = uninterrupted(folder, pictures)
+        folder = Path(place, "images")
+        _, right = uninterrupted(folder, images)
         with cluster.get_client() as client:
             victim = min(client.run(os.getpid).values())
         seen_so_far = 0
@@ -125,23 +125,23 @@ def kill_worker(pictures: int) -> int:
         def seen(_looked: Looked | None) -> None:
             nonlocal seen_so_far
             seen_so_far += 1
-            if seen_so_far == pictures // 2:
+            if seen_so_far == images // 2:
                 os.kill(victim, signal.SIGKILL)
 
         out = Outputs(f"{place}/killed.csv")
         tag([str(folder)], out, JOB, cluster=cluster.scheduler_address, seen=seen)
-        return int(not same(folder, f"worker {victim} of two killed after {pictures // 2} pictures") or not right)
+        return int(not same(folder, f"worker {victim} of two killed after {images // 2} images") or not right)
 
 
-def uninterrupted(folder: Path, pictures: int) -> tuple[float, bool]:
-    """Make pictures and tag them in one go; the seconds that it took, and whether each damaged one is named."""
+def uninterrupted(folder: Path, images: int) -> tuple[float, bool]:
+    """Make images and tag them in one go; the seconds that it took, and whether each damaged one is named."""
     folder.mkdir()
-    broken = make(folder, pictures, damaged=DAMAGED)
+    broken = make(folder, images, damaged=DAMAGED)
     began = time.monotonic()
     whole = tag([str(folder)], Outputs(str(folder.with_name("whole.csv"))), JOB, processes=2)
     seconds = time.monotonic() - began
-    print(f"{whole.pictures} pictures in {seconds:.0f} s; {whole.errors} errors of {broken} damaged pictures")
-    return seconds, (whole.pictures, whole.errors) == (pictures, broken)
+    print(f"{whole.images} images in {seconds:.0f} s; {whole.errors} errors of {broken} damaged images")
+    return seconds, (whole.images, whole.errors) == (images, broken)
 
 
 def same(folder: Path, what: str) -> bool:
@@ -172,12 +172,12 @@ def watched(folder: Path) -> None:
     summary = tag(
         [str(folder)], Outputs(f"{folder}.csv"), msgspec.structs.replace(JOB, face=True), processes=2, seen=seen
     )
-    rate = summary.pictures / (time.monotonic() - began)
-    print(f"{summary.pictures:>8} pictures: {peak_mb():.0f} MB, a worker {workers:.0f} MB, {rate:.0f} pictures/s")
+    rate = summary.images / (time.monotonic() - began)
+    print(f"{summary.images:>8} images: {peak_mb():.0f} MB, a worker {workers:.0f} MB, {rate:.0f} images/s")
 
 
 def first(folder: Path) -> None:
-    """Print how long the first picture takes."""
+    """Print how long the first image takes."""
     began = time.monotonic()
     process_began = time.process_time()
 
@@ -188,9 +188,7 @@ def first(folder: Path) -> None:
         tag([str(folder)], Outputs(f"{folder}.csv"), JOB, processes=1, seen=seen)
     except KeyboardInterrupt:
         used = time.process_time() - process_began
-        print(
-            f"first picture after {time.monotonic() - began:.1f} s ({used:.1f} s of the processor), {peak_mb():.0f} MB"
-        )
+        print(f"first image after {time.monotonic() - began:.1f} s ({used:.1f} s of the processor), {peak_mb():.0f} MB")
     began = time.monotonic()
     print(f"{count([str(folder)])} names counted in {time.monotonic() - began:.1f} s")
 
@@ -202,27 +200,27 @@ def in_process(job: object, *given: object) -> None:
     process.join()
 
 
-def rate(pictures: int) -> None:
+def rate(images: int) -> None:
     """Compare one worker with two."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "pictures")
+        folder = Path(place, "images")
         folder.mkdir()
-        make(folder, pictures, 640, 480)
+        make(folder, images, 640, 480)
         rates = []
         for workers in (1, 2, 1, 2):
             began = time.monotonic()
             tag([str(folder)], Outputs(f"{place}/{workers}.csv", overwrite=True), JOB, processes=workers)
-            rates.append(pictures / (time.monotonic() - began))
-            print(f"{workers} workers: {rates[-1]:.1f} pictures/s")
+            rates.append(images / (time.monotonic() - began))
+            print(f"{workers} workers: {rates[-1]:.1f} images/s")
         print(f"two over one: {(rates[1] + rates[3]) / (rates[0] + rates[2]):.2f}")
 
 
-def share(pictures: int, *, face: bool) -> None:
+def share(images: int, *, face: bool) -> None:
     """See where a worker's time goes: in native code that does the work, or in Python between."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "pictures")
+        folder = Path(place, "images")
         folder.mkdir()
-        make(folder, pictures, *((96, 72) if face else (640, 480)))
+        make(folder, images, *((96, 72) if face else (640, 480)))
         job = msgspec.structs.replace(JOB, face=face)
         sources = [Source(str(path), str(path)) for path in sorted(folder.iterdir())]
         look_at(job, sources[:20])
@@ -235,33 +233,31 @@ def share(pictures: int, *, face: bool) -> None:
             for what, marks in WORK.items()
         }
         print(", ".join(f"{what} {spent / total:.1%}" for what, spent in shares.items()))
-        print(
-            f"in all {sum(shares.values()) / total:.1%} of {1e3 * total / pictures:.1f} ms of the processor a picture"
-        )
+        print(f"in all {sum(shares.values()) / total:.1%} of {1e3 * total / images:.1f} ms of the processor an image")
 
 
 def main() -> int:
     """Measure one thing."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
-    parser.add_argument("--pictures", type=int, nargs="*", default=[])
+    parser.add_argument("--images", type=int, nargs="*", default=[])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--face", action="store_true", help="share: of face crops, without a detector")
     options = parser.parse_args()
     if options.what == "kill":
-        return kill((options.pictures or [10_000])[0], options.kills)
+        return kill((options.images or [10_000])[0], options.kills)
     if options.what == "kill-worker":
-        return kill_worker((options.pictures or [10_000])[0])
+        return kill_worker((options.images or [10_000])[0])
     if options.what == "rate":
-        rate((options.pictures or [3000])[0])
+        rate((options.images or [3000])[0])
         return 0
     if options.what == "share":
-        share((options.pictures or [300])[0], face=options.face)
+        share((options.images or [300])[0], face=options.face)
         return 0
-    sizes = options.pictures or ([1000, 10_000, 100_000] if options.what == "memory" else [1_000_000])
+    sizes = options.images or ([1000, 10_000, 100_000] if options.what == "memory" else [1_000_000])
     for size in sizes:
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place, "pictures")
+            folder = Path(place, "images")
             folder.mkdir()
             make(folder, size, 48, 48)
             in_process(watched if options.what == "memory" else first, folder)

@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=torch python benchmarks/train_kernels.py [--steps 10]
 
-Times training steps of the shipped classifier's and detector's networks on random pictures, both ways in turn in one
-process, and prints milliseconds a picture and the ratio.
+Times training steps of the shipped classifier's and detector's networks on random images, both ways in turn in one
+process, and prints milliseconds an image and the ratio.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def classifier() -> Step:
 
 
 def faces() -> Step:
-    """The detector's network and a batch of its size, three faces in each picture."""
+    """The detector's network and a batch of its size, three faces in each image."""
     recipe = load_faces_recipe()
     count, side = recipe.optimizer.batch_size, round(recipe.schedule.sizes[0][1])
     model = detector.build(recipe.network)
     model.compile(keras.optimizers.AdamW(1e-3), FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
     rng = np.random.default_rng(1)
-    pictures = rng.uniform(-1, 1, (count, side, side, 1)).astype(np.float32)
+    images = rng.uniform(-1, 1, (count, side, side, 1)).astype(np.float32)
     boxes = np.array([[10, 10, 30, 36], [90, 90, 20, 25], [100, 10, 90, 120]], np.float32)
     points = boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((1, 5, 2)).astype(np.float32)
     marked = Marked(boxes, points, np.ones(3, np.float32), np.empty((0, 4), np.float32))
-    return model, pictures, packed([marked] * count)
+    return model, images, packed([marked] * count)
 
 
 def main() -> None:
@@ -66,16 +66,16 @@ def main() -> None:
     keras.config.set_dtype_policy(fast_precision())
     print(f"{keras.backend.backend()}, medians of {options.steps} steps")
     for make in (classifier, faces):
-        model, pictures, truth = make()
+        model, images, truth = make()
         taken: dict[str, list[float]] = {"Keras": [], "native": []}
         for _ in range(options.steps + 2):
             for name, kernels in (("Keras", nullcontext), ("native", native_kernels)):
                 began = time.perf_counter()
                 with kernels():
-                    model.train_on_batch(pictures, truth)
-                taken[name].append((time.perf_counter() - began) / len(pictures) * 1e3)
+                    model.train_on_batch(images, truth)
+                taken[name].append((time.perf_counter() - began) / len(images) * 1e3)
         plain, native = (statistics.median(times[2:]) for times in taken.values())
-        print(f"{make.__name__}: Keras {plain:.2f} ms a picture, native {native:.2f}, ratio {native / plain:.2f}")
+        print(f"{make.__name__}: Keras {plain:.2f} ms an image, native {native:.2f}, ratio {native / plain:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""An embedded film: three people whose expressions are known walk through the picture.
+"""An embedded video: three people whose expressions are known walk through the image.
 
-The faces are seven PublicTest pictures of FER-2013, one of each class (rows 28952, 30550,
+The faces are seven PublicTest images of FER-2013, one of each class (rows 28952, 30550,
 29812, 28714, 29521, 28785 and 28826), on whose expression FER+'s annotators agree; the
 shipped model was not trained on them.
 """
@@ -60,7 +60,7 @@ def truth(number: int) -> list[Shown]:
     """The faces in a frame.
 
     Args:
-        number: of the frame, from 0; the film repeats after `FRAMES`.
+        number: of the frame, from 0; the video repeats after `FRAMES`.
     """
     number %= FRAMES
     shown = []
@@ -76,7 +76,7 @@ def frame(number: int) -> npt.NDArray[np.uint8]:
     """One grey frame, uint8 of shape (480, 640): the same for the same number, every time.
 
     Args:
-        number: of the frame, from 0; the film repeats after `FRAMES`.
+        number: of the frame, from 0; the video repeats after `FRAMES`.
     """
     number %= FRAMES
     out = wall()
@@ -92,19 +92,19 @@ def wall() -> npt.NDArray[np.uint8]:
 
 
 def face(emotion: str) -> npt.NDArray[np.float32]:
-    """The film's face with that expression, one of `FER2013`: 0..255, of shape (48, 48)."""
+    """The video's face with that expression, one of `FER2013`: 0..255, of shape (48, 48)."""
     return _faces()[emotion]
 
 
-def paste(picture: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Box) -> None:
-    """Draw a face into a picture, where what of the box lies within it.
+def paste(image: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Box) -> None:
+    """Draw a face into an image, where what of the box lies within it.
 
     Args:
-        picture: uint8 of shape (rows, columns).
+        image: uint8 of shape (rows, columns).
         face: of shape (48, 48), 0..255.
         box: a square, in pixels; fractions of pixels count, so that faces move as smoothly as people do.
     """
-    rows, columns = picture.shape
+    rows, columns = image.shape
     left, top = math.floor(box.x), math.floor(box.y)
     right, bottom = min(left + int(box.width) + 2, columns), min(top + int(box.width) + 2, rows)
     left, top = max(left, 0), max(top, 0)
@@ -115,7 +115,7 @@ def paste(picture: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Bo
     size = (right - left, bottom - top)
     pasted = cv2.warpAffine(face, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     mask = cv2.warpAffine(_mask(), matrix, size, flags=cv2.INTER_LINEAR)
-    under = picture[top:bottom, left:right]
+    under = image[top:bottom, left:right]
     under[:] = np.clip(pasted * mask + under * (1 - mask), 0, 255)
 
 

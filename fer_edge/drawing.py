@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _COLOURS = ((0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 158, 0), (178, 114, 0), (0, 159, 230), (233, 180, 86))
 
 
-def annotate(picture: npt.NDArray[np.uint8], found: Sequence[Expression]) -> npt.NDArray[np.uint8]:
-    """Draw boxes, emotions and scores on a copy of a BGR picture of shape (rows, columns, 3)."""
-    out = picture.copy()
+def annotate(image: npt.NDArray[np.uint8], found: Sequence[Expression]) -> npt.NDArray[np.uint8]:
+    """Draw boxes, emotions and scores on a copy of a BGR image of shape (rows, columns, 3)."""
+    out = image.copy()
     for face in found:
         x, y, width, height = (round(value) for value in face.box)
         colour = _COLOURS[list(face.scores).index(face.emotion) % len(_COLOURS)]
@@ -46,19 +46,19 @@ def annotate(picture: npt.NDArray[np.uint8], found: Sequence[Expression]) -> npt
 
 
 def save_annotated(image: Path, found: Sequence[Expression], out: Path) -> None:
-    """Write an annotated copy of a picture, in the format of ``out``'s ending.
+    """Write an annotated copy of an image, in the format of ``out``'s ending.
 
     Raises:
-        DataError: the picture cannot be read.
-        InputError: it is the picture itself, the ending is unknown or the place cannot be written to.
+        DataError: the image cannot be read.
+        InputError: it is the image itself, the ending is unknown or the place cannot be written to.
     """
     if out.exists() and out.samefile(image):
-        raise InputError(f"{out}: is the picture itself; save the annotated one under another name")
+        raise InputError(f"{out}: is the image itself; save the annotated one under another name")
     try:
         ok, encoded = cv2.imencode(out.suffix, annotate(read_colour(image), found))
     except cv2.error:
         ok = False
     if not ok:
-        raise InputError(f"{out}: OpenCV cannot write this kind of picture; end it in .png or .jpg")
+        raise InputError(f"{out}: OpenCV cannot write this kind of image; end it in .png or .jpg")
     with replacing(out) as temporary:
         temporary.write_bytes(encoded.tobytes())

@@ -53,7 +53,7 @@ class InputError(FerEdgeError):
 
 
 class DataError(InputError):
-    """Raised when a dataset or a picture cannot be read."""
+    """Raised when a dataset or an image cannot be read."""
 
 
 class ModelError(InputError):
@@ -65,7 +65,7 @@ class RuntimeMismatchError(FerEdgeError):
 
 
 class SourceError(InputError):
-    """Raised when a camera, film or folder of frames cannot be opened."""
+    """Raised when a camera, video or folder of frames cannot be opened."""
 
 
 class SourceLostError(FerEdgeError):

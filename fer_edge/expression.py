@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Expression(msgspec.Struct, frozen=True):
-    """How one face of a picture looks.
+    """How one face of an image looks.
 
     Attributes:
-        box: x, y, width and height in pixels of the picture.
+        box: x, y, width and height in pixels of the image.
         emotion: the label with the highest score.
         score: that score, 0..1.
         scores: the score of every label.

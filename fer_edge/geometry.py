@@ -15,7 +15,7 @@ _EYES_APART: Final = 0.15  # of the box's width: in profile, their line says not
 
 
 class Box(NamedTuple):
-    """A rectangle in a picture, in pixels; it may reach past the picture's edges."""
+    """A rectangle in an image, in pixels; it may reach past the image's edges."""
 
     x: float
     y: float
@@ -24,7 +24,7 @@ class Box(NamedTuple):
 
 
 class CropSpec(NamedTuple):
-    """How a detector's box becomes the square that FER-2013's pictures show.
+    """How a detector's box becomes the square that FER-2013's images show.
 
     Attributes:
         scale: side of the square over the longer side of the box.
@@ -41,14 +41,14 @@ NO_MARGIN = CropSpec()
 
 
 class Point(NamedTuple):
-    """A point in a picture, in pixels; it may lie past the picture's edges."""
+    """A point in an image, in pixels; it may lie past the image's edges."""
 
     x: float
     y: float
 
 
 class Landmarks(NamedTuple):
-    """Where the parts of a face are; left and right are those of the picture."""
+    """Where the parts of a face are; left and right are those of the image."""
 
     left_eye: Point
     right_eye: Point
@@ -62,10 +62,10 @@ class Landmarks(NamedTuple):
 
 
 class Face(NamedTuple):
-    """A face in a picture.
+    """A face in an image.
 
     Attributes:
-        box: where it is, in pixels of the picture.
+        box: where it is, in pixels of the image.
         score: the detector's own measure of how sure it is; comparable only within one detector.
         landmarks: where its parts are; None where the detector does not tell.
     """

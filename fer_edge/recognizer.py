@@ -1,4 +1,4 @@
-"""One still picture: its faces and how they look."""
+"""One still image: its faces and how they look."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def expressions(gray: npt.NDArray[np.uint8], detector: FaceDetector | None, classifier: Classifier) -> list[Expression]:
-    """Find the faces in a picture and score them.
+    """Find the faces in an image and score them.
 
     Args:
-        gray: uint8 picture of shape (rows, columns).
-        detector: what finds the faces; None where the picture is a face crop already.
+        gray: uint8 image of shape (rows, columns).
+        detector: what finds the faces; None where the image is a face crop already.
         classifier: what scores them.
 
     Returns:

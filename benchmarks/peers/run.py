@@ -1,14 +1,14 @@
-"""fer-edge beside other tools that find and classify faces: the same pictures, the same machine, by turns.
+"""fer-edge beside other tools that find and classify faces: the same images, the same machine, by turns.
 
     python benchmarks/peers/run.py [--venvs FOLDER] [--only fer,deepface] [--rounds 5] [--starts 3] [--out FILE.json]
 
 Each tool gets a virtual environment of its own with what pip installs for it, which takes up to 8 GB (facenet-pytorch
-and deepface bring PyTorch and TensorFlow), and runs with its own defaults.  Measured are: one face crop; one picture of
-640x480 with three faces; a folder of 500 such pictures, one after another in one process; the time from the start of
+and deepface bring PyTorch and TensorFlow), and runs with its own defaults.  Measured are: one face crop; one image of
+640x480 with three faces; a folder of 500 such images, one after another in one process; the time from the start of
 a fresh process to its first answers, imports and loading included; peak resident memory; installed size.  Times are
 medians of what comes by turns, with files that the system has in memory; ratios are to fer-edge.
 
-The pictures are frames of the embedded demo, so the faces that each tool finds in the folder are told too, beside how
+The images are frames of the embedded demo, so the faces that each tool finds in the folder are told too, beside how
 many there are: a detector that finds little is quick.  How right the answers are is not measured here.
 A tool that cannot be installed, or whose weights cannot be had, is named with the reason.
 """
@@ -43,7 +43,7 @@ from fer_edge.utils.system import machine_name
 ROOT: Final = Path(__file__).parents[2]
 CHUNKS: Final = 5
 FACES: Final = 20  # a round
-PICTURES: Final = 5
+IMAGES: Final = 5
 PATIENCE: Final = 900  # seconds for an answer
 OURS: Final = "fer-edge"
 
@@ -75,8 +75,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         first_s: from the start of a process to its first answers.
         face_ms: a face crop.
-        picture_ms: a picture with faces.
-        folder_s: all pictures of the folder.
+        image_ms: an image with faces.
+        folder_s: all images of the folder.
         found: faces in them.
         peak_mb: memory.
         installed_mb: on disk.
@@ -84,7 +84,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     first_s: float
     face_ms: float
-    picture_ms: float | None
+    image_ms: float | None
     folder_s: float | None
     found: int | None
     peak_mb: float
@@ -92,11 +92,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass
-class Pictures:
+class Images:
     """Files that all tools are given, and how many faces the folder holds."""
 
     face: Path
-    picture: Path
+    image: Path
     folder: list[Path]
     faces: int
 
@@ -109,13 +109,13 @@ class Entrant:
     installed_mb: float
     first_s: list[float]
     face_ms: list[float] = field(default_factory=list)
-    picture_ms: list[float] = field(default_factory=list)
+    image_ms: list[float] = field(default_factory=list)
     folder_ms: list[float] = field(default_factory=list)
     found: int = 0
     peak_mb: float = 0.0
 
     def ask(self, job: str, paths: list[Path]) -> tuple[list[float], int]:
-        """Have pictures done; milliseconds of each, and the faces in them."""
+        """Have images done; milliseconds of each, and the faces in them."""
         answer = self.worker.ask({"job": job, "paths": [str(path) for path in paths]})
         self.peak_mb = answer["peak_mb"]
         return answer["ms"], answer["faces"]
@@ -126,7 +126,7 @@ class Entrant:
         return Result(
             first_s=round(statistics.median(self.first_s), 2),
             face_ms=round(statistics.median(self.face_ms), 3),
-            picture_ms=round(statistics.median(self.picture_ms), 2) if finds else None,
+            image_ms=round(statistics.median(self.image_ms), 2) if finds else None,
             folder_s=round(sum(self.folder_ms) / 1e3, 2) if finds else None,
             found=self.found if finds else None,
             peak_mb=round(self.peak_mb, 1),
@@ -137,12 +137,12 @@ class Entrant:
 class Worker:
     """A process in a tool's virtual environment."""
 
-    def __init__(self, venv: Path, tool: str, pictures: Pictures) -> None:
+    def __init__(self, venv: Path, tool: str, images: Images) -> None:
         """Start it, and wait for its first answers; `seconds` says how long they took."""
         command = [venv / "bin/python", "-I", Path(__file__).with_name("worker.py"), tool]
         start = time.perf_counter()
         self._process = subprocess.Popen(  # noqa: S603 - our own script
-            [*map(str, command), str(pictures.face), str(pictures.picture)],
+            [*map(str, command), str(images.face), str(images.image)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -178,20 +178,20 @@ class Worker:
         return answer
 
 
-def make_pictures(folder: Path, count: int) -> Pictures:
-    """A crop, a picture and a folder of them, from the demo film: mirrored and dimmed from the second round on."""
+def make_images(folder: Path, count: int) -> Images:
+    """A crop, an image and a folder of them, from the demo video: mirrored and dimmed from the second round on."""
     (folder / "many").mkdir()
     paths, faces = [], 0
     for number in range(count):
-        picture = cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR)
+        image = cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR)
         turn = number // demo.FRAMES
-        light = np.asarray(picture * (1 - 0.08 * turn), np.uint8)
+        light = np.asarray(image * (1 - 0.08 * turn), np.uint8)
         paths.append(folder / "many" / f"{number:03}.jpg")
         cv2.imwrite(str(paths[-1]), light[:, ::-1] if turn % 2 else light)
         faces += len(demo.truth(number))
     crop = cv2.resize(demo.face("happy").astype(np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(folder / "face.png"), cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR))
-    return Pictures(folder / "face.png", paths[60 % count], paths, faces)
+    return Images(folder / "face.png", paths[60 % count], paths, faces)
 
 
 def install(peer: Peer, venvs: Path, *, anew: bool) -> Path:
@@ -235,7 +235,7 @@ def installed_mb(venv: Path) -> float:
     return sum(found.values()) * 512 / 1e6
 
 
-def enter(names: list[str], venvs: Path, pictures: Pictures, starts: int) -> tuple[dict[str, Entrant], dict[str, str]]:
+def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[dict[str, Entrant], dict[str, str]]:
     """Install the tools and start them by turns; the ones that answer, and why the others do not."""
     places: dict[str, Path] = {}
     failed: dict[str, str] = {}
@@ -251,7 +251,7 @@ def enter(names: list[str], venvs: Path, pictures: Pictures, starts: int) -> tup
                 continue
             print(f"starting {tool} ...", file=sys.stderr)
             try:
-                worker = Worker(venv, tool, pictures)
+                worker = Worker(venv, tool, images)
             except ToolError as error:
                 failed[tool] = f"does not answer, be it that its weights cannot be had: {error}"
                 continue
@@ -265,17 +265,17 @@ def enter(names: list[str], venvs: Path, pictures: Pictures, starts: int) -> tup
     return entrants, failed
 
 
-def race(entrants: dict[str, Entrant], failed: dict[str, str], pictures: Pictures, rounds: int) -> None:
+def race(entrants: dict[str, Entrant], failed: dict[str, str], images: Images, rounds: int) -> None:
     """Have all tools do the same by turns; one that gives up goes from the entrants to those that failed."""
 
     def look(entrant: Entrant) -> None:
-        entrant.face_ms += entrant.ask("face", [pictures.face] * FACES)[0]
+        entrant.face_ms += entrant.ask("face", [images.face] * FACES)[0]
         if entrant.worker.finds_faces:
-            entrant.picture_ms += entrant.ask("picture", [pictures.picture] * PICTURES)[0]
+            entrant.image_ms += entrant.ask("image", [images.image] * IMAGES)[0]
 
     def walk(entrant: Entrant, chunk: int) -> None:
         if entrant.worker.finds_faces:
-            taken, found = entrant.ask("picture", pictures.folder[chunk::CHUNKS])
+            taken, found = entrant.ask("image", images.folder[chunk::CHUNKS])
             entrant.folder_ms += taken
             entrant.found += found
 
@@ -293,18 +293,18 @@ def race(entrants: dict[str, Entrant], failed: dict[str, str], pictures: Picture
                 entrants.pop(tool).worker.end()
 
 
-def told(results: dict[str, Result], failed: dict[str, str], pictures: Pictures) -> str:
+def told(results: dict[str, Result], failed: dict[str, str], images: Images) -> str:
     """A table of figures with ratios to fer-edge's, and the tools that did not take part."""
-    names = ("first_s", "face_ms", "picture_ms", "folder_s", "peak_mb", "installed_mb")
+    names = ("first_s", "face_ms", "image_ms", "folder_s", "peak_mb", "installed_mb")
     head = (
         "",
         "first, s",
         "face, ms",
         "640x480, ms",
-        f"{len(pictures.folder)} of them, s",
+        f"{len(images.folder)} of them, s",
         "peak MB",
         "disk MB",
-        f"faces of {pictures.faces}",
+        f"faces of {images.faces}",
     )
     rows = []
     for tool, result in results.items():
@@ -338,11 +338,11 @@ def main() -> int:
     except FerEdgeError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory() as folder:
-        pictures = make_pictures(Path(folder), options.folder)
-        entrants, failed = enter(names, options.venvs.absolute(), pictures, options.starts)
+        images = make_images(Path(folder), options.folder)
+        entrants, failed = enter(names, options.venvs.absolute(), images, options.starts)
         try:
             if OURS in entrants:
-                race(entrants, failed, pictures, options.rounds)
+                race(entrants, failed, images, options.rounds)
         finally:
             for entrant in entrants.values():
                 entrant.worker.end()
@@ -354,9 +354,9 @@ def main() -> int:
     print(
         f"{machine_name()}, {len(os.sched_getaffinity(0))} processors, load {load:.1f} at the end; ratios to fer-edge"
     )
-    print(told(results, failed, pictures))
+    print(told(results, failed, images))
     if options.out:
-        content = {"machine": machine_name(), "results": results, "failed": failed, "faces": pictures.faces}
+        content = {"machine": machine_name(), "results": results, "failed": failed, "faces": images.faces}
         with replacing(options.out) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
     return 0

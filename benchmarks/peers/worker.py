@@ -1,9 +1,9 @@
 """A tool at work in its own virtual environment, told by lines of JSON what to do; `run.py` starts it.
 
-    python -I worker.py TOOL FACE PICTURE
+    python -I worker.py TOOL FACE IMAGE
 
-It loads the tool, does the two pictures and says {"ready": ...} or {"failed": "why"}.  For each line that it gets,
-{"job": "face" or "picture", "paths": [...]}, it says {"ms": [...], "faces": n, "peak_mb": x}.
+It loads the tool, does the two images and says {"ready": ...} or {"failed": "why"}.  For each line that it gets,
+{"job": "face" or "image", "paths": [...]}, it says {"ms": [...], "faces": n, "peak_mb": x}.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class Tool(NamedTuple):
-    """What a tool does with a picture's file, reading included; each gives the number of faces it looked at.
+    """What a tool does with an image's file, reading included; each gives the number of faces it looked at.
 
     Attributes:
-        face: a picture that is a face crop already.
-        picture: a picture with faces somewhere in it; None where the tool finds none by itself.
+        face: an image that is a face crop already.
+        image: an image with faces somewhere in it; None where the tool finds none by itself.
     """
 
     face: Callable[[str], int]
-    picture: Callable[[str], int] | None
+    image: Callable[[str], int] | None
 
 
 def fer_edge() -> Tool:
@@ -52,9 +52,9 @@ def fer(**settings: bool) -> Tool:
     cv2, detector = importlib.import_module("cv2"), importlib.import_module("fer.fer").FER(**settings)
 
     def face(path: str) -> int:
-        picture = cv2.imread(path)
-        rows, columns = picture.shape[:2]
-        return len(detector.detect_emotions(picture, face_rectangles=[(0, 0, columns, rows)]))
+        image = cv2.imread(path)
+        rows, columns = image.shape[:2]
+        return len(detector.detect_emotions(image, face_rectangles=[(0, 0, columns, rows)]))
 
     return Tool(face, lambda path: len(detector.detect_emotions(cv2.imread(path))))
 
@@ -93,27 +93,27 @@ TOOLS: Final[dict[str, Callable[[], Tool]]] = {
 
 def main() -> None:
     """Load, answer once, and then as often as asked."""
-    name, face, picture = sys.argv[1:]
+    name, face, image = sys.argv[1:]
     # The tools print whatever they like; what is left of standard output is for answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
         tool = TOOLS[name]()
         tool.face(face)
-        if tool.picture:
-            tool.picture(picture)
+        if tool.image:
+            tool.image(image)
     except BaseException as error:  # noqa: BLE001 - whatever a tool raises, or exits with, is the answer
         said = (str(error).strip().splitlines() or [""])[0]
         print(json.dumps({"failed": f"{type(error).__name__}: {said}"}), file=answers)
         return
-    print(json.dumps({"ready": True, "finds_faces": tool.picture is not None, "peak_mb": peak_mb()}), file=answers)
+    print(json.dumps({"ready": True, "finds_faces": tool.image is not None, "peak_mb": peak_mb()}), file=answers)
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(work(getattr(tool, asked["job"]), asked["paths"])), file=answers)
 
 
 def work(job: Callable[[str], int], paths: list[str]) -> dict[str, object]:
-    """Do pictures one after another, and say what each took."""
+    """Do images one after another, and say what each took."""
     taken, faces = [], 0
     for path in paths:
         start = time.perf_counter()

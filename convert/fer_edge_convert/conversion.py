@@ -16,7 +16,7 @@ from fer_edge.modelcard.archive import with_card
 from fer_edge.modelcard.schema import INPUT_RANGES, PixelStatistics
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import ensure_writable, replacing
-from fer_edge_convert.flatbuffer import Pictures, lean, run, with_metadata
+from fer_edge_convert.flatbuffer import Images, lean, run, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
@@ -77,20 +77,20 @@ class _Work:
         self.source, self.card, self.scheme = source, card, scheme
         self.test = data.usage(usage)
         self.truth = self.test.classes_for(card.labels)
-        self.pictures = Pictures(self.test.faces, card.input)
-        self.scores = run(source.model, self.pictures)
+        self.images = Images(self.test.faces, card.input)
+        self.scores = run(source.model, self.images)
         self.calibration = calibration if calibration is not None else data
         self.rows = self.more_rows = np.empty(0, np.int64)
         # What neither trains nor tests may be looked at as often as one likes.
-        self.choice = self.pictures
+        self.choice = self.images
         if scheme.calibrated:
             choice, self.rows, self.more_rows = _chosen(self.calibration, alone=calibration is not None)
-            self.choice = Pictures(self.calibration.faces[choice], card.input)
+            self.choice = Images(self.calibration.faces[choice], card.input)
         self.choice_scores = run(source.model, self.choice)
 
     def seen(self, rows: npt.NDArray[np.int64]) -> dict[str, Seen]:
         """What the float model's tensors hold for calibration faces."""
-        return observe(self.source.model, Pictures(self.calibration.faces[rows], self.card.input))
+        return observe(self.source.model, Images(self.calibration.faces[rows], self.card.input))
 
     def candidate(self, what: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> _Candidate:
         """Quantise, and see how far the scores move."""
@@ -111,7 +111,7 @@ class _Work:
         return compare(
             self.source.model,
             candidate.model,
-            pictures=self.pictures,
+            images=self.images,
             truth=self.truth,
             labels=self.card.labels,
             plan=candidate.plan,
@@ -121,7 +121,7 @@ class _Work:
 
     def change(self, candidate: _Candidate) -> float:
         """Change of the accuracy on the test faces, in points."""
-        said = run(candidate.model, self.pictures).argmax(axis=1)
+        said = run(candidate.model, self.images).argmax(axis=1)
         before = self.scores.argmax(axis=1)
         return 100 * float((said == self.truth).mean() - (before == self.truth).mean())
 
@@ -149,18 +149,18 @@ class _Work:
         known = self.card.pixels or PixelStatistics.of(self.test.faces)
         for difference in PixelStatistics.of(faces).differences(known):
             yield (
-                f"the calibration pictures look unlike {'training' if self.card.pixels else 'the test'} faces:"
+                f"the calibration images look unlike {'training' if self.card.pixels else 'the test'} faces:"
                 f" {difference}; ranges measured on them may not fit"
             )
         try:
             truth = self.calibration.classes_for(self.card.labels)[self.rows]
         except DataError:
             return
-        said = run(self.source.model, Pictures(faces, self.card.input)).argmax(axis=1)
+        said = run(self.source.model, Images(faces, self.card.input)).argmax(axis=1)
         there = float((said == truth).mean())
         if there < 0.6 * right:
             yield (
-                f"the float model is right on {there:.1%} of the calibration pictures, but on {right:.1%} of the test"
+                f"the float model is right on {there:.1%} of the calibration images, but on {right:.1%} of the test"
                 " faces: they may not be faces, or not of its kind"
             )
 
@@ -257,18 +257,18 @@ def convert(
     return result
 
 
-def advice(scheme: Scheme, pictures: str, *, rescue: bool, int16: bool = True) -> str:
+def advice(scheme: Scheme, images: str, *, rescue: bool, int16: bool = True) -> str:
     """What may help a model that lost too much.
 
     Args:
         scheme: how it was quantised.
-        pictures: what ranges are measured on, in a word.
+        images: what ranges are measured on, in a word.
         rescue: whether other ways were tried already.
         int16: whether a model of its kind can have such activations.
     """
     ways = []
     if scheme.calibrated:
-        ways = [*([] if rescue else ["--rescue to try other ways"]), f"--calibrate with other {pictures}"]
+        ways = [*([] if rescue else ["--rescue to try other ways"]), f"--calibrate with other {images}"]
     ways += [one for one in _FINER[scheme] if int16 or one != "--int16x8"]
     return f"try {', '.join(ways)}, or allow it with --max-drop" if ways else "allow it with --max-drop"
 
@@ -294,7 +294,7 @@ def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: s
     right = {}
     for name, scale_offset in INPUT_RANGES.items():
         spec = source.described(labels, scale_offset).input
-        right[name] = (run(source.model, Pictures(test.faces[rows], spec)).argmax(axis=1) == truth).astype(np.float64)
+        right[name] = (run(source.model, Images(test.faces[rows], spec)).argmax(axis=1) == truth).astype(np.float64)
     best = max(right, key=lambda name: right[name].mean())
     for name, other in right.items():
         more = right[best] - other

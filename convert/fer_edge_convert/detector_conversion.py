@@ -1,6 +1,6 @@
 """From a face detector, or its second stage, to a ``.tflite``, with proof that both find the same faces or a refusal.
 
-The same road as a classifier's, where it is the same: ranges measured on pictures, the ways of measuring them
+The same road as a classifier's, where it is the same: ranges measured on images, the ways of measuring them
 compared, the best kept, tested, and written if it is as good.
 """
 
@@ -26,7 +26,7 @@ from fer_edge.reports.html import page, table
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge_convert.conversion import advice
-from fer_edge_convert.flatbuffer import Pictures, lean, run_all
+from fer_edge_convert.flatbuffer import Images, lean, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
 from fer_edge_convert.quantisation import Method, Plan, Scheme, bias_corrected, observe, quantise
 from fer_edge_convert.result import Attempt, RefusedError
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from fer_edge_convert.quantisation import Seen
     from fer_edge_convert.sources import DetectorSource, RefinerSource
 
-CALIBRATION_PICTURES: Final = 300
+CALIBRATION_IMAGES: Final = 300
 _MAYBE: Final = 0.05  # score from which on a cell may be a face
-_CHOICE_PICTURES: Final = 60  # to choose among calibrations by
-_PROBES: Final = 8  # pictures to look at layers by
+_CHOICE_IMAGES: Final = 60  # to choose among calibrations by
+_PROBES: Final = 8  # images to look at layers by
 _SEED: Final = 1
 _LEAST: Final = 0.05  # score from which on boxes are compared with faces: those below it are false alarms in masses
 _LEAST_SCORE: Final = 1 / 512  # half a step of a score in int8: what is less is no evidence of anything
@@ -53,18 +53,18 @@ _LAYERS: Final = 12  # that the report names
 
 
 class DetectorParity(msgspec.Struct, frozen=True, kw_only=True):
-    """A quantised detector beside the one it was made of, on the same pictures.
+    """A quantised detector beside the one it was made of, on the same images.
 
     Attributes:
         difference: mean difference of each output from the float one, by its channels and cells.
         signal_to_noise_db: of each operator's output, in decibels, by its name.
-        original: how well the float model finds faces; None where the pictures have no marks.
+        original: how well the float model finds faces; None where the images have no marks.
         converted: likewise the quantised one.
         change_points: average precision of the quantised model less that of the float one, in points; None without
             marks.
         original_bytes: size of the float flatbuffer.
         converted_bytes: size of the quantised flatbuffer.
-        original_ms: median time of one picture in floats, on this machine, one thread.
+        original_ms: median time of one image in floats, on this machine, one thread.
         converted_ms: likewise quantised, measured in turns with the other.
     """
 
@@ -90,7 +90,7 @@ class DetectorConversion(msgspec.Struct, frozen=True, kw_only=True):
         sha256: of the file.
         attempts: the ways that were tried, in order.
         way: the one that was kept.
-        calibration_pictures: on how many pictures ranges were measured.
+        calibration_images: on how many images ranges were measured.
         seed: by which they were chosen.
         parity: how both do; None where no data was given.
     """
@@ -102,7 +102,7 @@ class DetectorConversion(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     attempts: tuple[Attempt, ...]
     way: str
-    calibration_pictures: int
+    calibration_images: int
     seed: int
     parity: DetectorParity | None
 
@@ -122,14 +122,14 @@ class Stage(Protocol):
     model: bytes
     input: PixelSpec
 
-    def pictures(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Pictures:
-        """What it sees of some pictures, of one size."""
+    def images(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Images:
+        """What it sees of some images, of one size."""
         ...
 
     def divergence(
         self, original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]
     ) -> float:
-        """How far outputs are from the original ones, a picture."""
+        """How far outputs are from the original ones, an image."""
         ...
 
     def content(
@@ -147,14 +147,14 @@ class FirstStage:
         self.path, self.kind, self.model = source.path, source.kind, source.model
         self.input, self._source = source.card.input, source
 
-    def pictures(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Pictures:
-        """Pictures of the file's own size: what is larger is cut off, what is smaller filled up as on a device."""
+    def images(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Images:
+        """Images of the file's own size: what is larger is cut off, what is smaller filled up as on a device."""
         height, width = self._source.height, self._source.width
         stack = np.full((len(rows), height, width), PADDING, np.uint8)
         for place, row in zip(stack, rows.tolist(), strict=True):
             gray = data.gray(row)[:height, :width]
             place[: gray.shape[0], : gray.shape[1]] = gray
-        return Pictures(stack, self._source.card.input)
+        return Images(stack, self._source.card.input)
 
     def divergence(
         self, original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]
@@ -187,8 +187,8 @@ class SecondStage:
         self.path, self.kind, self.model = source.path, source.kind, source.model
         self.input, self._source = source.card.input, source
 
-    def pictures(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Pictures:
-        """The squares that the first stage proposes in pictures as large as they are.
+    def images(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Images:
+        """The squares that the first stage proposes in images as large as they are.
 
         Raises:
             DataError: there are none.
@@ -201,9 +201,9 @@ class SecondStage:
         if not squares:
             raise DataError(
                 f"{data.name}: {self._source.detector} takes nothing there for a face, so that there is nothing to"
-                " measure ranges on; give pictures with faces"
+                " measure ranges on; give images with faces"
             )
-        return Pictures(np.stack(squares), card.input)
+        return Images(np.stack(squares), card.input)
 
     def divergence(
         self, original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]
@@ -254,16 +254,16 @@ def convert_detector(
         source: the network.
         scheme: how to quantise it.
         out: the ``.tflite`` to write, whole or not at all.
-        test: pictures to compare on, best with marked faces.
-        calibration: pictures to measure ranges on; those of ``test`` without.
+        test: images to compare on, best with marked faces.
+        calibration: images to measure ranges on; those of ``test`` without.
         max_drop: how many points of average precision may be lost.
         rescue: whether to try the other ways, the nearest first, when more is lost.
         report: where the report goes, ``.html`` and ``.json``; by default beside ``out``.
         command: what makes the file, for its card.
 
     Raises:
-        InputError: ``out`` has another ending, or there are no pictures to measure ranges on.
-        DataError: a picture cannot be read, or no face is marked in any of those to compare on.
+        InputError: ``out`` has another ending, or there are no images to measure ranges on.
+        DataError: an image cannot be read, or no face is marked in any of those to compare on.
         ModelError: it cannot be quantised.
         RefusedError: too much was lost; the report is written, the model is not.
     """
@@ -275,7 +275,7 @@ def convert_detector(
     calibration = calibration or test
     if calibration is None:
         if scheme.calibrated:
-            raise InputError(f"{scheme} is compared with the float model on pictures: give --data, such as faces/")
+            raise InputError(f"{scheme} is compared with the float model on images: give --data, such as faces/")
         plan = Plan(scheme, {})
         return _written(out, *_described(out, source, scheme, quantise(source.model, plan), command))
     stem = report or out.with_suffix(".parity")
@@ -285,15 +285,15 @@ def convert_detector(
     test = test or calibration
     _refuse_faceless(test)
     mixed = np.random.default_rng(_SEED).permutation(len(calibration))
-    choice = source.pictures(calibration, mixed[:_CHOICE_PICTURES])
-    # Where there are few pictures, they serve for both.
-    rows = mixed[_CHOICE_PICTURES:][:CALIBRATION_PICTURES]
+    choice = source.images(calibration, mixed[:_CHOICE_IMAGES])
+    # Where there are few images, they serve for both.
+    rows = mixed[_CHOICE_IMAGES:][:CALIBRATION_IMAGES]
     rows = rows if len(rows) else mixed
     wanted = run_all(source.model, choice)
     plans = {str(scheme): Plan(scheme, {})}
     seen: dict[str, Seen] = {}
     if scheme.calibrated:
-        seen = observe(source.model, source.pictures(calibration, rows))
+        seen = observe(source.model, source.images(calibration, rows))
         plans = {f"ranges by {method}": Plan(scheme, _ranges(source, seen, method)) for method in Method}
     models = {what: quantise(source.model, plan) for what, plan in plans.items()}
     if scheme.calibrated:
@@ -324,7 +324,7 @@ def convert_detector(
         parity=parity,
         attempts=attempts,
         way=best,
-        calibration_pictures=len(rows) if scheme.calibrated else 0,
+        calibration_images=len(rows) if scheme.calibrated else 0,
     )
     refused = _lost(parity) > max_drop
     if not refused:  # the model first: a report without it would tell of another
@@ -335,7 +335,7 @@ def convert_detector(
             f"{out}: not written, as {scheme} loses {_lost(parity):.2f} points of average precision and"
             f" {max_drop:g} are allowed; see {stem}.html; "
             # Without --int16x8: LiteRT's DEPTH_TO_SPACE takes no int16.
-            f"{advice(scheme, 'pictures', rescue=rescue, int16=False)}",
+            f"{advice(scheme, 'images', rescue=rescue, int16=False)}",
             (),
         )
     return result
@@ -343,8 +343,8 @@ def convert_detector(
 
 def _refuse_faceless(test: FaceDataset) -> None:
     """Raise DataError where somebody marked faces, but there are none, of which average precision says nothing."""
-    if test.labelled and not any(len(picture.boxes) for picture in test.pictures):
-        raise DataError(f"{test.name}: no face is marked in these pictures, to compare on; give some with faces")
+    if test.labelled and not any(len(image.boxes) for image in test.images):
+        raise DataError(f"{test.name}: no face is marked in these images, to compare on; give some with faces")
 
 
 def _compared(
@@ -365,7 +365,7 @@ def _lost(parity: DetectorParity) -> float:
 
 
 def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[npt.NDArray[np.float32]]) -> float:
-    """How far outputs are from the original ones, a picture.
+    """How far outputs are from the original ones, an image.
 
     Scores by Kullback-Leibler divergence in nats where either may see a face, for thousands of cells that are surely
     none would drown the few that matter; boxes by their mean difference where there is a face, landmarks not at all.
@@ -412,7 +412,7 @@ def _compare(
     source: Stage,
     model: bytes,
     test: FaceDataset,
-    choice: Pictures,
+    choice: Images,
     wanted: Sequence[npt.NDArray[np.float32]],
 ) -> DetectorParity:
     given = run_all(model, choice)
@@ -441,13 +441,13 @@ def _compare(
 
 
 def _measured(model: bytes, source: Stage, test: FaceDataset) -> DetectionMetrics:
-    """How well a model finds faces in pictures as large as they are."""
+    """How well a model finds faces in images as large as they are."""
     card, content = source.content(model, {}, "", None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(content)
         detector = NetworkDetector(path, min_face=1, threshold=_LEAST)
-    return match(find(detector, test), test.pictures).metrics(card.threshold)
+    return match(find(detector, test), test.images).metrics(card.threshold)
 
 
 def _described(
@@ -460,7 +460,7 @@ def _described(
     parity: DetectorParity | None = None,
     attempts: tuple[Attempt, ...] = (),
     way: str = "",
-    calibration_pictures: int = 0,
+    calibration_images: int = 0,
 ) -> tuple[DetectorConversion, bytes]:
     """What is said of a model, and the file with its card."""
     scores = {}
@@ -475,7 +475,7 @@ def _described(
         sha256=hashlib.sha256(content).hexdigest(),
         attempts=attempts,
         way=way,
-        calibration_pictures=calibration_pictures,
+        calibration_images=calibration_images,
         seed=_SEED,
         parity=parity,
     )
@@ -497,20 +497,20 @@ def summary(done: DetectorConversion) -> list[str]:
     for name, one in (("float", parity.original), (done.scheme, parity.converted)):
         if one:
             lines.append(
-                f"{name:<12}average precision {one.average_precision:.2%} on {one.faces} faces of {one.pictures}"
-                f" pictures; at {one.threshold:g} recall {one.recall:.2%}, {one.alarms_per_picture:.3f} false alarms a"
-                " picture"
+                f"{name:<12}average precision {one.average_precision:.2%} on {one.faces} faces of {one.images}"
+                f" images; at {one.threshold:g} recall {one.recall:.2%}, "
+                f"{one.false_positives_per_image:.3f} false alarms an image"
             )
-    change = "not measured: the pictures have no marks (labels.csv)"
+    change = "not measured: the images have no marks (labels.csv)"
     if parity.change_points is not None:
         change = f"{parity.change_points:+.2f} points of average precision"
     lines += [
         f"{'change':<12}{change}",
         f"{'size':<12}{parity.original_bytes / 1e3:.0f} kB to {parity.converted_bytes / 1e3:.0f} kB",
-        f"{'latency':<12}{parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms a picture here, one thread",
+        f"{'latency':<12}{parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms an image here, one thread",
     ]
-    if done.calibration_pictures:
-        lines.append(f"{'calibrated':<12}on {done.calibration_pictures} pictures, seed {done.seed}: {done.way}")
+    if done.calibration_images:
+        lines.append(f"{'calibrated':<12}on {done.calibration_images} images, seed {done.seed}: {done.way}")
     return lines
 
 

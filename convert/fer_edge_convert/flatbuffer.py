@@ -163,11 +163,11 @@ def with_integer_moves(model: bytes) -> bytes:
     return _pack(parsed) if gone else model
 
 
-class Pictures:
-    """Grey pictures as a model's real-valued input, each made when asked for: all at once may not fit in memory."""
+class Images:
+    """Grey images as a model's real-valued input, each made when asked for: all at once may not fit in memory."""
 
     def __init__(self, faces: npt.NDArray[np.uint8], spec: PixelSpec) -> None:
-        """Take pictures of shape (n, height, width)."""
+        """Take images of shape (n, height, width)."""
         self._faces, self._spec = faces, spec
 
     def __len__(self) -> int:
@@ -176,21 +176,21 @@ class Pictures:
 
     def __getitem__(self, i: int) -> npt.NDArray[np.float32]:
         """One of shape (height, width, channels)."""
-        picture: npt.NDArray[np.float32] = self._spec.normalise(self._faces[i : i + 1])[0]
-        return picture
+        image: npt.NDArray[np.float32] = self._spec.normalise(self._faces[i : i + 1])[0]
+        return image
 
-    def some(self, rows: npt.NDArray[np.int64]) -> Pictures:
+    def some(self, rows: npt.NDArray[np.int64]) -> Images:
         """Those of the rows."""
-        return Pictures(self._faces[rows], self._spec)
+        return Images(self._faces[rows], self._spec)
 
 
-def run(model: bytes, pictures: Pictures | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def run(model: bytes, images: Images | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Real outputs of shape (n, outputs) of a model with one output: see `run_all`."""
-    (outputs,) = run_all(model, pictures)
+    (outputs,) = run_all(model, images)
     return outputs
 
 
-def run_all(model: bytes, pictures: Pictures | npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+def run_all(model: bytes, images: Images | npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
     """Every real output, of shape (n, ...), for real inputs of shape (n, height, width, channels).
 
     Of whatever types the model's input and outputs are.  Those of several are in the order of their shapes, for
@@ -199,9 +199,9 @@ def run_all(model: bytes, pictures: Pictures | npt.NDArray[np.float32]) -> list[
     interpreter = make_interpreter(model, Path("model"))
     taken = Tensor.of(interpreter.get_input_details()[0])
     given = sorted(map(Tensor.of, interpreter.get_output_details()), key=lambda tensor: tensor.shape)
-    outputs = [np.empty((len(pictures), *tensor.shape[1:]), np.float32) for tensor in given]
-    for i in range(len(pictures)):
-        interpreter.tensor(taken.index)()[0] = taken.stored(pictures[i])
+    outputs = [np.empty((len(images), *tensor.shape[1:]), np.float32) for tensor in given]
+    for i in range(len(images)):
+        interpreter.tensor(taken.index)()[0] = taken.stored(images[i])
         interpreter.invoke()
         for output, tensor in zip(outputs, given, strict=True):
             output[i] = interpreter.tensor(tensor.index)()[0]
@@ -240,9 +240,9 @@ class Tracer:
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._kept = {details[i]["name"]: (i, details[i]["quantization_parameters"]) for i in indices if i in details}
 
-    def __call__(self, picture: npt.NDArray[np.float32]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        """Real values of the input and of each operator's output, by name, for a real picture."""
-        self._interpreter.set_tensor(self._input.index, self._input.stored(picture)[None])
+    def __call__(self, image: npt.NDArray[np.float32]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        """Real values of the input and of each operator's output, by name, for a real image."""
+        self._interpreter.set_tensor(self._input.index, self._input.stored(image)[None])
         self._interpreter.invoke()
         for name, (index, quantization) in self._kept.items():
             value = self._interpreter.get_tensor(index)

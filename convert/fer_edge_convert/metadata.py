@@ -36,10 +36,10 @@ def metadata(card: ClassifierCard) -> bytes:
     normalised = _table(builder, 2, {0: _floats(builder, [mean]), 1: _floats(builder, [std])})
     unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION), 1: normalised})
     black, white = spec.offset, 255 * spec.scale + spec.offset
-    picture = _tensor(
+    image = _tensor(
         builder,
         "face",
-        f"A face cut out of a picture, {spec.width} by {spec.height} pixels.",
+        f"A face cut out of an image, {spec.width} by {spec.height} pixels.",
         content=_table(builder, 3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: colours}),
         units=_vector(builder, [unit]),
         stats=_table(builder, 2, {0: _floats(builder, [white]), 1: _floats(builder, [black])}),
@@ -61,7 +61,7 @@ def metadata(card: ClassifierCard) -> bytes:
         stats=_table(builder, 2, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])}),
         files=_vector(builder, [file]),
     )
-    graph = _table(builder, 10, {2: _vector(builder, [picture]), 3: _vector(builder, [scores])})
+    graph = _table(builder, 10, {2: _vector(builder, [image]), 3: _vector(builder, [scores])})
     root = _table(
         builder,
         8,

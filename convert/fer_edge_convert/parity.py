@@ -18,7 +18,7 @@ from fer_edge_convert.quantisation import Plan, quantise
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fer_edge_convert.flatbuffer import Pictures
+    from fer_edge_convert.flatbuffer import Images
 
 _NORMAL_95: Final = 1.959964
 # Scores in int8 come in steps of 1/256: what is less than half of one is no evidence of anything.
@@ -115,26 +115,26 @@ def compare(
     original: bytes,
     converted: bytes,
     *,
-    pictures: Pictures,
+    images: Images,
     truth: npt.NDArray[np.int64],
     labels: tuple[str, ...],
     plan: Plan,
     original_scores: npt.NDArray[np.float32],
-    probes: Pictures,
+    probes: Images,
 ) -> Parity:
     """Compare a quantised model with the float one.
 
     Args:
         original: the float flatbuffer.
         converted: the quantised one.
-        pictures: n to test on, n at least 1.
+        images: n to test on, n at least 1.
         truth: class indices of shape (n,).
         labels: names of the classes.
         plan: how it was quantised, to do the same to single layers.
-        original_scores: what the float model says of the pictures, shape (n, classes).
+        original_scores: what the float model says of the images, shape (n, classes).
         probes: to look at layers by; a few of them are taken.
     """
-    scores = run(converted, pictures)
+    scores = run(converted, images)
     before, after = measure(original_scores, truth, labels), measure(scores, truth, labels)
     said, says = original_scores.argmax(axis=1), scores.argmax(axis=1)
     right = (says == truth).astype(np.float64) - (said == truth)
@@ -170,7 +170,7 @@ def blamed(layers: tuple[Layer, ...]) -> str:
     return next((name for name, harm in tried.items() if harm >= _ALIKE * most), "") if most > 0 else ""
 
 
-def _layers(original: bytes, converted: bytes, probes: Pictures, plan: Plan) -> tuple[Layer, ...]:
+def _layers(original: bytes, converted: bytes, probes: Images, plan: Plan) -> tuple[Layer, ...]:
     operations = read_graph(original, Path("model")).operations
     stored = {node.name: node.dtype for node in read_graph(converted, Path("model")).tensors}
     cost = sum(operation.multiply_adds for operation in operations) * len(operations)
@@ -199,7 +199,7 @@ def _layers(original: bytes, converted: bytes, probes: Pictures, plan: Plan) -> 
     return tuple(layers)
 
 
-def signal_to_noise(original: bytes, converted: bytes, probes: Pictures) -> dict[str, float]:
+def signal_to_noise(original: bytes, converted: bytes, probes: Images) -> dict[str, float]:
     """Power of each operator's float values over that of their error, in decibels, by the name of its output.
 
     Those are left out that have no counterpart in floats, or no error at all.

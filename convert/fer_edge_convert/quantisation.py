@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge_convert.flatbuffer import Pictures
+    from fer_edge_convert.flatbuffer import Images
 
 _Operations = qtyping.TFLOperationName
 _Algorithms = algorithm_manager.AlgorithmName
 # tflite-runtime 2.14 takes the first channel's scale for all of a dense layer's, so that there must be one.
 _TENSORWISE: Final = qtyping.QuantGranularity.TENSORWISE
-_KEPT: Final = 1024  # values of a tensor that are kept of each picture, for percentiles
+_KEPT: Final = 1024  # values of a tensor that are kept of each image, for percentiles
 _DECAY: Final = 0.95
 _LEAST_RANGE: Final = 1e-5
 
@@ -96,15 +96,15 @@ class Seen:
         return low, max(high, low + _LEAST_RANGE)
 
 
-def observe(model: bytes, pictures: Pictures) -> dict[str, Seen]:
-    """See what every tensor of a float model holds for pictures, one at least."""
+def observe(model: bytes, images: Images) -> dict[str, Seen]:
+    """See what every tensor of a float model holds for images, one at least."""
     trace = Tracer(model)
     lows: dict[str, list[float]] = {}
     highs: dict[str, list[float]] = {}
     values: dict[str, list[npt.NDArray[np.float32]]] = {}
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    for i in range(len(pictures)):
-        for name, value in trace(pictures[i]):
+    for i in range(len(images)):
+        for name, value in trace(images[i]):
             flat = value.ravel()
             lows.setdefault(name, []).append(float(flat.min()))
             highs.setdefault(name, []).append(float(flat.max()))
@@ -117,7 +117,7 @@ def observe(model: bytes, pictures: Pictures) -> dict[str, Seen]:
             np.array(lows[name], np.float32),
             np.array(highs[name], np.float32),
             np.concatenate(values[name]),
-            sums[name] / len(pictures),
+            sums[name] / len(images),
         )
         for name in lows
     }

@@ -44,7 +44,7 @@ _OPERATIONS: Final = (
     *("pad", "reshape", "split", "squeeze", "stack", "tile", "transpose"),
 )
 _TRUST: Final = "; --unsafe runs it, if you trust who made it"
-_DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most pictures to learn from
+_DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most images to learn from
 _TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
 
 
@@ -55,9 +55,9 @@ class Source:
     Attributes:
         path: where it came from.
         kind: what it is, for people.
-        model: a float ``.tflite`` that takes one picture and gives probabilities.
-        height: rows of the picture.
-        width: columns of the picture.
+        model: a float ``.tflite`` that takes one image and gives probabilities.
+        height: rows of the image.
+        width: columns of the image.
         channels: 1 or 3.
         outputs: how many classes it tells apart.
         card: what it says of itself; None where somebody else made it.
@@ -125,11 +125,11 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
 
     Args:
         path: a ``.keras``, ``.h5`` or ``.hdf5`` file, a SavedModel folder or a float ``.tflite``.
-        size: side of the pictures, for a model that takes any; None asks for it.
+        size: side of the images, for a model that takes any; None asks for it.
         unsafe: whether code that is stored in the file, a Lambda layer's, may be run.
 
     Raises:
-        ModelError: there is no such model, it is damaged, or it is not a picture classifier.
+        ModelError: there is no such model, it is damaged, or it is not an image classifier.
         InputError: the size is needed and not given, or given and not that of the model.
     """
     if not path.exists():
@@ -248,7 +248,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
 
 
 def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, labels: tuple[str, ...]) -> Source:
-    """Refuse what is no picture classifier, and make scores of what is not."""
+    """Refuse what is no image classifier, and make scores of what is not."""
     interpreter = make_interpreter(model, path)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
@@ -259,15 +259,15 @@ def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, l
     taken, given = Tensor.of(inputs[0]), Tensor.of(outputs[0])
     if -1 in list(inputs[0].get("shape_signature", ()))[1:]:
         raise ModelError(
-            f"{path}: it takes pictures of any size; make it anew with a fixed one, or give the model it was"
+            f"{path}: it takes images of any size; make it anew with a fixed one, or give the model it was"
         )
     if len(taken.shape) != 4 or taken.shape[0] != 1 or taken.shape[3] not in {1, 3}:
         raise ModelError(
-            f"{path}: it takes {list(taken.shape)}; a classifier takes one picture, [1, height, width, 1 or 3]"
+            f"{path}: it takes {list(taken.shape)}; a classifier takes one image, [1, height, width, 1 or 3]"
         )
     if len(given.shape) != 2 or given.shape[0] != 1 or given.shape[1] < 2:
         raise ModelError(f"{path}: it gives {list(given.shape)}; a classifier gives a score each for 2 labels or more")
-    # Fixed pictures, for the question must have one answer, in each of the ranges that it may have been trained with.
+    # Fixed images, for the question must have one answer, in each of the ranges that it may have been trained with.
     noise = np.random.default_rng(0).uniform(0, 1, (8, *taken.shape[1:])).astype(np.float32)
     scores = flatbuffer.run(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
     if not np.isfinite(scores).all():
@@ -364,7 +364,7 @@ def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> by
                 ' model.export("folder") there and convert that SavedModel'
             ) from error
     if len(shapes) != 1:
-        raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one picture")
+        raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one image")
     return _converted(path, lambda x: model(x, training=False), shapes[0], size)
 
 
@@ -384,20 +384,20 @@ def _saved_model(path: Path, size: int | None) -> bytes:
                 " model.export"
             ) from error
     if len(taken) != 1:
-        raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one picture")
+        raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one image")
     ((name, shape),) = taken.items()
     return _converted(path, lambda x: signature(**{name: x}), shape, size)
 
 
 def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None) -> bytes:
-    """A float ``.tflite`` of a function of pictures, checked against it."""
+    """A float ``.tflite`` of a function of images, checked against it."""
     import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
 
     if len(shape) != 4 or shape[3] is None:
-        raise ModelError(f"{path}: it takes {list(shape)}; a classifier takes pictures, [n, height, width, channels]")
+        raise ModelError(f"{path}: it takes {list(shape)}; a classifier takes images, [n, height, width, channels]")
     height, width = shape[1] or size, shape[2] or size
     if height is None or width is None:
-        raise InputError(f"{path}: it takes pictures of any size: say which with --size, such as --size 48")
+        raise InputError(f"{path}: it takes images of any size: say which with --size, such as --size 48")
     fixed = (1, height, width, shape[3])
     with _quiet():
         try:
@@ -407,13 +407,13 @@ def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | No
             owner.variables_used = list(concrete.variables)
             converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
             model = bytes(converter.convert())
-            pictures = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
-            wanted = [concrete(tf.constant(picture[None])) for picture in pictures]
+            images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
+            wanted = [concrete(tf.constant(image[None])) for image in images]
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it ({first_line(error)})") from error
     expected = [np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, wanted), strict=True)]
     if len({output.shape for output in expected}) == len(expected):  # else nobody knows which is which
-        given = flatbuffer.run_all(model, pictures)
+        given = flatbuffer.run_all(model, images)
         for output, other in zip(sorted(expected, key=lambda output: output.shape), given, strict=True):
             difference = float(np.abs(output - other).max() / max(np.abs(output).max(), 1.0))
             if not difference < _TOLERANCE:

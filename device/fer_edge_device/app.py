@@ -220,7 +220,7 @@ def _model_name(classifier: TFLiteClassifier) -> str:
 
 
 def _session(source: str, *, live: bool) -> str:
-    """What the tracks' ids begin with: another for each live session, the same for each replay of a film."""
+    """What the tracks' ids begin with: another for each live session, the same for each replay of a video."""
     if live:
         return f"{time.time_ns() // 1_000_000:x}"
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]

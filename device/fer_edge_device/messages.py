@@ -29,12 +29,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         schema: version of this structure.
         event_type: which of the three.
         id: of the track within the session, never an identity.
-        time: seconds since 1970 for a live source, since its beginning for a film.
+        time: seconds since 1970 for a live source, since its beginning for a video.
         emotion: how the face looks; for ``end``, how it looked last.
         score: smoothed score of that emotion, 0..1.
         scores: smoothed score of every emotion.
         previous: emotion before an ``update``.
-        box: x, y, width and height over the width and height of the picture, 0..1.
+        box: x, y, width and height over the width and height of the image, 0..1.
         duration_s: how long the face has been in view.
         model: name of the model and the first digits of its SHA-256.
     """

@@ -220,7 +220,7 @@ class Runner:
             self._obey()
             if self._signal:
                 return None
-            # A film has every frame looked at; of a live source, no more than are of use.
+            # A video has every frame looked at; of a live source, no more than are of use.
             left = self._looked + self.pipeline.rest - clock.monotonic() if self._camera.live else 0.0
             if left > 0:
                 clock.sleep(min(left, _NAP))

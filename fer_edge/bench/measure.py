@@ -79,7 +79,7 @@ class Plan:
 
 
 def benchmark(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
-    """Measure, on frames of the demo film.
+    """Measure, on frames of the demo video.
 
     Args:
         plan: what.

@@ -67,7 +67,7 @@ def as_html(report: Report) -> str:
 
 
 def pareto(report: Report) -> str:
-    """An SVG picture of the models' accuracy against their latency, one face at a time, in the first way measured.
+    """An SVG image of the models' accuracy against their latency, one face at a time, in the first way measured.
 
     Raises:
         InputError: no model that was measured has an accuracy on its card, or none was measured alone.
@@ -93,7 +93,7 @@ def pareto(report: Report) -> str:
 
 
 def pareto_page(report: Report, *, svg: bool) -> str:
-    """That picture by itself, or as a page; raises as `pareto` does."""
+    """That image by itself, or as a page; raises as `pareto` does."""
     drawn = pareto(report)
     return drawn if svg else page("Accuracy and latency", f"{drawn}<pre>{_escaped_facts(report)}</pre>")
 

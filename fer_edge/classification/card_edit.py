@@ -38,7 +38,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
         scale_offset: from a pixel, 0..255, to its real-valued input; None takes what it says.
 
     Raises:
-        ModelError: it is missing, damaged or no picture classifier.
+        ModelError: it is missing, damaged or no image classifier.
         InputError: something is neither given nor in the file, or does not fit it.
     """
     old = _own_card(path)
@@ -50,7 +50,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
     taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
     if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
         raise ModelError(
-            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one picture,"
+            f"{path}: it takes {list(taken)} and gives {list(given)}; a classifier takes one image,"
             " [1, height, width, 1 or 3], and gives [1, labels]"
         )
     labels = labels or (old.labels if old else attached_labels(path))
@@ -99,7 +99,7 @@ def _own_card(path: Path) -> ClassifierCard | None:
 
 def _refuse_logits(classifier: TFLiteClassifier, path: Path) -> None:
     spec = classifier.card.input
-    # Fixed pictures, for the question must have one answer.
+    # Fixed images, for the question must have one answer.
     noise = np.random.default_rng(0).integers(0, 256, (8, spec.height, spec.width), np.uint8)
     scores = classifier.classify(noise)
     if not (scores.min() > -_SLACK and scores.max() < 1 + _SLACK):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fer_edge.geometry import CropSpec, Face
     from fer_edge.modelcard.schema import ClassifierCard
 
-# Sound kernels, of both runtimes, differ by up to 0.04 in a score of the test pictures.
+# Sound kernels, of both runtimes, differ by up to 0.04 in a score of the test images.
 _TOLERANCE: Final = 0.1
 
 
@@ -48,10 +48,10 @@ class Classifier(Protocol):
 def classify_faces(
     gray: npt.NDArray[np.uint8], faces: Sequence[Face], crop_spec: CropSpec, classifier: Classifier
 ) -> npt.NDArray[np.float32]:
-    """Score the faces of a picture.
+    """Score the faces of an image.
 
     Args:
-        gray: uint8 picture of shape (rows, columns).
+        gray: uint8 image of shape (rows, columns).
         faces: those in it; there may be none.
         crop_spec: how their boxes become the squares that are cut out.
         classifier: what scores them.
@@ -165,7 +165,7 @@ class TFLiteClassifier:
         test, spec = self.card.self_test, self.card.input
         if test is None:
             return None
-        apart = test.apart(self._network.run(test.pictures(spec.height, spec.width)))
+        apart = test.apart(self._network.run(test.images(spec.height, spec.width)))
         step = self._network.output.scale or 1.0
         if not apart <= test.tolerance:  # which not-a-number is not, either
             raise RuntimeMismatchError(
@@ -176,7 +176,7 @@ class TFLiteClassifier:
 
 
 def with_self_test(flatbuffer: bytes, card: ClassifierCard, path: Path) -> ClassifierCard:
-    """A card with what the model gives on this machine for known pictures.
+    """A card with what the model gives on this machine for known images.
 
     Args:
         flatbuffer: the model.
@@ -187,7 +187,7 @@ def with_self_test(flatbuffer: bytes, card: ClassifierCard, path: Path) -> Class
         ModelError: the model is damaged, or not what its card says.
     """
     network = _Network(flatbuffer, card, path)
-    given = network.run(SelfTest.pictures(card.input.height, card.input.width))
+    given = network.run(SelfTest.images(card.input.height, card.input.width))
     step = network.output.scale
     test = SelfTest.of(given, _TOLERANCE / (step or 1.0), quantised=bool(step))
     return msgspec.structs.replace(card, self_test=test)

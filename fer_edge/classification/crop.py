@@ -1,4 +1,4 @@
-"""The one function between a picture with a face in it and a classifier's input.
+"""The one function between an image with a face in it and a classifier's input.
 
 Training's folder loader, calibration, evaluation, tagging and the runner all call it:
 a second copy is the classic cause of "worse on the device than in the notebook".
@@ -32,10 +32,10 @@ def crop_face(
 ) -> npt.NDArray[np.uint8]:
     """Cut out a face and bring it to a classifier's input size.
 
-    What lies outside the picture is filled with the nearest edge pixel.
+    What lies outside the image is filled with the nearest edge pixel.
 
     Args:
-        gray: uint8 picture of shape (rows, columns).
+        gray: uint8 image of shape (rows, columns).
         box: where the face is.
         height: rows of the result.
         width: columns of the result.
@@ -51,11 +51,11 @@ def crop_face(
     side = max(1, round(max(box.width, box.height) * crop_spec.scale))
     left = round(box.x + box.width / 2 - side / 2)
     top = round(box.y + box.height * (0.5 + crop_spec.shift) - side / 2)
-    # At least one pixel of the picture stays in view, so that there is an edge to repeat.
+    # At least one pixel of the image stays in view, so that there is an edge to repeat.
     left = min(max(left, 1 - side), columns - 1)
     top = min(max(top, 1 - side), rows - 1)
     view = gray[max(top, 0) : top + side, max(left, 0) : left + side]
-    # What is in view comes to its place in the result first and is padded there: a sliver of a huge picture
+    # What is in view comes to its place in the result first and is padded there: a sliver of a huge image
     # would be padded to a huge square otherwise.
     above, inside_high = _placed(-top, view.shape[0], side, height)
     before, inside_wide = _placed(-left, view.shape[1], side, width)
@@ -108,6 +108,6 @@ def _placed(missing: int, seen: int, side: int, size: int) -> tuple[int, int]:
 
 
 def whole_image(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A picture that is already a face crop, brought to a classifier's input size."""
+    """An image that is already a face crop, brought to a classifier's input size."""
     rows, columns = gray.shape
     return crop_face(gray, Box(0, 0, columns, rows), height, width)

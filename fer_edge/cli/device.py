@@ -29,7 +29,7 @@ Broker = Annotated[str | None, typer.Option("--mqtt", help="Broker: mqtt://[user
 def run(
     config: ConfigFile = None,
     source: Annotated[
-        str | None, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a film or a folder.")
+        str | None, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a video or a folder.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this much of the source's time.")] = None,
     node: Node = None,
@@ -49,7 +49,7 @@ def run(
     height: Annotated[int | None, typer.Option(help="Wanted rows of a camera's frames.")] = None,
     realtime: Annotated[
         bool | None,
-        typer.Option("--realtime/--full-speed", help="Pace of a film; the demo plays in real time, others do not."),
+        typer.Option("--realtime/--full-speed", help="Pace of a video; the demo plays in real time, others do not."),
     ] = None,
     log_format: Annotated[
         Literal["auto", "plain", "json", "journal"] | None, typer.Option(help="How lines of the log look.")

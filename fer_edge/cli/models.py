@@ -97,7 +97,7 @@ def _print_card(card: AnyCard) -> None:
     elif isinstance(card, DetectorCard):
         print(f"{'threshold':<15}{card.threshold:g}, for faces from {card.smallest_face:g} pixels of the input on")
     spec = card.input
-    print(f"{'picture':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    print(f"{'image':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
     for name, score in card.scores.items():
         print(f"{'score':<15}{name}: {score:.4f}")
     print(f"{'data':<15}{card.data}")
@@ -143,16 +143,16 @@ def card_set(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
     model: Model = None,
     face: IsFace = False,
-    save: Annotated[Path | None, typer.Option(help="Write the annotated picture here.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the annotated image here.")] = None,
     as_json: AsJson = False,
     detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
 ) -> None:
-    """Show the faces of pictures and how they look.
+    """Show the faces of images and how they look.
 
     \b
     Example: fer-edge predict photo.jpg --save annotated.png
@@ -164,13 +164,13 @@ def predict(
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if save and len(images) > 1:
-        raise InputError("--save takes one picture; `fer-edge tag` is for many")
+        raise InputError("--save takes one image; `fer-edge tag` is for many")
     classifier = load_classifier(model)
     finder = None if face else load_detector(detector, detector_model, min_face)
     failed = False
     for image in images:
         try:
-            with native_stderr_hidden():  # what image libraries say of damaged pictures
+            with native_stderr_hidden():  # what image libraries say of damaged images
                 found = expressions(read_gray(image), finder, classifier)
         except DataError as error:
             failed = True
@@ -196,7 +196,7 @@ def tag(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, films, archives, folders, 'patterns*', addresses; - for a list on standard input."
+            help="Images, videos, archives, folders, 'patterns*', addresses; - for a list on standard input."
         ),
     ],
     out: Annotated[
@@ -212,18 +212,19 @@ def tag(
     min_face: MinFace = None,
     threads: Threads = 1,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Pictures looked at at once; by default one a core.")
+        int | None, typer.Option(min=1, max=1024, help="Images looked at at once; by default one a core.")
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Work on a Dask cluster: the scheduler's address, as tcp://host:8786.")
     ] = None,
     every: Annotated[
-        str | None, typer.Option(help="Look at a film's frames so far apart: 1s, 500ms, 2m; by default at every frame.")
+        str | None,
+        typer.Option(help="Look at a video's frames so far apart: 1s, 500ms, 2m; by default at every frame."),
     ] = None,
     max_fetch: Annotated[
         int,
         typer.Option(
-            min=1, help="Largest file to fetch from an address, or film to unpack, in MB; of pictures 537 at most."
+            min=1, help="Largest file to fetch from an address, or video to unpack, in MB; of images 537 at most."
         ),
     ] = 4000,
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
@@ -231,11 +232,9 @@ def tag(
     sidecar: Annotated[
         Literal["xmp"] | None, typer.Option(help="Write keywords and face regions into photo.jpg.xmp.")
     ] = None,
-    sidecar_dir: Annotated[
-        Path | None, typer.Option(help="Folder for sidecars; by default beside each picture.")
-    ] = None,
+    sidecar_dir: Annotated[Path | None, typer.Option(help="Folder for sidecars; by default beside each image.")] = None,
     annotate: Annotated[
-        Path | None, typer.Option(help="Empty folder for annotated copies of pictures with faces.")
+        Path | None, typer.Option(help="Empty folder for annotated copies of images with faces.")
     ] = None,
     montage: Annotated[Path | None, typer.Option(help="Empty folder for a contact sheet of each emotion.")] = None,
     overwrite: Annotated[
@@ -243,9 +242,9 @@ def tag(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Tag pictures and films in bulk, a row a face.
+    """Tag images and videos in bulk, a row a face.
 
-    A picture without a face, or one that cannot be read, is a row too. When it was stopped, the same command goes on.
+    An image without a face, or one that cannot be read, is a row too. When it was stopped, the same command goes on.
 
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
@@ -279,7 +278,7 @@ def tag(
         thumbnails=montage is not None,
         max_fetch=max_fetch * 1_000_000,
     )
-    with native_stderr_hidden(), display(paths, quiet=quiet) as seen:  # what image libraries say of damaged pictures
+    with native_stderr_hidden(), display(paths, quiet=quiet) as seen:  # what image libraries say of damaged images
         summary = write_table(
             paths,
             Outputs(out, errors, montage, overwrite),
@@ -291,7 +290,7 @@ def tag(
     if quiet:
         return
     before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
-    print(f"{shown(out)}: {summary.pictures} pictures{before}, {summary.faces} faces, {summary.errors} errors")
+    print(f"{shown(out)}: {summary.images} images{before}, {summary.faces} faces, {summary.errors} errors")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
 
@@ -300,8 +299,8 @@ def tag(
 def report(
     tags: Annotated[list[Path], typer.Argument(help="Tables that `fer-edge tag` wrote.")],
     out: Annotated[Path, typer.Option(help="The page to write.")],
-    no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Open no picture: no faces, and no dates of pictures.")
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Open no image: no faces, and no dates of images.")
     ] = False,
 ) -> None:
     """Make one HTML page of tables of faces: counts, scores, timelines, some faces of each emotion, errors.
@@ -315,8 +314,8 @@ def report(
 
     check_ending(out, "--out", ".html")
     ensure_writable(out)
-    with native_stderr_hidden():  # what image libraries say of damaged pictures
-        drawn = make_page(tags, pictures=not no_pictures)
+    with native_stderr_hidden():  # what image libraries say of damaged images
+        drawn = make_page(tags, images=not no_images)
     with replacing(out) as temporary:
         temporary.write_text(drawn, encoding="utf-8")
     print(out)

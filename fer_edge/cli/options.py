@@ -30,7 +30,7 @@ DetectorModel = Annotated[
 MinFace = Annotated[
     int | None,
     typer.Option(
-        min=12, help="Side of the smallest face to find, in pixels; by default 1/16 of the picture's longer side."
+        min=12, help="Side of the smallest face to find, in pixels; by default 1/16 of the image's longer side."
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
@@ -45,7 +45,7 @@ InputRange = Annotated[
     Literal["0..1", "-1..1", "0..255"] | None, typer.Option(help="Values that pixels had in training.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-IsFace = Annotated[bool, typer.Option("--face", help="The pictures are face crops already.")]
+IsFace = Annotated[bool, typer.Option("--face", help="The images are face crops already.")]
 INTERRUPTED: Final = 130  # what a shell expects of a program that Ctrl-C ended
 
 

@@ -32,7 +32,7 @@ def seconds(text: str) -> float:
 
 @contextmanager
 def display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked | None], None]]:
-    """Show how far it is on a terminal, and nothing elsewhere; gives what is to be called after each picture."""
+    """Show how far it is on a terminal, and nothing elsewhere; gives what is to be called after each image."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,7 +43,7 @@ def display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked 
         TextColumn("tagging"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} pictures/s, {task.fields[faces]} faces, {task.fields[errors]} errors"),
+        TextColumn("{task.fields[rate]:.0f} images/s, {task.fields[faces]} faces, {task.fields[errors]} errors"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:

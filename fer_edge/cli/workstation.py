@@ -45,7 +45,7 @@ Settings = Annotated[
 Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")]
 FacesRecipeFile = Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")]
-Paste = Annotated[Path | None, typer.Option(help=f"More faces, to paste into pictures: {FORMS}")]
+Paste = Annotated[Path | None, typer.Option(help=f"More faces, to paste into images: {FORMS}")]
 YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")]
 
 
@@ -141,7 +141,7 @@ def train(
 
 @app.command()
 def train_faces(
-    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, each with labels.csv and its pictures.")],
+    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, each with labels.csv and its images.")],
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
     recipe: FacesRecipeFile = None,
     settings: Settings = None,
@@ -151,7 +151,7 @@ def train_faces(
     teacher: YuNetTeacher = None,
     resume: Resume = False,
 ) -> None:
-    """Train a face detector on pictures with marked faces.
+    """Train a face detector on images with marked faces.
 
     \b
     Example: fer-edge train-faces faces --paste fer2013.csv --out runs/faces
@@ -278,7 +278,7 @@ def convert(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Faces, or a detector's pictures, to measure ranges and to compare on, in a form that train takes."
+            help="Faces, or a detector's images, to measure ranges and to compare on, in a form that train takes."
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
@@ -291,7 +291,7 @@ def convert(
     ] = None,
     labels: Labels = None,
     input_range: InputRange = None,
-    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of a picture, if it takes any.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of an image, if it takes any.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Faces to measure ranges on instead of --data's.")] = None,
     max_drop: Annotated[float, typer.Option(min=0, max=100, help="Refuse a model that is so many points worse.")] = 1.0,
     rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways before refusing.")] = False,
@@ -440,7 +440,7 @@ def _usages(dataset: Dataset) -> list[str]:
 def _check_square(model: Path, height: int, width: int, advice: str) -> None:
     if height != width:
         raise InputError(
-            f"{model}: it takes {width}x{height}, and only square pictures can be read from datasets; {advice}"
+            f"{model}: it takes {width}x{height}, and only square images can be read from datasets; {advice}"
         )
 
 
@@ -541,7 +541,7 @@ def _dataset(path: Path, side: int) -> Dataset:
     from fer_edge.datasets.readers import load_dataset
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
-    with native_stderr_hidden():  # what image libraries say of damaged pictures
+    with native_stderr_hidden():  # what image libraries say of damaged images
         dataset = load_dataset(path, side)
     for line in dataset.skipped:
         print(f"fer-edge: left out: {line}", file=sys.stderr)
@@ -587,7 +587,7 @@ def _describe(dataset: Dataset, parts: Parts) -> None:
     """Say what was read, what will be done with it, and which faces are on both sides."""
     import numpy as np
 
-    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} pictures unreadable", file=sys.stderr)
+    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} images unreadable", file=sys.stderr)
     for line in dataset.left_out:
         print(f"  left out: {line}", file=sys.stderr)
     for name, rows in parts.named().items():

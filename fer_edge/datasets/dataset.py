@@ -1,4 +1,4 @@
-"""Labelled face pictures, what can be done with them, and the labels of FER+.
+"""Labelled face images, what can be done with them, and the labels of FER+.
 
 The faces may lie in a memory-mapped file: what is indexed is read, and the system may drop it again, so a dataset
 may be larger than memory.
@@ -40,15 +40,15 @@ def usage_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Face pictures with their labels.
+    """Face images with their labels.
 
     Attributes:
         name: where it was read from.
         labels: names of the classes.
-        faces: uint8 grey pictures of shape (n, side, side), maybe memory-mapped.
+        faces: uint8 grey images of shape (n, side, side), maybe memory-mapped.
         classes: index into ``labels`` of each face, int64 of shape (n,).
         usages: the part each face belongs to (``Training``, ``PublicTest``, ``test``, ...), str of shape (n,).
-        skipped: one line for each picture that could not be read.
+        skipped: one line for each image that could not be read.
         votes: how many annotators chose each of ``vote_labels``, float32 of shape (n, vote_labels), rows of zeros
             where nobody was asked; None where there are none at all.
         vote_labels: what annotators could choose.
@@ -232,7 +232,7 @@ def fuse(datasets: Sequence[Dataset]) -> Dataset:
     """Several datasets as one, with the labels of all in the order in which they are first met.
 
     Raises:
-        DataError: two have pictures of different sizes.
+        DataError: two have images of different sizes.
     """
     first, *others = datasets
     if not others:
@@ -301,7 +301,7 @@ def _join(parts: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]) 
     parts = list(parts)
     sides = {faces.shape[1] for faces, _ in parts}
     if len(sides) > 1:
-        raise DataError(f"pictures of different sides ({', '.join(map(str, sorted(sides)))}) cannot be put together")
+        raise DataError(f"images of different sides ({', '.join(map(str, sorted(sides)))}) cannot be put together")
     if not any(isinstance(faces, np.memmap) for faces, _ in parts) or not any(len(rows) for _, rows in parts):
         return np.concatenate([faces[rows] for faces, rows in parts])
     with FaceStore(sides.pop()) as store:

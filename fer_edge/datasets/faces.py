@@ -1,6 +1,6 @@
-"""Pictures with the faces in them marked, for face detectors to learn from, to be converted and to be measured by.
+"""Images with the faces in them marked, for face detectors to learn from, to be converted and to be measured by.
 
-A folder with ``labels.csv``, ``ignore.csv`` and zips of pictures; without ``labels.csv``, pictures alone.
+A folder with ``labels.csv``, ``ignore.csv`` and zips of images; without ``labels.csv``, images alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fer_edge.errors import DAMAGED_ZIP, DataError
-from fer_edge.utils.image_io import PICTURE_SUFFIXES, decode_gray, read_gray
+from fer_edge.utils.image_io import IMAGE_SUFFIXES, decode_gray, read_gray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,14 +30,14 @@ _LANDMARKS: Final = tuple(f"lm{i}{axis}" for i in range(5) for axis in "xy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FacePicture:
-    """A picture and where its faces are, in its own pixels.
+class FaceImage:
+    """An image and where its faces are, in its own pixels.
 
     Attributes:
         name: of its file.
         boxes: left, top, width and height of each face, float32 of shape (n, 4).
         scores: how sure it is that each is one, 0..1, float32 of shape (n,); 1 where nobody says.
-        landmarks: eye on the picture's left, other eye, nose tip, left and right corner of the mouth of each face,
+        landmarks: eye on the image's left, other eye, nose tip, left and right corner of the mouth of each face,
             float32 of shape (n, 5, 2); not-a-number where nobody says.
         ignored: regions that count neither as face nor as background, as boxes, float32 of shape (m, 4).
     """
@@ -51,31 +51,31 @@ class FacePicture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceDataset:
-    """Pictures with or without marked faces.
+    """Images with or without marked faces.
 
     Attributes:
         name: where they were read from.
-        pictures: each of them; one without marks where ``labelled`` is false.
+        images: each of them; one without marks where ``labelled`` is false.
         labelled: whether somebody marked the faces.
-        places: the zip or the file of each picture.
+        places: the zip or the file of each image.
     """
 
     name: str
-    pictures: tuple[FacePicture, ...]
+    images: tuple[FaceImage, ...]
     labelled: bool
     places: tuple[zipfile.ZipFile | Path, ...]
 
     def __len__(self) -> int:
-        """How many pictures there are."""
-        return len(self.pictures)
+        """How many images there are."""
+        return len(self.images)
 
     def gray(self, i: int) -> npt.NDArray[np.uint8]:
-        """One picture, uint8 grey of shape (rows, columns); threads may read at once.
+        """One image, uint8 grey of shape (rows, columns); threads may read at once.
 
         Raises:
             DataError: it cannot be read.
         """
-        place, name = self.places[i], self.pictures[i].name
+        place, name = self.places[i], self.images[i].name
         if not isinstance(place, zipfile.ZipFile):
             return read_gray(place)
         try:
@@ -85,30 +85,30 @@ class FaceDataset:
         return decode_gray(data, f"{place.filename}: {name}")
 
     def some(self, rows: Iterable[int]) -> FaceDataset:
-        """The pictures of these rows."""
+        """The images of these rows."""
         chosen = list(rows)
-        pictures, places = tuple(self.pictures[i] for i in chosen), tuple(self.places[i] for i in chosen)
-        return replace(self, pictures=pictures, places=places)
+        images, places = tuple(self.images[i] for i in chosen), tuple(self.places[i] for i in chosen)
+        return replace(self, images=images, places=places)
 
 
 def load_faces(path: Path, part: str = "") -> FaceDataset:
-    """Read a folder of marked pictures, or a folder or zip of pictures alone.
+    """Read a folder of marked images, or a folder or zip of images alone.
 
     Args:
         path: the folder or zip.
         part: the folder in it to read, such as ``val``; where it has none of that name, ``path`` itself is read.
 
     Raises:
-        DataError: there is no such place, no picture in it, or a damaged table.
+        DataError: there is no such place, no image in it, or a damaged table.
     """
     folder = path / part if part and (path / part).is_dir() else path
     if not folder.exists():
         raise DataError(f"{path}: no such folder or zip")
     places = dict(_places(folder))
     if not places:
-        raise DataError(f"{folder}: no pictures in it, nor in its zips")
+        raise DataError(f"{folder}: no images in it, nor in its zips")
     if not (folder / LABELS).is_file():
-        bare = tuple(_picture(name, [], []) for name in places)
+        bare = tuple(_image(name, [], []) for name in places)
         return FaceDataset(str(folder), bare, labelled=False, places=tuple(places.values()))
     ignored: dict[str, list[dict[str, str]]] = defaultdict(list)
     if (folder / IGNORE).is_file():
@@ -120,18 +120,18 @@ def load_faces(path: Path, part: str = "") -> FaceDataset:
     # Zips may be left out with the sources that are in them.
     there = [name for name in marked if name in places]
     if not there:
-        raise DataError(f"{folder}: none of the pictures of {LABELS} is in its zips or beside it")
-    pictures = tuple(_picture(name, marked[name], ignored[name]) for name in there)
-    return FaceDataset(str(folder), pictures, labelled=True, places=tuple(places[name] for name in there))
+        raise DataError(f"{folder}: none of the images of {LABELS} is in its zips or beside it")
+    images = tuple(_image(name, marked[name], ignored[name]) for name in there)
+    return FaceDataset(str(folder), images, labelled=True, places=tuple(places[name] for name in there))
 
 
 def _places(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
-    """Each picture's name and where it is, always in the same order."""
+    """Each image's name and where it is, always in the same order."""
     if folder.is_file():
         yield from _zipped(folder)
         return
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in PICTURE_SUFFIXES:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
             yield file.relative_to(folder).as_posix(), file
         elif file.suffix.lower() == ".zip":
             yield from _zipped(file)
@@ -139,13 +139,13 @@ def _places(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
 
 def _zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
     if path.suffix.lower() != ".zip":
-        raise DataError(f"{path}: no pictures with marked faces; give a folder with labels.csv, or a zip of pictures")
+        raise DataError(f"{path}: no images with marked faces; give a folder with labels.csv, or a zip of images")
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a zip, or a damaged one") from error
     for name in archive.namelist():
-        if name.lower().endswith(tuple(PICTURE_SUFFIXES)):
+        if name.lower().endswith(tuple(IMAGE_SUFFIXES)):
             yield name, archive
 
 
@@ -177,10 +177,10 @@ def _wrong(row: dict[str, str]) -> str:
     return "" if min(float(row["w"]), float(row["h"])) > 0 else f"a box of {row['w']}x{row['h']} pixels"
 
 
-def _picture(name: str, marked: list[dict[str, str]], ignored: list[dict[str, str]]) -> FacePicture:
+def _image(name: str, marked: list[dict[str, str]], ignored: list[dict[str, str]]) -> FaceImage:
     scores = [float(row.get("score") or 1) for row in marked]
     points = [[float(row.get(column) or "nan") for column in _LANDMARKS] for row in marked]
-    return FacePicture(
+    return FaceImage(
         name=name,
         boxes=_boxes(marked),
         scores=np.array(scores, np.float32),

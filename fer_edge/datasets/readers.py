@@ -25,14 +25,14 @@ from fer_edge.classification.crop import whole_image
 from fer_edge.classification.labels import FER2013, canonical
 from fer_edge.datasets.dataset import TRAINING, USAGES, Dataset, FaceStore, LabelMap, usage_name
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
-from fer_edge.utils.image_io import PICTURE_SUFFIXES, decode_gray, read_bytes
+from fer_edge.utils.image_io import IMAGE_SUFFIXES, decode_gray, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
-_Entry = tuple[PurePosixPath, bytes | DataError]  # the name of a picture, and it or why it cannot be had
+_Entry = tuple[PurePosixPath, bytes | DataError]  # the name of an image, and it or why it cannot be had
 
 FER2013_SIDE: Final = 48
 _NUMBERS: Final = tuple(map(str, range(len(FER2013))))
@@ -48,7 +48,7 @@ _MAX_MEMBER: Final = 2 << 30
 _MAX_RATIO: Final = 100  # FER-2013's CSV packs about 3 to 1
 _RATIO_FREE: Final = 16 << 20
 
-_MAX_PICTURE: Final = 256 << 20
+_MAX_IMAGE: Final = 256 << 20
 
 _HEADER_CHARACTERS: Final = 1000
 _DECODED_TOGETHER: Final = 512
@@ -72,9 +72,9 @@ def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
 
     Args:
         path: ``fer2013.csv`` or ``icml_face_data.csv``, a folder of class folders (with ``train`` and ``test``
-            above them or not), or a zip or tar of either.  Pictures in folders may have any size and colours;
+            above them or not), or a zip or tar of either.  Images in folders may have any size and colours;
             they are read as face crops.
-        side: side of the pictures to give, in pixels.
+        side: side of the images to give, in pixels.
 
     Raises:
         DataError: it is missing, empty, damaged, unsafe or of none of these forms.
@@ -216,14 +216,14 @@ def _pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
 
 
 def _read_tree(entries: Iterable[_Entry], path: Path, side: int) -> Dataset:
-    """Read pictures whose folder is their label and whose folder above that, if it has such a name, their usage.
+    """Read images whose folder is their label and whose folder above that, if it has such a name, their usage.
 
-    Pictures are decoded some hundred at a time, on every core, and go to disk: few are in memory at once.
+    Images are decoded some hundred at a time, on every core, and go to disk: few are in memory at once.
     """
     names: list[str] = []
     aboves: list[str] = []
     skipped: list[str] = []
-    spelling: dict[str, str] = {}  # one string for all pictures of a folder
+    spelling: dict[str, str] = {}  # one string for all images of a folder
 
     def decode(entry: _Entry) -> npt.NDArray[np.uint8] | DataError:
         name, data = entry
@@ -249,7 +249,7 @@ def _read_tree(entries: Iterable[_Entry], path: Path, side: int) -> Dataset:
         if not names:
             found = f" ({len(skipped)} could not be decoded)" if skipped else ""
             raise DataError(
-                f"{path}: no pictures in class folders{found}; expected train/happy/1.png, test/sad/2.png, ..."
+                f"{path}: no images in class folders{found}; expected train/happy/1.png, test/sad/2.png, ..."
             )
         faces_on_disk = store.mapped()
     labels, names = _named(names, path)
@@ -259,13 +259,13 @@ def _read_tree(entries: Iterable[_Entry], path: Path, side: int) -> Dataset:
 
 
 def _named(names: list[str], path: Path) -> tuple[tuple[str, ...], list[str]]:
-    """The labels in order, and the label of each picture; folders 0 to 6 are FER-2013's numbers."""
+    """The labels in order, and the label of each image; folders 0 to 6 are FER-2013's numbers."""
     if set(names) == set(_NUMBERS):
         names = [FER2013[int(name)] for name in names]
     present = set(names)
     labels = tuple(name for name in FER2013 if name in present) if present <= set(FER2013) else tuple(sorted(present))
     if flat := present & set(USAGES):
-        raise DataError(f"{path}: pictures lie in {min(flat)}/ itself; put them into a folder for each class in it")
+        raise DataError(f"{path}: images lie in {min(flat)}/ itself; put them into a folder for each class in it")
     return labels, names
 
 
@@ -283,7 +283,7 @@ def _groups(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
 
 
 def _usages(aboves: list[str], path: Path) -> npt.NDArray[np.str_]:
-    """The part that each picture belongs to by the folder above its class."""
+    """The part that each image belongs to by the folder above its class."""
     # One folder of another name may lie around the classes; several, or one beside train/, would be guesswork.
     unknown = sorted(set(aboves) - set(USAGES))
     if len(unknown) > 1 or (unknown and set(aboves) & set(USAGES)):
@@ -295,7 +295,7 @@ def _usages(aboves: list[str], path: Path) -> npt.NDArray[np.str_]:
 
 
 def _files(folder: Path) -> Iterator[_Entry]:
-    """The pictures under a folder, in the order of their names."""
+    """The images under a folder, in the order of their names."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
@@ -313,7 +313,7 @@ def _files(folder: Path) -> Iterator[_Entry]:
 
 
 def _in_class_folder(entry: PurePosixPath) -> bool:
-    return entry.suffix.lower() in PICTURE_SUFFIXES and len(entry.parts) > 1 and not _hidden(entry)
+    return entry.suffix.lower() in IMAGE_SUFFIXES and len(entry.parts) > 1 and not _hidden(entry)
 
 
 def _hidden(entry: PurePosixPath) -> bool:
@@ -337,8 +337,8 @@ def _read_zip(path: Path, side: int) -> Dataset:
                             table = _csv_of_faces(raw, f"{path}/{name}", side)
                         if table:
                             return table
-                pictures = ((name, info) for name, info in members.items() if _in_class_folder(name))
-                return _read_tree(((name, archive.read(info)) for name, info in pictures), path, side)
+                images = ((name, info) for name, info in members.items() if _in_class_folder(name))
+                return _read_tree(((name, archive.read(info)) for name, info in images), path, side)
             except DAMAGED_ZIP as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
@@ -366,8 +366,8 @@ def _read_tar(path: Path, side: int) -> Dataset:
                         if table:
                             return table
             with tarfile.open(path) as archive:
-                pictures = ((n, i) for n, i in _safe_tar_members(path, archive) if _in_class_folder(n))
-                opened = ((name, archive.extractfile(info)) for name, info in pictures)
+                images = ((n, i) for n, i in _safe_tar_members(path, archive) if _in_class_folder(n))
+                opened = ((name, archive.extractfile(info)) for name, info in images)
                 return _read_tree(((name, raw.read()) for name, raw in opened if raw), path, side)
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
@@ -381,14 +381,14 @@ def _safe_tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[Pu
             continue
         name = _safe_name(path, info.name)
         total += info.size
-        limit = _MAX_PICTURE if _in_class_folder(name) else _MAX_MEMBER
+        limit = _MAX_IMAGE if _in_class_folder(name) else _MAX_MEMBER
         if info.size > limit or count >= _MAX_MEMBERS or total > _MAX_UNPACKED:
             raise DataError(f"{path}: refused, it would unpack to {total} bytes with its member {info.name!r}")
         yield name, info
 
 
 def too_dense(info: zipfile.ZipInfo) -> bool:
-    """Whether a member of an archive would unpack to far more than pictures and tables do."""
+    """Whether a member of an archive would unpack to far more than images and tables do."""
     return info.file_size > max(_RATIO_FREE, _MAX_RATIO * info.compress_size)
 
 

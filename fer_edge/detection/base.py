@@ -1,4 +1,4 @@
-"""Finding faces in grey pictures."""
+"""Finding faces in grey images."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ class FaceDetector(Protocol):
 
     @property
     def crop_spec(self) -> CropSpec:
-        """How its boxes become the squares that FER-2013's pictures show."""
+        """How its boxes become the squares that FER-2013's images show."""
         ...
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first."""
+        """Faces in a uint8 grey image of shape (rows, columns), largest first."""
         ...
 
 
 class TrackingDetector(FaceDetector, Protocol):
-    """One that need not look everywhere in every frame of a film."""
+    """One that need not look everywhere in every frame of a video."""
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first.
+        """Faces in a uint8 grey image of shape (rows, columns), largest first.
 
         Args:
-            gray: the picture.
+            gray: the image.
             coarse: look only for faces twice as large as the smallest wanted, and larger, in a quarter of the time.
         """
         ...
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
-        """Faces around ``box``, in pixels of the picture, where one was a moment ago: less sure ones, too."""
+        """Faces around ``box``, in pixels of the image, where one was a moment ago: less sure ones, too."""
         ...
 
 
 def reduced_size(
     shape: tuple[int, ...], min_face: int | None, window: float, *, coarse: bool = False
 ) -> tuple[int, int, float]:
-    """How far a picture is shrunk until the smallest wanted face just fills a detector's window.
+    """How far an image is shrunk until the smallest wanted face just fills a detector's window.
 
     Args:
-        shape: rows and columns of the picture.
-        min_face: side of the smallest face to find, in pixels; a sixteenth of the picture's longer side without.
+        shape: rows and columns of the image.
+        min_face: side of the smallest face to find, in pixels; a sixteenth of the image's longer side without.
         window: side of the smallest face that the detector finds.
         coarse: as though the smallest wanted were twice as large.
 
     Returns:
-        Rows and columns of the small picture, and the side of the smallest face in the large one.
+        Rows and columns of the small image, and the side of the smallest face in the large one.
     """
     smallest = max((min_face or max(shape) // 16) * (2 if coarse else 1), window)
     rows, columns = (max(1, round(side * window / smallest)) for side in shape)
@@ -70,22 +70,22 @@ def faces_in_roi(
     box: Box,
     find: Callable[[npt.NDArray[np.uint8], tuple[int, int]], Iterator[Face]],
 ) -> list[Face]:
-    """Faces in the region around a box, in pixels of the whole picture, largest first.
+    """Faces in the region around a box, in pixels of the whole image, largest first.
 
     Args:
-        gray: uint8 grey picture of shape (rows, columns).
+        gray: uint8 grey image of shape (rows, columns).
         box: where a face was.
-        find: finds faces in a part of the picture that it brings to so many rows and columns.
+        find: finds faces in a part of the image that it brings to so many rows and columns.
     """
     region = Region.around(gray, box)
     return largest_first(region.placed(find(region.part, region.size))) if region else []
 
 
 def faces_within(cells: RawDetections, shape: tuple[int, ...], smallest: float) -> Iterator[Face]:
-    """Faces in a picture, cut at its edges.
+    """Faces in an image, cut at its edges.
 
     Args:
-        cells: in pixels of the picture, one of each face.
+        cells: in pixels of the image, one of each face.
         shape: its rows and columns.
         smallest: longer side of the smallest face, in pixels.
     """

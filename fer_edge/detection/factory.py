@@ -26,7 +26,7 @@ def make_detector(
     Args:
         name: ``network`` or ``yunet``.
         model: see `detector_file`.
-        min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
+        min_face: side of the smallest face to find, in pixels; a sixteenth of an image's longer side without.
 
     Raises:
         InputError: ``yunet`` without a file.

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from fer_edge.modelcard.schema import DetectorCard
 
 CHANNELS: Final = (1, 4, 10)  # of score, box and landmarks
-PADDING: Final = 128  # the pixel value of what lies past the picture's right and lower edge
+PADDING: Final = 128  # the pixel value of what lies past the image's right and lower edge
 _SIZES: Final = 6  # sizes of input that are kept ready: to prepare one takes as long as many frames
 _SLACK: Final = 0.85  # share of the side of the smallest wanted face from which on boxes count: they are not exact
-_TEST_SIDE: Final = 32  # of the self-test's pictures, so that the card stays small
+_TEST_SIDE: Final = 32  # of the self-test's images, so that the card stays small
 
 
 class FaceNetwork:
@@ -79,16 +79,16 @@ class FaceNetwork:
         self._pixels = inputs[0].stored(card.input.pixels)
         # Then a pixel becomes its element when its highest bit is turned round, which takes no table.
         self._turns = inputs[0].dtype == np.int8 and np.array_equal(self._pixels, np.arange(-128, 128))
-        self._picture = np.empty((0, 0) if self._turns else (height, width), np.uint8)
+        self._image = np.empty((0, 0) if self._turns else (height, width), np.uint8)
         self._halves: list[npt.NDArray[np.uint8]] = []
         self._filled = (0, 0)
 
     def run(self, gray: npt.NDArray[np.uint8], rows: int, columns: int, threshold: float = 0.0) -> list[Level]:
-        """Look at a picture.
+        """Look at an image.
 
         Args:
-            gray: uint8 picture of any size but none.
-            rows: of the picture in the input, where it lies at the top on the left.
+            gray: uint8 image of any size but none.
+            rows: of the image in the input, where it lies at the top on the left.
             columns: likewise.
             threshold: levels without a score of so much, 0..1, are left out.
 
@@ -110,12 +110,12 @@ class FaceNetwork:
         return Output(self._views[i](), tensor.scale, tensor.zero_point)
 
     def _fill(self, gray: npt.NDArray[np.uint8], rows: int, columns: int) -> None:
-        """Bring a picture to its place in the input; what lies past it stays as it was filled once."""
-        picture = self._input()[0, :, :, 0].view(np.uint8) if self._turns else self._picture
+        """Bring an image to its place in the input; what lies past it stays as it was filled once."""
+        image = self._input()[0, :, :, 0].view(np.uint8) if self._turns else self._image
         if self._filled != (rows, columns):
-            picture[:] = PADDING ^ 0x80 if self._turns else PADDING
+            image[:] = PADDING ^ 0x80 if self._turns else PADDING
             self._filled = (rows, columns)
-        place = picture[:rows, :columns]
+        place = image[:rows, :columns]
         if gray.shape != place.shape:
             self._shrink(gray, place)
             gray = place
@@ -123,10 +123,10 @@ class FaceNetwork:
             np.bitwise_xor(gray, 0x80, out=place)
         else:
             place[:] = gray
-            self._input()[0, :, :, 0] = self._pixels[picture]
+            self._input()[0, :, :, 0] = self._pixels[image]
 
     def _shrink(self, gray: npt.NDArray[np.uint8], place: npt.NDArray[np.uint8]) -> None:
-        """Halve a picture by means of four pixels, and bilinearly to its place from there, which aliases little.
+        """Halve an image by means of four pixels, and bilinearly to its place from there, which aliases little.
 
         Means over areas of any other size would take longer than the network.
         """
@@ -162,7 +162,7 @@ class NetworkDetector:
 
         Args:
             path: the file.
-            min_face: side of the smallest face to find, in pixels; without, whatever is found in pictures that were
+            min_face: side of the smallest face to find, in pixels; without, whatever is found in images that were
                 shrunk as for a sixteenth of their longer side.
             threshold: least score of a face, 0..1; what the card says without.
             threads: how many threads an invocation may use.
@@ -188,11 +188,11 @@ class NetworkDetector:
 
     @property
     def crop_spec(self) -> CropSpec:
-        """How its boxes become the squares that FER-2013's pictures show."""
+        """How its boxes become the squares that FER-2013's images show."""
         return self.card.crop_spec
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first; every box lies within the picture."""
+        """Faces in a uint8 grey image of shape (rows, columns), largest first; every box lies within the image."""
         if not gray.size:
             return []
         rows, columns, _ = reduced_size(gray.shape, self._min_face, self.card.smallest_face, coarse=coarse)
@@ -200,13 +200,13 @@ class NetworkDetector:
         return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
-        """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
+        """Faces around a box in a uint8 grey image of shape (rows, columns), largest first."""
         return faces_in_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
     ) -> Iterator[Face]:
-        """Faces in a picture that is brought to a size first."""
+        """Faces in an image that is brought to a size first."""
         if not self._refiner:
             return faces_within(self.propose(gray, size, threshold, landmarks=True), gray.shape, smallest)
         cells = self.propose(gray, size, self._refiner.card.min_score)
@@ -220,10 +220,10 @@ class NetworkDetector:
     def propose(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], least: float, *, landmarks: bool = False
     ) -> RawDetections:
-        """What the first stage takes for faces, one of each, in pixels of the picture.
+        """What the first stage takes for faces, one of each, in pixels of the image.
 
         Args:
-            gray: uint8 picture of shape (rows, columns), at least one pixel.
+            gray: uint8 image of shape (rows, columns), at least one pixel.
             size: rows and columns to bring it to first.
             least: score, 0..1, from which on a cell counts.
             landmarks: whether they are wanted; without, they are zeros.
@@ -261,7 +261,7 @@ class NetworkDetector:
         return apart
 
     def _network(self, rows: int, columns: int) -> FaceNetwork:
-        """The network for pictures of a size, which is filled up to what its strides divide."""
+        """The network for images of a size, which is filled up to what its strides divide."""
         stride = max(self.card.strides)
         size = (-(-rows // stride) * stride, -(-columns // stride) * stride)
         network = self._networks.get(size)
@@ -278,7 +278,7 @@ class NetworkDetector:
 
 
 def with_detector_self_test(flatbuffer: bytes, card: DetectorCard, path: Path) -> DetectorCard:
-    """A card with what the model gives on this machine for known pictures.
+    """A card with what the model gives on this machine for known images.
 
     Args:
         flatbuffer: the model.
@@ -293,8 +293,8 @@ def with_detector_self_test(flatbuffer: bytes, card: DetectorCard, path: Path) -
 
 
 def _known_outputs(network: FaceNetwork) -> npt.NDArray[np.float32]:
-    """Stored elements of scores and boxes for the self-test's pictures, of shape (pictures, elements)."""
-    return np.stack([_flat(network.run(gray, *gray.shape)) for gray in SelfTest.pictures(_TEST_SIDE, _TEST_SIDE)])
+    """Stored elements of scores and boxes for the self-test's images, of shape (images, elements)."""
+    return np.stack([_flat(network.run(gray, *gray.shape)) for gray in SelfTest.images(_TEST_SIDE, _TEST_SIDE)])
 
 
 def _flat(levels: list[Level]) -> npt.NDArray[np.float32]:

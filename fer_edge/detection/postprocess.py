@@ -36,7 +36,7 @@ class Output(NamedTuple):
     zero_point: int = 0
 
     def at(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Real values of some cells, of shape (cells, channels), none of them far from any picture."""
+        """Real values of some cells, of shape (cells, channels), none of them far from any image."""
         real = self.values.reshape(-1, self.values.shape[-1])[cells].astype(np.float32)
         if self.scale:
             real -= np.float32(self.zero_point)
@@ -73,7 +73,7 @@ class RawDetections(NamedTuple):
     Attributes:
         boxes: left, top, width and height, float32 of shape (n, 4).
         scores: 0..1, float32 of shape (n,).
-        landmarks: eye on the picture's left, other eye, nose tip, left and right corner of the mouth, as x and y,
+        landmarks: eye on the image's left, other eye, nose tip, left and right corner of the mouth, as x and y,
             float32 of shape (n, 5, 2).
     """
 
@@ -90,7 +90,7 @@ NO_DETECTIONS: Final = RawDetections(
 def decode(levels: Sequence[Level], threshold: float, *, landmarks: bool = True) -> RawDetections:
     """The cells with a score of ``threshold``, 0..1, or more; where there are very many, the best of them.
 
-    What is no number or far from any picture is left out.
+    What is no number or far from any image is left out.
 
     Args:
         levels: what the network gives.
@@ -124,7 +124,7 @@ def suppress(cells: RawDetections, overlap: float = OVERLAP) -> RawDetections:
 
 
 def scaled(cells: RawDetections, down: float, across: float) -> RawDetections:
-    """The same faces in a picture of ``down`` times as many rows and ``across`` times as many columns."""
+    """The same faces in an image of ``down`` times as many rows and ``across`` times as many columns."""
     if down == across == 1:
         return cells
     by = np.array((across, down), np.float32)

@@ -1,7 +1,7 @@
 """The second stage of a face detector: every box that the first one proposes is looked at again, large and alone.
 
 A cascade as Zhang et al. 2016 (doi:10.1109/LSP.2016.2603342) have it: the first network looks everywhere, and must be
-small for that; the second one looks at a few squares, from the picture's own pixels, and says how surely each shows a
+small for that; the second one looks at a few squares, from the image's own pixels, and says how surely each shows a
 face and where exactly it is.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LEAST: Final = np.float32(1 / 512)
 _FAR: Final = 64.0  # a logarithm, or times a square's side, beyond which there is no face but numbers that overflow
 OUTPUTS: Final = {"score": 1, "box": 4, "landmarks": 10}
-PADDING: Final = 128  # the pixel value of what lies past the picture's edges
+PADDING: Final = 128  # the pixel value of what lies past the image's edges
 _TOLERANCE: Final = 0.1  # of all steps, or real: what sound kernels may differ by, as for classifiers
 
 
@@ -83,7 +83,7 @@ class FaceRefiner:
         """Faces as they look from near.
 
         Args:
-            gray: uint8 picture of shape (rows, columns), at least one pixel.
+            gray: uint8 image of shape (rows, columns), at least one pixel.
             cells: what the first stage says of faces, in pixels of ``gray``; one at least.
 
         Returns:
@@ -112,16 +112,16 @@ class FaceRefiner:
         out[:1], out[1:5], out[5:] = score()[0], box()[0], landmarks()[0]
 
     def known_outputs(self) -> npt.NDArray[np.float32]:
-        """Stored elements of all outputs for the self-test's pictures, of shape (pictures, elements)."""
-        pictures = SelfTest.pictures(self.card.side, self.card.side)
-        stored = np.empty((len(pictures), len(self._scales)), np.float32)
-        for square, row in zip(pictures, stored, strict=True):
+        """Stored elements of all outputs for the self-test's images, of shape (images, elements)."""
+        images = SelfTest.images(self.card.side, self.card.side)
+        stored = np.empty((len(images), len(self._scales)), np.float32)
+        for square, row in zip(images, stored, strict=True):
             self.run(square, row)
         return stored
 
 
 def with_refiner_self_test(flatbuffer: bytes, card: RefinerCard, path: Path) -> RefinerCard:
-    """A card with what the network gives on this machine for known pictures.
+    """A card with what the network gives on this machine for known images.
 
     Args:
         flatbuffer: the network.
@@ -136,10 +136,10 @@ def with_refiner_self_test(flatbuffer: bytes, card: RefinerCard, path: Path) -> 
 
 
 def self_test_of(given: npt.NDArray[np.float32], outputs: Sequence[Tensor]) -> SelfTest:
-    """What a network of a detector gave for known pictures.
+    """What a network of a detector gave for known images.
 
     Args:
-        given: stored elements of its outputs, float32 of shape (pictures, elements).
+        given: stored elements of its outputs, float32 of shape (images, elements).
         outputs: these.
     """
     quantised = all(one.scale for one in outputs)
@@ -165,10 +165,10 @@ def square_around(box: Sequence[float], extent: float) -> tuple[float, float, fl
 def squares_of(
     gray: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], extent: float, side: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """What is looked at for boxes of a picture.
+    """What is looked at for boxes of an image.
 
     Args:
-        gray: uint8 picture of shape (rows, columns), at least one pixel.
+        gray: uint8 image of shape (rows, columns), at least one pixel.
         boxes: left, top, width and height of each, in its pixels, float32 of shape (n, 4).
         extent: side of the square over the longer side of the box.
         side: rows and columns of each result.
@@ -184,7 +184,7 @@ def squares_of(
 def placed(
     squares: npt.NDArray[np.float32], given: npt.NDArray[np.float32], first: npt.NDArray[np.float32]
 ) -> RawDetections:
-    """Faces in a picture by what the network says of squares of it.
+    """Faces in an image by what the network says of squares of it.
 
     Args:
         squares: left and upper edge and side of each, float32 of shape (n, 3).
@@ -208,11 +208,11 @@ def placed(
 
 
 def cut(gray: npt.NDArray[np.uint8], square: tuple[float, float, float], side: int) -> npt.NDArray[np.uint8]:
-    """Cut a square out of a picture, to fractions of a pixel, for a face of twenty pixels has none to lose.
+    """Cut a square out of an image, to fractions of a pixel, for a face of twenty pixels has none to lose.
 
     Args:
-        gray: uint8 picture of shape (rows, columns), at least one pixel.
-        square: its left and upper edge and its side, in pixels of the picture, whose edges it may pass.
+        gray: uint8 image of shape (rows, columns), at least one pixel.
+        square: its left and upper edge and its side, in pixels of the image, whose edges it may pass.
         side: rows and columns of the result.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Looking for a face where it was a moment ago: a small part of the picture, at one size whatever the face's."""
+"""Looking for a face where it was a moment ago: a small part of the image, at one size whatever the face's."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROI_SCORE_RATIO: Final = 0.6  # of the score that a face must have to be found: 
 
 
 class Region(NamedTuple):
-    """A part of a picture.
+    """A part of an image.
 
     Attributes:
-        part: view of the picture.
+        part: view of the image.
         x: its first column.
         y: its first row.
         size: rows and columns to bring it to.
@@ -35,13 +35,13 @@ class Region(NamedTuple):
 
     @classmethod
     def around(cls, gray: npt.NDArray[np.uint8], box: Box) -> Region | None:
-        """The part of a uint8 grey picture in which to look for a face that was at ``box``; None outside of it."""
+        """The part of a uint8 grey image in which to look for a face that was at ``box``; None outside of it."""
         rows, columns = gray.shape
         side = max(round(REACH * max(box.width, box.height)), 16)
         middle = box.x + box.width / 2, box.y + box.height / 2
         if not (0 <= middle[0] <= columns and 0 <= middle[1] <= rows) or not gray.size:
             return None
-        # At an edge it goes on in the picture, so that it has one size nearly always.
+        # At an edge it goes on in the image, so that it has one size nearly always.
         x, y = (
             max(0, min(round(at - side / 2), length - side)) for at, length in zip(middle, (columns, rows), strict=True)
         )
@@ -50,7 +50,7 @@ class Region(NamedTuple):
         return cls(part, x, y, (max(1, round(part.shape[0] * factor)), max(1, round(part.shape[1] * factor))))
 
     def placed(self, faces: Iterable[Face]) -> Iterator[Face]:
-        """Faces in the part as faces in the picture."""
+        """Faces in the part as faces in the image."""
         for face in faces:
             box = face.box._replace(x=face.box.x + self.x, y=face.box.y + self.y)
             yield face._replace(box=box, landmarks=face.landmarks and face.landmarks.moved(self.x, self.y))

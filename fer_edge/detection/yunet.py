@@ -36,7 +36,7 @@ class YuNetDetector:
 
         Args:
             model: ``face_detection_yunet_2023mar.onnx`` of the OpenCV Zoo, or a later one.
-            min_face: side of the smallest face to find, in pixels; a sixteenth of a picture's longer side without.
+            min_face: side of the smallest face to find, in pixels; a sixteenth of an image's longer side without.
             threshold: least score of a face, 0..1.
 
         Raises:
@@ -53,24 +53,24 @@ class YuNetDetector:
                 f"{model}: not a YuNet network that OpenCV {cv2.__version__} reads ({error.err})"
             ) from error
         self._min_face, self._threshold = min_face, threshold
-        # Pictures of one size are shrunk and coloured in the same memory every time.
+        # Images of one size are shrunk and coloured in the same memory every time.
         self._small, self._colour = np.empty((0, 0), np.uint8), np.empty((0, 0, 3), np.uint8)
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
-        """Faces in a uint8 grey picture of shape (rows, columns), largest first; every box lies within the picture."""
+        """Faces in a uint8 grey image of shape (rows, columns), largest first; every box lies within the image."""
         if not gray.size:
             return []
         rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._WINDOW, coarse=coarse)
         return largest_first(self._find(gray, (rows, columns), smallest, self._threshold))
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
-        """Faces around a box in a uint8 grey picture of shape (rows, columns), largest first."""
+        """Faces around a box in a uint8 grey image of shape (rows, columns), largest first."""
         return faces_in_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], smallest: float, threshold: float
     ) -> Iterator[Face]:
-        """Faces in a picture that is brought to a size first."""
+        """Faces in an image that is brought to a size first."""
         rows, columns = size
         if self._small.shape != size:
             self._small, self._colour = np.empty(size, np.uint8), np.empty((*size, 3), np.uint8)

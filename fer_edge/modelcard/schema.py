@@ -46,9 +46,9 @@ class PixelSpec(msgspec.Struct, frozen=True, kw_only=True):
         """The real value of each of the 256 pixel values."""
         return np.arange(256, dtype=np.float32) * np.float32(self.scale) + np.float32(self.offset)
 
-    def normalise(self, pictures: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Real-valued input of shape (n, rows, columns, channels) for pictures, 0..255, of shape (n, rows, columns)."""
-        real = pictures.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+    def normalise(self, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Real-valued input of shape (n, rows, columns, channels) for images, 0..255, of shape (n, rows, columns)."""
+        real = images.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return np.repeat(real[..., None], self.channels, axis=-1)
 
 
@@ -56,8 +56,8 @@ class InputSpec(PixelSpec, frozen=True, kw_only=True):
     """What a classifier takes.
 
     Attributes:
-        height: rows of the face picture.
-        width: columns of the face picture.
+        height: rows of the face image.
+        width: columns of the face image.
     """
 
     height: Positive
@@ -65,7 +65,7 @@ class InputSpec(PixelSpec, frozen=True, kw_only=True):
 
 
 class PixelStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """How a set of face pictures looks as a whole, to tell whether another set looks like it.
+    """How a set of face images looks as a whole, to tell whether another set looks like it.
 
     Attributes:
         brightness: mean of all pixels, 0..255.
@@ -106,7 +106,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
         schema: version of this structure.
         name: name of the model, from its recipe.
         flatbuffer_sha256: of what comes before the card in a ``.tflite``, as hexadecimal digits; empty in a ``.keras``.
-        self_test: what it gave for known pictures; None in a ``.keras``, and where nobody noted it.
+        self_test: what it gave for known images; None in a ``.keras``, and where nobody noted it.
         scores: measured results by name, each 0..1 unless the name says otherwise.
         made_by: the commands that made the file, in order.
         data: what it was trained on.
@@ -154,10 +154,10 @@ class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
     Attributes:
         input: what becomes of pixels.
         side: rows and columns of the square that it takes.
-        extent: side of that square in the picture, over the longer side of the box that the first stage gives.
+        extent: side of that square in the image, over the longer side of the box that the first stage gives.
         min_score: score of the first stage, 0..1, from which on this one looks at a box.
         threshold: score of both stages together, 0..1, from which on a box is a face.
-        crop_spec: how its boxes become the squares that FER-2013's pictures show.
+        crop_spec: how its boxes become the squares that FER-2013's images show.
     """
 
     input: PixelSpec
@@ -172,11 +172,11 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
     """What a face detector is, takes, scored and was made by.
 
     Attributes:
-        input: what becomes of pixels; a picture may have any size, filled up to a multiple of the largest stride.
+        input: what becomes of pixels; an image may have any size, filled up to a multiple of the largest stride.
         strides: pixels between neighbouring cells of each level, finest first.
         threshold: score from which on a cell's face counts, 0..1.
         smallest_face: side of the smallest face that it finds surely, in pixels of its input.
-        crop_spec: how its boxes become the squares that FER-2013's pictures show.
+        crop_spec: how its boxes become the squares that FER-2013's images show.
         refiner: its second stage, whose score is that of a face then; None where it has none.
     """
 

@@ -11,15 +11,15 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_TEST_PICTURES: Final = 12
+_TEST_IMAGES: Final = 12
 
 
 class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model gave for known pictures where its card was written; a device's runtime must give about the same.
+    """What a model gave for known images where its card was written; a device's runtime must give about the same.
 
     Attributes:
-        pattern: which pictures: see `pictures`.
-        outputs: stored elements of the output for each picture, integers where the output is quantised.
+        pattern: which images: see `images`.
+        outputs: stored elements of the output for each image, integers where the output is quantised.
         tolerance: most that an element may differ, in the same unit: kernels round differently.
     """
 
@@ -32,7 +32,7 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
         """What a model gave here.
 
         Args:
-            given: stored elements for `pictures`, of shape (pictures, elements).
+            given: stored elements for `images`, of shape (images, elements).
             tolerance: most that an element may differ; a whole number of steps where the output is quantised.
             quantised: whether it is.
         """
@@ -45,10 +45,10 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
         return float(np.abs(given - expected).max()) if given.shape == expected.shape else math.inf
 
     @staticmethod
-    def pictures(height: int, width: int) -> npt.NDArray[np.uint8]:
-        """Twelve pictures, uint8 of shape (12, height, width), by integers alone and so the same everywhere."""
+    def images(height: int, width: int) -> npt.NDArray[np.uint8]:
+        """Twelve images, uint8 of shape (12, height, width), by integers alone and so the same everywhere."""
         rows, columns = np.arange(height) * 512 // height, np.arange(width) * 512 // width
-        waves = [_triangle((k + 1) * columns + _triangle((k + 2) * rows)[:, None]) for k in range(_TEST_PICTURES)]
+        waves = [_triangle((k + 1) * columns + _triangle((k + 2) * rows)[:, None]) for k in range(_TEST_IMAGES)]
         return np.stack(waves).astype(np.uint8)
 
 

@@ -34,6 +34,6 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     return f"<table><tr>{first}</tr>{others}</table>"
 
 
-def embedded(picture: bytes, kind: Literal["png", "jpeg"] = "png") -> str:
-    """The address of a picture that is in the page itself."""
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+def embedded(image: bytes, kind: Literal["png", "jpeg"] = "png") -> str:
+    """The address of an image that is in the page itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"

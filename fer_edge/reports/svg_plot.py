@@ -36,7 +36,7 @@ class Series:
 
 
 def plot(series: Sequence[Series], x_label: str, y_label: str, *, from_zero: bool = True) -> str:
-    """An SVG picture of series, at least one point in all.
+    """An SVG image of series, at least one point in all.
 
     Args:
         series: what to draw.
@@ -53,7 +53,7 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, from_zero: boo
 
 
 def _framed(drawn: str, x_label: str, y_label: str, names: int) -> str:
-    """The picture around what is drawn, with room for so many names in the legend."""
+    """The image around what is drawn, with room for so many names in the legend."""
     height, bottom = _HEIGHT + _LEGEND * names, _HEIGHT - _BOTTOM
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
@@ -68,7 +68,7 @@ def _framed(drawn: str, x_label: str, y_label: str, names: int) -> str:
 
 
 def bars(places: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
-    """An SVG picture of bars, each a stack of shares.
+    """An SVG image of bars, each a stack of shares.
 
     Args:
         places: what stands under each bar, at least one; of many only some are shown.

@@ -1,1 +1,1 @@
-"""Tagging old pictures and films in bulk: much in, a table of faces out."""
+"""Tagging old images and videos in bulk: much in, a table of faces out."""

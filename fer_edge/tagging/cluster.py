@@ -53,7 +53,7 @@ class _Files(msgspec.Struct, frozen=True):
 
 
 class Cluster:
-    """Workers that look at pictures and write tables."""
+    """Workers that look at images and write tables."""
 
     def __init__(self, client: Any, address: str) -> None:  # noqa: ANN401 - Dask has no types
         """Of a client that is connected; see `connected`."""
@@ -154,7 +154,7 @@ def connected(address: str) -> Iterator[Cluster]:
     if address.startswith("tls:") and not Security().get_connection_args("client").get("ssl_context"):
         raise InputError(f"--cluster {address}: say in Dask's configuration, distributed.comm.tls, what to trust")
 
-    # A large picture out of an archive goes as a part of the work; Dask would warn of it.
+    # A large image out of an archive goes as a part of the work; Dask would warn of it.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}), _silent("distributed.client"):
         try:
             client = Client(address, timeout=_CONNECT_S, set_as_default=False)

@@ -27,7 +27,7 @@ _TABLES: Final = ("made", "looked", "thumbnails", "sequence")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS made (options TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS looked (
-    key BLOB PRIMARY KEY, path BLOB NOT NULL, film INTEGER NOT NULL, stamp TEXT NOT NULL, seen BLOB NOT NULL
+    key BLOB PRIMARY KEY, path BLOB NOT NULL, video INTEGER NOT NULL, stamp TEXT NOT NULL, seen BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS thumbnails (
     emotion TEXT NOT NULL, draw INTEGER NOT NULL, jpeg BLOB NOT NULL, PRIMARY KEY (emotion, draw)
@@ -126,7 +126,7 @@ class Journal:
         """Keep what was seen in a source."""
         key = source.key
         bare = msgspec.structs.replace(looked, thumbnails=())
-        row = (key, os.fsencode(source.path), source.kind == "film", source.stamp, msgspec.msgpack.encode(bare))
+        row = (key, os.fsencode(source.path), source.kind == "video", source.stamp, msgspec.msgpack.encode(bare))
         with self._errors():
             self._database.execute("INSERT OR REPLACE INTO looked VALUES (?, ?, ?, ?, ?)", row)
             faces = [sighting.face for sighting in looked.sightings if sighting.face]
@@ -146,12 +146,12 @@ class Journal:
         return self._database.execute("SELECT 1 FROM sequence LIMIT 1").fetchone() is None
 
     def looked(self) -> Iterator[tuple[str, bool, Looked]]:
-        """The path of each source in its order, whether it is of a film, and what was seen."""
+        """The path of each source in its order, whether it is of a video, and what was seen."""
         self._commit()
         decoder = msgspec.msgpack.Decoder(Looked)
-        rows = self._database.execute("SELECT path, film, seen FROM sequence JOIN looked USING (key) ORDER BY number")
-        for path, film, seen in rows:
-            yield os.fsdecode(path), bool(film), decoder.decode(seen)
+        rows = self._database.execute("SELECT path, video, seen FROM sequence JOIN looked USING (key) ORDER BY number")
+        for path, video, seen in rows:
+            yield os.fsdecode(path), bool(video), decoder.decode(seen)
 
     def thumbnails(self, emotion: str) -> list[bytes]:
         """JPEGs of some faces with that emotion, drawn at random, but the same every time."""
@@ -209,7 +209,7 @@ def _refuse_other(path: Path, before: Made, now: Made) -> None:
         ("model", "the model"),
         ("version", "fer-edge"),
         ("options", "the options"),
-        ("inputs", "the pictures to look at"),
+        ("inputs", "the images to look at"),
     ):
         was, given = getattr(before, name), getattr(now, name)
         if was != given:

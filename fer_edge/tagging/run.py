@@ -1,4 +1,4 @@
-"""A whole run: from pictures to a table that appears when the last is done; stopped before, it goes on where it was."""
+"""A whole run: from images to a table that appears when the last is done; stopped before, it goes on where it was."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Summary:
     """Counts over a whole table.
 
     Attributes:
-        pictures: looked at, films among them.
+        images: looked at, videos among them.
         faces: found.
         errors: rows with an error.
         emotions: faces by emotion.
-        before: pictures that an earlier run had looked at.
+        before: images that an earlier run had looked at.
     """
 
-    pictures: int
+    images: int
     faces: int
     errors: int
     emotions: dict[str, int]
@@ -98,18 +98,18 @@ def tag(
     cluster: str | None = None,
     seen: Callable[[Looked | None], None] = lambda _looked: None,
 ) -> Summary:
-    """Look at pictures and films and write a table of the faces in them.
+    """Look at images and videos and write a table of the faces in them.
 
     Args:
         inputs: see `Sources`.
         outputs: where results go.
         job: how to look.
-        processes: how many look at pictures; 0 for this one, which then ends with whatever ends it.
+        processes: how many look at images; 0 for this one, which then ends with whatever ends it.
         cluster: the scheduler of a Dask cluster that looks at them instead, if any.
         seen: called with what was seen in each source; with None for one that an earlier run saw.
 
     Raises:
-        InputError: an input is not there, nothing is, the table is there already, or files where copies of pictures
+        InputError: an input is not there, nothing is, the table is there already, or files where copies of images
             go, it was begun otherwise, or it cannot be written, or there is no such cluster.
         MissingExtraError: what one of them needs is not installed.
         FerEdgeError: the disk is full; the same call goes on.
@@ -135,10 +135,10 @@ def tag(
         new = _look(kept, sources, job, there or processes, seen)
         if kept.is_empty():
             kept.remove()
-            raise InputError(f"{printable(', '.join(map(remote.shown, inputs)))}: no pictures there")
+            raise InputError(f"{printable(', '.join(map(remote.shown, inputs)))}: no images there")
         summary = _write(kept, outputs, job, maker, there)
         kept.remove()
-    return dataclasses.replace(summary, before=summary.pictures - new)
+    return dataclasses.replace(summary, before=summary.images - new)
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _cleaned() -> Iterator[None]:
 
 
 def _refuse_within(inputs: Sequence[str], folders: Sequence[Path]) -> None:
-    """Raise InputError where results would come among the pictures: they might replace some, or be taken for some."""
+    """Raise InputError where results would come among the images: they might replace some, or be taken for some."""
     for one in inputs:
         if one == "-" or remote.is_address(one):
             continue
@@ -161,7 +161,7 @@ def _refuse_within(inputs: Sequence[str], folders: Sequence[Path]) -> None:
         for folder in folders:
             if Path(os.path.realpath(place)).is_relative_to(folder.resolve()):  # `resolve` raises where links loop
                 raise InputError(
-                    f"{printable(str(folder))}: there are pictures to look at in it; choose a folder of its own"
+                    f"{printable(str(folder))}: there are images to look at in it; choose a folder of its own"
                 )
 
 
@@ -177,7 +177,7 @@ def _prepare(outputs: Outputs, folders: Sequence[Path]) -> None:
     else:
         ensure_writable(Path(outputs.table))
         there = Path(outputs.table).exists()
-    for path in (*(folder / "picture" for folder in folders), *([outputs.errors] if outputs.errors else [])):
+    for path in (*(folder / "image" for folder in folders), *([outputs.errors] if outputs.errors else [])):
         ensure_writable(path)
     existing = [remote.shown(outputs.table)] if there else []
     if outputs.errors:
@@ -219,7 +219,7 @@ def _made(inputs: Sequence[str], outputs: Outputs, job: Job, maker: Maker) -> Ma
 def _look(
     kept: Journal, sources: Sources, job: Job, where: Cluster | int, seen: Callable[[Looked | None], None]
 ) -> int:
-    """Look at what is not known yet, in a cluster or in so many processes; gives how many pictures and films it was."""
+    """Look at what is not known yet, in a cluster or in so many processes; gives how many images and videos it was."""
 
     def unknown() -> Iterator[Source]:
         for pending in sources:
@@ -249,13 +249,13 @@ def _in_processes(job: Job, chunks: Iterator[list[Source]], processes: int) -> G
 
 
 def _chunks(sources: Iterator[Source]) -> Iterator[list[Source]]:
-    """Some sources at a time: not many, not much, and a part of a film alone."""
+    """Some sources at a time: not many, not much, and a part of a video alone."""
     chunk: list[Source] = []
     size = 0
     for source in sources:
         chunk.append(source)
         size += len(source.data)
-        if len(chunk) == _CHUNK or size > _CHUNK_BYTES or source.kind == "film":
+        if len(chunk) == _CHUNK or size > _CHUNK_BYTES or source.kind == "video":
             yield chunk
             chunk, size = [], 0
     if chunk:
@@ -268,13 +268,13 @@ def _lost(source: Source) -> Looked:
 
 def _write(kept: Journal, outputs: Outputs, job: Job, maker: Maker, cluster: Cluster | None) -> Summary:
     """Make the table, and what else is wanted, of all that was seen."""
-    pictures = faces = errors = 0
+    images = faces = errors = 0
     emotions = dict.fromkeys(maker.labels, 0)
 
     def counted() -> Iterator[Row]:
-        nonlocal pictures, faces, errors
+        nonlocal images, faces, errors
         for path, new, rows in _rows(kept, job.every):
-            pictures += new
+            images += new
             for row in rows:
                 yield row
                 if row.sighting.error:
@@ -290,7 +290,7 @@ def _write(kept: Journal, outputs: Outputs, job: Job, maker: Maker, cluster: Clu
         for emotion in maker.labels:
             if thumbnails := kept.thumbnails(emotion):
                 write_sheet(outputs.montage / f"{emotion.replace('/', '-')}.jpg", thumbnails)
-    return Summary(pictures, faces, errors, emotions)
+    return Summary(images, faces, errors, emotions)
 
 
 def _fill(out: str, rows: Iterator[Row], maker: Maker, cluster: Cluster | None) -> None:
@@ -303,15 +303,15 @@ def _fill(out: str, rows: Iterator[Row], maker: Maker, cluster: Cluster | None) 
 
 
 def _rows(kept: Journal, every: float | None) -> Iterator[tuple[str, bool, list[Row]]]:
-    """The rows of each source, and whether it is another picture or film than the one before; films with tracks."""
+    """The rows of each source, and whether it is another image or video than the one before; videos with tracks."""
     before = None
     tracker = Tracker(_LOST_AFTER_S)
-    for path, film, looked in kept.looked():
-        new = not film or path != before
+    for path, video, looked in kept.looked():
+        new = not video or path != before
         if new:
             tracker = Tracker(max(_LOST_AFTER_S, 2.5 * (every or 0)))
         before = path
-        tracks = _tracks(tracker, looked.sightings) if film else itertools.repeat(None)
+        tracks = _tracks(tracker, looked.sightings) if video else itertools.repeat(None)
         yield (
             path,
             new,

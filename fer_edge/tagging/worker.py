@@ -1,4 +1,4 @@
-"""Looking at pictures: some sources in, what was seen in each out.
+"""Looking at images: some sources in, what was seen in each out.
 
 This is what runs in other processes and on other machines: all that goes in and out can be pickled.
 """
@@ -42,22 +42,22 @@ THUMBNAIL: Final = 96  # pixels
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """How pictures are looked at.
+    """How images are looked at.
 
     Attributes:
         model: the classifier's file.
         threads: of the classifier.
-        face: whether the pictures are face crops.
+        face: whether the images are face crops.
         detector: what finds faces.
         detector_model: its file; None for the shipped network's.
         min_face: side of the smallest face to find, in pixels.
-        every: seconds between the frames of a film that are looked at; None for every frame.
+        every: seconds between the frames of a video that are looked at; None for every frame.
         sha256: whether files are hashed.
         sidecars: whether XMP sidecars are written.
-        sidecar_dir: the folder for them; None for beside the pictures.
-        annotate: the folder for annotated pictures, if any.
-        thumbnails: whether a small picture of each face is kept.
-        max_fetch: bytes of the largest file that is fetched from an address, or film that is unpacked.
+        sidecar_dir: the folder for them; None for beside the images.
+        annotate: the folder for annotated images, if any.
+        thumbnails: whether a small image of each face is kept.
+        max_fetch: bytes of the largest file that is fetched from an address, or video that is unpacked.
     """
 
     model: str
@@ -76,12 +76,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
-    """One face of a picture, a picture or frame without a face, or what went wrong.
+    """One face of an image, an image or frame without a face, or what went wrong.
 
     Attributes:
         face: how it looks; None where there is none.
         detector_score: the detector's own measure of how sure it is; None of a face crop.
-        time: of a frame of a film, in seconds.
+        time: of a frame of a video, in seconds.
         error: what went wrong; empty where nothing did.
     """
 
@@ -95,7 +95,7 @@ class Looked(msgspec.Struct, frozen=True, array_like=True):
     """What was seen in a source.
 
     Attributes:
-        sightings: at least one of a picture.
+        sightings: at least one of an image.
         sha256: of the file, where it was wanted and could be read.
         thumbnails: a JPEG of each face, in the order of the sightings that have one, where they were wanted.
     """
@@ -107,11 +107,11 @@ class Looked(msgspec.Struct, frozen=True, array_like=True):
 
 def failed(source: Source, why: str) -> Looked:
     """What is seen of a source that cannot be looked at."""
-    return Looked((Sighting(time=source.begin if source.kind == "film" else None, error=printable(why)),))
+    return Looked((Sighting(time=source.begin if source.kind == "video" else None, error=printable(why)),))
 
 
 def look_at(job: Job, sources: Sequence[Source]) -> list[Looked]:
-    """Look at some pictures and parts of films.
+    """Look at some images and parts of videos.
 
     Args:
         job: how.
@@ -166,7 +166,7 @@ class _Looker:
 
         Args:
             source: where it is.
-            fetched: of a picture from far away: where it is now, or why it could not be had.
+            fetched: of an image from far away: where it is now, or why it could not be had.
         """
         name = printable(source.path)
         if source.error:
@@ -174,8 +174,8 @@ class _Looker:
         try:
             if isinstance(fetched, DataError):
                 return failed(source, str(fetched))
-            if source.kind == "film":
-                return self._film(source, name)
+            if source.kind == "video":
+                return self._video(source, name)
             return self._still(source, name, _data(source, fetched))
         except DataError as error:
             return failed(source, str(error))
@@ -200,7 +200,7 @@ class _Looker:
         digest = hashlib.sha256(data).hexdigest() if job.sha256 else None
         return Looked((*(sightings or [Sighting()]), *(Sighting(error=what) for what in errors)), digest, tuple(small))
 
-    def _film(self, source: Source, name: str) -> Looked:
+    def _video(self, source: Source, name: str) -> Looked:
         sightings: list[Sighting] = []
         thumbnails: list[bytes] = []
         digest, here = None, name
@@ -248,7 +248,7 @@ class _Looker:
         return found, [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
 
     def _detector(self, reduced: int) -> FaceDetector:
-        """The detector for pictures that are so many times smaller than they were."""
+        """The detector for images that are so many times smaller than they were."""
         if reduced not in self._detectors:
             job = self._job
             path = Path(job.detector_model) if job.detector_model else None
@@ -284,13 +284,13 @@ def _data(source: Source, fetched: Path | None) -> bytes:
 
 @contextmanager
 def _at_hand(source: Source, most: int) -> Iterator[Path]:
-    """A file of this machine with the film in it."""
+    """A file of this machine with the video in it."""
     is_far = remote.is_address(source.place)
     if not is_far and source.number is None:
         yield Path(source.place)
         return
     with tempdirs.folder() as folder:
-        path = folder / f"film{Path(source.path).suffix}"
+        path = folder / f"video{Path(source.path).suffix}"
         if is_far:
             remote.fetch(source.place, path, most)
         else:
@@ -300,7 +300,7 @@ def _at_hand(source: Source, most: int) -> Iterator[Path]:
 
 @functools.lru_cache(maxsize=1)
 def _digest(path: Path, changed: int) -> str:  # noqa: ARG001 - a part of what is remembered
-    """Of a film's file, read once for all its parts that come to this process."""
+    """Of a video's file, read once for all its parts that come to this process."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -309,15 +309,15 @@ def _enlarged(box: Box, factor: int) -> Box:
     return Box(*(round(value * factor, 1) for value in box)) if factor > 1 else box
 
 
-def _save(picture: npt.NDArray[np.uint8], path: Path, original: str) -> list[str]:
-    """Write a picture, but not over another; what went wrong, if anything did."""
+def _save(image: npt.NDArray[np.uint8], path: Path, original: str) -> list[str]:
+    """Write an image, but not over another; what went wrong, if anything did."""
     ending = path.suffix.lower() if path.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".jpg"
     path = path if path.suffix.lower() == ending else path.with_name(path.name + ending)
     try:
         if path.exists() and Path(original).exists() and path.samefile(original):
-            raise InputError(f"{path}: is the picture itself; annotate into a folder of its own")
+            raise InputError(f"{path}: is the image itself; annotate into a folder of its own")
         with replacing(path) as temporary:
-            temporary.write_bytes(cv2.imencode(ending, picture)[1].tobytes())
+            temporary.write_bytes(cv2.imencode(ending, image)[1].tobytes())
     except (FerEdgeError, OSError) as error:
         return [_not_written(path, error)]
     return []

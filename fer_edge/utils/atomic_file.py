@@ -50,7 +50,7 @@ def ensure_writable(path: Path) -> None:
 
 
 def check_ending(path: Path, option: str, *endings: str) -> None:
-    """Refuse a name that is not of what is written, for it may be that of a model or a picture.
+    """Refuse a name that is not of what is written, for it may be that of a model or an image.
 
     Raises:
         InputError: ``path`` has none of the endings, each with its dot.

@@ -1,4 +1,4 @@
-"""Reading and finding still pictures."""
+"""Reading and finding still images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-PICTURE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 _GRAY: Final = {
@@ -33,10 +33,10 @@ _COLOUR: Final = {
 
 
 def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode an encoded picture to grey, upright by its EXIF orientation.
+    """Decode an encoded image to grey, upright by its EXIF orientation.
 
     Args:
-        data: the encoded picture.
+        data: the encoded image.
         name: what to call it in an error.
         reduced: 1, 2, 4 or 8: how many times smaller to make it; of a JPEG less is decoded then.
 
@@ -44,23 +44,23 @@ def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint
         uint8 array of shape (rows, columns).
 
     Raises:
-        DataError: the data is not a picture that OpenCV reads.
+        DataError: the data is not an image that OpenCV reads.
     """
     return _decode(data, name, _GRAY[reduced])
 
 
 def decode_colour(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode an encoded picture to BGR, uint8 of shape (rows, columns, 3): see `decode_gray`."""
+    """Decode an encoded image to BGR, uint8 of shape (rows, columns, 3): see `decode_gray`."""
     return _decode(data, name, _COLOUR[reduced])
 
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a picture file as grey: see `decode_gray`."""
+    """Read an image file as grey: see `decode_gray`."""
     return decode_gray(read_bytes(path), str(path))
 
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a picture file as BGR, uint8 of shape (rows, columns, 3), upright; raises DataError."""
+    """Read an image file as BGR, uint8 of shape (rows, columns, 3), upright; raises DataError."""
     return decode_colour(read_bytes(path), str(path))
 
 
@@ -81,12 +81,12 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 
 def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         bomb = "CV_IO_MAX" in str(error)  # see the command line's OPENCV_IO_MAX_IMAGE_PIXELS
         raise DataError(
             f"{name}: {'refused, too many pixels' if bomb else f'cannot be decoded ({error.err})'}"
         ) from error
-    if picture is None:
-        raise DataError(f"{name}: not a picture, or a damaged one")
-    return picture.astype(np.uint8, copy=False)
+    if image is None:
+        raise DataError(f"{name}: not an image, or a damaged one")
+    return image.astype(np.uint8, copy=False)

@@ -50,14 +50,14 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def squares_in_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty dark pictures with bright squares, in two parts."""
+def squares_in_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty dark images with bright squares, in two parts."""
     folder = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     for part in ("train", "val"):
         (folder / part).mkdir()
         rows = [COLUMNS]
-        with zipfile.ZipFile(folder / part / "pictures.zip", "w") as archive:
+        with zipfile.ZipFile(folder / part / "images.zip", "w") as archive:
             for number in range(15):
                 gray = rng.integers(0, 140, (64, 96)).astype(np.uint8)
                 places = rng.choice(np.arange(96), 3, replace=False).tolist() if number % 3 else []

@@ -21,8 +21,8 @@ EXTENT = 2.0  # and over the side of a square
 
 def bright_squares() -> keras.Model:
     """A model of shape (None, None, 1) that takes -1..1, and finds squares of 1 that lie on multiples of eight."""
-    picture = keras.Input((None, None, 1))
-    x = picture
+    image = keras.Input((None, None, 1))
+    x = image
     levels = []
     for i in range(5):
         # Means of four pixels, and what differs in them: weights that make no copies of one channel.
@@ -39,7 +39,7 @@ def bright_squares() -> keras.Model:
             keras.layers.Conv2D(4, 1, name=f"box{stride}")(level),
             keras.layers.Conv2D(10, 1, name=f"landmarks{stride}")(level),
         ]
-    model = keras.Model(picture, outputs, name="bright_squares")
+    model = keras.Model(image, outputs, name="bright_squares")
     rng = np.random.default_rng(3)
     for i in range(5):
         kernel = rng.normal(0, 0.05, (2, 2, 1 if i == 0 else 4, 4))
@@ -64,14 +64,14 @@ def bright_squares() -> keras.Model:
 def centred_squares() -> keras.Model:
     """A second stage of shape (32, 32, 1): how bright its middle is, and where the bright pixels' centre is."""
     side, half = NEAR, NEAR // 2
-    picture = keras.Input((side, side, 1))
+    image = keras.Input((side, side, 1))
     # From -1..1 to 0..1 first: a dense layer of the sum of all pixels would have to undo it exactly.
-    x = keras.layers.Conv2D(1, 1, activation="relu", name="light")(picture)
+    x = keras.layers.Conv2D(1, 1, activation="relu", name="light")(image)
     x = keras.layers.Flatten()(x)
     score = keras.layers.Dense(1, activation="sigmoid", name="score")(x)
     box = keras.layers.Dense(4, name="box")(x)
     landmarks = keras.layers.Dense(10, name="landmarks")(x)
-    model = keras.Model(picture, [score, box, landmarks], name="centred_squares")
+    model = keras.Model(image, [score, box, landmarks], name="centred_squares")
     model.get_layer("light").set_weights([np.full((1, 1, 1, 1), 0.5), np.array([0.5])])
     middle = np.zeros((side, side))
     middle[3 * side // 8 : 5 * side // 8, 3 * side // 8 : 5 * side // 8] = (4 / side) ** 2

@@ -33,14 +33,14 @@ def squares(foreign: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(squares_in_pictures: Path) -> Path:
-    return squares_in_pictures
+def images(squares_in_images: Path) -> Path:
+    return squares_in_images
 
 
 @pytest.fixture(scope="module")
-def converted(cli: Cli, squares: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted(cli: Cli, squares: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("converted") / "squares.tflite"
-    cli("convert", squares, "--int8", "--data", pictures, "-o", out)
+    cli("convert", squares, "--int8", "--data", images, "-o", out)
     return out
 
 
@@ -57,9 +57,9 @@ def test_a_detector_is_converted_and_its_report_says_what_was_lost(converted: Pa
     assert detector.self_test() == 0
 
 
-def test_the_same_command_gives_the_same_bytes(cli: Cli, squares: Path, pictures: Path, converted: Path) -> None:
+def test_the_same_command_gives_the_same_bytes(cli: Cli, squares: Path, images: Path, converted: Path) -> None:
     before = converted.read_bytes()
-    cli("convert", squares, "--int8", "--data", pictures, "-o", converted)
+    cli("convert", squares, "--int8", "--data", images, "-o", converted)
     assert converted.read_bytes() == before
 
 
@@ -74,7 +74,7 @@ def test_a_file_of_one_size_gives_at_another_what_one_of_that_size_gives(
     for path in (real, converted):
         card = read_detector_card(path)
         small = FaceNetwork(model_bytes(path), card, path, height=96, width=160)
-        # Zeros past the picture change nothing but what lies at its edge.
+        # Zeros past the image change nothing but what lies at its edge.
         large = FaceNetwork(model_bytes(path), card, path, height=320, width=320)
         for one, other in zip(small.run(gray, 96, 160), large.run(gray, 96, 160), strict=True):
             for mine, theirs in zip(one[1:], other[1:], strict=True):
@@ -82,13 +82,13 @@ def test_a_file_of_one_size_gives_at_another_what_one_of_that_size_gives(
                 assert np.allclose(mine.values, theirs.values[:, :rows, :columns], atol=1e-5)
 
 
-def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, pictures: Path, tmp_path: Path) -> None:
-    # Ranges measured on black pictures leave nothing of a bright one.
+def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, images: Path, tmp_path: Path) -> None:
+    # Ranges measured on black images leave nothing of a bright one.
     black = tmp_path / "black"
     black.mkdir()
     cv2.imwrite(str(black / "0.png"), np.zeros((64, 96), np.uint8))
     out = tmp_path / "out.tflite"
-    args = ("convert", squares, "--int8", "--data", pictures, "--calibrate", black, "-o", out)
+    args = ("convert", squares, "--int8", "--data", images, "--calibrate", black, "-o", out)
     said = cli(*args, status=1).stderr
     assert "points of average precision and 1 are allowed" in said
     assert not out.exists()
@@ -112,38 +112,38 @@ def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, pict
 @pytest.mark.parametrize(
     ("scheme", "advice"),
     [
-        (Scheme.INT8, "; try --rescue to try other ways, --calibrate with other pictures, --float16, or allow it"),
+        (Scheme.INT8, "; try --rescue to try other ways, --calibrate with other images, --float16, or allow it"),
         (Scheme.DYNAMIC, "; try --float16, or allow it"),
         (Scheme.FLOAT16, "; try --float32, or allow it"),
         (Scheme.FLOAT32, "; allow it"),
     ],
 )
 def test_only_what_may_help_a_refused_detector_is_said(
-    squares: Path, pictures: Path, tmp_path: Path, scheme: Scheme, advice: str
+    squares: Path, images: Path, tmp_path: Path, scheme: Scheme, advice: str
 ) -> None:
     with pytest.raises(RefusedError) as caught:  # as whatever wants to be better than the float model
         convert_detector(
             FirstStage(open_detector(squares)),
             scheme,
             tmp_path / "x.tflite",
-            test=load_faces(pictures, "val"),
+            test=load_faces(images, "val"),
             max_drop=-100,
         )
     assert f"x.parity.html{advice} with --max-drop" in str(caught.value)
 
 
-def test_pictures_without_any_face_are_none_to_compare_on(squares: Path, tmp_path: Path) -> None:
+def test_images_without_any_face_are_none_to_compare_on(squares: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((64, 96), np.uint8))
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, ("0.png", "96", "64", *("",) * 15)])
-    with pytest.raises(DataError, match=f"{tmp_path}: no face is marked in these pictures"):
+    with pytest.raises(DataError, match=f"{tmp_path}: no face is marked in these images"):
         convert_detector(
             FirstStage(open_detector(squares)), Scheme.INT8, tmp_path / "x.tflite", test=load_faces(tmp_path)
         )
     assert not (tmp_path / "x.tflite").exists()
 
 
-def test_options_for_classifiers_and_missing_pictures_are_one_clear_error(
+def test_options_for_classifiers_and_missing_images_are_one_clear_error(
     cli: Cli, squares: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.tflite"

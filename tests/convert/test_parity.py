@@ -108,8 +108,8 @@ def test_calibration_on_noise_is_noticed_and_refused(
         (tmp_path / "noise" / label).mkdir(parents=True)
         for i in range(12):
             # Faint noise: nothing in it comes near the values that faces cause.
-            picture = rng.normal(128, 1, (48, 48)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(tmp_path / "noise" / label / f"{i}.png"), picture)
+            image = rng.normal(128, 1, (48, 48)).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "noise" / label / f"{i}.png"), image)
     noise = ("--data", fer2013_csv, "--calibrate", tmp_path / "noise", "-o", tmp_path / "out.tflite")
     said = cli("convert", edge_float, "--int8", *noise, status=1).stderr
     assert "look unlike" in said
@@ -191,26 +191,26 @@ def test_ranges_by_each_method() -> None:
 
 def test_bias_correction_makes_up_for_the_weights_error(edge_float: Path, sample: Sample) -> None:
     model = model_bytes(edge_float)
-    pictures = flatbuffer.Pictures(sample.faces[::14], read_card(edge_float).input)
-    seen = observe(model, pictures)
+    images = flatbuffer.Images(sample.faces[::14], read_card(edge_float).input)
+    seen = observe(model, images)
     ranges = {name: one.range(Method.MINMAX) for name, one in seen.items()}
     plan = Plan(Scheme.INT8, ranges)
     quantised = quantise(model, plan)
     corrected = bias_corrected(model, quantised, seen)
     means = []
     for changed in (quantised, quantise(corrected, plan)):
-        after = observe_any(changed, pictures)
+        after = observe_any(changed, images)
         names = [one.name for one in read_graph(model, edge_float).operations if one.kind == "CONV_2D"]
         means.append(np.mean([np.abs(after[name] - seen[name].mean).mean() / seen[name].mean.std() for name in names]))
     assert means[1] < means[0]
 
 
-def observe_any(model: bytes, pictures: flatbuffer.Pictures) -> dict[str, np.ndarray]:
+def observe_any(model: bytes, images: flatbuffer.Images) -> dict[str, np.ndarray]:
     """Mean of each channel of each tensor of a quantised model, in real values."""
     trace = flatbuffer.Tracer(model)
     found: dict[str, list[np.ndarray]] = {}
-    for i in range(len(pictures)):
-        for name, value in trace(pictures[i]):
+    for i in range(len(images)):
+        for name, value in trace(images[i]):
             found.setdefault(name, []).append(value.reshape(-1, value.shape[-1]).mean(axis=0))
     return {name: np.mean(means, axis=0) for name, means in found.items()}
 

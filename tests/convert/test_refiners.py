@@ -10,7 +10,7 @@ import pytest
 
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.modelcard.archive import model_bytes, read_detector_card, refiner_bytes
-from fer_edge_convert.flatbuffer import Pictures, lean, run_all
+from fer_edge_convert.flatbuffer import Images, lean, run_all
 from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
 from fer_edge_convert.sources import open_detector
 
@@ -23,17 +23,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_grou
 
 
 @pytest.fixture(scope="module")
-def first(cli: Cli, foreign: Path, squares_in_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(cli: Cli, foreign: Path, squares_in_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("first") / "squares.tflite"
-    cli("convert", foreign / "squares.keras", "--int8", "--data", squares_in_pictures, "-o", out)
+    cli("convert", foreign / "squares.keras", "--int8", "--data", squares_in_images, "-o", out)
     return out
 
 
 def test_both_stages_come_into_one_file(
-    cli: Cli, foreign: Path, first: Path, squares_in_pictures: Path, tmp_path: Path
+    cli: Cli, foreign: Path, first: Path, squares_in_images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "refined.tflite"
-    command = ("convert", foreign / "centred.keras", "--int8", "--data", squares_in_pictures, "--detector", first)
+    command = ("convert", foreign / "centred.keras", "--int8", "--data", squares_in_images, "--detector", first)
     cli(*command, "-o", out)
     assert model_bytes(out) == model_bytes(first)
     card, before = read_detector_card(out), read_detector_card(first)
@@ -61,9 +61,9 @@ def test_both_stages_come_into_one_file(
 
 
 def test_a_second_stage_wants_a_first_one_and_only_it(
-    cli: Cli, foreign: Path, first: Path, squares_in_pictures: Path, tmp_path: Path
+    cli: Cli, foreign: Path, first: Path, squares_in_images: Path, tmp_path: Path
 ) -> None:
-    start = ("-o", tmp_path / "out.tflite", "--int8", "--data", squares_in_pictures)
+    start = ("-o", tmp_path / "out.tflite", "--int8", "--data", squares_in_images)
     alone = cli("convert", foreign / "centred.keras", *start, status=2).stderr
     assert alone.endswith("a detector's second stage; give the .tflite of the first one: --detector FILE\n")
     other = cli("convert", foreign / "squares.keras", *start, "--detector", first, status=2).stderr
@@ -76,7 +76,7 @@ def test_a_second_stage_wants_a_first_one_and_only_it(
 
 def test_a_lean_model_gives_the_same_in_fewer_bytes(foreign: Path) -> None:
     source = open_detector(foreign / "squares.keras")
-    some = Pictures(np.random.default_rng(0).integers(0, 256, (3, 320, 320), np.uint8), source.card.input)
+    some = Images(np.random.default_rng(0).integers(0, 256, (3, 320, 320), np.uint8), source.card.input)
     ranges = {name: one.range(Method.MINMAX) for name, one in observe(source.model, some).items()}
     model = quantise(source.model, Plan(Scheme.INT8, ranges))
     small = lean(model)

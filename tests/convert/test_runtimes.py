@@ -39,8 +39,8 @@ for model in map(Path, sys.argv[2:]):
         interpreter.allocate_tensors()
         given = sorted(interpreter.get_output_details(), key=lambda one: tuple(one["shape"]))
         scores = []
-        for picture in stored:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
+        for image in stored:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
             interpreter.invoke()
             scores.append(np.concatenate([interpreter.get_tensor(one["index"]).ravel() for one in given]))
         np.save(f"{{model.stem}}-{{sys.argv[1]}}-{{name}}.npy", np.array(scores))

@@ -96,8 +96,8 @@ def test_the_first_hdf5_files_of_keras_2_are_read(tmp_path: Path) -> None:
         config["config"] = [layer for layer in config["config"]["layers"] if layer["class_name"] != "InputLayer"]
         file.attrs["model_config"] = np.bytes_(json.dumps(config))
         file.attrs["keras_version"] = np.bytes_("2.0.5")
-    pictures = np.random.default_rng(0).uniform(0, 1, (4, 48, 48, 1)).astype(np.float32)
-    one, two = (run(open_source(path).model, pictures) for path in (old, KERAS2 / "sequential.h5"))
+    images = np.random.default_rng(0).uniform(0, 1, (4, 48, 48, 1)).astype(np.float32)
+    one, two = (run(open_source(path).model, images) for path in (old, KERAS2 / "sequential.h5"))
     assert np.allclose(one, two)
 
 

@@ -37,7 +37,7 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
         self.most_frames: int | None = None
         self.calls = 0
         self.transports: list[str] = []
-        self.pictures = [
+        self.images = [
             cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes()
             for number in range(0, 60, 4)
         ]
@@ -47,12 +47,12 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
         return int(self.server_address[1])
 
     def frames(self) -> Iterator[bytes]:
-        """Pictures at their pace, for as long as the mood lets."""
+        """Images at their pace, for as long as the mood lets."""
         due = time.monotonic()
         number = 0
         while self.mood != "is gone" and number != self.most_frames:
             if self.mood == "plays":
-                yield self.pictures[number % len(self.pictures)]
+                yield self.images[number % len(self.images)]
                 number += 1
             due += 1 / FPS
             time.sleep(max(0.0, due - time.monotonic()))
@@ -77,12 +77,12 @@ class Http(http.server.BaseHTTPRequestHandler):
         if self.server.mood == "is gone":
             return
         self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
         self.end_headers()
         with contextlib.suppress(OSError):
-            for picture in self.server.frames():
-                head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                self.wfile.write(head.encode() + picture + b"\r\n")
+            for image in self.server.frames():
+                head = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+                self.wfile.write(head.encode() + image + b"\r\n")
 
 
 class Rtsp(socketserver.StreamRequestHandler):
@@ -115,14 +115,14 @@ class Rtsp(socketserver.StreamRequestHandler):
         )
         if method == "PLAY":
             sequence = random.randrange(1000)  # noqa: S311 - no secret
-            for number, picture in enumerate(self.server.frames()):
-                for packet in _packets(picture, number, sequence):
+            for number, image in enumerate(self.server.frames()):
+                for packet in _packets(image, number, sequence):
                     self.wfile.write(b"$\0" + struct.pack("!H", len(packet)) + packet)
                     sequence += 1
 
 
 def _packets(jpeg: bytes, number: int, sequence: int) -> list[bytes]:
-    """A picture as RTP packets: RFC 2435, with its own quantisation tables, Q = 255."""
+    """An image as RTP packets: RFC 2435, with its own quantisation tables, Q = 255."""
     tables, scan, width, height, kind = b"", b"", 0, 0, 0
     at = 2
     while not scan:

@@ -61,9 +61,9 @@ class Running:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    """A folder of pictures with one face that stays, two minutes long."""
-    folder = tmp_path / "film"
+def video(tmp_path: Path) -> Path:
+    """A folder of images with one face that stays, two minutes long."""
+    folder = tmp_path / "video"
     folder.mkdir()
     assert cv2.imwrite(str(folder / "0000.png"), demo.frame(10))
     for number in range(1, 1200):
@@ -72,18 +72,18 @@ def film(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def running(tmp_path: Path, film: Path) -> Iterator[Running]:
+def running(tmp_path: Path, video: Path) -> Iterator[Running]:
     path = tmp_path / "config.toml"
-    path.write_text(f'node = "one"\n[camera]\nsource = "{film}"\n[events]\nstats_every_s = 0.5\n')
+    path.write_text(f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nstats_every_s = 0.5\n')
     run = Running(path)
     with run.process:
         yield run
         run.process.kill()
 
 
-def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Running, film: Path) -> None:
+def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Running, video: Path) -> None:
     face = running.until("one/event", event_type="new")["payload"]["id"]
-    rest = f'[camera]\nsource = "{film}"\n[events]\nheartbeat_s = 0.5\n'
+    rest = f'[camera]\nsource = "{video}"\n[events]\nheartbeat_s = 0.5\n'
     running.change('node = "one"\nmodel = "edge-plus"\n' + rest)
     assert running.until("one/info")["payload"]["model"] == "edge-plus"
     running.until("one/state", faces=1)
@@ -99,7 +99,7 @@ def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Runnin
     assert running.process.wait(30) == 0
 
 
-def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path, tmp_path: Path) -> None:
+def test_a_bad_file_keeps_what_was_and_says_so(running: Running, video: Path, tmp_path: Path) -> None:
     running.until("one/event", event_type="new")
     for text, said in (
         ("node = ", "Invalid value"),
@@ -119,7 +119,7 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path, tmp
     assert "stays as it was" in running.told()
     theirs.close()
     assert running.until("one/enabled/state")["payload"] == "ON"
-    running.change(f'node = "one"\n[camera]\nsource = "{film}"\nwidth = 320\n')
+    running.change(f'node = "one"\n[camera]\nsource = "{video}"\nwidth = 320\n')
     assert "[camera]: what changed there takes a restart" in running.told()
     assert "read anew" in running.told()
     running.process.send_signal(signal.SIGTERM)
@@ -128,12 +128,12 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, film: Path, tmp
 
 
 def test_a_stop_while_a_reload_leaves_a_broker_that_says_nothing_is_obeyed_in_the_time_that_the_unit_gives(
-    tmp_path: Path, film: Path
+    tmp_path: Path, video: Path
 ) -> None:
     path = tmp_path / "config.toml"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         rest = (
-            f'[camera]\nsource = "{film}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{silent.getsockname()[1]}"\n'
+            f'[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{silent.getsockname()[1]}"\n'
             f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
         )
         path.write_text(f'node = "one"\n{rest}')
@@ -147,11 +147,11 @@ def test_a_stop_while_a_reload_leaves_a_broker_that_says_nothing_is_obeyed_in_th
             assert run.process.wait(20) == 0  # TimeoutStopSec
 
 
-def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, film: Path) -> None:
+def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, video: Path) -> None:
     running.until("one/event", event_type="new")
     with Mosquitto(tmp_path) as broker:
         running.change(
-            f'node = "one"\n[camera]\nsource = "{film}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
             f'ha_discovery = true\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
         )
         said = running.told() + running.told()  # by two threads, in either order
@@ -163,13 +163,13 @@ def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, film: 
 
 
 def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_and_another_broker(
-    tmp_path: Path, film: Path
+    tmp_path: Path, video: Path
 ) -> None:
     path, switch = tmp_path / "config.toml", "fer-edge/one/enabled/set"
 
     def settings(broker: Mosquitto, outbox: str) -> str:
         return (
-            f'node = "one"\n[camera]\nsource = "{film}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
             f'[outbox]\npath = "{tmp_path}/{outbox}"\n'
         )
 
@@ -199,10 +199,10 @@ def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_
 
 
 def blinking(folder: Path) -> Path:
-    """A folder of pictures with a face that comes and goes each second, for half a minute."""
+    """A folder of images with a face that comes and goes each second, for half a minute."""
     folder.mkdir()
-    for name, picture in (("face", demo.frame(10)), ("wall", demo.wall())):
-        assert cv2.imwrite(str(folder / f"{name}.bmp"), picture)
+    for name, image in (("face", demo.frame(10)), ("wall", demo.wall())):
+        assert cv2.imwrite(str(folder / f"{name}.bmp"), image)
     for number in range(300):
         (folder / f"{number:04}.png").hardlink_to(folder / ("face.bmp" if number // 5 % 2 else "wall.bmp"))
     (folder / "face.bmp").unlink()
@@ -220,12 +220,12 @@ def told(text: str) -> list[bytes]:
 
 
 def test_what_a_runner_tells_reaches_a_broker_through_kills_of_both(tmp_path: Path) -> None:
-    film, output, config = blinking(tmp_path / "film"), tmp_path / "out.jsonl", tmp_path / "config.toml"
+    video, output, config = blinking(tmp_path / "video"), tmp_path / "out.jsonl", tmp_path / "config.toml"
     chance = random.Random(1)  # noqa: S311 - no secret
     listener = Listener()
     with Gate() as gate, Mosquitto(tmp_path / "broker") as broker, output.open("wb") as out:
         config.write_text(
-            f'node = "one"\n[camera]\nsource = "{film}"\n[events]\nmin_sightings = 1\nlost_after_s = 0.2\n'
+            f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nmin_sightings = 1\nlost_after_s = 0.2\n'
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{gate.port}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
         )
         run = (sys.executable, "-m", "fer_edge.cli", "run", "--config", config)

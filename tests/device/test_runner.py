@@ -178,15 +178,15 @@ def test_a_runner_that_starts_switched_off_says_so_first_looks_at_nothing_and_te
     assert sink.said("event") == []
 
 
-def test_a_live_source_is_looked_at_no_more_often_than_is_of_use_and_a_film_at_every_frame() -> None:
+def test_a_live_source_is_looked_at_no_more_often_than_is_of_use_and_a_video_at_every_frame() -> None:
     runner = make_runner(LiveScript("1" * 11 + "e"), Kept(), idle_fps=20.0)
     began = time.monotonic()
     with pytest.raises(SourceLostError):
         runner.run()
     assert runner.summary.frames == 11
     assert time.monotonic() - began > 10 / 20
-    film = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), Kept(), idle_fps=0.001)
-    assert film.run(seconds=3).frames == 30
+    video = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), Kept(), idle_fps=0.001)
+    assert video.run(seconds=3).frames == 30
 
 
 def test_when_nobody_listens_any_more_the_run_ends_quietly() -> None:

@@ -143,16 +143,16 @@ def test_predict_takes_a_face_crop_as_it_is(cli: Cli, crop: Path) -> None:
     assert face["emotion"] in face["scores"]
 
 
-def test_a_damaged_picture_is_one_line_and_no_chatter_of_image_libraries(cli: Cli, photo: Path, tmp_path: Path) -> None:
+def test_a_damaged_image_is_one_line_and_no_chatter_of_image_libraries(cli: Cli, photo: Path, tmp_path: Path) -> None:
     for ending in ("png", "jpg"):
         ok, encoded = cv2.imencode(f".{ending}", demo.frame(0))
         assert ok
         (tmp_path / f"cut.{ending}").write_bytes(encoded.tobytes()[:9000])
     done = cli("tag", tmp_path / "cut.png", tmp_path / "cut.jpg", photo, "--out", tmp_path / "t.jsonl")
     assert done.stderr == ""
-    assert "3 pictures" in done.stdout
+    assert "3 images" in done.stdout
     (tmp_path / "head.png").write_bytes((tmp_path / "cut.png").read_bytes()[:40])
-    assert "head.png: not a picture, or a damaged one" in complaint(cli, "predict", tmp_path / "head.png")
+    assert "head.png: not an image, or a damaged one" in complaint(cli, "predict", tmp_path / "head.png")
 
 
 def test_a_name_that_is_not_utf8_is_no_problem(cli: Cli, photo: Path, tmp_path: Path) -> None:
@@ -172,31 +172,31 @@ def test_closed_output_is_an_error_and_no_crash() -> None:
         assert "internal error" not in done.stderr
 
 
-def test_a_folder_or_a_pipe_is_no_picture(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_or_a_pipe_is_no_image(cli: Cli, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert "not a regular file" in complaint(cli, "predict", tmp_path / "pipe.png")
     assert "`fer-edge tag` takes folders" in complaint(cli, "predict", tmp_path)
 
 
-def test_predict_says_which_picture_it_cannot_read_and_goes_on(cli: Cli, photo: Path, tmp_path: Path) -> None:
+def test_predict_says_which_image_it_cannot_read_and_goes_on(cli: Cli, photo: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     done = cli("predict", bad, photo, tmp_path / "none.png", status=2)
     assert done.stdout.count("photo.png: ") == 3
     assert done.stderr.splitlines() == [
-        f"fer-edge: {bad}: not a picture, or a damaged one",
+        f"fer-edge: {bad}: not an image, or a damaged one",
         f"fer-edge: {tmp_path / 'none.png'}: cannot be read (No such file or directory)",
     ]
 
 
 def test_predict_refuses_to_save_what_it_cannot(cli: Cli, photo: Path, tmp_path: Path) -> None:
     assert "end it in .png or .jpg" in complaint(cli, "predict", photo, "--save", tmp_path / "x.xyz")
-    assert "is the picture itself" in complaint(cli, "predict", photo, "--save", photo)
-    assert "--save takes one picture" in complaint(cli, "predict", photo, photo, "--save", tmp_path / "x.png")
+    assert "is the image itself" in complaint(cli, "predict", photo, "--save", photo)
+    assert "--save takes one image" in complaint(cli, "predict", photo, photo, "--save", tmp_path / "x.png")
     assert not list(tmp_path.glob("x.*"))
 
 
-def test_tag_gives_a_row_for_each_face_and_for_each_picture_without_one(
+def test_tag_gives_a_row_for_each_face_and_for_each_image_without_one(
     cli: Cli, photo: Path, crop: Path, tmp_path: Path
 ) -> None:
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((200, 200), 128, np.uint8))
@@ -215,8 +215,8 @@ def test_tag_gives_a_row_for_each_face_and_for_each_picture_without_one(
     assert len(by_name["photo.png"]) == 3
     assert by_name["wall.png"][0]["emotion"] is None
     assert by_name["wall.png"][0]["error"] is None
-    assert "not a picture" in str(by_name["broken.jpg"][0]["error"])
-    assert "4 pictures" in done.stdout
+    assert "not an image" in str(by_name["broken.jpg"][0]["error"])
+    assert "4 images" in done.stdout
     assert "1 errors" in done.stdout
 
     cli("tag", photo, tmp_path / "broken.jpg", "--out", tmp_path / "tags.csv")
@@ -253,7 +253,7 @@ def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
     assert "end it in .jsonl, .csv, .parquet, .sqlite" in complaint(cli, "tag", photo, "--out", tmp_path / "tags.xlsx")
     assert "no such file or folder" in complaint(cli, "tag", tmp_path / "none", "--out", tmp_path / "t.csv")
     (tmp_path / "empty").mkdir()
-    assert "no pictures" in complaint(cli, "tag", tmp_path / "empty", "--out", tmp_path / "t.csv")
+    assert "no images" in complaint(cli, "tag", tmp_path / "empty", "--out", tmp_path / "t.csv")
     assert "cannot write there" in complaint(cli, "tag", photo, "--out", photo / "t.csv")
     (tmp_path / "folder.csv").mkdir()
     assert "Is a directory" in complaint(cli, "tag", photo, "--out", tmp_path / "folder.csv")
@@ -261,7 +261,7 @@ def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_what_is_written_replaces_no_model_picture_or_table(cli: Cli, photo: Path, tmp_path: Path) -> None:
+def test_what_is_written_replaces_no_model_image_or_table(cli: Cli, photo: Path, tmp_path: Path) -> None:
     model, table = tmp_path / "model.tflite", tmp_path / "t.csv"
     shutil.copy(DEFAULT_MODEL, model)
     cli("tag", photo, "--out", table)
@@ -335,7 +335,7 @@ def test_inspect_tells_what_is_inside_the_shipped_detector(cli: Cli) -> None:
     assert found["card"]["made_by"][-1].startswith("fer-edge convert ")
     second = found["refiner"]
     assert second["integer_only"] is second["intact"] is True
-    assert second["multiply_adds"] < found["multiply_adds"] / 10, "of one face, not of a picture"
+    assert second["multiply_adds"] < found["multiply_adds"] / 10, "of one face, not of an image"
     assert "multiply-adds a face" in cli("inspect", "faces").stdout
     text = cli("inspect", "faces").stdout
     assert found["sha256"] in text
@@ -369,7 +369,7 @@ def test_data_that_cannot_be_used_is_refused(cli: Cli, tmp_path: Path) -> None:
     for name, what in (
         ("none.csv", "no such file or folder"),
         ("short.csv", "line 2: 2303 pixels, not 2304 (48x48)"),
-        ("empty", "no pictures in class folders"),
+        ("empty", "no images in class folders"),
     ):
         assert what in complaint(cli, "evaluate", DEFAULT_MODEL, tmp_path / name)
 
@@ -377,7 +377,7 @@ def test_data_that_cannot_be_used_is_refused(cli: Cli, tmp_path: Path) -> None:
 def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> None:
     assert "no source 'nowhere.mp4'" in complaint(cli, "run", "--source", "nowhere.mp4")
     assert "/dev/video77: cannot be opened" in complaint(cli, "run", "--source", "/dev/video77")
-    assert "no pictures in this folder" in complaint(cli, "run", "--source", tmp_path)
+    assert "no images in this folder" in complaint(cli, "run", "--source", tmp_path)
     assert "no source ''" in complaint(cli, "run", "--source", "")
     assert "no source '9999999'" in complaint(cli, "run", "--source", "9999999")
     odd = tmp_path / os.fsdecode(b"na\xffme.mp4")
@@ -420,15 +420,15 @@ def test_run_prints_messages_alone_and_a_summary_of_two_lines(cli: Cli) -> None:
     assert summary[1].startswith(f"{len(events)} events: ")
 
 
-def test_a_film_replays_to_the_same_events(cli: Cli, tmp_path: Path) -> None:
-    film = tmp_path / "film.avi"
-    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (demo.WIDTH, demo.HEIGHT))
+def test_a_video_replays_to_the_same_events(cli: Cli, tmp_path: Path) -> None:
+    video = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (demo.WIDTH, demo.HEIGHT))
     for number in range(50):
         writer.write(cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))
     writer.release()
 
     def events() -> list[str]:
-        lines = cli("run", "--source", film, "--node", "test").stdout.splitlines()
+        lines = cli("run", "--source", video, "--node", "test").stdout.splitlines()
         return [line for line in lines if "/stats" not in line]
 
     first = events()

@@ -11,7 +11,7 @@ from fer_edge.classification.labels import FER2013
 from fer_edge.detection.factory import make_detector
 
 
-def test_a_frame_is_the_same_every_time_and_the_film_repeats() -> None:
+def test_a_frame_is_the_same_every_time_and_the_video_repeats() -> None:
     assert (demo.frame(7) == demo.frame(7)).all()
     assert (demo.frame(7) == demo.frame(7 + demo.FRAMES)).all()
     assert (demo.frame(7) != demo.frame(9)).any()

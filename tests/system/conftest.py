@@ -27,17 +27,17 @@ class Goods:
         wheel: of fer-edge.
         broken: the same program, but it ends before its first frame.
         wheels: the folder of all that it needs.
-        film: a folder of frames.
+        video: a folder of frames.
     """
 
     wheel: Path
     broken: Path
     wheels: Path
-    film: Path
+    video: Path
 
     @property
     def shown(self) -> dict[str, Path]:
-        return {"/srv/wheels": self.wheels, "/srv/film": self.film}
+        return {"/srv/wheels": self.wheels, "/srv/video": self.video}
 
 
 PIP = (sys.executable, "-m", "pip", "-q")
@@ -55,13 +55,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def goods(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Goods:
     need_containers()
     folder = tmp_path_factory.mktemp("goods")
-    wheels, film = folder / "wheels", folder / "film"
+    wheels, video = folder / "wheels", folder / "video"
     download: list[str | Path] = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
     subprocess.run(download, check=True, capture_output=True)
     broken = wheel.parent / "broken" / wheel.name
     _break(wheel, broken)
-    _write_film(film)
-    return Goods(wheel, broken, wheels, film)
+    _write_video(video)
+    return Goods(wheel, broken, wheels, video)
 
 
 def _break(wheel: Path, broken: Path) -> None:
@@ -71,7 +71,7 @@ def _break(wheel: Path, broken: Path) -> None:
             other.writestr(name, b"raise SystemExit(1)" if name == "fer_edge_device/app.py" else whole.read(name))
 
 
-def _write_film(folder: Path) -> None:
+def _write_video(folder: Path) -> None:
     """The demo over and over, a quarter of its pixels: the service watches it as long as a test lasts."""
     folder.mkdir()
     for number in range(FRAMES):

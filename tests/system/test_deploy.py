@@ -28,7 +28,7 @@ ExecStart=/opt/fer-edge/current/bin/fer-edge run --config /etc/fer-edge/config.t
 CONFIG = """
 node = "{node}"
 [camera]
-source = "/srv/film"
+source = "/srv/video"
 [mqtt]
 password_file = "secret"
 """

@@ -1,4 +1,4 @@
-"""The whole road through the command line: pictures, Keras model, int8 model, table, messages."""
+"""The whole road through the command line: images, Keras model, int8 model, table, messages."""
 
 from __future__ import annotations
 

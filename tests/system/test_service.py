@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 @pytest.fixture
 def container(goods: Goods, tmp_path: Path) -> Iterator[Container]:
-    """A machine with wheels to install from, a film to watch, and fer-edge in /srv/site to install with."""
+    """A machine with wheels to install from, a video to watch, and fer-edge in /srv/site to install with."""
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "-q", "install", "--no-compile", "--target", str(site)]
     for wanted in (["--no-deps", goods.wheel], ["--no-index", f"--find-links={goods.wheels}", "typer", "msgspec"]):
@@ -86,7 +86,7 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     drop_in.write_text(DROP_IN)
 
     assert "-m fer_edge.cli service install" in fer_edge(container, "service", "status", status=2)
-    install = ("service", "install", "--from", wheel, "--camera", "/srv/film", "--mqtt", "mqtt://127.0.0.1")
+    install = ("service", "install", "--from", wheel, "--camera", "/srv/video", "--mqtt", "mqtt://127.0.0.1")
     planned = fer_edge(container, *install, "--dry-run")
     assert "would make /opt/fer-edge/venvs/1" in planned
     assert not (container.root / "opt/fer-edge").exists()

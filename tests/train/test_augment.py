@@ -40,7 +40,7 @@ def test_unwarped_faces_are_flipped_at_most(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_mixing_blends_pictures_and_targets_by_the_same_share(name: str) -> None:
+def test_mixing_blends_images_and_targets_by_the_same_share(name: str) -> None:
     count = 64
     level = np.arange(count, dtype=np.float32)
     faces = np.broadcast_to(4 * level.astype(np.uint8)[:, None, None], (count, 48, 48)).copy()
@@ -50,7 +50,7 @@ def test_mixing_blends_pictures_and_targets_by_the_same_share(name: str) -> None
     assert mixed.dtype == np.uint8
     assert (mixed != faces).any()
     assert blended["a"].sum(axis=1) == pytest.approx(1, abs=1e-5)
-    # A picture of one level tells by its mean how much of each of two it holds, but for rounding.
+    # An image of one level tells by its mean how much of each of two it holds, but for rounding.
     assert mixed.mean(axis=(1, 2)) / 4 == pytest.approx(blended["b"][:, 0], abs=0.13)
     assert blended["a"] @ level == pytest.approx(blended["b"][:, 0], abs=1e-4)
     kept, same = mixup(faces, targets, 0.0, np.random.default_rng(1))

@@ -31,11 +31,11 @@ def test_statistics_are_those_of_all_that_is_given_with_nothing_dropped() -> Non
     model = keras.Model((given := keras.Input((4, 4, 3))), frozen(inner(given)))
     normal, dropout = inner.get_layer("normal"), inner.layers[0]
     rng = np.random.default_rng(0)
-    pictures = rng.normal((5, -3, 1), (1, 2, 3), (300, 4, 4, 3)).astype(np.float32)
-    restate(model, (pictures[start : start + 128] for start in range(0, 300, 128)))
+    images = rng.normal((5, -3, 1), (1, 2, 3), (300, 4, 4, 3)).astype(np.float32)
+    restate(model, (images[start : start + 128] for start in range(0, 300, 128)))
     _, _, mean, variance = normal.get_weights()
-    assert mean == pytest.approx(pictures.mean(axis=(0, 1, 2)), abs=1e-3)
-    assert variance == pytest.approx(pictures.var(axis=(0, 1, 2)), rel=0.01)
+    assert mean == pytest.approx(images.mean(axis=(0, 1, 2)), abs=1e-3)
+    assert variance == pytest.approx(images.var(axis=(0, 1, 2)), rel=0.01)
     assert not frozen.get_weights()[2].any(), "what does not learn keeps its statistics"
     assert (normal.momentum, dropout.rate) == (0.9, 0.5)
 

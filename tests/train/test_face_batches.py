@@ -19,15 +19,15 @@ RECIPE = load_faces_recipe(None, ["augmentation.paste=0.5", "optimizer.batch_siz
 
 
 def stock() -> Stock:
-    """Noise with a face in each, and one picture of a third without."""
+    """Noise with a face in each, and one image of a third without."""
     rng = np.random.default_rng(5)
     nothing = np.empty((0, 4), np.float32)
     box = np.array([[30, 20, 40, 50]], np.float32)
     face = Marked(box, rng.uniform(20, 60, (1, 5, 2)).astype(np.float32), np.ones(1, np.float32), nothing)
     empty = Marked(nothing, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), nothing)
     grays = rng.integers(0, 256, (18, 90, 120), np.uint8)
-    pictures = [Source(gray, face if i % 3 else empty) for i, gray in enumerate(grays)]
-    return Stock(pictures, np.arange(0, 18, 3), np.arange(18), rng.integers(0, 256, (4, 48, 48), np.uint8))
+    images = [Source(gray, face if i % 3 else empty) for i, gray in enumerate(grays)]
+    return Stock(images, np.arange(0, 18, 3), np.arange(18), rng.integers(0, 256, (4, 48, 48), np.uint8))
 
 
 @pytest.mark.slow
@@ -39,10 +39,10 @@ def test_processes_make_the_batches_that_threads_make() -> None:
         for step in range(2):
             for one, other in zip(others[step], own[step], strict=True):
                 np.testing.assert_array_equal(one, other)
-            pictures, truth = own[step]
-            assert pictures.shape == (8, 96, 96, 1)
-            assert pictures.min() >= -1
-            assert pictures.max() < 1
+            images, truth = own[step]
+            assert images.shape == (8, 96, 96, 1)
+            assert images.min() >= -1
+            assert images.max() < 1
             assert truth.shape == (8, 8 if step else 9, 16)  # TensorFlow must see that they differ
         first = own[0][0]
         assert (own.make(4, 0)[0] != first).any()

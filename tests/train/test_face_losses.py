@@ -150,9 +150,9 @@ def test_a_cell_follows_its_teacher_where_that_is_as_sure_of_it_as_its_marks_are
 def test_the_network_in_use_says_what_the_learning_one_says_and_the_device_decodes_it() -> None:
     learning = build(Network(stem=4, widths=(8, 8, 8), blocks=(1, 1, 1)))
     used = as_used(learning)
-    picture = np.random.default_rng(1).uniform(-1, 1, (1, 64, 64, 1)).astype(np.float32)
-    said = np.asarray(learning.predict_on_batch(picture))
-    outputs = [np.asarray(one) for one in used.predict_on_batch(picture)]
+    image = np.random.default_rng(1).uniform(-1, 1, (1, 64, 64, 1)).astype(np.float32)
+    said = np.asarray(learning.predict_on_batch(image))
+    outputs = [np.asarray(one) for one in used.predict_on_batch(image)]
     assert [one.shape for one in outputs] == [
         (1, 64 // stride, 64 // stride, channels) for stride in STRIDES for channels in CHANNELS.values()
     ]

@@ -1,4 +1,4 @@
-"""Scenes keep their marks right, whatever is done to the pictures."""
+"""Scenes keep their marks right, whatever is done to the images."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Source:
     return Source(gray, Marked(box, landmarks, np.ones(1, np.float32), NOTHING))
 
 
-def stock_of(*pictures: Source, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None) -> Stock:
-    empty = [i for i, one in enumerate(pictures) if not len(one.marked.boxes)]
+def stock_of(*images: Source, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None) -> Stock:
+    empty = [i for i, one in enumerate(images) if not len(one.marked.boxes)]
     none = np.empty((0, 48, 48), np.uint8)
-    every = np.arange(len(pictures))
-    return Stock(pictures, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
+    every = np.arange(len(images))
+    return Stock(images, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
 
 
 def test_boxes_follow_the_faces_through_every_change() -> None:
@@ -62,8 +62,8 @@ def test_boxes_follow_the_faces_through_every_change() -> None:
     rng = np.random.default_rng(3)
     checked = 0
     for _ in range(80):
-        picture, marked = scene(stock, 0, 128, geometry, rng)
-        assert picture.shape == (128, 128)
+        image, marked = scene(stock, 0, 128, geometry, rng)
+        assert image.shape == (128, 128)
         for (x, y, width, height), points in zip(marked.boxes.tolist(), marked.landmarks, strict=True):
             assert x >= 0
             assert y >= 0
@@ -75,7 +75,7 @@ def test_boxes_follow_the_faces_through_every_change() -> None:
             if min(width, height) > 20 and min(x, y) > 0 and max(x + width, y + height) < 127.9:  # whole
                 middle = np.array((x + width / 2, y + height / 2))
                 assert nose == pytest.approx(middle, abs=0.01)
-                inside = picture[round(y) : round(y + height), round(x) : round(x + width)]
+                inside = image[round(y) : round(y + height), round(x) : round(x + width)]
                 # A disc fills pi / 4 of its box.
                 assert (inside > 130).mean() == pytest.approx(math.pi / 4, abs=0.09)
                 checked += 1
@@ -139,14 +139,14 @@ def test_a_part_of_a_face_is_covered_and_the_rest_stays() -> None:
     plain, covering = (Augmentation(cover=chance, enlarge=1) for chance in (0, 1))
     covered = []
     for seed in range(40):
-        pictures = []
+        images = []
         for how in (plain, covering):
             out, marked = scene(stock_of(face, wall), 0, 96, how, np.random.default_rng(seed))
-            pictures.append(out)
+            images.append(out)
         if not len(marked.boxes) or marked.boxes[0, 2:].min() < 24:
             continue
         left, top, width, height = (round(value) for value in marked.boxes[0].tolist())
-        before, after = (picture[top : top + height, left : left + width].astype(int) for picture in pictures)
+        before, after = (image[top : top + height, left : left + width].astype(int) for image in images)
         covered.append((abs(before - after) > 20).mean())
     assert len(covered) > 10
     assert 0.1 < np.mean(covered) < 0.4
@@ -156,10 +156,10 @@ def test_a_part_of_a_face_is_covered_and_the_rest_stays() -> None:
 def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
-    picture = np.full((96, 96), 60, np.uint8)
-    picture[20:28, 20:28] = picture[76:84, 36:44] = 255
-    picture[44:52, 44:52] = 202  # next to nothing
-    cells = answers(picture, Teacher(teacher))
+    image = np.full((96, 96), 60, np.uint8)
+    image[20:28, 20:28] = image[76:84, 36:44] = 255
+    image[44:52, 44:52] = 202  # next to nothing
+    cells = answers(image, Teacher(teacher))
     assert cells.shape == (12 * 12 + 6 * 6 + 3 * 3, 16)
     kinds, weights = cells[:, KIND], cells[:, WEIGHT]
     assert np.flatnonzero(kinds == FACE).tolist() == [2 * 12 + 2, 9 * 12 + 4]
@@ -187,20 +187,20 @@ def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
 def test_a_teacher_who_sees_twice_the_size_tells_of_smaller_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
     onnx_squares.write(file, 0.92, level=16)  # around white squares of sixteen pixels
-    picture = np.full((96, 96), 60, np.uint8)
-    picture[18:30, 18:30] = 255  # one cell of the finest level, and too little of one of the next
-    picture[52:68, 52:68] = 255
-    faces = {sizes: answers(picture, Teacher(file, sizes))[:, KIND] == FACE for sizes in ((1,), (2,), (1, 2))}
+    image = np.full((96, 96), 60, np.uint8)
+    image[18:30, 18:30] = 255  # one cell of the finest level, and too little of one of the next
+    image[52:68, 52:68] = 255
+    faces = {sizes: answers(image, Teacher(file, sizes))[:, KIND] == FACE for sizes in ((1,), (2,), (1, 2))}
     small, large = 2 * 12 + 2, 12 * 12 + 3 * 6 + 3
     assert np.flatnonzero(faces[1,]).tolist() == [large]
     assert small in np.flatnonzero(faces[2,])
     assert not faces[2,][large]
     assert (faces[1, 2] == faces[1,] | faces[2,]).all()
-    cells = answers(picture, Teacher(file, (1, 2)))
+    cells = answers(image, Teacher(file, (1, 2)))
     middle, half = 2 * 8 + 0.92 * 8 + 4, 4 * math.exp(0.92)
     assert cells[small, BOX] == pytest.approx([middle - half] * 2 + [middle + half] * 2, abs=1e-3)
     assert cells[small, WEIGHT] == pytest.approx(1)
-    assert cells[large, BOX] == pytest.approx(answers(picture, Teacher(file))[large, BOX])
+    assert cells[large, BOX] == pytest.approx(answers(image, Teacher(file))[large, BOX])
 
 
 def test_a_teacher_for_one_other_size_is_refused(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_teacher_for_one_other_size_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     six_hundred, three_hundred = b"\n\3\x08\x80\5", b"\n\3\x08\xc0\2"
     other.write_bytes(file.read_bytes().replace(2 * six_hundred, 2 * three_hundred))
-    with pytest.raises(ModelError, match=r"other\.onnx: no YuNet for pictures of 640x640 or of any size \(.*320"):
+    with pytest.raises(ModelError, match=r"other\.onnx: no YuNet for images of 640x640 or of any size \(.*320"):
         check(Teacher(other))
     nothing = tmp_path / "nothing.onnx"
     nothing.write_bytes(b"what is this?")
@@ -228,11 +228,11 @@ def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> Non
     chosen, shape, count = np.zeros(1, np.int64), Shape(96, 8), 12 * 12 + 6 * 6 + 3 * 3
     pasted = 0
     for seed in range(40):
-        (picture,), (rows,) = batch(stock_of(dark, pasted=faces, teacher=teacher), chosen, shape, how, [seed])
+        (image,), (rows,) = batch(stock_of(dark, pasted=faces, teacher=teacher), chosen, shape, how, [seed])
         _, (alone,) = batch(stock_of(dark, pasted=faces), chosen, shape, how, [seed])
         assert rows.shape == (count + 8, 16)
-        if picture.max() > 20:
-            continue  # grey behind the picture, where it finds something
+        if image.max() > 20:
+            continue  # grey behind the image, where it finds something
         assert set(alone[:, KIND].tolist()) <= {0, FACE_WITHOUT_LANDMARKS}
         # It sees white squares alone, so these are none to it.
         assert not rows[:, WEIGHT].any()
@@ -257,35 +257,35 @@ def test_clutter_lies_where_no_face_is() -> None:
     changed = 0
     for seed in range(30):
         plain, marked = scene(stock, 0, 128, Augmentation(), np.random.default_rng(seed))
-        picture, same = scene(stock, 0, 128, Augmentation(clutter=0.9), np.random.default_rng(seed))
+        image, same = scene(stock, 0, 128, Augmentation(clutter=0.9), np.random.default_rng(seed))
         assert np.array_equal(same.boxes, marked.boxes)
-        changed += not np.array_equal(picture, plain)
+        changed += not np.array_equal(image, plain)
         for x, y, width, height in [*marked.boxes.tolist(), *marked.ignored.tolist()]:
             face = slice(math.ceil(y), int(y + height)), slice(math.ceil(x), int(x + width))
-            assert np.array_equal(picture[face], plain[face])
+            assert np.array_equal(image[face], plain[face])
     assert changed > 15
 
 
 def test_drawn_things_are_many_and_never_invisible() -> None:
     drawn = [thing(np.random.default_rng(seed)) for seed in range(60)]
-    for picture, mask in drawn:
-        assert picture.shape == mask.shape == (SIDE, SIDE)
-        assert picture.dtype == mask.dtype == np.uint8
+    for image, mask in drawn:
+        assert image.shape == mask.shape == (SIDE, SIDE)
+        assert image.dtype == mask.dtype == np.uint8
         assert (mask > 127).mean() > 0.02
-    assert len({picture.tobytes() + mask.tobytes() for picture, mask in drawn}) == 60
+    assert len({image.tobytes() + mask.tobytes() for image, mask in drawn}) == 60
 
 
-def test_another_picture_shines_through_with_its_faces() -> None:
+def test_another_image_shines_through_with_its_faces() -> None:
     dark, face = Source(np.full((128, 128), 10, np.uint8), UNMARKED), disc(120, 160, 70, 50, 30)
     stock, how = stock_of(dark, face), Augmentation(mixup=1.0)
     through = 0
     for seed in range(30):
         alone, _ = scene(stock, 0, 128, Augmentation(), np.random.default_rng(seed))
-        picture, marked = scene(stock, 0, 128, how, np.random.default_rng(seed))
+        image, marked = scene(stock, 0, 128, how, np.random.default_rng(seed))
         for (x, y, width, height), score in zip(marked.boxes.tolist(), marked.scores.tolist(), strict=True):
             middle = int(y + height / 2), int(x + width / 2)
             assert 0 < score <= 0.5
-            assert picture[middle] == pytest.approx((1 - score) * alone[middle] + score * 220, abs=2)
+            assert image[middle] == pytest.approx((1 - score) * alone[middle] + score * 220, abs=2)
             through += 1
     assert through > 5
 

@@ -17,7 +17,7 @@ from fer_edge_train.recipe import load_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# A small one of ours with two heads, for pictures of any size, and one that normalises its input by what is stored.
+# A small one of ours with two heads, for images of any size, and one that normalises its input by what is stored.
 RECIPES = {
     "edge": ["network.stem=8", "network.widths=[8, 8]", "network.pairs=[1, 1]"],
     "transfer": ["network.backbone=EfficientNetB0", "network.side=32", "network.weights=none"],
@@ -39,8 +39,8 @@ def test_a_network_as_it_is_used_answers_as_the_one_that_learnt(name: str) -> No
                 layer.set_weights([weight + rng.uniform(0, 0.1, weight.shape) for weight in layer.get_weights()])
                 layer.gamma.assign(layer.gamma * 3)
         used = as_used(trained, 48)
-        pictures = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
-        expected = keras.ops.convert_to_numpy(trained(pictures, training=False)[HEAD])
-        found = keras.ops.convert_to_numpy(used(pictures, training=False))
+        images = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
+        expected = keras.ops.convert_to_numpy(trained(images, training=False)[HEAD])
+        found = keras.ops.convert_to_numpy(used(images, training=False))
     assert expected.std(axis=0).min() > 1e-4
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def as_jpeg(face: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    picture = cv2.imdecode(cv2.imencode(".jpg", face)[1], cv2.IMREAD_GRAYSCALE)
-    assert picture is not None
-    return np.asarray(picture, np.uint8)
+    image = cv2.imdecode(cv2.imencode(".jpg", face)[1], cv2.IMREAD_GRAYSCALE)
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
 def test_copies_of_a_face_are_found_and_other_faces_are_not(sample: Sample) -> None:
@@ -38,7 +38,7 @@ def test_copies_of_a_face_are_found_and_other_faces_are_not(sample: Sample) -> N
     assert len(np.unique(near_duplicates(faces))) > 190  # a few are in FER-2013 twice
 
 
-def test_mirrored_and_plain_pictures_are_not_taken_for_one(sample: Sample) -> None:
+def test_mirrored_and_plain_images_are_not_taken_for_one(sample: Sample) -> None:
     faces = np.concatenate([sample.faces[:50], sample.faces[:50, :, ::-1]])
     group = near_duplicates(faces)
     assert (group[:50] == group[50:]).mean() < 0.1
@@ -79,7 +79,7 @@ def test_data_with_other_labels_holds_out_the_same_faces(fer2013_csv: Path) -> N
     assert len(one & third) < 0.3 * len(one)
 
 
-def test_a_plain_picture_does_not_hide_that_others_of_its_hash_are_alike() -> None:
+def test_a_plain_image_does_not_hide_that_others_of_its_hash_are_alike() -> None:
     slope = np.broadcast_to(np.arange(240, 0, -5, dtype=np.uint8), (48, 48))
     group = near_duplicates(np.stack([np.zeros((48, 48), np.uint8), slope, slope]))
     assert group[1] == group[2] != group[0]

@@ -24,8 +24,8 @@ from fer_edge_train.torch_kernels import native_kernels
 
 def network():
     keras.utils.set_random_seed(7)
-    picture = keras.Input((42, 36, 1))
-    x = ops.space_to_depth(picture, 2)
+    image = keras.Input((42, 36, 1))
+    x = ops.space_to_depth(image, 2)
     x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
     x = layers.BatchNormalization()(x)
     x = layers.ReLU()(layers.Add()([x, layers.Activation("tanh")(x)]))
@@ -42,7 +42,7 @@ def network():
     frozen = layers.BatchNormalization(trainable=False)
     x = layers.GlobalAveragePooling2D()(frozen(x))
     x = layers.Dropout(0.3, seed=3)(layers.BatchNormalization()(x))
-    return keras.Model(picture, layers.Dense(3)(x))
+    return keras.Model(image, layers.Dense(3)(x))
 
 def learn(context):
     model = network()

@@ -1,4 +1,4 @@
-"""`train-faces` from pictures to report, on the demo's film, whose faces are known."""
+"""`train-faces` from images to report, on the demo's video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ SMALL = [
 
 
 def write_part(folder: Path, frames: range) -> None:
-    """Frames of the film, a quarter of their size, in a zip."""
+    """Frames of the video, a quarter of their size, in a zip."""
     folder.mkdir(parents=True)
-    with (folder / "labels.csv").open("w", newline="") as file, zipfile.ZipFile(folder / "film.zip", "w") as archive:
+    with (folder / "labels.csv").open("w", newline="") as file, zipfile.ZipFile(folder / "video.zip", "w") as archive:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for number in frames:
-            name = f"film_{number:03d}.png"
+            name = f"video_{number:03d}.png"
             small = cv2.resize(demo.frame(number), None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
             archive.writestr(name, cv2.imencode(".png", small)[1].tobytes())
             shown = [one.box for one in demo.truth(number)]
@@ -69,8 +69,8 @@ def write_part(folder: Path, frames: range) -> None:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("film")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("video")
     write_part(folder / "train", range(0, 120, 10))
     write_part(folder / "val", range(2, 120, 20))
     return folder
@@ -92,13 +92,13 @@ def eager() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Sample, tmp_path: Path) -> None:
+def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_faces_recipe(None, SMALL)
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
-        parts = load_faces(film / "train"), load_faces(film / "val")
+        parts = load_faces(video / "train"), load_faces(video / "val")
         done = train(
             *parts,
             recipe,
@@ -130,7 +130,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     assert card.strides == (8, 16, 32)
     assert card.made_by == ("made so",)
     report = json.loads((whole / "report" / "report.json").read_text())
-    assert report["pictures"] == 6
+    assert report["images"] == 6
     assert len(report["history"]) == 2
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
     onnx_squares.write(teacher, 0.9)
@@ -140,7 +140,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
 
     def begun(out: Path, *settings: str) -> Path:
         changed = load_faces_recipe(None, [*SMALL, *settings])
-        parts = load_faces(film / "train"), load_faces(film / "val")
+        parts = load_faces(video / "train"), load_faces(video / "val")
         return train(*parts, changed, out, weights=whole / "model.keras").model
 
     still = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
@@ -150,30 +150,30 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     )
     for mine, theirs in zip(one, other, strict=True):
         assert theirs == pytest.approx(mine, abs=1e-6)
-    picture = np.random.default_rng(1).uniform(-1, 1, (1, 64, 96, 1)).astype(np.float32)
+    image = np.random.default_rng(1).uniform(-1, 1, (1, 64, 96, 1)).astype(np.float32)
     grown = begun(tmp_path / "grown", *still, "network.blocks=[2, 1, 3]")
     before, after = (keras.models.load_model(path, compile=False) for path in (whole / "model.keras", grown))
     assert after.count_params() > before.count_params()
-    for mine, theirs in zip(before(picture), after(picture), strict=True):
+    for mine, theirs in zip(before(image), after(image), strict=True):
         assert theirs.numpy() == pytest.approx(mine.numpy(), abs=0.05)  # statistics move on even so
     for wrong in ("network.stem=8", "network.blocks=[0, 1, 1]"):
         with pytest.raises(ModelError, match="weights of another network"):
             begun(tmp_path / "other", wrong)
 
 
-def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli, film: Path, tmp_path: Path) -> None:
+def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli, video: Path, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    assert "no pictures" in cli("train-faces", tmp_path, "--out", tmp_path / "run", status=2).stderr
-    wrong = cli("train-faces", film, "--out", tmp_path / "run", "--set", "network.steam=4", status=2).stderr
+    assert "no images" in cli("train-faces", tmp_path, "--out", tmp_path / "run", status=2).stderr
+    wrong = cli("train-faces", video, "--out", tmp_path / "run", "--set", "network.steam=4", status=2).stderr
     assert "did you mean stem?" in wrong.splitlines()[-1]
-    start = ("train-faces", film, "--out", tmp_path / "run")
+    start = ("train-faces", video, "--out", tmp_path / "run")
     large = cli(*start, "--set", "data.teacher_sizes=[2]", status=2).stderr
     assert "teacher_sizes must have 1, or the largest faces would count as none" in large.splitlines()[-1]
     few = cli(*start, status=2).stderr
-    assert few.endswith("12 pictures, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
-    for found, said in (("labels.csv", "val: no labels.csv"), ("film", "no face of 20 pixels or more is marked")):
+    assert few.endswith("12 images, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
+    for found, said in (("labels.csv", "val: no labels.csv"), ("video", "no face of 20 pixels or more is marked")):
         bare = tmp_path / f"without {found}"
-        shutil.copytree(film, bare)
+        shutil.copytree(video, bare)
         labels = bare / "val" / "labels.csv"
         head, *rows = labels.read_text().splitlines()
         labels.write_text("\n".join([head, *(row.split(",")[0] + "," * (head.count(",")) for row in rows)]))

@@ -1,4 +1,4 @@
-"""`train-refiner` from pictures to report, on the demo's film, whose faces are known."""
+"""`train-refiner` from images to report, on the demo's video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fer_edge_train.faces.refining import train_refiner
 from fer_edge_train.progress import TrainingProgress
 from tests.fer_edge.detection import onnx_squares
 
-from .test_train_faces import cut_power, eager, film
+from .test_train_faces import cut_power, eager, video
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
 
-__all__ = ["eager", "film"]  # fixtures
+__all__ = ["eager", "video"]  # fixtures
 
 SMALL = [
     "network.side=16",
@@ -49,14 +49,14 @@ SMALL = [
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Sample, tmp_path: Path) -> None:
+def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_refiner_recipe(None, SMALL)
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)
     looked: list[tuple[int, int]] = []
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
-        parts = load_faces(film / "train"), load_faces(film / "val")
+        parts = load_faces(video / "train"), load_faces(video / "val")
         done = train_refiner(
             *parts,
             DEFAULT_DETECTOR,
@@ -89,7 +89,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
     card = read_refiner_card(whole / "model.keras")
     assert (card.side, card.extent, card.made_by) == (16, 1.6, ("made so",))
     report = json.loads((whole / "report" / "report.json").read_text())
-    assert report["pictures"] == 6
+    assert report["images"] == 6
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
     onnx_squares.write(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
@@ -97,9 +97,9 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(film: Path, sample: Samp
 
 
 @pytest.mark.usefixtures("eager")
-def test_it_learns_from_marks_alone(film: Path, tmp_path: Path) -> None:
+def test_it_learns_from_marks_alone(video: Path, tmp_path: Path) -> None:
     recipe = load_refiner_recipe(None, [*SMALL, "schedule.epochs=12", "proposals.scenes=200"])
-    parts = load_faces(film / "train"), load_faces(film / "val")
+    parts = load_faces(video / "train"), load_faces(video / "val")
     train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
@@ -139,8 +139,8 @@ def test_a_goal_is_what_places_a_face_where_it_is() -> None:
     assert points[3] == pytest.approx(before[4] * (-1, 1))
 
 
-def test_what_is_wrong_is_said_in_a_line(cli: Cli, film: Path, tmp_path: Path) -> None:
-    start = ("train-refiner", film, "--out", tmp_path / "run")
+def test_what_is_wrong_is_said_in_a_line(cli: Cli, video: Path, tmp_path: Path) -> None:
+    start = ("train-refiner", video, "--out", tmp_path / "run")
     none = cli(*start, "--detector", tmp_path / "none.tflite", status=2).stderr
     assert none.endswith("none.tflite: no such model file\n")
     other = cli(*start, "--detector", DEFAULT_DETECTOR.with_name("edge.tflite"), status=2).stderr

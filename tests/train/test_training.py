@@ -60,7 +60,7 @@ QUICK = changed("optimizer.batch_size=64", *PLAIN)
 
 
 def second_set(sample: Sample, folder: Path) -> Path:
-    """Folders of colour pictures with two labels that FER-2013 does not have."""
+    """Folders of colour images with two labels that FER-2013 does not have."""
     for number, label in enumerate(("contempt", "confused")):
         (folder / "train" / label).mkdir(parents=True)
         for i in range(10):
@@ -112,7 +112,7 @@ def test_recipe_trains_from_data_to_report(
         assert (out / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     written = load_recipe(str(out / "recipe.toml"))
     assert written.schedule.epochs == 2
-    assert "pictures unreadable" in done.stderr
+    assert "images unreadable" in done.stderr
     assert ("left out" in done.stderr) == eight
     if recipe == "edge-plus":  # judged in training as anybody judges it afterwards
         found = json.loads(cli("evaluate", out / "model.keras", fer2013_csv, "--votes", votes, "--json").stdout)
@@ -203,8 +203,8 @@ def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp
         with makers(faces.all, 0) as crew:
             batches = AugmentedBatches(faces, crew, how, 48, range(3, 4), teachers=teachers)
             for step in range(3):
-                pictures, targets, _ = batches[step]
-                seen = np.rint((pictures[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
+                images, targets, _ = batches[step]
+                seen = np.rint((images[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
                 expected = teachers.answer(seen, (step + 3) % 2 if by_turns else None, mirrored=by_turns)
                 assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
 
@@ -230,7 +230,7 @@ def test_teachers_answer_alike_in_bfloat16(trained: Path, sample: Sample, tmp_pa
     assert max(spreads) > 0.001
 
 
-def test_a_model_of_pictures_that_are_not_square_is_not_evaluated(
+def test_a_model_of_images_that_are_not_square_is_not_evaluated(
     eager_cli: Cli, fer2013_csv: Path, tmp_path: Path
 ) -> None:
     card = read_card(DEFAULT_MODEL)
@@ -241,7 +241,7 @@ def test_a_model_of_pictures_that_are_not_square_is_not_evaluated(
         keras.Sequential(layers).save(tmp_path / "wide.keras")
     write_card(tmp_path / "wide.keras", wide)
     said = eager_cli("evaluate", tmp_path / "wide.keras", fer2013_csv, status=2).stderr
-    assert "wide.keras: it takes 64x48, and only square pictures can be read" in said.splitlines()[-1]
+    assert "wide.keras: it takes 64x48, and only square images can be read" in said.splitlines()[-1]
 
 
 def test_transfer_says_where_weights_come_from(fer2013_csv: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Workstation: pictures in, a trained Keras model and its report out."""
+"""Workstation: images in, a trained Keras model and its report out."""

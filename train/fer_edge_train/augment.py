@@ -1,6 +1,6 @@
-"""Random changes of face pictures for training, fast enough to stay out of the way.
+"""Random changes of face images for training, fast enough to stay out of the way.
 
-Each picture goes through one affine warp that also resizes it, so training at a
+Each image goes through one affine warp that also resizes it, so training at a
 smaller size costs nothing extra.  All randomness comes from the generator that is
 passed in: the same generator state gives the same batch.
 """
@@ -30,7 +30,7 @@ def augment(
     """Randomly flip, warp, relight and partly cover faces.
 
     Args:
-        faces: uint8 grey pictures of shape (n, height, width).
+        faces: uint8 grey images of shape (n, height, width).
         size: side of the square result in pixels.
         how: strengths of each change; all zero only resizes.
         rng: source of randomness.
@@ -67,7 +67,7 @@ def augment(
 def _warps(
     count: int, shape: tuple[int, int], size: int, how: Augmentation, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Matrices of shape (count, 2, 3) from pixels of the result to those of pictures of a shape."""
+    """Matrices of shape (count, 2, 3) from pixels of the result to those of images of a shape."""
     flip = np.where(rng.random(count) < how.flip, -1.0, 1.0)
     warped = np.where(rng.random(count) < how.unwarped, 0.0, 1.0)
     angle = np.radians(rng.uniform(-how.rotate_degrees, how.rotate_degrees, count)) * warped
@@ -94,12 +94,12 @@ def augmented(
     Args:
         source: faces, uint8 of shape (n, height, width), and for each head the targets of all of them.
         rows: which of them to take.
-        size: side of the pictures, in pixels.
+        size: side of the images, in pixels.
         how: strengths of the changes.
         seed: of all randomness.
 
     Returns:
-        uint8 pictures of shape (rows, size, size), and for each head its targets, of shape (rows, classes).
+        uint8 images of shape (rows, size, size), and for each head its targets, of shape (rows, classes).
     """
     every, taught = source
     rng = np.random.default_rng(seed)
@@ -116,16 +116,16 @@ def mixup(
     alpha: float,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """Blend each picture and its targets with another of the batch (Zhang et al. 2017, arXiv:1710.09412).
+    """Blend each image and its targets with another of the batch (Zhang et al. 2017, arXiv:1710.09412).
 
     Args:
-        faces: uint8 pictures of shape (n, height, width).
+        faces: uint8 images of shape (n, height, width).
         targets: for each head its class probabilities, of shape (n, classes).
         alpha: parameter of the Beta(alpha, alpha) distribution the weight is drawn from; 0 changes nothing.
         rng: source of randomness.
 
     Returns:
-        The blended pictures and targets, of the same shapes.
+        The blended images and targets, of the same shapes.
     """
     if alpha == 0:
         return faces, dict(targets)
@@ -142,16 +142,16 @@ def cutmix(
     alpha: float,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """Paste a rectangle of another picture into each and blend targets by area (Yun et al. 2019, arXiv:1905.04899).
+    """Paste a rectangle of another image into each and blend targets by area (Yun et al. 2019, arXiv:1905.04899).
 
     Args:
-        faces: uint8 pictures of shape (n, height, width).
+        faces: uint8 images of shape (n, height, width).
         targets: for each head its class probabilities, of shape (n, classes).
         alpha: parameter of the Beta(alpha, alpha) distribution that the share of the area is drawn from.
         rng: source of randomness.
 
     Returns:
-        The mixed pictures and targets, of the same shapes.
+        The mixed images and targets, of the same shapes.
     """
     count, height, width = faces.shape[:3]
     side = np.sqrt(1 - rng.beta(alpha, alpha, count))
@@ -167,7 +167,7 @@ def cutmix(
 
 
 def _span(middle: float, share: float, size: int) -> tuple[int, int]:
-    """First and last (exclusive) pixel of a span around a point, cut at the picture's edge."""
+    """First and last (exclusive) pixel of a span around a point, cut at the image's edge."""
     return max(round((middle - share / 2) * size), 0), min(round((middle + share / 2) * size), size)
 
 

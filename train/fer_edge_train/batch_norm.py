@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def restate(model: keras.Model, batches: Iterable[npt.NDArray[np.float32]]) -> None:
     """Measure the statistics by which a trained network normalises, as what it is given now has them.
 
-    Those of training are of augmented pictures, and lag behind the weights or are a mean of other weights' (Wu &
+    Those of training are of augmented images, and lag behind the weights or are a mean of other weights' (Wu &
     Johnson 2021, arXiv:2105.07576; for averaged weights Izmailov et al. 2018, arXiv:1803.05407).  Layers that do not
     learn, such as a frozen backbone's, keep theirs; dropout drops nothing, for what is used drops nothing.
 

@@ -144,16 +144,16 @@ class AugmentedBatches(BatchesAhead):
             source: faces to learn from.
             crew: what makes batches, of `Faces.all`.
             recipe: batch size, augmentation and seed.
-            size: side of the pictures, in pixels.
+            size: side of the images, in pixels.
             epochs: which, from 0.
-            teachers: whom to ask about every picture, for the first head.
+            teachers: whom to ask about every image, for the first head.
         """
         super().__init__(crew, len(source.rows) // recipe.optimizer.batch_size, epochs)
         self._source, self._recipe, self._size, self._teachers = source, recipe, size, teachers
         self._order = lru_cache(2)(lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(source.rows))
 
     def make(self, epoch: int, step: int) -> Weighted:
-        """Pictures of shape (batch, size, size, 1), and for each head its targets and the faces' weights."""
+        """Images of shape (batch, size, size, 1), and for each head its targets and the faces' weights."""
         batch, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
         chosen = self._order(epoch)[step * batch : (step + 1) * batch]
         seed = (self._recipe.seed, epoch, step)
@@ -183,7 +183,7 @@ class PlainBatches(keras.utils.PyDataset):
         return math.ceil(len(self._source.rows) / self._batch)
 
     def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], Targets]:
-        """Pictures of shape (batch, height, width, 1) and the targets of each head."""
+        """Images of shape (batch, height, width, 1) and the targets of each head."""
         chosen = self._source.rows[step * self._batch : (step + 1) * self._batch]
         targets = {name: target[chosen] for name, target in self._source.targets.items()}
         return self._source.spec.normalise(self._source.faces[chosen]), targets

@@ -41,25 +41,25 @@ def build(
     Args:
         network: its shape.
         classes: how many outputs.
-        size: side of the pictures; None takes any, for training at several.
+        size: side of the images; None takes any, for training at several.
         auxiliary: outputs of a second head; 0 is none.
         weights: file for a transfer's backbone, instead of what the recipe says.
 
     Returns:
-        A model from float pictures of shape (n, size, size, 1), -1..1, to a dict of float32 logits by head, each of
+        A model from float images of shape (n, size, size, 1), -1..1, to a dict of float32 logits by head, each of
         shape (n, classes).
 
     Raises:
         InputError: a backbone's weights cannot be had.
     """
-    pictures = keras.Input((size, size, 1), name="face")
+    images = keras.Input((size, size, 1), name="face")
     match network:
         case Residual():
-            features = _residual(pictures, network)
+            features = _residual(images, network)
         case Plain():
-            features = _plain(pictures, network)
+            features = _plain(images, network)
         case Transfer():
-            features = _transfer(pictures, network, weights)
+            features = _transfer(images, network, weights)
         case _:
             assert_never(network)
     if network.dropout and not isinstance(network, Plain):
@@ -67,24 +67,24 @@ def build(
     heads = {HEAD: layers.Dense(classes, dtype="float32", name=HEAD)(features)}
     if auxiliary:
         heads[AUXILIARY] = layers.Dense(auxiliary, dtype="float32", name=AUXILIARY)(features)
-    return keras.Model(pictures, heads)
+    return keras.Model(images, heads)
 
 
 def as_used(trained: keras.Model, size: int) -> keras.Model:
-    """A copy in float32, for one picture size, of what gives the first head's logits."""
+    """A copy in float32, for one image size, of what gives the first head's logits."""
     keras.config.set_dtype_policy("float32")
-    return copied(first_head(trained), "float32", pictures=keras.Input((size, size, 1), name="face"))
+    return copied(first_head(trained), "float32", images=keras.Input((size, size, 1), name="face"))
 
 
 def copied(
-    model: keras.Model, precision: str, pictures: keras.KerasTensor | None = None, but: Collection[str] = ()
+    model: keras.Model, precision: str, images: keras.KerasTensor | None = None, but: Collection[str] = ()
 ) -> keras.Model:
     """A copy of a model in another precision.
 
     Args:
         model: which may have models within it.
         precision: of its arithmetic, as Keras names it.
-        pictures: what the copy takes; None takes what the model does.
+        images: what the copy takes; None takes what the model does.
         but: names of layers that stay as they are.
     """
 
@@ -94,7 +94,7 @@ def copied(
             config["dtype"] = precision
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(model, pictures, clone_function=anew, recursive=True)
+    copy = keras.models.clone_model(model, images, clone_function=anew, recursive=True)
     copy.set_weights(model.get_weights())
     for layer in every_layer(copy):
         if isinstance(layer, layers.Normalization):
@@ -150,7 +150,7 @@ def _residual(x: keras.KerasTensor, network: Residual) -> keras.KerasTensor:
 
 
 def _squeezed(x: keras.KerasTensor, width: int, ratio: int) -> keras.KerasTensor:
-    """Channels weighed by what their means over the picture say."""
+    """Channels weighed by what their means over the image say."""
     y = layers.GlobalAveragePooling2D(keepdims=True)(x)
     y = layers.Conv2D(max(width // ratio, 4), 1, activation="relu", kernel_initializer="he_normal")(y)
     return layers.Multiply()([x, layers.Conv2D(width, 1, activation="sigmoid")(y)])

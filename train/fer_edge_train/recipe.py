@@ -28,7 +28,7 @@ class Data(Section, frozen=True, kw_only=True):
 
     Attributes:
         labels: names of the outputs, in order; empty takes those of the data.  Faces of another label are left out.
-        side: side of the pictures that the model takes, in pixels.
+        side: side of the images that the model takes, in pixels.
         validation: share of the training faces that is held out to watch, to stop by and to calibrate by,
             near-duplicates on one side; not used where the data has a validation part of its own.
         validation_seed: of the choice of those faces, which follows from each face itself.  Runs of other seeds hold
@@ -57,11 +57,11 @@ class Target(Section, frozen=True, kw_only=True):
         votes: share of the FER+ annotators' votes in the target; the rest is the class.
         auxiliary: weight of a second head that learns the votes beside the first and is cut off at the end.
         distillation: share of the teachers' probabilities in the target (Hinton et al. 2015, arXiv:1503.02531).
-        every_view: whether the teachers are asked about each changed and mixed picture, as the network sees it (Beyer
+        every_view: whether the teachers are asked about each changed and mixed image, as the network sees it (Beyer
             et al. 2021, arXiv:2106.05237), which costs their time in every step, instead of once about each face.
         by_turns: whether each batch is then shown to one of the teachers alone, and the next batch to the next: what is
             learnt is the same on average, in the time of one.
-        mirrored: whether teachers who are asked about each picture are asked about its mirror image, too, and the mean
+        mirrored: whether teachers who are asked about each image are asked about its mirror image, too, and the mean
             of both is learnt, as of teachers who are asked once; twice their time.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2015, arXiv:1512.00567).
         class_weight: exponent of a class's weight, which is (mean count / its count); 1 balances the classes.
@@ -83,11 +83,11 @@ class Residual(Section, frozen=True, kw_only=True, tag_field="kind", tag="residu
 
     Attributes:
         stem: filters of the first, 5x5 convolution.
-        stem_strides: its strides; 1 keeps the picture's full size for the first stage.
-        widths: filters of each stage; every stage but the first halves the picture.
+        stem_strides: its strides; 1 keeps the image's full size for the first stage.
+        widths: filters of each stage; every stage but the first halves the image.
         pairs: residual pairs of convolutions in each stage.
         squeeze: what the channels of each pair are divided by in its squeeze-and-excitation (Hu et al. 2017,
-            arXiv:1709.01507), which weighs them by their means over the picture; 0 does without.
+            arXiv:1709.01507), which weighs them by their means over the image; 0 does without.
         dropout: share of the pooled features that is dropped in training.
     """
 
@@ -133,7 +133,7 @@ class Transfer(Section, frozen=True, kw_only=True, tag_field="kind", tag="transf
 
     Attributes:
         backbone: its name there.
-        side: side of the pictures that it is given.
+        side: side of the images that it is given.
         weights: ``imagenet`` asks Keras for its file; ``none`` starts at random.  ``--weights FILE`` goes before both.
         dropout: share of the pooled features that is dropped in training.
         frozen_epochs: epochs in which only the new output learns, before all does.
@@ -161,7 +161,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
         stretch: largest change of the aspect ratio, less 1.
         shear: most horizontal shear, as a tangent.
         shift: most shift each way, over the side.
-        unwarped: share of the faces that are flipped at most: the changes above resample a picture, which makes it
+        unwarped: share of the faces that are flipped at most: the changes above resample an image, which makes it
             smoother than those that a model is judged by.
         contrast: largest change of the contrast, less 1.
         brightness: most brightening or darkening, over the full range.
@@ -204,7 +204,7 @@ class Optimizer(Section, frozen=True, kw_only=True):
 
 
 class Schedule(Section, frozen=True, kw_only=True):
-    """How long, at which rates, and on pictures of which size.
+    """How long, at which rates, and on images of which size.
 
     Attributes:
         epochs: passes over the training faces, at most.
@@ -221,7 +221,7 @@ class Schedule(Section, frozen=True, kw_only=True):
             as they are (Wu & Johnson 2021, arXiv:2105.07576): those of training are of changed faces, and of weights
             that were not yet the mean; 0 keeps them.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its
-            pictures; smaller pictures at first cost a fraction of the time.  Empty is the model's side throughout.
+            images; smaller images at first cost a fraction of the time.  Empty is the model's side throughout.
         checkpoint_epochs: save so often; where an epoch takes a second, saving each would take as long again.
     """
 

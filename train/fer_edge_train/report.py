@@ -70,7 +70,7 @@ def write_report(
     *,
     calibration: Calibration,
 ) -> None:
-    """Write ``index.html``, which needs no other file, ``report.json`` and the pictures of the page as PNG.
+    """Write ``index.html``, which needs no other file, ``report.json`` and the images of the page as PNG.
 
     Args:
         out: folder of the run, with ``history.csv`` and ``recipe.toml``; the report goes to ``report`` in it.
@@ -128,16 +128,16 @@ def write_report(
     fitted = (
         f"Temperature {calibration.temperature:.3f}, biases {', '.join(f'{label} {b:+.2f}' for label, b in biases)}"
     )
-    pictures = {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
+    images = {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
     sections = [
         _counts(data, parts),
         *(_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()),
-        f'<h2>Learning curves</h2><img src="{pictures["curves"]}" alt="loss and accuracy by epoch">',
-        f'<h2>Confusion, faces {shown}</h2><img src="{pictures["confusion"]}" alt="confusion matrix">',
+        f'<h2>Learning curves</h2><img src="{images["curves"]}" alt="loss and accuracy by epoch">',
+        f'<h2>Confusion, faces {shown}</h2><img src="{images["confusion"]}" alt="confusion matrix">',
         f"<h2>Calibration, faces {shown}</h2><p>{html.escape(fitted)}, fitted on the held-out faces.</p>",
-        f'<img src="{pictures["calibration"]}" alt="accuracy by confidence">',
+        f'<img src="{images["calibration"]}" alt="accuracy by confidence">',
         f"<h2>Most confident mistakes, faces {shown}</h2>",
-        f'<img src="{pictures["mistakes"]}" alt="faces, with what was said and what they are labelled">',
+        f'<img src="{images["mistakes"]}" alt="faces, with what was said and what they are labelled">',
         f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
     ]
     with replacing(folder / "index.html") as temporary:
@@ -153,7 +153,7 @@ def _counts(data: Dataset, parts: Parts) -> str:
     labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
     skipped = "".join(f"<li>left out: {html.escape(line)}</li>" for line in (*data.left_out, *data.skipped[:50]))
     return (
-        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} pictures unreadable.</p>"
+        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} images unreadable.</p>"
         f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of trained</th></tr>{rows}</table>"
         f"<ul>{skipped}</ul>"
     )

@@ -78,12 +78,12 @@ def divide(data: Dataset, share: float, seed: int, smallest: int) -> Parts:
 
 
 def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Group faces that are the same picture but for brightness, contrast, compression or a little noise.
+    """Group faces that are the same image but for brightness, contrast, compression or a little noise.
 
-    Two faces are the same when their difference hashes (signs of the horizontal gradient of the picture reduced
-    to 9x8) differ in at most 3 of 64 bits, and the pictures reduced to 16x16 correlate by at least 0.95.
+    Two faces are the same when their difference hashes (signs of the horizontal gradient of the image reduced
+    to 9x8) differ in at most 3 of 64 bits, and the images reduced to 16x16 correlate by at least 0.95.
     Candidates are those that agree in at least one of four 16-bit parts of the hash, so that all such hashes are
-    found without comparing each with each.  Plain pictures correlate with nothing: each is a group of its own.
+    found without comparing each with each.  Plain images correlate with nothing: each is a group of its own.
 
     Args:
         faces: uint8 of shape (n, height, width).
@@ -100,7 +100,7 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
         contrast[i] = reduced[i].std()
     # Of faces with one hash only the first is compared with others, and that of most contrast with those of its hash,
-    # for a plain picture may come first: a thousand copies are not a million pairs.
+    # for a plain image may come first: a thousand copies are not a million pairs.
     different, first, which = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
     which = which.reshape(-1)
     clearest = np.empty(len(different), np.int64)
@@ -126,8 +126,8 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return groups
 
 
-def _standardised(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    real = pictures.astype(np.float32)
+def _standardised(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    real = images.astype(np.float32)
     real -= real.mean(axis=1, keepdims=True)
     real /= np.maximum(real.std(axis=1, keepdims=True), 1)
     return real

@@ -130,17 +130,17 @@ def _in_precision(model: keras.Model, precision: str) -> keras.Model:
 
 
 def _mean(models: Sequence[Asked], shape: tuple[int, ...]) -> keras.Model:
-    """One model from pictures, 0..255, of shape (n, height, width, 1) to the mean of all answers."""
-    pictures = keras.Input((*shape, 1))
+    """One model from images, 0..255, of shape (n, height, width, 1) to the mean of all answers."""
+    images = keras.Input((*shape, 1))
     answers = []
     for model, spec, columns in models:
-        view = pictures
+        view = images
         if shape != (spec.height, spec.width):
             view = layers.Resizing(spec.height, spec.width, dtype="float32")(view)
         said = model(layers.Rescaling(spec.scale, spec.offset, dtype="float32")(view))
         scores = ops.cast(ops.take(said, columns, axis=1), "float32")
         answers.append(scores / ops.sum(scores, axis=1, keepdims=True))
-    return keras.Model(pictures, layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0])
+    return keras.Model(images, layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0])
 
 
 def _compiled(model: keras.Model) -> Answer:

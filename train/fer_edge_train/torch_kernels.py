@@ -1,6 +1,6 @@
 """Keras's layers by PyTorch's own kernels, where Keras puts several passes over memory in their place.
 
-Keras's backend for PyTorch copies the pictures before each convolution into the channels-first layout and back, and
+Keras's backend for PyTorch copies the images before each convolution into the channels-first layout and back, and
 puts batch normalisation together from a dozen element-wise operations, each of which autograd remembers. Before each
 layer Keras then asks anew what the layer takes, whether it is built, which masks and precisions hold. On a processor
 that is most of the time of a small network's training: ``benchmarks/train_kernels.py``.
@@ -26,8 +26,8 @@ Tensor = Any  # torch's, which is imported where it is the backend
 Layer = Any  # Keras has no types
 Call = Callable[..., Tensor]
 
-_RANK: Final = 4  # of a batch of pictures
-# Layers of which nothing but their ``call`` is needed where pictures are in their own precision and none are masked.
+_RANK: Final = 4  # of a batch of images
+# Layers of which nothing but their ``call`` is needed where images are in their own precision and none are masked.
 _BARE: Final = (
     layers.Activation,
     layers.Add,
@@ -53,7 +53,7 @@ _convolve_depthwise = layers.DepthwiseConv2D.call
 
 @contextmanager
 def native_kernels() -> Iterator[None]:
-    """While this lasts, have PyTorch's kernels convolve, pool and normalise batches of channels-last pictures.
+    """While this lasts, have PyTorch's kernels convolve, pool and normalise batches of channels-last images.
 
     Numbers stay the same but for rounding. Other backends, and layers that these kernels do not serve, are left alone.
     """
@@ -94,8 +94,8 @@ def _depth(operation: Layer, x: Tensor) -> Tensor:
         return _space_to_depth(operation, x)
     import torch  # noqa: PLC0415 - the backend that is in use
 
-    pictures = torch.nn.functional.pixel_unshuffle(x.permute(0, 3, 1, 2), operation.block_size)
-    return pictures.permute(0, 2, 3, 1)
+    images = torch.nn.functional.pixel_unshuffle(x.permute(0, 3, 1, 2), operation.block_size)
+    return images.permute(0, 2, 3, 1)
 
 
 def _convolution(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
@@ -165,8 +165,8 @@ def _batch_normalisation(
     training: bool | None = None,  # noqa: FBT001 - as Keras calls it
     mask: Tensor | None = None,
 ) -> Tensor:
-    pictures = inputs.ndim == _RANK and layer.axis in {-1, 3}
-    if _symbolic(inputs) or not (training and layer.trainable and pictures) or layer.renorm or mask is not None:
+    images = inputs.ndim == _RANK and layer.axis in {-1, 3}
+    if _symbolic(inputs) or not (training and layer.trainable and images) or layer.renorm or mask is not None:
         return _normalise(layer, inputs, training=training, mask=mask)
     import torch  # noqa: PLC0415 - the backend that is in use
 

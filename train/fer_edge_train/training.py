@@ -74,7 +74,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """Epochs ``first`` to ``last`` (exclusive), on pictures of ``size``; each ``phase`` has an optimizer of its own."""
+    """Epochs ``first`` to ``last`` (exclusive), on images of ``size``; each ``phase`` has an optimizer of its own."""
 
     size: int
     first: int
@@ -144,7 +144,7 @@ def train(
         name: name of the model on its card.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         weights: a ``.keras`` of the same network to begin from, or a backbone's weights for a transfer.
-        taught: teachers' answers for the same faces, or teachers to ask about every picture.
+        taught: teachers' answers for the same faces, or teachers to ask about every image.
         resume: go on from the checkpoint in ``out``; without one, start.
         made_by: the commands that make the model and what it learns from, in order, for its card.
         callbacks: more Keras callbacks, such as a progress display.
@@ -306,7 +306,7 @@ def _model(
 ) -> keras.Model:
     if checkpoint:
         return load_checkpoint(checkpoint)
-    # Where every stage has pictures of one size, a fixed size lets the compiler know it.
+    # Where every stage has images of one size, a fixed size lets the compiler know it.
     sizes = {stage.size for stage in _stages(recipe)}
     size = sizes.pop() if len(sizes) == 1 else None
     transfer = isinstance(recipe.network, Transfer)
@@ -388,7 +388,7 @@ def stages(sizes: Sequence[tuple[float, int]], epochs: int) -> list[tuple[int, i
     """The stages of a schedule that have an epoch.
 
     Args:
-        sizes: share of the epochs at which each starts, and the size of its pictures.
+        sizes: share of the epochs at which each starts, and the size of its images.
         epochs: in all.
 
     Returns:

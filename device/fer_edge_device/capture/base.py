@@ -16,13 +16,13 @@ class NoFrameYet(Exception):  # noqa: N818 - not a failure
 
 
 class Frame(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
         gray: uint8 of shape (rows, columns).
-        time: seconds on a clock that is never set: a film's own, or the machine's since some start.
+        time: seconds on a clock that is never set: a video's own, or the machine's since some start.
         number: counts from 0; a number that is left out is a frame that was dropped.
-        epoch: what to add to ``time`` for seconds since 1970; 0 for a film, whose times are told as they are.
+        epoch: what to add to ``time`` for seconds since 1970; 0 for a video, whose times are told as they are.
     """
 
     gray: npt.NDArray[np.uint8]

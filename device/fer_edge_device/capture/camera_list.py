@@ -41,9 +41,9 @@ class FoundCamera:
 
 
 def list_cameras() -> list[FoundCamera]:
-    """The camera modules and the video nodes that give pictures, in the order in which ``auto`` tries them.
+    """The camera modules and the video nodes that give images, in the order in which ``auto`` tries them.
 
-    No picture is taken.  A camera module that no other program uses is opened for a moment.
+    No image is taken.  A camera module that no other program uses is opened for a moment.
     """
     found = [*_modules(), *(_from_node(node) for node in v4l2.candidates())]
     return [replace(camera, auto=index == 0) for index, camera in enumerate(found)]

@@ -1,7 +1,7 @@
-"""Opening where frames come from: a camera, a stream, a film, a folder of pictures, the demo.
+"""Opening where frames come from: a camera, a stream, a video, a folder of images, the demo.
 
 Every source gives grey frames.  A live source (`fer_edge_device.capture.supervisor`) gives the time of the clock
-and always its newest frame; any other (`fer_edge_device.capture.video_file`) gives the time within the film and
+and always its newest frame; any other (`fer_edge_device.capture.video_file`) gives the time within the video and
 every frame.
 """
 
@@ -18,7 +18,7 @@ from fer_edge_device.capture import v4l2
 from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera, shown
 from fer_edge_device.capture.picamera2 import PiCamera, module_number, need_module
 from fer_edge_device.capture.supervisor import LiveCamera, Patience
-from fer_edge_device.capture.video_file import DemoFilm, FilmFile, Paced, PictureFolder
+from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, Paced, VideoFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,8 @@ def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Ca
 
     Args:
         settings: its ``source`` is ``auto``, ``picamera2``, ``picamera2:N``, ``demo``, a camera's number or path,
-            a stream's address, a film or a folder.
-        realtime: whether a film plays no faster than it was taken; by default only the demo does.
+            a stream's address, a video or a folder.
+        realtime: whether a video plays no faster than it was taken; by default only the demo does.
 
     Raises:
         SourceError: there is no such source, it cannot be opened, or it gives no frame.
@@ -53,20 +53,20 @@ def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Ca
         return _open_module(source, number, settings)
     if (device := _device(source, settings)) is not None:
         return _open_live(source, device, settings, _patience_for_first(settings))
-    film: Camera
+    video: Camera
     path = Path(source) if source else Path("/nonexistent")  # the empty path would be the current folder
     if source == "demo":
-        film = DemoFilm()
+        video = DemoVideo()
     elif path.is_dir():
-        film = PictureFolder(path)
+        video = ImageFolder(path)
     elif path.is_file():
-        film = FilmFile(path)
+        video = VideoFile(path)
     else:
         raise SourceError(
             f"no source {shown(source)!r}: give auto, picamera2, demo, a camera's number or /dev/video path,"
-            " rtsp://..., a film or a folder of pictures"
+            " rtsp://..., a video or a folder of images"
         )
-    return Paced(film) if (source == "demo" if realtime is None else realtime) else film
+    return Paced(video) if (source == "demo" if realtime is None else realtime) else video
 
 
 def _device(source: str, settings: CameraSettings) -> Callable[[], Device] | None:

@@ -27,7 +27,7 @@ class _Opened:
 
     def __init__(self) -> None:
         self._capture: cv2.VideoCapture | None = None
-        self._picture: cv2.typing.MatLike | None = None
+        self._image: cv2.typing.MatLike | None = None
 
     def close(self) -> None:
         """Let go of it."""
@@ -75,8 +75,8 @@ class V4l2Camera(_Opened):
 
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
         """Decode the frame; see `Device`."""
-        ok, self._picture = self._capture.retrieve(self._picture) if self._capture else (False, None)
-        return to_gray(self._picture, str(self._source)) if ok and self._picture is not None else None
+        ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
+        return to_gray(self._image, str(self._source)) if ok and self._image is not None else None
 
 
 class NetworkStream(_Opened):
@@ -113,7 +113,7 @@ class NetworkStream(_Opened):
             raise SourceError(
                 f"{self._name}: cannot be opened; are address and password right, and is the camera on the network?"
             )
-        # FFmpeg decodes what it grabs; pictures of Motion JPEG, which stand alone, can be left as they come.
+        # FFmpeg decodes what it grabs; images of Motion JPEG, which stand alone, can be left as they come.
         self._jpeg = int(capture.get(cv2.CAP_PROP_FOURCC)) == _MJPG and capture.set(cv2.CAP_PROP_FORMAT, -1)
         self._capture = capture
 
@@ -125,26 +125,26 @@ class NetworkStream(_Opened):
 
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
         """Decode the frame; see `Device`."""
-        ok, self._picture = self._capture.retrieve(self._picture) if self._capture else (False, None)
-        picture: cv2.typing.MatLike | None = self._picture
-        if ok and self._jpeg and picture is not None:
-            picture = cv2.imdecode(picture.reshape(-1), cv2.IMREAD_GRAYSCALE)
-        return to_gray(picture, self._name) if ok and picture is not None else None
+        ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
+        image: cv2.typing.MatLike | None = self._image
+        if ok and self._jpeg and image is not None:
+            image = cv2.imdecode(image.reshape(-1), cv2.IMREAD_GRAYSCALE)
+        return to_gray(image, self._name) if ok and image is not None else None
 
 
-def to_gray(picture: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
-    """A picture as OpenCV gives it, in grey.
+def to_gray(image: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
+    """An image as OpenCV gives it, in grey.
 
     Raises:
-        SourceLostError: it is no picture.
+        SourceLostError: it is no image.
     """
-    if picture.ndim == 3 and picture.shape[2] == 3:
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-    if picture.ndim == 2 and min(picture.shape) > 1:
-        return np.asarray(picture, np.uint8)
+    if image.ndim == 3 and image.shape[2] == 3:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+    if image.ndim == 2 and min(image.shape) > 1:
+        return np.asarray(image, np.uint8)
     # OpenCV 4.11 gives undecoded data as one row for some cameras' formats.
     raise SourceLostError(
-        f"{name}: gave a frame of shape {picture.shape}, which is no picture; try another --width/--height"
+        f"{name}: gave a frame of shape {image.shape}, which is no image; try another --width/--height"
     )
 
 

@@ -83,7 +83,7 @@ class Node:
         card: the camera's name.
         driver: the kernel's name for its driver.
         bus: where it is connected, such as ``usb-0000:01:00.0-1.2``.
-        captures: whether it gives pictures, and not metadata or what another device has sent through it.
+        captures: whether it gives images, and not metadata or what another device has sent through it.
         modes: what it can send.
         lasting_path: another path, which stays the camera's when it is plugged in again; None where there is none.
         trouble: why nothing else is known of it; None if it is.

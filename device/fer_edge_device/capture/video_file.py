@@ -1,6 +1,6 @@
-"""Frames that are not live: a film, a folder of pictures, the demo; and their pace.
+"""Frames that are not live: a video, a folder of images, the demo; and their pace.
 
-They give every frame, with the time within the film, so that they replay to the same result.
+They give every frame, with the time within the video, so that they replay to the same result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 
 from fer_edge import demo
 from fer_edge.errors import DataError, SourceError
-from fer_edge.utils.image_io import PICTURE_SUFFIXES, read_gray
+from fer_edge.utils.image_io import IMAGE_SUFFIXES, read_gray
 from fer_edge.utils.native_stderr import native_stderr_hidden
 from fer_edge_device.capture.base import Frame, NoFrameYet
 from fer_edge_device.capture.opencv import to_gray
@@ -32,21 +32,21 @@ _FOLDER_FPS: Final = 10
 _MOMENT: Final = 0.5  # seconds a reader is kept waiting before it may look at other things
 
 
-class _Film:
+class _Video:
     """What all of them are."""
 
     live: Final = False
     status: Final[CameraStatus] = "online"
 
 
-class FilmFile(_Film):
-    """A video file, every frame of it, with the film's own times."""
+class VideoFile(_Video):
+    """A video file, every frame of it, with the video's own times."""
 
     def __init__(self, path: Path) -> None:
-        """Open a film.
+        """Open a video.
 
         Raises:
-            SourceError: it is not a film that OpenCV reads.
+            SourceError: it is not a video that OpenCV reads.
         """
         self._path = path
         try:
@@ -58,7 +58,7 @@ class FilmFile(_Film):
         with native_stderr_hidden():  # OpenCV and FFmpeg complain in lines of their own; ours follows
             self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
-            raise SourceError(f"{path}: not a film that OpenCV can read")
+            raise SourceError(f"{path}: not a video that OpenCV can read")
         self._fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         self._promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._number = -1
@@ -67,9 +67,9 @@ class FilmFile(_Film):
     def read(self) -> Frame | None:
         """The next frame; None after the last.
 
-        A film that ends long before its container says is damaged or cut short: a warning says so.
+        A video that ends long before its container says is damaged or cut short: a warning says so.
         """
-        ok, picture = self._capture.read()
+        ok, image = self._capture.read()
         if not ok:
             if self._number < 0:
                 raise SourceError(f"{self._path}: has no frame that OpenCV can read")
@@ -79,7 +79,7 @@ class FilmFile(_Film):
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         # Some containers carry no usable times: go on at the nominal rate.
         self._time = stamp if stamp > self._time else max(self._time, 0.0) + (1 / self._fps if self._number else 0.0)
-        return Frame(to_gray(picture, str(self._path)), round(self._time, 3), self._number)
+        return Frame(to_gray(image, str(self._path)), round(self._time, 3), self._number)
 
     def close(self) -> None:
         """Close the file."""
@@ -94,21 +94,21 @@ class FilmFile(_Film):
         self._promised = 0.0
 
 
-class PictureFolder(_Film):
-    """A folder of pictures in order of name, as a film of ten a second; what cannot be read is left out."""
+class ImageFolder(_Video):
+    """A folder of images in order of name, as a video of ten a second; what cannot be read is left out."""
 
     def __init__(self, path: Path) -> None:
         """List a folder.
 
         Raises:
-            SourceError: there is no picture in it.
+            SourceError: there is no image in it.
         """
         try:
-            self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+            self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         except OSError as error:
             raise SourceError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
         if not self._paths:
-            raise SourceError(f"{path}: no pictures in this folder")
+            raise SourceError(f"{path}: no images in this folder")
         self._folder = path
         self._frames = self._read_all()
 
@@ -123,18 +123,18 @@ class PictureFolder(_Film):
             readable += 1
             yield Frame(gray, round(number / _FOLDER_FPS, 3), number)
         if not readable:
-            raise SourceError(f"{self._folder}: none of its {len(self._paths)} pictures can be read")
+            raise SourceError(f"{self._folder}: none of its {len(self._paths)} images can be read")
 
     def read(self) -> Frame | None:
-        """The next picture; None after the last."""
+        """The next image; None after the last."""
         return next(self._frames, None)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
 
-class DemoFilm(_Film):
-    """The embedded film: see `fer_edge.demo`."""
+class DemoVideo(_Video):
+    """The embedded video: see `fer_edge.demo`."""
 
     def __init__(self) -> None:
         """Begin at the first frame."""
@@ -151,18 +151,18 @@ class DemoFilm(_Film):
         """Do nothing: nothing is open."""
 
 
-class Paced(_Film):
-    """A film played no faster than it was taken."""
+class Paced(_Video):
+    """A video played no faster than it was taken."""
 
-    def __init__(self, film: Camera) -> None:
-        """Play ``film``; its clock starts with its first frame."""
-        self._film = film
+    def __init__(self, video: Camera) -> None:
+        """Play ``video``; its clock starts with its first frame."""
+        self._video = video
         self._next: Frame | None = None
         self._start: float | None = None
 
     def read(self) -> Frame | None:
         """The next frame, when its time has come; None after the last."""
-        frame = self._next or self._film.read()
+        frame = self._next or self._video.read()
         if frame is None:
             return None
         if self._start is None:
@@ -177,5 +177,5 @@ class Paced(_Film):
         return frame
 
     def close(self) -> None:
-        """Close the film."""
-        self._film.close()
+        """Close the video."""
+        self._video.close()

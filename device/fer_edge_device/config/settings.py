@@ -43,7 +43,7 @@ class CameraSettings(Section, frozen=True, kw_only=True):
         str,
         Meta(
             description="auto, picamera2 (of several: picamera2:1), demo, a camera's number or path, rtsp://...,"
-            " http://..., a film or a folder"
+            " http://..., a video or a folder"
         ),
     ] = "auto"
     width: Annotated[int, Meta(ge=64, le=8192, description="wanted columns of a live camera's frames")] = 640

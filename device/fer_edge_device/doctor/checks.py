@@ -437,7 +437,7 @@ def check_model(config: Config) -> Finding:
 
 
 def check_detector(config: Config) -> Finding:
-    """Whether faces are found in a picture that has some, and a network gives here what its card says."""
+    """Whether faces are found in an image that has some, and a network gives here what its card says."""
     from fer_edge import demo  # noqa: PLC0415 - heavy
     from fer_edge.detection.factory import make_detector  # noqa: PLC0415 - heavy
     from fer_edge.detection.network import NetworkDetector  # noqa: PLC0415 - heavy

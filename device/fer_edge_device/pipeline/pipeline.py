@@ -348,7 +348,7 @@ def _distinct(faces: Iterable[Face]) -> list[Face]:
 
 
 def _relative(box: Box, rows: int, columns: int) -> tuple[float, float, float, float]:
-    """What of a box lies within the picture, as x, y, width and height over the picture's."""
+    """What of a box lies within the image, as x, y, width and height over the image's."""
     left, top = max(box.x, 0) / columns, max(box.y, 0) / rows
     right, bottom = min(box.x + box.width, columns) / columns, min(box.y + box.height, rows) / rows
     return round(left, 4), round(top, 4), round(right - left, 4), round(bottom - top, 4)

@@ -1,4 +1,4 @@
-"""Pictures and films in zip and tar archives: pictures are read one by one, films unpacked to a file, for a while."""
+"""Images and videos in zip and tar archives: images are read one by one, videos unpacked to a file, for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fer_edge.datasets.readers import too_dense
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.image_decode import LARGEST_FILE
-from fer_edge.tagging.input.video import FILM_SUFFIXES
+from fer_edge.tagging.input.video import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -25,12 +25,12 @@ _DAMAGE: Final = (*DAMAGED_ZIP, tarfile.TarError, OSError, ValueError)
 
 
 class Member(NamedTuple):
-    """A picture or film in an archive.
+    """An image or video in an archive.
 
     Attributes:
         name: its name there.
         number: its place among all that is in the archive, from 0; a name may be there twice.
-        read: reads a picture, before the next member is asked for; raises DataError.
+        read: reads an image, before the next member is asked for; raises DataError.
         error: why it is not read; empty where it is.
     """
 
@@ -40,7 +40,7 @@ class Member(NamedTuple):
     error: str = ""
 
     @property
-    def is_film(self) -> bool:
+    def is_video(self) -> bool:
         """Whether it is unpacked to be looked at."""
         return not self.error and self.read is None
 
@@ -56,11 +56,11 @@ class _Entry(NamedTuple):
 
 
 def members(path: Path, endings: tuple[str, ...], shown: str) -> Iterator[Member]:
-    """The pictures and films in an archive, in its order; one that is damaged ends with a member that says so.
+    """The images and videos in an archive, in its order; one that is damaged ends with a member that says so.
 
     Args:
         path: a ``.zip``, or a ``.tar``, compressed or not.
-        endings: what the names of pictures end in.
+        endings: what the names of images end in.
         shown: what to call it in an error.
     """
     number = -1
@@ -68,15 +68,15 @@ def members(path: Path, endings: tuple[str, ...], shown: str) -> Iterator[Member
         for entry in _entries(path):
             number = entry.number
             name = entry.name.lower()
-            is_film = name.endswith(tuple(FILM_SUFFIXES))
-            if "__MACOSX" in entry.name.split("/") or not (is_film or name.endswith(endings)):
+            is_video = name.endswith(tuple(VIDEO_SUFFIXES))
+            if "__MACOSX" in entry.name.split("/") or not (is_video or name.endswith(endings)):
                 continue  # what macOS leaves beside the data, or what is neither
             what = printable(f"{shown}/{entry.name}")
-            if entry.too_dense or (entry.size > LARGEST_FILE and not is_film):
+            if entry.too_dense or (entry.size > LARGEST_FILE and not is_video):
                 error = f"{what}: refused, it would unpack to {entry.size / 1e6:.0f} MB"
                 yield Member(entry.name, number, None, error)
             else:
-                yield Member(entry.name, number, None if is_film else partial(_read, entry, what))
+                yield Member(entry.name, number, None if is_video else partial(_read, entry, what))
     except _DAMAGE as error:
         why = f"{printable(shown)}: damaged, or not the archive that its name says ({first_line(error)})"
         yield Member("", number + 1, None, why)

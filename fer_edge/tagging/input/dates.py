@@ -1,4 +1,4 @@
-"""When a picture was taken: what its EXIF block says, else the date of the file."""
+"""When an image was taken: what its EXIF block says, else the date of the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXIF_PART, _DATE, _TAKEN = 0x8769, 0x0132, 0x9003
 
 
 class Dated(NamedTuple):
-    """A date of a picture.
+    """A date of an image.
 
     Attributes:
         date: local time of the camera, or of this machine.
@@ -28,7 +28,7 @@ class Dated(NamedTuple):
 
 
 def date_of(path: Path) -> Dated | None:
-    """The date of a picture file; None where it cannot be read."""
+    """The date of an image file; None where it cannot be read."""
     try:
         with path.open("rb") as file:
             begin = file.read(_READ)

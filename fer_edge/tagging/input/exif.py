@@ -27,7 +27,7 @@ def entries(block: bytes, start: int | None = None) -> Iterator[Entry]:
     """The entries of a directory, one by one.
 
     Args:
-        block: what follows ``Exif`` and two NULs in a picture.
+        block: what follows ``Exif`` and two NULs in an image.
         start: where in it the directory begins; that of the first without.
 
     Raises:

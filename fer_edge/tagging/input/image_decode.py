@@ -1,4 +1,4 @@
-"""Still pictures of every kind, decoded no larger than faces need, and never by more memory than a picture may take."""
+"""Still images of every kind, decoded no larger than faces need, and never by more memory than an image may take."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HEIF: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 
 
 class Still(NamedTuple):
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
         gray: uint8 of shape (rows, columns), upright.
-        reduced: how many times smaller it is than the picture itself.
-        columns: of the picture itself, upright.
-        rows: of the picture itself, upright.
+        reduced: how many times smaller it is than the image itself.
+        columns: of the image itself, upright.
+        rows: of the image itself, upright.
         orientation: by which EXIF value it was turned upright, 1..8.
     """
 
@@ -47,17 +47,17 @@ class _Header(NamedTuple):
 
 
 def decode(data: bytes, name: str, smallest: int, *, min_face: int | None, is_face: bool) -> Still:
-    """Decode a picture, at a reduced scale where its kind allows and no face loses by it.
+    """Decode an image, at a reduced scale where its kind allows and no face loses by it.
 
     Args:
-        data: the encoded picture.
+        data: the encoded image.
         name: what to call it in an error.
         smallest: side in pixels below which a face is not to come.
         min_face: side of the smallest face to find, in pixels; a sixteenth of the longer side without.
-        is_face: whether the picture is a face crop.
+        is_face: whether the image is a face crop.
 
     Raises:
-        DataError: it is no picture, a damaged one, or has too many pixels.
+        DataError: it is no image, a damaged one, or has too many pixels.
     """
     if _is_pillows(data):
         gray = _by_pillow(data, name)
@@ -77,7 +77,7 @@ def decode(data: bytes, name: str, smallest: int, *, min_face: int | None, is_fa
 
 
 def colour(data: bytes, name: str, still: Still) -> npt.NDArray[np.uint8]:
-    """The same picture in BGR, uint8 of shape (rows, columns, 3), at the scale at which it was decoded."""
+    """The same image in BGR, uint8 of shape (rows, columns, 3), at the scale at which it was decoded."""
     if _is_pillows(data):
         return np.asarray(cv2.cvtColor(still.gray, cv2.COLOR_GRAY2BGR), np.uint8)
     return decode_colour(data, name, still.reduced)
@@ -97,12 +97,12 @@ def _by_pillow(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = None  # it would warn long before the line below refuses
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > _PILLOW_PIXELS:
-                raise DataError(f"{name}: refused, it has {picture.width}x{picture.height} pixels")
-            return np.asarray(ImageOps.exif_transpose(picture).convert("L"), np.uint8)
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > _PILLOW_PIXELS:
+                raise DataError(f"{name}: refused, it has {image.width}x{image.height} pixels")
+            return np.asarray(ImageOps.exif_transpose(image).convert("L"), np.uint8)
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
-        raise DataError(f"{name}: not a picture, or a damaged one ({first_line(error)})") from error
+        raise DataError(f"{name}: not an image, or a damaged one ({first_line(error)})") from error
 
 
 def _jpeg_header(data: bytes) -> _Header | None:

@@ -1,4 +1,4 @@
-"""Addresses: pictures and tables in buckets and on web servers, through fsspec."""
+"""Addresses: images and tables in buckets and on web servers, through fsspec."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _opened(address: str) -> tuple[Any, str]:
     if address.startswith(_WEB):
         from aiohttp import ClientTimeout  # noqa: PLC0415 - an extra
 
-        # Else a film must be there within five minutes.
+        # Else a video must be there within five minutes.
         options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=_SILENT_S, sock_read=_SILENT_S)}
     files, path = url_to_fs(address, **options)
     return files, path

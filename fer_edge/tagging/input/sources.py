@@ -19,15 +19,15 @@ import msgspec
 
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.tagging.input import archives, remote, tempdirs
-from fer_edge.tagging.input.video import FILM_SUFFIXES, parts
-from fer_edge.utils.image_io import PICTURE_SUFFIXES
+from fer_edge.tagging.input.video import VIDEO_SUFFIXES, parts
+from fer_edge.utils.image_io import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_PICTURES: Final = (*PICTURE_SUFFIXES, ".avif", ".gif", ".heic", ".heif", ".jp2")
-_MANY_IN_ONE: Final = (*FILM_SUFFIXES, *archives.SUFFIXES)
-_TAKEN: Final = (*_PICTURES, *_MANY_IN_ONE)
+_IMAGES: Final = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic", ".heif", ".jp2")
+_MANY_IN_ONE: Final = (*VIDEO_SUFFIXES, *archives.SUFFIXES)
+_TAKEN: Final = (*_IMAGES, *_MANY_IN_ONE)
 _TAKEN_BYTES: Final = tuple(map(os.fsencode, _TAKEN))
 _SORTED_TOGETHER: Final = 50_000  # names; those of a larger folder wait on disk
 
@@ -35,23 +35,23 @@ _Identity = tuple[int, int]  # device and inode
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A picture, or a part of a film.
+    """An image, or a part of a video.
 
     Attributes:
         path: what to call it.
         place: the file or address to read it from.
         kind: what it is.
         stamp: changes when it does.
-        data: the picture itself, where it comes out of an archive.
-        number: of a picture or film in an archive: its place there.
-        begin: first second of a part of a film.
+        data: the image itself, where it comes out of an archive.
+        number: of an image or video in an archive: its place there.
+        begin: first second of a part of a video.
         end: the second before which it ends.
         error: why it cannot be looked at; empty where it can.
     """
 
     path: str
     place: str
-    kind: Literal["file", "film", "member"] = "file"
+    kind: Literal["file", "video", "member"] = "file"
     stamp: str = ""
     data: bytes = b""
     number: int | None = None
@@ -82,7 +82,7 @@ class Pending(NamedTuple):
 
 
 class Sources:
-    """Everything under some files, folders, archives, films, patterns and addresses.
+    """Everything under some files, folders, archives, videos, patterns and addresses.
 
     What is in a folder comes in the order of the bytes of its path, whatever the order on the disk.  A file that is
     named is taken whatever its ending; in folders and archives only known endings are.
@@ -96,7 +96,7 @@ class Sources:
         Args:
             inputs: files, folders, patterns, addresses; ``-`` for a list of them on standard input, one a line or, as
                 of ``find -print0``, with a NUL after each.
-            every: seconds between the frames of a film that are looked at; None for every frame.
+            every: seconds between the frames of a video that are looked at; None for every frame.
             leave_out: folders that are not looked into, because results are written there.
             most: bytes that an archive at an address may have.
 
@@ -143,7 +143,7 @@ class Sources:
         if found.error or not ending.endswith(_MANY_IN_ONE):
             yield Pending(source)
         elif not ending.endswith(archives.SUFFIXES):
-            yield Pending(msgspec.structs.replace(source, kind="film"))
+            yield Pending(msgspec.structs.replace(source, kind="video"))
         else:
             yield from self._far_archive(source)
 
@@ -154,8 +154,10 @@ class Sources:
                 remote.fetch(source.place, archive, self._most)
                 for pending in _members(archive, source.path, source.place, source.stamp):
                     member = pending.source
-                    if member.kind == "film":
-                        error = f"{printable(member.path)}: a film in an archive at an address; fetch the archive first"
+                    if member.kind == "video":
+                        error = (
+                            f"{printable(member.path)}: a video in an archive at an address; fetch the archive first"
+                        )
                         yield Pending(msgspec.structs.replace(member, error=error))
                     else:
                         yield pending
@@ -187,23 +189,23 @@ class Sources:
         stamp = _stamp(path)
         if ending.endswith(archives.SUFFIXES):
             yield from _members(Path(path), path, path, stamp)
-        elif ending.endswith(tuple(FILM_SUFFIXES)):
+        elif ending.endswith(tuple(VIDEO_SUFFIXES)):
             for begin, end in parts(Path(path), self._every):
-                yield Pending(Source(path, path, "film", stamp, begin=begin, end=end))
+                yield Pending(Source(path, path, "video", stamp, begin=begin, end=end))
         else:
             yield Pending(Source(path, path, stamp=stamp))
 
 
 def _members(archive: Path, shown: str, place: str, stamp: str) -> Iterator[Pending]:
     """What is in an archive, which comes from a place."""
-    for member in archives.members(archive, _PICTURES, shown):
+    for member in archives.members(archive, _IMAGES, shown):
         path = f"{shown}/{member.name}".rstrip("/")
-        kind: Literal["film", "member"] = "film" if member.is_film else "member"
+        kind: Literal["video", "member"] = "video" if member.is_video else "member"
         yield Pending(Source(path, place, kind, stamp, number=member.number, error=member.error), member.read)
 
 
 def count(inputs: Sequence[str]) -> int | None:
-    """How many pictures there are; None where that shows only on the way: in archives, films, lists and far away."""
+    """How many images there are; None where that shows only on the way: in archives, videos, lists and far away."""
     folders: list[str] = []
     entered: set[_Identity | None] = {None}
     total = 0
@@ -239,7 +241,7 @@ def _entries(folder: str) -> Iterator[bytes]:
         for entry in entries:
             if _leads_inside(entry):
                 yield entry.name + b"/"
-            # A link that leads nowhere is a picture that cannot be read, and says so in its row.
+            # A link that leads nowhere is an image that cannot be read, and says so in its row.
             elif entry.name.lower().endswith(_TAKEN_BYTES) and (entry.is_symlink() or entry.is_file()):
                 yield entry.name
 

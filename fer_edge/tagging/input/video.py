@@ -1,4 +1,4 @@
-"""Films, in parts that can be looked at on their own: each frame falls into one part by its own time."""
+"""Videos, in parts that can be looked at on their own: each frame falls into one part by its own time."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-FILM_SUFFIXES: Final = frozenset(
+VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
 )
 _PART_S: Final = 60.0
 _RUN_UP_S: Final = 2.0  # a frame needs some before it; how many, only the decoder knows
 
 
-class FilmFrame(NamedTuple):
-    """A frame of a film.
+class VideoFrame(NamedTuple):
+    """A frame of a video.
 
     Attributes:
         colour: BGR, uint8 of shape (rows, columns, 3); of the decoder's own memory, which the next frame takes.
-        time: seconds within the film.
+        time: seconds within the video.
     """
 
     colour: npt.NDArray[np.uint8]
@@ -40,15 +40,15 @@ class FilmFrame(NamedTuple):
 
 
 def parts(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
-    """Begin and end, in seconds, of the parts of a film; one that cannot be opened is one part.
+    """Begin and end, in seconds, of the parts of a video; one that cannot be opened is one part.
 
     Args:
-        path: a film.
+        path: a video.
         every: seconds between the frames that are looked at; None for every frame.
     """
     try:
         with _capture(path) as capture:
-            # A header can say anything; each part costs opening the film anew.
+            # A header can say anything; each part costs opening the video anew.
             believed = capture.get(cv2.CAP_PROP_FRAME_COUNT) <= path.stat().st_size
             length = _length(capture) if believed else 0.0
     except DataError:
@@ -61,17 +61,17 @@ def parts(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
     yield begin, math.inf
 
 
-def frames(path: Path, begin: float, end: float, every: float | None) -> Generator[FilmFrame]:
-    """The frames of a part of a film whose times lie in [begin, end).
+def frames(path: Path, begin: float, end: float, every: float | None) -> Generator[VideoFrame]:
+    """The frames of a part of a video whose times lie in [begin, end).
 
     Args:
-        path: the film.
+        path: the video.
         begin: in seconds.
         end: in seconds; infinite for the rest.
         every: seconds of which the first frame is given; None for every frame.
 
     Raises:
-        DataError: it is no film, or a damaged one; what comes before the damage is given.
+        DataError: it is no video, or a damaged one; what comes before the damage is given.
     """
     with _capture(path) as capture:
         last = _start(capture, begin)
@@ -84,11 +84,11 @@ def frames(path: Path, begin: float, end: float, every: float | None) -> Generat
                 return
             if time < due:
                 continue
-            ok, picture = capture.retrieve()
-            if not ok or picture.ndim != 3:
+            ok, image = capture.retrieve()
+            if not ok or image.ndim != 3:
                 raise DataError(f"{path}: gave a frame that cannot be decoded, {time:.3f} s after its start")
             seen = True
-            yield FilmFrame(np.asarray(picture, np.uint8), round(time, 3))
+            yield VideoFrame(np.asarray(image, np.uint8), round(time, 3))
             due = (math.floor(time / every + 1e-6) + 1) * every if every else due
         length = _length(capture)
         if not seen and begin == 0:
@@ -131,13 +131,13 @@ def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
         raise DataError(f"{path}: no such file")
     # OpenCV crashes on a name that is not UTF-8.
     with tempdirs.folder() as folder:
-        link = folder / f"film{path.suffix}"
+        link = folder / f"video{path.suffix}"
         link.symlink_to(path.resolve())
         with native_stderr_hidden():
             capture = cv2.VideoCapture(str(link), cv2.CAP_FFMPEG)
         try:
             if not capture.isOpened():
-                raise DataError(f"{path}: not a film that OpenCV can read")
+                raise DataError(f"{path}: not a video that OpenCV can read")
             yield capture
         finally:
             capture.release()

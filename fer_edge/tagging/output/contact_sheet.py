@@ -1,4 +1,4 @@
-"""A contact sheet: many small pictures in one."""
+"""A contact sheet: many small images in one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_sheet(path: Path, thumbnails: Sequence[bytes]) -> None:
 
     Args:
         path: a ``.jpg``.
-        thumbnails: encoded grey pictures of one size, at least one.
+        thumbnails: encoded grey images of one size, at least one.
     """
     tiles = [decode_gray(one, "thumbnail") for one in thumbnails]
     across = math.ceil(math.sqrt(len(tiles)))

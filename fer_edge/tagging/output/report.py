@@ -23,7 +23,7 @@ from fer_edge.reports.html import embedded, page, table
 from fer_edge.reports.svg_plot import bars
 from fer_edge.tagging.input import image_decode
 from fer_edge.tagging.input.dates import date_of
-from fer_edge.tagging.input.video import FILM_SUFFIXES, frames
+from fer_edge.tagging.input.video import VIDEO_SUFFIXES, frames
 from fer_edge.tagging.output.table_reader import read
 from fer_edge.tagging.worker import THUMBNAIL
 from fer_edge.utils.image_io import read_bytes
@@ -40,10 +40,10 @@ Item = TypeVar("Item")
 
 _FACES: Final = 24  # shown of each emotion
 _ERRORS: Final = 100  # listed
-_FILMS: Final = 20  # with a timeline
-_DATED: Final = 5000  # faces whose pictures are asked for a date
+_VIDEOS: Final = 20  # with a timeline
+_DATED: Final = 5000  # faces whose images are asked for a date
 _STEPS: Final = 20  # of scores
-_BINS: Final = 120  # of a film's time, at most
+_BINS: Final = 120  # of a video's time, at most
 
 
 class _Drawn(Generic[Item]):
@@ -63,7 +63,7 @@ class _Drawn(Generic[Item]):
 
 
 class _Timeline:
-    """Faces by time within a film; the steps grow with it."""
+    """Faces by time within a video; the steps grow with it."""
 
     def __init__(self) -> None:
         self.step = 1
@@ -83,25 +83,25 @@ class _Statistics:
     """What is counted while rows pass by."""
 
     def __init__(self) -> None:
-        self.pictures: Counter[str] = Counter()  # by model, as the next two
+        self.images: Counter[str] = Counter()  # by model, as the next two
         self.failed: Counter[str] = Counter()
         self.emotions: dict[str, Counter[str]] = defaultdict(Counter)
         self.scores: dict[str, list[int]] = defaultdict(lambda: [0] * _STEPS)
         self.faces: dict[str, _Drawn[Entry]] = defaultdict(lambda: _Drawn(_FACES))
         self.dated: _Drawn[Entry] = _Drawn(_DATED)
-        self.films: dict[str, _Timeline] = {}
-        self.films_left_out = 0
+        self.videos: dict[str, _Timeline] = {}
+        self.videos_left_out = 0
         self.errors: list[Entry] = []
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count the rows of one table."""
         before: str | None = None
-        film: _Timeline | None = None
+        video: _Timeline | None = None
         for entry in entries:
             if entry.path != before:
                 before = entry.path
-                self.pictures[entry.model] += 1
-                film = None
+                self.images[entry.model] += 1
+                video = None
             if entry.error:
                 self.failed[entry.model] += 1
                 if len(self.errors) < _ERRORS:
@@ -114,15 +114,15 @@ class _Statistics:
                 if entry.time is None:
                     self.dated.add(entry)
                 else:
-                    film = film or self._film(entry.path)
-                    film.add(entry.time, emotion)
+                    video = video or self._video(entry.path)
+                    video.add(entry.time, emotion)
 
-    def _film(self, path: str) -> _Timeline:
-        """The timeline of a film with a face; where there is no room for it, one that is not shown."""
-        if path not in self.films and len(self.films) == _FILMS:
-            self.films_left_out += 1
+    def _video(self, path: str) -> _Timeline:
+        """The timeline of a video with a face; where there is no room for it, one that is not shown."""
+        if path not in self.videos and len(self.videos) == _VIDEOS:
+            self.videos_left_out += 1
             return _Timeline()
-        return self.films.setdefault(path, _Timeline())
+        return self.videos.setdefault(path, _Timeline())
 
     @property
     def labels(self) -> list[str]:
@@ -131,12 +131,12 @@ class _Statistics:
         return sorted(self.scores, key=lambda name: (known.get(name, len(known)), name))
 
 
-def report(tags: Sequence[Path], *, pictures: bool = True) -> str:
+def report(tags: Sequence[Path], *, images: bool = True) -> str:
     """A page about some tables of faces.
 
     Args:
         tags: tables that tagging wrote.
-        pictures: whether faces are shown, and pictures opened at all.
+        images: whether faces are shown, and images opened at all.
 
     Raises:
         InputError: one is none.
@@ -149,19 +149,19 @@ def report(tags: Sequence[Path], *, pictures: bool = True) -> str:
     names = ", ".join(printable(str(one)) for one in tags)
     body = f"<p>{html.escape(names)}</p>{_counts(found)}"
     if found.labels:
-        body += _scores(found) + _films(found)
-        body += _dates(found) + _faces(found) if pictures else ""
+        body += _scores(found) + _videos(found)
+        body += _dates(found) + _faces(found) if images else ""
     return page("Faces and how they look", body + _errors(found))
 
 
 def _counts(found: _Statistics) -> str:
     labels = found.labels
     rows = [
-        [model, found.pictures[model], found.emotions[model].total(), found.failed[model]]
+        [model, found.images[model], found.emotions[model].total(), found.failed[model]]
         + [found.emotions[model][label] for label in labels]
-        for model in found.pictures
+        for model in found.images
     ]
-    drawn = table(("model", "pictures and films", "faces", "errors", *labels), rows)
+    drawn = table(("model", "images and videos", "faces", "errors", *labels), rows)
     if not labels:
         return f"<h2>Counts</h2>{drawn}<p>No faces.</p>"
     by_model = {model: [counts[label] for label in labels] for model, counts in found.emotions.items()}
@@ -174,16 +174,16 @@ def _scores(found: _Statistics) -> str:
     return f"<h2>Scores</h2>{bars(places, shares, f'score, in steps of {1 / _STEPS:g}', 'faces')}"
 
 
-def _films(found: _Statistics) -> str:
+def _videos(found: _Statistics) -> str:
     out = ""
-    for path, timeline in found.films.items():
+    for path, timeline in found.videos.items():
         places = range(max(timeline.bins) + 1)
         shares = {label: [timeline.bins[place][label] for place in places] for label in found.labels}
         drawn = bars([_clock(place * timeline.step) for place in places], shares, "time", "faces")
         out += f"<h3>{html.escape(printable(path))}</h3>{drawn}"
-    if found.films_left_out:
-        out += f"<p>And {found.films_left_out} more.</p>"
-    return f"<h2>Films</h2>{out}" if out else ""
+    if found.videos_left_out:
+        out += f"<p>And {found.videos_left_out} more.</p>"
+    return f"<h2>Videos</h2>{out}" if out else ""
 
 
 def _clock(seconds: int) -> str:
@@ -191,7 +191,7 @@ def _clock(seconds: int) -> str:
 
 
 def _dates(found: _Statistics) -> str:
-    """Faces by the dates of their pictures, as far as those are here."""
+    """Faces by the dates of their images, as far as those are here."""
     dated: list[tuple[Dated, str]] = []
     path_of = operator.attrgetter("path")
     for path, entries in itertools.groupby(sorted(found.dated.items, key=path_of), key=path_of):
@@ -205,7 +205,7 @@ def _dates(found: _Statistics) -> str:
     shares = {label: [counts[place, label] for place in places] for label in found.labels}
     by_camera = sum(when.by_camera for when, _ in dated)
     what = (
-        f"{len(dated)} of {found.dated.seen} faces in pictures: {by_camera} by the date that the camera wrote (EXIF),"
+        f"{len(dated)} of {found.dated.seen} faces in images: {by_camera} by the date that the camera wrote (EXIF),"
         f" {len(dated) - by_camera} by the date of the file."
     )
     return f"<h2>Dates</h2><p>{what}</p>{bars(places, shares, 'date', 'faces')}"
@@ -240,32 +240,32 @@ def _faces(found: _Statistics) -> str:
         if figures:
             out += f"<h3>{html.escape(label)}</h3>{figures}"
     if missing:
-        out += f"<p>{missing} more were drawn, whose pictures are not to be had here.</p>"
+        out += f"<p>{missing} more were drawn, whose images are not to be had here.</p>"
     return f"<h2>Faces, drawn at random</h2>{out}"
 
 
 def _crop(entry: Entry) -> npt.NDArray[np.uint8] | None:
-    """A face as a small grey picture; None where it is not to be had."""
+    """A face as a small grey image; None where it is not to be had."""
     try:
-        gray, reduced = _picture(entry)
+        gray, reduced = _image(entry)
     except (DataError, OSError, ValueError):
         return None
     box = Box(*(value / reduced for value in entry.box or ()))
     rows, columns = gray.shape
     if box.x >= columns or box.y >= rows:
-        return None  # another picture by now
+        return None  # another image by now
     return crop_face(gray, box, THUMBNAIL, THUMBNAIL, NO_MARGIN)
 
 
-def _picture(entry: Entry) -> tuple[npt.NDArray[np.uint8], int]:
-    """The picture or frame with a face, grey, and how many times smaller it is than it was."""
+def _image(entry: Entry) -> tuple[npt.NDArray[np.uint8], int]:
+    """The image or frame with a face, grey, and how many times smaller it is than it was."""
     path = Path(entry.path)
     if entry.time is None:
         face = int(max(entry.box.width, entry.box.height)) if entry.box else 0
         still = image_decode.decode(read_bytes(path), printable(entry.path), THUMBNAIL, min_face=face, is_face=False)
         return still.gray, still.reduced
-    if path.suffix.lower() not in FILM_SUFFIXES:
-        raise DataError(f"{path}: no film")
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise DataError(f"{path}: no video")
     with closing(frames(path, max(entry.time - 0.001, 0), entry.time + 1, None)) as some:
         frame = next(some, None)
         if frame is None:

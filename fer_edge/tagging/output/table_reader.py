@@ -27,9 +27,9 @@ class Entry(NamedTuple):
     """What a row says.
 
     Attributes:
-        path: the picture, film, or archive and member.
-        time: within a film, in seconds.
-        box: the face, in pixels of the upright picture.
+        path: the image, video, or archive and member.
+        time: within a video, in seconds.
+        box: the face, in pixels of the upright image.
         emotion: that scored highest; empty where there is no face.
         score: of that, 0..1.
         error: what went wrong; empty where nothing did.

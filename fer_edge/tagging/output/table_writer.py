@@ -3,10 +3,10 @@
 ==================  ================================================================================================
 column              what it says
 ==================  ================================================================================================
-path                the picture, film, or archive and member; bytes that are no UTF-8 are kept (see each kind)
-time                of a frame of a film, in seconds
-track               of a film: faces with one number are one face that was followed; counts from 1 within a film
-x y width height    the face, in pixels of the upright picture; ``box`` in JSON Lines
+path                the image, video, or archive and member; bytes that are no UTF-8 are kept (see each kind)
+time                of a frame of a video, in seconds
+track               of a video: faces with one number are one face that was followed; counts from 1 within a video
+x y width height    the face, in pixels of the upright image; ``box`` in JSON Lines
 emotion score       the highest score, 0..1, and whose it is
 score_<label>       the score of each label, 0..1; ``scores`` in JSON Lines
 detector_score      the detector's own measure; comparable only within one detector
@@ -61,12 +61,12 @@ class Maker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row: one face, a picture or frame without one, or an error.
+    """A row: one face, an image or frame without one, or an error.
 
     Attributes:
-        path: the picture or film, or the archive and the member.
+        path: the image or video, or the archive and the member.
         sighting: what was seen.
-        track: number of the face within a film; None elsewhere.
+        track: number of the face within a video; None elsewhere.
         sha256: of the file.
     """
 

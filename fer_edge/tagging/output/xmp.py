@@ -1,4 +1,4 @@
-"""XMP sidecars: keywords and face regions that photo managers read, in a file beside the picture.
+"""XMP sidecars: keywords and face regions that photo managers read, in a file beside the image.
 
 The properties are Dublin Core's ``subject`` and the regions of the Metadata Working Group's Guidelines 2.0.
 """
@@ -36,7 +36,7 @@ for _prefix, _space in _SPACES.items():
 
 
 def inner_path(path: str) -> Path:
-    """Where, within a folder of results, what belongs to a picture goes: as in its own path, but never outside."""
+    """Where, within a folder of results, what belongs to an image goes: as in its own path, but never outside."""
     parts = PurePosixPath(path.replace("://", "/")).parts
     return Path(*(part for part in parts if part not in {"/", "//", "..", "."}))
 
@@ -46,8 +46,8 @@ def write(path: Path, still: Still, faces: Sequence[Expression]) -> None:
 
     Args:
         path: the sidecar.
-        still: the picture that it belongs to.
-        faces: what was found in it, in pixels of the upright picture.
+        still: the image that it belongs to.
+        faces: what was found in it, in pixels of the upright image.
 
     Raises:
         InputError: there is a sidecar of another program, or the place cannot be written to.
@@ -87,7 +87,7 @@ def _packet(still: Still, faces: Sequence[Expression]) -> bytes:
 
 
 def _stored(box: Box, still: Still) -> tuple[float, float, float, float]:
-    """Middle and size of a box, 0..1 of the picture as it is stored: regions are, before EXIF turns it upright."""
+    """Middle and size of a box, 0..1 of the image as it is stored: regions are, before EXIF turns it upright."""
     x, y = (box.x + box.width / 2) / still.columns, (box.y + box.height / 2) / still.rows
     width, height = box.width / still.columns, box.height / still.rows
     x, y = {

@@ -72,7 +72,7 @@ def test_a_libcamera_that_hangs_is_left_behind(
     ended.set()
 
 
-def test_auto_passes_over_nodes_that_give_no_picture_and_takes_the_name_that_lasts(
+def test_auto_passes_over_nodes_that_give_no_image_and_takes_the_name_that_lasts(
     monkeypatch: pytest.MonkeyPatch, usb: type[VideoCapture]
 ) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
@@ -125,7 +125,7 @@ def test_a_usb_camera_is_asked_for_small_fresh_mjpg_frames(
     [
         ("opens", False, "cannot be opened"),
         ("frames_then_fails", 0, "gave no frame; is it unplugged or in use"),
-        ("flat", True, r"gave a frame of shape \(1, 691200\), which is no picture"),
+        ("flat", True, r"gave a frame of shape \(1, 691200\), which is no image"),
     ],
 )
 def test_a_camera_that_is_no_use_from_the_first_is_an_error_that_says_how(
@@ -163,11 +163,11 @@ def test_what_is_not_a_source_is_refused(tmp_path: Path) -> None:
         opened("nowhere.mp4")
     with pytest.raises(SourceError, match="no source 'picamera2:x'"):
         opened("picamera2:x")
-    with pytest.raises(SourceError, match="no pictures in this folder"):
+    with pytest.raises(SourceError, match="no images in this folder"):
         opened(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(SourceError, match="none of its 1 pictures can be read"):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(SourceError, match="none of its 1 images can be read"):
         opened(tmp_path).read()
-    (tmp_path / "text.mp4").write_text("not a film")
-    with pytest.raises(SourceError, match="not a film that OpenCV can read"):
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(SourceError, match="not a video that OpenCV can read"):
         opened(tmp_path / "text.mp4")

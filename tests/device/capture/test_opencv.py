@@ -76,9 +76,9 @@ def test_a_stream_that_hangs_then_closes_and_comes_back_is_opened_again(
     assert all("TCP" in transport for transport in server.transports)
 
 
-def test_a_picture_that_was_cut_in_half_costs_that_picture_alone() -> None:
+def test_an_image_that_was_cut_in_half_costs_that_image_alone() -> None:
     with serving(Http) as server:
-        server.pictures[::2] = [picture[: len(picture) // 2] for picture in server.pictures[::2]]
+        server.images[::2] = [image[: len(image) // 2] for image in server.images[::2]]
         with stream(f"http://127.0.0.1:{server.port}/video") as camera:
             camera.wait(LONG)
             for _ in range(8):

@@ -166,7 +166,7 @@ def test_a_driver_that_takes_any_size_tells_its_ends() -> None:
 
 
 @pytest.mark.parametrize("own", [METADATA, CODEC])
-def test_a_webcams_node_for_metadata_and_a_codec_give_no_pictures(own: int) -> None:
+def test_a_webcams_node_for_metadata_and_a_codec_give_no_images(own: int) -> None:
     node = v4l2.describe("/dev/video1", None, 7, Kernel(CAPTURE | METADATA | OWN, own))
     assert not node.captures
     assert node.modes == ()

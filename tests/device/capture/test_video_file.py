@@ -30,9 +30,9 @@ def all_frames(camera: Camera) -> list[Frame]:
 
 
 @pytest.fixture(scope="session")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of the demo as a real MP4 file at 20 frames a second."""
-    path = tmp_path_factory.mktemp("film") / "demo.mp4"
+    path = tmp_path_factory.mktemp("video") / "demo.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (demo.WIDTH, demo.HEIGHT))
     assert writer.isOpened()
     for number in range(40):
@@ -41,14 +41,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_film_gives_every_frame_with_the_films_times(film: Path) -> None:
-    frames = all_frames(opened(film))
+def test_a_video_gives_every_frame_with_the_videos_times(video: Path) -> None:
+    frames = all_frames(opened(video))
     assert [frame.number for frame in frames] == list(range(40))
     assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
     assert np.abs(frames[10].gray.astype(int) - demo.frame(10)).mean() < 4
 
 
-def test_a_film_without_times_goes_on_at_its_nominal_rate(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_without_times_goes_on_at_its_nominal_rate(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = cv2.VideoCapture
 
     class Timeless:
@@ -64,13 +64,13 @@ def test_a_film_without_times_goes_on_at_its_nominal_rate(film: Path, monkeypatc
             return getattr(self._capture, name)
 
     monkeypatch.setattr(cv2, "VideoCapture", Timeless)
-    frames = all_frames(opened(film))
+    frames = all_frames(opened(video))
     assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
 
 
-def test_a_film_in_real_time_takes_as_long_as_it_lasts(film: Path) -> None:
+def test_a_video_in_real_time_takes_as_long_as_it_lasts(video: Path) -> None:
     start = time.monotonic()
-    all_frames(opened(film, realtime=True))
+    all_frames(opened(video, realtime=True))
     assert time.monotonic() - start >= 39 / 20
 
 
@@ -80,22 +80,22 @@ def test_the_demo_is_120_frames_at_ten_a_second() -> None:
     assert frames[25].time == 2.5
 
 
-def test_a_folder_is_a_film_in_order_of_name_without_what_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_a_video_in_order_of_name_without_what_is_no_image(tmp_path: Path) -> None:
     for name, value in (("b.png", 20), ("a.jpg", 10), ("d.png", 40)):
         cv2.imwrite(str(tmp_path / name), np.full((60, 80), value, np.uint8))
     (tmp_path / "c.png").write_bytes(b"broken")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     frames = all_frames(opened(tmp_path))
     assert [(int(frame.gray.mean()), frame.time) for frame in frames] == [(10, 0.0), (20, 0.1), (40, 0.3)]
 
 
-def test_a_film_that_is_cut_short_ends_with_a_warning_and_a_whole_one_without(
-    film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_video_that_is_cut_short_ends_with_a_warning_and_a_whole_one_without(
+    video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    all_frames(opened(film))
+    all_frames(opened(video))
     assert not caplog.records
-    # The index stays whole and promises 40 frames; the pictures are overwritten from their middle on.
-    data = bytearray(film.read_bytes())
+    # The index stays whole and promises 40 frames; the images are overwritten from their middle on.
+    data = bytearray(video.read_bytes())
     start, length = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 : data.index(b"mdat")], "big")
     data[start + length // 2 : start + length - 8] = bytes(length - 8 - length // 2)
     damaged = tmp_path / "damaged.mp4"
@@ -109,7 +109,7 @@ def test_a_film_that_is_cut_short_ends_with_a_warning_and_a_whole_one_without(
 
 
 def test_a_container_that_promises_nothing_or_nonsense_is_not_called_damaged(
-    film: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = cv2.VideoCapture
     for promised in (0.0, -1.9e14, 41.0):
@@ -127,5 +127,5 @@ def test_a_container_that_promises_nothing_or_nonsense_is_not_called_damaged(
                 return getattr(self._capture, name)
 
         monkeypatch.setattr(cv2, "VideoCapture", Guessing)
-        assert len(all_frames(opened(film))) == 40
+        assert len(all_frames(opened(video))) == 40
     assert not caplog.records

@@ -98,9 +98,9 @@ def test_variables_that_are_right_together_are_taken_and_wrong_ones_are_told_by_
 def test_a_tilde_in_a_path_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     path = written(tmp_path / "c.toml", 'model = "edge"\nnode = "~"\noutbox.path = "~/a.sqlite"\n')
-    found = load_config(path, {"FER_EDGE_MQTT_CA_FILE": "~/ca.pem"}, {"camera.source": "~/film.mp4"})
+    found = load_config(path, {"FER_EDGE_MQTT_CA_FILE": "~/ca.pem"}, {"camera.source": "~/video.mp4"})
     assert (found.outbox.path, found.mqtt.ca_file) == ("/home/ada/a.sqlite", "/home/ada/ca.pem")
-    assert (found.camera.source, found.model, found.node) == ("/home/ada/film.mp4", "edge", "~")
+    assert (found.camera.source, found.model, found.node) == ("/home/ada/video.mp4", "edge", "~")
 
 
 def test_the_example_is_all_comments_and_becomes_the_defaults_when_they_are_taken_away(tmp_path: Path) -> None:

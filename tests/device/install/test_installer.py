@@ -158,7 +158,7 @@ def test_the_password_that_is_given_goes_before_the_one_that_the_configuration_n
         'faces.detector_model = "faces.tflite"',
         'mqtt.ca_file = "ca.pem"',
         'mqtt.ca_file = "~/ca.pem"',
-        'camera.source = "films/one.mp4"',
+        'camera.source = "videos/one.mp4"',
     ],
 )
 def test_a_path_that_is_not_whole_is_refused(pi: Pi, wheel: Origin, tmp_path: Path, text: str) -> None:
@@ -188,8 +188,8 @@ def test_an_outbox_that_the_service_cannot_write_is_refused(pi: Pi, wheel: Origi
         (Wishes(camera="rtsp://pi:secret/@host/a"), "write it as camera.source"),
         (Wishes(password_file=Path("/nonexistent/password")), "/nonexistent/password: cannot be read"),
         (Wishes(password_file=Path("/dev/null")), "no password in it"),
-        (Wishes(camera="/home/pi/film.mp4"), "the service sees nothing of that folder"),
-        (Wishes(camera="film.mp4"), "camera.source 'film.mp4': the service looks for it in /, not here"),
+        (Wishes(camera="/home/pi/video.mp4"), "the service sees nothing of that folder"),
+        (Wishes(camera="video.mp4"), "camera.source 'video.mp4': the service looks for it in /, not here"),
         (Wishes(instance="a/b"), "--instance 'a/b'"),
         (Wishes(instance="config"), "--instance 'config'"),
     ],

@@ -1,4 +1,4 @@
-"""Short films of faces that do what a test wants, on a wall that is not smooth."""
+"""Short videos of faces that do what a test wants, on a wall that is not smooth."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def around(x: float, y: float, side: float = 120) -> Box:
 
 def scene(*people: tuple[str, Box]) -> npt.NDArray[np.uint8]:
     """The wall with people before it, the last in front."""
-    picture = papered_wall()
+    image = papered_wall()
     for emotion, box in people:
-        demo.paste(picture, demo.face(emotion), box)
-    return picture
+        demo.paste(image, demo.face(emotion), box)
+    return image
 
 
-def film(pictures: Iterable[npt.NDArray[np.uint8]], fps: float = 10) -> Iterator[Frame]:
-    return (Frame(picture, round(number / fps, 3), number) for number, picture in enumerate(pictures))
+def video(images: Iterable[npt.NDArray[np.uint8]], fps: float = 10) -> Iterator[Frame]:
+    return (Frame(image, round(number / fps, 3), number) for number, image in enumerate(images))

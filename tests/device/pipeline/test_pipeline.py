@@ -16,7 +16,7 @@ from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings
 from fer_edge_device.pipeline.pipeline import Pipeline
 
-from .scenes import around, film, papered_wall, scene
+from .scenes import around, papered_wall, scene, video
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,8 +73,8 @@ def make_pipeline(
 def play(frames: Frames) -> tuple[list[Event], list[State]]:
     script = Script(frames)
     pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_s=5.0))
-    picture = np.zeros((100, 200), np.uint8)
-    outcomes = [pipeline.step(Frame(picture, n / 10, n)) for n in range(len(frames))]
+    image = np.zeros((100, 200), np.uint8)
+    outcomes = [pipeline.step(Frame(image, n / 10, n)) for n in range(len(frames))]
     outcomes.append(pipeline.finish())
     events = list(itertools.chain.from_iterable(events for events, _ in outcomes))
     return events, [state for _, state in outcomes if state]
@@ -120,13 +120,13 @@ def test_a_gap_between_frames_that_is_longer_than_a_face_may_be_away_ends_no_fac
     gap: float, every: float
 ) -> None:
     pipeline = make_pipeline(make_detector(), TFLiteClassifier(), FacesSettings(detect_every_s=every))
-    picture = demo.frame(10)
-    events = [event for n in range(9) for event in pipeline.step(Frame(picture, n * gap, n))[0]]
+    image = demo.frame(10)
+    events = [event for n in range(9) for event in pipeline.step(Frame(image, n * gap, n))[0]]
     assert [event.event_type for event in events] == ["new"]
     assert [event.event_type for event in pipeline.finish()[0]] == ["end"]
 
 
-def test_a_box_that_reaches_past_the_picture_is_told_within_it() -> None:
+def test_a_box_that_reaches_past_the_image_is_told_within_it() -> None:
     events, _ = play([[(-20, "calm")]] * 5)
     assert events[0].box == (0.0, 0.2, 0.1, 0.4)
 
@@ -220,7 +220,7 @@ class Watching:
 
 
 def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_classifier_at_its_rate() -> None:
-    watching = Watching().see(film(scene(("happy", around(200 + 6 * n, 240))) for n in range(30)))
+    watching = Watching().see(video(scene(("happy", around(200 + 6 * n, 240))) for n in range(30)))
     assert [at for at in range(30) if watching.detections[at] > watching.detections[at - 1] or at == 0] == [
         0, 5, 10, 15, 20, 25,
     ]  # fmt: skip
@@ -240,7 +240,7 @@ def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_clas
 def test_a_face_is_looked_for_in_every_frame_while_it_moves_and_in_every_other_while_it_keeps_still() -> None:
     steps = [0] * 20 + [20] * 10 + [0] * 10
     watching, asked = Watching(FacesSettings(detect_every_s=60)), []
-    for frame in film(scene(("happy", around(200 + x, 240))) for x in np.cumsum(steps)):
+    for frame in video(scene(("happy", around(200 + x, 240))) for x in np.cumsum(steps)):
         watching.see([frame])
         asked.append(len(watching.watched.near))
     each = np.diff(asked, prepend=0)
@@ -267,7 +267,7 @@ def test_a_face_is_looked_at_twice_as_often_while_looks_say_something_new() -> N
 
     faces = FacesSettings(detect_every_s=0, classify_every_s=0.2)
     pipeline = make_pipeline(script, Noting(), faces, EventsSettings(hold_s=5))
-    for frame in film([papered_wall()] * 40):
+    for frame in video([papered_wall()] * 40):
         now = frame.time
         pipeline.step(frame)
     calm = [0.0, 0.2, 0.6, 1.0, 1.4, 1.8]
@@ -277,14 +277,14 @@ def test_a_face_is_looked_at_twice_as_often_while_looks_say_something_new() -> N
 
 def test_faces_that_are_due_at_once_are_classified_together() -> None:
     people = (("happy", around(120, 150)), ("neutral", around(330, 150)), ("angry", around(520, 330)))
-    watching = Watching().see(film([scene(*people)] * 10))
+    watching = Watching().see(video([scene(*people)] * 10))
     assert len(watching.watched.batches) > 2
     assert set(watching.watched.batches) == {3}
 
 
 def test_boxes_told_between_detections_are_where_the_face_is() -> None:
     watching = Watching(FacesSettings(detect_every_s=60))
-    watching.see(film(scene(("happy", around(200 + 9 * n, 240 + 4 * n))) for n in range(25)))
+    watching.see(video(scene(("happy", around(200 + 9 * n, 240 + 4 * n))) for n in range(25)))
     assert watching.watched.searches == ["whole"]
     (end,) = watching.pipeline.finish()[0]
     middle = end.box[0] + end.box[2] / 2, end.box[1] + end.box[3] / 2
@@ -293,7 +293,7 @@ def test_boxes_told_between_detections_are_where_the_face_is() -> None:
 
 def test_a_face_that_is_lost_is_looked_for_at_once_then_less_and_less_often_and_ends() -> None:
     here = [scene(("happy", around(320, 240)))] * 11
-    watching = Watching().see(film(here + [papered_wall()] * 15))
+    watching = Watching().see(video(here + [papered_wall()] * 15))
     looked = [at for at in range(11, 26) if watching.detections[at] > watching.detections[at - 1]]
     assert looked[:4] == [12, 14, 18, 23]  # in frame 11 it was taken to be where it was
     (end,) = (event for event in watching.events if event.event_type == "end")
@@ -302,23 +302,23 @@ def test_a_face_that_is_lost_is_looked_for_at_once_then_less_and_less_often_and_
 
 @pytest.mark.parametrize("after", ["black", "noise", "other scene"])
 def test_lights_off_and_a_cut_end_faces_and_begin_others(after: str) -> None:
-    pictures = {
+    images = {
         "black": np.zeros((480, 640), np.uint8),
         "noise": np.random.default_rng(1).integers(0, 6, (480, 640)).astype(np.uint8),
         "other scene": scene(("angry", around(480, 330)))[:, ::-1].copy(),
     }
-    watching = Watching().see(film([scene(("happy", around(420, 150)))] * 10 + [pictures[after]] * 20))
+    watching = Watching().see(video([scene(("happy", around(420, 150)))] * 10 + [images[after]] * 20))
     assert watching.told("end") == [("s-1", 0.9)]
     assert watching.told("new")[1:] == ([("s-2", 1.2)] if after == "other scene" else [])
 
 
 def test_a_face_that_goes_behind_an_edge_ends_and_is_not_followed_on_the_edge() -> None:
-    pictures = []
+    images = []
     for n in range(40):
-        picture = scene(("happy", around(200 + 8 * n, 240)))
-        picture[:, 330:] = papered_wall()[::-1, 330:]
-        pictures.append(picture)
-    watching = Watching().see(film(pictures))
+        image = scene(("happy", around(200 + 8 * n, 240)))
+        image[:, 330:] = papered_wall()[::-1, 330:]
+        images.append(image)
+    watching = Watching().see(video(images))
     ((name, time),) = watching.told("end")
     assert name == "s-1"
     assert 0.9 <= time <= 2.3  # from when it begins to go until it is hidden
@@ -326,13 +326,13 @@ def test_a_face_that_goes_behind_an_edge_ends_and_is_not_followed_on_the_edge() 
 
 
 def test_two_faces_that_cross_never_change_their_tracks() -> None:
-    def pictures() -> Iterable[npt.NDArray[np.uint8]]:
+    def images() -> Iterable[npt.NDArray[np.uint8]]:
         for n in range(50):
             yield scene(("neutral", around(520 - 8 * n, 200)), ("happy", around(120 + 8 * n, 250)))
 
     watching = Watching()
     seen = []
-    for n, frame in enumerate(film(pictures())):
+    for n, frame in enumerate(video(images())):
         watching.see([frame])
         for track in watching.pipeline._tracker.tracks:
             if track.missed:
@@ -348,7 +348,7 @@ def test_two_faces_that_cross_never_change_their_tracks() -> None:
 
 
 def test_a_fast_face_is_one_track() -> None:
-    watching = Watching().see(film(scene(("happy", around(90 + 45 * n, 240))) for n in range(11)))
+    watching = Watching().see(video(scene(("happy", around(90 + 45 * n, 240))) for n in range(11)))
     assert watching.told("new") == [("s-1", 0.2)]
     assert watching.told("end") == []
     (end,) = watching.pipeline.finish()[0]
@@ -368,8 +368,8 @@ def test_a_false_alarm_of_the_detector_is_never_reported_though_it_could_be_foll
 
     script = Mistaken([])
     pipeline = make_pipeline(script, script, FOLLOWING)
-    picture = papered_wall()
-    outcomes = [pipeline.step(Frame(picture, n / 10, n)) for n in range(40)]
+    image = papered_wall()
+    outcomes = [pipeline.step(Frame(image, n / 10, n)) for n in range(40)]
     assert [events for events, _ in outcomes if events] == []
     assert pipeline._tracker.tracks == []
     assert script.calls < 20
@@ -377,7 +377,7 @@ def test_a_false_alarm_of_the_detector_is_never_reported_though_it_could_be_foll
 
 def test_without_faces_the_loop_may_idle_and_a_new_face_is_found_by_the_next_frame() -> None:
     empty, somebody = papered_wall(), scene(("happy", around(320, 240)))
-    watching = Watching().see(film([empty] * 3 + [somebody] * 3, fps=2))
+    watching = Watching().see(video([empty] * 3 + [somebody] * 3, fps=2))
     assert watching.rests == [0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
     assert watching.detections == [1, 2, 3, 4, 5, 6]
     watching.see([Frame(empty, 3.1 + n / 10, n) for n in range(15)])
@@ -385,10 +385,10 @@ def test_without_faces_the_loop_may_idle_and_a_new_face_is_found_by_the_next_fra
 
 
 def test_a_replay_gives_the_same_events_with_following() -> None:
-    def pictures() -> list[npt.NDArray[np.uint8]]:
+    def images() -> list[npt.NDArray[np.uint8]]:
         return [scene(("happy", around(120 + 11 * n, 240 - 2 * n))) for n in range(30)]
 
-    first, second = (Watching().see(film(pictures(), fps=15)) for _ in range(2))
+    first, second = (Watching().see(video(images(), fps=15)) for _ in range(2))
     assert first.events == second.events
     assert first.events
 
@@ -408,7 +408,7 @@ class Other(Script):
 def test_thresholds_change_without_losing_a_track() -> None:
     script = Script([[(60.0, "calm")]] * 10 + [[]] * 10)
     pipeline = make_pipeline(script, script)
-    frames = list(film([np.zeros((100, 200), np.uint8)] * 20))
+    frames = list(video([np.zeros((100, 200), np.uint8)] * 20))
     events = [event for frame in frames[:5] for event in pipeline.step(frame)[0]]
     pipeline.reconfigure(EACH_FRAME, EventsSettings(lost_after_s=0.25), fps=5.0, idle_fps=1.0)
     assert pipeline.rest == 0.2
@@ -440,7 +440,7 @@ def test_another_model_with_other_labels_takes_over_the_tracks(
     script, other = Script([[(60.0, before)]] * 20), Other([])
     pipeline = make_pipeline(script, script)
     events, states = [], []
-    for frame in film([np.zeros((100, 200), np.uint8)] * 20):
+    for frame in video([np.zeros((100, 200), np.uint8)] * 20):
         if frame.number == 5:
             pipeline.reconfigure(
                 EACH_FRAME, EventsSettings(), fps=10.0, idle_fps=2.0, classifier=other, model="other-0"
@@ -461,7 +461,7 @@ def test_a_face_that_is_away_when_the_model_changes_ends_as_the_old_model_saw_it
     script, other = Script([[(60.0, "calm")]] * 5 + [[]] * 20), Other([])
     pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_s=0.1))
     events = []
-    for frame in film([np.zeros((100, 200), np.uint8)] * 20):
+    for frame in video([np.zeros((100, 200), np.uint8)] * 20):
         if frame.number == 6:
             pipeline.reconfigure(
                 EACH_FRAME, EventsSettings(), fps=10.0, idle_fps=2.0, classifier=other, model="other-0"
@@ -475,7 +475,7 @@ def test_a_face_that_is_away_when_the_model_changes_ends_as_the_old_model_saw_it
 
 def test_after_a_pause_faces_are_new() -> None:
     watching = Watching()
-    frames = list(film([scene(("happy", around(320, 240)))] * 20))
+    frames = list(video([scene(("happy", around(320, 240)))] * 20))
     watching.see(frames[:6])
     events, state = watching.pipeline.finish()
     assert [event.event_type for event in events] == ["end"]

@@ -10,47 +10,47 @@ from fer_edge.classification.crop import crop_face, whole_image
 from fer_edge.geometry import Box, CropSpec
 
 RNG = np.random.default_rng(0)
-PICTURE = RNG.integers(0, 256, (120, 160), np.uint8)
+IMAGE = RNG.integers(0, 256, (120, 160), np.uint8)
 
 
 def test_a_box_of_the_wanted_size_is_cut_out_unchanged() -> None:
-    assert (crop_face(PICTURE, Box(30, 20, 48, 48), 48, 48) == PICTURE[20:68, 30:78]).all()
-    face = PICTURE[:48, :48]
+    assert (crop_face(IMAGE, Box(30, 20, 48, 48), 48, 48) == IMAGE[20:68, 30:78]).all()
+    face = IMAGE[:48, :48]
     assert (whole_image(face, 48, 48) == face).all()
 
 
 def test_an_oblong_box_becomes_the_square_around_it() -> None:
-    assert (crop_face(PICTURE, Box(40, 30, 20, 40), 40, 40) == PICTURE[30:70, 30:70]).all()
+    assert (crop_face(IMAGE, Box(40, 30, 20, 40), 40, 40) == IMAGE[30:70, 30:70]).all()
 
 
 def test_framing_scales_about_the_centre_and_shifts_down() -> None:
     crop_spec = CropSpec(scale=1.5, shift=0.1)
-    assert (crop_face(PICTURE, Box(60, 50, 40, 40), 60, 60, crop_spec) == PICTURE[44:104, 50:110]).all()
+    assert (crop_face(IMAGE, Box(60, 50, 40, 40), 60, 60, crop_spec) == IMAGE[44:104, 50:110]).all()
 
 
-def test_outside_the_picture_its_edge_goes_on() -> None:
-    crop = crop_face(PICTURE, Box(-10, -10, 40, 40), 40, 40)
-    assert (crop[10:, 10:] == PICTURE[:30, :30]).all()
-    assert (crop[:10, 10:] == PICTURE[0, :30]).all()
-    assert (crop[:10, :10] == PICTURE[0, 0]).all()
+def test_outside_the_image_its_edge_goes_on() -> None:
+    crop = crop_face(IMAGE, Box(-10, -10, 40, 40), 40, 40)
+    assert (crop[10:, 10:] == IMAGE[:30, :30]).all()
+    assert (crop[:10, 10:] == IMAGE[0, :30]).all()
+    assert (crop[:10, :10] == IMAGE[0, 0]).all()
 
 
 @pytest.mark.parametrize("box", [Box(-500, -500, 30, 30), Box(900, 900, 30, 30), Box(10, 10, 0, 0), Box(0, 0, 9999, 1)])
 @pytest.mark.parametrize("roll", [0.0, 0.5])
-def test_any_box_gives_a_picture_of_the_wanted_size(box: Box, roll: float) -> None:
-    crop = crop_face(PICTURE, box, 48, 40, roll=roll)
+def test_any_box_gives_an_image_of_the_wanted_size(box: Box, roll: float) -> None:
+    crop = crop_face(IMAGE, box, 48, 40, roll=roll)
     assert crop.shape == (48, 40)
     assert crop.dtype == np.uint8
 
 
-def test_a_sliver_of_a_huge_picture_is_not_padded_to_a_huge_square() -> None:
+def test_a_sliver_of_a_huge_image_is_not_padded_to_a_huge_square() -> None:
     sliver = np.tile(np.array([[10], [200]], np.uint8), (1, 2_000_000))
     crop = whole_image(sliver, 48, 48)
     assert crop.shape == (48, 48)
     assert 10 <= crop.min() <= crop.max() <= 200
 
 
-def test_part_of_a_large_face_outside_the_picture_takes_its_share_of_the_result() -> None:
+def test_part_of_a_large_face_outside_the_image_takes_its_share_of_the_result() -> None:
     light = np.full((200, 200), 50, np.uint8)
     light[:, 100:] = 250
     crop = crop_face(light, Box(-100, 0, 400, 400), 40, 40)
@@ -74,9 +74,9 @@ def test_a_tilted_face_is_turned_upright(degrees: float, side: int) -> None:
     place[60 : 60 + side, 80 : 80 + side] = face
     # OpenCV's angles are counter-clockwise, its coordinates of pixels' middles.
     middle = (80 + side / 2 - 0.5, 60 + side / 2 - 0.5)
-    picture = np.asarray(cv2.warpAffine(place, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8)
+    image = np.asarray(cv2.warpAffine(place, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8)
     box, inner = Box(80, 60, side, side), CropSpec(scale=0.6)
     upright = crop_face(place, box, 48, 48, inner).astype(float)
-    turned = crop_face(picture, box, 48, 48, inner, roll=math.radians(degrees)).astype(float)
+    turned = crop_face(image, box, 48, 48, inner, roll=math.radians(degrees)).astype(float)
     assert np.abs(upright - turned).mean() < 5
-    assert np.abs(upright - crop_face(picture, box, 48, 48, inner)).mean() > 8
+    assert np.abs(upright - crop_face(image, box, 48, 48, inner)).mean() > 8

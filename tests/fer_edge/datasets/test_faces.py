@@ -34,11 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("part", ["", "val"])
-def test_marks_and_pictures_come_together(folder: Path, part: str) -> None:
+def test_marks_and_images_come_together(folder: Path, part: str) -> None:
     faces = load_faces(folder if part else folder / "val", part)
     assert faces.labelled
-    assert [picture.name for picture in faces.pictures] == ["0.png", "1.png"]
-    first, second = faces.pictures
+    assert [image.name for image in faces.images] == ["0.png", "1.png"]
+    first, second = faces.images
     assert (len(first.boxes), first.ignored.tolist()) == (0, [[1, 2, 3, 4]])
     assert second.boxes.tolist() == [[1.5, 2, 10, 12], [15, 2, 10, 12]]
     assert second.scores.tolist() == [0.75, 1]
@@ -48,7 +48,7 @@ def test_marks_and_pictures_come_together(folder: Path, part: str) -> None:
     assert faces.some([1]).gray(0).mean() == 50
 
 
-def test_pictures_without_marks_are_pictures_too(folder: Path) -> None:
+def test_images_without_marks_are_images_too(folder: Path) -> None:
     (folder / "val" / "labels.csv").unlink()
     cv2.imwrite(str(folder / "val" / "z.png"), np.zeros((5, 6), np.uint8))
     for path, count in ((folder, 3), (folder / "val" / "0.zip", 1)):
@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_one_clear_error(folder: Path) -> None:
     with pytest.raises(DataError, match="none: no such folder or zip"):
         load_faces(folder / "none")
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: no pictures in it"):
+    with pytest.raises(DataError, match="empty: no images in it"):
         load_faces(folder / "empty")
     labels = folder / "val" / "labels.csv"
     text = labels.read_text()

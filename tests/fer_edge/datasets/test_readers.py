@@ -77,7 +77,7 @@ def test_tree_and_zips_of_both_forms_hold_the_same_as_the_csv(sample: Sample, tm
         assert content(load_dataset(form)) == content(expected), form
 
 
-def test_folders_of_other_names_become_labels_and_pictures_of_any_size_are_read(tmp_path: Path) -> None:
+def test_folders_of_other_names_become_labels_and_images_of_any_size_are_read(tmp_path: Path) -> None:
     for label, size in (("awake", (120, 80)), ("asleep", (31, 47))):
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / "1.jpg"), np.full((*size, 3), 90, np.uint8))
@@ -87,16 +87,16 @@ def test_folders_of_other_names_become_labels_and_pictures_of_any_size_are_read(
     assert data.usages.tolist() == ["Training", "Training"]
 
 
-def test_unreadable_picture_in_a_folder_is_named_and_skipped(sample: Sample, tmp_path: Path) -> None:
+def test_unreadable_image_in_a_folder_is_named_and_skipped(sample: Sample, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 50))
-    (tree / "train" / "happy" / "broken.png").write_bytes(b"not a picture")
+    (tree / "train" / "happy" / "broken.png").write_bytes(b"not an image")
     data = load_dataset(tree)
     assert len(data) == 14
     assert len(data.skipped) == 1
     assert "broken.png" in data.skipped[0]
 
 
-def test_every_common_name_of_a_test_folder_keeps_its_pictures_out_of_training(sample: Sample, tmp_path: Path) -> None:
+def test_every_common_name_of_a_test_folder_keeps_its_images_out_of_training(sample: Sample, tmp_path: Path) -> None:
     for number, part in enumerate(("training", "testing", "dev", "FER2013Valid", "PrivateTest")):
         for label, face in zip(("happy", "sad"), sample.faces[number * 2 :], strict=False):
             folder = tmp_path / part / label
@@ -233,7 +233,7 @@ def test_tar_that_is_unsafe_or_damaged_is_refused(sample: Sample, tmp_path: Path
             load_dataset(tmp_path / name)
 
 
-def test_pictures_of_folders_lie_on_disk_and_may_have_another_side(sample: Sample, tmp_path: Path) -> None:
+def test_images_of_folders_lie_on_disk_and_may_have_another_side(sample: Sample, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 10))
     data = load_dataset(tree, 96)
     assert isinstance(data.faces, np.memmap)
@@ -307,7 +307,7 @@ def test_what_lies_beside_the_data_is_passed_over_and_flat_parts_are_refused(sam
     for part in ("train", "test"):
         (tmp_path / "flat" / part).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "flat" / part / "1.png"), sample.faces[0])
-    with pytest.raises(DataError, match="pictures lie in test/ itself"):
+    with pytest.raises(DataError, match="images lie in test/ itself"):
         load_dataset(tmp_path / "flat")
 
 
@@ -348,7 +348,7 @@ def test_damaged_csv_is_refused_with_its_line(tmp_path: Path, text: str, complai
 def test_missing_binary_and_empty_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         load_dataset(tmp_path / "nowhere.csv")
-    with pytest.raises(DataError, match="no pictures in class folders"):
+    with pytest.raises(DataError, match="no images in class folders"):
         load_dataset(tmp_path)
     (tmp_path / "model.bin").write_bytes(os.urandom(999))
     with pytest.raises(DataError, match=r"not a text file|no column"):
@@ -358,7 +358,7 @@ def test_missing_binary_and_empty_data_are_refused(tmp_path: Path) -> None:
 def test_folder_without_classes_is_refused(sample: Sample, tmp_path: Path) -> None:
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), sample.faces[number])
-    with pytest.raises(DataError, match="no pictures in class folders"):
+    with pytest.raises(DataError, match="no images in class folders"):
         load_dataset(tmp_path)
 
 
@@ -381,7 +381,7 @@ def test_zip_written_with_backslashes_is_read(sample: Sample, tmp_path: Path) ->
     assert len(load_dataset(zipped(tmp_path / "windows.zip", members))) == 14
 
 
-def test_zip_with_other_tables_and_a_stray_picture_gives_the_faces(sample: Sample, tmp_path: Path) -> None:
+def test_zip_with_other_tables_and_a_stray_image_gives_the_faces(sample: Sample, tmp_path: Path) -> None:
     csv = sample.write_csv(tmp_path / "some.csv", slice(0, 5)).read_bytes()
     members = {"example_submission.csv": b"id,emotion\n1,2\n", "cover.png": b"x", "icml_face_data.csv": csv}
     assert len(load_dataset(zipped(tmp_path / "kaggle.zip", members))) == 5

@@ -24,6 +24,6 @@ def check_within(faces: Iterable[Face], gray: npt.NDArray[np.uint8]) -> None:
         assert np.isfinite((*face.box, face.score)).all()
 
 
-def check_nothing_in_empty_pictures(detector: FaceDetector) -> None:
+def check_nothing_in_empty_images(detector: FaceDetector) -> None:
     for shape in ((0, 0), (0, 640), (480, 0)):
         assert detector.detect(np.empty(shape, np.uint8)) == []

@@ -19,7 +19,7 @@ from fer_edge.errors import InputError, ModelError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 
 from . import onnx_squares
-from .boxes import check_nothing_in_empty_pictures, check_within
+from .boxes import check_nothing_in_empty_images, check_within
 
 if TYPE_CHECKING:
     from fer_edge.detection.base import FaceDetector
@@ -43,10 +43,10 @@ def test_without_a_name_or_a_file_it_is_the_shipped_network() -> None:
     test = detector.card.self_test
     assert test is not None
     assert detector.self_test() is not None
-    assert len(set(itertools.chain(*test.outputs))) > 20, "pictures that all look alike to it would show little"
+    assert len(set(itertools.chain(*test.outputs))) > 20, "images that all look alike to it would show little"
 
 
-def test_faces_are_found_whatever_the_size_of_the_picture() -> None:
+def test_faces_are_found_whatever_the_size_of_the_image() -> None:
     number = next(number for number in range(demo.FRAMES) if len(demo.truth(number)) == 2)
     frame, truth = demo.frame(number), demo.truth(number)
     for factor in (0.5, 1.0, 1.7):
@@ -69,7 +69,7 @@ def test_yunet_wants_a_file_that_is_one(onnx: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 5])
-def test_yunet_finds_what_is_there_in_the_pictures_own_pixels(factor: int, onnx: Path) -> None:
+def test_yunet_finds_what_is_there_in_the_images_own_pixels(factor: int, onnx: Path) -> None:
     gray = np.full((240, 320), 60, np.uint8)
     gray[64:72, 96:104] = 255
     large = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
@@ -83,13 +83,13 @@ def test_yunet_finds_what_is_there_in_the_pictures_own_pixels(factor: int, onnx:
 
 
 @pytest.mark.parametrize("box", [BOX, 200.0])
-def test_no_picture_makes_yunet_fail_and_every_box_lies_within(box: float, tmp_path: Path) -> None:
-    # The second sort of box is infinite, as are some that the real one gives for pictures of a single row.
+def test_no_image_makes_yunet_fail_and_every_box_lies_within(box: float, tmp_path: Path) -> None:
+    # The second sort of box is infinite, as are some that the real one gives for images of a single row.
     onnx_squares.write(tmp_path / "squares.onnx", box)
     check(YuNetDetector(tmp_path / "squares.onnx"))
 
 
-def test_no_picture_makes_the_shipped_network_fail_and_every_box_lies_within() -> None:
+def test_no_image_makes_the_shipped_network_fail_and_every_box_lies_within() -> None:
     check(make_detector())
 
 
@@ -99,4 +99,4 @@ def check(detector: FaceDetector) -> None:
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.full(shape, 255, np.uint8), noise.T):
             check_within(detector.detect(gray), gray)
-    check_nothing_in_empty_pictures(detector)
+    check_nothing_in_empty_images(detector)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_edge.datasets.faces import FacePicture
+from fer_edge.datasets.faces import FaceImage
 from fer_edge.detection.metrics import Found, Matches, match
 
 
-def picture(faces: list[list[float]], ignored: list[list[float]] | None = None) -> FacePicture:
+def image(faces: list[list[float]], ignored: list[list[float]] | None = None) -> FaceImage:
     boxes = np.array(faces, np.float32).reshape(-1, 4)
-    return FacePicture(
+    return FaceImage(
         name="x.png",
         boxes=boxes,
         scores=np.ones(len(boxes), np.float32),
@@ -23,7 +23,7 @@ def found(*rows: tuple[float, list[float]]) -> Found:
 
 
 def test_each_face_is_found_once_and_a_second_box_is_a_false_alarm() -> None:
-    faces = picture([[0, 0, 10, 10], [100, 0, 30, 20]])
+    faces = image([[0, 0, 10, 10], [100, 0, 30, 20]])
     seen = match([found((0.5, [1, 0, 10, 10]), (0.9, [0, 0, 10, 10]), (0.7, [200, 200, 5, 5]))], [faces])
     assert seen.hits.tolist() == [0.9, -np.inf]
     assert seen.sides.tolist() == [10, 30]
@@ -31,7 +31,7 @@ def test_each_face_is_found_once_and_a_second_box_is_a_false_alarm() -> None:
 
 
 def test_what_lies_in_an_ignored_region_counts_for_nothing_unless_it_is_a_face() -> None:
-    there = picture([[0, 0, 10, 10]], [[0, 0, 50, 50]])
+    there = image([[0, 0, 10, 10]], [[0, 0, 50, 50]])
     seen = match([found((0.9, [0, 0, 10, 10]), (0.8, [20, 20, 10, 10]), (0.7, [45, 0, 20, 20]))], [there])
     assert seen.hits.tolist() == [0.9]
     assert seen.alarms.tolist() == [pytest.approx(0.7)]
@@ -54,13 +54,13 @@ def test_recall_by_size_and_at_a_number_of_false_alarms() -> None:
     assert np.isnan(seen.recall(0.5, least=50))
     for allowed in (0.0, 0.5, 1.0, 1.5):
         threshold = seen.threshold_at(allowed)
-        assert seen.alarms_per_picture(threshold) == allowed
-        assert seen.alarms_per_picture(np.nextafter(threshold, 0)) > allowed
+        assert seen.false_positives_per_image(threshold) == allowed
+        assert seen.false_positives_per_image(np.nextafter(threshold, 0)) > allowed
     assert seen.threshold_at(2.0) == 0.0
 
 
-def test_pictures_without_faces_and_finds_without_boxes_are_counted() -> None:
-    seen = match([found(), found((0.5, [0, 0, 9, 9]))], [picture([[0, 0, 10, 10]]), picture([])])
+def test_images_without_faces_and_finds_without_boxes_are_counted() -> None:
+    seen = match([found(), found((0.5, [0, 0, 9, 9]))], [image([[0, 0, 10, 10]]), image([])])
     assert seen.hits.tolist() == [-np.inf]
-    assert seen.alarms_per_picture(0.5) == 0.5
+    assert seen.false_positives_per_image(0.5) == 0.5
     assert seen.average_precision() == 0.0

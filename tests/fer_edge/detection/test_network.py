@@ -20,7 +20,7 @@ from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes, read_detector_card, with_card
 from fer_edge.modelcard.schema import DetectorCard, PixelSpec
 
-from .boxes import check_nothing_in_empty_pictures, check_within
+from .boxes import check_nothing_in_empty_images, check_within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,7 +65,7 @@ def test_faces_are_found_where_they_are_with_their_landmarks(detector: NetworkDe
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(480, 640), (481, 641), (720, 1280), (240, 320), (300, 401)])
-def test_large_pictures_are_shrunk_and_boxes_are_in_their_own_pixels(rows: int, columns: int) -> None:
+def test_large_images_are_shrunk_and_boxes_are_in_their_own_pixels(rows: int, columns: int) -> None:
     # A sixteenth of the longer side becomes the eight pixels that the network finds; squares lie on its cells.
     side = columns // 16
     x, y = 3 * side, 2 * side
@@ -81,7 +81,7 @@ def test_the_smallest_face_that_is_wanted_decides_what_is_found(detector: Networ
     assert not NetworkDetector(SQUARES, min_face=32).detect(gray)
 
 
-def test_pictures_of_many_sizes_in_turn_do_not_disturb_one_another(detector: NetworkDetector) -> None:
+def test_images_of_many_sizes_in_turn_do_not_disturb_one_another(detector: NetworkDetector) -> None:
     # More sizes than are kept ready; the same input for two of them, so that the larger leaves something to clear.
     sizes = [(64, 96), (60, 90), (32, 32), (64, 96), (96, 64), (128, 64), (160, 64), (60, 90), (64, 96)]
     for rows, columns in sizes:
@@ -91,14 +91,14 @@ def test_pictures_of_many_sizes_in_turn_do_not_disturb_one_another(detector: Net
     assert detector.detect(dark(60, 90)) == []
 
 
-def test_no_picture_makes_it_fail_and_every_box_lies_within(detector: NetworkDetector) -> None:
+def test_no_image_makes_it_fail_and_every_box_lies_within(detector: NetworkDetector) -> None:
     rng = np.random.default_rng(5)
     shapes = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (33, 31), (97, 203), (1080, 1920), (3000, 4001)]
     for shape in shapes:
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise.T, noise[::-1, ::-1]):
             check_within((detector if gray.size < 1e5 else NetworkDetector(SQUARES)).detect(gray), gray)
-    check_nothing_in_empty_pictures(detector)
+    check_nothing_in_empty_images(detector)
 
 
 def test_frame_after_frame_takes_no_new_memory_to_speak_of() -> None:
@@ -114,8 +114,8 @@ def test_frame_after_frame_takes_no_new_memory_to_speak_of() -> None:
         tracemalloc.stop()
 
 
-def test_boxes_that_reach_past_the_picture_are_cut_at_its_edge(tmp_path: Path) -> None:
-    # Of a wider square, the network still says eight pixels from each cell: the picture ends within the last.
+def test_boxes_that_reach_past_the_image_are_cut_at_its_edge(tmp_path: Path) -> None:
+    # Of a wider square, the network still says eight pixels from each cell: the image ends within the last.
     gray = np.full((20, 21), 250, np.uint8)
     for face in NetworkDetector(with_changed_card(tmp_path / "one.tflite", threshold=0.01)).detect(gray):
         assert face.box.x + face.box.width <= 21

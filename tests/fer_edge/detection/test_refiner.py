@@ -23,7 +23,7 @@ from fer_edge.modelcard.archive import (
     with_refiner,
 )
 
-from .boxes import check_nothing_in_empty_pictures, check_within
+from .boxes import check_nothing_in_empty_images, check_within
 from .test_network import SQUARES, boxes, dark
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_a_face_counts_by_the_mean_of_both_odds() -> None:
     assert seconds == pytest.approx([1, 0.5], abs=0.15)
 
 
-def test_the_second_stage_sees_the_pictures_own_pixels() -> None:
+def test_the_second_stage_sees_the_images_own_pixels() -> None:
     """Not those of the reduced one, in which the first stage looks."""
     large = cv2.resize(dark(64, 96, (9, 16)), None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
     gray = np.asarray(large, np.uint8)
@@ -76,7 +76,7 @@ def test_the_second_stage_sees_the_pictures_own_pixels() -> None:
     assert np.allclose(face.box, (72, 128, 64, 64), atol=3)
 
 
-def test_no_picture_makes_it_fail_and_every_box_lies_within() -> None:
+def test_no_image_makes_it_fail_and_every_box_lies_within() -> None:
     rng = np.random.default_rng(0)
     detector = NetworkDetector(REFINED, min_face=1, threshold=0.01)
     for rows, columns in ((1, 1), (1, 40), (7, 3), (33, 31), (64, 96), (2, 500)):
@@ -85,7 +85,7 @@ def test_no_picture_makes_it_fail_and_every_box_lies_within() -> None:
             np.full((rows, columns), 255, np.uint8),
         ):
             check_within(detector.detect(gray), gray)
-    check_nothing_in_empty_pictures(NetworkDetector(REFINED))
+    check_nothing_in_empty_images(NetworkDetector(REFINED))
 
 
 @pytest.mark.parametrize("square", [(10.3, 20.6, 8.0), (30.0, 40.0, 31.0), (50.2, 20.7, 75.5), (4.0, 4.0, 180.0)])
@@ -94,12 +94,12 @@ def test_a_square_is_cut_to_a_fraction_of_a_pixel(square: tuple[float, float, fl
     left, top, length = square
     for gray, edge in ((ramp, left), (np.ascontiguousarray(ramp.T), top)):
         found = cut(gray, square, 16)
-        # The middle of each of 16 pixels, as one of the picture, whose value is that of its own middle.
+        # The middle of each of 16 pixels, as one of the image, whose value is that of its own middle.
         wanted = edge + (np.arange(16) + 0.5) * length / 16 - 0.5
         assert np.abs(found - (wanted if gray is ramp else wanted[:, None])).max() < 2
 
 
-def test_what_lies_past_a_picture_is_grey() -> None:
+def test_what_lies_past_an_image_is_grey() -> None:
     gray = np.full((20, 30), 200, np.uint8)
     found = cut(gray, (-10.0, -10.0, 20.0), 20)
     assert (found[:9] == PADDING).all()
@@ -110,7 +110,7 @@ def test_what_lies_past_a_picture_is_grey() -> None:
     assert square_around((3.0, 3.0, 0.0, 0.0), 1.6)[2] == 1
 
 
-def test_the_places_that_a_network_gives_are_those_in_the_picture() -> None:
+def test_the_places_that_a_network_gives_are_those_in_the_image() -> None:
     given = np.array([[0.25, 0.1, -0.1, np.log(0.5), np.log(0.25), *np.arange(10) / 10]], np.float32)
     cells = placed(np.array([[100, 200, 40]], np.float32), given, np.array([0.64], np.float32))
     # Odds of 16 to 9 and of 1 to 3.

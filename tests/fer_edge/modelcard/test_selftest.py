@@ -29,12 +29,12 @@ def copy(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_pictures_are_the_same_wherever_they_are_made() -> None:
-    pictures = SelfTest.pictures(48, 48)
-    assert pictures.shape == (12, 48, 48)
-    assert pictures.dtype == np.uint8
-    assert hashlib.sha256(pictures.tobytes()).hexdigest().startswith("ab249580")
-    assert SelfTest.pictures(224, 96).shape == (12, 224, 96)
+def test_the_images_are_the_same_wherever_they_are_made() -> None:
+    images = SelfTest.images(48, 48)
+    assert images.shape == (12, 48, 48)
+    assert images.dtype == np.uint8
+    assert hashlib.sha256(images.tobytes()).hexdigest().startswith("ab249580")
+    assert SelfTest.images(224, 96).shape == (12, 224, 96)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -42,7 +42,7 @@ def test_a_shipped_model_gives_here_what_its_card_says(path: Path) -> None:
     card = read_card(path)
     assert card.self_test is not None
     answers = {max(range(len(row)), key=row.__getitem__) for row in card.self_test.outputs}
-    assert len(answers) >= 3, "pictures that all look alike to it would show little"
+    assert len(answers) >= 3, "images that all look alike to it would show little"
     apart = TFLiteClassifier(path).self_test()
     assert apart is not None
     assert apart <= 0.1

@@ -36,14 +36,14 @@ def two_workers() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 pictures, some of them damaged."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 images, some of them damaged."""
+    folder = tmp_path_factory.mktemp("images")
     cv2.imwrite(str(folder / "000.png"), cv2.resize(demo.frame(60), (320, 240)))
     for number in range(1, 150):
         name = folder / f"{number:03d}.png"
         if number % 33 == 5:
-            name.write_bytes(b"no picture")
+            name.write_bytes(b"no image")
         else:
             shutil.copy(folder / "000.png", name)
     return folder
@@ -51,7 +51,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
     two_workers: Any,  # noqa: ANN401 - Dask has no types
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
 ) -> None:
     with two_workers.get_client() as client:
@@ -63,7 +63,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
             os.kill(victim, signal.SIGKILL)
 
     summary = tag(
-        [str(pictures)],
+        [str(images)],
         Outputs(str(tmp_path / "far.csv")),
         JOB,
         cluster=two_workers.scheduler_address,
@@ -71,22 +71,22 @@ def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
     )
     with (tmp_path / "far.csv").open(newline="") as file:
         errors = [row["error"] for row in csv.DictReader(file) if row["error"]]
-    assert [error for error in errors if "not a picture" not in error] == []
-    assert (summary.pictures, summary.errors) == (150, 5)
-    tag([str(pictures)], Outputs(str(tmp_path / "near.csv")), JOB, processes=1)
+    assert [error for error in errors if "not an image" not in error] == []
+    assert (summary.images, summary.errors) == (150, 5)
+    tag([str(images)], Outputs(str(tmp_path / "near.csv")), JOB, processes=1)
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
 
 
 def test_what_was_begun_on_one_machine_goes_on_in_a_cluster_whose_workers_write_the_parts(
     two_workers: Any,  # noqa: ANN401 - Dask has no types
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.chdir(tmp_path)  # where the workers are not
     for name in ("000.png", "001.png", "005.png"):
-        shutil.copy(pictures / name, name)
+        shutil.copy(images / name, name)
     Path("gone.png").symlink_to("nowhere")
     inputs = ["*.png"]
     for end in ("near.parquet", "far.parquet/"):
@@ -109,13 +109,13 @@ def _interrupt(_looked: object) -> None:
 
 def test_a_cluster_that_cannot_do_it_is_one_line(
     two_workers: Any,  # noqa: ANN401 - Dask has no types
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refusal(address: str) -> str:
         with pytest.raises(InputError) as caught:
-            tag([str(pictures)], Outputs(str(tmp_path / "t.csv")), JOB, cluster=address)
+            tag([str(images)], Outputs(str(tmp_path / "t.csv")), JOB, cluster=address)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

@@ -29,9 +29,9 @@ ODD = "<script>alert('&')</script>.png"
 
 
 class Study(NamedTuple):
-    """Some pictures and a film, and tables of them."""
+    """Some images and a video, and tables of them."""
 
-    pictures: Path
+    images: Path
     tables: list[Path]
     summary: Summary
 
@@ -40,26 +40,26 @@ class Study(NamedTuple):
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     pytest.importorskip("pyarrow")
     place = tmp_path_factory.mktemp("study")
-    pictures = place / "pictures"
-    (pictures / "<").mkdir(parents=True)  # so that the odd name's slash has a folder
-    (pictures / ODD).parent.mkdir(exist_ok=True)
-    picture = Image.fromarray(demo.frame(60))
+    images = place / "images"
+    (images / "<").mkdir(parents=True)  # so that the odd name's slash has a folder
+    (images / ODD).parent.mkdir(exist_ok=True)
+    image = Image.fromarray(demo.frame(60))
     for name, date in (("a.jpg", "2024:05:01 10:00:00"), ("b.jpg", "2024:05:09 11:00:00")):
         exif = Image.Exif()
         exif.get_ifd(0x8769)[0x9003] = date
-        picture.save(pictures / name, exif=exif)
-    cv2.imwrite(str(pictures / ODD), demo.frame(60))
-    os.utime(pictures / ODD, (1_715_000_000, 1_715_000_000))
-    (pictures / os.fsdecode(b"bad\xff<b>.png")).write_bytes(b"no picture")
-    writer = cv2.VideoWriter(str(pictures / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 3, (320, 240))
+        image.save(images / name, exif=exif)
+    cv2.imwrite(str(images / ODD), demo.frame(60))
+    os.utime(images / ODD, (1_715_000_000, 1_715_000_000))
+    (images / os.fsdecode(b"bad\xff<b>.png")).write_bytes(b"no image")
+    writer = cv2.VideoWriter(str(images / "video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 3, (320, 240))
     for number in range(60, 90):
         writer.write(cv2.cvtColor(cv2.resize(demo.frame(number), (320, 240)), cv2.COLOR_GRAY2BGR))
     writer.release()
     tables = [place / f"t{ending}" for ending in (".csv", ".jsonl", ".parquet", ".sqlite")] + [place / "parts.parquet"]
     for table in tables:
         end = "/" if table.stem == "parts" else ""
-        summary = tag([str(pictures)], Outputs(f"{table}{end}"), Job(model=str(DEFAULT_MODEL), every=2.0))
-    return Study(pictures, tables, summary)
+        summary = tag([str(images)], Outputs(f"{table}{end}"), Job(model=str(DEFAULT_MODEL), every=2.0))
+    return Study(images, tables, summary)
 
 
 def rows(page: str) -> list[list[str]]:
@@ -74,49 +74,49 @@ def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(stud
     page = pages[0]
     counts = {name: count for name, count in study.summary.emotions.items() if count}
     head, values = rows(page)[:2]
-    assert head == ["model", "pictures and films", "faces", "errors", *counts]
+    assert head == ["model", "images and videos", "faces", "errors", *counts]
     assert values[1:] == [str(number) for number in (5, study.summary.faces, 1, *counts.values())]
     assert values[0].startswith("edge (")
     assert page.count("data:image/jpeg;base64,") == sum(min(count, 24) for count in counts.values())
-    assert "9 of 9 faces in pictures: 6 by the date that the camera wrote (EXIF), 3 by the date of the file" in page
+    assert "9 of 9 faces in images: 6 by the date that the camera wrote (EXIF), 3 by the date of the file" in page
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "<script" not in page
     assert "<b>" not in page
     assert html.escape(ODD) in page
-    assert "film.mp4</h3>" in page
+    assert "video.mp4</h3>" in page
     path, what = rows(page)[-1]
     assert path.endswith("bad\\udcff<b>.png")
-    assert "not a picture" in what
+    assert "not an image" in what
 
 
 def test_several_tables_are_added_up(study: Study) -> None:
-    both = report([study.tables[0], study.tables[3]], pictures=False)
+    both = report([study.tables[0], study.tables[3]], images=False)
     assert rows(both)[1][1:4] == ["10", str(2 * study.summary.faces), "2"]
     assert "data:image" not in both
     assert "Dates" not in both
 
 
-def test_films_without_faces_take_no_timeline(study: Study, tmp_path: Path) -> None:
-    film = [line for line in study.tables[1].read_text().splitlines() if "film.mp4" in line]
-    without = json.dumps({**json.loads(film[0]), "box": None, "emotion": None})
-    lines = [without.replace("film.mp4", f"empty{number}.mp4") for number in range(25)]
-    lines += [line.replace("film.mp4", f"{number}.mp4") for number in range(22) for line in film]
+def test_videos_without_faces_take_no_timeline(study: Study, tmp_path: Path) -> None:
+    video = [line for line in study.tables[1].read_text().splitlines() if "video.mp4" in line]
+    without = json.dumps({**json.loads(video[0]), "box": None, "emotion": None})
+    lines = [without.replace("video.mp4", f"empty{number}.mp4") for number in range(25)]
+    lines += [line.replace("video.mp4", f"{number}.mp4") for number in range(22) for line in video]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    page = report([tmp_path / "t.jsonl"], pictures=False)
+    page = report([tmp_path / "t.jsonl"], images=False)
     assert [f"{number}.mp4</h3>" in page for number in range(22)] == [True] * 20 + [False] * 2
     assert "And 2 more." in page
 
 
-def test_pictures_that_are_gone_are_said_to_be(study: Study, tmp_path: Path) -> None:
+def test_images_that_are_gone_are_said_to_be(study: Study, tmp_path: Path) -> None:
     far = tmp_path / "far.jsonl"
-    far.write_text(study.tables[1].read_text().replace(str(study.pictures), "/nowhere"))
+    far.write_text(study.tables[1].read_text().replace(str(study.images), "/nowhere"))
     page = report([far])
     assert "data:image" not in page
-    assert "more were drawn, whose pictures are not to be had here" in page
+    assert "more were drawn, whose images are not to be had here" in page
 
 
-def test_a_picture_is_dated_by_its_camera_else_by_its_file(study: Study) -> None:
-    dates = [date_of(study.pictures / name) for name in ("a.jpg", ODD, "none.jpg")]
+def test_an_image_is_dated_by_its_camera_else_by_its_file(study: Study) -> None:
+    dates = [date_of(study.images / name) for name in ("a.jpg", ODD, "none.jpg")]
     assert [str(found.date.date()) if found else None for found in dates[::2]] == ["2024-05-01", None]
     assert [found.by_camera for found in dates if found] == [True, False]
 

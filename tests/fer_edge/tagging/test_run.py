@@ -112,23 +112,23 @@ def refusal(out: Path, *inputs: Path | str, job: Job = JOB) -> str:
 
 
 def small(emotion: str = "happy") -> npt.NDArray[np.uint8]:
-    """A picture of 80x72 with one face."""
-    picture = demo.wall()[:72, :80].copy()
-    demo.paste(picture, demo.face(emotion), Box(10, 6, 60, 60))
-    return picture
+    """An image of 80x72 with one face."""
+    image = demo.wall()[:72, :80].copy()
+    demo.paste(image, demo.face(emotion), Box(10, 6, 60, 60))
+    return image
 
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 pictures of mixed kinds in some folders, 3 % of them damaged."""
+    """300 images of mixed kinds in some folders, 3 % of them damaged."""
     folder = tmp_path_factory.mktemp("many")
     first: list[bytes] = []
     for emotion in ("happy", "sad", "neutral"):
         gray = small(emotion)
         colour = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
         deep = gray.astype(np.uint16) * 257
-        for ending, picture in ((".jpg", colour), (".png", deep), (".webp", colour), (".tif", gray)):
-            first.append(cv2.imencode(ending, picture)[1].tobytes())
+        for ending, image in ((".jpg", colour), (".png", deep), (".webp", colour), (".tif", gray)):
+            first.append(cv2.imencode(ending, image)[1].tobytes())
     endings = (".jpg", ".png", ".webp", ".tif")
     for number in range(300):
         inner = folder / f"{number % 7}"
@@ -142,7 +142,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_that_is_killed_again_and_again_gives_the_table_of_one_that_is_not(many: Path, tmp_path: Path) -> None:
     whole = {ending: tmp_path / f"whole{ending}" for ending in KINDS}
     summary = run(whole[".csv"], many, processes=2)
-    assert (summary.pictures, summary.errors) == (300, 9)
+    assert (summary.images, summary.errors) == (300, 9)
     rows = table(whole[".csv"])
     assert len({row.path for row in rows}) == 300
     assert sum(row.error is not None for row in rows) == 9
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_table_of_one_that_is_not
     for ending in KINDS[1:]:
         for left in half.glob("tags.csv.part*"):
             shutil.copy(left, half / left.name.replace(".csv", ending))
-        assert run(half / f"tags{ending}", many).pictures == 300
+        assert run(half / f"tags{ending}", many).images == 300
         assert table(half / f"tags{ending}") == rows
 
 
@@ -188,9 +188,9 @@ def test_a_table_goes_on_only_as_it_was_begun(many: Path, tmp_path: Path) -> Non
         out, many / "1", job=finder
     )
     assert "min_face 30 now" in refusal(out, many / "1", job=msgspec.structs.replace(JOB, min_face=30))
-    assert "the pictures to look at: others now" in refusal(out, many / "2")
+    assert "the images to look at: others now" in refusal(out, many / "2")
     summary = run(out, many / "1")
-    assert 0 < summary.before < summary.pictures
+    assert 0 < summary.before < summary.images
     assert "is there already; --overwrite makes it again" in refusal(out, many / "1")
     assert run(out, many / "1", overwrite=True).before == 0
     (tmp_path / "t.csv.part").write_text("something else entirely, and longer than a header of SQLite's would be" * 9)
@@ -237,38 +237,38 @@ def test_what_was_added_taken_away_or_changed_between_two_runs_is_so_in_the_tabl
     with pytest.raises(KeyboardInterrupt):
         tag([str(folder)], Outputs(str(tmp_path / "t.csv")), JOB, seen=interrupt_at(40))
     (folder / names[3]).unlink()
-    (folder / names[5]).write_bytes(b"no picture")
+    (folder / names[5]).write_bytes(b"no image")
     cv2.imwrite(str(folder / "0000new.png"), small("surprise"))
     run(tmp_path / "t.csv", folder)
     run(tmp_path / "whole.csv", folder)
     assert (tmp_path / "t.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_pictures_of_every_kind_are_read_alike(tmp_path: Path) -> None:
+def test_images_of_every_kind_are_read_alike(tmp_path: Path) -> None:
     gray = demo.frame(60)
-    picture = Image.fromarray(gray)
+    image = Image.fromarray(gray)
     rotated = Image.Exif()
     rotated[0x0112] = 6
     folder = tmp_path / "kinds"
     folder.mkdir()
-    picture.save(folder / "gray.jpg", quality=95)
-    picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
-    picture.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=95, exif=rotated)
-    picture.convert("RGB").quantize(200).save(folder / "palette.png")
-    transparent = picture.convert("RGBA")
+    image.save(folder / "gray.jpg", quality=95)
+    image.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    image.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=95, exif=rotated)
+    image.convert("RGB").quantize(200).save(folder / "palette.png")
+    transparent = image.convert("RGBA")
     transparent.putalpha(Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (480, 3))[:, :640]))
     transparent.save(folder / "alpha.png")
     transparent.save(folder / "alpha.webp", lossless=True)
-    blank = Image.new("L", picture.size)
+    blank = Image.new("L", image.size)
     for ending in ("gif", "png", "webp"):
-        picture.save(folder / f"moving.{ending}", save_all=True, append_images=[blank, blank], duration=100)
+        image.save(folder / f"moving.{ending}", save_all=True, append_images=[blank, blank], duration=100)
     cv2.imwrite(str(folder / "deep.png"), gray.astype(np.uint16) * 257)
     cv2.imwrite(str(folder / "deep.tif"), gray.astype(np.uint16) * 257)
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
-    picture.convert("RGB").save(folder / "phone.heic", quality=95)
-    picture.convert("RGB").save(folder / "phone.avif", quality=95)
-    picture.save(folder / "bits.jp2")
+    image.convert("RGB").save(folder / "phone.heic", quality=95)
+    image.convert("RGB").save(folder / "phone.avif", quality=95)
+    image.save(folder / "bits.jp2")
     run(tmp_path / "t.jsonl", folder)
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     expected = [row for row in rows if row["path"].endswith("gray.jpg")]
@@ -282,11 +282,11 @@ def test_pictures_of_every_kind_are_read_alike(tmp_path: Path) -> None:
 
 
 def test_a_large_jpeg_is_decoded_small_and_its_small_faces_are_found(tmp_path: Path) -> None:
-    picture = np.asarray(cv2.resize(demo.wall(), (3000, 2000), interpolation=cv2.INTER_CUBIC), np.uint8)
+    image = np.asarray(cv2.resize(demo.wall(), (3000, 2000), interpolation=cv2.INTER_CUBIC), np.uint8)
     for number, emotion in enumerate(("happy", "neutral", "happy")):
-        demo.paste(picture, demo.face(emotion), Box(300 + 900 * number, 900, 230, 230))
+        demo.paste(image, demo.face(emotion), Box(300 + 900 * number, 900, 230, 230))
     for ending in ("jpg", "png"):
-        cv2.imwrite(str(tmp_path / f"large.{ending}"), picture)
+        cv2.imwrite(str(tmp_path / f"large.{ending}"), image)
     small_scale, whole = look_at(
         JOB, [Source(str(path), str(path)) for path in (tmp_path / "large.jpg", tmp_path / "large.png")]
     )
@@ -323,7 +323,7 @@ def test_folders_come_in_one_order_whatever_their_size(tmp_path: Path, monkeypat
     ]
 
 
-def test_a_loop_of_folders_is_a_row_and_every_picture_is_there_once(tmp_path: Path) -> None:
+def test_a_loop_of_folders_is_a_row_and_every_image_is_there_once(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     cv2.imwrite(str(folder / "deep" / "p.png"), small())
@@ -349,26 +349,26 @@ def test_a_name_that_is_not_utf8_survives_in_a_table(tmp_path: Path, ending: str
     odd.parent.mkdir()
     cv2.imwrite(str(tmp_path / "plain.png"), small())
     shutil.copy(tmp_path / "plain.png", odd)
-    (odd.parent / os.fsdecode(b"z\xfe.png")).write_bytes(b"no picture")
+    (odd.parent / os.fsdecode(b"z\xfe.png")).write_bytes(b"no image")
     run(tmp_path / f"t{ending}", odd.parent)
     rows = table(tmp_path / f"t{ending}")
     assert [row.path for row in rows] == [os.fsencode(odd), os.fsencode(odd.parent) + b"/z\xfe.png"]
     assert rows[0].emotion == "happy"
-    assert "z\\udcfe.png: not a picture" in str(rows[1].error)
+    assert "z\\udcfe.png: not an image" in str(rows[1].error)
 
 
 def test_archives_are_read_in_place_and_bombs_in_them_refused(tmp_path: Path) -> None:
-    picture = cv2.imencode(".png", small())[1].tobytes()
+    image = cv2.imencode(".png", small())[1].tobytes()
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("in/1.png", picture)
+        archive.writestr("in/1.png", image)
         archive.writestr("__MACOSX/in/1.png", b"junk")
         archive.writestr("notes.txt", "not looked at")
-        archive.writestr("../2.png", picture)
+        archive.writestr("../2.png", image)
         archive.writestr("bomb.png", bytes(64 << 20))
-        archive.writestr("film.mp4", b"film")
+        archive.writestr("video.mp4", b"video")
     with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
         for name in ("in/3.png", "4.txt"):
-            (tmp_path / "member").write_bytes(picture)
+            (tmp_path / "member").write_bytes(image)
             archive.add(tmp_path / "member", name)
     (tmp_path / "c.tar").write_bytes(b"no archive" * 99)
     (tmp_path / "d.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:200])
@@ -380,13 +380,13 @@ def test_archives_are_read_in_place_and_bombs_in_them_refused(tmp_path: Path) ->
         "b.tar.gz/in/3.png",
     ]
     errors = {name: str(row.error) for name, row in found if row.error}
-    assert set(errors) == {"a.zip/bomb.png", "a.zip/film.mp4", "c.tar", "d.zip"}
+    assert set(errors) == {"a.zip/bomb.png", "a.zip/video.mp4", "c.tar", "d.zip"}
     assert "refused, it would unpack to 67 MB" in errors["a.zip/bomb.png"]
-    assert "film.mp4: not a film that OpenCV can read" in errors["a.zip/film.mp4"]
+    assert "video.mp4: not a video that OpenCV can read" in errors["a.zip/video.mp4"]
     assert "damaged, or not the archive" in errors["c.tar"]
 
 
-def test_pictures_that_would_fill_the_memory_are_refused(cli: Cli, tmp_path: Path) -> None:
+def test_images_that_would_fill_the_memory_are_refused(cli: Cli, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "bomb.png"), np.zeros((17_000, 17_000), np.uint8))
     header = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03" + bytes(64)
     (tmp_path / "bomb.jpg").write_bytes(header)
@@ -403,10 +403,10 @@ def test_pictures_that_would_fill_the_memory_are_refused(cli: Cli, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """70 seconds, in which three people walk through the picture, twice."""
-    path = tmp_path_factory.mktemp("film") / os.fsdecode(b"fi\xfflm.mp4")
-    plain = path.with_name("film.mp4")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 seconds, in which three people walk through the image, twice."""
+    path = tmp_path_factory.mktemp("video") / os.fsdecode(b"fi\xfflm.mp4")
+    plain = path.with_name("video.mp4")
     writer = cv2.VideoWriter(str(plain), cv2.VideoWriter.fourcc(*"mp4v"), 3, (320, 240))
     for number in range(210):
         gray = cv2.resize(demo.frame(number), (320, 240))
@@ -416,12 +416,12 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_film_in_parts_is_the_whole_film_with_times_and_tracks(film: Path, tmp_path: Path) -> None:
+def test_a_video_in_parts_is_the_whole_video_with_times_and_tracks(video: Path, tmp_path: Path) -> None:
     job = msgspec.structs.replace(JOB, every=2.0)
-    run(tmp_path / "t.csv", film, job=job, processes=2)
+    run(tmp_path / "t.csv", video, job=job, processes=2)
     rows = table(tmp_path / "t.csv")
     assert sorted({row.time for row in rows}) == list(range(0, 70, 2))  # type: ignore[type-var]
-    (whole,) = look_at(job, [Source(str(film), str(film), "film")])
+    (whole,) = look_at(job, [Source(str(video), str(video), "video")])
     assert [row.score for row in rows] == [seen.face.score if seen.face else None for seen in whole.sightings]
     assert [row.time for row in rows] == [seen.time for seen in whole.sightings]
     for row in rows:
@@ -429,8 +429,8 @@ def test_a_film_in_parts_is_the_whole_film_with_times_and_tracks(film: Path, tmp
     assert 6 <= len({row.track for row in rows if row.track}) <= 10
 
 
-def test_a_film_whose_header_tells_of_endless_frames_is_one_part(film: Path, tmp_path: Path) -> None:
-    short = tmp_path / "film.avi"
+def test_a_video_whose_header_tells_of_endless_frames_is_one_part(video: Path, tmp_path: Path) -> None:
+    short = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(short), cv2.VideoWriter.fourcc(*"MJPG"), 3, (64, 48))
     for _ in range(30):
         writer.write(np.zeros((48, 64, 3), np.uint8))
@@ -441,20 +441,20 @@ def test_a_film_whose_header_tells_of_endless_frames_is_one_part(film: Path, tmp
     data[length : length + 4] = (2**31 - 1).to_bytes(4, "little")
     short.write_bytes(data)
     assert list(parts(short, 0.5)) == [(0, math.inf)]
-    assert len(list(parts(film, 0.5))) > 1
+    assert len(list(parts(video, 0.5))) > 1
 
 
-def test_a_damaged_film_is_a_row_after_what_could_be_read(film: Path, tmp_path: Path) -> None:
-    (tmp_path / "none.mp4").write_bytes(b"no film")
-    (tmp_path / "film.mp4").symlink_to(film)
+def test_a_damaged_video_is_a_row_after_what_could_be_read(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    (tmp_path / "video.mp4").symlink_to(video)
     job = msgspec.structs.replace(JOB, every=60.0)
-    both = [str(tmp_path / name) for name in ("none.mp4", "film.mp4")]
+    both = [str(tmp_path / name) for name in ("none.mp4", "video.mp4")]
     with pytest.raises(KeyboardInterrupt):
         tag(both, Outputs(str(tmp_path / "t.csv")), job, seen=interrupt_at(2))
     summary = run(tmp_path / "t.csv", *both, job=job)
-    assert (summary.pictures, summary.before) == (2, 2)
+    assert (summary.images, summary.before) == (2, 2)
     first, *rest = table(tmp_path / "t.csv")
-    assert "none.mp4: not a film that OpenCV can read" in str(first.error)
+    assert "none.mp4: not a video that OpenCV can read" in str(first.error)
     assert {row.time for row in rest} == {0, 60}
 
 
@@ -467,25 +467,27 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_film_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
-    film: Path, tmp_path: Path, temporary: Path
+def test_a_video_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
+    video: Path, tmp_path: Path, temporary: Path
 ) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in ("in/film.mp4", "last.mp4"):
-            archive.write(film, name)
+        for name in ("in/video.mp4", "last.mp4"):
+            archive.write(video, name)
     with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as packed:
-        packed.add(film, "film.mp4")
+        packed.add(video, "video.mp4")
     job = msgspec.structs.replace(JOB, every=10.0, sha256=True)
-    run(tmp_path / "t.jsonl", film, tmp_path / "a.zip", tmp_path / "b.tar.gz", job=job)
+    run(tmp_path / "t.jsonl", video, tmp_path / "a.zip", tmp_path / "b.tar.gz", job=job)
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     paths = list(dict.fromkeys(row.pop("path") for row in rows))
-    assert paths[1:] == [f"{tmp_path}/{name}" for name in ("a.zip/in/film.mp4", "a.zip/last.mp4", "b.tar.gz/film.mp4")]
+    assert paths[1:] == [
+        f"{tmp_path}/{name}" for name in ("a.zip/in/video.mp4", "a.zip/last.mp4", "b.tar.gz/video.mp4")
+    ]
     quarter = len(rows) // 4
     assert {row["time"] for row in rows} == set(range(0, 70, 10))
     assert all(rows[quarter * copy : quarter * (copy + 1)] == rows[:quarter] for copy in range(1, 4))
-    small_job = msgspec.structs.replace(job, max_fetch=film.stat().st_size - 1)
+    small_job = msgspec.structs.replace(job, max_fetch=video.stat().st_size - 1)
     run(tmp_path / "refused.csv", tmp_path / "b.tar.gz", job=small_job)
-    assert "b.tar.gz/film.mp4: refused, it has more than" in str(table(tmp_path / "refused.csv")[0].error)
+    assert "b.tar.gz/video.mp4: refused, it has more than" in str(table(tmp_path / "refused.csv")[0].error)
     assert not list(temporary.iterdir())
 
 
@@ -500,7 +502,7 @@ def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use
     ) as process:
         assert process.stdout
         left = Path(os.fsdecode(process.stdout.readline().strip()))
-        (left / "film.mp4").touch()
+        (left / "video.mp4").touch()
         with tempdirs.folder() as mine:
             tempdirs.clean()
             assert sorted(temporary.iterdir()) == sorted((left, mine))
@@ -511,7 +513,7 @@ def test_what_a_killed_run_unpacked_is_taken_away_by_the_next_and_what_is_in_use
 
 
 class Web(BaseHTTPRequestHandler):
-    """A server of one folder, which also has a picture without an end."""
+    """A server of one folder, which also has an image without an end."""
 
     folder: Path
 
@@ -542,24 +544,24 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 
 def test_what_comes_from_the_web_has_a_bound_and_its_secrets_are_not_told(
-    web: str, film: Path, tmp_path: Path, temporary: Path
+    web: str, video: Path, tmp_path: Path, temporary: Path
 ) -> None:
     pytest.importorskip("aiohttp")
     cv2.imwrite(str(tmp_path / "photo.png"), small())
-    shutil.copy(film, tmp_path / "film.mp4")
+    shutil.copy(video, tmp_path / "video.mp4")
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
-        for name in ("photo.png", "film.mp4"):
+        for name in ("photo.png", "video.mp4"):
             archive.write(tmp_path / name, name)
-    names = ("photo.png", "endless.jpg", "film.mp4", "all.zip", "none.jpg")
+    names = ("photo.png", "endless.jpg", "video.mp4", "all.zip", "none.jpg")
     job = msgspec.structs.replace(JOB, every=60.0, max_fetch=2_000_000)
     run(tmp_path / "t.csv", *(f"{web}/{name}?sig=a%2bb" for name in names), job=job)
     text = (tmp_path / "t.csv").read_text()
     assert "sig" not in text
     rows = {row.path.decode().removeprefix(f"{web}/"): row for row in table(tmp_path / "t.csv")}
     assert rows["photo.png"].emotion == rows["all.zip/photo.png"].emotion == "happy"
-    assert rows["film.mp4"].time == 60
+    assert rows["video.mp4"].time == 60
     assert "refused, it has more than 2 MB (see --max-fetch)" in str(rows["endless.jpg"].error)
-    assert "a film in an archive at an address; fetch the archive first" in str(rows["all.zip/film.mp4"].error)
+    assert "a video in an archive at an address; fetch the archive first" in str(rows["all.zip/video.mp4"].error)
     assert "403" in str(rows["none.jpg"].error)
     assert not list(temporary.iterdir())
 
@@ -587,9 +589,9 @@ def test_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:
     (folder / "theirs.png.xmp").write_text("<x:xmpmeta xmlns:x='adobe:ns:meta/' x:xmptk='Other'/>")
     extra = {"sidecars": True, "annotate": str(folder / "drawn"), "thumbnails": True}
     outputs = Outputs(str(tmp_path / "t.csv"), montage=folder / "sheets", overwrite=True)
-    for _ in range(2):  # of its own results it takes none for pictures, and replaces its own sidecars
+    for _ in range(2):  # of its own results it takes none for images, and replaces its own sidecars
         summary = tag([str(folder)], outputs, msgspec.structs.replace(JOB, **extra))
-        assert (summary.pictures, summary.errors) == (3, 1)
+        assert (summary.images, summary.errors) == (3, 1)
     assert photo.read_bytes() == before
     assert "Other" in (folder / "theirs.png.xmp").read_text()
     emotions = [row.emotion for row in table(tmp_path / "t.csv") if row.path == os.fsencode(photo)]
@@ -607,7 +609,7 @@ def test_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:
         assert (folder / "sheets" / f"{emotion}.jpg").stat().st_size > 1000
 
 
-def test_results_never_replace_pictures_or_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_never_replace_images_or_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
     cv2.imwrite("in/photo.png", small())
@@ -618,7 +620,7 @@ def test_results_never_replace_pictures_or_one_another(tmp_path: Path, monkeypat
                 Path("t.csv"), given, job=msgspec.structs.replace(JOB, annotate=folder)
             )
     (looked,) = look_at(msgspec.structs.replace(JOB, annotate="."), [Source("in/photo.png", "in/photo.png")])
-    assert looked.sightings[-1].error.endswith("in/photo.png: is the picture itself; annotate into a folder of its own")
+    assert looked.sightings[-1].error.endswith("in/photo.png: is the image itself; annotate into a folder of its own")
     assert Path("in/photo.png").read_bytes() == before
     with pytest.raises(InputError, match="write them to two files"):
         tag(["in"], Outputs("t.csv", errors=Path("t.csv")), JOB)
@@ -627,7 +629,7 @@ def test_results_never_replace_pictures_or_one_another(tmp_path: Path, monkeypat
         tag(["in"], Outputs("t.csv", errors=Path("list.csv")), JOB)
 
 
-def test_folders_for_pictures_that_hold_files_are_written_to_only_when_told(tmp_path: Path) -> None:
+def test_folders_for_images_that_hold_files_are_written_to_only_when_told(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("0.png", "1.png"):
         cv2.imwrite(str(tmp_path / "in" / name), small())
@@ -721,7 +723,7 @@ def test_a_bucket_is_read_and_written(many: Path, tmp_path: Path, monkeypatch: p
         with pytest.raises(KeyboardInterrupt):
             tag(["s3://study/in"], Outputs("s3://study/out/t.csv"), JOB, seen=interrupt_at(5))
         summary = tag(["s3://study/in"], Outputs("s3://study/out/t.csv"), JOB)
-        assert summary.pictures == 15
+        assert summary.images == 15
         bucket.get_file("study/out/t.csv", str(tmp_path / "got.csv"))
         rows = {os.fsdecode(row.path).rpartition("/")[2]: row for row in table(tmp_path / "got.csv")}
         run(tmp_path / "near.csv", *chosen)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.datasets.faces import FaceDataset, FacePicture
+    from fer_edge.datasets.faces import FaceDataset, FaceImage
     from fer_edge_train.batch_workers import Makers
     from fer_edge_train.faces.recipe import Data, FacesRecipe
 
@@ -34,7 +34,7 @@ _ROWS_WHERE_COMPILED: Final = 128
 def stock(
     data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None
 ) -> Stock:
-    """All pictures in memory, with what the recipe makes of their labels.
+    """All images in memory, with what the recipe makes of their labels.
 
     Args:
         data: with marked faces.
@@ -43,32 +43,32 @@ def stock(
         teacher: YuNet's ONNX file, to ask about every scene.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         grays = list(pool.map(data.gray, range(len(data))))
-    pictures = [Source(gray, _marked(one, recipe)) for gray, one in zip(grays, data.pictures, strict=True)]
-    empty = [i for i, one in enumerate(data.pictures) if not len(one.boxes) and not len(one.ignored)]
+    images = [Source(gray, _marked(one, recipe)) for gray, one in zip(grays, data.images, strict=True)]
+    empty = [i for i, one in enumerate(data.images) if not len(one.boxes) and not len(one.ignored)]
     times = [
         recipe.hard_times if len(one.marked.scores) and one.marked.scores.min() < recipe.hard_score else 1
-        for one in pictures
+        for one in images
     ]
     return Stock(
-        pictures,
+        images,
         np.array(empty, np.int64),
-        np.repeat(np.arange(len(pictures)), times),
+        np.repeat(np.arange(len(images)), times),
         np.empty((0, 48, 48), np.uint8) if pasted is None else pasted,
         Teacher(teacher, recipe.teacher_sizes) if teacher else None,
     )
 
 
-def _marked(picture: FacePicture, recipe: Data) -> Marked:
-    """A picture's marks, less those that are doubted."""
-    sure = np.ones(len(picture.boxes), bool)
-    if picture.name.startswith(recipe.doubtful):
-        sure = picture.scores >= recipe.least_score
-    ignored = np.concatenate((picture.ignored, picture.boxes[~sure]))
-    return Marked(picture.boxes[sure], picture.landmarks[sure], picture.scores[sure], ignored)
+def _marked(image: FaceImage, recipe: Data) -> Marked:
+    """An image's marks, less those that are doubted."""
+    sure = np.ones(len(image.boxes), bool)
+    if image.name.startswith(recipe.doubtful):
+        sure = image.scores >= recipe.least_score
+    ignored = np.concatenate((image.ignored, image.boxes[~sure]))
+    return Marked(image.boxes[sure], image.landmarks[sure], image.scores[sure], ignored)
 
 
 class SceneBatches(BatchesAhead):
@@ -81,26 +81,26 @@ class SceneBatches(BatchesAhead):
 
         Args:
             crew: what makes batches, of a `Stock`.
-            drawn: as that has it; an epoch draws as many scenes as there are pictures.
+            drawn: as that has it; an epoch draws as many scenes as there are images.
             recipe: batch size, augmentation and seed.
             side: of the scenes, in pixels.
             epochs: which, from 0.
         """
-        pictures = len(np.unique(drawn))
-        super().__init__(crew, pictures // recipe.optimizer.batch_size, epochs)
+        images = len(np.unique(drawn))
+        super().__init__(crew, images // recipe.optimizer.batch_size, epochs)
         self._recipe = recipe
         self._shape = Shape(side, _ROWS_WHERE_COMPILED if keras.backend.backend() == "jax" else LEAST_ROWS)
         self._order = lru_cache(2)(
-            lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(drawn)[:pictures]
+            lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(drawn)[:images]
         )
 
     def make(self, epoch: int, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Pictures of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.scenes.batch`."""
+        """Images of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.scenes.batch`."""
         size, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
         chosen = self._order(epoch)[step * size : (step + 1) * size]
         seed = (self._recipe.seed, epoch, step)
-        pictures, truth = self._crew.make(batch, chosen, self._shape, how, seed)
+        images, truth = self._crew.make(batch, chosen, self._shape, how, seed)
         if step == 0 and keras.backend.backend() == "tensorflow":
             # Keras has it take for fixed what is alike in the first two batches, and fail at the first other number.
             truth = np.pad(truth, ((0, 0), (0, 1), (0, 0)))
-        return PIXELS.normalise(pictures), truth
+        return PIXELS.normalise(images), truth

@@ -38,35 +38,35 @@ def thing(rng: np.random.Generator) -> tuple[Canvas, Canvas]:
         rng: source of randomness.
 
     Returns:
-        A grey picture, and how opaque each of its pixels is, 0..255; both uint8 of shape (`SIDE`, `SIDE`).
+        A grey image, and how opaque each of its pixels is, 0..255; both uint8 of shape (`SIDE`, `SIDE`).
     """
-    picture = np.full((SIDE, SIDE), rng.integers(256), np.uint8)
-    mask = np.zeros_like(picture)
-    _PAINTERS[int(rng.integers(len(_PAINTERS)))](picture, mask, rng)
-    return picture, mask
+    image = np.full((SIDE, SIDE), rng.integers(256), np.uint8)
+    mask = np.zeros_like(image)
+    _PAINTERS[int(rng.integers(len(_PAINTERS)))](image, mask, rng)
+    return image, mask
 
 
-def _wheel(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _wheel(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     _disc(mask, _RADIUS, _OPAQUE)
-    _disc(picture, _RADIUS, _grey(rng))
+    _disc(image, _RADIUS, _grey(rng))
     radius = _RADIUS * rng.uniform(0.6, 0.95)
-    _disc(picture, radius, _grey(rng))
+    _disc(image, radius, _grey(rng))
     spokes, turned, grey = int(rng.integers(3, 14)), rng.uniform(0, math.pi), _grey(rng)
     thickness = int(rng.integers(1, max(2, 36 // spokes)))
     for spoke in range(spokes):
-        _line(picture, (0, radius), turned + 2 * math.pi * spoke / spokes, grey, thickness)
-    _disc(picture, radius * rng.uniform(0.1, 0.5), _grey(rng))
+        _line(image, (0, radius), turned + 2 * math.pi * spoke / spokes, grey, thickness)
+    _disc(image, radius * rng.uniform(0.1, 0.5), _grey(rng))
     if rng.random() < 0.5:
-        _disc(picture, radius, _grey(rng), int(rng.integers(1, 4)))
+        _disc(image, radius, _grey(rng), int(rng.integers(1, 4)))
 
 
-def _rings(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _rings(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     _disc(mask, _RADIUS, _OPAQUE)
     for radius in np.sort(rng.uniform(4, _RADIUS, int(rng.integers(2, 7))))[::-1]:
-        _disc(picture, radius, _grey(rng))
+        _disc(image, radius, _grey(rng))
 
 
-def _ball(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _ball(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     _disc(mask, _RADIUS, _OPAQUE)
     grey = _grey(rng)
     kind = int(rng.integers(3))
@@ -76,34 +76,34 @@ def _ball(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
             for patch in range(count):
                 angle = turned + ring + 2 * math.pi * patch / count
                 at = _at(ring * _RADIUS, angle)
-                cv2.fillPoly(picture, [_polygon(at, _RADIUS * rng.uniform(0.18, 0.28), 5, angle)], grey, cv2.LINE_AA)
+                cv2.fillPoly(image, [_polygon(at, _RADIUS * rng.uniform(0.18, 0.28), 5, angle)], grey, cv2.LINE_AA)
     elif kind == 1:  # with seams
         for _ in range(int(rng.integers(1, 5))):
             axes = (_RADIUS, int(_RADIUS * rng.uniform(0, 0.9)))
             degrees = rng.uniform(0, 180)
-            cv2.ellipse(picture, (_MIDDLE, _MIDDLE), axes, degrees, 0, 360, grey, int(rng.integers(1, 4)), cv2.LINE_AA)
+            cv2.ellipse(image, (_MIDDLE, _MIDDLE), axes, degrees, 0, 360, grey, int(rng.integers(1, 4)), cv2.LINE_AA)
     # Lit from somewhere.
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / _MIDDLE - 1
     towards = rng.uniform(-0.5, 0.5, 2)
     light = 1.1 - np.float32(rng.uniform(0.1, 0.8)) * (np.square(x - towards[0]) + np.square(y - towards[1]))
-    picture[:] = np.clip(picture * light, 0, 255)
+    image[:] = np.clip(image * light, 0, 255)
 
 
-def _dial(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _dial(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     _disc(mask, _RADIUS, _OPAQUE)
-    _disc(picture, _RADIUS, _grey(rng), int(rng.integers(1, 8)))
+    _disc(image, _RADIUS, _grey(rng), int(rng.integers(1, 8)))
     grey = _grey(rng)
     ticks = int(rng.choice((4, 8, 12, 60)))
     length = _RADIUS * rng.uniform(0.05, 0.2)
     thickness = 1 if ticks > 12 else int(rng.integers(1, 5))
     for tick in range(ticks):
-        _line(picture, (0.9 * _RADIUS - length, 0.9 * _RADIUS), 2 * math.pi * tick / ticks, grey, thickness)
+        _line(image, (0.9 * _RADIUS - length, 0.9 * _RADIUS), 2 * math.pi * tick / ticks, grey, thickness)
     for _ in range(int(rng.integers(1, 4))):
         reach = _RADIUS * rng.uniform(0.3, 0.8)
-        _line(picture, (0, reach), rng.uniform(0, 2 * math.pi), grey, int(rng.integers(1, 5)))
+        _line(image, (0, reach), rng.uniform(0, 2 * math.pi), grey, int(rng.integers(1, 5)))
 
 
-def _panel(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _panel(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     """A button, socket, lamp or front of a car: something with a few holes, the same on both sides."""
     if rng.random() < 0.5:
         _disc(mask, _RADIUS, _OPAQUE)
@@ -118,14 +118,14 @@ def _panel(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
             x, y = _MIDDLE + side * _RADIUS, _MIDDLE + down * _RADIUS
             low, high = (round(x - size[0]), round(y - size[1])), (round(x + size[0]), round(y + size[1]))
             if square:
-                cv2.rectangle(picture, low, high, grey, -1)
+                cv2.rectangle(image, low, high, grey, -1)
             else:
                 cv2.ellipse(
-                    picture, (round(x), round(y)), (round(size[0]), round(size[1])), 0, 0, 360, grey, -1, cv2.LINE_AA
+                    image, (round(x), round(y)), (round(size[0]), round(size[1])), 0, 0, 360, grey, -1, cv2.LINE_AA
                 )
 
 
-def _grid(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _grid(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     """Windows, bricks, shelves, keys."""
     mask[:] = 255
     columns, rows = (int(count) for count in rng.integers(1, 8, 2))
@@ -135,10 +135,10 @@ def _grid(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
         for column in range(columns):
             left, top = round((column + gap / 2) * SIDE / columns), round((row + gap / 2) * SIDE / rows)
             right, bottom = round((column + 1 - gap / 2) * SIDE / columns), round((row + 1 - gap / 2) * SIDE / rows)
-            cv2.rectangle(picture, (left, top), (right, bottom), grey if rng.random() < 0.8 else other, -1)
+            cv2.rectangle(image, (left, top), (right, bottom), grey if rng.random() < 0.8 else other, -1)
 
 
-def _text(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
+def _text(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     count = int(rng.integers(1, 5))
     written = "".join(_LETTERS[int(i)] for i in rng.integers(len(_LETTERS), size=count))
     font = _FONTS[int(rng.integers(len(_FONTS)))]
@@ -149,7 +149,7 @@ def _text(picture: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     on = mask
     if rng.random() < 0.5:  # on a sign
         mask[:] = 255
-        on = picture
+        on = image
     cv2.putText(on, written, at, font, scale, _OPAQUE if on is mask else _grey(rng), thickness, cv2.LINE_AA)
 
 

@@ -19,7 +19,7 @@ _SMOOTH: Final = 0.05  # of a face's side: where the landmarks' loss goes from s
 
 
 class RawDetections(NamedTuple):
-    """What all cells of a square picture know without looking at it.
+    """What all cells of a square image know without looking at it.
 
     Attributes:
         centres: x and y, in pixels, float32 of shape (cells, 2).
@@ -31,7 +31,7 @@ class RawDetections(NamedTuple):
 
 
 def cells_of(side: int) -> RawDetections:
-    """The cells of a square picture of ``side`` pixels, finest level first, each level by rows."""
+    """The cells of a square image of ``side`` pixels, finest level first, each level by rows."""
     centres, strides = [], []
     for stride in STRIDES:
         middle = (np.arange(side // stride, dtype=np.float32) + 0.5) * stride
@@ -67,7 +67,7 @@ class FacesLoss(keras.losses.Loss):
         """Take what there is to know.
 
         Args:
-            side: of the pictures, in pixels.
+            side: of the images, in pixels.
             taught: whether a teacher's answers come before what is marked.
             candidates: this and the rest as in `fer_edge_train.faces.recipe.Loss`.
             score_power: likewise.

@@ -30,19 +30,19 @@ def build(network: Network) -> keras.Model:
     pyramid as in Lin et al. 2016 (arXiv:1612.03144).
 
     Returns:
-        A model from float pictures of shape (n, rows, columns, 1), -1..1, both a multiple of 32, to one output of shape
+        A model from float images of shape (n, rows, columns, 1), -1..1, both a multiple of 32, to one output of shape
         (n, cells, 15): the logit of the score, box and landmarks of every cell, finest level first, each level by rows.
     """
-    pictures = keras.Input((None, None, 1), name="picture")
+    images = keras.Input((None, None, 1), name="image")
     levels = []
-    for stride, width, features in zip(STRIDES, network.widths, _pyramid(pictures, network), strict=True):
+    for stride, width, features in zip(STRIDES, network.widths, _pyramid(images, network), strict=True):
         last = separable(features, width, f"last{stride}")
         outputs = [
             layers.Conv2D(channels, 1, kernel_initializer=_Normal(stddev=0.01), name=f"{name}{stride}")(last)
             for name, channels in CHANNELS.items()
         ]
         levels.append(layers.Reshape((-1, sum(CHANNELS.values())))(layers.Concatenate()(outputs)))
-    model = keras.Model(pictures, layers.Concatenate(axis=1)(levels))
+    model = keras.Model(images, layers.Concatenate(axis=1)(levels))
     for stride in STRIDES:
         model.get_layer(f"score{stride}").bias.assign([math.log(_FIRST_SCORE / (1 - _FIRST_SCORE))])
         model.get_layer(f"box{stride}").bias.assign([0.0, 0.0, math.log(_FIRST_SIDE), math.log(_FIRST_SIDE)])

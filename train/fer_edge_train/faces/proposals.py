@@ -66,18 +66,18 @@ def propose(scenes: Scenes, chosen: npt.NDArray[np.int64], recipe: RefinerRecipe
 
     Args:
         scenes: what they are made of, and the first stage.
-        chosen: index of the picture that is surely in each.
+        chosen: index of the image that is surely in each.
         recipe: how.
         seed: all that they depend on besides.
     """
     side = recipe.proposals.side
-    pictures, truth = batch(scenes.stock, chosen, Shape(side, LEAST_ROWS), recipe.augmentation, seed)
+    images, truth = batch(scenes.stock, chosen, Shape(side, LEAST_ROWS), recipe.augmentation, seed)
     rng = np.random.default_rng((*seed, 1))
     network = _network(scenes.detector, side, get_ident())
     parts = []
-    for picture, rows in zip(pictures, truth, strict=True):
-        cells = decode(network.run(picture, side, side, recipe.proposals.least), recipe.proposals.least)
-        parts.append(_proposed(picture, cells, rows, recipe, rng, taught=scenes.stock.teacher is not None))
+    for image, rows in zip(images, truth, strict=True):
+        cells = decode(network.run(image, side, side, recipe.proposals.least), recipe.proposals.least)
+        parts.append(_proposed(image, cells, rows, recipe, rng, taught=scenes.stock.teacher is not None))
     return together(parts)
 
 
@@ -92,7 +92,7 @@ def _network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: AR
 
 
 def _proposed(
-    picture: npt.NDArray[np.uint8],
+    image: npt.NDArray[np.uint8],
     cells: RawDetections,
     rows: npt.NDArray[np.float32],
     recipe: RefinerRecipe,
@@ -115,7 +115,7 @@ def _proposed(
         ignored = boxes_of(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
         picked = picked[intersections(picked, ignored).max(axis=1, initial=0) < areas / 2]
-    where, squares = squares_of(picture, picked, recipe.network.extent, recipe.network.side)
+    where, squares = squares_of(image, picked, recipe.network.extent, recipe.network.side)
     return Proposed(squares, goals(picked, where, faces, known))
 
 

@@ -26,8 +26,8 @@ class Data(Section, frozen=True, kw_only=True):
         doubtful: beginnings of the file names of sources whose labels below `least_score` count neither as face nor
             as background.
         least_score: the labelling detector's score from which on its word is taken for such a source, 0..1.
-        hard_score: a picture with a face of which it is less sure than that is a hard one.
-        hard_times: how many times as often as others hard pictures are drawn.
+        hard_score: an image with a face of which it is less sure than that is a hard one.
+        hard_times: how many times as often as others hard images are drawn.
         teacher_sizes: times a scene's size at which a teacher is asked about it, each of 1, 2 and 4. The largest faces
             want 1, at 2 it sees smaller ones, too; both take it five times as long.
     """
@@ -82,14 +82,14 @@ class Augmentation(Section, frozen=True, kw_only=True):
     """Strengths of the random changes.
 
     Attributes:
-        mosaic: chance that a scene is made of four pictures.
+        mosaic: chance that a scene is made of four images.
         smallest: longer side of the smallest face to make, in pixels; smaller ones are neither face nor background.
-        enlarge: most that a picture is enlarged.
+        enlarge: most that an image is enlarged.
         flip: chance of a left-right flip.
-        rotate: chance that a picture is turned.
+        rotate: chance that an image is turned.
         rotate_degrees: most rotation to either side.
-        squeeze: most that a picture is made narrower or lower, as a factor.
-        cover: chance that a part of a face is covered by a piece of another picture.
+        squeeze: most that an image is made narrower or lower, as a factor.
+        cover: chance that a part of a face is covered by a piece of another image.
         gamma: largest change of the gamma, as a factor less 1.
         contrast: largest change of the contrast, as a factor less 1.
         brightness: most brightening or darkening, over the full range.
@@ -101,7 +101,7 @@ class Augmentation(Section, frozen=True, kw_only=True):
             and so on, eight at most.
         clutter: chance that a wheel, ball, dial, letter or other drawn thing lies where no face is; then another, and
             so on, as many at most.
-        mixup: chance that another picture shines through.
+        mixup: chance that another image shines through.
     """
 
     mosaic: Share = 0.0
@@ -128,11 +128,11 @@ class Schedule(Section, frozen=True, kw_only=True):
     """How long, and on scenes of which size.
 
     Attributes:
-        epochs: passes over the pictures.
+        epochs: passes over the images.
         warmup_epochs: epochs in which the rate rises to its peak; from there it falls to zero as a cosine.
         average_epochs: keep the mean of the weights at the ends of so many last epochs (Izmailov et al. 2018,
             arXiv:1803.05407); 0 keeps those of the last.
-        measure_epochs: the validation pictures are looked at after each so many epochs.
+        measure_epochs: the validation images are looked at after each so many epochs.
         checkpoint_epochs: the run is saved after each so many epochs; a killed one loses as many.
         sizes: for each stage of training the share of the epochs at which it starts and the side of its scenes.
     """
@@ -175,7 +175,7 @@ class RefinerNetwork(Section, frozen=True, kw_only=True):
 
     Attributes:
         side: rows and columns of the square that it sees.
-        extent: side of that square in the picture, over the longer side of a box of the first stage.
+        extent: side of that square in the image, over the longer side of a box of the first stage.
         stem: channels of the first convolution, at half of the rows and columns.
         widths: channels of each level, each of half as many rows and columns as what comes before.
         blocks: residual blocks of two depthwise-separable convolutions at each of them.

@@ -24,11 +24,11 @@ def build(network: RefinerNetwork) -> keras.Model:
     2018, arXiv:1804.07573), for where the parts of a face lie is what tells faces from other things.
 
     Returns:
-        A model from float pictures of shape (n, side, side, 1), -1..1, to an output of shape (n, 15): the logit of the
+        A model from float images of shape (n, side, side, 1), -1..1, to an output of shape (n, 15): the logit of the
         score, box and landmarks as `fer_edge.detection.refiner.placed` has them.
     """
-    pictures = keras.Input((network.side, network.side, 1), name="picture")
-    x = convolution(ops.space_to_depth(pictures, 2), network.stem, "stem")
+    images = keras.Input((network.side, network.side, 1), name="image")
+    x = convolution(ops.space_to_depth(images, 2), network.stem, "stem")
     for level, (width, blocks) in enumerate(zip(network.widths, network.blocks, strict=True)):
         # Of many channels, a full convolution would hold more weights than a block.
         x = (separable if level else convolution)(x, width, f"level{level}", strides=2)
@@ -40,7 +40,7 @@ def build(network: RefinerNetwork) -> keras.Model:
     x = layers.BatchNormalization(name="whole_normal")(x)
     x = layers.Flatten(name=LAST)(convolution(x, network.widths[-1], "head", kernel=1))
     outputs = [layers.Dense(n, name=name)(x) for name, n in OUTPUTS.items()]
-    return keras.Model(pictures, layers.Concatenate()(outputs))
+    return keras.Model(images, layers.Concatenate()(outputs))
 
 
 def as_used(model: keras.Model) -> keras.Model:

@@ -59,7 +59,7 @@ Tensor = Any  # of whichever backend
 
 # Of boxes as YuNet sees them from near, whose centres are those of faces: measured by benchmarks/crop_margin.py.
 _CROP_SPEC: Final = CropSpec(scale=0.95, shift=0.0, align_eyes=True)
-_ALARMS: Final = 0.005  # false alarms a picture at its threshold: a camera looks at empty rooms for months
+_ALARMS: Final = 0.005  # false alarms an image at its threshold: a camera looks at empty rooms for months
 _SCENES: Final = 64  # that are made at a time
 _SMOOTH: Final = 0.05  # of the square's side: where places' losses go from square to linear
 _BATCH: Final = 512  # of squares that are looked at
@@ -82,7 +82,7 @@ def train_refiner(
     """Train the second stage of a detector, saving a checkpoint after every epoch.
 
     Args:
-        data: pictures with marked faces, to make scenes of.
+        data: images with marked faces, to make scenes of.
         watched: more of them, to measure by.
         detector: the first stage, a ``.tflite`` with its card; a second stage in it is not asked.
         recipe: how to train.
@@ -95,7 +95,7 @@ def train_refiner(
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
-        DataError: a picture cannot be read, there are too few, or none to measure by.
+        DataError: an image cannot be read, there are too few, or none to measure by.
         InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
         ModelError: ``detector`` is no detector, or ``teacher`` no YuNet.
     """
@@ -103,7 +103,7 @@ def train_refiner(
     first = NetworkDetector(detector, min_face=1)
     data = wanted(data, recipe.data)
     if not len(data):
-        raise DataError(f"{data.name}: no pictures but those that data.leave_out leaves out; give others")
+        raise DataError(f"{data.name}: no images but those that data.leave_out leaves out; give others")
     check_watched(watched)
     keras.utils.set_random_seed(recipe.seed)
     compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
@@ -118,7 +118,7 @@ def train_refiner(
     schedule = recipe.schedule
     history = History(out / "history.csv", done)
     average = Average(out, schedule.epochs, schedule.average_epochs, done)
-    watching = Validation(lambda: view.found(network), watched.pictures, schedule.epochs, schedule.measure_epochs)
+    watching = Validation(lambda: view.found(network), watched.images, schedule.epochs, schedule.measure_epochs)
     with native_kernels():
         if done < schedule.epochs:  # a run that is done may be measured anew
             every = [watching, history, average, Checkpoint(out, history), *callbacks]
@@ -138,10 +138,10 @@ def train_refiner(
         crop_spec=_CROP_SPEC,
         scores={
             f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
-            f"recall of them at {ALARMS} false alarms a picture": round(matches.recall(threshold, SIDE), 4),
+            f"recall of them at {ALARMS} false alarms an image": round(matches.recall(threshold, SIDE), 4),
         },
         made_by=made_by,
-        data=f"{len(data)} pictures, {sum(len(one.boxes) for one in data.pictures)} faces; {len(watched)} more watched",
+        data=f"{len(data)} images, {sum(len(one.boxes) for one in data.images)} faces; {len(watched)} more watched",
         note=f"It looks again at what {first.card.name} takes for faces.",
     )
     result = Result(out / "model.keras", matches)
@@ -272,10 +272,10 @@ def _smooth(apart: Tensor) -> Tensor:
 
 
 class View:
-    """What the first stage proposes in the validation pictures.
+    """What the first stage proposes in the validation images.
 
     Attributes:
-        grays: the pictures, uint8.
+        grays: the images, uint8.
     """
 
     def __init__(
@@ -286,13 +286,13 @@ class View:
         squares: npt.NDArray[np.uint8],
         scores: npt.NDArray[np.float32],
     ) -> None:
-        """Take pictures, how many squares each has, where and of what, and the first stage's score of each."""
+        """Take images, how many squares each has, where and of what, and the first stage's score of each."""
         self.grays = grays
         self._counts, self._where, self._squares, self._scores = counts, where, squares, scores
 
     @classmethod
     def of(cls, first: NetworkDetector, watched: FaceDataset, recipe: RefinerRecipe) -> View:
-        """Let the first stage look at pictures as large as they are."""
+        """Let the first stage look at images as large as they are."""
         grays = [watched.gray(i) for i in range(len(watched))]
         proposed = [first.propose(gray, (gray.shape[0], gray.shape[1]), recipe.least) for gray in grays]
         parts = [

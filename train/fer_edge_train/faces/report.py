@@ -34,10 +34,10 @@ _SHOWN: Final = 128  # pixels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """What was found in the validation pictures.
+    """What was found in the validation images.
 
     Attributes:
-        data: the pictures.
+        data: the images.
         grays: uint8, of any sizes.
         found: in each.
         matches: beside the faces that are there.
@@ -51,19 +51,19 @@ class Judged:
     @classmethod
     def of(cls, data: FaceDataset, grays: Sequence[npt.NDArray[np.uint8]], found: Sequence[Found]) -> Judged:
         """Compare what was found with what is there."""
-        return cls(data, grays, found, match(found, data.pictures))
+        return cls(data, grays, found, match(found, data.images))
 
     def misses(self, threshold: float) -> list[npt.NDArray[np.uint8]]:
         """The largest faces that were not found with so much, at most 24, each with what is around it."""
-        picture = np.repeat(np.arange(len(self.grays)), [len(one.boxes) for one in self.data.pictures])
-        boxes = np.concatenate([one.boxes for one in self.data.pictures])
+        image = np.repeat(np.arange(len(self.grays)), [len(one.boxes) for one in self.data.images])
+        boxes = np.concatenate([one.boxes for one in self.data.images])
         missed = np.flatnonzero(self.matches.hits < threshold)
         worst = missed[np.argsort(-self.matches.sides[missed], kind="stable")][:_WORST]
-        return [_cut(self.grays[picture[i]], boxes[i]) for i in worst]
+        return [_cut(self.grays[image[i]], boxes[i]) for i in worst]
 
     def false_alarms(self) -> list[tuple[float, npt.NDArray[np.uint8]]]:
         """What was taken for a face most surely, at most 24, with its score and what is around it."""
-        each = zip(self.grays, self.found, self.data.pictures, strict=True)
+        each = zip(self.grays, self.found, self.data.images, strict=True)
         alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).alarms]
         alarms.sort(key=lambda alarm: -alarm[0])
         return [
@@ -77,28 +77,28 @@ class Compared(msgspec.Struct, frozen=True):
 
     Attributes:
         threshold: of the other one.
-        alarms_per_picture: of both, at most.
+        false_positives_per_image: of both, at most.
         recall: of the other one.
         own_recall: of ours.
     """
 
     threshold: float
-    alarms_per_picture: float
+    false_positives_per_image: float
     recall: float
     own_recall: float
 
 
 def compare(judged: Judged, other: FaceDetector) -> list[Compared]:
-    """Ours beside another detector on the same pictures."""
+    """Ours beside another detector on the same images."""
     found = []
     for gray in judged.grays:
         faces = other.detect(gray)
         boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
         found.append(Found(boxes, np.array([face.score for face in faces], np.float32)))
-    theirs, ours = match(found, judged.data.pictures), judged.matches
+    theirs, ours = match(found, judged.data.images), judged.matches
     rows = []
     for threshold in _TEACHER:
-        alarms = theirs.alarms_per_picture(threshold)
+        alarms = theirs.false_positives_per_image(threshold)
         own = ours.recall(ours.threshold_at(alarms), SIDE)
         rows.append(Compared(threshold, alarms, theirs.recall(threshold, SIDE), own))
     return rows
@@ -112,7 +112,7 @@ def write_report(
     Args:
         out: folder of the run, with ``recipe.toml``.
         title: of the page.
-        judged: what was found in the validation pictures.
+        judged: what was found in the validation images.
         compared: another detector on them, where there was one.
         history: the scores of each epoch.
     """
@@ -126,12 +126,12 @@ def write_report(
         for low, high in SIZES
     }
     report = {
-        "pictures": matches.pictures,
+        "images": matches.images,
         "faces": len(matches.hits),
         "average_precision": matches.average_precision(),
         f"average_precision_from_{SIDE:.0f}_pixels": matches.average_precision(SIDE),
         "threshold": threshold,
-        "false_alarms_a_picture": ALARMS,
+        "false_alarms_an_image": ALARMS,
         "recall_by_size": {name: {"faces": count, "recall": recall} for name, (count, recall) in sizes.items()},
         "compared": list(compared),
         "history": history,
@@ -139,30 +139,30 @@ def write_report(
     with replacing(folder / "report.json") as temporary:
         # Not-a-number, where no face has a size, is null.
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    whole = f"{matches.pictures} pictures, {len(matches.hits)} faces"
+    whole = f"{matches.images} images, {len(matches.hits)} faces"
     least = f"faces of {SIDE:.0f} pixels and more"
     precise = f"{matches.average_precision(SIDE):.4f} on {least}, {matches.average_precision():.4f} on all"
     sections = [
         f"<p>{whole}. Average precision {precise}.</p>",
-        f"<h2>Recall by size, at {ALARMS} false alarms a picture (scores from {threshold:.3f})</h2>",
+        f"<h2>Recall by size, at {ALARMS} false alarms an image (scores from {threshold:.3f})</h2>",
         table(("longer side", "faces", "found"), ((name, n, f"{recall:.1%}") for name, (n, recall) in sizes.items())),
     ]
     if compared:
         rows = (
-            (one.threshold, f"{one.alarms_per_picture:.4f}", f"{one.recall:.1%}", f"{one.own_recall:.1%}")
+            (one.threshold, f"{one.false_positives_per_image:.4f}", f"{one.recall:.1%}", f"{one.own_recall:.1%}")
             for one in compared
         )
         sections += [
             f"<h2>Beside another detector, {least}</h2>",
-            table(("its threshold", "false alarms a picture", "it finds", "ours finds"), rows),
+            table(("its threshold", "false alarms an image", "it finds", "ours finds"), rows),
         ]
     misses, alarms = judged.misses(threshold), judged.false_alarms()
     sections += [
         f'<h2>Curves</h2><img src="{embedded(_png(_curves(matches, history)))}" alt="precision, loss, recall">',
         "<h2>Largest faces missed</h2>",
-        "".join(_figure(picture, "") for picture in misses),
+        "".join(_figure(image, "") for image in misses),
         "<h2>Surest false alarms</h2>",
-        "".join(_figure(picture, f"{score:.2f}") for score, picture in alarms),
+        "".join(_figure(image, f"{score:.2f}") for score, image in alarms),
         f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
     ]
     with replacing(folder / "index.html") as temporary:
@@ -180,7 +180,7 @@ def _curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
         wrong = len(matches.alarms) - np.searchsorted(np.sort(matches.alarms), levels)
         label = f"{low:.0f} to {high:.0f} pixels" if np.isfinite(high) else f"{low:.0f} pixels and more"
         precision.plot(found / max(len(hits), 1), found / np.maximum(found + wrong, 1), label=label)
-    precision.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="validation pictures")
+    precision.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="validation images")
     loss.plot([row["epoch"] for row in history], [row["loss"] for row in history])
     loss.set(xlabel="epoch", title="loss (augmented)")
     for key, label in (("val_average_precision", "average precision"), ("val_recall", "recall")):
@@ -207,8 +207,8 @@ def _cut(gray: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]) -> npt.NDArr
     return shown
 
 
-def _figure(picture: npt.NDArray[np.uint8], caption: str) -> str:
-    png = cv2.imencode(".png", picture)[1].tobytes()
+def _figure(image: npt.NDArray[np.uint8], caption: str) -> str:
+    png = cv2.imencode(".png", image)[1].tobytes()
     return f'<figure><img src="{embedded(png)}" alt=""><figcaption>{caption}</figcaption></figure>'
 
 

@@ -1,4 +1,4 @@
-"""Scenes to learn from: pictures turned, scaled, put together and relit at random, their marks with them.
+"""Scenes to learn from: images turned, scaled, put together and relit at random, their marks with them.
 
 All randomness comes from the generator that is passed in.
 """
@@ -32,14 +32,14 @@ _ALIASED: Final = 0.7  # the zoom below which pixels between those that are draw
 _MOST_COVERED: Final = 0.4  # share of a face; of one that is covered more, too little is left
 _PLAIN: Final = 0.3  # chance that what covers a face is of one grey
 _MOST_PASTED: Final = 8
-_LEAST_MIXED: Final = 0.5  # share of a scene that another picture shines through
-# Of FER-2013's pictures, whose faces' boxes are a little larger than they are (benchmarks/crop_margin.py).
+_LEAST_MIXED: Final = 0.5  # share of a scene that another image shines through
+# Of FER-2013's images, whose faces' boxes are a little larger than they are (benchmarks/crop_margin.py).
 _PASTED_HEIGHT: Final = 1.08
 _PASTED_WIDTH: Final = 0.85
 
 
 class Source(NamedTuple):
-    """A picture and what is marked in it."""
+    """An image and what is marked in it."""
 
     gray: npt.NDArray[np.uint8]
     marked: Marked
@@ -49,14 +49,14 @@ class Stock(NamedTuple):
     """What scenes are made of.
 
     Attributes:
-        pictures: with and without faces.
-        empty: indices of those without faces, which lie behind pictures that do not fill their place.
-        drawn: indices of pictures, each as many times as it is more often drawn than others.
+        images: with and without faces.
+        empty: indices of those without faces, which lie behind images that do not fill their place.
+        drawn: indices of images, each as many times as it is more often drawn than others.
         pasted: faces of FER-2013's kind to paste, uint8 of shape (n, side, side); none where n is 0.
         teacher: who is asked about every scene; None without.
     """
 
-    pictures: Sequence[Source]
+    images: Sequence[Source]
     empty: npt.NDArray[np.int64]
     drawn: npt.NDArray[np.int64]
     pasted: npt.NDArray[np.uint8]
@@ -82,21 +82,21 @@ def scene(
 
     Args:
         stock: what it is made of.
-        first: index of the picture that is surely in it.
+        first: index of the image that is surely in it.
         side: of the square result, in pixels.
         how: strengths of the changes.
         rng: source of randomness.
 
     Returns:
-        A uint8 grey picture of shape (side, side) and what is marked in it; with a score of 0 where a teacher is to say
+        A uint8 grey image of shape (side, side) and what is marked in it; with a score of 0 where a teacher is to say
         what is left of a face that was covered, or made of one that was pasted.
     """
     out = np.empty((side, side), np.uint8)
     if rng.random() < how.mosaic:
-        # Four pictures around a point, as in Bochkovskiy et al. 2020 (arXiv:2004.10934).
+        # Four images around a point, as in Bochkovskiy et al. 2020 (arXiv:2004.10934).
         across, down = (int(side * share) for share in rng.uniform(0.3, 0.7, 2))
         places = [(0, 0, across, down), (across, 0, side, down), (0, down, across, side), (across, down, side, side)]
-        chosen = [first, *rng.integers(0, len(stock.pictures), 3).tolist()]
+        chosen = [first, *rng.integers(0, len(stock.images), 3).tolist()]
     else:
         places, chosen = [(0, 0, side, side)], [first]
     marked = []
@@ -125,30 +125,30 @@ def batch(
 
     Args:
         stock: what they are made of.
-        chosen: index of the picture that is surely in each.
+        chosen: index of the image that is surely in each.
         shape: of the batch.
         how: strengths of the changes.
         seed: all that they depend on besides.
 
     Returns:
-        Uint8 grey pictures of shape (n, side, side), and what is in them as `fer_edge_train.faces.targets.packed`, with
+        Uint8 grey images of shape (n, side, side), and what is in them as `fer_edge_train.faces.targets.packed`, with
         a teacher after its `answers`.
     """
     rng = np.random.default_rng(seed)
     scenes = [scene(stock, int(i), shape.side, how, rng) for i in chosen]
-    pictures, marked = np.stack([picture for picture, _ in scenes]), [marked for _, marked in scenes]
+    images, marked = np.stack([image for image, _ in scenes]), [marked for _, marked in scenes]
     if not stock.teacher:
-        return pictures, packed(marked, shape.least_rows)
-    cells = np.stack([answers(picture, stock.teacher) for picture in pictures])
+        return images, packed(marked, shape.least_rows)
+    cells = np.stack([answers(image, stock.teacher) for image in images])
     left = packed([missed(*one) for one in zip(marked, cells, strict=True)], shape.least_rows)
-    return pictures, np.concatenate((cells, left), axis=1)
+    return images, np.concatenate((cells, left), axis=1)
 
 
 def _fill(
     place: npt.NDArray[np.uint8], stock: Stock, index: int, how: Augmentation, rng: np.random.Generator
 ) -> Marked:
-    """Fill a place with a view of a picture, and with one without faces where that does not reach."""
-    source = stock.pictures[index]
+    """Fill a place with a view of an image, and with one without faces where that does not reach."""
+    source = stock.images[index]
     matrix = _view(source, place.shape, how, rng)
     rows, columns = source.gray.shape
     corners = np.array([[0, 0, 1], [columns, 0, 1], [0, rows, 1], [columns, rows, 1]]) @ matrix.T
@@ -158,7 +158,7 @@ def _fill(
     if matrix[0, 1] or (low > 0).any() or (high < (place.shape[1], place.shape[0])).any():
         border = cv2.BORDER_TRANSPARENT
         if len(stock.empty) and rng.random() < 0.8:
-            behind = stock.pictures[int(rng.choice(stock.empty))]
+            behind = stock.images[int(rng.choice(stock.empty))]
             zoom = max(place.shape[0] / behind.gray.shape[0], place.shape[1] / behind.gray.shape[1])
             seen = behind.gray[: math.ceil(place.shape[0] / zoom), : math.ceil(place.shape[1] / zoom)]
             how_drawn = cv2.INTER_AREA if zoom < _ALIASED else cv2.INTER_LINEAR
@@ -172,7 +172,7 @@ def _fill(
 def _view(
     source: Source, shape: tuple[int, ...], how: Augmentation, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """A matrix from a picture to its place, in which a face of it, or any point of it, comes to a random point."""
+    """A matrix from an image to its place, in which a face of it, or any point of it, comes to a random point."""
     rows, columns = source.gray.shape
     boxes = source.marked.boxes
     if len(boxes):
@@ -191,7 +191,7 @@ def _view(
         linear[:, 0] = -linear[:, 0]
     target = rng.uniform(0.05, 0.95, 2) * (shape[1], shape[0])
     if zoom * min(rows, columns) >= max(shape) and not angle:
-        # Keep the place filled where the picture is large enough.
+        # Keep the place filled where the image is large enough.
         reach = np.abs(linear) @ (columns / 2, rows / 2)
         centre = linear @ (np.array((columns, rows)) / 2 - point)
         target = np.clip(target, (shape[1], shape[0]) - reach - centre, reach - centre)
@@ -206,7 +206,7 @@ def _rotation(zoom: float, angle: float) -> npt.NDArray[np.float64]:
 def _warp(
     gray: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], place: npt.NDArray[np.uint8], border: int
 ) -> None:
-    """Draw a picture where a matrix puts it, whose coordinates are of pixels' edges, not middles."""
+    """Draw an image where a matrix puts it, whose coordinates are of pixels' edges, not middles."""
     zoom = math.hypot(matrix[0, 0], matrix[1, 0])
     if zoom < _ALIASED:
         rows, columns = (max(1, round(side * zoom)) for side in gray.shape)
@@ -224,7 +224,7 @@ def mapped(marked: Marked, matrix: npt.NDArray[np.float64], shape: tuple[int, ..
     """Marks where a matrix puts them; faces that are then too small or mostly out of sight are ignored regions.
 
     Args:
-        marked: in a picture.
+        marked: in an image.
         matrix: of shape (2, 3), from there to the scene; a mirror swaps left and right landmarks.
         shape: rows and columns of the scene.
         smallest: longer side of the smallest face, in pixels.
@@ -275,13 +275,13 @@ def _moved(marked: Marked, x: int, y: int) -> Marked:
 
 
 def _cover(
-    picture: npt.NDArray[np.uint8],
+    image: npt.NDArray[np.uint8],
     marked: Marked,
     stock: Stock,
     how: Augmentation,
     rng: np.random.Generator,
 ) -> None:
-    """Cover a part of some faces by a piece of another picture, as hands, cups and other people do."""
+    """Cover a part of some faces by a piece of another image, as hands, cups and other people do."""
     for face, (x, y, width, height) in enumerate(marked.boxes.tolist()):
         if rng.random() >= how.cover:
             continue
@@ -291,8 +291,8 @@ def _cover(
         down = rng.uniform(0.2, _MOST_COVERED / across)
         left = int(x + width * rng.uniform(-0.3 * across, 1 - 0.7 * across))
         top = int(y + height * rng.uniform(-0.3 * down, 1 - 0.7 * down))
-        place = picture[max(top, 0) :, max(left, 0) :][: math.ceil(down * height), : math.ceil(across * width)]
-        other = stock.pictures[int(rng.integers(len(stock.pictures)))].gray
+        place = image[max(top, 0) :, max(left, 0) :][: math.ceil(down * height), : math.ceil(across * width)]
+        other = stock.images[int(rng.integers(len(stock.images)))].gray
         if min(np.subtract(other.shape, place.shape)) < 0 or rng.random() < _PLAIN:
             place[:] = int(rng.integers(256))
             continue
@@ -301,14 +301,14 @@ def _cover(
 
 
 def _paste(
-    picture: npt.NDArray[np.uint8],
+    image: npt.NDArray[np.uint8],
     marked: Marked,
     stock: Stock,
     how: Augmentation,
     rng: np.random.Generator,
 ) -> Marked:
     """Paste a face where it covers nothing that is marked; without landmarks, which nobody knows yet."""
-    side = len(picture)
+    side = len(image)
     size = math.exp(rng.uniform(math.log(how.smallest), math.log(0.5 * side)))
     width, height = size * _PASTED_WIDTH, size * _PASTED_HEIGHT
     x, y = rng.uniform(0, (side - width, side - height))
@@ -321,7 +321,7 @@ def _paste(
         face = face[:, ::-1]
     scale = size / len(face)
     matrix = np.array([[scale, 0, around[0, 0]], [0, scale, around[0, 1]]])
-    _blend(picture, np.ascontiguousarray(face), _oval(len(face)), matrix)
+    _blend(image, np.ascontiguousarray(face), _oval(len(face)), matrix)
     return together(
         [
             marked,
@@ -335,9 +335,9 @@ def _paste(
     )
 
 
-def _clutter(picture: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, rng: np.random.Generator) -> None:
+def _clutter(image: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, rng: np.random.Generator) -> None:
     """Draw a thing that is no face where it covers nothing that is marked."""
-    side = len(picture)
+    side = len(image)
     size = math.exp(rng.uniform(math.log(how.smallest), math.log(0.7 * side)))
     middle = rng.uniform(0, side, 2)
     around = np.array([[*(middle - size / 2), size, size]], np.float32)
@@ -347,17 +347,17 @@ def _clutter(picture: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, 
     angle = rng.uniform(-0.5, 0.5)
     linear = _rotation(size / len(drawn), angle)
     linear[:, int(rng.integers(2))] *= rng.uniform(0.6, 1)  # seen from a side
-    _blend(picture, drawn, mask, np.column_stack([linear, middle - linear @ (len(drawn) / 2, len(drawn) / 2)]))
+    _blend(image, drawn, mask, np.column_stack([linear, middle - linear @ (len(drawn) / 2, len(drawn) / 2)]))
 
 
 def _mix(
-    picture: npt.NDArray[np.uint8], marked: Marked, stock: Stock, how: Augmentation, rng: np.random.Generator
+    image: npt.NDArray[np.uint8], marked: Marked, stock: Stock, how: Augmentation, rng: np.random.Generator
 ) -> Marked:
-    """Let another picture shine through, as Zhang et al. 2019 (arXiv:1902.04103) do for detectors."""
-    other = np.empty_like(picture)
-    through = _fill(other, stock, int(rng.integers(len(stock.pictures))), how, rng)
+    """Let another image shine through, as Zhang et al. 2019 (arXiv:1902.04103) do for detectors."""
+    other = np.empty_like(image)
+    through = _fill(other, stock, int(rng.integers(len(stock.images))), how, rng)
     share = rng.uniform(_LEAST_MIXED, 1)
-    cv2.addWeighted(picture, share, other, 1 - share, 0, dst=picture)
+    cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
     # A teacher says how much is left of a face.
     left = (0, 0) if stock.teacher else (share, 1 - share)
     parts = zip((marked, through), left, strict=True)
@@ -365,17 +365,17 @@ def _mix(
 
 
 def _blend(
-    picture: npt.NDArray[np.uint8],
+    image: npt.NDArray[np.uint8],
     other: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
     matrix: npt.NDArray[np.float64],
 ) -> None:
-    """Draw another picture where a matrix puts it, as much of it as its mask says."""
-    drawn, share = picture.copy(), np.zeros_like(picture)
+    """Draw another image where a matrix puts it, as much of it as its mask says."""
+    drawn, share = image.copy(), np.zeros_like(image)
     _warp(other, matrix, drawn, cv2.BORDER_REPLICATE)
     _warp(mask, matrix, share, cv2.BORDER_CONSTANT)
     opaque = share.astype(np.float32) / 255
-    picture[:] = drawn * opaque + picture * (1 - opaque)
+    image[:] = drawn * opaque + image * (1 - opaque)
 
 
 def _oval(side: int) -> npt.NDArray[np.uint8]:
@@ -384,15 +384,15 @@ def _oval(side: int) -> npt.NDArray[np.uint8]:
     return _bytes((1 - np.maximum(np.abs(x), np.abs(y))) * 6 * 255)
 
 
-def relit(picture: npt.NDArray[np.uint8], how: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """The picture in another light, through another lens, sensor and codec."""
+def relit(image: npt.NDArray[np.uint8], how: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """The image in another light, through another lens, sensor and codec."""
     ramp = np.linspace(0, 1, 256)
     gamma = math.exp(rng.uniform(-1, 1) * math.log1p(how.gamma))
     contrast = math.exp(rng.uniform(-1, 1) * math.log1p(how.contrast))
     light = rng.uniform(-1, 1) * how.brightness
-    middle = float(picture.mean()) / 255
+    middle = float(image.mean()) / 255
     curve = ((ramp - middle) * contrast + middle + light).clip(0, 1) ** gamma
-    out = np.asarray(cv2.LUT(picture, np.round(curve * 255).astype(np.uint8)), np.uint8)
+    out = np.asarray(cv2.LUT(image, np.round(curve * 255).astype(np.uint8)), np.uint8)
     side = len(out)
     if rng.random() < how.gradient:
         angle = rng.uniform(0, 2 * math.pi)

@@ -1,4 +1,4 @@
-"""What a detector that learnt from more pictures makes of a scene, cell by cell."""
+"""What a detector that learnt from more images makes of a scene, cell by cell."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Teacher(NamedTuple):
 
 
 def check(teacher: Teacher) -> None:
-    """Ask about a black picture.
+    """Ask about a black image.
 
     Raises:
         ModelError: it cannot be asked.
@@ -73,42 +73,42 @@ def check(teacher: Teacher) -> None:
         answers(np.zeros((max(STRIDES), max(STRIDES)), np.uint8), teacher)
     except (KeyError, ValueError, *_REFUSALS) as error:
         why = " ".join(str(error).split())
-        raise ModelError(f"{teacher.file}: no YuNet for pictures of 640x640 or of any size ({why})") from error
+        raise ModelError(f"{teacher.file}: no YuNet for images of 640x640 or of any size ({why})") from error
 
 
-def answers(picture: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.float32]:
+def answers(image: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.float32]:
     """What YuNet says of every cell of a scene as it became: covered, dark, blurred.
 
     Learning all that a teacher says, of the same views, is what Beyer et al. 2022 (arXiv:2106.05237) call function
     matching.
 
     Args:
-        picture: uint8 grey, of shape (side, side).
+        image: uint8 grey, of shape (side, side).
         teacher: who is asked; of what it says of a cell at several sizes, the surest counts.
 
     Returns:
         Rows as those of `fer_edge_train.faces.targets.packed`, of shape (cells, 16), in the order of the loss's cells;
         of kind `NOTHING` where it says next to nothing.
     """
-    moved = np.pad(picture[_APART:, _APART:], (0, _APART), mode="edge")
-    every = {stride: np.zeros(((len(picture) // stride) ** 2, COLUMNS), np.float32) for stride in STRIDES}
+    moved = np.pad(image[_APART:, _APART:], (0, _APART), mode="edge")
+    every = {stride: np.zeros(((len(image) // stride) ** 2, COLUMNS), np.float32) for stride in STRIDES}
     for times in teacher.sizes:
         said = _said(moved, times, teacher.file)
         for stride in STRIDES:
             if stride * times in STRIDES:
-                rows = _rows(said, stride, times, len(picture))
+                rows = _rows(said, stride, times, len(image))
                 surer = rows[:, WEIGHT] >= every[stride][:, WEIGHT]
                 every[stride][surer] = rows[surer]
     return np.concatenate(list(every.values()))
 
 
-def _said(picture: npt.NDArray[np.uint8], times: int, file: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """The outputs of YuNet about a picture at ``times`` its size, by their names."""
+def _said(image: npt.NDArray[np.uint8], times: int, file: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """The outputs of YuNet about an image at ``times`` its size, by their names."""
     if times > 1:
-        picture = np.asarray(cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR), np.uint8)
+        image = np.asarray(cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR), np.uint8)
     network = _network(file)
     names = [output.name for output in network.get_outputs()]
-    asked = np.repeat(picture[None, None].astype(np.float32), 3, axis=1)
+    asked = np.repeat(image[None, None].astype(np.float32), 3, axis=1)
     return dict(zip(names, network.run(names, {network.get_inputs()[0].name: asked}), strict=True))
 
 
@@ -141,7 +141,7 @@ def _rows(said: Mapping[str, npt.NDArray[np.float32]], stride: int, times: int, 
 
 
 def missed(marked: Marked, cells: npt.NDArray[np.float32]) -> Marked:
-    """The faces of a scene that the teacher does not see, or hardly, for their labels are of a larger picture.
+    """The faces of a scene that the teacher does not see, or hardly, for their labels are of a larger image.
 
     Args:
         marked: what is known of it, with a score of 0 where nobody has seen a face as it became.

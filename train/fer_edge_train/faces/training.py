@@ -1,4 +1,4 @@
-"""Training a face detector: marked pictures and a recipe in, a Keras model with its card, history and report out."""
+"""Training a face detector: marked images and a recipe in, a Keras model with its card, history and report out."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from fer_edge_train.faces.scenes import Stock
 
 
-# Of a detector that gives no false alarms at all, which a larger set of pictures would show.
+# Of a detector that gives no false alarms at all, which a larger set of images would show.
 LEAST_THRESHOLD: Final = 0.1
-_SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink pictures for them
+_SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink images for them
 # Of boxes from brow to chin, as the labels have them: measured by benchmarks/crop_margin.py.
 _CROP_SPEC: Final = CropSpec(scale=0.95, shift=-0.05, align_eyes=True)
 
@@ -55,7 +55,7 @@ class Result:
 
     Attributes:
         model: path of the finished ``model.keras``.
-        matches: what it finds in the validation pictures, beside the faces in them.
+        matches: what it finds in the validation images, beside the faces in them.
     """
 
     model: Path
@@ -78,7 +78,7 @@ def train(
     """Train a detector, saving a checkpoint after every epoch.
 
     Args:
-        data: pictures with marked faces, to learn from.
+        data: images with marked faces, to learn from.
         watched: more of them, to measure by.
         recipe: how to train.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
@@ -90,7 +90,7 @@ def train(
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
-        DataError: a picture cannot be read, there are too few, or none to measure by.
+        DataError: an image cannot be read, there are too few, or none to measure by.
         InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
         ModelError: ``weights`` are those of another network, or ``teacher`` is no YuNet.
     """
@@ -98,7 +98,7 @@ def train(
     data = wanted(data, recipe.data)
     if len(data) < recipe.optimizer.batch_size:
         raise DataError(
-            f"{data.name}: {len(data)} pictures, but a batch takes {recipe.optimizer.batch_size}: give more, or"
+            f"{data.name}: {len(data)} images, but a batch takes {recipe.optimizer.batch_size}: give more, or"
             f" --set optimizer.batch_size={max(len(data), 1)}"
         )
     check_watched(watched)
@@ -133,9 +133,7 @@ def train(
             SceneBatches(crew, source.drawn, recipe, side, range(max(first, done), last)).teach(
                 model,
                 [
-                    Validation(
-                        lambda: find(network, grays), watched.pictures, schedule.epochs, schedule.measure_epochs
-                    ),
+                    Validation(lambda: find(network, grays), watched.images, schedule.epochs, schedule.measure_epochs),
                     history,
                     average,
                     saving,
@@ -155,12 +153,12 @@ def train(
         crop_spec=_CROP_SPEC,
         scores={
             f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
-            f"recall of them at {ALARMS} false alarms a picture": round(
+            f"recall of them at {ALARMS} false alarms an image": round(
                 matches.recall(matches.threshold_at(ALARMS), SIDE), 4
             ),
         },
         made_by=made_by,
-        data=f"{len(data)} pictures, {sum(len(one.boxes) for one in data.pictures)} faces; {len(watched)} more watched",
+        data=f"{len(data)} images, {sum(len(one.boxes) for one in data.images)} faces; {len(watched)} more watched",
         note="It finds faces; it does not tell whose they are.",
     )
     result = Result(out / "model.keras", matches)
@@ -173,10 +171,10 @@ def train(
 
 
 def wanted(data: FaceDataset, how: Data) -> FaceDataset:
-    """The pictures of the sources that a recipe does not leave out."""
+    """The images of the sources that a recipe does not leave out."""
     _check_labelled(data)
     return data.some(
-        i for i, one in enumerate(data.pictures) if not (how.leave_out and one.name.startswith(how.leave_out))
+        i for i, one in enumerate(data.images) if not (how.leave_out and one.name.startswith(how.leave_out))
     )
 
 
@@ -186,9 +184,9 @@ def _check_labelled(data: FaceDataset) -> None:
 
 
 def check_watched(watched: FaceDataset) -> None:
-    """Refuse pictures by which no detector can be measured."""
+    """Refuse images by which no detector can be measured."""
     _check_labelled(watched)
-    if not any((one.boxes[:, 2:] >= SIDE).any() for one in watched.pictures):
+    if not any((one.boxes[:, 2:] >= SIDE).any() for one in watched.images):
         raise DataError(
             f"{watched.name}: no face of {SIDE:.0f} pixels or more is marked there; give some to measure by"
         )
@@ -203,7 +201,7 @@ def _begin_from(network: keras.Model, path: Path) -> None:
 def fingerprint(source: Stock, model: Path | None) -> str:
     """SHA-256 of all that a run learns from, ``model`` among it."""
     digest = hashlib.sha256(source.pasted.tobytes() + source.drawn.tobytes())
-    for gray, marked in source.pictures:
+    for gray, marked in source.images:
         for array in (gray, *marked):
             digest.update(repr(array.shape).encode() + array.tobytes())
     for file in (model, source.teacher.file if source.teacher else None):

@@ -1,4 +1,4 @@
-"""Looking for faces in the validation pictures with a Keras model, as the device does with a converted one."""
+"""Looking for faces in the validation images with a Keras model, as the device does with a converted one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.datasets.faces import FacePicture
+    from fer_edge.datasets.faces import FaceImage
 
 SIDE: Final = 20.0  # pixels: the faces that a detector is chosen by are at least as large
-ALARMS: Final = 0.015  # false alarms a picture at which it is chosen
+ALARMS: Final = 0.015  # false alarms an image at which it is chosen
 _BATCH: Final = 32
 _PIXELS: Final = _BATCH * 640 * 640  # of a batch at most: photographs may be large
 _LEAST_SCORE: Final = 0.02  # of what is looked at, to see the whole curve
@@ -28,7 +28,7 @@ _PADDING: Final = 128
 
 
 def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
-    """What a network of `fer_edge_train.faces.network.as_used` finds in grey pictures of any sizes."""
+    """What a network of `fer_edge_train.faces.network.as_used` finds in grey images of any sizes."""
     stride = max(STRIDES)
     rows, columns = (-(-max(gray.shape[axis] for gray in grays) // stride) * stride for axis in (0, 1))
     batch = min(_BATCH, max(_PIXELS // (rows * columns), 1))
@@ -51,7 +51,7 @@ def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Fo
 
 
 def within(cells: RawDetections, shape: tuple[int, ...]) -> Found:
-    """Faces of a picture of ``shape``, cut at its edges."""
+    """Faces of an image of ``shape``, cut at its edges."""
     low = np.clip(cells.boxes[:, :2], 0, shape[::-1])
     size = np.clip(cells.boxes[:, :2] + cells.boxes[:, 2:], 0, shape[::-1]) - low
     seen = np.asarray((size > 0).all(axis=1))
@@ -62,23 +62,23 @@ class Validation(keras.callbacks.Callback):
     """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
 
     def __init__(
-        self, look: Callable[[], Sequence[Found]], pictures: Sequence[FacePicture], epochs: int, every: int
+        self, look: Callable[[], Sequence[Found]], images: Sequence[FaceImage], epochs: int, every: int
     ) -> None:
-        """Look at pictures after each ``every`` of ``epochs``.
+        """Look at images after each ``every`` of ``epochs``.
 
         Args:
             look: finds faces in them, by weights that change as the model learns.
-            pictures: the faces in each.
+            images: the faces in each.
             epochs: in all; after the last they are looked at, too.
             every: how many of them pass between two looks.
         """
         super().__init__()
-        self._look, self._pictures, self._epochs, self._every = look, pictures, epochs, every
+        self._look, self._images, self._epochs, self._every = look, images, epochs, every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure, before others read the logs."""
         if logs is None or ((epoch + 1) % self._every and epoch + 1 < self._epochs):
             return
-        matches = match(self._look(), self._pictures)
+        matches = match(self._look(), self._images)
         logs["val_average_precision"] = matches.average_precision(SIDE)
         logs["val_recall"] = matches.recall(matches.threshold_at(ALARMS), SIDE)
