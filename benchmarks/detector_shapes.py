@@ -28,9 +28,9 @@ from fer_edge.utils.native_stderr import native_stderr_hidden
 from fer_edge_convert.detector_conversion import FirstStage, convert_detector
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
-from fer_edge_train.faces.batches import PIXELS
-from fer_edge_train.faces.network import as_used, build
-from fer_edge_train.faces.recipe import STRIDES, load_faces_recipe
+from fer_edge_train.faces.detector_batches import PIXELS
+from fer_edge_train.faces.detector_network import as_used, build
+from fer_edge_train.faces.detector_recipe import STRIDES, load_faces_recipe
 
 if TYPE_CHECKING:
     from fer_edge.datasets.faces import FaceDataset

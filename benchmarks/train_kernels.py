@@ -18,10 +18,10 @@ import keras
 import msgspec
 import numpy as np
 
-from fer_edge_train.faces import network as detector
-from fer_edge_train.faces.losses import FacesLoss
-from fer_edge_train.faces.recipe import load_faces_recipe
-from fer_edge_train.faces.targets import Marked, packed
+from fer_edge_train.faces import detector_network as detector
+from fer_edge_train.faces.detector_loss import FacesLoss
+from fer_edge_train.faces.detector_recipe import load_faces_recipe
+from fer_edge_train.faces.detector_targets import Marked, packed
 from fer_edge_train.hardware import fast_precision
 from fer_edge_train.network import build
 from fer_edge_train.recipe import load_recipe

@@ -160,7 +160,7 @@ def train_faces(
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
     from fer_edge.utils.native_stderr import native_stderr_hidden
-    from fer_edge_train.faces.recipe import load_faces_recipe
+    from fer_edge_train.faces.detector_recipe import load_faces_recipe
 
     # What is wrong with these is said before Keras is loaded.
     how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
@@ -169,7 +169,7 @@ def train_faces(
         from rich.console import Console
 
         from fer_edge.modelcard.archive import read_detector_card
-        from fer_edge_train.faces.training import train as run_training
+        from fer_edge_train.faces.detector_training import train as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
 
@@ -213,7 +213,7 @@ def train_refiner(
     from fer_edge.datasets.faces import load_faces
     from fer_edge.modelcard.archive import read_detector_card
     from fer_edge.utils.native_stderr import native_stderr_hidden
-    from fer_edge_train.faces.recipe import load_refiner_recipe
+    from fer_edge_train.faces.detector_recipe import load_refiner_recipe
 
     # What is wrong with these is said before Keras is loaded.
     how = load_refiner_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
@@ -222,7 +222,7 @@ def train_refiner(
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge_train.faces.refining import train_refiner as run_training
+        from fer_edge_train.faces.refiner_training import train_refiner as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
 

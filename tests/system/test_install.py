@@ -34,8 +34,8 @@ def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> 
     }
     for needed in ("models/edge.tflite", "models/faces.tflite", "data/demo_faces.png", "py.typed"):
         assert f"fer_edge/{needed}" in names
-    for recipe in ("recipes/edge.toml", "faces/faces.toml", "faces/refiner.toml"):
-        assert f"fer_edge_train/{recipe}" in names
+    for recipe in ("classifier/edge.toml", "detector/faces.toml", "refiner/refiner.toml"):
+        assert f"fer_edge_train/recipes/{recipe}" in names
     assert wheel.stat().st_size < 2_400_000  # three models are 2.13 MB
 
 

@@ -286,7 +286,7 @@ class Recipe(Section, frozen=True, kw_only=True):
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("fer_edge_train") / "recipes"
+    folder = resources.files("fer_edge_train") / "recipes" / "classifier"
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -303,7 +303,7 @@ def recipe_text(name: str) -> str:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(f"no recipe {name!r}: {hint}there are {', '.join(names)}, or give a .toml file")
-    return (resources.files("fer_edge_train") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    return (resources.files("fer_edge_train") / "recipes" / "classifier" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:

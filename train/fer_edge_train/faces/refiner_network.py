@@ -8,10 +8,10 @@ import keras
 from keras import layers, ops
 
 from fer_edge.detection.refiner import OUTPUTS
-from fer_edge_train.faces.network import convolution, separable
+from fer_edge_train.faces.detector_network import convolution, separable
 
 if TYPE_CHECKING:
-    from fer_edge_train.faces.recipe import RefinerNetwork
+    from fer_edge_train.faces.detector_recipe import RefinerNetwork
 
 LAST: Final = "last"
 

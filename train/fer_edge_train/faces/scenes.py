@@ -13,15 +13,15 @@ import numpy as np
 
 from fer_edge.detection.metrics import intersections
 from fer_edge_train.faces.clutter import thing
-from fer_edge_train.faces.targets import Marked, packed, together
-from fer_edge_train.faces.teacher import Teacher, answers, missed
+from fer_edge_train.faces.detector_targets import Marked, packed, together
+from fer_edge_train.faces.yunet_teacher import Teacher, answers, missed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from fer_edge_train.faces.recipe import Augmentation
+    from fer_edge_train.faces.detector_recipe import Augmentation
 
 Gray = "npt.NDArray[np.uint8]"
 
@@ -68,7 +68,7 @@ class Shape(NamedTuple):
 
     Attributes:
         side: of its square scenes, in pixels.
-        least_rows: as `fer_edge_train.faces.targets.packed` has it.
+        least_rows: as `fer_edge_train.faces.detector_targets.packed` has it.
     """
 
     side: int
@@ -131,8 +131,8 @@ def batch(
         seed: all that they depend on besides.
 
     Returns:
-        Uint8 grey images of shape (n, side, side), and what is in them as `fer_edge_train.faces.targets.packed`, with
-        a teacher after its `answers`.
+        Uint8 grey images of shape (n, side, side), and what is in them as
+        `fer_edge_train.faces.detector_targets.packed`, with a teacher after its `answers`.
     """
     rng = np.random.default_rng(seed)
     scenes = [scene(stock, int(i), shape.side, how, rng) for i in chosen]

@@ -12,9 +12,9 @@ import numpy as np
 
 from fer_edge.modelcard.schema import PixelSpec
 from fer_edge_train.batches import BatchesAhead
+from fer_edge_train.faces.detector_targets import LEAST_ROWS, Marked
 from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
-from fer_edge_train.faces.targets import LEAST_ROWS, Marked
-from fer_edge_train.faces.teacher import Teacher
+from fer_edge_train.faces.yunet_teacher import Teacher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.faces import FaceDataset, FaceImage
     from fer_edge_train.batch_workers import Makers
-    from fer_edge_train.faces.recipe import Data, FacesRecipe
+    from fer_edge_train.faces.detector_recipe import Data, FacesRecipe
 
 # With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
 PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)

@@ -18,13 +18,13 @@ from fer_edge.detection.refiner import placed
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 from fer_edge.modelcard.archive import read_refiner_card
-from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
-from fer_edge_train.faces.recipe import load_refiner_recipe
-from fer_edge_train.faces.refining import train_refiner
+from fer_edge_train.faces.detector_recipe import load_refiner_recipe
+from fer_edge_train.faces.refiner_proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
+from fer_edge_train.faces.refiner_training import train_refiner
 from fer_edge_train.progress import TrainingProgress
 from tests.fer_edge.detection import onnx_squares
 
-from .test_train_faces import cut_power, eager, video
+from .test_detector_training import cut_power, eager, video
 
 if TYPE_CHECKING:
     from pathlib import Path

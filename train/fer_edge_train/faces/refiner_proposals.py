@@ -13,8 +13,8 @@ from fer_edge.detection.network import FaceNetwork
 from fer_edge.detection.postprocess import RawDetections, decode, suppress
 from fer_edge.detection.refiner import squares_of
 from fer_edge.modelcard.archive import model_bytes, read_detector_card
+from fer_edge_train.faces.detector_targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
 from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
-from fer_edge_train.faces.targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge_train.faces.recipe import RefinerRecipe
+    from fer_edge_train.faces.detector_recipe import RefinerRecipe
 
 # Columns of a proposal's goal: its score, the box, five points, and what the last two weigh.
 SCORE: Final = 0

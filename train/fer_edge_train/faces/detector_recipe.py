@@ -282,4 +282,5 @@ def load_refiner_recipe(name: str | None = None, settings: Sequence[str] = ()) -
 def _text(name: str | None, shipped: str) -> str:
     if name is not None:
         return read(name)
-    return (resources.files("fer_edge_train.faces") / f"{shipped}.toml").read_text(encoding="utf-8")
+    folder = "detector" if shipped == "faces" else "refiner"
+    return (resources.files("fer_edge_train") / "recipes" / folder / f"{shipped}.toml").read_text(encoding="utf-8")

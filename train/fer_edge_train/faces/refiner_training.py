@@ -22,8 +22,12 @@ from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_workers import Makers, makers, makers_here
 from fer_edge_train.batches import BatchesAhead
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
-from fer_edge_train.faces.batches import PIXELS, stock
-from fer_edge_train.faces.proposals import (
+from fer_edge_train.faces.detector_batches import PIXELS, stock
+from fer_edge_train.faces.detector_report import Judged, compare, write_report
+from fer_edge_train.faces.detector_training import LEAST_THRESHOLD, Result, check_watched, fingerprint, wanted
+from fer_edge_train.faces.detector_validation import ALARMS, SIDE, Validation, within
+from fer_edge_train.faces.refiner_network import as_used, build
+from fer_edge_train.faces.refiner_proposals import (
     PLACE,
     PLACE_WEIGHT,
     POINTS,
@@ -35,11 +39,7 @@ from fer_edge_train.faces.proposals import (
     propose,
     together,
 )
-from fer_edge_train.faces.refiner_network import as_used, build
-from fer_edge_train.faces.report import Judged, compare, write_report
-from fer_edge_train.faces.teacher import check
-from fer_edge_train.faces.training import LEAST_THRESHOLD, Result, check_watched, fingerprint, wanted
-from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, within
+from fer_edge_train.faces.yunet_teacher import check
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
 from fer_edge_train.training import begin, check_folder, load_checkpoint
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.faces import FaceDataset
     from fer_edge.detection.metrics import Found
-    from fer_edge_train.faces.recipe import RefinerRecipe
+    from fer_edge_train.faces.detector_recipe import RefinerRecipe
 
 Tensor = Any  # of whichever backend
 
@@ -256,7 +256,7 @@ class RefinerLoss(keras.losses.Loss):
         """One number for each square.
 
         Args:
-            y_true: as `fer_edge_train.faces.proposals.Proposed.goals`.
+            y_true: as `fer_edge_train.faces.refiner_proposals.Proposed.goals`.
             y_pred: as the training model gives it.
         """
         logit, goal = y_pred[:, SCORE], y_true[:, SCORE]

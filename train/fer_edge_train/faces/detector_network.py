@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import keras
 from keras import layers, ops
 
-from fer_edge_train.faces.recipe import STRIDES
+from fer_edge_train.faces.detector_recipe import STRIDES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fer_edge_train.faces.recipe import Network
+    from fer_edge_train.faces.detector_recipe import Network
 
 _Normal = keras.initializers.RandomNormal
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fer_edge.detection.metrics import Found, Matches, match
 from fer_edge.reports.html import embedded, page, table
 from fer_edge.utils.atomic_file import replacing
-from fer_edge_train.faces.validation import ALARMS, SIDE
+from fer_edge_train.faces.detector_validation import ALARMS, SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

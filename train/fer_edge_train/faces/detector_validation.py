@@ -9,8 +9,8 @@ import numpy as np
 
 from fer_edge.detection.metrics import Found, match
 from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, suppress
-from fer_edge_train.faces.batches import PIXELS
-from fer_edge_train.faces.recipe import STRIDES
+from fer_edge_train.faces.detector_batches import PIXELS
+from fer_edge_train.faces.detector_recipe import STRIDES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ _PADDING: Final = 128
 
 
 def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
-    """What a network of `fer_edge_train.faces.network.as_used` finds in grey images of any sizes."""
+    """What a network of `fer_edge_train.faces.detector_network.as_used` finds in grey images of any sizes."""
     stride = max(STRIDES)
     rows, columns = (-(-max(gray.shape[axis] for gray in grays) // stride) * stride for axis in (0, 1))
     batch = min(_BATCH, max(_PIXELS // (rows * columns), 1))

@@ -17,13 +17,13 @@ from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_workers import makers, makers_here
 from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
-from fer_edge_train.faces.batches import PIXELS, SceneBatches, stock
-from fer_edge_train.faces.losses import FacesLoss
-from fer_edge_train.faces.network import as_used, begin_from, build
-from fer_edge_train.faces.recipe import STRIDES
-from fer_edge_train.faces.report import Judged, compare, write_report
-from fer_edge_train.faces.teacher import check
-from fer_edge_train.faces.validation import ALARMS, SIDE, Validation, find
+from fer_edge_train.faces.detector_batches import PIXELS, SceneBatches, stock
+from fer_edge_train.faces.detector_loss import FacesLoss
+from fer_edge_train.faces.detector_network import as_used, begin_from, build
+from fer_edge_train.faces.detector_recipe import STRIDES
+from fer_edge_train.faces.detector_report import Judged, compare, write_report
+from fer_edge_train.faces.detector_validation import ALARMS, SIDE, Validation, find
+from fer_edge_train.faces.yunet_teacher import check
 from fer_edge_train.network import load_trained
 from fer_edge_train.optimizer import cosine, make_optimizer
 from fer_edge_train.torch_kernels import native_kernels
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.faces import FaceDataset
     from fer_edge.detection.metrics import Matches
-    from fer_edge_train.faces.recipe import Data, FacesRecipe
+    from fer_edge_train.faces.detector_recipe import Data, FacesRecipe
     from fer_edge_train.faces.scenes import Stock
 
 

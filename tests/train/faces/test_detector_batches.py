@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fer_edge_train.batch_workers import makers
-from fer_edge_train.faces.batches import SceneBatches
-from fer_edge_train.faces.recipe import load_faces_recipe
+from fer_edge_train.faces.detector_batches import SceneBatches
+from fer_edge_train.faces.detector_recipe import load_faces_recipe
+from fer_edge_train.faces.detector_targets import Marked
 from fer_edge_train.faces.scenes import Source, Stock
-from fer_edge_train.faces.targets import Marked
 
 RECIPE = load_faces_recipe(None, ["augmentation.paste=0.5", "optimizer.batch_size=8"])
 

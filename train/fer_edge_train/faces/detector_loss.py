@@ -8,8 +8,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from fer_edge_train.faces.recipe import STRIDES
-from fer_edge_train.faces.targets import BOX, FACE, FACE_WITHOUT_LANDMARKS, IGNORED, KIND, LANDMARKS, SEEN, WEIGHT
+from fer_edge_train.faces.detector_recipe import STRIDES
+from fer_edge_train.faces.detector_targets import (
+    BOX,
+    FACE,
+    FACE_WITHOUT_LANDMARKS,
+    IGNORED,
+    KIND,
+    LANDMARKS,
+    SEEN,
+    WEIGHT,
+)
 
 Tensor = Any  # of whichever backend
 
@@ -69,7 +78,7 @@ class FacesLoss(keras.losses.Loss):
         Args:
             side: of the images, in pixels.
             taught: whether a teacher's answers come before what is marked.
-            candidates: this and the rest as in `fer_edge_train.faces.recipe.Loss`.
+            candidates: this and the rest as in `fer_edge_train.faces.detector_recipe.Loss`.
             score_power: likewise.
             overlap_power: likewise.
             box: likewise.
@@ -158,7 +167,7 @@ def assign(
     """Give each face the cells that tell of it best.
 
     Args:
-        truth: as `fer_edge_train.faces.targets.packed` makes it, of shape (n, rows, 16).
+        truth: as `fer_edge_train.faces.detector_targets.packed` makes it, of shape (n, rows, 16).
         scores: what the cells say now, 0..1, of shape (n, cells).
         boxes: corners, in pixels, of shape (n, cells, 4).
         cells: where they are.
@@ -210,7 +219,7 @@ def guided(goals: Goals, told: Tensor) -> Goals:
 
     Args:
         goals: by what is marked.
-        told: `fer_edge_train.faces.teacher.answers` of each scene, of shape (n, cells, 16).
+        told: `fer_edge_train.faces.yunet_teacher.answers` of each scene, of shape (n, cells, 16).
     """
     weight = told[..., WEIGHT]
     follows = weight >= goals.score

@@ -14,7 +14,7 @@ import pytest
 from keras import ops
 
 from fer_edge.detection.postprocess import Level, Output, decode
-from fer_edge_train.faces.losses import (
+from fer_edge_train.faces.detector_loss import (
     FacesLoss,
     assign,
     cells_of,
@@ -24,9 +24,9 @@ from fer_edge_train.faces.losses import (
     overlaps,
     quality_focal,
 )
-from fer_edge_train.faces.network import CHANNELS, as_used, build
-from fer_edge_train.faces.recipe import STRIDES, Network
-from fer_edge_train.faces.targets import FACE, Marked, packed
+from fer_edge_train.faces.detector_network import CHANNELS, as_used, build
+from fer_edge_train.faces.detector_recipe import STRIDES, Network
+from fer_edge_train.faces.detector_targets import FACE, Marked, packed
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,9 +11,8 @@ import pytest
 
 from fer_edge.errors import ModelError
 from fer_edge_train.faces.clutter import SIDE, thing
-from fer_edge_train.faces.recipe import Augmentation, load_faces_recipe
-from fer_edge_train.faces.scenes import Shape, Source, Stock, batch, mapped, scene
-from fer_edge_train.faces.targets import (
+from fer_edge_train.faces.detector_recipe import Augmentation, load_faces_recipe
+from fer_edge_train.faces.detector_targets import (
     BOX,
     FACE,
     FACE_WITHOUT_LANDMARKS,
@@ -24,7 +23,8 @@ from fer_edge_train.faces.targets import (
     Marked,
     packed,
 )
-from fer_edge_train.faces.teacher import Teacher, answers, check, missed
+from fer_edge_train.faces.scenes import Shape, Source, Stock, batch, mapped, scene
+from fer_edge_train.faces.yunet_teacher import Teacher, answers, check, missed
 from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from fer_edge import demo
 from fer_edge.datasets.faces import load_faces
 from fer_edge.errors import InputError, ModelError
 from fer_edge.modelcard.archive import read_detector_card
-from fer_edge_train.faces.recipe import load_faces_recipe
-from fer_edge_train.faces.training import train
+from fer_edge_train.faces.detector_recipe import load_faces_recipe
+from fer_edge_train.faces.detector_training import train
 from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from fer_edge.detection.metrics import overlaps
 from fer_edge.errors import ModelError
-from fer_edge_train.faces.recipe import STRIDES
-from fer_edge_train.faces.targets import (
+from fer_edge_train.faces.detector_recipe import STRIDES
+from fer_edge_train.faces.detector_targets import (
     BOX,
     COLUMNS,
     FACE,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _FIRM: Final = 0.05  # the weight from which on it is worth learning where a cell's face is
 _SAME: Final = 0.5  # intersection over union of two boxes of one face
 _MISSED: Final = 0.15  # how much surer the labels must be of a face than the teacher is of what it sees there
-# Its points lie where four cells meet, and those of `fer_edge_train.faces.losses.cells_of` in the cells' middles.
+# Its points lie where four cells meet, and those of `fer_edge_train.faces.detector_loss.cells_of` in their middles.
 # Moved by half a cell of the finest level, where most faces are, it tells of the same points there.
 _APART: Final = STRIDES[0] // 2
 # The shape of its input in an ONNX file, a protocol buffer: four dimensions, the last two by number, or by name.
@@ -87,8 +87,8 @@ def answers(image: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.fl
         teacher: who is asked; of what it says of a cell at several sizes, the surest counts.
 
     Returns:
-        Rows as those of `fer_edge_train.faces.targets.packed`, of shape (cells, 16), in the order of the loss's cells;
-        of kind `NOTHING` where it says next to nothing.
+        Rows as those of `fer_edge_train.faces.detector_targets.packed`, of shape (cells, 16), in the order of the
+        loss's cells; of kind `NOTHING` where it says next to nothing.
     """
     moved = np.pad(image[_APART:, _APART:], (0, _APART), mode="edge")
     every = {stride: np.zeros(((len(image) // stride) ** 2, COLUMNS), np.float32) for stride in STRIDES}
