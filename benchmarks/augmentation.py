@@ -16,11 +16,11 @@ import keras
 import numpy as np
 
 from fer_edge.modelcard.schema import InputSpec
-from fer_edge_train.batch_workers import makers
-from fer_edge_train.batches import AugmentedBatches, Faces
+from fer_edge_train.architectures.base import HEAD
+from fer_edge_train.batch_workers import batch_workers
+from fer_edge_train.batches import AugmentedBatches, FaceSource
 from fer_edge_train.hardware import fast_precision
-from fer_edge_train.network import HEAD, build
-from fer_edge_train.recipe import load_recipe
+from fer_edge_train.recipe_files import load_recipe
 
 FACES = 4096
 STEPS = 20
@@ -37,13 +37,13 @@ def main() -> None:
     faces = rng.integers(0, 256, (FACES, 48, 48), dtype=np.uint8)
     targets = {HEAD: np.eye(7, dtype=np.float32)[rng.integers(0, 7, FACES)]}
     spec = InputSpec(height=48, width=48, scale=1 / 128, offset=-1.0)
-    source = Faces(faces, targets, np.arange(FACES), spec)
+    source = FaceSource(faces, targets, np.arange(FACES), spec)
     keras.config.set_dtype_policy(fast_precision())
-    model = build(recipe.network, 7, options.size)
+    model = recipe.network.build(7, options.size)
     model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
     making, learning = [], []
-    with makers(source.all, 0) as crew:
-        batches = AugmentedBatches(source, crew, recipe, options.size, range(STEPS), teachers=None)
+    with batch_workers(source.arrays, 0) as workers:
+        batches = AugmentedBatches(source, workers, recipe, options.size, range(STEPS), teachers=None)
         for step in range(STEPS):
             began = time.perf_counter()
             batch = batches.make(*divmod(step, len(batches)))

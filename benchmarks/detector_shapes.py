@@ -29,8 +29,9 @@ from fer_edge_convert.detector_conversion import FirstStage, convert_detector
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
 from fer_edge_train.faces.detector_batches import PIXELS
-from fer_edge_train.faces.detector_network import as_used, build
-from fer_edge_train.faces.detector_recipe import STRIDES, load_faces_recipe
+from fer_edge_train.faces.detector_network import build, to_inference
+from fer_edge_train.faces.detector_recipe import STRIDES
+from fer_edge_train.recipe_files import load_detector_recipe
 
 if TYPE_CHECKING:
     from fer_edge.datasets.faces import FaceDataset
@@ -76,7 +77,7 @@ def made(shape: str, data: FaceDataset, folder: Path) -> NetworkDetector:
     """A detector of this shape that has learnt nothing."""
     settings = [part.strip() for part in shape.split(";") if part.strip()]
     source, out = folder / "shape.keras", folder / "shape.tflite"
-    as_used(build(load_faces_recipe(None, settings).network)).save(source)
+    to_inference(build(load_detector_recipe("faces", settings).network)).save(source)
     write_card(source, CARD)
     with native_stderr_hidden():  # TensorFlow's log
         convert_detector(FirstStage(open_detector(source)), Scheme.INT8, out, test=data, max_drop=ANY_DROP)

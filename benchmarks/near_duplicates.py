@@ -19,7 +19,7 @@ from fer_edge.datasets.dataset import TRAINING, by_majority
 from fer_edge.datasets.readers import load_dataset, with_votes
 from fer_edge.errors import FerEdgeError
 from fer_edge.model_zoo import find_model
-from fer_edge_train.split import near_duplicates
+from fer_edge_train.near_duplicates import near_duplicates
 
 
 def main() -> None:

@@ -19,12 +19,10 @@ import msgspec
 import numpy as np
 
 from fer_edge_train.faces import detector_network as detector
-from fer_edge_train.faces.detector_loss import FacesLoss
-from fer_edge_train.faces.detector_recipe import load_faces_recipe
-from fer_edge_train.faces.detector_targets import Marked, packed
+from fer_edge_train.faces.detector_loss import DetectorLoss
+from fer_edge_train.faces.detector_targets import Annotations, pack
 from fer_edge_train.hardware import fast_precision
-from fer_edge_train.network import build
-from fer_edge_train.recipe import load_recipe
+from fer_edge_train.recipe_files import load_detector_recipe, load_recipe
 from fer_edge_train.torch_kernels import native_kernels
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def classifier() -> Step:
     """The network of ``edge`` and a batch of its size."""
     recipe = load_recipe("edge")
     count = recipe.optimizer.batch_size
-    model = build(recipe.network, 7, 48)
+    model = recipe.network.build(7, 48)
     model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(1)
     faces = rng.uniform(-1, 1, (count, 48, 48, 1)).astype(np.float32)
@@ -46,16 +44,16 @@ def classifier() -> Step:
 
 def faces() -> Step:
     """The detector's network and a batch of its size, three faces in each image."""
-    recipe = load_faces_recipe()
+    recipe = load_detector_recipe()
     count, side = recipe.optimizer.batch_size, round(recipe.schedule.sizes[0][1])
     model = detector.build(recipe.network)
-    model.compile(keras.optimizers.AdamW(1e-3), FacesLoss(side, **msgspec.to_builtins(recipe.loss)))
+    model.compile(keras.optimizers.AdamW(1e-3), DetectorLoss(side, **msgspec.to_builtins(recipe.loss)))
     rng = np.random.default_rng(1)
     images = rng.uniform(-1, 1, (count, side, side, 1)).astype(np.float32)
     boxes = np.array([[10, 10, 30, 36], [90, 90, 20, 25], [100, 10, 90, 120]], np.float32)
     points = boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((1, 5, 2)).astype(np.float32)
-    marked = Marked(boxes, points, np.ones(3, np.float32), np.empty((0, 4), np.float32))
-    return model, images, packed([marked] * count)
+    marked = Annotations(boxes, points, np.ones(3, np.float32), np.empty((0, 4), np.float32))
+    return model, images, pack([marked] * count)
 
 
 def main() -> None:

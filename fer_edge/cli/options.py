@@ -41,7 +41,7 @@ Settings = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")]
-FacesRecipeFile = Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")]
+FacesRecipeFile = Annotated[str | None, typer.Option(help="Name of a recipe, or a .toml file, instead of the default.")]
 Paste = Annotated[Path | None, typer.Option(help=f"More faces, to paste into images: {FORMS}")]
 YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")]
 ConfigFile = Annotated[

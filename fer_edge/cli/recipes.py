@@ -11,18 +11,19 @@ app = typer.Typer()
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this one, to change it into one's own.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print this recipe, to make your own from it.")] = None,
 ) -> None:
-    """List the recipes that `train` knows, or print one.
+    """List all recipes with the commands that train with them, or print one.
 
     \b
     Example: fer-edge recipes edge > mine.toml
     """
-    from fer_edge_train.recipe import load_recipe, recipe_names, recipe_text
+    from fer_edge_train.recipe_files import recipe_summaries, recipe_text
 
     if name:
         print(recipe_text(name), end="")
         return
-    names = recipe_names()
-    for one in names:
-        print(f"{one:<{max(map(len, names)) + 2}}{load_recipe(one).summary}")
+    rows = recipe_summaries()
+    widths = [max(len(row[i]) for row in rows) + 2 for i in range(2)]
+    for recipe, command, summary in rows:
+        print(f"{recipe:<{widths[0]}}{command:<{widths[1]}}{summary}")

@@ -16,7 +16,7 @@ from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
     from fer_edge.datasets.dataset import Dataset
-    from fer_edge_train.split import Parts
+    from fer_edge_train.split import Split
 
 app = typer.Typer()
 
@@ -25,7 +25,7 @@ app = typer.Typer()
 def train(
     data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
     more: Annotated[
-        list[Path] | None, typer.Option("--data", help="Another dataset, fused with the first; may be repeated.")
+        list[Path] | None, typer.Option("--data", help="Another dataset, fused with the first; may be duplicates.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
@@ -37,7 +37,7 @@ def train(
         Path | None, typer.Option(help="Begin from this .keras; for a transfer, its backbone's weights file.")
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="A .keras whose answers are learnt from; may be repeated.")
+        list[Path] | None, typer.Option(help="A .keras whose answers are learnt from; may be duplicates.")
     ] = None,
     soft_labels: Annotated[
         Path | None, typer.Option(help="An .npz for the teachers' answers: read if it is there, else written.")
@@ -59,7 +59,7 @@ def train(
         raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
     # What is wrong with these is said before Keras is loaded.
     from fer_edge.datasets.readers import ensure_there
-    from fer_edge_train.recipe import load_recipe
+    from fer_edge_train.recipe_files import load_recipe
 
     how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     for path in paths:
@@ -70,40 +70,41 @@ def train(
         from rich.console import Console
 
         from fer_edge.modelcard.archive import read_card
-        from fer_edge_train.hardware import resolved
+        from fer_edge_train.hardware import resolve_precision
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
-        from fer_edge_train.split import divide
-        from fer_edge_train.teachers import SoftLabels, Teachers, soft_labels_for
-        from fer_edge_train.training import check_start, prepared
+        from fer_edge_train.soft_labels import SoftLabels, soft_labels_for
+        from fer_edge_train.split import split_dataset
+        from fer_edge_train.teachers import Teachers
+        from fer_edge_train.training import apply_labels, check_start
         from fer_edge_train.training import train as run_training
 
-        check_start(how, out, taught=bool(teacher or soft_labels), resume=resume)
+        check_start(how, out, with_teachers=bool(teacher or soft_labels), resume=resume)
         majority = how.target.protocol == "ferplus"
-        dataset = prepared(load_fused_dataset(paths, votes, label_map, how.data.side, majority=majority), how)
-        parts = divide(dataset, how.data.validation, how.data.validation_seed, how.optimizer.batch_size)
-        _describe(dataset, parts)
-        taught: SoftLabels | Teachers | None = None
-        if soft_labels and how.target.every_view:
+        dataset = apply_labels(load_fused_dataset(paths, votes, label_map, how.data.side, majority=majority), how)
+        split = split_dataset(dataset, how.data.validation, how.data.validation_seed, how.optimizer.batch_size)
+        _describe(dataset, split)
+        teachers: SoftLabels | Teachers | None = None
+        if soft_labels and how.target.augmented_views:
             raise InputError(
-                "--soft-labels are about the faces as they are; with target.every_view give --teacher alone"
+                "--soft-labels are for faces without augmentation: leave it out, or --set target.augmented_views=false"
             )
-        if teacher and how.target.every_view:
-            taught = Teachers(teacher, dataset.labels, resolved(how.precision))
+        if teacher and how.target.augmented_views:
+            teachers = Teachers(teacher, dataset.labels, resolve_precision(how.precision))
         elif teacher or soft_labels:
-            taught = soft_labels_for(dataset, teacher or [], soft_labels, resolved(how.precision))
-        # A transfer's weights are no model of ours.
-        begun = [weights] if weights and weights.suffix == ".keras" else []
+            teachers = soft_labels_for(dataset, teacher or [], soft_labels, resolve_precision(how.precision))
+        # The weights of a backbone have no card.
+        start = [weights] if weights and not how.network.takes_backbone_weights else []
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
                 dataset,
-                parts,
+                split,
                 how,
                 Path(recipe).stem,
                 out,
                 weights=weights,
-                taught=taught,
+                teachers=teachers,
                 resume=resume,
-                made_by=commands_that_made(read_card(one).made_by for one in (*(teacher or []), *begun)),
+                made_by=commands_that_made(read_card(one).made_by for one in (*(teacher or []), *start)),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
     print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
@@ -111,16 +112,16 @@ def train(
         print_metrics(result.test)
 
 
-def _describe(dataset: Dataset, parts: Parts) -> None:
+def _describe(dataset: Dataset, split: Split) -> None:
     """Say what was read, what will be done with it, and which faces are on both sides."""
     import numpy as np
 
     print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} images unreadable", file=sys.stderr)
     for line in dataset.left_out:
         print(f"  left out: {line}", file=sys.stderr)
-    for name, rows in parts.named().items():
+    for name, rows in split.named().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
-        repeated = np.isin(rows, parts.repeated).sum()
-        also = f"; {repeated} of them near-duplicates of faces trained on" if repeated else ""
+        duplicates = np.isin(rows, split.duplicates).sum()
+        also = f"; {duplicates} of them near-duplicates of faces trained on" if duplicates else ""
         print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)

@@ -36,22 +36,24 @@ def train_faces(
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
     from fer_edge.utils.native_stderr import native_stderr_hidden
-    from fer_edge_train.faces.detector_recipe import load_faces_recipe
+    from fer_edge_train.recipe_files import load_detector_recipe
 
     # What is wrong with these is said before Keras is loaded.
-    how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    how = load_detector_recipe(
+        recipe or "faces", [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
+    )
     parts = load_faces(data / "train"), load_faces(data / "val")
     with native_stderr_hidden():
         from rich.console import Console
 
         from fer_edge.modelcard.archive import read_detector_card
-        from fer_edge_train.faces.detector_training import train as run_training
+        from fer_edge_train.faces.detector_training import train_detector
         from fer_edge_train.progress import TrainingProgress
-        from fer_edge_train.training import check_folder
+        from fer_edge_train.run_folder import RunFolder
 
-        check_folder(out, resume=resume)
+        RunFolder(out).check(resume=resume)
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
-            result = run_training(
+            result = train_detector(
                 *parts,
                 how,
                 out,

@@ -37,10 +37,12 @@ def train_refiner(
     from fer_edge.datasets.faces import load_faces
     from fer_edge.modelcard.archive import read_detector_card
     from fer_edge.utils.native_stderr import native_stderr_hidden
-    from fer_edge_train.faces.detector_recipe import load_refiner_recipe
+    from fer_edge_train.recipe_files import load_refiner_recipe
 
     # What is wrong with these is said before Keras is loaded.
-    how = load_refiner_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    how = load_refiner_recipe(
+        recipe or "refiner", [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
+    )
     made_by = commands_that_made([read_detector_card(detector).made_by])
     parts = load_faces(data / "train"), load_faces(data / "val")
     with native_stderr_hidden():
@@ -48,9 +50,9 @@ def train_refiner(
 
         from fer_edge_train.faces.refiner_training import train_refiner as run_training
         from fer_edge_train.progress import TrainingProgress
-        from fer_edge_train.training import check_folder
+        from fer_edge_train.run_folder import RunFolder
 
-        check_folder(out, resume=resume)
+        RunFolder(out).check(resume=resume)
         with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
             result = run_training(
                 *parts,
@@ -61,7 +63,7 @@ def train_refiner(
                 pasted=load_training_faces(paste) if paste else None,
                 resume=resume,
                 made_by=made_by,
-                looked=lambda done, total: progress.prepared(done, total, "scenes looked at"),
+                on_progress=lambda done, total: progress.update_preparation(done, total, "scenes processed"),
                 callbacks=[progress],
             )
     print(

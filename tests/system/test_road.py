@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_grou
 # Less deep and narrower than it is, for time.
 SMALL = tuple(
     word
-    for change in ("network.stem=16", "network.widths=[16, 32, 64]", "network.pairs=[1, 1, 1]", "schedule.sizes=[]")
+    for change in ("network.stem=16", "network.widths=[16, 32, 64]", "network.blocks=[1, 1, 1]", "schedule.sizes=[]")
     for word in ("--set", change)
 )
 

@@ -1,4 +1,4 @@
-"""Training starts warm: TensorFlow takes longer to load than what most tests train."""
+"""Run commands in a fork with TensorFlow loaded, which takes longer to load than most tests train."""
 
 from __future__ import annotations
 

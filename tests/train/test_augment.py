@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fer_edge_train.augment import augment, cutmix, mixup
-from fer_edge_train.recipe import Augmentation, load_recipe
-from fer_edge_train.targets import class_targets, class_weights, shares
+from fer_edge_train.recipe import Augmentation
+from fer_edge_train.recipe_files import load_recipe
+from fer_edge_train.targets import class_targets, class_weights, vote_shares
 
 if TYPE_CHECKING:
     from tests.conftest import Sample
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 EVERYTHING = load_recipe("edge").augmentation
 
 
-def test_no_augmentation_changes_nothing_and_a_flip_mirrors(sample: Sample) -> None:
+def test_no_augmentation_keeps_faces_and_flip_mirrors_them(sample: Sample) -> None:
     faces = sample.faces[:20]
     rng = np.random.default_rng(1)
     assert (augment(faces, 48, Augmentation(), rng) == faces).all()
     assert (augment(faces, 48, Augmentation(flip=1.0), rng) == faces[:, :, ::-1]).all()
 
 
-def test_the_same_generator_gives_the_same_batch_and_another_another(sample: Sample) -> None:
+def test_batch_depends_on_generator_only(sample: Sample) -> None:
     faces = sample.faces[:20]
     one, two, three = (augment(faces, 32, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert one.shape == (20, 32, 32)
@@ -30,17 +31,19 @@ def test_the_same_generator_gives_the_same_batch_and_another_another(sample: Sam
     assert (one != three).mean() > 0.5
 
 
-def test_unwarped_faces_are_flipped_at_most(sample: Sample) -> None:
+def test_identity_probability_keeps_faces_unwarped(sample: Sample) -> None:
     faces = sample.faces[:200]
-    how = Augmentation(flip=0.5, rotate_degrees=15, zoom=0.1, stretch=0.1, shear=0.1, shift=0.1, unwarped=0.4)
-    made = augment(faces, 48, how, np.random.default_rng(1))
+    augmentation = Augmentation(
+        flip=0.5, rotate_degrees=15, zoom=0.1, stretch=0.1, shear=0.1, shift=0.1, identity_probability=0.4
+    )
+    made = augment(faces, 48, augmentation, np.random.default_rng(1))
     kept, flipped = (made == faces).all(axis=(1, 2)), (made == faces[:, :, ::-1]).all(axis=(1, 2))
     assert 20 < kept.sum() < 60
     assert 20 < flipped.sum() < 60
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_mixing_blends_images_and_targets_by_the_same_share(name: str) -> None:
+def test_mixing_blends_images_and_targets_by_same_share(name: str) -> None:
     count = 64
     level = np.arange(count, dtype=np.float32)
     faces = np.broadcast_to(4 * level.astype(np.uint8)[:, None, None], (count, 48, 48)).copy()
@@ -50,7 +53,7 @@ def test_mixing_blends_images_and_targets_by_the_same_share(name: str) -> None:
     assert mixed.dtype == np.uint8
     assert (mixed != faces).any()
     assert blended["a"].sum(axis=1) == pytest.approx(1, abs=1e-5)
-    # An image of one level tells by its mean how much of each of two it holds, but for rounding.
+    # The mean of an image of two grey levels shows the share of each, except for rounding.
     assert mixed.mean(axis=(1, 2)) / 4 == pytest.approx(blended["b"][:, 0], abs=0.13)
     assert blended["a"] @ level == pytest.approx(blended["b"][:, 0], abs=1e-4)
     kept, same = mixup(faces, targets, 0.0, np.random.default_rng(1))
@@ -58,19 +61,19 @@ def test_mixing_blends_images_and_targets_by_the_same_share(name: str) -> None:
     assert (same["a"] == targets["a"]).all()
 
 
-def test_targets_weigh_class_votes_teachers_and_smoothing() -> None:
+def test_targets_combine_class_votes_teachers_and_smoothing() -> None:
     target = load_recipe("edge", ["target.votes=0.5", "target.distillation=0.2", "target.label_smoothing=0.1"]).target
     votes = np.array([[0, 8, 2], [0, 0, 0]], np.float32)
-    taught = np.array([[0, 0, 1], [0, 0, 1]], np.float32)
-    found = class_targets(target, np.array([0, 1]), 3, votes, taught)
+    teacher_scores = np.array([[0, 0, 1], [0, 0, 1]], np.float32)
+    found = class_targets(target, np.array([0, 1]), 3, votes, teacher_scores)
     first = 0.8 * (0.5 * np.array([1, 0, 0]) + 0.5 * np.array([0, 0.8, 0.2])) + 0.2 * np.array([0, 0, 1])
     second = 0.8 * np.array([0, 1, 0]) + 0.2 * np.array([0, 0, 1])
     assert found == pytest.approx(0.9 * np.stack([first, second]) + 0.1 / 3, abs=1e-6)
     assert class_targets(target, np.array([0, 1]), 3).sum(axis=1) == pytest.approx(1)
-    assert shares(votes, np.eye(3, dtype=np.float32)[:2])[1].tolist() == [0, 1, 0]
+    assert vote_shares(votes, np.eye(3, dtype=np.float32)[:2])[1].tolist() == [0, 1, 0]
 
 
-def test_class_weights_balance() -> None:
+def test_class_weights_balance_classes() -> None:
     classes = np.repeat([0, 1, 3], [60, 30, 10])
     balanced = class_weights(classes, 4, 1.0)
     assert (balanced * np.bincount(classes, minlength=4))[[0, 1, 3]] == pytest.approx(100 / 3)

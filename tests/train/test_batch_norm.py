@@ -1,4 +1,4 @@
-"""A network's statistics become those of what it is given."""
+"""The statistics of batch normalisation become those of the given inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from fer_edge_train.batch_norm import restate
+from fer_edge_train.batch_norm import recompute_batchnorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_statistics_are_those_of_all_that_is_given_with_nothing_dropped() -> None:
+def test_statistics_are_those_of_all_inputs_without_dropout() -> None:
     inner = keras.Sequential(
         [keras.Input((4, 4, 3)), layers.Dropout(0.5), layers.BatchNormalization(momentum=0.9, name="normal")]
     )
     frozen = layers.BatchNormalization(trainable=False)
-    model = keras.Model((given := keras.Input((4, 4, 3))), frozen(inner(given)))
+    model = keras.Model((inputs := keras.Input((4, 4, 3))), frozen(inner(inputs)))
     normal, dropout = inner.get_layer("normal"), inner.layers[0]
     rng = np.random.default_rng(0)
     images = rng.normal((5, -3, 1), (1, 2, 3), (300, 4, 4, 3)).astype(np.float32)
-    restate(model, (images[start : start + 128] for start in range(0, 300, 128)))
+    recompute_batchnorm(model, (images[start : start + 128] for start in range(0, 300, 128)))
     _, _, mean, variance = normal.get_weights()
     assert mean == pytest.approx(images.mean(axis=(0, 1, 2)), abs=1e-3)
     assert variance == pytest.approx(images.var(axis=(0, 1, 2)), rel=0.01)
-    assert not frozen.get_weights()[2].any(), "what does not learn keeps its statistics"
+    assert not frozen.get_weights()[2].any(), "a frozen layer keeps its statistics"
     assert (normal.momentum, dropout.rate) == (0.9, 0.5)
 
 
-def test_everything_is_as_before_where_a_batch_cannot_be_read() -> None:
+def test_restores_layers_after_failed_batch() -> None:
     model = keras.Sequential([keras.Input((4, 4, 3)), layers.BatchNormalization(momentum=0.9), layers.Dropout(0.5)])
     with pytest.raises(OSError, match="no such disk"):
-        restate(model, _broken())
+        recompute_batchnorm(model, _broken())
     assert (model.layers[0].momentum, model.layers[1].rate) == (0.9, 0.5)
 
 

@@ -11,22 +11,22 @@ import msgspec
 import numpy as np
 import pytest
 
+from fer_edge_train.checkpoints import load_checkpoint
 from fer_edge_train.optimizer import cosine, make_optimizer
-from fer_edge_train.recipe import load_recipe
-from fer_edge_train.training import load_checkpoint
+from fer_edge_train.recipe_files import load_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
-def test_a_checkpoint_decays_what_the_run_did(kind: str, tmp_path: Path) -> None:
-    how = msgspec.structs.replace(load_recipe("edge").optimizer, kind=kind, weight_decay=0.5)
+def test_checkpoint_keeps_decay_exclusions(kind: str, tmp_path: Path) -> None:
+    options = msgspec.structs.replace(load_recipe("edge").optimizer, kind=kind, weight_decay=0.5)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
-    model.compile(make_optimizer(how, cosine(0.1, 10, 0)), "mse")
+    model.compile(make_optimizer(options, cosine(0.1, 10, 0)), "mse")
     model.optimizer.build(model.trainable_variables)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
+        warnings.simplefilter("ignore")  # NumPy warns about TensorFlow's arrays
         model.save(tmp_path / "checkpoint.keras")
     again = load_checkpoint(tmp_path / "checkpoint.keras")
     for one in (model, again):

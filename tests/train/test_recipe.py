@@ -6,20 +6,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge_train.recipe import Plain, Residual, Transfer, load_recipe, recipe_names, recipe_text
+from fer_edge_train.architectures.plain import Plain
+from fer_edge_train.architectures.residual import Residual
+from fer_edge_train.architectures.transfer import Transfer
+from fer_edge_train.recipe import Recipe
+from fer_edge_train.recipe_files import load_recipe, recipe_names, recipe_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_there_is_a_recipe_for_each_system_that_this_grew_from_and_ours() -> None:
+def test_recipes_of_package_cover_all_architectures() -> None:
     names = ["cnn-bn-gap", "cnn-deep-dropout", "cnn3", "edge", "edge-plus", "fusion9", "teacher", "transfer"]
-    assert recipe_names() == names
+    assert recipe_names(Recipe) == names
+    assert recipe_names() == sorted([*names, "faces", "refiner"])
     kinds = {type(load_recipe(name).network) for name in names}
     assert kinds == {Plain, Residual, Transfer}
 
 
-def test_settings_change_a_recipe() -> None:
+def test_settings_change_recipe() -> None:
     changes = ["optimizer.learning_rate=0.01", "schedule.epochs = 7", "schedule.sizes=[]", "summary=just words"]
     recipe = load_recipe("edge", changes)
     assert recipe.optimizer.learning_rate == pytest.approx(0.01)
@@ -38,20 +43,20 @@ def test_settings_change_a_recipe() -> None:
         ("optimizer.learning_rate=fast", r"Expected `float`, got `str` - at `\$.optimizer.learning_rate`"),
         ("optimizer.learning_rate=-1", "Expected `float` > 0.0"),
         ("network.kind=huge", "Invalid value 'huge' - at `.*kind`"),
-        ("network.pairs=[1]", "network.pairs must have the same length"),
+        ("network.blocks=[1]", "network.blocks must have the same length"),
         ("schedule.sizes=[[0.5, 48]]", "must start at 0.0"),
         ("schedule.sizes=[[0.0, 32]]", "end with data.side, which is 48"),
         ("schedule.stop_epochs=3", "choose one"),
         ('data.labels=["sad", "sad"]', "at least two, and all different"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_line(setting: str, complaint: str) -> None:
+def test_wrong_setting_gives_one_clear_line(setting: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint) as caught:
         load_recipe("edge", [setting])
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_that_takes_one_size_only_is_not_trained_at_several() -> None:
+def test_rejects_sizes_that_network_cannot_take() -> None:
     with pytest.raises(InputError, match="needs a network that takes any size"):
         load_recipe("cnn3", ["schedule.sizes=[[0.0, 32], [0.5, 48]]"])
     load_recipe("cnn-bn-gap", ["schedule.sizes=[[0.0, 32], [0.5, 48]]"])
@@ -61,14 +66,14 @@ def test_a_network_that_takes_one_size_only_is_not_trained_at_several() -> None:
         load_recipe("cnn-bn-gap", ["network.widths=[8, 8, 8, 8, 8]", "schedule.sizes=[[0.0, 16], [0.5, 48]]"])
 
 
-def test_statistics_are_not_measured_anew_where_there_are_none() -> None:
+def test_batchnorm_faces_needs_batch_normalisation() -> None:
     for recipe, changes in (("cnn3", []), ("transfer", ["network.backbone=VGG16"])):
-        with pytest.raises(InputError, match="for batch normalisation, and this network has none"):
-            load_recipe(recipe, [*changes, "schedule.statistics_faces=100"])
-    load_recipe("transfer", ["schedule.statistics_faces=100"])
+        with pytest.raises(InputError, match="needs a network with batch normalisation"):
+            load_recipe(recipe, [*changes, "schedule.batchnorm_faces=100"])
+    load_recipe("transfer", ["schedule.batchnorm_faces=100"])
 
 
-def test_a_printed_recipe_is_a_recipe_of_ones_own(tmp_path: Path) -> None:
+def test_loads_recipe_from_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(recipe_text("edge"))
     assert load_recipe(str(mine)) == load_recipe("edge")

@@ -1,4 +1,4 @@
-"""PyTorch's own kernels against the operations that Keras puts together; where PyTorch is not installed, skipped."""
+"""PyTorch's own kernels compared with Keras's operations; skipped if PyTorch is not installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"),
 ]
 
-# In a process of its own: the backend is chosen when Keras is loaded.
+# In a separate process, because the backend is chosen when Keras is loaded.
 SCRIPT = """
 import contextlib, json
 import keras, numpy as np, torch
@@ -86,7 +86,7 @@ print(json.dumps(result))
 """
 
 
-def test_native_kernels_learn_the_same_numbers() -> None:
+def test_native_kernels_give_same_numbers() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         check=True,

@@ -1,1 +1,1 @@
-"""Workstation: images in, a trained Keras model and its report out."""
+"""Workstation: train Keras models from images, and report how good they are."""

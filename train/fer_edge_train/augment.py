@@ -1,8 +1,7 @@
-"""Random changes of face images for training, fast enough to stay out of the way.
+"""Random changes of face images for training, fast enough that training does not wait for them.
 
-Each image goes through one affine warp that also resizes it, so training at a
-smaller size costs nothing extra.  All randomness comes from the generator that is
-passed in: the same generator state gives the same batch.
+Each image goes through one affine warp, which also resizes it: training at a smaller size costs nothing extra.  All
+randomness comes from the generator that is passed in, so the same state of the generator gives the same batch.
 """
 
 from __future__ import annotations
@@ -21,18 +20,42 @@ if TYPE_CHECKING:
     from fer_edge_train.recipe import Augmentation
 
 Targets = dict[str, "npt.NDArray[np.float32]"]
-Source = tuple["npt.NDArray[np.uint8]", "Mapping[str, npt.NDArray[np.float32]]"]
+BatchSource = tuple["npt.NDArray[np.uint8]", "Mapping[str, npt.NDArray[np.float32]]"]
+
+
+def make_batch(
+    source: BatchSource, rows: npt.NDArray[np.int64], size: int, augmentation: Augmentation, seed: tuple[int, ...]
+) -> tuple[npt.NDArray[np.uint8], Targets]:
+    """Make a training batch, which depends on nothing but the arguments.
+
+    Args:
+        source: faces, uint8 of shape (n, height, width), and for each head the targets of all of them.
+        rows: indices of the faces in the batch.
+        size: side of the images, in pixels.
+        augmentation: strengths of the changes.
+        seed: seed of all randomness.
+
+    Returns:
+        uint8 images of shape (rows, size, size), and for each head its targets, of shape (rows, classes).
+    """
+    all_faces, all_targets = source
+    rng = np.random.default_rng(seed)
+    faces = augment(all_faces[rows], size, augmentation, rng)
+    targets = {name: target[rows] for name, target in all_targets.items()}
+    if augmentation.cutmix and (not augmentation.mixup or rng.random() < 0.5):
+        return cutmix(faces, targets, augmentation.cutmix, rng)
+    return mixup(faces, targets, augmentation.mixup, rng)
 
 
 def augment(
-    faces: npt.NDArray[np.uint8], size: int, how: Augmentation, rng: np.random.Generator
+    faces: npt.NDArray[np.uint8], size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """Randomly flip, warp, relight and partly cover faces.
+    """Randomly flip and warp faces, change their light and cover parts of them.
 
     Args:
         faces: uint8 grey images of shape (n, height, width).
-        size: side of the square result in pixels.
-        how: strengths of each change; all zero only resizes.
+        size: side of the square result, in pixels.
+        augmentation: strengths of the changes; if all are zero, the images are only resized.
         rng: source of randomness.
 
     Returns:
@@ -40,74 +63,51 @@ def augment(
     """
     count, height, width = faces.shape
     out = np.empty((count, size, size), np.uint8)
-    matrices = _warps(count, (height, width), size, how, rng)
-    contrast = np.exp(rng.uniform(-1, 1, count) * math.log1p(how.contrast))
-    bright = rng.uniform(-how.brightness, how.brightness, count) * 255
-    for face, matrix, changed in zip(faces, matrices, out, strict=True):
+    matrices = _random_warps(count, (height, width), size, augmentation, rng)
+    contrast = np.exp(rng.uniform(-1, 1, count) * math.log1p(augmentation.contrast))
+    brightness = rng.uniform(-augmentation.brightness, augmentation.brightness, count) * 255
+    for face, matrix, warped in zip(faces, matrices, out, strict=True):
         cv2.warpAffine(
             face,
             matrix,
             (size, size),
-            dst=changed,
+            dst=warped,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-    if how.contrast or how.brightness:
+    if augmentation.contrast or augmentation.brightness:
         means = out.mean(axis=(1, 2), dtype=np.float32)
-        curves = np.arange(256) * contrast[:, None] + (means * (1 - contrast) + bright)[:, None]
+        curves = np.arange(256) * contrast[:, None] + (means * (1 - contrast) + brightness)[:, None]
         out = np.clip(np.rint(curves), 0, 255).astype(np.uint8)[np.arange(count)[:, None, None], out]
-    for i in np.flatnonzero(rng.random(len(faces)) < how.erase).tolist():
+    for i in np.flatnonzero(rng.random(len(faces)) < augmentation.erase).tolist():
         # Random erasing (Zhong et al. 2017, arXiv:1708.04896): a rectangle of noise.
-        high, wide = (max(1, int(share * size)) for share in rng.uniform(0.1, how.erase_size, 2))
-        top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
-        out[i, top : top + high, left : left + wide] = rng.integers(0, 256, (high, wide), np.uint8)
+        rows, columns = (max(1, int(share * size)) for share in rng.uniform(0.1, augmentation.erase_size, 2))
+        top, left = int(rng.integers(0, size - rows + 1)), int(rng.integers(0, size - columns + 1))
+        out[i, top : top + rows, left : left + columns] = rng.integers(0, 256, (rows, columns), np.uint8)
     return out
 
 
-def _warps(
-    count: int, shape: tuple[int, int], size: int, how: Augmentation, rng: np.random.Generator
+def _random_warps(
+    count: int, shape: tuple[int, int], size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Matrices of shape (count, 2, 3) from pixels of the result to those of images of a shape."""
-    flip = np.where(rng.random(count) < how.flip, -1.0, 1.0)
-    warped = np.where(rng.random(count) < how.unwarped, 0.0, 1.0)
-    angle = np.radians(rng.uniform(-how.rotate_degrees, how.rotate_degrees, count)) * warped
-    zoom = np.exp(rng.uniform(-1, 1, count) * warped * math.log1p(how.zoom))
-    aspect = np.exp(rng.uniform(-1, 1, count) * warped * math.log1p(how.stretch))
-    shear = rng.uniform(-how.shear, how.shear, count) * warped
-    shift = rng.uniform(-how.shift, how.shift, (count, 2)) * warped[:, None]
+    """Make matrices of shape (count, 2, 3) from pixels of the result to pixels of images of ``shape``."""
+    flip = np.where(rng.random(count) < augmentation.flip, -1.0, 1.0)
+    strength = np.where(rng.random(count) < augmentation.identity_probability, 0.0, 1.0)
+    degrees = augmentation.rotate_degrees
+    angle = np.radians(rng.uniform(-degrees, degrees, count)) * strength
+    zoom = np.exp(rng.uniform(-1, 1, count) * strength * math.log1p(augmentation.zoom))
+    aspect = np.exp(rng.uniform(-1, 1, count) * strength * math.log1p(augmentation.stretch))
+    shear = rng.uniform(-augmentation.shear, augmentation.shear, count) * strength
+    shift = rng.uniform(-augmentation.shift, augmentation.shift, (count, 2)) * strength[:, None]
     # Source coordinates are centred and divided by the side, so that one matrix holds every change and the resize.
     cos, sin, zero = np.cos(angle) / zoom, np.sin(angle) / zoom, np.zeros(count)
-    turn = np.stack((cos, -sin, sin, cos), axis=1).reshape(-1, 2, 2)
-    lean = np.stack((aspect * flip, shear, zero, 1 / aspect), axis=1).reshape(-1, 2, 2)
+    rotation = np.stack((cos, -sin, sin, cos), axis=1).reshape(-1, 2, 2)
+    shearing = np.stack((aspect * flip, shear, zero, 1 / aspect), axis=1).reshape(-1, 2, 2)
     extent = np.array(shape[::-1], np.float64)
-    linear = turn @ lean * extent[:, None] / size
-    middles = (extent - 1) / 2 + shift * extent
-    moved = middles - linear.sum(axis=2) * (size - 1) / 2
-    return np.concatenate((linear, moved[:, :, None]), axis=2)
-
-
-def augmented(
-    source: Source, rows: npt.NDArray[np.int64], size: int, how: Augmentation, seed: tuple[int, ...]
-) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """A batch to learn from, which depends on nothing but what is given.
-
-    Args:
-        source: faces, uint8 of shape (n, height, width), and for each head the targets of all of them.
-        rows: which of them to take.
-        size: side of the images, in pixels.
-        how: strengths of the changes.
-        seed: of all randomness.
-
-    Returns:
-        uint8 images of shape (rows, size, size), and for each head its targets, of shape (rows, classes).
-    """
-    every, taught = source
-    rng = np.random.default_rng(seed)
-    faces = augment(every[rows], size, how, rng)
-    targets = {name: target[rows] for name, target in taught.items()}
-    if how.cutmix and (not how.mixup or rng.random() < 0.5):
-        return cutmix(faces, targets, how.cutmix, rng)
-    return mixup(faces, targets, how.mixup, rng)
+    linear = rotation @ shearing * extent[:, None] / size
+    centres = (extent - 1) / 2 + shift * extent
+    translation = centres - linear.sum(axis=2) * (size - 1) / 2
+    return np.concatenate((linear, translation[:, :, None]), axis=2)
 
 
 def mixup(
@@ -121,7 +121,7 @@ def mixup(
     Args:
         faces: uint8 images of shape (n, height, width).
         targets: for each head its class probabilities, of shape (n, classes).
-        alpha: parameter of the Beta(alpha, alpha) distribution the weight is drawn from; 0 changes nothing.
+        alpha: parameter of the Beta(alpha, alpha) distribution of the weight; 0 changes nothing.
         rng: source of randomness.
 
     Returns:
@@ -147,7 +147,7 @@ def cutmix(
     Args:
         faces: uint8 images of shape (n, height, width).
         targets: for each head its class probabilities, of shape (n, classes).
-        alpha: parameter of the Beta(alpha, alpha) distribution that the share of the area is drawn from.
+        alpha: parameter of the Beta(alpha, alpha) distribution of the share of the area.
         rng: source of randomness.
 
     Returns:
@@ -156,19 +156,19 @@ def cutmix(
     count, height, width = faces.shape[:3]
     side = np.sqrt(1 - rng.beta(alpha, alpha, count))
     other = rng.permutation(count)
-    middle = rng.random((count, 2))
+    centre = rng.random((count, 2))
     mixed, kept = faces.copy(), np.empty(count, np.float32)
     for i in range(count):
-        top, bottom = _span(middle[i, 0], side[i], height)
-        left, right = _span(middle[i, 1], side[i], width)
+        top, bottom = _span(centre[i, 0], side[i], height)
+        left, right = _span(centre[i, 1], side[i], width)
         mixed[i, top:bottom, left:right] = faces[other[i], top:bottom, left:right]
         kept[i] = 1 - (bottom - top) * (right - left) / (height * width)
     return mixed, _blend(targets, other, kept)
 
 
-def _span(middle: float, share: float, size: int) -> tuple[int, int]:
-    """First and last (exclusive) pixel of a span around a point, cut at the image's edge."""
-    return max(round((middle - share / 2) * size), 0), min(round((middle + share / 2) * size), size)
+def _span(centre: float, share: float, size: int) -> tuple[int, int]:
+    """Return the first and last (exclusive) pixel of a span around a point, clipped to the image."""
+    return max(round((centre - share / 2) * size), 0), min(round((centre + share / 2) * size), size)
 
 
 def _blend(

@@ -1,7 +1,7 @@
-"""Batches made by processes of their own, where a machine has the cores for it.
+"""Making batches in processes of their own, on machines with enough processor cores.
 
-A GPU learns from a batch in milliseconds, which is less than Python needs to make one: threads, which share one
-interpreter, would keep it waiting.
+A GPU trains on a batch in milliseconds, which is less time than Python needs to make one.  Threads share one
+interpreter and would keep the GPU waiting.
 """
 
 from __future__ import annotations
@@ -29,70 +29,70 @@ if TYPE_CHECKING:
 
 Batch = TypeVar("Batch")
 
-_MOST: Final = 8
-_FEWEST_CORES: Final = 4  # with fewer, training itself wants them all
+_MAX_PROCESSES: Final = 8
+_MIN_CORES: Final = 4  # with fewer cores, training itself needs all of them
 _ALIGNMENT: Final = 64
 
 
-def makers_here() -> int:
-    """How many processes should make batches on this machine; 0 leaves it to threads of this one."""
+def worker_count() -> int:
+    """Return how many processes should make batches on this machine.  0 means threads of this process."""
     cores = len(os.sched_getaffinity(0))
-    return 0 if cores < _FEWEST_CORES else min(cores // 2, _MOST)
+    return 0 if cores < _MIN_CORES else min(cores // 2, _MAX_PROCESSES)
 
 
 @dataclass(frozen=True, slots=True)
-class Makers:
-    """What makes batches of what it was given once.
+class BatchWorkers:
+    """Threads and, with enough cores, processes that make batches from one source.
 
     Attributes:
-        ahead: how many batches to ask for before they are needed.
+        prefetch: how many batches to request before they are needed.
     """
 
-    ahead: int
+    prefetch: int
     _source: Any
     _threads: ThreadPoolExecutor
     _pool: ProcessPoolExecutor | None
 
-    def soon(self, what: Callable[..., Batch], *asked: object) -> Future[Batch]:
-        """Call ``what`` in a thread, in which it can `make` what it needs."""
-        return self._threads.submit(what, *asked)
+    def submit(self, function: Callable[..., Batch], *args: object) -> Future[Batch]:
+        """Call a function in a thread, which may use `run`."""
+        return self._threads.submit(function, *args)
 
-    def make(self, how: Callable[..., Batch], *asked: object) -> Batch:
-        """Call a function of a module with what all batches are made of, and with what is ``asked`` of this one.
+    def run(self, function: Callable[..., Batch], *args: object) -> Batch:
+        """Call a module's function with the source and ``args``, in a process if there is one, and return its result.
 
         Raises:
             FerEdgeError: the system ended a process, as it does when memory runs out.
         """
         if self._pool is None:
-            return how(self._source, *asked)
+            return function(self._source, *args)
         try:
-            return self._pool.submit(_make, how, asked).result()
+            return self._pool.submit(_call, function, args).result()
         except BrokenProcessPool as error:
             raise FerEdgeError(
-                "a process that makes batches was ended by the system, mostly for want of memory;"
-                " go on with --resume, with less beside it"
+                "a process that makes batches was ended by the system, most likely because memory ran out;"
+                " stop other programs and continue with --resume"
             ) from error
 
 
 @contextmanager
-def makers(source: object, processes: int) -> Iterator[Makers]:
-    """Start what makes batches, and end it.
+def batch_workers(source: object, processes: int) -> Iterator[BatchWorkers]:
+    """Start workers, and end them when the context is left.
 
     Args:
-        source: what all batches are made of; the arrays in it are shared, not copied for each process.
-        processes: how many; 0 makes batches in the thread that asks.
+        source: what batches are made from.  Processes share its arrays instead of copying them.
+        processes: number of processes; 0 makes each batch in the thread that asks for it.
 
     Raises:
-        InputError: there is no place for the arrays.
+        InputError: there is no space for the arrays.
     """
     if not processes:
-        with _threads(2) as threads:
-            yield Makers(4, source, threads, None)
+        with _thread_pool(2) as threads:
+            yield BatchWorkers(4, source, threads, None)
         return
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(source, protocol=5, buffer_callback=buffers.append)
     spans = []
-    # Without a name, it is gone with this process, however that ends.
+    # A file without a name disappears with this process, however that ends.
     with tempfile.TemporaryFile() as file:
         try:
             for buffer in buffers:
@@ -105,17 +105,17 @@ def makers(source: object, processes: int) -> Iterator[Makers]:
         except OSError as error:
             raise no_place(error) from error
         shared = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
-        context = multiprocessing.get_context("spawn")  # a fork would have the locks of threads that it has not
+        context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
         with (
-            ProcessPoolExecutor(processes, context, _begin, (shared, pickled, spans)) as pool,
-            _threads(2 * processes) as threads,
+            ProcessPoolExecutor(processes, context, _init_process, (shared, pickled, spans)) as pool,
+            _thread_pool(2 * processes) as threads,
         ):
-            yield Makers(4 * processes, source, threads, pool)
+            yield BatchWorkers(4 * processes, source, threads, pool)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that at the end leave undone what they have not begun."""
+def _thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Start threads.  At the end, cancel the calls that have not begun."""
     threads = ThreadPoolExecutor(count)
     try:
         yield threads
@@ -126,15 +126,16 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 _source: Any = None
 
 
-def _begin(shared: Path, pickled: bytes, spans: list[tuple[int, int]]) -> None:
-    """Have the source in a process that makes batches."""
+def _init_process(shared: Path, pickled: bytes, spans: list[tuple[int, int]]) -> None:
+    """Load the source in a new process."""
     global _source  # noqa: PLW0603 - a process of the pool has no other place for it
     serve()
     cv2.setNumThreads(1)
     with shared.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    _source = pickle.loads(pickled, buffers=[mapped[at : at + size] for at, size in spans])  # noqa: S301 - our own
+    buffers = [mapped[start : start + size] for start, size in spans]
+    _source = pickle.loads(pickled, buffers=buffers)  # noqa: S301 - this program wrote it
 
 
-def _make(how: Callable[..., Batch], asked: tuple[object, ...]) -> Batch:
-    return how(_source, *asked)
+def _call(function: Callable[..., Batch], args: tuple[object, ...]) -> Batch:
+    return function(_source, *args)

@@ -1,4 +1,4 @@
-"""Scores that are right as often as they say, fitted on faces that were not trained on."""
+"""Calibration: a score of 0.8 should be right four times in five.  It is fitted on held-out faces."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from scipy.special import log_softmax, softmax
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_SPREAD: Final = 0.5  # of a bias as it is expected before any face is seen: a rare class has few to fit it by
+_BIAS_SPREAD: Final = 0.5  # standard deviation of a bias before any face is seen: a rare class has few faces to fit it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """What logits are divided by, and what each class's are raised by then.
+    """Calibrated scores are the softmax of logits / temperature + biases.
 
     Attributes:
-        temperature: above 1 makes scores less sure.
-        biases: float32 of shape (classes,); they make up for targets that see more of a class than its labels do, as
-            the votes of FER+ see more neutral faces.
+        temperature: above 1, it makes scores less confident.
+        biases: float32 of shape (classes,).  They correct for targets that contain more of a class than the labels do;
+            the votes of FER+, for example, contain more neutral faces.
     """
 
     temperature: float
@@ -31,26 +31,26 @@ class Calibration:
 
     @classmethod
     def fit(cls, logits: npt.NDArray[np.float32], classes: npt.NDArray[np.int64]) -> Calibration:
-        """What makes the classes likeliest.
+        """Fit temperature and biases by maximum likelihood.
 
-        Bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852).
+        This is bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852).
 
         Args:
             logits: shape (n, classes).
-            classes: the true class of each, of shape (n,).
+            classes: true class of each face, of shape (n,).
         """
-        rows, exact = np.arange(len(classes)), logits.astype(np.float64)  # whose differences give the slope
+        rows, exact = np.arange(len(classes)), logits.astype(np.float64)  # slopes are differences of nearby values
 
         def loss(parameters: npt.NDArray[np.float64]) -> float:
             scores = log_softmax(exact / math.exp(parameters[0]) + parameters[1:], axis=1)
-            unlikely = np.square(parameters[1:] / _SPREAD).sum() / 2
-            return float((unlikely - scores[rows, classes].sum()) / len(classes))
+            penalty = np.square(parameters[1:] / _BIAS_SPREAD).sum() / 2
+            return float((penalty - scores[rows, classes].sum()) / len(classes))
 
         bounds = [(-2.0, 2.0)] * (1 + logits.shape[1])
-        found = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
-        return cls(math.exp(found[0]), np.asarray(found[1:] - found[1:].mean(), np.float32))
+        best = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x
+        return cls(math.exp(best[0]), np.asarray(best[1:] - best[1:].mean(), np.float32))
 
-    def undone(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What scores were before, of shape (n, classes)."""
+    def undo(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the scores before calibration, of shape (n, classes)."""
         logits = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
         return np.asarray(softmax((logits - self.biases) * self.temperature, axis=1), np.float32)

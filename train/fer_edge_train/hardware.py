@@ -1,4 +1,4 @@
-"""What the machine calculates fast in."""
+"""The arithmetic that is fast on this machine."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Literal
 import keras
 
 
-def resolved(precision: str) -> str:
-    """What a recipe's precision is on this machine: ``auto`` is `fast_precision`."""
+def resolve_precision(precision: str) -> str:
+    """Return a recipe's precision, with `fast_precision` in place of ``auto``."""
     return fast_precision() if precision == "auto" else precision
 
 
 def fast_precision() -> Literal["float32", "mixed_bfloat16"]:
-    """``mixed_bfloat16`` where a GPU or the processor has instructions for it, else ``float32``.
+    """Return ``mixed_bfloat16`` if a GPU or the processor has instructions for it, and ``float32`` if not.
 
-    Without such instructions bfloat16 is emulated: measured to be 2 to 11 times slower than float32.
+    Without such instructions bfloat16 is emulated, which was measured to be 2 to 11 times slower than float32.
     """
     backend = keras.backend.backend()
     if backend == "torch":
-        import torch  # noqa: PLC0415 - the backend that is in use
+        import torch  # noqa: PLC0415 - only the backend in use is installed
 
         gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     elif backend == "jax":
@@ -31,7 +31,7 @@ def fast_precision() -> Literal["float32", "mixed_bfloat16"]:
         import tensorflow as tf  # noqa: PLC0415
 
         gpu = bool(tf.config.list_physical_devices("GPU"))
-    # JAX's own CPU convolutions do not use the instructions.
+    # JAX's convolutions on a processor do not use these instructions.
     return "mixed_bfloat16" if gpu or (backend != "jax" and _processor_has_bfloat16()) else "float32"
 
 

@@ -1,4 +1,4 @@
-"""How weights change: the optimizers and rates that recipes name."""
+"""The optimizers and learning rates that recipes name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,27 @@ import keras
 from keras import optimizers
 
 if TYPE_CHECKING:
-    from fer_edge_train.recipe import Optimizer
+    from fer_edge_train.recipe_sections import Optimizer, Schedule
 
-Rate = Any  # a float, or what Keras has of one that changes
+Rate = Any  # a float, or a Keras schedule
+
+
+def make_rate(schedule: Schedule, peak: float, epochs: int, steps: int) -> Rate:
+    """Make the learning rate of a run or of a phase of one.
+
+    Args:
+        schedule: the kind of rate and its warmup.
+        peak: highest learning rate.
+        epochs: number of epochs.
+        steps: training steps in an epoch.
+    """
+    if schedule.rate != "cosine":
+        return peak  # constant, or reduced by a callback
+    return cosine(peak, epochs * steps, round(schedule.warmup(epochs) * steps))
 
 
 def cosine(peak: float, steps: int, warmup: int) -> Rate:
-    """A rate that rises to ``peak`` in ``warmup`` steps, and falls to zero by ``steps`` as a cosine."""
+    """Make a rate that rises to ``peak`` in ``warmup`` steps and then falls to zero by step ``steps`` as a cosine."""
     return optimizers.schedules.CosineDecay(
         peak / 20 if warmup else peak,
         max(steps - warmup, 1),
@@ -23,36 +37,39 @@ def cosine(peak: float, steps: int, warmup: int) -> Rate:
     )
 
 
-class _Sparing:
-    """Decays no biases nor batch normalisation, also when a checkpoint brings it back: Keras saves no exclusions."""
+class _SelectiveDecay:
+    """Excludes biases and batch normalisation from weight decay.
 
-    def __init__(self, *options: Any, **others: Any) -> None:  # noqa: ANN401 - each optimizer's own
-        super().__init__(*options, **others)
-        # Decaying these would only fight batch normalisation.
+    A subclass can be loaded from a checkpoint with its exclusions, which Keras does not save.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of each optimizer
+        super().__init__(*args, **kwargs)
+        # Decay of these would only work against batch normalisation.
         self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # type: ignore[attr-defined]
 
 
 @keras.saving.register_keras_serializable("fer_edge")
-class AdamW(_Sparing, optimizers.AdamW):
-    """Keras's, but for what it decays."""
+class AdamW(_SelectiveDecay, optimizers.AdamW):
+    """Keras's AdamW with selective weight decay."""
 
 
 @keras.saving.register_keras_serializable("fer_edge")
-class Adam(_Sparing, optimizers.Adam):
-    """Keras's, but for what it decays."""
+class Adam(_SelectiveDecay, optimizers.Adam):
+    """Keras's Adam with selective weight decay."""
 
 
 @keras.saving.register_keras_serializable("fer_edge")
-class SGD(_Sparing, optimizers.SGD):
-    """Keras's, but for what it decays."""
+class SGD(_SelectiveDecay, optimizers.SGD):
+    """Keras's SGD with selective weight decay."""
 
 
-def make_optimizer(how: Optimizer, rate: Rate) -> optimizers.Optimizer:
-    """The optimizer that a recipe names; it decays neither biases nor batch normalisation."""
-    match how.kind:
+def make_optimizer(options: Optimizer, rate: Rate) -> optimizers.Optimizer:
+    """Make the optimizer that a recipe names.  It decays neither biases nor batch normalisation."""
+    match options.kind:
         case "adamw":
-            return AdamW(rate, weight_decay=how.weight_decay)
+            return AdamW(rate, weight_decay=options.weight_decay)
         case "adam":
-            return Adam(rate, weight_decay=how.weight_decay or None)
+            return Adam(rate, weight_decay=options.weight_decay or None)
         case "sgd":
-            return SGD(rate, momentum=0.9, nesterov=True, weight_decay=how.weight_decay or None)
+            return SGD(rate, momentum=0.9, nesterov=True, weight_decay=options.weight_decay or None)

@@ -1,4 +1,4 @@
-"""What a training run leaves for people: one page with curves, errors and calibration, and the same as PNG and JSON."""
+"""The report of a classifier's training: one HTML page with curves, errors and calibration, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -7,38 +7,36 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import matplotlib as mpl
 import msgspec
 import numpy as np
-from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_edge.classification.metrics import Metrics, calibration_error, measure
 from fer_edge.reports.html import embedded, page
 from fer_edge.utils.atomic_file import replacing
+from fer_edge_train.report_figures import plot_confusion, plot_curves, plot_mistakes, plot_reliability
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    from matplotlib.figure import Figure
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge_train.calibration import Calibration
     from fer_edge_train.recipe import Recipe
-    from fer_edge_train.split import Parts
+    from fer_edge_train.split import Split
 
-_MISTAKES: Final = 24
-_BINS: Final = 15
+_MAX_MISTAKES: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A model's answers for some faces.
+class Evaluation:
+    """A model's scores for some faces of a dataset.
 
     Attributes:
-        rows: indices of the faces in their dataset, of shape (n,).
+        rows: indices of the faces, of shape (n,).
         scores: probabilities of shape (n, classes).
-        metrics: how right they are.
+        metrics: accuracy and other measures of them.
     """
 
     rows: npt.NDArray[np.int64]
@@ -46,59 +44,60 @@ class Judged:
     metrics: Metrics
 
     @classmethod
-    def of(cls, scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], data: Dataset) -> Judged:
-        """Compare scores for ``rows`` of a dataset with its classes."""
+    def of(cls, scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], data: Dataset) -> Evaluation:
+        """Compare the scores for ``rows`` of a dataset with its labels."""
         return cls(rows, scores, measure(scores, data.classes[rows], data.labels))
 
     def mistakes(self, truth: npt.NDArray[np.int64]) -> list[int]:
-        """Which of the answers are wrong, the most confident first, at most 24."""
+        """Return the positions of the most confident wrong answers, at most 24."""
         wrong = np.flatnonzero(self.scores.argmax(axis=1) != truth)
-        return wrong[np.argsort(-self.scores[wrong].max(axis=1), kind="stable")][:_MISTAKES].tolist()  # type: ignore[no-any-return]
+        order = np.argsort(-self.scores[wrong].max(axis=1), kind="stable")
+        return wrong[order][:_MAX_MISTAKES].tolist()  # type: ignore[no-any-return]
 
-    def without(self, repeated: npt.NDArray[np.int64], data: Dataset) -> Judged | None:
-        """The answers for faces that are not among ``repeated``, where there are any."""
-        new = ~np.isin(self.rows, repeated)
-        return Judged.of(self.scores[new], self.rows[new], data) if new.any() else None
+    def without(self, duplicates: npt.NDArray[np.int64], data: Dataset) -> Evaluation | None:
+        """Evaluate the faces that are not in ``duplicates``; None if there are none."""
+        new = ~np.isin(self.rows, duplicates)
+        return Evaluation.of(self.scores[new], self.rows[new], data) if new.any() else None
 
 
 def write_report(
     out: Path,
     data: Dataset,
     recipe: Recipe,
-    parts: Parts,
-    judged: dict[str, Judged],
+    split: Split,
+    evaluations: dict[str, Evaluation],
     *,
     calibration: Calibration,
 ) -> None:
-    """Write ``index.html``, which needs no other file, ``report.json`` and the images of the page as PNG.
+    """Write ``report.json``, the figures as PNG, and ``index.html``, which needs no other file.
 
     Args:
-        out: folder of the run, with ``history.csv`` and ``recipe.toml``; the report goes to ``report`` in it.
-        data: what was trained on.
-        recipe: how.
-        parts: which faces went where.
-        judged: answers for the faces held out and, where there are any, tested on; the last is shown in full.
-        calibration: what the scores went through.
+        out: folder of the run, with ``history.csv`` and ``recipe.toml``.  The report goes to ``report`` in it.
+        data: the dataset.
+        recipe: how the model was trained.
+        split: which faces were for training, validation and test.
+        evaluations: of the faces held out and, if there are any, tested on.  The last one is shown in full.
+        calibration: calibration of the scores.
     """
     folder = out / "report"
-    shown, last = list(judged.items())[-1]
+    part, last = list(evaluations.items())[-1]
     truth = data.classes[last.rows]
-    before = calibration.undone(last.scores)
     ece_before = {
-        part: calibration_error(calibration.undone(one.scores), data.classes[one.rows]) for part, one in judged.items()
+        name: calibration_error(calibration.undo(one.scores), data.classes[one.rows])
+        for name, one in evaluations.items()
     }
-    history = _history(out / "history.csv")
-    fresh = {part: one.without(parts.repeated, data) for part, one in judged.items()}
+    history = _read_history(out / "history.csv")
+    new_faces = {name: one.without(split.duplicates, data) for name, one in evaluations.items()}
     report = {
         "data": data.name,
         "labels": data.labels,
-        "counts": {**{part: len(rows) for part, rows in parts.named().items()}, "skipped": len(data.skipped)},
+        "counts": {**{name: len(rows) for name, rows in split.named().items()}, "skipped": len(data.skipped)},
         "faces_per_class": {
-            part: np.bincount(data.classes[rows], minlength=len(data.labels)).tolist()
-            for part, rows in parts.named().items()
+            name: np.bincount(data.classes[rows], minlength=len(data.labels)).tolist()
+            for name, rows in split.named().items()
         },
         "near_duplicates_of_training_faces": {
-            part: int(np.isin(rows, parts.repeated).sum()) for part, rows in parts.named().items()
+            name: int(np.isin(rows, split.duplicates).sum()) for name, rows in split.named().items()
         },
         "left_out": data.left_out,
         "skipped": data.skipped,
@@ -107,132 +106,94 @@ def write_report(
         "ece_before_calibration": ece_before,
         "history": history,
         "most_confident_mistakes": [
-            {"face": int(last.rows[i]), "score": float(last.scores[i].max()), **_names(last, truth, data, i)}
+            {
+                "face": int(last.rows[i]),
+                "score": float(last.scores[i].max()),
+                "predicted": data.labels[last.scores[i].argmax()],
+                "label": data.labels[truth[i]],
+            }
             for i in last.mistakes(truth)
         ],
-        "results": {part: one.metrics for part, one in judged.items()},
-        "results_without_near_duplicates": {part: one.metrics for part, one in fresh.items() if one},
+        "results": {name: one.metrics for name, one in evaluations.items()},
+        "results_without_near_duplicates": {name: one.metrics for name, one in new_faces.items() if one},
     }
     with replacing(folder / "report.json") as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    figures = {
-        "curves": _curves(history),
-        "confusion": _confusion(last.metrics, data.labels),
-        "mistakes": _mistakes(last, truth, data),
-        "calibration": _calibration({"before it was fitted": before, "after": last.scores}, truth),
-    }
-    for name, figure in figures.items():
-        with replacing(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=120)
+    figures = _save_figures(folder, history, last, data, calibration)
     biases = zip(data.labels, calibration.biases.tolist(), strict=True)
     fitted = (
         f"Temperature {calibration.temperature:.3f}, biases {', '.join(f'{label} {b:+.2f}' for label, b in biases)}"
     )
-    images = {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
     sections = [
-        _counts(data, parts),
-        *(_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()),
-        f'<h2>Learning curves</h2><img src="{images["curves"]}" alt="loss and accuracy by epoch">',
-        f'<h2>Confusion, faces {shown}</h2><img src="{images["confusion"]}" alt="confusion matrix">',
-        f"<h2>Calibration, faces {shown}</h2><p>{html.escape(fitted)}, fitted on the held-out faces.</p>",
-        f'<img src="{images["calibration"]}" alt="accuracy by confidence">',
-        f"<h2>Most confident mistakes, faces {shown}</h2>",
-        f'<img src="{images["mistakes"]}" alt="faces, with what was said and what they are labelled">',
+        _counts_section(data, split),
+        *(_results_section(name, one.metrics, new_faces[name], ece_before[name]) for name, one in evaluations.items()),
+        f'<h2>Learning curves</h2><img src="{figures["curves"]}" alt="loss and accuracy by epoch">',
+        f'<h2>Confusion, faces {part}</h2><img src="{figures["confusion"]}" alt="confusion matrix">',
+        f"<h2>Calibration, faces {part}</h2><p>{html.escape(fitted)}, fitted on the held-out faces.</p>",
+        f'<img src="{figures["calibration"]}" alt="accuracy by confidence">',
+        f"<h2>Most confident mistakes, faces {part}</h2>",
+        f'<img src="{figures["mistakes"]}" alt="faces with their predictions and labels">',
         f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
     ]
     with replacing(folder / "index.html") as temporary:
         temporary.write_text(page(recipe.summary, "".join(sections)), encoding="utf-8")
 
 
-def _counts(data: Dataset, parts: Parts) -> str:
+def _save_figures(
+    folder: Path, history: list[dict[str, float]], last: Evaluation, data: Dataset, calibration: Calibration
+) -> dict[str, str]:
+    """Save the figures as PNG and return their data URLs."""
+    truth = data.classes[last.rows]
+    wrong = last.mistakes(truth)
+    figures: dict[str, Figure] = {
+        "curves": plot_curves(history),
+        "confusion": plot_confusion(last.metrics, data.labels),
+        "mistakes": plot_mistakes(
+            [data.faces[last.rows[i]] for i in wrong],
+            [data.labels[last.scores[i].argmax()] for i in wrong],
+            [data.labels[truth[i]] for i in wrong],
+            [float(last.scores[i].max()) for i in wrong],
+        ),
+        "calibration": plot_reliability(
+            {"before calibration": calibration.undo(last.scores), "after": last.scores}, truth
+        ),
+    }
+    for name, figure in figures.items():
+        with replacing(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=120)
+    return {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
+
+
+def _counts_section(data: Dataset, split: Split) -> str:
     rows = ""
-    for name, part in parts.named().items():
-        each = "".join(f"<td>{n}</td>" for n in np.bincount(data.classes[part], minlength=len(data.labels)))
-        crossing = np.isin(part, parts.repeated).sum()
-        rows += f"<tr><td>{name}</td><td>{len(part)}</td>{each}<td>{crossing}</td></tr>"
+    for name, part in split.named().items():
+        counts = "".join(f"<td>{n}</td>" for n in np.bincount(data.classes[part], minlength=len(data.labels)))
+        duplicates = np.isin(part, split.duplicates).sum()
+        rows += f"<tr><td>{name}</td><td>{len(part)}</td>{counts}<td>{duplicates}</td></tr>"
     labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
     skipped = "".join(f"<li>left out: {html.escape(line)}</li>" for line in (*data.left_out, *data.skipped[:50]))
     return (
         f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} images unreadable.</p>"
-        f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of trained</th></tr>{rows}</table>"
+        f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of training faces</th></tr>{rows}</table>"
         f"<ul>{skipped}</ul>"
     )
 
 
-def _results(part: str, metrics: Metrics, fresh: Judged | None, ece_before: float) -> str:
+def _results_section(part: str, metrics: Metrics, new: Evaluation | None, ece_before: float) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(label)}</td><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td><td>{one.f1:.3f}</td>"
         f"<td>{one.support}</td></tr>"
         for label, one in metrics.classes.items()
     )
-    new = f"{fresh.metrics.accuracy:.2%} of {fresh.metrics.faces}" if fresh else "none"
+    of_new = f"{new.metrics.accuracy:.2%} of {new.metrics.faces}" if new else "none"
     return (
-        f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} right, macro F1"
-        f" {metrics.macro_f1:.3f}; {new} that have no near-duplicate among the"
-        f" faces trained on. Expected calibration error {ece_before:.3f} before calibration, {metrics.ece:.3f}"
-        f" after.</p>"
+        f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} correct, macro F1"
+        f" {metrics.macro_f1:.3f}. Of faces without a near-duplicate among the training faces: {of_new}."
+        f" Expected calibration error {ece_before:.3f} before calibration, {metrics.ece:.3f} after.</p>"
         f"<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>faces</th></tr>{rows}</table>"
     )
 
 
-def _names(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset, i: int) -> dict[str, str]:
-    return {"said": data.labels[judged.scores[i].argmax()], "label": data.labels[truth[i]]}
-
-
-def _mistakes(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset) -> Figure:
-    figure = Figure(figsize=(9, 5))
-    # Fixed places: a layout engine takes longer to find them than it takes to draw.
-    grid = figure.add_gridspec(3, _MISTAKES // 3, left=0.01, right=0.99, bottom=0.01, top=0.93, hspace=0.3)
-    for at, i in enumerate(judged.mistakes(truth)):
-        axes = figure.add_subplot(grid[divmod(at, _MISTAKES // 3)])
-        axes.axis("off")
-        names = _names(judged, truth, data, i)
-        axes.imshow(data.faces[judged.rows[i]], cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{names['said']} {judged.scores[i].max():.0%}\nlabelled {names['label']}", fontsize=8)
-    return figure
-
-
-def _history(path: Path) -> list[dict[str, float]]:
+def _read_history(path: Path) -> list[dict[str, float]]:
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _curves(rows: list[dict[str, float]]) -> Figure:
-    epochs = [row["epoch"] for row in rows]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for name, label in ((key, "training (augmented)"), (f"val_{key}", "held out")):
-            axes.plot(epochs, [row[name] for row in rows], label=label)
-        axes.set(xlabel="epoch", title=key)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return figure
-
-
-def _confusion(metrics: Metrics, labels: tuple[str, ...]) -> Figure:
-    counts = np.array(metrics.confusion)
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ConfusionMatrixDisplay(shares, display_labels=labels).plot(
-        ax=axes, cmap=mpl.colormaps["Blues"], values_format=".2f", xticks_rotation=45, colorbar=False
-    )
-    axes.set_title(f"{metrics.accuracy:.1%} of {metrics.faces} right")
-    return figure
-
-
-def _calibration(answers: dict[str, npt.NDArray[np.float32]], truth: npt.NDArray[np.int64]) -> Figure:
-    """Reliability diagram (Guo et al. 2017, arXiv:1706.04599): accuracy over confidence, by bins of confidence."""
-    figure = Figure(figsize=(5, 4.6), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
-    for name, scores in answers.items():
-        confidence, right = scores.max(axis=1), scores.argmax(axis=1) == truth
-        bin_of = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-        faces = np.bincount(bin_of, minlength=_BINS)
-        used = faces > 0
-        x, y = (np.bincount(bin_of, weights=w, minlength=_BINS)[used] / faces[used] for w in (confidence, right))
-        axes.plot(x, y, marker="o", label=f"{name}: ECE {calibration_error(scores, truth):.3f}")
-    axes.set(xlabel="score", ylabel="share that was right", xlim=(0, 1), ylim=(0, 1))
-    axes.legend()
-    return figure

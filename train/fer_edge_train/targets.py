@@ -1,4 +1,4 @@
-"""What the network is taught for each face: its class, annotators' votes and teachers' answers, weighed together."""
+"""The target for each face: a weighted mean of its class, annotators' votes and teachers' scores."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ if TYPE_CHECKING:
 
 
 def class_targets(
-    target: Target,
+    options: Target,
     classes: npt.NDArray[np.int64],
     count: int,
     votes: npt.NDArray[np.float32] | None = None,
-    taught: npt.NDArray[np.float32] | None = None,
+    teacher_scores: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Class probabilities to teach, without class weights.
+    """Compute target probabilities, without class weights.
 
     Args:
-        target: how to weigh.
+        options: the weights of the parts.
         classes: class of each face, int64 of shape (n,).
-        count: how many classes there are.
-        votes: annotators' votes of shape (n, count); a row without votes stands for its class.
-        taught: teachers' probabilities of shape (n, count).
+        count: number of classes.
+        votes: annotators' votes of shape (n, count).  A row without votes stands for its class.
+        teacher_scores: teachers' probabilities of shape (n, count).
 
     Returns:
         float32 of shape (n, count) whose rows add up to 1.
     """
     hard = np.eye(count, dtype=np.float32)[classes]
     mixed = hard
-    if votes is not None and target.votes:
-        mixed = (1 - target.votes) * mixed + target.votes * shares(votes, hard)
-    if taught is not None:
-        mixed = (1 - target.distillation) * mixed + target.distillation * taught
-    return smoothed(mixed, target)
+    if votes is not None and options.votes:
+        mixed = (1 - options.votes) * mixed + options.votes * vote_shares(votes, hard)
+    if teacher_scores is not None:
+        mixed = (1 - options.distillation) * mixed + options.distillation * teacher_scores
+    return smooth(mixed, options)
 
 
-def smoothed(shares: npt.NDArray[np.float32], target: Target) -> npt.NDArray[np.float32]:
-    """Class probabilities of shape (n, classes) with the recipe's share of them spread over all classes."""
-    smooth = target.label_smoothing
-    return np.asarray((1 - smooth) * shares + smooth / shares.shape[1], np.float32)
+def smooth(probabilities: npt.NDArray[np.float32], options: Target) -> npt.NDArray[np.float32]:
+    """Apply the recipe's label smoothing to probabilities of shape (n, classes)."""
+    share = options.label_smoothing
+    return np.asarray((1 - share) * probabilities + share / probabilities.shape[1], np.float32)
 
 
-def shares(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Votes of shape (n, count) as shares of each row's sum; rows without votes are taken from ``otherwise``."""
+def vote_shares(votes: npt.NDArray[np.float32], default: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Divide votes of shape (n, count) by the sum of their row.  Rows without votes are taken from ``default``."""
     total = votes.sum(axis=1, keepdims=True)
-    return np.where(total > 0, votes / np.maximum(total, 1), otherwise).astype(np.float32)
+    return np.where(total > 0, votes / np.maximum(total, 1), default).astype(np.float32)
 
 
 def class_weights(classes: npt.NDArray[np.int64], count: int, exponent: float) -> npt.NDArray[np.float32]:
-    """A weight for each class: (mean count / its count) to the power of ``exponent``; 1 balances the classes.
+    """Compute a weight for each class: (mean count / its count) to the power of ``exponent``; 1 balances the classes.
 
     Returns:
-        float32 of shape (count,), 1 for classes that do not occur.
+        float32 of shape (count,); 1 for classes without faces.
     """
     faces = np.bincount(classes, minlength=count)
     balance = len(classes) / (np.count_nonzero(faces) * np.maximum(faces, 1))

@@ -1,4 +1,4 @@
-"""`train-faces` from images to report, on the demo's video, whose faces are known."""
+"""Training a detector from images to report, on the demo video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from fer_edge import demo
 from fer_edge.datasets.faces import load_faces
 from fer_edge.errors import InputError, ModelError
 from fer_edge.modelcard.archive import read_detector_card
-from fer_edge_train.faces.detector_recipe import load_faces_recipe
-from fer_edge_train.faces.detector_training import train
+from fer_edge_train.faces.detector_training import train_detector
+from fer_edge_train.recipe_files import load_detector_recipe
 from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ SMALL = [
 
 
 def write_part(folder: Path, frames: range) -> None:
-    """Frames of the video, a quarter of their size, in a zip."""
+    """Write frames of the video, reduced to a quarter, in a zip."""
     folder.mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="") as file, zipfile.ZipFile(folder / "video.zip", "w") as archive:
         writer = csv.writer(file)
@@ -76,37 +76,37 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cut_power(*_: object) -> None:
-    """Ends a run after its first epoch."""
+def interrupt(*_: object) -> None:
+    """End a run after its first epoch."""
     raise KeyboardInterrupt
 
 
 @pytest.fixture
 def eager() -> Iterator[None]:
-    """A graph takes longer to build than these few steps take."""
+    """Build no graphs: that takes longer than these few steps."""
     tf.config.run_functions_eagerly(run_eagerly=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow, that its dataset's own functions are no longer graphs
+        warnings.simplefilter("ignore")  # TensorFlow warns that functions of its dataset are no longer graphs
         yield
     tf.config.run_functions_eagerly(run_eagerly=False)
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
-    recipe = load_faces_recipe(None, SMALL)
+def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
+    recipe = load_detector_recipe("faces", SMALL)
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(video / "train"), load_faces(video / "val")
-        done = train(
+        done = train_detector(
             *parts,
             recipe,
             out,
             pasted=sample.faces[:20],
             teacher=teacher,
             resume=resume,
-            made_by=("made so",),
+            made_by=("command",),
             callbacks=callbacks,
         )
         assert done.model == out / "model.keras"
@@ -115,7 +115,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     matches = run(whole)
     with pytest.raises(KeyboardInterrupt):
-        run(cut, keras.callbacks.LambdaCallback(on_epoch_end=cut_power))
+        run(cut, keras.callbacks.LambdaCallback(on_epoch_end=interrupt))
     with pytest.raises(InputError, match="add --resume"):
         run(cut)
     again = run(cut, resume=True)
@@ -128,50 +128,50 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     card = read_detector_card(whole / "model.keras")
     assert card.strides == (8, 16, 32)
-    assert card.made_by == ("made so",)
+    assert card.made_by == ("command",)
     report = json.loads((whole / "report" / "report.json").read_text())
     assert report["images"] == 6
     assert len(report["history"]) == 2
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
     onnx_squares.write(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
-        run(whole, resume=True)  # another teacher is another run
+        run(whole, resume=True)  # because of another teacher
     assert "data:image/png" in (whole / "report" / "index.html").read_text()
 
-    def begun(out: Path, *settings: str) -> Path:
-        changed = load_faces_recipe(None, [*SMALL, *settings])
+    def start_from(out: Path, *settings: str) -> Path:
+        changed = load_detector_recipe("faces", [*SMALL, *settings])
         parts = load_faces(video / "train"), load_faces(video / "val")
-        return train(*parts, changed, out, weights=whole / "model.keras").model
+        return train_detector(*parts, changed, out, weights=whole / "model.keras").model
 
-    still = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
+    frozen = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
     one, other = (
         [weight.numpy() for weight in keras.models.load_model(path, compile=False).trainable_weights]
-        for path in (whole / "model.keras", begun(tmp_path / "begun", *still))
+        for path in (whole / "model.keras", start_from(tmp_path / "begun", *frozen))
     )
     for mine, theirs in zip(one, other, strict=True):
         assert theirs == pytest.approx(mine, abs=1e-6)
     image = np.random.default_rng(1).uniform(-1, 1, (1, 64, 96, 1)).astype(np.float32)
-    grown = begun(tmp_path / "grown", *still, "network.blocks=[2, 1, 3]")
+    grown = start_from(tmp_path / "grown", *frozen, "network.blocks=[2, 1, 3]")
     before, after = (keras.models.load_model(path, compile=False) for path in (whole / "model.keras", grown))
     assert after.count_params() > before.count_params()
     for mine, theirs in zip(before(image), after(image), strict=True):
-        assert theirs.numpy() == pytest.approx(mine.numpy(), abs=0.05)  # statistics move on even so
+        assert theirs.numpy() == pytest.approx(mine.numpy(), abs=0.05)  # batch normalisation still changes
     for wrong in ("network.stem=8", "network.blocks=[0, 1, 1]"):
         with pytest.raises(ModelError, match="weights of another network"):
-            begun(tmp_path / "other", wrong)
+            start_from(tmp_path / "other", wrong)
 
 
-def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli, video: Path, tmp_path: Path) -> None:
+def test_rejects_missing_labels_and_wrong_recipes_in_one_line(cli: Cli, video: Path, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     assert "no images" in cli("train-faces", tmp_path, "--out", tmp_path / "run", status=2).stderr
     wrong = cli("train-faces", video, "--out", tmp_path / "run", "--set", "network.steam=4", status=2).stderr
     assert "did you mean stem?" in wrong.splitlines()[-1]
     start = ("train-faces", video, "--out", tmp_path / "run")
-    large = cli(*start, "--set", "data.teacher_sizes=[2]", status=2).stderr
-    assert "teacher_sizes must have 1, or the largest faces would count as none" in large.splitlines()[-1]
+    large = cli(*start, "--set", "data.teacher_scales=[2]", status=2).stderr
+    assert "teacher_scales must have 1, or the largest faces would count as background" in large.splitlines()[-1]
     few = cli(*start, status=2).stderr
     assert few.endswith("12 images, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
-    for found, said in (("labels.csv", "val: no labels.csv"), ("video", "no face of 20 pixels or more is marked")):
+    for found, said in (("labels.csv", "val: no labels.csv"), ("video", "no face of 20 pixels or more is annotated")):
         bare = tmp_path / f"without {found}"
         shutil.copytree(video, bare)
         labels = bare / "val" / "labels.csv"
@@ -183,4 +183,4 @@ def test_folders_without_labels_and_wrong_recipes_are_refused_in_a_line(cli: Cli
         assert said in cli("train-faces", bare, *end, status=2).stderr.splitlines()[-1]
     none = cli(*start, "--set", "optimizer.batch_size=4", "--teacher", tmp_path / "none.onnx", status=2).stderr
     assert "none.onnx: no such file" in none.splitlines()[-1]
-    assert load_faces_recipe().schedule.sizes[-1][1] % 32 == 0
+    assert load_detector_recipe().schedule.sizes[-1][1] % 32 == 0

@@ -1,4 +1,4 @@
-"""`train-refiner` from images to report, on the demo's video, whose faces are known."""
+"""Training a refiner from images to report, on the demo video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fer_edge.detection.refiner import placed
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 from fer_edge.modelcard.archive import read_refiner_card
-from fer_edge_train.faces.detector_recipe import load_refiner_recipe
-from fer_edge_train.faces.refiner_proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
+from fer_edge_train.faces.refiner_proposals import BOX, POINTS, SCORE, Proposals, make_targets, mirror
 from fer_edge_train.faces.refiner_training import train_refiner
 from fer_edge_train.progress import TrainingProgress
+from fer_edge_train.recipe_files import load_refiner_recipe
 from tests.fer_edge.detection import onnx_squares
 
-from .test_detector_training import cut_power, eager, video
+from .test_detector_training import eager, interrupt, video
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,11 +49,11 @@ SMALL = [
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
-    recipe = load_refiner_recipe(None, SMALL)
+def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
+    recipe = load_refiner_recipe("refiner", SMALL)
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)
-    looked: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(video / "train"), load_faces(video / "val")
@@ -65,8 +65,8 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
             pasted=sample.faces[:20],
             teacher=teacher,
             resume=resume,
-            made_by=("made so",),
-            looked=lambda *now: looked.append(now),
+            made_by=("command",),
+            on_progress=lambda *now: progress.append(now),
             callbacks=callbacks,
         )
         assert done.model == out / "model.keras"
@@ -74,9 +74,9 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     matches = run(whole)
-    assert looked == [(64, 70), (70, 70)]
+    assert progress == [(64, 70), (70, 70)]
     with pytest.raises(KeyboardInterrupt):
-        run(cut, keras.callbacks.LambdaCallback(on_epoch_end=cut_power))
+        run(cut, keras.callbacks.LambdaCallback(on_epoch_end=interrupt))
     with pytest.raises(InputError, match="add --resume"):
         run(cut)
     assert run(cut, resume=True).hits == pytest.approx(matches.hits, abs=1e-4)
@@ -87,35 +87,35 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
     assert len(losses[0]) == 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     card = read_refiner_card(whole / "model.keras")
-    assert (card.side, card.extent, card.made_by) == (16, 1.6, ("made so",))
+    assert (card.side, card.extent, card.made_by) == (16, 1.6, ("command",))
     report = json.loads((whole / "report" / "report.json").read_text())
     assert report["images"] == 6
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
     onnx_squares.write(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
-        run(whole, resume=True)  # another teacher is another run
+        run(whole, resume=True)  # because of another teacher
 
 
 @pytest.mark.usefixtures("eager")
-def test_it_learns_from_marks_alone(video: Path, tmp_path: Path) -> None:
-    recipe = load_refiner_recipe(None, [*SMALL, "schedule.epochs=12", "proposals.scenes=200"])
+def test_learns_from_annotations_alone(video: Path, tmp_path: Path) -> None:
+    recipe = load_refiner_recipe("refiner", [*SMALL, "schedule.epochs=12", "proposals.scenes=200"])
     parts = load_faces(video / "train"), load_faces(video / "val")
     train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
 
 
-def test_what_comes_before_training_is_told_tenth_by_tenth() -> None:
-    said = io.StringIO()
-    progress = TrainingProgress(Console(file=said), 1)
+def test_prints_preparation_in_tenths() -> None:
+    output = io.StringIO()
+    progress = TrainingProgress(Console(file=output), 1)
     for done in [*range(64, 1000, 64), 1000]:
-        progress.prepared(done, 1000, "scenes")
-    assert said.getvalue().split("\n")[:-1] == [
+        progress.update_preparation(done, 1000, "scenes")
+    assert output.getvalue().split("\n")[:-1] == [
         f"{done}/1000 scenes" for done in (128, 256, 320, 448, 512, 640, 704, 832, 960, 1000)
     ]
 
 
-def test_a_goal_is_what_places_a_face_where_it_is() -> None:
+def test_targets_place_face_where_it_is() -> None:
     faces = RawDetections(
         np.array([[20, 30, 16, 20], [60, 60, 20, 24]], np.float32),
         np.array([0.9, 0.5], np.float32),
@@ -123,7 +123,7 @@ def test_a_goal_is_what_places_a_face_where_it_is() -> None:
     )
     boxes = np.array([[19, 31, 17, 19], [61, 58, 20, 24], [0, 0, 10, 10], [28, 30, 16, 20]], np.float32)
     squares = np.array([[10, 20, 36], [55, 52, 38], [-3, -3, 16], [20, 24, 32]], np.float32)
-    given = goals(boxes, squares, faces, np.array([True, False]))
+    given = make_targets(boxes, squares, faces, np.array([True, False]))
     assert given[:, SCORE] == pytest.approx([0.9, 0.5, 0, 0.9 * (1 / 3 - 0.25) / 0.15], abs=0.01)
     assert [row > 0 for row in given[:, 15]] == [True, True, False, True]
     assert [row > 0 for row in given[:, 16]] == [True, False, False, True]
@@ -131,15 +131,15 @@ def test_a_goal_is_what_places_a_face_where_it_is() -> None:
     back = placed(squares, given[:, :15], one)
     assert back.boxes[:2] == pytest.approx(faces.boxes, abs=1e-3)
     assert back.landmarks[0] == pytest.approx(faces.landmarks[0], abs=1e-3)
-    turned = mirrored(Proposed(np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), given))
-    assert turned.squares[0, 0].tolist() == [3, 2, 1, 0]
-    assert turned.goals[0, PLACE] == pytest.approx(given[0, PLACE] * (-1, 1, 1, 1))
-    points, before = (values[0, POINTS].reshape(5, 2) for values in (turned.goals, given))
+    mirrored = mirror(Proposals(np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), given))
+    assert mirrored.squares[0, 0].tolist() == [3, 2, 1, 0]
+    assert mirrored.targets[0, BOX] == pytest.approx(given[0, BOX] * (-1, 1, 1, 1))
+    points, before = (values[0, POINTS].reshape(5, 2) for values in (mirrored.targets, given))
     assert points[1] == pytest.approx(before[0] * (-1, 1))
     assert points[3] == pytest.approx(before[4] * (-1, 1))
 
 
-def test_what_is_wrong_is_said_in_a_line(cli: Cli, video: Path, tmp_path: Path) -> None:
+def test_rejects_wrong_options_in_one_line(cli: Cli, video: Path, tmp_path: Path) -> None:
     start = ("train-refiner", video, "--out", tmp_path / "run")
     none = cli(*start, "--detector", tmp_path / "none.tflite", status=2).stderr
     assert none.endswith("none.tflite: no such model file\n")

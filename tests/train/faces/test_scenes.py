@@ -1,4 +1,4 @@
-"""Scenes keep their marks right, whatever is done to the images."""
+"""Annotations stay correct through every change of a scene."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import ModelError
-from fer_edge_train.faces.clutter import SIDE, thing
-from fer_edge_train.faces.detector_recipe import Augmentation, load_faces_recipe
+from fer_edge_train.faces.clutter import SIDE, draw_clutter
+from fer_edge_train.faces.detector_recipe import SceneAugmentation
 from fer_edge_train.faces.detector_targets import (
     BOX,
     FACE,
@@ -20,11 +20,14 @@ from fer_edge_train.faces.detector_targets import (
     KIND,
     LANDMARKS,
     WEIGHT,
-    Marked,
-    packed,
+    Annotations,
+    pack,
 )
-from fer_edge_train.faces.scenes import Shape, Source, Stock, batch, mapped, scene
-from fer_edge_train.faces.yunet_teacher import Teacher, answers, check, missed
+from fer_edge_train.faces.scene_geometry import transform
+from fer_edge_train.faces.scene_sources import AnnotatedImage, SceneSources
+from fer_edge_train.faces.scenes import BatchShape, make_scene, make_scene_batch
+from fer_edge_train.faces.yunet_teacher import Teacher, check_teacher, missed_faces, teach
+from fer_edge_train.recipe_files import load_detector_recipe
 from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:
@@ -32,39 +35,41 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-EVERYTHING = load_faces_recipe(
-    None, ["augmentation.paste=0.5", "augmentation.clutter=0.5", "augmentation.mixup=0.5"]
+ALL_EFFECTS = load_detector_recipe(
+    "faces", ["augmentation.paste=0.5", "augmentation.clutter=0.5", "augmentation.mixup=0.5"]
 ).augmentation
-NOTHING = np.empty((0, 4), np.float32)
-UNMARKED = Marked(NOTHING, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), NOTHING)
+NO_BOXES = np.empty((0, 4), np.float32)
+UNMARKED = Annotations(NO_BOXES, np.empty((0, 5, 2), np.float32), np.empty(0, np.float32), NO_BOXES)
 
 
-def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Source:
-    """A bright disc on a dark ground, marked as a face with landmarks."""
+def disc(rows: int, columns: int, x: float, y: float, radius: float) -> AnnotatedImage:
+    """Make a bright disc on a dark ground, annotated as a face with landmarks."""
     gray = np.full((rows, columns), 40, np.uint8)
     cv2.circle(gray, (round(x * 16), round(y * 16)), round(radius * 16), (220,), -1, shift=4)
     at = [(-0.4, -0.3), (0.4, -0.3), (0, 0), (-0.3, 0.5), (0.3, 0.5)]
     landmarks = np.array([[(x + dx * radius, y + dy * radius) for dx, dy in at]], np.float32)
     box = np.array([[x - radius, y - radius, 2 * radius, 2 * radius]], np.float32)
-    return Source(gray, Marked(box, landmarks, np.ones(1, np.float32), NOTHING))
+    return AnnotatedImage(gray, Annotations(box, landmarks, np.ones(1, np.float32), NO_BOXES))
 
 
-def stock_of(*images: Source, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None) -> Stock:
-    empty = [i for i, one in enumerate(images) if not len(one.marked.boxes)]
+def make_sources(
+    *images: AnnotatedImage, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None
+) -> SceneSources:
+    empty = [i for i, one in enumerate(images) if not len(one.annotations.boxes)]
     none = np.empty((0, 48, 48), np.uint8)
     every = np.arange(len(images))
-    return Stock(images, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
+    return SceneSources(images, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
 
 
-def test_boxes_follow_the_faces_through_every_change() -> None:
-    geometry = Augmentation(flip=0.5, rotate=0.5, rotate_degrees=25, squeeze=1.3)
-    stock = stock_of(disc(120, 160, 70, 50, 30))
+def test_boxes_follow_faces_through_every_change() -> None:
+    geometry = SceneAugmentation(flip=0.5, rotate=0.5, rotate_degrees=25, squeeze=1.3)
+    sources = make_sources(disc(120, 160, 70, 50, 30))
     rng = np.random.default_rng(3)
     checked = 0
     for _ in range(80):
-        image, marked = scene(stock, 0, 128, geometry, rng)
+        image, annotations = make_scene(sources, 0, 128, geometry, rng)
         assert image.shape == (128, 128)
-        for (x, y, width, height), points in zip(marked.boxes.tolist(), marked.landmarks, strict=True):
+        for (x, y, width, height), points in zip(annotations.boxes.tolist(), annotations.landmarks, strict=True):
             assert x >= 0
             assert y >= 0
             assert max(x + width, y + height) <= 128.001
@@ -82,70 +87,71 @@ def test_boxes_follow_the_faces_through_every_change() -> None:
     assert checked > 15
 
 
-def test_a_mirror_swaps_left_and_right_landmarks() -> None:
-    marked = disc(100, 100, 60, 50, 20).marked
-    mirrored = mapped(marked, np.array([[-1.0, 0, 100], [0, 1, 0]]), (100, 100), 10)
+def test_mirror_swaps_left_and_right_landmarks() -> None:
+    annotations = disc(100, 100, 60, 50, 20).annotations
+    points = annotations.landmarks[0]
+    mirrored = transform(annotations, np.array([[-1.0, 0, 100], [0, 1, 0]]), (100, 100), 10)
     assert mirrored.boxes == pytest.approx(np.array([[20, 30, 40, 40]]))
-    assert mirrored.landmarks[0, 0] == pytest.approx((100 - marked.landmarks[0, 1, 0], marked.landmarks[0, 1, 1]))
-    assert mirrored.landmarks[0, 4] == pytest.approx((100 - marked.landmarks[0, 3, 0], marked.landmarks[0, 3, 1]))
+    assert mirrored.landmarks[0, 0] == pytest.approx((100 - points[1, 0], points[1, 1]))
+    assert mirrored.landmarks[0, 4] == pytest.approx((100 - points[3, 0], points[3, 1]))
     assert mirrored.landmarks[0, 2] == pytest.approx((40, 50))
 
 
-def test_faces_that_become_small_or_leave_the_scene_are_neither_face_nor_background() -> None:
-    marked = disc(100, 100, 50, 50, 20).marked
-    small = mapped(marked, np.array([[0.2, 0, 0], [0, 0.2, 0]]), (100, 100), 10)
+def test_small_or_hidden_faces_become_ignored_regions() -> None:
+    annotations = disc(100, 100, 50, 50, 20).annotations
+    small = transform(annotations, np.array([[0.2, 0, 0], [0, 0.2, 0]]), (100, 100), 10)
     assert len(small.boxes) == 0
     assert small.ignored == pytest.approx(np.array([[6, 6, 8, 8]]))
-    half = mapped(marked, np.array([[1.0, 0, -50], [0, 1, 0]]), (100, 100), 10)
+    half = transform(annotations, np.array([[1.0, 0, -50], [0, 1, 0]]), (100, 100), 10)
     assert len(half.boxes) == 0
     assert half.ignored == pytest.approx(np.array([[0, 30, 20, 40]]))
-    gone = mapped(marked, np.array([[1.0, 0, -90], [0, 1, 0]]), (100, 100), 10)
+    gone = transform(annotations, np.array([[1.0, 0, -90], [0, 1, 0]]), (100, 100), 10)
     assert len(gone.boxes) == len(gone.ignored) == 0
 
 
-def test_the_same_generator_gives_the_same_scene_and_pasted_faces_lie_apart() -> None:
+def test_scene_depends_on_generator_and_pasted_faces_do_not_overlap() -> None:
     faces = np.full((2, 48, 48), 128, np.uint8)
-    empty = Source(np.full((90, 120), 100, np.uint8), UNMARKED)
-    stock = stock_of(disc(120, 160, 70, 50, 30), empty, pasted=faces)
-    one, two, three = (scene(stock, 0, 96, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    empty = AnnotatedImage(np.full((90, 120), 100, np.uint8), UNMARKED)
+    sources = make_sources(disc(120, 160, 70, 50, 30), empty, pasted=faces)
+    one, two, three = (make_scene(sources, 0, 96, ALL_EFFECTS, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (one[0] == two[0]).all()
     assert not np.array_equal(one[0], three[0])
     pasted = 0
     for seed in range(30):
-        _, marked = scene(stock, 1, 96, EVERYTHING, np.random.default_rng(seed))
-        pasted += int(np.isnan(marked.landmarks[:, 0, 0]).sum())
-        assert len(marked.boxes) == len(marked.landmarks) == len(marked.scores)
+        _, annotations = make_scene(sources, 1, 96, ALL_EFFECTS, np.random.default_rng(seed))
+        pasted += int(np.isnan(annotations.landmarks[:, 0, 0]).sum())
+        assert len(annotations.boxes) == len(annotations.landmarks) == len(annotations.scores)
     assert pasted > 5
-    _, marked = scene(stock, 1, 96, Augmentation(paste=1.0), np.random.default_rng(1))
-    assert 1 <= len(marked.boxes) <= 8
+    _, annotations = make_scene(sources, 1, 96, SceneAugmentation(paste=1.0), np.random.default_rng(1))
+    assert 1 <= len(annotations.boxes) <= 8
 
 
-def test_every_pixel_of_a_scene_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_every_pixel_of_scene(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     grays = rng.integers(0, 256, (3, 90, 120), np.uint8)
-    stock = stock_of(*(Source(gray, UNMARKED) for gray in grays))
-    how = Augmentation(mosaic=0.5, flip=0.5)  # unturned, enlarged to the edges of their places
+    sources = make_sources(*(AnnotatedImage(gray, UNMARKED) for gray in grays))
+    augmentation = SceneAugmentation(mosaic=0.5, flip=0.5)  # without rotation, enlarged to the edges of their places
     made = []
     for left_over in (0, 255):
         with monkeypatch.context() as memory:
             memory.setattr(np, "empty", lambda shape, dtype=float, value=left_over: np.full(shape, value, dtype))
-            made.append([scene(stock, i % 3, 128, how, np.random.default_rng(i))[0] for i in range(40)])
+            made.append([make_scene(sources, i % 3, 128, augmentation, np.random.default_rng(i))[0] for i in range(40)])
     np.testing.assert_array_equal(made[0], made[1])
 
 
-def test_a_part_of_a_face_is_covered_and_the_rest_stays() -> None:
-    wall = Source(np.full((300, 300), 130, np.uint8), UNMARKED)
+def test_occlusion_covers_part_of_face() -> None:
+    wall = AnnotatedImage(np.full((300, 300), 130, np.uint8), UNMARKED)
     face = disc(200, 200, 100, 100, 60)
-    plain, covering = (Augmentation(cover=chance, enlarge=1) for chance in (0, 1))
+    plain, occluding = (SceneAugmentation(occlude=chance, max_zoom=1) for chance in (0, 1))
     covered = []
     for seed in range(40):
         images = []
-        for how in (plain, covering):
-            out, marked = scene(stock_of(face, wall), 0, 96, how, np.random.default_rng(seed))
+        for augmentation in (plain, occluding):
+            out, annotations = make_scene(make_sources(face, wall), 0, 96, augmentation, np.random.default_rng(seed))
             images.append(out)
-        if not len(marked.boxes) or marked.boxes[0, 2:].min() < 24:
+        if not len(annotations.boxes) or annotations.boxes[0, 2:].min() < 24:
             continue
-        left, top, width, height = (round(value) for value in marked.boxes[0].tolist())
+        left, top, width, height = (round(value) for value in annotations.boxes[0].tolist())
         before, after = (image[top : top + height, left : left + width].astype(int) for image in images)
         covered.append((abs(before - after) > 20).mean())
     assert len(covered) > 10
@@ -153,13 +159,13 @@ def test_a_part_of_a_face_is_covered_and_the_rest_stays() -> None:
     assert max(covered) < 0.5
 
 
-def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
+def test_teacher_gives_targets_for_every_cell(tmp_path: Path) -> None:
     teacher = tmp_path / "squares.onnx"
     onnx_squares.write(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
     image = np.full((96, 96), 60, np.uint8)
     image[20:28, 20:28] = image[76:84, 36:44] = 255
-    image[44:52, 44:52] = 202  # next to nothing
-    cells = answers(image, Teacher(teacher))
+    image[44:52, 44:52] = 202  # a very low score
+    cells = teach(image, Teacher(teacher))
     assert cells.shape == (12 * 12 + 6 * 6 + 3 * 3, 16)
     kinds, weights = cells[:, KIND], cells[:, WEIGHT]
     assert np.flatnonzero(kinds == FACE).tolist() == [2 * 12 + 2, 9 * 12 + 4]
@@ -174,77 +180,79 @@ def test_a_teacher_tells_of_every_cell_of_a_scene(tmp_path: Path) -> None:
 
     boxes = np.array([square(*middle), square(60, 20), square(30, 60), square(31, 31)], np.float32)
     points = np.arange(40, dtype=np.float32).reshape(4, 5, 2)
-    scores = np.array([0.93, 0.8, 0, 0.93], np.float32)  # nobody has seen the third
-    left = missed(Marked(boxes, points, scores, boxes[2:3]), cells)
+    scores = np.array([0.93, 0.8, 0, 0.93], np.float32)  # the third has no score
+    left = missed_faces(Annotations(boxes, points, scores, boxes[2:3]), cells)
     assert left.boxes.tolist() == boxes[1:2].tolist()
     assert left.landmarks.tolist() == points[1:2].tolist()
     assert left.scores == pytest.approx([0.8])
     assert left.ignored.tolist() == boxes[2:3].tolist()
-    nothing = Marked(*(values[:0] for values in left))
-    assert [len(values) for values in missed(nothing, cells)] == [0, 0, 0, 0]
+    nothing = Annotations(*(values[:0] for values in left))
+    assert [len(values) for values in missed_faces(nothing, cells)] == [0, 0, 0, 0]
 
 
-def test_a_teacher_who_sees_twice_the_size_tells_of_smaller_faces(tmp_path: Path) -> None:
+def test_teacher_at_twice_the_size_finds_smaller_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
     onnx_squares.write(file, 0.92, level=16)  # around white squares of sixteen pixels
     image = np.full((96, 96), 60, np.uint8)
-    image[18:30, 18:30] = 255  # one cell of the finest level, and too little of one of the next
+    image[18:30, 18:30] = 255  # one cell of the finest level, and too small for one of the next
     image[52:68, 52:68] = 255
-    faces = {sizes: answers(image, Teacher(file, sizes))[:, KIND] == FACE for sizes in ((1,), (2,), (1, 2))}
+    faces = {sizes: teach(image, Teacher(file, sizes))[:, KIND] == FACE for sizes in ((1,), (2,), (1, 2))}
     small, large = 2 * 12 + 2, 12 * 12 + 3 * 6 + 3
     assert np.flatnonzero(faces[1,]).tolist() == [large]
     assert small in np.flatnonzero(faces[2,])
     assert not faces[2,][large]
     assert (faces[1, 2] == faces[1,] | faces[2,]).all()
-    cells = answers(image, Teacher(file, (1, 2)))
+    cells = teach(image, Teacher(file, (1, 2)))
     middle, half = 2 * 8 + 0.92 * 8 + 4, 4 * math.exp(0.92)
     assert cells[small, BOX] == pytest.approx([middle - half] * 2 + [middle + half] * 2, abs=1e-3)
     assert cells[small, WEIGHT] == pytest.approx(1)
-    assert cells[large, BOX] == pytest.approx(answers(image, Teacher(file))[large, BOX])
+    assert cells[large, BOX] == pytest.approx(teach(image, Teacher(file))[large, BOX])
 
 
-def test_a_teacher_for_one_other_size_is_refused(tmp_path: Path) -> None:
+def test_rejects_teacher_for_another_size(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
     onnx_squares.write(file, 0.92)
-    check(Teacher(file, (1, 2)))
+    check_teacher(Teacher(file, (1, 2)))
     other = tmp_path / "other.onnx"
     six_hundred, three_hundred = b"\n\3\x08\x80\5", b"\n\3\x08\xc0\2"
     other.write_bytes(file.read_bytes().replace(2 * six_hundred, 2 * three_hundred))
-    with pytest.raises(ModelError, match=r"other\.onnx: no YuNet for images of 640x640 or of any size \(.*320"):
-        check(Teacher(other))
+    with pytest.raises(ModelError, match=r"other\.onnx: not a YuNet for images of 640x640 or of any size \(.*320"):
+        check_teacher(Teacher(other))
     nothing = tmp_path / "nothing.onnx"
-    nothing.write_bytes(b"what is this?")
+    nothing.write_bytes(b"not ONNX")
     with pytest.raises(ModelError, match="nothing"):
-        check(Teacher(nothing))
+        check_teacher(Teacher(nothing))
 
 
-def test_only_the_teacher_knows_how_sure_a_pasted_face_is(tmp_path: Path) -> None:
+def test_teacher_alone_scores_pasted_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
     onnx_squares.write(file, 0.92)
     teacher = Teacher(file, (1, 2))
-    dark = Source(np.zeros((96, 96), np.uint8), UNMARKED)
+    dark = AnnotatedImage(np.zeros((96, 96), np.uint8), UNMARKED)
     faces = np.full((2, 48, 48), 20, np.uint8)
-    how = Augmentation(paste=0.5)
-    chosen, shape, count = np.zeros(1, np.int64), Shape(96, 8), 12 * 12 + 6 * 6 + 3 * 3
+    augmentation = SceneAugmentation(paste=0.5)
+    chosen, shape, count = np.zeros(1, np.int64), BatchShape(96, 8), 12 * 12 + 6 * 6 + 3 * 3
     pasted = 0
     for seed in range(40):
-        (image,), (rows,) = batch(stock_of(dark, pasted=faces, teacher=teacher), chosen, shape, how, [seed])
-        _, (alone,) = batch(stock_of(dark, pasted=faces), chosen, shape, how, [seed])
+        (image,), (rows,) = make_scene_batch(
+            make_sources(dark, pasted=faces, teacher=teacher), chosen, shape, augmentation, [seed]
+        )
+        _, (alone,) = make_scene_batch(make_sources(dark, pasted=faces), chosen, shape, augmentation, [seed])
         assert rows.shape == (count + 8, 16)
         if image.max() > 20:
-            continue  # grey behind the image, where it finds something
+            continue  # a grey background, in which the teacher finds faces
         assert set(alone[:, KIND].tolist()) <= {0, FACE_WITHOUT_LANDMARKS}
-        # It sees white squares alone, so these are none to it.
+        # The teacher finds white squares only, so it sees no face here.
         assert not rows[:, WEIGHT].any()
         assert not rows[count:].any()
         pasted += (alone[:, KIND] == FACE_WITHOUT_LANDMARKS).sum()
     assert pasted > 8
 
 
-def test_marks_become_one_array_with_a_kind_for_each_row() -> None:
-    known = disc(100, 100, 50, 50, 20).marked
-    unknown = Marked(known.boxes, known.landmarks * np.nan, np.array([0.465], np.float32), known.boxes[:1])
-    rows = packed([known, unknown])
+def test_pack_gives_each_row_a_kind() -> None:
+    known = disc(100, 100, 50, 50, 20).annotations
+    unknown = Annotations(known.boxes, known.landmarks * np.nan, np.array([0.465], np.float32), known.boxes[:1])
+    rows = pack([known, unknown])
     assert rows.shape == (2, 8, 16)
     assert rows[:, :2, KIND].tolist() == [[FACE, 0], [FACE_WITHOUT_LANDMARKS, IGNORED]]
     assert rows[0, 0, :4].tolist() == [30, 30, 70, 70]
@@ -252,22 +260,22 @@ def test_marks_become_one_array_with_a_kind_for_each_row() -> None:
     assert not rows[:, 2:].any()
 
 
-def test_clutter_lies_where_no_face_is() -> None:
-    stock = stock_of(disc(120, 160, 70, 50, 30))
+def test_clutter_covers_no_face() -> None:
+    sources = make_sources(disc(120, 160, 70, 50, 30))
     changed = 0
     for seed in range(30):
-        plain, marked = scene(stock, 0, 128, Augmentation(), np.random.default_rng(seed))
-        image, same = scene(stock, 0, 128, Augmentation(clutter=0.9), np.random.default_rng(seed))
-        assert np.array_equal(same.boxes, marked.boxes)
+        plain, annotations = make_scene(sources, 0, 128, SceneAugmentation(), np.random.default_rng(seed))
+        image, same = make_scene(sources, 0, 128, SceneAugmentation(clutter=0.9), np.random.default_rng(seed))
+        assert np.array_equal(same.boxes, annotations.boxes)
         changed += not np.array_equal(image, plain)
-        for x, y, width, height in [*marked.boxes.tolist(), *marked.ignored.tolist()]:
+        for x, y, width, height in [*annotations.boxes.tolist(), *annotations.ignored.tolist()]:
             face = slice(math.ceil(y), int(y + height)), slice(math.ceil(x), int(x + width))
             assert np.array_equal(image[face], plain[face])
     assert changed > 15
 
 
-def test_drawn_things_are_many_and_never_invisible() -> None:
-    drawn = [thing(np.random.default_rng(seed)) for seed in range(60)]
+def test_clutter_is_varied_and_visible() -> None:
+    drawn = [draw_clutter(np.random.default_rng(seed)) for seed in range(60)]
     for image, mask in drawn:
         assert image.shape == mask.shape == (SIDE, SIDE)
         assert image.dtype == mask.dtype == np.uint8
@@ -275,14 +283,14 @@ def test_drawn_things_are_many_and_never_invisible() -> None:
     assert len({image.tobytes() + mask.tobytes() for image, mask in drawn}) == 60
 
 
-def test_another_image_shines_through_with_its_faces() -> None:
-    dark, face = Source(np.full((128, 128), 10, np.uint8), UNMARKED), disc(120, 160, 70, 50, 30)
-    stock, how = stock_of(dark, face), Augmentation(mixup=1.0)
+def test_mixed_image_brings_its_faces() -> None:
+    dark, face = AnnotatedImage(np.full((128, 128), 10, np.uint8), UNMARKED), disc(120, 160, 70, 50, 30)
+    sources, augmentation = make_sources(dark, face), SceneAugmentation(mixup=1.0)
     through = 0
     for seed in range(30):
-        alone, _ = scene(stock, 0, 128, Augmentation(), np.random.default_rng(seed))
-        image, marked = scene(stock, 0, 128, how, np.random.default_rng(seed))
-        for (x, y, width, height), score in zip(marked.boxes.tolist(), marked.scores.tolist(), strict=True):
+        alone, _ = make_scene(sources, 0, 128, SceneAugmentation(), np.random.default_rng(seed))
+        image, annotations = make_scene(sources, 0, 128, augmentation, np.random.default_rng(seed))
+        for (x, y, width, height), score in zip(annotations.boxes.tolist(), annotations.scores.tolist(), strict=True):
             middle = int(y + height / 2), int(x + width / 2)
             assert 0 < score <= 0.5
             assert image[middle] == pytest.approx((1 - score) * alone[middle] + score * 220, abs=2)
@@ -290,11 +298,11 @@ def test_another_image_shines_through_with_its_faces() -> None:
     assert through > 5
 
 
-def test_only_a_teacher_tells_of_faces_that_shine_through(tmp_path: Path) -> None:
+def test_teacher_alone_scores_mixed_faces(tmp_path: Path) -> None:
     file = tmp_path / "yunet.onnx"
     onnx_squares.write(file, 0.92)
     teacher = Teacher(file)
-    stock, how = stock_of(disc(120, 160, 70, 50, 30), teacher=teacher), Augmentation(mixup=1.0)
-    _, marked = scene(stock, 0, 128, how, np.random.default_rng(1))
-    assert len(marked.scores)
-    assert not marked.scores.any()
+    sources, augmentation = make_sources(disc(120, 160, 70, 50, 30), teacher=teacher), SceneAugmentation(mixup=1.0)
+    _, annotations = make_scene(sources, 0, 128, augmentation, np.random.default_rng(1))
+    assert len(annotations.scores)
+    assert not annotations.scores.any()

@@ -1,1 +1,1 @@
-"""Training of the face detector."""
+"""Training of the face detector and of its second stage, the refiner."""

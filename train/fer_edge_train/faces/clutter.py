@@ -1,4 +1,4 @@
-"""Drawn things that are no faces, though a small network takes them for some: round, or with marks like eyes."""
+"""Drawn objects that a small network takes for faces: round ones, and ones with marks like eyes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Painter = Callable[[Canvas, Canvas, np.random.Generator], None]
 
 SIDE: Final = 96
-_MIDDLE: Final = SIDE // 2
-_RADIUS: Final = 44  # of what is round
+_CENTRE: Final = SIDE // 2
+_RADIUS: Final = 44  # of round objects
 _OPAQUE: Final = (255,)
 _FONTS: Final = (
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -31,14 +31,14 @@ _FONTS: Final = (
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789&%@?"
 
 
-def thing(rng: np.random.Generator) -> tuple[Canvas, Canvas]:
-    """Draw one.
+def draw_clutter(rng: np.random.Generator) -> tuple[Canvas, Canvas]:
+    """Draw a random object.
 
     Args:
         rng: source of randomness.
 
     Returns:
-        A grey image, and how opaque each of its pixels is, 0..255; both uint8 of shape (`SIDE`, `SIDE`).
+        A grey image and the opacity of each pixel, 0..255; both uint8 of shape (`SIDE`, `SIDE`).
     """
     image = np.full((SIDE, SIDE), rng.integers(256), np.uint8)
     mask = np.zeros_like(image)
@@ -51,10 +51,10 @@ def _wheel(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     _disc(image, _RADIUS, _grey(rng))
     radius = _RADIUS * rng.uniform(0.6, 0.95)
     _disc(image, radius, _grey(rng))
-    spokes, turned, grey = int(rng.integers(3, 14)), rng.uniform(0, math.pi), _grey(rng)
+    spokes, phase, grey = int(rng.integers(3, 14)), rng.uniform(0, math.pi), _grey(rng)
     thickness = int(rng.integers(1, max(2, 36 // spokes)))
     for spoke in range(spokes):
-        _line(image, (0, radius), turned + 2 * math.pi * spoke / spokes, grey, thickness)
+        _line(image, (0, radius), phase + 2 * math.pi * spoke / spokes, grey, thickness)
     _disc(image, radius * rng.uniform(0.1, 0.5), _grey(rng))
     if rng.random() < 0.5:
         _disc(image, radius, _grey(rng), int(rng.integers(1, 4)))
@@ -71,21 +71,21 @@ def _ball(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     grey = _grey(rng)
     kind = int(rng.integers(3))
     if kind == 0:  # a football
-        turned = rng.uniform(0, math.pi)
+        phase = rng.uniform(0, math.pi)
         for ring, count in ((0.0, 1), (0.62, 5), (1.0, 5)):
             for patch in range(count):
-                angle = turned + ring + 2 * math.pi * patch / count
-                at = _at(ring * _RADIUS, angle)
-                cv2.fillPoly(image, [_polygon(at, _RADIUS * rng.uniform(0.18, 0.28), 5, angle)], grey, cv2.LINE_AA)
+                angle = phase + ring + 2 * math.pi * patch / count
+                centre = _point(ring * _RADIUS, angle)
+                cv2.fillPoly(image, [_polygon(centre, _RADIUS * rng.uniform(0.18, 0.28), 5, angle)], grey, cv2.LINE_AA)
     elif kind == 1:  # with seams
         for _ in range(int(rng.integers(1, 5))):
             axes = (_RADIUS, int(_RADIUS * rng.uniform(0, 0.9)))
             degrees = rng.uniform(0, 180)
-            cv2.ellipse(image, (_MIDDLE, _MIDDLE), axes, degrees, 0, 360, grey, int(rng.integers(1, 4)), cv2.LINE_AA)
-    # Lit from somewhere.
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / _MIDDLE - 1
-    towards = rng.uniform(-0.5, 0.5, 2)
-    light = 1.1 - np.float32(rng.uniform(0.1, 0.8)) * (np.square(x - towards[0]) + np.square(y - towards[1]))
+            cv2.ellipse(image, (_CENTRE, _CENTRE), axes, degrees, 0, 360, grey, int(rng.integers(1, 4)), cv2.LINE_AA)
+    # Light from a random side.
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / _CENTRE - 1
+    light_at = rng.uniform(-0.5, 0.5, 2)
+    light = 1.1 - np.float32(rng.uniform(0.1, 0.8)) * (np.square(x - light_at[0]) + np.square(y - light_at[1]))
     image[:] = np.clip(image * light, 0, 255)
 
 
@@ -104,7 +104,7 @@ def _dial(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
 
 
 def _panel(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
-    """A button, socket, lamp or front of a car: something with a few holes, the same on both sides."""
+    """Draw a button, socket, lamp or front of a car: an object with a few holes, the same on both sides."""
     if rng.random() < 0.5:
         _disc(mask, _RADIUS, _OPAQUE)
     else:
@@ -115,7 +115,7 @@ def _panel(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
         size = _RADIUS * rng.uniform(0.05, 0.25, 2)
         square = rng.random() < 0.5
         for side in (-across, across):
-            x, y = _MIDDLE + side * _RADIUS, _MIDDLE + down * _RADIUS
+            x, y = _CENTRE + side * _RADIUS, _CENTRE + down * _RADIUS
             low, high = (round(x - size[0]), round(y - size[1])), (round(x + size[0]), round(y + size[1]))
             if square:
                 cv2.rectangle(image, low, high, grey, -1)
@@ -126,7 +126,7 @@ def _panel(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
 
 
 def _grid(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
-    """Windows, bricks, shelves, keys."""
+    """Draw windows, bricks, shelves or keys."""
     mask[:] = 255
     columns, rows = (int(count) for count in rng.integers(1, 8, 2))
     gap = rng.uniform(0.1, 0.5)
@@ -140,17 +140,17 @@ def _grid(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
 
 def _text(image: Canvas, mask: Canvas, rng: np.random.Generator) -> None:
     count = int(rng.integers(1, 5))
-    written = "".join(_LETTERS[int(i)] for i in rng.integers(len(_LETTERS), size=count))
+    text = "".join(_LETTERS[int(i)] for i in rng.integers(len(_LETTERS), size=count))
     font = _FONTS[int(rng.integers(len(_FONTS)))]
     thickness = int(rng.integers(1, 8))
-    (width, height), _ = cv2.getTextSize(written, font, 1, thickness)
+    (width, height), _ = cv2.getTextSize(text, font, 1, thickness)
     scale = 0.9 * SIDE / max(width, height)
-    at = (round((SIDE - scale * width) / 2), round((SIDE + scale * height) / 2))
-    on = mask
+    origin = (round((SIDE - scale * width) / 2), round((SIDE + scale * height) / 2))
+    canvas = mask
     if rng.random() < 0.5:  # on a sign
         mask[:] = 255
-        on = image
-    cv2.putText(on, written, at, font, scale, _OPAQUE if on is mask else _grey(rng), thickness, cv2.LINE_AA)
+        canvas = image
+    cv2.putText(canvas, text, origin, font, scale, _OPAQUE if canvas is mask else _grey(rng), thickness, cv2.LINE_AA)
 
 
 _PAINTERS: Final[tuple[Painter, ...]] = (_wheel, _wheel, _rings, _ball, _ball, _dial, _panel, _grid, _text)
@@ -160,19 +160,19 @@ def _grey(rng: np.random.Generator) -> Colour:
     return (int(rng.integers(256)),)
 
 
-def _at(radius: float, angle: float) -> tuple[int, int]:
-    return round(_MIDDLE + radius * math.cos(angle)), round(_MIDDLE + radius * math.sin(angle))
+def _point(radius: float, angle: float) -> tuple[int, int]:
+    return round(_CENTRE + radius * math.cos(angle)), round(_CENTRE + radius * math.sin(angle))
 
 
 def _disc(canvas: Canvas, radius: float, grey: Colour, thickness: int = -1) -> None:
-    cv2.circle(canvas, (_MIDDLE, _MIDDLE), max(1, round(radius)), grey, thickness, cv2.LINE_AA)
+    cv2.circle(canvas, (_CENTRE, _CENTRE), max(1, round(radius)), grey, thickness, cv2.LINE_AA)
 
 
 def _line(canvas: Canvas, radii: tuple[float, float], angle: float, grey: Colour, thickness: int) -> None:
-    start, end = (_at(radius, angle) for radius in radii)
+    start, end = (_point(radius, angle) for radius in radii)
     cv2.line(canvas, start, end, grey, thickness, cv2.LINE_AA)
 
 
-def _polygon(middle: tuple[int, int], radius: float, corners: int, turned: float) -> npt.NDArray[np.int32]:
-    angles = turned + np.arange(corners) * (2 * math.pi / corners)
-    return np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + middle).astype(np.int32)
+def _polygon(centre: tuple[int, int], radius: float, corners: int, phase: float) -> npt.NDArray[np.int32]:
+    angles = phase + np.arange(corners) * (2 * math.pi / corners)
+    return np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + centre).astype(np.int32)

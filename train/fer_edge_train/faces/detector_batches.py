@@ -1,9 +1,7 @@
-"""Batches of scenes for Keras, made beside training."""
+"""Batches of scenes for Keras."""
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -11,96 +9,53 @@ import keras
 import numpy as np
 
 from fer_edge.modelcard.schema import PixelSpec
-from fer_edge_train.batches import BatchesAhead
-from fer_edge_train.faces.detector_targets import LEAST_ROWS, Marked
-from fer_edge_train.faces.scenes import Shape, Source, Stock, batch
-from fer_edge_train.faces.yunet_teacher import Teacher
+from fer_edge_train.faces.detector_targets import MIN_ROWS
+from fer_edge_train.faces.scenes import BatchShape, make_scene_batch
+from fer_edge_train.prefetch import PrefetchedBatches
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
-    from fer_edge.datasets.faces import FaceDataset, FaceImage
-    from fer_edge_train.batch_workers import Makers
-    from fer_edge_train.faces.detector_recipe import Data, FacesRecipe
+    from fer_edge_train.batch_workers import BatchWorkers
+    from fer_edge_train.faces.detector_recipe import DetectorRecipe
 
-# With this scale and offset a pixel becomes an int8 of the quantised model by flipping one bit.
+# With this scale and offset, a pixel becomes an int8 of the quantised model by flipping one bit.
 PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)
-# More than nearly every scene has, for JAX compiles anew for other shapes, and a GPU hardly notices rows of zeros.
-_ROWS_WHERE_COMPILED: Final = 128
+# More rows than nearly every scene needs: JAX compiles again for other shapes, and empty rows cost a GPU little.
+_MIN_ROWS_JAX: Final = 128
 
 
-def stock(
-    data: FaceDataset, recipe: Data, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None
-) -> Stock:
-    """All images in memory, with what the recipe makes of their labels.
-
-    Args:
-        data: with marked faces.
-        recipe: which sources and labels count.
-        pasted: faces to paste, uint8 of shape (n, side, side).
-        teacher: YuNet's ONNX file, to ask about every scene.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        grays = list(pool.map(data.gray, range(len(data))))
-    images = [Source(gray, _marked(one, recipe)) for gray, one in zip(grays, data.images, strict=True)]
-    empty = [i for i, one in enumerate(data.images) if not len(one.boxes) and not len(one.ignored)]
-    times = [
-        recipe.hard_times if len(one.marked.scores) and one.marked.scores.min() < recipe.hard_score else 1
-        for one in images
-    ]
-    return Stock(
-        images,
-        np.array(empty, np.int64),
-        np.repeat(np.arange(len(images)), times),
-        np.empty((0, 48, 48), np.uint8) if pasted is None else pasted,
-        Teacher(teacher, recipe.teacher_sizes) if teacher else None,
-    )
-
-
-def _marked(image: FaceImage, recipe: Data) -> Marked:
-    """An image's marks, less those that are doubted."""
-    sure = np.ones(len(image.boxes), bool)
-    if image.name.startswith(recipe.doubtful):
-        sure = image.scores >= recipe.least_score
-    ignored = np.concatenate((image.ignored, image.boxes[~sure]))
-    return Marked(image.boxes[sure], image.landmarks[sure], image.scores[sure], ignored)
-
-
-class SceneBatches(BatchesAhead):
+class SceneBatches(PrefetchedBatches):
     """Batches of scenes that depend on nothing but the recipe's seed, the epoch and the step."""
 
     def __init__(
-        self, crew: Makers, drawn: npt.NDArray[np.int64], recipe: FacesRecipe, side: int, epochs: range
+        self, workers: BatchWorkers, drawn: npt.NDArray[np.int64], recipe: DetectorRecipe, side: int, epochs: range
     ) -> None:
-        """Give the batches of ``epochs``.
+        """Make the batches of ``epochs``.
 
         Args:
-            crew: what makes batches, of a `Stock`.
-            drawn: as that has it; an epoch draws as many scenes as there are images.
+            workers: make batches of `fer_edge_train.faces.scene_sources.SceneSources`.
+            drawn: indices of images as there.  An epoch draws as many scenes as there are images.
             recipe: batch size, augmentation and seed.
-            side: of the scenes, in pixels.
-            epochs: which, from 0.
+            side: side of the scenes, in pixels.
+            epochs: the epochs, counted from 0.
         """
         images = len(np.unique(drawn))
-        super().__init__(crew, images // recipe.optimizer.batch_size, epochs)
+        super().__init__(workers, images // recipe.optimizer.batch_size, epochs)
         self._recipe = recipe
-        self._shape = Shape(side, _ROWS_WHERE_COMPILED if keras.backend.backend() == "jax" else LEAST_ROWS)
+        self._shape = BatchShape(side, _MIN_ROWS_JAX if keras.backend.backend() == "jax" else MIN_ROWS)
         self._order = lru_cache(2)(
             lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(drawn)[:images]
         )
 
     def make(self, epoch: int, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Images of shape (batch, side, side, 1), and what is in them as `fer_edge_train.faces.scenes.batch`."""
-        size, how = self._recipe.optimizer.batch_size, self._recipe.augmentation
-        chosen = self._order(epoch)[step * size : (step + 1) * size]
+        """Make images of shape (batch, side, side, 1), and their targets as the loss takes them."""
+        count = self._recipe.optimizer.batch_size
+        chosen = self._order(epoch)[step * count : (step + 1) * count]
         seed = (self._recipe.seed, epoch, step)
-        images, truth = self._crew.make(batch, chosen, self._shape, how, seed)
+        images, truth = self._batch_workers.run(make_scene_batch, chosen, self._shape, self._recipe.augmentation, seed)
         if step == 0 and keras.backend.backend() == "tensorflow":
-            # Keras has it take for fixed what is alike in the first two batches, and fail at the first other number.
+            # Keras tells TensorFlow that a dimension is fixed if the first two batches agree in it.  TensorFlow then
+            # fails at the first batch with another number of rows.
             truth = np.pad(truth, ((0, 0), (0, 1), (0, 0)))
         return PIXELS.normalise(images), truth

@@ -13,25 +13,26 @@ from fer_edge_train.faces.detector_recipe import STRIDES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fer_edge_train.faces.detector_recipe import Network
+    from fer_edge_train.faces.detector_recipe import DetectorNetwork
 
 _Normal = keras.initializers.RandomNormal
 
 CHANNELS: Final = {"score": 1, "box": 4, "landmarks": 10}
-_FIRST_SCORE: Final = 0.01  # what every cell says before it has learnt (Lin et al. 2017, arXiv:1708.02002)
-_FIRST_SIDE: Final = 2.5  # how many strides every box measures by then, so that each level has sizes of its own
+_INITIAL_SCORE: Final = 0.01  # of every cell before training (Lin et al. 2017, arXiv:1708.02002)
+_INITIAL_SIDE: Final = 2.5  # of every box before training, in strides, so that each level starts with its own sizes
 
 
-def build(network: Network) -> keras.Model:
-    """The network as it learns.
+def build(network: DetectorNetwork) -> keras.Model:
+    """Build the network that is trained.
 
-    Each 2x2 pixels become one of four channels first, for convolutions of one channel are slow; features of coarse
-    levels come to the finer ones by convolutions whose channels become pixels (Shi et al. 2016, arXiv:1609.05158), in a
-    pyramid as in Lin et al. 2016 (arXiv:1612.03144).
+    Each 2x2 pixels first become the four channels of one, because convolutions of one channel are slow.  A pyramid as
+    in Lin et al. 2016 (arXiv:1612.03144) adds features of coarse levels to finer ones, by convolutions whose channels
+    become pixels (Shi et al. 2016, arXiv:1609.05158).
 
     Returns:
-        A model from float images of shape (n, rows, columns, 1), -1..1, both a multiple of 32, to one output of shape
-        (n, cells, 15): the logit of the score, box and landmarks of every cell, finest level first, each level by rows.
+        A model from float images of shape (n, rows, columns, 1), values -1..1, rows and columns multiples of 32, to one
+        output of shape (n, cells, 15): logit of the score, box and landmarks of every cell.  The finest level comes
+        first, each level by rows.
     """
     images = keras.Input((None, None, 1), name="image")
     levels = []
@@ -44,17 +45,17 @@ def build(network: Network) -> keras.Model:
         levels.append(layers.Reshape((-1, sum(CHANNELS.values())))(layers.Concatenate()(outputs)))
     model = keras.Model(images, layers.Concatenate(axis=1)(levels))
     for stride in STRIDES:
-        model.get_layer(f"score{stride}").bias.assign([math.log(_FIRST_SCORE / (1 - _FIRST_SCORE))])
-        model.get_layer(f"box{stride}").bias.assign([0.0, 0.0, math.log(_FIRST_SIDE), math.log(_FIRST_SIDE)])
+        model.get_layer(f"score{stride}").bias.assign([math.log(_INITIAL_SCORE / (1 - _INITIAL_SCORE))])
+        model.get_layer(f"box{stride}").bias.assign([0.0, 0.0, math.log(_INITIAL_SIDE), math.log(_INITIAL_SIDE)])
     return model
 
 
-def as_used(model: keras.Model) -> keras.Model:
-    """The network as it is used, which shares its weights with the one that learns.
+def to_inference(model: keras.Model) -> keras.Model:
+    """Return the network for inference, which shares its weights with the one that is trained.
 
     Returns:
-        A model to nine outputs, of operators that have an integer form: for each stride in turn scores, 0..1, boxes and
-        landmarks, as `fer_edge.detection.postprocess.Level` has them.
+        A model with nine outputs whose operators can be quantised: for each stride in turn scores, 0..1, boxes and
+        landmarks, as in `fer_edge.detection.postprocess.Level`.
     """
     outputs = [model.get_layer(f"{name}{stride}").output for stride in STRIDES for name in CHANNELS]
     every = len(CHANNELS)
@@ -62,23 +63,23 @@ def as_used(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, outputs)
 
 
-def begin_from(network: keras.Model, given: keras.Model) -> bool:
-    """Take over a trained network's weights; residual blocks that it has not do nothing as yet.
+def copy_weights(network: keras.Model, trained: keras.Model) -> bool:
+    """Copy the weights of a trained network.  Residual blocks that it does not have change nothing at first.
 
-    Chen et al. 2015 (arXiv:1511.05641) let networks grow so.
+    Chen et al. 2015 (arXiv:1511.05641) grow networks in this way.
 
     Args:
-        network: that is to learn.
-        given: as trained before, of the same widths and of as many blocks or fewer.
+        network: gets the weights.
+        trained: has the same widths and as many blocks or fewer.
 
     Returns:
-        Whether the given one was such a network; if not, nothing was taken.
+        Whether the networks fit together.  If not, nothing was copied.
     """
-    own, theirs = ({layer.name: layer for layer in one.layers if layer.weights} for one in (network, given))
-    new = own.keys() - theirs.keys()
-    if not all(name.startswith("block") for name in new) or not _all_fit(own, theirs):
+    own, source = ({layer.name: layer for layer in one.layers if layer.weights} for one in (network, trained))
+    new = own.keys() - source.keys()
+    if not all(name.startswith("block") for name in new) or not _all_fit(own, source):
         return False
-    for name, layer in theirs.items():
+    for name, layer in source.items():
         own[name].set_weights(layer.get_weights())
     for name in new:
         if name.endswith("_b_normal"):
@@ -86,15 +87,15 @@ def begin_from(network: keras.Model, given: keras.Model) -> bool:
     return True
 
 
-def _all_fit(own: Mapping[str, keras.layers.Layer], theirs: Mapping[str, keras.layers.Layer]) -> bool:
+def _all_fit(own: Mapping[str, keras.layers.Layer], source: Mapping[str, keras.layers.Layer]) -> bool:
     return all(
         name in own and [w.shape for w in own[name].weights] == [w.shape for w in layer.weights]
-        for name, layer in theirs.items()
+        for name, layer in source.items()
     )
 
 
-def _pyramid(x: keras.KerasTensor, network: Network) -> list[keras.KerasTensor]:
-    """Features at each stride."""
+def _pyramid(x: keras.KerasTensor, network: DetectorNetwork) -> list[keras.KerasTensor]:
+    """Build the features at each stride."""
     x = convolution(ops.space_to_depth(x, 2), network.stem, "stem", strides=2)
     levels = []
     for stride, width, blocks in zip(STRIDES, network.widths, network.blocks, strict=True):
@@ -114,7 +115,7 @@ def _pyramid(x: keras.KerasTensor, network: Network) -> list[keras.KerasTensor]:
 def separable(
     x: keras.KerasTensor, width: int, name: str, *, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    """A depthwise and a pointwise convolution (Howard et al. 2017, arXiv:1704.04861), one activation for both."""
+    """Apply a depthwise and a pointwise convolution (Howard et al. 2017, arXiv:1704.04861) with one activation."""
     x = layers.DepthwiseConv2D(
         3,
         strides=strides,
@@ -130,7 +131,7 @@ def separable(
 def convolution(
     x: keras.KerasTensor, width: int, name: str, *, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    """A convolution, batch normalisation and an activation."""
+    """Apply a convolution, batch normalisation and, if ``activate``, a ReLU."""
     x = layers.Conv2D(
         width, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )(x)

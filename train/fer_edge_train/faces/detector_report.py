@@ -1,10 +1,9 @@
-"""What training a detector leaves for people: one page with curves, recall by size and the worst errors, and JSON."""
+"""The report of a detector's training: one HTML page with curves, recall by size and the worst errors, and JSON."""
 
 from __future__ import annotations
 
 import html
 import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -12,10 +11,9 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_edge.detection.metrics import Found, Matches, match
 from fer_edge.reports.html import embedded, page, table
 from fer_edge.utils.atomic_file import replacing
-from fer_edge_train.faces.detector_validation import ALARMS, SIDE
+from fer_edge_train.faces.detector_validation import FALSE_ALARMS, MIN_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,101 +21,30 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge.datasets.faces import FaceDataset
-    from fer_edge.detection.base import FaceDetector
+    from fer_edge.detection.metrics import Matches
+    from fer_edge_train.faces.detector_evaluation import Comparison, DetectorEvaluation
 
 SIZES: Final = ((0.0, 20.0), (20.0, 32.0), (32.0, 64.0), (64.0, np.inf))
-_TEACHER: Final = (0.5, 0.6, 0.7, 0.8)  # thresholds at which another detector is compared
-_WORST: Final = 24
-_SHOWN: Final = 128  # pixels
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """What was found in the validation images.
-
-    Attributes:
-        data: the images.
-        grays: uint8, of any sizes.
-        found: in each.
-        matches: beside the faces that are there.
-    """
-
-    data: FaceDataset
-    grays: Sequence[npt.NDArray[np.uint8]]
-    found: Sequence[Found]
-    matches: Matches
-
-    @classmethod
-    def of(cls, data: FaceDataset, grays: Sequence[npt.NDArray[np.uint8]], found: Sequence[Found]) -> Judged:
-        """Compare what was found with what is there."""
-        return cls(data, grays, found, match(found, data.images))
-
-    def misses(self, threshold: float) -> list[npt.NDArray[np.uint8]]:
-        """The largest faces that were not found with so much, at most 24, each with what is around it."""
-        image = np.repeat(np.arange(len(self.grays)), [len(one.boxes) for one in self.data.images])
-        boxes = np.concatenate([one.boxes for one in self.data.images])
-        missed = np.flatnonzero(self.matches.hits < threshold)
-        worst = missed[np.argsort(-self.matches.sides[missed], kind="stable")][:_WORST]
-        return [_cut(self.grays[image[i]], boxes[i]) for i in worst]
-
-    def false_alarms(self) -> list[tuple[float, npt.NDArray[np.uint8]]]:
-        """What was taken for a face most surely, at most 24, with its score and what is around it."""
-        each = zip(self.grays, self.found, self.data.images, strict=True)
-        alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).alarms]
-        alarms.sort(key=lambda alarm: -alarm[0])
-        return [
-            (float(score), _cut(gray, found.boxes[int(np.abs(found.scores - score).argmin())]))
-            for score, gray, found in alarms[:_WORST]
-        ]
-
-
-class Compared(msgspec.Struct, frozen=True):
-    """Another detector at one of its thresholds, and ours with as many false alarms; faces of 20 pixels and more.
-
-    Attributes:
-        threshold: of the other one.
-        false_positives_per_image: of both, at most.
-        recall: of the other one.
-        own_recall: of ours.
-    """
-
-    threshold: float
-    false_positives_per_image: float
-    recall: float
-    own_recall: float
-
-
-def compare(judged: Judged, other: FaceDetector) -> list[Compared]:
-    """Ours beside another detector on the same images."""
-    found = []
-    for gray in judged.grays:
-        faces = other.detect(gray)
-        boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
-        found.append(Found(boxes, np.array([face.score for face in faces], np.float32)))
-    theirs, ours = match(found, judged.data.images), judged.matches
-    rows = []
-    for threshold in _TEACHER:
-        alarms = theirs.false_positives_per_image(threshold)
-        own = ours.recall(ours.threshold_at(alarms), SIDE)
-        rows.append(Compared(threshold, alarms, theirs.recall(threshold, SIDE), own))
-    return rows
 
 
 def write_report(
-    out: Path, title: str, judged: Judged, compared: Sequence[Compared], history: list[dict[str, float]]
+    out: Path,
+    title: str,
+    evaluation: DetectorEvaluation,
+    comparisons: Sequence[Comparison],
+    history: list[dict[str, float]],
 ) -> None:
     """Write ``report/index.html``, which needs no other file, and ``report/report.json``.
 
     Args:
         out: folder of the run, with ``recipe.toml``.
-        title: of the page.
-        judged: what was found in the validation images.
-        compared: another detector on them, where there was one.
-        history: the scores of each epoch.
+        title: title of the page.
+        evaluation: results on the validation images.
+        comparisons: with another detector, if there is one.
+        history: scores of each epoch.
     """
-    matches, folder = judged.matches, out / "report"
-    threshold = matches.threshold_at(ALARMS)
+    matches, folder = evaluation.matches, out / "report"
+    threshold = matches.threshold_at(FALSE_ALARMS)
     sizes = {
         f"{low:.0f} and more" if high == np.inf else f"{low:.0f} to {high:.0f}": (
             int(((matches.sides >= low) & (matches.sides < high)).sum()),
@@ -129,39 +56,39 @@ def write_report(
         "images": matches.images,
         "faces": len(matches.hits),
         "average_precision": matches.average_precision(),
-        f"average_precision_from_{SIDE:.0f}_pixels": matches.average_precision(SIDE),
+        f"average_precision_from_{MIN_SIDE:.0f}_pixels": matches.average_precision(MIN_SIDE),
         "threshold": threshold,
-        "false_alarms_an_image": ALARMS,
+        "false_alarms_an_image": FALSE_ALARMS,
         "recall_by_size": {name: {"faces": count, "recall": recall} for name, (count, recall) in sizes.items()},
-        "compared": list(compared),
+        "compared": list(comparisons),
         "history": history,
     }
     with replacing(folder / "report.json") as temporary:
-        # Not-a-number, where no face has a size, is null.
+        # NaN, for a size without faces, becomes null.
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    whole = f"{matches.images} images, {len(matches.hits)} faces"
-    least = f"faces of {SIDE:.0f} pixels and more"
-    precise = f"{matches.average_precision(SIDE):.4f} on {least}, {matches.average_precision():.4f} on all"
+    large = f"faces of {MIN_SIDE:.0f} pixels and more"
+    precision = f"{matches.average_precision(MIN_SIDE):.4f} on {large}, {matches.average_precision():.4f} on all"
     sections = [
-        f"<p>{whole}. Average precision {precise}.</p>",
-        f"<h2>Recall by size, at {ALARMS} false alarms an image (scores from {threshold:.3f})</h2>",
+        f"<p>{matches.images} images, {len(matches.hits)} faces. Average precision {precision}.</p>",
+        f"<h2>Recall by size, at {FALSE_ALARMS} false alarms per image (threshold {threshold:.3f})</h2>",
         table(("longer side", "faces", "found"), ((name, n, f"{recall:.1%}") for name, (n, recall) in sizes.items())),
     ]
-    if compared:
+    if comparisons:
         rows = (
             (one.threshold, f"{one.false_positives_per_image:.4f}", f"{one.recall:.1%}", f"{one.own_recall:.1%}")
-            for one in compared
+            for one in comparisons
         )
         sections += [
-            f"<h2>Beside another detector, {least}</h2>",
-            table(("its threshold", "false alarms an image", "it finds", "ours finds"), rows),
+            f"<h2>Comparison with another detector, {large}</h2>",
+            table(("its threshold", "false alarms per image", "its recall", "our recall"), rows),
         ]
-    misses, alarms = judged.misses(threshold), judged.false_alarms()
+    misses, alarms = evaluation.misses(threshold), evaluation.false_alarms()
+    curves = embedded(_to_png(_plot_curves(matches, history)))
     sections += [
-        f'<h2>Curves</h2><img src="{embedded(_png(_curves(matches, history)))}" alt="precision, loss, recall">',
-        "<h2>Largest faces missed</h2>",
+        f'<h2>Curves</h2><img src="{curves}" alt="precision, loss, recall">',
+        "<h2>Largest missed faces</h2>",
         "".join(_figure(image, "") for image in misses),
-        "<h2>Surest false alarms</h2>",
+        "<h2>False alarms with the highest scores</h2>",
         "".join(_figure(image, f"{score:.2f}") for score, image in alarms),
         f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
     ]
@@ -169,24 +96,24 @@ def write_report(
         temporary.write_text(page(title, "".join(sections)), encoding="utf-8")
 
 
-def _curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
+def _plot_curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     precision, loss, scores = figure.subplots(1, 3)
-    levels = np.unique(np.concatenate((matches.hits[np.isfinite(matches.hits)], matches.alarms)))
+    thresholds = np.unique(np.concatenate((matches.hits[np.isfinite(matches.hits)], matches.alarms)))
     for low, high in SIZES:
         chosen = (matches.sides >= low) & (matches.sides < high)
         hits = np.sort(matches.hits[chosen])
-        found = len(hits) - np.searchsorted(hits, levels)
-        wrong = len(matches.alarms) - np.searchsorted(np.sort(matches.alarms), levels)
+        found = len(hits) - np.searchsorted(hits, thresholds)
+        false = len(matches.alarms) - np.searchsorted(np.sort(matches.alarms), thresholds)
         label = f"{low:.0f} to {high:.0f} pixels" if np.isfinite(high) else f"{low:.0f} pixels and more"
-        precision.plot(found / max(len(hits), 1), found / np.maximum(found + wrong, 1), label=label)
+        precision.plot(found / max(len(hits), 1), found / np.maximum(found + false, 1), label=label)
     precision.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="validation images")
     loss.plot([row["epoch"] for row in history], [row["loss"] for row in history])
     loss.set(xlabel="epoch", title="loss (augmented)")
     for key, label in (("val_average_precision", "average precision"), ("val_recall", "recall")):
         rows = [row for row in history if key in row]
         scores.plot([row["epoch"] for row in rows], [row[key] for row in rows], label=label)
-    scores.set(xlabel="epoch", title=f"faces of {SIDE:.0f} pixels and more", ylim=(0, 1))
+    scores.set(xlabel="epoch", title=f"faces of {MIN_SIDE:.0f} pixels and more", ylim=(0, 1))
     for axes in (precision, scores):
         axes.legend(fontsize=8)
     for axes in (precision, loss, scores):
@@ -194,25 +121,12 @@ def _curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
     return figure
 
 
-def _cut(gray: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """A box with as much around it, enlarged or reduced to one size, the box drawn in."""
-    x, y, width, height = box.tolist()
-    side = 2 * max(width, height, 1.0)
-    zoom = _SHOWN / side
-    left, top = x + width / 2 - side / 2, y + height / 2 - side / 2
-    matrix = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]])
-    shown = np.asarray(cv2.warpAffine(gray, matrix, (_SHOWN, _SHOWN)), np.uint8)
-    first, last = ((x - left) * zoom, (y - top) * zoom), ((x + width - left) * zoom, (y + height - top) * zoom)
-    cv2.rectangle(shown, (round(first[0]), round(first[1])), (round(last[0]), round(last[1])), 255)
-    return shown
-
-
 def _figure(image: npt.NDArray[np.uint8], caption: str) -> str:
     png = cv2.imencode(".png", image)[1].tobytes()
     return f'<figure><img src="{embedded(png)}" alt=""><figcaption>{caption}</figcaption></figure>'
 
 
-def _png(figure: Figure) -> bytes:
+def _to_png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Which faces a scene has, as one array for the loss."""
+"""The faces of a scene, and the array in which the loss gets them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# Columns of the loss's array: left, top, right and bottom; five points; the weight; what the row is.
+# Columns of the array: left, top, right and bottom; five points; the weight; the kind of the row.
 BOX: Final = slice(0, 4)
 LANDMARKS: Final = slice(4, 14)
 WEIGHT: Final = 14
 KIND: Final = 15
 COLUMNS: Final = 16
-NOTHING: Final = 0.0
+# Kinds of rows.
+EMPTY: Final = 0.0
 FACE: Final = 1.0
 IGNORED: Final = 2.0
 FACE_WITHOUT_LANDMARKS: Final = 3.0
 
-LEAST_ROWS: Final = 8
-SEEN: Final = 0.2  # the weight from which on a teacher sees a face
-_SURE: Final = 0.93  # the score that the labelling detector gives a clear face
+MIN_ROWS: Final = 8
+MIN_TEACHER_WEIGHT: Final = 0.2  # minimum weight with which a teacher sees a face
+_CLEAR_SCORE: Final = 0.93  # the score that the labelling detector gives a clear face
 
 
-class Marked(NamedTuple):
-    """Where a scene's faces are.
+class Annotations(NamedTuple):
+    """The faces of an image or scene.
 
     Attributes:
         boxes: left, top, width and height of each face, in pixels, float32 of shape (n, 4).
-        landmarks: five points of each face, float32 of shape (n, 5, 2); not-a-number where nobody says.
-        scores: how sure it is that each is one, 0..1, float32 of shape (n,).
+        landmarks: five points of each face, in pixels, float32 of shape (n, 5, 2); NaN if they are unknown.
+        scores: confidence in each face, 0..1, float32 of shape (n,).
         ignored: regions that count neither as face nor as background, as boxes, float32 of shape (m, 4).
     """
 
@@ -43,31 +44,31 @@ class Marked(NamedTuple):
     ignored: npt.NDArray[np.float32]
 
 
-def together(parts: Sequence[Marked]) -> Marked:
-    """What is marked in several parts of a scene."""
-    return Marked(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+def concatenate(parts: Sequence[Annotations]) -> Annotations:
+    """Join the annotations of several parts of a scene."""
+    return Annotations(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def packed(scenes: Sequence[Marked], least_rows: int = LEAST_ROWS) -> npt.NDArray[np.float32]:
-    """One array for the loss.
+def pack(scenes: Sequence[Annotations], min_rows: int = MIN_ROWS) -> npt.NDArray[np.float32]:
+    """Make the array for the loss.
 
     Args:
-        scenes: what is marked in each.
-        least_rows: how many rows a scene has at least; where that is too few, all have two, four, ... times as many,
-            for backends that compile do so anew for each shape.
+        scenes: annotations of each scene.
+        min_rows: minimum number of rows for a scene.  If some scene needs more, all get two, four, ... times as many:
+            compiled backends compile again for each shape.
 
     Returns:
-        Float32 of shape (scenes, rows, 16), with rows of zeros where a scene has fewer than others.
+        float32 of shape (scenes, rows, 16); rows that a scene does not need are zero.
     """
-    most = max((len(scene.boxes) + len(scene.ignored) for scene in scenes), default=0)
-    rows = least_rows
-    while rows < most:
+    needed = max((len(scene.boxes) + len(scene.ignored) for scene in scenes), default=0)
+    rows = min_rows
+    while rows < needed:
         rows *= 2
     out = np.zeros((len(scenes), rows, COLUMNS), np.float32)
     for own, scene in zip(out, scenes, strict=True):
         faces, ignored = own[: len(scene.boxes)], own[len(scene.boxes) :][: len(scene.ignored)]
-        faces[:, BOX], ignored[:, BOX] = _corners(scene.boxes), _corners(scene.ignored)
-        faces[:, WEIGHT] = weights(scene.scores)
+        faces[:, BOX], ignored[:, BOX] = _to_corners(scene.boxes), _to_corners(scene.ignored)
+        faces[:, WEIGHT] = score_weights(scene.scores)
         points = scene.landmarks.reshape(-1, 10)
         known = np.asarray(np.isfinite(points).all(axis=1))
         faces[:, LANDMARKS] = np.where(known[:, None], points, 0)
@@ -75,16 +76,16 @@ def packed(scenes: Sequence[Marked], least_rows: int = LEAST_ROWS) -> npt.NDArra
     return out
 
 
-def weights(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What faces weigh, 0..1, by the labelling detector's scores."""
-    return np.asarray(np.minimum(scores / np.float32(_SURE), 1), np.float32)
+def score_weights(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Turn scores of the labelling detector into weights, 0..1."""
+    return np.asarray(np.minimum(scores / np.float32(_CLEAR_SCORE), 1), np.float32)
 
 
-def boxes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Left, top, width and height of the faces or regions that rows of the loss's array tell of."""
+def row_boxes(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return left, top, width and height of the faces or regions in rows of the array."""
     corners = rows[:, BOX]
     return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
 
 
-def _corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _to_corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)

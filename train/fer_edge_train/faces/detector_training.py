@@ -1,9 +1,7 @@
-"""Training a face detector: marked images and a recipe in, a Keras model with its card, history and report out."""
+"""Training a face detector: from annotated images and a recipe to a Keras model with its card, history and report."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import keras
@@ -12,22 +10,30 @@ import msgspec
 from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import DataError, ModelError
 from fer_edge.geometry import CropSpec
-from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.schema import DetectorCard
-from fer_edge.utils.atomic_file import replacing
-from fer_edge_train.batch_workers import makers, makers_here
-from fer_edge_train.callbacks import Average, Checkpoint, History, checkpoints
-from fer_edge_train.faces.detector_batches import PIXELS, SceneBatches, stock
-from fer_edge_train.faces.detector_loss import FacesLoss
-from fer_edge_train.faces.detector_network import as_used, begin_from, build
+from fer_edge_train.batch_workers import batch_workers, worker_count
+from fer_edge_train.faces.detector_batches import PIXELS, SceneBatches
+from fer_edge_train.faces.detector_evaluation import DetectorEvaluation, compare
+from fer_edge_train.faces.detector_loss import DetectorLoss
+from fer_edge_train.faces.detector_network import build, copy_weights, to_inference
 from fer_edge_train.faces.detector_recipe import STRIDES
-from fer_edge_train.faces.detector_report import Judged, compare, write_report
-from fer_edge_train.faces.detector_validation import ALARMS, SIDE, Validation, find
-from fer_edge_train.faces.yunet_teacher import check
+from fer_edge_train.faces.detector_report import write_report
+from fer_edge_train.faces.detector_run import (
+    DetectorResult,
+    card_data,
+    card_scores,
+    card_threshold,
+    check_validation,
+    select_images,
+    training_data,
+)
+from fer_edge_train.faces.detector_validation import FALSE_ALARMS, DetectorValidation, detect_faces
+from fer_edge_train.faces.scene_sources import load_sources
+from fer_edge_train.faces.yunet_teacher import check_teacher
 from fer_edge_train.network import load_trained
-from fer_edge_train.optimizer import cosine, make_optimizer
+from fer_edge_train.optimizer import make_optimizer, make_rate
+from fer_edge_train.run_folder import RunFolder, fingerprint
 from fer_edge_train.torch_kernels import native_kernels
-from fer_edge_train.training import begin, check_folder, load_checkpoint, stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,35 +43,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets.faces import FaceDataset
-    from fer_edge.detection.metrics import Matches
-    from fer_edge_train.faces.detector_recipe import Data, FacesRecipe
-    from fer_edge_train.faces.scenes import Stock
+    from fer_edge_train.faces.detector_recipe import DetectorRecipe
 
-
-# Of a detector that gives no false alarms at all, which a larger set of images would show.
-LEAST_THRESHOLD: Final = 0.1
-_SMALLEST: Final = 2  # times the smallest that are learnt from: of those, too few are found to shrink images for them
-# Of boxes from brow to chin, as the labels have them: measured by benchmarks/crop_margin.py.
+# Smallest face of the card, divided by that of training: too few smaller ones are found to shrink images for them.
+_CARD_MIN_FACE: Final = 2
+# For boxes from brow to chin, as in the annotations.  Measured by benchmarks/crop_margin.py.
 _CROP_SPEC: Final = CropSpec(scale=0.95, shift=-0.05, align_eyes=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a training run gave.
-
-    Attributes:
-        model: path of the finished ``model.keras``.
-        matches: what it finds in the validation images, beside the faces in them.
-    """
-
-    model: Path
-    matches: Matches
-
-
-def train(
+def train_detector(
     data: FaceDataset,
-    watched: FaceDataset,
-    recipe: FacesRecipe,
+    validation: FaceDataset,
+    recipe: DetectorRecipe,
     out: Path,
     *,
     pasted: npt.NDArray[np.uint8] | None = None,
@@ -74,137 +63,86 @@ def train(
     resume: bool = False,
     made_by: tuple[str, ...] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> Result:
-    """Train a detector, saving a checkpoint after every epoch.
+) -> DetectorResult:
+    """Train a detector and save checkpoints.
 
     Args:
-        data: images with marked faces, to learn from.
-        watched: more of them, to measure by.
+        data: images with annotated faces, to learn from.
+        validation: more of them, to measure with.
         recipe: how to train.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
-        weights: a detector's ``.keras`` to begin from, of the same network or one of fewer blocks.
-        teacher: YuNet's ONNX file, which is asked what it sees in every scene, and compared with in the report.
-        resume: go on from the checkpoint in ``out``; without one, start.
-        made_by: the commands that make the model and what it learns from, in order, for its card.
+        weights: a detector's ``.keras`` to start from, of the same network or one with fewer blocks.
+        teacher: YuNet's ONNX file.  It gives targets for every scene, and the report compares with it.
+        resume: whether to continue from the checkpoint in ``out``, if there is one.
+        made_by: for the card, the commands that made the model and what it learns from, in order.
         callbacks: more Keras callbacks, such as a progress display.
 
     Raises:
-        DataError: an image cannot be read, there are too few, or none to measure by.
-        InputError: ``out`` holds another run, ``resume`` meets another recipe, or training diverged.
-        ModelError: ``weights`` are those of another network, or ``teacher`` is no YuNet.
+        DataError: an image cannot be read, there are too few, or none to measure with.
+        InputError: ``out`` holds another run, a resumed run had another recipe, or training diverged.
+        ModelError: ``weights`` are those of another network, or ``teacher`` is not a YuNet.
     """
-    check_folder(out, resume=resume)
-    data = wanted(data, recipe.data)
+    folder = RunFolder(out)
+    folder.check(resume=resume)
+    data = select_images(data, recipe.data)
     if len(data) < recipe.optimizer.batch_size:
+        images = "1 image" if len(data) == 1 else f"{len(data)} images"
         raise DataError(
-            f"{data.name}: {len(data)} images, but a batch takes {recipe.optimizer.batch_size}: give more, or"
+            f"{data.name}: {images}, but a batch takes {recipe.optimizer.batch_size}: give more, or"
             f" --set optimizer.batch_size={max(len(data), 1)}"
         )
-    check_watched(watched)
+    check_validation(validation)
     keras.utils.set_random_seed(recipe.seed)
-    compared_with = YuNetDetector(teacher, threshold=0.3) if teacher else None
-    source = stock(data, recipe.data, pasted, teacher)
-    if source.teacher:
-        check(source.teacher)
-    done = begin(out, recipe, fingerprint(source, weights), resume=resume)
-    grays = [watched.gray(i) for i in range(len(watched))]
-    checkpoint = checkpoints(out).get(done)
-    model = load_checkpoint(checkpoint) if checkpoint else build(recipe.network)
-    network = as_used(model)
+    yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
+    sources = load_sources(data, recipe.data, pasted, teacher)
+    if sources.teacher:
+        check_teacher(sources.teacher)
+    epochs_done = folder.begin(recipe, fingerprint(training_data(sources, weights)), resume=resume)
+    grays = [validation.gray(i) for i in range(len(validation))]
+    schedule, checkpoint = recipe.schedule, folder.load_checkpoint(epochs_done)
+    model = checkpoint or build(recipe.network)
+    network = to_inference(model)
     if weights and not checkpoint:
-        _begin_from(network, weights)
+        _start_from(network, weights)
     steps = len(data) // recipe.optimizer.batch_size
-    schedule = recipe.schedule
-    rate = cosine(
-        recipe.optimizer.learning_rate,
-        schedule.epochs * steps,
-        round(min(schedule.warmup_epochs, schedule.epochs / 4) * steps),
+    rate = make_rate(schedule, recipe.optimizer.learning_rate, schedule.epochs, steps)
+    optimizer = checkpoint.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate)
+    record = folder.record(schedule, epochs_done)
+    measure = DetectorValidation(
+        lambda: detect_faces(network, grays), validation.images, schedule.epochs, schedule.measure_epochs
     )
-    optimizer = model.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate)
-    history = History(out / "history.csv", done)
-    average = Average(out, schedule.epochs, schedule.average_epochs, done, schedule.checkpoint_epochs)
-    saving = Checkpoint(out, history, every=schedule.checkpoint_epochs, epochs=schedule.epochs)
-    with native_kernels(), makers(source, makers_here()) as crew:
-        for side, first, last in stages(schedule.sizes, schedule.epochs):
-            if last <= done:
+    with native_kernels(), batch_workers(sources, worker_count()) as workers:
+        for side, epochs in schedule.stages(0):
+            if epochs.stop <= epochs_done:
                 continue
-            model.compile(optimizer, FacesLoss(side, taught=teacher is not None, **msgspec.to_builtins(recipe.loss)))
-            SceneBatches(crew, source.drawn, recipe, side, range(max(first, done), last)).teach(
-                model,
-                [
-                    Validation(lambda: find(network, grays), watched.images, schedule.epochs, schedule.measure_epochs),
-                    history,
-                    average,
-                    saving,
-                    *callbacks,
-                ],
-            )
-    if average.weights is not None:
-        model.set_weights(average.weights)
-    judged = Judged.of(watched, grays, find(network, grays))
-    matches = judged.matches
+            loss = DetectorLoss(side, with_teacher=teacher is not None, **msgspec.to_builtins(recipe.loss))
+            model.compile(optimizer, loss)
+            remaining = range(max(epochs.start, epochs_done), epochs.stop)
+            batches = SceneBatches(workers, sources.drawn, recipe, side, remaining)
+            batches.fit(model, [measure, *record.callbacks, *callbacks])
+    folder.final_model(model, record)
+    evaluation = DetectorEvaluation.of(validation, grays, detect_faces(network, grays))
+    matches = evaluation.matches
     card = DetectorCard(
         name="faces",
         input=PIXELS,
         strides=STRIDES,
-        threshold=max(round(matches.threshold_at(ALARMS), 3), LEAST_THRESHOLD),
-        smallest_face=_SMALLEST * recipe.augmentation.smallest,
+        threshold=card_threshold(matches, FALSE_ALARMS),
+        smallest_face=_CARD_MIN_FACE * recipe.augmentation.min_face,
         crop_spec=_CROP_SPEC,
-        scores={
-            f"average precision on faces of {SIDE:.0f} pixels and more": round(matches.average_precision(SIDE), 4),
-            f"recall of them at {ALARMS} false alarms an image": round(
-                matches.recall(matches.threshold_at(ALARMS), SIDE), 4
-            ),
-        },
+        scores=card_scores(matches),
         made_by=made_by,
-        data=f"{len(data)} images, {sum(len(one.boxes) for one in data.images)} faces; {len(watched)} more watched",
+        data=card_data(data, validation),
         note="It finds faces; it does not tell whose they are.",
     )
-    result = Result(out / "model.keras", matches)
-    with replacing(result.model) as temporary:
-        network.save(temporary)
-        write_card(temporary, card)
-    compared = compare(judged, compared_with) if compared_with else []
-    write_report(out, recipe.summary, judged, compared, history.rows)
+    result = DetectorResult(folder.save_model(network, card), matches)
+    write_report(out, recipe.summary, evaluation, compare(evaluation, yunet) if yunet else [], record.history.rows)
     return result
 
 
-def wanted(data: FaceDataset, how: Data) -> FaceDataset:
-    """The images of the sources that a recipe does not leave out."""
-    _check_labelled(data)
-    return data.some(
-        i for i, one in enumerate(data.images) if not (how.leave_out and one.name.startswith(how.leave_out))
-    )
-
-
-def _check_labelled(data: FaceDataset) -> None:
-    if not data.labelled:
-        raise DataError(f"{data.name}: no labels.csv, which says where the faces are; give a folder that has it")
-
-
-def check_watched(watched: FaceDataset) -> None:
-    """Refuse images by which no detector can be measured."""
-    _check_labelled(watched)
-    if not any((one.boxes[:, 2:] >= SIDE).any() for one in watched.images):
-        raise DataError(
-            f"{watched.name}: no face of {SIDE:.0f} pixels or more is marked there; give some to measure by"
+def _start_from(network: keras.Model, path: Path) -> None:
+    if not copy_weights(network, load_trained(path)):
+        raise ModelError(
+            f"{path}: weights of another network than the recipe's; give a detector that was trained with this recipe"
         )
-
-
-def _begin_from(network: keras.Model, path: Path) -> None:
-    """Take over a trained detector's weights."""
-    if not begin_from(network, load_trained(path)):
-        raise ModelError(f"{path}: weights of another network than the recipe's; give a detector that it made")
-
-
-def fingerprint(source: Stock, model: Path | None) -> str:
-    """SHA-256 of all that a run learns from, ``model`` among it."""
-    digest = hashlib.sha256(source.pasted.tobytes() + source.drawn.tobytes())
-    for gray, marked in source.images:
-        for array in (gray, *marked):
-            digest.update(repr(array.shape).encode() + array.tobytes())
-    for file in (model, source.teacher.file if source.teacher else None):
-        if file:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

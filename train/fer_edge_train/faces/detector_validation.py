@@ -1,4 +1,4 @@
-"""Looking for faces in the validation images with a Keras model, as the device does with a converted one."""
+"""Measuring a Keras detector on the validation images, as the device runs a converted one."""
 
 from __future__ import annotations
 
@@ -19,66 +19,71 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.faces import FaceImage
 
-SIDE: Final = 20.0  # pixels: the faces that a detector is chosen by are at least as large
-ALARMS: Final = 0.015  # false alarms an image at which it is chosen
+MIN_SIDE: Final = 20.0  # pixels; detectors are compared by faces of at least this size
+FALSE_ALARMS: Final = 0.015  # false alarms per image at which detectors are compared
 _BATCH: Final = 32
-_PIXELS: Final = _BATCH * 640 * 640  # of a batch at most: photographs may be large
-_LEAST_SCORE: Final = 0.02  # of what is looked at, to see the whole curve
+_MAX_PIXELS: Final = _BATCH * 640 * 640  # in a batch, because photographs may be large
+_MIN_SCORE: Final = 0.02  # of detections, low enough for the whole curve
 _PADDING: Final = 128
 
 
-def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
-    """What a network of `fer_edge_train.faces.detector_network.as_used` finds in grey images of any sizes."""
+def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
+    """Detect faces in grey images of any sizes.
+
+    Args:
+        model: result of `fer_edge_train.faces.detector_network.to_inference`.
+        grays: uint8 images.
+    """
     stride = max(STRIDES)
     rows, columns = (-(-max(gray.shape[axis] for gray in grays) // stride) * stride for axis in (0, 1))
-    batch = min(_BATCH, max(_PIXELS // (rows * columns), 1))
-    found = []
+    batch = min(_BATCH, max(_MAX_PIXELS // (rows * columns), 1))
+    detections = []
     for start in range(0, len(grays), batch):
         some = grays[start : start + batch]
-        # One shape for all, so that a backend that compiles does so once.
+        # All batches have one shape, so that a compiled backend compiles once.
         padded = np.full((batch, rows, columns), _PADDING, np.uint8)
         for place, gray in zip(padded, some, strict=False):
             place[: gray.shape[0], : gray.shape[1]] = gray
         outputs = [np.asarray(output) for output in model.predict_on_batch(PIXELS.normalise(padded))]
-        found += [_found([output[i : i + 1] for output in outputs], gray.shape) for i, gray in enumerate(some)]
-    return found
+        detections += [_decode([output[i : i + 1] for output in outputs], gray.shape) for i, gray in enumerate(some)]
+    return detections
 
 
-def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Found:
-    each = [Output(values) for values in outputs]
-    levels = [Level(stride, *each[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
-    return within(suppress(decode(levels, _LEAST_SCORE)), shape)
+def _decode(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Found:
+    tensors = [Output(values) for values in outputs]
+    levels = [Level(stride, *tensors[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
+    return clip_to_image(suppress(decode(levels, _MIN_SCORE)), shape)
 
 
-def within(cells: RawDetections, shape: tuple[int, ...]) -> Found:
-    """Faces of an image of ``shape``, cut at its edges."""
-    low = np.clip(cells.boxes[:, :2], 0, shape[::-1])
-    size = np.clip(cells.boxes[:, :2] + cells.boxes[:, 2:], 0, shape[::-1]) - low
-    seen = np.asarray((size > 0).all(axis=1))
-    return Found(np.concatenate((low, size), axis=1)[seen].astype(np.float32), cells.scores[seen])
+def clip_to_image(detections: RawDetections, shape: tuple[int, ...]) -> Found:
+    """Clip boxes to an image of ``shape``, and drop those outside."""
+    low = np.clip(detections.boxes[:, :2], 0, shape[::-1])
+    size = np.clip(detections.boxes[:, :2] + detections.boxes[:, 2:], 0, shape[::-1]) - low
+    inside = np.asarray((size > 0).all(axis=1))
+    return Found(np.concatenate((low, size), axis=1)[inside].astype(np.float32), detections.scores[inside])
 
 
-class Validation(keras.callbacks.Callback):
-    """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
+class DetectorValidation(keras.callbacks.Callback):
+    """Adds average precision, and recall at `FALSE_ALARMS`, of faces of at least `MIN_SIDE` pixels to the logs."""
 
     def __init__(
-        self, look: Callable[[], Sequence[Found]], images: Sequence[FaceImage], epochs: int, every: int
+        self, detect: Callable[[], Sequence[Found]], images: Sequence[FaceImage], epochs: int, interval: int
     ) -> None:
-        """Look at images after each ``every`` of ``epochs``.
+        """Measure a detector during training.
 
         Args:
-            look: finds faces in them, by weights that change as the model learns.
-            images: the faces in each.
-            epochs: in all; after the last they are looked at, too.
-            every: how many of them pass between two looks.
+            detect: detects faces in the images with the current weights.
+            images: the faces in each image.
+            epochs: number of epochs.  The last one is always measured.
+            interval: measure after every so many epochs.
         """
         super().__init__()
-        self._look, self._images, self._epochs, self._every = look, images, epochs, every
+        self._detect, self._images, self._epochs, self._interval = detect, images, epochs, interval
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measure, before others read the logs."""
-        if logs is None or ((epoch + 1) % self._every and epoch + 1 < self._epochs):
+        """Measure before other callbacks read the logs."""
+        if logs is None or ((epoch + 1) % self._interval and epoch + 1 < self._epochs):
             return
-        matches = match(self._look(), self._images)
-        logs["val_average_precision"] = matches.average_precision(SIDE)
-        logs["val_recall"] = matches.recall(matches.threshold_at(ALARMS), SIDE)
+        matches = match(self._detect(), self._images)
+        logs["val_average_precision"] = matches.average_precision(MIN_SIDE)
+        logs["val_recall"] = matches.recall(matches.threshold_at(FALSE_ALARMS), MIN_SIDE)

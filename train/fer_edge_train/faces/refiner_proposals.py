@@ -13,8 +13,9 @@ from fer_edge.detection.network import FaceNetwork
 from fer_edge.detection.postprocess import RawDetections, decode, suppress
 from fer_edge.detection.refiner import squares_of
 from fer_edge.modelcard.archive import model_bytes, read_detector_card
-from fer_edge_train.faces.detector_targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
-from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
+from fer_edge_train.faces.detector_targets import EMPTY, FACE, IGNORED, KIND, LANDMARKS, MIN_ROWS, WEIGHT, row_boxes
+from fer_edge_train.faces.scene_geometry import MIRRORED_LANDMARKS
+from fer_edge_train.faces.scenes import BatchShape, make_scene_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,76 +23,125 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge_train.faces.detector_recipe import RefinerRecipe
+    from fer_edge_train.faces.refiner_recipe import RefinerRecipe
+    from fer_edge_train.faces.scene_sources import SceneSources
 
-# Columns of a proposal's goal: its score, the box, five points, and what the last two weigh.
+# Columns of a proposal's target: score, box, five points, and the weights of box and points.
 SCORE: Final = 0
-PLACE: Final = slice(1, 5)
+BOX: Final = slice(1, 5)
 POINTS: Final = slice(5, 15)
-PLACE_WEIGHT: Final = 15
+BOX_WEIGHT: Final = 15
 POINTS_WEIGHT: Final = 16
 COLUMNS: Final = 17
-_SAME: Final = 0.4  # intersection over union from which on a box shows a face
-_OTHER: Final = 0.25  # below which it shows none; between the two, a part of one
-_LEAST_WEIGHT: Final = 0.05  # of a teacher's answer that is looked at
-_FIRM: Final = 0.2  # from which on it is worth learning where a face is
+_FACE_IOU: Final = 0.4  # with at least this overlap, a box shows a face
+_BACKGROUND_IOU: Final = 0.25  # with less than this, it shows none; between the two, a part of one
+_MIN_WEIGHT: Final = 0.05  # minimum weight of a teacher's answer
+_MIN_BOX_SCORE: Final = 0.2  # minimum score of a face whose place is learnt
 
 
-class Scenes(NamedTuple):
-    """What proposals are found in, and by whom.
+class ProposalSource(NamedTuple):
+    """What proposals are made from.
 
     Attributes:
-        stock: what scenes are made of.
+        scenes: what scenes are made from.
         detector: the first stage, a ``.tflite`` with its card.
     """
 
-    stock: Stock
+    scenes: SceneSources
     detector: Path
 
 
-class Proposed(NamedTuple):
-    """Squares of scenes and what there is to learn of each.
+class Proposals(NamedTuple):
+    """Squares of scenes and their targets.
 
     Attributes:
         squares: uint8 of shape (n, side, side).
-        goals: float32 of shape (n, 17); places as `fer_edge.detection.refiner.placed` has them.
+        targets: float32 of shape (n, 17); boxes and points are relative to the square, as in
+            `fer_edge.detection.refiner.placed`.
     """
 
     squares: npt.NDArray[np.uint8]
-    goals: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
 
 
-def propose(scenes: Scenes, chosen: npt.NDArray[np.int64], recipe: RefinerRecipe, seed: Sequence[int]) -> Proposed:
-    """Make scenes and let the first stage look at them, in any process.
+def propose(
+    source: ProposalSource, chosen: npt.NDArray[np.int64], recipe: RefinerRecipe, seed: Sequence[int]
+) -> Proposals:
+    """Make scenes and run the first stage on them.  The result depends on nothing but the arguments.
 
     Args:
-        scenes: what they are made of, and the first stage.
-        chosen: index of the image that is surely in each.
-        recipe: how.
-        seed: all that they depend on besides.
+        source: what scenes are made from, and the first stage.
+        chosen: index of an image that is in each scene.
+        recipe: which scenes and boxes to make.
+        seed: seed of all randomness.
     """
-    side = recipe.proposals.side
-    images, truth = batch(scenes.stock, chosen, Shape(side, LEAST_ROWS), recipe.augmentation, seed)
+    side, min_score = recipe.proposals.side, recipe.proposals.min_score
+    images, truth = make_scene_batch(source.scenes, chosen, BatchShape(side, MIN_ROWS), recipe.augmentation, seed)
     rng = np.random.default_rng((*seed, 1))
-    network = _network(scenes.detector, side, get_ident())
+    network = _load_network(source.detector, side, get_ident())
     parts = []
     for image, rows in zip(images, truth, strict=True):
-        cells = decode(network.run(image, side, side, recipe.proposals.least), recipe.proposals.least)
-        parts.append(_proposed(image, cells, rows, recipe, rng, taught=scenes.stock.teacher is not None))
-    return together(parts)
+        cells = decode(network.run(image, side, side, min_score), min_score)
+        parts.append(_propose_in_scene(image, cells, rows, recipe, rng, taught=source.scenes.teacher is not None))
+    return concatenate_proposals(parts)
 
 
-def together(parts: Sequence[Proposed]) -> Proposed:
-    """Proposals of several scenes; one at least."""
-    return Proposed(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+def concatenate_proposals(parts: Sequence[Proposals]) -> Proposals:
+    """Join the proposals of at least one scene."""
+    return Proposals(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def make_targets(
+    boxes: npt.NDArray[np.float32], squares: npt.NDArray[np.float32], faces: RawDetections, known: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """Make the target of each box from the face that it overlaps most.  Faces with higher scores are preferred.
+
+    Args:
+        boxes: left, top, width and height, in pixels, of shape (n, 4).
+        squares: left, top and side of the square around each box, of shape (n, 3).
+        faces: faces of the scene.
+        known: whether the landmarks of each face are known.
+
+    Returns:
+        float32 of shape (n, 17).
+    """
+    targets = np.zeros((len(boxes), COLUMNS), np.float32)
+    if not len(boxes) or not len(faces.scores):
+        return targets
+    all_overlaps = overlaps(boxes, faces.boxes)
+    best = (all_overlaps * (0.3 + faces.scores)).argmax(axis=1)
+    overlap = all_overlaps[np.arange(len(boxes)), best]
+    score, box = faces.scores[best], faces.boxes[best]
+    targets[:, SCORE] = score * np.clip((overlap - _BACKGROUND_IOU) / (_FACE_IOU - _BACKGROUND_IOU), 0, 1)
+    side = squares[:, 2:]
+    centres = squares[:, :2] + side / 2
+    has_box = (overlap >= _BACKGROUND_IOU) & (score >= _MIN_BOX_SCORE)
+    relative_box = np.concatenate(
+        ((box[:, :2] + box[:, 2:] / 2 - centres) / side, np.log(np.maximum(box[:, 2:], 1) / side)), axis=1
+    )
+    points = (faces.landmarks[best] - centres[:, None]) / side[:, None]
+    targets[:, BOX] = np.where(has_box[:, None], relative_box, 0)
+    targets[:, POINTS] = np.where((has_box & known[best])[:, None], points.reshape(-1, 10), 0)
+    targets[:, BOX_WEIGHT] = score * has_box
+    targets[:, POINTS_WEIGHT] = score * (has_box & known[best])
+    return targets
+
+
+def mirror(proposals: Proposals) -> Proposals:
+    """Return the mirror images of proposals."""
+    targets = proposals.targets.copy()
+    targets[:, BOX.start] *= -1
+    points = targets[:, POINTS].reshape(-1, 5, 2)[:, MIRRORED_LANDMARKS] * np.array((-1, 1), np.float32)
+    targets[:, POINTS] = points.reshape(-1, 10)
+    return Proposals(proposals.squares[:, :, ::-1], targets)
 
 
 @cache
-def _network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: ARG001 - each thread has its own
+def _load_network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: ARG001 - each thread has its own
     return FaceNetwork(model_bytes(detector), read_detector_card(detector), detector, height=side, width=side)
 
 
-def _proposed(
+def _propose_in_scene(
     image: npt.NDArray[np.uint8],
     cells: RawDetections,
     rows: npt.NDArray[np.float32],
@@ -99,65 +149,30 @@ def _proposed(
     rng: np.random.Generator,
     *,
     taught: bool,
-) -> Proposed:
-    """Some of what the first stage says of a scene, beside what is in it."""
-    faces, known = _faces(rows)
+) -> Proposals:
+    """Draw some of the first stage's boxes in a scene and make their targets."""
+    options = recipe.proposals
+    faces, known = _find_faces(rows)
     boxes = suppress(cells)
     share = np.sqrt(boxes.scores)
-    count = min(recipe.proposals.each, len(share))
+    count = min(options.max_per_scene, len(share))
     picked = boxes.boxes[rng.choice(len(share), count, replace=False, p=share / share.sum())] if count else boxes.boxes
-    near = np.flatnonzero(
-        overlaps(cells.boxes, faces.boxes[faces.scores >= _FIRM]).max(axis=1, initial=0) >= _SAME - 0.05
-    )
-    more = rng.choice(near, min(recipe.proposals.near, len(near)), replace=False)
+    clear_faces = faces.boxes[faces.scores >= _MIN_BOX_SCORE]
+    positive = np.flatnonzero(overlaps(cells.boxes, clear_faces).max(axis=1, initial=0) >= _FACE_IOU - 0.05)
+    more = rng.choice(positive, min(options.extra_positives, len(positive)), replace=False)
     picked = np.concatenate((picked, cells.boxes[more]))
     if not taught:
-        ignored = boxes_of(rows[rows[:, KIND] == IGNORED])
+        ignored = row_boxes(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
         picked = picked[intersections(picked, ignored).max(axis=1, initial=0) < areas / 2]
-    where, squares = squares_of(image, picked, recipe.network.extent, recipe.network.side)
-    return Proposed(squares, goals(picked, where, faces, known))
+    places, squares = squares_of(image, picked, recipe.network.extent, recipe.network.side)
+    return Proposals(squares, make_targets(picked, places, faces, known))
 
 
-def _faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArray[np.bool_]]:
-    """A scene's faces, one of each, and whether anybody knows the points of each."""
-    rows = rows[(rows[:, KIND] != NOTHING) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _LEAST_WEIGHT)]
-    # So that what is known of the points stays with them.
+def _find_faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArray[np.bool_]]:
+    """Return each face of a scene once, and whether its landmarks are known."""
+    rows = rows[(rows[:, KIND] != EMPTY) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _MIN_WEIGHT)]
+    # NaN marks unknown landmarks, so that this stays with the face.
     points = np.where(rows[:, KIND, None] == FACE, rows[:, LANDMARKS], np.nan).reshape(-1, 5, 2)
-    faces = suppress(RawDetections(boxes_of(rows), rows[:, WEIGHT], points.astype(np.float32)))
+    faces = suppress(RawDetections(row_boxes(rows), rows[:, WEIGHT], points.astype(np.float32)))
     return faces, np.asarray(np.isfinite(faces.landmarks).all(axis=(1, 2)))
-
-
-def goals(
-    boxes: npt.NDArray[np.float32], where: npt.NDArray[np.float32], faces: RawDetections, known: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float32]:
-    """What there is to learn of boxes, each beside the face that it overlaps most, a sure one rather than another."""
-    found = np.zeros((len(boxes), COLUMNS), np.float32)
-    if not len(boxes) or not len(faces.scores):
-        return found
-    shared = overlaps(boxes, faces.boxes)
-    best = (shared * (0.3 + faces.scores)).argmax(axis=1)
-    own = shared[np.arange(len(boxes)), best]
-    score, box = faces.scores[best], faces.boxes[best]
-    found[:, SCORE] = score * np.clip((own - _OTHER) / (_SAME - _OTHER), 0, 1)
-    side = where[:, 2:]
-    middles = where[:, :2] + side / 2
-    firm = (own >= _OTHER) & (score >= _FIRM)
-    place = np.concatenate(
-        ((box[:, :2] + box[:, 2:] / 2 - middles) / side, np.log(np.maximum(box[:, 2:], 1) / side)), axis=1
-    )
-    points = (faces.landmarks[best] - middles[:, None]) / side[:, None]
-    found[:, PLACE] = np.where(firm[:, None], place, 0)
-    found[:, POINTS] = np.where((firm & known[best])[:, None], points.reshape(-1, 10), 0)
-    found[:, PLACE_WEIGHT] = score * firm
-    found[:, POINTS_WEIGHT] = score * (firm & known[best])
-    return found
-
-
-def mirrored(proposed: Proposed) -> Proposed:
-    """The same proposals in a mirror."""
-    goals = proposed.goals.copy()
-    goals[:, PLACE.start] *= -1
-    points = goals[:, POINTS].reshape(-1, 5, 2)[:, MIRRORED] * np.array((-1, 1), np.float32)
-    goals[:, POINTS] = points.reshape(-1, 10)
-    return Proposed(proposed.squares[:, :, ::-1], goals)

@@ -1,0 +1,87 @@
+"""What scenes are made from: annotated images, faces to paste and a teacher."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fer_edge_train.faces.detector_targets import Annotations
+from fer_edge_train.faces.yunet_teacher import Teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from fer_edge.datasets.faces import FaceDataset, FaceImage
+    from fer_edge_train.faces.detector_recipe import DetectorData
+
+
+class AnnotatedImage(NamedTuple):
+    """A grey image, uint8, and its faces."""
+
+    gray: npt.NDArray[np.uint8]
+    annotations: Annotations
+
+
+class SceneSources(NamedTuple):
+    """What scenes are made from.
+
+    Attributes:
+        images: with and without faces.
+        empty: indices of the images without faces, which fill the space around other images.
+        drawn: indices of images; those that are drawn more often than others occur several times.
+        pasted: faces to paste, uint8 of shape (n, side, side); n may be 0.
+        teacher: answers for every scene; None without a teacher.
+    """
+
+    images: Sequence[AnnotatedImage]
+    empty: npt.NDArray[np.int64]
+    drawn: npt.NDArray[np.int64]
+    pasted: npt.NDArray[np.uint8]
+    teacher: Teacher | None = None
+
+
+def load_sources(
+    data: FaceDataset, options: DetectorData, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None
+) -> SceneSources:
+    """Load all images into memory and apply the recipe to their annotations.
+
+    Args:
+        data: images with annotated faces.
+        options: which annotations count.
+        pasted: faces to paste, uint8 of shape (n, side, side).
+        teacher: YuNet's ONNX file.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        grays = list(pool.map(data.gray, range(len(data))))
+    images = [AnnotatedImage(gray, _annotations(one, options)) for gray, one in zip(grays, data.images, strict=True)]
+    empty = [i for i, one in enumerate(data.images) if not len(one.boxes) and not len(one.ignored)]
+    repeats = [options.hard_repeats if _is_hard(one.annotations, options) else 1 for one in images]
+    return SceneSources(
+        images,
+        np.array(empty, np.int64),
+        np.repeat(np.arange(len(images)), repeats),
+        np.empty((0, 48, 48), np.uint8) if pasted is None else pasted,
+        Teacher(teacher, options.teacher_scales) if teacher else None,
+    )
+
+
+def _is_hard(annotations: Annotations, options: DetectorData) -> bool:
+    return bool(len(annotations.scores) and annotations.scores.min() < options.hard_score)
+
+
+def _annotations(image: FaceImage, options: DetectorData) -> Annotations:
+    """Return an image's faces; those with unreliable labels become ignored regions."""
+    reliable = np.ones(len(image.boxes), bool)
+    if image.name.startswith(options.noisy):
+        reliable = image.scores >= options.min_score
+    ignored = np.concatenate((image.ignored, image.boxes[~reliable]))
+    return Annotations(image.boxes[reliable], image.landmarks[reliable], image.scores[reliable], ignored)

@@ -1,0 +1,75 @@
+"""Near-duplicates: faces that a dataset has more than once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_BIT_COUNTS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
+_MAX_DISTANCE: Final = 3  # bits: three bits cannot differ in all four parts of a hash, so the search finds every pair
+_MIN_CORRELATION: Final = 0.95
+_CHUNK: Final = 4096
+
+
+def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Group faces that are the same image except for brightness, contrast, compression or a little noise.
+
+    Two faces are the same if their difference hashes (signs of the horizontal gradient of the image reduced to 9x8)
+    differ in at most 3 of 64 bits, and the images reduced to 16x16 have a correlation of at least 0.95.  Candidates
+    are those that agree in at least one of four 16-bit parts of the hash.  This finds all such hashes without comparing
+    each with each.  Plain images correlate with nothing, so each is a group of its own.
+
+    Args:
+        faces: uint8 of shape (n, height, width).
+
+    Returns:
+        Number of the group of each face, int64 of shape (n,).
+    """
+    hashes = np.empty((len(faces), 8), np.uint8)
+    reduced = np.empty((len(faces), 256), np.uint8)
+    contrast = np.empty(len(faces), np.float32)
+    for i, face in enumerate(faces):
+        small = cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+        hashes[i] = np.packbits(np.diff(small, axis=1) > 0)
+        reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
+        contrast[i] = reduced[i].std()
+    # Only the first face of each hash is compared with other hashes.  The faces of one hash are compared with that one
+    # and with the one of most contrast, because the first may be a plain image.  So a thousand copies do not make a
+    # million pairs.
+    unique, first, inverse = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    clearest = np.empty(len(unique), np.int64)
+    rising = np.argsort(contrast, kind="stable")
+    clearest[inverse[rising]] = rising
+    pairs = [np.stack([one[inverse], np.arange(len(faces))], axis=1) for one in (first, clearest)]
+    for part in range(4):
+        keys = unique[:, 2 * part].astype(np.int64) << 8 | unique[:, 2 * part + 1]
+        order = np.argsort(keys, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+            for k in range(len(members) - 1):
+                others = members[k + 1 :]
+                near = others[_BIT_COUNTS[unique[others] ^ unique[members[k]]].sum(axis=1) <= _MAX_DISTANCE]
+                pairs.append(np.stack([np.full(len(near), first[members[k]]), first[near]], axis=1))
+    candidates = np.unique(np.concatenate(pairs), axis=0)
+    same = np.zeros(len(candidates), bool)
+    for start in range(0, len(candidates), _CHUNK):
+        one, other = (_standardise(reduced[pair]) for pair in candidates[start : start + _CHUNK].T)
+        same[start : start + _CHUNK] = (one * other).mean(axis=1) >= _MIN_CORRELATION
+    rows, columns = candidates[same].T
+    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(faces), len(faces)))
+    groups: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return groups
+
+
+def _standardise(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    real = images.astype(np.float32)
+    real -= real.mean(axis=1, keepdims=True)
+    real /= np.maximum(real.std(axis=1, keepdims=True), 1)
+    return real
