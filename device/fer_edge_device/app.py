@@ -89,7 +89,7 @@ class App:
                 self._camera,
                 pipeline,
                 node,
-                stats_every=config.events.stats_every_s,
+                stats_every=config.events.stats_interval_s,
                 reload=self._reload if reread else None,
             )
             self._sinks = self._open_sinks(config, node)
@@ -138,7 +138,7 @@ class App:
                 logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
                 self._sinks = self._open_sinks(old, self._runner.node)
                 self._runner.send_to(self._sinks)
-                self._runner.change(self._runner.node, stats_every=old.events.stats_every_s, moved=True)
+                self._runner.change(self._runner.node, stats_every=old.events.stats_interval_s, moved=True)
                 return
             self._runner.send_to(self._sinks)
         self._runner.pipeline.reconfigure(
@@ -150,7 +150,7 @@ class App:
             classifier=classifier,
             model=_model_name(classifier),
         )
-        self._runner.change(node, stats_every=config.events.stats_every_s, moved=moved)
+        self._runner.change(node, stats_every=config.events.stats_interval_s, moved=moved)
         self._config = config
         for section in ("camera", "log"):
             if _fixed(getattr(config, section)) != _fixed(getattr(old, section)):
@@ -158,7 +158,7 @@ class App:
         logger.info("the configuration was read anew")
 
     def _node(self, config: Config, classifier: TFLiteClassifier) -> Node:
-        topics = Topics(config.node_name(), config.mqtt.prefix)
+        topics = Topics(config.node_name(), config.mqtt.topic_prefix)
         info = Info(
             version=self._version,
             model=classifier.card.name,
@@ -166,7 +166,9 @@ class App:
             labels=classifier.card.labels,
         )
         announced = bool(config.mqtt.url) and config.mqtt.ha_discovery
-        return Node(topics, info, discovery_message(topics, info, config.mqtt.ha_prefix) if announced else None)
+        return Node(
+            topics, info, discovery_message(topics, info, config.mqtt.ha_discovery_prefix) if announced else None
+        )
 
     def _open_sinks(self, config: Config, node: Node) -> list[Sink]:
         sinks: list[Sink] = []
@@ -239,7 +241,7 @@ def check(config: Config) -> None:
 
 def _check_messages(config: Config) -> None:
     """Find out whether topics and broker can be what they are to be."""
-    Topics(config.node_name(), config.mqtt.prefix)
+    Topics(config.node_name(), config.mqtt.topic_prefix)
     if config.mqtt.url:
         from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - likewise
 

@@ -67,7 +67,7 @@ def run(
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
     """
     from fer_edge_device.app import App
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, holds_password, load_config
+    from fer_edge_device.config.load import SYSTEM_CONFIG, holds_password, load_config
     from fer_edge_device.logging import set_up_logging
 
     if source is not None and holds_password(source):
@@ -121,8 +121,9 @@ def config(
     \b
     Example: fer-edge config --example > config.toml
     """
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, as_toml, load_config
-    from fer_edge_device.config.settings import example as example_text
+    from fer_edge_device.config.load import SYSTEM_CONFIG, load_config
+    from fer_edge_device.config.render import as_toml
+    from fer_edge_device.config.render import example as example_text
 
     if example:
         print(example_text(), end="")
@@ -160,7 +161,7 @@ def forget(
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
     """
-    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.config.load import load_config
     from fer_edge_device.messages import Topics
     from fer_edge_device.mqtt.sink import forget_node
 
@@ -168,7 +169,7 @@ def forget(
     if not settings.mqtt.url:
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
-    reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.prefix))
+    reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.topic_prefix))
     print(f"{name} is forgotten at {reached}", file=sys.stderr)
 
 
