@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -16,9 +16,10 @@ import msgspec
 
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
-from fer_edge.errors import FerEdgeError, InputError
+from fer_edge.errors import FerEdgeError, InputError, SourceLostError
 from fer_edge.model_zoo import find_model
 from fer_edge_device import sd_notify
+from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import open_camera
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.messages import Info, Topics
@@ -29,10 +30,11 @@ from fer_edge_device.runner import Node, Runner
 from fer_edge_device.sinks import JsonLines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.config.settings import Config, LogSettings
+    from fer_edge_device.messages import Event
     from fer_edge_device.runner import Summary
     from fer_edge_device.sinks import Sink
 
@@ -75,16 +77,7 @@ class App:
             node = self._node(config, self._classifier)
             self._camera = open_camera(config.camera, realtime=realtime)
             stack.callback(self._camera.close)
-            pipeline = Pipeline(
-                _detector(config),
-                self._classifier,
-                session=_session(config.camera.source, live=self._camera.live),
-                model=_model_name(self._classifier),
-                faces=config.faces,
-                events=config.events,
-                fps=config.camera.fps,
-                idle_fps=config.camera.idle_fps,
-            )
+            pipeline = _pipeline(config, self._classifier, live=self._camera.live)
             self._runner = Runner(
                 self._camera,
                 pipeline,
@@ -198,6 +191,50 @@ class App:
         with self._switching:
             switch.keep(on=on)  # first, so that what is told afterwards is true after a power cut, too
             self._runner.enable(on)
+
+
+def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, None]:
+    """Yield what happens before a camera or in a video: the events that `App.run` publishes, in their order.
+
+    Everything runs in the caller's thread, between two events. There are no messages, no broker, no privacy switch, no
+    signal handlers and no notices to systemd. The source is opened by the first ``next`` and closed when the iterator
+    is exhausted, closed or deleted.
+
+    Args:
+        config: the source, the model, and how faces and events are handled; other sections are ignored.
+        realtime: whether a video or the demo plays no faster than it was recorded.
+
+    Yields:
+        Each event of each face; when the source ends or fails, an ``end`` for every face still in view.
+
+    Raises:
+        InputError: something in the configuration cannot be used.
+        SourceError: the source cannot be opened.
+        SourceLostError: the camera failed.
+    """
+    classifier = _classifier(config)
+    with closing(open_camera(config.camera, realtime=realtime)) as source:
+        pipeline = _pipeline(config, classifier, live=source.live)
+        try:
+            for frame in paced_frames(source, lambda: pipeline.rest):
+                yield from pipeline.step(frame)[0]
+        except SourceLostError:
+            yield from pipeline.finish()[0]
+            raise
+        yield from pipeline.finish()[0]
+
+
+def _pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pipeline:
+    return Pipeline(
+        _detector(config),
+        classifier,
+        session=_session(config.camera.source, live=live),
+        model=_model_name(classifier),
+        faces=config.faces,
+        events=config.events,
+        fps=config.camera.fps,
+        idle_fps=config.camera.idle_fps,
+    )
 
 
 def _fixed(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
-    from fer_edge_device.capture.base import Camera, Frame
+    from fer_edge_device.capture.base import Frame, FrameSource
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, State, Topics
     from fer_edge_device.pipeline.pipeline import Pipeline
     from fer_edge_device.sinks import Sink
@@ -74,7 +74,7 @@ class Runner:
 
     def __init__(
         self,
-        camera: Camera,
+        camera: FrameSource,
         pipeline: Pipeline,
         node: Node,
         sinks: Sequence[Sink] = (),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from fer_edge_device.capture.base import Camera
+    from fer_edge_device.capture.base import FrameSource
     from fer_edge_device.messages import CameraStatus
 
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
@@ -82,7 +82,7 @@ class LiveScript:
         pass
 
 
-def make_runner(camera: Camera, sink: Kept, stats_every: float = 10.0, idle_fps: float = 1000.0) -> Runner:
+def make_runner(camera: FrameSource, sink: Kept, stats_every: float = 10.0, idle_fps: float = 1000.0) -> Runner:
     pipeline = Pipeline(
         make_detector(),
         TFLiteClassifier(),

@@ -23,7 +23,7 @@ from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, Paced, Vi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fer_edge_device.capture.base import Camera
+    from fer_edge_device.capture.base import FrameSource
     from fer_edge_device.capture.supervisor import Device
     from fer_edge_device.config.settings import CameraSettings
 
@@ -33,7 +33,7 @@ _HANG: Final = 15.0  # seconds that a call of a driver may take; see `Patience`
 _TRIAL: Final = 3.0  # seconds a video node has that was not: many are no cameras
 
 
-def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Camera:
+def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> FrameSource:
     """Open a source by its name in the configuration or on the command line.
 
     A live source has given its first frame when this returns.
@@ -53,7 +53,7 @@ def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Ca
         return _open_module(source, number, settings)
     if (device := _device(source, settings)) is not None:
         return _open_live(source, device, settings, _patience_for_first(settings))
-    video: Camera
+    video: FrameSource
     path = Path(source) if source else Path("/nonexistent")  # the empty path would be the current folder
     if source == "demo":
         video = DemoVideo()
@@ -130,7 +130,7 @@ def _open_live(source: str, make_device: Callable[[], Device], settings: CameraS
     return camera
 
 
-def _open_any(settings: CameraSettings) -> Camera:
+def _open_any(settings: CameraSettings) -> FrameSource:
     tried = []
     try:
         return _open_module("picamera2", 0, settings)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
 
-    from fer_edge_device.capture.base import Camera, Frame
+    from fer_edge_device.capture.base import Frame, FrameSource
     from fer_edge_device.config.settings import Config
     from fer_edge_device.install.systemd_units import UnitState
 
@@ -367,7 +367,7 @@ def check_camera(config: Config) -> Finding:
     return Finding("ok", what)
 
 
-def _first_frame(camera: Camera, until: float) -> Frame:
+def _first_frame(camera: FrameSource, until: float) -> Frame:
     from fer_edge_device.capture.base import NoFrameYet  # noqa: PLC0415 - heavy
 
     while time.monotonic() < until:

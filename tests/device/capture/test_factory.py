@@ -18,11 +18,11 @@ from tests.device.conftest import next_frame
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge_device.capture.base import Camera
+    from fer_edge_device.capture.base import FrameSource
     from tests.device.fakes import Picamera2, VideoCapture
 
 
-def opened(source: Path | str) -> Camera:
+def opened(source: Path | str) -> FrameSource:
     return open_camera(CameraSettings(source=str(source), width=320, height=240))
 
 
