@@ -82,7 +82,7 @@ class App:
                 self._camera,
                 pipeline,
                 node,
-                stats_every=config.events.stats_every_s,
+                stats_every=config.events.stats_interval_s,
                 reload=self._reload if reread else None,
             )
             self._sinks = self._open_sinks(config, node)
@@ -131,7 +131,7 @@ class App:
                 logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
                 self._sinks = self._open_sinks(old, self._runner.node)
                 self._runner.send_to(self._sinks)
-                self._runner.change(self._runner.node, stats_every=old.events.stats_every_s, moved=True)
+                self._runner.change(self._runner.node, stats_every=old.events.stats_interval_s, moved=True)
                 return
             self._runner.send_to(self._sinks)
         self._runner.pipeline.reconfigure(
@@ -143,7 +143,7 @@ class App:
             classifier=classifier,
             model=_model_name(classifier),
         )
-        self._runner.change(node, stats_every=config.events.stats_every_s, moved=moved)
+        self._runner.change(node, stats_every=config.events.stats_interval_s, moved=moved)
         self._config = config
         for section in ("camera", "log"):
             if _fixed(getattr(config, section)) != _fixed(getattr(old, section)):
@@ -151,7 +151,7 @@ class App:
         logger.info("the configuration was read anew")
 
     def _node(self, config: Config, classifier: TFLiteClassifier) -> NodeIdentity:
-        topics = MessageFactory(config.node_name(), config.mqtt.prefix)
+        topics = MessageFactory(config.node_name(), config.mqtt.topic_prefix)
         info = Info(
             version=self._version,
             model=classifier.card.name,
@@ -159,7 +159,9 @@ class App:
             labels=classifier.card.labels,
         )
         announced = bool(config.mqtt.url) and config.mqtt.ha_discovery
-        return NodeIdentity(topics, info, discovery_message(topics, info, config.mqtt.ha_prefix) if announced else None)
+        return NodeIdentity(
+            topics, info, discovery_message(topics, info, config.mqtt.ha_discovery_prefix) if announced else None
+        )
 
     def _open_sinks(self, config: Config, node: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
@@ -276,7 +278,7 @@ def check_config(config: Config) -> None:
 
 def _check_messages(config: Config) -> None:
     """Find out whether topics and broker can be what they are to be."""
-    MessageFactory(config.node_name(), config.mqtt.prefix)
+    MessageFactory(config.node_name(), config.mqtt.topic_prefix)
     if config.mqtt.url:
         from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - likewise
 

@@ -14,7 +14,7 @@ from fer_edge.errors import InputError
 from fer_edge_device.config.settings import NODE_NAME, MqttSettings
 
 SCHEMA: Final = 1
-_PREFIX: Final = MqttSettings().prefix
+_PREFIX: Final = MqttSettings().topic_prefix
 
 Availability = Literal["online", "offline"]
 CameraStatus = Literal["online", "stalled", "offline"]

@@ -23,8 +23,9 @@ def config(
     \b
     Example: fer-edge config --example > config.toml
     """
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, as_toml, load_config
-    from fer_edge_device.config.settings import example as example_text
+    from fer_edge_device.config.load import SYSTEM_CONFIG, load_config
+    from fer_edge_device.config.render import as_toml
+    from fer_edge_device.config.render import example as example_text
 
     if example:
         print(example_text(), end="")

@@ -29,7 +29,7 @@ def doctor(
     \b
     Example: fer-edge doctor --config /etc/fer-edge/config.toml
     """
-    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.config.load import load_config
     from fer_edge_device.doctor.checks import examine
 
     levels: Counter[str] = Counter()

@@ -30,7 +30,7 @@ def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) 
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
     """
-    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.config.load import load_config
     from fer_edge_device.messages import MessageFactory
     from fer_edge_device.mqtt.sink import forget_node
 
@@ -38,5 +38,5 @@ def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) 
     if not settings.mqtt.url:
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
-    reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.prefix))
+    reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix))
     print(f"{name} is forgotten at {reached}", file=sys.stderr)

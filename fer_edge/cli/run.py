@@ -59,7 +59,7 @@ def run(
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
     """
     from fer_edge_device.app import App
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, holds_password, load_config
+    from fer_edge_device.config.load import SYSTEM_CONFIG, holds_password, load_config
     from fer_edge_device.logging import set_up_logging
 
     if source is not None and holds_password(source):

@@ -59,7 +59,7 @@ def install(
     \b
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
     """
-    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.config.load import load_config
     from fer_edge_device.install.installer import Wishes, config_path, install_steps
     from fer_edge_device.install.systemd_units import first_message, last_lines, unit_name
 

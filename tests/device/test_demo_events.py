@@ -17,7 +17,7 @@ from fer_edge_device.pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from fer_edge_device.messages import Event
 
-EACH_FRAME = FacesSettings(detect_every_s=0, classify_every_s=0)
+EACH_FRAME = FacesSettings(detect_interval_s=0, classify_interval_s=0)
 AS_SHIPPED = FacesSettings()
 
 

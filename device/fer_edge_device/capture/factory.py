@@ -72,14 +72,14 @@ def open_source(settings: CameraSettings, *, realtime: bool | None = None) -> Fr
 def _device(source: str, settings: CameraSettings) -> Callable[[], CaptureDevice] | None:
     """What makes the device of a stream or a video node; None for any other source."""
     if "://" in source:
-        return functools.partial(NetworkStream, source, settings.stall_s)
+        return functools.partial(NetworkStream, source, settings.stall_timeout_s)
     if _is_number(source) or source.startswith("/dev/"):
         return _v4l2(int(source) if _is_number(source) else source, settings)
     return None
 
 
 def _v4l2(which: int | str, settings: CameraSettings) -> Callable[[], CaptureDevice]:
-    return functools.partial(V4l2Camera, which, settings.width, settings.height, settings.stall_s)
+    return functools.partial(V4l2Camera, which, settings.width, settings.height, settings.stall_timeout_s)
 
 
 def _is_number(text: str) -> bool:
@@ -116,13 +116,13 @@ def _find_module(number: int) -> None:
 
 
 def _patience_for_first(settings: CameraSettings) -> float:
-    return max(_FIRST_FRAME, 2 * settings.stall_s)
+    return max(_FIRST_FRAME, 2 * settings.stall_timeout_s)
 
 
 def _open_live(
     source: str, make_device: Callable[[], CaptureDevice], settings: CameraSettings, seconds: float
 ) -> LiveSource:
-    patience = Timeouts(settings.stall_s, settings.give_up_s, hang=max(_HANG, 3 * settings.stall_s))
+    patience = Timeouts(settings.stall_timeout_s, settings.exit_after_s, hang=max(_HANG, 3 * settings.stall_timeout_s))
     camera = LiveSource(shown(source), make_device, patience)
     try:
         camera.wait(seconds)

@@ -134,9 +134,9 @@ class PiCamera:
             ]
         if settings.autofocus == "off":
             wanted["LensPosition"] = settings.lens_position
-        if settings.exposure_us:
-            wanted["ExposureTime"] = settings.exposure_us
-            wanted["FrameDurationLimits"] = (max(_VIDEO_US, settings.exposure_us),) * 2
+        if settings.exposure_time_us:
+            wanted["ExposureTime"] = settings.exposure_time_us
+            wanted["FrameDurationLimits"] = (max(_VIDEO_US, settings.exposure_time_us),) * 2
         if settings.gain:
             wanted["AnalogueGain"] = settings.gain
         return {name: value for name, value in wanted.items() if name in self._camera.camera_controls}
@@ -149,7 +149,7 @@ class PiCamera:
                 level, "picamera2: this camera's lens is fixed; camera.autofocus and camera.lens_position do nothing"
             )
         for key, given, control in (
-            ("exposure_us", settings.exposure_us, "ExposureTime"),
+            ("exposure_time_us", settings.exposure_time_us, "ExposureTime"),
             ("gain", settings.gain, "AnalogueGain"),
         ):
             if given and control not in available:

@@ -76,9 +76,9 @@ class MqttSink:
         """
         self._topics, self._on_enabled, self._backoff = topics, on_enabled, backoff
         self._broker = Broker(settings)
-        self._birth = f"{settings.ha_prefix}/status" if settings.ha_discovery else None
+        self._birth = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
         self._outbox = Outbox(outbox_path(outbox, topics.node), outbox)
-        self._events = _Events(self._outbox, topics.topic("event"), 1 / outbox.rate, self._broker, backoff)
+        self._events = _Events(self._outbox, topics.topic("event"), 1 / outbox.max_rate, self._broker, backoff)
         self._lock = threading.Lock()
         self._connected = False
         self._retained: dict[str, Message] = {}
@@ -384,7 +384,7 @@ def check_broker(settings: MqttSettings, node: str, timeout: float = 10.0) -> st
         BrokerError: there is no connection; says why.
     """
     broker = Broker(settings)
-    connection = connect(broker, f"{MessageFactory(node, settings.prefix).identity}-check", timeout=timeout)
+    connection = connect(broker, f"{MessageFactory(node, settings.topic_prefix).identity}-check", timeout=timeout)
     user = f"as {broker.address.user}" if broker.address.user else "without a user"
     reached = f"{connection}, logged in {user}"
     connection.disconnect(timeout)
@@ -409,7 +409,7 @@ def forget_node(settings: MqttSettings, topics: MessageFactory, timeout: float =
     connection = connect(Broker(settings), f"{topics.identity}-forget", timeout=timeout)
     reached = str(connection)
     try:
-        connection.deliver([removal_message(topics, settings.ha_prefix), *topics.removals()], timeout)
+        connection.deliver([removal_message(topics, settings.ha_discovery_prefix), *topics.removals()], timeout)
     finally:
         connection.disconnect(timeout)
     return reached

@@ -138,7 +138,7 @@ def test_a_camera_that_is_no_use_from_the_first_is_an_error_that_says_how(
 
 
 def test_the_settings_say_how_long_is_waited(usb: type[VideoCapture]) -> None:
-    camera = open_source(CameraSettings(source="0", stall_s=40, give_up_s=900))
+    camera = open_source(CameraSettings(source="0", stall_timeout_s=40, exit_after_s=900))
     camera.close()
     assert isinstance(camera, LiveSource)
     assert (camera._patience.stall, camera._patience.give_up, camera._patience.hang) == (40, 900, 120)

@@ -79,7 +79,7 @@ def test_focus_is_set_as_asked(
 
 
 def test_a_long_exposure_gets_the_time_it_takes(pi: type[Picamera2]) -> None:
-    open_source(CameraSettings(source="picamera2", exposure_us=100_000, gain=4.0)).close()
+    open_source(CameraSettings(source="picamera2", exposure_time_us=100_000, gain=4.0)).close()
     given = pi.made[0].controls_given
     assert (given["ExposureTime"], given["AnalogueGain"]) == (100_000, 4.0)
     assert given["FrameDurationLimits"] == (100_000, 100_000)
@@ -88,11 +88,11 @@ def test_a_long_exposure_gets_the_time_it_takes(pi: type[Picamera2]) -> None:
 def test_a_camera_without_the_controls_says_so_and_works(pi: type[Picamera2], caplog: pytest.LogCaptureFixture) -> None:
     pi.controls_of_camera = {"FrameDurationLimits": FIXED["FrameDurationLimits"]}
     open_source(
-        CameraSettings(source="picamera2", autofocus="off", lens_position=2.0, exposure_us=9000, gain=2.0)
+        CameraSettings(source="picamera2", autofocus="off", lens_position=2.0, exposure_time_us=9000, gain=2.0)
     ).close()
     assert [record.getMessage() for record in caplog.records] == [
         "picamera2: this camera's lens is fixed; camera.autofocus and camera.lens_position do nothing",
-        "picamera2: this camera has no control ExposureTime; camera.exposure_us does nothing",
+        "picamera2: this camera has no control ExposureTime; camera.exposure_time_us does nothing",
         "picamera2: this camera has no control AnalogueGain; camera.gain does nothing",
     ]
 

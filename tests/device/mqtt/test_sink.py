@@ -100,7 +100,7 @@ def sending(
     backoff: tuple[float, float] = (0.02, 0.2),
 ) -> Iterator[MqttSink]:
     """A sink, and its first message."""
-    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), rate=rate)
+    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=rate)
     settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery)
     sink = MqttSink(TOPICS, settings, outbox, on_enabled=on_enabled, backoff=backoff)
     try:
@@ -419,7 +419,7 @@ def test_a_broker_that_is_killed_fifty_times_loses_no_event(
     certificate, key = certificates.issue("localhost")
     broker = Mosquitto(tmp_path / "broker", f"certfile {certificate}", f"keyfile {key}", password=True)
     listener = Listener(authority=certificates.authority, password=True)
-    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), rate=2000)
+    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=2000)
     settings = MqttSettings(
         url=f"mqtts://{USER}@localhost:{gate.port}",
         ca_file=str(certificates.authority),
@@ -487,7 +487,7 @@ event = msgspec.json.decode(event, type=Event)
 topics = MessageFactory("hall")
 
 def run():
-    sink = MqttSink(topics, MqttSettings(url=f"mqtt://localhost:{port}"), OutboxSettings(path=outbox, rate=1000))
+    sink = MqttSink(topics, MqttSettings(url=f"mqtt://localhost:{port}"), OutboxSettings(path=outbox, max_rate=1000))
     sink.publish(topics.availability("online"))
     with open(journal, "ab+", buffering=0) as file:
         file.seek(0)
@@ -689,7 +689,7 @@ def test_settings_that_cannot_work_are_refused_at_once(certificates: Certificate
 
 def test_nodes_of_one_name_and_different_prefixes_leave_one_another_alone(broker: Mosquitto, tmp_path: Path) -> None:
     there = MessageFactory("hall", "site/2")
-    settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", prefix="site/2")
+    settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", topic_prefix="site/2")
     with listening(broker.port) as listener, sending(tmp_path, broker.port):
         wait_for(lambda: listener.payloads(TOPICS.topic("availability")), "the first")
         other = MqttSink(there, settings, OutboxSettings(path=str(tmp_path / "other.sqlite")))
