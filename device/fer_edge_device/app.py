@@ -216,7 +216,7 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
     with closing(open_source(config.camera, realtime=realtime)) as source:
         pipeline = _pipeline(config, classifier, live=source.live)
         try:
-            for frame in paced_frames(source, lambda: pipeline.rest):
+            for frame in paced_frames(source, lambda: pipeline.frame_interval):
                 yield from pipeline.step(frame)[0]
         except SourceLostError:
             yield from pipeline.finish()[0]

@@ -163,7 +163,7 @@ class Runner:
         """
         self.node, self._stats_every = node, stats_every
         if moved:
-            self.pipeline.tell_state_anew()
+            self.pipeline.repeat_state()
             self.greet()
         else:
             self._publish(node.topics.info(node.info))
@@ -204,7 +204,7 @@ class Runner:
                 self._tell(*self.pipeline.step(frame))
                 self.summary.frames += 1
             else:
-                self._tell([], self.pipeline.let_pass(frame))
+                self._tell([], self.pipeline.skip(frame))
             notify("WATCHDOG=1")
             now = clock.monotonic()
             if now - told_stats >= self._stats_every:
@@ -221,7 +221,7 @@ class Runner:
             if self._signal:
                 return None
             # A video has every frame looked at; of a live source, no more than are of use.
-            left = self._looked + self.pipeline.rest - clock.monotonic() if self._camera.live else 0.0
+            left = self._looked + self.pipeline.frame_interval - clock.monotonic() if self._camera.live else 0.0
             if left > 0:
                 clock.sleep(min(left, _NAP))
                 continue

@@ -211,7 +211,7 @@ class Watching:
     def see(self, frames: Iterable[Frame]) -> Watching:
         for frame in frames:
             self.events += self.pipeline.step(frame)[0]
-            self.rests.append(self.pipeline.rest)
+            self.rests.append(self.pipeline.frame_interval)
             self.detections.append(len(self.watched.searches))
         return self
 
@@ -411,7 +411,7 @@ def test_thresholds_change_without_losing_a_track() -> None:
     frames = list(video([np.zeros((100, 200), np.uint8)] * 20))
     events = [event for frame in frames[:5] for event in pipeline.step(frame)[0]]
     pipeline.reconfigure(EACH_FRAME, EventsSettings(max_age_s=0.25), fps=5.0, idle_fps=1.0)
-    assert pipeline.rest == 0.2
+    assert pipeline.frame_interval == 0.2
     for frame in frames[5:]:
         events += pipeline.step(frame)[0]
         if events[-1].event_type == "end":
@@ -421,7 +421,7 @@ def test_thresholds_change_without_losing_a_track() -> None:
         ("new", "s-1", 0.2),
         ("end", "s-1", 0.9),
     ]
-    assert pipeline.rest == 1.0
+    assert pipeline.frame_interval == 1.0
 
 
 @pytest.mark.parametrize(
