@@ -88,7 +88,7 @@ def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Runnin
     assert running.until("one/info")["payload"]["model"] == "edge-plus"
     running.until("one/state", faces=1)
     running.until("one/state", faces=1)
-    assert running.told() == "fer-edge: the configuration was read anew\n"
+    assert running.told() == "fer-edge: configuration reloaded\n"
 
     running.change('node = "two"\nmodel = "edge-plus"\n' + rest)
     assert running.until("one/availability")["payload"] == "offline"
@@ -110,18 +110,18 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, video: Path, tm
     ):
         running.change(text)
         line = running.told()
-        assert line.startswith("fer-edge: everything stays as it was: ")
+        assert line.startswith("fer-edge: configuration not reloaded, nothing has changed: ")
         assert said in line
     # The outbox of another node, which is switched off, and whose runner has it.
     (tmp_path / "outbox.sqlite.off").touch()
     theirs = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
     running.change(f'[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"')
-    assert "stays as it was" in running.told()
+    assert "nothing has changed" in running.told()
     theirs.close()
     assert running.until("one/enabled/state")["payload"] == "ON"
     running.change(f'node = "one"\n[camera]\nsource = "{video}"\nwidth = 320\n')
-    assert "[camera]: what changed there takes a restart" in running.told()
-    assert "read anew" in running.told()
+    assert "[camera]: these changes take effect after a restart" in running.told()
+    assert "configuration reloaded" in running.told()
     running.process.send_signal(signal.SIGTERM)
     running.until("one/event", event_type="end")
     assert running.process.wait(30) == 0
@@ -155,7 +155,7 @@ def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, video:
             f'ha_discovery = true\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
         )
         said = running.told() + running.told()  # by two threads, in either order
-        assert "read anew" in said
+        assert "configuration reloaded" in said
         assert "connected to" in said
         running.process.send_signal(signal.SIGTERM)
         running.until("one/availability")
@@ -187,7 +187,7 @@ def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_
         with run.process, listening(second.port) as listener:
             assert run.until("enabled/state")["payload"] == "OFF"
             assert run.until("one/state")["payload"]["faces"] == 0
-            assert run.told() == f"fer-edge: switched off: no frame is looked at until ON comes to {switch}\n"
+            assert run.told() == f"fer-edge: switched off: frames are skipped until ON is published to {switch}\n"
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()

@@ -82,7 +82,7 @@ class LiveScript:
         pass
 
 
-def make_runner(camera: FrameSource, sink: Kept, stats_every: float = 10.0, idle_fps: float = 1000.0) -> Runner:
+def make_runner(camera: FrameSource, sink: Kept, stats_interval: float = 10.0, idle_fps: float = 1000.0) -> Runner:
     pipeline = Pipeline(
         make_detector(),
         TFLiteClassifier(),
@@ -93,7 +93,7 @@ def make_runner(camera: FrameSource, sink: Kept, stats_every: float = 10.0, idle
         fps=1000.0,
         idle_fps=idle_fps,
     )
-    return Runner(camera, pipeline, NodeIdentity(MessageFactory("test"), INFO), [sink], stats_every=stats_every)
+    return Runner(camera, pipeline, NodeIdentity(MessageFactory("test"), INFO), [sink], stats_interval=stats_interval)
 
 
 def test_order_of_messages_from_online_to_offline() -> None:
@@ -121,7 +121,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
 def test_stats_say_what_frames_cost_and_what_was_dropped() -> None:
     sink = Kept()
     with pytest.raises(SourceLostError):
-        make_runner(LiveScript("1111511e"), sink, stats_every=0.0).run()
+        make_runner(LiveScript("1111511e"), sink, stats_interval=0.0).run()
     last = sink.said("stats")[-1]
     assert last.dropped == 4
     assert last.fps > 0
@@ -222,7 +222,7 @@ def test_signals_that_were_ignored_stay_ignored() -> None:
         it.terminate()
         said = it.communicate(timeout=60)[1]
         assert it.returncode == 0
-        assert b"read anew" not in said
+        assert b"reloaded" not in said
 
 
 @contextmanager
