@@ -164,7 +164,7 @@ def test_config_prints_checks_and_exemplifies(cli: Cli, tmp_path: Path) -> None:
     path = written(tmp_path / "c.toml", 'node = "hall"\n')
     assert 'node = "hall"' in cli("config", "--config", path).stdout
     assert cli("config", "--example").stdout == example()
-    assert cli("config", "--config", path, "--check").stdout == f"{path}: right\n"
+    assert cli("config", "--config", path, "--check").stdout == f"{path}: valid\n"
     for text, said in (
         ('model = "nowhere.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),
