@@ -16,18 +16,54 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fer_edge.cli import bench, device, models, options, service, upkeep, workstation
-from fer_edge.cli.options import INTERRUPTED
+from fer_edge.cli import (
+    bench,
+    cameras,
+    card,
+    config,
+    convert,
+    deploy,
+    doctor,
+    evaluate,
+    inspect,
+    mqtt,
+    predict,
+    recipes,
+    report,
+    run,
+    service,
+    tag,
+    train,
+    train_faces,
+    train_refiner,
+)
+from fer_edge.cli.output import INTERRUPTED
+from fer_edge.cli.output import version as installed_version
 from fer_edge.errors import FerEdgeError, first_line, without_passwords
 
-app = typer.Typer(
-    name="fer-edge",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-for commands in (workstation.app, models.app, bench.app, device.app, service.app, upkeep.app):
-    app.add_typer(commands)
+app = typer.Typer(name="fer-edge", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+for command in (
+    train,
+    train_faces,
+    train_refiner,
+    recipes,
+    convert,
+    evaluate,
+    inspect,
+    predict,
+    tag,
+    report,
+    card,
+    bench,
+    run,
+    config,
+    cameras,
+    mqtt,
+    service,
+    doctor,
+    deploy,
+):
+    app.add_typer(command.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -42,7 +78,7 @@ def root(
     Example: fer-edge run --source demo
     """
     if version:
-        print(options.version())
+        print(installed_version())
     elif context.invoked_subcommand is None:
         print(context.get_help())
 

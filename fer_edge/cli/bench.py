@@ -1,4 +1,4 @@
-"""The command that measures: bench."""
+"""`fer-edge bench`: measure latency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from fer_edge.cli.options import AsJson, Detector, DetectorModel, MinFace, print_json
+from fer_edge.cli.options import AsJson, Detector, DetectorModel, MinFace
+from fer_edge.cli.output import print_json
 from fer_edge.errors import InputError
 
 app = typer.Typer()

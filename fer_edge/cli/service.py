@@ -1,4 +1,4 @@
-"""The commands that put the runner on a machine as a systemd service."""
+"""`fer-edge service`: install, upgrade and remove the systemd service."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
     from fer_edge_device.install.transaction import Step
     from fer_edge_device.install.venvs import Origin
 
-app = typer.Typer()
-commands = typer.Typer(name="service", rich_markup_mode=None)
-app.add_typer(commands)
+app = typer.Typer(name="service")
+
 
 From = Annotated[
     Path | None, typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default, what runs this.")
 ]
+
+
 Instance = Annotated[str | None, typer.Option(help="Name of the camera, where one machine has several.")]
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
-@commands.callback()
+@app.callback()
 def service() -> None:
     """Run fer-edge as a service of systemd.
 
@@ -39,7 +42,7 @@ def service() -> None:
     """
 
 
-@commands.command()
+@app.command()
 def install(
     config: Annotated[Path | None, typer.Option(help="Configuration to install.")] = None,
     camera: Annotated[str | None, typer.Option(help="Source, as for run, for a configuration that is made.")] = None,
@@ -56,7 +59,7 @@ def install(
     \b
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
     """
-    from fer_edge_device.config.settings import load_config
+    from fer_edge_device.config.load import load_config
     from fer_edge_device.install.installer import Wishes, config_path, install_steps
     from fer_edge_device.install.systemd_units import first_message, last_lines, unit_name
 
@@ -73,7 +76,7 @@ def install(
         print(f"first message: {first_message(machine, unit) or 'none yet; see journalctl -u ' + unit}")
 
 
-@commands.command()
+@app.command()
 def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     """Replace the installed program; the old one is kept.
 
@@ -88,7 +91,7 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
         _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
-@commands.command()
+@app.command()
 def uninstall(
     instance: Instance = None,
     purge: Annotated[
@@ -107,7 +110,7 @@ def uninstall(
         _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
-@commands.command()
+@app.command()
 def status() -> None:
     """Say how the service is; exit status 1 unless every camera's unit runs.
 

@@ -16,7 +16,7 @@ from tests.device import fakes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fer_edge_device.capture.base import Camera, Frame
+    from fer_edge_device.capture.base import Frame, FrameSource
 
 LONG = 30.0  # seconds; far more than anything takes on a loaded machine
 
@@ -54,7 +54,7 @@ def camera_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "camera"]
 
 
-def next_frame(camera: Camera) -> Frame:
+def next_frame(camera: FrameSource) -> Frame:
     end = time.monotonic() + LONG
     while time.monotonic() < end:
         with contextlib.suppress(NoFrameYet):

@@ -74,7 +74,7 @@ def video(tmp_path: Path) -> Path:
 @pytest.fixture
 def running(tmp_path: Path, video: Path) -> Iterator[Running]:
     path = tmp_path / "config.toml"
-    path.write_text(f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nstats_every_s = 0.5\n')
+    path.write_text(f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nstats_interval_s = 0.5\n')
     run = Running(path)
     with run.process:
         yield run
@@ -83,7 +83,7 @@ def running(tmp_path: Path, video: Path) -> Iterator[Running]:
 
 def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Running, video: Path) -> None:
     face = running.until("one/event", event_type="new")["payload"]["id"]
-    rest = f'[camera]\nsource = "{video}"\n[events]\nheartbeat_s = 0.5\n'
+    rest = f'[camera]\nsource = "{video}"\n[events]\nheartbeat_interval_s = 0.5\n'
     running.change('node = "one"\nmodel = "edge-plus"\n' + rest)
     assert running.until("one/info")["payload"]["model"] == "edge-plus"
     running.until("one/state", faces=1)
@@ -225,7 +225,7 @@ def test_what_a_runner_tells_reaches_a_broker_through_kills_of_both(tmp_path: Pa
     listener = Listener()
     with Gate() as gate, Mosquitto(tmp_path / "broker") as broker, output.open("wb") as out:
         config.write_text(
-            f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nmin_sightings = 1\nlost_after_s = 0.2\n'
+            f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nmin_hits = 1\nmax_age_s = 0.2\n'
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{gate.port}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
         )
         run = (sys.executable, "-m", "fer_edge.cli", "run", "--config", config)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy as np
     import numpy.typing as npt
 
@@ -31,7 +34,7 @@ class Frame(NamedTuple):
     epoch: float = 0.0
 
 
-class Camera(Protocol):
+class FrameSource(Protocol):
     """Anything that gives frames."""
 
     @property
@@ -56,3 +59,26 @@ class Camera(Protocol):
     def close(self) -> None:
         """Let go of the device or file."""
         ...
+
+
+def paced_frames(source: FrameSource, min_interval: Callable[[], float]) -> Iterator[Frame]:
+    """Yield the frames of a source until it ends.
+
+    Args:
+        source: where they come from.
+        min_interval: gives the seconds from one frame of a live source to the next; other sources give every frame.
+
+    Raises:
+        SourceLostError: the source failed for good.
+    """
+    while True:
+        try:
+            frame = source.read()
+        except NoFrameYet:
+            continue
+        if frame is None:
+            return
+        taken = time.monotonic()
+        yield frame
+        if source.live:
+            time.sleep(max(taken + min_interval() - time.monotonic(), 0.0))

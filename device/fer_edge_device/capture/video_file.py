@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fer_edge_device.capture.base import Camera
+    from fer_edge_device.capture.base import FrameSource
     from fer_edge_device.messages import CameraStatus
 
 logger = logging.getLogger(__name__)
@@ -151,10 +151,10 @@ class DemoVideo(_Video):
         """Do nothing: nothing is open."""
 
 
-class Paced(_Video):
+class RealtimePlayback(_Video):
     """A video played no faster than it was taken."""
 
-    def __init__(self, video: Camera) -> None:
+    def __init__(self, video: FrameSource) -> None:
         """Play ``video``; its clock starts with its first frame."""
         self._video = video
         self._next: Frame | None = None

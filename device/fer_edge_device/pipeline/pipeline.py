@@ -74,9 +74,9 @@ class Pipeline:
     """Turns frames into events; the same frames at the same times give the same events.
 
     In each frame the detector looks where faces were in the one before, less often for those that keep still, and every
-    ``detect_every_s`` everywhere: every other time only for large faces, which takes a quarter of the time, while
+    ``detect_interval_s`` everywhere: every other time only for large faces, which takes a quarter of the time, while
     nobody is missed.  When somebody is, it looks everywhere at once, after the next frame, then after twice as long,
-    and so on, until the face ends.  What it found ``min_sightings`` times is reported.
+    and so on, until the face ends.  What it found ``min_hits`` times is reported.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Pipeline:
         self._session, self._model = session, _Model(model, classifier.card.labels)
         self._faces, self._events = faces, events
         self._fps, self._idle_fps = fps, idle_fps
-        self._tracker = Tracker(events.lost_after_s)
+        self._tracker = Tracker(events.max_age_s)
         self._people: dict[int, _Person] = {}
         self._time = self._epoch = 0.0
         self._resting: list[Track] = []
@@ -156,7 +156,7 @@ class Pipeline:
         """
         self._faces, self._events = faces, events
         self._fps, self._idle_fps = fps, idle_fps
-        self._tracker.lost_after = events.lost_after_s
+        self._tracker.lost_after = events.max_age_s
         self._detector = detector or self._detector
         self._classifier = classifier or self._classifier
         self._model = _Model(model or self._model.name, self._classifier.card.labels)
@@ -205,7 +205,7 @@ class Pipeline:
     def _follow(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
         """Look for each face near where it was; the tracks whose face is there."""
         moving = [track for track in self._tracker.tracks if track not in self._resting]
-        if not moving or self._faces.detect_every_s <= 0:
+        if not moving or self._faces.detect_interval_s <= 0:
             return []
         with self._timed("follow"):
             near = [self._detector.detect_in_roi(gray, track.box) for track in moving]
@@ -214,7 +214,7 @@ class Pipeline:
 
     def _who_rests(self) -> list[Track]:
         """The faces that are taken to be where they were, for they keep still and were seen just now."""
-        longest = min(_RESTS, self._faces.classify_every_s, self._tracker.lost_after)
+        longest = min(_RESTS, self._faces.classify_interval_s, self._tracker.lost_after)
         if self._time - self._followed + _EARLY >= longest:
             self._followed = self._time  # of all of them at once, so that they are looked at together, too
             return []
@@ -228,7 +228,7 @@ class Pipeline:
         if self._searched is None:
             return True
         since = self._time - self._searched + _EARLY
-        tracks, every = self._tracker.tracks, self._faces.detect_every_s
+        tracks, every = self._tracker.tracks, self._faces.detect_interval_s
         if since >= (every if tracks else min(every, 1 / self._idle_fps)):
             return True
         return any(since >= self._searched - track.last_seen for track in self._missed())
@@ -236,7 +236,7 @@ class Pipeline:
     def _search(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
         """Look for faces everywhere; the tracks of those that are there and had not been found yet."""
         since = self._time - self._searched_all + _EARLY
-        coarse = bool(self._tracker.tracks) and not self._missed() and since < 2 * self._faces.detect_every_s
+        coarse = bool(self._tracker.tracks) and not self._missed() and since < 2 * self._faces.detect_interval_s
         with self._timed("detect"):
             faces = self._detector.detect(gray, coarse=coarse)
         self._searched = self._time
@@ -253,7 +253,7 @@ class Pipeline:
         person = self._people.get(track.number)
         if person is None or person.model.labels != self._model.labels:
             return True
-        every = self._faces.classify_every_s * (_SETTLED if person.settled else 1)
+        every = self._faces.classify_interval_s * (_SETTLED if person.settled else 1)
         return self._time - person.looked + _EARLY >= every
 
     def _look(self, tracks: list[Track], gray: npt.NDArray[np.uint8]) -> None:
@@ -285,7 +285,7 @@ class Pipeline:
         """What is to be told of a face that is in view."""
         labels, smoother = person.model.labels, person.smoother
         if person.told is None:
-            if person.track.sightings < self._events.min_sightings:
+            if person.track.sightings < self._events.min_hits:
                 return []
             # What is reported first is what looks likeliest by now; nothing was said that it could flicker from.
             smoother.label = int(smoother.scores.argmax())
@@ -318,7 +318,7 @@ class Pipeline:
     def _state(self) -> State | None:
         people = [person for person in self._people.values() if person.told is not None]
         counts = Counter(person.told for person in people if person.told is not None)
-        if self._told and self._told[1] == counts and self._time - self._told[0] < self._events.heartbeat_s:
+        if self._told and self._told[1] == counts and self._time - self._told[0] < self._events.heartbeat_interval_s:
             return None
         self._told = (self._time, counts)
         time = round(self._time + self._epoch, 3)

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge_device.capture.base import Camera, Frame
+    from fer_edge_device.capture.base import Frame, FrameSource
 
 
-def opened(source: Path | str, *, realtime: bool | None = None) -> Camera:
-    return open_camera(CameraSettings(source=str(source)), realtime=realtime)
+def opened(source: Path | str, *, realtime: bool | None = None) -> FrameSource:
+    return open_source(CameraSettings(source=str(source)), realtime=realtime)
 
 
-def all_frames(camera: Camera) -> list[Frame]:
+def all_frames(camera: FrameSource) -> list[Frame]:
     frames = []
     while (frame := camera.read()) is not None:
         frames.append(frame)

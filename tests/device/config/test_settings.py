@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge_device.config import settings
-from fer_edge_device.config.settings import CameraSettings, Config, as_toml, example, holds_password, load_config
+from fer_edge_device.config import load
+from fer_edge_device.config.load import holds_password, load_config
+from fer_edge_device.config.render import as_toml, example
+from fer_edge_device.config.settings import CameraSettings, Config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,10 +24,10 @@ def written(path: Path, text: str) -> Path:
 
 
 def test_options_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "c.toml", 'node = "file"\nthreads = 2\n[camera]\nsource = "demo"\nstall_s = 3\n')
-    variables = {"FER_EDGE_NODE": "variable", "FER_EDGE_CAMERA_STALL_S": "4.5", "PATH": "/bin"}
+    path = written(tmp_path / "c.toml", 'node = "file"\nthreads = 2\n[camera]\nsource = "demo"\nstall_timeout_s = 3\n')
+    variables = {"FER_EDGE_NODE": "variable", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "4.5", "PATH": "/bin"}
     found = load_config(path, variables, {"node": "option", "threads": None})
-    assert (found.node, found.threads, found.camera.source, found.camera.stall_s) == ("option", 2, "demo", 4.5)
+    assert (found.node, found.threads, found.camera.source, found.camera.stall_timeout_s) == ("option", 2, "demo", 4.5)
     assert load_config(path, variables).node == "variable"
     assert load_config(path, {}).node == "file"
 
@@ -36,7 +38,7 @@ def test_a_variable_that_stands_for_a_text_is_a_text_whatever_it_looks_like() ->
 
 
 def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "SYSTEM_CONFIG", tmp_path / "settings.toml")
+    monkeypatch.setattr(load, "SYSTEM_CONFIG", tmp_path / "settings.toml")
     assert load_config(None, {}) == Config()
     written(tmp_path / "settings.toml", 'node = "hall"')
     assert load_config(None, {}).node == "hall"
@@ -46,11 +48,14 @@ def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch
     ("text", "said"),
     [
         ("nod = 1", r"c\.toml: Object contains unknown field `nod`; did you mean node\?"),
-        ("[camera]\nstals = 1", r"c\.toml: .*`stals` - at `\$\.camera`; did you mean stall_s\?"),
-        ("[camera]\nstall_s = 0", r"c\.toml: Expected `float` > 0.* - at `\$\.camera\.stall_s`"),
+        (
+            "[camera]\nstall_timeouts = 1",
+            r"c\.toml: .*`stall_timeouts` - at `\$\.camera`; did you mean stall_timeout_s\?",
+        ),
+        ("[camera]\nstall_timeout_s = 0", r"c\.toml: Expected `float` > 0.* - at `\$\.camera\.stall_timeout_s`"),
         ("[log]\nlevel = 'loud'", r"c\.toml: Invalid enum value 'loud' - at `\$\.log\.level`"),
         ("node = \n", r"c\.toml: Invalid value \(at line 1"),
-        ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be 12 at least, or 0"),
+        ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be at least 12, or 0"),
         ("camera = 3", r"c\.toml: Expected `object`, got `int` - at `\$\.camera`"),
     ],
 )
@@ -61,9 +66,10 @@ def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, said: str) -
 
 def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^FER_EDGE_CAMERA_STALS: no such key; did you mean FER_EDGE_CAMERA_STALL_S\?"
+        InputError,
+        match=r"^FER_EDGE_CAMERA_STALL_TIMEOUTS: no such key; did you mean FER_EDGE_CAMERA_STALL_TIMEOUT_S\?",
     ):
-        load_config(None, {"FER_EDGE_CAMERA_STALS": "1"})
+        load_config(None, {"FER_EDGE_CAMERA_STALL_TIMEOUTS": "1"})
     with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`, got `str`"):
         load_config(None, {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA: no such key"):
@@ -78,21 +84,22 @@ def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
 
 
 def test_variables_that_are_right_together_are_taken_and_wrong_ones_are_told_by_name(tmp_path: Path) -> None:
-    together = {"FER_EDGE_CAMERA_GIVE_UP_S": "4", "FER_EDGE_CAMERA_STALL_S": "2", "FER_EDGE_NODE": "hall"}
+    together = {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "2", "FER_EDGE_NODE": "hall"}
     found = load_config(None, together)
-    assert (found.camera.give_up_s, found.camera.stall_s) == (4, 2)
-    assert load_config(None, {}, {"camera.give_up_s": 4, "camera.stall_s": 2}).camera == found.camera
+    assert (found.camera.exit_after_s, found.camera.stall_timeout_s) == (4, 2)
+    assert load_config(None, {}, {"camera.exit_after_s": 4, "camera.stall_timeout_s": 2}).camera == found.camera
     with pytest.raises(
-        InputError, match=r"^FER_EDGE_CAMERA_GIVE_UP_S, FER_EDGE_CAMERA_STALL_S: camera.stall_s must be"
+        InputError,
+        match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S, FER_EDGE_CAMERA_STALL_TIMEOUT_S: camera.stall_timeout_s must be",
     ):
-        load_config(None, together | {"FER_EDGE_CAMERA_STALL_S": "5"})
+        load_config(None, together | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
     with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`"):
         load_config(None, together | {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: Invalid enum value 'loud'.*; it takes debug, info"):
         load_config(None, together | {"FER_EDGE_LOG_LEVEL": "loud"})
-    path = written(tmp_path / "c.toml", "[camera]\nstall_s = 20\n")
-    with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_GIVE_UP_S: camera.stall_s must be"):
-        load_config(path, {"FER_EDGE_CAMERA_GIVE_UP_S": "4"})
+    path = written(tmp_path / "c.toml", "[camera]\nstall_timeout_s = 20\n")
+    with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S: camera.stall_timeout_s must be"):
+        load_config(path, {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4"})
 
 
 def test_a_tilde_in_a_path_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

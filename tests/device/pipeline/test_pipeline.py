@@ -56,7 +56,7 @@ class Script:
         return np.array([[0.8 if label == name else 0.1 for name in LABELS] for _, label in self._now], np.float32)
 
 
-EACH_FRAME = FacesSettings(detect_every_s=0, classify_every_s=0)
+EACH_FRAME = FacesSettings(detect_interval_s=0, classify_interval_s=0)
 
 
 def make_pipeline(
@@ -72,7 +72,7 @@ def make_pipeline(
 
 def play(frames: Frames) -> tuple[list[Event], list[State]]:
     script = Script(frames)
-    pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_s=5.0))
+    pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_interval_s=5.0))
     image = np.zeros((100, 200), np.uint8)
     outcomes = [pipeline.step(Frame(image, n / 10, n)) for n in range(len(frames))]
     outcomes.append(pipeline.finish())
@@ -119,7 +119,7 @@ def test_state_counts_everybody_and_is_told_again_on_the_heartbeat() -> None:
 def test_a_gap_between_frames_that_is_longer_than_a_face_may_be_away_ends_no_face_that_is_followed(
     gap: float, every: float
 ) -> None:
-    pipeline = make_pipeline(make_detector(), TFLiteClassifier(), FacesSettings(detect_every_s=every))
+    pipeline = make_pipeline(make_detector(), TFLiteClassifier(), FacesSettings(detect_interval_s=every))
     image = demo.frame(10)
     events = [event for n in range(9) for event in pipeline.step(Frame(image, n * gap, n))[0]]
     assert [event.event_type for event in events] == ["new"]
@@ -239,7 +239,7 @@ def test_while_a_face_only_moves_the_detector_looks_on_its_schedule_and_the_clas
 
 def test_a_face_is_looked_for_in_every_frame_while_it_moves_and_in_every_other_while_it_keeps_still() -> None:
     steps = [0] * 20 + [20] * 10 + [0] * 10
-    watching, asked = Watching(FacesSettings(detect_every_s=60)), []
+    watching, asked = Watching(FacesSettings(detect_interval_s=60)), []
     for frame in video(scene(("happy", around(200 + x, 240))) for x in np.cumsum(steps)):
         watching.see([frame])
         asked.append(len(watching.watched.near))
@@ -265,7 +265,7 @@ def test_a_face_is_looked_at_twice_as_often_while_looks_say_something_new() -> N
             looks.append(round(now, 1))
             return script.classify(faces)
 
-    faces = FacesSettings(detect_every_s=0, classify_every_s=0.2)
+    faces = FacesSettings(detect_interval_s=0, classify_interval_s=0.2)
     pipeline = make_pipeline(script, Noting(), faces, EventsSettings(hold_s=5))
     for frame in video([papered_wall()] * 40):
         now = frame.time
@@ -283,7 +283,7 @@ def test_faces_that_are_due_at_once_are_classified_together() -> None:
 
 
 def test_boxes_told_between_detections_are_where_the_face_is() -> None:
-    watching = Watching(FacesSettings(detect_every_s=60))
+    watching = Watching(FacesSettings(detect_interval_s=60))
     watching.see(video(scene(("happy", around(200 + 9 * n, 240 + 4 * n))) for n in range(25)))
     assert watching.watched.searches == ["whole"]
     (end,) = watching.pipeline.finish()[0]
@@ -410,7 +410,7 @@ def test_thresholds_change_without_losing_a_track() -> None:
     pipeline = make_pipeline(script, script)
     frames = list(video([np.zeros((100, 200), np.uint8)] * 20))
     events = [event for frame in frames[:5] for event in pipeline.step(frame)[0]]
-    pipeline.reconfigure(EACH_FRAME, EventsSettings(lost_after_s=0.25), fps=5.0, idle_fps=1.0)
+    pipeline.reconfigure(EACH_FRAME, EventsSettings(max_age_s=0.25), fps=5.0, idle_fps=1.0)
     assert pipeline.rest == 0.2
     for frame in frames[5:]:
         events += pipeline.step(frame)[0]
@@ -459,7 +459,7 @@ def test_another_model_with_other_labels_takes_over_the_tracks(
 
 def test_a_face_that_is_away_when_the_model_changes_ends_as_the_old_model_saw_it() -> None:
     script, other = Script([[(60.0, "calm")]] * 5 + [[]] * 20), Other([])
-    pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_s=0.1))
+    pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_interval_s=0.1))
     events = []
     for frame in video([np.zeros((100, 200), np.uint8)] * 20):
         if frame.number == 6:

@@ -1,28 +1,20 @@
-"""The commands of a device: run, config, cameras, mqtt."""
+"""`fer-edge run`: watch a camera, stream or video."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fer_edge.cli.options import INTERRUPTED, AsJson, print_json, version
-from fer_edge.errors import InputError, without_passwords
+from fer_edge.cli.options import Broker, ConfigFile, Node
+from fer_edge.cli.output import INTERRUPTED, version
+from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config
 
 app = typer.Typer()
-mqtt = typer.Typer()
-app.add_typer(mqtt, name="mqtt")
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; by default /etc/fer-edge/config.toml, if there is one.")
-]
-Node = Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")]
-Broker = Annotated[str | None, typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port] or mqtts://...")]
 
 
 @app.command()
@@ -67,7 +59,7 @@ def run(
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
     """
     from fer_edge_device.app import App
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, holds_password, load_config
+    from fer_edge_device.config.load import SYSTEM_CONFIG, holds_password, load_config
     from fer_edge_device.logging import set_up_logging
 
     if source is not None and holds_password(source):
@@ -108,89 +100,3 @@ def run(
     )
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
-
-
-@app.command()
-def config(
-    config_file: ConfigFile = None,
-    example: Annotated[bool, typer.Option("--example", help="Print every key with its default, as comments.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Say only whether it is right.")] = False,
-) -> None:
-    """Show the configuration that `run` would have, check it, or print an example.
-
-    \b
-    Example: fer-edge config --example > config.toml
-    """
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, as_toml, load_config
-    from fer_edge_device.config.settings import example as example_text
-
-    if example:
-        print(example_text(), end="")
-        return
-    settings = load_config(config_file)
-    where = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
-    if not check:
-        print(without_passwords(as_toml(settings)), end="")
-        return
-    from fer_edge_device.app import check as check_all
-
-    check_all(settings)
-    print(f"{where}: right")
-
-
-@mqtt.callback()
-def mqtt_root() -> None:
-    """Look after what a broker keeps for a node.
-
-    \b
-    Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
-    """
-
-
-@mqtt.command()
-def forget(
-    config: ConfigFile = None,
-    broker: Broker = None,
-    node: Node = None,
-) -> None:
-    """Take a node's retained messages from the broker and its device from Home Assistant.
-
-    Stop the node's runner first: it would publish them again.
-
-    \b
-    Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
-    """
-    from fer_edge_device.config.settings import load_config
-    from fer_edge_device.messages import Topics
-    from fer_edge_device.mqtt.sink import forget_node
-
-    settings = load_config(config, options={"mqtt.url": broker, "node": node})
-    if not settings.mqtt.url:
-        raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
-    name = settings.node_name()
-    reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.prefix))
-    print(f"{name} is forgotten at {reached}", file=sys.stderr)
-
-
-@app.command()
-def cameras(as_json: AsJson = False) -> None:
-    """List the cameras of this machine and what each can send.
-
-    Finding none is an answer, too: the exit status is 0.
-
-    \b
-    Example: fer-edge cameras --json
-    """
-    from fer_edge_device.capture.camera_list import list_cameras, told
-
-    found = list_cameras()
-    if as_json:
-        print_json(found)
-    elif found:
-        print(told(found))
-    if not found:
-        print(
-            "fer-edge: no camera found: connect one (a Pi's camera module needs the package python3-picamera2 too),"
-            " or try fer-edge run --source demo",
-            file=sys.stderr,
-        )

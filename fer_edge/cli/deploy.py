@@ -1,57 +1,20 @@
-"""The commands that keep devices in order: doctor and deploy."""
+"""`fer-edge deploy`: install the service on other machines over ssh."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_edge.cli.options import AsJson, print_json
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
     from fer_edge_device.install.deploy import Outcome
 
 app = typer.Typer()
-
-
-@app.command()
-def doctor(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration to check by; /etc/fer-edge/config.toml where that is.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find out what is wrong here.
-
-    And what to do about it: packages, camera, model, broker, clock, service. Exit status 1 when something is.
-
-    \b
-    Example: fer-edge doctor --config /etc/fer-edge/config.toml
-    """
-    from fer_edge_device.config.settings import load_config
-    from fer_edge_device.doctor.checks import examine
-
-    levels: Counter[str] = Counter()
-    findings = []
-    for finding in examine(load_config(config)):
-        levels[finding.level] += 1
-        if as_json:
-            findings.append(dataclasses.asdict(finding))
-        else:
-            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.what, finding.advice)))}")
-    if as_json:
-        print_json(findings)
-    else:
-        said = (f"{levels[level]} {level}{'s' * (levels[level] != 1)}" for level in ("failure", "warning"))
-        print(f"{levels.total()} checks: {', '.join(said)}")
-    if levels["failure"]:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -85,10 +48,7 @@ def deploy(
     with tempfile.TemporaryDirectory() as folder:
         parcel = pack(wheel or build_wheel(Path(folder)), model=model, config=config)
         outcomes = bring(
-            hosts,
-            parcel,
-            told=lambda host, step: print(f"{host}: {step}", file=sys.stderr),
-            ssh_config=ssh_config,
+            hosts, parcel, told=lambda host, step: print(f"{host}: {step}", file=sys.stderr), ssh_config=ssh_config
         )
     _print_outcomes(outcomes)
     if any(outcome.failed for outcome in outcomes):

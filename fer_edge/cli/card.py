@@ -1,0 +1,43 @@
+"""`fer-edge card`: change a model's card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.options import InputRange, Labels
+
+app = typer.Typer(name="card")
+
+
+@app.callback()
+def card_root() -> None:
+    """Change what a model says of itself; `fer-edge inspect` shows it.
+
+    \b
+    Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
+    """
+
+
+@app.command("set")
+def card_set(
+    model: Annotated[Path, typer.Argument(help="A .tflite file of whatever origin.")],
+    labels: Labels = None,
+    input_range: InputRange = None,
+) -> None:
+    """Say what a model takes and gives, once, in the file.
+
+    \b
+    Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
+    """
+    from fer_edge.classification.card_edit import set_card
+    from fer_edge.modelcard.archive import read_labels
+    from fer_edge.modelcard.schema import INPUT_RANGES
+
+    names = read_labels(labels) if labels else ()
+    card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
+    spec = card.input
+    print(f"{model}: {spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    print(f"labels {', '.join(card.labels)}")

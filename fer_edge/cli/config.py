@@ -1,0 +1,41 @@
+"""`fer-edge config`: show, check or print an example of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.options import ConfigFile
+from fer_edge.errors import without_passwords
+
+app = typer.Typer()
+
+
+@app.command()
+def config(
+    config_file: ConfigFile = None,
+    example: Annotated[bool, typer.Option("--example", help="Print every key with its default, as comments.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say only whether it is right.")] = False,
+) -> None:
+    """Show the configuration that `run` would have, check it, or print an example.
+
+    \b
+    Example: fer-edge config --example > config.toml
+    """
+    from fer_edge_device.config.load import SYSTEM_CONFIG, load_config
+    from fer_edge_device.config.render import as_toml
+    from fer_edge_device.config.render import example as example_text
+
+    if example:
+        print(example_text(), end="")
+        return
+    settings = load_config(config_file)
+    where = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
+    if not check:
+        print(without_passwords(as_toml(settings)), end="")
+        return
+    from fer_edge_device.app import check_config
+
+    check_config(settings)
+    print(f"{where}: right")

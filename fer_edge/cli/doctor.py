@@ -1,0 +1,49 @@
+"""`fer-edge doctor`: find out what is wrong on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.options import AsJson
+from fer_edge.cli.output import print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration to check by; /etc/fer-edge/config.toml where that is.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out what is wrong here.
+
+    And what to do about it: packages, camera, model, broker, clock, service. Exit status 1 when something is.
+
+    \b
+    Example: fer-edge doctor --config /etc/fer-edge/config.toml
+    """
+    from fer_edge_device.config.load import load_config
+    from fer_edge_device.doctor.checks import examine
+
+    levels: Counter[str] = Counter()
+    findings = []
+    for finding in examine(load_config(config)):
+        levels[finding.level] += 1
+        if as_json:
+            findings.append(dataclasses.asdict(finding))
+        else:
+            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.what, finding.advice)))}")
+    if as_json:
+        print_json(findings)
+    else:
+        said = (f"{levels[level]} {level}{'s' * (levels[level] != 1)}" for level in ("failure", "warning"))
+        print(f"{levels.total()} checks: {', '.join(said)}")
+    if levels["failure"]:
+        raise typer.Exit(1)

@@ -1,0 +1,89 @@
+"""Load what commands work on: classifiers, detectors and datasets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from fer_edge.classification.classifier import TFLiteClassifier
+    from fer_edge.datasets.dataset import Dataset
+    from fer_edge.detection.base import TrackingDetector
+
+
+def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
+    """A model by its path or shipped name; the shipped `edge` without."""
+    from fer_edge.classification.classifier import TFLiteClassifier
+    from fer_edge.model_zoo import DEFAULT_MODEL, find_model
+
+    return TFLiteClassifier(find_model(model) if model else DEFAULT_MODEL, threads)
+
+
+def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> TrackingDetector:
+    """What finds faces."""
+    from fer_edge.detection.factory import make_detector
+
+    return make_detector(name, model, min_face)
+
+
+def load_fused_dataset(
+    paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
+) -> Dataset:
+    """All datasets as one, as `load_datasets`."""
+    from fer_edge.datasets.dataset import fuse
+
+    return fuse(load_datasets(paths, votes, label_map, side, majority=majority))
+
+
+def load_datasets(
+    paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
+) -> list[Dataset]:
+    """Each dataset; the votes are for the first CSV, whose classes are their majority if so wanted."""
+    from fer_edge.datasets.dataset import by_majority
+    from fer_edge.datasets.readers import load_map, with_votes
+
+    mapped = load_map(label_map) if label_map else None
+    loaded = {path.name: _load_dataset(path, side) for path in paths}
+    if len(loaded) < len(paths):
+        raise InputError("two datasets of one name; call their files or folders differently")
+    table = next((name for name, dataset in loaded.items() if dataset.name.lower().endswith(".csv")), paths[0].name)
+    if votes:
+        loaded[table] = with_votes(loaded[table], votes)
+    if majority:
+        loaded[table] = by_majority(loaded[table])
+    return mapped.apply(loaded) if mapped else list(loaded.values())
+
+
+def _load_dataset(path: Path, side: int) -> Dataset:
+    """Load one dataset and print what was left out of it."""
+    from fer_edge.datasets.readers import load_dataset
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+
+    with native_stderr_hidden():  # what image libraries say of damaged images
+        dataset = load_dataset(path, side)
+    for line in dataset.skipped:
+        print(f"fer-edge: left out: {line}", file=sys.stderr)
+    return dataset
+
+
+def load_training_faces(path: Path) -> npt.NDArray[np.uint8]:
+    """Faces that a classifier may be trained on, so that none of its tests' is seen by what finds them."""
+    from fer_edge.datasets.dataset import TRAINING
+
+    dataset = _load_dataset(path, 48)
+    faces: npt.NDArray[np.uint8] = dataset.faces[dataset.usages == TRAINING]
+    return faces
+
+
+def check_square(model: Path, height: int, width: int, advice: str) -> None:
+    """Refuse a model whose images are not square."""
+    if height != width:
+        raise InputError(
+            f"{model}: it takes {width}x{height}, and only square images can be read from datasets; {advice}"
+        )

@@ -1,0 +1,66 @@
+"""`fer-edge predict`: show faces and expressions of images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.loading import load_classifier, load_detector
+from fer_edge.cli.options import AsJson, Detector, DetectorModel, IsFace, MinFace, Model
+from fer_edge.cli.output import print_json
+from fer_edge.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: Model = None,
+    face: IsFace = False,
+    save: Annotated[Path | None, typer.Option(help="Write the annotated image here.")] = None,
+    as_json: AsJson = False,
+    detector: Detector = "network",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = None,
+) -> None:
+    """Show the faces of images and how they look.
+
+    \b
+    Example: fer-edge predict photo.jpg --save annotated.png
+    """
+    from fer_edge.drawing import save_annotated
+    from fer_edge.errors import DataError
+    from fer_edge.recognizer import expressions
+    from fer_edge.utils.image_io import read_gray
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+
+    if save and len(images) > 1:
+        raise InputError("--save takes one image; `fer-edge tag` is for many")
+    classifier = load_classifier(model)
+    finder = None if face else load_detector(detector, detector_model, min_face)
+    failed = False
+    for image in images:
+        try:
+            with native_stderr_hidden():  # what image libraries say of damaged images
+                found = expressions(read_gray(image), finder, classifier)
+        except DataError as error:
+            failed = True
+            print(f"fer-edge: {error}", file=sys.stderr)
+            continue
+        if save:
+            save_annotated(image, found, save)
+        if as_json:
+            print_json({"path": str(image), "faces": found}, indent=None)
+            continue
+        for one in found:
+            x, y, width, height = (round(value) for value in one.box)
+            others = ", ".join(f"{name} {score:.0%}" for name, score in one.scores.items() if name != one.emotion)
+            print(f"{image}: {one.emotion} {one.score:.0%} at {x},{y} {width}x{height} ({others})")
+        if not found:
+            print(f"{image}: no face found")
+    if failed:
+        raise typer.Exit(2)

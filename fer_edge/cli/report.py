@@ -1,0 +1,36 @@
+"""`fer-edge report`: one page of tables of faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    tags: Annotated[list[Path], typer.Argument(help="Tables that `fer-edge tag` wrote.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Open no image: no faces, and no dates of images.")
+    ] = False,
+) -> None:
+    """Make one HTML page of tables of faces: counts, scores, timelines, some faces of each emotion, errors.
+
+    \b
+    Example: fer-edge report tags.jsonl --out report.html
+    """
+    from fer_edge.tagging.output.report import report as make_page
+    from fer_edge.utils.atomic_file import check_ending, ensure_writable, replacing
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+
+    check_ending(out, "--out", ".html")
+    ensure_writable(out)
+    with native_stderr_hidden():  # what image libraries say of damaged images
+        drawn = make_page(tags, images=not no_images)
+    with replacing(out) as temporary:
+        temporary.write_text(drawn, encoding="utf-8")
+    print(out)

@@ -1,0 +1,174 @@
+"""`fer-edge tag`: tag many images and videos."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fer_edge.cli.loading import load_detector
+from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fer_edge.tagging.worker import Looked
+
+app = typer.Typer()
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@app.command()
+def tag(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, videos, archives, folders, 'patterns*', addresses; - for a list on standard input."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Table to write: .jsonl, .csv, .parquet, .sqlite, or folder/ for Parquet parts; a path or an address."
+        ),
+    ],
+    model: Model = None,
+    face: IsFace = False,
+    detector: Detector = "network",
+    detector_model: DetectorModel = None,
+    min_face: MinFace = None,
+    threads: Threads = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Images looked at at once; by default one a core.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Work on a Dask cluster: the scheduler's address, as tcp://host:8786.")
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(help="Look at a video's frames so far apart: 1s, 500ms, 2m; by default at every frame."),
+    ] = None,
+    max_fetch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Largest file to fetch from an address, or video to unpack, in MB; of images 537 at most."
+        ),
+    ] = 4000,
+    sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
+    errors: Annotated[Path | None, typer.Option(help="List here, as CSV, what could not be read.")] = None,
+    sidecar: Annotated[
+        Literal["xmp"] | None, typer.Option(help="Write keywords and face regions into photo.jpg.xmp.")
+    ] = None,
+    sidecar_dir: Annotated[Path | None, typer.Option(help="Folder for sidecars; by default beside each image.")] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Empty folder for annotated copies of images with faces.")
+    ] = None,
+    montage: Annotated[Path | None, typer.Option(help="Empty folder for a contact sheet of each emotion.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again; replace the table, copies and sheets.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Tag images and videos in bulk, a row a face.
+
+    An image without a face, or one that cannot be read, is a row too. When it was stopped, the same command goes on.
+
+    \b
+    Example: fer-edge tag holiday/ --out tags.jsonl
+    """
+    from fer_edge.detection.factory import detector_file
+    from fer_edge.model_zoo import DEFAULT_MODEL, find_model
+    from fer_edge.tagging.input.remote import shown
+    from fer_edge.tagging.run import Outputs
+    from fer_edge.tagging.run import tag as write_table
+    from fer_edge.tagging.worker import Job
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+
+    if cluster and workers:
+        raise InputError("--workers is for this machine; a cluster has its own")
+    if sidecar_dir and not sidecar:
+        raise InputError("--sidecar-dir says where sidecars go; give --sidecar xmp too")
+    load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
+    job = Job(
+        model=str(find_model(model) if model else DEFAULT_MODEL),
+        threads=threads,
+        face=face,
+        detector=detector,
+        detector_model=str(detector_file(detector, detector_model)),
+        min_face=min_face,
+        every=_seconds(every) if every is not None else None,
+        sha256=sha256,
+        sidecars=sidecar is not None,
+        sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
+        annotate=str(annotate) if annotate else None,
+        thumbnails=montage is not None,
+        max_fetch=max_fetch * 1_000_000,
+    )
+    with native_stderr_hidden(), _display(paths, quiet=quiet) as seen:  # what image libraries say of damaged images
+        summary = write_table(
+            paths,
+            Outputs(out, errors, montage, overwrite),
+            job,
+            processes=workers or len(os.sched_getaffinity(0)),
+            cluster=cluster,
+            seen=seen,
+        )
+    if quiet:
+        return
+    before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
+    print(f"{shown(out)}: {summary.images} images{before}, {summary.faces} faces, {summary.errors} errors")
+    if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
+        print(counts)
+
+
+def _seconds(text: str) -> float:
+    """What ``1s``, ``500ms``, ``2m`` or ``0.5`` says, in seconds.
+
+    Raises:
+        InputError: it says nothing of the kind.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+    value = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
+    if value <= 0:
+        raise InputError(f"--every {text}: give a time as 1s, 500ms or 2m")
+    return value
+
+
+@contextmanager
+def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked | None], None]]:
+    """Show how far it is on a terminal, and nothing elsewhere; gives what is to be called after each image."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fer_edge.tagging.input.sources import count
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("tagging"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} images/s, {task.fields[faces]} faces, {task.fields[errors]} errors"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("tagging", total=None, rate=0.0, faces=0, errors=0)
+        if not progress.disable:
+            threading.Thread(target=lambda: progress.update(task, total=count(inputs)), daemon=True).start()
+        faces = errors = 0
+
+        def seen(looked: Looked | None) -> None:
+            nonlocal faces, errors
+            for sighting in looked.sightings if looked else ():
+                faces += sighting.face is not None
+                errors += bool(sighting.error)
+            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
+            progress.update(task, advance=1, rate=speed, faces=faces, errors=errors)
+
+        yield seen

@@ -1,0 +1,126 @@
+"""`fer-edge train`: train a classifier."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fer_edge.cli.loading import load_fused_dataset
+from fer_edge.cli.needs import need, need_keras_backend
+from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
+from fer_edge.cli.output import commands_that_made, print_metrics
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from fer_edge.datasets.dataset import Dataset
+    from fer_edge_train.split import Parts
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
+    more: Annotated[
+        list[Path] | None, typer.Option("--data", help="Another dataset, fused with the first; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
+    settings: Settings = None,
+    epochs: Epochs = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of the first CSV.")] = None,
+    label_map: LabelMap = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Begin from this .keras; for a transfer, its backbone's weights file.")
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="A .keras whose answers are learnt from; may be repeated.")
+    ] = None,
+    soft_labels: Annotated[
+        Path | None, typer.Option(help="An .npz for the teachers' answers: read if it is there, else written.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
+    resume: Resume = False,
+) -> None:
+    """Train a Keras CNN on labelled faces.
+
+    \b
+    Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
+    """
+    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    need_keras_backend()
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+
+    paths = [*([data] if data else []), *(more or [])]
+    if not paths:
+        raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
+    # What is wrong with these is said before Keras is loaded.
+    from fer_edge.datasets.readers import ensure_there
+    from fer_edge_train.recipe import load_recipe
+
+    how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    for path in paths:
+        ensure_there(path)
+    if weights and not weights.exists():
+        raise InputError(f"{weights}: no such file of weights; give a trained .keras, or a backbone's weights file")
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge.modelcard.archive import read_card
+        from fer_edge_train.hardware import resolved
+        from fer_edge_train.progress import TrainingProgress, tensorboard_callback
+        from fer_edge_train.split import divide
+        from fer_edge_train.teachers import SoftLabels, Teachers, soft_labels_for
+        from fer_edge_train.training import check_start, prepared
+        from fer_edge_train.training import train as run_training
+
+        check_start(how, out, taught=bool(teacher or soft_labels), resume=resume)
+        majority = how.target.protocol == "ferplus"
+        dataset = prepared(load_fused_dataset(paths, votes, label_map, how.data.side, majority=majority), how)
+        parts = divide(dataset, how.data.validation, how.data.validation_seed, how.optimizer.batch_size)
+        _describe(dataset, parts)
+        taught: SoftLabels | Teachers | None = None
+        if soft_labels and how.target.every_view:
+            raise InputError(
+                "--soft-labels are about the faces as they are; with target.every_view give --teacher alone"
+            )
+        if teacher and how.target.every_view:
+            taught = Teachers(teacher, dataset.labels, resolved(how.precision))
+        elif teacher or soft_labels:
+            taught = soft_labels_for(dataset, teacher or [], soft_labels, resolved(how.precision))
+        # A transfer's weights are no model of ours.
+        begun = [weights] if weights and weights.suffix == ".keras" else []
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                dataset,
+                parts,
+                how,
+                Path(recipe).stem,
+                out,
+                weights=weights,
+                taught=taught,
+                resume=resume,
+                made_by=commands_that_made(read_card(one).made_by for one in (*(teacher or []), *begun)),
+                callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
+            )
+    print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
+    if result.test:
+        print_metrics(result.test)
+
+
+def _describe(dataset: Dataset, parts: Parts) -> None:
+    """Say what was read, what will be done with it, and which faces are on both sides."""
+    import numpy as np
+
+    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} images unreadable", file=sys.stderr)
+    for line in dataset.left_out:
+        print(f"  left out: {line}", file=sys.stderr)
+    for name, rows in parts.named().items():
+        counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
+        each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
+        repeated = np.isin(rows, parts.repeated).sum()
+        also = f"; {repeated} of them near-duplicates of faces trained on" if repeated else ""
+        print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""`fer-edge train-faces`: train a face detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.loading import load_training_faces
+from fer_edge.cli.needs import need, need_keras_backend
+from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
+from fer_edge.cli.output import commands_that_made
+
+app = typer.Typer()
+
+
+@app.command()
+def train_faces(
+    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, each with labels.csv and its images.")],
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
+    recipe: FacesRecipeFile = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
+    paste: Paste = None,
+    weights: Annotated[Path | None, typer.Option(help="Begin from this detector's .keras.")] = None,
+    teacher: YuNetTeacher = None,
+    resume: Resume = False,
+) -> None:
+    """Train a face detector on images with marked faces.
+
+    \b
+    Example: fer-edge train-faces faces --paste fer2013.csv --out runs/faces
+    """
+    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    need_keras_backend()
+    from fer_edge.datasets.faces import load_faces
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge_train.faces.recipe import load_faces_recipe
+
+    # What is wrong with these is said before Keras is loaded.
+    how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    parts = load_faces(data / "train"), load_faces(data / "val")
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge.modelcard.archive import read_detector_card
+        from fer_edge_train.faces.training import train as run_training
+        from fer_edge_train.progress import TrainingProgress
+        from fer_edge_train.training import check_folder
+
+        check_folder(out, resume=resume)
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                *parts,
+                how,
+                out,
+                weights=weights,
+                teacher=teacher,
+                pasted=load_training_faces(paste) if paste else None,
+                resume=resume,
+                made_by=commands_that_made([read_detector_card(weights).made_by] if weights else []),
+                callbacks=[progress],
+            )
+    print(
+        f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more"
+    )

@@ -1,0 +1,69 @@
+"""`fer-edge train-refiner`: train the second stage of a face detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_edge.cli.loading import load_training_faces
+from fer_edge.cli.needs import need, need_keras_backend
+from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
+from fer_edge.cli.output import commands_that_made
+
+app = typer.Typer()
+
+
+@app.command()
+def train_refiner(
+    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as train-faces takes it.")],
+    detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite.")],
+    out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
+    recipe: FacesRecipeFile = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
+    paste: Paste = None,
+    teacher: YuNetTeacher = None,
+    resume: Resume = False,
+) -> None:
+    """Train a detector's second stage, which looks again at what the first one takes for faces.
+
+    \b
+    Example: fer-edge train-refiner faces --detector faces.tflite --out runs/refiner
+    """
+    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
+    need_keras_backend()
+    from fer_edge.datasets.faces import load_faces
+    from fer_edge.modelcard.archive import read_detector_card
+    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge_train.faces.recipe import load_refiner_recipe
+
+    # What is wrong with these is said before Keras is loaded.
+    how = load_refiner_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    made_by = commands_that_made([read_detector_card(detector).made_by])
+    parts = load_faces(data / "train"), load_faces(data / "val")
+    with native_stderr_hidden():
+        from rich.console import Console
+
+        from fer_edge_train.faces.refining import train_refiner as run_training
+        from fer_edge_train.progress import TrainingProgress
+        from fer_edge_train.training import check_folder
+
+        check_folder(out, resume=resume)
+        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+            result = run_training(
+                *parts,
+                detector,
+                how,
+                out,
+                teacher=teacher,
+                pasted=load_training_faces(paste) if paste else None,
+                resume=resume,
+                made_by=made_by,
+                looked=lambda done, total: progress.prepared(done, total, "scenes looked at"),
+                callbacks=[progress],
+            )
+    print(
+        f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more"
+    )
