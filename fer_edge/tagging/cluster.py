@@ -92,7 +92,9 @@ class Cluster:
         """
 
         def on_crash(_: Item) -> Result:
-            raise FerEdgeError(f"{self._address}: writing a part of the table crashes each worker; do they lack memory?")
+            raise FerEdgeError(
+                f"{self._address}: writing a part of the table crashes each worker; do they lack memory?"
+            )
 
         pairs = self._map_in_order(partial(_call_each, function), ([item] for item in items), on_crash)
         return (result for _, result in pairs)

@@ -32,14 +32,14 @@ class Member(NamedTuple):
 
     Attributes:
         name: Name in the archive.
-        index: Position among all members, from 0; a name may occur twice.
+        position: Position among all members, from 0; a name may occur twice.
         read: Reads an image; call it before the next member is listed. It raises DataError. None for a video, or if
             there is an error.
         error: Why the member is not read; empty if it is.
     """
 
     name: str
-    index: int
+    position: int
     read: Callable[[], bytes] | None
     error: str = ""
 
@@ -53,14 +53,14 @@ class _ArchiveFile(NamedTuple):
     """A file in an archive of any kind.
 
     Attributes:
-        index: Position among all members, from 0.
+        position: Position among all members, from 0.
         name: Name in the archive.
         size: Size of the unpacked file, in bytes, as the archive states it.
         too_dense: Whether its compression ratio is that of a zip bomb.
         open: Opens it; gives None for a link.
     """
 
-    index: int
+    position: int
     name: str
     size: int
     too_dense: bool
@@ -77,10 +77,10 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> It
         image_endings: Endings of the names of images.
         display_name: Name of the archive in errors.
     """
-    index = -1
+    position = -1
     try:
         for file in _files(path):
-            index = file.index
+            position = file.position
             name = file.name.lower()
             is_video = name.endswith(tuple(VIDEO_SUFFIXES))
             # macOS adds folders of metadata, whose files have the names of images.
@@ -89,22 +89,22 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> It
             member_name = printable(f"{display_name}/{file.name}")
             if file.too_dense or (file.size > MAX_FILE_BYTES and not is_video):
                 error = f"{member_name}: refused, it would unpack to {file.size / 1e6:.0f} MB"
-                yield Member(file.name, index, None, error)
+                yield Member(file.name, position, None, error)
             else:
-                yield Member(file.name, index, None if is_video else partial(_read, file, member_name))
+                yield Member(file.name, position, None if is_video else partial(_read, file, member_name))
     except _ARCHIVE_ERRORS as error:
         message = (
             f"{printable(display_name)}: damaged, or not the kind of archive that its name says ({first_line(error)})"
         )
-        yield Member("", index + 1, None, message)
+        yield Member("", position + 1, None, message)
 
 
-def unpack(path: Path, index: int, display_name: str, destination: Path, max_bytes: int) -> None:
+def unpack(path: Path, position: int, display_name: str, destination: Path, max_bytes: int) -> None:
     """Unpack one file of an archive.
 
     Args:
         path: The archive.
-        index: Position of the file among all members.
+        position: Position of the file among all members.
         display_name: Name of the file in errors.
         destination: File to write.
         max_bytes: Largest size that is unpacked.
@@ -113,7 +113,7 @@ def unpack(path: Path, index: int, display_name: str, destination: Path, max_byt
         DataError: The file is missing, damaged or too large.
     """
     with _as_data_error(display_name), closing(_files(path)) as files:
-        file = next((file for file in files if file.index == index), None)
+        file = next((file for file in files if file.position == position), None)
         if file is None:
             raise DataError(f"{display_name}: no longer in the archive")
         if file.size > max_bytes:

@@ -102,7 +102,9 @@ def _decode_by_pillow(data: bytes, name: str) -> npt.NDArray[np.uint8]:
             pillow_heif.register_heif_opener()
     except ImportError as error:
         missing = (
-            MissingExtraError("Pillow and pillow-heif", "heif") if _is_heif(data) else MissingExtraError("Pillow", "tag")
+            MissingExtraError("Pillow and pillow-heif", "heif")
+            if _is_heif(data)
+            else MissingExtraError("Pillow", "tag")
         )
         raise DataError(f"{name}: {missing}") from error
     Image.MAX_IMAGE_PIXELS = None  # Pillow would warn of sizes far below the limit that follows

@@ -87,7 +87,9 @@ def _walk_folders(folder: str, visited: set[Identity]) -> Iterator[str]:
     yield folder
     try:
         with os.scandir(folder or os.curdir) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder_entry(entry))
+            names = sorted(
+                entry.name for entry in entries if not entry.name.startswith(".") and _is_folder_entry(entry)
+            )
     except OSError:
         return
     for name in names:

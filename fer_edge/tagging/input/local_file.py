@@ -49,7 +49,7 @@ def local_video(source: Source, max_bytes: int) -> Iterator[Path]:
         DataError: The video cannot be fetched or unpacked.
     """
     is_remote = remote.is_address(source.uri)
-    if not is_remote and source.member_index is None:
+    if not is_remote and source.member_position is None:
         yield Path(source.uri)
         return
     with tempdirs.folder() as folder:
@@ -57,7 +57,7 @@ def local_video(source: Source, max_bytes: int) -> Iterator[Path]:
         if is_remote:
             remote.fetch(source.uri, path, max_bytes)
         else:
-            archives.unpack(Path(source.uri), source.member_index or 0, printable(source.path), path, max_bytes)
+            archives.unpack(Path(source.uri), source.member_position or 0, printable(source.path), path, max_bytes)
         yield path
 
 

@@ -24,7 +24,7 @@ class Source(msgspec.Struct, frozen=True):
         kind: ``file`` for an image, ``member`` for an image in an archive, ``video`` for a part of a video.
         fingerprint: Text that changes when the file does; empty if that cannot be known.
         data: The encoded image, if it comes from an archive.
-        member_index: Position of the image or video among the members of its archive.
+        member_position: Position of the image or video among the members of its archive.
         begin: Start of the part of a video, in seconds.
         end: End of the part, in seconds; the part does not include it.
         error: Why the source cannot be processed; empty if it can.
@@ -35,7 +35,7 @@ class Source(msgspec.Struct, frozen=True):
     kind: Literal["file", "video", "member"] = "file"
     fingerprint: str = ""
     data: bytes = b""
-    member_index: int | None = None
+    member_position: int | None = None
     begin: float = 0.0
     end: float = math.inf
     error: str = ""
@@ -43,7 +43,7 @@ class Source(msgspec.Struct, frozen=True):
     @property
     def key(self) -> bytes:
         """A hash that identifies the source; it reveals no password of an address."""
-        return hashlib.sha256(os.fsencode(f"{self.uri}\0{self.path}\0{self.begin}\0{self.member_index}")).digest()
+        return hashlib.sha256(os.fsencode(f"{self.uri}\0{self.path}\0{self.begin}\0{self.member_position}")).digest()
 
 
 class PendingSource(NamedTuple):

@@ -157,7 +157,7 @@ def _archive_members(archive: Path, display_name: str, uri: str, fingerprint: st
     for member in archives.members(archive, IMAGE_ENDINGS, display_name):
         path = f"{display_name}/{member.name}".rstrip("/")
         kind: Literal["video", "member"] = "video" if member.is_video else "member"
-        source = Source(path, uri, kind, fingerprint, member_index=member.index, error=member.error)
+        source = Source(path, uri, kind, fingerprint, member_position=member.position, error=member.error)
         yield PendingSource(source, member.read)
 
 

@@ -70,9 +70,7 @@ def read_table(table: Path) -> Generator[TableRow]:
     except KeyError as error:
         raise InputError(f"{name}: has no column {error}; `fer-edge tag` did not write it") from error
     except (ValueError, TypeError, IndexError, csv.Error, sqlite3.Error, OSError) as error:
-        raise InputError(
-            f"{name}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})"
-        ) from error
+        raise InputError(f"{name}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})") from error
 
 
 def _make_row(values: tuple[Any, ...]) -> TableRow:

@@ -100,7 +100,9 @@ def _sqlite(path: Path, provenance: Provenance) -> Iterator[_Batches]:
     """Write the table ``faces`` of an SQLite file; a path that is not UTF-8 is a BLOB."""
     sql_types = {str: "TEXT", int: "INTEGER", float: "REAL"}
     columns = column_types(provenance.labels)
-    definition = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" {sql_types[kind]}' for name, kind in columns.items())
+    definition = ", ".join(
+        f'"{name.replace(chr(34), chr(34) * 2)}" {sql_types[kind]}' for name, kind in columns.items()
+    )
     try:
         database = sqlite3.connect(path)
         try:
