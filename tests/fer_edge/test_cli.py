@@ -280,7 +280,7 @@ def test_what_is_written_replaces_no_model_image_or_table(cli: Cli, photo: Path,
         assert "secret" not in refused
     assert kept == {path: path.read_bytes() for path in kept}
     table.write_bytes(kept[table][:-4])
-    assert "cut off in the last one" in complaint(cli, "report", table, "--out", tmp_path / "page.html")
+    assert "the last one is incomplete" in complaint(cli, "report", table, "--out", tmp_path / "page.html")
     assert sorted(path.name for path in tmp_path.glob("[!.]*") if path != photo) == ["model.tflite", "t.csv"]
 
 
