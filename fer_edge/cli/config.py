@@ -16,15 +16,16 @@ app = typer.Typer()
 def config(
     config_file: ConfigFile = None,
     example: Annotated[bool, typer.Option("--example", help="Print every key with its default, as comments.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Say only whether it is right.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check it.")] = False,
 ) -> None:
-    """Show the configuration that `run` would have, check it, or print an example.
+    """Show the configuration that `run` would use, check it, or print an example.
 
     \b
     Example: fer-edge config --example > config.toml
     """
-    from fer_edge_device.config.settings import SYSTEM_CONFIG, as_toml, load_config
-    from fer_edge_device.config.settings import example as example_text
+    from fer_edge_device.config.load import SYSTEM_CONFIG, load_config
+    from fer_edge_device.config.render import as_toml
+    from fer_edge_device.config.render import example as example_text
 
     if example:
         print(example_text(), end="")
@@ -34,7 +35,7 @@ def config(
     if not check:
         print(without_passwords(as_toml(settings)), end="")
         return
-    from fer_edge_device.app import check as check_all
+    from fer_edge_device.app import check_config
 
-    check_all(settings)
-    print(f"{where}: right")
+    check_config(settings)
+    print(f"{where}: valid")

@@ -14,7 +14,7 @@ app = typer.Typer(name="mqtt")
 
 @app.callback()
 def mqtt_root() -> None:
-    """Look after what a broker keeps for a node.
+    """Manage what a broker keeps for a node.
 
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
@@ -23,20 +23,20 @@ def mqtt_root() -> None:
 
 @app.command()
 def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) -> None:
-    """Take a node's retained messages from the broker and its device from Home Assistant.
+    """Remove a node's retained messages from the broker, and its device from Home Assistant.
 
     Stop the node's runner first: it would publish them again.
 
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
     """
-    from fer_edge_device.config.settings import load_config
-    from fer_edge_device.messages import Topics
+    from fer_edge_device.config.load import load_config
+    from fer_edge_device.messages import MessageFactory
     from fer_edge_device.mqtt.sink import forget_node
 
     settings = load_config(config, options={"mqtt.url": broker, "node": node})
     if not settings.mqtt.url:
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
-    reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.prefix))
+    reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix))
     print(f"{name} is forgotten at {reached}", file=sys.stderr)

@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_recipe
+
 app = typer.Typer()
 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe, to make your own from it.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe, to change it.", autocompletion=complete_recipe)
+    ] = None,
 ) -> None:
     """List all recipes with the commands that train with them, or print one.
 

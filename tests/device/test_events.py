@@ -26,7 +26,7 @@ DEMO = Config(camera=CameraSettings(source="demo"))
 
 
 class ScriptedCamera:
-    """A live camera that shows a face, gives nothing for a moment now and then, and fails in the end."""
+    """A live camera that shows a face, has no frame once, and fails in the end."""
 
     live = True
     status: CameraStatus = "online"
@@ -49,7 +49,7 @@ class ScriptedCamera:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, camera: ScriptedCamera) -> None:
-    monkeypatch.setattr(app, "open_camera", lambda settings, *, realtime: camera)  # noqa: ARG005
+    monkeypatch.setattr(app, "open_source", lambda settings, *, realtime: camera)  # noqa: ARG005
 
 
 def test_demo_gives_the_events_that_the_command_publishes() -> None:

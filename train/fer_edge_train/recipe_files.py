@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import Section, convert, parse, put
+from fer_edge.utils.toml import Section, convert, override, parse, toml_value
 from fer_edge_train.faces.detector_recipe import DetectorRecipe
 from fer_edge_train.faces.refiner_recipe import RefinerRecipe
 from fer_edge_train.recipe import Recipe
@@ -88,13 +88,15 @@ def _load(name: str, settings: Sequence[str], kind: type[AnyRecipe]) -> AnyRecip
                 f" choose {' or '.join(recipe_names(kind))}, or give a .toml file"
             )
     tables = parse(recipe_text(name), f"recipe {name}")
+    given = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         *path, last = key.strip().split(".")
         last = {"lr": "learning_rate"}.get(last, last)
         if not equals or not last or not all(path):
             raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
-        put(tables, ".".join([*path, last]), value, f"--set {setting}")
+        given[f"--set {setting}"] = (".".join([*path, last]), toml_value(value))
+    override(tables, given, kind)
     return convert(tables, kind, f"recipe {name}")
 
 
@@ -122,4 +124,5 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the recipe cannot be read ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise InputError(f"{path}: the recipe cannot be read ({reason})") from error

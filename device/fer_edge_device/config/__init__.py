@@ -1,1 +1,1 @@
-"""The configuration: its settings and how the file is edited."""
+"""The configuration: its keys, and how a file is loaded, written and edited."""

@@ -18,7 +18,7 @@ from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.model_zoo import find_model
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_card
 from fer_edge_device.config.edit import fitted
-from fer_edge_device.config.settings import load_config
+from fer_edge_device.config.load import load_config
 from fer_edge_device.install.installer import model_path
 from fer_edge_device.install.remote_install import ORDER, Order
 from fer_edge_device.install.systemd_units import Machine

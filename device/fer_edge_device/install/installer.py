@@ -13,7 +13,9 @@ from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
 from fer_edge.utils.toml import convert, parse
 from fer_edge_device.config.edit import fitted
-from fer_edge_device.config.settings import NODE_NAME, PATHS, Config, example, holds_password, load_config
+from fer_edge_device.config.load import holds_password, load_config
+from fer_edge_device.config.render import example
+from fer_edge_device.config.settings import NODE_NAME, PATHS, Config
 from fer_edge_device.install.systemd_units import (
     TEMPLATE,
     UNIT,

@@ -18,7 +18,8 @@ import msgspec
 from fer_edge.bench.results import decode_report
 from fer_edge.errors import FerEdgeError, InputError, ServiceError
 from fer_edge_device.config.edit import fitted
-from fer_edge_device.config.settings import example, load_config
+from fer_edge_device.config.load import load_config
+from fer_edge_device.config.render import example
 from fer_edge_device.install.installer import Wishes, config_path, install_steps, units_there, upgrade_steps
 from fer_edge_device.install.systemd_units import UNIT, Machine
 from fer_edge_device.install.transaction import carry_out

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge_device.config import settings
-from fer_edge_device.config.settings import CameraSettings, Config, as_toml, example, holds_password, load_config
+from fer_edge_device.config import load
+from fer_edge_device.config.load import holds_password, load_config
+from fer_edge_device.config.render import as_toml, example
+from fer_edge_device.config.settings import CameraSettings, Config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,10 +24,10 @@ def written(path: Path, text: str) -> Path:
 
 
 def test_options_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "c.toml", 'node = "file"\nthreads = 2\n[camera]\nsource = "demo"\nstall_s = 3\n')
-    variables = {"FER_EDGE_NODE": "variable", "FER_EDGE_CAMERA_STALL_S": "4.5", "PATH": "/bin"}
+    path = written(tmp_path / "c.toml", 'node = "file"\nthreads = 2\n[camera]\nsource = "demo"\nstall_timeout_s = 3\n')
+    variables = {"FER_EDGE_NODE": "variable", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "4.5", "PATH": "/bin"}
     found = load_config(path, variables, {"node": "option", "threads": None})
-    assert (found.node, found.threads, found.camera.source, found.camera.stall_s) == ("option", 2, "demo", 4.5)
+    assert (found.node, found.threads, found.camera.source, found.camera.stall_timeout_s) == ("option", 2, "demo", 4.5)
     assert load_config(path, variables).node == "variable"
     assert load_config(path, {}).node == "file"
 
@@ -36,7 +38,7 @@ def test_a_variable_that_stands_for_a_text_is_a_text_whatever_it_looks_like() ->
 
 
 def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "SYSTEM_CONFIG", tmp_path / "settings.toml")
+    monkeypatch.setattr(load, "SYSTEM_CONFIG", tmp_path / "settings.toml")
     assert load_config(None, {}) == Config()
     written(tmp_path / "settings.toml", 'node = "hall"')
     assert load_config(None, {}).node == "hall"
@@ -45,13 +47,16 @@ def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nod = 1", r"c\.toml: Object contains unknown field `nod`; did you mean node\?"),
-        ("[camera]\nstals = 1", r"c\.toml: .*`stals` - at `\$\.camera`; did you mean stall_s\?"),
-        ("[camera]\nstall_s = 0", r"c\.toml: Expected `float` > 0.* - at `\$\.camera\.stall_s`"),
-        ("[log]\nlevel = 'loud'", r"c\.toml: Invalid enum value 'loud' - at `\$\.log\.level`"),
+        ("nod = 1", r"c\.toml: there is no key nod; did you mean node\?"),
+        (
+            "[camera]\nstall_timeouts = 1",
+            r"c\.toml: there is no key camera\.stall_timeouts; did you mean camera\.stall_timeout_s\?",
+        ),
+        ("[camera]\nstall_timeout_s = 0", r"c\.toml: camera\.stall_timeout_s must be above 0"),
+        ("[log]\nlevel = 'loud'", r"c\.toml: log\.level cannot be 'loud'; choose debug, info, warning or error"),
         ("node = \n", r"c\.toml: Invalid value \(at line 1"),
-        ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be 12 at least, or 0"),
-        ("camera = 3", r"c\.toml: Expected `object`, got `int` - at `\$\.camera`"),
+        ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be at least 12, or 0"),
+        ("camera = 3", r"c\.toml: camera must be a table, not a whole number"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, said: str) -> None:
@@ -61,14 +66,15 @@ def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, said: str) -
 
 def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^FER_EDGE_CAMERA_STALS: no such key; did you mean FER_EDGE_CAMERA_STALL_S\?"
+        InputError,
+        match=r"^FER_EDGE_CAMERA_STALL_TIMEOUTS: no such key; did you mean FER_EDGE_CAMERA_STALL_TIMEOUT_S\?",
     ):
-        load_config(None, {"FER_EDGE_CAMERA_STALS": "1"})
-    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`, got `str`"):
+        load_config(None, {"FER_EDGE_CAMERA_STALL_TIMEOUTS": "1"})
+    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: threads must be a whole number, not text"):
         load_config(None, {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA: no such key"):
         load_config(None, {"FER_EDGE_CAMERA": "0"})
-    with pytest.raises(InputError, match=r"^option for threads: Expected `int` >= 1"):
+    with pytest.raises(InputError, match=r"^option for threads: threads must be at least 1"):
         load_config(None, {}, {"threads": 0})
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "none.toml", {})
@@ -78,21 +84,22 @@ def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
 
 
 def test_variables_that_are_right_together_are_taken_and_wrong_ones_are_told_by_name(tmp_path: Path) -> None:
-    together = {"FER_EDGE_CAMERA_GIVE_UP_S": "4", "FER_EDGE_CAMERA_STALL_S": "2", "FER_EDGE_NODE": "hall"}
+    together = {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "2", "FER_EDGE_NODE": "hall"}
     found = load_config(None, together)
-    assert (found.camera.give_up_s, found.camera.stall_s) == (4, 2)
-    assert load_config(None, {}, {"camera.give_up_s": 4, "camera.stall_s": 2}).camera == found.camera
+    assert (found.camera.exit_after_s, found.camera.stall_timeout_s) == (4, 2)
+    assert load_config(None, {}, {"camera.exit_after_s": 4, "camera.stall_timeout_s": 2}).camera == found.camera
     with pytest.raises(
-        InputError, match=r"^FER_EDGE_CAMERA_GIVE_UP_S, FER_EDGE_CAMERA_STALL_S: camera.stall_s must be"
+        InputError,
+        match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S, FER_EDGE_CAMERA_STALL_TIMEOUT_S: camera.stall_timeout_s must be",
     ):
-        load_config(None, together | {"FER_EDGE_CAMERA_STALL_S": "5"})
-    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`"):
+        load_config(None, together | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
+    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: threads must be a whole number"):
         load_config(None, together | {"FER_EDGE_THREADS": "many"})
-    with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: Invalid enum value 'loud'.*; it takes debug, info"):
+    with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: log.level cannot be 'loud'; choose debug, info"):
         load_config(None, together | {"FER_EDGE_LOG_LEVEL": "loud"})
-    path = written(tmp_path / "c.toml", "[camera]\nstall_s = 20\n")
-    with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_GIVE_UP_S: camera.stall_s must be"):
-        load_config(path, {"FER_EDGE_CAMERA_GIVE_UP_S": "4"})
+    path = written(tmp_path / "c.toml", "[camera]\nstall_timeout_s = 20\n")
+    with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S: camera.stall_timeout_s must be"):
+        load_config(path, {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4"})
 
 
 def test_a_tilde_in_a_path_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +164,7 @@ def test_config_prints_checks_and_exemplifies(cli: Cli, tmp_path: Path) -> None:
     path = written(tmp_path / "c.toml", 'node = "hall"\n')
     assert 'node = "hall"' in cli("config", "--config", path).stdout
     assert cli("config", "--example").stdout == example()
-    assert cli("config", "--config", path, "--check").stdout == f"{path}: right\n"
+    assert cli("config", "--config", path, "--check").stdout == f"{path}: valid\n"
     for text, said in (
         ('model = "nowhere.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),

@@ -16,7 +16,9 @@ import pytest
 from fer_edge.cli.service import machine_to_change, status
 from fer_edge.errors import InputError, ServiceError
 from fer_edge.utils.system import this_program
-from fer_edge_device.config.settings import CameraSettings, Config, example, load_config
+from fer_edge_device.config.load import load_config
+from fer_edge_device.config.render import example
+from fer_edge_device.config.settings import CameraSettings, Config
 from fer_edge_device.install import systemd_units
 from fer_edge_device.install.installer import Wishes, install_steps, uninstall_steps, upgrade_steps
 from fer_edge_device.install.systemd_units import (

@@ -1,0 +1,99 @@
+"""Load the configuration from a TOML file, ``FER_EDGE_*`` variables and command-line options."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fer_edge.errors import InputError, without_passwords
+from fer_edge.utils.toml import Section, convert, override, parse, toml_value
+from fer_edge_device.config.settings import PATHS, Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from msgspec.structs import FieldInfo
+
+SYSTEM_CONFIG: Final = Path("/etc/fer-edge/config.toml")
+_PREFIX: Final = "FER_EDGE_"
+_NOT_KEYS: Final = frozenset({"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013"})  # read by other parts, and by tests
+
+
+def load_config(
+    path: Path | None = None, environment: Mapping[str, str] = os.environ, options: Mapping[str, object] | None = None
+) -> Config:
+    """Load the configuration.
+
+    Variables override the file, and options override variables. In paths, ``~`` is the user's home.
+
+    Args:
+        path: the file; None reads `SYSTEM_CONFIG` if it exists.
+        environment: variables such as ``FER_EDGE_CAMERA_STALL_TIMEOUT_S``: section and key in capitals.
+        options: values by dotted key, such as ``camera.source``. None means that the option was not given.
+
+    Raises:
+        InputError: the file cannot be read, or a key or value is wrong. The message says where it was given.
+    """
+    values: dict[str, Any] = {}
+    where = "configuration"
+    if path is not None or SYSTEM_CONFIG.exists():
+        path = path or SYSTEM_CONFIG
+        where = str(path)
+        values = parse(_read(path), where)
+        convert(values, Config, where)  # so that an error names the file, not a variable
+    override(values, _variables(environment), Config)
+    given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
+    override(values, given, Config)
+    for key in PATHS:
+        section, _, last = key.rpartition(".")
+        table = values.get(section, {}) if section else values
+        if last in table:
+            table[last] = os.path.expanduser(table[last])  # noqa: PTH111 - pathlib would change addresses
+    return convert(values, Config, where)
+
+
+def holds_password(address: str) -> bool:
+    """Return whether an address contains a password, which a command line would show to every user."""
+    address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # the port
+    return without_passwords(address) != address
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except PermissionError as error:
+        raise InputError(f"{path}: you may not read this configuration; use sudo, or join the group video") from error
+    except OSError as error:
+        raise InputError(f"{path}: the configuration cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8") from error
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, object]]:
+    """Return key and value of each variable of ours, by the variable's name."""
+    keys = {key.replace(".", "_").upper(): (key, field) for key, field in _fields(Config)}
+    variables: dict[str, tuple[str, object]] = {}
+    for name, value in sorted(environment.items()):
+        if not name.startswith(_PREFIX) or name in _NOT_KEYS:
+            continue
+        if name.removeprefix(_PREFIX) not in keys:
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), keys, 1)
+            raise InputError(f"{name}: no such key{f'; did you mean {_PREFIX}{near[0]}?' if near else ''}")
+        key, field = keys[name.removeprefix(_PREFIX)]
+        is_text = isinstance(field.default, str)
+        variables[name] = key, value if is_text else toml_value(value)
+    return variables
+
+
+def _fields(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield each key with its dotted name."""
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, Section):
+            yield from _fields(field.type, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field

@@ -1,0 +1,61 @@
+"""Write a configuration as TOML."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fer_edge.utils.toml import Section
+from fer_edge_device.config.settings import Config
+
+if TYPE_CHECKING:
+    from msgspec.structs import FieldInfo
+
+
+def example() -> str:
+    """Return a configuration with every key commented out, each with its default, bounds and description."""
+    return "# fer-edge: every key with its default. Remove the leading '# ' of a line to change it.\n\n" + _toml(
+        Config(), comment="# ", described=True
+    )
+
+
+def as_toml(config: Config) -> str:
+    """Return a configuration as TOML, with every key."""
+    return _toml(config, comment="", described=False)
+
+
+def _toml(config: Config, *, comment: str, described: bool) -> str:
+    def lines(section: Section) -> list[str]:
+        return [
+            (f"# {_description(field)}\n" if described else "")
+            # Strings, numbers and booleans are the same in JSON and in TOML.
+            + f"{comment}{field.name} = {json.dumps(getattr(section, field.name), ensure_ascii=False)}"
+            for field in msgspec.structs.fields(type(section))
+            if not isinstance(getattr(section, field.name), Section)
+        ]
+
+    parts = ["\n".join(lines(config))]
+    for field in msgspec.structs.fields(Config):
+        section = getattr(config, field.name)
+        if isinstance(section, Section):
+            title = [f"# {(section.__doc__ or '').splitlines()[0]}"] if described else []
+            parts.append("\n".join([*title, f"[{field.name}]", *lines(section)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _description(field: FieldInfo) -> str:
+    """Return what a key is for, and its bounds."""
+    kind = msgspec.inspect.type_info(field.type)
+    text = ""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        text, kind = (kind.extra_json_schema or {}).get("description", ""), kind.type
+    bounds = ""
+    if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        lower = f"{kind.ge:g}" if kind.ge is not None else f"above {kind.gt:g}" if kind.gt is not None else "any"
+        upper = f"{kind.le:g}" if kind.le is not None else f"below {kind.lt:g}" if kind.lt is not None else "any"
+        bounds = f" ({lower} to {upper})"
+    elif isinstance(kind, msgspec.inspect.LiteralType):
+        bounds = f" ({', '.join(map(str, kind.values))})"
+    return f"{text}{bounds}"
