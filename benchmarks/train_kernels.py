@@ -52,8 +52,8 @@ def faces() -> Step:
     images = rng.uniform(-1, 1, (count, side, side, 1)).astype(np.float32)
     boxes = np.array([[10, 10, 30, 36], [90, 90, 20, 25], [100, 10, 90, 120]], np.float32)
     points = boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((1, 5, 2)).astype(np.float32)
-    marked = Annotations(boxes, points, np.ones(3, np.float32), np.empty((0, 4), np.float32))
-    return model, images, pack([marked] * count)
+    annotations = Annotations(boxes, points, np.ones(3, np.float32), np.empty((0, 4), np.float32))
+    return model, images, pack([annotations] * count)
 
 
 def main() -> None:

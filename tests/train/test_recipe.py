@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import tomllib
-from typing import TYPE_CHECKING
-
 import pytest
 
 from fer_edge.errors import InputError
@@ -10,10 +7,7 @@ from fer_edge_train.architectures.plain import Plain
 from fer_edge_train.architectures.residual import Residual
 from fer_edge_train.architectures.transfer import Transfer
 from fer_edge_train.recipe import Recipe
-from fer_edge_train.recipe_files import load_recipe, recipe_names, recipe_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from fer_edge_train.recipe_files import load_recipe, recipe_names
 
 
 def test_recipes_of_package_cover_all_architectures() -> None:
@@ -75,17 +69,3 @@ def test_batchnorm_faces_needs_batch_normalisation() -> None:
         with pytest.raises(InputError, match="needs a network with batch normalisation"):
             load_recipe(recipe, [*changes, "schedule.batchnorm_faces=100"])
     load_recipe("transfer", ["schedule.batchnorm_faces=100"])
-
-
-def test_loads_recipe_from_file(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text(recipe_text("edge"))
-    assert load_recipe(str(mine)) == load_recipe("edge")
-    mine.write_text("summary = ")
-    with pytest.raises(InputError, match=r"mine.toml: Invalid value"):
-        load_recipe(str(mine))
-    with pytest.raises(InputError, match="cannot be read"):
-        load_recipe(str(tmp_path / "other.toml"))
-    with pytest.raises(InputError, match="did you mean edge"):
-        load_recipe("egde")
-    assert tomllib.loads(recipe_text("edge"))["summary"]

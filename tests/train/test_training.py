@@ -158,8 +158,8 @@ def test_distils_from_teachers_starts_from_weights_and_stops_early(
     assert "soft labels of other teachers" in eager_cli(*distilled[:-1], *one, status=2).stderr
     votes = fer2013_csv.with_name("fer2013new.csv")
     others = ("train", fer2013_csv, "--recipe", "edge-plus", "--votes", votes, "--set", "target.augmented_views=false")
-    said = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
-    assert "for other faces or labels" in said
+    stderr = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
+    assert "for other faces or labels" in stderr
     views = ("--set", "target.augmented_views=true", *teachers)
     parts = [
         re.findall(r"held out: .*", eager_cli(*distilled, tmp_path / name, *views, *changed(*changes)).stderr)
@@ -173,16 +173,16 @@ def test_distils_from_teachers_starts_from_weights_and_stops_early(
     first, *rest = read_card(tmp_path / "views" / "model.keras").made_by
     assert (first,) == read_card(trained / "model.keras").made_by, "the card must list the teachers' commands, once"
     assert len(rest) == 1
-    begun = ("--weights", trained / "model.keras", "--out", tmp_path / "begun")
+    start = ("--weights", trained / "model.keras", "--out", tmp_path / "started")
     eager_cli(
-        *train, *begun, "--epochs", "9", "--set", "schedule.stop_epochs=1", "--set", "optimizer.learning_rate=0.03"
+        *train, *start, "--epochs", "9", "--set", "schedule.stop_epochs=1", "--set", "optimizer.learning_rate=0.03"
     )
-    rows_begun = list(csv.DictReader((tmp_path / "begun" / "history.csv").read_text().splitlines()))
-    assert len(rows_begun) < 9, "with so high a rate the held-out loss must soon rise"
-    assert (tmp_path / "begun" / "best.keras").exists()
+    started_rows = list(csv.DictReader((tmp_path / "started" / "history.csv").read_text().splitlines()))
+    assert len(started_rows) < 9, "with so high a rate the held-out loss must soon rise"
+    assert (tmp_path / "started" / "best.keras").exists()
     wrong = ("train", fer2013_csv, "--recipe", "edge", "--set", "optimizer.batch_size=32", "--weights")
-    said = eager_cli(*wrong, trained / "model.keras", "--out", tmp_path / "x", status=2).stderr
-    assert "weights of another network" in said
+    stderr = eager_cli(*wrong, trained / "model.keras", "--out", tmp_path / "x", status=2).stderr
+    assert "weights of another network" in stderr
 
 
 def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_does_not_evaluate_model_with_images_that_are_not_square(
         warnings.simplefilter("ignore")  # NumPy warns about TensorFlow's arrays
         keras.Sequential(layers).save(tmp_path / "wide.keras")
     write_card(tmp_path / "wide.keras", wide)
-    said = eager_cli("evaluate", tmp_path / "wide.keras", fer2013_csv, status=2).stderr
-    assert "wide.keras: it takes 64x48, and only square images can be read" in said.splitlines()[-1]
+    stderr = eager_cli("evaluate", tmp_path / "wide.keras", fer2013_csv, status=2).stderr
+    assert "wide.keras: it takes 64x48, and only square images can be read" in stderr.splitlines()[-1]
 
 
 def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: Path) -> None:
@@ -308,8 +308,8 @@ def test_full_disk_gives_one_line_and_keeps_last_checkpoint(
         filler = disk / "filler"
         filler.write_bytes(bytes(one // 4))
         train: tuple[str | Path, ...] = ("train", fer2013_csv, *small, disk / "run", "--epochs", "4")
-        said = eager_cli(*train, status=1).stderr
-        assert "No space left on device" in said.splitlines()[-1]
+        stderr = eager_cli(*train, status=1).stderr
+        assert "No space left on device" in stderr.splitlines()[-1]
         (last,) = (disk / "run").glob("checkpoint-*.keras")
         assert not [path for path in (disk / "run").iterdir() if path.name.startswith(".")]
         subprocess.run(["/usr/bin/mount", "-o", "remount,size=64m", disk], check=True)

@@ -146,7 +146,7 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
     frozen = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
     one, other = (
         [weight.numpy() for weight in keras.models.load_model(path, compile=False).trainable_weights]
-        for path in (whole / "model.keras", start_from(tmp_path / "begun", *frozen))
+        for path in (whole / "model.keras", start_from(tmp_path / "started", *frozen))
     )
     for mine, theirs in zip(one, other, strict=True):
         assert theirs == pytest.approx(mine, abs=1e-6)
@@ -171,16 +171,19 @@ def test_rejects_missing_labels_and_wrong_recipes_in_one_line(cli: Cli, video: P
     assert "teacher_scales must have 1, or the largest faces would count as background" in large.splitlines()[-1]
     few = cli(*start, status=2).stderr
     assert few.endswith("12 images, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
-    for found, said in (("labels.csv", "val: no labels.csv"), ("video", "no face of 20 pixels or more is annotated")):
-        bare = tmp_path / f"without {found}"
+    for missing, message in (
+        ("labels.csv", "val: no labels.csv"),
+        ("video", "no face of 20 pixels or more is annotated"),
+    ):
+        bare = tmp_path / f"without {missing}"
         shutil.copytree(video, bare)
         labels = bare / "val" / "labels.csv"
         head, *rows = labels.read_text().splitlines()
         labels.write_text("\n".join([head, *(row.split(",")[0] + "," * (head.count(",")) for row in rows)]))
-        if found == "labels.csv":
+        if missing == "labels.csv":
             labels.unlink()
         end = ("--out", tmp_path / "run", "--set", "optimizer.batch_size=4")
-        assert said in cli("train-faces", bare, *end, status=2).stderr.splitlines()[-1]
+        assert message in cli("train-faces", bare, *end, status=2).stderr.splitlines()[-1]
     none = cli(*start, "--set", "optimizer.batch_size=4", "--teacher", tmp_path / "none.onnx", status=2).stderr
     assert "none.onnx: no such file" in none.splitlines()[-1]
     assert load_detector_recipe().schedule.sizes[-1][1] % 32 == 0

@@ -7,4 +7,4 @@ from fer_edge_train.architectures.plain import Plain
 from fer_edge_train.architectures.residual import Residual
 from fer_edge_train.architectures.transfer import Transfer
 
-Network = Plain | Residual | Transfer
+Network = Residual | Plain | Transfer

@@ -141,7 +141,7 @@ def follow_teacher(targets: CellTargets, teacher_targets: Tensor) -> CellTargets
 
     Args:
         targets: from the annotations.
-        teacher_targets: `fer_edge_train.faces.yunet_teacher.teach` of each scene, of shape (n, cells, 16).
+        teacher_targets: `fer_edge_train.faces.yunet_teacher.compute_targets` of each scene, of shape (n, cells, 16).
     """
     weight = teacher_targets[..., WEIGHT]
     follows = weight >= targets.score

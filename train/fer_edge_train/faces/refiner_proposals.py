@@ -82,7 +82,7 @@ def propose(
     parts = []
     for image, rows in zip(images, truth, strict=True):
         cells = decode(network.run(image, side, side, min_score), min_score)
-        parts.append(_propose_in_scene(image, cells, rows, recipe, rng, taught=source.scenes.teacher is not None))
+        parts.append(_propose_in_scene(image, cells, rows, recipe, rng, has_teacher=source.scenes.teacher is not None))
     return concatenate_proposals(parts)
 
 
@@ -148,7 +148,7 @@ def _propose_in_scene(
     recipe: RefinerRecipe,
     rng: np.random.Generator,
     *,
-    taught: bool,
+    has_teacher: bool,
 ) -> Proposals:
     """Draw some of the first stage's boxes in a scene and make their targets."""
     options = recipe.proposals
@@ -161,7 +161,7 @@ def _propose_in_scene(
     positive = np.flatnonzero(overlaps(cells.boxes, clear_faces).max(axis=1, initial=0) >= _FACE_IOU - 0.05)
     more = rng.choice(positive, min(options.extra_positives, len(positive)), replace=False)
     picked = np.concatenate((picked, cells.boxes[more]))
-    if not taught:
+    if not has_teacher:
         ignored = row_boxes(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
         picked = picked[intersections(picked, ignored).max(axis=1, initial=0) < areas / 2]

@@ -12,7 +12,7 @@ import numpy as np
 from fer_edge_train.faces.detector_targets import Annotations, concatenate, pack
 from fer_edge_train.faces.scene_effects import add_clutter, change_appearance, mix_image, occlude, paste_face
 from fer_edge_train.faces.scene_geometry import fill, shift_annotations
-from fer_edge_train.faces.yunet_teacher import missed_faces, teach
+from fer_edge_train.faces.yunet_teacher import compute_targets, missed_faces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def make_scene_batch(
     images, annotations = np.stack([image for image, _ in scenes]), [one for _, one in scenes]
     if not sources.teacher:
         return images, pack(annotations, shape.min_rows)
-    teacher_targets = np.stack([teach(image, sources.teacher) for image in images])
+    teacher_targets = np.stack([compute_targets(image, sources.teacher) for image in images])
     missed = [missed_faces(*one) for one in zip(annotations, teacher_targets, strict=True)]
     return images, np.concatenate((teacher_targets, pack(missed, shape.min_rows)), axis=1)
 

@@ -70,13 +70,13 @@ def check_teacher(teacher: Teacher) -> None:
         ModelError: it cannot be run.
     """
     try:
-        teach(np.zeros((max(STRIDES), max(STRIDES)), np.uint8), teacher)
+        compute_targets(np.zeros((max(STRIDES), max(STRIDES)), np.uint8), teacher)
     except (KeyError, ValueError, *_RUNTIME_ERRORS) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{teacher.file}: not a YuNet for images of 640x640 or of any size ({reason})") from error
 
 
-def teach(image: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.float32]:
+def compute_targets(image: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArray[np.float32]:
     """Compute what YuNet answers for every cell of a scene in its final form: occluded, dark, blurred.
 
     Learning all outputs of a teacher for the same views is what Beyer et al. 2022 (arXiv:2106.05237) call function
@@ -109,7 +109,7 @@ def missed_faces(annotations: Annotations, teacher_targets: npt.NDArray[np.float
 
     Args:
         annotations: of the scene; faces with a score of 0 are never selected.
-        teacher_targets: result of `teach`.
+        teacher_targets: result of `compute_targets`.
     """
     visible = teacher_targets[teacher_targets[:, WEIGHT] >= MIN_TEACHER_WEIGHT]
     overlap = overlaps(row_boxes(visible), annotations.boxes)
