@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--yunet", type=Path, help="measure YuNet too, from this ONNX file")
     parser.add_argument("--faces", type=int, default=3589, help="how many test faces, at most")
     options = parser.parse_args()
-    part = load_dataset(options.data).usage()
+    part = load_dataset(options.data).select_usage()
     classifier = TFLiteClassifier(options.model)
     chosen = np.sort(np.random.default_rng(0).permutation(len(part))[: options.faces])
     truth = part.classes_for(classifier.card.labels)[chosen]

@@ -58,7 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     data = load_faces(given.data, "val")
-    few = data.some([i for i, image in enumerate(data.images) if len(image.boxes)][:IMAGES])
+    few = data.subset([i for i, image in enumerate(data.images) if len(image.boxes)][:IMAGES])
     detectors: dict[str, FaceDetector] = {"yunet": YuNetDetector(given.yunet)}
     with tempfile.TemporaryDirectory() as folder:
         for shape in given.shape:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from fer_edge.datasets.faces import FaceImage, load_faces
-from fer_edge.detection.metrics import find, match
+from fer_edge.detection.metrics import detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.geometry import Box, Face, largest_first
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.faces import FaceDataset
     from fer_edge.detection.base import FaceDetector
-    from fer_edge.detection.metrics import Found
+    from fer_edge.detection.metrics import ImageDetections
 
 LEAST: Final = 20  # pixels of the longer side of the faces that count
 YUNET_THRESHOLDS: Final = (0.5, 0.6, 0.8, 0.7)  # the last is that of `fer-edge --detector yunet`
@@ -58,7 +58,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     data = load_faces(given.data, "val")
     if given.images:
-        data = data.some(range(0, len(data), max(len(data) // given.images, 1)))
+        data = data.subset(range(0, len(data), max(len(data) // given.images, 1)))
     print(f"OpenCV {cv2.__version__}, {runtime_name()}; {given.model.name}; one thread")
     quality(data, given.model, given.yunet)
     for columns, rows in ((320, 240), (640, 480)):
@@ -74,7 +74,7 @@ def quality(data: FaceDataset, model: Path, yunet: Path) -> None:
     }
     if IS_THERE:
         detectors["haar"] = HaarDetector(min_face=1)
-    found = {name: find(detector, data) for name, detector in detectors.items()}
+    found = {name: detect_all(detector, data) for name, detector in detectors.items()}
     own = NetworkDetector(model).card.threshold
     print("\nAs marked:")
     compare(data, data.images, found, own)
@@ -96,11 +96,13 @@ def faces_alone(data: FaceDataset) -> list[FaceImage]:
     return images
 
 
-def compare(data: FaceDataset, images: Sequence[FaceImage], found: Mapping[str, Sequence[Found]], own: float) -> None:
+def compare(
+    data: FaceDataset, images: Sequence[FaceImage], found: Mapping[str, Sequence[ImageDetections]], own: float
+) -> None:
     """Print recall, portraits and false alarms of each detector at as many false alarms as YuNet has."""
     matches = {name: match(one, images) for name, one in found.items()}
     alone, empty = portraits(data, images), [i for i, one in enumerate(data.images) if not len(one.boxes)]
-    without = data.some(empty).images
+    without = data.subset(empty).images
     alarms = {name: match([one[i] for i in empty], without) for name, one in found.items()}
     print(f"{len(data)} images, {len(empty)} of them empty; {len(alone)} faces, {alone.sum()} of them portraits")
     print(f"detector  threshold  recall from {LEAST} pixels (of yunet's)  portraits  alarms an image (without faces)")
@@ -110,7 +112,8 @@ def compare(data: FaceDataset, images: Sequence[FaceImage], found: Mapping[str, 
         recall = one.recall(threshold, LEAST)
         share = recall / reference if reference else float("nan")
         print(
-            f"{name:<10}{threshold:>9.3f}{recall:>14.2%} ({share:.1%}){(one.hits[alone] >= threshold).mean():>16.2%}"
+            f"{name:<10}{threshold:>9.3f}{recall:>14.2%} ({share:.1%})"
+            f"{(one.face_scores[alone] >= threshold).mean():>16.2%}"
             f"{one.false_positives_per_image(threshold):>12.4f} "
             f"({alarms[name].false_positives_per_image(threshold):.4f})"
         )

@@ -27,8 +27,7 @@ from fer_edge import demo
 from fer_edge.classification.labels import FER2013
 from fer_edge.detection import roi
 from fer_edge.detection.factory import make_detector
-from fer_edge.geometry import Box
-from fer_edge.tracking.tracker import intersection_over_union
+from fer_edge.geometry import Box, intersection_over_union
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -153,7 +152,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     cv2.setNumThreads(1)
     for reach, side in itertools.product((1.6, 2.0, 2.5), (64, 96, 128)):
-        roi.REACH, roi.SIDE = reach, side  # type: ignore[misc]
+        roi.ROI_SCALE, roi.ROI_SIDE = reach, side  # type: ignore[misc]
         print(f"{reach} times the face's side, {side} pixels")
         measure(make_detector("network"))
 

@@ -23,8 +23,7 @@ import cv2
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.detection.factory import make_detector
-from fer_edge.geometry import Box
-from fer_edge.tracking.tracker import intersection_over_union
+from fer_edge.geometry import Box, intersection_over_union
 from fer_edge.utils.system import machine_name, resident_mb
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from fer_edge.detection.base import reduced_size
+from fer_edge.detection.resampling import input_size
 from fer_edge.geometry import Box, CropSpec, Face, largest_first
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class HaarDetector:
 
     def detect(self, gray: npt.NDArray[np.uint8]) -> list[Face]:
         """Faces in a uint8 grey image of shape (rows, columns), largest first."""
-        rows, columns, smallest = reduced_size(gray.shape, self._min_face, self._WINDOW)
+        rows, columns, smallest = input_size(gray.shape, self._min_face, self._WINDOW)
         small = gray
         if gray.shape != (rows, columns):
             small = np.asarray(cv2.resize(gray, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)

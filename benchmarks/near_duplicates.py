@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.datasets.dataset import TRAINING, by_majority
-from fer_edge.datasets.readers import load_dataset, with_votes
+from fer_edge.datasets.dataset import TRAINING
+from fer_edge.datasets.ferplus import add_votes, label_by_majority
+from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import FerEdgeError
 from fer_edge.model_zoo import find_model
 from fer_edge_train.split import near_duplicates
@@ -31,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     data = load_dataset(options.data)
     if options.votes:
-        data = by_majority(with_votes(data, options.votes))
+        data = label_by_majority(add_votes(data, options.votes))
     group = near_duplicates(data.faces)
     faces = np.bincount(group)
     print(f"{len(data)} faces, {faces[faces > 1].sum()} of them in {(faces > 1).sum()} groups of near-duplicates")
@@ -43,7 +44,7 @@ def main() -> None:
     print(f"{repeated.sum()} of {len(tested)} test faces have one in Training, {same:.1%} under the same label")
     classifier = TFLiteClassifier(find_model(options.model))
     answers = classifier.classify(data.faces[tested]).argmax(axis=1)
-    right = answers == data.part(~learnt).classes_for(classifier.card.labels)
+    right = answers == data.select(~learnt).classes_for(classifier.card.labels)
     for name, chosen in (("all", np.ones(len(tested), bool)), ("repeated", repeated), ("new", ~repeated)):
         print(f"{classifier.card.name} on {name} test faces: {right[chosen].mean():.2%} of {chosen.sum()}")
 

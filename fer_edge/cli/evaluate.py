@@ -50,7 +50,7 @@ def evaluate(
         classifier = TFLiteClassifier(find_model(model))
     side = classifier.card.input.height
     check_square(model, side, classifier.card.input.width, "give a model that takes square ones")
-    each = [one.usage(usage) for one in load_datasets(data, votes, label_map, side, majority=votes is not None)]
+    each = [one.select_usage(usage) for one in load_datasets(data, votes, label_map, side, majority=votes is not None)]
     part = fuse(each)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)

@@ -45,18 +45,18 @@ def load_datasets(
     paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
 ) -> list[Dataset]:
     """Each dataset; the votes are for the first CSV, whose classes are their majority if so wanted."""
-    from fer_edge.datasets.dataset import by_majority
-    from fer_edge.datasets.readers import load_map, with_votes
+    from fer_edge.datasets.ferplus import add_votes, label_by_majority
+    from fer_edge.datasets.label_map import load_label_map
 
-    mapped = load_map(label_map) if label_map else None
+    mapped = load_label_map(label_map) if label_map else None
     loaded = {path.name: _load_dataset(path, side) for path in paths}
     if len(loaded) < len(paths):
         raise InputError("two datasets of one name; call their files or folders differently")
     table = next((name for name, dataset in loaded.items() if dataset.name.lower().endswith(".csv")), paths[0].name)
     if votes:
-        loaded[table] = with_votes(loaded[table], votes)
+        loaded[table] = add_votes(loaded[table], votes)
     if majority:
-        loaded[table] = by_majority(loaded[table])
+        loaded[table] = label_by_majority(loaded[table])
     return mapped.apply(loaded) if mapped else list(loaded.values())
 
 

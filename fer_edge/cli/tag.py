@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from fer_edge.cli.loading import load_detector
 from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
 from fer_edge.errors import InputError
+from fer_edge.utils.duration import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from fer_edge.tagging.worker import Looked
 
 app = typer.Typer()
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @app.command()
@@ -103,7 +101,7 @@ def tag(
         detector=detector,
         detector_model=str(detector_file(detector, detector_model)),
         min_face=min_face,
-        every=_seconds(every) if every is not None else None,
+        every=None if every is None else parse_duration(every, "--every"),
         sha256=sha256,
         sidecars=sidecar is not None,
         sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
@@ -126,19 +124,6 @@ def tag(
     print(f"{shown(out)}: {summary.images} images{before}, {summary.faces} faces, {summary.errors} errors")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
-
-
-def _seconds(text: str) -> float:
-    """What ``1s``, ``500ms``, ``2m`` or ``0.5`` says, in seconds.
-
-    Raises:
-        InputError: it says nothing of the kind.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
-    value = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
-    if value <= 0:
-        raise InputError(f"--every {text}: give a time as 1s, 500ms or 2m")
-    return value
 
 
 @contextmanager

@@ -58,18 +58,19 @@ def train(
     if not paths:
         raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
     # What is wrong with these is said before Keras is loaded.
-    from fer_edge.datasets.readers import ensure_there
+    from fer_edge.datasets.readers import ensure_exists
     from fer_edge_train.recipe import load_recipe
 
     how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     for path in paths:
-        ensure_there(path)
+        ensure_exists(path)
     if weights and not weights.exists():
         raise InputError(f"{weights}: no such file of weights; give a trained .keras, or a backbone's weights file")
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge.modelcard.archive import read_card
+        from fer_edge.modelcard.reader import read_card
+        from fer_edge.modelcard.schema import ClassifierCard
         from fer_edge_train.hardware import resolved
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.split import divide
@@ -103,7 +104,9 @@ def train(
                 weights=weights,
                 taught=taught,
                 resume=resume,
-                made_by=commands_that_made(read_card(one).made_by for one in (*(teacher or []), *begun)),
+                made_by=commands_that_made(
+                    read_card(one, ClassifierCard).made_by for one in (*(teacher or []), *begun)
+                ),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
     print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")

@@ -44,7 +44,8 @@ def train_faces(
     with native_stderr_hidden():
         from rich.console import Console
 
-        from fer_edge.modelcard.archive import read_detector_card
+        from fer_edge.modelcard.reader import read_card
+        from fer_edge.modelcard.schema import DetectorCard
         from fer_edge_train.faces.training import train as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
@@ -59,7 +60,7 @@ def train_faces(
                 teacher=teacher,
                 pasted=load_training_faces(paste) if paste else None,
                 resume=resume,
-                made_by=commands_that_made([read_detector_card(weights).made_by] if weights else []),
+                made_by=commands_that_made([read_card(weights, DetectorCard).made_by] if weights else []),
                 callbacks=[progress],
             )
     print(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import Section, T, convert, parse, put
+from fer_edge.utils.toml import Section, T, parse_toml, set_key, to_struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -325,15 +325,15 @@ def load(text: str, name: str, settings: Sequence[str], to: type[T]) -> T:
     Raises:
         InputError: something in it or in the changes is wrong; ``name`` says whose.
     """
-    tables = parse(text, f"recipe {name}")
+    tables = parse_toml(text, f"recipe {name}")
     for setting in settings:
         key, equals, value = setting.partition("=")
         *path, last = key.strip().split(".")
         last = {"lr": "learning_rate"}.get(last, last)
         if not equals or not last or not all(path):
             raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
-        put(tables, ".".join([*path, last]), value, f"--set {setting}")
-    return convert(tables, to, f"recipe {name}")
+        set_key(tables, ".".join([*path, last]), value, f"--set {setting}")
+    return to_struct(tables, to, f"recipe {name}")
 
 
 def read(path: str) -> str:

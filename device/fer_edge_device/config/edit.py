@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import convert, parse
+from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.settings import Config
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def fitted(text: str, where: str, *, model: str | None, without_password_file: b
     Raises:
         InputError: it is wrong, or is written in a way that this does not understand.
     """
-    before = convert(parse(text, where), Config, where)
+    before = to_struct(parse_toml(text, where), Config, where)
     wanted = before
     if model is not None:
         wanted = msgspec.structs.replace(wanted, model=model)
@@ -39,7 +39,7 @@ def fitted(text: str, where: str, *, model: str | None, without_password_file: b
         lines.insert(0, f"model = {json.dumps(model)}")
     changed = "\n".join(lines) + "\n"
     try:
-        same = convert(parse(changed, where), Config, where) == wanted
+        same = to_struct(parse_toml(changed, where), Config, where) == wanted
     except InputError:
         same = False
     if not same:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fer_edge.errors import InputError, without_passwords
-from fer_edge.utils.toml import Section, convert, parse, toml_value
+from fer_edge.utils.toml import Section, parse_toml, parse_value, to_struct
 from fer_edge_device.config.settings import PATHS, Config
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def load_config(
     if path is not None or SYSTEM_CONFIG.exists():
         path = path or SYSTEM_CONFIG
         where = str(path)
-        values = parse(_read(path), where)
-        convert(values, Config, where)  # so that an error names the file, not a variable
+        values = parse_toml(_read(path), where)
+        to_struct(values, Config, where)  # so that an error names the file, not a variable
     _override(values, _variables(environment))
     _override(
         values, {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
@@ -55,7 +55,7 @@ def load_config(
         table = values.get(section, {}) if section else values
         if last in table:
             table[last] = os.path.expanduser(table[last])  # noqa: PTH111 - pathlib would change addresses
-    return convert(values, Config, where)
+    return to_struct(values, Config, where)
 
 
 def holds_password(address: str) -> bool:
@@ -87,7 +87,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, object]]:
             raise InputError(f"{name}: no such key{f'; did you mean {_PREFIX}{near[0]}?' if near else ''}")
         key, field = keys[name.removeprefix(_PREFIX)]
         is_text = isinstance(field.default, str)
-        variables[name] = key, value if is_text else toml_value(value)
+        variables[name] = key, value if is_text else parse_value(value)
     return variables
 
 
@@ -119,4 +119,4 @@ def _override(values: dict[str, Any], given: Mapping[str, tuple[str, object]]) -
         found = re.search(r"`\$\.([\w.]+)`", str(error))
         path = f"{found[1]}." if found else ""
         names = [name for name, (key, _) in given.items() if f"{key}.".startswith(path)]
-        convert(values, Config, ", ".join(names))
+        to_struct(values, Config, ", ".join(names))

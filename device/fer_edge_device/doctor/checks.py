@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from fer_edge.errors import FerEdgeError, ServiceError, SourceLostError, first_line
-from fer_edge.utils.system import machine_name, temperature_c, this_program, throttled_flags, throttling
+from fer_edge.utils.system import describe_throttling, machine_name, temperature_c, this_program, throttled_flags
 from fer_edge_device.capture.picamera2 import module_number
 from fer_edge_device.install.installer import PASSWORD
 from fer_edge_device.install.systemd_units import Machine, installed_units
@@ -531,7 +531,7 @@ def heat_finding(celsius: float | None, flags: int | None) -> Finding:
         flags: as `fer_edge.utils.system.throttled_flags` gives them.
     """
     what = "the machine does not tell" if celsius is None else f"{celsius:.0f} degrees C"
-    said = throttling(flags or 0)
+    said = describe_throttling(flags or 0)
     if any("voltage" in one for one in said):
         return Finding("warning", f"{what}, {', '.join(said)}", "use the power supply and cable made for this Pi")
     if said or (celsius is not None and celsius >= _HOT):

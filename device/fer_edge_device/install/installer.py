@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
-from fer_edge.utils.toml import convert, parse
+from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.edit import fitted
 from fer_edge_device.config.load import holds_password, load_config
 from fer_edge_device.config.render import example
@@ -242,10 +242,10 @@ def _config_steps(machine: Machine, wishes: Wishes) -> list[Step]:
         return []
     if wishes.config is None:
         text = _with_values(example(), wishes)
-        config = convert(parse(text, "options"), Config, "options")
+        config = to_struct(parse_toml(text, "options"), Config, "options")
     else:
         text = _given_text(wishes.config, wishes)
-        config = convert(parse(text, str(wishes.config)), Config, str(wishes.config))
+        config = to_struct(parse_toml(text, str(wishes.config)), Config, str(wishes.config))
     _check_paths(config, wishes.instance)
 
     if text.encode() == before:

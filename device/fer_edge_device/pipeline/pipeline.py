@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from fer_edge.classification.classifier import classify_faces
-from fer_edge.detection.postprocess import OVERLAP
+from fer_edge.detection.postprocess import NMS_IOU
+from fer_edge.geometry import intersection_over_union
 from fer_edge.tracking.smoothing import Smoother
-from fer_edge.tracking.tracker import Track, Tracker, intersection_over_union
+from fer_edge.tracking.tracker import Track, Tracker
 from fer_edge_device.messages import Event, State
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Pipeline:
         """
         self._faces, self._events = faces, events
         self._fps, self._idle_fps = fps, idle_fps
-        self._tracker.lost_after = events.max_age_s
+        self._tracker.max_age_s = events.max_age_s
         self._detector = detector or self._detector
         self._classifier = classifier or self._classifier
         self._model = _Model(model or self._model.name, self._classifier.card.labels)
@@ -175,7 +176,7 @@ class Pipeline:
         """
         self._time, self._epoch = frame.time, frame.epoch
         self._taken.clear()
-        self._tracker.next_frame(frame.time)
+        self._tracker.start_frame(frame.time)
         self._resting = self._who_rests()
         seen = self._follow(frame.gray)
         if self._must_search():
@@ -210,16 +211,16 @@ class Pipeline:
         with self._timed("follow"):
             near = [self._detector.detect_in_roi(gray, track.box) for track in moving]
         with self._timed("track"):
-            return self._tracker.see(_distinct(itertools.chain.from_iterable(near)), begin=False)
+            return self._tracker.update(_distinct(itertools.chain.from_iterable(near)), start_tracks=False)
 
     def _who_rests(self) -> list[Track]:
         """The faces that are taken to be where they were, for they keep still and were seen just now."""
-        longest = min(_RESTS, self._faces.classify_interval_s, self._tracker.lost_after)
+        longest = min(_RESTS, self._faces.classify_interval_s, self._tracker.max_age_s)
         if self._time - self._followed + _EARLY >= longest:
             self._followed = self._time  # of all of them at once, so that they are looked at together, too
             return []
         tracks = [person.track for person in self._people.values() if person.told is not None]
-        return [track for track in tracks if track.still and track.last_seen >= self._followed]
+        return [track for track in tracks if track.stationary and track.last_seen >= self._followed]
 
     def _missed(self) -> list[Track]:
         return [track for track in self._tracker.tracks if track.missed and track not in self._resting]
@@ -243,7 +244,7 @@ class Pipeline:
         if not coarse:
             self._searched_all = self._time
         with self._timed("track"):
-            seen = self._tracker.see(faces, roughly=coarse)
+            seen = self._tracker.update(faces, coarse=coarse)
         # Those who rest count, too: if it did not see all of them, they would no longer be looked at together.
         if not any(track.missed for track in self._tracker.tracks):
             self._followed = self._time
@@ -285,7 +286,7 @@ class Pipeline:
         """What is to be told of a face that is in view."""
         labels, smoother = person.model.labels, person.smoother
         if person.told is None:
-            if person.track.sightings < self._events.min_hits:
+            if person.track.hits < self._events.min_hits:
                 return []
             # What is reported first is what looks likeliest by now; nothing was said that it could flicker from.
             smoother.label = int(smoother.scores.argmax())
@@ -342,7 +343,7 @@ def _distinct(faces: Iterable[Face]) -> list[Face]:
     """Faces that may have been found several times, in regions that overlap: the surest of each."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(intersection_over_union(face.box, other.box) < OVERLAP for other in kept):
+        if all(intersection_over_union(face.box, other.box) < NMS_IOU for other in kept):
             kept.append(face)
     return kept
 

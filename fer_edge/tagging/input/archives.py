@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fer_edge.datasets.readers import too_dense
+from fer_edge.datasets.archives import is_zip_bomb
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.image_decode import LARGEST_FILE
@@ -127,7 +127,7 @@ def _zipped(path: Path) -> Generator[_Entry]:
     with zipfile.ZipFile(path) as archive:
         for number, info in enumerate(archive.infolist()):
             if not info.is_dir():
-                yield _Entry(number, info.filename, info.file_size, too_dense(info), partial(archive.open, info))
+                yield _Entry(number, info.filename, info.file_size, is_zip_bomb(info), partial(archive.open, info))
 
 
 def _tarred(path: Path) -> Generator[_Entry]:

@@ -21,15 +21,10 @@ import pytest
 
 from fer_edge.errors import FerEdgeError
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
-from fer_edge.modelcard.archive import (
-    model_bytes,
-    read_card,
-    read_detector_card,
-    refiner_bytes,
-    with_refiner,
-    write_card,
-)
-from fer_edge.utils.system import this_program, throttled_flags, throttling
+from fer_edge.modelcard.archive import model_bytes, refiner_bytes, with_refiner, write_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard, DetectorCard
+from fer_edge.utils.system import describe_throttling, this_program, throttled_flags
 from fer_edge_device.config.settings import CameraSettings, Config, FacesSettings, MqttSettings, OutboxSettings
 from fer_edge_device.doctor import checks
 from fer_edge_device.doctor.checks import CHECKS, Check, Finding, examine
@@ -188,7 +183,7 @@ def test_the_model_is_compared_with_its_card(tmp_path: Path) -> None:
     shipped = found("model", Config())
     assert shipped.level == "ok"
     assert "of those on its card" in shipped.what
-    card = read_card(DEFAULT_MODEL)
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
     assert card.self_test is not None
     wrong = msgspec.structs.replace(card.self_test, outputs=card.self_test.outputs[::-1])
     for name, self_test, level in (("wrong", wrong, "failure"), ("none", None, "warning")):
@@ -204,14 +199,14 @@ def test_the_detector_is_compared_with_its_card_and_must_find_a_face(tmp_path: P
     shipped = found("detector", Config())
     assert shipped.level == "ok"
     assert "finds the demo's face; outputs are within " in shipped.what
-    card = read_detector_card(DEFAULT_DETECTOR)
+    card = read_card(DEFAULT_DETECTOR, DetectorCard)
     assert card.self_test is not None
     negative = tuple(tuple(-1 - value for value in row) for row in card.self_test.outputs)
     wrong = msgspec.structs.replace(card, self_test=msgspec.structs.replace(card.self_test, outputs=negative))
     untested = msgspec.structs.replace(card, self_test=None)
     blind = msgspec.structs.replace(card, threshold=1.0)
     for name, changed, level, what in (
-        ("wrong", wrong, "failure", "gives faces here that are up to"),
+        ("wrong", wrong, "failure", "on this machine differs by up to"),
         ("untested", untested, "warning", "its card has no self-test"),
         ("blind", blind, "failure", "finds no face where there is one"),
     ):
@@ -314,7 +309,7 @@ def test_temperature_and_what_the_firmware_flags() -> None:
     assert checks.heat_finding(48.3, 0) == Finding("ok", "48 degrees C, not slowed down")
     assert checks.heat_finding(84.0, None).level == "warning"
     assert "heat sink" in checks.heat_finding(84.0, 0x60002).advice
-    assert throttling(0x50005) == ("low voltage now", "throttling now")
+    assert describe_throttling(0x50005) == ("low voltage now", "throttling now")
     weak = checks.heat_finding(50.0, 0x10000)
     assert weak.what == "50 degrees C, low voltage since its start"
     assert "power supply" in weak.advice

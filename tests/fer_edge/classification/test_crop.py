@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.classification.crop import crop_face, whole_image
+from fer_edge.classification.crop import crop_face, crop_whole_image
 from fer_edge.geometry import Box, CropSpec
 
 RNG = np.random.default_rng(0)
@@ -16,7 +16,7 @@ IMAGE = RNG.integers(0, 256, (120, 160), np.uint8)
 def test_a_box_of_the_wanted_size_is_cut_out_unchanged() -> None:
     assert (crop_face(IMAGE, Box(30, 20, 48, 48), 48, 48) == IMAGE[20:68, 30:78]).all()
     face = IMAGE[:48, :48]
-    assert (whole_image(face, 48, 48) == face).all()
+    assert (crop_whole_image(face, 48, 48) == face).all()
 
 
 def test_an_oblong_box_becomes_the_square_around_it() -> None:
@@ -45,7 +45,7 @@ def test_any_box_gives_an_image_of_the_wanted_size(box: Box, roll: float) -> Non
 
 def test_a_sliver_of_a_huge_image_is_not_padded_to_a_huge_square() -> None:
     sliver = np.tile(np.array([[10], [200]], np.uint8), (1, 2_000_000))
-    crop = whole_image(sliver, 48, 48)
+    crop = crop_whole_image(sliver, 48, 48)
     assert crop.shape == (48, 48)
     assert 10 <= crop.min() <= crop.max() <= 200
 
@@ -61,7 +61,7 @@ def test_part_of_a_large_face_outside_the_image_takes_its_share_of_the_result() 
 def test_shrinking_averages_instead_of_picking_pixels() -> None:
     checks = np.zeros((96, 96), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 200
-    assert np.unique(whole_image(checks, 48, 48)).tolist() == [100]
+    assert np.unique(crop_whole_image(checks, 48, 48)).tolist() == [100]
 
 
 @pytest.mark.parametrize("degrees", [-50, -15, 15, 50])

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from fer_edge.classification.labels import FER2013, FERPLUS, FERPLUS_COLUMNS
-from fer_edge.datasets.dataset import LabelMap, by_majority, fuse
-from fer_edge.datasets.readers import load_dataset, load_map, with_votes
+from fer_edge.datasets.dataset import fuse
+from fer_edge.datasets.ferplus import add_votes, label_by_majority
+from fer_edge.datasets.label_map import LabelMap, load_label_map
+from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -126,12 +128,12 @@ def test_labels_are_those_that_occur_in_the_order_of_fer2013(sample: Sample, tmp
 
 def test_usage_without_a_name_is_what_to_test_on(fer2013_csv: Path, sample: Sample, tmp_path: Path) -> None:
     data = load_dataset(fer2013_csv)
-    assert set(data.usage().usages) == {"PublicTest"}
-    assert set(data.usage("train").usages) == {"Training"}
+    assert set(data.select_usage().usages) == {"PublicTest"}
+    assert set(data.select_usage("train").usages) == {"Training"}
     only = load_dataset(sample.write_csv(tmp_path / "only.csv", slice(0, 5)))
-    assert len(only.usage()) == 5
+    assert len(only.select_usage()) == 5
     with pytest.raises(DataError, match="no rows of usage PrivateTest; it has PublicTest, Training"):
-        data.usage("PrivateTest")
+        data.select_usage("PrivateTest")
 
 
 def votes_of(fer2013_csv: Path) -> Path:
@@ -141,7 +143,7 @@ def votes_of(fer2013_csv: Path) -> Path:
 def test_votes_are_ordered_as_the_labels(fer2013_csv: Path, sample: Sample) -> None:
     data = load_dataset(fer2013_csv)
     assert data.votes_for(FER2013) is None
-    votes = with_votes(data, votes_of(fer2013_csv)).votes_for(FER2013)
+    votes = add_votes(data, votes_of(fer2013_csv)).votes_for(FER2013)
     assert votes is not None
     assert votes.shape == (700, 7)
     for row, label in ((0, "angry"), (120, "fear"), (699, "neutral")):
@@ -153,17 +155,17 @@ def test_votes_of_other_rows_are_refused(fer2013_csv: Path, sample: Sample, tmp_
     data = load_dataset(fer2013_csv)
     short = sample.write_votes(tmp_path / "short.csv", slice(0, 699))
     with pytest.raises(DataError, match=r"its 699 rows are not the 700 rows"):
-        with_votes(data, short)
+        add_votes(data, short)
     ragged = tmp_path / "ragged.csv"
     ragged.write_text(short.read_text() + "PublicTest,fer1.png,1,2\n")
     with pytest.raises(DataError, match="line 701: not as many columns"):
-        with_votes(data, ragged)
+        add_votes(data, ragged)
     with pytest.raises(DataError, match="no column Usage"):
-        with_votes(data, write(tmp_path / "other.csv", "a,b\n1,2\n"))
+        add_votes(data, write(tmp_path / "other.csv", "a,b\n1,2\n"))
 
 
 def test_majority_of_ferplus_follows_its_papers_protocol(fer2013_csv: Path) -> None:
-    data = with_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
+    data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
     votes = np.zeros((6, 10), np.float32)
     votes[0, [FERPLUS_COLUMNS.index("sad"), 0]] = 6, 4
     votes[1, [1, 0, 2, 3]] = 5, 2, 2, 1  # with the lone vote gone, five of nine
@@ -171,22 +173,22 @@ def test_majority_of_ferplus_follows_its_papers_protocol(fer2013_csv: Path) -> N
     votes[3, [8, 0]] = 6, 4  # most saw an expression that FER+ has no name for
     votes[4, 9] = 10  # no face
     # nobody was asked about the sixth
-    some = data.part(np.arange(700) < 6)
-    found = by_majority(replace(some, votes=votes, classes=np.full(6, FER2013.index("fear"))))
+    some = data.select(np.arange(700) < 6)
+    found = label_by_majority(replace(some, votes=votes, classes=np.full(6, FER2013.index("fear"))))
     assert found.labels == FERPLUS
     assert [found.labels[i] for i in found.classes] == ["sad", "happy", "fear"]
     with pytest.raises(DataError, match="give --votes"):
-        by_majority(load_dataset(fer2013_csv))
+        label_by_majority(load_dataset(fer2013_csv))
 
 
 def test_majority_mostly_agrees_with_fer2013_and_keeps_faces_beside_their_votes(fer2013_csv: Path) -> None:
-    data = with_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
-    found = by_majority(data)
+    data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
+    found = label_by_majority(data)
     assert 500 < len(found) < 700
     assert found.votes is not None
     assert (found.votes.argmax(axis=1) == found.classes).all()
-    happy = data.part(data.classes == FER2013.index("happy"))
-    assert (np.array(FERPLUS)[by_majority(happy).classes] == "happy").mean() > 0.8
+    happy = data.select(data.classes == FER2013.index("happy"))
+    assert (np.array(FERPLUS)[label_by_majority(happy).classes] == "happy").mean() > 0.8
 
 
 def test_tar_in_every_compression_holds_the_same_as_the_csv(sample: Sample, tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_images_of_folders_lie_on_disk_and_may_have_another_side(sample: Sample,
     data = load_dataset(tree, 96)
     assert isinstance(data.faces, np.memmap)
     assert data.faces.shape == (70, 96, 96)
-    part = data.usage("Training")
+    part = data.select_usage("Training")
     assert isinstance(part.faces, np.memmap)
     assert (part.faces == data.faces[data.usages == "Training"]).all()
     assert load_dataset(sample.write_csv(tmp_path / "some.csv", slice(0, 9)), 32).faces.shape == (9, 32, 32)
@@ -255,7 +257,7 @@ def test_maps_rename_leave_out_and_order_labels_and_sets_are_fused(sample: Sampl
         '[all]\npuzzled = "confused"\nnoise = ""\n[raf-db]\n1 = "surprise"\n',
     )
     table = sample.write_csv(tmp_path / "fer2013.csv")
-    mapped = load_map(rules)
+    mapped = load_label_map(rules)
     fused = fuse(mapped.apply({path.name: load_dataset(path) for path in (table, tmp_path / "raf-db")}))
     assert fused.labels == ("happy", "surprise", "confused")
     assert np.bincount(fused.classes).tolist() == [100, 103, 3]
@@ -267,14 +269,14 @@ def test_maps_rename_leave_out_and_order_labels_and_sets_are_fused(sample: Sampl
     plain = fuse([load_dataset(table), load_dataset(tmp_path / "raf-db")])
     assert plain.labels == (*FER2013, "1", "noise", "puzzled")
     assert len(plain) == 709
-    with_some_votes = fuse([with_votes(load_dataset(table), sample.write_votes(tmp_path / "v.csv")), plain])
+    with_some_votes = fuse([add_votes(load_dataset(table), sample.write_votes(tmp_path / "v.csv")), plain])
     assert with_some_votes.votes is not None
     assert with_some_votes.votes.shape == (1409, 10)
     assert not with_some_votes.votes[700:].any()
 
 
 def test_a_map_merges_votes_and_names_what_it_cannot_do(fer2013_csv: Path) -> None:
-    data = with_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
+    data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
     merged = LabelMap((), {"all": {"disgust": "angry"}}).apply({"fer2013.csv": data})[0]
     assert merged.labels == ("angry", "fear", "happy", "sad", "surprise", "neutral")
     before, after = data.votes_for(("angry", "disgust")), merged.votes_for(("angry",))
@@ -284,7 +286,7 @@ def test_a_map_merges_votes_and_names_what_it_cannot_do(fer2013_csv: Path) -> No
     for tables, complaint in (
         ({"raf": {"1": "sad"}}, r"table \[raf\] is for no dataset; they are called fer2013, fer2013.csv"),
         ({"fer2013": {"mad": "angry"}}, "renames mad of fer2013.csv, which has no such label"),
-        ({"all": dict.fromkeys(FER2013, "")}, "leaves nothing of fer2013.csv"),
+        ({"all": dict.fromkeys(FER2013, "")}, "leaves no face of fer2013.csv"),
     ):
         with pytest.raises(DataError, match=complaint):
             LabelMap((), tables).apply({"fer2013.csv": data})
@@ -323,7 +325,7 @@ def test_what_lies_beside_the_data_is_passed_over_and_flat_parts_are_refused(sam
 )
 def test_damaged_map_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
-        load_map(write(tmp_path / "map.toml", text))
+        load_label_map(write(tmp_path / "map.toml", text))
 
 
 @pytest.mark.parametrize(

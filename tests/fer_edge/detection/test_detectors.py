@@ -19,10 +19,10 @@ from fer_edge.errors import InputError, ModelError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 
 from . import onnx_squares
-from .boxes import check_nothing_in_empty_images, check_within
+from .boxes import check_refuses_wrong_images, check_within
 
 if TYPE_CHECKING:
-    from fer_edge.detection.base import FaceDetector
+    from fer_edge.detection.base import TrackingDetector
 
 BOX = 0.92  # of which its sides are 20 pixels
 SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000, 4001)]
@@ -93,10 +93,10 @@ def test_no_image_makes_the_shipped_network_fail_and_every_box_lies_within() -> 
     check(make_detector())
 
 
-def check(detector: FaceDetector) -> None:
+def check(detector: TrackingDetector) -> None:
     rng = np.random.default_rng(5)
     for shape in SHAPES:
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.full(shape, 255, np.uint8), noise.T):
             check_within(detector.detect(gray), gray)
-    check_nothing_in_empty_images(detector)
+    check_refuses_wrong_images(detector)

@@ -17,10 +17,11 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import model_bytes, read_detector_card, with_card
+from fer_edge.modelcard.archive import model_bytes, with_card
+from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard, PixelSpec
 
-from .boxes import check_nothing_in_empty_images, check_within
+from .boxes import check_refuses_wrong_images, check_within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,7 +49,7 @@ def detector() -> NetworkDetector:
 
 
 def with_changed_card(path: Path, **changes: object) -> Path:
-    card = msgspec.structs.replace(read_detector_card(SQUARES), **changes)
+    card = msgspec.structs.replace(read_card(SQUARES, DetectorCard), **changes)
     path.write_bytes(with_card(model_bytes(SQUARES), card))
     return path
 
@@ -98,7 +99,7 @@ def test_no_image_makes_it_fail_and_every_box_lies_within(detector: NetworkDetec
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise.T, noise[::-1, ::-1]):
             check_within((detector if gray.size < 1e5 else NetworkDetector(SQUARES)).detect(gray), gray)
-    check_nothing_in_empty_images(detector)
+    check_refuses_wrong_images(detector)
 
 
 def test_frame_after_frame_takes_no_new_memory_to_speak_of() -> None:
@@ -133,17 +134,17 @@ def test_a_threshold_is_what_the_card_says_or_what_is_given(tmp_path: Path) -> N
 
 def test_the_self_test_notices_another_calculation(tmp_path: Path) -> None:
     assert NetworkDetector(SQUARES).self_test() == 0
-    test = read_detector_card(SQUARES).self_test
+    test = read_card(SQUARES, DetectorCard).self_test
     assert test is not None
     none = with_changed_card(tmp_path / "none.tflite", self_test=None)
     assert NetworkDetector(none).self_test() is None
     other = msgspec.structs.replace(test, outputs=tuple(tuple(-value for value in row) for row in test.outputs))
-    with pytest.raises(RuntimeMismatchError, match="gives faces here that are up to"):
+    with pytest.raises(RuntimeMismatchError, match="on this machine differs by up to"):
         NetworkDetector(with_changed_card(tmp_path / "other.tflite", self_test=other)).self_test()
 
 
 def test_what_is_not_what_its_card_says_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="a classifier of faces; give a face detector here"):
+    with pytest.raises(ModelError, match="an expression classifier; give a face detector here"):
         NetworkDetector(DEFAULT_MODEL)
     with pytest.raises(ModelError, match=r"four.tflite: it gives .*, but a face detector with strides 8, 16, 64 gives"):
         NetworkDetector(with_changed_card(tmp_path / "four.tflite", strides=(8, 16, 64)))
@@ -157,7 +158,7 @@ def test_what_is_not_what_its_card_says_is_one_clear_error(tmp_path: Path) -> No
     with damaged.open("r+b") as file:
         file.seek(3000)
         file.write(bytes(200))
-    with pytest.raises(ModelError, match="damaged, its content is not what its card says"):
+    with pytest.raises(ModelError, match="damaged, the content does not match its card"):
         NetworkDetector(damaged)
 
 

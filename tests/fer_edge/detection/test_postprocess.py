@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode, suppress
+from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode, nms
 
 
 def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:
@@ -73,11 +73,11 @@ def test_a_frame_full_of_scores_is_looked_at_where_they_are_highest() -> None:
 def test_of_boxes_that_overlap_the_best_stays() -> None:
     # The second shares 80 of 120 with the first, the third 40 of 160 with the first but 60 of 140 with the second.
     found = cells([[0, 0, 10, 10], [2, 0, 10, 10], [6, 0, 10, 10], [50, 50, 4, 4]], [0.8, 0.9, 0.7, 0.6])
-    assert suppress(found, 0.4).scores == pytest.approx([0.9, 0.6])
-    assert suppress(found, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
-    assert suppress(found, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    assert nms(found, 0.4).scores == pytest.approx([0.9, 0.6])
+    assert nms(found, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
+    assert nms(found, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
 
 
 def test_one_face_alone_stays_as_it_is_and_none_stays_none() -> None:
-    assert len(suppress(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
-    assert len(suppress(NO_DETECTIONS).scores) == 0
+    assert len(nms(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
+    assert len(nms(NO_DETECTIONS).scores) == 0
