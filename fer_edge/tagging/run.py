@@ -327,7 +327,7 @@ def _tracks(tracker: Tracker, sightings: Sequence[Sighting]) -> Iterator[int | N
     for time, at_once in itertools.groupby(sightings, key=lambda sighting: sighting.time):
         some = list(at_once)
         tracker.end_lost(time or 0.0)
-        tracker.start_frame(time or 0.0)
+        tracker.next_frame(time or 0.0)
         tracks = iter(tracker.update([Face(one.face.box, one.detector_score or 0.0) for one in some if one.face]))
         yield from (next(tracks).number if sighting.face else None for sighting in some)
 

@@ -48,7 +48,7 @@ class Track:
 class Tracker:
     """Matches the faces of a frame with the tracks by overlap, best pairs first (as in Bochinski et al. 2017).
 
-    For each frame, call `start_frame`, then `update` once for each set of detections, then `end_lost`.
+    For each frame, call `next_frame`, then `update` once for each set of detections, then `end_lost`.
 
     Attributes:
         max_age_s: seconds without a detection after which a track ends.
@@ -67,8 +67,8 @@ class Tracker:
         self._count = 0
         self._time = 0.0
 
-    def start_frame(self, time: float) -> None:
-        """Start a frame, in which no face has been detected yet.
+    def next_frame(self, time: float) -> None:
+        """Go to the next frame, in which no face has been detected yet.
 
         Args:
             time: time of the frame, in seconds; never lower than that of the frame before.

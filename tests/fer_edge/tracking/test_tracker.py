@@ -15,7 +15,7 @@ def at(x: float) -> Face:
 
 
 def step(tracker: Tracker, faces: list[Face], time: float) -> list[Track]:
-    tracker.start_frame(time)
+    tracker.next_frame(time)
     return tracker.update(faces)
 
 
@@ -71,7 +71,7 @@ def test_end_all_ends_all() -> None:
 def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_the_known_are_looked_for() -> None:
     tracker = Tracker(max_age_s=1.0)
     step(tracker, [at(0), at(300)], 0.0)
-    tracker.start_frame(0.1)
+    tracker.next_frame(0.1)
     assert [track.number for track in tracker.update([at(10), at(600)], start_tracks=False)] == [1]
     assert [track.missed for track in tracker.tracks] == [False, True]
     assert [track.number for track in tracker.update([at(290), at(15), at(600)])] == [2, 3]
@@ -82,6 +82,6 @@ def test_a_rough_sighting_moves_a_face_only_where_it_has_surely_moved() -> None:
     for coarse, x, where, stationary in ((False, 5, 5, True), (True, 30, 0, True), (True, 60, 60, False)):
         tracker = Tracker(max_age_s=1.0)
         step(tracker, [at(0)], 0.0)
-        tracker.start_frame(0.1)
+        tracker.next_frame(0.1)
         (track,) = tracker.update([at(x)], coarse=coarse)
         assert (track.box.x, track.stationary, track.last_seen, track.missed) == (where, stationary, 0.1, False)
