@@ -30,7 +30,9 @@ def raise_data_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        if error.errno is None:  # from bz2 and gzip, which raise it for damaged data
+            raise DataError(f"{path}: damaged ({error}); download it again") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file; give fer2013.csv, a folder, or a zip of either") from error
     except (csv.Error, ValueError) as error:

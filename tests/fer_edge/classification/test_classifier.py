@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_of_its_name_does_not_hide_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_model_prefers_files_but_not_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "edge").mkdir()
     assert find_model(Path("edge")) == DEFAULT_MODEL
@@ -38,7 +38,7 @@ def test_a_folder_of_its_name_does_not_hide_a_model(tmp_path: Path, monkeypatch:
     assert find_model(Path("edge-plus")) == Path("edge-plus")
 
 
-def test_eyes_are_brought_level_where_the_landmarks_serve(sample: Sample) -> None:
+def test_aligns_eyes_only_if_the_crop_spec_says_so(sample: Sample) -> None:
     turn = cv2.getRotationMatrix2D((24, 24), -30, 1)
     gray = np.asarray(cv2.warpAffine(sample.faces[0], turn, (48, 48), borderMode=cv2.BORDER_REPLICATE), np.uint8)
     eyes = [Point(24 - 8 * 0.866, 18 - 4), Point(24 + 8 * 0.866, 18 + 4)]
@@ -60,7 +60,7 @@ def test_loads_a_shipped_model_by_name_or_path() -> None:
         TFLiteClassifier("egde")
 
 
-def test_rejects_arrays_that_are_no_batch_of_crops(sample: Sample) -> None:
+def test_rejects_wrong_arrays(sample: Sample) -> None:
     classifier, crop = TFLiteClassifier(), sample.faces[0]
     expected = r"this classifier takes uint8 of shape \(n, 48, 48\)"
     cases: list[tuple[Any, str]] = [
@@ -84,7 +84,7 @@ def test_rejects_arrays_that_are_no_batch_of_crops(sample: Sample) -> None:
             classifier.classify(wrong)
 
 
-def test_the_shipped_model_is_right_about_most_faces_it_was_not_trained_on(sample: Sample) -> None:
+def test_shipped_model_classifies_most_unseen_faces_correctly(sample: Sample) -> None:
     public = slice(350, 700)
     truth = np.array([int(row["emotion"]) for row in sample.rows[public]])
     scores = TFLiteClassifier().classify(sample.faces[public])
@@ -94,7 +94,7 @@ def test_the_shipped_model_is_right_about_most_faces_it_was_not_trained_on(sampl
     assert (scores.argmax(axis=1) == truth).mean() > 0.55
 
 
-def test_a_face_scores_the_same_alone_in_a_batch_and_on_two_threads(sample: Sample) -> None:
+def test_scores_do_not_depend_on_batch_or_threads(sample: Sample) -> None:
     faces = sample.faces[:20]
     one, two = TFLiteClassifier(), TFLiteClassifier(threads=2)
     together = one.classify(faces)
@@ -103,14 +103,14 @@ def test_a_face_scores_the_same_alone_in_a_batch_and_on_two_threads(sample: Samp
     assert one.classify(faces[:0]).shape == (0, 7)
 
 
-def test_a_card_that_does_not_fit_the_model_is_refused(model: Path) -> None:
+def test_rejects_card_with_wrong_number_of_labels(model: Path) -> None:
     card = read_card(DEFAULT_MODEL, ClassifierCard)
     write_card(model, msgspec.structs.replace(card, labels=("yes", "no")))
     with pytest.raises(ModelError, match="its card has 2 labels"):
         TFLiteClassifier(model)
 
 
-def test_an_input_that_does_not_fit_the_card_is_refused(model: Path) -> None:
+def test_rejects_card_with_wrong_input_size(model: Path) -> None:
     card = read_card(DEFAULT_MODEL, ClassifierCard)
     write_card(model, msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, height=64)))
     with pytest.raises(ModelError, match="but its card says"):
@@ -118,7 +118,7 @@ def test_an_input_that_does_not_fit_the_card_is_refused(model: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, 5_000, 400_000])
-def test_a_truncated_flatbuffer_with_a_card_is_an_error_and_no_crash(tmp_path: Path, keep: int) -> None:
+def test_rejects_truncated_flatbuffer(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "cut.tflite"
     path.write_bytes(model_bytes(DEFAULT_MODEL)[:keep])
     write_card(path, read_card(DEFAULT_MODEL, ClassifierCard))

@@ -30,7 +30,7 @@ def copy(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_images_are_the_same_wherever_they_are_made() -> None:
+def test_images_are_always_the_same() -> None:
     images = SelfTest.images(48, 48)
     assert images.shape == (12, 48, 48)
     assert images.dtype == np.uint8
@@ -39,7 +39,7 @@ def test_the_images_are_the_same_wherever_they_are_made() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_model_gives_here_what_its_card_says(path: Path) -> None:
+def test_shipped_models_pass(path: Path) -> None:
     card = read_card(path, ClassifierCard)
     assert card.self_test is not None
     answers = {max(range(len(row)), key=row.__getitem__) for row in card.self_test.outputs}
@@ -49,7 +49,7 @@ def test_a_shipped_model_gives_here_what_its_card_says(path: Path) -> None:
     assert apart <= 0.1
 
 
-def test_other_scores_than_the_cards_are_an_error_that_says_how_far_they_are(copy: Path) -> None:
+def test_error_names_the_difference_of_scores(copy: Path) -> None:
     card = read_card(copy, ClassifierCard)
     assert card.self_test is not None
     first, *others = card.self_test.outputs
@@ -60,7 +60,7 @@ def test_other_scores_than_the_cards_are_an_error_that_says_how_far_they_are(cop
         TFLiteClassifier(copy).self_test()
 
 
-def test_wrong_normalisation_shows(copy: Path) -> None:
+def test_detects_wrong_normalisation(copy: Path) -> None:
     card = read_card(copy, ClassifierCard)
     wrong = InputSpec(height=48, width=48, scale=card.input.scale * 2, offset=card.input.offset)
     copy.write_bytes(model_bytes(copy))
@@ -69,7 +69,7 @@ def test_wrong_normalisation_shows(copy: Path) -> None:
         TFLiteClassifier(copy).self_test()
 
 
-def test_a_self_test_of_another_shape_is_a_mismatch(copy: Path) -> None:
+def test_rejects_outputs_of_another_shape(copy: Path) -> None:
     card = read_card(copy, ClassifierCard)
     copy.write_bytes(model_bytes(copy))
     write_card(copy, msgspec.structs.replace(card, self_test=SelfTest(outputs=((1, 2),), tolerance=1)))
@@ -77,7 +77,7 @@ def test_a_self_test_of_another_shape_is_a_mismatch(copy: Path) -> None:
         TFLiteClassifier(copy).self_test()
 
 
-def test_a_card_without_one_says_nothing_until_card_set_notes_it(copy: Path) -> None:
+def test_set_card_adds_a_missing_self_test(copy: Path) -> None:
     card = msgspec.structs.replace(read_card(copy, ClassifierCard), self_test=None)
     copy.write_bytes(model_bytes(copy))
     write_card(copy, card)
@@ -86,14 +86,14 @@ def test_a_card_without_one_says_nothing_until_card_set_notes_it(copy: Path) -> 
     assert TFLiteClassifier(copy).self_test() == 0
 
 
-def test_card_set_keeps_what_the_workstation_noted_unless_the_input_changes(copy: Path) -> None:
+def test_set_card_keeps_the_self_test_unless_the_input_changes(copy: Path) -> None:
     before = read_card(copy, ClassifierCard)
     labels = tuple(label.upper() for label in before.labels)
     assert set_card(copy, labels, None).self_test == before.self_test
     assert set_card(copy, labels, (1 / 255, 0.0)).self_test != before.self_test
 
 
-def test_integers_are_noted_as_integers_and_the_flatbuffer_is_not_touched(copy: Path) -> None:
+def test_records_integers_and_keeps_the_flatbuffer(copy: Path) -> None:
     flatbuffer = model_bytes(copy)
     card = with_self_test(flatbuffer, read_card(copy, ClassifierCard), copy)
     assert card.self_test is not None

@@ -26,13 +26,13 @@ def test_intersection_over_union() -> None:
     assert intersection_over_union(square(0), square(0, 250)) == 0
 
 
-def test_a_moving_face_stays_one_track() -> None:
+def test_moving_face_keeps_its_track() -> None:
     tracker = Tracker(max_age_s=1.0)
     numbers = {step(tracker, [at(30 * n)], n / 10)[0].number for n in range(20)}
     assert numbers == {1}
 
 
-def test_two_faces_that_pass_in_turn_of_detection_keep_their_tracks() -> None:
+def test_order_of_detections_does_not_matter() -> None:
     tracker = Tracker(max_age_s=1.0)
     first = step(tracker, [at(0), at(300)], 0.0)
     swapped = step(tracker, [at(290), at(10)], 0.1)
@@ -40,14 +40,14 @@ def test_two_faces_that_pass_in_turn_of_detection_keep_their_tracks() -> None:
     assert [track.number for track in swapped] == [2, 1]
 
 
-def test_the_nearest_pair_is_matched_first() -> None:
+def test_matches_the_best_pair_first() -> None:
     tracker = Tracker(max_age_s=1.0)
     step(tracker, [at(0)], 0.0)
     tracks = step(tracker, [at(60), at(5)], 0.1)
     assert [track.number for track in tracks] == [2, 1]
 
 
-def test_a_short_gap_is_bridged_and_a_long_one_ends_the_track_at_its_last_sighting() -> None:
+def test_ends_a_track_only_after_max_age() -> None:
     tracker = Tracker(max_age_s=1.0)
     step(tracker, [at(0)], 0.0)
     assert step(tracker, [], 0.9) == []
@@ -61,14 +61,14 @@ def test_a_short_gap_is_bridged_and_a_long_one_ends_the_track_at_its_last_sighti
     assert step(tracker, [at(5)], 2.1)[0].number == 2
 
 
-def test_end_all_ends_all() -> None:
+def test_end_all_ends_every_track() -> None:
     tracker = Tracker(max_age_s=1.0)
     step(tracker, [at(0), at(300)], 0.0)
     assert len(tracker.end_all()) == 2
     assert tracker.end_all() == []
 
 
-def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_the_known_are_looked_for() -> None:
+def test_updates_a_track_once_per_frame_and_starts_none_unless_asked() -> None:
     tracker = Tracker(max_age_s=1.0)
     step(tracker, [at(0), at(300)], 0.0)
     tracker.next_frame(0.1)
@@ -78,7 +78,7 @@ def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_
     assert [(track.box.x, track.hits) for track in tracker.tracks] == [(10, 2), (290, 2), (600, 1)]
 
 
-def test_a_rough_sighting_moves_a_face_only_where_it_has_surely_moved() -> None:
+def test_coarse_detection_keeps_the_box_of_a_stationary_face() -> None:
     for coarse, x, where, stationary in ((False, 5, 5, True), (True, 30, 0, True), (True, 60, 60, False)):
         tracker = Tracker(max_age_s=1.0)
         step(tracker, [at(0)], 0.0)

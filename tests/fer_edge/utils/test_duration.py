@@ -26,7 +26,7 @@ def test_converts_to_seconds(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", "s", "-1s", "1d", "1,5s", "0", "0s", "1s2m", "nan", "inf", "1e3", "1" * 99]
 )
-def test_rejects_what_is_no_duration(text: str) -> None:
+def test_rejects_invalid_text(text: str) -> None:
     with pytest.raises(InputError, match=r"--every .*: not a duration; write a number and a unit"):
         parse_duration(text, "--every")
 

@@ -17,6 +17,6 @@ CODE = """if True:
 """
 
 
-def test_only_what_native_code_says_is_hidden_also_when_nested() -> None:
+def test_hides_native_messages_only_also_when_nested() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == ["python, inner", "python, outer", "native, after"]
