@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fer_edge.detection.network import NetworkDetector
@@ -10,8 +11,6 @@ from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR, find_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fer_edge.detection.base import TrackingDetector
 
 
@@ -47,12 +46,14 @@ def detector_file(name: DetectorName, model: str | Path | None) -> Path:
 
     Raises:
         InputError: ``yunet`` without a file, or an ONNX file without ``yunet``.
+        ModelError: there is no such file.
     """
     if model is not None:
-        path = find_model(model)
-        if name == "network" and path.suffix == ".onnx":
-            raise InputError(f"{path}: an ONNX file is for the detector yunet; give --detector yunet, too")
-        return path
+        if name == "yunet":
+            return Path(model)
+        if Path(model).suffix == ".onnx":
+            raise InputError(f"{model}: an ONNX file is for the detector yunet; give --detector yunet, too")
+        return find_model(model, "detector")
     if name == "yunet":
         raise InputError(
             "yunet needs --detector-model FILE, or faces.detector_model in a configuration: download"

@@ -10,6 +10,7 @@ import msgspec
 from fer_edge.errors import DAMAGED_ZIP, ModelError
 from fer_edge.modelcard.archive import CARD_NAME
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard, RefinerCard
+from fer_edge.utils.validation import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +50,10 @@ def read_any_card(path: Path) -> AnyCard:
         ) from error
     try:
         card: AnyCard = _DECODER.decode(text)
-    except msgspec.DecodeError as error:
-        raise ModelError(f"{path}: damaged model card ({error}); make the model again") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path}: damaged model card ({explain(error, AnyCard).message}); make the model again"
+        ) from error
     return card
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from fer_edge.errors import InputError
+from fer_edge.utils.validation import Problem, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -43,36 +45,38 @@ def to_struct(document: dict[str, Any], struct: type[T], source_name: str) -> T:
         source_name: name of the document, for errors.
 
     Raises:
-        InputError: a key is unknown, or its value has the wrong type or is out of bounds.  The message names the key,
-            and for an unknown key the most similar known one.
+        InputError: a key is unknown, or a value has the wrong type or is out of bounds. The message names the key.
     """
     try:
         return msgspec.convert(document, struct)
     except msgspec.ValidationError as error:
-        raise InputError(
-            f"{source_name}: {error}{_nearest(str(error), struct)}{_choices(str(error), struct)}"
-        ) from error
+        raise InputError(f"{source_name}: {explain(error, struct).message}") from error
 
 
-def set_key(document: dict[str, Any], key: str, value: str, source_name: str) -> None:
-    """Set a key of a parsed TOML document.
+def override(
+    document: dict[str, Any], settings: Mapping[str, tuple[str, object]], struct: type[msgspec.Struct]
+) -> None:
+    """Set keys of a parsed document, then check them together, because some are valid only in combination.
+
+    A problem that the document had before is not reported here; `to_struct` reports it.
 
     Args:
         document: the parsed document, which is changed.
-        key: the key with its tables, such as ``section.key``; missing tables are created.
-        value: the value as TOML; a text that is not valid TOML becomes a string.
-        source_name: name of the setting, for errors.
+        settings: dotted key and value, by the name under which the user gave them.
+        struct: class of the document.
 
     Raises:
-        InputError: a part of the key before the last is a value, not a table.
+        InputError: a value is wrong.  The message names the user's setting.
     """
-    *path, last = key.strip().split(".")
-    table: Any = document
-    for part in path:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InputError(f"{source_name}: {part} is a value, not a table")
-    table[last] = parse_value(value)
+    before = _find_problem(document, struct)
+    for name, (key, value) in settings.items():
+        _set_key(document, key, value, name)
+    problem = _find_problem(document, struct)
+    if problem is None or problem == before:
+        return
+    # A problem without a key, such as two values that contradict each other, may come from any setting.
+    names = [name for name, (key, _) in settings.items() if not problem.key or f"{key}.".startswith(f"{problem.key}.")]
+    raise InputError(f"{', '.join(names or settings)}: {problem.message}")
 
 
 def parse_value(text: str) -> Any:  # noqa: ANN401 - any type that TOML has
@@ -83,27 +87,19 @@ def parse_value(text: str) -> Any:  # noqa: ANN401 - any type that TOML has
         return text.strip()
 
 
-def _nearest(message: str, struct: type[msgspec.Struct]) -> str:
-    """Return a hint for an unknown key: the most similar known key."""
-    if "unknown field" not in message:
-        return ""
-    parts = message.split("`")
-    near = difflib.get_close_matches(parts[1], sorted(_keys(struct)), 1) if len(parts) > 1 else []
-    return f"; did you mean {near[0]}?" if near else ""
+def _find_problem(document: dict[str, Any], struct: type[msgspec.Struct]) -> Problem | None:
+    try:
+        msgspec.convert(document, struct)
+    except msgspec.ValidationError as error:
+        return explain(error, struct)
+    return None
 
 
-def _choices(message: str, kind: Any) -> str:  # noqa: ANN401 - any type annotation
-    """Return a hint for a value that is not among the choices of its key: the list of choices."""
-    match = re.search(r"enum value .*`\$\.([\w.]+)`", message)
-    for name in match[1].split(".") if match else ():
-        kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None)
-        kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    return f"; it takes {', '.join(map(str, get_args(kind)))}" if match and get_origin(kind) is Literal else ""
-
-
-def _keys(kind: Any) -> set[str]:  # noqa: ANN401 - any type annotation
-    """Collect the keys of a structure and of all structures inside it."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        fields = msgspec.structs.fields(kind)
-        return {field.encode_name for field in fields}.union(*(_keys(field.type) for field in fields))
-    return set().union(*map(_keys, get_args(kind)))
+def _set_key(document: dict[str, Any], key: str, value: object, source_name: str) -> None:
+    *sections, last = key.split(".")
+    table: Any = document
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{source_name}: {section} is a value, not a table")
+    table[last] = value
