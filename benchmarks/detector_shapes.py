@@ -24,7 +24,7 @@ from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.schema import DetectorCard
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge_convert.detector_conversion import FirstStage, convert_detector
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
@@ -78,7 +78,7 @@ def make_detector(shape: str, data: FaceDataset, folder: Path) -> NetworkDetecto
     source, out = folder / "shape.keras", folder / "shape.tflite"
     as_used(build(load_faces_recipe(None, settings).network)).save(source)
     write_card(source, CARD)
-    with native_stderr_hidden():  # TensorFlow's log
+    with hide_native_stderr():  # TensorFlow's log
         convert_detector(FirstStage(open_detector(source)), Scheme.INT8, out, test=data, max_drop=ANY_DROP)
     return NetworkDetector(out)
 

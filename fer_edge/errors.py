@@ -29,7 +29,7 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def without_passwords(text: str) -> str:
+def hide_passwords(text: str) -> str:
     """Hide the passwords in a text.
 
     In each address, ``...`` replaces the user name and password, and every parameter from the first password on.  A
@@ -45,7 +45,7 @@ class FerEdgeError(Exception):
 
     def __str__(self) -> str:
         """Return the message, with all passwords hidden."""
-        return without_passwords(super().__str__())
+        return hide_passwords(super().__str__())
 
 
 class InputError(FerEdgeError):

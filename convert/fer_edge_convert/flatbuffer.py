@@ -17,7 +17,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from fer_edge.errors import ModelError, first_line
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -225,7 +225,7 @@ class Tracer:
         """
         try:
             # It warns that this takes memory, which is what it is for.
-            with native_stderr_hidden(), warnings.catch_warnings(action="ignore"):
+            with hide_native_stderr(), warnings.catch_warnings(action="ignore"):
                 self._interpreter = litert.Interpreter(
                     model_content=model,
                     experimental_preserve_all_tensors=True,

@@ -141,7 +141,7 @@ def _refuse_idle(context: typer.Context) -> None:
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:
-    from fer_edge.utils.atomic_file import check_ending, ensure_writable
+    from fer_edge.utils.atomic_file import check_suffix, ensure_writable
 
     for option, path, endings in (
         ("--out", out, (".json",)),
@@ -149,7 +149,7 @@ def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -
         ("--pareto", pareto, (".svg", ".html")),
     ):
         if path:
-            check_ending(path, option, *endings)
+            check_suffix(path, option, *endings)
     written = [path for path in (out, html, pareto) if path]
     if len({path.resolve() for path in written}) < len(written):
         raise InputError("--out, --html and --pareto write a file each: give them different names")

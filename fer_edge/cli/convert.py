@@ -84,7 +84,7 @@ def convert(
     from fer_edge.datasets.readers import ensure_exists
     from fer_edge.modelcard.reader import is_model_of
     from fer_edge.modelcard.schema import DetectorCard, RefinerCard
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
@@ -112,7 +112,7 @@ def convert(
         return
     for path in filter(None, (data, calibrate)):
         ensure_exists(path)
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from fer_edge_convert.conversion import convert as run_conversion
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.report import summary
@@ -194,11 +194,11 @@ def _convert_detector(
     from fer_edge.datasets.faces import load_faces
     from fer_edge.modelcard.reader import is_model_of
     from fer_edge.modelcard.schema import RefinerCard
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     if is_model_of(model, RefinerCard) and not detector:
         raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from fer_edge_convert.detector_conversion import FirstStage, SecondStage, convert_detector, summary
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.sources import open_detector, open_refiner

@@ -44,12 +44,12 @@ def evaluate(
     from fer_edge.classification.metrics import measure
     from fer_edge.datasets.dataset import fuse
     from fer_edge.model_zoo import find_model
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     if model.suffix == ".keras":
         need("train", "keras")
         need_keras_backend()
-        with native_stderr_hidden():
+        with hide_native_stderr():
             from fer_edge_convert.keras_classifier import KerasClassifier
 
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)

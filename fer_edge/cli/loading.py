@@ -71,9 +71,9 @@ def load_datasets(
 def _load_dataset(path: Path, side: int) -> Dataset:
     """Load one dataset, and warn of what was skipped in it."""
     from fer_edge.datasets.readers import load_dataset
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
-    with native_stderr_hidden():  # the image libraries' own messages on damaged images
+    with hide_native_stderr():  # the image libraries' own messages on damaged images
         dataset = load_dataset(path, side)
     for line in dataset.skipped:
         warn(f"skipped {line}")

@@ -89,7 +89,7 @@ def tag(
     from fer_edge.tagging.options import TagOptions
     from fer_edge.tagging.output.destinations import Outputs
     from fer_edge.tagging.run import tag as write_table
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     if cluster and workers:
         raise InputError("--workers is for this machine only; a cluster has its own workers: leave one of them out")
@@ -112,7 +112,7 @@ def tag(
         max_fetch=max_fetch * 1_000_000,
     )
     # The image libraries' own messages on damaged images are hidden.
-    with native_stderr_hidden(), _display(paths, quiet=quiet) as on_result:
+    with hide_native_stderr(), _display(paths, quiet=quiet) as on_result:
         summary = write_table(
             paths,
             Outputs(out, errors, montage, overwrite),

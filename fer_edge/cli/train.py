@@ -57,7 +57,7 @@ def train(
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     paths = [*([data] if data else []), *(more or [])]
     if not paths:
@@ -71,7 +71,7 @@ def train(
         ensure_exists(path)
     if weights and not weights.exists():
         raise InputError(f"{weights}: no such weights file; give a trained .keras, or the weights file of a backbone")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from rich.console import Console
 
         from fer_edge.modelcard.reader import read_card

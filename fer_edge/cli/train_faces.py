@@ -35,13 +35,13 @@ def train_faces(
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
     from fer_edge_train.faces.recipe import load_faces_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     parts = load_faces(data / "train"), load_faces(data / "val")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from rich.console import Console
 
         from fer_edge.modelcard.reader import read_card

@@ -13,7 +13,7 @@ from fer_edge.detection.roi import ROI_SCORE_RATIO, search_roi
 from fer_edge.errors import ModelError
 from fer_edge.geometry import Box, CropSpec, Face, largest_first
 from fer_edge.utils.array_checks import check_gray
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class YuNetDetector:
         if not model.is_file():
             raise ModelError(f"{model}: no such file; download face_detection_yunet_2023mar.onnx from the OpenCV Zoo")
         try:
-            with native_stderr_hidden():  # OpenCV 5 prints irrelevant warnings
+            with hide_native_stderr():  # OpenCV 5 prints irrelevant warnings
                 self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)
                 self._network.detect(np.zeros((320, 320, 3), np.uint8))
         except cv2.error as error:

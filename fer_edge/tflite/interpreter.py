@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_line
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ def make_interpreter(
     module = importlib.import_module(runtime_module())
     _check_header(model, path)
     try:
-        with native_stderr_hidden():
+        with hide_native_stderr():
             kernels = module.OpResolverType
             resolver = kernels.AUTO if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES
             interpreter: Interpreter = module.Interpreter(

@@ -49,19 +49,19 @@ def ensure_writable(path: Path) -> None:
     _reserve(path)[1].unlink()
 
 
-def check_ending(path: Path, option: str, *endings: str) -> None:
+def check_suffix(path: Path, option: str, *suffixes: str) -> None:
     """Check the suffix of an output file, so that a mistyped option cannot overwrite a model or an image.
 
     Args:
         path: the output file.
         option: the command-line option that gave it, for the error.
-        endings: accepted suffixes, each with its dot.
+        suffixes: accepted suffixes, each with its dot.
 
     Raises:
         InputError: the file has another suffix.
     """
-    if path.suffix.lower() not in endings:
-        raise InputError(f"{option} {printable(str(path))}: end it in {' or '.join(endings)}")
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {printable(str(path))}: end it in {' or '.join(suffixes)}")
 
 
 def _reserve(path: Path) -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ _LOCK: Final = threading.RLock()  # otherwise one thread could save the stream t
 
 
 @contextmanager
-def native_stderr_hidden() -> Iterator[None]:
+def hide_native_stderr() -> Iterator[None]:
     """Discard what C and C++ code writes to standard error; messages from Python are still printed.
 
     TensorFlow and the TFLite runtimes print progress messages there and have no setting to turn them off.  Set

@@ -5,10 +5,10 @@ import sys
 
 CODE = """if True:
     import os, sys
-    from fer_edge.utils.native_stderr import native_stderr_hidden
-    with native_stderr_hidden():
+    from fer_edge.utils.native_stderr import hide_native_stderr
+    with hide_native_stderr():
         os.write(2, b"native, outer\\n")
-        with native_stderr_hidden():
+        with hide_native_stderr():
             os.write(2, b"native, inner\\n")
             print("python, inner", file=sys.stderr)
         os.write(2, b"native, outer again\\n")
