@@ -26,11 +26,11 @@ def check_camera(config: Config) -> Finding:
     device = device_path(source)
     if local and (device is None or Path(device).exists()) and (finding := _used_by_service(device)):
         return finding
-    from fer_edge_device.capture.factory import open_camera  # noqa: PLC0415 - heavy
+    from fer_edge_device.capture.factory import open_source  # noqa: PLC0415 - heavy
 
     start = time.monotonic()
     try:
-        camera = open_camera(config.camera)
+        camera = open_source(config.camera)
         try:
             frame = _first_frame(camera, start + FIRST_FRAME_TIMEOUT)
         finally:
