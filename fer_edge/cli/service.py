@@ -15,9 +15,9 @@ from fer_edge.utils.system import this_program
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fer_edge_device.install.systemd_units import Machine
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.program_source import ProgramSource
     from fer_edge_device.install.transaction import Step
-    from fer_edge_device.install.venvs import Origin
 
 app = typer.Typer(name="service")
 
@@ -60,14 +60,16 @@ def install(
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
     """
     from fer_edge_device.config.load import load_config
-    from fer_edge_device.install.installer import Wishes, config_path, install_steps
+    from fer_edge_device.install.installer import install_steps
+    from fer_edge_device.install.options import InstallOptions
+    from fer_edge_device.install.paths import config_path
     from fer_edge_device.install.systemd_units import first_message, last_lines, unit_name
 
-    wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
+    options = InstallOptions(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
     with machine_to_change(dry_run=dry_run) as machine:
-        steps = install_steps(machine, wishes, None if origin is None else _origin(origin))
-        _carry_out(steps, f"{unit} is installed and runs", dry_run=dry_run)
+        steps = install_steps(machine, options, None if origin is None else _origin(origin))
+        _apply(steps, f"{unit} is installed and runs", dry_run=dry_run)
     if dry_run or not steps:
         return
     if load_config(config_path(machine, instance), {}).mqtt.url:
@@ -88,7 +90,7 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     from fer_edge_device.install.installer import upgrade_steps
 
     with machine_to_change(dry_run=dry_run) as machine:
-        _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
+        _apply(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
 @app.command()
@@ -107,7 +109,7 @@ def uninstall(
     from fer_edge_device.install.installer import uninstall_steps
 
     with machine_to_change(dry_run=dry_run) as machine:
-        _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
+        _apply(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
 @app.command()
@@ -117,20 +119,21 @@ def status() -> None:
     \b
     Example: fer-edge service status
     """
-    from fer_edge_device.install.installer import units_there
-    from fer_edge_device.install.systemd_units import Machine, last_lines, unit_state
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.installer import service_units
+    from fer_edge_device.install.systemd_units import last_lines, unit_state
     from fer_edge_device.install.venvs import Venvs, version_in
 
-    machine = Machine()
-    machine.need_systemd()
+    machine = Host()
+    machine.require_systemd()
     venvs = Venvs(machine)
     venv = venvs.current()
-    units = units_there(machine)
+    units = service_units(machine)
     if venv is None or not units:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
-    if trouble := venvs.trouble(venv):
-        print(f"{trouble}; to make it anew: sudo {this_program()} service upgrade")
+    if problem := venvs.problem(venv):
+        print(f"{problem}; reinstall it: sudo {this_program()} service upgrade")
     states = [unit_state(machine, unit) for unit in units]
     for state in states:
         print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
@@ -141,38 +144,38 @@ def status() -> None:
 
 
 @contextmanager
-def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
+def machine_to_change(*, dry_run: bool) -> Iterator[Host]:
     """This machine, if it may be changed and nobody else does, or if it is only to be looked at.
 
     Raises:
         InputError: this process is not root's.
         ServiceError: somebody else changes it.
     """
-    from fer_edge_device.install.systemd_units import Machine, is_root
+    from fer_edge_device.install.host import Host, is_root
 
-    machine = Machine()
+    machine = Host()
     if dry_run:
         yield machine
         return
     if not is_root():
         raise InputError(f"this changes the system; run it as root: sudo {this_program()} service ...")
     os.umask(0o022)  # the service's user must be able to read what root's umask would hide
-    with machine.reserved():
+    with machine.locked():
         yield machine
 
 
-def _origin(path: Path | None) -> Origin:
-    from fer_edge_device.install.venvs import origin_at, own_origin
+def _origin(path: Path | None) -> ProgramSource:
+    from fer_edge_device.install.program_source import own_program_source, program_source
 
-    return own_origin() if path is None else origin_at(path)
+    return own_program_source() if path is None else program_source(path)
 
 
-def _carry_out(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
-    from fer_edge_device.install.transaction import carry_out
+def _apply(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
+    from fer_edge_device.install.transaction import apply
 
     if not steps:
         print(f"nothing to do: {nothing}")
     elif dry_run:
-        print("\n".join(f"would {step.what}" for step in steps))
+        print("\n".join(f"would {step.description}" for step in steps))
     else:
-        carry_out(steps, lambda line: print(line, flush=True))
+        apply(steps, lambda line: print(line, flush=True))

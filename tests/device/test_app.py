@@ -106,7 +106,10 @@ def test_invalid_config_changes_nothing_and_is_logged(running: Running, video: P
         ("nodes = 1", "did you mean node?"),
         ('model = "none.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),
-        ('[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox.sqlite"', "no folder for the outbox"),
+        (
+            '[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox.sqlite"',
+            "cannot create the folder of the outbox",
+        ),
     ):
         running.change(text)
         line = running.log_line()

@@ -11,7 +11,7 @@ import msgspec
 from fer_edge.errors import FerEdgeError
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.host import service_units
-from fer_edge_device.install.installer import PASSWORD
+from fer_edge_device.install.paths import PASSWORD
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config

@@ -7,7 +7,8 @@ import pwd
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import ServiceError
-from fer_edge_device.install.systemd_units import Machine, installed_units
+from fer_edge_device.install.host import Host
+from fer_edge_device.install.systemd_units import installed_units
 
 if TYPE_CHECKING:
     from fer_edge_device.install.systemd_units import UnitState
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def service_units() -> list[UnitState]:
     """Return the installed units of fer-edge; empty where systemd does not run."""
     try:
-        return installed_units(Machine())
+        return installed_units(Host())
     except ServiceError:
         return []
 

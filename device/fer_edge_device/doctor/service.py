@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.utils.system import this_program
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.host import service_units
-from fer_edge_device.install.systemd_units import Machine
+from fer_edge_device.install.host import Host
 from fer_edge_device.install.venvs import Venvs
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ _MAX_RESTARTS: Final = 3  # more than these are no accident
 def check_service(config: Config) -> Finding:
     """Check that the installed program runs and that its units are healthy."""
     del config
-    units, venvs = service_units(), Venvs(Machine())
+    units, venvs = service_units(), Venvs(Host())
     venv = venvs.current()
-    if units and venv and (problem := venvs.trouble(venv)):
+    if units and venv and (problem := venvs.problem(venv)):
         return Finding("failure", problem, f"reinstall it: sudo {this_program()} service upgrade")
     return service_finding(units)
 

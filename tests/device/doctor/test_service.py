@@ -9,7 +9,7 @@ from fer_edge_device.config.settings import Config
 from fer_edge_device.doctor import service
 from fer_edge_device.doctor.host import service_units
 from fer_edge_device.doctor.service import check_service, service_finding
-from fer_edge_device.install.systemd_units import Machine
+from fer_edge_device.install.host import Host
 from tests.device.doctor.helpers import SERVICE
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_reports_a_running_service_whose_program_no_longer_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(service, "service_units", lambda: [SERVICE])
-    monkeypatch.setattr(service, "Machine", lambda: Machine(tmp_path))
+    monkeypatch.setattr(service, "Host", lambda: Host(tmp_path))
     assert check_service(Config()).level == "ok"
     (tmp_path / "opt/fer-edge/current/bin").mkdir(parents=True)
     broken = check_service(Config())

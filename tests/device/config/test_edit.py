@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from fer_edge.errors import InputError
+from fer_edge_device.config.edit import edit_config
+from fer_edge_device.config.load import load_config
+from fer_edge_device.config.render import example
+from fer_edge_device.config.settings import Config
+
+
+def test_changes_the_model_and_keeps_the_rest() -> None:
+    text = 'node = "a" # model = "x"\n model="old"  # mine\n\n[ mqtt ]\npassword_file = "secret"\nurl = ""\n'
+    assert edit_config(text, "x", model="new", remove_password_file=True) == (
+        'node = "a" # model = "x"\n model="new"  # mine\n\n[ mqtt ]\nurl = ""\n'
+    )
+    assert edit_config("# mine\n[camera]\n", "x", model="né\\w") == 'model = "né\\\\w"\n# mine\n[camera]\n'
+    assert edit_config(example(), "x", model="new") == f'model = "new"\n{example()}'
+
+
+@pytest.mark.parametrize(
+    ("text", "edited"),
+    [
+        ("mqtt.password_file = 'x'\n", ""),
+        ("mqtt.\"password_file\" = 'x'\n# end\n", "# end\n"),
+        ('mqtt.url = "mqtt://a@b"\nnode = "a"\nmqtt.password_file = "x"\n', 'mqtt.url = "mqtt://a@b"\nnode = "a"\n'),
+        ('[mqtt] # of the broker\npassword_file = "x" # secret\n\n# c\n[log]', "[mqtt] # of the broker\n\n# c\n[log]"),
+        ("[mqtt]\r\npassword_file = 'x'\r\nkeepalive_s = 9\r\n", "[mqtt]\r\nkeepalive_s = 9\r\n"),
+        ('[log]\nlevel = "info"\n', '[log]\nlevel = "info"\n'),
+        ("mqtt = {password_file = 'x'}\n", "mqtt = {}\n"),
+    ],
+)
+def test_removes_the_password_file_however_it_is_written(text: str, edited: str) -> None:
+    assert edit_config(text, "x", remove_password_file=True) == edited
+
+
+def test_changes_a_key_in_quotes() -> None:
+    assert edit_config("\"model\" = 'old'\n", "x", model="new") == '"model" = "new"\n'
+
+
+def test_reports_an_invalid_configuration() -> None:
+    with pytest.raises(InputError, match=r"^c\.toml: .*did you mean node\?"):
+        edit_config("nodes = 1\n", "c.toml", model="new")
+
+
+def test_defaults_to_no_change() -> None:
+    assert edit_config("# all\n", "x") == "# all\n"
+    assert load_config(None, {}) == Config()
