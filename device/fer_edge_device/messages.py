@@ -180,31 +180,31 @@ class MessageFactory:
         return f"{self._prefix}/{kind}"
 
     def availability(self, status: Availability) -> Message:
-        """Say whether the runner is online."""
+        """Make the message that says whether the runner is online."""
         return Message(self.topic("availability"), status, 1, retain=True)
 
     def camera(self, status: CameraStatus) -> Message:
-        """Say whether the camera gives frames."""
+        """Make the message that says whether the camera gives frames."""
         return Message(self.topic("camera"), status, 1, retain=True)
 
     def info(self, info: Info) -> Message:
-        """Say what is running."""
+        """Make the message that says what is running."""
         return Message(self.topic("info"), info, 1, retain=True)
 
     def state(self, state: State) -> Message:
-        """Report all faces in view."""
+        """Make the message of a state."""
         return Message(self.topic("state"), state, 1, retain=True)
 
     def enabled(self, enabled: bool) -> Message:  # noqa: FBT001 - the payload
-        """Report the privacy switch, in the words that a switch of Home Assistant expects."""
+        """Make the message of the privacy switch, in the words that a switch of Home Assistant expects."""
         return Message(self.topic("enabled/state"), "ON" if enabled else "OFF", 1, retain=True)
 
     def event(self, event: Event) -> Message:
-        """Report an event."""
+        """Make the message of an event."""
         return Message(self.topic("event"), event, 1, retain=False)
 
     def stats(self, stats: Stats) -> Message:
-        """Report health and speed."""
+        """Make the message of the stats."""
         return Message(self.topic("stats"), stats, 0, retain=False)
 
     def removals(self) -> list[Message]:

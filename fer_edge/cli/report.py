@@ -18,19 +18,19 @@ def report(
         bool, typer.Option("--no-images", help="Open no image: no faces, and no dates of images.")
     ] = False,
 ) -> None:
-    """Make one HTML page of tables of faces: counts, scores, timelines, some faces of each emotion, errors.
+    """Make one HTML page of tagged images: counts, scores, timelines, some faces of each emotion, errors.
 
     \b
     Example: fer-edge report tags.jsonl --out report.html
     """
-    from fer_edge.tagging.output.report import report as make_page
+    from fer_edge.tagging.output.report import make_report
     from fer_edge.utils.atomic_file import check_ending, ensure_writable, replacing
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     check_ending(out, "--out", ".html")
     ensure_writable(out)
     with native_stderr_hidden():  # what image libraries say of damaged images
-        drawn = make_page(tags, images=not no_images)
+        drawn = make_report(tags, images=not no_images)
     with replacing(out) as temporary:
         temporary.write_text(drawn, encoding="utf-8")
     print(out)

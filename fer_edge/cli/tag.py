@@ -14,11 +14,12 @@ import typer
 from fer_edge.cli.loading import load_detector
 from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
 from fer_edge.errors import InputError
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fer_edge.tagging.worker import Looked
+    from fer_edge.tagging.records import SourceResult
 
 app = typer.Typer()
 
@@ -46,14 +47,14 @@ def tag(
     min_face: MinFace = None,
     threads: Threads = 1,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Images looked at at once; by default one a core.")
+        int | None, typer.Option(min=1, max=1024, help="Images to process at once; by default one per core.")
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Work on a Dask cluster: the scheduler's address, as tcp://host:8786.")
     ] = None,
     every: Annotated[
         str | None,
-        typer.Option(help="Look at a video's frames so far apart: 1s, 500ms, 2m; by default at every frame."),
+        typer.Option(help="Time between the frames of a video to process: 1s, 500ms, 2m; by default every frame."),
     ] = None,
     max_fetch: Annotated[
         int,
@@ -62,7 +63,7 @@ def tag(
         ),
     ] = 4000,
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
-    errors: Annotated[Path | None, typer.Option(help="List here, as CSV, what could not be read.")] = None,
+    errors: Annotated[Path | None, typer.Option(help="CSV file that lists what could not be read.")] = None,
     sidecar: Annotated[
         Literal["xmp"] | None, typer.Option(help="Write keywords and face regions into photo.jpg.xmp.")
     ] = None,
@@ -72,31 +73,32 @@ def tag(
     ] = None,
     montage: Annotated[Path | None, typer.Option(help="Empty folder for a contact sheet of each emotion.")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start again; replace the table, copies and sheets.")
+        bool, typer.Option("--overwrite", help="Start again, and replace the table, copies and sheets.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Tag images and videos in bulk, a row a face.
+    """Tag images and videos: one row per face.
 
-    An image without a face, or one that cannot be read, is a row too. When it was stopped, the same command goes on.
+    An image without a face, or one that cannot be read, gets a row too. After an interruption, run the same command
+    to continue.
 
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
     """
     from fer_edge.detection.factory import detector_file
     from fer_edge.model_zoo import DEFAULT_MODEL, find_model
-    from fer_edge.tagging.input.remote import shown
-    from fer_edge.tagging.run import Outputs
+    from fer_edge.tagging.input.remote import without_secrets
+    from fer_edge.tagging.options import TagOptions
+    from fer_edge.tagging.output.destinations import Outputs
     from fer_edge.tagging.run import tag as write_table
-    from fer_edge.tagging.worker import Job
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if cluster and workers:
-        raise InputError("--workers is for this machine; a cluster has its own")
+        raise InputError("--workers is for this machine only; a cluster has its own workers: leave one of them out")
     if sidecar_dir and not sidecar:
-        raise InputError("--sidecar-dir says where sidecars go; give --sidecar xmp too")
+        raise InputError("--sidecar-dir is the folder for sidecars; give --sidecar xmp too")
     load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
-    job = Job(
+    options = TagOptions(
         model=str(find_model(model) if model else DEFAULT_MODEL),
         threads=threads,
         face=face,
@@ -111,19 +113,21 @@ def tag(
         thumbnails=montage is not None,
         max_fetch=max_fetch * 1_000_000,
     )
-    with native_stderr_hidden(), _display(paths, quiet=quiet) as seen:  # what image libraries say of damaged images
+    # The image libraries' own messages on damaged images are hidden.
+    with native_stderr_hidden(), _display(paths, quiet=quiet) as on_result:
         summary = write_table(
             paths,
             Outputs(out, errors, montage, overwrite),
-            job,
+            options,
             processes=workers or len(os.sched_getaffinity(0)),
             cluster=cluster,
-            seen=seen,
+            on_result=on_result,
         )
     if quiet:
         return
-    before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
-    print(f"{shown(out)}: {summary.images} images{before}, {summary.faces} faces, {summary.errors} errors")
+    resumed = f" ({summary.resumed} of them in an earlier run)" if summary.resumed else ""
+    images, faces = counted(summary.images, "image"), counted(summary.faces, "face")
+    print(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
 
@@ -142,12 +146,12 @@ def _seconds(text: str) -> float:
 
 
 @contextmanager
-def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked | None], None]]:
+def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[SourceResult | None], None]]:
     """Show how far it is on a terminal, and nothing elsewhere; gives what is to be called after each image."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from fer_edge.tagging.input.sources import count
+    from fer_edge.tagging.input.listing import count_images
 
     console = Console(stderr=True)
     columns = (
@@ -160,15 +164,15 @@ def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("tagging", total=None, rate=0.0, faces=0, errors=0)
         if not progress.disable:
-            threading.Thread(target=lambda: progress.update(task, total=count(inputs)), daemon=True).start()
+            threading.Thread(target=lambda: progress.update(task, total=count_images(inputs)), daemon=True).start()
         faces = errors = 0
 
-        def seen(looked: Looked | None) -> None:
+        def on_result(result: SourceResult | None) -> None:
             nonlocal faces, errors
-            for sighting in looked.sightings if looked else ():
-                faces += sighting.face is not None
-                errors += bool(sighting.error)
+            for record in result.records if result else ():
+                faces += record.face is not None
+                errors += bool(record.error)
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
             progress.update(task, advance=1, rate=speed, faces=faces, errors=errors)
 
-        yield seen
+        yield on_result

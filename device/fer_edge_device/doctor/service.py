@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.utils.system import this_program
+from fer_edge.utils.words import counted
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.host import service_units
 from fer_edge_device.install.host import Host
@@ -23,7 +24,7 @@ def check_service(config: Config) -> Finding:
     units, venvs = service_units(), Venvs(Host())
     venv = venvs.current()
     if units and venv and (problem := venvs.problem(venv)):
-        return Finding("failure", problem, f"reinstall it: sudo {this_program()} service upgrade")
+        return Finding("failure", problem, f"to repair it: sudo {this_program()} service upgrade")
     return service_finding(units)
 
 
@@ -36,7 +37,7 @@ def service_finding(units: list[UnitState]) -> Finding:
     worst = Finding("ok", ", ".join(f"{unit.name} is running" for unit in units))
     for unit in units:
         log = f"`journalctl -u {unit.name} -n 50` shows why"
-        restarted = f"restarted {unit.restarts} time{'s' * (unit.restarts != 1)}"
+        restarted = f"restarted {counted(unit.restarts, 'time')}"
         if unit.active not in {"active", "inactive"}:
             reason = f" (last result: {unit.result})" if unit.result not in {"", "success"} else ""
             return Finding("failure", f"{unit.name} is {unit.active}{reason}, {restarted}", log)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.errors import BrokerError, FerEdgeError, first_line
+from fer_edge.utils.words import counted
 from fer_edge_device.mqtt.broker import Broker
 from fer_edge_device.mqtt.connection import connect
 from fer_edge_device.mqtt.event_sender import EventSender
@@ -171,8 +172,7 @@ class MqttSink:
         will = self._messages.availability("offline")
         connection = connect(self._broker, self._messages.identity, will=will, deadline=lambda: self._deadlines.login)
         try:
-            queued = self.queued
-            logger.info("connected to %s; %d event%s waiting", connection, queued, "s" * (queued != 1))
+            logger.info("connected to %s; %s waiting", connection, counted(self.queued, "event"))
             self._send_all_retained()
             self._subscribe(connection)
             self._send_and_receive(connection)

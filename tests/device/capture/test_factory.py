@@ -43,7 +43,7 @@ def test_waits_for_frame_only_after_libcamera_has_started(monkeypatch: pytest.Mo
         return list(pi.modules)
 
     def wait(camera: LiveSource, seconds: float) -> None:
-        assert seconds == factory._FIRST_FRAME_TIMEOUT  # and not the little that a video node gets
+        assert seconds == factory._FIRST_FRAME_TIMEOUT  # not the short time that a video node gets
         waits.append("frame")
         wait_for_frame(camera, seconds)
 

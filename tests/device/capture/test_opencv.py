@@ -65,7 +65,7 @@ def test_reopens_stream_after_hang_and_after_disconnect(
         until(lambda: server.calls > calls)
         began = time.monotonic()
         with contextlib.suppress(NoFrameYet):
-            camera.read()  # not kept waiting by an opening that hangs
+            camera.read()  # does not wait for an opening that hangs
         assert time.monotonic() - began < 5
         server.mood = "is gone"
         calls = server.calls
@@ -100,14 +100,14 @@ def test_reopening_streams_leaks_no_descriptor_thread_or_memory(caplog: pytest.L
     caplog.set_level(logging.CRITICAL, "fer_edge_device.capture.supervisor")
     measured = []
     with serving(Http) as server:
-        server.most_frames = 3
+        server.max_frames = 3
         timeouts = replace(QUICK, min_delay=0.001, max_delay=0.002)
         with stream(f"http://127.0.0.1:{server.port}/", timeouts):
             for calls in (10, 60):
                 until(lambda calls=calls: server.calls >= calls)  # type: ignore[misc]
                 measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
     then, now = measured
-    # Both ends of one connection may be open or not at that moment, and the server's thread.
+    # At that moment, both ends of a connection and the thread of the server may exist or not.
     assert abs(now[0] - then[0]) <= 3
     assert abs(now[1] - then[1]) <= 2
     assert now[2] - then[2] < 10

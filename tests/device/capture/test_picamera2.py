@@ -160,7 +160,7 @@ sys.exit(7)
 
 
 def test_hanging_camera_does_not_block_exit() -> None:
-    # picamera2 closes what is open at exit, and waits for it.
+    # At exit, picamera2 closes what is open and waits for it.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", HANGS_AT_EXIT], env=environment, timeout=60, check=False)
     assert done.returncode == 7
@@ -185,7 +185,7 @@ def test_opens_second_module_and_rejects_missing_third(pi: type[Picamera2]) -> N
 def test_missing_camera_or_package_is_an_error_with_advice(
     monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]
 ) -> None:
-    pi.modules = pi.modules[1:]  # a USB camera is no module
+    pi.modules = pi.modules[1:]  # a USB camera is not a module
     with pytest.raises(
         SourceError, match="camera module 0 was not found \\(modules found: 0, numbered from 0\\); is it connected"
     ):

@@ -80,7 +80,7 @@ def test_finds_replugged_camera_within_max_delay(usb: type[VideoCapture], caplog
         usb.opens, usb.dead_nodes = True, ()
         back = time.monotonic()
         next_frame(camera)
-        # The bound is the longest delay and an opening; the rest is for a loaded machine.
+        # It takes at most the delay and one opening; the rest is for a loaded machine.
         assert time.monotonic() - back < QUICK.max_delay + 5
     lines = [record.getMessage() for record in caplog.records]
     assert "/dev/video9: gave no frame; is it unplugged or in use? (opening it again in" in lines[0]
@@ -95,7 +95,7 @@ def test_skips_damaged_frames_without_reopening(usb: type[VideoCapture]) -> None
         camera.wait_for_frame(LONG)
         first = next_frame(camera)
         [capture] = usb.made
-        capture.damaged = range(capture._number, capture._number + 10)  # of this capture alone
+        capture.damaged = range(capture._number, capture._number + 10)  # for this capture only
         assert next_frame(camera).number > first.number
         assert usb.made == [capture]
         assert capture.isOpened()
@@ -129,7 +129,7 @@ def test_delays_double_up_to_max_delay_and_are_randomised(
     timeouts = replace(QUICK, min_delay=0.2, max_delay=0.8)
     with usb_camera(timeouts) as camera:
         next_frame(camera)
-        usb.opening_takes = 0.25  # longer than a delay, as a network's time-out is
+        usb.opening_takes = 0.25  # longer than a delay, like a network time-out
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         until(lambda: len(pauses(caplog)) >= 6)
     for pause, most in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
@@ -164,7 +164,7 @@ def test_abandons_hanging_thread_which_closes_its_capture_when_its_call_returns(
     with usb_camera(replace(QUICK, stall=0.1, hang=0.2, min_delay=0.01)) as camera:
         next_frame(camera)
         hung = usb.made[0]
-        hung.hangs = True  # this capture alone
+        hung.hangs = True  # this capture only
         until(lambda: camera.status == "stalled")
         frame = next_frame(camera)
         assert len(usb.made) == 2
@@ -224,6 +224,6 @@ def test_thousand_reopenings_leak_no_descriptor_thread_or_memory(
                 del usb.made[:-2]
             measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
     then, now = measured
-    assert abs(now[0] - then[0]) <= 1  # one capture may be open or not at that moment
+    assert abs(now[0] - then[0]) <= 1  # at that moment, one capture may be open or not
     assert now[1] == then[1]
     assert now[2] - then[2] < 5

@@ -31,7 +31,7 @@ def all_frames(camera: FrameSource) -> list[Frame]:
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of the demo as a real MP4 file at 20 frames a second."""
+    """Two seconds of the demo as a real MP4 file with 20 frames per second."""
     path = tmp_path_factory.mktemp("video") / "demo.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (demo.WIDTH, demo.HEIGHT))
     assert writer.isOpened()
@@ -52,7 +52,7 @@ def test_video_without_times_uses_nominal_rate(video: Path, monkeypatch: pytest.
     real = cv2.VideoCapture
 
     class Timeless:
-        """The real reader of the real file, but for its times; a subclass would crash OpenCV 4.9."""
+        """The real reader of the real file, without its times; a subclass would crash OpenCV 4.9."""
 
         def __init__(self, path: str, api: int) -> None:
             self._capture = real(path, api)
@@ -92,7 +92,7 @@ def test_folder_gives_its_images_in_order_of_name(tmp_path: Path) -> None:
 def test_warns_of_truncated_video(video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     all_frames(opened(video))
     assert not caplog.records
-    # The index stays whole and promises 40 frames; the images are overwritten from their middle on.
+    # The index stays intact and announces 40 frames; the second half of the image data is overwritten.
     data = bytearray(video.read_bytes())
     start, length = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 : data.index(b"mdat")], "big")
     data[start + length // 2 : start + length - 8] = bytes(length - 8 - length // 2)
@@ -110,16 +110,16 @@ def test_does_not_warn_if_frame_count_is_missing_or_absurd(
     video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = cv2.VideoCapture
-    for promised in (0.0, -1.9e14, 41.0):
+    for announced in (0.0, -1.9e14, 41.0):
 
         class Guessing:
-            """The real reader of the real file, but for its number of frames."""
+            """The real reader of the real file, with another number of frames."""
 
             def __init__(self, path: str, api: int) -> None:
                 self._capture = real(path, api)
 
-            def get(self, key: int, promised: float = promised) -> float:
-                return promised if key == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(key)
+            def get(self, key: int, announced: float = announced) -> float:
+                return announced if key == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(key)
 
             def __getattr__(self, name: str) -> object:
                 return getattr(self._capture, name)

@@ -67,4 +67,4 @@ def test_reports_a_running_service_whose_program_no_longer_starts(
     broken = check_service(Config())
     assert broken.level == "failure"
     assert "opt/fer-edge/current does not run" in broken.message
-    assert broken.advice == f"reinstall it: sudo {this_program()} service upgrade"
+    assert broken.advice == f"to repair it: sudo {this_program()} service upgrade"

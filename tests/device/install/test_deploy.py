@@ -168,8 +168,7 @@ def test_deploys_to_each_host_whatever_happens_to_the_others(
         "well: create a temporary environment",
         "broken: undo: start it",
         "broken: failed to start it; its last lines:\n  no camera found\n",
-        "  sudo: a password is required\n"
-        "  sudo asks for a password here; allow this user to use it without one: sudo visudo\n",
+        "  sudo: a password is required\n  sudo asks for a password here; allow this user to use it without one: ",
         "Connection refused\n  is it switched on and on the network, and is ssh enabled there?\n",
     ):
         assert line in output

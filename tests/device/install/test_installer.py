@@ -213,7 +213,7 @@ def test_status_reports_a_program_that_does_not_run(
     status()
     output = capsys.readouterr().out.splitlines()
     assert output[0].startswith("fer-edge 0.1.0 in ")
-    assert output[1].endswith(f"'fer_edge_device'); reinstall it: sudo {this_program()} service upgrade")
+    assert output[1].endswith(f"'fer_edge_device'); to repair it: sudo {this_program()} service upgrade")
 
 
 def test_installs_the_command_and_removes_it_with_the_service(pi: Pi, wheel: ProgramSource) -> None:
