@@ -29,7 +29,7 @@ From = Annotated[
 ]
 
 
-Instance = Annotated[str | None, typer.Option(help="Name of the camera, on a machine with several.")]
+Instance = Annotated[str | None, typer.Option(help="Name of the camera, on a host with several.")]
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
@@ -69,15 +69,15 @@ def install(
 
     options = InstallOptions(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
-    with machine_to_change(dry_run=dry_run) as machine:
-        steps = install_steps(machine, options, None if origin is None else _origin(origin))
+    with host_to_change(dry_run=dry_run) as host:
+        steps = install_steps(host, options, None if origin is None else _origin(origin))
         _apply(steps, f"{unit} is installed and runs", dry_run=dry_run)
     if dry_run or not steps:
         return
-    if load_config(config_path(machine, instance), {}).mqtt.url:
-        print("\n".join(last_lines(machine, unit)))
+    if load_config(config_path(host, instance), {}).mqtt.url:
+        print("\n".join(last_lines(host, unit)))
     else:
-        print(f"first message: {first_message(machine, unit) or 'none yet; see journalctl -u ' + unit}")
+        print(f"first message: {first_message(host, unit) or 'none yet; see journalctl -u ' + unit}")
 
 
 @app.command()
@@ -91,8 +91,8 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     """
     from fer_edge_device.install.installer import upgrade_steps
 
-    with machine_to_change(dry_run=dry_run) as machine:
-        _apply(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        _apply(upgrade_steps(host, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
 @app.command()
@@ -110,8 +110,8 @@ def uninstall(
     """
     from fer_edge_device.install.installer import uninstall_steps
 
-    with machine_to_change(dry_run=dry_run) as machine:
-        _apply(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        _apply(uninstall_steps(host, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
 @app.command()
@@ -126,28 +126,28 @@ def status() -> None:
     from fer_edge_device.install.systemd_units import last_lines, unit_state
     from fer_edge_device.install.venvs import Venvs, version_in
 
-    machine = Host()
-    machine.require_systemd()
-    venvs = Venvs(machine)
+    host = Host()
+    host.require_systemd()
+    venvs = Venvs(host)
     venv = venvs.current()
-    units = service_units(machine)
+    units = service_units(host)
     if venv is None or not units:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
     if problem := venvs.problem(venv):
         print(f"{problem}; to repair it: sudo {this_program()} service upgrade")
-    states = [unit_state(machine, unit) for unit in units]
+    states = [unit_state(host, unit) for unit in units]
     for state in states:
         print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {counted(state.restarts, 'restart')}")
-        for line in [state.status] * bool(state.status) + last_lines(machine, state.name):
+        for line in [state.status] * bool(state.status) + last_lines(host, state.name):
             print(f"  {line}")
     if any(state.active not in {"active", "reloading"} for state in states):
         raise typer.Exit(1)
 
 
 @contextmanager
-def machine_to_change(*, dry_run: bool) -> Iterator[Host]:
-    """This machine, if it may be changed and nobody else does, or if it is only to be looked at.
+def host_to_change(*, dry_run: bool) -> Iterator[Host]:
+    """This host, if it may be changed and nobody else does, or if it is only to be looked at.
 
     Raises:
         InputError: this process is not root's.
@@ -155,15 +155,15 @@ def machine_to_change(*, dry_run: bool) -> Iterator[Host]:
     """
     from fer_edge_device.install.host import Host, is_root
 
-    machine = Host()
+    host = Host()
     if dry_run:
-        yield machine
+        yield host
         return
     if not is_root():
         raise InputError(f"this changes the system; run it as root: sudo {this_program()} service ...")
     os.umask(0o022)  # the service's user must be able to read what root's umask would hide
-    with machine.locked():
-        yield machine
+    with host.locked():
+        yield host
 
 
 def _origin(path: Path | None) -> ProgramSource:

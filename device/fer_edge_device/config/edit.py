@@ -12,19 +12,19 @@ from fer_edge.utils.toml import convert, parse
 from fer_edge_device.config.settings import Config
 
 
-def edit_config(text: str, where: str, *, model: str | None = None, remove_password_file: bool = False) -> str:
+def edit_config(text: str, source_name: str, *, model: str | None = None, remove_password_file: bool = False) -> str:
     """Return the text of a configuration with some keys changed.
 
     Args:
         text: the configuration.
-        where: the name of its file, for errors.
+        source_name: the name of its file, for errors.
         model: the new value of ``model``; None leaves it.
         remove_password_file: whether to remove ``mqtt.password_file``.
 
     Raises:
         InputError: the configuration is invalid.
     """
-    expected = convert(parse(text, where), Config, where)
+    expected = convert(parse(text, source_name), Config, source_name)
     document = tomlkit.parse(text)
     if remove_password_file:
         expected = msgspec.structs.replace(expected, mqtt=msgspec.structs.replace(expected.mqtt, password_file=""))
@@ -38,6 +38,6 @@ def edit_config(text: str, where: str, *, model: str | None = None, remove_passw
     if model is not None and "model" not in document:
         # At the top, because the comment of the first table stands before its header.
         edited = f"model = {json.dumps(model, ensure_ascii=False)}\n{edited}"
-    if convert(parse(edited, where), Config, where) != expected:
-        raise InputError(f"{where}: cannot be edited; write model and mqtt.password_file as lines, `key = value`")
+    if convert(parse(edited, source_name), Config, source_name) != expected:
+        raise InputError(f"{source_name}: cannot be edited; write model and mqtt.password_file as lines, `key = value`")
     return edited

@@ -30,9 +30,9 @@ def check_broker(config: Config) -> Finding:
             settings = msgspec.structs.replace(settings, password_file=str(_SERVICE_PASSWORD))
         elif os.geteuid() and service_units():
             advice = "run this with sudo, which uses the service's password"
-    from fer_edge_device.mqtt.maintenance import check_broker as log_in  # noqa: PLC0415 - heavy
+    from fer_edge_device.mqtt.maintenance import check_login  # noqa: PLC0415 - heavy
 
     try:
-        return Finding("ok", log_in(settings, config.node_name(), BROKER_TIMEOUT))
+        return Finding("ok", check_login(settings, config.node_name(), BROKER_TIMEOUT))
     except FerEdgeError as error:
         return Finding("failure", str(error), advice)

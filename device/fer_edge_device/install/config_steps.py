@@ -39,10 +39,10 @@ def config_steps(host: Host, options: InstallOptions) -> list[Step]:
         return []
     if options.config is None:
         given = {"camera.source": options.camera, "mqtt.url": options.mqtt}
-        text, where = example({key: value for key, value in given.items() if value is not None}), "options"
+        text, source_name = example({key: value for key, value in given.items() if value is not None}), "options"
     else:
-        text, where = _given_text(options.config, options), str(options.config)
-    _check_paths(convert(parse(text, where), Config, where), options.instance)
+        text, source_name = _given_text(options.config, options), str(options.config)
+    _check_paths(convert(parse(text, source_name), Config, source_name), options.instance)
     if text.encode() == current:
         return []
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fer_edge_device.config.settings import MqttSettings
 
 
-def check_broker(settings: MqttSettings, node: str, timeout: float = 10.0) -> str:
+def check_login(settings: MqttSettings, node: str, timeout: float = 10.0) -> str:
     """Log in once.
 
     Args:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from fer_edge.errors import InputError
 from fer_edge_device.config.edit import edit_config
-from fer_edge_device.config.load import load_config
 from fer_edge_device.config.render import example
-from fer_edge_device.config.settings import Config
 
 
 def test_changes_the_model_and_keeps_the_rest() -> None:
@@ -43,6 +44,11 @@ def test_reports_an_invalid_configuration() -> None:
         edit_config("nodes = 1\n", "c.toml", model="new")
 
 
-def test_defaults_to_no_change() -> None:
+def test_changes_nothing_by_default() -> None:
     assert edit_config("# all\n", "x") == "# all\n"
-    assert load_config(None, {}) == Config()
+
+
+def test_the_runner_does_not_import_tomlkit() -> None:
+    code = "import sys, fer_edge_device.app, fer_edge_device.mqtt.sink; print('tomlkit' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -20,7 +20,7 @@ def test_contacts_a_broker_only_if_one_is_configured(monkeypatch: pytest.MonkeyP
             raise FerEdgeError("wrong: the broker refused the password; look into password_file")
         return f"{settings.url} takes {node}"
 
-    monkeypatch.setitem(sys.modules, "fer_edge_device.mqtt.maintenance", types.SimpleNamespace(check_broker=log_in))
+    monkeypatch.setitem(sys.modules, "fer_edge_device.mqtt.maintenance", types.SimpleNamespace(check_login=log_in))
     assert check_broker(Config()).message.startswith("none is configured")
     config = Config(node="hall", mqtt=MqttSettings(url="mqtt://broker"))
     assert check_broker(config) == Finding("ok", "mqtt://broker takes hall")

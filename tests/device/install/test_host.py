@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fer_edge.cli.service import machine_to_change
+from fer_edge.cli.service import host_to_change
 from fer_edge.errors import InputError, ServiceError
 from fer_edge_device.install import host
 from fer_edge_device.install.host import run_program
@@ -24,10 +24,10 @@ def test_reports_the_last_line_of_a_failed_program() -> None:
 
 def test_only_root_may_install_but_everybody_may_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "is_root", lambda: False)
-    with pytest.raises(InputError, match="run it as root: sudo /"), machine_to_change(dry_run=False):
+    with pytest.raises(InputError, match="run it as root: sudo /"), host_to_change(dry_run=False):
         pass
-    with machine_to_change(dry_run=True) as machine:
-        assert machine.root == Path("/")
+    with host_to_change(dry_run=True) as real:
+        assert real.root == Path("/")
 
 
 def test_only_one_process_may_change_a_host_at_a_time(pi: Pi) -> None:

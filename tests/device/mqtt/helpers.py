@@ -11,7 +11,7 @@ import pytest
 from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Event, Info, MessageFactory
-from fer_edge_device.mqtt.maintenance import check_broker
+from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.sink import MqttSink
 
 if TYPE_CHECKING:
@@ -68,5 +68,5 @@ def times(heard: list[Heard], track: str = "s-1") -> list[float]:
 
 def refusal(settings: MqttSettings) -> str:
     with pytest.raises(BrokerError) as failed:
-        check_broker(settings, "hall", timeout=30)
+        check_login(settings, "hall", timeout=30)
     return str(failed.value)

@@ -11,7 +11,7 @@ import pytest
 
 from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import MqttSettings
-from fer_edge_device.mqtt.maintenance import check_broker
+from fer_edge_device.mqtt.maintenance import check_login
 from tests.device.brokers import PASSWORD, USER, Certificates, Gate, Mosquitto, wait_for
 from tests.device.mqtt.helpers import MESSAGES, event, refusal, sending
 
@@ -31,7 +31,7 @@ def test_reports_a_refused_login_once(tmp_path: Path, password_file: str, caplog
         assert "mqtt.url names no user; use mqtt://user@host" in refusal(
             MqttSettings(url=f"mqtt://localhost:{broker.port}")
         )
-        reached = check_broker(MqttSettings(url=url, password_file=password_file), "hall")
+        reached = check_login(MqttSettings(url=url, password_file=password_file), "hall")
         assert reached == f"mqtt://localhost:{broker.port} (MQTT 5), logged in as camera"
         with sending(tmp_path, gate.port) as sink:
             sink.publish(MESSAGES.event(event(1)))
@@ -47,7 +47,7 @@ def test_reads_the_password_from_the_credentials_of_the_service(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with Mosquitto(tmp_path / "broker", password=True) as broker:
         settings = MqttSettings(url=f"mqtt://{USER}@localhost:{broker.port}")
-        assert "logged in as camera" in check_broker(settings, "hall")
+        assert "logged in as camera" in check_login(settings, "hall")
         (tmp_path / "mqtt-password").unlink()
         assert "refused the login" in refusal(settings)
 
@@ -57,7 +57,7 @@ def test_verifies_the_certificate_of_the_broker(certificates: Certificates, tmp_
     authority = str(certificates.authority)
     with Mosquitto(tmp_path / "broker", f"certfile {certificate}", f"keyfile {key}") as broker:
         address = f"localhost:{broker.port}"
-        reached = check_broker(MqttSettings(url=f"mqtts://{address}", ca_file=authority), "hall")
+        reached = check_login(MqttSettings(url=f"mqtts://{address}", ca_file=authority), "hall")
         assert re.fullmatch(rf"mqtts://{address} \(MQTT 5, TLSv1\.[23]\), logged in without a user", reached)
         said = refusal(MqttSettings(url=f"mqtts://{address}"))
         assert re.search(r"its certificate is not valid \(.*\); if it is your own, .* mqtt\.ca_file", said)
@@ -83,7 +83,7 @@ def test_presents_the_client_certificate(certificates: Certificates, tmp_path: P
         settings = MqttSettings(
             url=f"mqtts://localhost:{broker.port}", ca_file=str(authority), cert_file=str(own), key_file=str(own_key)
         )
-        assert "logged in" in check_broker(settings, "hall")
+        assert "logged in" in check_login(settings, "hall")
         said = refusal(msgspec.structs.replace(settings, cert_file="", key_file=""))
         # The broker's reason is lost if it closes before our first bytes have arrived.
         assert re.search(r"requires a client certificate; set mqtt\.cert_file|does it require mqtt\.cert_file", said)
@@ -99,4 +99,4 @@ def test_reports_an_address_without_a_broker(broker: Mosquitto, gate: Gate) -> N
     )
     gate.silent = True
     with pytest.raises(BrokerError, match="did not answer the login within 1 s"):
-        check_broker(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall", timeout=1)
+        check_login(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall", timeout=1)

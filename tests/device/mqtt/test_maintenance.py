@@ -6,7 +6,7 @@ from fer_edge.errors import BrokerError, FerEdgeError
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import MessageFactory
 from fer_edge_device.mqtt.home_assistant import discovery_message
-from fer_edge_device.mqtt.maintenance import check_broker, forget_node
+from fer_edge_device.mqtt.maintenance import check_login, forget_node
 from fer_edge_device.mqtt.sink import MqttSink
 from tests.device.brokers import Mosquitto, listening, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, sending
@@ -26,7 +26,7 @@ def test_nodes_with_the_same_name_and_different_prefixes_do_not_interfere(broker
         other.publish(there.availability("online"))
         wait_for(lambda: listener.payloads(there.topic("availability")), "the second")
         assert listener.payloads(MESSAGES.topic("availability")) == [b"online"]
-        check_broker(settings, "hall")
+        check_login(settings, "hall")
         forget_node(settings, there)
         assert listener.payloads(MESSAGES.topic("availability")) == [b"online"]
         other.close()

@@ -15,7 +15,7 @@ import msgspec
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Stats
 from fer_edge_device.mqtt.home_assistant import discovery_message
-from fer_edge_device.mqtt.maintenance import check_broker
+from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Mosquitto, listening, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
@@ -183,7 +183,7 @@ def test_falls_back_to_mqtt_3_1_1(
         sink.publish(MESSAGES.event(event(1)))
         wait_for(lambda: times(listener.heard) == [1], "the event")
     assert "(MQTT 3.1.1)" in caplog.text
-    assert check_broker(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall").endswith(
+    assert check_login(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall").endswith(
         "(MQTT 3.1.1), logged in without a user"
     )
 
