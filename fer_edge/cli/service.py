@@ -147,11 +147,11 @@ def status() -> None:
 
 @contextmanager
 def host_to_change(*, dry_run: bool) -> Iterator[Host]:
-    """This host, if it may be changed and nobody else does, or if it is only to be looked at.
+    """Yield this host, locked against other changes; without root and lock for a dry run.
 
     Raises:
-        InputError: this process is not root's.
-        ServiceError: somebody else changes it.
+        InputError: this process does not run as root.
+        ServiceError: another process is changing the host.
     """
     from fer_edge_device.install.host import Host, is_root
 
