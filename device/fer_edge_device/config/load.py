@@ -40,12 +40,12 @@ def load_config(
         InputError: the file cannot be read, or a key or value is wrong. The message says where it was given.
     """
     values: dict[str, Any] = {}
-    where = "configuration"
+    source_name = "configuration"
     if path is not None or SYSTEM_CONFIG.exists():
         path = path or SYSTEM_CONFIG
-        where = str(path)
-        values = parse_toml(_read(path), where)
-        to_struct(values, Config, where)  # so that an error names the file, not a variable
+        source_name = str(path)
+        values = parse_toml(_read(path), source_name)
+        to_struct(values, Config, source_name)  # so that an error names the file, not a variable
     override(values, _variables(environment), Config)
     given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
     override(values, given, Config)
@@ -54,7 +54,7 @@ def load_config(
         table = values.get(section, {}) if section else values
         if last in table:
             table[last] = os.path.expanduser(table[last])  # noqa: PTH111 - pathlib would change addresses
-    return to_struct(values, Config, where)
+    return to_struct(values, Config, source_name)
 
 
 def holds_password(address: str) -> bool:
