@@ -35,17 +35,18 @@ def train_faces(
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
     from fer_edge_train.recipe_files import load_detector_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
     how = load_detector_recipe(recipe or "faces", changes)
     parts = load_faces(data / "train"), load_faces(data / "val")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from rich.console import Console
 
-        from fer_edge.modelcard.archive import read_detector_card
+        from fer_edge.modelcard.reader import read_card
+        from fer_edge.modelcard.schema import DetectorCard
         from fer_edge_train.faces.detector_training import train_detector
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.run_folder import RunFolder
@@ -60,7 +61,7 @@ def train_faces(
                 teacher=teacher,
                 pasted=load_training_faces(paste) if paste else None,
                 resume=resume,
-                made_by=commands_so_far([read_detector_card(weights).made_by] if weights else []),
+                made_by=commands_so_far([read_card(weights, DetectorCard).made_by] if weights else []),
                 callbacks=[progress],
             )
     print(

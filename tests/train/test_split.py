@@ -40,7 +40,7 @@ def random_keys(count: int, seed: int) -> npt.NDArray[np.uint64]:
 
 def test_data_with_other_labels_holds_out_same_faces(fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv)
-    fewer = data.part(np.arange(len(data)) % 10 > 0)
+    fewer = data.select(np.arange(len(data)) % 10 > 0)
     one, other, third = (
         {each.faces[row].tobytes() for row in split_dataset(each, 0.1, seed, batch_size=32).validation}
         for each, seed in ((data, 1), (fewer, 1), (data, 2))
@@ -75,4 +75,4 @@ def test_rejects_too_few_faces(fer2013_csv: Path) -> None:
     with pytest.raises(DataError, match="are too few: one batch of this recipe takes 400"):
         split_dataset(data, 0.1, seed=1, batch_size=400)
     with pytest.raises(DataError, match="no Training rows to train on; it has PublicTest"):
-        split_dataset(data.usage("PublicTest"), 0.1, seed=1, batch_size=4)
+        split_dataset(data.select_usage("PublicTest"), 0.1, seed=1, batch_size=4)

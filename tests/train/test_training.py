@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import read_card, write_card
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.architectures.base import HEAD
 from fer_edge_train.batch_workers import batch_workers
 from fer_edge_train.batches import AugmentedBatches, FaceSource
@@ -93,7 +95,7 @@ def test_recipe_trains_from_data_to_report(
         *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
         *changed("optimizer.batch_size=32", "data.validation=0.2", *SMALL[recipe]),
     )
-    card = read_card(out / "model.keras")
+    card = read_card(out / "model.keras", ClassifierCard)
     eight = recipe in {"edge-plus", "fusion9"}
     assert len(card.labels) == (9 if recipe == "fusion9" else 8 if eight else 7)
     with (out / "history.csv").open(newline="") as file:
@@ -170,8 +172,10 @@ def test_distils_from_teachers_starts_from_weights_and_stops_early(
         }.items()
     ]
     assert parts[0] == parts[1] != parts[2], "held-out faces depend on their own seed only"
-    first, *rest = read_card(tmp_path / "views" / "model.keras").made_by
-    assert (first,) == read_card(trained / "model.keras").made_by, "the card must list the teachers' commands, once"
+    first, *rest = read_card(tmp_path / "views" / "model.keras", ClassifierCard).made_by
+    assert (first,) == read_card(trained / "model.keras", ClassifierCard).made_by, (
+        "the card must list the teachers' commands, once"
+    )
     assert len(rest) == 1
     start = ("--weights", trained / "model.keras", "--out", tmp_path / "started")
     eager_cli(
@@ -186,7 +190,7 @@ def test_distils_from_teachers_starts_from_weights_and_stops_early(
 
 
 def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, tmp_path: Path) -> None:
-    card = read_card(trained / "model.keras")
+    card = read_card(trained / "model.keras", ClassifierCard)
     other = keras.models.load_model(trained / "model.keras", compile=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns about TensorFlow's arrays
@@ -215,7 +219,7 @@ def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, t
 
 
 def test_teachers_agree_in_bfloat16(trained: Path, sample: Sample, tmp_path: Path) -> None:
-    card = read_card(trained / "model.keras")
+    card = read_card(trained / "model.keras", ClassifierCard)
     network = load_recipe("transfer", ["network.side=32", "network.weights=none"]).network
     nested = keras.Model((images := keras.Input((48, 48, 1))), network.build(7, 48)(images)[HEAD])
     with warnings.catch_warnings():
@@ -238,7 +242,7 @@ def test_teachers_agree_in_bfloat16(trained: Path, sample: Sample, tmp_path: Pat
 def test_does_not_evaluate_model_with_images_that_are_not_square(
     eager_cli: Cli, fer2013_csv: Path, tmp_path: Path
 ) -> None:
-    card = read_card(DEFAULT_MODEL)
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
     wide = msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, width=64))
     layers = [keras.Input((48, 64, 1)), keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     with warnings.catch_warnings():
@@ -314,7 +318,7 @@ def test_full_disk_gives_one_line_and_keeps_last_checkpoint(
         assert not [path for path in (disk / "run").iterdir() if path.name.startswith(".")]
         subprocess.run(["/usr/bin/mount", "-o", "remount,size=64m", disk], check=True)
         assert f"epoch {int(last.stem[-4:]) + 1}/4" in eager_cli(*train, "--resume").stderr
-        assert read_card(disk / "run" / "model.keras").labels
+        assert read_card(disk / "run" / "model.keras", ClassifierCard).labels
     finally:
         subprocess.run(["/usr/bin/umount", "-l", disk], check=True)
 

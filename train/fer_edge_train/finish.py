@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.modelcard.schema import ClassifierCard, PixelStatistics
+from fer_edge.modelcard.pixel_statistics import PixelStatistics
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.batch_norm import recompute_batchnorm
 from fer_edge_train.batches import FaceSource, PlainBatches
 from fer_edge_train.calibration import Calibration
@@ -112,7 +113,7 @@ def _make_card(
         name=name,
         labels=data.labels,
         input=spec,
-        pixels=PixelStatistics.of(data.faces[split.train[:: len(split.train) // 2000 + 1]]),
+        pixels=PixelStatistics.from_faces(data.faces[split.train[:: len(split.train) // 2000 + 1]]),
         scores={key: round(score, 4) for key, score in scores.items()},
         made_by=made_by,
         data=f"{len(split.train)} training faces of {files}{labels_note}; {len(split.validation)} more held out",

@@ -8,7 +8,8 @@ import keras
 from keras import layers
 
 from fer_edge.errors import ModelError, first_line
-from fer_edge.modelcard.archive import read_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.architectures.base import HEAD
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def copy_weights(model: keras.Model, path: Path, labels: tuple[str, ...]) -> Non
     Raises:
         ModelError: the file cannot be read, or holds another network.
     """
-    card = read_card(path)
+    card = read_card(path, ClassifierCard)
     source = load_trained(path).get_weights()
     target_model = first_head(model)
     target = target_model.get_weights()

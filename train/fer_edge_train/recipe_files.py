@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import Section, convert, override, parse, toml_value
+from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
 from fer_edge_train.faces.detector_recipe import DetectorRecipe
 from fer_edge_train.faces.refiner_recipe import RefinerRecipe
 from fer_edge_train.recipe import Recipe
@@ -51,7 +51,7 @@ def recipe_summaries() -> list[tuple[str, str, str]]:
     summaries = []
     for kind, (_, command) in _KINDS.items():
         for name in recipe_names(kind):
-            tables = parse(recipe_text(name), f"recipe {name}")
+            tables = parse_toml(recipe_text(name), f"recipe {name}")
             summaries.append((name, command, str(tables["summary"])))
     return summaries
 
@@ -87,7 +87,7 @@ def _load(name: str, settings: Sequence[str], kind: type[AnyRecipe]) -> AnyRecip
                 f"recipe {name}: it is for fer-edge {_KINDS[found][1]}; for fer-edge {_KINDS[kind][1]}"
                 f" choose {' or '.join(recipe_names(kind))}, or give a .toml file"
             )
-    tables = parse(recipe_text(name), f"recipe {name}")
+    tables = parse_toml(recipe_text(name), f"recipe {name}")
     given = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -95,9 +95,9 @@ def _load(name: str, settings: Sequence[str], kind: type[AnyRecipe]) -> AnyRecip
         last = {"lr": "learning_rate"}.get(last, last)
         if not equals or not last or not all(path):
             raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
-        given[f"--set {setting}"] = (".".join([*path, last]), toml_value(value))
+        given[f"--set {setting}"] = (".".join([*path, last]), parse_value(value))
     override(tables, given, kind)
-    return convert(tables, kind, f"recipe {name}")
+    return to_struct(tables, kind, f"recipe {name}")
 
 
 def _find(name: str, choices: Sequence[str]) -> tuple[type[Section], Traversable]:

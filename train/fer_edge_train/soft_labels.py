@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_edge.errors import DAMAGED_ZIP, DataError, InputError, first_line
-from fer_edge.modelcard.archive import read_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.teachers import Teachers, digest_files
 
@@ -66,7 +67,7 @@ def soft_labels_for(
     if stored and stored.exists():
         found = load_soft_labels(stored, data)
         for path in teachers:
-            read_card(path)  # raises an error if it is no model of ours
+            read_card(path, ClassifierCard)  # raises an error if it is no model of ours
         if teachers and found.digest != digest_files(teachers):
             raise DataError(
                 f"{stored}: soft labels of other teachers; leave --teacher out, or choose another file for these"

@@ -12,7 +12,8 @@ import numpy as np
 from keras import layers, ops
 
 from fer_edge.errors import ModelError
-from fer_edge.modelcard.archive import read_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.network import copy_model, iter_layers, load_trained
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Teachers:
         self._calls: dict[tuple[object, ...], Call] = {}
         self._lock = Lock()
         for number, path in enumerate(paths):
-            card = read_card(path)
+            card = read_card(path, ClassifierCard)
             if missing := [label for label in labels if label not in card.labels]:
                 known = ", ".join(card.labels)
                 raise ModelError(f"{path}: this teacher does not know {', '.join(missing)}; it knows {known}")

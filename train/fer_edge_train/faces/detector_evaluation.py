@@ -9,7 +9,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from fer_edge.detection.metrics import Found, Matches, match
+from fer_edge.detection.metrics import ImageDetections, Matches, match
 from fer_edge_train.faces.detector_validation import MIN_SIDE
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class DetectorEvaluation:
 
     data: FaceDataset
     grays: Sequence[npt.NDArray[np.uint8]]
-    detections: Sequence[Found]
+    detections: Sequence[ImageDetections]
     matches: Matches
 
     @classmethod
     def of(
-        cls, data: FaceDataset, grays: Sequence[npt.NDArray[np.uint8]], detections: Sequence[Found]
+        cls, data: FaceDataset, grays: Sequence[npt.NDArray[np.uint8]], detections: Sequence[ImageDetections]
     ) -> DetectorEvaluation:
         """Compare detections with the faces of a dataset."""
         return cls(data, grays, detections, match(detections, data.images))
@@ -52,14 +52,14 @@ class DetectorEvaluation:
         """Return images of the largest faces without a detection of at least ``threshold``, at most 24."""
         image = np.repeat(np.arange(len(self.grays)), [len(one.boxes) for one in self.data.images])
         boxes = np.concatenate([one.boxes for one in self.data.images])
-        missed = np.flatnonzero(self.matches.hits < threshold)
+        missed = np.flatnonzero(self.matches.face_scores < threshold)
         largest = missed[np.argsort(-self.matches.sides[missed], kind="stable")][:_MAX_EXAMPLES]
         return [_crop_example(self.grays[image[i]], boxes[i]) for i in largest]
 
     def false_alarms(self) -> list[tuple[float, npt.NDArray[np.uint8]]]:
         """Return scores and images of the false alarms with the highest scores, at most 24."""
         each = zip(self.grays, self.detections, self.data.images, strict=True)
-        alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).alarms]
+        alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).false_positives]
         alarms.sort(key=lambda alarm: -alarm[0])
         return [
             (float(score), _crop_example(gray, found.boxes[int(np.abs(found.scores - score).argmin())]))
@@ -89,7 +89,7 @@ def compare(evaluation: DetectorEvaluation, other: FaceDetector) -> list[Compari
     for gray in evaluation.grays:
         faces = other.detect(gray)
         boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
-        detections.append(Found(boxes, np.array([face.score for face in faces], np.float32)))
+        detections.append(ImageDetections(boxes, np.array([face.score for face in faces], np.float32)))
     theirs, ours = match(detections, evaluation.data.images), evaluation.matches
     rows = []
     for threshold in _THRESHOLDS:

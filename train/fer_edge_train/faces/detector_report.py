@@ -54,7 +54,7 @@ def write_report(
     }
     report = {
         "images": matches.images,
-        "faces": len(matches.hits),
+        "faces": len(matches.face_scores),
         "average_precision": matches.average_precision(),
         f"average_precision_from_{MIN_SIDE:.0f}_pixels": matches.average_precision(MIN_SIDE),
         "threshold": threshold,
@@ -69,7 +69,7 @@ def write_report(
     large = f"faces of {MIN_SIDE:.0f} pixels and more"
     precision = f"{matches.average_precision(MIN_SIDE):.4f} on {large}, {matches.average_precision():.4f} on all"
     sections = [
-        f"<p>{matches.images} images, {len(matches.hits)} faces. Average precision {precision}.</p>",
+        f"<p>{matches.images} images, {len(matches.face_scores)} faces. Average precision {precision}.</p>",
         f"<h2>Recall by size, at {FALSE_ALARMS} false alarms per image (threshold {threshold:.3f})</h2>",
         table(("longer side", "faces", "found"), ((name, n, f"{recall:.1%}") for name, (n, recall) in sizes.items())),
     ]
@@ -99,12 +99,13 @@ def write_report(
 def _plot_curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     precision, loss, scores = figure.subplots(1, 3)
-    thresholds = np.unique(np.concatenate((matches.hits[np.isfinite(matches.hits)], matches.alarms)))
+    found_scores = matches.face_scores[np.isfinite(matches.face_scores)]
+    thresholds = np.unique(np.concatenate((found_scores, matches.false_positives)))
     for low, high in SIZES:
         chosen = (matches.sides >= low) & (matches.sides < high)
-        hits = np.sort(matches.hits[chosen])
+        hits = np.sort(matches.face_scores[chosen])
         found = len(hits) - np.searchsorted(hits, thresholds)
-        false = len(matches.alarms) - np.searchsorted(np.sort(matches.alarms), thresholds)
+        false = len(matches.false_positives) - np.searchsorted(np.sort(matches.false_positives), thresholds)
         label = f"{low:.0f} to {high:.0f} pixels" if np.isfinite(high) else f"{low:.0f} pixels and more"
         precision.plot(found / max(len(hits), 1), found / np.maximum(found + false, 1), label=label)
     precision.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="validation images")

@@ -41,7 +41,7 @@ def select_images(data: FaceDataset, options: DetectorData) -> FaceDataset:
         DataError: the images have no annotations.
     """
     _check_labelled(data)
-    return data.some(
+    return data.subset(
         i for i, one in enumerate(data.images) if not (options.exclude and one.name.startswith(options.exclude))
     )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 
-from fer_edge.detection.metrics import Found, match
-from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, suppress
+from fer_edge.detection.metrics import ImageDetections, match
+from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, nms
 from fer_edge_train.faces.detector_batches import PIXELS
 from fer_edge_train.faces.detector_recipe import STRIDES
 
@@ -27,7 +27,7 @@ _MIN_SCORE: Final = 0.02  # of detections, low enough for the whole curve
 _PADDING: Final = 128
 
 
-def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
+def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[ImageDetections]:
     """Detect faces in grey images of any sizes.
 
     Args:
@@ -49,25 +49,25 @@ def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> 
     return detections
 
 
-def _decode(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Found:
+def _decode(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> ImageDetections:
     tensors = [Output(values) for values in outputs]
     levels = [Level(stride, *tensors[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
-    return clip_to_image(suppress(decode(levels, _MIN_SCORE)), shape)
+    return clip_to_image(nms(decode(levels, _MIN_SCORE)), shape)
 
 
-def clip_to_image(detections: RawDetections, shape: tuple[int, ...]) -> Found:
+def clip_to_image(detections: RawDetections, shape: tuple[int, ...]) -> ImageDetections:
     """Clip boxes to an image of ``shape``, and drop those outside."""
     low = np.clip(detections.boxes[:, :2], 0, shape[::-1])
     size = np.clip(detections.boxes[:, :2] + detections.boxes[:, 2:], 0, shape[::-1]) - low
     inside = np.asarray((size > 0).all(axis=1))
-    return Found(np.concatenate((low, size), axis=1)[inside].astype(np.float32), detections.scores[inside])
+    return ImageDetections(np.concatenate((low, size), axis=1)[inside].astype(np.float32), detections.scores[inside])
 
 
 class DetectorValidation(keras.callbacks.Callback):
     """Adds average precision, and recall at `FALSE_ALARMS`, of faces of at least `MIN_SIDE` pixels to the logs."""
 
     def __init__(
-        self, detect: Callable[[], Sequence[Found]], images: Sequence[FaceImage], epochs: int, interval: int
+        self, detect: Callable[[], Sequence[ImageDetections]], images: Sequence[FaceImage], epochs: int, interval: int
     ) -> None:
         """Measure a detector during training.
 

@@ -23,7 +23,7 @@ def build(network: RefinerNetwork) -> keras.Model:
 
     Returns:
         A model from float images of shape (n, side, side, 1), values -1..1, to an output of shape (n, 15): logit of the
-        score, box and landmarks as in `fer_edge.detection.refiner.placed`.
+        score, box and landmarks as in `fer_edge.detection.refiner.decode_squares`.
     """
     images = keras.Input((network.side, network.side, 1), name="image")
     x = convolution(ops.space_to_depth(images, 2), network.stem, "stem")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from fer_edge.detection.metrics import intersections, overlaps
-from fer_edge.detection.network import FaceNetwork
-from fer_edge.detection.postprocess import RawDetections, decode, suppress
-from fer_edge.detection.refiner import squares_of
-from fer_edge.modelcard.archive import model_bytes, read_detector_card
+from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.metrics import pairwise_intersection, pairwise_iou
+from fer_edge.detection.postprocess import RawDetections, decode, nms
+from fer_edge.detection.resampling import crop_squares
+from fer_edge.modelcard.archive import model_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_train.faces.detector_targets import EMPTY, FACE, IGNORED, KIND, LANDMARKS, MIN_ROWS, WEIGHT, row_boxes
 from fer_edge_train.faces.scene_geometry import MIRRORED_LANDMARKS
 from fer_edge_train.faces.scenes import BatchShape, make_scene_batch
@@ -57,7 +59,7 @@ class Proposals(NamedTuple):
     Attributes:
         squares: uint8 of shape (n, side, side).
         targets: float32 of shape (n, 17); boxes and points are relative to the square, as in
-            `fer_edge.detection.refiner.placed`.
+            `fer_edge.detection.refiner.decode_squares`.
     """
 
     squares: npt.NDArray[np.uint8]
@@ -108,7 +110,7 @@ def make_targets(
     targets = np.zeros((len(boxes), COLUMNS), np.float32)
     if not len(boxes) or not len(faces.scores):
         return targets
-    all_overlaps = overlaps(boxes, faces.boxes)
+    all_overlaps = pairwise_iou(boxes, faces.boxes)
     best = (all_overlaps * (0.3 + faces.scores)).argmax(axis=1)
     overlap = all_overlaps[np.arange(len(boxes)), best]
     score, box = faces.scores[best], faces.boxes[best]
@@ -138,7 +140,7 @@ def mirror(proposals: Proposals) -> Proposals:
 
 @cache
 def _load_network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: ARG001 - each thread has its own
-    return FaceNetwork(model_bytes(detector), read_detector_card(detector), detector, height=side, width=side)
+    return FaceNetwork(model_bytes(detector), read_card(detector, DetectorCard), detector, height=side, width=side)
 
 
 def _propose_in_scene(
@@ -153,19 +155,19 @@ def _propose_in_scene(
     """Draw some of the first stage's boxes in a scene and make their targets."""
     options = recipe.proposals
     faces, known = _find_faces(rows)
-    boxes = suppress(cells)
+    boxes = nms(cells)
     share = np.sqrt(boxes.scores)
     count = min(options.max_per_scene, len(share))
     picked = boxes.boxes[rng.choice(len(share), count, replace=False, p=share / share.sum())] if count else boxes.boxes
     clear_faces = faces.boxes[faces.scores >= _MIN_BOX_SCORE]
-    positive = np.flatnonzero(overlaps(cells.boxes, clear_faces).max(axis=1, initial=0) >= _FACE_IOU - 0.05)
+    positive = np.flatnonzero(pairwise_iou(cells.boxes, clear_faces).max(axis=1, initial=0) >= _FACE_IOU - 0.05)
     more = rng.choice(positive, min(options.extra_positives, len(positive)), replace=False)
     picked = np.concatenate((picked, cells.boxes[more]))
     if not has_teacher:
         ignored = row_boxes(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
-        picked = picked[intersections(picked, ignored).max(axis=1, initial=0) < areas / 2]
-    places, squares = squares_of(image, picked, recipe.network.extent, recipe.network.side)
+        picked = picked[pairwise_intersection(picked, ignored).max(axis=1, initial=0) < areas / 2]
+    places, squares = crop_squares(image, picked, recipe.network.extent, recipe.network.side)
     return Proposals(squares, make_targets(picked, places, faces, known))
 
 
@@ -174,5 +176,5 @@ def _find_faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArr
     rows = rows[(rows[:, KIND] != EMPTY) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _MIN_WEIGHT)]
     # NaN marks unknown landmarks, so that this stays with the face.
     points = np.where(rows[:, KIND, None] == FACE, rows[:, LANDMARKS], np.nan).reshape(-1, 5, 2)
-    faces = suppress(RawDetections(row_boxes(rows), rows[:, WEIGHT], points.astype(np.float32)))
+    faces = nms(RawDetections(row_boxes(rows), rows[:, WEIGHT], points.astype(np.float32)))
     return faces, np.asarray(np.isfinite(faces.landmarks).all(axis=(1, 2)))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.detection.postprocess import RawDetections, suppress
-from fer_edge.detection.refiner import placed, squares_of
+from fer_edge.detection.postprocess import RawDetections, nms
+from fer_edge.detection.refiner import decode_squares
+from fer_edge.detection.resampling import crop_squares
 from fer_edge_train.faces.detector_batches import PIXELS
 from fer_edge_train.faces.detector_validation import clip_to_image
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets.faces import FaceDataset
-    from fer_edge.detection.metrics import Found
+    from fer_edge.detection.metrics import ImageDetections
     from fer_edge.detection.network import NetworkDetector
     from fer_edge_train.faces.refiner_recipe import RefinerRecipe
 
@@ -50,7 +51,7 @@ class ValidationProposals:
         grays = [data.gray(i) for i in range(len(data))]
         proposed = [first_stage.propose(gray, (gray.shape[0], gray.shape[1]), recipe.min_score) for gray in grays]
         parts = [
-            squares_of(gray, some.boxes, recipe.network.extent, recipe.network.side)
+            crop_squares(gray, some.boxes, recipe.network.extent, recipe.network.side)
             for gray, some in zip(grays, proposed, strict=True)
         ]
         return cls(
@@ -61,7 +62,7 @@ class ValidationProposals:
             np.concatenate([some.scores for some in proposed]),
         )
 
-    def refine(self, network: keras.Model) -> list[Found]:
+    def refine(self, network: keras.Model) -> list[ImageDetections]:
         """Run the second stage and return one box for each face.
 
         Args:
@@ -75,10 +76,10 @@ class ValidationProposals:
             batch[: len(part)] = part
             predicted = [np.asarray(one) for one in network.predict_on_batch(PIXELS.normalise(batch))]
             outputs[start : start + _BATCH] = np.concatenate(predicted, axis=1)[: len(part)]
-        faces = placed(self.places, outputs, self.scores)
+        faces = decode_squares(self.places, outputs, self.scores)
         ends = np.cumsum(self.counts)
         detections = []
         for end, count, gray in zip(ends.tolist(), self.counts, self.grays, strict=True):
-            own = suppress(RawDetections(*(values[end - count : end] for values in faces)))
+            own = nms(RawDetections(*(values[end - count : end] for values in faces)))
             detections.append(clip_to_image(own, gray.shape))
         return detections

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.detection.metrics import intersections
+from fer_edge.detection.metrics import pairwise_intersection
 from fer_edge_train.faces.clutter import draw_clutter
 from fer_edge_train.faces.detector_targets import Annotations, concatenate
 from fer_edge_train.faces.scene_geometry import blend, fill, rotation
@@ -67,7 +67,7 @@ def paste_face(
     x, y = rng.uniform(0, (side - width, side - height))
     box = np.array([[x, y, width, height]], np.float32)
     square = np.array([[x + (width - size) / 2, y + (height - size) / 2, size, size]], np.float32)
-    if intersections(square, np.concatenate((annotations.boxes, annotations.ignored))).any():
+    if pairwise_intersection(square, np.concatenate((annotations.boxes, annotations.ignored))).any():
         return annotations
     face = sources.pasted[int(rng.integers(len(sources.pasted)))]
     if rng.random() < augmentation.flip:
@@ -92,7 +92,7 @@ def add_clutter(
     size = math.exp(rng.uniform(math.log(augmentation.min_face), math.log(0.7 * side)))
     centre = rng.uniform(0, side, 2)
     square = np.array([[*(centre - size / 2), size, size]], np.float32)
-    if intersections(square, np.concatenate((annotations.boxes, annotations.ignored))).any():
+    if pairwise_intersection(square, np.concatenate((annotations.boxes, annotations.ignored))).any():
         return
     drawn, mask = draw_clutter(rng)
     angle = rng.uniform(-0.5, 0.5)

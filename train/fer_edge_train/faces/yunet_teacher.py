@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from fer_edge.detection.metrics import overlaps
+from fer_edge.detection.metrics import pairwise_iou
 from fer_edge.errors import ModelError
 from fer_edge_train.faces.detector_recipe import STRIDES
 from fer_edge_train.faces.detector_targets import (
@@ -112,7 +112,7 @@ def missed_faces(annotations: Annotations, teacher_targets: npt.NDArray[np.float
         teacher_targets: result of `compute_targets`.
     """
     visible = teacher_targets[teacher_targets[:, WEIGHT] >= MIN_TEACHER_WEIGHT]
-    overlap = overlaps(row_boxes(visible), annotations.boxes)
+    overlap = pairwise_iou(row_boxes(visible), annotations.boxes)
     found = np.where(overlap >= _SAME_FACE_IOU, visible[:, WEIGHT, None], 0).max(axis=0, initial=0)
     missed = (annotations.scores > 0) & (score_weights(annotations.scores) - found > _MISSED_MARGIN)
     return Annotations(
