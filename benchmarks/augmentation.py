@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/augmentation.py [--recipe edge] [--size 48]
 
-Times a batch's augmentation and a training step on it, in turn in one process, and prints both and their ratio.
-In training the batches are made on a thread beside the steps.
+Prints the time to augment a batch, the time of a training step on it, and their ratio.  Both are measured alternately
+in one process.  In training, threads make the batches while steps run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     keras.config.set_dtype_policy(fast_precision())
     model = recipe.network.build(7, options.size)
     model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
-    making, learning = [], []
+    make_times, step_times = [], []
     with batch_workers(source.arrays, 0) as workers:
         batches = AugmentedBatches(source, workers, recipe, options.size, range(STEPS), teachers=None)
         for step in range(STEPS):
@@ -49,14 +49,14 @@ def main() -> None:
             batch = batches.make(*divmod(step, len(batches)))
             made = time.perf_counter()
             model.train_on_batch(*batch)
-            making.append(made - began)
-            learning.append(time.perf_counter() - made)
-    one, other = (1e3 * statistics.median(times[3:]) for times in (making, learning))
+            make_times.append(made - began)
+            step_times.append(time.perf_counter() - made)
+    making, training = (1e3 * statistics.median(times[3:]) for times in (make_times, step_times))
     print(
         f"{options.recipe} on {keras.backend.backend()}, batches of {recipe.optimizer.batch_size} at {options.size}:",
         end="",
     )
-    print(f" augmentation {one:.1f} ms, step {other:.1f} ms, ratio {one / other:.3f}")
+    print(f" augmentation {making:.1f} ms, step {training:.1f} ms, ratio {making / training:.3f}")
 
 
 if __name__ == "__main__":

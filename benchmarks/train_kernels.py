@@ -1,9 +1,9 @@
-"""What PyTorch's own kernels gain in training, beside what Keras puts together.
+"""How much time do PyTorch's own kernels save in training, compared with Keras's operations?
 
     KERAS_BACKEND=torch python benchmarks/train_kernels.py [--steps 10]
 
-Times training steps of the shipped classifier's and detector's networks on random images, both ways in turn in one
-process, and prints milliseconds an image and the ratio.
+Measures training steps of the networks of the shipped classifier and detector on random images.  Both ways alternate in
+one process.  Prints milliseconds per image and the ratio.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Step = tuple[keras.Model, "npt.NDArray[np.float32]", Any]
 
 
 def classifier() -> Step:
-    """The network of ``edge`` and a batch of its size."""
+    """Make the network of ``edge`` and a batch of its size."""
     recipe = load_recipe("edge")
     count = recipe.optimizer.batch_size
     model = recipe.network.build(7, 48)
@@ -43,7 +43,7 @@ def classifier() -> Step:
 
 
 def faces() -> Step:
-    """The detector's network and a batch of its size, three faces in each image."""
+    """Make the detector's network and a batch of its size, with three faces in each image."""
     recipe = load_detector_recipe()
     count, side = recipe.optimizer.batch_size, round(recipe.schedule.sizes[0][1])
     model = detector.build(recipe.network)
@@ -73,7 +73,7 @@ def main() -> None:
                     model.train_on_batch(images, truth)
                 taken[name].append((time.perf_counter() - began) / len(images) * 1e3)
         plain, native = (statistics.median(times[2:]) for times in taken.values())
-        print(f"{make.__name__}: Keras {plain:.2f} ms an image, native {native:.2f}, ratio {native / plain:.2f}")
+        print(f"{make.__name__}: Keras {plain:.2f} ms per image, native {native:.2f}, ratio {native / plain:.2f}")
 
 
 if __name__ == "__main__":
