@@ -72,7 +72,10 @@ def test_uses_validation_part_of_dataset(fer2013_csv: Path) -> None:
 
 def test_rejects_too_few_faces(fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv)
-    with pytest.raises(DataError, match="are too few: one batch of this recipe takes 400"):
+    with pytest.raises(
+        DataError,
+        match=r"are too few: one batch of this recipe takes 400; give more faces, or --set optimizer.batch_size=256$",
+    ):
         split_dataset(data, 0.1, seed=1, batch_size=400)
     with pytest.raises(DataError, match="no Training rows to train on; it has PublicTest"):
         split_dataset(data.select_usage("PublicTest"), 0.1, seed=1, batch_size=4)
