@@ -115,7 +115,7 @@ def test_recipe_trains_from_data_to_report(
         assert (out / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     written = load_recipe(str(out / "recipe.toml"))
     assert written.schedule.epochs == 2
-    assert "images unreadable" in done.stderr
+    assert "images skipped" in done.stderr
     assert ("  skipped: " in done.stderr) == eight
     if recipe == "edge-plus":  # training and `evaluate` measure the same
         found = json.loads(cli("evaluate", out / "model.keras", fer2013_csv, "--votes", votes, "--json").stdout)
