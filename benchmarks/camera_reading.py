@@ -20,7 +20,7 @@ import cv2
 
 from fer_edge import demo
 from fer_edge_device.capture.base import NoFrameYet
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read_plainly(address: str, looks: float, seconds: float) -> tuple[int, int]:
 
 def read_supervised(address: str, looks: float, seconds: float) -> tuple[int, int]:
     """Ask for the newest frame, now and then; gives how many came and how many were looked at."""
-    camera = open_camera(CameraSettings(source=address))
+    camera = open_source(CameraSettings(source=address))
     numbers: list[int] = []
     began = time.monotonic()
     while (now := time.monotonic() - began) < seconds:

@@ -22,9 +22,9 @@ from fer_edge.detection.factory import make_detector
 from fer_edge.utils.system import resident_mb
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings
-from fer_edge_device.messages import Info, Topics
+from fer_edge_device.messages import Info, MessageFactory
 from fer_edge_device.pipeline.pipeline import Pipeline
-from fer_edge_device.runner import Node, Runner
+from fer_edge_device.runner import NodeIdentity, Runner
 
 if TYPE_CHECKING:
     from fer_edge_device.messages import Message
@@ -127,7 +127,7 @@ def main() -> int:
     )
     info = Info(version="soak", model="soak", model_sha256=classifier.sha256, labels=classifier.card.labels)
     camera, sink = LoopedDemo(options.frames, options.settled), Dropped()
-    summary = Runner(camera, pipeline, Node(Topics("soak"), info), [sink]).run()
+    summary = Runner(camera, pipeline, NodeIdentity(MessageFactory("soak"), info), [sink]).run()
     first, last = camera.first, usage()
     assert first is not None  # noqa: S101 - it was noted on the way
     print(f"after {options.settled} frames: {first}")

@@ -20,14 +20,14 @@ from fer_edge.errors import FerEdgeError, InputError, SourceLostError
 from fer_edge.model_zoo import find_model
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
-from fer_edge_device.messages import Info, Topics
+from fer_edge_device.messages import Info, MessageFactory
 from fer_edge_device.mqtt.home_assistant import discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
-from fer_edge_device.privacy_switch import Switch
-from fer_edge_device.runner import Node, Runner
-from fer_edge_device.sinks import JsonLines
+from fer_edge_device.privacy_switch import PrivacySwitch
+from fer_edge_device.runner import NodeIdentity, Runner
+from fer_edge_device.sinks import JsonLinesSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.config.settings import Config, LogSettings
     from fer_edge_device.messages import Event
-    from fer_edge_device.runner import Summary
+    from fer_edge_device.runner import RunSummary
     from fer_edge_device.sinks import Sink
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class App:
         Args:
             config: everything that a runner is told.
             version: of fer-edge, for the ``info`` message.
-            realtime: as for `open_camera`.
+            realtime: as for `open_source`.
             reread: reads the configuration anew on SIGHUP; without it that signal keeps its usual meaning.
 
         Raises:
@@ -75,7 +75,7 @@ class App:
         with ExitStack() as stack:
             self._classifier = _classifier(config)
             node = self._node(config, self._classifier)
-            self._camera = open_camera(config.camera, realtime=realtime)
+            self._camera = open_source(config.camera, realtime=realtime)
             stack.callback(self._camera.close)
             pipeline = _pipeline(config, self._classifier, live=self._camera.live)
             self._runner = Runner(
@@ -89,7 +89,7 @@ class App:
             self._runner.send_to(self._sinks)
             stack.pop_all()
 
-    def run(self, seconds: float | None = None) -> Summary:
+    def run(self, seconds: float | None = None) -> RunSummary:
         """Run to the end of the source, or of ``seconds`` of its time.
 
         Raises:
@@ -150,8 +150,8 @@ class App:
                 logger.warning("[%s]: what changed there takes a restart", section)
         logger.info("the configuration was read anew")
 
-    def _node(self, config: Config, classifier: TFLiteClassifier) -> Node:
-        topics = Topics(config.node_name(), config.mqtt.topic_prefix)
+    def _node(self, config: Config, classifier: TFLiteClassifier) -> NodeIdentity:
+        topics = MessageFactory(config.node_name(), config.mqtt.topic_prefix)
         info = Info(
             version=self._version,
             model=classifier.card.name,
@@ -159,34 +159,34 @@ class App:
             labels=classifier.card.labels,
         )
         announced = bool(config.mqtt.url) and config.mqtt.ha_discovery
-        return Node(
+        return NodeIdentity(
             topics, info, discovery_message(topics, info, config.mqtt.ha_discovery_prefix) if announced else None
         )
 
-    def _open_sinks(self, config: Config, node: Node) -> list[Sink]:
+    def _open_sinks(self, config: Config, node: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
         if config.mqtt.url:
             from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - likewise
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
 
-            switch = Switch(outbox_path(config.outbox, node.topics.node))
+            switch = PrivacySwitch(outbox_path(config.outbox, node.topics.node))
             obey = partial(self._obey, switch)
             sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=obey))
             # Only now: an outbox that cannot be had must not switch anything.
             self._take_over(switch, node.topics)
         if not sinks or config.log.messages:
-            sinks.append(JsonLines(sys.stdout.buffer))
+            sinks.append(JsonLinesSink(sys.stdout.buffer))
         return sinks
 
-    def _take_over(self, switch: Switch, topics: Topics) -> None:
+    def _take_over(self, switch: PrivacySwitch, topics: MessageFactory) -> None:
         """Be switched off if an earlier run was, and keep it if this one is."""
         with self._switching:
             if not switch.on:
-                logger.info("switched off: no frame is looked at until ON comes to %s", topics["enabled/set"])
+                logger.info("switched off: no frame is looked at until ON comes to %s", topics.topic("enabled/set"))
                 self._runner.enable(wanted=False)
             switch.keep(on=self._runner.enabled)
 
-    def _obey(self, switch: Switch, on: bool) -> None:  # noqa: FBT001 - a switch
+    def _obey(self, switch: PrivacySwitch, on: bool) -> None:  # noqa: FBT001 - a switch
         """The switch was thrown; told by a sink's thread."""
         with self._switching:
             switch.keep(on=on)  # first, so that what is told afterwards is true after a power cut, too
@@ -213,7 +213,7 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         SourceLostError: the camera failed.
     """
     classifier = _classifier(config)
-    with closing(open_camera(config.camera, realtime=realtime)) as source:
+    with closing(open_source(config.camera, realtime=realtime)) as source:
         pipeline = _pipeline(config, classifier, live=source.live)
         try:
             for frame in paced_frames(source, lambda: pipeline.rest):
@@ -265,7 +265,7 @@ def _session(source: str, *, live: bool) -> str:
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]
 
 
-def check(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Find out whether what a configuration names can be used, short of opening the camera and asking the broker.
 
     Raises:
@@ -278,7 +278,7 @@ def check(config: Config) -> None:
 
 def _check_messages(config: Config) -> None:
     """Find out whether topics and broker can be what they are to be."""
-    Topics(config.node_name(), config.mqtt.topic_prefix)
+    MessageFactory(config.node_name(), config.mqtt.topic_prefix)
     if config.mqtt.url:
         from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - likewise
 

@@ -138,7 +138,7 @@ class Message(msgspec.Struct, frozen=True):
         return self.payload.encode() if isinstance(self.payload, str) else msgspec.json.encode(self.payload)
 
 
-class Topics:
+class MessageFactory:
     """Wraps payloads into the messages of one node.
 
     Attributes:
@@ -163,38 +163,38 @@ class Topics:
         self.identity = f"fer-edge-{site}{node}"
         self._prefix = f"{prefix}/{node}"
 
-    def __getitem__(self, kind: Kind) -> str:
+    def topic(self, kind: Kind) -> str:
         """The whole topic of one kind of message."""
         return f"{self._prefix}/{kind}"
 
     def availability(self, status: Availability) -> Message:
         """Whether the runner is there."""
-        return Message(self["availability"], status, 1, retain=True)
+        return Message(self.topic("availability"), status, 1, retain=True)
 
     def camera(self, status: CameraStatus) -> Message:
         """Whether frames come."""
-        return Message(self["camera"], status, 1, retain=True)
+        return Message(self.topic("camera"), status, 1, retain=True)
 
     def info(self, info: Info) -> Message:
         """What is running."""
-        return Message(self["info"], info, 1, retain=True)
+        return Message(self.topic("info"), info, 1, retain=True)
 
     def state(self, state: State) -> Message:
         """Everybody in view."""
-        return Message(self["state"], state, 1, retain=True)
+        return Message(self.topic("state"), state, 1, retain=True)
 
     def enabled(self, enabled: bool) -> Message:  # noqa: FBT001 - the payload
         """Whether faces are looked at: the privacy switch, in the words that a switch of Home Assistant expects."""
-        return Message(self["enabled/state"], "ON" if enabled else "OFF", 1, retain=True)
+        return Message(self.topic("enabled/state"), "ON" if enabled else "OFF", 1, retain=True)
 
     def event(self, event: Event) -> Message:
         """Something happened to one face."""
-        return Message(self["event"], event, 1, retain=False)
+        return Message(self.topic("event"), event, 1, retain=False)
 
     def stats(self, stats: Stats) -> Message:
         """How the runner is doing."""
-        return Message(self["stats"], stats, 0, retain=False)
+        return Message(self.topic("stats"), stats, 0, retain=False)
 
     def removals(self) -> list[Message]:
         """What takes every retained message of the node from a broker: empty ones."""
-        return [Message(self[kind], "", 1, retain=True) for kind in RETAINED]
+        return [Message(self.topic(kind), "", 1, retain=True) for kind in RETAINED]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Switch:
+class PrivacySwitch:
     """Whether frames may be looked at, kept beside the outbox.
 
     While they may not, there is a file. Nothing is read from it, so nothing in it can be damaged, and what befalls

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from fer_edge_device.capture.base import Frame, FrameSource
-    from fer_edge_device.messages import CameraStatus, Event, Info, Message, State, Topics
+    from fer_edge_device.messages import CameraStatus, Event, Info, Message, MessageFactory, State
     from fer_edge_device.pipeline.pipeline import Pipeline
     from fer_edge_device.sinks import Sink
 
@@ -32,7 +32,7 @@ _NAP = 0.1  # seconds after which a signal or a switch is looked at, at the late
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeIdentity:
     """As what a runner speaks.
 
     Attributes:
@@ -41,13 +41,13 @@ class Node:
         announcement: what Home Assistant is told of it; None tells nothing.
     """
 
-    topics: Topics
+    topics: MessageFactory
     info: Info
     announcement: Message | None = None
 
 
 @dataclass(slots=True)
-class Summary:
+class RunSummary:
     """A run in figures.
 
     Attributes:
@@ -76,7 +76,7 @@ class Runner:
         self,
         camera: FrameSource,
         pipeline: Pipeline,
-        node: Node,
+        node: NodeIdentity,
         sinks: Sequence[Sink] = (),
         *,
         stats_every: float = 10.0,
@@ -93,7 +93,7 @@ class Runner:
             reload: what to do on SIGHUP, between two frames; without it that signal keeps its usual meaning.
         """
         self.pipeline, self.node = pipeline, node
-        self.summary = Summary()
+        self.summary = RunSummary()
         self._camera, self._sinks = camera, list(sinks)
         self._stats_every, self._reload = stats_every, reload
         self._camera_told: CameraStatus | None = None
@@ -102,7 +102,7 @@ class Runner:
         self._hangup = False
         self._looked = 0.0
 
-    def run(self, seconds: float | None = None) -> Summary:
+    def run(self, seconds: float | None = None) -> RunSummary:
         """Run until the source ends, a signal comes or nobody listens any more.
 
         Whatever ends it, ``offline`` is the last message.
@@ -153,7 +153,7 @@ class Runner:
         """Give messages to these sinks from now on."""
         self._sinks = list(sinks)
 
-    def change(self, node: Node, *, stats_every: float, moved: bool) -> None:
+    def change(self, node: NodeIdentity, *, stats_every: float, moved: bool) -> None:
         """Go on as another node, or with another model; whoever listens is told.
 
         Args:

@@ -47,7 +47,7 @@ class Sink(Protocol):
         ...
 
 
-class JsonLines:
+class JsonLinesSink:
     """One JSON line a message, at once: whoever reads it must not wait for a buffer to fill."""
 
     queued: Final = 0

@@ -21,13 +21,13 @@ def cameras(as_json: AsJson = False) -> None:
     \b
     Example: fer-edge cameras --json
     """
-    from fer_edge_device.capture.camera_list import list_cameras, told
+    from fer_edge_device.capture.camera_list import format_cameras, list_cameras
 
     found = list_cameras()
     if as_json:
         print_json(found)
     elif found:
-        print(told(found))
+        print(format_cameras(found))
     if not found:
         print(
             "fer-edge: no camera found: connect one (a Pi's camera module needs the package python3-picamera2 too),"

@@ -35,7 +35,7 @@ def config(
     if not check:
         print(without_passwords(as_toml(settings)), end="")
         return
-    from fer_edge_device.app import check as check_all
+    from fer_edge_device.app import check_config
 
-    check_all(settings)
+    check_config(settings)
     print(f"{where}: right")

@@ -31,12 +31,12 @@ def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) 
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
     """
     from fer_edge_device.config.load import load_config
-    from fer_edge_device.messages import Topics
+    from fer_edge_device.messages import MessageFactory
     from fer_edge_device.mqtt.sink import forget_node
 
     settings = load_config(config, options={"mqtt.url": broker, "node": node})
     if not settings.mqtt.url:
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
-    reached = forget_node(settings.mqtt, Topics(name, settings.mqtt.topic_prefix))
+    reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix))
     print(f"{name} is forgotten at {reached}", file=sys.stderr)

@@ -10,7 +10,7 @@ import pytest
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.pipeline.pipeline import Pipeline
 
@@ -33,7 +33,7 @@ def play(faces: FacesSettings) -> tuple[list[Event], int]:
         fps=10.0,
         idle_fps=2.0,
     )
-    camera = open_camera(CameraSettings(source="demo"), realtime=False)
+    camera = open_source(CameraSettings(source="demo"), realtime=False)
     events = []
     while (frame := camera.read()) is not None:
         events += pipeline.step(frame)[0]

@@ -18,12 +18,12 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import InputError, SourceLostError
 from fer_edge_device.capture.base import Frame, NoFrameYet
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings, EventsSettings, FacesSettings
-from fer_edge_device.messages import Event, Info, Message, Topics
+from fer_edge_device.messages import Event, Info, Message, MessageFactory
 from fer_edge_device.pipeline.pipeline import Pipeline
-from fer_edge_device.runner import Node, Runner
-from fer_edge_device.sinks import JsonLines, SinkClosed
+from fer_edge_device.runner import NodeIdentity, Runner
+from fer_edge_device.sinks import JsonLinesSink, SinkClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,12 +93,12 @@ def make_runner(camera: FrameSource, sink: Kept, stats_every: float = 10.0, idle
         fps=1000.0,
         idle_fps=idle_fps,
     )
-    return Runner(camera, pipeline, Node(Topics("test"), INFO), [sink], stats_every=stats_every)
+    return Runner(camera, pipeline, NodeIdentity(MessageFactory("test"), INFO), [sink], stats_every=stats_every)
 
 
 def test_order_of_messages_from_online_to_offline() -> None:
     sink = Kept()
-    summary = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
+    summary = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
     assert kinds[:4] == ["availability", "info", "enabled/state", "camera"]
     assert kinds[-2:] == ["camera", "availability"]
@@ -143,7 +143,7 @@ def test_a_camera_that_pauses_is_stalled_and_then_online_again() -> None:
 def test_a_switched_off_runner_ends_every_face_reads_on_without_looking_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    camera = open_camera(CameraSettings(source="demo"), realtime=False)
+    camera = open_source(CameraSettings(source="demo"), realtime=False)
     sink = Kept()
     runner = make_runner(camera, sink)
     read, numbers = camera.read, []
@@ -170,7 +170,7 @@ def test_a_switched_off_runner_ends_every_face_reads_on_without_looking_and_says
 
 def test_a_runner_that_starts_switched_off_says_so_first_looks_at_nothing_and_tells_that_nobody_is_in_view() -> None:
     sink = Kept()
-    runner = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), sink)
+    runner = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink)
     runner.enable(wanted=False)
     assert runner.run(seconds=3).frames == 0
     assert sink.said("enabled/state") == ["OFF"]
@@ -185,13 +185,13 @@ def test_a_live_source_is_looked_at_no_more_often_than_is_of_use_and_a_video_at_
         runner.run()
     assert runner.summary.frames == 11
     assert time.monotonic() - began > 10 / 20
-    video = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), Kept(), idle_fps=0.001)
+    video = make_runner(open_source(CameraSettings(source="demo"), realtime=False), Kept(), idle_fps=0.001)
     assert video.run(seconds=3).frames == 30
 
 
 def test_when_nobody_listens_any_more_the_run_ends_quietly() -> None:
     sink = Kept(most=5)
-    summary = make_runner(open_camera(CameraSettings(source="demo"), realtime=False), sink).run()
+    summary = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink).run()
     assert len(sink.messages) == 5
     assert summary.frames < 120
 
@@ -201,7 +201,7 @@ def test_a_signal_ends_the_run_in_order_and_handlers_are_put_back(number: signal
     before = signal.getsignal(number)
     sink = Kept()
     threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
-    summary = make_runner(open_camera(CameraSettings(source="demo")), sink).run()
+    summary = make_runner(open_source(CameraSettings(source="demo")), sink).run()
     assert summary.seconds < 5
     assert summary.interrupted == (number == signal.SIGINT)
     assert [event.event_type for event in sink.said("event")].count("end") == summary.events["new"]
@@ -269,7 +269,7 @@ def test_systemd_is_told_ready_after_the_first_frame_and_pinged_by_completed_fra
 
 def test_a_notice_that_nobody_takes_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
-    assert make_runner(open_camera(CameraSettings(source="demo"), realtime=False), Kept()).run(seconds=0.5).frames == 5
+    assert make_runner(open_source(CameraSettings(source="demo"), realtime=False), Kept()).run(seconds=0.5).frames == 5
 
 
 def test_a_camera_that_is_lost_while_nobody_listens_is_still_an_error() -> None:
@@ -280,9 +280,9 @@ def test_a_camera_that_is_lost_while_nobody_listens_is_still_an_error() -> None:
 def test_a_line_of_output_is_one_message_in_the_agreed_shape(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with path.open("wb") as file:
-        sink = JsonLines(file)
-        sink.publish(Topics("kitchen").availability("online"))
-        sink.publish(Topics("kitchen").info(INFO))
+        sink = JsonLinesSink(file)
+        sink.publish(MessageFactory("kitchen").availability("online"))
+        sink.publish(MessageFactory("kitchen").info(INFO))
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {"topic": "fer-edge/kitchen/availability", "payload": "online", "qos": 1, "retain": True}
     assert second["payload"] == {
@@ -297,4 +297,4 @@ def test_a_line_of_output_is_one_message_in_the_agreed_shape(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "+", "#", "x" * 65])
 def test_a_node_name_that_is_no_topic_level_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--node"):
-        Topics(name)
+        MessageFactory(name)

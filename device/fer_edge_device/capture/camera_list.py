@@ -11,7 +11,7 @@ from fer_edge.errors import SourceError, first_line
 from fer_edge.utils.native_stderr import native_stderr_hidden
 from fer_edge_device.capture import v4l2
 from fer_edge_device.capture.picamera2 import find_modules
-from fer_edge_device.capture.v4l2 import Mode
+from fer_edge_device.capture.v4l2 import CameraMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ class FoundCamera:
     name: str
     driver: str
     lasting_source: str | None = None
-    modes: tuple[Mode, ...] = ()
+    modes: tuple[CameraMode, ...] = ()
     auto: bool = False
     trouble: str | None = None
 
@@ -49,7 +49,7 @@ def list_cameras() -> list[FoundCamera]:
     return [replace(camera, auto=index == 0) for index, camera in enumerate(found)]
 
 
-def told(cameras: list[FoundCamera]) -> str:
+def format_cameras(cameras: list[FoundCamera]) -> str:
     """A list of cameras as text for people, without a line's end after the last."""
     lines = []
     for camera in cameras:
@@ -75,13 +75,13 @@ def _modules() -> list[FoundCamera]:
 def _from_module(number: int, module: dict[str, Any]) -> FoundCamera:
     from picamera2 import Picamera2  # noqa: PLC0415 - comes from Raspberry Pi OS, not from PyPI
 
-    modes: tuple[Mode, ...] = ()
+    modes: tuple[CameraMode, ...] = ()
     trouble = None
     try:
         camera = Picamera2(number)
         try:
             modes = tuple(
-                Mode(str(mode["format"]), mode["size"][0], mode["size"][1], (mode["fps"],))
+                CameraMode(str(mode["format"]), mode["size"][0], mode["size"][1], (mode["fps"],))
                 for mode in camera.sensor_modes
                 if "size" in mode
             )
@@ -93,7 +93,7 @@ def _from_module(number: int, module: dict[str, Any]) -> FoundCamera:
     return FoundCamera(source, str(module.get("Model", "camera")), "picamera2", modes=modes, trouble=trouble)
 
 
-def _from_node(node: v4l2.Node) -> FoundCamera:
+def _from_node(node: v4l2.VideoNode) -> FoundCamera:
     return FoundCamera(
         node.path,
         node.card or "camera",
@@ -104,7 +104,7 @@ def _from_node(node: v4l2.Node) -> FoundCamera:
     )
 
 
-def _told_mode(mode: Mode) -> str:
+def _told_mode(mode: CameraMode) -> str:
     least = f"{mode.least[0]}x{mode.least[1]} to " if mode.least else ""
     fps = ", ".join(f"{rate:g}" for rate in mode.fps)
     return f"{mode.format}  {least}{mode.width}x{mode.height}" + (f"  {fps} fps" if fps else "")

@@ -17,23 +17,23 @@ from fer_edge.errors import SourceError
 from fer_edge_device.capture import v4l2
 from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera, shown
 from fer_edge_device.capture.picamera2 import PiCamera, module_number, need_module
-from fer_edge_device.capture.supervisor import LiveCamera, Patience
-from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, Paced, VideoFile
+from fer_edge_device.capture.supervisor import LiveSource, Timeouts
+from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, RealtimePlayback, VideoFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fer_edge_device.capture.base import FrameSource
-    from fer_edge_device.capture.supervisor import Device
+    from fer_edge_device.capture.supervisor import CaptureDevice
     from fer_edge_device.config.settings import CameraSettings
 
 _FIRST_FRAME: Final = 15.0  # seconds a camera module, or a source that was asked for by name, has for its first frame
 _START: Final = 45.0  # seconds that picamera2 and libcamera may take to start: half of what the unit may
-_HANG: Final = 15.0  # seconds that a call of a driver may take; see `Patience`
+_HANG: Final = 15.0  # seconds that a call of a driver may take; see `Timeouts`
 _TRIAL: Final = 3.0  # seconds a video node has that was not: many are no cameras
 
 
-def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> FrameSource:
+def open_source(settings: CameraSettings, *, realtime: bool | None = None) -> FrameSource:
     """Open a source by its name in the configuration or on the command line.
 
     A live source has given its first frame when this returns.
@@ -66,10 +66,10 @@ def open_camera(settings: CameraSettings, *, realtime: bool | None = None) -> Fr
             f"no source {shown(source)!r}: give auto, picamera2, demo, a camera's number or /dev/video path,"
             " rtsp://..., a video or a folder of images"
         )
-    return Paced(video) if (source == "demo" if realtime is None else realtime) else video
+    return RealtimePlayback(video) if (source == "demo" if realtime is None else realtime) else video
 
 
-def _device(source: str, settings: CameraSettings) -> Callable[[], Device] | None:
+def _device(source: str, settings: CameraSettings) -> Callable[[], CaptureDevice] | None:
     """What makes the device of a stream or a video node; None for any other source."""
     if "://" in source:
         return functools.partial(NetworkStream, source, settings.stall_timeout_s)
@@ -78,7 +78,7 @@ def _device(source: str, settings: CameraSettings) -> Callable[[], Device] | Non
     return None
 
 
-def _v4l2(which: int | str, settings: CameraSettings) -> Callable[[], Device]:
+def _v4l2(which: int | str, settings: CameraSettings) -> Callable[[], CaptureDevice]:
     return functools.partial(V4l2Camera, which, settings.width, settings.height, settings.stall_timeout_s)
 
 
@@ -86,7 +86,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 4
 
 
-def _open_module(source: str, number: int, settings: CameraSettings) -> LiveCamera:
+def _open_module(source: str, number: int, settings: CameraSettings) -> LiveSource:
     _find_module(number)  # here, where the first frame's clock does not run yet
     make_device = functools.partial(PiCamera, number, settings)
     return _open_live(source, make_device, settings, _patience_for_first(settings))
@@ -119,9 +119,11 @@ def _patience_for_first(settings: CameraSettings) -> float:
     return max(_FIRST_FRAME, 2 * settings.stall_timeout_s)
 
 
-def _open_live(source: str, make_device: Callable[[], Device], settings: CameraSettings, seconds: float) -> LiveCamera:
-    patience = Patience(settings.stall_timeout_s, settings.exit_after_s, hang=max(_HANG, 3 * settings.stall_timeout_s))
-    camera = LiveCamera(shown(source), make_device, patience)
+def _open_live(
+    source: str, make_device: Callable[[], CaptureDevice], settings: CameraSettings, seconds: float
+) -> LiveSource:
+    patience = Timeouts(settings.stall_timeout_s, settings.exit_after_s, hang=max(_HANG, 3 * settings.stall_timeout_s))
+    camera = LiveSource(shown(source), make_device, patience)
     try:
         camera.wait(seconds)
     except BaseException:  # Ctrl-C, too

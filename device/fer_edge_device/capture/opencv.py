@@ -56,7 +56,7 @@ class V4l2Camera(_Opened):
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(stall_s)))
 
     def open(self) -> None:
-        """Open it; see `Device`."""
+        """Open it; see `CaptureDevice`."""
         capture = cv2.VideoCapture(self._source, cv2.CAP_V4L2)
         if not capture.isOpened():
             raise SourceError(f"{self._source}: cannot be opened; {_camera_advice()}")
@@ -68,13 +68,13 @@ class V4l2Camera(_Opened):
         self._capture = capture
 
     def grab(self) -> bool:
-        """Wait for the next frame; see `Device`."""
+        """Wait for the next frame; see `CaptureDevice`."""
         if self._capture is None or not self._capture.grab():
             raise SourceLostError(f"{self._source}: gave no frame; is it unplugged or in use?")
         return True
 
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
-        """Decode the frame; see `Device`."""
+        """Decode the frame; see `CaptureDevice`."""
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
         return to_gray(self._image, str(self._source)) if ok and self._image is not None else None
 
@@ -95,7 +95,7 @@ class NetworkStream(_Opened):
         self._jpeg = False
 
     def open(self) -> None:
-        """Open it; see `Device`."""
+        """Open it; see `CaptureDevice`."""
         timeouts = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: max(_OPENING_MS, round(self._stall_s * 1000)),
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: round(self._stall_s * 1000),
@@ -118,13 +118,13 @@ class NetworkStream(_Opened):
         self._capture = capture
 
     def grab(self) -> bool:
-        """Wait for the next frame; see `Device`."""
+        """Wait for the next frame; see `CaptureDevice`."""
         if self._capture is None or not self._capture.grab():
             raise SourceLostError(f"{self._name}: the stream ended, or gave no frame for {self._stall_s:g} s")
         return True
 
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
-        """Decode the frame; see `Device`."""
+        """Decode the frame; see `CaptureDevice`."""
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
         image: cv2.typing.MatLike | None = self._image
         if ok and self._jpeg and image is not None:

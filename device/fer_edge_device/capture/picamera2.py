@@ -43,7 +43,7 @@ class PiCamera:
         self._width = self._height = 0
 
     def open(self) -> None:
-        """Start the camera; see `Device`."""
+        """Start the camera; see `CaptureDevice`."""
         if self._camera is None:
             self._camera = self._acquire()
         settings = self._settings
@@ -66,7 +66,7 @@ class PiCamera:
             raise SourceError(_failed(error)) from error
 
     def grab(self) -> bool:
-        """Wait for the next frame; see `Device`."""
+        """Wait for the next frame; see `CaptureDevice`."""
         self._release()
         try:
             # One request at a time: picamera2 keeps what nobody waits for any more, and would fulfil it.
@@ -80,7 +80,7 @@ class PiCamera:
         return True
 
     def retrieve(self) -> npt.NDArray[np.uint8]:
-        """Copy the frame; see `Device`."""
+        """Copy the frame; see `CaptureDevice`."""
         try:
             planes: npt.NDArray[np.uint8] = self._request.make_array("lores")
         except Exception as error:

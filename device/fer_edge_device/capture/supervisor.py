@@ -8,7 +8,7 @@ quite the same, so that many devices that lost one access point do not come back
 A driver may also hang within a call.  No thread can be ended from outside, and taking the capture
 away from a thread that is inside it would crash the process.  Such a thread is abandoned where it
 is, and another one opens the device afresh; the abandoned one closes its own capture if it ever
-comes back.  That is done a few times at most: then, as after `Patience.give_up` seconds without
+comes back.  That is done a few times at most: then, as after `Timeouts.give_up` seconds without
 any frame, the source counts as lost, and the process is to end and to be started clean.
 """
 
@@ -40,8 +40,8 @@ _FAREWELL: Final = 2.0  # seconds that closing waits for the thread
 _MOST_HUNG: Final = 3  # threads that hang in a driver
 
 
-class Device(Protocol):
-    """A camera or stream as `LiveCamera` handles it; a thread of its own makes all these calls."""
+class CaptureDevice(Protocol):
+    """A camera or stream as `LiveSource` handles it; a thread of its own makes all these calls."""
 
     def open(self) -> None:
         """Open it, or open it again.
@@ -77,7 +77,7 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long is waited for what, in seconds.
 
     Attributes:
@@ -112,7 +112,7 @@ class _Reader:
         last: when the last of them came.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: CaptureDevice) -> None:
         self.device = device
         self.thread: threading.Thread | None = None
         self.calling_since: float | None = None
@@ -121,12 +121,12 @@ class _Reader:
         self.first = self.last = 0.0
 
 
-class LiveCamera:
+class LiveSource:
     """Gives the newest frame of a device; the older ones are dropped, and frame numbers tell how many."""
 
     live: Final = True
 
-    def __init__(self, name: str, make_device: Callable[[], Device], patience: Patience) -> None:
+    def __init__(self, name: str, make_device: Callable[[], CaptureDevice], patience: Timeouts) -> None:
         """Start opening the device, and reading it.
 
         Args:

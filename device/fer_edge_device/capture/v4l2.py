@@ -56,7 +56,7 @@ _MOST: Final = 1000  # of any list; a driver that never ends one is broken
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class CameraMode:
     """Something that a camera can send.
 
     Attributes:
@@ -75,7 +75,7 @@ class Mode:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class VideoNode:
     """A video node.
 
     Attributes:
@@ -94,19 +94,19 @@ class Node:
     driver: str = ""
     bus: str = ""
     captures: bool = False
-    modes: tuple[Mode, ...] = ()
+    modes: tuple[CameraMode, ...] = ()
     lasting_path: str | None = None
     trouble: str | None = None
 
 
-def nodes() -> list[Node]:
+def nodes() -> list[VideoNode]:
     """Every video node of this machine, in order of number."""
     lasting = {path.resolve(): str(path) for path in sorted(_BY_ID.glob("*"), reverse=True)}
     paths = sorted(_DEV.glob("video*"), key=lambda path: (len(path.name), path.name))
     return [_node(path, lasting.get(path.resolve())) for path in paths]
 
 
-def candidates() -> list[Node]:
+def candidates() -> list[VideoNode]:
     """The nodes that may be cameras, in the order in which to try them: USB cameras first.
 
     A Pi's codecs and image processors have nodes, too, that look like cameras until they are read.
@@ -115,7 +115,7 @@ def candidates() -> list[Node]:
     return sorted(found, key=lambda node: not node.bus.startswith("usb"))
 
 
-def describe(path: str, lasting_path: str | None, descriptor: int, ioctl: Ioctl) -> Node:
+def describe(path: str, lasting_path: str | None, descriptor: int, ioctl: Ioctl) -> VideoNode:
     """Ask the kernel about a node.
 
     Args:
@@ -131,7 +131,7 @@ def describe(path: str, lasting_path: str | None, descriptor: int, ioctl: Ioctl)
     if capabilities & _HAS_NODE_CAPABILITIES:
         capabilities = own
     captures = bool(capabilities & (_CAPTURE | _CAPTURE_PLANAR))
-    return Node(
+    return VideoNode(
         path,
         card=_text(card),
         driver=_text(driver),
@@ -142,7 +142,7 @@ def describe(path: str, lasting_path: str | None, descriptor: int, ioctl: Ioctl)
     )
 
 
-def _node(path: Path, lasting_path: str | None) -> Node:
+def _node(path: Path, lasting_path: str | None) -> VideoNode:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -151,10 +151,10 @@ def _node(path: Path, lasting_path: str | None) -> Node:
             os.close(descriptor)
     except OSError as error:
         advice = "; join the group video" if isinstance(error, PermissionError) else ""
-        return Node(str(path), lasting_path=lasting_path, trouble=f"{error.strerror}{advice}")
+        return VideoNode(str(path), lasting_path=lasting_path, trouble=f"{error.strerror}{advice}")
 
 
-def _modes(ioctl: Ioctl, descriptor: int) -> Iterator[Mode]:
+def _modes(ioctl: Ioctl, descriptor: int) -> Iterator[CameraMode]:
     for _, _, _, _, pixels, _ in _all(ioctl, descriptor, _ENUM_FMT, _TYPE_CAPTURE, 0, b"", 0, 0):
         for _, _, kind, *size in _all(ioctl, descriptor, _ENUM_FRAMESIZES, pixels, *[0] * 7):
             if kind == _DISCRETE:
@@ -164,7 +164,7 @@ def _modes(ioctl: Ioctl, descriptor: int) -> Iterator[Mode]:
                 least_width, width, _, least_height, height, _ = size
                 least = (least_width, least_height)
             fps = tuple(_rates(ioctl, descriptor, pixels, width, height))
-            yield Mode(struct.pack("=I", pixels).decode("latin-1").strip(), width, height, fps, least)
+            yield CameraMode(struct.pack("=I", pixels).decode("latin-1").strip(), width, height, fps, least)
             if kind != _DISCRETE:  # a range comes alone
                 break
 

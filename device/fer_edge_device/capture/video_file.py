@@ -151,7 +151,7 @@ class DemoVideo(_Video):
         """Do nothing: nothing is open."""
 
 
-class Paced(_Video):
+class RealtimePlayback(_Video):
     """A video played no faster than it was taken."""
 
     def __init__(self, video: FrameSource) -> None:

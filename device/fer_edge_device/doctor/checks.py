@@ -348,11 +348,11 @@ def check_camera(config: Config) -> Finding:
             return Finding("warning", f"{unit.name} is running, and may have it", "sudo shows whether it does")
         if _has(held, node):
             return Finding("ok", f"{unit.name} is running and has it; only frames feed its watchdog")
-    from fer_edge_device.capture.factory import open_camera  # noqa: PLC0415 - heavy
+    from fer_edge_device.capture.factory import open_source  # noqa: PLC0415 - heavy
 
     start = time.monotonic()
     try:
-        camera = open_camera(config.camera)
+        camera = open_source(config.camera)
         try:
             frame = _first_frame(camera, start + _FIRST_FRAME)
         finally:

@@ -13,7 +13,7 @@ import msgspec
 from fer_edge_device.messages import CameraStatus, Message
 
 if TYPE_CHECKING:
-    from fer_edge_device.messages import Info, Topics
+    from fer_edge_device.messages import Info, MessageFactory
 
 _ATTRIBUTES: Final = "{{ {'scores': value_json.scores, 'counts': value_json.counts} | tojson }}"
 
@@ -66,7 +66,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, Entity]
 
 
-def discovery_message(topics: Topics, info: Info, ha_prefix: str = "homeassistant") -> Message:
+def discovery_message(topics: MessageFactory, info: Info, ha_prefix: str = "homeassistant") -> Message:
     """What makes Home Assistant show the node, retained.
 
     Args:
@@ -83,25 +83,25 @@ def discovery_message(topics: Topics, info: Info, ha_prefix: str = "homeassistan
             sw_version=info.version,
         ),
         origin=Origin(name="fer-edge", sw_version=info.version),
-        availability_topic=topics["availability"],
+        availability_topic=topics.topic("availability"),
         qos=1,
         components=_faces(topics, info.labels) | _diagnostics(topics),
     )
     return Message(_topic(topics, ha_prefix), msgspec.json.encode(announcement).decode(), 1, retain=True)
 
 
-def removal_message(topics: Topics, ha_prefix: str = "homeassistant") -> Message:
+def removal_message(topics: MessageFactory, ha_prefix: str = "homeassistant") -> Message:
     """What makes Home Assistant forget the node."""
     return Message(_topic(topics, ha_prefix), "", 1, retain=True)
 
 
-def _topic(topics: Topics, ha_prefix: str) -> str:
+def _topic(topics: MessageFactory, ha_prefix: str) -> str:
     # A dot may be in a node's name, and not in this part of Home Assistant's topics.
     return f"{ha_prefix}/device/{topics.identity.replace('.', '_')}/config"
 
 
-def _faces(topics: Topics, labels: tuple[str, ...]) -> dict[str, Entity]:
-    identity, state = topics.identity, topics["state"]
+def _faces(topics: MessageFactory, labels: tuple[str, ...]) -> dict[str, Entity]:
+    identity, state = topics.identity, topics.topic("state")
     return {
         "emotion": Entity(
             platform="sensor",
@@ -129,7 +129,7 @@ def _faces(topics: Topics, labels: tuple[str, ...]) -> dict[str, Entity]:
             platform="event",
             unique_id=f"{identity}-face",
             name="Face",
-            state_topic=topics["event"],
+            state_topic=topics.topic("event"),
             event_types=("new", "update", "end"),
             icon="mdi:face-recognition",
         ),
@@ -137,8 +137,8 @@ def _faces(topics: Topics, labels: tuple[str, ...]) -> dict[str, Entity]:
             platform="switch",
             unique_id=f"{identity}-enabled",
             name="Enabled",
-            state_topic=topics["enabled/state"],
-            command_topic=topics["enabled/set"],
+            state_topic=topics.topic("enabled/state"),
+            command_topic=topics.topic("enabled/set"),
             # Kept by the broker, so that a device that is off when the switch is thrown obeys when it is back.
             retain=True,
             icon="mdi:eye-outline",
@@ -146,7 +146,7 @@ def _faces(topics: Topics, labels: tuple[str, ...]) -> dict[str, Entity]:
     }
 
 
-def _diagnostics(topics: Topics) -> dict[str, Entity]:
+def _diagnostics(topics: MessageFactory) -> dict[str, Entity]:
     entities = {
         "fps": _figure(topics, "fps", "Frame rate", unit="fps"),
         "temperature": _figure(topics, "temp_c", "Processor temperature", unit="°C", device_class="temperature"),
@@ -159,7 +159,7 @@ def _diagnostics(topics: Topics) -> dict[str, Entity]:
         platform="sensor",
         unique_id=f"{topics.identity}-camera",
         name="Camera",
-        state_topic=topics["camera"],
+        state_topic=topics.topic("camera"),
         device_class="enum",
         options=get_args(CameraStatus),
         entity_category="diagnostic",
@@ -169,7 +169,7 @@ def _diagnostics(topics: Topics) -> dict[str, Entity]:
 
 
 def _figure(
-    topics: Topics,
+    topics: MessageFactory,
     key: str,
     name: str,
     *,
@@ -182,7 +182,7 @@ def _figure(
         platform="sensor",
         unique_id=f"{topics.identity}-{key}",
         name=name,
-        state_topic=topics["stats"],
+        state_topic=topics.topic("stats"),
         value_template=f"{{{{ value_json.{key} }}}}",
         device_class=device_class,
         state_class=state_class,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.errors import BrokerError, FerEdgeError, first_line
-from fer_edge_device.messages import Topics
+from fer_edge_device.messages import MessageFactory
 from fer_edge_device.mqtt.connection import Broker, connect
 from fer_edge_device.mqtt.home_assistant import removal_message
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path
@@ -55,7 +55,7 @@ class MqttSink:
 
     def __init__(
         self,
-        topics: Topics,
+        topics: MessageFactory,
         settings: MqttSettings,
         outbox: OutboxSettings,
         *,
@@ -78,7 +78,7 @@ class MqttSink:
         self._broker = Broker(settings)
         self._birth = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
         self._outbox = Outbox(outbox_path(outbox, topics.node), outbox)
-        self._events = _Events(self._outbox, topics["event"], 1 / outbox.max_rate, self._broker, backoff)
+        self._events = _Events(self._outbox, topics.topic("event"), 1 / outbox.max_rate, self._broker, backoff)
         self._lock = threading.Lock()
         self._connected = False
         self._retained: dict[str, Message] = {}
@@ -106,7 +106,7 @@ class MqttSink:
         """Take a message; an event is on disk when this returns, unless the sink was closed."""
         if self._closing.is_set():
             return
-        if message.topic == self._topics["event"]:
+        if message.topic == self._topics.topic("event"):
             self._outbox.put(message.topic, message.body())
         elif message == self._topics.availability("offline"):
             return  # the last word, which `close` has after all events
@@ -203,7 +203,7 @@ class MqttSink:
     def _take_answers(self, connection: Connection) -> None:
         for answer in connection.take_answers():
             if not self._events.take(answer) and answer.refused:
-                everything = f"{self._topics['info'].removesuffix('info')}#"
+                everything = f"{self._topics.topic('info').removesuffix('info')}#"
                 advice = _advice(self._broker, everything, answer.refused)
                 self._tell(f"{self._broker.address}: refuses messages ({answer.refused}); {advice}")
 
@@ -218,11 +218,11 @@ class MqttSink:
     def _send_all_retained(self) -> None:
         with self._lock:
             self._connected = True
-            first = self._topics["availability"]
+            first = self._topics.topic("availability")
             self._latest |= dict(sorted(self._retained.items(), key=lambda item: item[0] != first))
 
     def _subscribe(self, connection: Connection) -> None:
-        topics = [self._topics["enabled/set"]] if self._on_enabled else []
+        topics = [self._topics.topic("enabled/set")] if self._on_enabled else []
         if self._birth:
             topics.append(self._birth)
         if topics:
@@ -384,14 +384,14 @@ def check_broker(settings: MqttSettings, node: str, timeout: float = 10.0) -> st
         BrokerError: there is no connection; says why.
     """
     broker = Broker(settings)
-    connection = connect(broker, f"{Topics(node, settings.topic_prefix).identity}-check", timeout=timeout)
+    connection = connect(broker, f"{MessageFactory(node, settings.topic_prefix).identity}-check", timeout=timeout)
     user = f"as {broker.address.user}" if broker.address.user else "without a user"
     reached = f"{connection}, logged in {user}"
     connection.disconnect(timeout)
     return reached
 
 
-def forget_node(settings: MqttSettings, topics: Topics, timeout: float = 10.0) -> str:
+def forget_node(settings: MqttSettings, topics: MessageFactory, timeout: float = 10.0) -> str:
     """Take every retained message of a node from the broker, and its device from Home Assistant.
 
     Args:

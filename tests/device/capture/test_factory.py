@@ -9,9 +9,9 @@ import pytest
 
 from fer_edge.errors import SourceError
 from fer_edge_device.capture import factory, v4l2
-from fer_edge_device.capture.factory import open_camera
-from fer_edge_device.capture.supervisor import LiveCamera
-from fer_edge_device.capture.v4l2 import Node
+from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.supervisor import LiveSource
+from fer_edge_device.capture.v4l2 import VideoNode
 from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import next_frame
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def opened(source: Path | str) -> FrameSource:
-    return open_camera(CameraSettings(source=str(source), width=320, height=240))
+    return open_source(CameraSettings(source=str(source), width=320, height=240))
 
 
 def test_auto_prefers_the_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]) -> None:
@@ -44,13 +44,13 @@ def test_no_frame_is_waited_for_before_picamera2_has_started(
         waits.append("libcamera")
         return list(pi.modules)
 
-    def wait(camera: LiveCamera, seconds: float) -> None:
+    def wait(camera: LiveSource, seconds: float) -> None:
         assert seconds == factory._FIRST_FRAME  # and not the little that a video node gets
         waits.append("frame")
         wait_for_frame(camera, seconds)
 
-    wait_for_frame = LiveCamera.wait
-    monkeypatch.setattr(LiveCamera, "wait", wait)
+    wait_for_frame = LiveSource.wait
+    monkeypatch.setattr(LiveSource, "wait", wait)
     monkeypatch.setattr(pi, "global_camera_info", start_libcamera)
     for source in ("auto", "picamera2"):
         waits.clear()
@@ -64,7 +64,7 @@ def test_a_libcamera_that_hangs_is_left_behind(
     ended = threading.Event()
     monkeypatch.setattr(pi, "global_camera_info", lambda: ended.wait() and [])
     monkeypatch.setattr(factory, "_START", 0.1)
-    monkeypatch.setattr(v4l2, "nodes", lambda: [Node("/dev/video0", card="Webcam", bus="usb-0", captures=True)])
+    monkeypatch.setattr(v4l2, "nodes", lambda: [VideoNode("/dev/video0", card="Webcam", bus="usb-0", captures=True)])
     opened("auto").close()
     assert [capture.source for capture in usb.made] == ["/dev/video0"]
     with pytest.raises(SourceError, match=r"looking for camera modules takes more than 0\.1 s"):
@@ -78,10 +78,10 @@ def test_auto_passes_over_nodes_that_give_no_image_and_takes_the_name_that_lasts
     monkeypatch.setitem(sys.modules, "picamera2", None)
     usb.dead_nodes = ("/dev/video0", "/dev/video2")
     nodes = [
-        Node("/dev/video0", card="bcm2835-isp", bus="platform:bcm2835-isp", captures=True),
-        Node("/dev/video1", card="bcm2835-codec", bus="platform:bcm2835-codec"),
-        Node("/dev/video2", trouble="Permission denied"),
-        Node("/dev/video10", card="Webcam", bus="usb-0", captures=True, lasting_path="/dev/v4l/by-id/usb-webcam"),
+        VideoNode("/dev/video0", card="bcm2835-isp", bus="platform:bcm2835-isp", captures=True),
+        VideoNode("/dev/video1", card="bcm2835-codec", bus="platform:bcm2835-codec"),
+        VideoNode("/dev/video2", trouble="Permission denied"),
+        VideoNode("/dev/video10", card="Webcam", bus="usb-0", captures=True, lasting_path="/dev/v4l/by-id/usb-webcam"),
     ]
     monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
     camera = opened("auto")
@@ -138,9 +138,9 @@ def test_a_camera_that_is_no_use_from_the_first_is_an_error_that_says_how(
 
 
 def test_the_settings_say_how_long_is_waited(usb: type[VideoCapture]) -> None:
-    camera = open_camera(CameraSettings(source="0", stall_timeout_s=40, exit_after_s=900))
+    camera = open_source(CameraSettings(source="0", stall_timeout_s=40, exit_after_s=900))
     camera.close()
-    assert isinstance(camera, LiveCamera)
+    assert isinstance(camera, LiveSource)
     assert (camera._patience.stall, camera._patience.give_up, camera._patience.hang) == (40, 900, 120)
     assert len(usb.made) == 1
 

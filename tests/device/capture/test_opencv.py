@@ -16,9 +16,9 @@ from fer_edge import demo
 from fer_edge.errors import SourceError
 from fer_edge.utils.system import resident_mb
 from fer_edge_device.capture.base import NoFrameYet
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.capture.opencv import NetworkStream
-from fer_edge_device.capture.supervisor import LiveCamera, Patience
+from fer_edge_device.capture.supervisor import LiveSource, Timeouts
 from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import LONG, next_frame, until
 from tests.device.servers import PASSWORD, USER, Http, NetworkCamera, Rtsp, serving
@@ -26,7 +26,7 @@ from tests.device.servers import PASSWORD, USER, Http, NetworkCamera, Rtsp, serv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUICK = Patience(stall=1.5, give_up=60, hang=LONG, shortest_delay=0.02, longest_delay=0.2)
+QUICK = Timeouts(stall=1.5, give_up=60, hang=LONG, shortest_delay=0.02, longest_delay=0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ def options_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def stream(address: str, patience: Patience = QUICK) -> Iterator[LiveCamera]:
-    camera = LiveCamera(address, lambda: NetworkStream(address, patience.stall), patience)
+def stream(address: str, patience: Timeouts = QUICK) -> Iterator[LiveSource]:
+    camera = LiveSource(address, lambda: NetworkStream(address, patience.stall), patience)
     try:
         yield camera
     finally:
@@ -117,9 +117,9 @@ def test_a_login_is_used_and_a_wrong_one_is_refused_without_being_told(caplog: p
     caplog.set_level(logging.DEBUG)
     with serving(Http) as server:
         host = f"127.0.0.1:{server.port}"
-        open_camera(CameraSettings(source=f"http://{USER}:{PASSWORD}@{host}/locked")).close()
+        open_source(CameraSettings(source=f"http://{USER}:{PASSWORD}@{host}/locked")).close()
         with pytest.raises(SourceError, match="are address and password right") as caught:
-            open_camera(CameraSettings(source=f"http://{USER}:pass-wrong@{host}/locked"))
+            open_source(CameraSettings(source=f"http://{USER}:pass-wrong@{host}/locked"))
         assert f"http://{host}: cannot be opened" in str(caught.value)
     assert "pass-" not in str(caught.value) + caplog.text
 

@@ -15,7 +15,7 @@ from fer_edge.errors import SourceError, SourceLostError
 from fer_edge.utils.system import resident_mb
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.capture.opencv import V4l2Camera
-from fer_edge_device.capture.supervisor import LiveCamera, Patience
+from fer_edge_device.capture.supervisor import LiveSource, Timeouts
 from tests.device.conftest import LONG, camera_threads, next_frame, until
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from tests.device.fakes import VideoCapture
 
-QUICK = Patience(stall=0.5, give_up=60, hang=5, shortest_delay=0.01, longest_delay=0.08)
+QUICK = Timeouts(stall=0.5, give_up=60, hang=5, shortest_delay=0.01, longest_delay=0.08)
 
 
 @contextlib.contextmanager
-def usb_camera(patience: Patience = QUICK) -> Iterator[LiveCamera]:
-    camera = LiveCamera("/dev/video9", lambda: V4l2Camera("/dev/video9", 640, 480, patience.stall), patience)
+def usb_camera(patience: Timeouts = QUICK) -> Iterator[LiveSource]:
+    camera = LiveSource("/dev/video9", lambda: V4l2Camera("/dev/video9", 640, 480, patience.stall), patience)
     try:
         yield camera
     finally:
@@ -113,7 +113,7 @@ def test_a_camera_that_gives_nothing_but_damaged_frames_is_opened_again_after_a_
         assert next_frame(camera)
 
 
-def until_lost(camera: LiveCamera) -> None:
+def until_lost(camera: LiveSource) -> None:
     while True:
         with contextlib.suppress(NoFrameYet):
             camera.read()

@@ -11,8 +11,8 @@ import pytest
 
 from fer_edge import cli
 from fer_edge_device.capture import camera_list, v4l2
-from fer_edge_device.capture.camera_list import list_cameras, told
-from fer_edge_device.capture.v4l2 import Mode, Node
+from fer_edge_device.capture.camera_list import format_cameras, list_cameras
+from fer_edge_device.capture.v4l2 import CameraMode, VideoNode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,15 +154,15 @@ def test_a_webcam_tells_its_name_and_modes() -> None:
     assert node.captures
     assert node.lasting_path == "/dev/v4l/by-id/cam"
     assert node.modes == (
-        Mode("MJPG", 1280, 720, (30.0, 15.0)),
-        Mode("MJPG", 640, 480, (30.0,)),
-        Mode("YUYV", 640, 480, (30.0, 7.5)),
+        CameraMode("MJPG", 1280, 720, (30.0, 15.0)),
+        CameraMode("MJPG", 640, 480, (30.0,)),
+        CameraMode("YUYV", 640, 480, (30.0, 7.5)),
     )
 
 
 def test_a_driver_that_takes_any_size_tells_its_ends() -> None:
     node = v4l2.describe("/dev/video0", None, 7, Kernel(CAPTURE, 0, {"YUYV": None}, stepwise=True))
-    assert node.modes == (Mode("YUYV", 4096, 2160, (60.0, 1.0), least=(32, 16)),)
+    assert node.modes == (CameraMode("YUYV", 4096, 2160, (60.0, 1.0), least=(32, 16)),)
 
 
 @pytest.mark.parametrize("own", [METADATA, CODEC])
@@ -181,22 +181,22 @@ def test_a_node_that_cannot_be_asked_says_why(tmp_path: Path, monkeypatch: pytes
         (tmp_path / f"video{number}").touch()
     (by_id / "usb-cam-video-index0").symlink_to("../video10")
     second, tenth = v4l2.nodes()
-    assert second == Node(str(tmp_path / "video2"), trouble="Inappropriate ioctl for device")
+    assert second == VideoNode(str(tmp_path / "video2"), trouble="Inappropriate ioctl for device")
     assert tenth.lasting_path == str(by_id / "usb-cam-video-index0")
 
 
 def test_the_list_has_what_auto_tries_in_its_order(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
-        Node("/dev/video0", card="isp", driver="bcm2835-isp", bus="platform:isp", captures=True),
-        Node("/dev/video1", card="metadata"),
-        Node("/dev/video2", trouble="Permission denied; join the group video"),
-        Node(
+        VideoNode("/dev/video0", card="isp", driver="bcm2835-isp", bus="platform:isp", captures=True),
+        VideoNode("/dev/video1", card="metadata"),
+        VideoNode("/dev/video2", trouble="Permission denied; join the group video"),
+        VideoNode(
             "/dev/video3",
             card="Webcam",
             driver="uvcvideo",
             bus="usb-1",
             captures=True,
-            modes=(Mode("MJPG", 640, 480, (30.0, 7.5)), Mode("YUYV", 64, 48, (), least=(32, 16))),
+            modes=(CameraMode("MJPG", 640, 480, (30.0, 7.5)), CameraMode("YUYV", 64, 48, (), least=(32, 16))),
             lasting_path="/dev/v4l/by-id/webcam",
         ),
     ]
@@ -208,7 +208,7 @@ def test_the_list_has_what_auto_tries_in_its_order(pi: type[Picamera2], monkeypa
         ("/dev/video0", False),
         ("/dev/video2", False),
     ]
-    assert told(found).splitlines() == [
+    assert format_cameras(found).splitlines() == [
         "picamera2  imx708 [picamera2]  (auto tries this first)",
         "  SRGGB10_CSI2P  1536x864  120.13 fps",
         "  SRGGB10_CSI2P  2304x1296  56.03 fps",
@@ -235,7 +235,7 @@ def test_the_command_prints_the_list_as_text_or_json_and_finding_none_is_no_fail
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
-    found: list[Node] = []
+    found: list[VideoNode] = []
     monkeypatch.setattr(v4l2, "nodes", lambda: found)
 
     def run(*options: str) -> tuple[str, str]:
@@ -249,9 +249,11 @@ def test_the_command_prints_the_list_as_text_or_json_and_finding_none_is_no_fail
     assert err.count("\n") == 1
     assert "no camera found: connect one" in err
     found.append(
-        Node("/dev/video0", card="Webcam", driver="uvcvideo", captures=True, modes=(Mode("MJPG", 2, 1, (5.0,)),))
+        VideoNode(
+            "/dev/video0", card="Webcam", driver="uvcvideo", captures=True, modes=(CameraMode("MJPG", 2, 1, (5.0,)),)
+        )
     )
-    assert run() == (told(camera_list.list_cameras()) + "\n", "")
+    assert run() == (format_cameras(camera_list.list_cameras()) + "\n", "")
     [camera] = json.loads(run("--json")[0])
     assert camera["source"] == "/dev/video0"
     assert camera["modes"] == [{"format": "MJPG", "width": 2, "height": 1, "fps": [5.0], "least": None}]

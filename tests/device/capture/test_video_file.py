@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge_device.capture.factory import open_camera
+from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def opened(source: Path | str, *, realtime: bool | None = None) -> FrameSource:
-    return open_camera(CameraSettings(source=str(source)), realtime=realtime)
+    return open_source(CameraSettings(source=str(source)), realtime=realtime)
 
 
 def all_frames(camera: FrameSource) -> list[Frame]:

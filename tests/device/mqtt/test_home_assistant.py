@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fer_edge_device.messages import Event, Info, State, Stats, Topics
+from fer_edge_device.messages import Event, Info, MessageFactory, State, Stats
 from fer_edge_device.mqtt.home_assistant import discovery_message, removal_message
 
 INFO = Info(version="1.2", model="edge", model_sha256="0123456789abcdef", labels=("angry", "happy", "neutral"))
@@ -59,7 +59,7 @@ STATE_CLASSES = {"measurement", "total", "total_increasing"}
 
 
 def announced(node: str = "kitchen", prefix: str = "fer-edge") -> dict[str, Any]:
-    message = discovery_message(Topics(node, prefix), INFO)
+    message = discovery_message(MessageFactory(node, prefix), INFO)
     assert (message.qos, message.retain) == (1, True)
     payload: dict[str, Any] = json.loads(message.body())
     return payload
@@ -126,8 +126,11 @@ def test_what_the_entities_expect_is_what_is_published() -> None:
     # The event entity wants JSON with an event_type; everything beside it becomes an attribute.
     assert "event_type" in {field.name for field in msgspec.structs.fields(Event)}
     switch = components["enabled"]
-    topics = Topics("kitchen")
-    assert (switch["state_topic"], switch["command_topic"]) == (topics["enabled/state"], topics["enabled/set"])
+    topics = MessageFactory("kitchen")
+    assert (switch["state_topic"], switch["command_topic"]) == (
+        topics.topic("enabled/state"),
+        topics.topic("enabled/set"),
+    )
     # Without payload_on and state_on, ON and OFF are the switch's words.
     assert [topics.enabled(on).payload for on in (True, False)] == ["ON", "OFF"]
     assert components["camera"]["options"] == ["online", "stalled", "offline"]
@@ -136,7 +139,7 @@ def test_what_the_entities_expect_is_what_is_published() -> None:
 @pytest.mark.parametrize("node", ["kitchen", "kitchen.2", "Kitchen_2-b"])
 @pytest.mark.parametrize("prefix", ["fer-edge", "haus/küche 2"])
 def test_the_topic_is_one_that_home_assistant_looks_at_and_removal_empties_it(node: str, prefix: str) -> None:
-    topics = Topics(node, prefix)
+    topics = MessageFactory(node, prefix)
     message, removal = discovery_message(topics, INFO), removal_message(topics)
     assert re.fullmatch(TOPIC, message.topic)
     assert (removal.topic, removal.body(), removal.retain) == (message.topic, b"", True)

@@ -23,7 +23,7 @@ import pytest
 
 from fer_edge.errors import BrokerError, FerEdgeError, InputError
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
-from fer_edge_device.messages import Event, Info, Stats, Topics
+from fer_edge_device.messages import Event, Info, MessageFactory, Stats
 from fer_edge_device.mqtt.connection import parse_url
 from fer_edge_device.mqtt.home_assistant import discovery_message
 from fer_edge_device.mqtt.outbox import Outbox
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli
 
-TOPICS = Topics("hall")
+TOPICS = MessageFactory("hall")
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
 STATS = Stats(time=0, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0, dropped_events=0)
 
@@ -120,25 +120,25 @@ def test_messages_arrive_and_the_last_word_is_offline(broker: Mosquitto, tmp_pat
     with listening(broker.port) as listener:
         with sending(tmp_path, broker.port) as sink:
             sink.publish(TOPICS.info(INFO))
-            wait_for(lambda: listener.payloads(TOPICS["info"]), "a connection")
+            wait_for(lambda: listener.payloads(TOPICS.topic("info")), "a connection")
             for number in range(30):
                 sink.publish(TOPICS.event(event(number)))
             sink.publish(TOPICS.stats(STATS))
             sink.publish(TOPICS.enabled(enabled=True))
             sink.publish(TOPICS.availability("offline"))
             sink.publish(TOPICS.event(event(30)))
-        wait_for(lambda: b"offline" in listener.payloads(TOPICS["availability"]), "offline")
+        wait_for(lambda: b"offline" in listener.payloads(TOPICS.topic("availability")), "offline")
         assert times(listener.heard) == list(range(31))
-        assert listener.payloads(TOPICS["stats"]) == [msgspec.json.encode(STATS)]
-        assert listener.payloads(TOPICS["availability"]) == [b"online", b"offline"]
-        assert listener.heard[-1].topic == TOPICS["availability"]
+        assert listener.payloads(TOPICS.topic("stats")) == [msgspec.json.encode(STATS)]
+        assert listener.payloads(TOPICS.topic("availability")) == [b"online", b"offline"]
+        assert listener.heard[-1].topic == TOPICS.topic("availability")
         assert (sink.queued, sink.dropped) == (0, 0)
     with listening(broker.port) as late:
         wait_for(lambda: len(late.heard) >= 3, "what is retained")
         assert {heard.topic: heard.payload for heard in late.heard if heard.retained} == {
-            TOPICS["availability"]: b"offline",
-            TOPICS["info"]: msgspec.json.encode(INFO),
-            TOPICS["enabled/state"]: b"ON",
+            TOPICS.topic("availability"): b"offline",
+            TOPICS.topic("info"): msgspec.json.encode(INFO),
+            TOPICS.topic("enabled/state"): b"ON",
         }
 
 
@@ -157,9 +157,9 @@ def test_a_broker_that_comes_later_gets_it_all_but_what_is_only_of_the_moment(
             gate.target = broker.port
             wait_for(lambda: sink.queued == 0, "the outbox to be empty")
             assert times(listener.heard) == list(range(5))
-            assert listener.heard[0].topic == TOPICS["availability"]
-            assert listener.payloads(TOPICS["camera"]) == [b"online"]
-            assert listener.payloads(TOPICS["stats"]) == []
+            assert listener.heard[0].topic == TOPICS.topic("availability")
+            assert listener.payloads(TOPICS.topic("camera")) == [b"online"]
+            assert listener.payloads(TOPICS.topic("stats")) == []
     complaints = [record for record in caplog.records if "closed the connection without an answer" in record.message]
     assert len(complaints) == 1
 
@@ -183,7 +183,7 @@ def test_closing_ends_the_thread_also_where_a_broker_falls_silent(gate: Gate, tm
     with Mosquitto(tmp_path / "broker") as broker, listening(broker.port) as listener:
         gate.target = broker.port
         with sending(tmp_path, gate.port) as sink:
-            wait_for(lambda: listener.payloads(TOPICS["availability"]), "a connection")
+            wait_for(lambda: listener.payloads(TOPICS.topic("availability")), "a connection")
             broker.freeze()
             sink.publish(TOPICS.event(event(1)))
             sink.close(timeout=1)
@@ -292,7 +292,7 @@ def test_the_switch_is_heard_retained_or_not_and_only_in_words_that_it_knows(
     broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[bool] = []
-    switch = TOPICS["enabled/set"]
+    switch = TOPICS.topic("enabled/set")
     with listening(broker.port) as listener:
         listener.say(switch, "OFF", retain=True)
         with sending(tmp_path, broker.port, on_enabled=told.append):
@@ -307,10 +307,10 @@ def test_the_switch_is_heard_retained_or_not_and_only_in_words_that_it_knows(
 def test_what_a_stranger_sends_to_fill_the_memory_does_not_come(broker: Mosquitto, tmp_path: Path) -> None:
     told: list[bool] = []
     with listening(broker.port) as listener:
-        listener.say(TOPICS["enabled/set"], " " * 1_000_000 + "ON", retain=True)
+        listener.say(TOPICS.topic("enabled/set"), " " * 1_000_000 + "ON", retain=True)
         with sending(tmp_path, broker.port, on_enabled=told.append):
-            wait_for(lambda: listener.payloads(TOPICS["availability"]), "a connection")
-            listener.say(TOPICS["enabled/set"], "OFF", retain=True)
+            wait_for(lambda: listener.payloads(TOPICS.topic("availability")), "a connection")
+            listener.say(TOPICS.topic("enabled/set"), "OFF", retain=True)
             wait_for(lambda: told, "a word")
     assert told == [False]
 
@@ -342,7 +342,10 @@ def test_events_that_a_broker_refuses_are_dropped_one_by_one_and_told_once_until
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     advice = "refuses {} (Not authorized); have it let clients without a user publish to fer-edge/hall/{}"
-    with obeying(tmp_path, f"topic write {TOPICS['availability']}") as broker, sending(tmp_path, broker.port) as sink:
+    with (
+        obeying(tmp_path, f"topic write {TOPICS.topic('availability')}") as broker,
+        sending(tmp_path, broker.port) as sink,
+    ):
         for number in range(20):
             sink.publish(TOPICS.event(event(number)))
         wait_for(lambda: sink.dropped >= 2, "some to be given up")
@@ -350,7 +353,7 @@ def test_events_that_a_broker_refuses_are_dropped_one_by_one_and_told_once_until
         wait_for(lambda: advice.format("messages", "#") in caplog.text, "the other refusal")
         with listening(broker.port) as listener:
             with (tmp_path / "rules").open("a") as file:
-                file.write(f"topic write {TOPICS['event']}\n")
+                file.write(f"topic write {TOPICS.topic('event')}\n")
             broker.reload()
             wait_for(lambda: sink.queued == 0, "the others to leave the outbox")
             wait_for(lambda: times(listener.heard) == list(range(sink.dropped, 20)), "the others")
@@ -361,7 +364,7 @@ def test_events_that_a_broker_refuses_are_dropped_one_by_one_and_told_once_until
 
 def test_events_that_are_refused_wait_for_the_next_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        obeying(tmp_path, f"topic write {TOPICS['availability']}") as broker,
+        obeying(tmp_path, f"topic write {TOPICS.topic('availability')}") as broker,
         sending(tmp_path, broker.port, backoff=(60, 60)) as sink,
     ):
         sink.publish(TOPICS.event(event(1)))
@@ -446,7 +449,7 @@ def test_a_broker_that_is_killed_fifty_times_loses_no_event(
             gate.target = broker.port
             wait_for(functools.partial(listener.has_heard, before + 3), "a connection")
             retained = listener.heard[before : before + 2]
-            assert [message.topic for message in retained] == [TOPICS["availability"], TOPICS["info"]]
+            assert [message.topic for message in retained] == [TOPICS.topic("availability"), TOPICS.topic("info")]
             assert retained[0].payload == b"online"
             time.sleep(chance.uniform(0, 0.15))
             broker.kill()
@@ -476,12 +479,12 @@ STARTER = """
 import os, sys
 import msgspec
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
-from fer_edge_device.messages import Event, Topics
+from fer_edge_device.messages import Event, MessageFactory
 from fer_edge_device.mqtt.sink import MqttSink
 
 port, outbox, journal, event = sys.argv[1:]
 event = msgspec.json.decode(event, type=Event)
-topics = Topics("hall")
+topics = MessageFactory("hall")
 
 def run():
     sink = MqttSink(topics, MqttSettings(url=f"mqtt://localhost:{port}"), OutboxSettings(path=outbox, max_rate=1000))
@@ -527,7 +530,7 @@ def test_a_runner_that_is_killed_fifty_times_loses_no_event(broker: Mosquitto, t
         # The last one may have been killed after the outbox and before the journal had its last event.
         assert reported <= len(arrived) <= reported + 1
         assert reported > 100
-        assert b"offline" in listener.payloads(TOPICS["availability"])  # the will
+        assert b"offline" in listener.payloads(TOPICS.topic("availability"))  # the will
 
 
 def refusal(settings: MqttSettings) -> str:
@@ -685,17 +688,17 @@ def test_settings_that_cannot_work_are_refused_at_once(certificates: Certificate
 
 
 def test_nodes_of_one_name_and_different_prefixes_leave_one_another_alone(broker: Mosquitto, tmp_path: Path) -> None:
-    there = Topics("hall", "site/2")
+    there = MessageFactory("hall", "site/2")
     settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", topic_prefix="site/2")
     with listening(broker.port) as listener, sending(tmp_path, broker.port):
-        wait_for(lambda: listener.payloads(TOPICS["availability"]), "the first")
+        wait_for(lambda: listener.payloads(TOPICS.topic("availability")), "the first")
         other = MqttSink(there, settings, OutboxSettings(path=str(tmp_path / "other.sqlite")))
         other.publish(there.availability("online"))
-        wait_for(lambda: listener.payloads(there["availability"]), "the second")
-        assert listener.payloads(TOPICS["availability"]) == [b"online"]
+        wait_for(lambda: listener.payloads(there.topic("availability")), "the second")
+        assert listener.payloads(TOPICS.topic("availability")) == [b"online"]
         check_broker(settings, "hall")
         forget_node(settings, there)
-        assert listener.payloads(TOPICS["availability"]) == [b"online"]
+        assert listener.payloads(TOPICS.topic("availability")) == [b"online"]
         other.close()
 
 
