@@ -34,6 +34,8 @@ _HEIGHT: Final = 480
 _COLUMN: Final = 200
 _LINE: Final = 15
 _MAX_FACES: Final = 12
+_MAX_LABELS: Final = 12
+_MAX_LETTERS: Final = 10
 
 
 def annotate(
@@ -130,19 +132,26 @@ def _draw_face(out: npt.NDArray[np.uint8], face: Expression) -> None:
 
 def _bars(faces: Sequence[Expression]) -> npt.NDArray[np.uint8]:
     """Draw the scores of some faces side by side, as a strip of paper."""
-    lines = max(len(face.scores) for face in faces) + 2
+    charts = [(face, _bars_of(face)) for face in faces]
+    lines = max(len(bars) for _, bars in charts) + 2
     out = np.full((lines * _LINE, _WIDTH, 3), _PAPER, np.uint8)
-    for number, face in enumerate(faces):
+    for number, (face, bars) in enumerate(charts):
         left = number * _COLUMN + 20
         x, y = (round(value) for value in face.box[:2])
-        _write(out, f"{face.emotion} at {x},{y}", left, 1, size=0.45)
-        for line, (label, score) in enumerate(face.scores.items(), start=2):
-            _write(out, label, left, line)
+        _write(out, f"{face.emotion[:_MAX_LETTERS]} at {x},{y}", left, 1, size=0.45)
+        for line, (label, score) in enumerate(bars, start=2):
+            _write(out, label[:_MAX_LETTERS], left, line)
             middle, start = line * _LINE - 4, left + 70
             end = start + round(score * 80)
             cv2.rectangle(out, (start, middle - 4), (end, middle + 3), emotion_colour(label)[::-1], cv2.FILLED)
             _write(out, f"{score:.0%}", end + 4, line)
     return out
+
+
+def _bars_of(face: Expression) -> list[tuple[str, float]]:
+    """Label and score of each bar: all in the model's order, or the highest of too many."""
+    bars = list(face.scores.items())
+    return bars if len(bars) <= _MAX_LABELS else sorted(bars, key=lambda bar: -bar[1])[:_MAX_LABELS]
 
 
 def _note(text: str) -> npt.NDArray[np.uint8]:

@@ -67,8 +67,11 @@ def test_shows_its_image_and_scores_in_a_notebook(recognizer: Recognizer, image_
 @pytest.mark.parametrize("shape", [(1, 1), (48, 48), (4000, 3000), (3, 5000), (5000, 3)])
 @pytest.mark.parametrize("faces", [0, 1, 13])
 def test_notebook_image_has_a_bounded_size(shape: tuple[int, int], faces: int) -> None:
-    shown = decode(Recognition(np.zeros(shape, np.uint8), [HAPPY] * faces)._repr_png_())
-    assert shown.shape[0] <= 480 + 4 * 9 * 15 + 30
+    odd = Expression(
+        HAPPY.box, "an odd emotion with a long name", 0.5, {f"label number {i}": i / 99 for i in range(99)}
+    )
+    shown = decode(Recognition(np.zeros(shape, np.uint8), [HAPPY, *[odd] * faces])._repr_png_())
+    assert shown.shape[0] <= 480 + 4 * 14 * 15 + 30
     assert shown.shape[1:] == (640, 3)
 
 
