@@ -57,18 +57,19 @@ def test_webcam_prints_what_happens() -> None:
 
 
 def test_listener_prints_what_a_runner_publishes(tmp_path: Path) -> None:
-    with Mosquitto(tmp_path / "broker") as broker:
-        output = tmp_path / "heard.txt"
+    output = tmp_path / "heard.txt"
+    with Mosquitto(tmp_path / "broker") as broker, output.open("w") as file:
         arguments = ("--host", "127.0.0.1", "--port", str(broker.port), "--events", "4")
-        with (
-            output.open("w") as file,
-            subprocess.Popen(command("mqtt_listener.py", *arguments), stdout=file) as listener,
-        ):
+        listener = subprocess.Popen(command("mqtt_listener.py", *arguments), stdout=file)
+        try:
             while listener.poll() is None:  # it may have come too late for one run, but hears the next
                 publish(broker.port, tmp_path)
-            assert listener.returncode == 0
+        finally:
+            listener.kill()
+            listener.wait()
+    assert listener.returncode == 0
     lines = output.read_text().splitlines()
-    assert "kitchen: new    happy 80%" in lines
+    assert any(line.startswith("kitchen: new    happy ") for line in lines)
     assert sum(": new" in line or ": update" in line for line in lines) == 4
 
 
