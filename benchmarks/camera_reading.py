@@ -1,10 +1,10 @@
-"""What does it cost to read a camera at 30 frames a second of which two are looked at?
+"""Measure what it costs to read a camera of 30 frames per second when only two of them are processed.
 
-    python benchmarks/camera_reading.py [--fps 30] [--looks 2] [--seconds 10]
+    python benchmarks/camera_reading.py [--fps 30] [--processed-fps 2] [--seconds 10]
 
-Another process serves the demo, 640x480, as Motion JPEG over HTTP.  It is read in turn by a plain loop that decodes
-and greys every frame and by a supervised live camera, which decodes what is asked for; printed are the frames that
-came, those that were looked at, and the share of one core that each took.
+Another process serves the demo, 640x480, as Motion JPEG over HTTP. Two readers take turns: a plain loop that decodes
+every frame and converts it to grey, and a supervised live source, which decodes only the frames that are read. The
+script prints the frames that arrived, the frames that were processed, and the share of one core that each reader took.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def serve(fps: float, port: Connection) -> None:
-    """Play the demo to whoever asks."""
+    """Serve the demo to every client."""
     images = [
         cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes() for number in range(120)
     ]
@@ -55,26 +55,26 @@ def serve(fps: float, port: Connection) -> None:
         server.serve_forever()
 
 
-def read_plainly(address: str, looks: float, seconds: float) -> tuple[int, int]:
-    """Decode and grey every frame; gives how many came and how many were looked at."""
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)  # noqa: TID251 - what is compared with
-    frames, looked, began = 0, 0, time.monotonic()
-    while (now := time.monotonic() - began) < seconds:
+def read_plainly(address: str, processed_fps: float, seconds: float) -> tuple[int, int]:
+    """Decode every frame and convert it to grey; return how many arrived and how many were processed."""
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)  # noqa: TID251 - the baseline
+    frames, processed, start = 0, 0, time.monotonic()
+    while (now := time.monotonic() - start) < seconds:
         _, image = capture.read()
         cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         frames += 1
-        looked += now >= looked / looks
+        processed += now >= processed / processed_fps
     capture.release()
-    return frames, looked
+    return frames, processed
 
 
-def read_supervised(address: str, looks: float, seconds: float) -> tuple[int, int]:
-    """Ask for the newest frame, now and then; gives how many came and how many were looked at."""
+def read_supervised(address: str, processed_fps: float, seconds: float) -> tuple[int, int]:
+    """Read the newest frame now and then; return how many arrived and how many were processed."""
     camera = open_source(CameraSettings(source=address))
     numbers: list[int] = []
-    began = time.monotonic()
-    while (now := time.monotonic() - began) < seconds:
-        time.sleep(max(0.0, len(numbers) / looks - now))
+    start = time.monotonic()
+    while (now := time.monotonic() - start) < seconds:
+        time.sleep(max(0.0, len(numbers) / processed_fps - now))
         with contextlib.suppress(NoFrameYet):
             if frame := camera.read():
                 numbers.append(frame.number)
@@ -86,18 +86,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fps", type=float, default=30)
-    parser.add_argument("--looks", type=float, default=2)
+    parser.add_argument("--processed-fps", type=float, default=2)
     parser.add_argument("--seconds", type=float, default=10)
     options = parser.parse_args()
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=serve, args=(options.fps, theirs), daemon=True)
+    receiver, sender = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(options.fps, sender), daemon=True)
     server.start()
-    address = f"http://127.0.0.1:{ours.recv()}/"
+    address = f"http://127.0.0.1:{receiver.recv()}/"
     for name, read in (("plain loop", read_plainly), ("supervised", read_supervised)) * 2:
-        used, began = time.process_time(), time.monotonic()
-        frames, looked = read(address, options.looks, options.seconds)
-        share = 100 * (time.process_time() - used) / (time.monotonic() - began)
-        print(f"{name}: {frames} frames, {looked} looked at, {share:.2f} % of a core")
+        used, start = time.process_time(), time.monotonic()
+        frames, processed = read(address, options.processed_fps, options.seconds)
+        share = 100 * (time.process_time() - used) / (time.monotonic() - start)
+        print(f"{name}: {frames} frames, {processed} processed, {share:.2f} % of a core")
     server.terminate()
 
 

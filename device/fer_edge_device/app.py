@@ -1,4 +1,7 @@
-"""What ``fer-edge run`` does: put camera, pipeline and sinks together, run them, and change them on SIGHUP."""
+"""A runner as the configuration describes it: source, pipeline and sinks, changed on SIGHUP.
+
+`App` is what ``fer-edge run`` does. `events` gives the same events to a Python program, without the service around it.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from fer_edge.detection.base import TrackingDetector
+    from fer_edge_device.capture.base import FrameSource
     from fer_edge_device.config.settings import Config, LogSettings
     from fer_edge_device.messages import Event
     from fer_edge_device.runner import RunSummary
@@ -40,13 +44,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the old sinks get for what waits when they are changed: a stop may come meanwhile, and the new ones then
-# take ten. With a second each for what hangs, and two for the camera, that is less than the unit's TimeoutStopSec.
-_CHANGE: Final = 2.0
+# Seconds in which the old sinks may send what waits when a reload replaces them. A stop may arrive meanwhile, and then
+# the new sinks take up to 10 s. With one second each for what hangs and two for the camera, that is less than
+# TimeoutStopSec of the unit.
+_OLD_SINKS_TIMEOUT: Final = 2.0
 
 
 class App:
-    """A runner that is made, and changed, as a configuration says."""
+    """A runner that is built from a configuration, and changed when that is reloaded."""
 
     def __init__(
         self,
@@ -54,43 +59,45 @@ class App:
         *,
         version: str,
         realtime: bool | None = None,
-        reread: Callable[[], Config] | None = None,
+        read_config: Callable[[], Config] | None = None,
     ) -> None:
-        """Load the model, open the camera and begin to connect to the broker.
+        """Load the model, open the source and start to connect to the broker.
 
         Args:
-            config: everything that a runner is told.
-            version: of fer-edge, for the ``info`` message.
+            config: the configuration.
+            version: version of fer-edge, for the ``info`` message.
             realtime: as for `open_source`.
-            reread: reads the configuration anew on SIGHUP; without it that signal keeps its usual meaning.
+            read_config: reads the configuration again on SIGHUP; None leaves that signal as it is.
 
         Raises:
             InputError: something in the configuration cannot be used.
-            SourceError: the source is not there.
+            SourceError: the source cannot be opened.
         """
-        self._config, self._version, self._reread = config, version, reread
-        self._switching = Lock()
+        self._config, self._version, self._read_config = config, version, read_config
+        self._switch_lock = Lock()
         if sys.stdout is None:
-            raise InputError("standard output is closed; messages go there: redirect it to a file or /dev/null")
+            raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         with ExitStack() as stack:
-            self._classifier = _classifier(config)
-            node = self._node(config, self._classifier)
-            self._camera = open_source(config.camera, realtime=realtime)
-            stack.callback(self._camera.close)
-            pipeline = _pipeline(config, self._classifier, live=self._camera.live)
+            classifier = _make_classifier(config)
+            identity = self._make_identity(config, classifier)
+            self._source = self._open_source(realtime=realtime)
+            stack.callback(self._close_source)
             self._runner = Runner(
-                self._camera,
-                pipeline,
-                node,
-                stats_every=config.events.stats_interval_s,
-                reload=self._reload if reread else None,
+                self._source,
+                _make_pipeline(config, classifier, live=self._source.live),
+                identity,
+                stats_interval=config.events.stats_interval_s,
+                on_reload=self._reload if read_config else None,
             )
-            self._sinks = self._open_sinks(config, node)
-            self._runner.send_to(self._sinks)
+            self._sinks = self._open_sinks(config, identity)
+            self._runner.use_sinks(self._sinks)
             stack.pop_all()
 
     def run(self, seconds: float | None = None) -> RunSummary:
-        """Run to the end of the source, or of ``seconds`` of its time.
+        """Run until the source ends, or for a part of it.
+
+        Args:
+            seconds: stop after this much of the source's time.
 
         Raises:
             SourceLostError: the camera failed.
@@ -98,42 +105,50 @@ class App:
         try:
             return self._runner.run(seconds)
         finally:
-            self._camera.close()
+            self._close_source()
             for sink in self._sinks:
                 sink.close()
 
+    def _open_source(self, *, realtime: bool | None) -> FrameSource:
+        return open_source(self._config.camera, realtime=realtime)
+
+    def _close_source(self) -> None:
+        self._source.close()
+
     def _reload(self) -> None:
-        """Take over what can be changed while faces are followed; what is wrong changes nothing."""
+        """Read the configuration again and apply it; an error changes nothing."""
         sd_notify.reloading()
         try:
-            # All that can fail comes first; a model's file of the same name may be another by now.
-            config = self._reread() if self._reread else self._config
+            # Everything that can fail comes first. The model is loaded again: its file may have been replaced.
+            config = self._read_config() if self._read_config else self._config
             _check_messages(config)
-            classifier, detector = _classifier(config), _detector(config)
+            classifier, detector = _make_classifier(config), _make_detector(config)
         except (FerEdgeError, OSError) as error:
-            logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
+            _log_failed_reload(error)
         else:
-            self._change(config, classifier, detector)
+            self._apply(config, classifier, detector)
         finally:
             sd_notify.notify("READY=1")
 
-    def _change(self, config: Config, classifier: TFLiteClassifier, detector: TrackingDetector) -> None:
+    def _apply(self, config: Config, classifier: TFLiteClassifier, detector: TrackingDetector) -> None:
         old = self._config
-        node = self._node(config, classifier)
-        moved = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
-        if moved:
-            self._runner.say_goodbye()
+        identity = self._make_identity(config, classifier)
+        new_sinks = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
+        if new_sinks:
+            self._runner.announce_offline()
             for sink in self._sinks:
-                sink.close(_CHANGE)
+                sink.close(_OLD_SINKS_TIMEOUT)
             try:
-                self._sinks = self._open_sinks(config, node)
+                self._sinks = self._open_sinks(config, identity)
             except InputError as error:
-                logger.error("everything stays as it was: %s", error)  # noqa: TRY400 - the line says it all
-                self._sinks = self._open_sinks(old, self._runner.node)
-                self._runner.send_to(self._sinks)
-                self._runner.change(self._runner.node, stats_every=old.events.stats_interval_s, moved=True)
+                _log_failed_reload(error)
+                self._sinks = self._open_sinks(old, self._runner.identity)
+                self._runner.use_sinks(self._sinks)
+                self._runner.change_identity(
+                    self._runner.identity, stats_interval=old.events.stats_interval_s, new_sinks=True
+                )
                 return
-            self._runner.send_to(self._sinks)
+            self._runner.use_sinks(self._sinks)
         self._runner.pipeline.reconfigure(
             config.faces,
             config.events,
@@ -143,61 +158,63 @@ class App:
             classifier=classifier,
             model=_model_name(classifier),
         )
-        self._runner.change(node, stats_every=config.events.stats_interval_s, moved=moved)
+        self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
         self._config = config
         for section in ("camera", "log"):
-            if _fixed(getattr(config, section)) != _fixed(getattr(old, section)):
-                logger.warning("[%s]: what changed there takes a restart", section)
-        logger.info("the configuration was read anew")
+            if _restart_only(getattr(config, section)) != _restart_only(getattr(old, section)):
+                logger.warning("[%s]: these changes take effect after a restart", section)
+        logger.info("configuration reloaded")
 
-    def _node(self, config: Config, classifier: TFLiteClassifier) -> NodeIdentity:
-        topics = MessageFactory(config.node_name(), config.mqtt.topic_prefix)
+    def _make_identity(self, config: Config, classifier: TFLiteClassifier) -> NodeIdentity:
+        messages = MessageFactory(config.node_name(), config.mqtt.topic_prefix)
         info = Info(
             version=self._version,
             model=classifier.card.name,
             model_sha256=classifier.sha256,
             labels=classifier.card.labels,
         )
-        announced = bool(config.mqtt.url) and config.mqtt.ha_discovery
-        return NodeIdentity(
-            topics, info, discovery_message(topics, info, config.mqtt.ha_discovery_prefix) if announced else None
-        )
+        if not (config.mqtt.url and config.mqtt.ha_discovery):
+            return NodeIdentity(messages, info)
+        return NodeIdentity(messages, info, discovery_message(messages, info, config.mqtt.ha_discovery_prefix))
 
-    def _open_sinks(self, config: Config, node: NodeIdentity) -> list[Sink]:
+    def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
         if config.mqtt.url:
-            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - likewise
-            from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415 - 0.1 s that only those wait who have a broker
+            # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
+            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415
+            from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
 
-            switch = PrivacySwitch(outbox_path(config.outbox, node.topics.node))
-            obey = partial(self._obey, switch)
-            sinks.append(MqttSink(node.topics, config.mqtt, config.outbox, on_enabled=obey))
-            # Only now: an outbox that cannot be had must not switch anything.
-            self._take_over(switch, node.topics)
+            switch = PrivacySwitch(outbox_path(config.outbox, identity.messages.node))
+            on_enabled = partial(self._set_enabled, switch)
+            sinks.append(MqttSink(identity.messages, config.mqtt, config.outbox, on_enabled=on_enabled))
+            # Not before: an outbox that another runner holds must not switch this one off.
+            self._adopt_switch(switch, identity.messages)
         if not sinks or config.log.messages:
             sinks.append(JsonLinesSink(sys.stdout.buffer))
         return sinks
 
-    def _take_over(self, switch: PrivacySwitch, topics: MessageFactory) -> None:
-        """Be switched off if an earlier run was, and keep it if this one is."""
-        with self._switching:
+    def _adopt_switch(self, switch: PrivacySwitch, messages: MessageFactory) -> None:
+        """Switch off if an earlier run was off, and save the result."""
+        with self._switch_lock:
             if not switch.on:
-                logger.info("switched off: no frame is looked at until ON comes to %s", topics.topic("enabled/set"))
+                logger.info(
+                    "switched off: frames are skipped until ON is published to %s", messages.topic("enabled/set")
+                )
                 self._runner.enable(wanted=False)
-            switch.keep(on=self._runner.enabled)
+            switch.save(on=self._runner.enabled)
 
-    def _obey(self, switch: PrivacySwitch, on: bool) -> None:  # noqa: FBT001 - a switch
-        """The switch was thrown; told by a sink's thread."""
-        with self._switching:
-            switch.keep(on=on)  # first, so that what is told afterwards is true after a power cut, too
+    def _set_enabled(self, switch: PrivacySwitch, on: bool) -> None:  # noqa: FBT001 - a switch
+        """Save and apply the switch; called from the thread of a sink."""
+        with self._switch_lock:
+            switch.save(on=on)  # first, so that what is published next is still true after a power cut
             self._runner.enable(on)
 
 
 def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, None]:
-    """Yield what happens before a camera or in a video: the events that `App.run` publishes, in their order.
+    """Yield what happens in front of a camera or in a video: the events that `App.run` publishes, in their order.
 
-    Everything runs in the caller's thread, between two events. There are no messages, no broker, no privacy switch, no
-    signal handlers and no notices to systemd. The source is opened by the first ``next`` and closed when the iterator
+    The work is done in the caller's thread, between two events. There are no messages, no broker, no privacy switch, no
+    signal handlers and no notices to systemd. The source is opened by the first ``next``, and closed when the iterator
     is exhausted, closed or deleted.
 
     Args:
@@ -212,11 +229,11 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         SourceError: the source cannot be opened.
         SourceLostError: the camera failed.
     """
-    classifier = _classifier(config)
+    classifier = _make_classifier(config)
     with closing(open_source(config.camera, realtime=realtime)) as source:
-        pipeline = _pipeline(config, classifier, live=source.live)
+        pipeline = _make_pipeline(config, classifier, live=source.live)
         try:
-            for frame in paced_frames(source, lambda: pipeline.rest):
+            for frame in paced_frames(source, lambda: pipeline.frame_interval):
                 yield from pipeline.step(frame)[0]
         except SourceLostError:
             yield from pipeline.finish()[0]
@@ -224,9 +241,20 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         yield from pipeline.finish()[0]
 
 
-def _pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pipeline:
+def check_config(config: Config) -> None:
+    """Check that everything a configuration names can be used, without opening the camera or reaching the broker.
+
+    Raises:
+        InputError: something cannot be used.
+    """
+    _make_classifier(config)
+    _make_detector(config)
+    _check_messages(config)
+
+
+def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pipeline:
     return Pipeline(
-        _detector(config),
+        _make_detector(config),
         classifier,
         session=_session(config.camera.source, live=live),
         model=_model_name(classifier),
@@ -237,18 +265,11 @@ def _pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pi
     )
 
 
-def _fixed(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:
-    """What of a section cannot be changed while it runs."""
-    if isinstance(settings, CameraSettings):
-        return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
-    return settings
-
-
-def _classifier(config: Config) -> TFLiteClassifier:
+def _make_classifier(config: Config) -> TFLiteClassifier:
     return TFLiteClassifier(find_model(Path(config.model)), config.threads)
 
 
-def _detector(config: Config) -> TrackingDetector:
+def _make_detector(config: Config) -> TrackingDetector:
     faces = config.faces
     path = Path(faces.detector_model) if faces.detector_model else None
     return make_detector(faces.detector, path, faces.min_face or None)
@@ -259,27 +280,27 @@ def _model_name(classifier: TFLiteClassifier) -> str:
 
 
 def _session(source: str, *, live: bool) -> str:
-    """What the tracks' ids begin with: another for each live session, the same for each replay of a video."""
+    """Return the first part of the tracks' ids: unique for a live session, the same for each replay of a video."""
     if live:
         return f"{time.time_ns() // 1_000_000:x}"
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]
 
 
-def check_config(config: Config) -> None:
-    """Find out whether what a configuration names can be used, short of opening the camera and asking the broker.
-
-    Raises:
-        InputError: something cannot.
-    """
-    _classifier(config)
-    _detector(config)
-    _check_messages(config)
-
-
 def _check_messages(config: Config) -> None:
-    """Find out whether topics and broker can be what they are to be."""
+    """Check the node's name, the topics and the broker's address."""
     MessageFactory(config.node_name(), config.mqtt.topic_prefix)
     if config.mqtt.url:
-        from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - likewise
+        from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - see _open_sinks
 
         Broker(config.mqtt)
+
+
+def _restart_only(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:
+    """Return a section with the keys neutralised that can be changed without a restart."""
+    if isinstance(settings, CameraSettings):
+        return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
+    return settings
+
+
+def _log_failed_reload(error: Exception) -> None:
+    logger.error("configuration not reloaded, nothing has changed: %s", error)

@@ -1,4 +1,4 @@
-"""What is said on standard error: plain lines, JSON lines, or lines with priorities for systemd's journal."""
+"""The log on standard error: plain lines, JSON lines, or lines with priorities for systemd's journal."""
 
 from __future__ import annotations
 
@@ -12,44 +12,47 @@ from typing import TYPE_CHECKING, Final, TextIO
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import LogSettings
 
-_OURS: Final = ("fer_edge", "fer_edge_device")
+_OWN_PACKAGES: Final = ("fer_edge", "fer_edge_device")
 _LEVELS: Final = logging.getLevelNamesMapping()
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 def set_up_logging(settings: LogSettings) -> None:
-    """Send everything that is logged to standard error, in the form and from the level that the settings say.
+    """Send the log to standard error, in the format and from the level that the settings give.
 
-    Other packages, such as picamera2, are heard from warnings on, and whole with the level ``debug``.
+    Other packages, such as picamera2, log only warnings and errors, except with level ``debug``.
     """
     level = _LEVELS[settings.level.upper()]
-    form = settings.format
-    if form == "auto":
-        form = "journal" if _stderr_is_journal() else "plain"
+    log_format = settings.format
+    if log_format == "auto":
+        log_format = "journal" if _stderr_is_journal() else "plain"
     handler = _Handler()
-    handler.setFormatter({"plain": _Plain, "json": _Json, "journal": _Journal}[form]())
+    handler.setFormatter({"plain": _Plain, "json": _Json, "journal": _Journal}[log_format]())
     others = level if level == logging.DEBUG else max(level, logging.WARNING)
     logging.basicConfig(handlers=[handler], level=others, force=True)
-    for name in _OURS:
+    for name in _OWN_PACKAGES:
         logging.getLogger(name).setLevel(level)
 
 
 def logging_is_set_up() -> bool:
-    """Whether `set_up_logging` has been called: what fails after it belongs into the log, too."""
+    """Return whether `set_up_logging` has been called. From then on, errors go to the log as well."""
     return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
 
 
 def _stderr_is_journal() -> bool:
-    """Whether it is the stream that systemd says it connected to the journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    """Return whether standard error is the stream that systemd connected to its journal.
+
+    See $JOURNAL_STREAM in systemd.exec(5).
+    """
     try:
         stream = os.fstat(sys.stderr.fileno())
-    except (AttributeError, OSError, ValueError):  # there is none, or it is closed or no file
+    except (AttributeError, OSError, ValueError):  # none, closed, or not a file
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to what is standard error now: it is exchanged for a while, to keep native libraries' chatter away."""
+    """Writes to the present standard error, which is replaced at times to hide output of native libraries."""
 
     @property
     def stream(self) -> TextIO:
@@ -58,7 +61,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     @stream.setter
     def stream(self, _: TextIO) -> None:
-        """What the base class would keep is not wanted."""
+        """Ignore the stream that the base class would store."""
 
 
 class _Plain(logging.Formatter):
@@ -67,7 +70,7 @@ class _Plain(logging.Formatter):
 
 
 class _Journal(logging.Formatter):
-    """A priority of syslog's before each line (sd-daemon(3))."""
+    """Puts the syslog priority before each line (sd-daemon(3))."""
 
     def format(self, record: logging.LogRecord) -> str:
         priority = next(priority for level, priority in _PRIORITIES if record.levelno >= level)

@@ -1,6 +1,6 @@
-"""The messages of the runner: what each topic carries.
+"""The messages that a runner publishes, and their topics.
 
-A line of standard output is one message, ready to publish; see `Message`.
+Each line of standard output is one message in JSON, ready to publish: see `Message`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         schema: version of this structure.
-        event_type: which of the three.
-        id: of the track within the session, never an identity.
-        time: seconds since 1970 for a live source, since its beginning for a video.
-        emotion: how the face looks; for ``end``, how it looked last.
+        event_type: ``new``, ``update`` or ``end``.
+        id: identifies the track within the session; never a person.
+        time: for a live source, seconds since 1970; for a video, seconds since its start.
+        emotion: emotion of the face; for ``end``, the last one reported.
         score: smoothed score of that emotion, 0..1.
-        scores: smoothed score of every emotion.
-        previous: emotion before an ``update``.
-        box: x, y, width and height over the width and height of the image, 0..1.
-        duration_s: how long the face has been in view.
+        scores: smoothed score of each emotion, 0..1.
+        previous: for an ``update``, the emotion before; otherwise None.
+        box: x, y, width and height, as fractions of the image's width and height, 0..1.
+        duration_s: seconds for which the face has been in view.
         model: name of the model and the first digits of its SHA-256.
     """
 
@@ -53,15 +53,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everybody in view.
+    """All faces in view.
 
     Attributes:
         schema: version of this structure.
         time: as in `Event`.
-        faces: how many faces.
-        emotion: the emotion most of them show, the higher mean score deciding a tie; None without faces.
-        scores: mean smoothed score of each emotion; empty without faces.
-        counts: how many faces show each emotion; emotions that nobody shows are left out.
+        faces: number of faces.
+        emotion: emotion of most faces; in a tie, the one with the highest mean score; None without faces.
+        scores: mean smoothed score of each emotion, 0..1; empty without faces.
+        counts: number of faces with each emotion, for the emotions that occur.
     """
 
     schema: int = SCHEMA
@@ -73,27 +73,27 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """Milliseconds that a stage of a frame took."""
+    """Median and 95th percentile of the time that a stage took, in milliseconds."""
 
     p50: float
     p95: float
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """How the runner is doing, over the time since the last such message.
+    """Health and speed of the runner since the last message of this kind.
 
     Attributes:
         schema: version of this structure.
         time: as in `Event`.
-        fps: frames completed a second of real time.
-        stages: milliseconds for each stage of a frame.
-        dropped: frames of a live source since the start that were not looked at, for newer ones came.
-        temp_c: temperature of the processor; None where the system does not tell.
-        throttled: the Pi firmware's flags of low voltage and throttling; None elsewhere.
+        fps: frames processed per second of real time.
+        stages: time of each stage of a frame.
+        dropped: frames of a live source that were not processed since the start, because newer ones had arrived.
+        temp_c: temperature of the processor in degrees Celsius; None if the system does not report it.
+        throttled: flags of the Raspberry Pi firmware for low voltage and throttling; None on other machines.
         rss_mb: resident memory of the process, in megabytes.
-        queued: events that wait for a broker.
-        dropped_events: events that never arrived, because they grew too many or too old, the broker refused them or the
-            disk was full; counted for as long as the outbox exists.
+        queued: number of events that wait for the broker.
+        dropped_events: number of events that were dropped since the outbox was created: they were too many or too old,
+            the broker refused them, or the disk was full.
     """
 
     schema: int = SCHEMA
@@ -109,7 +109,15 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """What is running: versions, and the model with its labels."""
+    """The version of fer-edge and the model that is in use.
+
+    Attributes:
+        schema: version of this structure.
+        version: version of fer-edge.
+        model: name of the model.
+        model_sha256: SHA-256 of its file.
+        labels: its emotions, in the order of its outputs.
+    """
 
     schema: int = SCHEMA
     version: str
@@ -122,10 +130,10 @@ class Message(msgspec.Struct, frozen=True):
     """One MQTT message.
 
     Attributes:
-        topic: where to publish it.
+        topic: the whole topic.
         payload: a structure, published as JSON, or plain text.
-        qos: MQTT's quality of service.
-        retain: whether the broker keeps it for those who subscribe later.
+        qos: MQTT quality of service.
+        retain: whether the broker keeps the message for later subscribers.
     """
 
     topic: str
@@ -134,67 +142,71 @@ class Message(msgspec.Struct, frozen=True):
     retain: bool
 
     def body(self) -> bytes:
-        """The payload as a broker gets it."""
+        """Return the payload as it is published."""
         return self.payload.encode() if isinstance(self.payload, str) else msgspec.json.encode(self.payload)
 
 
 class MessageFactory:
-    """Wraps payloads into the messages of one node.
+    """Makes the messages of one node: each kind has its topic, quality of service and retain flag.
 
     Attributes:
-        node: its name.
-        identity: what nobody else at the broker is called, in letters that Home Assistant takes; with its dots.
+        node: the node's name.
+        identity: a name that is unique at the broker, in characters that Home Assistant accepts, except for dots.
     """
 
     def __init__(self, node: str, prefix: str = _PREFIX) -> None:
-        """Messages under ``<prefix>/<node>/``.
+        """Make messages with topics under ``<prefix>/<node>/``.
+
+        Args:
+            node: the node's name.
+            prefix: first part of every topic.
 
         Raises:
-            InputError: the name has a character that does not belong in a topic.
+            InputError: the name is empty, too long or has a character that is not allowed in a topic.
         """
         if not re.fullmatch(NODE_NAME, node):
             raise InputError(
-                f"{node!r} cannot be a node's name (--node, or the key node): use up to 64 letters, digits, '_', '.'"
+                f"{node!r} is not a valid node name (--node, or the key node): use 1 to 64 letters, digits, '_', '.'"
                 " and '-'"
             )
         self.node = node
-        # Each sign by its number, so that no two sites have one name.
-        site = "" if prefix == _PREFIX else re.sub(r"[^A-Za-z0-9]", lambda sign: f"_{ord(sign[0]):x}", prefix) + "-"
+        # Other characters become their code point, so that two prefixes never give the same name.
+        site = "" if prefix == _PREFIX else re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}", prefix) + "-"
         self.identity = f"fer-edge-{site}{node}"
         self._prefix = f"{prefix}/{node}"
 
     def topic(self, kind: Kind) -> str:
-        """The whole topic of one kind of message."""
+        """Return the whole topic of a kind of message."""
         return f"{self._prefix}/{kind}"
 
     def availability(self, status: Availability) -> Message:
-        """Whether the runner is there."""
+        """Make the message that says whether the runner is online."""
         return Message(self.topic("availability"), status, 1, retain=True)
 
     def camera(self, status: CameraStatus) -> Message:
-        """Whether frames come."""
+        """Make the message that says whether the camera gives frames."""
         return Message(self.topic("camera"), status, 1, retain=True)
 
     def info(self, info: Info) -> Message:
-        """What is running."""
+        """Make the message that says what is running."""
         return Message(self.topic("info"), info, 1, retain=True)
 
     def state(self, state: State) -> Message:
-        """Everybody in view."""
+        """Make the message of a state."""
         return Message(self.topic("state"), state, 1, retain=True)
 
     def enabled(self, enabled: bool) -> Message:  # noqa: FBT001 - the payload
-        """Whether faces are looked at: the privacy switch, in the words that a switch of Home Assistant expects."""
+        """Make the message of the privacy switch, in the words that a switch of Home Assistant expects."""
         return Message(self.topic("enabled/state"), "ON" if enabled else "OFF", 1, retain=True)
 
     def event(self, event: Event) -> Message:
-        """Something happened to one face."""
+        """Make the message of an event."""
         return Message(self.topic("event"), event, 1, retain=False)
 
     def stats(self, stats: Stats) -> Message:
-        """How the runner is doing."""
+        """Make the message of the stats."""
         return Message(self.topic("stats"), stats, 0, retain=False)
 
     def removals(self) -> list[Message]:
-        """What takes every retained message of the node from a broker: empty ones."""
+        """Return the empty messages that remove all retained messages of the node from the broker."""
         return [Message(self.topic(kind), "", 1, retain=True) for kind in RETAINED]

@@ -1,4 +1,4 @@
-"""The privacy switch on disk: a node that was switched off is off after every restart."""
+"""The privacy switch on disk: a node that was switched off is still off after a restart."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ logger = logging.getLogger(__name__)
 
 
 class PrivacySwitch:
-    """Whether frames may be looked at, kept beside the outbox.
+    """Whether frames may be processed, kept beside the outbox.
 
-    While they may not, there is a file. Nothing is read from it, so nothing in it can be damaged, and what befalls
-    the outbox does not switch a node on.
+    While the switch is off, a file exists. Its content is never read, so it cannot be damaged, and damage to the outbox
+    does not switch a node on.
     """
 
     def __init__(self, outbox: Path) -> None:
-        """Find what an earlier run kept.
+        """Use the switch beside an outbox.
 
         Args:
-            outbox: the path of the outbox.
+            outbox: path of the outbox.
         """
         self._path = outbox.with_name(f"{outbox.name}.off")
 
     @property
     def on(self) -> bool:
-        """Whether frames may be looked at; a disk that fails does not switch a node on."""
+        """Whether frames may be processed. If the disk fails, the switch counts as off."""
         try:
             self._path.lstat()
         except OSError as error:
             return isinstance(error, FileNotFoundError | NotADirectoryError)
         return False
 
-    def keep(self, *, on: bool) -> None:
-        """Keep it; it outlives a power cut when this returns, and where the disk would not have it, that is said."""
+    def save(self, *, on: bool) -> None:
+        """Save the switch. It survives a power cut once this returns; if it cannot be saved, log a warning."""
         if on == self.on:
             return
         try:
@@ -46,15 +46,16 @@ class PrivacySwitch:
             else:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.touch()
-            self._synchronise_folder()
+            self._sync_folder()
         except OSError as error:
             logger.warning(
-                "%s: the switch cannot be kept (%s); it holds until the next start. Mend that and throw it again",
+                "%s: cannot save the privacy switch (%s); it holds only until the next start."
+                " Fix the problem and switch again",
                 self._path,
                 error.strerror,
             )
 
-    def _synchronise_folder(self) -> None:
+    def _sync_folder(self) -> None:
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

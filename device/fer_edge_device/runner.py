@@ -1,4 +1,4 @@
-"""The runner: a camera, a pipeline and sinks, from the first frame to ``offline``."""
+"""The runner: reads frames, gives them to the pipeline, and publishes what comes out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time as clock
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import FerEdgeError
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NAP = 0.1  # seconds after which a signal or a switch is looked at, at the latest
+_POLL_S: Final = 0.1  # maximum time before a signal or the privacy switch is noticed while waiting for a frame
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """As what a runner speaks.
+    """Who this runner is.
 
     Attributes:
-        topics: where its messages go.
-        info: what is running, told at the start.
-        announcement: what Home Assistant is told of it; None tells nothing.
+        messages: makes its messages, under its topics.
+        info: what is running; published at the start.
+        discovery: announces it to Home Assistant; None does not.
     """
 
-    topics: MessageFactory
+    messages: MessageFactory
     info: Info
-    announcement: Message | None = None
+    discovery: Message | None = None
 
 
 @dataclass(slots=True)
@@ -51,9 +51,9 @@ class RunSummary:
     """A run in figures.
 
     Attributes:
-        frames: frames that went through the pipeline.
-        seconds: how long that took.
-        events: how many events of each type were published.
+        frames: number of frames that were processed.
+        seconds: duration of the run.
+        events: number of published events of each type.
         interrupted: whether Ctrl-C ended the run.
     """
 
@@ -64,206 +64,211 @@ class RunSummary:
 
 
 class Runner:
-    """Feeds frames to a pipeline and what comes out to sinks.
+    """Moves frames from a source through a pipeline, and publishes the results to sinks.
 
     Attributes:
-        pipeline: what makes events of frames.
-        node: as what it speaks.
+        pipeline: turns frames into events.
+        identity: who this runner is.
         summary: the run so far.
     """
 
     def __init__(
         self,
-        camera: FrameSource,
+        source: FrameSource,
         pipeline: Pipeline,
-        node: NodeIdentity,
+        identity: NodeIdentity,
         sinks: Sequence[Sink] = (),
         *,
-        stats_every: float = 10.0,
-        reload: Callable[[], None] | None = None,
+        stats_interval: float = 10.0,
+        on_reload: Callable[[], None] | None = None,
     ) -> None:
         """Put the parts together.
 
         Args:
-            camera: where frames come from.
-            pipeline: what makes events of them.
-            node: as what it speaks.
-            sinks: where messages go; the run ends when all of them are closed.
-            stats_every: seconds of real time between two `stats` messages.
-            reload: what to do on SIGHUP, between two frames; without it that signal keeps its usual meaning.
+            source: gives the frames.
+            pipeline: turns them into events.
+            identity: who this runner is.
+            sinks: where to publish; the run ends when all of them are closed.
+            stats_interval: seconds of real time between two ``stats`` messages.
+            on_reload: called on SIGHUP, between two frames; None leaves that signal as it is.
         """
-        self.pipeline, self.node = pipeline, node
+        self.pipeline, self.identity = pipeline, identity
         self.summary = RunSummary()
-        self._camera, self._sinks = camera, list(sinks)
-        self._stats_every, self._reload = stats_every, reload
-        self._camera_told: CameraStatus | None = None
+        self._source, self._sinks = source, list(sinks)
+        self._stats_interval, self._on_reload = stats_interval, on_reload
+        self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
-        self._signal = 0
-        self._hangup = False
-        self._looked = 0.0
+        self._stop_signal = 0
+        self._reload_wanted = False
+        self._frame_taken_at = 0.0
 
     def run(self, seconds: float | None = None) -> RunSummary:
-        """Run until the source ends, a signal comes or nobody listens any more.
+        """Run until the source ends, a signal arrives or every sink is closed.
 
-        Whatever ends it, ``offline`` is the last message.
+        However the run ends, ``offline`` is the last message.
 
         Args:
             seconds: stop after this much of the source's time.
 
         Raises:
             SourceLostError: the camera failed.
-            FerEdgeError: messages cannot be written where alone they go.
+            FerEdgeError: messages cannot be written to standard output and have no other sink.
         """
-        began = clock.monotonic()
+        start = clock.monotonic()
         self._enabled = self._enabled_wanted
-        with self._signals():
+        with self._signal_handlers():
             try:
-                self.greet()
+                self.announce()
                 try:
                     self._loop(seconds)
                 finally:
-                    # Nobody listening any more must not hide why the run ended.
+                    # A closed sink must not hide why the run has ended.
                     with suppress(SinkClosed):
-                        self._tell(*self.pipeline.finish())
-                        self.say_goodbye()
+                        self.publish(*self.pipeline.finish())
+                        self.announce_offline()
             except SinkClosed as closed:
                 if str(closed):
-                    raise FerEdgeError(f"standard output: {closed}; messages go nowhere else") from None
+                    raise FerEdgeError(
+                        f"standard output: {closed}; no messages can be published: free the disk, or redirect"
+                        " the output elsewhere"
+                    ) from None
             finally:
                 notify("STOPPING=1")
-        self.summary.seconds = clock.monotonic() - began
-        self.summary.interrupted = self._signal == signal.SIGINT
+        self.summary.seconds = clock.monotonic() - start
+        self.summary.interrupted = self._stop_signal == signal.SIGINT
         return self.summary
 
     def stop(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002 - a signal handler's shape
-        """End the run after the frame under way; a second signal of the same kind kills."""
-        self._signal = number
+        """End the run after the present frame; a second signal of the same kind kills the process."""
+        self._stop_signal = number
         signal.signal(number, signal.SIG_DFL)
 
     @property
     def enabled(self) -> bool:
-        """Whether frames are to be looked at, as was asked for last."""
+        """Whether frames are to be processed; `enable` sets it."""
         return self._enabled_wanted
 
     def enable(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
-        """Look at frames, or let them pass unseen; may be called from any thread."""
+        """Process frames, or skip them. May be called from any thread."""
         self._enabled_wanted = wanted
 
-    def send_to(self, sinks: Sequence[Sink]) -> None:
-        """Give messages to these sinks from now on."""
+    def use_sinks(self, sinks: Sequence[Sink]) -> None:
+        """Publish to these sinks from now on."""
         self._sinks = list(sinks)
 
-    def change(self, node: NodeIdentity, *, stats_every: float, moved: bool) -> None:
-        """Go on as another node, or with another model; whoever listens is told.
+    def change_identity(self, identity: NodeIdentity, *, stats_interval: float, new_sinks: bool) -> None:
+        """Go on as another node, or with another model, and publish that.
 
         Args:
-            node: as what it speaks from now on.
-            stats_every: as at the start.
-            moved: whether those who listen now have heard nothing yet.
+            identity: who this runner is from now on.
+            stats_interval: as in ``__init__``.
+            new_sinks: whether the present sinks have had no message yet.
         """
-        self.node, self._stats_every = node, stats_every
-        if moved:
-            self.pipeline.tell_state_anew()
-            self.greet()
+        self.identity, self._stats_interval = identity, stats_interval
+        if new_sinks:
+            self.pipeline.repeat_state()
+            self.announce()
         else:
-            self._publish(node.topics.info(node.info))
-            if node.announcement:  # another model may have other labels
-                self._publish(node.announcement)
+            self._publish_message(identity.messages.info(identity.info))
+            if identity.discovery:  # the new model may have other labels
+                self._publish_message(identity.discovery)
 
-    def greet(self) -> None:
-        """Say what is here, and how it is."""
-        topics = self.node.topics
-        self._publish(topics.availability("online"))
-        self._publish(topics.info(self.node.info))
-        self._publish(topics.enabled(self._enabled))
-        if self.node.announcement:
-            self._publish(self.node.announcement)
-        if self._camera_told:
-            self._publish(topics.camera(self._camera_told))
+    def announce(self) -> None:
+        """Publish that this runner is online, what it is and how it is."""
+        messages = self.identity.messages
+        self._publish_message(messages.availability("online"))
+        self._publish_message(messages.info(self.identity.info))
+        self._publish_message(messages.enabled(self._enabled))
+        if self.identity.discovery:
+            self._publish_message(self.identity.discovery)
+        if self._published_status:
+            self._publish_message(messages.camera(self._published_status))
 
-    def say_goodbye(self) -> None:
-        """Say that nothing is here any more."""
-        self._publish(self.node.topics.camera("offline"))
-        self._publish(self.node.topics.availability("offline"))
+    def announce_offline(self) -> None:
+        """Publish that this runner is offline."""
+        self._publish_message(self.identity.messages.camera("offline"))
+        self._publish_message(self.identity.messages.availability("offline"))
+
+    def publish(self, events: Sequence[Event], state: State | None) -> None:
+        """Publish what the pipeline returned for a frame."""
+        for event in events:
+            self.summary.events[event.event_type] += 1
+            self._publish_message(self.identity.messages.event(event))
+        if state is not None:
+            self._publish_message(self.identity.messages.state(state))
 
     def _loop(self, seconds: float | None) -> None:
         first = last = None
-        told_stats, frames_then = clock.monotonic(), 0
+        stats_at, stats_frames = clock.monotonic(), 0
         next_number, dropped = 0, 0
         while (frame := self._next_frame()) is not None:
-            self._looked = clock.monotonic()
+            self._frame_taken_at = clock.monotonic()
             if first is None:
                 first = frame.time
                 notify("READY=1")
-            elif self._camera.live:
+            elif self._source.live:
                 dropped += frame.number - next_number
             if seconds is not None and frame.time - first >= seconds:
                 break
             next_number, last = frame.number + 1, frame.time + frame.epoch
             if self._enabled:
-                self._tell(*self.pipeline.step(frame))
+                self.publish(*self.pipeline.step(frame))
                 self.summary.frames += 1
             else:
-                self._tell([], self.pipeline.let_pass(frame))
+                self.publish([], self.pipeline.skip(frame))
             notify("WATCHDOG=1")
             now = clock.monotonic()
-            if now - told_stats >= self._stats_every:
-                self._tell_stats(last, (self.summary.frames - frames_then) / (now - told_stats), dropped)
-                told_stats, frames_then = now, self.summary.frames
-        if last is not None and self.summary.frames > frames_then:
-            rate = (self.summary.frames - frames_then) / max(clock.monotonic() - told_stats, 1e-9)
-            self._tell_stats(last, rate, dropped)
+            if now - stats_at >= self._stats_interval:
+                self._publish_stats(last, (self.summary.frames - stats_frames) / (now - stats_at), dropped)
+                stats_at, stats_frames = now, self.summary.frames
+        if last is not None and self.summary.frames > stats_frames:
+            fps = (self.summary.frames - stats_frames) / max(clock.monotonic() - stats_at, 1e-9)
+            self._publish_stats(last, fps, dropped)
 
     def _next_frame(self) -> Frame | None:
-        """Wait for a frame; None when the source has ended or the run is to end."""
+        """Wait for the next frame; None when the source has ended or the run must end."""
         while True:
-            self._obey()
-            if self._signal:
+            self.apply_pending()
+            if self._stop_signal:
                 return None
-            # A video has every frame looked at; of a live source, no more than are of use.
-            left = self._looked + self.pipeline.rest - clock.monotonic() if self._camera.live else 0.0
+            # Every frame of a video is processed; of a live source, only as many as the settings allow.
+            interval = self.pipeline.frame_interval if self._source.live else 0.0
+            left = self._frame_taken_at + interval - clock.monotonic()
             if left > 0:
-                clock.sleep(min(left, _NAP))
+                clock.sleep(min(left, _POLL_S))
                 continue
             try:
-                frame = self._camera.read()
+                frame = self._source.read()
             except NoFrameYet:
-                self._tell_camera(self._camera.status)
+                self._publish_camera(self._source.status)
                 continue
             if frame is not None:
-                self._tell_camera("online")
+                self._publish_camera("online")
             return frame
 
-    def _obey(self) -> None:
-        """Do what was asked for meanwhile: a reload, the switch."""
-        if self._hangup and self._reload:
-            self._hangup = False
-            self._reload()
+    def apply_pending(self) -> None:
+        """Apply what signals and the privacy switch have asked for since the last frame."""
+        if self._reload_wanted and self._on_reload:
+            self._reload_wanted = False
+            self._on_reload()
         if self._enabled_wanted != self._enabled:
             self._enabled = self._enabled_wanted
             if not self._enabled:
-                self._tell(*self.pipeline.finish())
-            self._publish(self.node.topics.enabled(self._enabled))
-            logger.info("%s looking at frames", "began" if self._enabled else "stopped")
+                self.publish(*self.pipeline.finish())
+            self._publish_message(self.identity.messages.enabled(self._enabled))
+            logger.info("switched %s: frames are %s", *(("on", "processed") if self._enabled else ("off", "skipped")))
 
-    def _tell_camera(self, status: CameraStatus) -> None:
-        if status != self._camera_told:
-            self._camera_told = status
-            self._publish(self.node.topics.camera(status))
+    def _publish_camera(self, camera_status: CameraStatus) -> None:
+        if camera_status != self._published_status:
+            self._published_status = camera_status
+            self._publish_message(self.identity.messages.camera(camera_status))
 
-    def _tell(self, events: Sequence[Event], state: State | None) -> None:
-        for event in events:
-            self.summary.events[event.event_type] += 1
-            self._publish(self.node.topics.event(event))
-        if state is not None:
-            self._publish(self.node.topics.state(state))
-
-    def _tell_stats(self, time: float, fps: float, dropped: int) -> None:
+    def _publish_stats(self, time: float, fps: float, dropped: int) -> None:
         stages = {}
-        for stage, taken in self.pipeline.milliseconds.items():
-            if taken:
-                stages[stage] = _percentiles(taken)
-            taken.clear()
+        for stage, milliseconds in self.pipeline.milliseconds.items():
+            if milliseconds:
+                stages[stage] = _percentiles(milliseconds)
+            milliseconds.clear()
         stats = Stats(
             time=round(time, 3),
             fps=round(fps, 2),
@@ -275,10 +280,10 @@ class Runner:
             queued=sum(sink.queued for sink in self._sinks),
             dropped_events=sum(sink.dropped for sink in self._sinks),
         )
-        self._publish(self.node.topics.stats(stats))
-        status(f"{fps:.1f} frames a second, {stats.queued} events wait")
+        self._publish_message(self.identity.messages.stats(stats))
+        status(f"{fps:.1f} frames per second; events waiting: {stats.queued}")
 
-    def _publish(self, message: Message) -> None:
+    def _publish_message(self, message: Message) -> None:
         for sink in [*self._sinks]:
             try:
                 sink.publish(message)
@@ -287,19 +292,21 @@ class Runner:
                 if not self._sinks:
                     raise
                 if str(closed):
-                    logger.error("standard output: %s; no messages go there any more", closed)  # noqa: TRY400
+                    logger.error(  # noqa: TRY400 - the line says everything
+                        "standard output: %s; from now on messages go to the broker only", closed
+                    )
         if not self._sinks:
             raise SinkClosed
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and a service manager's stop end the run in order, and SIGHUP reload where that is possible.
+    def _signal_handlers(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the run in order, and SIGHUP reload the configuration if that is possible.
 
-        What is ignored stays so: a shell has what runs in the background ignore Ctrl-C, and nohup the terminal's end.
+        An ignored signal stays ignored: a shell starts background jobs with SIGINT ignored, and nohup with SIGHUP.
         """
         handlers = {signal.SIGINT: self.stop, signal.SIGTERM: self.stop}
-        if self._reload:
-            handlers[signal.SIGHUP] = self._note_hangup
+        if self._on_reload:
+            handlers[signal.SIGHUP] = self._request_reload
         before = {
             number: signal.signal(number, handler)
             for number, handler in handlers.items()
@@ -311,11 +318,14 @@ class Runner:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _note_hangup(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002
-        self._hangup = True
+    def _request_reload(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002
+        self._reload_wanted = True
 
 
 def _percentiles(values: Iterable[float]) -> Percentiles:
-    """By nearest rank: np.percentile would load NumPy's masked arrays, which take 2 MB and a moment."""
+    """Return the median and the 95th percentile by nearest rank.
+
+    `numpy.percentile` would load masked arrays, which cost 2 MB of memory.
+    """
     ordered = sorted(values)
     return Percentiles(*(round(ordered[int((len(ordered) - 1) * share + 0.5)], 3) for share in (0.5, 0.95)))

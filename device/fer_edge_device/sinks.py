@@ -1,4 +1,4 @@
-"""Where messages go."""
+"""Where messages are published: the protocol, and standard output."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ if TYPE_CHECKING:
     from fer_edge_device.messages import Message
 
 
-class SinkClosed(Exception):  # noqa: N818 - not a failure: nobody wants to hear any more
-    """Raised when whoever read the messages has gone, or they cannot be written: then it says why."""
+class SinkClosed(Exception):  # noqa: N818 - not a failure
+    """Raised when a sink takes no more messages: its reader has gone, or writing failed; then the text says why."""
 
 
 class Sink(Protocol):
-    """Anything that messages are given to."""
+    """Publishes messages."""
 
     @property
     def queued(self) -> int:
-        """How many events wait to be sent."""
+        """Number of events that wait to be sent."""
         ...
 
     @property
     def dropped(self) -> int:
-        """How many events were never sent."""
+        """Number of events that were dropped."""
         ...
 
     def publish(self, message: Message) -> None:
-        """Take a message.
+        """Publish a message.
 
         Raises:
-            SinkClosed: nobody wants any more.
+            SinkClosed: the sink takes no more messages.
         """
         ...
 
     def close(self, timeout: float = ...) -> None:
-        """Let go of what is open.
+        """Close the sink.
 
         Args:
-            timeout: seconds that sending what waits may take.
+            timeout: seconds in which to send the waiting messages.
         """
         ...
 
 
 class JsonLinesSink:
-    """One JSON line a message, at once: whoever reads it must not wait for a buffer to fill."""
+    """Writes each message as a line of JSON, unbuffered, so that its reader need not wait."""
 
     queued: Final = 0
     dropped: Final = 0
@@ -63,9 +63,9 @@ class JsonLinesSink:
             self._file.write(msgspec.json.encode(message) + b"\n")
             self._file.flush()
         except OSError as error:
-            # What the buffer still holds would fail again, loudly, when the interpreter exits.
+            # Otherwise the interpreter would try to write the rest of the buffer at exit, and print a traceback.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
             raise SinkClosed("" if isinstance(error, BrokenPipeError) else error.strerror) from None
 
     def close(self, timeout: float = 0.0) -> None:
-        """Do nothing: the file is not ours."""
+        """Do nothing: the file belongs to the caller."""

@@ -90,7 +90,7 @@ def run(
     set_up_logging(settings.log)
     # Without a file there is nothing to read anew, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
-    summary = App(settings, version=version(), realtime=realtime, reread=reread).run(seconds)
+    summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     print(
         f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} fps), {summary.events['new']} faces\n"

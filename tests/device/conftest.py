@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from fer_edge_device.capture.base import Frame, FrameSource
 
-LONG = 30.0  # seconds; far more than anything takes on a loaded machine
+LONG = 30.0  # seconds; far longer than anything takes, even on a loaded machine
 
 
 @pytest.fixture
 def usb(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.VideoCapture]]:
-    """A USB camera in the place of OpenCV's; its class attributes say how it behaves."""
+    """Replace OpenCV's cameras by a fake; its class attributes set how it behaves."""
 
     class Usb(fakes.VideoCapture):
-        made = []  # noqa: RUF012 - this test's own
+        made = []  # noqa: RUF012 - for this test alone
 
     monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "10")
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
@@ -38,10 +38,10 @@ def usb(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.VideoCapture]]:
 
 @pytest.fixture
 def pi(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.Picamera2]]:
-    """picamera2 with a camera module; the class's attributes say how it behaves."""
+    """Install a fake picamera2 with one camera module; its class attributes set how it behaves."""
 
     class Pi(fakes.Picamera2):
-        made = []  # noqa: RUF012 - this test's own
+        made = []  # noqa: RUF012 - for this test alone
 
     monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=Pi))
     monkeypatch.setitem(sys.modules, "libcamera", fakes.libcamera)

@@ -1,4 +1,4 @@
-"""The hardware that test machines lack, shaped like the real APIs: a Pi's camera modules and a V4L2 camera."""
+"""Fakes of the hardware that test machines lack: the camera modules of a Pi and a V4L2 camera."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FIXED = {
 
 
 class CompletedRequest:
-    """A frame of picamera2's; its memory is the camera's until it is released."""
+    """A frame of picamera2; its memory belongs to the camera until it is released."""
 
     def __init__(self, camera: Picamera2, number: int) -> None:
         self._camera, self._number = camera, number
@@ -74,7 +74,7 @@ class CompletedRequest:
 
 
 class Job:
-    """Something that picamera2's event loop tries at each frame until it is done."""
+    """A function that picamera2's event loop calls at each frame until it is done."""
 
     def __init__(self, function: Callable[[], tuple[bool, Any]]) -> None:
         self._function = function
@@ -94,13 +94,13 @@ class Job:
 
 
 class Picamera2:
-    """The part of picamera2's class that is used, for a camera that plays the demo at 50 frames a second.
+    """The part of picamera2's class that is used, with a camera that plays the demo at 50 frames per second.
 
-    As the real one, it does what it is asked in order, on a thread of its own, so that a stop waits
-    behind a capture that waits for a frame; it keeps the newest frame; and it closes itself at exit.
+    Like the real one, it processes calls in order in a thread of its own, so that a stop waits behind a capture that
+    waits for a frame; it keeps the newest frame; and it closes itself at exit.
     """
 
-    made: list[Picamera2] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
+    made: list[Picamera2] = []  # noqa: RUF012 - the record of the tests, emptied by their fixture
     modules: tuple[dict[str, Any], ...] = (
         {"Model": "imx708", "Location": 2, "Rotation": 180, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0},
         {"Model": "HD Webcam", "Id": "/base/soc/usb@7e980000/usb1-1.2-1.2:1.0-046d:0825", "Num": 1},
@@ -115,7 +115,7 @@ class Picamera2:
     def __init__(self, camera_num: int = 0) -> None:
         self.module = self.modules[camera_num]
         self.closed: bool = False
-        # libcamera lets no camera be acquired twice.
+        # libcamera does not let a camera be acquired twice.
         if self.in_use or any(other.module is self.module and not other.closed for other in self.made):
             raise RuntimeError("Camera __init__ sequence did not complete.")
         self.made.append(self)
@@ -253,7 +253,7 @@ class Picamera2:
 
 
 class VideoCapture:
-    """The part of cv2.VideoCapture that is used, for a USB camera that behaves as the class attributes say."""
+    """The part of cv2.VideoCapture that is used, with a USB camera that behaves as the class attributes say."""
 
     opens = True
     frames_then_fails: int | None = None
@@ -265,7 +265,7 @@ class VideoCapture:
     interval = 0.005
     dead_nodes: tuple[str, ...] = ()
     openings = 0
-    made: list[VideoCapture] = []  # noqa: RUF012 - the tests' own record, emptied by their fixture
+    made: list[VideoCapture] = []  # noqa: RUF012 - the record of the tests, emptied by their fixture
 
     def __init__(self, source: int | str, api: int = 0, params: list[int] | None = None) -> None:
         self._descriptor: int | None = None

@@ -1,4 +1,4 @@
-"""Small servers in the place of network cameras: Motion JPEG over HTTP, and over RTSP (RFC 2326 and 2435)."""
+"""Small servers that stand for network cameras: Motion JPEG over HTTP, and over RTSP (RFC 2326 and 2435)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Mood = Literal["plays", "hangs", "is gone"]
 
 
 class NetworkCamera(socketserver.ThreadingTCPServer):
-    """A server on a port of its own that plays the demo, or hangs, or drops whoever calls."""
+    """A server on a free port that plays the demo, hangs, or drops its clients."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -34,7 +34,7 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
     def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.mood: Mood = "plays"
-        self.most_frames: int | None = None
+        self.max_frames: int | None = None
         self.calls = 0
         self.transports: list[str] = []
         self.images = [
@@ -47,10 +47,10 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
         return int(self.server_address[1])
 
     def frames(self) -> Iterator[bytes]:
-        """Images at their pace, for as long as the mood lets."""
+        """Yield images in real time until the mood changes to ``is gone``."""
         due = time.monotonic()
         number = 0
-        while self.mood != "is gone" and number != self.most_frames:
+        while self.mood != "is gone" and number != self.max_frames:
             if self.mood == "plays":
                 yield self.images[number % len(self.images)]
                 number += 1
@@ -59,7 +59,7 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
 
 
 class Http(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG as network cameras send it to a browser; ``/locked`` wants a login."""
+    """Motion JPEG as network cameras send it to a browser; ``/locked`` requires a login."""
 
     server: NetworkCamera
 
@@ -122,7 +122,7 @@ class Rtsp(socketserver.StreamRequestHandler):
 
 
 def _packets(jpeg: bytes, number: int, sequence: int) -> list[bytes]:
-    """An image as RTP packets: RFC 2435, with its own quantisation tables, Q = 255."""
+    """Split an image into RTP packets (RFC 2435), with its own quantisation tables, Q = 255."""
     tables, scan, width, height, kind = b"", b"", 0, 0, 0
     at = 2
     while not scan:

@@ -1,4 +1,4 @@
-"""A runner as `fer-edge run` makes it, and what SIGHUP changes."""
+"""`fer-edge run` in another process, and what SIGHUP changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """``fer-edge run`` in a process of its own, its messages as they come."""
+    """``fer-edge run`` in another process; reads its messages and its log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,7 +41,7 @@ class Running:
         )
 
     def until(self, kind: str, **fields: object) -> dict[str, Any]:
-        """The next message of a kind, with these fields."""
+        """Return the next message of a kind with these fields."""
         assert self.process.stdout
         for line in self.process.stdout:
             message: dict[str, Any] = json.loads(line)
@@ -50,8 +50,8 @@ class Running:
                 return message
         raise AssertionError(f"no {kind} with {fields} came: {self.process.stderr and self.process.stderr.read()}")
 
-    def told(self) -> str:
-        """The next line of the log."""
+    def log_line(self) -> str:
+        """Return the next line of the log."""
         assert self.process.stderr
         return self.process.stderr.readline()
 
@@ -62,7 +62,7 @@ class Running:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """A folder of images with one face that stays, two minutes long."""
+    """A folder of images with one face that stays for two minutes."""
     folder = tmp_path / "video"
     folder.mkdir()
     assert cv2.imwrite(str(folder / "0000.png"), demo.frame(10))
@@ -81,14 +81,14 @@ def running(tmp_path: Path, video: Path) -> Iterator[Running]:
         run.process.kill()
 
 
-def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Running, video: Path) -> None:
+def test_sighup_changes_model_topics_and_thresholds_but_no_track(running: Running, video: Path) -> None:
     face = running.until("one/event", event_type="new")["payload"]["id"]
     rest = f'[camera]\nsource = "{video}"\n[events]\nheartbeat_interval_s = 0.5\n'
     running.change('node = "one"\nmodel = "edge-plus"\n' + rest)
     assert running.until("one/info")["payload"]["model"] == "edge-plus"
     running.until("one/state", faces=1)
     running.until("one/state", faces=1)
-    assert running.told() == "fer-edge: the configuration was read anew\n"
+    assert running.log_line() == "fer-edge: configuration reloaded\n"
 
     running.change('node = "two"\nmodel = "edge-plus"\n' + rest)
     assert running.until("one/availability")["payload"] == "offline"
@@ -99,9 +99,9 @@ def test_sighup_changes_model_topics_and_thresholds_and_no_track(running: Runnin
     assert running.process.wait(30) == 0
 
 
-def test_a_bad_file_keeps_what_was_and_says_so(running: Running, video: Path, tmp_path: Path) -> None:
+def test_invalid_config_changes_nothing_and_is_logged(running: Running, video: Path, tmp_path: Path) -> None:
     running.until("one/event", event_type="new")
-    for text, said in (
+    for text, expected in (
         ("node = ", "Invalid value"),
         ("nodes = 1", "did you mean node?"),
         ('model = "none.tflite"', "no such model file"),
@@ -109,27 +109,25 @@ def test_a_bad_file_keeps_what_was_and_says_so(running: Running, video: Path, tm
         ('[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox.sqlite"', "no folder for the outbox"),
     ):
         running.change(text)
-        line = running.told()
-        assert line.startswith("fer-edge: everything stays as it was: ")
-        assert said in line
-    # The outbox of another node, which is switched off, and whose runner has it.
+        line = running.log_line()
+        assert line.startswith("fer-edge: configuration not reloaded, nothing has changed: ")
+        assert expected in line
+    # An outbox that another runner holds, and whose privacy switch is off.
     (tmp_path / "outbox.sqlite.off").touch()
-    theirs = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
+    other_outbox = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
     running.change(f'[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"')
-    assert "stays as it was" in running.told()
-    theirs.close()
+    assert "nothing has changed" in running.log_line()
+    other_outbox.close()
     assert running.until("one/enabled/state")["payload"] == "ON"
     running.change(f'node = "one"\n[camera]\nsource = "{video}"\nwidth = 320\n')
-    assert "[camera]: what changed there takes a restart" in running.told()
-    assert "read anew" in running.told()
+    assert "[camera]: these changes take effect after a restart" in running.log_line()
+    assert "configuration reloaded" in running.log_line()
     running.process.send_signal(signal.SIGTERM)
     running.until("one/event", event_type="end")
     assert running.process.wait(30) == 0
 
 
-def test_a_stop_while_a_reload_leaves_a_broker_that_says_nothing_is_obeyed_in_the_time_that_the_unit_gives(
-    tmp_path: Path, video: Path
-) -> None:
+def test_stop_during_reload_with_silent_broker_stays_within_unit_timeout(tmp_path: Path, video: Path) -> None:
     path = tmp_path / "config.toml"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         rest = (
@@ -154,17 +152,15 @@ def test_sighup_moves_to_another_broker(tmp_path: Path, running: Running, video:
             f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
             f'ha_discovery = true\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
         )
-        said = running.told() + running.told()  # by two threads, in either order
-        assert "read anew" in said
-        assert "connected to" in said
+        lines = running.log_line() + running.log_line()  # by two threads, in either order
+        assert "configuration reloaded" in lines
+        assert "connected to" in lines
         running.process.send_signal(signal.SIGTERM)
         running.until("one/availability")
         assert running.process.wait(30) == 0
 
 
-def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_and_another_broker(
-    tmp_path: Path, video: Path
-) -> None:
+def test_switched_off_runner_stays_off_after_kill_with_new_outbox_and_broker(tmp_path: Path, video: Path) -> None:
     path, switch = tmp_path / "config.toml", "fer-edge/one/enabled/set"
 
     def settings(broker: Mosquitto, outbox: str) -> str:
@@ -187,7 +183,7 @@ def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_
         with run.process, listening(second.port) as listener:
             assert run.until("enabled/state")["payload"] == "OFF"
             assert run.until("one/state")["payload"]["faces"] == 0
-            assert run.told() == f"fer-edge: switched off: no frame is looked at until ON comes to {switch}\n"
+            assert run.log_line() == f"fer-edge: switched off: frames are skipped until ON is published to {switch}\n"
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()
@@ -199,7 +195,7 @@ def test_a_runner_that_was_switched_off_stays_off_through_a_kill_another_outbox_
 
 
 def blinking(folder: Path) -> Path:
-    """A folder of images with a face that comes and goes each second, for half a minute."""
+    """A folder of images with a face that comes and goes every second, for half a minute."""
     folder.mkdir()
     for name, image in (("face", demo.frame(10)), ("wall", demo.wall())):
         assert cv2.imwrite(str(folder / f"{name}.bmp"), image)
@@ -210,8 +206,8 @@ def blinking(folder: Path) -> Path:
     return folder
 
 
-def told(text: str) -> list[bytes]:
-    """The events that a runner has printed; a line that was cut short was none."""
+def printed_events(text: str) -> list[bytes]:
+    """Return the events that a runner has printed; an incomplete line does not count."""
     return [
         msgspec.json.encode(json.loads(line)["payload"])
         for line in text.splitlines(keepends=True)
@@ -219,7 +215,7 @@ def told(text: str) -> list[bytes]:
     ]
 
 
-def test_what_a_runner_tells_reaches_a_broker_through_kills_of_both(tmp_path: Path) -> None:
+def test_events_reach_the_broker_although_both_processes_are_killed(tmp_path: Path) -> None:
     video, output, config = blinking(tmp_path / "video"), tmp_path / "out.jsonl", tmp_path / "config.toml"
     chance = random.Random(1)  # noqa: S311 - no secret
     listener = Listener()
@@ -238,7 +234,7 @@ def test_what_a_runner_tells_reaches_a_broker_through_kills_of_both(tmp_path: Pa
         for _ in range(3):
             length = output.stat().st_size
             with start("--realtime") as runner:
-                wait_for(functools.partial(lambda least: output.stat().st_size > least, length), "messages")
+                wait_for(functools.partial(lambda size: output.stat().st_size > size, length), "messages")
                 time.sleep(chance.uniform(0.5, 3))
                 runner.kill()
         with start("--realtime") as runner:
@@ -252,12 +248,12 @@ def test_what_a_runner_tells_reaches_a_broker_through_kills_of_both(tmp_path: Pa
                 listener.connect(broker.port)
                 gate.target = broker.port
         assert runner.returncode == 0
-        # What the last run could not send, the next one does.
+        # The next run sends what this one could not send.
         with start("--full-speed", "--seconds", "0.1") as runner:
             pass
-        events = told(output.read_text())
+        events = printed_events(output.read_text())
         wait_for(lambda: set(events) <= set(listener.payloads("fer-edge/one/event")), "every event")
         listener.drop()
-    heard = dict.fromkeys(listener.payloads("fer-edge/one/event"))
+    received = dict.fromkeys(listener.payloads("fer-edge/one/event"))
     assert len(set(events)) > 40
-    assert [event for event in heard if event in set(events)] == list(dict.fromkeys(events)), "in their order"
+    assert [event for event in received if event in set(events)] == list(dict.fromkeys(events)), "in their order"

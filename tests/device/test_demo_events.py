@@ -1,4 +1,4 @@
-"""The demo's true labels are known: most must be reported right, by the shipped model on the whole road."""
+"""The true emotions of the demo are known: the shipped model must report most of them right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AS_SHIPPED = FacesSettings()
 
 
 def play(faces: FacesSettings) -> tuple[list[Event], int]:
-    """What is told of the demo, and how often the detector looked."""
+    """Return the events of the demo, and how often the whole frame was searched."""
     pipeline = Pipeline(
         make_detector(),
         TFLiteClassifier(),
@@ -50,7 +50,7 @@ def centre_distance(event: Event, shown: demo.Shown) -> float:
 
 
 def actors(events: list[Event]) -> dict[str, int]:
-    """Who each track is."""
+    """Map each track to its actor."""
     return {event.id: nearest_actor(event) for event in events if event.event_type == "new"}
 
 
@@ -59,7 +59,7 @@ def nearest_actor(event: Event) -> int:
 
 
 def right_share(events: list[Event]) -> float:
-    """Of the time that people have been in view since they were reported: the share with the right emotion."""
+    """Return the share of time with the right emotion, from the first event of each person on."""
     actor_of = actors(events)
     right = total = 0
     reported: dict[int, str] = {}
@@ -76,22 +76,22 @@ def right_share(events: list[Event]) -> float:
 
 
 @pytest.mark.parametrize("faces", [EACH_FRAME, AS_SHIPPED], ids=["each frame", "as shipped"])
-def test_each_person_is_one_track_and_most_of_the_time_the_right_emotion_is_reported(faces: FacesSettings) -> None:
+def test_each_person_is_one_track_with_mostly_the_right_emotion(faces: FacesSettings) -> None:
     events, _ = played(faces)
     actor_of = actors(events)
     assert sorted(actor_of.values()) == [0, 1, 2]
     assert {event.id for event in events if event.event_type == "end"} == set(actor_of)
-    # An expression must have held before it is reported, so no more than about 9 in 10 can be.
+    # An emotion is reported only after it has held for a while, so the share cannot exceed about 0.9.
     assert right_share(events) > 0.8
 
 
-def test_following_costs_a_third_of_the_detections_and_hardly_any_accuracy() -> None:
+def test_tracking_needs_a_third_of_the_detections_at_nearly_the_same_accuracy() -> None:
     each, detections = played(EACH_FRAME)
-    followed, fewer = played(AS_SHIPPED)
+    tracked, tracked_detections = played(AS_SHIPPED)
     assert detections == demo.FRAMES
-    assert fewer <= demo.FRAMES / 3
-    assert right_share(followed) > right_share(each) - 0.03
-    for one, other in zip(each, followed, strict=True):
+    assert tracked_detections <= demo.FRAMES / 3
+    assert right_share(tracked) > right_share(each) - 0.03
+    for one, other in zip(each, tracked, strict=True):
         if one.event_type == "end":
             assert (one.id, one.emotion) == (other.id, other.emotion)
             assert other.time == pytest.approx(one.time, abs=0.3)
@@ -99,5 +99,5 @@ def test_following_costs_a_third_of_the_detections_and_hardly_any_accuracy() -> 
 
 
 @pytest.mark.parametrize("faces", [EACH_FRAME, AS_SHIPPED], ids=["each frame", "as shipped"])
-def test_a_replay_gives_the_same_events(faces: FacesSettings) -> None:
+def test_replay_gives_same_events(faces: FacesSettings) -> None:
     assert play(faces) == played(faces)

@@ -26,7 +26,7 @@ DEMO = Config(camera=CameraSettings(source="demo"))
 
 
 class ScriptedCamera:
-    """A live camera that shows a face, gives nothing for a moment now and then, and fails in the end."""
+    """A live camera that shows a face, has no frame once, and fails in the end."""
 
     live = True
     status: CameraStatus = "online"

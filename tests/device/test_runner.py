@@ -35,30 +35,30 @@ if TYPE_CHECKING:
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
 
 
-class Kept:
-    """A sink that keeps what it is given, until it is told that nobody listens."""
+class ListSink:
+    """A sink that keeps its messages, and is closed after some of them."""
 
     queued = 3
     dropped = 1
 
-    def __init__(self, most: int = 10_000) -> None:
+    def __init__(self, max_messages: int = 10_000) -> None:
         self.messages: list[Message] = []
-        self._most = most
+        self._max_messages = max_messages
 
     def publish(self, message: Message) -> None:
-        if len(self.messages) >= self._most:
+        if len(self.messages) >= self._max_messages:
             raise SinkClosed
         self.messages.append(message)
 
     def close(self, timeout: float = 0.0) -> None:
         pass
 
-    def said(self, kind: str) -> list[Any]:
+    def payloads(self, kind: str) -> list[Any]:
         return [m.payload for m in self.messages if m.topic == f"fer-edge/test/{kind}"]
 
 
-class LiveScript:
-    """A live camera that gives frames, nothing, or an error, as a script says."""
+class ScriptedCamera:
+    """A live camera that gives frames, no frame or an error, as a script says."""
 
     live = True
     status: CameraStatus = "online"
@@ -82,7 +82,7 @@ class LiveScript:
         pass
 
 
-def make_runner(camera: FrameSource, sink: Kept, stats_every: float = 10.0, idle_fps: float = 1000.0) -> Runner:
+def make_runner(camera: FrameSource, sink: ListSink, stats_interval: float = 10.0, idle_fps: float = 1000.0) -> Runner:
     pipeline = Pipeline(
         make_detector(),
         TFLiteClassifier(),
@@ -93,17 +93,17 @@ def make_runner(camera: FrameSource, sink: Kept, stats_every: float = 10.0, idle
         fps=1000.0,
         idle_fps=idle_fps,
     )
-    return Runner(camera, pipeline, NodeIdentity(MessageFactory("test"), INFO), [sink], stats_every=stats_every)
+    return Runner(camera, pipeline, NodeIdentity(MessageFactory("test"), INFO), [sink], stats_interval=stats_interval)
 
 
 def test_order_of_messages_from_online_to_offline() -> None:
-    sink = Kept()
+    sink = ListSink()
     summary = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
     assert kinds[:4] == ["availability", "info", "enabled/state", "camera"]
     assert kinds[-2:] == ["camera", "availability"]
-    assert sink.said("availability") == ["online", "offline"]
-    assert sink.said("camera") == ["online", "offline"]
+    assert sink.payloads("availability") == ["online", "offline"]
+    assert sink.payloads("camera") == ["online", "offline"]
     assert summary.frames == 30
     assert summary.events["new"] == summary.events["end"] == 2
     retained = {kind: (message.retain, message.qos) for kind, message in zip(kinds, sink.messages, strict=True)}
@@ -118,33 +118,31 @@ def test_order_of_messages_from_online_to_offline() -> None:
     }
 
 
-def test_stats_say_what_frames_cost_and_what_was_dropped() -> None:
-    sink = Kept()
+def test_stats_report_time_per_stage_and_dropped_frames() -> None:
+    sink = ListSink()
     with pytest.raises(SourceLostError):
-        make_runner(LiveScript("1111511e"), sink, stats_every=0.0).run()
-    last = sink.said("stats")[-1]
+        make_runner(ScriptedCamera("1111511e"), sink, stats_interval=0.0).run()
+    last = sink.payloads("stats")[-1]
     assert last.dropped == 4
     assert last.fps > 0
     assert (last.queued, last.dropped_events) == (3, 1)
-    stages = {name: stage for stats in sink.said("stats") for name, stage in stats.stages.items()}
-    assert set(stages) == {"detect", "track"}  # there is no face that could be followed
+    stages = {name: stage for stats in sink.payloads("stats") for name, stage in stats.stages.items()}
+    assert set(stages) == {"detect", "track"}  # there is no face to track
     assert 0 <= stages["detect"].p50 <= stages["detect"].p95
     assert 20 < last.rss_mb < 2000
 
 
-def test_a_camera_that_pauses_is_stalled_and_then_online_again() -> None:
-    sink = Kept()
+def test_paused_camera_is_stalled_then_online() -> None:
+    sink = ListSink()
     with pytest.raises(SourceLostError, match="unplugged"):
-        make_runner(LiveScript("11-ss-11e"), sink).run()
-    assert sink.said("camera") == ["online", "stalled", "online", "offline"]
-    assert sink.said("availability") == ["online", "offline"]
+        make_runner(ScriptedCamera("11-ss-11e"), sink).run()
+    assert sink.payloads("camera") == ["online", "stalled", "online", "offline"]
+    assert sink.payloads("availability") == ["online", "offline"]
 
 
-def test_a_switched_off_runner_ends_every_face_reads_on_without_looking_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     camera = open_source(CameraSettings(source="demo"), realtime=False)
-    sink = Kept()
+    sink = ListSink()
     runner = make_runner(camera, sink)
     read, numbers = camera.read, []
 
@@ -156,60 +154,60 @@ def test_a_switched_off_runner_ends_every_face_reads_on_without_looking_and_says
         return frame
 
     monkeypatch.setattr(camera, "read", switching)
-    with notices(tmp_path, monkeypatch) as heard:
+    with notices(tmp_path, monkeypatch) as received_notices:
         summary = runner.run()
-    assert sink.said("enabled/state") == ["ON", "OFF", "ON"]
+    assert sink.payloads("enabled/state") == ["ON", "OFF", "ON"]
     assert summary.frames == 80
-    assert heard().count("WATCHDOG=1") == 120, "a camera that hangs must be noticed also then"
+    assert received_notices().count("WATCHDOG=1") == 120, "a hanging camera must be noticed even then"
     off, on = [at for at, one in enumerate(sink.messages) if one.topic.endswith("enabled/state")][1:]
     between = [message.payload for message in sink.messages[off:on]]
-    before = [event.event_type for event in sink.said("event") if event.time < 4.2]
+    before = [event.event_type for event in sink.payloads("event") if event.time < 4.2]
     assert before.count("end") == before.count("new") > 0
     assert not [payload for payload in between if isinstance(payload, Event)]
 
 
-def test_a_runner_that_starts_switched_off_says_so_first_looks_at_nothing_and_tells_that_nobody_is_in_view() -> None:
-    sink = Kept()
+def test_runner_that_starts_switched_off_processes_no_frame_and_reports_no_faces() -> None:
+    sink = ListSink()
     runner = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink)
     runner.enable(wanted=False)
     assert runner.run(seconds=3).frames == 0
-    assert sink.said("enabled/state") == ["OFF"]
-    assert [state.faces for state in sink.said("state")] == [0]
-    assert sink.said("event") == []
+    assert sink.payloads("enabled/state") == ["OFF"]
+    assert [state.faces for state in sink.payloads("state")] == [0]
+    assert sink.payloads("event") == []
 
 
-def test_a_live_source_is_looked_at_no_more_often_than_is_of_use_and_a_video_at_every_frame() -> None:
-    runner = make_runner(LiveScript("1" * 11 + "e"), Kept(), idle_fps=20.0)
+def test_limits_frames_of_live_source_and_processes_every_frame_of_video() -> None:
+    runner = make_runner(ScriptedCamera("1" * 11 + "e"), ListSink(), idle_fps=20.0)
     began = time.monotonic()
     with pytest.raises(SourceLostError):
         runner.run()
     assert runner.summary.frames == 11
     assert time.monotonic() - began > 10 / 20
-    video = make_runner(open_source(CameraSettings(source="demo"), realtime=False), Kept(), idle_fps=0.001)
+    video = make_runner(open_source(CameraSettings(source="demo"), realtime=False), ListSink(), idle_fps=0.001)
     assert video.run(seconds=3).frames == 30
 
 
-def test_when_nobody_listens_any_more_the_run_ends_quietly() -> None:
-    sink = Kept(most=5)
+def test_run_ends_quietly_when_every_sink_is_closed() -> None:
+    sink = ListSink(max_messages=5)
     summary = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink).run()
     assert len(sink.messages) == 5
     assert summary.frames < 120
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_in_order_and_handlers_are_put_back(number: signal.Signals) -> None:
+def test_signal_ends_the_run_in_order_and_handlers_are_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    sink = Kept()
+    sink = ListSink()
     threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
     summary = make_runner(open_source(CameraSettings(source="demo")), sink).run()
     assert summary.seconds < 5
     assert summary.interrupted == (number == signal.SIGINT)
-    assert [event.event_type for event in sink.said("event")].count("end") == summary.events["new"]
-    assert sink.said("availability") == ["online", "offline"]
+    assert [event.event_type for event in sink.payloads("event")].count("end") == summary.events["new"]
+    assert sink.payloads("availability") == ["online", "offline"]
     assert signal.getsignal(number) == before
 
 
-def test_signals_that_were_ignored_stay_ignored() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     run = "trap '' INT HUP; exec \"$0\" -m fer_edge.cli run --source demo --realtime --config /dev/null"
     with subprocess.Popen(["/bin/sh", "-c", run, sys.executable], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
         assert it.stdout is not None
@@ -220,16 +218,16 @@ def test_signals_that_were_ignored_stay_ignored() -> None:
             if b"/event" in line:
                 break
         it.terminate()
-        said = it.communicate(timeout=60)[1]
+        log = it.communicate(timeout=60)[1]
         assert it.returncode == 0
-        assert b"read anew" not in said
+        assert b"reloaded" not in log
 
 
 @contextmanager
 def notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """What a service manager is told."""
+    """Collect the notices to systemd."""
     address = str(tmp_path / "notify")
-    said: list[str] = []
+    received: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
         receiver.settimeout(0.2)
@@ -239,7 +237,7 @@ def notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         def listen() -> None:
             while True:
                 try:
-                    said.append(receiver.recv(1000).decode())
+                    received.append(receiver.recv(1000).decode())
                 except TimeoutError:
                     if done.is_set():
                         return
@@ -247,37 +245,39 @@ def notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         listener = threading.Thread(target=listen)
         listener.start()
 
-        def heard() -> list[str]:
+        def received_notices() -> list[str]:
             done.set()
             listener.join()
-            return said
+            return received
 
         try:
-            yield heard
+            yield received_notices
         finally:
-            heard()
+            received_notices()
 
 
-def test_systemd_is_told_ready_after_the_first_frame_and_pinged_by_completed_frames_alone(
+def test_notifies_systemd_after_first_frame_and_each_processed_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with notices(tmp_path, monkeypatch) as heard:
+    with notices(tmp_path, monkeypatch) as received_notices:
         with pytest.raises(SourceLostError):
-            make_runner(LiveScript("--1ss-1e"), Kept()).run()
-        assert heard() == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+            make_runner(ScriptedCamera("--1ss-1e"), ListSink()).run()
+        assert received_notices() == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
 
 
-def test_a_notice_that_nobody_takes_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undeliverable_notice_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
-    assert make_runner(open_source(CameraSettings(source="demo"), realtime=False), Kept()).run(seconds=0.5).frames == 5
+    assert (
+        make_runner(open_source(CameraSettings(source="demo"), realtime=False), ListSink()).run(seconds=0.5).frames == 5
+    )
 
 
-def test_a_camera_that_is_lost_while_nobody_listens_is_still_an_error() -> None:
+def test_lost_camera_is_an_error_even_if_every_sink_is_closed() -> None:
     with pytest.raises(SourceLostError, match="unplugged"):
-        make_runner(LiveScript("11e"), Kept(most=5)).run()
+        make_runner(ScriptedCamera("11e"), ListSink(max_messages=5)).run()
 
 
-def test_a_line_of_output_is_one_message_in_the_agreed_shape(tmp_path: Path) -> None:
+def test_output_line_is_one_message(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with path.open("wb") as file:
         sink = JsonLinesSink(file)
@@ -295,6 +295,6 @@ def test_a_line_of_output_is_one_message_in_the_agreed_shape(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "+", "#", "x" * 65])
-def test_a_node_name_that_is_no_topic_level_is_refused(name: str) -> None:
+def test_rejects_invalid_node_names(name: str) -> None:
     with pytest.raises(InputError, match="--node"):
         MessageFactory(name)

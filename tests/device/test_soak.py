@@ -1,4 +1,4 @@
-"""Frames at full speed, for a while: the benchmark in small, in a process of its own."""
+"""A short run of the benchmark, in another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_memory_files_and_threads_stay_the_same_while_the_demo_plays_again_and_again() -> None:
+def test_memory_files_and_threads_do_not_grow() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--frames", "2000", "--from", "700"],
         capture_output=True,

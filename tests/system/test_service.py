@@ -105,7 +105,7 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     config = container.root / "etc/fer-edge/config.toml"
     config.write_text(config.read_text().replace("# margin = 0.1", "margin = 0.2"))
     container.run("systemctl", "reload", UNIT)
-    wait_for(lambda: "the configuration was read anew" in said_by_the_service(container))
+    wait_for(lambda: "configuration reloaded" in said_by_the_service(container))
     assert show(container, "ActiveState") == "active"
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)

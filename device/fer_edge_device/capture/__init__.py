@@ -1,1 +1,1 @@
-"""Where frames come from."""
+"""Where frames come from: cameras, streams, videos, folders of images and the demo."""

@@ -1,4 +1,4 @@
-"""What every source of frames has in common."""
+"""The frame, and the protocol of everything that gives frames."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class NoFrameYet(Exception):  # noqa: N818 - not a failure
-    """Raised when a source has no new frame for now; ask again."""
+    """Raised when a source has no new frame at the moment; read again."""
 
 
 class Frame(NamedTuple):
-    """One image.
+    """One image of a source.
 
     Attributes:
-        gray: uint8 of shape (rows, columns).
-        time: seconds on a clock that is never set: a video's own, or the machine's since some start.
-        number: counts from 0; a number that is left out is a frame that was dropped.
-        epoch: what to add to ``time`` for seconds since 1970; 0 for a video, whose times are told as they are.
+        gray: uint8 image of shape (rows, columns).
+        time: seconds on a clock that never jumps: within a video, or since an arbitrary start for a live source.
+        number: counts from 0; a gap means that frames were dropped.
+        epoch: for a live source, what to add to ``time`` to get seconds since 1970; for a video 0.
     """
 
     gray: npt.NDArray[np.uint8]
@@ -35,29 +35,29 @@ class Frame(NamedTuple):
 
 
 class FrameSource(Protocol):
-    """Anything that gives frames."""
+    """Gives frames. `fer_edge_device.capture.factory.open_source` opens one."""
 
     @property
     def live(self) -> bool:
-        """Whether time goes on whether a frame is taken or not."""
+        """Whether frames are lost that are not read in time."""
         ...
 
     @property
     def status(self) -> CameraStatus:
-        """``online`` while frames come, ``stalled`` while they should but do not."""
+        """``online`` while frames arrive, ``stalled`` while they should but do not."""
         ...
 
     def read(self) -> Frame | None:
-        """The next frame; None after the last.
+        """Return the next frame; None after the last.
 
         Raises:
-            NoFrameYet: there is none for now; ask again.
-            SourceLostError: the source failed for good.
+            NoFrameYet: there is no new frame at the moment; read again.
+            SourceLostError: the source has failed for good.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the device or file."""
+        """Release the device or file."""
         ...
 
 
@@ -65,11 +65,12 @@ def paced_frames(source: FrameSource, min_interval: Callable[[], float]) -> Iter
     """Yield the frames of a source until it ends.
 
     Args:
-        source: where they come from.
-        min_interval: gives the seconds from one frame of a live source to the next; other sources give every frame.
+        source: gives the frames.
+        min_interval: returns the minimum time between two frames of a live source, in seconds; every frame of any other
+            source is given.
 
     Raises:
-        SourceLostError: the source failed for good.
+        SourceLostError: the source has failed for good.
     """
     while True:
         try:
@@ -78,7 +79,7 @@ def paced_frames(source: FrameSource, min_interval: Callable[[], float]) -> Iter
             continue
         if frame is None:
             return
-        taken = time.monotonic()
+        taken_at = time.monotonic()
         yield frame
         if source.live:
-            time.sleep(max(taken + min_interval() - time.monotonic(), 0.0))
+            time.sleep(max(taken_at + min_interval() - time.monotonic(), 0.0))

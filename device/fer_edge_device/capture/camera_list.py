@@ -1,4 +1,4 @@
-"""Which cameras there are, and what each can send."""
+"""The cameras of this machine and their modes."""
 
 from __future__ import annotations
 
@@ -22,53 +22,54 @@ class FoundCamera:
     """A camera of this machine.
 
     Attributes:
-        source: what to give to ``--source``.
-        name: the camera's own.
-        driver: what it is reached through.
-        lasting_source: what to give instead, to mean this camera after it was plugged in again; None if there is none.
-        modes: what it can send.
+        source: the value for ``--source``.
+        name: name of the camera.
+        driver: name of its driver.
+        stable_source: another value for ``--source``, which stays the same when the camera is plugged in again; None if
+            there is none.
+        modes: the formats, sizes and rates that it offers.
         auto: whether the source ``auto`` tries it first.
-        trouble: what keeps it from being used or its modes from being told; None if nothing does.
+        problem: why it cannot be used, or why its modes are unknown; None without a problem.
     """
 
     source: str
     name: str
     driver: str
-    lasting_source: str | None = None
+    stable_source: str | None = None
     modes: tuple[CameraMode, ...] = ()
     auto: bool = False
-    trouble: str | None = None
+    problem: str | None = None
 
 
 def list_cameras() -> list[FoundCamera]:
-    """The camera modules and the video nodes that give images, in the order in which ``auto`` tries them.
+    """Return the camera modules and the video nodes that give images, in the order in which ``auto`` tries them.
 
-    No image is taken.  A camera module that no other program uses is opened for a moment.
+    No image is taken. Camera modules that no other program uses are opened for a moment.
     """
-    found = [*_modules(), *(_from_node(node) for node in v4l2.candidates())]
+    found = [*_camera_modules(), *(_from_node(node) for node in v4l2.camera_candidates())]
     return [replace(camera, auto=index == 0) for index, camera in enumerate(found)]
 
 
 def format_cameras(cameras: list[FoundCamera]) -> str:
-    """A list of cameras as text for people, without a line's end after the last."""
+    """Return a list of cameras as text, without a newline at the end."""
     lines = []
     for camera in cameras:
-        mark = "  (auto tries this first)" if camera.auto else ""
-        lines.append(f"{camera.source}  {camera.name} [{camera.driver}]{mark}")
-        if camera.lasting_source:
-            lines.append(f"  also {camera.lasting_source}")
-        if camera.trouble:
-            lines.append(f"  {camera.trouble}")
-        lines += [f"  {_told_mode(mode)}" for mode in camera.modes]
+        note = "  (auto tries this first)" if camera.auto else ""
+        lines.append(f"{camera.source}  {camera.name} [{camera.driver}]{note}")
+        if camera.stable_source:
+            lines.append(f"  also {camera.stable_source}")
+        if camera.problem:
+            lines.append(f"  {camera.problem}")
+        lines += [f"  {_format_mode(mode)}" for mode in camera.modes]
     return "\n".join(lines)
 
 
-def _modules() -> list[FoundCamera]:
+def _camera_modules() -> list[FoundCamera]:
     try:
-        # libcamera tells in lines of its own what it finds.
-        with native_stderr_hidden(), _picamera2_silent():
+        # libcamera prints what it finds.
+        with native_stderr_hidden(), _picamera2_silenced():
             return [_from_module(number, module) for number, module in enumerate(find_modules())]
-    except SourceError:  # not a Pi, or one without picamera2: `doctor` tells
+    except SourceError:  # not a Pi, or picamera2 is missing: `doctor` reports that
         return []
 
 
@@ -76,7 +77,7 @@ def _from_module(number: int, module: dict[str, Any]) -> FoundCamera:
     from picamera2 import Picamera2  # noqa: PLC0415 - comes from Raspberry Pi OS, not from PyPI
 
     modes: tuple[CameraMode, ...] = ()
-    trouble = None
+    problem = None
     try:
         camera = Picamera2(number)
         try:
@@ -87,10 +88,10 @@ def _from_module(number: int, module: dict[str, Any]) -> FoundCamera:
             )
         finally:
             camera.close()
-    except Exception as error:  # noqa: BLE001 - RuntimeError for one in use
-        trouble = f"its modes cannot be told ({first_line(error)}); is another program using it?"
+    except Exception as error:  # noqa: BLE001 - RuntimeError if it is in use
+        problem = f"its modes cannot be read ({first_line(error)}); is another program using it?"
     source = f"picamera2:{number}" if number else "picamera2"
-    return FoundCamera(source, str(module.get("Model", "camera")), "picamera2", modes=modes, trouble=trouble)
+    return FoundCamera(source, str(module.get("Model", "camera")), "picamera2", modes=modes, problem=problem)
 
 
 def _from_node(node: v4l2.VideoNode) -> FoundCamera:
@@ -98,20 +99,20 @@ def _from_node(node: v4l2.VideoNode) -> FoundCamera:
         node.path,
         node.card or "camera",
         node.driver or "unknown",
-        lasting_source=node.lasting_path,
+        stable_source=node.stable_path,
         modes=node.modes,
-        trouble=f"cannot be opened: {node.trouble}" if node.trouble else None,
+        problem=f"cannot be opened: {node.problem}" if node.problem else None,
     )
 
 
-def _told_mode(mode: CameraMode) -> str:
-    least = f"{mode.least[0]}x{mode.least[1]} to " if mode.least else ""
+def _format_mode(mode: CameraMode) -> str:
+    smallest = f"{mode.min_size[0]}x{mode.min_size[1]} to " if mode.min_size else ""
     fps = ", ".join(f"{rate:g}" for rate in mode.fps)
-    return f"{mode.format}  {least}{mode.width}x{mode.height}" + (f"  {fps} fps" if fps else "")
+    return f"{mode.format}  {smallest}{mode.width}x{mode.height}" + (f"  {fps} fps" if fps else "")
 
 
 @contextlib.contextmanager
-def _picamera2_silent() -> Iterator[None]:
+def _picamera2_silenced() -> Iterator[None]:
     logger = logging.getLogger("picamera2")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MJPG: Final = cv2.VideoWriter.fourcc(*"MJPG")
-_OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_OPENING_MS: Final = 10_000
-_OURS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+_FFMPEG_VARIABLE: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_FFMPEG_OPTIONS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+_MIN_OPEN_TIMEOUT_MS: Final = 10_000
 
 
-class _Opened:
-    """A capture of OpenCV's, and the memory that it decodes into."""
+class _OpenCvDevice:
+    """A capture of OpenCV and the memory into which it decodes."""
 
     def __init__(self) -> None:
         self._capture: cv2.VideoCapture | None = None
         self._image: cv2.typing.MatLike | None = None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the device."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None
@@ -38,29 +38,30 @@ class _Opened:
     stop = close
 
 
-class V4l2Camera(_Opened):
-    """A camera with a node in ``/dev``."""
+class V4l2Camera(_OpenCvDevice):
+    """A camera with a video node in ``/dev``."""
 
-    def __init__(self, source: int | str, width: int, height: int, stall_s: float) -> None:
-        """Say which camera.
+    def __init__(self, number_or_path: int | str, width: int, height: int, stall_timeout: float) -> None:
+        """Choose a camera, without opening it.
 
         Args:
-            source: its number or path; a path under ``/dev/v4l/by-id`` stays the camera's when it is plugged in again.
-            width: wanted columns; the camera gives the nearest it has.
-            height: wanted rows.
-            stall_s: seconds after which waiting for a frame fails.
+            number_or_path: the camera's video node; a path in ``/dev/v4l/by-id`` stays the same when the camera is
+                plugged in again.
+            width: requested frame width; the camera gives the nearest that it has.
+            height: requested frame height.
+            stall_timeout: seconds after which waiting for a frame fails.
         """
         super().__init__()
-        self._source, self._width, self._height = source, width, height
-        # In whole seconds, and of the whole process: OpenCV reads it once.
-        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(stall_s)))
+        self._source, self._width, self._height = number_or_path, width, height
+        # For the whole process, in whole seconds: OpenCV reads it once.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(stall_timeout)))
 
     def open(self) -> None:
-        """Open it; see `CaptureDevice`."""
+        """Open the camera; see `CaptureDevice`."""
         capture = cv2.VideoCapture(self._source, cv2.CAP_V4L2)
         if not capture.isOpened():
             raise SourceError(f"{self._source}: cannot be opened; {_camera_advice()}")
-        # Motion JPEG is what USB cameras send fast; one buffer is what keeps frames new.
+        # USB cameras send Motion JPEG fastest. A single buffer keeps frames from growing old.
         capture.set(cv2.CAP_PROP_FOURCC, _MJPG)
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._height)
@@ -79,26 +80,27 @@ class V4l2Camera(_Opened):
         return to_gray(self._image, str(self._source)) if ok and self._image is not None else None
 
 
-class NetworkStream(_Opened):
-    """A stream by its address, through FFmpeg."""
+class NetworkStream(_OpenCvDevice):
+    """A stream from a network address, through FFmpeg."""
 
-    def __init__(self, address: str, stall_s: float) -> None:
-        """Say which stream.
+    def __init__(self, address: str, stall_timeout: float) -> None:
+        """Choose a stream, without opening it.
 
         Args:
-            address: ``rtsp://...``, ``http://...`` or what else FFmpeg knows.
-            stall_s: seconds after which waiting for a frame fails; opening it may take longer.
+            address: ``rtsp://...``, ``http://...`` or another address that FFmpeg knows.
+            stall_timeout: seconds after which waiting for a frame fails; opening may take longer.
         """
         super().__init__()
-        self._address, self._name, self._stall_s = address, shown(address), stall_s
-        os.environ[_OPTIONS] = _with_ours(os.environ.get(_OPTIONS, ""))
-        self._jpeg = False
+        self._address, self._name, self._stall_timeout = address, display_name(address), stall_timeout
+        os.environ[_FFMPEG_VARIABLE] = _with_ffmpeg_options(os.environ.get(_FFMPEG_VARIABLE, ""))
+        self._undecoded_jpeg = False
 
     def open(self) -> None:
-        """Open it; see `CaptureDevice`."""
+        """Open the stream; see `CaptureDevice`."""
+        stall_timeout_ms = round(self._stall_timeout * 1000)
         timeouts = {
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: max(_OPENING_MS, round(self._stall_s * 1000)),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC: round(self._stall_s * 1000),
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: max(_MIN_OPEN_TIMEOUT_MS, stall_timeout_ms),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: stall_timeout_ms,
         }
         try:
             capture = cv2.VideoCapture(
@@ -107,61 +109,66 @@ class NetworkStream(_Opened):
                 [number for pair in timeouts.items() for number in pair],
             )
         except cv2.error as error:
-            what = first_line(error).replace(self._address, self._name)
-            raise SourceError(f"{self._name}: cannot be opened ({what})") from None
+            reason = first_line(error).replace(self._address, self._name)
+            raise SourceError(f"{self._name}: cannot be opened ({reason})") from None
         if not capture.isOpened():
             raise SourceError(
                 f"{self._name}: cannot be opened; are address and password right, and is the camera on the network?"
             )
-        # FFmpeg decodes what it grabs; images of Motion JPEG, which stand alone, can be left as they come.
-        self._jpeg = int(capture.get(cv2.CAP_PROP_FOURCC)) == _MJPG and capture.set(cv2.CAP_PROP_FORMAT, -1)
+        # FFmpeg decodes every frame that it grabs. Images of Motion JPEG do not depend on each other, so they can be
+        # left undecoded until they are needed.
+        self._undecoded_jpeg = int(capture.get(cv2.CAP_PROP_FOURCC)) == _MJPG and capture.set(cv2.CAP_PROP_FORMAT, -1)
         self._capture = capture
 
     def grab(self) -> bool:
         """Wait for the next frame; see `CaptureDevice`."""
         if self._capture is None or not self._capture.grab():
-            raise SourceLostError(f"{self._name}: the stream ended, or gave no frame for {self._stall_s:g} s")
+            raise SourceLostError(f"{self._name}: the stream ended, or gave no frame for {self._stall_timeout:g} s")
         return True
 
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
         """Decode the frame; see `CaptureDevice`."""
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
         image: cv2.typing.MatLike | None = self._image
-        if ok and self._jpeg and image is not None:
+        if ok and self._undecoded_jpeg and image is not None:
             image = cv2.imdecode(image.reshape(-1), cv2.IMREAD_GRAYSCALE)
         return to_gray(image, self._name) if ok and image is not None else None
 
 
-def to_gray(image: cv2.typing.MatLike, name: str) -> npt.NDArray[np.uint8]:
-    """An image as OpenCV gives it, in grey.
+def to_gray(image: cv2.typing.MatLike, source_name: str) -> npt.NDArray[np.uint8]:
+    """Convert an image as OpenCV gives it to grey.
+
+    Args:
+        image: uint8 of shape (rows, columns, 3), BGR, or (rows, columns), grey.
+        source_name: names the source in an error.
 
     Raises:
-        SourceLostError: it is no image.
+        SourceLostError: the array is not an image.
     """
     if image.ndim == 3 and image.shape[2] == 3:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
     if image.ndim == 2 and min(image.shape) > 1:
         return np.asarray(image, np.uint8)
-    # OpenCV 4.11 gives undecoded data as one row for some cameras' formats.
+    # For some camera formats, OpenCV 4.11 gives the undecoded data as a single row.
     raise SourceLostError(
-        f"{name}: gave a frame of shape {image.shape}, which is no image; try another --width/--height"
+        f"{source_name}: gave a frame of shape {image.shape}, which is not an image; try another --width and --height"
     )
 
 
-def shown(source: str) -> str:
-    """A source's name without what may be secret in it: of an address, the scheme and the host alone."""
-    scheme, mark, rest = source.partition("://")
-    if mark:
-        place, *after = re.split("[/?#]", rest, maxsplit=1)
-        # A password may hold any character: where it ends is not sure then.
-        return f"{scheme}://{'...' if '@' in ''.join(after) else place.rpartition('@')[2]}"
+def display_name(source: str) -> str:
+    """Return the name of a source without what may be secret: of an address, only the scheme and the host."""
+    scheme, separator, rest = source.partition("://")
+    if separator:
+        host, *after = re.split("[/?#]", rest, maxsplit=1)
+        # A password may contain any character. With an @ further on, its end is uncertain.
+        return f"{scheme}://{'...' if '@' in ''.join(after) else host.rpartition('@')[2]}"
     return scheme.rpartition("@")[2]
 
 
-def _with_ours(given: str) -> str:
-    """OpenCV's options for FFmpeg, ``key;value|key;value``: the user's own, and ours where they say nothing."""
-    options = dict(pair.split(";", 1) for pair in given.split("|") if ";" in pair)
-    return "|".join(f"{key};{value}" for key, value in (_OURS | options).items())
+def _with_ffmpeg_options(user_options: str) -> str:
+    """Add our options for FFmpeg to those of the user, which win: ``key;value|key;value``."""
+    options = dict(pair.split(";", 1) for pair in user_options.split("|") if ";" in pair)
+    return "|".join(f"{key};{value}" for key, value in (_FFMPEG_OPTIONS | options).items())
 
 
 def _camera_advice() -> str:

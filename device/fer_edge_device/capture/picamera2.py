@@ -1,4 +1,4 @@
-"""A camera module of a Raspberry Pi, through picamera2."""
+"""Camera modules of a Raspberry Pi, through picamera2."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOMENT: Final = 0.5  # seconds within which a frame is waited for in one go
-_VIDEO_US: Final = 33_333  # how long picamera2's configuration for video lets a frame take
+_GRAB_TIMEOUT: Final = 0.5  # seconds
+_DEFAULT_FRAME_US: Final = 33_333  # duration of a frame in picamera2's video configuration, in microseconds
 
 
 class PiCamera:
-    """A camera module: the luma plane of its small stream is the grey frame, unconverted.
+    """A camera module. The luma plane of its low-resolution stream is the grey frame, without conversion.
 
-    There is one `Picamera2` object for as long as no error comes: a stall is met with a stop, a new
-    configuration and a start, because libcamera does not always let go of a camera that is closed.
+    The same `Picamera2` object is used until an error occurs. After a stall it is stopped, configured again and
+    started, because libcamera does not always release a closed camera.
     """
 
     def __init__(self, number: int, settings: CameraSettings) -> None:
-        """Say which camera.
+        """Choose a camera module, without opening it.
 
         Args:
-            number: of the module, from 0.
-            settings: wanted size, focus and exposure.
+            number: number of the module, from 0.
+            settings: requested size, focus and exposure.
         """
         self._number, self._settings = number, settings
         self._camera: Any = None
@@ -43,13 +43,13 @@ class PiCamera:
         self._width = self._height = 0
 
     def open(self) -> None:
-        """Start the camera; see `CaptureDevice`."""
+        """Open the camera if necessary, and start it; see `CaptureDevice`."""
         if self._camera is None:
             self._camera = self._acquire()
         settings = self._settings
         try:
             size = {"size": (settings.width, settings.height)}
-            # The main stream has the same size: the small one may not be larger, nor of another shape.
+            # The low-resolution stream must be no larger than the main one, and of the same shape.
             self._camera.configure(
                 self._camera.create_video_configuration(
                     main=size, lores={**size, "format": "YUV420"}, buffer_count=4, controls=self._controls()
@@ -63,19 +63,19 @@ class PiCamera:
                 self._camera.set_controls({"AfTrigger": controls.AfTriggerEnum.Start})
         except Exception as error:
             self.close()
-            raise SourceError(_failed(error)) from error
+            raise SourceError(_failure_message(error)) from error
 
     def grab(self) -> bool:
         """Wait for the next frame; see `CaptureDevice`."""
         self._release()
         try:
-            # One request at a time: picamera2 keeps what nobody waits for any more, and would fulfil it.
+            # One request at a time: picamera2 still fulfils a request after the wait for it has timed out.
             self._job = self._job or self._camera.capture_request(wait=False)
-            self._request = self._camera.wait(self._job, timeout=_MOMENT)
+            self._request = self._camera.wait(self._job, timeout=_GRAB_TIMEOUT)
         except TimeoutError:
             return False
         except Exception as error:
-            raise SourceLostError(_failed(error)) from error
+            raise SourceLostError(_failure_message(error)) from error
         self._job = None
         return True
 
@@ -84,46 +84,46 @@ class PiCamera:
         try:
             planes: npt.NDArray[np.uint8] = self._request.make_array("lores")
         except Exception as error:
-            raise SourceLostError(_failed(error)) from error
-        # YUV420 is the luma plane, `height` rows, with the colour planes below; rows may be padded.
+            raise SourceLostError(_failure_message(error)) from error
+        # YUV420 has the luma plane in the first `height` rows and the colour planes below. Rows may be padded.
         return planes[: self._height, : self._width]
 
     def stop(self) -> None:
-        """Stop the camera, and keep it."""
+        """Stop the camera without closing it; see `CaptureDevice`."""
         self._release()
         if self._camera is not None:
-            # A request that waits for a frame would keep the stop waiting behind it.
+            # The stop would wait behind a request that waits for a frame.
             self._camera.cancel_all_and_flush()
             self._job = None
             self._camera.stop()
 
     def close(self) -> None:
-        """Stop the camera and let go of it."""
+        """Stop and close the camera; see `CaptureDevice`."""
         camera = self._camera
-        with contextlib.suppress(Exception):  # what cannot be stopped is still closed
+        with contextlib.suppress(Exception):  # close it even if it cannot be stopped
             self.stop()
         self._camera = self._job = None
         if camera is not None:
             camera.close()
 
     def _acquire(self) -> Any:  # noqa: ANN401 - picamera2 has no types
-        need_module(self._number)
-        from picamera2 import Picamera2  # noqa: PLC0415 - as in find_modules
+        require_module(self._number)
+        from picamera2 import Picamera2  # noqa: PLC0415 - see find_modules
 
         try:
             camera = Picamera2(self._number)
         except Exception as error:
-            raise SourceError(_failed(error)) from error
-        # Picamera2 would close itself when the process exits, and wait for ever for a camera that hangs.
+            raise SourceError(_failure_message(error)) from error
+        # At exit Picamera2 would close itself, and wait forever for a camera that hangs.
         atexit.unregister(camera.close)
         if not hasattr(camera, "cancel_all_and_flush"):
             camera.close()
-            raise SourceError("picamera2 here is too old, older than July 2024; run: sudo apt full-upgrade")
-        self._say_what_is_missing(camera.camera_controls)
+            raise SourceError("the installed picamera2 is too old (before July 2024); run: sudo apt full-upgrade")
+        self._warn_of_missing_controls(camera.camera_controls)
         return camera
 
     def _controls(self) -> dict[str, Any]:
-        """What of focus and exposure is set and can be."""
+        """Return the controls for focus and exposure that the settings ask for and the camera has."""
         settings, wanted = self._settings, {}
         if "AfMode" in self._camera.camera_controls:
             from libcamera import controls  # noqa: PLC0415 - comes with picamera2
@@ -136,61 +136,64 @@ class PiCamera:
             wanted["LensPosition"] = settings.lens_position
         if settings.exposure_time_us:
             wanted["ExposureTime"] = settings.exposure_time_us
-            wanted["FrameDurationLimits"] = (max(_VIDEO_US, settings.exposure_time_us),) * 2
+            wanted["FrameDurationLimits"] = (max(_DEFAULT_FRAME_US, settings.exposure_time_us),) * 2
         if settings.gain:
             wanted["AnalogueGain"] = settings.gain
         return {name: value for name, value in wanted.items() if name in self._camera.camera_controls}
 
-    def _say_what_is_missing(self, available: dict[str, Any]) -> None:
+    def _warn_of_missing_controls(self, available: dict[str, Any]) -> None:
         settings = self._settings
         if "AfMode" not in available:
             level = logging.INFO if settings.autofocus == "continuous" else logging.WARNING
             logger.log(
-                level, "picamera2: this camera's lens is fixed; camera.autofocus and camera.lens_position do nothing"
+                level,
+                "picamera2: this camera has a fixed lens; camera.autofocus and camera.lens_position have no effect",
             )
         for key, given, control in (
             ("exposure_time_us", settings.exposure_time_us, "ExposureTime"),
             ("gain", settings.gain, "AnalogueGain"),
         ):
             if given and control not in available:
-                logger.warning("picamera2: this camera has no control %s; camera.%s does nothing", control, key)
+                logger.warning("picamera2: this camera has no control %s; camera.%s has no effect", control, key)
 
     def _release(self) -> None:
-        """Give the frame's memory back to the camera."""
+        """Return the frame's memory to the camera."""
         if self._request is not None:
-            with contextlib.suppress(Exception):  # of a camera that failed
+            with contextlib.suppress(Exception):  # the camera may have failed
                 self._request.release()
             self._request = None
 
 
 def module_number(source: str) -> int | None:
-    """The number of the module that a source means, ``picamera2`` or ``picamera2:N``; None for any other."""
-    wanted = re.fullmatch(r"picamera2(?::([0-9]{1,3}))?", source)
-    return int(wanted[1] or 0) if wanted else None
+    """Return the module's number in a source ``picamera2`` or ``picamera2:N``; None for any other source."""
+    match = re.fullmatch(r"picamera2(?::([0-9]{1,3}))?", source)
+    return int(match[1] or 0) if match else None
 
 
-def need_module(number: int) -> None:
-    """Look for a module.  The first time, a small Pi imports picamera2 and starts libcamera for many seconds.
+def require_module(number: int) -> None:
+    """Check that a camera module is there.
+
+    The first call imports picamera2 and starts libcamera, which takes many seconds on a small Pi.
 
     Args:
-        number: of the module, from 0.
+        number: number of the module, from 0.
 
     Raises:
-        SourceError: it is not there, or picamera2 does not work here.
+        SourceError: the module is not there, or picamera2 does not work on this machine.
     """
     found = len(find_modules())
     if number >= found:
         raise SourceError(
-            f"picamera2: {found or 'no'} camera module{'s' * (found != 1)} found, and number {number} is wanted;"
+            f"picamera2: camera module {number} was not found (modules found: {found}, numbered from 0);"
             " is it connected?"
         )
 
 
 def find_modules() -> list[dict[str, Any]]:
-    """What picamera2 says of each camera module, in the order of their numbers; USB cameras are none.
+    """Return picamera2's description of each camera module, by number. USB cameras are left out.
 
     Raises:
-        SourceError: picamera2 is missing or does not work here.
+        SourceError: picamera2 is missing or does not work on this machine.
     """
     try:
         from picamera2 import Picamera2  # noqa: PLC0415 - comes from Raspberry Pi OS, not from PyPI
@@ -199,10 +202,10 @@ def find_modules() -> list[dict[str, Any]]:
     except Exception as error:  # a package built for another NumPy raises ValueError
         raise SourceError(
             f"picamera2 cannot be used ({first_line(error)}); run: sudo apt install python3-picamera2,"
-            " and make the venv with --system-site-packages"
+            " and create the venv with --system-site-packages"
         ) from error
     return [camera for camera in found if "/usb" not in camera["Id"]]
 
 
-def _failed(error: Exception) -> str:
+def _failure_message(error: Exception) -> str:
     return f"picamera2: {first_line(error)}; is the camera connected, and no other program using it?"

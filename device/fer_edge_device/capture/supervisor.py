@@ -1,15 +1,13 @@
-"""A live source under supervision: its newest frame, and another opening whenever frames stop.
+"""A live source under supervision: always the newest frame, and a new opening whenever frames stop.
 
-A thread of its own opens the device and grabs its frames, all of them, so that none grows old in
-a buffer; it decodes only those that somebody asks for.  When frames stop or the device fails, the
-thread closes it and opens it again, after a delay that doubles with each failure and is never
-quite the same, so that many devices that lost one access point do not come back in step.
+A thread opens the device and grabs every frame, so that none grows old in a buffer. It decodes only the frames that are
+read. When frames stop or the device fails, the thread closes the device and opens it again after a delay. The delay
+doubles with each failure and is randomised, so that many devices that lost one access point do not return in step.
 
-A driver may also hang within a call.  No thread can be ended from outside, and taking the capture
-away from a thread that is inside it would crash the process.  Such a thread is abandoned where it
-is, and another one opens the device afresh; the abandoned one closes its own capture if it ever
-comes back.  That is done a few times at most: then, as after `Timeouts.give_up` seconds without
-any frame, the source counts as lost, and the process is to end and to be started clean.
+A driver may also hang within a call. Such a thread cannot be ended from outside, and releasing a capture that a thread
+is using would crash the process. So the thread is abandoned, and another one opens the device. An abandoned thread
+closes its own device if its call ever returns. After a few hanging threads, or `Timeouts.give_up` seconds without a
+frame, the source counts as lost: the process should exit and be restarted.
 """
 
 from __future__ import annotations
@@ -35,16 +33,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOMENT: Final = 0.5  # seconds a reader is kept waiting before it may look at other things
-_FAREWELL: Final = 2.0  # seconds that closing waits for the thread
-_MOST_HUNG: Final = 3  # threads that hang in a driver
+_READ_TIMEOUT: Final = 0.5  # seconds until `read` raises NoFrameYet, so that its caller can do other things
+_CLOSE_TIMEOUT: Final = 2.0  # seconds in which the thread may end when the source is closed
+_MAX_HUNG_THREADS: Final = 3
 
 
 class CaptureDevice(Protocol):
-    """A camera or stream as `LiveSource` handles it; a thread of its own makes all these calls."""
+    """A camera or stream as `LiveSource` uses it; all calls come from one thread."""
 
     def open(self) -> None:
-        """Open it, or open it again.
+        """Open the device, or open it again.
 
         Raises:
             SourceError: it cannot be opened.
@@ -52,64 +50,64 @@ class CaptureDevice(Protocol):
         ...
 
     def grab(self) -> bool:
-        """Wait for the next frame and keep it undecoded; False when none came for a moment.
+        """Wait for the next frame and keep it undecoded; return False if none arrived for a moment.
 
         Raises:
-            SourceLostError: it failed.
+            SourceLostError: the device failed.
         """
         ...
 
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
-        """The frame that was grabbed, grey, of shape (rows, columns), in memory of its own; None if it is damaged.
+        """Return the frame that was grabbed as a grey image of shape (rows, columns), a copy; None if it is damaged.
 
         Raises:
-            SourceLostError: no frame of it can be used.
+            SourceLostError: no frame of this device can be used.
         """
         ...
 
     def stop(self) -> None:
-        """Let go of what a stall may have to do with; `open` follows."""
+        """Release what may have caused a stall; `open` follows."""
         ...
 
     def close(self) -> None:
-        """Let go of everything; harmless when nothing is open."""
+        """Release everything; harmless if nothing is open."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long is waited for what, in seconds.
+    """How long a live source waits, in seconds.
 
     Attributes:
         stall: without a frame, until the device is opened again.
         give_up: without a frame, until the source counts as lost.
         hang: within one call of the driver, until its thread is abandoned; longer than the device's own time-outs.
-        shortest_delay: before the first new opening.
-        longest_delay: before any other; a source that is back is found again after this long at the latest.
+        min_delay: before the device is opened again for the first time.
+        max_delay: before it is opened again after several failures.
     """
 
     stall: float
     give_up: float
     hang: float
-    shortest_delay: float = 0.5
-    longest_delay: float = 30.0
+    min_delay: float = 0.5
+    max_delay: float = 30.0
 
 
 class _StalledError(SourceLostError):
-    """Raised when a device that works gives no frames."""
+    """Raised when an open device gives no frames."""
 
 
 class _Reader:
-    """A thread and the device that is its own.
+    """A thread and the device that belongs to it.
 
     Attributes:
-        device: what it reads.
-        thread: None before it runs.
-        calling_since: when its call of the driver began; None while it is in none.
-        abandoned: whether another has taken its place.
-        frames: that came since the last opening.
-        first: when the first of them came.
-        last: when the last of them came.
+        device: the device.
+        thread: the thread; None before it starts.
+        calling_since: when its present call of the driver started; None outside of a call.
+        abandoned: whether another reader has replaced it.
+        frames: number of frames since the device was opened.
+        first: time of the first of them.
+        last: time of the latest of them.
     """
 
     def __init__(self, device: CaptureDevice) -> None:
@@ -122,63 +120,66 @@ class _Reader:
 
 
 class LiveSource:
-    """Gives the newest frame of a device; the older ones are dropped, and frame numbers tell how many."""
+    """Gives the newest frame of a device. Older frames are dropped, which leaves gaps in the frame numbers."""
 
     live: Final = True
 
-    def __init__(self, name: str, make_device: Callable[[], CaptureDevice], patience: Timeouts) -> None:
-        """Start opening the device, and reading it.
+    def __init__(self, source_name: str, make_device: Callable[[], CaptureDevice], timeouts: Timeouts) -> None:
+        """Start a thread that opens and reads the device.
 
         Args:
-            name: for messages; nothing secret.
-            make_device: gives the device; again only when a thread hangs in the one before.
-            patience: how long is waited for what.
+            source_name: names the source in messages; must hold no password.
+            make_device: makes the device; called again only when a thread hangs in the present one.
+            timeouts: how long to wait.
         """
-        self._name, self._make_device = name, make_device
-        self._patience = patience
+        self._name, self._make_device = source_name, make_device
+        self._timeouts = timeouts
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._frame: Frame | None = None
-        self._wanted = False
+        self._frame_wanted = False
         self._number = -1
         self._online = False
-        self._last = time.monotonic()
-        self._trouble: FerEdgeError | None = None
+        self._last_frame_at = time.monotonic()
+        self._failure: FerEdgeError | None = None
         self._hung: list[_Reader] = []
-        self._reader = self._start()
+        self._reader = self._start_reader()
 
     @property
     def status(self) -> CameraStatus:
-        """Whether frames come."""
+        """Whether frames arrive."""
         with self._changed:
-            fresh = time.monotonic() - self._last <= self._patience.stall
+            fresh = time.monotonic() - self._last_frame_at <= self._timeouts.stall
             return "online" if self._online and fresh else "stalled"
 
-    def wait(self, seconds: float) -> None:
-        """Wait for a first frame, without taking it.
+    def wait_for_frame(self, timeout: float) -> None:
+        """Wait for the first frame, without taking it.
+
+        Args:
+            timeout: seconds to wait.
 
         Raises:
-            SourceError: it cannot be opened, fails at once, or gives no frame.
+            SourceError: the device cannot be opened, fails at once, or gives no frame.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._online or self._trouble, seconds)
+            self._changed.wait_for(lambda: self._online or self._failure, timeout)
             if self._online:
                 return
-            trouble = self._trouble
-        raise SourceError(str(trouble or self._silent(seconds))) from trouble
+            failure = self._failure
+        raise SourceError(str(failure or self._no_frame_error(timeout))) from failure
 
     def read(self) -> Frame:
-        """The newest frame, decoded now; waits for one, a moment.
+        """Return the newest frame, decoded now; wait a moment for it.
 
         Raises:
-            NoFrameYet: none came.
-            SourceLostError: none came for long, or the driver hangs time and again.
+            NoFrameYet: no frame arrived.
+            SourceLostError: no frame arrived for a long time, or the driver hangs again and again.
         """
         with self._changed:
             if self._frame and self._frame.number < self._number:
-                self._frame = None  # decoded for somebody who did not wait
-            self._wanted = self._frame is None
-            self._changed.wait_for(lambda: self._frame, _MOMENT)
+                self._frame = None  # it was decoded for an earlier call, which did not wait for it
+            self._frame_wanted = self._frame is None
+            self._changed.wait_for(lambda: self._frame, _READ_TIMEOUT)
             frame, self._frame = self._frame, None
         if frame is None:
             self._supervise()
@@ -186,91 +187,92 @@ class LiveSource:
         return frame
 
     def close(self) -> None:
-        """Stop reading and let go of the device; a driver that hangs is left behind."""
+        """Stop reading and release the device; abandon it if its driver hangs."""
         self._closing.set()
         if self._reader.thread:
-            self._reader.thread.join(_FAREWELL)
+            self._reader.thread.join(_CLOSE_TIMEOUT)
 
-    def _start(self) -> _Reader:
+    def _start_reader(self) -> _Reader:
         reader = _Reader(self._make_device())
-        # A daemon, because a driver that hangs must not keep the process from ending.
-        reader.thread = threading.Thread(target=self._work, args=(reader,), name="camera", daemon=True)
+        # A daemon: a driver that hangs must not keep the process from exiting.
+        reader.thread = threading.Thread(target=self._run, args=(reader,), name="camera", daemon=True)
         reader.thread.start()
         return reader
 
     def _supervise(self) -> None:
-        """Give up, or abandon a thread that hangs, when it is time to."""
+        """Give up, or replace a reader that hangs, if it is time to."""
         now = time.monotonic()
         with self._changed:
-            silence, trouble = now - self._last, self._trouble
-            since = self._reader.calling_since
-        if silence >= self._patience.give_up:
-            raise self._silent(silence) from trouble
-        if since is None or now - since < self._patience.hang:
+            silence, failure = now - self._last_frame_at, self._failure
+            calling_since = self._reader.calling_since
+        if silence >= self._timeouts.give_up:
+            raise self._no_frame_error(silence) from failure
+        if calling_since is None or now - calling_since < self._timeouts.hang:
             return
         self._hung = [reader for reader in self._hung if reader.thread and reader.thread.is_alive()]
-        if len(self._hung) >= _MOST_HUNG:
-            raise SourceLostError(f"{self._name}: the driver hangs, time and again; is it unplugged?") from trouble
-        trouble = SourceLostError(f"{self._name}: the driver hangs")
-        logger.warning("%s (opening it afresh)", trouble)
+        if len(self._hung) >= _MAX_HUNG_THREADS:
+            raise SourceLostError(f"{self._name}: the driver hangs again and again; is it unplugged?") from failure
+        failure = SourceLostError(f"{self._name}: the driver hangs")
+        logger.warning("%s (opening it again in another thread)", failure)
         with self._changed:
             self._reader.abandoned = True
-            self._online, self._trouble = False, trouble
+            self._online, self._failure = False, failure
         self._hung.append(self._reader)
-        self._reader = self._start()
+        self._reader = self._start_reader()
 
-    def _silent(self, seconds: float) -> SourceLostError:
+    def _no_frame_error(self, seconds: float) -> SourceLostError:
         return SourceLostError(f"{self._name}: gave no frame for {seconds:.3g} s; is it unplugged or in use?")
 
-    def _ended(self, reader: _Reader) -> bool:
+    def _must_end(self, reader: _Reader) -> bool:
         return reader.abandoned or self._closing.is_set()
 
-    def _work(self, reader: _Reader) -> None:
+    def _run(self, reader: _Reader) -> None:
+        """Keep the device open until the reader must end; the body of its thread."""
         delay = 0.0
         while True:
-            trouble = self._follow(reader)
-            if trouble is None:
+            failure = self._read_until_failure(reader)
+            if failure is None:
                 break
-            # What gave frames for longer than it was left alone is not failing time and again.
-            failing = not reader.frames or reader.last - reader.first <= delay
-            delay = min(2 * delay, self._patience.longest_delay) if failing and delay else self._patience.shortest_delay
-            pause = random.uniform(delay / 2, delay)  # noqa: S311 - no secret
-            self._note(reader, trouble, pause)
+            # A device that gave frames for longer than the delay is not failing repeatedly.
+            repeated = not reader.frames or reader.last - reader.first <= delay
+            delay = min(2 * delay, self._timeouts.max_delay) if repeated and delay else self._timeouts.min_delay
+            pause = random.uniform(delay / 2, delay)  # noqa: S311 - not a secret
+            self._record_failure(reader, failure, pause)
             if self._closing.wait(pause) or reader.abandoned:
                 break
-        self._let_go(reader, for_good=True)
+        self._release(reader, stop_only=False)
 
-    def _follow(self, reader: _Reader) -> FerEdgeError | None:
-        """Open the device and read it until it fails, and say how; None when the reading is to end."""
-        trouble: FerEdgeError | None = None
+    def _read_until_failure(self, reader: _Reader) -> FerEdgeError | None:
+        """Open the device and read it until it fails, and return the failure; None if the reader must end."""
+        failure: FerEdgeError | None = None
         try:
             reader.frames = 0
             reader.calling_since = time.monotonic()
             reader.device.open()
-            self._grab_all(reader)
+            self._grab_frames(reader)
         except FerEdgeError as error:
-            # Its traceback holds the frame, and would until the garbage collector comes by.
-            trouble = error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises must reach the reader
-            trouble = SourceLostError(f"{self._name}: failed ({first_line(error)})")
-        if trouble and not self._ended(reader):
-            self._let_go(reader, for_good=not (isinstance(trouble, _StalledError) and reader.frames))
-        return None if self._ended(reader) else trouble
+            # The traceback would keep the frame in memory until the garbage collector runs.
+            failure = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the caller must learn of it
+            failure = SourceLostError(f"{self._name}: failed ({first_line(error)})")
+        if failure and not self._must_end(reader):
+            self._release(reader, stop_only=isinstance(failure, _StalledError) and reader.frames > 0)
+        return None if self._must_end(reader) else failure
 
-    def _grab_all(self, reader: _Reader) -> None:
-        opened, damaged = time.monotonic(), 0
-        while not self._ended(reader):
+    def _grab_frames(self, reader: _Reader) -> None:
+        opened_at, damaged = time.monotonic(), 0
+        while not self._must_end(reader):
             reader.calling_since = time.monotonic()
-            came, gray = reader.device.grab(), None
+            arrived, gray = reader.device.grab(), None
             now, epoch = time.monotonic(), time.time()
-            # The first frame after an opening shows whether what comes can be decoded at all.
-            if came and (self._wanted or not reader.frames):
+            # The first frame is always decoded, to see whether the frames can be decoded at all.
+            if arrived and (self._frame_wanted or not reader.frames):
                 gray = reader.device.retrieve()
-                came = gray is not None
-                damaged = 0 if came else damaged + 1
-            if not came:
-                silence = now - (reader.last if reader.frames else opened)
-                if silence > self._patience.stall:
+                arrived = gray is not None
+                damaged = 0 if arrived else damaged + 1
+            if not arrived:
+                silence = now - (reader.last if reader.frames else opened_at)
+                if silence > self._timeouts.stall:
                     but = f" but {damaged} that cannot be decoded" if damaged else ""
                     raise _StalledError(f"{self._name}: gave no frame{but} for {silence:.1f} s")
                 continue
@@ -281,31 +283,31 @@ class LiveSource:
                 reader.frames += 1
                 self._number += 1
                 if gray is not None:
-                    self._give(Frame(gray, now, self._number, epoch - now))
-                self._last = now
+                    self._hand_over(Frame(gray, now, self._number, epoch - now))
+                self._last_frame_at = now
 
-    def _give(self, frame: Frame) -> None:
-        """Hand a frame to whoever waits; the lock is held."""
-        if self._trouble:
-            logger.info("%s: gives frames again after %.0f s", self._name, frame.time - self._last)
-        self._frame, self._wanted = frame, False
-        self._online, self._trouble = True, None
+    def _hand_over(self, frame: Frame) -> None:
+        """Give a frame to `read`. The lock must be held."""
+        if self._failure:
+            logger.info("%s: gives frames again after %.0f s", self._name, frame.time - self._last_frame_at)
+        self._frame, self._frame_wanted = frame, False
+        self._online, self._failure = True, None
         self._changed.notify_all()
 
-    def _note(self, reader: _Reader, trouble: FerEdgeError, pause: float) -> None:
+    def _record_failure(self, reader: _Reader, failure: FerEdgeError, pause: float) -> None:
         reader.calling_since = None
         with self._changed:
             level = logging.WARNING if self._online else logging.INFO
-            self._online, self._trouble = False, trouble
+            self._online, self._failure = False, failure
             self._changed.notify_all()
-        if self._number >= 0:  # a first opening that fails is an error, not a thing to try again
-            logger.log(level, "%s (opening it again in %.1f s)", trouble, pause)
+        if self._number >= 0:  # if the first opening fails, `wait_for_frame` raises instead
+            logger.log(level, "%s (opening it again in %.1f s)", failure, pause)
 
     @staticmethod
-    def _let_go(reader: _Reader, *, for_good: bool) -> None:
+    def _release(reader: _Reader, *, stop_only: bool) -> None:
         reader.calling_since = time.monotonic()
-        with contextlib.suppress(Exception):  # what has failed may well fail to close
-            if for_good:
-                reader.device.close()
-            else:
+        with contextlib.suppress(Exception):  # a device that has failed may fail to close
+            if stop_only:
                 reader.device.stop()
+            else:
+                reader.device.close()

@@ -1,6 +1,6 @@
-"""Frames that are not live: a video, a folder of images, the demo; and their pace.
+"""Sources that are not live: a video file, a folder of images, the demo; and their playback in real time.
 
-They give every frame, with the time within the video, so that they replay to the same result.
+They give every frame, with the time within the video, so that each replay gives the same result.
 """
 
 from __future__ import annotations
@@ -29,79 +29,86 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FOLDER_FPS: Final = 10
-_MOMENT: Final = 0.5  # seconds a reader is kept waiting before it may look at other things
+_READ_TIMEOUT: Final = 0.5  # seconds until `read` raises NoFrameYet, so that its caller can do other things
 
 
-class _Video:
-    """What all of them are."""
+class _Recording:
+    """What these sources have in common."""
 
     live: Final = False
     status: Final[CameraStatus] = "online"
 
 
-class VideoFile(_Video):
-    """A video file, every frame of it, with the video's own times."""
+class VideoFile(_Recording):
+    """Every frame of a video file, with the times of the video."""
 
     def __init__(self, path: Path) -> None:
         """Open a video.
 
         Raises:
-            SourceError: it is not a video that OpenCV reads.
+            SourceError: the file cannot be read, or OpenCV cannot read it as a video.
         """
         self._path = path
         try:
             os.fsencode(path).decode("utf-8")
         except UnicodeDecodeError as error:  # OpenCV crashes on such a name
-            raise SourceError(f"{path}: its name is not UTF-8, which OpenCV cannot open; rename it") from error
+            raise SourceError(f"{path}: OpenCV cannot open a name that is not UTF-8; rename the file") from error
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path}: cannot be read; check its permissions")
-        with native_stderr_hidden():  # OpenCV and FFmpeg complain in lines of their own; ours follows
+        with native_stderr_hidden():  # OpenCV and FFmpeg print their own errors; ours follows
             self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise SourceError(f"{path}: not a video that OpenCV can read")
         self._fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
-        self._promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self._expected_frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._number = -1
         self._time = -1.0
 
     def read(self) -> Frame | None:
-        """The next frame; None after the last.
+        """Return the next frame; None after the last.
 
-        A video that ends long before its container says is damaged or cut short: a warning says so.
+        A video that ends long before its container says is damaged or truncated: that is logged as a warning.
+
+        Raises:
+            SourceError: the video has no frame that OpenCV can read.
         """
         ok, image = self._capture.read()
         if not ok:
             if self._number < 0:
                 raise SourceError(f"{self._path}: has no frame that OpenCV can read")
-            self._say_if_short(self._number + 1)
+            self._warn_if_truncated(self._number + 1)
             return None
         self._number += 1
-        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        # Some containers carry no usable times: go on at the nominal rate.
-        self._time = stamp if stamp > self._time else max(self._time, 0.0) + (1 / self._fps if self._number else 0.0)
+        position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        # Some containers have no usable times: continue at the nominal frame rate.
+        step = 1 / self._fps if self._number else 0.0
+        self._time = position if position > self._time else max(self._time, 0.0) + step
         return Frame(to_gray(image, str(self._path)), round(self._time, 3), self._number)
 
     def close(self) -> None:
         """Close the file."""
         self._capture.release()
 
-    def _say_if_short(self, frames: int) -> None:
-        # Of many containers OpenCV only estimates the number, from duration and rate; a nonsense one is negative.
-        if frames < self._promised - max(2, self._promised / 50):
+    def _warn_if_truncated(self, frames: int) -> None:
+        # For many containers OpenCV estimates the number of frames from duration and rate, and it may be negative.
+        if frames < self._expected_frames - max(2, self._expected_frames / 50):
             logger.warning(
-                "%s: ended after %d of about %d frames; it is damaged or cut short", self._path, frames, self._promised
+                "%s: ended after %d of about %d frames; the video is damaged or truncated",
+                self._path,
+                frames,
+                self._expected_frames,
             )
-        self._promised = 0.0
+        self._expected_frames = 0.0
 
 
-class ImageFolder(_Video):
-    """A folder of images in order of name, as a video of ten a second; what cannot be read is left out."""
+class ImageFolder(_Recording):
+    """The images of a folder in order of name, as a video of ten frames per second. Unreadable images are skipped."""
 
     def __init__(self, path: Path) -> None:
         """List a folder.
 
         Raises:
-            SourceError: there is no image in it.
+            SourceError: the folder cannot be listed or has no images.
         """
         try:
             self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
@@ -118,30 +125,34 @@ class ImageFolder(_Video):
             try:
                 gray = read_gray(path)
             except DataError as error:
-                logger.warning("left out: %s", error)
+                logger.warning("skipped: %s", error)
                 continue
             readable += 1
             yield Frame(gray, round(number / _FOLDER_FPS, 3), number)
         if not readable:
-            raise SourceError(f"{self._folder}: none of its {len(self._paths)} images can be read")
+            raise SourceError(f"{self._folder}: no image in this folder can be read (tried: {len(self._paths)})")
 
     def read(self) -> Frame | None:
-        """The next image; None after the last."""
+        """Return the next image; None after the last.
+
+        Raises:
+            SourceError: no image in the folder can be read.
+        """
         return next(self._frames, None)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
 
-class DemoVideo(_Video):
-    """The embedded video: see `fer_edge.demo`."""
+class DemoVideo(_Recording):
+    """The embedded video; see `fer_edge.demo`."""
 
     def __init__(self) -> None:
-        """Begin at the first frame."""
+        """Start at the first frame."""
         self._number = -1
 
     def read(self) -> Frame | None:
-        """The next frame; None after the last."""
+        """Return the next frame; None after the last."""
         self._number += 1
         if self._number >= demo.FRAMES:
             return None
@@ -151,26 +162,34 @@ class DemoVideo(_Video):
         """Do nothing: nothing is open."""
 
 
-class RealtimePlayback(_Video):
-    """A video played no faster than it was taken."""
+class RealtimePlayback(_Recording):
+    """A video that plays no faster than it was recorded."""
 
     def __init__(self, video: FrameSource) -> None:
-        """Play ``video``; its clock starts with its first frame."""
+        """Play a video. Its clock starts with its first frame.
+
+        Args:
+            video: a source that is not live.
+        """
         self._video = video
         self._next: Frame | None = None
         self._start: float | None = None
 
     def read(self) -> Frame | None:
-        """The next frame, when its time has come; None after the last."""
+        """Return the next frame when it is due; None after the last.
+
+        Raises:
+            NoFrameYet: the frame is not due yet.
+        """
         frame = self._next or self._video.read()
         if frame is None:
             return None
         if self._start is None:
             self._start = time.monotonic() - frame.time
         wait = self._start + frame.time - time.monotonic()
-        if wait > _MOMENT:
+        if wait > _READ_TIMEOUT:
             self._next = frame
-            time.sleep(_MOMENT)
+            time.sleep(_READ_TIMEOUT)
             raise NoFrameYet
         self._next = None
         time.sleep(max(wait, 0.0))

@@ -1,1 +1,1 @@
-"""The path of one frame."""
+"""From frames to events."""

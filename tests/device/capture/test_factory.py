@@ -26,7 +26,7 @@ def opened(source: Path | str) -> FrameSource:
     return open_source(CameraSettings(source=str(source), width=320, height=240))
 
 
-def test_auto_prefers_the_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]) -> None:
+def test_auto_prefers_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]) -> None:
     camera = opened("auto")
     assert camera.live
     assert camera.status == "online"
@@ -35,9 +35,7 @@ def test_auto_prefers_the_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]
     assert not usb.made
 
 
-def test_no_frame_is_waited_for_before_picamera2_has_started(
-    monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]
-) -> None:
+def test_waits_for_frame_only_after_libcamera_has_started(monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]) -> None:
     waits: list[str] = []
 
     def start_libcamera() -> list[dict[str, Any]]:
@@ -45,12 +43,12 @@ def test_no_frame_is_waited_for_before_picamera2_has_started(
         return list(pi.modules)
 
     def wait(camera: LiveSource, seconds: float) -> None:
-        assert seconds == factory._FIRST_FRAME  # and not the little that a video node gets
+        assert seconds == factory._FIRST_FRAME_TIMEOUT  # not the short time that a video node gets
         waits.append("frame")
         wait_for_frame(camera, seconds)
 
-    wait_for_frame = LiveSource.wait
-    monkeypatch.setattr(LiveSource, "wait", wait)
+    wait_for_frame = LiveSource.wait_for_frame
+    monkeypatch.setattr(LiveSource, "wait_for_frame", wait)
     monkeypatch.setattr(pi, "global_camera_info", start_libcamera)
     for source in ("auto", "picamera2"):
         waits.clear()
@@ -58,21 +56,23 @@ def test_no_frame_is_waited_for_before_picamera2_has_started(
         assert waits.index("libcamera") < waits.index("frame")
 
 
-def test_a_libcamera_that_hangs_is_left_behind(
+def test_abandons_libcamera_that_hangs(
     monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2], usb: type[VideoCapture]
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(pi, "global_camera_info", lambda: ended.wait() and [])
-    monkeypatch.setattr(factory, "_START", 0.1)
-    monkeypatch.setattr(v4l2, "nodes", lambda: [VideoNode("/dev/video0", card="Webcam", bus="usb-0", captures=True)])
+    monkeypatch.setattr(factory, "_LIBCAMERA_TIMEOUT", 0.1)
+    monkeypatch.setattr(
+        v4l2, "list_nodes", lambda: [VideoNode("/dev/video0", card="Webcam", bus="usb-0", captures=True)]
+    )
     opened("auto").close()
     assert [capture.source for capture in usb.made] == ["/dev/video0"]
-    with pytest.raises(SourceError, match=r"looking for camera modules takes more than 0\.1 s"):
+    with pytest.raises(SourceError, match=r"no answer within 0\.1 s when looking for camera modules"):
         opened("picamera2")
     ended.set()
 
 
-def test_auto_passes_over_nodes_that_give_no_image_and_takes_the_name_that_lasts(
+def test_auto_skips_nodes_without_images_and_prefers_stable_path(
     monkeypatch: pytest.MonkeyPatch, usb: type[VideoCapture]
 ) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
@@ -80,10 +80,10 @@ def test_auto_passes_over_nodes_that_give_no_image_and_takes_the_name_that_lasts
     nodes = [
         VideoNode("/dev/video0", card="bcm2835-isp", bus="platform:bcm2835-isp", captures=True),
         VideoNode("/dev/video1", card="bcm2835-codec", bus="platform:bcm2835-codec"),
-        VideoNode("/dev/video2", trouble="Permission denied"),
-        VideoNode("/dev/video10", card="Webcam", bus="usb-0", captures=True, lasting_path="/dev/v4l/by-id/usb-webcam"),
+        VideoNode("/dev/video2", problem="Permission denied"),
+        VideoNode("/dev/video10", card="Webcam", bus="usb-0", captures=True, stable_path="/dev/v4l/by-id/usb-webcam"),
     ]
-    monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
+    monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
     camera = opened("auto")
     camera.close()
     assert [capture.source for capture in usb.made] == ["/dev/v4l/by-id/usb-webcam"]
@@ -93,9 +93,9 @@ def test_auto_passes_over_nodes_that_give_no_image_and_takes_the_name_that_lasts
     assert [capture.source for capture in usb.made] == ["/dev/v4l/by-id/usb-webcam", "/dev/video0", "/dev/video2"]
 
 
-def test_auto_without_a_camera_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_camera_reports_what_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
-    monkeypatch.setattr(v4l2, "nodes", list)
+    monkeypatch.setattr(v4l2, "list_nodes", list)
     with pytest.raises(SourceError, match=r"no camera found \(picamera2 .*; there is no /dev/video\*\); connect one"):
         opened("auto")
 
@@ -104,9 +104,7 @@ def test_auto_without_a_camera_says_what_was_tried(monkeypatch: pytest.MonkeyPat
     ("source", "which"),
     [("0", 0), ("/dev/video2", "/dev/video2"), ("/dev/v4l/by-id/usb-046d_C270", "/dev/v4l/by-id/usb-046d_C270")],
 )
-def test_a_usb_camera_is_asked_for_small_fresh_mjpg_frames(
-    usb: type[VideoCapture], source: str, which: int | str
-) -> None:
+def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], source: str, which: int | str) -> None:
     camera = opened(source)
     assert next_frame(camera).gray.shape == (480, 640)
     camera.close()
@@ -125,10 +123,10 @@ def test_a_usb_camera_is_asked_for_small_fresh_mjpg_frames(
     [
         ("opens", False, "cannot be opened"),
         ("frames_then_fails", 0, "gave no frame; is it unplugged or in use"),
-        ("flat", True, r"gave a frame of shape \(1, 691200\), which is no image"),
+        ("flat", True, r"gave a frame of shape \(1, 691200\), which is not an image"),
     ],
 )
-def test_a_camera_that_is_no_use_from_the_first_is_an_error_that_says_how(
+def test_unusable_camera_is_an_error_with_its_cause(
     usb: type[VideoCapture], attribute: str, value: object, complaint: str
 ) -> None:
     setattr(usb, attribute, value)
@@ -137,15 +135,15 @@ def test_a_camera_that_is_no_use_from_the_first_is_an_error_that_says_how(
     assert caught.value.exit_status == 2
 
 
-def test_the_settings_say_how_long_is_waited(usb: type[VideoCapture]) -> None:
+def test_takes_timeouts_from_settings(usb: type[VideoCapture]) -> None:
     camera = open_source(CameraSettings(source="0", stall_timeout_s=40, exit_after_s=900))
     camera.close()
     assert isinstance(camera, LiveSource)
-    assert (camera._patience.stall, camera._patience.give_up, camera._patience.hang) == (40, 900, 120)
+    assert (camera._timeouts.stall, camera._timeouts.give_up, camera._timeouts.hang) == (40, 900, 120)
     assert len(usb.made) == 1
 
 
-def test_the_password_of_a_stream_is_in_no_error(usb: type[VideoCapture]) -> None:
+def test_no_error_contains_the_password_of_a_stream(usb: type[VideoCapture]) -> None:
     usb.opens = False
     with pytest.raises(SourceError) as caught:
         opened("rtsp://me:se@cret@camera.local/stream")
@@ -158,15 +156,15 @@ def test_the_password_of_a_stream_is_in_no_error(usb: type[VideoCapture]) -> Non
         assert "secret" not in str(caught.value)
 
 
-def test_what_is_not_a_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no source 'nowhere.mp4': give auto"):
+def test_rejects_invalid_sources(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no source 'nowhere.mp4': use auto"):
         opened("nowhere.mp4")
     with pytest.raises(SourceError, match="no source 'picamera2:x'"):
         opened("picamera2:x")
     with pytest.raises(SourceError, match="no images in this folder"):
         opened(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match="none of its 1 images can be read"):
+    with pytest.raises(SourceError, match="no image in this folder can be read"):
         opened(tmp_path).read()
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(SourceError, match="not a video that OpenCV can read"):

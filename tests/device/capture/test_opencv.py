@@ -26,17 +26,17 @@ from tests.device.servers import PASSWORD, USER, Http, NetworkCamera, Rtsp, serv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUICK = Timeouts(stall=1.5, give_up=60, hang=LONG, shortest_delay=0.02, longest_delay=0.2)
+QUICK = Timeouts(stall=1.5, give_up=60, hang=LONG, min_delay=0.02, max_delay=0.2)
 
 
 @pytest.fixture(autouse=True)
-def options_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def restored_ffmpeg_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
 
 
 @contextlib.contextmanager
-def stream(address: str, patience: Timeouts = QUICK) -> Iterator[LiveSource]:
-    camera = LiveSource(address, lambda: NetworkStream(address, patience.stall), patience)
+def stream(address: str, timeouts: Timeouts = QUICK) -> Iterator[LiveSource]:
+    camera = LiveSource(address, lambda: NetworkStream(address, timeouts.stall), timeouts)
     try:
         yield camera
     finally:
@@ -49,12 +49,12 @@ def camera_and_address(request: pytest.FixtureRequest) -> Iterator[tuple[Network
         yield server, f"{request.param}://127.0.0.1:{server.port}/video"
 
 
-def test_a_stream_that_hangs_then_closes_and_comes_back_is_opened_again(
+def test_reopens_stream_after_hang_and_after_disconnect(
     camera_and_address: tuple[NetworkCamera, str],
 ) -> None:
     server, address = camera_and_address
     with stream(address) as camera:
-        camera.wait(LONG)
+        camera.wait_for_frame(LONG)
         frame = next_frame(camera)
         assert frame.gray.shape == (480, 640)
         assert min(np.abs(frame.gray.astype(int) - demo.frame(number)).mean() for number in range(0, 60, 4)) < 3
@@ -65,7 +65,7 @@ def test_a_stream_that_hangs_then_closes_and_comes_back_is_opened_again(
         until(lambda: server.calls > calls)
         began = time.monotonic()
         with contextlib.suppress(NoFrameYet):
-            camera.read()  # not kept waiting by an opening that hangs
+            camera.read()  # does not wait for an opening that hangs
         assert time.monotonic() - began < 5
         server.mood = "is gone"
         calls = server.calls
@@ -76,17 +76,17 @@ def test_a_stream_that_hangs_then_closes_and_comes_back_is_opened_again(
     assert all("TCP" in transport for transport in server.transports)
 
 
-def test_an_image_that_was_cut_in_half_costs_that_image_alone() -> None:
+def test_truncated_image_costs_only_that_image() -> None:
     with serving(Http) as server:
         server.images[::2] = [image[: len(image) // 2] for image in server.images[::2]]
         with stream(f"http://127.0.0.1:{server.port}/video") as camera:
-            camera.wait(LONG)
+            camera.wait_for_frame(LONG)
             for _ in range(8):
                 next_frame(camera)
         assert server.calls == 1
 
 
-def test_frames_that_nobody_asks_for_are_dropped_and_counted(camera_and_address: tuple[NetworkCamera, str]) -> None:
+def test_drops_and_counts_frames_that_are_not_read(camera_and_address: tuple[NetworkCamera, str]) -> None:
     server, address = camera_and_address
     with stream(address) as camera:
         first = next_frame(camera)
@@ -96,24 +96,24 @@ def test_frames_that_nobody_asks_for_are_dropped_and_counted(camera_and_address:
         assert server.calls == calls
 
 
-def test_reopening_real_streams_leaks_no_descriptor_thread_or_memory(caplog: pytest.LogCaptureFixture) -> None:
+def test_reopening_streams_leaks_no_descriptor_thread_or_memory(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "fer_edge_device.capture.supervisor")
     measured = []
     with serving(Http) as server:
-        server.most_frames = 3
-        patience = replace(QUICK, shortest_delay=0.001, longest_delay=0.002)
-        with stream(f"http://127.0.0.1:{server.port}/", patience):
+        server.max_frames = 3
+        timeouts = replace(QUICK, min_delay=0.001, max_delay=0.002)
+        with stream(f"http://127.0.0.1:{server.port}/", timeouts):
             for calls in (10, 60):
                 until(lambda calls=calls: server.calls >= calls)  # type: ignore[misc]
                 measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
     then, now = measured
-    # Both ends of one connection may be open or not at that moment, and the server's thread.
+    # At that moment, both ends of a connection and the thread of the server may exist or not.
     assert abs(now[0] - then[0]) <= 3
     assert abs(now[1] - then[1]) <= 2
     assert now[2] - then[2] < 10
 
 
-def test_a_login_is_used_and_a_wrong_one_is_refused_without_being_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_uses_login_and_never_shows_a_wrong_one(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with serving(Http) as server:
         host = f"127.0.0.1:{server.port}"
@@ -124,7 +124,7 @@ def test_a_login_is_used_and_a_wrong_one_is_refused_without_being_told(caplog: p
     assert "pass-" not in str(caught.value) + caplog.text
 
 
-def test_the_users_own_options_for_ffmpeg_go_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_options_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;udp|max_delay;0")
     for _ in range(2):
         NetworkStream("rtsp://camera.local/", 5.0)

@@ -31,15 +31,15 @@ MODULE = CameraSettings(source="picamera2")
 
 
 @contextlib.contextmanager
-def module(patience: Timeouts) -> Iterator[LiveSource]:
-    camera = LiveSource("picamera2", lambda: PiCamera(0, MODULE), patience)
+def module(timeouts: Timeouts) -> Iterator[LiveSource]:
+    camera = LiveSource("picamera2", lambda: PiCamera(0, MODULE), timeouts)
     try:
         yield camera
     finally:
         camera.close()
 
 
-def test_the_pi_camera_gives_its_luma_plane_without_padding(pi: type[Picamera2]) -> None:
+def test_gives_luma_plane_without_padding(pi: type[Picamera2]) -> None:
     camera = open_source(CameraSettings(source="picamera2", width=1601, height=900))
     frame = next_frame(camera)
     camera.close()
@@ -51,7 +51,7 @@ def test_the_pi_camera_gives_its_luma_plane_without_padding(pi: type[Picamera2])
     assert made.closed
 
 
-def test_only_frames_that_are_asked_for_are_copied_and_all_are_given_back(pi: type[Picamera2]) -> None:
+def test_copies_only_frames_that_are_read_and_releases_all(pi: type[Picamera2]) -> None:
     camera = open_source(MODULE)
     assert isinstance(camera, LiveSource)
     until(lambda: camera._number > 10)
@@ -70,7 +70,7 @@ def test_only_frames_that_are_asked_for_are_copied_and_all_are_given_back(pi: ty
         ("off", {"AfMode": AfModeEnum.Manual, "LensPosition": 2.0}),
     ],
 )
-def test_focus_is_set_as_asked(
+def test_sets_focus(
     pi: type[Picamera2], autofocus: Literal["continuous", "once", "off"], expected: dict[str, object]
 ) -> None:
     open_source(CameraSettings(source="picamera2", autofocus=autofocus, lens_position=2.0)).close()
@@ -78,36 +78,34 @@ def test_focus_is_set_as_asked(
     assert {name: given[name] for name in given if name in {"AfMode", "AfTrigger", "LensPosition"}} == expected
 
 
-def test_a_long_exposure_gets_the_time_it_takes(pi: type[Picamera2]) -> None:
+def test_long_exposure_lengthens_frames(pi: type[Picamera2]) -> None:
     open_source(CameraSettings(source="picamera2", exposure_time_us=100_000, gain=4.0)).close()
     given = pi.made[0].controls_given
     assert (given["ExposureTime"], given["AnalogueGain"]) == (100_000, 4.0)
     assert given["FrameDurationLimits"] == (100_000, 100_000)
 
 
-def test_a_camera_without_the_controls_says_so_and_works(pi: type[Picamera2], caplog: pytest.LogCaptureFixture) -> None:
+def test_warns_of_missing_controls(pi: type[Picamera2], caplog: pytest.LogCaptureFixture) -> None:
     pi.controls_of_camera = {"FrameDurationLimits": FIXED["FrameDurationLimits"]}
     open_source(
         CameraSettings(source="picamera2", autofocus="off", lens_position=2.0, exposure_time_us=9000, gain=2.0)
     ).close()
     assert [record.getMessage() for record in caplog.records] == [
-        "picamera2: this camera's lens is fixed; camera.autofocus and camera.lens_position do nothing",
-        "picamera2: this camera has no control ExposureTime; camera.exposure_time_us does nothing",
-        "picamera2: this camera has no control AnalogueGain; camera.gain does nothing",
+        "picamera2: this camera has a fixed lens; camera.autofocus and camera.lens_position have no effect",
+        "picamera2: this camera has no control ExposureTime; camera.exposure_time_us has no effect",
+        "picamera2: this camera has no control AnalogueGain; camera.gain has no effect",
     ]
 
 
-def test_the_default_focus_is_no_warning_for_a_camera_without_one(
-    pi: type[Picamera2], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_does_not_warn_of_fixed_lens_by_default(pi: type[Picamera2], caplog: pytest.LogCaptureFixture) -> None:
     pi.controls_of_camera = FIXED
     open_source(MODULE).close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "AfMode" not in pi.made[0].controls_given
 
 
-def test_a_stall_is_met_with_a_stop_and_a_start_of_the_same_camera(pi: type[Picamera2]) -> None:
-    with module(Timeouts(stall=0.3, give_up=60, hang=LONG, shortest_delay=0.01)) as camera:
+def test_restarts_same_camera_after_stall(pi: type[Picamera2]) -> None:
+    with module(Timeouts(stall=0.3, give_up=60, hang=LONG, min_delay=0.01)) as camera:
         before = next_frame(camera)
         pi.gives_frames = False
         until(lambda: camera.status == "stalled" and pi.made[0].starts > 1)
@@ -119,8 +117,8 @@ def test_a_stall_is_met_with_a_stop_and_a_start_of_the_same_camera(pi: type[Pica
     assert pi.made[-1].requests_out == 0
 
 
-def test_a_stall_that_outlasts_a_new_start_and_an_error_are_met_with_a_new_camera(pi: type[Picamera2]) -> None:
-    with module(Timeouts(stall=0.1, give_up=60, hang=LONG, shortest_delay=0.01, longest_delay=0.02)) as camera:
+def test_opens_new_camera_after_long_stall_and_after_error(pi: type[Picamera2]) -> None:
+    with module(Timeouts(stall=0.1, give_up=60, hang=LONG, min_delay=0.01, max_delay=0.02)) as camera:
         next_frame(camera)
         pi.gives_frames = False
         until(lambda: len(pi.made) == 2)
@@ -134,8 +132,8 @@ def test_a_stall_that_outlasts_a_new_start_and_an_error_are_met_with_a_new_camer
     assert all(made.closed for made in pi.made)
 
 
-def test_a_camera_that_hangs_when_it_is_stopped_is_abandoned_until_it_comes_back(pi: type[Picamera2]) -> None:
-    with module(Timeouts(stall=0.1, give_up=60, hang=0.3, shortest_delay=0.01, longest_delay=0.02)) as camera:
+def test_abandons_camera_that_hangs_on_stop(pi: type[Picamera2]) -> None:
+    with module(Timeouts(stall=0.1, give_up=60, hang=0.3, min_delay=0.01, max_delay=0.02)) as camera:
         next_frame(camera)
         pi.gives_frames, pi.stop_hangs = False, True
         while len(camera._hung) == 0:
@@ -161,34 +159,36 @@ sys.exit(7)
 """
 
 
-def test_a_camera_that_hangs_keeps_no_process_from_ending() -> None:
-    # picamera2 closes what is open at exit, and waits for it.
+def test_hanging_camera_does_not_block_exit() -> None:
+    # At exit, picamera2 closes what is open and waits for it.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", HANGS_AT_EXIT], env=environment, timeout=60, check=False)
     assert done.returncode == 7
 
 
-def test_a_pi_camera_that_cannot_be_configured_is_let_go(pi: type[Picamera2]) -> None:
+def test_closes_camera_that_cannot_be_configured(pi: type[Picamera2]) -> None:
     pi.fails_to_configure = True
     with pytest.raises(SourceError, match="Failed to configure camera"):
         open_source(MODULE)
     assert pi.made[0].closed
 
 
-def test_the_second_of_two_modules_can_be_had_and_a_third_is_missing(pi: type[Picamera2]) -> None:
+def test_opens_second_module_and_rejects_missing_third(pi: type[Picamera2]) -> None:
     usb, second = pi.modules[1], {"Model": "imx219", "Id": "/base/soc/i2c0mux/i2c@0/imx219@10", "Num": 2}
     pi.modules = (pi.modules[0], second, usb)
     open_source(CameraSettings(source="picamera2:1")).close()
     assert pi.made[0].module == second
-    with pytest.raises(SourceError, match="picamera2: 2 camera modules found, and number 2 is wanted"):
+    with pytest.raises(SourceError, match="picamera2: camera module 2 was not found \\(modules found: 2,"):
         open_source(CameraSettings(source="picamera2:2"))
 
 
-def test_a_pi_without_its_camera_or_its_package_says_what_to_do(
+def test_missing_camera_or_package_is_an_error_with_advice(
     monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]
 ) -> None:
-    pi.modules = pi.modules[1:]  # a USB camera is no module
-    with pytest.raises(SourceError, match="no camera modules found, and number 0 is wanted; is it connected"):
+    pi.modules = pi.modules[1:]  # a USB camera is not a module
+    with pytest.raises(
+        SourceError, match="camera module 0 was not found \\(modules found: 0, numbered from 0\\); is it connected"
+    ):
         open_source(MODULE)
     assert not pi.made
     monkeypatch.setitem(sys.modules, "picamera2", None)
@@ -196,24 +196,20 @@ def test_a_pi_without_its_camera_or_its_package_says_what_to_do(
         open_source(MODULE)
 
 
-def test_a_camera_in_use_says_so(pi: type[Picamera2]) -> None:
+def test_camera_in_use_is_an_error_with_advice(pi: type[Picamera2]) -> None:
     pi.in_use = True
     with pytest.raises(SourceError, match="no other program using it"):
         open_source(MODULE)
 
 
-def test_a_picamera2_too_old_to_be_stopped_when_it_stalls_is_refused(
-    pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rejects_picamera2_that_cannot_cancel_requests(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("tests.device.fakes.Picamera2.cancel_all_and_flush")
-    with pytest.raises(SourceError, match=r"picamera2 here is too old.*sudo apt full-upgrade"):
+    with pytest.raises(SourceError, match=r"the installed picamera2 is too old.*sudo apt full-upgrade"):
         open_source(MODULE)
     assert pi.made[0].closed
 
 
-def test_a_picamera2_built_for_another_numpy_is_no_internal_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_picamera2_built_for_another_numpy_is_a_source_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
     monkeypatch.delitem(sys.modules, "picamera2", raising=False)
     monkeypatch.syspath_prepend(tmp_path)

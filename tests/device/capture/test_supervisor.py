@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
     from tests.device.fakes import VideoCapture
 
-QUICK = Timeouts(stall=0.5, give_up=60, hang=5, shortest_delay=0.01, longest_delay=0.08)
+QUICK = Timeouts(stall=0.5, give_up=60, hang=5, min_delay=0.01, max_delay=0.08)
 
 
 @contextlib.contextmanager
-def usb_camera(patience: Timeouts = QUICK) -> Iterator[LiveSource]:
-    camera = LiveSource("/dev/video9", lambda: V4l2Camera("/dev/video9", 640, 480, patience.stall), patience)
+def usb_camera(timeouts: Timeouts = QUICK) -> Iterator[LiveSource]:
+    camera = LiveSource("/dev/video9", lambda: V4l2Camera("/dev/video9", 640, 480, timeouts.stall), timeouts)
     try:
         yield camera
     finally:
         camera.close()
 
 
-def test_only_frames_that_are_asked_for_are_decoded_and_numbers_tell_what_was_dropped(usb: type[VideoCapture]) -> None:
+def test_decodes_only_frames_that_are_read_and_counts_dropped_ones(usb: type[VideoCapture]) -> None:
     with usb_camera() as camera:
         first = next_frame(camera)
         until(lambda: camera._number > first.number + 10)
@@ -46,15 +46,15 @@ def test_only_frames_that_are_asked_for_are_decoded_and_numbers_tell_what_was_dr
     assert usb.made[0].retrieved <= 3
 
 
-def test_a_frame_that_was_decoded_for_nobody_is_not_given_when_it_has_grown_old(usb: type[VideoCapture]) -> None:
+def test_drops_decoded_frame_that_has_grown_old(usb: type[VideoCapture]) -> None:
     with usb_camera() as camera:
-        camera.wait(LONG)  # decodes the first frame, and leaves it
+        camera.wait_for_frame(LONG)  # decodes the first frame, and leaves it
         until(lambda: camera._number > 10)
         assert next_frame(camera).number > 10
     assert usb.made[0].retrieved == 2
 
 
-def test_a_camera_that_fails_is_stalled_closed_and_opened_again_and_its_numbers_go_on(usb: type[VideoCapture]) -> None:
+def test_reopens_failed_camera_and_continues_frame_numbers(usb: type[VideoCapture]) -> None:
     usb.frames_then_fails = 20
     with usb_camera() as camera:
         last = next_frame(camera)
@@ -68,9 +68,7 @@ def test_a_camera_that_fails_is_stalled_closed_and_opened_again_and_its_numbers_
         assert frame.time > last.time
 
 
-def test_a_camera_that_is_unplugged_and_comes_back_is_found_within_the_longest_delay(
-    usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_finds_replugged_camera_within_max_delay(usb: type[VideoCapture], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with usb_camera() as camera:
         next_frame(camera)
@@ -82,8 +80,8 @@ def test_a_camera_that_is_unplugged_and_comes_back_is_found_within_the_longest_d
         usb.opens, usb.dead_nodes = True, ()
         back = time.monotonic()
         next_frame(camera)
-        # The bound is the longest delay and an opening; the rest is for a loaded machine.
-        assert time.monotonic() - back < QUICK.longest_delay + 5
+        # It takes at most the delay and one opening; the rest is for a loaded machine.
+        assert time.monotonic() - back < QUICK.max_delay + 5
     lines = [record.getMessage() for record in caplog.records]
     assert "/dev/video9: gave no frame; is it unplugged or in use? (opening it again in" in lines[0]
     assert caplog.records[0].levelno == logging.WARNING
@@ -91,22 +89,22 @@ def test_a_camera_that_is_unplugged_and_comes_back_is_found_within_the_longest_d
     assert "gives frames again after" in lines[-1]
 
 
-def test_damaged_frames_are_no_frames_and_reopen_nothing(usb: type[VideoCapture]) -> None:
+def test_skips_damaged_frames_without_reopening(usb: type[VideoCapture]) -> None:
     usb.damaged = range(2)
     with usb_camera() as camera:
-        camera.wait(LONG)
+        camera.wait_for_frame(LONG)
         first = next_frame(camera)
         [capture] = usb.made
-        capture.damaged = range(capture._number, capture._number + 10)  # of this capture alone
+        capture.damaged = range(capture._number, capture._number + 10)  # for this capture only
         assert next_frame(camera).number > first.number
         assert usb.made == [capture]
         assert capture.isOpened()
 
 
-def test_a_camera_that_gives_nothing_but_damaged_frames_is_opened_again_after_a_stall(usb: type[VideoCapture]) -> None:
+def test_reopens_camera_that_gives_only_damaged_frames(usb: type[VideoCapture]) -> None:
     usb.damaged = range(10**6)
     with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame but \d+ that cannot be decoded for"):
-        camera.wait(LONG)
+        camera.wait_for_frame(LONG)
     with usb_camera() as camera:
         until(lambda: len(usb.made) > 2)
         usb.damaged = ()
@@ -124,14 +122,14 @@ def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
     return [float(match[1]) for match in found if match]
 
 
-def test_delays_double_up_to_the_longest_and_are_never_quite_the_same(
+def test_delays_double_up_to_max_delay_and_are_randomised(
     usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    patience = replace(QUICK, shortest_delay=0.2, longest_delay=0.8)
-    with usb_camera(patience) as camera:
+    timeouts = replace(QUICK, min_delay=0.2, max_delay=0.8)
+    with usb_camera(timeouts) as camera:
         next_frame(camera)
-        usb.opening_takes = 0.25  # longer than a delay, as a network's time-out is
+        usb.opening_takes = 0.25  # longer than a delay, like a network time-out
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         until(lambda: len(pauses(caplog)) >= 6)
     for pause, most in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
@@ -139,19 +137,19 @@ def test_delays_double_up_to_the_longest_and_are_never_quite_the_same(
     assert len(set(pauses(caplog)[2:])) > 1
 
 
-def test_a_camera_that_fails_after_each_first_frame_is_left_alone_longer_and_longer(
+def test_delays_grow_if_camera_fails_after_each_first_frame(
     usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     usb.frames_then_fails = 1
-    with usb_camera(replace(QUICK, shortest_delay=0.1, longest_delay=1.6)) as camera:
+    with usb_camera(replace(QUICK, min_delay=0.1, max_delay=1.6)) as camera:
         next_frame(camera)
         until(lambda: len(pauses(caplog)) >= 4)
     assert pauses(caplog)[3] >= 0.35
 
 
-def test_a_source_that_stays_away_is_lost(usb: type[VideoCapture]) -> None:
-    with usb_camera(replace(QUICK, give_up=0.4, shortest_delay=0.01, longest_delay=0.05)) as camera:
+def test_gives_up_source_that_stays_away(usb: type[VideoCapture]) -> None:
+    with usb_camera(replace(QUICK, give_up=0.4, min_delay=0.01, max_delay=0.05)) as camera:
         next_frame(camera)
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         with pytest.raises(SourceLostError, match="/dev/video9: gave no frame for") as caught:
@@ -160,13 +158,13 @@ def test_a_source_that_stays_away_is_lost(usb: type[VideoCapture]) -> None:
         assert "/dev/video9: " in str(caught.value.__cause__)
 
 
-def test_a_thread_that_hangs_in_the_driver_is_abandoned_and_closes_its_capture_when_it_comes_back(
+def test_abandons_hanging_thread_which_closes_its_capture_when_its_call_returns(
     usb: type[VideoCapture],
 ) -> None:
-    with usb_camera(replace(QUICK, stall=0.1, hang=0.2, shortest_delay=0.01)) as camera:
+    with usb_camera(replace(QUICK, stall=0.1, hang=0.2, min_delay=0.01)) as camera:
         next_frame(camera)
         hung = usb.made[0]
-        hung.hangs = True  # this capture alone
+        hung.hangs = True  # this capture only
         until(lambda: camera.status == "stalled")
         frame = next_frame(camera)
         assert len(usb.made) == 2
@@ -178,17 +176,17 @@ def test_a_thread_that_hangs_in_the_driver_is_abandoned_and_closes_its_capture_w
         assert usb.made[1].isOpened()
 
 
-def test_a_driver_that_hangs_time_and_again_loses_the_source(usb: type[VideoCapture]) -> None:
-    with usb_camera(replace(QUICK, stall=0.05, hang=0.05, shortest_delay=0.01)) as camera:
+def test_gives_up_driver_that_hangs_again_and_again(usb: type[VideoCapture]) -> None:
+    with usb_camera(replace(QUICK, stall=0.05, hang=0.05, min_delay=0.01)) as camera:
         next_frame(camera)
         usb.hangs = True
-        with pytest.raises(SourceLostError, match="the driver hangs, time and again"):
+        with pytest.raises(SourceLostError, match="the driver hangs again and again"):
             until_lost(camera)
         assert len(camera_threads()) == 4
         usb.hangs = False
 
 
-def test_an_opening_that_hangs_blocks_neither_reading_nor_closing(usb: type[VideoCapture]) -> None:
+def test_hanging_open_blocks_neither_read_nor_close(usb: type[VideoCapture]) -> None:
     usb.frames_then_fails = 3
     with usb_camera() as camera:
         next_frame(camera)
@@ -201,23 +199,23 @@ def test_an_opening_that_hangs_blocks_neither_reading_nor_closing(usb: type[Vide
         usb.opening_hangs = False
 
 
-def test_waiting_for_a_first_frame_says_why_none_comes(usb: type[VideoCapture]) -> None:
+def test_wait_for_frame_reports_why_there_is_none(usb: type[VideoCapture]) -> None:
     usb.opens = False
     with usb_camera() as camera, pytest.raises(SourceError, match="/dev/video9: cannot be opened"):
-        camera.wait(LONG)
+        camera.wait_for_frame(LONG)
     usb.opens, usb.hangs = True, True
     threading.Timer(0.5, setattr, (usb, "hangs", False)).start()
     with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame for 0\.2 s; is it unplugged"):
-        camera.wait(0.2)
+        camera.wait_for_frame(0.2)
 
 
-def test_a_thousand_reopenings_leak_no_descriptor_thread_or_memory(
+def test_thousand_reopenings_leak_no_descriptor_thread_or_memory(
     usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "fer_edge_device.capture.supervisor")  # pytest keeps every record
     usb.frames_then_fails, usb.interval = 2, 0
     measured = []
-    with usb_camera(replace(QUICK, shortest_delay=0.0001, longest_delay=0.0002)) as camera:
+    with usb_camera(replace(QUICK, min_delay=0.0001, max_delay=0.0002)) as camera:
         for openings in (100, 1100):
             while usb.openings < openings:
                 with contextlib.suppress(NoFrameYet):
@@ -226,6 +224,6 @@ def test_a_thousand_reopenings_leak_no_descriptor_thread_or_memory(
                 del usb.made[:-2]
             measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
     then, now = measured
-    assert abs(now[0] - then[0]) <= 1  # one capture may be open or not at that moment
+    assert abs(now[0] - then[0]) <= 1  # at that moment, one capture may be open or not
     assert now[1] == then[1]
     assert now[2] - then[2] < 5

@@ -23,7 +23,7 @@ U32 = ctypes.c_uint32
 
 
 class Capability(ctypes.Structure):
-    """v4l2_capability, as linux/videodev2.h declares it; and so below."""
+    """v4l2_capability as in linux/videodev2.h; likewise below."""
 
     _fields_ = (
         ("driver", ctypes.c_char * 16),
@@ -90,7 +90,7 @@ class FrameInterval(ctypes.Structure):
     )
 
 
-CAPTURE, METADATA, CODEC, OWN = 0x1, 0x800000, 0x8000, 0x80000000
+CAPTURE, METADATA, CODEC, HAS_NODE_CAPABILITIES = 0x1, 0x800000, 0x8000, 0x80000000
 WEBCAM = {
     "MJPG": {(1280, 720): [(1, 30), (1, 15)], (640, 480): [(1, 30)]},
     "YUYV": {(640, 480): [(1, 30), (2, 15)]},
@@ -98,10 +98,18 @@ WEBCAM = {
 
 
 class Kernel:
-    """A driver's side of the ioctls, with the structures that C has."""
+    """The driver's side of the ioctls, with the C structures."""
 
-    def __init__(self, capabilities: int, own: int, formats: Any = None, *, stepwise: bool = False) -> None:  # noqa: ANN401
-        self._capabilities, self._own, self._formats, self._stepwise = capabilities, own, formats or {}, stepwise
+    def __init__(
+        self,
+        capabilities: int,
+        node_capabilities: int,
+        formats: Any = None,  # noqa: ANN401
+        *,
+        stepwise: bool = False,
+    ) -> None:
+        self._capabilities, self._node_capabilities = capabilities, node_capabilities
+        self._formats, self._stepwise = formats or {}, stepwise
 
     def __call__(self, descriptor: int, request: int, data: bytearray) -> int:
         assert descriptor == 7
@@ -118,41 +126,43 @@ class Kernel:
         return 0
 
     def _querycap(self, data: bytearray) -> None:
-        told = Capability.from_buffer(data)
-        told.driver, told.card, told.bus_info = b"uvcvideo", "HD Café Webcam".encode(), b"usb-0000:01:00.0-1.2"
-        told.capabilities, told.device_caps = self._capabilities, self._own
+        answer = Capability.from_buffer(data)
+        answer.driver, answer.card, answer.bus_info = b"uvcvideo", "HD Café Webcam".encode(), b"usb-0000:01:00.0-1.2"
+        answer.capabilities, answer.device_caps = self._capabilities, self._node_capabilities
 
     def _enum_fmt(self, data: bytearray) -> None:
-        asked = FormatDescription.from_buffer(data)
-        assert asked.type == 1
-        asked.pixelformat = struct.unpack("=I", list(self._formats)[asked.index].encode())[0]
-        asked.description = b"what people call it"
+        query = FormatDescription.from_buffer(data)
+        assert query.type == 1
+        query.pixelformat = struct.unpack("=I", list(self._formats)[query.index].encode())[0]
+        query.description = b"a name for people"
 
     def _enum_framesizes(self, data: bytearray) -> None:
-        asked = FrameSize.from_buffer(data)
+        query = FrameSize.from_buffer(data)
         if self._stepwise:
-            asked.type = 3
-            asked.stepwise = Stepwise(32, 4096, 2, 16, 2160, 2)
+            query.type = 3
+            query.stepwise = Stepwise(32, 4096, 2, 16, 2160, 2)
             return
-        asked.type = 1
-        asked.discrete = Discrete(*list(self._formats[struct.pack("=I", asked.pixel_format).decode()])[asked.index])
+        query.type = 1
+        query.discrete = Discrete(*list(self._formats[struct.pack("=I", query.pixel_format).decode()])[query.index])
 
     def _enum_frameintervals(self, data: bytearray) -> None:
-        asked = FrameInterval.from_buffer(data)
+        query = FrameInterval.from_buffer(data)
         if self._stepwise:
-            asked.type = 2
-            asked.stepwise = StepwiseInterval(Fraction(1, 60), Fraction(1, 1), Fraction(1, 1))
+            query.type = 2
+            query.stepwise = StepwiseInterval(Fraction(1, 60), Fraction(1, 1), Fraction(1, 1))
             return
-        asked.type = 1
-        sizes = self._formats[struct.pack("=I", asked.pixel_format).decode()]
-        asked.discrete = Fraction(*sizes[asked.width, asked.height][asked.index])
+        query.type = 1
+        sizes = self._formats[struct.pack("=I", query.pixel_format).decode()]
+        query.discrete = Fraction(*sizes[query.width, query.height][query.index])
 
 
-def test_a_webcam_tells_its_name_and_modes() -> None:
-    node = v4l2.describe("/dev/video0", "/dev/v4l/by-id/cam", 7, Kernel(CAPTURE | METADATA | OWN, CAPTURE, WEBCAM))
+def test_describes_webcam_and_its_modes() -> None:
+    node = v4l2.describe(
+        "/dev/video0", "/dev/v4l/by-id/cam", 7, Kernel(CAPTURE | METADATA | HAS_NODE_CAPABILITIES, CAPTURE, WEBCAM)
+    )
     assert (node.card, node.driver, node.bus) == ("HD Café Webcam", "uvcvideo", "usb-0000:01:00.0-1.2")
     assert node.captures
-    assert node.lasting_path == "/dev/v4l/by-id/cam"
+    assert node.stable_path == "/dev/v4l/by-id/cam"
     assert node.modes == (
         CameraMode("MJPG", 1280, 720, (30.0, 15.0)),
         CameraMode("MJPG", 640, 480, (30.0,)),
@@ -160,19 +170,19 @@ def test_a_webcam_tells_its_name_and_modes() -> None:
     )
 
 
-def test_a_driver_that_takes_any_size_tells_its_ends() -> None:
+def test_describes_stepwise_sizes_by_their_range() -> None:
     node = v4l2.describe("/dev/video0", None, 7, Kernel(CAPTURE, 0, {"YUYV": None}, stepwise=True))
-    assert node.modes == (CameraMode("YUYV", 4096, 2160, (60.0, 1.0), least=(32, 16)),)
+    assert node.modes == (CameraMode("YUYV", 4096, 2160, (60.0, 1.0), min_size=(32, 16)),)
 
 
-@pytest.mark.parametrize("own", [METADATA, CODEC])
-def test_a_webcams_node_for_metadata_and_a_codec_give_no_images(own: int) -> None:
-    node = v4l2.describe("/dev/video1", None, 7, Kernel(CAPTURE | METADATA | OWN, own))
+@pytest.mark.parametrize("node_capabilities", [METADATA, CODEC])
+def test_metadata_and_codec_nodes_do_not_capture(node_capabilities: int) -> None:
+    node = v4l2.describe("/dev/video1", None, 7, Kernel(CAPTURE | METADATA | HAS_NODE_CAPABILITIES, node_capabilities))
     assert not node.captures
     assert node.modes == ()
 
 
-def test_a_node_that_cannot_be_asked_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_that_cannot_be_queried_has_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v4l2, "_DEV", tmp_path)
     by_id = tmp_path / "by-id"
     by_id.mkdir()
@@ -180,27 +190,27 @@ def test_a_node_that_cannot_be_asked_says_why(tmp_path: Path, monkeypatch: pytes
     for number in (10, 2):
         (tmp_path / f"video{number}").touch()
     (by_id / "usb-cam-video-index0").symlink_to("../video10")
-    second, tenth = v4l2.nodes()
-    assert second == VideoNode(str(tmp_path / "video2"), trouble="Inappropriate ioctl for device")
-    assert tenth.lasting_path == str(by_id / "usb-cam-video-index0")
+    second, tenth = v4l2.list_nodes()
+    assert second == VideoNode(str(tmp_path / "video2"), problem="Inappropriate ioctl for device")
+    assert tenth.stable_path == str(by_id / "usb-cam-video-index0")
 
 
-def test_the_list_has_what_auto_tries_in_its_order(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
         VideoNode("/dev/video0", card="isp", driver="bcm2835-isp", bus="platform:isp", captures=True),
         VideoNode("/dev/video1", card="metadata"),
-        VideoNode("/dev/video2", trouble="Permission denied; join the group video"),
+        VideoNode("/dev/video2", problem="Permission denied; join the group video"),
         VideoNode(
             "/dev/video3",
             card="Webcam",
             driver="uvcvideo",
             bus="usb-1",
             captures=True,
-            modes=(CameraMode("MJPG", 640, 480, (30.0, 7.5)), CameraMode("YUYV", 64, 48, (), least=(32, 16))),
-            lasting_path="/dev/v4l/by-id/webcam",
+            modes=(CameraMode("MJPG", 640, 480, (30.0, 7.5)), CameraMode("YUYV", 64, 48, (), min_size=(32, 16))),
+            stable_path="/dev/v4l/by-id/webcam",
         ),
     ]
-    monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
+    monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
     found = list_cameras()
     assert [(camera.source, camera.auto) for camera in found] == [
         ("picamera2", True),
@@ -223,25 +233,25 @@ def test_the_list_has_what_auto_tries_in_its_order(pi: type[Picamera2], monkeypa
     assert all(made.closed for made in pi.made)
 
 
-def test_a_module_in_use_is_listed_without_its_modes(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(v4l2, "nodes", list)
+def test_lists_module_in_use_without_modes(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v4l2, "list_nodes", list)
     pi.in_use = True
     [camera] = list_cameras()
     assert camera.modes == ()
-    assert "is another program using it?" in str(camera.trouble)
+    assert "is another program using it?" in str(camera.problem)
 
 
-def test_the_command_prints_the_list_as_text_or_json_and_finding_none_is_no_failure(
+def test_command_prints_text_or_json_and_succeeds_without_cameras(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
     found: list[VideoNode] = []
-    monkeypatch.setattr(v4l2, "nodes", lambda: found)
+    monkeypatch.setattr(v4l2, "list_nodes", lambda: found)
 
     def run(*options: str) -> tuple[str, str]:
         assert cli.app(["cameras", *options], standalone_mode=False) is None
-        said = capsys.readouterr()
-        return said.out, said.err
+        output = capsys.readouterr()
+        return output.out, output.err
 
     assert run()[0] == ""
     out, err = run("--json")
@@ -256,5 +266,5 @@ def test_the_command_prints_the_list_as_text_or_json_and_finding_none_is_no_fail
     assert run() == (format_cameras(camera_list.list_cameras()) + "\n", "")
     [camera] = json.loads(run("--json")[0])
     assert camera["source"] == "/dev/video0"
-    assert camera["modes"] == [{"format": "MJPG", "width": 2, "height": 1, "fps": [5.0], "least": None}]
+    assert camera["modes"] == [{"format": "MJPG", "width": 2, "height": 1, "fps": [5.0], "min_size": None}]
     assert camera["auto"] is True

@@ -31,7 +31,7 @@ def all_frames(camera: FrameSource) -> list[Frame]:
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of the demo as a real MP4 file at 20 frames a second."""
+    """Two seconds of the demo as a real MP4 file with 20 frames per second."""
     path = tmp_path_factory.mktemp("video") / "demo.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (demo.WIDTH, demo.HEIGHT))
     assert writer.isOpened()
@@ -41,18 +41,18 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_video_gives_every_frame_with_the_videos_times(video: Path) -> None:
+def test_video_gives_every_frame_with_its_time(video: Path) -> None:
     frames = all_frames(opened(video))
     assert [frame.number for frame in frames] == list(range(40))
     assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
     assert np.abs(frames[10].gray.astype(int) - demo.frame(10)).mean() < 4
 
 
-def test_a_video_without_times_goes_on_at_its_nominal_rate(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_without_times_uses_nominal_rate(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = cv2.VideoCapture
 
     class Timeless:
-        """The real reader of the real file, but for its times; a subclass would crash OpenCV 4.9."""
+        """The real reader of the real file, without its times; a subclass would crash OpenCV 4.9."""
 
         def __init__(self, path: str, api: int) -> None:
             self._capture = real(path, api)
@@ -68,19 +68,19 @@ def test_a_video_without_times_goes_on_at_its_nominal_rate(video: Path, monkeypa
     assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
 
 
-def test_a_video_in_real_time_takes_as_long_as_it_lasts(video: Path) -> None:
+def test_realtime_playback_takes_as_long_as_the_video(video: Path) -> None:
     start = time.monotonic()
     all_frames(opened(video, realtime=True))
     assert time.monotonic() - start >= 39 / 20
 
 
-def test_the_demo_is_120_frames_at_ten_a_second() -> None:
+def test_demo_has_120_frames_at_ten_per_second() -> None:
     frames = all_frames(opened("demo", realtime=False))
     assert len(frames) == demo.FRAMES
     assert frames[25].time == 2.5
 
 
-def test_a_folder_is_a_video_in_order_of_name_without_what_is_no_image(tmp_path: Path) -> None:
+def test_folder_gives_its_images_in_order_of_name(tmp_path: Path) -> None:
     for name, value in (("b.png", 20), ("a.jpg", 10), ("d.png", 40)):
         cv2.imwrite(str(tmp_path / name), np.full((60, 80), value, np.uint8))
     (tmp_path / "c.png").write_bytes(b"broken")
@@ -89,12 +89,10 @@ def test_a_folder_is_a_video_in_order_of_name_without_what_is_no_image(tmp_path:
     assert [(int(frame.gray.mean()), frame.time) for frame in frames] == [(10, 0.0), (20, 0.1), (40, 0.3)]
 
 
-def test_a_video_that_is_cut_short_ends_with_a_warning_and_a_whole_one_without(
-    video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warns_of_truncated_video(video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     all_frames(opened(video))
     assert not caplog.records
-    # The index stays whole and promises 40 frames; the images are overwritten from their middle on.
+    # The index stays intact and announces 40 frames; the second half of the image data is overwritten.
     data = bytearray(video.read_bytes())
     start, length = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 : data.index(b"mdat")], "big")
     data[start + length // 2 : start + length - 8] = bytes(length - 8 - length // 2)
@@ -104,24 +102,24 @@ def test_a_video_that_is_cut_short_ends_with_a_warning_and_a_whole_one_without(
     assert 10 < len(frames) < 38
     [record] = caplog.records
     assert record.getMessage() == (
-        f"{damaged}: ended after {len(frames)} of about 40 frames; it is damaged or cut short"
+        f"{damaged}: ended after {len(frames)} of about 40 frames; the video is damaged or truncated"
     )
 
 
-def test_a_container_that_promises_nothing_or_nonsense_is_not_called_damaged(
+def test_does_not_warn_if_frame_count_is_missing_or_absurd(
     video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = cv2.VideoCapture
-    for promised in (0.0, -1.9e14, 41.0):
+    for announced in (0.0, -1.9e14, 41.0):
 
         class Guessing:
-            """The real reader of the real file, but for its number of frames."""
+            """The real reader of the real file, with another number of frames."""
 
             def __init__(self, path: str, api: int) -> None:
                 self._capture = real(path, api)
 
-            def get(self, key: int, promised: float = promised) -> float:
-                return promised if key == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(key)
+            def get(self, key: int, announced: float = announced) -> float:
+                return announced if key == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(key)
 
             def __getattr__(self, name: str) -> object:
                 return getattr(self._capture, name)

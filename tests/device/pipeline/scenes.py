@@ -1,4 +1,4 @@
-"""Short videos of faces that do what a test wants, on a wall that is not smooth."""
+"""Short videos of faces in front of a patterned wall."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @functools.cache
-def _papered() -> npt.NDArray[np.uint8]:
-    """A wall with a pattern that faces must not be taken for."""
+def _patterned() -> npt.NDArray[np.uint8]:
+    """A wall with a pattern in which no face must be found."""
     rng = np.random.default_rng(5)
     wall = demo.wall().astype(np.float32)
     for grain, strength in ((40, 10), (12, 8), (4, 5)):
@@ -29,18 +29,18 @@ def _papered() -> npt.NDArray[np.uint8]:
     return np.clip(wall, 0, 255).astype(np.uint8)
 
 
-def papered_wall() -> npt.NDArray[np.uint8]:
-    return _papered().copy()
+def patterned_wall() -> npt.NDArray[np.uint8]:
+    return _patterned().copy()
 
 
 def around(x: float, y: float, side: float = 120) -> Box:
-    """A square by its middle."""
+    """A square around a point."""
     return Box(x - side / 2, y - side / 2, side, side)
 
 
 def scene(*people: tuple[str, Box]) -> npt.NDArray[np.uint8]:
-    """The wall with people before it, the last in front."""
-    image = papered_wall()
+    """The wall with people in front of it; the last one is nearest."""
+    image = patterned_wall()
     for emotion, box in people:
         demo.paste(image, demo.face(emotion), box)
     return image

@@ -1,0 +1,200 @@
+"""From tracks and smoothed scores to events and the state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fer_edge.tracking.smoothing import Smoother
+from fer_edge_device.messages import Event, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from fer_edge.geometry import Box
+    from fer_edge.tracking.tracker import Track
+    from fer_edge_device.capture.base import Frame
+    from fer_edge_device.config.settings import EventsSettings
+
+RelativeBox = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The classifier that gave some scores.
+
+    Attributes:
+        name: its name in events.
+        labels: its labels, in the order of the scores.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class TrackedFace:
+    """A track and the scores of its face.
+
+    Attributes:
+        track: where the face is and since when.
+        model: the classifier that gave the scores.
+        smoother: smooths the scores.
+        classified_at: time of the latest classification, in seconds.
+        unchanged: whether that gave the emotion that the smoother had already.
+        box: x, y, width and height in the frame in which the face was found last, over that frame's size; the next
+            frame may have another size.
+        reported: the emotion in the latest event; None before the first event.
+    """
+
+    track: Track
+    model: ModelInfo
+    smoother: Smoother
+    classified_at: float
+    unchanged: bool = False
+    box: RelativeBox = (0.0, 0.0, 0.0, 0.0)
+    reported: str | None = None
+
+    def scores(self) -> dict[str, float]:
+        """Return the smoothed score of each label, 0..1."""
+        return {
+            label: round(float(score), 4) for label, score in zip(self.model.labels, self.smoother.scores, strict=True)
+        }
+
+
+class EventMaker:
+    """Smooths the scores of each track and makes events of what changes.
+
+    A face is reported when the detector has found it ``min_hits`` times, which keeps out false positives.
+
+    Attributes:
+        faces: the classified faces by the number of their track.
+    """
+
+    def __init__(self, session: str, settings: EventsSettings) -> None:
+        """Start without faces.
+
+        Args:
+            session: first part of every track's id.
+            settings: when to report.
+        """
+        self.faces: dict[int, TrackedFace] = {}
+        self._session, self._settings = session, settings
+        self._time = self._epoch = 0.0
+        self._frame_shape = (1, 1)
+        self._last_state: tuple[float, Counter[str]] | None = None
+
+    def reconfigure(self, settings: EventsSettings) -> None:
+        """Use other settings from the next frame on."""
+        self._settings = settings
+        for face in self.faces.values():
+            face.smoother.settings = settings
+
+    def repeat_state(self) -> None:
+        """Let the next `make_state` return the state even if it has not changed."""
+        self._last_state = None
+
+    def next_frame(self, frame: Frame) -> None:
+        """Go on to the next frame."""
+        self._time, self._epoch = frame.time, frame.epoch
+        self._frame_shape = frame.gray.shape[0], frame.gray.shape[1]
+
+    def reported_tracks(self) -> list[Track]:
+        """Return the tracks for which there has been an event."""
+        return [face.track for face in self.faces.values() if face.reported is not None]
+
+    def update_scores(self, track: Track, scores: npt.NDArray[np.float32], model: ModelInfo) -> None:
+        """Smooth new scores of a face.
+
+        Args:
+            track: the face's track.
+            scores: of shape (labels,).
+            model: the classifier that gave them.
+        """
+        face = self.faces.get(track.number)
+        if face is None:
+            smoother = Smoother(scores, self._time, self._settings)
+            self.faces[track.number] = TrackedFace(track, model, smoother, self._time)
+            return
+        if face.model.labels == model.labels:
+            face.smoother.update(scores, self._time)
+        else:
+            label = model.labels.index(face.reported) if face.reported in model.labels else None
+            face.smoother = Smoother(scores, self._time, self._settings, label)
+        face.unchanged = int(scores.argmax()) == face.smoother.label
+        face.model, face.classified_at = model, self._time
+
+    def make_events(self, tracks: Iterable[Track]) -> list[Event]:
+        """Make the events of the faces that were found in this frame: ``new`` or ``update``."""
+        events = []
+        for track in tracks:
+            face = self.faces[track.number]
+            face.box = _relative(track.box, *self._frame_shape)
+            if event := self._make_event(face):
+                events.append(event)
+        return events
+
+    def end_tracks(self, tracks: Iterable[Track]) -> list[Event]:
+        """Forget the faces of tracks that have ended, and make an ``end`` of each that was reported."""
+        # A track has no face if its first frame was interrupted.
+        ended = [face for track in tracks if (face := self.faces.pop(track.number, None))]
+        return [self._event("end", face, face.reported) for face in ended if face.reported is not None]
+
+    def make_state(self) -> State | None:
+        """Return the state if it has changed or its heartbeat is due."""
+        faces = [face for face in self.faces.values() if face.reported is not None]
+        counts = Counter(face.reported for face in faces if face.reported is not None)
+        if self._last_state:
+            then, last_counts = self._last_state
+            if counts == last_counts and self._time - then < self._settings.heartbeat_interval_s:
+                return None
+        self._last_state = (self._time, counts)
+        time = round(self._time + self._epoch, 3)
+        if not faces:
+            return State(time=time, faces=0, emotion=None, scores={}, counts={})
+        rows = [face.scores() for face in faces]
+        # Just after a change of the model, faces may have scores for different labels.
+        labels = dict.fromkeys(label for row in rows for label in row)
+        scores = {label: round(sum(row.get(label, 0.0) for row in rows) / len(rows), 4) for label in labels}
+        emotion = max(counts, key=lambda label: (counts[label], scores[label]))
+        return State(time=time, faces=len(faces), emotion=emotion, scores=scores, counts=dict(counts))
+
+    def _make_event(self, face: TrackedFace) -> Event | None:
+        labels, smoother = face.model.labels, face.smoother
+        if face.reported is None:
+            if face.track.sightings < self._settings.min_hits:
+                return None
+            # Nothing was reported before, so there is no flicker to avoid: take the highest score.
+            smoother.label = int(smoother.scores.argmax())
+            face.reported = labels[smoother.label]
+            return self._event("new", face, face.reported)
+        previous, face.reported = face.reported, labels[smoother.label]
+        return self._event("update", face, face.reported, previous) if face.reported != previous else None
+
+    def _event(
+        self, event_type: Literal["new", "update", "end"], face: TrackedFace, emotion: str, previous: str | None = None
+    ) -> Event:
+        track, scores = face.track, face.scores()
+        return Event(
+            event_type=event_type,
+            id=f"{self._session}-{track.number}",
+            time=round(track.last_seen + self._epoch, 3),
+            emotion=emotion,
+            score=scores[emotion],
+            scores=scores,
+            previous=previous,
+            box=face.box,
+            duration_s=round(track.last_seen - track.first_seen, 3),
+            model=face.model.name,
+        )
+
+
+def _relative(box: Box, rows: int, columns: int) -> RelativeBox:
+    """Return the part of a box that lies within the image, as x, y, width and height over the image's size."""
+    left, top = max(box.x, 0) / columns, max(box.y, 0) / rows
+    right, bottom = min(box.x + box.width, columns) / columns, min(box.y + box.height, rows) / rows
+    return round(left, 4), round(top, 4), round(right - left, 4), round(bottom - top, 4)
