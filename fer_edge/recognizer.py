@@ -35,7 +35,7 @@ class Recognizer:
 
     Threads may share a recognizer: it works on one image at a time and lets the others wait, for a runtime has one
     memory for its inputs and outputs. To work on several images at once, load one recognizer for each thread, which
-    takes some megabytes each. Processes cannot share one: load it after the fork.
+    takes about 8 MB each. Processes cannot share one: load it after the fork.
 
     Attributes:
         card: what the model is, what it takes and how it scored.
@@ -47,7 +47,12 @@ class Recognizer:
         Args:
             classifier: what scores the faces.
             detector: what finds them; None if each image is a face crop already.
+
+        Raises:
+            InputError: they are something else, such as names of models.
         """
+        if not hasattr(classifier, "classify") or (detector is not None and not hasattr(detector, "detect")):
+            raise InputError("a recognizer consists of a classifier and a detector; fer_edge.load loads both by name")
         self.card: ClassifierCard = classifier.card
         self._classifier, self._detector = classifier, detector
         self._lock = Lock()

@@ -250,6 +250,13 @@ def test_threads_may_share_a_recognizer_or_have_their_own(recognizer: Recognizer
         assert all(one.result() for one in (*shared, *own))
 
 
+def test_is_not_made_of_names() -> None:
+    name: Any
+    for name in ("edge", None):
+        with pytest.raises(fer_edge.InputError, match=r"fer_edge\.load loads both by name"):
+            fer_edge.Recognizer(name)
+
+
 def test_shows_what_it_is(recognizer: Recognizer) -> None:
     assert repr(recognizer) == (
         "<Recognizer edge, detector NetworkDetector, labels angry, disgust, fear, happy, sad, surprise, neutral>"
