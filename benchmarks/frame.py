@@ -1,11 +1,11 @@
-"""What a frame costs with faces followed between detections, beside detector and classifier on every frame.
+"""Measure the cost of a frame in the pipeline, against the detector and the classifier on every frame.
 
     python benchmarks/frame.py [--seconds 20] [--detect-every 0.5] [--classify-every 0.2]
 
-Videos of 640x480 at 10 frames a second with one and with four of the demo's faces, which drift about and change their
-expression, and the demo itself with its true labels.  All ways in one process, in turn, each library on one thread; CPU
-is the process's, over the time that the video takes.  Drawing the videos is done beforehand.  Where OpenCV has it, the
-detector that the project had before, Haar, looks at every frame, too.
+The videos are 640x480 at 10 frames per second: one and four faces of the demo, which drift and change their
+expression, and the demo itself, whose true emotions are known. All variants run in one process in turn, with each
+library on one thread. CPU is that of the process, over the duration of the video; the videos are drawn beforehand. If
+OpenCV has it, the Haar cascade is measured as well, which the project used before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Video = list["npt.NDArray[np.uint8]"]
 
 @dataclass
 class Outcome:
-    """What one way of going through a video cost and told."""
+    """The cost and the results of one variant on a video."""
 
     cpu_s: float = 0.0
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def make_video(faces: int, seconds: int) -> Video:
-    """People who drift about their places, a few pixels a frame, with another expression every three seconds."""
+    """Draw people who drift a few pixels per frame and change their expression every three seconds."""
     video = []
     for number in range(seconds * FPS):
         image = demo.wall()
@@ -70,8 +70,8 @@ def make_video(faces: int, seconds: int) -> Video:
     return video
 
 
-def plain(video: Video, detector: FaceDetector, classifier: TFLiteClassifier) -> Outcome:
-    """The detector and the classifier on every frame, and nothing else."""
+def run_plain_loop(video: Video, detector: FaceDetector, classifier: TFLiteClassifier) -> Outcome:
+    """Run the detector and the classifier on every frame, and nothing else."""
     outcome = Outcome(milliseconds={"detect": [], "classify": []})
     began = time.process_time()
     for gray in video:
@@ -86,8 +86,10 @@ def plain(video: Video, detector: FaceDetector, classifier: TFLiteClassifier) ->
     return outcome
 
 
-def piped(video: Video, detector: TrackingDetector, classifier: TFLiteClassifier, faces: FacesSettings) -> Outcome:
-    """The pipeline that `fer-edge run` has."""
+def run_pipeline(
+    video: Video, detector: TrackingDetector, classifier: TFLiteClassifier, faces: FacesSettings
+) -> Outcome:
+    """Run the pipeline of `fer-edge run`."""
     pipeline = Pipeline(
         detector,
         classifier,
@@ -111,7 +113,7 @@ def piped(video: Video, detector: TrackingDetector, classifier: TFLiteClassifier
 
 
 def show(name: str, outcome: Outcome, frames: int) -> None:
-    """Print a line with the cost a frame and the stages in it."""
+    """Print the cost of a frame and the time of its stages."""
     share = outcome.cpu_s / (frames / FPS)
     stages = ", ".join(
         f"{stage} {statistics.median(taken):.2f} ms x {len(taken)}"
@@ -121,19 +123,19 @@ def show(name: str, outcome: Outcome, frames: int) -> None:
     print(f"  {name:<20} {share:>6.1%} of a core at {FPS} fps, {outcome.cpu_s / frames * 1e3:.2f} ms a frame; {stages}")
 
 
-def overlap(followed: Outcome, every: Outcome) -> tuple[float, float]:
-    """Mean and least intersection over union of each box with the detector's own in that frame."""
+def overlap(tracked: Outcome, every: Outcome) -> tuple[float, float]:
+    """Return the mean and the minimum intersection over union of the boxes with those of the detector."""
     best = [
         max(intersection_over_union(box, other) for other in found)
-        for boxes, found in zip(followed.boxes, every.boxes, strict=True)
-        if len(found) >= len(boxes) > 0  # else the detector missed somebody
+        for boxes, found in zip(tracked.boxes, every.boxes, strict=True)
+        if len(found) >= len(boxes) > 0  # otherwise the detector missed a face
         for box in boxes
     ]
     return statistics.mean(best), min(best)
 
 
 def right_share(events: list[Event]) -> tuple[float, int]:
-    """Of the time since people of the demo were reported: the share with the right emotion; and the count of tracks."""
+    """Return the share of time with the right emotion, from a person's first event on, and the number of tracks."""
     actor_of: dict[str, int] = {}
     emotion: dict[int, str] = {}
     right = total = 0
@@ -166,30 +168,32 @@ def main() -> None:
     cv2.setNumThreads(1)
     detector, classifier = make_detector(), TFLiteClassifier()
     before = HaarDetector() if IS_THERE else None
-    print(f"{machine_name()}; detection every {options.detect_every} s, a look every {options.classify_every} s")
+    print(
+        f"{machine_name()}; detection every {options.detect_every} s, classification every {options.classify_every} s"
+    )
     videos = {f"{faces} face{'s' * (faces > 1)}": make_video(faces, options.seconds) for faces in (1, 4)}
     videos["the demo"] = [demo.frame(number) for number in range(demo.FRAMES)]
-    plain(videos["the demo"][:10], detector, classifier)  # to warm up
+    run_plain_loop(videos["the demo"][:10], detector, classifier)  # to warm up
     for name, video in videos.items():
-        every, followed = plain(video, detector, classifier), piped(video, detector, classifier, shipped)
+        every, tracked = run_plain_loop(video, detector, classifier), run_pipeline(video, detector, classifier, shipped)
         print(f"{name}, {len(video) / FPS:.0f} s")
         show("plain loop", every, len(video))
-        show("pipeline", followed, len(video))
+        show("pipeline", tracked, len(video))
         if before:
-            was = plain(video, before, classifier)
+            was = run_plain_loop(video, before, classifier)
             show("plain loop with Haar", was, len(video))
             print(
                 f"  of its CPU, the plain loop with the network takes {every.cpu_s / was.cpu_s:.3f}, the pipeline"
-                f" {followed.cpu_s / was.cpu_s:.3f}"
+                f" {tracked.cpu_s / was.cpu_s:.3f}"
             )
-        mean, least = overlap(followed, every)
-        tracks = len({event.id for event in followed.events})
+        mean, least = overlap(tracked, every)
+        tracks = len({event.id for event in tracked.events})
         print(
-            f"  the plain loop takes {every.cpu_s / followed.cpu_s:.1f} times the CPU; {tracks} tracks; boxes overlap"
+            f"  the plain loop takes {every.cpu_s / tracked.cpu_s:.1f} times the CPU; {tracks} tracks; boxes overlap"
             f" the detector's by {mean:.2f}, at least {least:.2f} (intersection over union)"
         )
-    for name, faces in (("each frame", each_frame), ("following", shipped)):
-        share, tracks = right_share(piped(videos["the demo"], detector, classifier, faces).events)
+    for name, faces in (("each frame", each_frame), ("tracking", shipped)):
+        share, tracks = right_share(run_pipeline(videos["the demo"], detector, classifier, faces).events)
         print(f"the demo, {name}: {share:.1%} of the time the right emotion, {tracks} tracks of 3 people")
     drawn = sum(gray.nbytes for gray in itertools.chain.from_iterable(videos.values())) / 1e6
     print(f"resident memory {resident_mb():.0f} MB, of which the drawn videos are {drawn:.0f} MB")

@@ -1,11 +1,11 @@
-"""Does memory grow?  Frames of the demo, again and again, at full speed through pipeline and runner.
+"""Check that memory, open files and threads do not grow while the demo plays again and again at full speed.
 
     python benchmarks/soak.py [--frames 1000000] [--from 10000] [--min-face 120]
 
-Prints resident memory, open files and threads after the first frames and at the end; exit status 1 if memory grew by
-2 MB or more, or if there are more or fewer files or threads.  Times go on from one showing of the video to the next.
-The video is drawn once, and only faces of 120 pixels and more are looked for (the demo's are as large), so that a
-million frames take an hour and not a day.
+Prints resident memory, open files and threads after the first frames and at the end. The exit status is 1 if memory
+grew by 2 MB or more, or if the number of files or threads changed. Times continue from one playback to the next. The
+video is drawn once, and only faces of at least 120 pixels are detected (the demo has no smaller ones), so that a
+million frames take an hour instead of a day.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ GROWTH_MB: Final = 2.0
 
 
 class Usage(NamedTuple):
-    """What the process holds."""
+    """Resources of the process: resident memory in MB, open files and threads."""
 
     resident_mb: float
     files: int
     threads: int
 
     def __str__(self) -> str:
-        """In words."""
+        """Return the figures as text."""
         return f"{self.resident_mb:.1f} MB resident, {self.files} open files, {self.threads} threads"
 
 
 def usage() -> Usage:
-    """What this process holds now."""
+    """Return the present usage of this process."""
     return Usage(resident_mb(), *(len(list(Path("/proc/self", of).iterdir())) for of in ("fd", "task")))
 
 
 class LoopedDemo:
-    """The demo so many frames long, with times that go on; notes what the process holds after the first ones."""
+    """The demo in a loop, with times that continue; records the usage of the process after the first frames."""
 
     live: Final = False
     status: Final = "online"
@@ -59,22 +59,22 @@ class LoopedDemo:
         """Draw the video.
 
         Args:
-            frames: how many to give.
-            settled: after how many to note.
+            frames: number of frames to give.
+            settled: number of frames after which to record the usage.
         """
         self._video = [demo.frame(number) for number in range(demo.FRAMES)]
         self._frames, self._settled = frames, settled
         self._number = -1
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         self.first: Usage | None = None
 
     def read(self) -> Frame | None:
-        """The next frame; None after the last."""
+        """Return the next frame; None after the last."""
         self._number += 1
         if self._number == self._settled:
             self.first = usage()
         if self._number and self._number % 50_000 == 0:
-            seconds = time.monotonic() - self._began
+            seconds = time.monotonic() - self._start
             print(f"{self._number:>8} frames, {seconds:.0f} s: {usage()}", flush=True)
         if self._number >= self._frames:
             return None
@@ -84,18 +84,18 @@ class LoopedDemo:
         """Do nothing: nothing is open."""
 
 
-class Dropped:
-    """A sink that counts."""
+class CountingSink:
+    """A sink that counts its messages."""
 
     queued: Final = 0
     dropped: Final = 0
 
     def __init__(self) -> None:
-        """Start at none."""
+        """Start at zero."""
         self.messages = 0
 
     def publish(self, message: Message) -> None:
-        """Count a message and forget it."""
+        """Count a message."""
         del message
         self.messages += 1
 
@@ -104,13 +104,13 @@ class Dropped:
 
 
 def main() -> int:
-    """Run and compare."""
+    """Run the frames and compare the usage."""
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--frames", type=int, default=1_000_000, help="how many")
-    parser.add_argument("--from", type=int, default=10_000, dest="settled", help="frames before the first look")
-    parser.add_argument("--min-face", type=int, default=120, help="side in pixels of the smallest face to find")
+    parser.add_argument("--frames", type=int, default=1_000_000, help="number of frames")
+    parser.add_argument("--from", type=int, default=10_000, dest="settled", help="frames before the first measurement")
+    parser.add_argument("--min-face", type=int, default=120, help="side of the smallest face to detect, in pixels")
     options = parser.parse_args()
     if not 0 < options.settled < options.frames:
         parser.error("--from must lie between 0 and --frames")
@@ -126,15 +126,15 @@ def main() -> int:
         idle_fps=2.0,
     )
     info = Info(version="soak", model="soak", model_sha256=classifier.sha256, labels=classifier.card.labels)
-    camera, sink = LoopedDemo(options.frames, options.settled), Dropped()
+    camera, sink = LoopedDemo(options.frames, options.settled), CountingSink()
     summary = Runner(camera, pipeline, NodeIdentity(MessageFactory("soak"), info), [sink]).run()
     first, last = camera.first, usage()
-    assert first is not None  # noqa: S101 - it was noted on the way
+    assert first is not None  # noqa: S101 - it was recorded on the way
     print(f"after {options.settled} frames: {first}")
     print(f"after {summary.frames} frames: {last}")
     print(
         f"{last.resident_mb - first.resident_mb:+.2f} MB; {summary.events.total()} events and {sink.messages} messages"
-        f" in {summary.seconds:.0f} s ({summary.frames / summary.seconds:.0f} frames a second)"
+        f" in {summary.seconds:.0f} s ({summary.frames / summary.seconds:.0f} frames per second)"
     )
     grew = last.resident_mb - first.resident_mb >= GROWTH_MB
     return int(grew or last[1:] != first[1:] or summary.frames != options.frames)

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import msgspec
@@ -40,12 +40,18 @@ from fer_edge import demo
 from fer_edge.classification.labels import FER2013
 from fer_edge.geometry import Box
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.tagging.input.sources import Source, count
-from fer_edge.tagging.run import Outputs, tag
-from fer_edge.tagging.worker import Job, Looked, look_at
+from fer_edge.tagging.input.listing import count_images
+from fer_edge.tagging.input.source import Source
+from fer_edge.tagging.options import TagOptions
+from fer_edge.tagging.output.destinations import Outputs
+from fer_edge.tagging.run import tag
+from fer_edge.tagging.worker import process
+
+if TYPE_CHECKING:
+    from fer_edge.tagging.records import SourceResult
 
 FER_EDGE: Final = (sys.executable, "-m", "fer_edge.cli", "tag")
-JOB: Final = Job(model=str(DEFAULT_MODEL))
+OPTIONS: Final = TagOptions(model=str(DEFAULT_MODEL))
 ENDINGS: Final = (".jpg", ".png", ".webp", ".tif", ".bmp")
 LINKS: Final = 50_000  # of one file: file systems set a limit
 DAMAGED: Final = 33  # one of so many
@@ -120,16 +126,16 @@ def kill_worker(images: int) -> int:
         _, right = uninterrupted(folder, images)
         with cluster.get_client() as client:
             victim = min(client.run(os.getpid).values())
-        seen_so_far = 0
+        count = 0
 
-        def seen(_looked: Looked | None) -> None:
-            nonlocal seen_so_far
-            seen_so_far += 1
-            if seen_so_far == images // 2:
+        def on_result(_result: SourceResult | None) -> None:
+            nonlocal count
+            count += 1
+            if count == images // 2:
                 os.kill(victim, signal.SIGKILL)
 
         out = Outputs(f"{place}/killed.csv")
-        tag([str(folder)], out, JOB, cluster=cluster.scheduler_address, seen=seen)
+        tag([str(folder)], out, OPTIONS, cluster=cluster.scheduler_address, on_result=on_result)
         return int(not same(folder, f"worker {victim} of two killed after {images // 2} images") or not right)
 
 
@@ -138,7 +144,7 @@ def uninterrupted(folder: Path, images: int) -> tuple[float, bool]:
     folder.mkdir()
     broken = make(folder, images, damaged=DAMAGED)
     began = time.monotonic()
-    whole = tag([str(folder)], Outputs(str(folder.with_name("whole.csv"))), JOB, processes=2)
+    whole = tag([str(folder)], Outputs(str(folder.with_name("whole.csv"))), OPTIONS, processes=2)
     seconds = time.monotonic() - began
     print(f"{whole.images} images in {seconds:.0f} s; {whole.errors} errors of {broken} damaged images")
     return seconds, (whole.images, whole.errors) == (images, broken)
@@ -160,17 +166,21 @@ def peak_mb(process: int | str = "self") -> float:
 def watched(folder: Path) -> None:
     """Tag a folder of face crops and print the peak memory."""
     workers = 0.0
-    seen_so_far = 0
+    count = 0
 
-    def seen(_looked: Looked | None) -> None:
-        nonlocal workers, seen_so_far
-        seen_so_far += 1
-        if seen_so_far % 50 == 0:
+    def on_result(_result: SourceResult | None) -> None:
+        nonlocal workers, count
+        count += 1
+        if count % 50 == 0:
             workers = max([workers, *(peak_mb(child.pid or 0) for child in multiprocessing.active_children())])
 
     began = time.monotonic()
     summary = tag(
-        [str(folder)], Outputs(f"{folder}.csv"), msgspec.structs.replace(JOB, face=True), processes=2, seen=seen
+        [str(folder)],
+        Outputs(f"{folder}.csv"),
+        msgspec.structs.replace(OPTIONS, face=True),
+        processes=2,
+        on_result=on_result,
     )
     rate = summary.images / (time.monotonic() - began)
     print(f"{summary.images:>8} images: {peak_mb():.0f} MB, a worker {workers:.0f} MB, {rate:.0f} images/s")
@@ -181,16 +191,16 @@ def first(folder: Path) -> None:
     began = time.monotonic()
     process_began = time.process_time()
 
-    def seen(_looked: Looked | None) -> None:
+    def on_result(_result: SourceResult | None) -> None:
         raise KeyboardInterrupt
 
     try:
-        tag([str(folder)], Outputs(f"{folder}.csv"), JOB, processes=1, seen=seen)
+        tag([str(folder)], Outputs(f"{folder}.csv"), OPTIONS, processes=1, on_result=on_result)
     except KeyboardInterrupt:
         used = time.process_time() - process_began
         print(f"first image after {time.monotonic() - began:.1f} s ({used:.1f} s of the processor), {peak_mb():.0f} MB")
     began = time.monotonic()
-    print(f"{count([str(folder)])} names counted in {time.monotonic() - began:.1f} s")
+    print(f"{count_images([str(folder)])} names counted in {time.monotonic() - began:.1f} s")
 
 
 def in_process(job: object, *given: object) -> None:
@@ -209,7 +219,7 @@ def rate(images: int) -> None:
         rates = []
         for workers in (1, 2, 1, 2):
             began = time.monotonic()
-            tag([str(folder)], Outputs(f"{place}/{workers}.csv", overwrite=True), JOB, processes=workers)
+            tag([str(folder)], Outputs(f"{place}/{workers}.csv", overwrite=True), OPTIONS, processes=workers)
             rates.append(images / (time.monotonic() - began))
             print(f"{workers} workers: {rates[-1]:.1f} images/s")
         print(f"two over one: {(rates[1] + rates[3]) / (rates[0] + rates[2]):.2f}")
@@ -221,11 +231,11 @@ def share(images: int, *, face: bool) -> None:
         folder = Path(place, "images")
         folder.mkdir()
         make(folder, images, *((96, 72) if face else (640, 480)))
-        job = msgspec.structs.replace(JOB, face=face)
+        job = msgspec.structs.replace(OPTIONS, face=face)
         sources = [Source(str(path), str(path)) for path in sorted(folder.iterdir())]
-        look_at(job, sources[:20])
+        process(job, sources[:20])
         profile = cProfile.Profile(time.process_time)
-        profile.runcall(look_at, job, sources)
+        profile.runcall(process, job, sources)
         stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
         total = sum(own for _, _, own, _, _ in stats.values())
         shares = {

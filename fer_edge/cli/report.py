@@ -23,14 +23,14 @@ def report(
     \b
     Example: fer-edge report tags.jsonl --out report.html
     """
-    from fer_edge.tagging.output.report import report as make_page
+    from fer_edge.tagging.output.report import make_report
     from fer_edge.utils.atomic_file import check_ending, ensure_writable, replacing
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     check_ending(out, "--out", ".html")
     ensure_writable(out)
     with native_stderr_hidden():  # what image libraries say of damaged images
-        drawn = make_page(tags, images=not no_images)
+        drawn = make_report(tags, images=not no_images)
     with replacing(out) as temporary:
         temporary.write_text(drawn, encoding="utf-8")
     print(out)

@@ -18,7 +18,7 @@ from fer_edge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fer_edge.tagging.worker import Looked
+    from fer_edge.tagging.records import SourceResult
 
 app = typer.Typer()
 
@@ -85,10 +85,10 @@ def tag(
     """
     from fer_edge.detection.factory import detector_file
     from fer_edge.model_zoo import DEFAULT_MODEL, find_model
-    from fer_edge.tagging.input.remote import shown
-    from fer_edge.tagging.run import Outputs
+    from fer_edge.tagging.input.remote import without_secrets
+    from fer_edge.tagging.options import TagOptions
+    from fer_edge.tagging.output.destinations import Outputs
     from fer_edge.tagging.run import tag as write_table
-    from fer_edge.tagging.worker import Job
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if cluster and workers:
@@ -96,7 +96,7 @@ def tag(
     if sidecar_dir and not sidecar:
         raise InputError("--sidecar-dir says where sidecars go; give --sidecar xmp too")
     load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
-    job = Job(
+    options = TagOptions(
         model=str(find_model(model) if model else DEFAULT_MODEL),
         threads=threads,
         face=face,
@@ -111,19 +111,22 @@ def tag(
         thumbnails=montage is not None,
         max_fetch=max_fetch * 1_000_000,
     )
-    with native_stderr_hidden(), _display(paths, quiet=quiet) as seen:  # what image libraries say of damaged images
+    with (
+        native_stderr_hidden(),
+        _display(paths, quiet=quiet) as on_result,
+    ):  # what image libraries say of damaged images
         summary = write_table(
             paths,
             Outputs(out, errors, montage, overwrite),
-            job,
+            options,
             processes=workers or len(os.sched_getaffinity(0)),
             cluster=cluster,
-            seen=seen,
+            on_result=on_result,
         )
     if quiet:
         return
-    before = f" ({summary.before} of them in an earlier run)" if summary.before else ""
-    print(f"{shown(out)}: {summary.images} images{before}, {summary.faces} faces, {summary.errors} errors")
+    resumed = f" ({summary.resumed} of them in an earlier run)" if summary.resumed else ""
+    print(f"{without_secrets(out)}: {summary.images} images{resumed}, {summary.faces} faces, {summary.errors} errors")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
 
@@ -142,12 +145,12 @@ def _seconds(text: str) -> float:
 
 
 @contextmanager
-def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked | None], None]]:
+def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[SourceResult | None], None]]:
     """Show how far it is on a terminal, and nothing elsewhere; gives what is to be called after each image."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from fer_edge.tagging.input.sources import count
+    from fer_edge.tagging.input.listing import count_images
 
     console = Console(stderr=True)
     columns = (
@@ -160,15 +163,15 @@ def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Looked
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("tagging", total=None, rate=0.0, faces=0, errors=0)
         if not progress.disable:
-            threading.Thread(target=lambda: progress.update(task, total=count(inputs)), daemon=True).start()
+            threading.Thread(target=lambda: progress.update(task, total=count_images(inputs)), daemon=True).start()
         faces = errors = 0
 
-        def seen(looked: Looked | None) -> None:
+        def on_result(result: SourceResult | None) -> None:
             nonlocal faces, errors
-            for sighting in looked.sightings if looked else ():
-                faces += sighting.face is not None
-                errors += bool(sighting.error)
+            for record in result.records if result else ():
+                faces += record.face is not None
+                errors += bool(record.error)
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
             progress.update(task, advance=1, rate=speed, faces=faces, errors=errors)
 
-        yield seen
+        yield on_result

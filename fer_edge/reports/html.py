@@ -1,13 +1,46 @@
-"""Reports for people: one HTML page that needs no other file."""
+"""Render HTML pages that need no other file, with Jinja2; every value is escaped."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import html
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from jinja2 import Environment
+
+
+def render(template: str, **values: object) -> str:
+    """Render a page.
+
+    Args:
+        template: File name of a template in ``fer_edge/reports/templates``.
+        values: The variables of the template.
+    """
+    return _environment().get_template(template).render(values)
+
+
+def data_url(image: bytes, kind: Literal["png", "jpeg"] = "png") -> str:
+    """Return an encoded image as the URL of an ``img`` element."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only those who write a page pay
+
+    return Environment(
+        loader=PackageLoader("fer_edge.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }

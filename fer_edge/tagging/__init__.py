@@ -1,1 +1,1 @@
-"""Tagging old images and videos in bulk: much in, a table of faces out."""
+"""Tag images and videos in bulk: the result is a table with a row for each face."""

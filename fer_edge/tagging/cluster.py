@@ -1,7 +1,7 @@
-"""The same work over machines: a Dask cluster that is there already, of which this is a client.
+"""Work on a Dask cluster, as a client of a scheduler that is running already.
 
-What a worker needs besides fer-edge is the model: a task of its own, so that Dask brings it to each worker once, and
-again to those that come later.
+The model travels to the workers as a task of its own, so that Dask sends it to each worker once, also to workers that
+join later.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line
 from fer_edge.tagging.input import remote
-from fer_edge.tagging.pool import AHEAD, in_order
-from fer_edge.tagging.worker import Job, Looked, look_at
+from fer_edge.tagging.pool import CHUNKS_PER_PROCESS, map_in_order
+from fer_edge.tagging.worker import process_in_worker
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.image_io import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from fer_edge.tagging.input.sources import Source
+    from fer_edge.tagging.input.source import Source
+    from fer_edge.tagging.options import TagOptions
+    from fer_edge.tagging.records import SourceResult
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,88 +39,94 @@ Result = TypeVar("Result")
 _VERSION: Final = importlib.metadata.version("fer-edge")
 _CONNECT_S: Final = 10
 _NO_WORKERS_S: Final = 60.0
-_AGAIN: Final = "; the same command goes on when it can"
+_CONTINUE: Final = "; when it is back, the same command continues"
 
 
-class _File(msgspec.Struct, frozen=True):
-    """A file as it travels."""
+class _FileContent(msgspec.Struct, frozen=True):
+    """A file that is sent to workers."""
 
     name: str
     data: bytes
 
 
-class _Files(msgspec.Struct, frozen=True):
-    model: _File
-    detector_model: _File | None
+class _ModelFiles(msgspec.Struct, frozen=True):
+    model: _FileContent
+    detector_model: _FileContent | None
 
 
 class Cluster:
-    """Workers that look at images and write tables."""
+    """The workers of a Dask cluster."""
 
     def __init__(self, client: Any, address: str) -> None:  # noqa: ANN401 - Dask has no types
-        """Of a client that is connected; see `connected`."""
+        """Use a connected client; see `connect`."""
         self._client, self._address = client, address
         self._submit = client.get_executor(pure=False).submit
 
-    def look(
-        self, job: Job, chunks: Iterable[list[Source]], lost: Callable[[Source], Looked]
-    ) -> Generator[tuple[Source, Looked], None, None]:
-        """Look at sources, some at a time.
+    def process(
+        self, options: TagOptions, chunks: Iterable[list[Source]], on_crash: Callable[[Source], SourceResult]
+    ) -> Generator[tuple[Source, SourceResult], None, None]:
+        """Process chunks of sources.
 
         Args:
-            job: how, in paths of this machine; the model goes along, folders are to be reached from the workers.
-            chunks: the sources.
-            lost: what is seen in a source that ends each worker that looks at it.
+            options: How to process them, with paths of this machine. The model files are sent to the workers; the
+                workers must see the folders.
+            chunks: The sources.
+            on_crash: Makes the result of a source that crashes each worker.
 
         Yields:
-            Sources and what was seen in each, in order.
+            Sources and results, in order.
 
         Raises:
-            FerEdgeError: the scheduler or all workers went away.
+            FerEdgeError: The scheduler or all workers are gone.
         """
-        detector = _file(job.detector_model) if job.detector_model else None
-        files = self._client.submit(_whole, _Files(_file(job.model), detector), pure=False)
-        yield from self._in_order(partial(_look, _from_anywhere(job), str(Path.cwd())), chunks, lost, files)
+        detector = _read_file(options.detector_model) if options.detector_model else None
+        files = self._client.submit(_identity, _ModelFiles(_read_file(options.model), detector), pure=False)
+        work = partial(_process_on_worker, _with_absolute_folders(options), str(Path.cwd()))
+        yield from self._map_in_order(work, chunks, on_crash, files)
 
-    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Do a function with each of some things, as `map` does it.
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Call a function with each item, as `map` does.
 
         Raises:
-            FerEdgeError: the scheduler or all workers went away, or one of the things ends each worker.
+            FerEdgeError: The scheduler or all workers are gone, or an item crashes each worker.
         """
 
-        def lost(_: Item) -> Result:
-            raise FerEdgeError(f"{self._address}: what is to be written ends each worker; have they too little memory?")
+        def on_crash(_: Item) -> Result:
+            raise FerEdgeError(
+                f"{self._address}: writing a part of the table crashes each worker; do they lack memory?"
+            )
 
-        done = self._in_order(partial(_each, function), ([item] for item in items), lost)
-        return (result for _, result in done)
+        pairs = self._map_in_order(partial(_call_each, function), ([item] for item in items), on_crash)
+        return (result for _, result in pairs)
 
-    def _in_order(
+    def _map_in_order(
         self,
         work: Callable[..., list[Result]],
         chunks: Iterable[list[Item]],
-        lost: Callable[[Item], Result],
-        *given: object,
+        on_crash: Callable[[Item], Result],
+        *args: object,
     ) -> Generator[tuple[Item, Result], None, None]:
         def submit(chunk: list[Item]) -> Future[list[Result]]:
-            result: Future[list[Result]] = self._submit(work, chunk, *given)
+            result: Future[list[Result]] = self._submit(work, chunk, *args)
             return result
 
-        yield from in_order(
-            chunks, submit=submit, submit_alone=submit, is_broken=self._is_broken, ahead=self._ahead, lost=lost
+        yield from map_in_order(
+            chunks,
+            submit=submit,
+            submit_alone=submit,
+            has_crashed=self._has_crashed,
+            max_pending=lambda: CHUNKS_PER_PROCESS * max(self._count_threads(), 1),
+            on_crash=on_crash,
         )
 
-    def _ahead(self) -> int:
-        return AHEAD * max(self._threads(), 1)
-
-    def _threads(self) -> int:
+    def _count_threads(self) -> int:
         try:
             threads: dict[str, int] = self._client.nthreads()
         except OSError as error:
-            raise FerEdgeError(f"{self._address}: the scheduler went away{_AGAIN}") from error
+            raise FerEdgeError(f"{self._address}: lost the scheduler{_CONTINUE}") from error
         return sum(threads.values())
 
-    def _is_broken(self, future: Future[list[Result]]) -> bool:
+    def _has_crashed(self, future: Future[list[Result]]) -> bool:
         from distributed import KilledWorker  # noqa: PLC0415 - an extra
 
         while True:
@@ -126,36 +134,45 @@ class Cluster:
                 error = future.exception(_NO_WORKERS_S)
                 break
             except TimeoutError:
-                if not self._threads():
-                    raise FerEdgeError(f"{self._address}: has lost all its workers{_AGAIN}") from None
+                if not self._count_threads():
+                    raise FerEdgeError(f"{self._address}: lost all its workers{_CONTINUE}") from None
             except CancelledError:
-                raise FerEdgeError(f"{self._address}: the scheduler went away{_AGAIN}") from None
-        if isinstance(error, ImportError):  # of a worker that came later
-            raise FerEdgeError(f"{self._address}: a worker without this fer-edge ({first_line(error)}){_AGAIN}")
+                raise FerEdgeError(f"{self._address}: lost the scheduler{_CONTINUE}") from None
+        if isinstance(error, ImportError):  # a worker that joined later
+            raise FerEdgeError(
+                f"{self._address}: a worker lacks this fer-edge ({first_line(error)}); install it there,"
+                " and the same command continues"
+            )
         return isinstance(error, KilledWorker)
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Cluster]:
-    """The cluster of a scheduler, such as ``tcp://10.0.0.2:8786``, that has workers with this fer-edge.
+def connect(address: str) -> Iterator[Cluster]:
+    """Connect to a scheduler whose workers have the same fer-edge.
+
+    Args:
+        address: The scheduler's address, such as ``tcp://10.0.0.2:8786``.
 
     Raises:
         MissingExtraError: Dask is not installed.
-        InputError: there is no such scheduler, it has no workers, or they have no or another fer-edge.
+        InputError: There is no scheduler at the address, it has no workers, or they lack this fer-edge.
     """
     if importlib.util.find_spec("distributed") is None:
         raise MissingExtraError("dask and distributed", "cluster")
     import dask  # noqa: PLC0415 - an extra
-    from distributed import Client, Security  # noqa: PLC0415 - likewise
+    from distributed import Client, Security  # noqa: PLC0415 - an extra
 
     if not re.fullmatch(r"((tcp|tls)://)?[^/@]+:\d+", address):
-        told = address.rpartition("@")[2]
-        raise InputError(f"--cluster {told}: no address of a scheduler, as tcp://host:8786")
+        name = address.rpartition("@")[2]
+        raise InputError(f"--cluster {name}: not the address of a scheduler; give one such as tcp://host:8786")
     if address.startswith("tls:") and not Security().get_connection_args("client").get("ssl_context"):
-        raise InputError(f"--cluster {address}: say in Dask's configuration, distributed.comm.tls, what to trust")
+        raise InputError(
+            f"--cluster {address}: Dask does not know which certificates to trust; set distributed.comm.tls in its"
+            " configuration"
+        )
 
-    # A large image out of an archive goes as a part of the work; Dask would warn of it.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}), _silent("distributed.client"):
+    # A large image from an archive is part of its task; Dask would warn of it.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}), _muted("distributed.client"):
         try:
             client = Client(address, timeout=_CONNECT_S, set_as_default=False)
         except OSError as error:
@@ -170,8 +187,8 @@ def connected(address: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Leave out what a logger says: Dask's has a traceback on a scheduler that went away, and ours is one line."""
+def _muted(name: str) -> Iterator[None]:
+    """Mute a logger: Dask's logs a traceback when the scheduler is lost, which our message already says."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
@@ -181,60 +198,75 @@ def _silent(name: str) -> Iterator[None]:
 
 
 def _check_versions(client: Any, address: str) -> None:  # noqa: ANN401 - Dask has no types
-    """Raise InputError where one there has no fer-edge, or another."""
-    # A function of the standard library: one of ours could not be sent to where fer-edge is not.
-    version = partial(client.run, importlib.metadata.version, "fer-edge", on_error="return")
-    for where, found in {**version(), **_of_scheduler(client)}.items():
+    """Check that the scheduler and all workers have the same fer-edge.
+
+    Raises:
+        InputError: One has another version, or none.
+    """
+    # A function of the standard library, because one of ours cannot be sent to where fer-edge is not.
+    versions = client.run(importlib.metadata.version, "fer-edge", on_error="return")
+    for machine, found in {**versions, "the scheduler": _scheduler_version(client)}.items():
         if found != _VERSION:
-            what = f"fer-edge {found}" if isinstance(found, str) else "no fer-edge"
-            raise InputError(f"--cluster {address}: {where} has {what}; this is {_VERSION}; install the same there")
+            label = f"fer-edge {found}" if isinstance(found, str) else "no fer-edge"
+            raise InputError(
+                f"--cluster {address}: {machine} has {label}, but this is {_VERSION}; install the same version there"
+            )
 
 
-def _of_scheduler(client: Any) -> dict[str, object]:  # noqa: ANN401 - Dask has no types
+def _scheduler_version(client: Any) -> object:  # noqa: ANN401 - Dask has no types
     try:
-        return {"the scheduler": client.run_on_scheduler(importlib.metadata.version, "fer-edge")}
+        return client.run_on_scheduler(importlib.metadata.version, "fer-edge")
     except importlib.metadata.PackageNotFoundError as error:
-        return {"the scheduler": error}
+        return error
 
 
-def _file(path: str) -> _File:
+def _read_file(path: str) -> _FileContent:
     data = read_bytes(Path(path))
-    return _File(f"fer-edge-{hashlib.sha256(data).hexdigest()}{Path(path).suffix}", data)
+    return _FileContent(f"fer-edge-{hashlib.sha256(data).hexdigest()}{Path(path).suffix}", data)
 
 
-def _from_anywhere(job: Job) -> Job:
-    """The same job with folders that do not depend on the working directory."""
+def _with_absolute_folders(options: TagOptions) -> TagOptions:
+    """Return the options with folders that do not depend on the working directory."""
     folders = {
-        name: str(Path(given).absolute()) for name in ("sidecar_dir", "annotate") if (given := getattr(job, name))
+        name: str(Path(folder).absolute()) for name in ("sidecar_dir", "annotate") if (folder := getattr(options, name))
     }
-    return msgspec.structs.replace(job, **folders)
+    return msgspec.structs.replace(options, **folders)
 
 
-def _each(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+def _call_each(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
     return [function(item) for item in items]
 
 
-def _whole(files: _Files) -> _Files:
+def _identity(files: _ModelFiles) -> _ModelFiles:
     return files
 
 
-def _look(job: Job, start: str, sources: list[Source], files: _Files) -> list[Looked]:
-    """On a worker: look at sources, whose places begin at a folder, with the model that came along."""
+def _process_on_worker(
+    options: TagOptions, client_folder: str, sources: list[Source], files: _ModelFiles
+) -> list[SourceResult]:
+    """Process sources on a worker.
+
+    Args:
+        options: How to process them.
+        client_folder: Working directory of the client, which relative paths start from.
+        sources: The sources.
+        files: The models that were sent along.
+    """
     from distributed import get_worker  # noqa: PLC0415 - an extra
 
     folder = Path(get_worker().local_directory)
-    detector = files.detector_model and str(_unpacked(files.detector_model, folder))
-    model = str(_unpacked(files.model, folder))
-    near = [
+    detector = files.detector_model and str(_unpack(files.detector_model, folder))
+    model = str(_unpack(files.model, folder))
+    absolute = [
         source
-        if remote.is_address(source.place)
-        else msgspec.structs.replace(source, place=str(Path(start, source.place)))
+        if remote.is_address(source.uri)
+        else msgspec.structs.replace(source, uri=str(Path(client_folder, source.uri)))
         for source in sources
     ]
-    return look_at(msgspec.structs.replace(job, model=model, detector_model=detector), near)
+    return process_in_worker(msgspec.structs.replace(options, model=model, detector_model=detector), absolute)
 
 
-def _unpacked(file: _File, folder: Path) -> Path:
+def _unpack(file: _FileContent, folder: Path) -> Path:
     path = folder / file.name
     if not path.exists():
         with replacing(path) as temporary:

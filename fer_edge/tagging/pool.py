@@ -1,4 +1,4 @@
-"""Work done elsewhere: chunks in, results out in the same order, few of either in memory."""
+"""Work in other processes: results come in the order of the chunks, and few of either are in memory."""
 
 from __future__ import annotations
 
@@ -19,99 +19,99 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD: Final = 3  # chunks for each process: one in work, one next, one whose result waits its turn
+CHUNKS_PER_PROCESS: Final = 3  # one in work, one queued, one whose result waits for its turn
 
 
-def in_processes(
+def map_in_processes(
     work: Callable[[list[Item]], list[Result]],
     chunks: Iterable[list[Item]],
     processes: int,
-    lost: Callable[[Item], Result],
+    on_crash: Callable[[Item], Result],
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Do work over processes.
+    """Process chunks of items in several processes.
 
-    When the system ends a process, as it does when memory runs out, what was in work is done again one by one: what
-    ends a process again is lost, and nothing else.
+    If the system kills a process, as it does when memory runs out, the items of its chunk are tried again one by one.
+    Only an item that crashes a process again is lost.
 
     Args:
-        work: a function of a module, or a partial of one: some items to their results.
-        chunks: the items, some at a time.
-        processes: how many at once.
-        lost: the result of an item that ends the process that it is alone in.
+        work: A function of a module, or a partial of one; it maps items to their results.
+        chunks: The items.
+        processes: Number of processes.
+        on_crash: Makes the result of an item that crashes a process of its own.
 
     Yields:
         Items and results, in the order of the chunks.
     """
-    with _processes(processes) as submit, _processes(1) as submit_alone:
-        yield from in_order(
+    with _process_pool(processes) as submit, _process_pool(1) as submit_alone:
+        yield from map_in_order(
             chunks,
             submit=partial(submit, work),
             submit_alone=partial(submit_alone, work),
-            is_broken=lambda future: isinstance(future.exception(), BrokenProcessPool),
-            ahead=lambda: AHEAD * processes,
-            lost=lost,
+            has_crashed=lambda future: isinstance(future.exception(), BrokenProcessPool),
+            max_pending=lambda: CHUNKS_PER_PROCESS * processes,
+            on_crash=on_crash,
         )
 
 
-def in_order(
+def map_in_order(
     chunks: Iterable[list[Item]],
     *,
     submit: Callable[[list[Item]], Future[list[Result]]],
     submit_alone: Callable[[list[Item]], Future[list[Result]]],
-    is_broken: Callable[[Future[list[Result]]], bool],
-    ahead: Callable[[], int],
-    lost: Callable[[Item], Result],
+    has_crashed: Callable[[Future[list[Result]]], bool],
+    max_pending: Callable[[], int],
+    on_crash: Callable[[Item], Result],
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Do work wherever it is submitted to.
+    """Process chunks of items wherever they are submitted to.
 
     Args:
-        chunks: the items, some at a time.
-        submit: gives a chunk away.
-        submit_alone: the same with one item, after its chunk ended the process that it was in.
-        is_broken: waits for a result, and says whether there is none because the process ended.
-        ahead: how many chunks may wait or be in work now.
-        lost: the result of an item that ends the process that it is alone in.
+        chunks: The items.
+        submit: Submits a chunk.
+        submit_alone: Submits a single item whose chunk crashed its process.
+        has_crashed: Waits for a future; tells whether its process crashed.
+        max_pending: Gives the number of chunks that may be queued or in work now.
+        on_crash: Makes the result of an item that crashes a process of its own.
 
     Yields:
         Items and results, in the order of the chunks.
     """
     chunks = iter(chunks)
-    waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
     while True:
-        while len(waiting) < ahead() and (chunk := next(chunks, None)) is not None:
-            waiting.append((chunk, submit(chunk)))
-        if not waiting:
+        while len(pending) < max_pending() and (chunk := next(chunks, None)) is not None:
+            pending.append((chunk, submit(chunk)))
+        if not pending:
             return
-        chunk, future = waiting.popleft()
-        if not is_broken(future):
+        chunk, future = pending.popleft()
+        if not has_crashed(future):
             yield from zip(chunk, future.result(), strict=True)
             continue
         for item in chunk:
             alone = submit_alone([item])
-            yield item, lost(item) if is_broken(alone) else alone.result()[0]
+            yield item, on_crash(item) if has_crashed(alone) else alone.result()[0]
 
 
 @contextmanager
-def _processes(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """What gives work to processes, which are started when they are needed, and again when one was lost."""
-    context = multiprocessing.get_context("spawn")  # a fork would have the locks of threads that it has not
+def _process_pool(count: int) -> Iterator[Callable[..., Future[Any]]]:
+    """Yield a function that submits work; it starts the processes when needed, and again after a crash."""
+    context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
     before = set(multiprocessing.active_children())
     pool: ProcessPoolExecutor | None = None
 
-    def submit(work: Callable[..., object], *given: object) -> Future[Any]:
+    def submit(work: Callable[..., object], *args: object) -> Future[Any]:
         nonlocal pool
         if pool is not None:
             try:
-                return pool.submit(work, *given)
+                return pool.submit(work, *args)
             except BrokenProcessPool:
                 pool.shutdown()
         pool = ProcessPoolExecutor(count, context, serve)
-        return pool.submit(work, *given)
+        return pool.submit(work, *args)
 
     try:
         yield submit
     finally:
         for child in set(multiprocessing.active_children()) - before:
-            child.kill()  # who stops in the middle does not want to wait for the rest
+            child.kill()  # after an interruption nobody wants to wait for the rest
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -1,14 +1,12 @@
-"""Looking at images: some sources in, what was seen in each out.
+"""Process sources: detect and classify the faces in them.
 
-This is what runs in other processes and on other machines: all that goes in and out can be pickled.
+This code runs in other processes and on other machines, so all its arguments and results can be pickled.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,310 +16,188 @@ import numpy as np
 
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
-from fer_edge.detection.factory import DetectorName, make_detector
+from fer_edge.detection.factory import make_detector
 from fer_edge.drawing import annotate
-from fer_edge.errors import DataError, FerEdgeError, InputError, first_line, printable
+from fer_edge.errors import DataError, first_line, printable
 from fer_edge.expression import Expression, expression
 from fer_edge.geometry import NO_MARGIN, Box, Face
-from fer_edge.tagging.input import archives, image_decode, remote, tempdirs
-from fer_edge.tagging.input.video import frames
-from fer_edge.tagging.output import xmp
-from fer_edge.utils.atomic_file import replacing
-from fer_edge.utils.image_io import read_bytes
+from fer_edge.tagging.input import image_decode, remote, tempdirs
+from fer_edge.tagging.input.local_file import hash_video, local_video, read_image
+from fer_edge.tagging.input.video import read_frames
+from fer_edge.tagging.output.image_files import save_copy, save_sidecar
+from fer_edge.tagging.output.xmp import relative_path
+from fer_edge.tagging.records import FaceRecord, SourceResult, failed_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from fer_edge.detection.base import FaceDetector
-    from fer_edge.tagging.input.image_decode import Still
-    from fer_edge.tagging.input.sources import Source
+    from fer_edge.tagging.input.source import Source
+    from fer_edge.tagging.input.video import VideoFrame
+    from fer_edge.tagging.options import TagOptions
 
-THUMBNAIL: Final = 96  # pixels
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """How images are looked at.
-
-    Attributes:
-        model: the classifier's file.
-        threads: of the classifier.
-        face: whether the images are face crops.
-        detector: what finds faces.
-        detector_model: its file; None for the shipped network's.
-        min_face: side of the smallest face to find, in pixels.
-        every: seconds between the frames of a video that are looked at; None for every frame.
-        sha256: whether files are hashed.
-        sidecars: whether XMP sidecars are written.
-        sidecar_dir: the folder for them; None for beside the images.
-        annotate: the folder for annotated images, if any.
-        thumbnails: whether a small image of each face is kept.
-        max_fetch: bytes of the largest file that is fetched from an address, or video that is unpacked.
-    """
-
-    model: str
-    threads: int = 1
-    face: bool = False
-    detector: DetectorName = "network"
-    detector_model: str | None = None
-    min_face: int | None = None
-    every: float | None = None
-    sha256: bool = False
-    sidecars: bool = False
-    sidecar_dir: str | None = None
-    annotate: str | None = None
-    thumbnails: bool = False
-    max_fetch: int = 4_000_000_000
+THUMBNAIL: Final = 96  # pixels a side
 
 
-class Sighting(msgspec.Struct, frozen=True, array_like=True):
-    """One face of an image, an image or frame without a face, or what went wrong.
-
-    Attributes:
-        face: how it looks; None where there is none.
-        detector_score: the detector's own measure of how sure it is; None of a face crop.
-        time: of a frame of a video, in seconds.
-        error: what went wrong; empty where nothing did.
-    """
-
-    face: Expression | None = None
-    detector_score: float | None = None
-    time: float | None = None
-    error: str = ""
+def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult]:
+    """Process sources in a process or thread that is one of several: like `process`, on one core."""
+    cv2.setNumThreads(1)
+    return process(options, sources)
 
 
-class Looked(msgspec.Struct, frozen=True, array_like=True):
-    """What was seen in a source.
-
-    Attributes:
-        sightings: at least one of an image.
-        sha256: of the file, where it was wanted and could be read.
-        thumbnails: a JPEG of each face, in the order of the sightings that have one, where they were wanted.
-    """
-
-    sightings: tuple[Sighting, ...]
-    sha256: str | None = None
-    thumbnails: tuple[bytes, ...] = ()
-
-
-def failed(source: Source, why: str) -> Looked:
-    """What is seen of a source that cannot be looked at."""
-    return Looked((Sighting(time=source.begin if source.kind == "video" else None, error=printable(why)),))
-
-
-def look_at(job: Job, sources: Sequence[Source]) -> list[Looked]:
-    """Look at some images and parts of videos.
+def process(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult]:
+    """Process images and parts of videos.
 
     Args:
-        job: how.
-        sources: where they are.
+        options: How to process them.
+        sources: The images and parts.
 
     Returns:
-        What was seen in each; errors of a source are among it.
+        The result of each source; errors of a source are part of its result.
 
     Raises:
-        ModelError: the model or the detector cannot be loaded.
+        ModelError: The model or the detector cannot be loaded.
     """
-    looker = _looker(job)
-    far = [source.place for source in sources if source.kind == "file" and remote.is_address(source.place)]
-    if not far:
-        return [looker.look(source) for source in sources]
-    most = min(image_decode.LARGEST_FILE, job.max_fetch)
+    processor = _load_processor(options)
+    addresses = [source.uri for source in sources if source.kind == "file" and remote.is_address(source.uri)]
+    if not addresses:
+        return [processor.process(source) for source in sources]
+    max_bytes = min(image_decode.MAX_FILE_BYTES, options.max_fetch)
     with tempdirs.folder() as folder:
-        fetched = dict(zip(far, remote.fetch_all(far, folder, most), strict=True))
-        return [looker.look(source, fetched.get(source.place)) for source in sources]
+        fetched = dict(zip(addresses, remote.fetch_all(addresses, folder, max_bytes), strict=True))
+        return [processor.process(source, fetched.get(source.uri)) for source in sources]
 
 
-class _Kept(threading.local):
-    """What was loaded last; a worker of a cluster may have several threads, and an interpreter is for one."""
+class _Cache(threading.local):
+    """The processor that was loaded last, one a thread: a worker of a cluster may have several threads."""
 
-    job: Job | None = None
-    looker: _Looker
-
-
-_KEPT: Final = _Kept()
+    options: TagOptions | None = None
+    processor: _Processor
 
 
-def _looker(job: Job) -> _Looker:
-    if job != _KEPT.job:
-        cv2.setNumThreads(1)  # there is a process or a thread for each core
-        tempdirs.clean()  # on a machine of a cluster nobody else does
-        _KEPT.looker, _KEPT.job = _Looker(job), job
-    return _KEPT.looker
+_CACHE: Final = _Cache()
 
 
-class _Looker:
-    """A model and a detector that are loaded."""
+def _load_processor(options: TagOptions) -> _Processor:
+    if options != _CACHE.options:
+        tempdirs.clean()  # on a machine of a cluster nothing else does
+        _CACHE.processor, _CACHE.options = _Processor(options), options
+    return _CACHE.processor
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._classifier = TFLiteClassifier(Path(job.model), job.threads)
+
+class _Processor:
+    """A loaded classifier and detector."""
+
+    def __init__(self, options: TagOptions) -> None:
+        self._options = options
+        self._classifier = TFLiteClassifier(Path(options.model), options.threads)
         spec = self._classifier.card.input
-        self._smallest = max(spec.height, spec.width)
+        self._min_side = max(spec.height, spec.width)
         self._detectors: dict[int, FaceDetector] = {}
 
-    def look(self, source: Source, fetched: Path | DataError | None = None) -> Looked:
-        """Look at one source; whatever is odd about it costs its own rows and no others.
+    def process(self, source: Source, fetched: Path | DataError | None = None) -> SourceResult:
+        """Process one source; an error in it affects its own records only.
 
         Args:
-            source: where it is.
-            fetched: of an image from far away: where it is now, or why it could not be had.
+            source: The source.
+            fetched: The local copy of an image from an address, or the error that fetching it gave.
         """
         name = printable(source.path)
         if source.error:
-            return failed(source, source.error)
+            return failed_result(source, source.error)
         try:
             if isinstance(fetched, DataError):
-                return failed(source, str(fetched))
+                return failed_result(source, str(fetched))
             if source.kind == "video":
-                return self._video(source, name)
-            return self._still(source, name, _data(source, fetched))
+                return self._process_video(source, name)
+            return self._process_image(source, name, read_image(source, fetched))
         except DataError as error:
-            return failed(source, str(error))
-        except Exception as error:  # noqa: BLE001 - nobody knows what all decoders raise
-            return failed(source, f"{name}: cannot be looked at ({type(error).__name__}: {first_line(error)})")
+            return failed_result(source, str(error))
+        except Exception as error:  # noqa: BLE001 - decoders raise errors of many kinds
+            message = f"{name}: cannot be processed ({type(error).__name__}: {first_line(error)})"
+            return failed_result(source, message)
 
-    def _still(self, source: Source, name: str, data: bytes) -> Looked:
-        job = self._job
-        still = image_decode.decode(data, name, self._smallest, min_face=job.min_face, is_face=job.face)
-        found, small = self._faces(still.gray, still.reduced)
-        sightings = [
-            Sighting(msgspec.structs.replace(face, box=_enlarged(face.box, still.reduced)), score)
+    def _process_image(self, source: Source, name: str, data: bytes) -> SourceResult:
+        options = self._options
+        image = image_decode.decode(data, name, self._min_side, min_face=options.min_face, is_face=options.face)
+        found, thumbnails = self._find_faces(image.gray, image.reduction)
+        records = [
+            FaceRecord(msgspec.structs.replace(face, box=_scale(face.box, image.reduction)), score)
             for face, score in found
         ]
         errors = []
-        if job.annotate and found:
-            drawn = annotate(image_decode.colour(data, name, still), [face for face, _ in found])
-            errors += _save(drawn, Path(job.annotate) / xmp.inner_path(source.path), source.place)
-        if job.sidecars:
-            faces = [sighting.face for sighting in sightings if sighting.face]
-            errors += self._sidecar(source, still, faces)
-        digest = hashlib.sha256(data).hexdigest() if job.sha256 else None
-        return Looked((*(sightings or [Sighting()]), *(Sighting(error=what) for what in errors)), digest, tuple(small))
+        if options.annotate and found:
+            copy = annotate(image_decode.decode_colour_at(data, name, image), [face for face, _ in found])
+            errors.append(save_copy(copy, Path(options.annotate) / relative_path(source.path), source.uri))
+        if options.sidecars:
+            faces = [record.face for record in records if record.face]
+            errors.append(save_sidecar(source, image, faces, options.sidecar_dir))
+        failures = [FaceRecord(error=error) for error in errors if error]
+        digest = hashlib.sha256(data).hexdigest() if options.sha256 else None
+        return SourceResult((*(records or [FaceRecord()]), *failures), digest, tuple(thumbnails))
 
-    def _video(self, source: Source, name: str) -> Looked:
-        sightings: list[Sighting] = []
+    def _process_video(self, source: Source, name: str) -> SourceResult:
+        records: list[FaceRecord] = []
         thumbnails: list[bytes] = []
-        digest, here = None, name
+        digest, local_name = None, name
         try:
-            with _at_hand(source, self._job.max_fetch) as path:
-                here = str(path)
-                if self._job.sha256:
-                    digest = _digest(path, path.stat().st_mtime_ns)
-                for frame in frames(path, source.begin, source.end, self._job.every):
-                    gray = np.asarray(cv2.cvtColor(frame.colour, cv2.COLOR_BGR2GRAY), np.uint8)
-                    found, small = self._faces(gray, 1)
-                    thumbnails += small
-                    sightings += [Sighting(face, score, frame.time) for face, score in found]
-                    if not found:
-                        sightings.append(Sighting(time=frame.time))
-                    if self._job.annotate and found:
-                        drawn = annotate(frame.colour, [face for face, _ in found])
-                        place = Path(self._job.annotate) / xmp.inner_path(source.path) / f"{frame.time:012.3f}.jpg"
-                        sightings += [
-                            Sighting(time=frame.time, error=what) for what in _save(drawn, place, source.place)
-                        ]
-        except DataError as error:  # what came before it counts
-            sightings.append(Sighting(time=source.begin, error=printable(str(error).replace(here, name))))
-        return Looked(tuple(sightings), digest, tuple(thumbnails))
+            with local_video(source, self._options.max_fetch) as path:
+                local_name = str(path)
+                if self._options.sha256:
+                    digest = hash_video(path)
+                for frame in read_frames(path, source.begin, source.end, self._options.every):
+                    frame_records, frame_thumbnails = self._process_frame(frame, source)
+                    records += frame_records
+                    thumbnails += frame_thumbnails
+        except DataError as error:  # the frames before the error count
+            message = printable(str(error).replace(local_name, name))
+            records.append(FaceRecord(time=source.begin, error=message))
+        return SourceResult(tuple(records), digest, tuple(thumbnails))
 
-    def _faces(
-        self, gray: npt.NDArray[np.uint8], reduced: int
+    def _process_frame(self, frame: VideoFrame, source: Source) -> tuple[list[FaceRecord], list[bytes]]:
+        gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
+        found, thumbnails = self._find_faces(gray, 1)
+        records = [FaceRecord(face, score, frame.time) for face, score in found] or [FaceRecord(time=frame.time)]
+        if self._options.annotate and found:
+            copy = annotate(frame.image, [face for face, _ in found])
+            path = Path(self._options.annotate) / relative_path(source.path) / f"{frame.time:012.3f}.jpg"
+            if error := save_copy(copy, path, source.uri):
+                records.append(FaceRecord(time=frame.time, error=error))
+        return records, thumbnails
+
+    def _find_faces(
+        self, gray: npt.NDArray[np.uint8], reduction: int
     ) -> tuple[list[tuple[Expression, float | None]], list[bytes]]:
-        """Faces with the detector's scores, and thumbnails of them where they are wanted."""
-        job = self._job
+        """Return the faces with the detector's scores, and their thumbnails if they were requested."""
+        options = self._options
         rows, columns = gray.shape
-        scores: list[float | None] = [None]
-        if job.face:
+        detector_scores: list[float | None] = [None]
+        if options.face:
             faces, crop_spec = [Face(Box(0, 0, columns, rows), 1.0)], NO_MARGIN
         else:
-            detector = self._detector(reduced)
+            detector = self._load_detector(reduction)
             faces, crop_spec = detector.detect(gray), detector.crop_spec
-            scores = [round(face.score, 4) for face in faces]
-        given = classify_faces(gray, faces, crop_spec, self._classifier)
+            detector_scores = [round(face.score, 4) for face in faces]
+        scores = classify_faces(gray, faces, crop_spec, self._classifier)
         labels = self._classifier.card.labels
         found = [
-            (expression(face.box, row, labels), score) for face, row, score in zip(faces, given, scores, strict=True)
+            (expression(face.box, row, labels), detector_score)
+            for face, row, detector_score in zip(faces, scores, detector_scores, strict=True)
         ]
-        crops = (crop_face(gray, face.box, THUMBNAIL, THUMBNAIL, crop_spec) for face in faces if job.thumbnails)
+        crops = (crop_face(gray, face.box, THUMBNAIL, THUMBNAIL, crop_spec) for face in faces if options.thumbnails)
         return found, [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
 
-    def _detector(self, reduced: int) -> FaceDetector:
-        """The detector for images that are so many times smaller than they were."""
-        if reduced not in self._detectors:
-            job = self._job
-            path = Path(job.detector_model) if job.detector_model else None
-            smallest = job.min_face // reduced if job.min_face else None
-            self._detectors[reduced] = make_detector(job.detector, path, smallest)
-        return self._detectors[reduced]
-
-    def _sidecar(self, source: Source, still: Still, faces: list[Expression]) -> list[str]:
-        job = self._job
-        if job.sidecar_dir:
-            place = Path(job.sidecar_dir) / xmp.inner_path(source.path)
-        elif source.kind == "member" or remote.is_address(source.place):
-            return [f"{printable(source.path)}: no sidecar can be beside it; give --sidecar-dir"]
-        else:
-            place = Path(source.place)
-        place = place.with_name(f"{place.name}.xmp")
-        try:
-            xmp.write(place, still, faces)
-        except (FerEdgeError, OSError) as error:
-            return [_not_written(place, error)]
-        return []
+    def _load_detector(self, reduction: int) -> FaceDetector:
+        """Return the detector for images that are decoded at a reduction."""
+        if reduction not in self._detectors:
+            options = self._options
+            path = Path(options.detector_model) if options.detector_model else None
+            min_face = options.min_face // reduction if options.min_face else None
+            self._detectors[reduction] = make_detector(options.detector, path, min_face)
+        return self._detectors[reduction]
 
 
-def _data(source: Source, fetched: Path | None) -> bytes:
-    if source.kind == "member":
-        return source.data
-    path = fetched or Path(source.place)
-    try:
-        return read_bytes(path, image_decode.LARGEST_FILE)
-    except DataError as error:
-        raise DataError(str(error).replace(str(path), source.path)) from error
-
-
-@contextmanager
-def _at_hand(source: Source, most: int) -> Iterator[Path]:
-    """A file of this machine with the video in it."""
-    is_far = remote.is_address(source.place)
-    if not is_far and source.number is None:
-        yield Path(source.place)
-        return
-    with tempdirs.folder() as folder:
-        path = folder / f"video{Path(source.path).suffix}"
-        if is_far:
-            remote.fetch(source.place, path, most)
-        else:
-            archives.unpack(Path(source.place), source.number or 0, printable(source.path), path, most)
-        yield path
-
-
-@functools.lru_cache(maxsize=1)
-def _digest(path: Path, changed: int) -> str:  # noqa: ARG001 - a part of what is remembered
-    """Of a video's file, read once for all its parts that come to this process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _enlarged(box: Box, factor: int) -> Box:
+def _scale(box: Box, factor: int) -> Box:
     return Box(*(round(value * factor, 1) for value in box)) if factor > 1 else box
-
-
-def _save(image: npt.NDArray[np.uint8], path: Path, original: str) -> list[str]:
-    """Write an image, but not over another; what went wrong, if anything did."""
-    ending = path.suffix.lower() if path.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".jpg"
-    path = path if path.suffix.lower() == ending else path.with_name(path.name + ending)
-    try:
-        if path.exists() and Path(original).exists() and path.samefile(original):
-            raise InputError(f"{path}: is the image itself; annotate into a folder of its own")
-        with replacing(path) as temporary:
-            temporary.write_bytes(cv2.imencode(ending, image)[1].tobytes())
-    except (FerEdgeError, OSError) as error:
-        return [_not_written(path, error)]
-    return []
-
-
-def _not_written(path: Path, error: FerEdgeError | OSError) -> str:
-    return printable(f"{path}: cannot be written ({error.strerror})" if isinstance(error, OSError) else str(error))

@@ -273,14 +273,14 @@ def test_what_is_written_replaces_no_model_image_or_table(cli: Cli, photo: Path,
         (("report", table, "--out", photo), "end it in .html"),
         (("report", table, "--out", table), "end it in .html"),
         (("report", table, "--out", "http://me:secret@127.0.0.1/page.html"), "an address"),
-        (("tag", photo, "--out", tmp_path / "u.csv", "--errors", photo, "--overwrite"), "no list of errors"),
+        (("tag", photo, "--out", tmp_path / "u.csv", "--errors", photo, "--overwrite"), "is not a list of errors"),
     ):
         refused = complaint(cli, *words)
         assert said in refused
         assert "secret" not in refused
     assert kept == {path: path.read_bytes() for path in kept}
     table.write_bytes(kept[table][:-4])
-    assert "cut off in the last one" in complaint(cli, "report", table, "--out", tmp_path / "page.html")
+    assert "the last one is incomplete" in complaint(cli, "report", table, "--out", tmp_path / "page.html")
     assert sorted(path.name for path in tmp_path.glob("[!.]*") if path != photo) == ["model.tflite", "t.csv"]
 
 

@@ -52,7 +52,7 @@ class VideoFile(_Recording):
         try:
             os.fsencode(path).decode("utf-8")
         except UnicodeDecodeError as error:  # OpenCV crashes on such a name
-            raise SourceError(f"{path}: OpenCV cannot open a name that is not UTF-8; rename the file") from error
+            raise SourceError(f"{path}: its name is not UTF-8, so OpenCV cannot open it; rename the file") from error
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path}: cannot be read; check its permissions")
         with native_stderr_hidden():  # OpenCV and FFmpeg print their own errors; ours follows

@@ -1,4 +1,7 @@
-"""Images and videos in zip and tar archives: images are read one by one, videos unpacked to a file, for a while."""
+"""Images and videos in zip and tar archives.
+
+Images are read one by one; a video is unpacked to a temporary file.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from fer_edge.datasets.readers import too_dense
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
-from fer_edge.tagging.input.image_decode import LARGEST_FILE
+from fer_edge.tagging.input.image_decode import MAX_FILE_BYTES
 from fer_edge.tagging.input.video import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -21,138 +24,152 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK: Final = 1 << 20
-_DAMAGE: Final = (*DAMAGED_ZIP, tarfile.TarError, OSError, ValueError)
+_ARCHIVE_ERRORS: Final = (*DAMAGED_ZIP, tarfile.TarError, OSError, ValueError)
 
 
 class Member(NamedTuple):
     """An image or video in an archive.
 
     Attributes:
-        name: its name there.
-        number: its place among all that is in the archive, from 0; a name may be there twice.
-        read: reads an image, before the next member is asked for; raises DataError.
-        error: why it is not read; empty where it is.
+        name: Name in the archive.
+        position: Position among all members, from 0; a name may occur twice.
+        read: Reads an image; call it before the next member is listed. It raises DataError. None for a video, or if
+            there is an error.
+        error: Why the member is not read; empty if it is.
     """
 
     name: str
-    number: int
+    position: int
     read: Callable[[], bytes] | None
     error: str = ""
 
     @property
     def is_video(self) -> bool:
-        """Whether it is unpacked to be looked at."""
+        """Whether the member is a video, which has to be unpacked."""
         return not self.error and self.read is None
 
 
-class _Entry(NamedTuple):
-    """A file in an archive of any kind; ``size`` is what it would unpack to, in bytes."""
+class _ArchiveFile(NamedTuple):
+    """A file in an archive of any kind.
 
-    number: int
+    Attributes:
+        position: Position among all members, from 0.
+        name: Name in the archive.
+        size: Size of the unpacked file, in bytes, as the archive states it.
+        too_dense: Whether its compression ratio is that of a zip bomb.
+        open: Opens it; gives None for a link.
+    """
+
+    position: int
     name: str
     size: int
     too_dense: bool
     open: Callable[[], IO[bytes] | None]
 
 
-def members(path: Path, endings: tuple[str, ...], shown: str) -> Iterator[Member]:
-    """The images and videos in an archive, in its order; one that is damaged ends with a member that says so.
+def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> Iterator[Member]:
+    """List the images and videos in an archive, in its order.
+
+    If the archive is damaged, the last member carries the error.
 
     Args:
-        path: a ``.zip``, or a ``.tar``, compressed or not.
-        endings: what the names of images end in.
-        shown: what to call it in an error.
+        path: A ``.zip`` file, or a ``.tar`` file, compressed or not.
+        image_endings: Endings of the names of images.
+        display_name: Name of the archive in errors.
     """
-    number = -1
+    position = -1
     try:
-        for entry in _entries(path):
-            number = entry.number
-            name = entry.name.lower()
+        for file in _files(path):
+            position = file.position
+            name = file.name.lower()
             is_video = name.endswith(tuple(VIDEO_SUFFIXES))
-            if "__MACOSX" in entry.name.split("/") or not (is_video or name.endswith(endings)):
-                continue  # what macOS leaves beside the data, or what is neither
-            what = printable(f"{shown}/{entry.name}")
-            if entry.too_dense or (entry.size > LARGEST_FILE and not is_video):
-                error = f"{what}: refused, it would unpack to {entry.size / 1e6:.0f} MB"
-                yield Member(entry.name, number, None, error)
+            # macOS adds folders of metadata, whose files have the names of images.
+            if "__MACOSX" in file.name.split("/") or not (is_video or name.endswith(image_endings)):
+                continue
+            member_name = printable(f"{display_name}/{file.name}")
+            if file.too_dense or (file.size > MAX_FILE_BYTES and not is_video):
+                error = f"{member_name}: refused, it would unpack to {file.size / 1e6:.0f} MB"
+                yield Member(file.name, position, None, error)
             else:
-                yield Member(entry.name, number, None if is_video else partial(_read, entry, what))
-    except _DAMAGE as error:
-        why = f"{printable(shown)}: damaged, or not the archive that its name says ({first_line(error)})"
-        yield Member("", number + 1, None, why)
+                yield Member(file.name, position, None if is_video else partial(_read, file, member_name))
+    except _ARCHIVE_ERRORS as error:
+        message = (
+            f"{printable(display_name)}: damaged, or not the kind of archive that its name says ({first_line(error)})"
+        )
+        yield Member("", position + 1, None, message)
 
 
-def unpack(path: Path, number: int, shown: str, to: Path, most: int) -> None:
-    """Write a file out of an archive.
+def unpack(path: Path, position: int, display_name: str, destination: Path, max_bytes: int) -> None:
+    """Unpack one file of an archive.
 
     Args:
-        path: the archive.
-        number: place of the file among all that is in it.
-        shown: what to call the file in an error.
-        to: where it is written.
-        most: bytes that it may have.
+        path: The archive.
+        position: Position of the file among all members.
+        display_name: Name of the file in errors.
+        destination: File to write.
+        max_bytes: Largest size that is unpacked.
 
     Raises:
-        DataError: it is not there, damaged, or larger.
+        DataError: The file is missing, damaged or too large.
     """
-    with _as_data_error(shown), closing(_entries(path)) as entries:
-        entry = next((entry for entry in entries if entry.number == number), None)
-        if entry is None:
-            raise DataError(f"{shown}: no longer in the archive")
-        if entry.size > most:
-            raise tempdirs.too_large(shown, most)
-        with _opened(entry, shown) as file:
-            _copy(file, to, shown)
+    with _as_data_error(display_name), closing(_files(path)) as files:
+        file = next((file for file in files if file.position == position), None)
+        if file is None:
+            raise DataError(f"{display_name}: no longer in the archive")
+        if file.size > max_bytes:
+            raise tempdirs.too_large(display_name, max_bytes)
+        with _open(file, display_name) as content:
+            _copy(content, destination, display_name)
 
 
-def _copy(file: IO[bytes], to: Path, shown: str) -> None:
+def _copy(content: IO[bytes], destination: Path, display_name: str) -> None:
     try:
-        with to.open("wb") as out:
-            while block := _block(file, shown):
+        with destination.open("wb") as out:
+            while block := _read_block(content, display_name):
                 out.write(block)
     except OSError as error:
-        raise tempdirs.no_room(shown, error) from error
+        raise tempdirs.no_room(display_name, error) from error
 
 
-def _block(file: IO[bytes], shown: str) -> bytes:
-    with _as_data_error(shown):
-        return file.read(_BLOCK)
+def _read_block(content: IO[bytes], display_name: str) -> bytes:
+    with _as_data_error(display_name):
+        return content.read(_BLOCK)
 
 
-def _entries(path: Path) -> Generator[_Entry]:
-    return _zipped(path) if path.suffix.lower() == ".zip" else _tarred(path)
+def _files(path: Path) -> Generator[_ArchiveFile]:
+    return _zip_files(path) if path.suffix.lower() == ".zip" else _tar_files(path)
 
 
-def _zipped(path: Path) -> Generator[_Entry]:
+def _zip_files(path: Path) -> Generator[_ArchiveFile]:
     with zipfile.ZipFile(path) as archive:
-        for number, info in enumerate(archive.infolist()):
+        for index, info in enumerate(archive.infolist()):
             if not info.is_dir():
-                yield _Entry(number, info.filename, info.file_size, too_dense(info), partial(archive.open, info))
+                yield _ArchiveFile(index, info.filename, info.file_size, too_dense(info), partial(archive.open, info))
 
 
-def _tarred(path: Path) -> Generator[_Entry]:
+def _tar_files(path: Path) -> Generator[_ArchiveFile]:
     with tarfile.open(path) as archive:
-        for number, info in enumerate(archive):
+        for index, info in enumerate(archive):
             if info.isfile():
-                yield _Entry(number, info.name, info.size, False, partial(archive.extractfile, info))  # noqa: FBT003
-            archive.members.clear()  # type: ignore[attr-defined] # else it remembers every one
+                yield _ArchiveFile(index, info.name, info.size, False, partial(archive.extractfile, info))  # noqa: FBT003
+            archive.members.clear()  # type: ignore[attr-defined] # otherwise it keeps every one in memory
 
 
-def _read(entry: _Entry, shown: str) -> bytes:
-    with _as_data_error(shown), _opened(entry, shown) as file:
-        return file.read(LARGEST_FILE)
+def _read(file: _ArchiveFile, display_name: str) -> bytes:
+    with _as_data_error(display_name), _open(file, display_name) as content:
+        return content.read(MAX_FILE_BYTES)
 
 
-def _opened(entry: _Entry, shown: str) -> IO[bytes]:
-    file = entry.open()
-    if file is None:
-        raise DataError(f"{shown}: a link")
-    return file
+def _open(file: _ArchiveFile, display_name: str) -> IO[bytes]:
+    content = file.open()
+    if content is None:
+        raise DataError(f"{display_name}: a link, which is not followed in an archive")
+    return content
 
 
 @contextmanager
-def _as_data_error(shown: str) -> Iterator[None]:
+def _as_data_error(display_name: str) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
-        raise DataError(f"{shown}: damaged or encrypted ({first_line(error)})") from error
+    except _ARCHIVE_ERRORS as error:
+        raise DataError(f"{display_name}: damaged or encrypted ({first_line(error)})") from error

@@ -1,53 +1,40 @@
-"""When an image was taken: what its EXIF block says, else the date of the file."""
+"""Find out when an image was taken: from its EXIF block, otherwise from the date of its file."""
 
 from __future__ import annotations
 
-import struct
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fer_edge.tagging.input.exif import entries
+from fer_edge.tagging.input import exif
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_READ: Final = 1 << 16  # bytes; cameras write the block first
-_EXIF_PART, _DATE, _TAKEN = 0x8769, 0x0132, 0x9003
 
-
-class Dated(NamedTuple):
-    """A date of an image.
+class ImageDate(NamedTuple):
+    """The date of an image.
 
     Attributes:
-        date: local time of the camera, or of this machine.
-        by_camera: whether the camera says so; else the file system.
+        date: Local time of the camera, or of this machine for the date of a file.
+        from_camera: Whether the camera wrote the date; otherwise it is the file's date of modification.
     """
 
     date: datetime
-    by_camera: bool
+    from_camera: bool
 
 
-def date_of(path: Path) -> Dated | None:
-    """The date of an image file; None where it cannot be read."""
+def date_of(path: Path) -> ImageDate | None:
+    """Return the date of an image file; None if the file cannot be read.
+
+    Without Pillow it is the date of the file, because EXIF blocks cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            begin = file.read(_READ)
-        changed = path.stat().st_mtime
-    except (OSError, ValueError):  # a name with a NUL in it
+            start = file.read(exif.MAX_BLOCK)  # cameras write the EXIF block first
+        modified = path.stat().st_mtime
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
-    taken = _taken(begin)
-    return Dated(taken, by_camera=True) if taken else Dated(datetime.fromtimestamp(changed), by_camera=False)  # noqa: DTZ006 - local, as cameras write it
-
-
-def _taken(data: bytes) -> datetime | None:
-    at = data.find(b"Exif\0\0")
-    if at < 0:
-        return None
-    block = data[at + 6 :]
-    try:
-        first = {entry.tag: entry.long for entry in entries(block)}
-        inner = {entry.tag: entry.long for entry in entries(block, first[_EXIF_PART])} if _EXIF_PART in first else {}
-        place = inner.get(_TAKEN) or first[_DATE]
-        return datetime.strptime(block[place : place + 19].decode("ascii"), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - likewise
-    except (struct.error, KeyError, ValueError):
-        return None
+    position = start.find(exif.PREFIX)
+    if position >= 0 and exif.is_available() and (taken := exif.read_date(start[position:])):
+        return ImageDate(taken, from_camera=True)
+    return ImageDate(datetime.fromtimestamp(modified), from_camera=False)  # noqa: DTZ006 - local, as cameras write it

@@ -1,44 +1,69 @@
-"""EXIF blocks (CIPA DC-008): what their directories hold."""
+"""Read orientation and date from EXIF blocks (CIPA DC-008) with Pillow."""
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, NamedTuple
+import importlib.util
+import warnings
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from fer_edge.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
+
+PREFIX: Final = b"Exif\0\0"
+MAX_BLOCK: Final = 1 << 16  # bytes; a JPEG's segment holds no more
+_ORIENTATION, _DATE_TIME, _EXIF_IFD, _DATE_TIME_ORIGINAL = 0x0112, 0x0132, 0x8769, 0x9003
 
 
-class Entry(NamedTuple):
-    """An entry of a directory.
-
-    Attributes:
-        tag: what it is about.
-        short: its value, where that has 16 bits.
-        long: its value, where that has 32 bits, or where in the block it is.
-    """
-
-    tag: int
-    short: int
-    long: int
+def is_available() -> bool:
+    """Return whether Pillow is installed."""
+    return importlib.util.find_spec("PIL") is not None
 
 
-def entries(block: bytes, start: int | None = None) -> Iterator[Entry]:
-    """The entries of a directory, one by one.
-
-    Args:
-        block: what follows ``Exif`` and two NULs in an image.
-        start: where in it the directory begins; that of the first without.
+def require_pillow() -> None:
+    """Check that EXIF blocks can be read.
 
     Raises:
-        struct.error: the block ends before the entry.
+        MissingExtraError: Pillow is not installed.
     """
-    order = "<" if block.startswith(b"II") else ">"
-    if start is None:
-        (start,) = struct.unpack_from(f"{order}I", block, 4)
-    (count,) = struct.unpack_from(f"{order}H", block, start)
-    for place in range(start + 2, start + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from(f"{order}H", block, place)
-        (short,) = struct.unpack_from(f"{order}H", block, place + 8)
-        (long,) = struct.unpack_from(f"{order}I", block, place + 8)
-        yield Entry(tag, short, long)
+    if not is_available():
+        raise MissingExtraError("Pillow", "tag")
+
+
+def read_orientation(block: bytes) -> int:
+    """Return the orientation in an EXIF block, 1..8; 1 if it has none.
+
+    Args:
+        block: The block, which begins with `PREFIX`, at most `MAX_BLOCK` bytes of which are read.
+    """
+    main, _ = _read_tags(block)
+    orientation = main.get(_ORIENTATION)
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def read_date(block: bytes) -> datetime | None:
+    """Return when the photo was taken, in the local time of the camera; None if an EXIF block does not tell."""
+    main, details = _read_tags(block)
+    text = details.get(_DATE_TIME_ORIGINAL) or main.get(_DATE_TIME)
+    try:
+        return datetime.strptime(str(text)[:19], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - cameras write local time
+    except ValueError:
+        return None
+
+
+def _read_tags(block: bytes) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
+    """Return the tags of the main directory and of the EXIF directory; none of a malformed block."""
+    if not block:
+        return {}, {}
+    from PIL import Image  # noqa: PLC0415 - an extra
+
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow warns of damaged blocks
+            exif.load(block[:MAX_BLOCK])
+            # Values are decoded here, because decoding may fail too.
+            return dict(exif), dict(exif.get_ifd(_EXIF_IFD))
+    except Exception:  # noqa: BLE001 - a malformed block makes Pillow raise errors of many kinds
+        return {}, {}

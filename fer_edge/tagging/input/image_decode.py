@@ -1,4 +1,4 @@
-"""Still images of every kind, decoded no larger than faces need, and never by more memory than an image may take."""
+"""Decode images of every kind: as small as the wanted faces allow, and within a bound of memory."""
 
 from __future__ import annotations
 
@@ -10,125 +10,132 @@ import cv2
 import numpy as np
 
 from fer_edge.errors import DataError, MissingExtraError, first_line
-from fer_edge.tagging.input.exif import entries
+from fer_edge.tagging.input import exif
 from fer_edge.utils.image_io import decode_colour, decode_gray
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-LARGEST_FILE: Final = 512 << 20  # bytes
-_MOST_PIXELS: Final = 1 << 30  # of a JPEG, which is decoded at a smaller scale when it is large
-_PILLOW_PIXELS: Final = 1 << 28
-_HEIF: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+MAX_FILE_BYTES: Final = 512 << 20
+_MAX_JPEG_PIXELS: Final = 1 << 30  # a large JPEG is decoded at a smaller scale
+_MAX_PILLOW_PIXELS: Final = 1 << 28
+_HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
-class Still(NamedTuple):
+class DecodedImage(NamedTuple):
     """A decoded image.
 
     Attributes:
         gray: uint8 of shape (rows, columns), upright.
-        reduced: how many times smaller it is than the image itself.
-        columns: of the image itself, upright.
-        rows: of the image itself, upright.
-        orientation: by which EXIF value it was turned upright, 1..8.
+        reduction: How many times smaller `gray` is than the image.
+        columns: Width of the image as it is stored, before EXIF turns it upright.
+        rows: Height of the image as it is stored.
+        exif_block: The EXIF block of a JPEG; empty if there is none.
     """
 
     gray: npt.NDArray[np.uint8]
-    reduced: int
+    reduction: int
     columns: int
     rows: int
-    orientation: int = 1
+    exif_block: bytes = b""
 
 
-class _Header(NamedTuple):
+class _JpegHeader(NamedTuple):
     columns: int
     rows: int
-    orientation: int
+    exif_block: bytes
 
 
-def decode(data: bytes, name: str, smallest: int, *, min_face: int | None, is_face: bool) -> Still:
-    """Decode an image, at a reduced scale where its kind allows and no face loses by it.
+def decode(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> DecodedImage:
+    """Decode an image, at a reduced scale if its format allows it and no face gets too small.
 
     Args:
-        data: the encoded image.
-        name: what to call it in an error.
-        smallest: side in pixels below which a face is not to come.
-        min_face: side of the smallest face to find, in pixels; a sixteenth of the longer side without.
-        is_face: whether the image is a face crop.
+        data: The encoded image.
+        name: Name of the image in errors.
+        min_side: Side in pixels that the smallest face keeps after the reduction.
+        min_face: Side of the smallest face to find, in pixels of the image; None for a sixteenth of the longer side.
+        is_face: Whether the image is a face crop.
 
     Raises:
-        DataError: it is no image, a damaged one, or has too many pixels.
+        DataError: The data are not an image, are damaged, or have too many pixels.
     """
-    if _is_pillows(data):
-        gray = _by_pillow(data, name)
-        return Still(gray, 1, *gray.shape[::-1])
-    header = _jpeg_header(data)
+    if _needs_pillow(data):
+        gray = _decode_by_pillow(data, name)
+        return DecodedImage(gray, 1, *gray.shape[::-1])
+    header = _read_jpeg_header(data)
     if header is None:
         gray = decode_gray(data, name)
-        return Still(gray, 1, *gray.shape[::-1])
-    if header.columns * header.rows > _MOST_PIXELS:
+        return DecodedImage(gray, 1, *gray.shape[::-1])
+    if header.columns * header.rows > _MAX_JPEG_PIXELS:
         raise DataError(f"{name}: refused, it has {header.columns}x{header.rows} pixels")
     face = min(header.columns, header.rows) if is_face else min_face or max(header.columns, header.rows) // 16
-    reduced = next(scale for scale in (8, 4, 2, 1) if scale == 1 or face // scale >= smallest)
-    gray = decode_gray(data, name, reduced)
-    turned = header.orientation >= 5
-    columns, rows = (header.rows, header.columns) if turned else (header.columns, header.rows)
-    return Still(gray, reduced, columns, rows, header.orientation)
+    reduction = next(scale for scale in (8, 4, 2, 1) if scale == 1 or face // scale >= min_side)
+    return DecodedImage(decode_gray(data, name, reduction), reduction, *header)
 
 
-def colour(data: bytes, name: str, still: Still) -> npt.NDArray[np.uint8]:
-    """The same image in BGR, uint8 of shape (rows, columns, 3), at the scale at which it was decoded."""
-    if _is_pillows(data):
-        return np.asarray(cv2.cvtColor(still.gray, cv2.COLOR_GRAY2BGR), np.uint8)
-    return decode_colour(data, name, still.reduced)
+def decode_colour_at(data: bytes, name: str, image: DecodedImage) -> npt.NDArray[np.uint8]:
+    """Decode the same image to BGR, uint8 of shape (rows, columns, 3), at the same reduction.
+
+    HEIC, AVIF and GIF stay grey.
+    """
+    if _needs_pillow(data):
+        return np.asarray(cv2.cvtColor(image.gray, cv2.COLOR_GRAY2BGR), np.uint8)
+    return decode_colour(data, name, image.reduction)
 
 
-def _is_pillows(data: bytes) -> bool:
-    """Whether it is of a kind that OpenCV does not read, or not in each of its releases: HEIC, AVIF, GIF."""
-    return (data[4:8] == b"ftyp" and data[8:12] in _HEIF) or data.startswith(b"GIF8")
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
 
 
-def _by_pillow(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+def _needs_pillow(data: bytes) -> bool:
+    """Return whether OpenCV, or one of its releases, does not read this format: HEIC, AVIF or GIF."""
+    return _is_heif(data) or data.startswith(b"GIF8")
+
+
+def _decode_by_pillow(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     try:
-        import pillow_heif  # noqa: PLC0415 - an extra
-        from PIL import Image, ImageOps  # noqa: PLC0415 - likewise
+        from PIL import Image, ImageOps  # noqa: PLC0415 - an extra
+
+        if _is_heif(data):
+            import pillow_heif  # noqa: PLC0415 - an extra
+
+            pillow_heif.register_heif_opener()
     except ImportError as error:
-        raise DataError(f"{name}: {MissingExtraError('Pillow and pillow-heif', 'heif')}") from error
-    pillow_heif.register_heif_opener()
-    Image.MAX_IMAGE_PIXELS = None  # it would warn long before the line below refuses
+        missing = (
+            MissingExtraError("Pillow and pillow-heif", "heif")
+            if _is_heif(data)
+            else MissingExtraError("Pillow", "tag")
+        )
+        raise DataError(f"{name}: {missing}") from error
+    Image.MAX_IMAGE_PIXELS = None  # Pillow would warn of sizes far below the limit that follows
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > _PILLOW_PIXELS:
+            if image.width * image.height > _MAX_PILLOW_PIXELS:
                 raise DataError(f"{name}: refused, it has {image.width}x{image.height} pixels")
             return np.asarray(ImageOps.exif_transpose(image).convert("L"), np.uint8)
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
         raise DataError(f"{name}: not an image, or a damaged one ({first_line(error)})") from error
 
 
-def _jpeg_header(data: bytes) -> _Header | None:
-    """Size and orientation of a JPEG; None of what is none, or damaged so early that decoding it will tell."""
+def _read_jpeg_header(data: bytes) -> _JpegHeader | None:
+    """Return size and EXIF block of a JPEG; None for another format, or if the header is damaged."""
     if not data.startswith(b"\xff\xd8"):
         return None
-    orientation, at = 1, 2
+    block, position = b"", 2
     try:
-        while data[at] == 0xFF:
-            marker = data[at + 1]
+        while data[position] == 0xFF:
+            marker = data[position + 1]
             if marker == 0xFF:  # padding
-                at += 1
+                position += 1
                 continue
-            (size,) = struct.unpack_from(">H", data, at + 2)
-            if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # a frame's header
-                rows, columns = struct.unpack_from(">HH", data, at + 5)
-                return _Header(columns, rows, orientation)
-            if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-                orientation = _orientation(data[at + 10 : at + 2 + size])
-            at += 2 + size
+            (size,) = struct.unpack_from(">H", data, position + 2)
+            if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # start of frame
+                rows, columns = struct.unpack_from(">HH", data, position + 5)
+                return _JpegHeader(columns, rows, block)
+            segment = data[position + 4 : position + 2 + size]
+            if marker == 0xE1 and segment.startswith(exif.PREFIX):
+                block = segment
+            position += 2 + size
     except (IndexError, struct.error):
         return None
     return None
-
-
-def _orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, 1..8."""
-    found = next((entry.short for entry in entries(exif) if entry.tag == 0x0112), 1)
-    return found if 1 <= found <= 8 else 1

@@ -1,4 +1,4 @@
-"""Addresses: images and tables in buckets and on web servers, through fsspec."""
+"""Read and write files in buckets and on web servers, through fsspec."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WEB: Final = ("http://", "https://")
-_AT_ONCE: Final = 16  # files fetched
-_SILENT_S: Final = 60  # after which a server is given up
+_PARALLEL_FETCHES: Final = 16
+_TIMEOUT_S: Final = 60  # without a byte from a server
 
 
-class Found(NamedTuple):
-    """A file far away.
+class RemoteFile(NamedTuple):
+    """A file at an address.
 
     Attributes:
-        path: what to call it, without what may be secret in its address.
-        address: where it is.
-        stamp: changes when it does, where the place tells.
-        error: why it cannot be had; empty where it may be.
+        display_name: The address without passwords.
+        address: The address.
+        fingerprint: Text that changes when the file does; empty if the server does not tell.
+        error: Why the file cannot be read; empty if it can.
     """
 
-    path: str
+    display_name: str
     address: str
-    stamp: str = ""
+    fingerprint: str = ""
     error: str = ""
 
 
 def is_address(text: str) -> bool:
-    """Whether it is ``scheme://...``, and not a path."""
+    """Return whether a text is ``scheme://...``, and not a path."""
     return re.match(r"[a-z][a-z0-9+.-]+://", text) is not None
 
 
 def check(address: str) -> None:
-    """Find out early that nothing here reads such an address.
+    """Check that a package for addresses of this kind is installed.
 
     Raises:
-        MissingExtraError: fsspec, or the package that reads such addresses, is not installed.
-        InputError: nobody knows such addresses.
+        MissingExtraError: fsspec is not installed.
+        InputError: The scheme is unknown, or the package that reads it is not installed.
     """
     if importlib.util.find_spec("fsspec") is None:
         raise MissingExtraError("fsspec", "remote")
@@ -62,149 +62,181 @@ def check(address: str) -> None:
         raise InputError(f"{scheme}://: {first_line(error)}") from error
     except ValueError as error:
         raise InputError(
-            f"{shown(address)}: an unknown kind of address; s3://, gs:// and https:// are known"
+            f"{without_secrets(address)}: an unknown kind of address; use s3://, gs:// or https://"
         ) from error
 
 
-def find(address: str, endings: tuple[str, ...]) -> Iterator[Found]:
-    """The files at an address: of a folder or a pattern those with known endings, in order; else it itself."""
+def find(address: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:
+    """List the files at an address.
+
+    Args:
+        address: The address of a file, a folder, or a pattern.
+        endings: The endings of files that are taken from a folder.
+
+    Yields:
+        The files, in order of their names; an address that cannot be listed is one file with an error.
+    """
     try:
         with _as_data_error(address):
-            yield from _files(address, endings)
+            yield from _list_files(address, endings)
     except DataError as error:
-        yield Found(shown(address), address, error=str(error))
+        yield RemoteFile(without_secrets(address), address, error=str(error))
 
 
-def fetch_all(addresses: Sequence[str], folder: Path, most: int) -> list[Path | DataError]:
-    """Copy files from far away, some at once: where each is now, or why it is not; else as `fetch`."""
+def fetch_all(addresses: Sequence[str], folder: Path, max_bytes: int) -> list[Path | DataError]:
+    """Fetch several files at a time; see `fetch`.
 
-    def fetched(address: str, number: int) -> Path | DataError:
+    Returns:
+        For each address the fetched file, or the error.
+    """
+
+    def fetch_one(address: str, number: int) -> Path | DataError:
         path = folder / str(number)
         try:
-            fetch(address, path, most)
+            fetch(address, path, max_bytes)
         except DataError as error:
             return error
         return path
 
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return list(threads.map(fetched, addresses, itertools.count()))
+    with ThreadPoolExecutor(_PARALLEL_FETCHES) as threads:
+        return list(threads.map(fetch_one, addresses, itertools.count()))
 
 
-def fetch(address: str, to: Path, most: int) -> None:
-    """Copy a file from far away.
+def fetch(address: str, destination: Path, max_bytes: int) -> None:
+    """Copy a remote file to this machine.
 
     Args:
-        address: where it is.
-        to: where it is written.
-        most: bytes that it may have; no more than some blocks beyond them are fetched.
+        address: The address of the file.
+        destination: The file to write.
+        max_bytes: The largest size; the transfer stops some blocks beyond it.
 
     Raises:
-        DataError: it cannot be had, is larger, or has no room here.
+        DataError: The file cannot be read, is too large, or does not fit on the disk.
     """
     from fsspec import Callback  # noqa: PLC0415 - an extra
 
     def check_size(size: int | None, fetched: int, **_: object) -> None:
-        if max(size or 0, fetched) > most:
-            raise tempdirs.too_large(shown(address), most)
+        if max(size or 0, fetched) > max_bytes:
+            raise tempdirs.too_large(without_secrets(address), max_bytes)
 
     with _as_data_error(address):
-        files, path = _opened(address)
-        files.get_file(path, str(to), callback=Callback(hooks={"size": check_size}))
+        files, path = _open(address)
+        files.get_file(path, str(destination), callback=Callback(hooks={"size": check_size}))
 
 
 def put(file: Path, address: str) -> None:
-    """Copy a file to far away.
+    """Copy a file of this machine to an address.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: It cannot be written there.
     """
     with _as_data_error(address):
-        files, path = _opened(address)
+        files, path = _open(address)
         files.put_file(str(file), path)
 
 
 @contextmanager
-def arriving(place: str) -> Iterator[Path]:
-    """A file of this machine that takes its place, at a path or an address, when it is whole; raises InputError."""
-    if not is_address(place):
-        with replacing(Path(place)) as temporary:
+def writing(destination: str) -> Iterator[Path]:
+    """Yield a local file to write; at the end it moves to its destination as a whole.
+
+    Args:
+        destination: A path or an address.
+
+    Raises:
+        InputError: The destination cannot be written.
+    """
+    if not is_address(destination):
+        with replacing(Path(destination)) as temporary:
             yield temporary
         return
     with tempdirs.folder() as folder:
-        path = folder / f"table{Path(place).suffix}"
+        path = folder / f"table{Path(destination).suffix}"
         yield path
-        put(path, place)
+        put(path, destination)
 
 
-def matches(pattern: str) -> list[str]:
-    """The addresses of the files that a pattern stands for; raises InputError where that cannot be told."""
+def expand_pattern(pattern: str) -> list[str]:
+    """Return the addresses that match a pattern.
+
+    Raises:
+        InputError: The place cannot be listed.
+    """
     with _as_data_error(pattern):
-        files, path = _opened(pattern)
+        files, path = _open(pattern)
         return [files.unstrip_protocol(name) for name in files.glob(path)]
 
 
-def remove(address: str) -> None:
-    """Take a file away; raises InputError."""
+def delete(address: str) -> None:
+    """Delete a file.
+
+    Raises:
+        InputError: It cannot be deleted.
+    """
     with _as_data_error(address):
-        files, path = _opened(address)
+        files, path = _open(address)
         files.rm_file(path)
 
 
 def exists(address: str) -> bool:
-    """Whether there is a file; raises InputError where that cannot be told."""
+    """Return whether a file exists.
+
+    Raises:
+        InputError: The server does not tell.
+    """
     with _as_data_error(address):
-        files, path = _opened(address)
+        files, path = _open(address)
         return bool(files.exists(path))
 
 
-def shown(address: str) -> str:
-    """An address without what may be secret in it."""
+def without_secrets(address: str) -> str:
+    """Return an address without its user, password and query; a path stays as it is."""
     if not is_address(address):
         return address
     scheme, _, rest = address.partition("://")
     if scheme in {"http", "https"}:
         rest = rest.partition("?")[0]
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
-def _files(address: str, endings: tuple[str, ...]) -> Iterator[Found]:
-    files, path = _opened(address)
+def _list_files(address: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:
+    files, path = _open(address)
     if address.startswith(_WEB):
-        yield Found(shown(address), address)
+        yield RemoteFile(without_secrets(address), address)
     elif any(mark in path for mark in "*?["):
         for name, detail in sorted(files.glob(path, detail=True).items()):
             if detail["type"] == "file":
-                yield _found(files.unstrip_protocol(name), detail)
+                yield _remote_file(files.unstrip_protocol(name), detail)
     elif files.isdir(path):
-        yield from _inside(files, path, endings)
+        yield from _walk(files, path, endings)
     else:
-        yield _found(address, files.info(path))
+        yield _remote_file(address, files.info(path))
 
 
-def _inside(files: Any, folder: str, endings: tuple[str, ...]) -> Iterator[Found]:  # noqa: ANN401 - fsspec has no types
+def _walk(files: Any, folder: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:  # noqa: ANN401 - fsspec has no types
     for detail in sorted(files.ls(folder, detail=True), key=lambda detail: str(detail["name"])):
         name = detail["name"]
         if detail["type"] == "directory" and name.rstrip("/") != folder.rstrip("/"):
-            yield from _inside(files, name, endings)
+            yield from _walk(files, name, endings)
         elif detail["type"] == "file" and name.lower().endswith(endings):
-            yield _found(files.unstrip_protocol(name), detail)
+            yield _remote_file(files.unstrip_protocol(name), detail)
 
 
-def _found(address: str, detail: dict[str, Any]) -> Found:
-    changed = detail.get("ETag") or detail.get("LastModified") or detail.get("mtime") or ""
-    return Found(shown(address), address, f"{detail.get('size')}-{changed}")
+def _remote_file(address: str, detail: dict[str, Any]) -> RemoteFile:
+    version = detail.get("ETag") or detail.get("LastModified") or detail.get("mtime") or ""
+    return RemoteFile(without_secrets(address), address, f"{detail.get('size')}-{version}")
 
 
-def _opened(address: str) -> tuple[Any, str]:
+def _open(address: str) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it."""
     from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
 
     options: dict[str, object] = {"use_listings_cache": False}
     if address.startswith(_WEB):
         from aiohttp import ClientTimeout  # noqa: PLC0415 - an extra
 
-        # Else a video must be there within five minutes.
-        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=_SILENT_S, sock_read=_SILENT_S)}
+        # The default limits the whole transfer to five minutes, too short for a video.
+        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)}
     files, path = url_to_fs(address, **options)
     return files, path
 
@@ -217,12 +249,12 @@ def _as_data_error(address: str) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise tempdirs.no_room(shown(address), error) from error
-        raise DataError(f"{shown(address)}: cannot be reached ({_reason(address, error)})") from error
+            raise tempdirs.no_room(without_secrets(address), error) from error
+        raise DataError(f"{without_secrets(address)}: cannot be reached ({_reason(address, error)})") from error
 
 
 def _reason(address: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    # It may name the address in another spelling, and with it what is secret there.
-    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\")]*", shown(address), first_line(error))
+    # The message may contain the address in another spelling, with its password.
+    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\")]*", without_secrets(address), first_line(error))

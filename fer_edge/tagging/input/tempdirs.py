@@ -1,6 +1,7 @@
-"""Folders for what is fetched or unpacked, which nobody leaves behind: a process holds a lock on each of its own.
+"""Temporary folders for fetched and unpacked files.
 
-A process that is killed cannot take its folders away.  Its locks go with it, and whoever comes next sees by that.
+Each process holds a lock on each of its folders.  If a process is killed, its folders stay, but its locks go; the next
+run finds the folders without a lock and deletes them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ _PREFIX: Final = "fer-edge-tag-"
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder that is there as long as the block; raises DataError where there can be none."""
+    """Create a folder that is deleted at the end of the block.
+
+    Raises:
+        DataError: The folder cannot be created.
+    """
     try:
-        path, lock = _locked()
+        path, lock = _create_locked()
     except OSError as error:
         raise no_room(tempfile.gettempdir(), error) from error
     try:
@@ -36,13 +41,13 @@ def folder() -> Iterator[Path]:
 
 
 def clean() -> None:
-    """Take away the folders of processes that were killed."""
+    """Delete the folders of processes that were killed."""
     try:
         temporary = Path(tempfile.gettempdir())
-    except FileNotFoundError:  # nowhere can be written, so nothing can be left
+    except FileNotFoundError:  # no folder is writable, so none can have been left
         return
     for path in temporary.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another user's, one that is in use, or gone by now
+        with suppress(OSError):  # another user's folder, one in use, or one that is gone by now
             lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,19 +57,21 @@ def clean() -> None:
 
 
 def no_room(name: str, error: OSError) -> DataError:
-    """What to raise when something cannot be written into such a folder."""
-    return DataError(f"{name}: cannot be put into {tempfile.gettempdir()} ({error.strerror}); TMPDIR chooses another")
+    """Return the error for a file that cannot be written into a temporary folder."""
+    return DataError(
+        f"{name}: cannot be written to {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to another folder"
+    )
 
 
-def too_large(name: str, most: int) -> DataError:
-    """What to raise when something has more bytes than it may."""
-    return DataError(f"{name}: refused, it has more than {most / 1e6:.0f} MB (see --max-fetch)")
+def too_large(name: str, max_bytes: int) -> DataError:
+    """Return the error for a file with more than ``max_bytes`` bytes."""
+    return DataError(f"{name}: refused, it has more than {max_bytes / 1e6:.0f} MB (see --max-fetch)")
 
 
-def _locked() -> tuple[Path, int]:
+def _create_locked() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # Until it is locked, somebody else may take it for one that was left behind.
+        # Until the folder is locked, `clean` of another process may take it for an abandoned one and delete it.
         try:
             lock = os.open(path, os.O_RDONLY)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Videos, in parts that can be looked at on their own: each frame falls into one part by its own time."""
+"""Read videos in parts, so that several processes can work on one: each frame belongs to one part by its time."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
 )
 _PART_S: Final = 60.0
-_RUN_UP_S: Final = 2.0  # a frame needs some before it; how many, only the decoder knows
+_RUN_UP_S: Final = 2.0  # decoding a frame takes some before it; only the decoder knows how many
 
 
 class VideoFrame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-        colour: BGR, uint8 of shape (rows, columns, 3); of the decoder's own memory, which the next frame takes.
-        time: seconds within the video.
+        image: BGR, uint8 of shape (rows, columns, 3), in the decoder's own memory, which the next frame overwrites.
+        time: Seconds from the start of the video.
     """
 
-    colour: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     time: float
 
 
-def parts(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
-    """Begin and end, in seconds, of the parts of a video; one that cannot be opened is one part.
+def split_video(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
+    """Yield begin and end of each part of a video, in seconds; a video that cannot be opened is one part.
 
     Args:
-        path: a video.
-        every: seconds between the frames that are looked at; None for every frame.
+        path: The video.
+        every: Seconds between the processed frames; None for every frame.
     """
     try:
-        with _capture(path) as capture:
-            # A header can say anything; each part costs opening the video anew.
-            believed = capture.get(cv2.CAP_PROP_FRAME_COUNT) <= path.stat().st_size
-            length = _length(capture) if believed else 0.0
+        with _open(path) as capture:
+            # A damaged header can state any number of frames, and each part costs opening the video again.
+            plausible = capture.get(cv2.CAP_PROP_FRAME_COUNT) <= path.stat().st_size
+            length = _length(capture) if plausible else 0.0
     except DataError:
         length = 0.0
     step = every * math.ceil(_PART_S / every) if every else _PART_S
@@ -61,24 +61,24 @@ def parts(path: Path, every: float | None) -> Iterator[tuple[float, float]]:
     yield begin, math.inf
 
 
-def frames(path: Path, begin: float, end: float, every: float | None) -> Generator[VideoFrame]:
-    """The frames of a part of a video whose times lie in [begin, end).
+def read_frames(path: Path, begin: float, end: float, every: float | None) -> Generator[VideoFrame]:
+    """Yield the frames of a video whose times lie in [begin, end).
 
     Args:
-        path: the video.
-        begin: in seconds.
-        end: in seconds; infinite for the rest.
-        every: seconds of which the first frame is given; None for every frame.
+        path: The video.
+        begin: Start, in seconds.
+        end: End, in seconds; infinity for the end of the video.
+        every: Seconds between the frames to yield; None for every frame.
 
     Raises:
-        DataError: it is no video, or a damaged one; what comes before the damage is given.
+        DataError: The file is not a video, or is damaged; the frames before the damage are yielded first.
     """
-    with _capture(path) as capture:
-        last = _start(capture, begin)
+    with _open(path) as capture:
+        last = _seek(capture, begin)
         due = begin
-        seen = False
+        has_frames = False
         while capture.grab():
-            time = _time(capture, last)
+            time = _frame_time(capture, last)
             last = time
             if time >= end:
                 return
@@ -86,24 +86,28 @@ def frames(path: Path, begin: float, end: float, every: float | None) -> Generat
                 continue
             ok, image = capture.retrieve()
             if not ok or image.ndim != 3:
-                raise DataError(f"{path}: gave a frame that cannot be decoded, {time:.3f} s after its start")
-            seen = True
+                raise DataError(f"{path}: the frame at {time:.3f} s cannot be decoded")
+            has_frames = True
             yield VideoFrame(np.asarray(image, np.uint8), round(time, 3))
             due = (math.floor(time / every + 1e-6) + 1) * every if every else due
         length = _length(capture)
-        if not seen and begin == 0:
+        if not has_frames and begin == 0:
             raise DataError(f"{path}: has no frame that OpenCV can read")
-        # Lengths are often estimates.
-        if seen and last < length * 0.98 - 1 and last < end:
-            raise DataError(f"{path}: ended after {last:.0f} of about {length:.0f} s; it is damaged or cut short")
+        # The stated length is often an estimate.
+        if has_frames and last < length * 0.98 - 1 and last < end:
+            raise DataError(f"{path}: ended after {last:.0f} of about {length:.0f} s; it is damaged or incomplete")
 
 
-def _start(capture: cv2.VideoCapture, begin: float) -> float:
-    """Go to some frame before a time, or to the first; gives the time of the last frame before the next to come."""
+def _seek(capture: cv2.VideoCapture, begin: float) -> float:
+    """Go to a frame before ``begin``, or to the first frame.
+
+    Returns:
+        The time of the frame before the next one to be read, in seconds; -1 if that is the first.
+    """
     run_up = _RUN_UP_S
     while run_up < begin:
         capture.set(cv2.CAP_PROP_POS_MSEC, (begin - run_up) * 1000)
-        if capture.grab() and 0 < (time := _time(capture, -1.0)) < begin:
+        if capture.grab() and 0 < (time := _frame_time(capture, -1.0)) < begin:
             return time
         run_up *= 4
     if begin:
@@ -111,23 +115,23 @@ def _start(capture: cv2.VideoCapture, begin: float) -> float:
     return -1.0
 
 
-def _time(capture: cv2.VideoCapture, last: float) -> float:
-    """The time of the frame that was grabbed, in seconds; some containers carry none that can be used."""
-    stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    return stamp if stamp > last else max(last, 0.0) + (1 / _rate(capture) if last >= 0 else 0.0)
+def _frame_time(capture: cv2.VideoCapture, last: float) -> float:
+    """Return the time of the grabbed frame, in seconds; without a usable timestamp it follows from the frame rate."""
+    time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    return time if time > last else max(last, 0.0) + (1 / _frame_rate(capture) if last >= 0 else 0.0)
 
 
-def _rate(capture: cv2.VideoCapture) -> float:
+def _frame_rate(capture: cv2.VideoCapture) -> float:
     return capture.get(cv2.CAP_PROP_FPS) or 25.0
 
 
 def _length(capture: cv2.VideoCapture) -> float:
-    return max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0.0) / _rate(capture)
+    return max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0.0) / _frame_rate(capture)
 
 
 @contextmanager
-def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
-    if not os.path.isfile(path):  # noqa: PTH113 - that of a Path raises where it may not look
+def _open(path: Path) -> Iterator[cv2.VideoCapture]:
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where access is denied
         raise DataError(f"{path}: no such file")
     # OpenCV crashes on a name that is not UTF-8.
     with tempdirs.folder() as folder:

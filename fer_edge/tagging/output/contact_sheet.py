@@ -1,4 +1,4 @@
-"""A contact sheet: many small images in one."""
+"""Write contact sheets: images made of many thumbnails."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def write_sheet(path: Path, thumbnails: Sequence[bytes]) -> None:
     """Write a contact sheet.
 
     Args:
-        path: a ``.jpg``.
-        thumbnails: encoded grey images of one size, at least one.
+        path: A ``.jpg`` file.
+        thumbnails: At least one encoded grey image, all of one size.
     """
-    tiles = [decode_gray(one, "thumbnail") for one in thumbnails]
-    across = math.ceil(math.sqrt(len(tiles)))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % across)
-    sheet = np.vstack([np.hstack(tiles[at : at + across]) for at in range(0, len(tiles), across)])
+    tiles = [decode_gray(thumbnail, "thumbnail") for thumbnail in thumbnails]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    sheet = np.vstack([np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)])
     with replacing(path) as temporary:
         temporary.write_bytes(cv2.imencode(".jpg", sheet)[1].tobytes())

@@ -1,4 +1,4 @@
-"""A Parquet dataset: a folder of parts, near or far, each of which is written at once or not at all."""
+"""Write a Parquet dataset: a local or remote folder of parts, each of which is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,99 +10,97 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, printable
 from fer_edge.tagging.input import remote
-from fer_edge.tagging.output import table_writer
-from fer_edge.tagging.output.table_writer import Maker, Row
+from fer_edge.tagging.output.columns import FaceRow, Provenance
+from fer_edge.tagging.output.table_writer import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-
-_ROWS: Final = 10_000
+_ROWS_PER_PART: Final = 10_000
 _NAME: Final = "faces-{:06d}.parquet"
-
 _PATTERN: Final = "faces-??????.parquet"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part before it is written.
+    """A part that is to be written.
 
     Attributes:
-        dataset: the folder.
-        number: of the part within it, from 0.
-        rows: its rows.
-        maker: with what they were made.
+        dataset: The folder, with a slash at its end.
+        number: Number of the part in the dataset, from 0.
+        rows: Its rows.
+        provenance: What made the rows.
     """
 
     dataset: str
     number: int
-    rows: tuple[Row, ...]
-    maker: Maker
+    rows: tuple[FaceRow, ...]
+    provenance: Provenance
 
 
 def is_dataset(table: str) -> bool:
-    """Whether a table is to be a folder of parts: it ends in a slash."""
+    """Return whether the name of a table means a folder of parts: it ends in a slash."""
     return table.endswith("/")
 
 
-def name(dataset: str, number: int) -> str:
-    """The path or address of a part; whoever writes it again, writes over it."""
+def part_name(dataset: str, number: int) -> str:
+    """Return the path or address of a part; writing it again replaces it."""
     return f"{dataset}{_NAME.format(number)}"
 
 
 def write_part(part: Part) -> None:
-    """Write one part, in whatever process or machine."""
-    place = name(part.dataset, part.number)
-    with remote.arriving(place) as temporary, table_writer.writing(temporary, part.maker) as table:
+    """Write one part, in any process or on any machine."""
+    name = part_name(part.dataset, part.number)
+    with remote.writing(name) as temporary, open_table(temporary, part.provenance) as table:
         for row in part.rows:
             table.append(row)
 
 
-def write(
+def write_dataset(
     dataset: str,
-    rows: Iterable[Row],
-    maker: Maker,
-    each: Callable[[Callable[[Part], None], Iterable[Part]], Iterable[None]],
+    rows: Iterable[FaceRow],
+    provenance: Provenance,
+    map_function: Callable[[Callable[[Part], None], Iterable[Part]], Iterable[None]],
 ) -> None:
-    """Write all parts of a dataset.
+    """Write all parts of a dataset, and delete the parts of an earlier one.
 
     Args:
-        dataset: the folder, with a slash at its end.
-        rows: all of them, in order.
-        maker: with what they were made.
-        each: has a function done with each of some things, as `map` does it.
+        dataset: The folder, with a slash at its end.
+        rows: All rows, in order.
+        provenance: What made the rows.
+        map_function: Calls a function with each of some arguments, as `map` does.
 
     Raises:
-        FerEdgeError: a part was written where this machine does not see it.
+        FerEdgeError: A worker wrote a part to a disk that this machine does not share.
     """
-    _clear(dataset)
-    written = sum(1 for _ in each(write_part, _parts(dataset, rows, maker)))
-    if len(there(dataset)) != written:
+    _delete_parts(dataset)
+    written = sum(1 for _ in map_function(write_part, _split(dataset, rows, provenance)))
+    if len(list_parts(dataset)) != written:
         raise FerEdgeError(
-            f"{printable(remote.shown(dataset))}: parts that workers wrote there are not to be seen from here; choose a"
-            " disk that all share or an address; the same command goes on"
+            f"{printable(remote.without_secrets(dataset))}: this machine does not see the parts that workers wrote;"
+            " choose a disk that all share, or an address; the same command continues"
         )
 
 
-def there(dataset: str) -> list[str]:
-    """The paths or addresses of the parts that are there."""
+def list_parts(dataset: str) -> list[str]:
+    """Return the paths or addresses of the parts that exist."""
     if remote.is_address(dataset):
-        return remote.matches(dataset + _PATTERN)
+        return remote.expand_pattern(dataset + _PATTERN)
     return [str(path) for path in Path(dataset).glob(_PATTERN)]
 
 
-def _parts(dataset: str, rows: Iterable[Row], maker: Maker) -> Iterator[Part]:
+def _split(dataset: str, rows: Iterable[FaceRow], provenance: Provenance) -> Iterator[Part]:
     dataset = dataset if remote.is_address(dataset) else f"{Path(dataset).absolute()}/"
     rows = iter(rows)
     for number in itertools.count():
-        some = tuple(itertools.islice(rows, _ROWS))
-        if not some:
+        batch = tuple(itertools.islice(rows, _ROWS_PER_PART))
+        if not batch:
             return
-        yield Part(dataset=dataset, number=number, rows=some, maker=maker)
+        yield Part(dataset=dataset, number=number, rows=batch, provenance=provenance)
 
 
-def _clear(dataset: str) -> None:
-    for part in there(dataset):
+def _delete_parts(dataset: str) -> None:
+    for part in list_parts(dataset):
         if remote.is_address(part):
-            remote.remove(part)
+            remote.delete(part)
         else:
             Path(part).unlink()

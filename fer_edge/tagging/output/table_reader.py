@@ -1,4 +1,4 @@
-"""Reading the tables that tagging writes, of every kind, row by row."""
+"""Read tables of faces in every format, row by row."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COLUMNS: Final = ("path", "time", "x", "y", "width", "height", "emotion", "score", "error", "model", "model_sha256")
-_ROWS_TOGETHER: Final = 10_000
+_BATCH_ROWS: Final = 10_000
 
 
-class Entry(NamedTuple):
-    """What a row says.
+class TableRow(NamedTuple):
+    """The columns of a row that reports use.
 
     Attributes:
-        path: the image, video, or archive and member.
-        time: within a video, in seconds.
-        box: the face, in pixels of the upright image.
-        emotion: that scored highest; empty where there is no face.
-        score: of that, 0..1.
-        error: what went wrong; empty where nothing did.
-        model: name of the model and the beginning of its file's hash.
+        path: The image, video, or archive and member.
+        time: Time within a video, in seconds; None for an image.
+        box: The face, in pixels of the upright image; None if there is none.
+        emotion: Label with the highest score; empty if there is no face.
+        score: The highest score, 0..1.
+        error: What went wrong; empty if nothing did.
+        model: Name of the model, and the start of its file's hash.
     """
 
     path: str
@@ -45,39 +45,37 @@ class Entry(NamedTuple):
     model: str
 
 
-def read(table: Path) -> Generator[Entry]:
-    """The rows of a table.
+def read_table(table: Path) -> Generator[TableRow]:
+    """Yield the rows of a table.
 
     Args:
-        table: a ``.csv``, ``.jsonl``, ``.parquet`` or ``.sqlite`` file, or a folder of Parquet parquet_dataset.
+        table: A ``.csv``, ``.jsonl``, ``.parquet`` or ``.sqlite`` file, or a folder of Parquet files.
 
     Raises:
-        InputError: it is not there, or not what `fer-edge tag` wrote.
+        InputError: The table does not exist, or `fer-edge tag` did not write it.
         MissingExtraError: pyarrow is not installed.
     """
-    kind = ".parquet" if table.is_dir() else table.suffix.lower()
-    shown = printable(str(table))
-    if kind not in _READERS:
-        raise InputError(f"{shown}: no table that `fer-edge tag` writes; those end in {', '.join(_READERS)}")
+    ending = ".parquet" if table.is_dir() else table.suffix.lower()
+    name = printable(str(table))
+    if ending not in _READERS:
+        raise InputError(f"{name}: not a table that `fer-edge tag` writes; those end in {', '.join(_READERS)}")
     if not table.exists():
-        raise InputError(f"{shown}: no such file")
-    if table.is_dir() and not parquet_dataset.there(f"{table}/"):
-        raise InputError(f"{shown}: a folder without parts of a table, faces-000000.parquet and so on")
+        raise InputError(f"{name}: no such file")
+    if table.is_dir() and not parquet_dataset.list_parts(f"{table}/"):
+        raise InputError(f"{name}: a folder without parts of a table, such as faces-000000.parquet")
     number = 0
     try:
-        for number, values in enumerate(_READERS[kind](table), 1):  # noqa: B007 - said when one is wrong
-            yield _entry(values)
+        for number, values in enumerate(_READERS[ending](table), 1):  # noqa: B007 - the errors below contain it
+            yield _make_row(values)
     except KeyError as error:
-        raise InputError(f"{shown}: has no column {error}; it is not what `fer-edge tag` wrote") from error
+        raise InputError(f"{name}: has no column {error}; `fer-edge tag` did not write it") from error
     except (ValueError, TypeError, IndexError, csv.Error, sqlite3.Error, OSError) as error:
-        raise InputError(
-            f"{shown}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})"
-        ) from error
+        raise InputError(f"{name}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})") from error
 
 
-def _entry(values: tuple[Any, ...]) -> Entry:
+def _make_row(values: tuple[Any, ...]) -> TableRow:
     path, time, x, y, width, height, emotion, score, error, model, digest = values
-    return Entry(
+    return TableRow(
         path,
         _number(time) if time not in {None, ""} else None,
         Box(*map(_number, (x, y, width, height))) if emotion else None,
@@ -88,7 +86,7 @@ def _entry(values: tuple[Any, ...]) -> Entry:
     )
 
 
-def _number(value: Any) -> float:  # noqa: ANN401 - whatever a table holds
+def _number(value: Any) -> float:  # noqa: ANN401 - a table may hold anything
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value} where a number should be")
@@ -98,18 +96,22 @@ def _number(value: Any) -> float:  # noqa: ANN401 - whatever a table holds
 def _csv(table: Path) -> Iterator[tuple[str, ...]]:
     with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.reader(file)
-        places = _places(next(rows, []))
+        positions = _positions(next(rows, []))
         for row in rows:
-            yield tuple([row[place] for place in places])
+            yield tuple([row[position] for position in positions])
     with table.open("rb") as whole:
         whole.seek(-1, os.SEEK_END)
         if whole.read() != b"\n":
-            raise ValueError("cut off in the last one")
+            raise ValueError("the last one is incomplete")
 
 
-def _places(head: list[str]) -> list[int]:
-    """Where our columns are; raises KeyError."""
-    known = {name: place for place, name in enumerate(head)}
+def _positions(head: list[str]) -> list[int]:
+    """Return the positions of the columns in use.
+
+    Raises:
+        KeyError: A column is missing.
+    """
+    known = {name: position for position, name in enumerate(head)}
     return [known[name] for name in _COLUMNS]
 
 
@@ -124,8 +126,8 @@ def _json_lines(table: Path) -> Iterator[tuple[object, ...]]:
 def _sqlite(table: Path) -> Iterator[tuple[object, ...]]:
     with closing(sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True)) as database:
         head = [column for _, column, *_ in database.execute("PRAGMA table_info(faces)")]
-        _places(head)
-        for path, *others in database.execute(f"SELECT {', '.join(_COLUMNS)} FROM faces"):  # noqa: S608 - our own names
+        _positions(head)
+        for path, *others in database.execute(f"SELECT {', '.join(_COLUMNS)} FROM faces"):  # noqa: S608 - constants
             yield (os.fsdecode(path), *others)
 
 
@@ -134,16 +136,16 @@ def _parquet(table: Path) -> Iterator[tuple[object, ...]]:
         raise MissingExtraError("pyarrow", "parquet")
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
-    for file in sorted(parquet_dataset.there(f"{table}/")) if table.is_dir() else [str(table)]:
-        with parquet.ParquetFile(file) as opened:
-            _places(opened.schema_arrow.names)
-            for batch in opened.iter_batches(_ROWS_TOGETHER, columns=[*_COLUMNS, "path_bytes"]):
+    for name in sorted(parquet_dataset.list_parts(f"{table}/")) if table.is_dir() else [str(table)]:
+        with parquet.ParquetFile(name) as file:
+            _positions(file.schema_arrow.names)
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[*_COLUMNS, "path_bytes"]):
                 columns = batch.to_pydict()
-                paths = map(_path, columns["path"], columns["path_bytes"])
+                paths = map(_decode_path, columns["path"], columns["path_bytes"])
                 yield from zip(paths, *[columns[name] for name in _COLUMNS[1:]], strict=True)
 
 
-def _path(text: str, raw: bytes | None) -> str:
+def _decode_path(text: str, raw: bytes | None) -> str:
     return os.fsdecode(raw) if raw else text
 
 

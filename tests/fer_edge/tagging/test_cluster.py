@@ -16,14 +16,15 @@ from fer_edge import demo
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.tagging import cluster as tag_cluster
-from fer_edge.tagging.run import Outputs, tag
-from fer_edge.tagging.worker import Job
+from fer_edge.tagging.options import TagOptions
+from fer_edge.tagging.output.destinations import Outputs
+from fer_edge.tagging.run import tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
-JOB = Job(model=str(DEFAULT_MODEL))
+OPTIONS = TagOptions(model=str(DEFAULT_MODEL))
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +59,22 @@ def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
         victim, _ = client.run(os.getpid).values()
     seen = iter(range(150))
 
-    def kill_half_way(_looked: object) -> None:
+    def kill_half_way(_result: object) -> None:
         if next(seen) == 60:
             os.kill(victim, signal.SIGKILL)
 
     summary = tag(
         [str(images)],
         Outputs(str(tmp_path / "far.csv")),
-        JOB,
+        OPTIONS,
         cluster=two_workers.scheduler_address,
-        seen=kill_half_way,
+        on_result=kill_half_way,
     )
     with (tmp_path / "far.csv").open(newline="") as file:
         errors = [row["error"] for row in csv.DictReader(file) if row["error"]]
     assert [error for error in errors if "not an image" not in error] == []
     assert (summary.images, summary.errors) == (150, 5)
-    tag([str(images)], Outputs(str(tmp_path / "near.csv")), JOB, processes=1)
+    tag([str(images)], Outputs(str(tmp_path / "near.csv")), OPTIONS, processes=1)
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
 
 
@@ -91,19 +92,19 @@ def test_what_was_begun_on_one_machine_goes_on_in_a_cluster_whose_workers_write_
     inputs = ["*.png"]
     for end in ("near.parquet", "far.parquet/"):
         with pytest.raises(KeyboardInterrupt):
-            tag(inputs, Outputs(end), JOB, seen=_interrupt)
-    summary = tag(inputs, Outputs("far.parquet/"), JOB, cluster=two_workers.scheduler_address)
-    assert summary.before > 0
-    tag(inputs, Outputs("near.parquet"), JOB)
+            tag(inputs, Outputs(end), OPTIONS, on_result=_interrupt)
+    summary = tag(inputs, Outputs("far.parquet/"), OPTIONS, cluster=two_workers.scheduler_address)
+    assert summary.resumed > 0
+    tag(inputs, Outputs("near.parquet"), OPTIONS)
     assert [path.name for path in Path("far.parquet").iterdir()] == ["faces-000000.parquet"]
     assert parquet.read_table("far.parquet").equals(parquet.read_table("near.parquet"))
-    with pytest.raises(InputError, match="is there already"):
-        tag(inputs, Outputs("far.parquet/"), JOB)
-    tag(["gone.png"], Outputs("far.parquet/", overwrite=True), JOB)
+    with pytest.raises(InputError, match="exists already"):
+        tag(inputs, Outputs("far.parquet/"), OPTIONS)
+    tag(["gone.png"], Outputs("far.parquet/", overwrite=True), OPTIONS)
     assert parquet.read_table("far.parquet").num_rows == 1
 
 
-def _interrupt(_looked: object) -> None:
+def _interrupt(_result: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -115,14 +116,14 @@ def test_a_cluster_that_cannot_do_it_is_one_line(
 ) -> None:
     def refusal(address: str) -> str:
         with pytest.raises(InputError) as caught:
-            tag([str(images)], Outputs(str(tmp_path / "t.csv")), JOB, cluster=address)
+            tag([str(images)], Outputs(str(tmp_path / "t.csv")), OPTIONS, cluster=address)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "no address of a scheduler" in refusal("gateway")
-    assert "what to trust" in refusal("tls://127.0.0.1:1")
+    assert "not the address of a scheduler" in refusal("gateway")
+    assert "which certificates to trust" in refusal("tls://127.0.0.1:1")
     monkeypatch.setattr(tag_cluster, "_VERSION", "0.0.1")
-    assert "; this is 0.0.1; install the same there" in refusal(two_workers.scheduler_address)
+    assert ", but this is 0.0.1; install the same version there" in refusal(two_workers.scheduler_address)
     monkeypatch.setattr(tag_cluster, "_CONNECT_S", 1)
     assert "no Dask scheduler there" in refusal("tcp://127.0.0.1:1")
     distributed = pytest.importorskip("distributed")

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from fer_edge import demo
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.tagging.input.dates import date_of
-from fer_edge.tagging.output.report import report
-from fer_edge.tagging.run import Outputs, Summary, tag
-from fer_edge.tagging.worker import Job
+from fer_edge.tagging.options import TagOptions
+from fer_edge.tagging.output.destinations import Outputs
+from fer_edge.tagging.output.report import make_report
+from fer_edge.tagging.run import TagSummary, tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ class Study(NamedTuple):
 
     images: Path
     tables: list[Path]
-    summary: Summary
+    summary: TagSummary
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     tables = [place / f"t{ending}" for ending in (".csv", ".jsonl", ".parquet", ".sqlite")] + [place / "parts.parquet"]
     for table in tables:
         end = "/" if table.stem == "parts" else ""
-        summary = tag([str(images)], Outputs(f"{table}{end}"), Job(model=str(DEFAULT_MODEL), every=2.0))
+        summary = tag([str(images)], Outputs(f"{table}{end}"), TagOptions(model=str(DEFAULT_MODEL), every=2.0))
     return Study(images, tables, summary)
 
 
@@ -69,7 +71,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(study: Study) -> None:
-    pages = [report([table]) for table in study.tables]
+    pages = [make_report([table]) for table in study.tables]
     assert len({page.replace(str(table), "") for page, table in zip(pages, study.tables, strict=True)}) == 1
     page = pages[0]
     counts = {name: count for name, count in study.summary.emotions.items() if count}
@@ -82,7 +84,7 @@ def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(stud
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "<script" not in page
     assert "<b>" not in page
-    assert html.escape(ODD) in page
+    assert str(escape(ODD)) in page
     assert "video.mp4</h3>" in page
     path, what = rows(page)[-1]
     assert path.endswith("bad\\udcff<b>.png")
@@ -90,7 +92,7 @@ def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(stud
 
 
 def test_several_tables_are_added_up(study: Study) -> None:
-    both = report([study.tables[0], study.tables[3]], images=False)
+    both = make_report([study.tables[0], study.tables[3]], images=False)
     assert rows(both)[1][1:4] == ["10", str(2 * study.summary.faces), "2"]
     assert "data:image" not in both
     assert "Dates" not in both
@@ -102,7 +104,7 @@ def test_videos_without_faces_take_no_timeline(study: Study, tmp_path: Path) -> 
     lines = [without.replace("video.mp4", f"empty{number}.mp4") for number in range(25)]
     lines += [line.replace("video.mp4", f"{number}.mp4") for number in range(22) for line in video]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    page = report([tmp_path / "t.jsonl"], images=False)
+    page = make_report([tmp_path / "t.jsonl"], images=False)
     assert [f"{number}.mp4</h3>" in page for number in range(22)] == [True] * 20 + [False] * 2
     assert "And 2 more." in page
 
@@ -110,15 +112,15 @@ def test_videos_without_faces_take_no_timeline(study: Study, tmp_path: Path) -> 
 def test_images_that_are_gone_are_said_to_be(study: Study, tmp_path: Path) -> None:
     far = tmp_path / "far.jsonl"
     far.write_text(study.tables[1].read_text().replace(str(study.images), "/nowhere"))
-    page = report([far])
+    page = make_report([far])
     assert "data:image" not in page
-    assert "more were drawn, whose images are not to be had here" in page
+    assert "were chosen, but the images cannot be read here" in page
 
 
 def test_an_image_is_dated_by_its_camera_else_by_its_file(study: Study) -> None:
     dates = [date_of(study.images / name) for name in ("a.jpg", ODD, "none.jpg")]
     assert [str(found.date.date()) if found else None for found in dates[::2]] == ["2024-05-01", None]
-    assert [found.by_camera for found in dates if found] == [True, False]
+    assert [found.from_camera for found in dates if found] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_what_is_no_table_of_faces_is_one_line(tmp_path: Path, name: str, conten
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError) as caught:
-        report([tmp_path / name])
+        make_report([tmp_path / name])
     assert what in str(caught.value)
     assert "\n" not in str(caught.value)
 

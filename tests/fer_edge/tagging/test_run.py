@@ -35,14 +35,16 @@ from fer_edge import demo
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.geometry import Box
 from fer_edge.model_zoo import DEFAULT_MODEL, find_model
-from fer_edge.tagging.input import sources as tag_sources
-from fer_edge.tagging.input import tempdirs
-from fer_edge.tagging.input.sources import Source, Sources
-from fer_edge.tagging.input.video import parts
-from fer_edge.tagging.output.xmp import inner_path
-from fer_edge.tagging.pool import in_processes
-from fer_edge.tagging.run import Outputs, Summary, tag
-from fer_edge.tagging.worker import Job, look_at
+from fer_edge.tagging.input import listing, tempdirs
+from fer_edge.tagging.input.source import Source
+from fer_edge.tagging.input.sources import Sources
+from fer_edge.tagging.input.video import split_video
+from fer_edge.tagging.options import TagOptions
+from fer_edge.tagging.output.destinations import Outputs
+from fer_edge.tagging.output.xmp import relative_path
+from fer_edge.tagging.pool import map_in_processes
+from fer_edge.tagging.run import TagSummary, tag
+from fer_edge.tagging.worker import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli
 
-JOB = Job(model=str(DEFAULT_MODEL))
+OPTIONS = TagOptions(model=str(DEFAULT_MODEL))
 SQUARES = Path(__file__).parents[2] / "data" / "squares.tflite"
 KINDS = (".csv", ".jsonl", ".parquet", ".sqlite")
 
@@ -100,13 +102,15 @@ def entry(row: dict[str, str | float | None], path: bytes) -> Entry:
     )
 
 
-def run(out: Path, *inputs: Path | str, job: Job = JOB, overwrite: bool = False, processes: int = 0) -> Summary:
-    return tag([str(one) for one in inputs], Outputs(str(out), overwrite=overwrite), job, processes=processes)
+def run(
+    out: Path, *inputs: Path | str, options: TagOptions = OPTIONS, overwrite: bool = False, processes: int = 0
+) -> TagSummary:
+    return tag([str(one) for one in inputs], Outputs(str(out), overwrite=overwrite), options, processes=processes)
 
 
-def refusal(out: Path, *inputs: Path | str, job: Job = JOB) -> str:
+def refusal(out: Path, *inputs: Path | str, options: TagOptions = OPTIONS) -> str:
     with pytest.raises(InputError) as caught:
-        run(out, *inputs, job=job)
+        run(out, *inputs, options=options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -178,45 +182,45 @@ def test_a_run_that_is_killed_again_and_again_gives_the_table_of_one_that_is_not
 def test_a_table_goes_on_only_as_it_was_begun(many: Path, tmp_path: Path) -> None:
     out = tmp_path / "tags.csv"
     with pytest.raises(KeyboardInterrupt):
-        tag([str(many / "1")], Outputs(str(out)), JOB, seen=interrupt_at(20))
+        tag([str(many / "1")], Outputs(str(out)), OPTIONS, on_result=interrupt_at(20))
     assert not out.exists()
-    other = refusal(out, many / "1", job=msgspec.structs.replace(JOB, model=str(find_model(Path("edge-plus")))))
+    other = refusal(out, many / "1", options=msgspec.structs.replace(OPTIONS, model=str(find_model(Path("edge-plus")))))
     assert "model: edge (sha256 " in other
     assert "before, edge-plus (sha256 " in other
-    finder = msgspec.structs.replace(JOB, detector_model=str(SQUARES))
+    finder = msgspec.structs.replace(OPTIONS, detector_model=str(SQUARES))
     assert f"detector_model {hashlib.sha256(SQUARES.read_bytes()).hexdigest()[:12]} now" in refusal(
-        out, many / "1", job=finder
+        out, many / "1", options=finder
     )
-    assert "min_face 30 now" in refusal(out, many / "1", job=msgspec.structs.replace(JOB, min_face=30))
-    assert "the images to look at: others now" in refusal(out, many / "2")
+    assert "min_face 30 now" in refusal(out, many / "1", options=msgspec.structs.replace(OPTIONS, min_face=30))
+    assert "the images to tag are other ones" in refusal(out, many / "2")
     summary = run(out, many / "1")
-    assert 0 < summary.before < summary.images
-    assert "is there already; --overwrite makes it again" in refusal(out, many / "1")
-    assert run(out, many / "1", overwrite=True).before == 0
+    assert 0 < summary.resumed < summary.images
+    assert "exists already; --overwrite replaces it" in refusal(out, many / "1")
+    assert run(out, many / "1", overwrite=True).resumed == 0
     (tmp_path / "t.csv.part").write_text("something else entirely, and longer than a header of SQLite's would be" * 9)
     assert "--overwrite starts again" in refusal(tmp_path / "t.csv", many / "1")
-    assert run(tmp_path / "t.csv", many / "1", overwrite=True).before == 0
+    assert run(tmp_path / "t.csv", many / "1", overwrite=True).resumed == 0
 
 
 def test_starting_again_destroys_no_work_before_all_is_known_to_be_right(many: Path, tmp_path: Path) -> None:
     out, inputs = tmp_path / "t.csv", [str(many / "1")]
     with pytest.raises(KeyboardInterrupt):
-        tag(inputs, Outputs(str(out)), JOB, seen=interrupt_at(20))
-    with pytest.raises(InputError, match="no list of errors"):
-        tag(inputs, Outputs(str(out), errors=next((many / "1").iterdir()), overwrite=True), JOB)
-    assert run(out, many / "1").before > 0
+        tag(inputs, Outputs(str(out)), OPTIONS, on_result=interrupt_at(20))
+    with pytest.raises(InputError, match="is not a list of errors"):
+        tag(inputs, Outputs(str(out), errors=next((many / "1").iterdir()), overwrite=True), OPTIONS)
+    assert run(out, many / "1").resumed > 0
 
 
 def test_starting_again_leaves_a_run_alone_that_is_at_it(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "photo.png"), small())
     refused = []
 
-    def seen(_looked: object) -> None:
+    def on_result(_result: object) -> None:
         with pytest.raises(InputError) as caught:
             run(tmp_path / "t.csv", tmp_path / "photo.png", overwrite=True)
         refused.append(str(caught.value))
 
-    tag([str(tmp_path / "photo.png")], Outputs(str(tmp_path / "t.csv")), JOB, seen=seen)
+    tag([str(tmp_path / "photo.png")], Outputs(str(tmp_path / "t.csv")), OPTIONS, on_result=on_result)
     assert refused == [f"{tmp_path}/t.csv.part: another run is writing the same table"]
     assert len(table(tmp_path / "t.csv")) == 1
 
@@ -224,18 +228,18 @@ def test_starting_again_leaves_a_run_alone_that_is_at_it(tmp_path: Path) -> None
 def interrupt_at(number: int) -> Callable[[object], None]:
     left = iter(range(number))
 
-    def seen(_looked: object) -> None:
+    def on_result(_result: object) -> None:
         if next(left, None) is None:
             raise KeyboardInterrupt
 
-    return seen
+    return on_result
 
 
 def test_what_was_added_taken_away_or_changed_between_two_runs_is_so_in_the_table(many: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(many / "2", tmp_path / "folder")
     names = sorted(path.name for path in folder.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        tag([str(folder)], Outputs(str(tmp_path / "t.csv")), JOB, seen=interrupt_at(40))
+        tag([str(folder)], Outputs(str(tmp_path / "t.csv")), OPTIONS, on_result=interrupt_at(40))
     (folder / names[3]).unlink()
     (folder / names[5]).write_bytes(b"no image")
     cv2.imwrite(str(folder / "0000new.png"), small("surprise"))
@@ -287,12 +291,12 @@ def test_a_large_jpeg_is_decoded_small_and_its_small_faces_are_found(tmp_path: P
         demo.paste(image, demo.face(emotion), Box(300 + 900 * number, 900, 230, 230))
     for ending in ("jpg", "png"):
         cv2.imwrite(str(tmp_path / f"large.{ending}"), image)
-    small_scale, whole = look_at(
-        JOB, [Source(str(path), str(path)) for path in (tmp_path / "large.jpg", tmp_path / "large.png")]
+    small_scale, whole = process(
+        OPTIONS, [Source(str(path), str(path)) for path in (tmp_path / "large.jpg", tmp_path / "large.png")]
     )
     found = [
-        sorted((sighting.face.box, sighting.face.emotion) for sighting in looked.sightings if sighting.face)
-        for looked in (small_scale, whole)
+        sorted((record.face.box, record.face.emotion) for record in result.records if record.face)
+        for result in (small_scale, whole)
     ]
     assert len(found[1]) == 3
     for one, other in zip(*found, strict=True):
@@ -311,7 +315,7 @@ def test_folders_come_in_one_order_whatever_their_size(tmp_path: Path, monkeypat
     (tmp_path / os.fsdecode(b"c/\xff.png")).touch()
     expected = ["a.webp", "b-1.png", "b/10.JPG", "b/2.png", "c/d/e.png", "c/new\nline.png", "c/\udcff.png"]
     assert names(tmp_path) == [str(tmp_path / name) for name in expected]
-    monkeypatch.setattr(tag_sources, "_SORTED_TOGETHER", 2)
+    monkeypatch.setattr(listing, "_MAX_SORTED_IN_MEMORY", 2)
     assert names(tmp_path) == [str(tmp_path / name) for name in expected]
     assert names(tmp_path / "*.png", tmp_path / "c" / "**" / "e*") == [
         str(tmp_path / "b-1.png"),
@@ -336,11 +340,11 @@ def test_a_loop_of_folders_is_a_row_and_every_image_is_there_once(tmp_path: Path
     found = [os.fsdecode(row.path).removeprefix(str(folder)) for row in rows]
     assert found == ["/deep/p.png", "/deep/up", "/gone.png", "/itself.png"]
     assert [bool(row.error) for row in rows] == [False, True, True, True]
-    assert "a link to a folder that it is in" in str(rows[1].error)
+    assert "a link to a folder that contains it" in str(rows[1].error)
     matched = [name.removeprefix(str(folder)) for name in names(folder / "**" / "*.png")]
     assert matched == ["/deep/p.png", "/gone.png", "/itself.png"]
-    drawing = msgspec.structs.replace(JOB, annotate=str(tmp_path / "drawn"))
-    assert run(tmp_path / "itself.csv", folder / "itself.png", job=drawing).errors == 1
+    drawing = msgspec.structs.replace(OPTIONS, annotate=str(tmp_path / "drawn"))
+    assert run(tmp_path / "itself.csv", folder / "itself.png", options=drawing).errors == 1
 
 
 @pytest.mark.parametrize("ending", KINDS)
@@ -383,7 +387,7 @@ def test_archives_are_read_in_place_and_bombs_in_them_refused(tmp_path: Path) ->
     assert set(errors) == {"a.zip/bomb.png", "a.zip/video.mp4", "c.tar", "d.zip"}
     assert "refused, it would unpack to 67 MB" in errors["a.zip/bomb.png"]
     assert "video.mp4: not a video that OpenCV can read" in errors["a.zip/video.mp4"]
-    assert "damaged, or not the archive" in errors["c.tar"]
+    assert "damaged, or not the kind of archive" in errors["c.tar"]
 
 
 def test_images_that_would_fill_the_memory_are_refused(cli: Cli, tmp_path: Path) -> None:
@@ -417,13 +421,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_video_in_parts_is_the_whole_video_with_times_and_tracks(video: Path, tmp_path: Path) -> None:
-    job = msgspec.structs.replace(JOB, every=2.0)
-    run(tmp_path / "t.csv", video, job=job, processes=2)
+    options = msgspec.structs.replace(OPTIONS, every=2.0)
+    run(tmp_path / "t.csv", video, options=options, processes=2)
     rows = table(tmp_path / "t.csv")
     assert sorted({row.time for row in rows}) == list(range(0, 70, 2))  # type: ignore[type-var]
-    (whole,) = look_at(job, [Source(str(video), str(video), "video")])
-    assert [row.score for row in rows] == [seen.face.score if seen.face else None for seen in whole.sightings]
-    assert [row.time for row in rows] == [seen.time for seen in whole.sightings]
+    (whole,) = process(options, [Source(str(video), str(video), "video")])
+    assert [row.score for row in rows] == [record.face.score if record.face else None for record in whole.records]
+    assert [row.time for row in rows] == [record.time for record in whole.records]
     for row in rows:
         assert (row.track is None) == (row.emotion is None)
     assert 6 <= len({row.track for row in rows if row.track}) <= 10
@@ -440,19 +444,19 @@ def test_a_video_whose_header_tells_of_endless_frames_is_one_part(video: Path, t
     assert int.from_bytes(data[length : length + 4], "little") == 30
     data[length : length + 4] = (2**31 - 1).to_bytes(4, "little")
     short.write_bytes(data)
-    assert list(parts(short, 0.5)) == [(0, math.inf)]
-    assert len(list(parts(video, 0.5))) > 1
+    assert list(split_video(short, 0.5)) == [(0, math.inf)]
+    assert len(list(split_video(video, 0.5))) > 1
 
 
 def test_a_damaged_video_is_a_row_after_what_could_be_read(video: Path, tmp_path: Path) -> None:
     (tmp_path / "none.mp4").write_bytes(b"no video")
     (tmp_path / "video.mp4").symlink_to(video)
-    job = msgspec.structs.replace(JOB, every=60.0)
+    options = msgspec.structs.replace(OPTIONS, every=60.0)
     both = [str(tmp_path / name) for name in ("none.mp4", "video.mp4")]
     with pytest.raises(KeyboardInterrupt):
-        tag(both, Outputs(str(tmp_path / "t.csv")), job, seen=interrupt_at(2))
-    summary = run(tmp_path / "t.csv", *both, job=job)
-    assert (summary.images, summary.before) == (2, 2)
+        tag(both, Outputs(str(tmp_path / "t.csv")), options, on_result=interrupt_at(2))
+    summary = run(tmp_path / "t.csv", *both, options=options)
+    assert (summary.images, summary.resumed) == (2, 2)
     first, *rest = table(tmp_path / "t.csv")
     assert "none.mp4: not a video that OpenCV can read" in str(first.error)
     assert {row.time for row in rest} == {0, 60}
@@ -475,8 +479,8 @@ def test_a_video_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
             archive.write(video, name)
     with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as packed:
         packed.add(video, "video.mp4")
-    job = msgspec.structs.replace(JOB, every=10.0, sha256=True)
-    run(tmp_path / "t.jsonl", video, tmp_path / "a.zip", tmp_path / "b.tar.gz", job=job)
+    options = msgspec.structs.replace(OPTIONS, every=10.0, sha256=True)
+    run(tmp_path / "t.jsonl", video, tmp_path / "a.zip", tmp_path / "b.tar.gz", options=options)
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     paths = list(dict.fromkeys(row.pop("path") for row in rows))
     assert paths[1:] == [
@@ -485,8 +489,8 @@ def test_a_video_in_an_archive_is_looked_at_as_any_and_nothing_of_it_is_left(
     quarter = len(rows) // 4
     assert {row["time"] for row in rows} == set(range(0, 70, 10))
     assert all(rows[quarter * copy : quarter * (copy + 1)] == rows[:quarter] for copy in range(1, 4))
-    small_job = msgspec.structs.replace(job, max_fetch=video.stat().st_size - 1)
-    run(tmp_path / "refused.csv", tmp_path / "b.tar.gz", job=small_job)
+    small_options = msgspec.structs.replace(options, max_fetch=video.stat().st_size - 1)
+    run(tmp_path / "refused.csv", tmp_path / "b.tar.gz", options=small_options)
     assert "b.tar.gz/video.mp4: refused, it has more than" in str(table(tmp_path / "refused.csv")[0].error)
     assert not list(temporary.iterdir())
 
@@ -553,8 +557,8 @@ def test_what_comes_from_the_web_has_a_bound_and_its_secrets_are_not_told(
         for name in ("photo.png", "video.mp4"):
             archive.write(tmp_path / name, name)
     names = ("photo.png", "endless.jpg", "video.mp4", "all.zip", "none.jpg")
-    job = msgspec.structs.replace(JOB, every=60.0, max_fetch=2_000_000)
-    run(tmp_path / "t.csv", *(f"{web}/{name}?sig=a%2bb" for name in names), job=job)
+    options = msgspec.structs.replace(OPTIONS, every=60.0, max_fetch=2_000_000)
+    run(tmp_path / "t.csv", *(f"{web}/{name}?sig=a%2bb" for name in names), options=options)
     text = (tmp_path / "t.csv").read_text()
     assert "sig" not in text
     rows = {row.path.decode().removeprefix(f"{web}/"): row for row in table(tmp_path / "t.csv")}
@@ -574,7 +578,7 @@ def end_on_marked(items: list[int]) -> list[int]:
 
 def test_what_ends_a_process_costs_itself_and_nothing_else() -> None:
     chunks = ([number, number + 1] for number in range(0, 40, 2))
-    results = list(in_processes(end_on_marked, chunks, 2, lambda _: -1))
+    results = list(map_in_processes(end_on_marked, chunks, 2, lambda _: -1))
     assert results == [(number, -1 if number == 13 else number * 2) for number in range(40)]
 
 
@@ -590,7 +594,7 @@ def test_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:
     extra = {"sidecars": True, "annotate": str(folder / "drawn"), "thumbnails": True}
     outputs = Outputs(str(tmp_path / "t.csv"), montage=folder / "sheets", overwrite=True)
     for _ in range(2):  # of its own results it takes none for images, and replaces its own sidecars
-        summary = tag([str(folder)], outputs, msgspec.structs.replace(JOB, **extra))
+        summary = tag([str(folder)], outputs, msgspec.structs.replace(OPTIONS, **extra))
         assert (summary.images, summary.errors) == (3, 1)
     assert photo.read_bytes() == before
     assert "Other" in (folder / "theirs.png.xmp").read_text()
@@ -617,16 +621,16 @@ def test_results_never_replace_images_or_one_another(tmp_path: Path, monkeypatch
     for given in ("in", "in/photo.png", "in/*.png"):
         for folder in (".", "in"):
             assert "choose a folder of its own" in refusal(
-                Path("t.csv"), given, job=msgspec.structs.replace(JOB, annotate=folder)
+                Path("t.csv"), given, options=msgspec.structs.replace(OPTIONS, annotate=folder)
             )
-    (looked,) = look_at(msgspec.structs.replace(JOB, annotate="."), [Source("in/photo.png", "in/photo.png")])
-    assert looked.sightings[-1].error.endswith("in/photo.png: is the image itself; annotate into a folder of its own")
+    (result,) = process(msgspec.structs.replace(OPTIONS, annotate="."), [Source("in/photo.png", "in/photo.png")])
+    assert result.records[-1].error.endswith("in/photo.png: is the image itself; annotate into a folder of its own")
     assert Path("in/photo.png").read_bytes() == before
-    with pytest.raises(InputError, match="write them to two files"):
-        tag(["in"], Outputs("t.csv", errors=Path("t.csv")), JOB)
+    with pytest.raises(InputError, match="give them different names"):
+        tag(["in"], Outputs("t.csv", errors=Path("t.csv")), OPTIONS)
     Path("list.csv").touch()
-    with pytest.raises(InputError, match=r"list\.csv: is there already"):
-        tag(["in"], Outputs("t.csv", errors=Path("list.csv")), JOB)
+    with pytest.raises(InputError, match=r"list\.csv: exists already"):
+        tag(["in"], Outputs("t.csv", errors=Path("list.csv")), OPTIONS)
 
 
 def test_folders_for_images_that_hold_files_are_written_to_only_when_told(tmp_path: Path) -> None:
@@ -635,23 +639,23 @@ def test_folders_for_images_that_hold_files_are_written_to_only_when_told(tmp_pa
         cv2.imwrite(str(tmp_path / "in" / name), small())
     copies = tmp_path / "copies"
     sheets = copies / "sheets"
-    job = msgspec.structs.replace(JOB, annotate=str(copies), thumbnails=True)
+    options = msgspec.structs.replace(OPTIONS, annotate=str(copies), thumbnails=True)
     outputs = Outputs(str(tmp_path / "t.csv"), montage=sheets)
     inputs = [str(tmp_path / "in")]
-    for theirs, how in ((copies / inner_path(f"{tmp_path}/in/0.png"), job), (sheets / "happy.jpg", JOB)):
+    for theirs, how in ((copies / relative_path(f"{tmp_path}/in/0.png"), options), (sheets / "happy.jpg", OPTIONS)):
         theirs.parent.mkdir(parents=True, exist_ok=True)
         theirs.write_text("theirs")
-        with pytest.raises(InputError, match="there are files in it already; choose another folder"):
+        with pytest.raises(InputError, match="contains files already; choose another folder"):
             tag(inputs, outputs, how)
         assert theirs.read_text() == "theirs"
         assert not outputs.journal.exists()
         theirs.unlink()
     with pytest.raises(KeyboardInterrupt):
-        tag(inputs, outputs, job, seen=interrupt_at(1))
+        tag(inputs, outputs, options, on_result=interrupt_at(1))
     with pytest.raises(InputError, match=r"montage .*sheets before"):
-        tag(inputs, dataclasses.replace(outputs, montage=copies), job)
-    assert tag(inputs, outputs, job).before > 0  # going on, it finds its own copies there
-    assert tag(inputs, dataclasses.replace(outputs, overwrite=True), job).errors == 0
+        tag(inputs, dataclasses.replace(outputs, montage=copies), options)
+    assert tag(inputs, outputs, options).resumed > 0  # going on, it finds its own copies there
+    assert tag(inputs, dataclasses.replace(outputs, overwrite=True), options).errors == 0
 
 
 @pytest.fixture
@@ -672,13 +676,13 @@ def test_a_table_may_be_the_folder_that_one_is_in(tmp_path: Path, monkeypatch: p
     pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("photo.png", small())
-    tag(["photo.png"], Outputs("./"), JOB)
+    tag(["photo.png"], Outputs("./"), OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces-000000.parquet", "photo.png"]
 
 
 def test_a_full_disk_costs_nothing_that_was_done(many: Path, tiny_disk: Path, tmp_path: Path) -> None:
     (tiny_disk / "other").write_bytes(bytes(212_000))
-    with pytest.raises(FerEdgeError, match="the same command goes on when it can"):
+    with pytest.raises(FerEdgeError, match="when it can, the same command continues"):
         run(tiny_disk / "t.jsonl", many / "1", many / "2")
     assert not (tiny_disk / "t.jsonl").exists()
     (tiny_disk / "other").unlink()
@@ -690,10 +694,10 @@ def test_a_full_disk_costs_nothing_that_was_done(many: Path, tiny_disk: Path, tm
 def test_a_copy_that_finds_the_disk_full_is_a_row_that_says_where(tiny_disk: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), small())
     (tiny_disk / "rest").write_bytes(bytes(240_000))
-    job = msgspec.structs.replace(JOB, annotate=str(tiny_disk))
-    looked = look_at(job, [Source(f"{number}.png", str(tmp_path / "0.png")) for number in range(9)])[-1]
+    options = msgspec.structs.replace(OPTIONS, annotate=str(tiny_disk))
+    result = process(options, [Source(f"{number}.png", str(tmp_path / "0.png")) for number in range(9)])[-1]
     error = f"{tiny_disk}/8.png: cannot be written (No space left on device); make room"
-    assert [sighting.error for sighting in looked.sightings] == ["", error]
+    assert [record.error for record in result.records] == ["", error]
 
 
 def test_a_folder_that_is_read_only_is_said_before_work_begins(many: Path, tiny_disk: Path) -> None:
@@ -721,8 +725,8 @@ def test_a_bucket_is_read_and_written(many: Path, tmp_path: Path, monkeypatch: p
             bucket.put_file(str(path), f"study/in/{number % 2}/{path.name}")
         bucket.pipe_file("study/in/notes.txt", b"not looked at")
         with pytest.raises(KeyboardInterrupt):
-            tag(["s3://study/in"], Outputs("s3://study/out/t.csv"), JOB, seen=interrupt_at(5))
-        summary = tag(["s3://study/in"], Outputs("s3://study/out/t.csv"), JOB)
+            tag(["s3://study/in"], Outputs("s3://study/out/t.csv"), OPTIONS, on_result=interrupt_at(5))
+        summary = tag(["s3://study/in"], Outputs("s3://study/out/t.csv"), OPTIONS)
         assert summary.images == 15
         bucket.get_file("study/out/t.csv", str(tmp_path / "got.csv"))
         rows = {os.fsdecode(row.path).rpartition("/")[2]: row for row in table(tmp_path / "got.csv")}
@@ -731,10 +735,10 @@ def test_a_bucket_is_read_and_written(many: Path, tmp_path: Path, monkeypatch: p
             far = rows[os.fsdecode(row.path).rpartition("/")[2]]
             assert (far.emotion, far.score, bool(far.error)) == (row.emotion, row.score, bool(row.error))
         for again in (False, True):
-            tag(["s3://study/in"], Outputs("s3://study/out/t.parquet/", overwrite=again), JOB)
+            tag(["s3://study/in"], Outputs("s3://study/out/t.parquet/", overwrite=again), OPTIONS)
             assert bucket.ls("study/out/t.parquet") == ["study/out/t.parquet/faces-000000.parquet"]
         for out in ("t.csv", "t.parquet/"):
-            assert "is there already" in refusal_of_address("s3://study/in", f"s3://study/out/{out}")
+            assert "exists already" in refusal_of_address("s3://study/in", f"s3://study/out/{out}")
         run(tmp_path / "none.csv", "s3://nowhere/x.png")
         assert "s3://nowhere/x.png: " in str(table(tmp_path / "none.csv")[0].error)
     finally:
@@ -743,7 +747,7 @@ def test_a_bucket_is_read_and_written(many: Path, tmp_path: Path, monkeypatch: p
 
 def refusal_of_address(given: str, out: str) -> str:
     with pytest.raises(InputError) as caught:
-        tag([given], Outputs(out), JOB)
+        tag([given], Outputs(out), OPTIONS)
     return str(caught.value)
 
 

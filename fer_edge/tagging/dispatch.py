@@ -1,0 +1,59 @@
+"""Distribute sources over processes or a cluster, in chunks."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Final
+
+from fer_edge.tagging.pool import map_in_processes
+from fer_edge.tagging.records import failed_result
+from fer_edge.tagging.worker import process, process_in_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from fer_edge.tagging.cluster import Cluster
+    from fer_edge.tagging.input.source import Source
+    from fer_edge.tagging.options import TagOptions
+    from fer_edge.tagging.records import SourceResult
+
+_CHUNK_SOURCES: Final = 16
+_CHUNK_BYTES: Final = 4 << 20
+
+
+def process_all(
+    sources: Iterable[Source], options: TagOptions, executor: Cluster | int
+) -> Generator[tuple[Source, SourceResult], None, None]:
+    """Process sources and yield each with its result, in order.
+
+    Args:
+        sources: The sources.
+        options: How to process them.
+        executor: A cluster, or a number of processes; 0 for this process.
+    """
+    chunks = _make_chunks(sources)
+    if not isinstance(executor, int):
+        yield from executor.process(options, chunks, _crash_result)
+    elif executor:
+        yield from map_in_processes(functools.partial(process_in_worker, options), chunks, executor, _crash_result)
+    else:
+        for chunk in chunks:
+            yield from zip(chunk, process(options, chunk), strict=True)
+
+
+def _make_chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """Group sources: a limited number and size in each chunk, and each part of a video in a chunk of its own."""
+    chunk: list[Source] = []
+    size = 0
+    for source in sources:
+        chunk.append(source)
+        size += len(source.data)
+        if len(chunk) == _CHUNK_SOURCES or size > _CHUNK_BYTES or source.kind == "video":
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _crash_result(source: Source) -> SourceResult:
+    return failed_result(source, f"{source.path}: crashed the process that worked on it; is there too little memory?")

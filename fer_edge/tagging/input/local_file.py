@@ -1,0 +1,72 @@
+"""Give access to the file of a source on this machine: fetch or unpack it if need be."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_edge.errors import DataError, printable
+from fer_edge.tagging.input import archives, image_decode, remote, tempdirs
+from fer_edge.utils.image_io import read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fer_edge.tagging.input.source import Source
+
+
+def read_image(source: Source, fetched: Path | None) -> bytes:
+    """Return the encoded image of a source.
+
+    Args:
+        source: The source.
+        fetched: The local copy of an image from an address; None for other images.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if source.kind == "member":
+        return source.data
+    path = fetched or Path(source.uri)
+    try:
+        return read_bytes(path, image_decode.MAX_FILE_BYTES)
+    except DataError as error:
+        raise DataError(str(error).replace(str(path), source.path)) from error
+
+
+@contextmanager
+def local_video(source: Source, max_bytes: int) -> Iterator[Path]:
+    """Yield a file of this machine that contains the video of a source.
+
+    Args:
+        source: The source.
+        max_bytes: Largest video to fetch or unpack.
+
+    Raises:
+        DataError: The video cannot be fetched or unpacked.
+    """
+    is_remote = remote.is_address(source.uri)
+    if not is_remote and source.member_position is None:
+        yield Path(source.uri)
+        return
+    with tempdirs.folder() as folder:
+        path = folder / f"video{Path(source.path).suffix}"
+        if is_remote:
+            remote.fetch(source.uri, path, max_bytes)
+        else:
+            archives.unpack(Path(source.uri), source.member_position or 0, printable(source.path), path, max_bytes)
+        yield path
+
+
+def hash_video(path: Path) -> str:
+    """Return the SHA-256 of a video; consecutive parts of one video share the work."""
+    return _hash_file(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _hash_file(path: Path, modified: int) -> str:  # noqa: ARG001 - part of the cache's key
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

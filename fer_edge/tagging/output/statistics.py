@@ -1,0 +1,137 @@
+"""Count what is in tables of faces, in one pass and constant memory."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from fer_edge.classification.labels import FER2013
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fer_edge.tagging.output.table_reader import TableRow
+
+Item = TypeVar("Item")
+
+SCORE_BINS: Final = 20
+_FACES_PER_EMOTION: Final = 24  # shown
+_MAX_ERRORS: Final = 100  # listed
+_MAX_VIDEOS: Final = 20  # with a timeline
+_MAX_DATED_FACES: Final = 5000  # faces whose images are opened for their dates
+_MAX_TIME_BINS: Final = 120
+
+
+class RandomSample(Generic[Item]):
+    """A random sample of a limited size from items that come one by one (reservoir sampling, Vitter 1985).
+
+    Attributes:
+        items: The sample.
+        total: How many items there were.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Start with an empty sample of at most ``size`` items."""
+        self.items: list[Item] = []
+        self.total, self._size = 0, size
+        self._random = random.Random(1)  # noqa: S311 - not for a secret
+
+    def add(self, item: Item) -> None:
+        """Offer an item; every item has the same chance to be in the sample."""
+        self.total += 1
+        if len(self.items) < self._size:
+            self.items.append(item)
+        elif (position := int(self._random.random() * self.total)) < self._size:
+            self.items[position] = item
+
+
+class Timeline:
+    """Faces over the time of a video, in bins that widen as the video goes on.
+
+    Attributes:
+        step: Width of a bin, in seconds.
+        bins: For each bin with faces, how many of each emotion.
+    """
+
+    def __init__(self) -> None:
+        """Start without faces."""
+        self.step = 1
+        self.bins: dict[int, Counter[str]] = defaultdict(Counter)
+
+    def add(self, time: float, emotion: str) -> None:
+        """Count a face at a time, in seconds."""
+        while time >= self.step * _MAX_TIME_BINS:
+            self.step *= 2
+            merged: dict[int, Counter[str]] = defaultdict(Counter)
+            for number, counts in self.bins.items():
+                merged[number // 2].update(counts)
+            self.bins = merged
+        self.bins[int(max(time, 0) // self.step)][emotion] += 1
+
+
+class TableStatistics:
+    """Counts of rows.
+
+    Attributes:
+        images: Images and videos of each model.
+        failed: Rows with an error, of each model.
+        emotions: Faces of each emotion, of each model.
+        scores: For each emotion, the faces in each of `SCORE_BINS` bins of the score.
+        faces: For each emotion, a sample of faces to show.
+        dated: A sample of faces in images, whose dates are to be found out.
+        timelines: Timelines of the first videos with faces, by path.
+        more_videos: How many further videos have faces.
+        errors: The first rows with an error.
+    """
+
+    def __init__(self) -> None:
+        """Start without rows."""
+        self.images: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.emotions: dict[str, Counter[str]] = defaultdict(Counter)
+        self.scores: dict[str, list[int]] = defaultdict(lambda: [0] * SCORE_BINS)
+        self.faces: dict[str, RandomSample[TableRow]] = defaultdict(lambda: RandomSample(_FACES_PER_EMOTION))
+        self.dated: RandomSample[TableRow] = RandomSample(_MAX_DATED_FACES)
+        self.timelines: dict[str, Timeline] = {}
+        self.more_videos = 0
+        self.errors: list[TableRow] = []
+
+    def add_table(self, rows: Iterable[TableRow]) -> None:
+        """Count the rows of one table."""
+        previous: str | None = None
+        timeline: Timeline | None = None
+        for row in rows:
+            if row.path != previous:
+                previous = row.path
+                self.images[row.model] += 1
+                timeline = None
+            if row.error:
+                self.failed[row.model] += 1
+                if len(self.errors) < _MAX_ERRORS:
+                    self.errors.append(row)
+            if row.box:
+                self._add_face(row)
+                if row.time is None:
+                    self.dated.add(row)
+                else:
+                    timeline = timeline or self._timeline_of(row.path)
+                    timeline.add(row.time, row.emotion)
+
+    def _add_face(self, row: TableRow) -> None:
+        self.emotions[row.model][row.emotion] += 1
+        self.scores[row.emotion][min(int(row.score * SCORE_BINS), SCORE_BINS - 1)] += 1
+        self.faces[row.emotion].add(row)
+
+    def _timeline_of(self, path: str) -> Timeline:
+        """Return the timeline of a video; beyond the limit one that is not shown."""
+        if path not in self.timelines and len(self.timelines) == _MAX_VIDEOS:
+            self.more_videos += 1
+            return Timeline()
+        return self.timelines.setdefault(path, Timeline())
+
+    @property
+    def labels(self) -> list[str]:
+        """The emotions that occur, in the order of FER-2013."""
+        known = {name: position for position, name in enumerate(FER2013)}
+        return sorted(self.scores, key=lambda name: (known.get(name, len(known)), name))

@@ -1,0 +1,49 @@
+"""What processing a source gives; it travels between processes and machines, so everything here can be pickled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fer_edge.errors import printable
+from fer_edge.expression import Expression
+
+if TYPE_CHECKING:
+    from fer_edge.tagging.input.source import Source
+
+
+class FaceRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One face, an image or frame without a face, or an error.
+
+    Attributes:
+        face: The face and its expression; None if there is no face.
+        detector_score: Confidence of the detector; None for a face crop.
+        time: Time of the frame within its video, in seconds; None for an image.
+        error: What went wrong; empty if nothing did.
+    """
+
+    face: Expression | None = None
+    detector_score: float | None = None
+    time: float | None = None
+    error: str = ""
+
+
+class SourceResult(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that was found in one source.
+
+    Attributes:
+        records: The records of the source; an image has at least one.
+        sha256: Hash of the file; None if it was not requested or the file could not be read.
+        thumbnails: A JPEG for each record that has a face, in the same order; empty if they were not requested.
+    """
+
+    records: tuple[FaceRecord, ...]
+    sha256: str | None = None
+    thumbnails: tuple[bytes, ...] = ()
+
+
+def failed_result(source: Source, error: str) -> SourceResult:
+    """Return the result of a source that could not be processed."""
+    time = source.begin if source.kind == "video" else None
+    return SourceResult((FaceRecord(time=time, error=printable(error)),))
