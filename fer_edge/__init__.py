@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fer_edge.api import annotate, load, watch
+    from fer_edge.api import annotate, load, tag, watch
     from fer_edge.errors import (
         DataError,
         FerEdgeError,
@@ -49,6 +49,7 @@ __all__ = [
     "__version__",
     "annotate",
     "load",
+    "tag",
     "watch",
 ]
 

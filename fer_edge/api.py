@@ -5,14 +5,16 @@ Each imports what it needs when it is called, so that `import fer_edge` costs ne
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -26,6 +28,7 @@ DetectorName = Literal["network", "yunet"]
 _SMALLEST_FACE: Final = 12  # pixels
 _LARGEST_FACE: Final = 4096
 _MAX_THREADS: Final = 64
+_MAX_WORKERS: Final = 1024
 
 
 def load(
@@ -154,6 +157,83 @@ def watch(
     # Neither the service's file nor its variables change what a program does that calls this.
     file = Path(os.devnull) if config is None else _path(config, "config")
     return events(load_config(file, environment={}, options=options), realtime=realtime)
+
+
+def tag(
+    paths: StrPath | Iterable[StrPath],
+    *,
+    every: str | float | None = None,
+    model: StrPath = "edge",
+    detector: DetectorName | None = "network",
+    detector_model: StrPath | None = None,
+    min_face: int | None = None,
+    threads: int = 1,
+    workers: int = 0,
+    sha256: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Tag images and videos in bulk, and yield a row for each face.
+
+    A row has the columns of the table that ``fer-edge tag`` writes, in their order: ``path``; ``time`` and ``track`` of
+    a face in a video; ``x``, ``y``, ``width`` and ``height`` in pixels; ``emotion``, ``score`` and ``score_<label>``;
+    ``detector_score``, ``sha256``, ``error``, ``model``, ``model_sha256`` and ``version``. What does not apply is None.
+    An image or frame without a face gives a row, too, and so does a file that cannot be read, with its ``error``.
+
+    Args:
+        paths: images, videos, archives, folders, patterns such as ``photos/*.jpg``, or addresses; one or several.
+        every: time between the frames of a video that are processed, in seconds, or with a unit, such as ``500ms``,
+            ``1s`` or ``2m``; by default every frame is.
+        model: as for `load`.
+        detector: as for `load`; None if each image is a face crop already.
+        detector_model: as for `load`.
+        min_face: as for `load`.
+        threads: as for `load`.
+        workers: how many processes work, up to 1024; by default the calling one does. A script that uses some needs
+            the usual ``if __name__ == "__main__":``.
+        sha256: whether to hash each file.
+
+    Returns:
+        The rows, each as soon as its image is done, in the order of the paths.
+
+    Raises:
+        InputError: a path is not there, there are no images, or an option is not what it should be.
+        ModelError: a model file is missing, damaged or not such a model.
+        MissingExtraError: what one of the files needs is not installed.
+    """
+    listed = [paths] if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable) else list(paths)
+    names = [str(_path(path, "paths")) if not isinstance(path, str) or not path else path for path in listed]
+    if not names:
+        raise InputError("paths: nothing to tag; give images, videos or folders")
+    detector_path = None if detector_model is None else _path(detector_model, "detector_model")
+    _check_options(detector, detector_path, min_face, threads)
+    _check_whole("workers", workers, 0, _MAX_WORKERS)
+
+    from fer_edge.tagging.rows import tag_rows
+
+    return tag_rows(
+        names,
+        every=_seconds(every),
+        model=_path(model, "model"),
+        detector=detector or "network",
+        detector_model=detector_path,
+        min_face=min_face,
+        face=detector is None,
+        sha256=sha256,
+        threads=threads,
+        workers=workers,
+    )
+
+
+def _seconds(every: object) -> float | None:
+    """Convert the time between frames to seconds."""
+    from fer_edge.utils.duration import parse_duration
+
+    if every is None:
+        return None
+    if isinstance(every, str):
+        return parse_duration(every, "every")
+    if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < math.inf:
+        raise InputError(f"every: {every!r} is not a time above 0; give seconds, or text such as '500ms' or '1s'")
+    return float(every)
 
 
 def _check_options(detector: object, detector_model: Path | None, min_face: object, threads: object) -> None:

@@ -84,6 +84,19 @@ def publish(port: int, folder: Path) -> None:
     )
 
 
+def test_tag_folder_counts_emotions_and_writes_a_table(photo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photo.rename(folder / "photo.png")
+    (folder / "text.jpg").write_text("not an image")
+    done = run("tag_folder.py", folder, "--csv", tmp_path / "faces.csv")
+    assert done.stdout.startswith("2 files, 3 faces\n")
+    assert {line.split()[0] for line in done.stdout.splitlines()[1:]} == {"angry", "sad", "surprise"}
+    assert "skipped: " in done.stderr
+    assert (tmp_path / "faces.csv").read_text().count("photo.png") == 3
+    assert "tag_folder.py: " in run("tag_folder.py", tmp_path / "none", status=1).stderr
+
+
 def test_listener_says_that_there_is_no_broker() -> None:
     done = run("mqtt_listener.py", "--host", "127.0.0.1", "--port", "9", status=1)
     assert "mqtt_listener.py: " in done.stderr
