@@ -6,8 +6,8 @@
     for face in recognizer("photo.jpg"):
         print(face.emotion, face.score, face.box)
 
-What is listed in ``__all__`` is the public API. Importing this package loads none of it: each name is imported when it
-is first used.
+The names in ``__all__`` are the public API. Each is imported when it is first used, so that importing this package
+takes hardly any time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fer_edge.api import annotate, load, tag, watch
+    from fer_edge.api import load, tag, watch
+    from fer_edge.drawing import annotate
     from fer_edge.errors import (
         DataError,
         FerEdgeError,
@@ -72,6 +73,7 @@ if not TYPE_CHECKING:  # else a type checker would take every misspelt name for 
                 "Face": "fer_edge.geometry",
                 "Recognition": "fer_edge.recognition",
                 "Recognizer": "fer_edge.recognizer",
+                "annotate": "fer_edge.drawing",
             }
             where = "fer_edge.errors" if name.endswith("Error") else modules.get(name, "fer_edge.api")
             value = getattr(import_module(where), name)

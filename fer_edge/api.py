@@ -1,6 +1,6 @@
-"""The functions of the public API; `fer_edge` hands them out.
+"""The public functions that load, watch and tag.
 
-Each imports what it needs when it is called, so that `import fer_edge` costs next to nothing.
+Each imports what it needs when it is called, so that importing them takes hardly any time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from fer_edge.expression import Expression
     from fer_edge.recognizer import Recognizer
-    from fer_edge.utils.image_input import Channels, ImageLike, StrPath
+    from fer_edge.utils.image_input import StrPath
     from fer_edge_device.messages import Event
 
 DetectorName = Literal["network", "yunet"]
@@ -42,17 +38,17 @@ def load(
     """Load a classifier and a face detector.
 
     Args:
-        model: name of a model that comes with fer-edge, ``edge`` or ``edge-plus``, or the path of a ``.tflite``.
-        detector: what finds faces: ``network``, which comes with fer-edge, or ``yunet``, whose file is yours; None if
-            each image is a face crop already.
-        detector_model: the detector's file; the one that comes with fer-edge by default.
-        min_face: side of the smallest face to find, in pixels, 12 to 4096; by default a sixteenth of an image's longer
+        model: name of a shipped model, ``edge`` or ``edge-plus``, or path of a ``.tflite`` file with a model card.
+        detector: face detector: ``network`` is shipped; for ``yunet``, give its file as ``detector_model``; None if
+            every image is a face crop.
+        detector_model: file of the detector; None for the shipped one.
+        min_face: side of the smallest face to find, in pixels, 12 to 4096; None for a sixteenth of an image's longer
             side.
-        threads: how many threads the classifier may use for one face, 1 to 64.
+        threads: number of threads of the classifier, 1 to 64.
 
     Raises:
-        InputError: an option is not what it should be.
-        ModelError: a file is missing, damaged or not such a model.
+        InputError: an option has a wrong value.
+        ModelError: a model file is missing, damaged or of the wrong kind.
         MissingExtraError: no TFLite runtime is installed.
     """
     path = _path(model, "model")
@@ -70,30 +66,6 @@ def load(
     return Recognizer(classifier, make_detector(detector, detector_path, min_face) if detector else None)
 
 
-def annotate(
-    image: ImageLike, faces: Sequence[Expression], save: StrPath | None = None, *, channels: Channels = "bgr"
-) -> npt.NDArray[np.uint8]:
-    """Draw the box, emotion and score of each face on a copy of an image.
-
-    Args:
-        image: a path, or a uint8 array, grey or colour.
-        faces: what was recognized in it.
-        save: where to write the copy, too; the ending says in which format, such as ``.png`` or ``.jpg``.
-        channels: order of the colours in an array; the copy is BGR in any case.
-
-    Returns:
-        The copy, uint8 BGR of shape (rows, columns, 3).
-
-    Raises:
-        DataError: the image cannot be read.
-        InputError: the image or the faces are not what they should be; or ``save`` is the image itself, has an unknown
-            ending or cannot be written.
-    """
-    from fer_edge.drawing import annotate as draw
-
-    return draw(image, faces, save, channels=channels)
-
-
 def watch(
     source: StrPath | int = "auto",
     *,
@@ -105,35 +77,36 @@ def watch(
     config: StrPath | None = None,
     realtime: bool = False,
 ) -> Generator[Event, None, None]:
-    """Watch a camera, stream or video, and yield the events that ``fer-edge run`` publishes.
+    """Watch a camera, stream or video and yield its events.
 
-    Each face that appears gives an event, so does each change of its emotion, and its end. The source is opened when
-    the first event is asked for, and closed when the loop over the events has ended: when the source has, or with an
-    error. To stop earlier and keep on with something else, close the events:
-    ``with contextlib.closing(fer_edge.watch()) as events:``.
+    They are the events that ``fer-edge run`` publishes: a face appears, its emotion changes, it leaves.
 
-    All work is done in the thread that asks for the next event, between two of them; while that thread does something
-    else, a camera's frames are skipped. Each call has its own models, so that several threads may each watch a source.
+    The source is opened when the first event is requested, and closed when the source ends or an error occurs. To stop
+    earlier, close the iterator: ``with contextlib.closing(fer_edge.watch()) as events:``.
+
+    The thread that requests the next event does all the work. Frames that a camera delivers in the meantime are
+    skipped. Each call loads its own models, so several threads can watch a source each.
 
     Args:
-        source: ``auto``, for the first camera that is found; a camera's number or path, such as 0 or ``/dev/video0``;
+        source: ``auto`` for the first camera that is found; number or path of a camera, such as 0 or ``/dev/video0``;
             ``picamera2``; ``rtsp://...`` or ``http://...``; a video; a folder of images; or ``demo``.
         model: as for `load`.
-        detector: as for `load`, but there must be one.
+        detector: as for `load`, but None is not allowed.
         detector_model: as for `load`.
         min_face: as for `load`.
         threads: as for `load`.
-        config: a configuration file, as ``fer-edge config`` prints one, for all that has no argument here. Its keys
-            for what does are ignored, and so are those for messages and brokers.
+        config: configuration file for all other settings, such as rates and thresholds; ``fer-edge config`` prints
+            one. Settings of messages and brokers are ignored, and so are those for which there is an argument here.
         realtime: whether a video or the demo plays no faster than it was recorded.
 
     Yields:
-        The events, in their order.
+        The events in order of time.
 
     Raises:
-        InputError: an option or the configuration is not what it should be.
-        ModelError: a file is missing, damaged or not such a model; raised with the first event, as are the others.
-        SourceError: the source is not there or cannot be opened.
+        InputError: an option or the configuration has a wrong value.
+        ModelError: a model file is missing, damaged or of the wrong kind. This error and the following ones are raised
+            when the first event is requested.
+        SourceError: the source does not exist or cannot be opened.
         SourceLostError: the camera failed.
     """
     if isinstance(source, bool) or not isinstance(source, str | int | os.PathLike):
@@ -154,7 +127,7 @@ def watch(
     from fer_edge_device.app import events
     from fer_edge_device.config.load import load_config
 
-    # Neither the service's file nor its variables change what a program does that calls this.
+    # The service's configuration file and variables must not change what a user's program does.
     file = Path(os.devnull) if config is None else _path(config, "config")
     return events(load_config(file, environment={}, options=options), realtime=realtime)
 
@@ -171,33 +144,34 @@ def tag(
     workers: int = 0,
     sha256: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Tag images and videos in bulk, and yield a row for each face.
+    """Tag images and videos in bulk and yield a row for each face.
 
-    A row has the columns of the table that ``fer-edge tag`` writes, in their order: ``path``; ``time`` and ``track`` of
-    a face in a video; ``x``, ``y``, ``width`` and ``height`` in pixels; ``emotion``, ``score`` and ``score_<label>``;
-    ``detector_score``, ``sha256``, ``error``, ``model``, ``model_sha256`` and ``version``. What does not apply is None.
-    An image or frame without a face gives a row, too, and so does a file that cannot be read, with its ``error``.
+    A row has the columns of the table that ``fer-edge tag`` writes, in the same order: ``path``; ``time`` and ``track``
+    of a face in a video; ``x``, ``y``, ``width`` and ``height`` in pixels; ``emotion``, ``score`` and
+    ``score_<label>``; ``detector_score``, ``sha256``, ``error``, ``model``, ``model_sha256`` and ``version``. A value
+    that does not apply is None. An image or frame without a face has a row, too; so has a file that cannot be read,
+    with the reason as its ``error``.
 
     Args:
-        paths: images, videos, archives, folders, patterns such as ``photos/*.jpg``, or addresses; one or several.
-        every: time between the frames of a video that are processed, in seconds, or with a unit, such as ``500ms``,
-            ``1s`` or ``2m``; by default every frame is.
+        paths: one or several images, videos, archives, folders, patterns such as ``photos/*.jpg``, or addresses.
+        every: time between the processed frames of a video, in seconds or as text with a unit, such as ``500ms``,
+            ``1s`` or ``2m``; None for every frame.
         model: as for `load`.
-        detector: as for `load`; None if each image is a face crop already.
+        detector: as for `load`.
         detector_model: as for `load`.
         min_face: as for `load`.
         threads: as for `load`.
-        workers: how many processes work, up to 1024; by default the calling one does. A script that uses some needs
+        workers: number of worker processes, up to 1024; 0 for the calling process. A script that uses workers needs
             the usual ``if __name__ == "__main__":``.
         sha256: whether to hash each file.
 
     Returns:
-        The rows, each as soon as its image is done, in the order of the paths.
+        An iterator of the rows, in the order of the paths. It raises InputError if there are no images.
 
     Raises:
-        InputError: a path is not there, there are no images, or an option is not what it should be.
-        ModelError: a model file is missing, damaged or not such a model.
-        MissingExtraError: what one of the files needs is not installed.
+        InputError: a path does not exist, or an option has a wrong value.
+        ModelError: a model file is missing, damaged or of the wrong kind.
+        MissingExtraError: an optional package is not installed.
     """
     listed = [paths] if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable) else list(paths)
     names = [str(_path(path, "paths")) if not isinstance(path, str) or not path else path for path in listed]
@@ -237,7 +211,7 @@ def _seconds(every: object) -> float | None:
 
 
 def _check_options(detector: object, detector_model: Path | None, min_face: object, threads: object) -> None:
-    """Raise InputError for an option that is not what it should be."""
+    """Raise InputError if an option has a wrong value."""
     if detector is not None and detector not in get_args(DetectorName):
         raise InputError(f"detector: {detector!r} is not one of {', '.join(get_args(DetectorName))}")
     if detector == "yunet" and detector_model is None:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fer_edge.utils.image_input import Channels, ImageLike, StrPath
 
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
-_INK: Final = (32, 32, 32)
-_PAPER: Final = 255
-# Of a summary, in pixels: its width, the height of its image, and its bars.
+_TEXT: Final = (32, 32, 32)
+_BACKGROUND: Final = 255
+# Sizes of a summary, in pixels.
 _WIDTH: Final = 640
 _HEIGHT: Final = 480
 _COLUMN: Final = 200
@@ -48,37 +48,39 @@ def annotate(
     """Draw the box, emotion and score of each face on a copy of an image.
 
     Args:
-        image: a path, or a uint8 array, grey or colour.
-        faces: what was recognized in it.
-        save: where to write the copy, too; the ending says in which format, such as ``.png`` or ``.jpg``.
-        channels: order of the colours in an array; the copy is BGR in any case.
+        image: a path, or a uint8 array of shape (rows, columns) or (rows, columns, 3).
+        faces: the faces that were recognized in the image.
+        save: file to write the copy to; its suffix, such as ``.png`` or ``.jpg``, decides the format.
+        channels: order of the channels of a colour array; the copy is always BGR.
 
     Returns:
         The copy, uint8 BGR of shape (rows, columns, 3).
 
     Raises:
         DataError: the image cannot be read.
-        InputError: the image or the faces are not what they should be; or ``save`` is the image itself, has an unknown
-            ending or cannot be written.
+        InputError: the image or the faces have a wrong type or shape; or ``save`` is the image itself, has an unknown
+            suffix or cannot be written.
     """
     faces = _checked(faces)
     out = load_bgr(image, channels=channels).copy()
     for face in faces:
         _draw_face(out, face)
     if save is not None:
+        if not isinstance(save, str | os.PathLike):
+            raise InputError(f"save: {save!r} is not a path")
         _save(out, Path(save), Path(image) if isinstance(image, str | os.PathLike) else None)
     return out
 
 
 def draw_summary(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> npt.NDArray[np.uint8]:
-    """Draw an image with its boxes, and below it a bar for each score of each face, to be shown in a notebook.
+    """Draw an image with its faces, and below it a bar for each score, for display in a notebook.
 
     Args:
-        image: uint8 BGR of shape (rows, columns, 3), of any size.
-        faces: what was recognized in it.
+        image: uint8 BGR image of shape (rows, columns, 3).
+        faces: the faces that were recognized in the image.
 
     Returns:
-        uint8 BGR of shape (rows, 640, 3): at most 480 rows of image, and the bars of twelve faces at most.
+        uint8 BGR image of shape (rows, 640, 3). The image takes up to 480 rows; at most twelve faces have bars.
     """
     rows, columns = image.shape[:2]
     scale = min(_WIDTH / columns, _HEIGHT / rows)
@@ -87,7 +89,7 @@ def draw_summary(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> n
     small = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
     for face in faces:
         _draw_face(small, msgspec.structs.replace(face, box=Box(*(value * scale for value in face.box))))
-    picture = np.full((small.shape[0], _WIDTH, 3), _PAPER, np.uint8)
+    picture = np.full((small.shape[0], _WIDTH, 3), _BACKGROUND, np.uint8)
     left = (_WIDTH - small.shape[1]) // 2
     picture[:, left : left + small.shape[1]] = small
     shown = faces[:_MAX_FACES]
@@ -104,11 +106,13 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _checked(faces: object) -> list[Expression]:
-    """Raise InputError unless these are the faces of one image."""
+    """Return the faces as a list, or raise InputError if they are anything but expressions."""
     found: list[Expression] = []
     for face in faces if isinstance(faces, Iterable) else [None]:
         if not isinstance(face, Expression):
-            raise InputError(f"faces: {faces!r:.80} is not what was recognized in this image; give that")
+            raise InputError(
+                f"faces: {faces!r:.80} is not the result for one image; give what the recognizer returned for it"
+            )
         found.append(face)
     return found
 
@@ -131,10 +135,10 @@ def _draw_face(out: npt.NDArray[np.uint8], face: Expression) -> None:
 
 
 def _bars(faces: Sequence[Expression]) -> npt.NDArray[np.uint8]:
-    """Draw the scores of some faces side by side, as a strip of paper."""
+    """Draw the scores of some faces side by side."""
     charts = [(face, _bars_of(face)) for face in faces]
     lines = max(len(bars) for _, bars in charts) + 2
-    out = np.full((lines * _LINE, _WIDTH, 3), _PAPER, np.uint8)
+    out = np.full((lines * _LINE, _WIDTH, 3), _BACKGROUND, np.uint8)
     for number, (face, bars) in enumerate(charts):
         left = number * _COLUMN + 20
         x, y = (round(value) for value in face.box[:2])
@@ -149,23 +153,23 @@ def _bars(faces: Sequence[Expression]) -> npt.NDArray[np.uint8]:
 
 
 def _bars_of(face: Expression) -> list[tuple[str, float]]:
-    """Label and score of each bar: all in the model's order, or the highest of too many."""
+    """Return label and score of each bar, in the model's order; of very many labels, only those with high scores."""
     bars = list(face.scores.items())
     return bars if len(bars) <= _MAX_LABELS else sorted(bars, key=lambda bar: -bar[1])[:_MAX_LABELS]
 
 
 def _note(text: str) -> npt.NDArray[np.uint8]:
-    out = np.full((_LINE + 6, _WIDTH, 3), _PAPER, np.uint8)
+    out = np.full((_LINE + 6, _WIDTH, 3), _BACKGROUND, np.uint8)
     _write(out, text, 20, 1)
     return out
 
 
 def _write(out: npt.NDArray[np.uint8], text: str, left: int, line: int, size: float = 0.38) -> None:
-    cv2.putText(out, text, (left, line * _LINE), _FONT, size, _INK, 1, cv2.LINE_AA)
+    cv2.putText(out, text, (left, line * _LINE), _FONT, size, _TEXT, 1, cv2.LINE_AA)
 
 
 def _save(annotated: npt.NDArray[np.uint8], out: Path, original: Path | None) -> None:
-    """Write an annotated copy, but never over the image itself."""
+    """Write an annotated copy, but never over the original."""
     if original is not None and out.exists() and out.samefile(original):
         raise InputError(f"{out}: is the image itself; save the annotated one under another name")
     try:

@@ -1,4 +1,4 @@
-"""The expression of one face: its scores."""
+"""The expression of one face."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Expression(msgspec.Struct, frozen=True):
 
     Attributes:
         box: x, y, width and height in pixels of the image.
-        emotion: the label with the highest score.
-        score: that score, 0..1.
-        scores: the score of every label.
+        emotion: label with the highest score.
+        score: score of that label, 0..1.
+        scores: score of every label, 0..1.
     """
 
     box: Box
@@ -31,13 +31,13 @@ class Expression(msgspec.Struct, frozen=True):
     scores: dict[str, float]
 
     def __repr__(self) -> str:
-        """Show the emotion, its score and where the face is."""
+        """Return the emotion with its score and the box."""
         x, y, width, height = self.box
         return f"<Expression {self.emotion} {self.score:.0%} at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}>"
 
 
 def expression(box: Box, scores: npt.NDArray[np.float32], labels: Sequence[str]) -> Expression:
-    """Build the expression of a face from its scores, shape (labels,)."""
+    """Create the expression of a face from its scores, of shape (labels,)."""
     best = int(scores.argmax())
     rounded = [round(float(score), 4) for score in scores]
     return Expression(

@@ -1,4 +1,4 @@
-"""The result for one image."""
+"""The result of recognition: the faces of one image."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 class Recognition(Sequence[Expression]):
     """The faces of one image, largest first: a sequence of `Expression`.
 
-    A notebook shows it as the image with boxes and a bar for each score.
+    A notebook displays it as the image with boxes and a bar for each score.
 
     Attributes:
-        path: the file of the image; None for an array.
+        path: file of the image; None if the image was an array.
     """
 
     __slots__ = ("_channels", "_faces", "_source", "path")
 
     def __init__(self, source: object, faces: Iterable[Expression], channels: Channels = "bgr") -> None:
-        """Keep a result together with its image.
+        """Create a result.
 
         Args:
-            source: the image: its path or array.
-            faces: its faces, largest first.
-            channels: order of the colours in an array.
+            source: path or array of the image.
+            faces: the faces of the image, largest first.
+            channels: order of the channels of a colour array.
         """
         self._source, self._faces, self._channels = source, tuple(faces), channels
         self.path = Path(source) if isinstance(source, str | os.PathLike) else None
 
     @property
     def image(self) -> npt.NDArray[np.uint8]:
-        """The image, uint8 BGR of shape (rows, columns, 3).
+        """The image as a uint8 BGR array of shape (rows, columns, 3).
 
-        A file is read each time; of a colour array, this is the array itself if its colours are in this order.
+        A file is read each time. If the image was a BGR array, this is the same array and not a copy.
 
         Raises:
             DataError: the file cannot be read any more.
@@ -59,7 +59,7 @@ class Recognition(Sequence[Expression]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Expression]: ...
     def __getitem__(self, index: int | slice) -> Expression | Sequence[Expression]:
-        """Return a face by its place, or several as a tuple."""
+        """Return the face at an index, or a tuple of faces for a slice."""
         return self._faces[index]
 
     def __len__(self) -> int:
@@ -67,14 +67,14 @@ class Recognition(Sequence[Expression]):
         return len(self._faces)
 
     def __repr__(self) -> str:
-        """Show the image's name and each face's emotion."""
+        """Return the image's name with the emotion of each face."""
         source = self._source
         name = str(self.path) if self.path else "array of shape {}".format(getattr(source, "shape", "unknown"))
         faces = ", ".join(f"{face.emotion} {face.score:.0%}" for face in self) or "no face"
         return f"<Recognition of {name}: {faces}>"
 
     def _repr_png_(self) -> bytes | None:
-        """Encode what a notebook shows; None if the image's file is gone."""
+        """Return the PNG that a notebook displays; None if the image cannot be read any more."""
         try:
             return encode_png(draw_summary(self.image, self))
         except DataError:

@@ -1,4 +1,4 @@
-"""From an image to its faces and their expressions."""
+"""Recognizing the expressions of the faces in an image."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 
 
 class Recognizer:
-    """Finds the faces of images and scores their expressions; `fer_edge.load` makes one.
+    """Finds the faces in images and scores their expressions; `fer_edge.load` creates one.
 
     An image is a path, or a uint8 array of shape (rows, columns) or (rows, columns, 3).
 
-    Threads may share a recognizer: it works on one image at a time and lets the others wait, for a runtime has one
-    memory for its inputs and outputs. To work on several images at once, load one recognizer for each thread, which
-    takes about 8 MB each. Processes cannot share one: load it after the fork.
+    Threads can share a recognizer. It processes one image at a time, and a lock makes the other threads wait, because
+    the runtime has a single buffer for inputs and outputs. To process images in parallel, load a recognizer in each
+    thread; each takes about 8 MB. Processes cannot share a recognizer: load it after the fork.
 
     Attributes:
-        card: what the model is, what it takes and how it scored.
+        card: model card of the classifier, with its labels, input and accuracy.
     """
 
     def __init__(self, classifier: Classifier, detector: FaceDetector | None = None) -> None:
-        """Put a recognizer together from its parts.
+        """Create a recognizer from a loaded classifier and detector.
 
         Args:
-            classifier: what scores the faces.
-            detector: what finds them; None if each image is a face crop already.
+            classifier: the classifier.
+            detector: the face detector; None if every image is a face crop.
 
         Raises:
-            InputError: they are something else, such as names of models.
+            InputError: an argument is something else, such as the name of a model.
         """
         if not hasattr(classifier, "classify") or (detector is not None and not hasattr(detector, "detect")):
             raise InputError("a recognizer consists of a classifier and a detector; fer_edge.load loads both by name")
@@ -59,20 +59,20 @@ class Recognizer:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the scores, in the model's order."""
+        """Labels of the scores, in the order of the model."""
         return self.card.labels
 
     @property
     def model(self) -> str:
-        """The model's name, from its card."""
+        """Name of the classifier, from its card."""
         return self.card.name
 
     def __repr__(self) -> str:
-        """Show the model, its labels and the detector."""
+        """Return the names of the model, the detector and the labels."""
         detector = type(self._detector).__name__ if self._detector else None
         return f"<Recognizer {self.model}, detector {detector}, labels {', '.join(self.labels)}>"
 
-    # A string is an iterable of strings, too, but the first that fits counts.
+    # A string is an iterable of strings, too; type checkers use the first overload that fits.
     @overload
     def __call__(self, images: ImageLike, *, channels: Channels = "bgr") -> Recognition: ...  # type: ignore[overload-overlap]
     @overload
@@ -80,7 +80,7 @@ class Recognizer:
     def __call__(
         self, images: ImageLike | Iterable[ImageLike], *, channels: Channels = "bgr"
     ) -> Recognition | list[Recognition]:
-        """Do as `recognize` does."""
+        """Call `recognize`."""
         return self.recognize(images, channels=channels)
 
     @overload
@@ -93,16 +93,16 @@ class Recognizer:
         """Find the faces of one image or of several, and score their expressions.
 
         Args:
-            images: an image, or some of them: a list or anything else that gives one after the other; or an array of
-                shape (n, rows, columns, 3) or (n, rows, columns, 1), which type checkers take for one image.
-            channels: order of the colours in arrays; OpenCV's is BGR, that of Pillow and Matplotlib RGB.
+            images: one image; or a list or other iterable of images; or an array of shape (n, rows, columns, 3) or
+                (n, rows, columns, 1), which type checkers regard as one image.
+            channels: order of the channels of colour arrays: OpenCV uses BGR, Pillow and Matplotlib use RGB.
 
         Returns:
-            The faces of the image, largest first; for several images, a list with the faces of each.
+            The faces of the image, largest first. For several images, a list with the result of each.
 
         Raises:
             DataError: a file cannot be read or is not an image.
-            InputError: something is neither a path nor such an array.
+            InputError: an image is neither a path nor an array of the right type and shape.
         """
         if _is_one(images):
             return self._recognize(images, "image", channels)
@@ -113,14 +113,15 @@ class Recognizer:
 
         Args:
             image: a path or an array.
-            channels: order of the colours in an array.
+            channels: order of the channels of a colour array.
 
         Returns:
             The faces, largest first.
 
         Raises:
             DataError: the file cannot be read or is not an image.
-            InputError: it is neither a path nor such an array, or the recognizer was loaded without a detector.
+            InputError: the image is neither a path nor an array of the right type and shape, or the recognizer was
+                loaded without a detector.
         """
         if self._detector is None:
             raise InputError("this recognizer was loaded without a detector; load it with detector='network'")
@@ -131,19 +132,20 @@ class Recognizer:
     def classify(
         self, crops: ImageLike | Iterable[ImageLike], *, channels: Channels = "bgr"
     ) -> npt.NDArray[np.float32]:
-        """Score images that are face crops already; each is brought to the model's input size.
+        """Score face crops. Each is resized to the input of the model.
 
         Args:
-            crops: a path; a uint8 array of shape (rows, columns) or (rows, columns, 3); some of these, as a list; or an
-                array of shape (n, rows, columns), (n, rows, columns, 1) or (n, rows, columns, 3).
-            channels: order of the colours in arrays.
+            crops: one crop, as a path or a uint8 array of shape (rows, columns) or (rows, columns, 3); a list of
+                crops; or an array of shape (n, rows, columns), (n, rows, columns, 1) or (n, rows, columns, 3).
+            channels: order of the channels of colour arrays.
 
         Returns:
-            float32 scores, each 0..1, in the order of `labels`: of shape (labels,) for one crop, else (n, labels).
+            float32 scores, each 0..1, in the order of `labels`: of shape (labels,) for one crop, otherwise
+            (n, labels).
 
         Raises:
             DataError: a file cannot be read or is not an image.
-            InputError: something is neither a path nor such an array.
+            InputError: a crop is neither a path nor an array of the right type and shape.
         """
         spec = self.card.input
         if isinstance(crops, np.ndarray):
@@ -171,27 +173,27 @@ class Recognizer:
 
 
 def _is_one(images: object) -> bool:
-    """Whether this is one image, or at least nothing that could be several."""
+    """Return whether the argument is one image and not several."""
     if isinstance(images, np.ndarray):
         return images.ndim != 4
-    # Tensors and data frames can be iterated over, too, but what they give are no images.
+    # Tensors and data frames are iterable, too, but do not contain images.
     array_like = hasattr(images, "__array__") or hasattr(images, "__array_interface__")
     return array_like or isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable)
 
 
 def _is_batch_of_crops(crops: object) -> bool:
-    """Whether this is an array of shape (n, rows, columns), and not one crop with its channels."""
+    """Return whether the argument is an array of shape (n, rows, columns) and not one crop with channels."""
     return isinstance(crops, np.ndarray) and crops.ndim == 3 and crops.shape[-1] > 4
 
 
 def _refuse_flat(shape: tuple[int, ...], pixels: int) -> None:
-    """Raise InputError for crops as a table with a crop a row, for that would pass for one odd crop."""
+    """Raise InputError for flattened crops, one in each row, which would look like a single crop."""
     if len(shape) == 2 and shape[1] == pixels != shape[0]:
-        raise InputError(f"crops: shape {shape} seems to be flat, with a crop a row; reshape it to (n, rows, columns)")
+        raise InputError(f"crops: shape {shape} seems to hold flattened crops; reshape it to (n, rows, columns)")
 
 
 def _parts(images: object) -> Iterator[object]:
-    """Each of several images; what is not one, `load_gray` refuses."""
+    """Yield each image of several; `load_gray` rejects what is not an image."""
     yield from cast("Iterable[object]", images)
 
 

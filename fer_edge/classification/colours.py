@@ -1,4 +1,4 @@
-"""One colour for each emotion, wherever results are drawn."""
+"""The colour of each emotion in drawings and charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fer_edge.classification.labels import canonical
 
 
 class Colour(NamedTuple):
-    """A colour; each part is 0..255."""
+    """A colour; each component is 0..255."""
 
     red: int
     green: int
@@ -17,7 +17,7 @@ class Colour(NamedTuple):
 
     @property
     def is_dark(self) -> bool:
-        """Whether white text is easier to read on it than black text."""
+        """Whether white text is easier to read on this colour than black text."""
         return sum(self) < 400
 
 
@@ -37,6 +37,6 @@ _COLOURS: Final = {
 
 
 def emotion_colour(label: str) -> Colour:
-    """Return the colour of an emotion; a label that is not in the table always gets the same one of its colours."""
+    """Return the colour of an emotion. A label that has none of its own always shares the same one."""
     name = canonical(label)
     return _COLOURS.get(name) or list(_COLOURS.values())[zlib.crc32(name.encode()) % len(_COLOURS)]

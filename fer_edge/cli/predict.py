@@ -31,7 +31,8 @@ def predict(
     \b
     Example: fer-edge predict photo.jpg --save annotated.png
     """
-    from fer_edge.api import annotate, load
+    from fer_edge.api import load
+    from fer_edge.drawing import annotate
     from fer_edge.errors import DataError
     from fer_edge.utils.native_stderr import native_stderr_hidden
 

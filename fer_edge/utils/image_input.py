@@ -1,4 +1,4 @@
-"""Images as callers pass them in: a path or an array, checked."""
+"""Checking and converting the images that users pass in, as paths or arrays."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def load_gray(image: object, name: str = "image", channels: Channels = "bgr") ->
 
     Args:
         image: a path, or a uint8 array of shape (rows, columns), (rows, columns, 1) or (rows, columns, 3).
-        name: what errors call an image that has no path.
-        channels: order of the colours in an array.
+        name: name of an array in error messages.
+        channels: order of the channels of a colour array.
 
     Returns:
         uint8 array of shape (rows, columns).
 
     Raises:
         DataError: the file cannot be read or is not an image.
-        InputError: it is neither a path nor such an array.
+        InputError: the image is neither a path nor an array of the right type and shape.
     """
     if isinstance(image, str | os.PathLike):
         return read_gray(_path(image, name))
@@ -69,14 +69,15 @@ def check_image(image: object, name: str = "image", channels: str = "bgr") -> np
 
     Args:
         image: the object.
-        name: what errors call it.
-        channels: order of its colours.
+        name: its name in error messages.
+        channels: order of its channels.
 
     Returns:
-        The image in contiguous memory, of shape (rows, columns) or (rows, columns, 3).
+        The image, contiguous and of shape (rows, columns) or (rows, columns, 3).
 
     Raises:
-        InputError: it is not a uint8 array of shape (rows, columns), (rows, columns, 1) or (rows, columns, 3).
+        InputError: the object is not a uint8 array of shape (rows, columns), (rows, columns, 1) or
+            (rows, columns, 3), or it is empty.
     """
     if channels not in {"bgr", "rgb"}:
         raise InputError(f"channels: {channels!r} is not an order of colours; give 'bgr' or 'rgb'")
@@ -91,10 +92,10 @@ def check_image(image: object, name: str = "image", channels: str = "bgr") -> np
 
 
 def check_array(image: object, name: str) -> npt.NDArray[np.uint8]:
-    """Check that an object is an array of pixels, of whatever shape.
+    """Check that an object is a uint8 array of any shape.
 
     Raises:
-        InputError: it is not an array, or its values are not uint8.
+        InputError: the object is not an array, or has values of another type.
     """
     if not isinstance(image, np.ndarray):
         kind = type(image)
@@ -117,7 +118,7 @@ def _path(path: str | os.PathLike[str], name: str) -> Path:
 
 
 def _wrong_shape(shape: tuple[int, ...]) -> str:
-    """What to do about an array that does not have the shape of one image."""
+    """Describe what is wrong with the shape of an array, and how to correct it."""
     if len(shape) == 3 and shape[-1] in {2, 4}:
         return f"shape {shape} has an alpha channel; leave it out: image[..., :{shape[-1] - 1}]"
     if len(shape) == 3 and shape[0] in {1, 3, 4}:

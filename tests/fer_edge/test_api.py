@@ -40,7 +40,7 @@ def test_every_public_name_is_there() -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     code = (
-        "import sys; before = set(sys.modules); from fer_edge import load, watch, annotate; import fer_edge;"
+        "import sys; before = set(sys.modules); from fer_edge import load, tag, watch; import fer_edge;"
         " dir(fer_edge); print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

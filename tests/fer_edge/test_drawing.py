@@ -55,11 +55,13 @@ def test_saves_the_copy(bgr: npt.NDArray[np.uint8], image_path: Path, tmp_path: 
 
 def test_refuses_to_save_over_the_image_or_under_an_odd_name(image_path: Path, tmp_path: Path) -> None:
     before = image_path.read_bytes()
+    save: Any
     for save, message in (
         (image_path, "is the image itself"),
         (tmp_path / "out.xyz", r"end it in \.png or \.jpg"),
         (tmp_path / "out", r"end it in \.png or \.jpg"),
         (tmp_path, r"end it in \.png or \.jpg"),
+        (3, "save: 3 is not a path"),
     ):
         with pytest.raises(fer_edge.InputError, match=message):
             fer_edge.annotate(image_path, [HAPPY], save=save)
@@ -73,7 +75,7 @@ def test_refuses_to_save_over_the_image_or_under_an_odd_name(image_path: Path, t
 
 @pytest.mark.parametrize("faces", [["happy"], [[HAPPY]], HAPPY, None, 3, [None]])
 def test_rejects_what_is_not_a_result(gray: npt.NDArray[np.uint8], faces: Any) -> None:  # noqa: ANN401 - any at all
-    with pytest.raises(fer_edge.InputError, match=r"faces: .* is not what was recognized in this image"):
+    with pytest.raises(fer_edge.InputError, match=r"faces: .* is not the result for one image"):
         fer_edge.annotate(gray, faces)
 
 

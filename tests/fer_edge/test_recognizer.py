@@ -202,7 +202,7 @@ def test_rejects_gray_images_in_one_array_of_three_dimensions(recognizer: Recogn
 
 
 def test_rejects_flat_crops(recognizer: Recognizer, sample: Sample) -> None:
-    with pytest.raises(fer_edge.InputError, match=r"\(5, 2304\) seems to be flat"):
+    with pytest.raises(fer_edge.InputError, match=r"\(5, 2304\) seems to hold flattened crops"):
         recognizer.classify(sample.faces[:5].reshape(5, -1))
 
 
