@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from fer_edge.errors import InputError
+from fer_edge.utils.validation import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -361,7 +362,9 @@ def decode_report(text: bytes, where: str) -> Report:
             )
         return msgspec.json.decode(text, type=Report)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: not a result of `fer-edge bench --json` ({error})") from error
+        raise InputError(
+            f"{where}: not a result of `fer-edge bench --json` ({explain(error, Report).message})"
+        ) from error
 
 
 def encode_report(report: Report) -> bytes:

@@ -11,6 +11,7 @@ import typer
 
 from fer_edge.cli.options import AsJson
 from fer_edge.cli.output import print_json
+from fer_edge.utils.words import counted
 
 app = typer.Typer()
 
@@ -18,32 +19,33 @@ app = typer.Typer()
 @app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Option(help="Configuration to check by; /etc/fer-edge/config.toml where that is.")
+        Path | None, typer.Option(help="Configuration to check; by default /etc/fer-edge/config.toml, if it exists.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find out what is wrong here.
+    """Check this machine, and say what is wrong and what to do.
 
-    And what to do about it: packages, camera, model, broker, clock, service. Exit status 1 when something is.
+    Checks packages, camera, model, broker, clock and service. Exit status 1 if something is wrong.
 
     \b
     Example: fer-edge doctor --config /etc/fer-edge/config.toml
     """
     from fer_edge_device.config.load import load_config
-    from fer_edge_device.doctor.checks import examine
+    from fer_edge_device.doctor.checks import CHECKS
+    from fer_edge_device.doctor.runner import run_checks
 
     levels: Counter[str] = Counter()
     findings = []
-    for finding in examine(load_config(config)):
+    for finding in run_checks(load_config(config), CHECKS):
         levels[finding.level] += 1
         if as_json:
             findings.append(dataclasses.asdict(finding))
         else:
-            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.what, finding.advice)))}")
+            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.message, finding.advice)))}")
     if as_json:
         print_json(findings)
     else:
-        said = (f"{levels[level]} {level}{'s' * (levels[level] != 1)}" for level in ("failure", "warning"))
-        print(f"{levels.total()} checks: {', '.join(said)}")
+        counts = (counted(levels[level], level) for level in ("failure", "warning"))
+        print(f"{counted(levels.total(), 'check')}: {', '.join(counts)}")
     if levels["failure"]:
         raise typer.Exit(1)

@@ -11,31 +11,33 @@ import typer
 
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fer_edge_device.install.systemd_units import Machine
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.program_source import ProgramSource
     from fer_edge_device.install.transaction import Step
-    from fer_edge_device.install.venvs import Origin
 
 app = typer.Typer(name="service")
 
 
 From = Annotated[
-    Path | None, typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default, what runs this.")
+    Path | None,
+    typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default what runs this command."),
 ]
 
 
-Instance = Annotated[str | None, typer.Option(help="Name of the camera, where one machine has several.")]
+Instance = Annotated[str | None, typer.Option(help="Name of the camera, on a host with several.")]
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
 @app.callback()
 def service() -> None:
-    """Run fer-edge as a service of systemd.
+    """Run fer-edge as a systemd service.
 
     \b
     Example: fer-edge service status
@@ -45,8 +47,8 @@ def service() -> None:
 @app.command()
 def install(
     config: Annotated[Path | None, typer.Option(help="Configuration to install.")] = None,
-    camera: Annotated[str | None, typer.Option(help="Source, as for run, for a configuration that is made.")] = None,
-    mqtt: Annotated[str | None, typer.Option(help="Broker, mqtt://[user@]host, likewise.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Source, as for run, for a new configuration.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="Broker for a new configuration: mqtt://[user@]host.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="File with the broker's password.")] = None,
     instance: Instance = None,
     origin: From = None,
@@ -54,125 +56,128 @@ def install(
 ) -> None:
     """Install, start and wait for the first frame.
 
-    What is there already stays; when a step fails, what was done is taken back.
+    Keeps what is installed already. When a step fails, all steps are undone.
 
     \b
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
     """
     from fer_edge_device.config.load import load_config
-    from fer_edge_device.install.installer import Wishes, config_path, install_steps
+    from fer_edge_device.install.installer import install_steps
+    from fer_edge_device.install.options import InstallOptions
+    from fer_edge_device.install.paths import config_path
     from fer_edge_device.install.systemd_units import first_message, last_lines, unit_name
 
-    wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
+    options = InstallOptions(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
-    with machine_to_change(dry_run=dry_run) as machine:
-        steps = install_steps(machine, wishes, None if origin is None else _origin(origin))
-        _carry_out(steps, f"{unit} is installed and runs", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        steps = install_steps(host, options, None if origin is None else _origin(origin))
+        _apply(steps, f"{unit} is installed and runs", dry_run=dry_run)
     if dry_run or not steps:
         return
-    if load_config(config_path(machine, instance), {}).mqtt.url:
-        print("\n".join(last_lines(machine, unit)))
+    if load_config(config_path(host, instance), {}).mqtt.url:
+        print("\n".join(last_lines(host, unit)))
     else:
-        print(f"first message: {first_message(machine, unit) or 'none yet; see journalctl -u ' + unit}")
+        print(f"first message: {first_message(host, unit) or 'none yet; see journalctl -u ' + unit}")
 
 
 @app.command()
 def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
-    """Replace the installed program; the old one is kept.
+    """Replace the installed program, and keep the old one.
 
-    It is gone back to if the new one does not become ready.
+    If the new one does not become ready, the old one runs again.
 
     \b
     Example: sudo fer-edge service upgrade --from fer_edge-0.2.0-py3-none-any.whl
     """
     from fer_edge_device.install.installer import upgrade_steps
 
-    with machine_to_change(dry_run=dry_run) as machine:
-        _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        _apply(upgrade_steps(host, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
 @app.command()
 def uninstall(
     instance: Instance = None,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Also programs, configurations, password and waiting events.")
+        bool, typer.Option("--purge", help="Also remove programs, configurations, password and queued events.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Stop the service and take it away.
+    """Stop the service and remove it.
 
     \b
     Example: sudo fer-edge service uninstall --purge
     """
     from fer_edge_device.install.installer import uninstall_steps
 
-    with machine_to_change(dry_run=dry_run) as machine:
-        _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        _apply(uninstall_steps(host, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
 @app.command()
 def status() -> None:
-    """Say how the service is; exit status 1 unless every camera's unit runs.
+    """Show the state of the service; exit status 1 unless every camera's unit runs.
 
     \b
     Example: fer-edge service status
     """
-    from fer_edge_device.install.installer import units_there
-    from fer_edge_device.install.systemd_units import Machine, last_lines, unit_state
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.installer import service_units
+    from fer_edge_device.install.systemd_units import last_lines, unit_state
     from fer_edge_device.install.venvs import Venvs, version_in
 
-    machine = Machine()
-    machine.need_systemd()
-    venvs = Venvs(machine)
+    host = Host()
+    host.require_systemd()
+    venvs = Venvs(host)
     venv = venvs.current()
-    units = units_there(machine)
+    units = service_units(host)
     if venv is None or not units:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
-    if trouble := venvs.trouble(venv):
-        print(f"{trouble}; to make it anew: sudo {this_program()} service upgrade")
-    states = [unit_state(machine, unit) for unit in units]
+    if problem := venvs.problem(venv):
+        print(f"{problem}; to repair it: sudo {this_program()} service upgrade")
+    states = [unit_state(host, unit) for unit in units]
     for state in states:
-        print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
-        for line in [state.status] * bool(state.status) + last_lines(machine, state.name):
+        print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {counted(state.restarts, 'restart')}")
+        for line in [state.status] * bool(state.status) + last_lines(host, state.name):
             print(f"  {line}")
     if any(state.active not in {"active", "reloading"} for state in states):
         raise typer.Exit(1)
 
 
 @contextmanager
-def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
-    """This machine, if it may be changed and nobody else does, or if it is only to be looked at.
+def host_to_change(*, dry_run: bool) -> Iterator[Host]:
+    """Yield this host, locked against other changes; without root and lock for a dry run.
 
     Raises:
-        InputError: this process is not root's.
-        ServiceError: somebody else changes it.
+        InputError: this process does not run as root.
+        ServiceError: another process is changing the host.
     """
-    from fer_edge_device.install.systemd_units import Machine, is_root
+    from fer_edge_device.install.host import Host, is_root
 
-    machine = Machine()
+    host = Host()
     if dry_run:
-        yield machine
+        yield host
         return
     if not is_root():
         raise InputError(f"this changes the system; run it as root: sudo {this_program()} service ...")
     os.umask(0o022)  # the service's user must be able to read what root's umask would hide
-    with machine.reserved():
-        yield machine
+    with host.locked():
+        yield host
 
 
-def _origin(path: Path | None) -> Origin:
-    from fer_edge_device.install.venvs import origin_at, own_origin
+def _origin(path: Path | None) -> ProgramSource:
+    from fer_edge_device.install.program_source import own_program_source, program_source
 
-    return own_origin() if path is None else origin_at(path)
+    return own_program_source() if path is None else program_source(path)
 
 
-def _carry_out(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
-    from fer_edge_device.install.transaction import carry_out
+def _apply(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
+    from fer_edge_device.install.transaction import apply
 
     if not steps:
         print(f"nothing to do: {nothing}")
     elif dry_run:
-        print("\n".join(f"would {step.what}" for step in steps))
+        print("\n".join(f"would {step.description}" for step in steps))
     else:
-        carry_out(steps, lambda line: print(line, flush=True))
+        apply(steps, lambda line: print(line, flush=True))

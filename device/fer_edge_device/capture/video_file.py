@@ -16,6 +16,7 @@ from fer_edge import demo
 from fer_edge.errors import DataError, SourceError
 from fer_edge.utils.image_io import IMAGE_SUFFIXES, read_gray
 from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import Frame, NoFrameYet
 from fer_edge_device.capture.opencv import to_gray
 
@@ -130,7 +131,9 @@ class ImageFolder(_Recording):
             readable += 1
             yield Frame(gray, round(number / _FOLDER_FPS, 3), number)
         if not readable:
-            raise SourceError(f"{self._folder}: no image in this folder can be read (tried: {len(self._paths)})")
+            raise SourceError(
+                f"{self._folder}: {counted(len(self._paths), 'image')} in this folder, but none can be read"
+            )
 
     def read(self) -> Frame | None:
         """Return the next image; None after the last.
