@@ -17,6 +17,7 @@ from fer_edge.expression import Expression
 from fer_edge.geometry import Box
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.image_input import load_bgr
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +97,7 @@ def draw_summary(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> n
     per_row = _WIDTH // _COLUMN
     strips = [picture, *(_bars(shown[start : start + per_row]) for start in range(0, len(shown), per_row))]
     if left_out := len(faces) - len(shown):
-        strips.append(_note(f"and {left_out} more {'face' if left_out == 1 else 'faces'}"))
+        strips.append(_note(f"and {counted(left_out, 'more face')}"))
     return np.vstack(strips)
 
 

@@ -74,6 +74,7 @@ def test_loads_yunet(gray: npt.NDArray[np.uint8], tmp_path: Path) -> None:
         ({"model": ""}, "model: '' is neither"),
         ({"model": 3}, "model: 3 is neither"),
         ({"model": "none.tflite"}, r"none\.tflite: no such"),
+        ({"model": "edg"}, r"edg: no such model file; the shipped models are edge, edge-plus \(did you mean edge\?\)"),
         ({"model": "faces"}, r"faces\.tflite: a face detector; give a classifier here"),
         ({"detector": "haar"}, "detector: 'haar' is not one of network, yunet"),
         ({"detector": "yunet"}, "detector_model: yunet needs its file"),
