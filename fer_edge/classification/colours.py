@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final, NamedTuple
 
-from fer_edge.classification.labels import canonical
+from fer_edge.classification.labels import canonical_label
 
 
 class Colour(NamedTuple):
@@ -38,5 +38,5 @@ _COLOURS: Final = {
 
 def emotion_colour(label: str) -> Colour:
     """Return the colour of an emotion. A label that has none of its own always shares the same one."""
-    name = canonical(label)
+    name = canonical_label(label)
     return _COLOURS.get(name) or list(_COLOURS.values())[zlib.crc32(name.encode()) % len(_COLOURS)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 import fer_edge
@@ -23,7 +24,7 @@ NO_CAMERA = ("source=0", 'source="demo"')
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a current folder with the files that the page names."""
     cv2.imwrite(str(tmp_path / "photo.jpg"), demo.frame(60))
-    cv2.imwrite(str(tmp_path / "crop.png"), demo.face("happy"))
+    cv2.imwrite(str(tmp_path / "crop.png"), demo.face("happy").astype(np.uint8))
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in (30, 90):
