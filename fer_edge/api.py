@@ -59,10 +59,9 @@ def load(
 
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.factory import make_detector
-    from fer_edge.model_zoo import find_model
     from fer_edge.recognizer import Recognizer
 
-    classifier = TFLiteClassifier(find_model(path), threads)
+    classifier = TFLiteClassifier(path, threads)
     return Recognizer(classifier, make_detector(detector, detector_path, min_face) if detector else None)
 
 

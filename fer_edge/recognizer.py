@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast, overload
 import numpy as np
 
 from fer_edge.classification.classifier import classify_faces
-from fer_edge.classification.crop import crop_face
+from fer_edge.classification.crop import crop_whole_image
 from fer_edge.errors import InputError
 from fer_edge.expression import expression
 from fer_edge.geometry import NO_MARGIN, Box, Face
@@ -154,7 +154,7 @@ class Recognizer:
         faces = []
         for i, crop in enumerate([crops] if one else _parts(crops)):
             gray = load_gray(crop, "crop" if one else f"crops[{i}]", channels)
-            faces.append(crop_face(gray, _whole(gray), spec.height, spec.width))
+            faces.append(crop_whole_image(gray, spec.height, spec.width))
         batch = np.stack(faces) if faces else np.empty((0, spec.height, spec.width), np.uint8)
         with self._lock:
             scores = self._classifier.classify(batch)
@@ -164,7 +164,8 @@ class Recognizer:
         gray = load_gray(image, name, channels)
         with self._lock:
             if self._detector is None:
-                faces, crop_spec = [Face(_whole(gray), 1.0)], NO_MARGIN
+                rows, columns = gray.shape
+                faces, crop_spec = [Face(Box(0, 0, columns, rows), 1.0)], NO_MARGIN
             else:
                 faces, crop_spec = self._detector.detect(gray), self._detector.crop_spec
             scores = classify_faces(gray, faces, crop_spec, self._classifier)
@@ -195,8 +196,3 @@ def _refuse_flat(shape: tuple[int, ...], pixels: int) -> None:
 def _parts(images: object) -> Iterator[object]:
     """Yield each image of several; `load_gray` rejects what is not an image."""
     yield from cast("Iterable[object]", images)
-
-
-def _whole(gray: npt.NDArray[np.uint8]) -> Box:
-    rows, columns = gray.shape
-    return Box(0, 0, columns, rows)
