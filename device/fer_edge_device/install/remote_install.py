@@ -26,7 +26,7 @@ from fer_edge_device.install.transaction import carry_out
 from fer_edge_device.install.venvs import Venvs, origin_at, version_in
 
 if TYPE_CHECKING:
-    from fer_edge.bench.results import Job, Report
+    from fer_edge.bench.results import Report, Workload
     from fer_edge_device.install.transaction import Step
 
 MARK: Final = "fer-edge-deploy "  # begins a line that is meant for the deployer
@@ -58,7 +58,7 @@ class Latency(msgspec.Struct, frozen=True):
     p95: float
 
     @classmethod
-    def of(cls, report: Report, job: Job) -> Latency:
+    def of(cls, report: Report, job: Workload) -> Latency:
         """From the report's case of that job."""
         found = report.latency(job)
         return cls(found.median, found.p95)
