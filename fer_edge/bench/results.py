@@ -12,6 +12,7 @@ import msgspec
 
 from fer_edge.bench.conditions import Condition, Environment, Settings
 from fer_edge.errors import InputError
+from fer_edge.utils.validation import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,7 +280,9 @@ def decode_report(text: bytes, source_name: str) -> Report:
             )
         return msgspec.json.decode(text, type=Report)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source_name}: not a result of `fer-edge bench --json` ({error})") from error
+        raise InputError(
+            f"{source_name}: not a result of `fer-edge bench --json` ({explain(error, Report).message})"
+        ) from error
 
 
 def encode_report(report: Report) -> bytes:

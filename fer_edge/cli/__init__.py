@@ -41,7 +41,7 @@ from fer_edge.cli.output import INTERRUPTED
 from fer_edge.cli.output import version as installed_version
 from fer_edge.errors import FerEdgeError, first_line, without_passwords
 
-app = typer.Typer(name="fer-edge", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(name="fer-edge", rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
     train,
     train_faces,
@@ -113,9 +113,18 @@ def main() -> None:
         _fail(f"internal error: {what}; `fer-edge --debug ...` shows where; please report it", 1)
 
 
+class _WarningFormatter(logging.Formatter):
+    """Formats what is logged as the command line prints it: ``fer-edge: warning: ...``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record in one line."""
+        mark = "warning: " if record.levelno == logging.WARNING else ""
+        return f"fer-edge: {mark}{record.getMessage()}"
+
+
 def _set_up_process() -> None:
-    if logging.lastResort:  # warnings look like all else that is said; nothing but the command line sets this up
-        logging.lastResort.setFormatter(logging.Formatter("fer-edge: %(message)s"))
+    if logging.lastResort:  # which prints what is logged as long as nothing else is set up
+        logging.lastResort.setFormatter(_WarningFormatter())
     # OpenCV's and FFmpeg's own words on a damaged file or an absent camera; ours say which, and what to do.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from fer_edge.cli.completion import complete_classifier
 from fer_edge.cli.options import AsJson, Detector, DetectorModel, MinFace
 from fer_edge.cli.output import print_json
 from fer_edge.errors import InputError
@@ -29,44 +30,55 @@ _FOR: Final = {"--tolerance": "--compare", "--anyway": "--compare", "--venvs": "
 def bench(
     context: typer.Context,
     models: Annotated[
-        list[Path] | None, typer.Argument(help="Files of .tflite with a card, edge or edge-plus; edge by default.")
+        list[Path] | None,
+        typer.Argument(
+            help="Files of .tflite with a card, or the shipped edge (the default) or edge-plus.",
+            autocompletion=complete_classifier,
+        ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Threads of the classifier, one number or several: 1,2,4.")] = "1",
-    xnnpack: Annotated[Literal["on", "off", "both"], typer.Option(help="The runtime's delegate.")] = "on",
-    batch: Annotated[str, typer.Option(help="Faces that an invocation takes, one number or several: 1,8.")] = "1",
-    runs: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="Times each case is done; 200 by default.")
-    ] = None,
+    xnnpack: Annotated[Literal["on", "off", "both"], typer.Option(help="The runtime's XNNPACK delegate.")] = "on",
+    batch: Annotated[str, typer.Option(help="Faces in one invocation, one number or several: 1,8.")] = "1",
+    runs: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Runs of each case; by default 200.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0.01, max=86_400, help="Time for each case, instead of a number of runs.")
+        float | None, typer.Option(min=0.01, max=86_400, help="Time for each case, instead of --runs.")
     ] = None,
     starts: Annotated[
-        int, typer.Option(min=0, max=100, help="Fresh processes that show load time, first run and memory.")
+        int, typer.Option(min=0, max=100, help="Fresh processes in which to measure load time, first run and memory.")
     ] = 3,
-    sustained: Annotated[str | None, typer.Option(help="Whole frames for so long, as 10m, afterwards.")] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Show what each operator takes.")] = False,
+    sustained: Annotated[str | None, typer.Option(help="Then process whole frames for this long, such as 10m.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operator.")] = False,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON to this file, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
     pareto: Annotated[Path | None, typer.Option(help="Plot accuracy by latency: an .svg or .html.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="BEFORE AFTER", help="Two results: what changed beyond the noise; measures nothing."),
+        typer.Option(
+            metavar="BEFORE AFTER", help="Compare two results and show what changed beyond the noise; measures nothing."
+        ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1000, help="Per cent that a median may grow by; else the exit status is 1.")
+        float,
+        typer.Option(
+            min=0, max=1000, help="Growth of a median in per cent that is allowed; beyond it the exit status is 1."
+        ),
     ] = 5,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Compare results of unlike machines or runtimes.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare even results of different machines or runtimes.")
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a result.")] = False,
-    peer: Annotated[bool, typer.Option("--peer", help="Measure other tools beside this one; takes a clone.")] = False,
-    venvs: Annotated[Path | None, typer.Option(help="Where --peer installs them.")] = None,
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Also measure other tools; needs a clone of the repository.")
+    ] = False,
+    venvs: Annotated[Path | None, typer.Option(help="Folder in which --peer installs them.")] = None,
     detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
 ) -> None:
     """Measure latency on this machine.
 
-    Of the classifier, the detector and a whole frame; and what a process pays once.
+    Measures the classifier, the detector and a whole frame, and what a process needs once at its start.
 
     \b
     Example: fer-edge bench edge edge-plus --threads 1,2 --html bench.html

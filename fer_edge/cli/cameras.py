@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from fer_edge.cli.options import AsJson
-from fer_edge.cli.output import print_json
+from fer_edge.cli.output import print_json, warn
 
 app = typer.Typer()
 
@@ -16,7 +14,7 @@ app = typer.Typer()
 def cameras(as_json: AsJson = False) -> None:
     """List the cameras of this machine and what each can send.
 
-    Finding none is an answer, too: the exit status is 0.
+    The exit status is 0 even if there is none.
 
     \b
     Example: fer-edge cameras --json
@@ -29,8 +27,7 @@ def cameras(as_json: AsJson = False) -> None:
     elif found:
         print(format_cameras(found))
     if not found:
-        print(
-            "fer-edge: no camera found: connect one (a Pi's camera module needs the package python3-picamera2 too),"
-            " or try fer-edge run --source demo",
-            file=sys.stderr,
+        warn(
+            "no camera found: connect one (a Pi's camera module needs the package python3-picamera2 too),"
+            " or try fer-edge run --source demo"
         )

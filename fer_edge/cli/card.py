@@ -14,7 +14,7 @@ app = typer.Typer(name="card")
 
 @app.callback()
 def card_root() -> None:
-    """Change what a model says of itself; `fer-edge inspect` shows it.
+    """Change the card of a model; `fer-edge inspect` shows it.
 
     \b
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
@@ -23,11 +23,11 @@ def card_root() -> None:
 
 @app.command("set")
 def card_set(
-    model: Annotated[Path, typer.Argument(help="A .tflite file of whatever origin.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, whoever made it.")],
     labels: Labels = None,
     input_range: InputRange = None,
 ) -> None:
-    """Say what a model takes and gives, once, in the file.
+    """Write into a .tflite file what the model takes and gives.
 
     \b
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1

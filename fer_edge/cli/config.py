@@ -16,9 +16,9 @@ app = typer.Typer()
 def config(
     config_file: ConfigFile = None,
     example: Annotated[bool, typer.Option("--example", help="Print every key with its default, as comments.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Say only whether it is right.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check it.")] = False,
 ) -> None:
-    """Show the configuration that `run` would have, check it, or print an example.
+    """Show the configuration that `run` would use, check it, or print an example.
 
     \b
     Example: fer-edge config --example > config.toml
@@ -38,4 +38,4 @@ def config(
     from fer_edge_device.app import check_config
 
     check_config(settings)
-    print(f"{where}: right")
+    print(f"{where}: valid")

@@ -11,7 +11,7 @@ import typer
 from fer_edge.cli.loading import check_square, load_fused_dataset
 from fer_edge.cli.needs import need
 from fer_edge.cli.options import InputRange, LabelMap, Labels, Usage, Votes
-from fer_edge.cli.output import command_line
+from fer_edge.cli.output import command_line, warn
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,32 +38,39 @@ def convert(
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Full-integer int8, input and output too.")] = False,
     int16x8: Annotated[bool, typer.Option("--int16x8", help="Activations in int16, weights in int8.")] = False,
-    dynamic: Annotated[bool, typer.Option("--dynamic", help="Weights in int8, activations in floats.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Weights in int8, activations in float32.")] = False,
     float16: Annotated[bool, typer.Option("--float16", help="Weights in float16.")] = False,
-    float32: Annotated[bool, typer.Option("--float32", help="As it is.")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="Not quantised.")] = False,
     quantize: Annotated[
-        Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The same by name.")
+        Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The scheme by name.")
     ] = None,
     labels: Labels = None,
     input_range: InputRange = None,
-    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of an image, if it takes any.")] = None,
-    calibrate: Annotated[Path | None, typer.Option(help="Faces to measure ranges on instead of --data's.")] = None,
-    max_drop: Annotated[float, typer.Option(min=0, max=100, help="Refuse a model that is so many points worse.")] = 1.0,
-    rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways before refusing.")] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(min=16, max=1024, help="Side of the images in pixels, for a model that takes any size."),
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Faces to measure ranges on, instead of those of --data.")
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Refuse a model that loses more points than this.")
+    ] = 1.0,
+    rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways of quantising before refusing.")] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Where the report goes, less .html and .json; OUT.parity by default.")
+        Path | None, typer.Option(help="Path of the report without .html and .json; by default OUT.parity.")
     ] = None,
     detector: Annotated[
-        Path | None, typer.Option(help="For a detector's second stage: the .tflite of the first.")
+        Path | None, typer.Option(help="For the second stage of a detector: the .tflite of the first.")
     ] = None,
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run code that is stored in the model, in a Lambda layer.")
+        bool, typer.Option("--unsafe", help="Run code that is stored in the model, such as a Lambda layer.")
     ] = False,
     usage: Usage = None,
     votes: Votes = None,
     label_map: LabelMap = None,
 ) -> None:
-    """Quantise a model, compare both, and refuse what lost too much.
+    """Convert a model to .tflite, compare both, and refuse a model that lost too much.
 
     \b
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
@@ -131,10 +138,10 @@ def convert(
             )
         except RefusedError as error:
             for warning in error.warnings:
-                print(f"fer-edge: {warning}", file=sys.stderr)
+                warn(warning)
             raise
     for warning in done.warnings:
-        print(f"fer-edge: {warning}", file=sys.stderr)
+        warn(warning)
     print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
     for line in summary(done):
         print(line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_classifier
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,21 +21,28 @@ app = typer.Typer()
 @app.command()
 def deploy(
     hosts: Annotated[list[str], typer.Argument(help="user@host, or names of your ssh configuration.")],
-    model: Annotated[Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .tflite with a card, or the shipped edge or edge-plus.", autocompletion=complete_classifier
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="Configuration; a password_file that is here becomes the service's password there."),
+        typer.Option(
+            help="Configuration; its password_file, if it is a file here, becomes the service's password there."
+        ),
     ] = None,
     wheel: Annotated[
-        Path | None, typer.Option(help="Wheel of fer-edge; built of the clone that this runs from without.")
+        Path | None, typer.Option(help="Wheel of fer-edge; by default built from the clone that runs this command.")
     ] = None,
-    ssh_config: Annotated[Path | None, typer.Option(help="Configuration of ssh instead of your own.")] = None,
+    ssh_config: Annotated[Path | None, typer.Option(help="ssh configuration, instead of your own.")] = None,
 ) -> None:
     """Install or upgrade the service on Pis, over ssh.
 
-    Each gets the program, and the model and configuration that are given, and is measured. One that does not come
-    up gets back what it had. Needs a key that ssh lets in, and sudo there without a password. Where each camera has
-    a unit of its own, it brings the program alone.
+    Each host gets the program, and the model and configuration if they are given, and is measured. A host on which
+    the service does not start gets back what it had. Needs an ssh key, and sudo without a password. On a host where
+    each camera has a unit of its own, only the program is installed.
 
     \b
     Example: fer-edge deploy pi@kitchen pi@hall --model edge.tflite --config config.toml

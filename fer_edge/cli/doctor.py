@@ -11,6 +11,7 @@ import typer
 
 from fer_edge.cli.options import AsJson
 from fer_edge.cli.output import print_json
+from fer_edge.utils.words import counted
 
 app = typer.Typer()
 
@@ -18,13 +19,13 @@ app = typer.Typer()
 @app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Option(help="Configuration to check by; /etc/fer-edge/config.toml where that is.")
+        Path | None, typer.Option(help="Configuration to check; by default /etc/fer-edge/config.toml, if it exists.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find out what is wrong here.
+    """Check this machine, and say what is wrong and what to do.
 
-    And what to do about it: packages, camera, model, broker, clock, service. Exit status 1 when something is.
+    Checks packages, camera, model, broker, clock and service. Exit status 1 if something is wrong.
 
     \b
     Example: fer-edge doctor --config /etc/fer-edge/config.toml
@@ -43,7 +44,7 @@ def doctor(
     if as_json:
         print_json(findings)
     else:
-        said = (f"{levels[level]} {level}{'s' * (levels[level] != 1)}" for level in ("failure", "warning"))
-        print(f"{levels.total()} checks: {', '.join(said)}")
+        counts = (counted(levels[level], level) for level in ("failure", "warning"))
+        print(f"{counted(levels.total(), 'check')}: {', '.join(counts)}")
     if levels["failure"]:
         raise typer.Exit(1)

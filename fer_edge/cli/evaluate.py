@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_classifier
 from fer_edge.cli.loading import check_square, load_datasets
 from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import FORMS, AsJson, LabelMap, Usage, Votes
@@ -21,8 +22,14 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .keras or .tflite with a card, or edge or edge-plus.")],
-    data: Annotated[list[Path], typer.Argument(help=f"{FORMS} Of several, the test part of each.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A .keras or .tflite with a card, or the shipped edge or edge-plus.",
+            autocompletion=complete_classifier,
+        ),
+    ],
+    data: Annotated[list[Path], typer.Argument(help=f"{FORMS} Several are tested together.")],
     usage: Usage = None,
     votes: Votes = None,
     label_map: LabelMap = None,

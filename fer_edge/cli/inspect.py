@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_model
 from fer_edge.cli.options import AsJson
 from fer_edge.cli.output import print_json
 
@@ -18,9 +19,12 @@ app = typer.Typer()
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .tflite file, or edge, edge-plus or faces, which are shipped.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A .tflite file, or the shipped edge, edge-plus or faces.", autocompletion=complete_model),
+    ],
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(help="Draw the network on a page of its own.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with a drawing of the network.")] = None,
 ) -> None:
     """Show what is inside a .tflite file.
 
@@ -33,7 +37,7 @@ def inspect(
 
     if html:
         check_ending(html, "--html", ".html")
-    found = inspect_model(find_model(model))
+    found = inspect_model(find_model(model, "any"))
     if html:
         with replacing(html) as temporary:
             temporary.write_text(as_html(found), encoding="utf-8")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fer_edge.cli.output import warn
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
-    """A model by its path or shipped name; the shipped `edge` without."""
+    """Load a model by its path or shipped name; by default the shipped ``edge``."""
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.model_zoo import DEFAULT_MODEL, find_model
 
@@ -26,7 +26,7 @@ def load_classifier(model: Path | None, threads: int = 1) -> TFLiteClassifier:
 
 
 def load_detector(name: Literal["network", "yunet"], model: Path | None, min_face: int | None) -> TrackingDetector:
-    """What finds faces."""
+    """Load a face detector."""
     from fer_edge.detection.factory import make_detector
 
     return make_detector(name, model, min_face)
@@ -35,7 +35,7 @@ def load_detector(name: Literal["network", "yunet"], model: Path | None, min_fac
 def load_fused_dataset(
     paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
 ) -> Dataset:
-    """All datasets as one, as `load_datasets`."""
+    """Load datasets as `load_datasets` does, and fuse them."""
     from fer_edge.datasets.dataset import fuse
 
     return fuse(load_datasets(paths, votes, label_map, side, majority=majority))
@@ -44,14 +44,22 @@ def load_fused_dataset(
 def load_datasets(
     paths: list[Path], votes: Path | None, label_map: Path | None, side: int, *, majority: bool
 ) -> list[Dataset]:
-    """Each dataset; the votes are for the first CSV, whose classes are their majority if so wanted."""
+    """Load datasets.
+
+    Args:
+        paths: the datasets.
+        votes: FER+'s votes for the first CSV.
+        label_map: a TOML file that maps the labels of each.
+        side: rows and columns of a face.
+        majority: whether the majority of its votes is the label of a face.
+    """
     from fer_edge.datasets.dataset import by_majority
     from fer_edge.datasets.readers import load_map, with_votes
 
     mapped = load_map(label_map) if label_map else None
     loaded = {path.name: _load_dataset(path, side) for path in paths}
     if len(loaded) < len(paths):
-        raise InputError("two datasets of one name; call their files or folders differently")
+        raise InputError("two datasets have the same name; rename a file or folder")
     table = next((name for name, dataset in loaded.items() if dataset.name.lower().endswith(".csv")), paths[0].name)
     if votes:
         loaded[table] = with_votes(loaded[table], votes)
@@ -61,19 +69,19 @@ def load_datasets(
 
 
 def _load_dataset(path: Path, side: int) -> Dataset:
-    """Load one dataset and print what was left out of it."""
+    """Load one dataset, and warn of what was skipped in it."""
     from fer_edge.datasets.readers import load_dataset
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
-    with native_stderr_hidden():  # what image libraries say of damaged images
+    with native_stderr_hidden():  # the image libraries' own messages on damaged images
         dataset = load_dataset(path, side)
     for line in dataset.skipped:
-        print(f"fer-edge: left out: {line}", file=sys.stderr)
+        warn(f"skipped {line}")
     return dataset
 
 
 def load_training_faces(path: Path) -> npt.NDArray[np.uint8]:
-    """Faces that a classifier may be trained on, so that none of its tests' is seen by what finds them."""
+    """Load the training faces of a dataset: a detector must not learn from faces that classifiers are tested on."""
     from fer_edge.datasets.dataset import TRAINING
 
     dataset = _load_dataset(path, 48)
@@ -84,6 +92,4 @@ def load_training_faces(path: Path) -> npt.NDArray[np.uint8]:
 def check_square(model: Path, height: int, width: int, advice: str) -> None:
     """Refuse a model whose images are not square."""
     if height != width:
-        raise InputError(
-            f"{model}: it takes {width}x{height}, and only square images can be read from datasets; {advice}"
-        )
+        raise InputError(f"{model}: it takes {width}x{height}, but datasets give square images only; {advice}")

@@ -14,7 +14,7 @@ app = typer.Typer(name="mqtt")
 
 @app.callback()
 def mqtt_root() -> None:
-    """Look after what a broker keeps for a node.
+    """Manage what a broker keeps for a node.
 
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
@@ -23,7 +23,7 @@ def mqtt_root() -> None:
 
 @app.command()
 def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) -> None:
-    """Take a node's retained messages from the broker and its device from Home Assistant.
+    """Remove a node's retained messages from the broker, and its device from Home Assistant.
 
     Stop the node's runner first: it would publish them again.
 

@@ -1,4 +1,4 @@
-"""What a command needs to have installed."""
+"""Check that a command's packages are installed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,31 @@ from fer_edge.errors import InputError, MissingExtraError
 
 
 def need(extra: str, *modules: str) -> None:
-    """Refuse to go on without these modules, and say which extra brings them."""
+    """Refuse to continue without some modules.
+
+    Args:
+        extra: the extra that installs them.
+        modules: their names.
+
+    Raises:
+        MissingExtraError: one of them is not installed.
+    """
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise MissingExtraError(" and ".join(missing), extra)
 
 
 def need_keras_backend() -> None:
-    """Have Keras calculate with what is installed, unless it was told with what."""
+    """Choose an installed backend for Keras, unless ``KERAS_BACKEND`` is set.
+
+    Raises:
+        InputError: none is installed, or not the one that is set.
+    """
     installed = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
     if not installed:
-        raise InputError("Keras needs something to calculate with: pip install tensorflow, torch or jax")
+        raise InputError("Keras needs a backend: pip install tensorflow, torch or jax")
     wanted = os.environ.get("KERAS_BACKEND")
     if wanted and wanted not in installed:
-        raise InputError(f"KERAS_BACKEND is {wanted}, which is not installed; there is {', '.join(installed)}")
+        raise InputError(f"KERAS_BACKEND is {wanted}, which is not installed; installed: {', '.join(installed)}")
     if "tensorflow" not in installed:
         os.environ.setdefault("KERAS_BACKEND", installed[0])

@@ -7,15 +7,24 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from fer_edge.cli.completion import complete_classifier, complete_detector
+
 FORMS: Final = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
-Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: judge by the majority of its votes.")]
+Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: the majority of its votes is the label.")]
 Model = Annotated[
-    Path | None, typer.Option(help="A .tflite with a card, or edge or edge-plus, which are shipped; edge by default.")
+    Path | None,
+    typer.Option(
+        help="A .tflite with a card, or the shipped edge (the default) or edge-plus.",
+        autocompletion=complete_classifier,
+    ),
 ]
-Detector = Annotated[Literal["network", "yunet"], typer.Option(help="What finds faces.")]
+Detector = Annotated[Literal["network", "yunet"], typer.Option(help="Face detector.")]
 DetectorModel = Annotated[
     Path | None,
-    typer.Option(help="The detector's file: a .tflite of yours, or YuNet's ONNX; by default the one shipped."),
+    typer.Option(
+        help="The detector's file: a .tflite, or YuNet's ONNX; by default the shipped faces.",
+        autocompletion=complete_detector,
+    ),
 ]
 MinFace = Annotated[
     int | None,
@@ -24,28 +33,32 @@ MinFace = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
-LabelMap = Annotated[
-    Path | None, typer.Option("--map", help="TOML file that says which label of which dataset becomes which.")
+LabelMap = Annotated[Path | None, typer.Option("--map", help="TOML file that maps the labels of each dataset.")]
+Usage = Annotated[
+    str | None,
+    typer.Option(help="Part to test on, such as PublicTest; by default what is neither Training nor validation."),
 ]
-Usage = Annotated[str | None, typer.Option(help="Rows to test on; by default neither Training nor validation.")]
 Labels = Annotated[
-    str | None, typer.Option(help="Names of the outputs in order: angry,disgust,... or a file with one a line.")
+    str | None, typer.Option(help="Names of the outputs in order: angry,disgust,... or a file with one per line.")
 ]
 InputRange = Annotated[
-    Literal["0..1", "-1..1", "0..255"] | None, typer.Option(help="Values that pixels had in training.")
+    Literal["0..1", "-1..1", "0..255"] | None, typer.Option(help="Range of the pixel values in training.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-IsFace = Annotated[bool, typer.Option("--face", help="The images are face crops already.")]
+IsFace = Annotated[bool, typer.Option("--face", help="The images are face crops: detect no faces.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the recipe, such as optimizer.batch_size=64; may be repeated."
+    ),
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")]
-FacesRecipeFile = Annotated[str | None, typer.Option(help="A .toml file, instead of the recipe that is shipped.")]
-Paste = Annotated[Path | None, typer.Option(help=f"More faces, to paste into images: {FORMS}")]
-YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and compare with.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch.")]
+FacesRecipeFile = Annotated[str | None, typer.Option(help="A .toml file, instead of the shipped recipe.")]
+Paste = Annotated[Path | None, typer.Option(help=f"More faces to paste into the images: {FORMS}")]
+YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and to compare with.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; by default /etc/fer-edge/config.toml, if there is one.")
+    Path | None, typer.Option("--config", help="TOML file; by default /etc/fer-edge/config.toml, if it exists.")
 ]
-Node = Annotated[str | None, typer.Option(help="Name in the topics; the host's by default.")]
+Node = Annotated[str | None, typer.Option(help="Name in the topics; by default the host name.")]
 Broker = Annotated[str | None, typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port] or mqtts://...")]

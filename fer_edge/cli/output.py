@@ -1,4 +1,4 @@
-"""Print results, and say what ran."""
+"""Print results and warnings."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
+from fer_edge.utils.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fer_edge.classification.metrics import Metrics
 
-INTERRUPTED: Final = 130  # what a shell expects of a program that Ctrl-C ended
+INTERRUPTED: Final = 130  # the exit status that a shell expects after Ctrl-C
+
+
+def warn(message: str) -> None:
+    """Print a warning."""
+    print(f"fer-edge: warning: {message}", file=sys.stderr)
 
 
 def command_line() -> str:
-    """The command line that makes a model anew, for its card: as it was typed, less what only goes on with a run."""
+    """Return the command that makes the same model again, for its card: as it was typed, without ``--resume``."""
     from fer_edge.errors import printable
 
     return printable(shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")]))
 
 
-def commands_that_made(before: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The commands that made what a model learns from, each once, and this one."""
+def commands_so_far(before: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the commands that made what a model learns from, each once, and this one."""
     return tuple(dict.fromkeys([*(one for some in before for one in some), command_line()]))
 
 
 def version() -> str:
-    """Of the installed package."""
+    """Return the version of the installed package."""
     import importlib.metadata
 
     return importlib.metadata.version("fer-edge")
 
 
 def fields(value: object) -> dict[str, object]:
-    """A structure as what JSON has."""
+    """Return the fields of a structure as JSON values."""
     import msgspec
 
     fields: dict[str, object] = msgspec.to_builtins(value)
@@ -42,18 +49,18 @@ def fields(value: object) -> dict[str, object]:
 
 
 def print_json(value: object, indent: int | None = 2) -> None:
-    """Print a structure, of whatever it holds, as JSON."""
+    """Print a structure as JSON."""
     import json
 
     import msgspec
 
-    # The standard library's encoder, because it takes names of files that are not UTF-8.
+    # The standard library's encoder takes file names that are not UTF-8.
     print(json.dumps(msgspec.to_builtins(value), indent=indent))
 
 
 def print_metrics(metrics: Metrics) -> None:
     """Print accuracy, the figures of each class, and the confusion matrix."""
-    print(f"accuracy {metrics.accuracy:.2%} of {metrics.faces} faces", end="")
+    print(f"accuracy {metrics.accuracy:.2%} of {counted(metrics.faces, 'face')}", end="")
     print(f", macro F1 {metrics.macro_f1:.3f}, expected calibration error {metrics.ece:.3f}")
     wide = max(8, *map(len, metrics.classes)) + 2
     print(f"{'':<{wide}}{'precision':>9}{'recall':>8}{'F1':>8}{'faces':>7}   predicted:", end="")

@@ -27,7 +27,7 @@ def predict(
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
 ) -> None:
-    """Show the faces of images and how they look.
+    """Detect the faces in images and classify their expressions.
 
     \b
     Example: fer-edge predict photo.jpg --save annotated.png

@@ -6,14 +6,18 @@ from typing import Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_recipe
+
 app = typer.Typer()
 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this one, to change it into one's own.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe, to change it.", autocompletion=complete_recipe)
+    ] = None,
 ) -> None:
-    """List the recipes that `train` knows, or print one.
+    """List the recipes of `fer-edge train`, or print one.
 
     \b
     Example: fer-edge recipes edge > mine.toml

@@ -18,7 +18,7 @@ def report(
         bool, typer.Option("--no-images", help="Open no image: no faces, and no dates of images.")
     ] = False,
 ) -> None:
-    """Make one HTML page of tables of faces: counts, scores, timelines, some faces of each emotion, errors.
+    """Make one HTML page of tagged images: counts, scores, timelines, some faces of each emotion, errors.
 
     \b
     Example: fer-edge report tags.jsonl --out report.html

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fer_edge.cli.completion import complete_classifier, complete_detector
 from fer_edge.cli.options import Broker, ConfigFile, Node
 from fer_edge.cli.output import INTERRUPTED, version
 from fer_edge.errors import InputError
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config
@@ -21,39 +23,55 @@ app = typer.Typer()
 def run(
     config: ConfigFile = None,
     source: Annotated[
-        str | None, typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a video or a folder.")
+        str | None,
+        typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a video, or a folder of images."),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this much of the source's time.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this many seconds of the source's time.")
+    ] = None,
     node: Node = None,
     broker: Broker = None,
     ha_discovery: Annotated[
         bool | None, typer.Option("--ha-discovery/--no-ha-discovery", help="Announce the device to Home Assistant.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A .tflite with a card, or edge or edge-plus.")] = None,
-    detector: Annotated[Literal["network", "yunet"] | None, typer.Option(help="What finds faces.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A .tflite with a card, or the shipped edge or edge-plus.", autocompletion=complete_classifier
+        ),
+    ] = None,
+    detector: Annotated[Literal["network", "yunet"] | None, typer.Option(help="Face detector.")] = None,
     detector_model: Annotated[
         str | None,
-        typer.Option(help="The detector's file: a .tflite of yours, or YuNet's ONNX; by default the one shipped."),
+        typer.Option(
+            help="The detector's file: a .tflite, or YuNet's ONNX; by default the shipped faces.",
+            autocompletion=complete_detector,
+        ),
     ] = None,
     min_face: Annotated[int | None, typer.Option(help="Side of the smallest face to find, in pixels.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier.")] = None,
-    width: Annotated[int | None, typer.Option(help="Wanted columns of a camera's frames.")] = None,
-    height: Annotated[int | None, typer.Option(help="Wanted rows of a camera's frames.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of a camera's frames in pixels, if the camera can.")] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Height of a camera's frames in pixels, if the camera can.")
+    ] = None,
     realtime: Annotated[
         bool | None,
-        typer.Option("--realtime/--full-speed", help="Pace of a video; the demo plays in real time, others do not."),
+        typer.Option(
+            "--realtime/--full-speed",
+            help="Play a video at its own pace, or as fast as possible; by default only the demo plays in real time.",
+        ),
     ] = None,
     log_format: Annotated[
-        Literal["auto", "plain", "json", "journal"] | None, typer.Option(help="How lines of the log look.")
+        Literal["auto", "plain", "json", "journal"] | None, typer.Option(help="Form of the log's lines.")
     ] = None,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Least serious line of the log.")
+        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Lowest level to log.")
     ] = None,
 ) -> None:
-    """Watch a source and tell what happens.
+    """Watch a camera, stream or video and publish what happens.
 
-    One MQTT-ready JSON message a line, and the same to a broker if there is one. What an option does not say, a
-    FER_EDGE_... variable does, and then the configuration; `fer-edge config` shows all keys.
+    Prints one MQTT message per line as JSON, and sends the same to a broker if there is one. Options override
+    FER_EDGE_... variables, and these the configuration; `fer-edge config` shows all keys.
 
     \b
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
@@ -64,8 +82,8 @@ def run(
 
     if source is not None and holds_password(source):
         raise InputError(
-            "--source: no password in the address, everybody could see it; write it as camera.source into a file, and"
-            " give that with --config"
+            "--source: do not give a password in the address, where every user can see it; write the address as"
+            " camera.source into a file, and give that with --config"
         )
     options = {
         "camera.source": source,
@@ -93,8 +111,9 @@ def run(
     summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     print(
-        f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} fps), {summary.events['new']} faces\n"
-        f"{summary.events.total()} events: {summary.events['new']} new, {summary.events['update']} update,"
+        f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s ({rate:.1f} fps),"
+        f" {counted(summary.events['new'], 'face')}\n"
+        f"{counted(summary.events.total(), 'event')}: {summary.events['new']} new, {summary.events['update']} update,"
         f" {summary.events['end']} end",
         file=sys.stderr,
     )

@@ -11,6 +11,7 @@ import typer
 
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,19 +24,20 @@ app = typer.Typer(name="service")
 
 
 From = Annotated[
-    Path | None, typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default, what runs this.")
+    Path | None,
+    typer.Option("--from", "--wheel", help="A wheel or a clone to install; by default what runs this command."),
 ]
 
 
-Instance = Annotated[str | None, typer.Option(help="Name of the camera, where one machine has several.")]
+Instance = Annotated[str | None, typer.Option(help="Name of the camera, on a machine with several.")]
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
 @app.callback()
 def service() -> None:
-    """Run fer-edge as a service of systemd.
+    """Run fer-edge as a systemd service.
 
     \b
     Example: fer-edge service status
@@ -45,8 +47,8 @@ def service() -> None:
 @app.command()
 def install(
     config: Annotated[Path | None, typer.Option(help="Configuration to install.")] = None,
-    camera: Annotated[str | None, typer.Option(help="Source, as for run, for a configuration that is made.")] = None,
-    mqtt: Annotated[str | None, typer.Option(help="Broker, mqtt://[user@]host, likewise.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Source, as for run, for a new configuration.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="Broker for a new configuration: mqtt://[user@]host.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="File with the broker's password.")] = None,
     instance: Instance = None,
     origin: From = None,
@@ -54,7 +56,7 @@ def install(
 ) -> None:
     """Install, start and wait for the first frame.
 
-    What is there already stays; when a step fails, what was done is taken back.
+    Keeps what is installed already. When a step fails, all steps are undone.
 
     \b
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
@@ -78,9 +80,9 @@ def install(
 
 @app.command()
 def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
-    """Replace the installed program; the old one is kept.
+    """Replace the installed program, and keep the old one.
 
-    It is gone back to if the new one does not become ready.
+    If the new one does not become ready, the old one runs again.
 
     \b
     Example: sudo fer-edge service upgrade --from fer_edge-0.2.0-py3-none-any.whl
@@ -95,11 +97,11 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
 def uninstall(
     instance: Instance = None,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Also programs, configurations, password and waiting events.")
+        bool, typer.Option("--purge", help="Also remove programs, configurations, password and queued events.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Stop the service and take it away.
+    """Stop the service and remove it.
 
     \b
     Example: sudo fer-edge service uninstall --purge
@@ -112,7 +114,7 @@ def uninstall(
 
 @app.command()
 def status() -> None:
-    """Say how the service is; exit status 1 unless every camera's unit runs.
+    """Show the state of the service; exit status 1 unless every camera's unit runs.
 
     \b
     Example: fer-edge service status
@@ -130,10 +132,10 @@ def status() -> None:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
     if trouble := venvs.trouble(venv):
-        print(f"{trouble}; to make it anew: sudo {this_program()} service upgrade")
+        print(f"{trouble}; to repair it: sudo {this_program()} service upgrade")
     states = [unit_state(machine, unit) for unit in units]
     for state in states:
-        print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {state.restarts} restarts")
+        print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {counted(state.restarts, 'restart')}")
         for line in [state.status] * bool(state.status) + last_lines(machine, state.name):
             print(f"  {line}")
     if any(state.active not in {"active", "reloading"} for state in states):

@@ -14,6 +14,7 @@ import typer
 from fer_edge.cli.loading import load_detector
 from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
 from fer_edge.errors import InputError
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,14 +47,14 @@ def tag(
     min_face: MinFace = None,
     threads: Threads = 1,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Images looked at at once; by default one a core.")
+        int | None, typer.Option(min=1, max=1024, help="Images to process at once; by default one per core.")
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Work on a Dask cluster: the scheduler's address, as tcp://host:8786.")
     ] = None,
     every: Annotated[
         str | None,
-        typer.Option(help="Look at a video's frames so far apart: 1s, 500ms, 2m; by default at every frame."),
+        typer.Option(help="Time between the frames of a video to process: 1s, 500ms, 2m; by default every frame."),
     ] = None,
     max_fetch: Annotated[
         int,
@@ -62,7 +63,7 @@ def tag(
         ),
     ] = 4000,
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
-    errors: Annotated[Path | None, typer.Option(help="List here, as CSV, what could not be read.")] = None,
+    errors: Annotated[Path | None, typer.Option(help="CSV file that lists what could not be read.")] = None,
     sidecar: Annotated[
         Literal["xmp"] | None, typer.Option(help="Write keywords and face regions into photo.jpg.xmp.")
     ] = None,
@@ -72,13 +73,14 @@ def tag(
     ] = None,
     montage: Annotated[Path | None, typer.Option(help="Empty folder for a contact sheet of each emotion.")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start again; replace the table, copies and sheets.")
+        bool, typer.Option("--overwrite", help="Start again, and replace the table, copies and sheets.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Tag images and videos in bulk, a row a face.
+    """Tag images and videos: one row per face.
 
-    An image without a face, or one that cannot be read, is a row too. When it was stopped, the same command goes on.
+    An image without a face, or one that cannot be read, gets a row too. After an interruption, run the same command
+    to continue.
 
     \b
     Example: fer-edge tag holiday/ --out tags.jsonl
@@ -92,9 +94,9 @@ def tag(
     from fer_edge.utils.native_stderr import native_stderr_hidden
 
     if cluster and workers:
-        raise InputError("--workers is for this machine; a cluster has its own")
+        raise InputError("--workers is for this machine only; a cluster has its own workers: leave one of them out")
     if sidecar_dir and not sidecar:
-        raise InputError("--sidecar-dir says where sidecars go; give --sidecar xmp too")
+        raise InputError("--sidecar-dir is the folder for sidecars; give --sidecar xmp too")
     load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
     options = TagOptions(
         model=str(find_model(model) if model else DEFAULT_MODEL),
@@ -111,10 +113,8 @@ def tag(
         thumbnails=montage is not None,
         max_fetch=max_fetch * 1_000_000,
     )
-    with (
-        native_stderr_hidden(),
-        _display(paths, quiet=quiet) as on_result,
-    ):  # what image libraries say of damaged images
+    # The image libraries' own messages on damaged images are hidden.
+    with native_stderr_hidden(), _display(paths, quiet=quiet) as on_result:
         summary = write_table(
             paths,
             Outputs(out, errors, montage, overwrite),
@@ -126,7 +126,8 @@ def tag(
     if quiet:
         return
     resumed = f" ({summary.resumed} of them in an earlier run)" if summary.resumed else ""
-    print(f"{without_secrets(out)}: {summary.images} images{resumed}, {summary.faces} faces, {summary.errors} errors")
+    images, faces = counted(summary.images, "image"), counted(summary.faces, "face")
+    print(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
 

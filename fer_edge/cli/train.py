@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_recipe
 from fer_edge.cli.loading import load_fused_dataset
 from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
-from fer_edge.cli.output import commands_that_made, print_metrics
+from fer_edge.cli.output import commands_so_far, print_metrics
 from fer_edge.errors import InputError
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge.datasets.dataset import Dataset
@@ -25,22 +27,25 @@ app = typer.Typer()
 def train(
     data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
     more: Annotated[
-        list[Path] | None, typer.Option("--data", help="Another dataset, fused with the first; may be repeated.")
+        list[Path] | None, typer.Option("--data", help="Another dataset to fuse with the first; may be repeated.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")] = "edge",
+    recipe: Annotated[
+        str, typer.Option(help="Name of a recipe, or a .toml file.", autocompletion=complete_recipe)
+    ] = "edge",
     settings: Settings = None,
     epochs: Epochs = None,
     votes: Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv, for the rows of the first CSV.")] = None,
     label_map: LabelMap = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Begin from this .keras; for a transfer, its backbone's weights file.")
+        Path | None,
+        typer.Option(help="Start from this .keras; for transfer learning, the weights file of its backbone."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="A .keras whose answers are learnt from; may be repeated.")
+        list[Path] | None, typer.Option(help="A .keras to learn from (distillation); may be repeated.")
     ] = None,
     soft_labels: Annotated[
-        Path | None, typer.Option(help="An .npz for the teachers' answers: read if it is there, else written.")
+        Path | None, typer.Option(help="An .npz with the teachers' scores: read if it exists, else written.")
     ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
     resume: Resume = False,
@@ -56,8 +61,8 @@ def train(
 
     paths = [*([data] if data else []), *(more or [])]
     if not paths:
-        raise InputError("no data to train on: give fer2013.csv, or --data once for each dataset")
-    # What is wrong with these is said before Keras is loaded.
+        raise InputError("no data to train on: give fer2013.csv, or --data for each dataset")
+    # Mistakes in these are reported before Keras is loaded.
     from fer_edge.datasets.readers import ensure_there
     from fer_edge_train.recipe import load_recipe
 
@@ -65,7 +70,7 @@ def train(
     for path in paths:
         ensure_there(path)
     if weights and not weights.exists():
-        raise InputError(f"{weights}: no such file of weights; give a trained .keras, or a backbone's weights file")
+        raise InputError(f"{weights}: no such weights file; give a trained .keras, or the weights file of a backbone")
     with native_stderr_hidden():
         from rich.console import Console
 
@@ -84,9 +89,7 @@ def train(
         _describe(dataset, parts)
         taught: SoftLabels | Teachers | None = None
         if soft_labels and how.target.every_view:
-            raise InputError(
-                "--soft-labels are about the faces as they are; with target.every_view give --teacher alone"
-            )
+            raise InputError("--soft-labels hold scores of unchanged faces; with target.every_view give --teacher only")
         if teacher and how.target.every_view:
             taught = Teachers(teacher, dataset.labels, resolved(how.precision))
         elif teacher or soft_labels:
@@ -103,24 +106,27 @@ def train(
                 weights=weights,
                 taught=taught,
                 resume=resume,
-                made_by=commands_that_made(read_card(one).made_by for one in (*(teacher or []), *begun)),
+                made_by=commands_so_far(read_card(one).made_by for one in (*(teacher or []), *begun)),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
-    print(f"{result.model}: {result.validation.accuracy:.2%} of {result.validation.faces} held-out faces right")
+    print(
+        f"{result.model}: {result.validation.accuracy:.2%} of {counted(result.validation.faces, 'held-out face')} right"
+    )
     if result.test:
         print_metrics(result.test)
 
 
 def _describe(dataset: Dataset, parts: Parts) -> None:
-    """Say what was read, what will be done with it, and which faces are on both sides."""
+    """Print what was read, how it is divided, and how many faces are in both parts."""
     import numpy as np
 
-    print(f"{dataset.name}: {len(dataset)} faces, {len(dataset.skipped)} images unreadable", file=sys.stderr)
+    skipped = counted(len(dataset.skipped), "image")
+    print(f"{dataset.name}: {counted(len(dataset), 'face')}, {skipped} skipped", file=sys.stderr)
     for line in dataset.left_out:
-        print(f"  left out: {line}", file=sys.stderr)
+        print(f"  skipped: {line}", file=sys.stderr)
     for name, rows in parts.named().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
         repeated = np.isin(rows, parts.repeated).sum()
-        also = f"; {repeated} of them near-duplicates of faces trained on" if repeated else ""
+        also = f"; {repeated} of them near-duplicates of training faces" if repeated else ""
         print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)

@@ -10,7 +10,7 @@ import typer
 from fer_edge.cli.loading import load_training_faces
 from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
-from fer_edge.cli.output import commands_that_made
+from fer_edge.cli.output import commands_so_far
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ def train_faces(
     settings: Settings = None,
     epochs: Epochs = None,
     paste: Paste = None,
-    weights: Annotated[Path | None, typer.Option(help="Begin from this detector's .keras.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Start from this detector's .keras.")] = None,
     teacher: YuNetTeacher = None,
     resume: Resume = False,
 ) -> None:
@@ -38,7 +38,7 @@ def train_faces(
     from fer_edge.utils.native_stderr import native_stderr_hidden
     from fer_edge_train.faces.recipe import load_faces_recipe
 
-    # What is wrong with these is said before Keras is loaded.
+    # Mistakes in these are reported before Keras is loaded.
     how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     parts = load_faces(data / "train"), load_faces(data / "val")
     with native_stderr_hidden():
@@ -59,7 +59,7 @@ def train_faces(
                 teacher=teacher,
                 pasted=load_training_faces(paste) if paste else None,
                 resume=resume,
-                made_by=commands_that_made([read_detector_card(weights).made_by] if weights else []),
+                made_by=commands_so_far([read_detector_card(weights).made_by] if weights else []),
                 callbacks=[progress],
             )
     print(

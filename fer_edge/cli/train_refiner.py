@@ -10,14 +10,14 @@ import typer
 from fer_edge.cli.loading import load_training_faces
 from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
-from fer_edge.cli.output import commands_that_made
+from fer_edge.cli.output import commands_so_far
 
 app = typer.Typer()
 
 
 @app.command()
 def train_refiner(
-    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as train-faces takes it.")],
+    data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as for train-faces.")],
     detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite.")],
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
     recipe: FacesRecipeFile = None,
@@ -27,7 +27,7 @@ def train_refiner(
     teacher: YuNetTeacher = None,
     resume: Resume = False,
 ) -> None:
-    """Train a detector's second stage, which looks again at what the first one takes for faces.
+    """Train a detector's second stage, which checks what the first stage takes for faces.
 
     \b
     Example: fer-edge train-refiner faces --detector faces.tflite --out runs/refiner
@@ -39,9 +39,9 @@ def train_refiner(
     from fer_edge.utils.native_stderr import native_stderr_hidden
     from fer_edge_train.faces.recipe import load_refiner_recipe
 
-    # What is wrong with these is said before Keras is loaded.
+    # Mistakes in these are reported before Keras is loaded.
     how = load_refiner_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
-    made_by = commands_that_made([read_detector_card(detector).made_by])
+    made_by = commands_so_far([read_detector_card(detector).made_by])
     parts = load_faces(data / "train"), load_faces(data / "val")
     with native_stderr_hidden():
         from rich.console import Console
@@ -61,7 +61,7 @@ def train_refiner(
                 pasted=load_training_faces(paste) if paste else None,
                 resume=resume,
                 made_by=made_by,
-                looked=lambda done, total: progress.prepared(done, total, "scenes looked at"),
+                looked=lambda done, total: progress.prepared(done, total, "scenes processed"),
                 callbacks=[progress],
             )
     print(

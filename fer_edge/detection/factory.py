@@ -51,7 +51,7 @@ def detector_file(name: DetectorName, model: Path | None) -> Path:
     if model is not None:
         if name == "network" and model.suffix == ".onnx":
             raise InputError(f"{model}: for YuNet's file, say that the detector is yunet (--detector yunet)")
-        return find_model(model)
+        return model if name == "yunet" else find_model(model, "detector")
     if name == "yunet":
         raise InputError(
             "yunet needs --detector-model FILE, in a configuration faces.detector_model: download"

@@ -14,6 +14,7 @@ import msgspec
 from fer_edge.errors import DAMAGED_ZIP, InputError, ModelError, first_line
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard, RefinerCard
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.validation import explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,10 @@ def read_any_card(path: Path) -> AnyCard:
         ) from error
     try:
         card: AnyCard = _DECODER.decode(text)
-    except msgspec.DecodeError as error:
-        raise ModelError(f"{path}: damaged model card ({error}); make the model again") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path}: damaged model card ({explain(error, AnyCard).message}); make the model again"
+        ) from error
     return card
 
 

@@ -1,28 +1,34 @@
-"""TOML that becomes typed values: recipes and configurations."""
+"""Read TOML into typed values: recipes and configurations."""
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from fer_edge.errors import InputError
+from fer_edge.utils.validation import Problem, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table; an unknown key is refused."""
+    """A table in TOML. An unknown key is an error."""
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """The tables of a TOML text.
+    """Return the tables of a TOML text.
+
+    Args:
+        text: the TOML.
+        where: where it comes from, for errors.
 
     Raises:
-        InputError: it is no TOML; ``where`` says whose.
+        InputError: it is not valid TOML.
     """
     try:
         return tomllib.loads(text)
@@ -31,60 +37,67 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def convert(tables: dict[str, Any], to: type[T], where: str) -> T:
-    """Typed values of tables.
+    """Return tables as typed values.
+
+    Args:
+        tables: what `parse` returned.
+        to: the type.
+        where: where they come from, for errors.
 
     Raises:
-        InputError: a key is unknown, of another type or out of bounds; says which, and for an unknown one the nearest.
+        InputError: a key is unknown, or a value has the wrong type or is out of bounds. The message names the key.
     """
     try:
         return msgspec.convert(tables, to)
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {error}{_nearest(str(error), to)}{_choices(str(error), to)}") from error
+        raise InputError(f"{where}: {explain(error, to).message}") from error
 
 
-def put(tables: dict[str, Any], key: str, value: str, where: str) -> None:
-    """Set ``section.key`` to what a TOML value says; what is no TOML is a string.
+def override(tables: dict[str, Any], given: Mapping[str, tuple[str, object]], to: type[msgspec.Struct]) -> None:
+    """Set keys, then check them together, because some are valid only in combination.
+
+    What was wrong before is not reported: `convert` reports it.
+
+    Args:
+        tables: changed in place.
+        given: dotted key and value, by the name under which the user gave them.
+        to: the type of the tables.
 
     Raises:
-        InputError: the key is none, or leads through a value.
+        InputError: a value is wrong. The message names what the user gave.
     """
-    *path, last = key.strip().split(".")
-    table: Any = tables
-    for part in path:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InputError(f"{where}: {part} is a value, not a table")
-    table[last] = toml_value(value)
+    before = _problem(tables, to)
+    for name, (key, value) in given.items():
+        _put(tables, key, value, name)
+    problem = _problem(tables, to)
+    if problem is None or problem == before:
+        return
+    # What is wrong with the whole, such as two values that contradict each other, may come from any of them.
+    names = [name for name, (key, _) in given.items() if not problem.key or f"{key}.".startswith(f"{problem.key}.")]
+    raise InputError(f"{', '.join(names or given)}: {problem.message}")
 
 
 def toml_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML has
-    """What a TOML value says; what is no TOML is a string."""
+    """Return the value of a TOML text; text that is not TOML is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
 
 
-def _nearest(message: str, to: type[msgspec.Struct]) -> str:
-    """A hint for an unknown key: the known one that looks most like it."""
-    if "unknown field" not in message:
-        return ""
-    parts = message.split("`")
-    near = difflib.get_close_matches(parts[1], sorted(_keys(to)), 1) if len(parts) > 1 else []
-    return f"; did you mean {near[0]}?" if near else ""
+def _problem(tables: dict[str, Any], to: type[msgspec.Struct]) -> Problem | None:
+    try:
+        msgspec.convert(tables, to)
+    except msgspec.ValidationError as error:
+        return explain(error, to)
+    return None
 
 
-def _choices(message: str, to: Any) -> str:  # noqa: ANN401 - a type of any form
-    """A hint for a value that is none of those that a key takes: which they are."""
-    found = re.search(r"enum value .*`\$\.([\w.]+)`", message)
-    for name in found[1].split(".") if found else ():
-        to = next((field.type for field in msgspec.structs.fields(to) if field.encode_name == name), None)
-        to = get_args(to)[0] if get_origin(to) is Annotated else to
-    return f"; it takes {', '.join(map(str, get_args(to)))}" if found and get_origin(to) is Literal else ""
-
-
-def _keys(of: Any) -> set[str]:  # noqa: ANN401 - a type of any form
-    if isinstance(of, type) and issubclass(of, msgspec.Struct):
-        fields = msgspec.structs.fields(of)
-        return {field.encode_name for field in fields}.union(*(_keys(field.type) for field in fields))
-    return set().union(*map(_keys, get_args(of)))
+def _put(tables: dict[str, Any], key: str, value: object, where: str) -> None:
+    *sections, last = key.split(".")
+    table: Any = tables
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{where}: {section} is a value, not a table")
+    table[last] = value

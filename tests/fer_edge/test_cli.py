@@ -217,7 +217,7 @@ def test_tag_gives_a_row_for_each_face_and_for_each_image_without_one(
     assert by_name["wall.png"][0]["error"] is None
     assert "not an image" in str(by_name["broken.jpg"][0]["error"])
     assert "4 images" in done.stdout
-    assert "1 errors" in done.stdout
+    assert "faces, 1 error\n" in done.stdout
 
     cli("tag", photo, tmp_path / "broken.jpg", "--out", tmp_path / "tags.csv")
     with (tmp_path / "tags.csv").open(newline="") as file:
@@ -356,11 +356,66 @@ def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path:
         assert what in complaint(cli, "predict", photo, "--model", tmp_path / name)
         assert what in complaint(cli, "run", "--source", "demo", "--model", tmp_path / name)
     (tmp_path / "model.keras").write_bytes((ROOT / "models" / "edge.keras").read_bytes())
-    assert "a Keras model; make a .tflite of it" in complaint(
-        cli, "predict", photo, "--model", tmp_path / "model.keras"
-    )
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
+    for name, kind in (("model.keras", "a Keras model"), ("saved", "a SavedModel folder")):
+        model = tmp_path / name
+        for words in (("predict", photo, "--model", model), ("inspect", model), ("bench", model)):
+            assert f"{kind}; run `fer-edge convert {model} --int8" in complaint(cli, *words)
+    assert f"{kind}; run `fer-edge convert {model} --int8" in complaint(cli, "evaluate", model, photo)
     assert "cut short" in complaint(cli, "inspect", tmp_path / "text.tflite")
     assert "cannot load it" in complaint(cli, "inspect", tmp_path / "cut.tflite")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("predict", "x.png", "--model", "egde"), "egde: no such model file; {both} (did you mean edge?)"),
+        (("run", "--source", "demo", "--model", "edgeplus"), "edgeplus: {none}; {both} (did you mean edge-plus?)"),
+        (("bench", "other"), "other: {none}; {both}"),
+        (("inspect", "fcaes"), "fcaes: {none}; {both}, faces (did you mean faces?)"),
+        (("predict", "x.png", "--detector-model", "face"), "face: {none}; {one} (did you mean faces?)"),
+        (("predict", "x.png", "--model", "folder/edge"), "folder/edge: {none}"),
+    ],
+)
+def test_an_unknown_model_name_lists_the_shipped_ones(cli: Cli, words: tuple[str, ...], hint: str) -> None:
+    both, one = "the shipped models are edge, edge-plus", "the shipped model is faces"
+    expected = hint.format(none="no such model file", both=both, one=one)
+    assert complaint(cli, *words) == f"fer-edge: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("predict x.png --model e", ["edge", "edge-plus"]),
+        ("inspect f", ["faces"]),
+        ("train x.csv --recipe cnn-", ["cnn-bn-gap", "cnn-deep-dropout"]),
+        ("run --detector y", ["yunet"]),
+        ("eval", ["evaluate"]),
+    ],
+)
+def test_the_shell_completes_commands_and_names(words: str, completed: list[str]) -> None:
+    done = subprocess.run(
+        Path(sys.executable).with_name("fer-edge"),
+        env={
+            **os.environ,
+            "_FER_EDGE_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"fer-edge {words}",
+            "COMP_CWORD": str(len(words.split())),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == completed
+
+
+def test_warnings_are_marked(cli: Cli, sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(350, 400))
+    (tree / "test" / "angry" / "bad.png").write_text("no image")
+    (said,) = cli("evaluate", "edge", tree).stderr.splitlines()
+    assert said.startswith("fer-edge: warning: skipped ")
+    assert "bad.png" in said
 
 
 def test_data_that_cannot_be_used_is_refused(cli: Cli, tmp_path: Path) -> None:
@@ -384,7 +439,7 @@ def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> Non
     odd.write_bytes(b"any")
     assert "its name is not UTF-8" in complaint(cli, "run", "--source", odd)
     hidden = complaint(cli, "run", "--source", "rtsp://me:secret@127.0.0.1:1/stream")
-    assert "no password in the address" in hidden
+    assert "do not give a password in the address" in hidden
     assert "secret" not in hidden
     assert "cannot be opened" in complaint(cli, "run", "--source", "rtsp://127.0.0.1:1/user:1@2")
     assert "--node" in complaint(cli, "run", "--source", "demo", "--node", "a/b")

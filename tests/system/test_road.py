@@ -116,7 +116,9 @@ def test_bad_input_to_training_and_conversion_is_one_line(
     assert "did you mean edge?" in complaint("train", fer2013_csv, "--out", tmp_path / "run", "--recipe", "egde")
     recipe = tmp_path / "my.toml"
     recipe.write_text('summary = "x"\nlearning = 1\n')
-    assert "unknown field `learning`" in complaint("train", few, "--out", tmp_path / "run", "--recipe", str(recipe))
+    assert "there is no key learning; did you mean optimizer.learning_rate?" in complaint(
+        "train", few, "--out", tmp_path / "run", "--recipe", str(recipe)
+    )
     assert not (tmp_path / "run").exists()
     wild = tmp_path / "wild.toml"
     edge = (Path(fer_edge_train.__file__).parent / "recipes" / "edge.toml").read_text()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import Section, T, convert, parse, put
+from fer_edge.utils.toml import Section, T, convert, override, parse, toml_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -326,13 +326,15 @@ def load(text: str, name: str, settings: Sequence[str], to: type[T]) -> T:
         InputError: something in it or in the changes is wrong; ``name`` says whose.
     """
     tables = parse(text, f"recipe {name}")
+    given = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         *path, last = key.strip().split(".")
         last = {"lr": "learning_rate"}.get(last, last)
         if not equals or not last or not all(path):
             raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
-        put(tables, ".".join([*path, last]), value, f"--set {setting}")
+        given[f"--set {setting}"] = (".".join([*path, last]), toml_value(value))
+    override(tables, given, to)
     return convert(tables, to, f"recipe {name}")
 
 
@@ -345,4 +347,5 @@ def read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the recipe cannot be read ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise InputError(f"{path}: the recipe cannot be read ({reason})") from error

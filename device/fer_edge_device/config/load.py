@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fer_edge.errors import InputError, without_passwords
-from fer_edge.utils.toml import Section, convert, parse, toml_value
+from fer_edge.utils.toml import Section, convert, override, parse, toml_value
 from fer_edge_device.config.settings import PATHS, Config
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ def load_config(
         where = str(path)
         values = parse(_read(path), where)
         convert(values, Config, where)  # so that an error names the file, not a variable
-    _override(values, _variables(environment))
-    _override(
-        values, {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
-    )
+    override(values, _variables(environment), Config)
+    given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
+    override(values, given, Config)
     for key in PATHS:
         section, _, last = key.rpartition(".")
         table = values.get(section, {}) if section else values
@@ -98,25 +97,3 @@ def _fields(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[st
             yield from _fields(field.type, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, field
-
-
-def _override(values: dict[str, Any], given: Mapping[str, tuple[str, object]]) -> None:
-    """Set keys, then check them together, because some are valid only in combination.
-
-    Args:
-        values: the configuration so far; changed in place.
-        given: key and value by the name under which the user gave them.
-
-    Raises:
-        InputError: a value is wrong. The message names what the user gave.
-    """
-    for key, value in given.values():
-        section, dot, last = key.rpartition(".")
-        (values.setdefault(section, {}) if dot else values)[last] = value
-    try:
-        msgspec.convert(values, Config)
-    except msgspec.ValidationError as error:
-        found = re.search(r"`\$\.([\w.]+)`", str(error))
-        path = f"{found[1]}." if found else ""
-        names = [name for name, (key, _) in given.items() if f"{key}.".startswith(path)]
-        convert(values, Config, ", ".join(names))

@@ -47,16 +47,16 @@ def test_the_systems_file_is_read_where_there_is_one(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nod = 1", r"c\.toml: Object contains unknown field `nod`; did you mean node\?"),
+        ("nod = 1", r"c\.toml: there is no key nod; did you mean node\?"),
         (
             "[camera]\nstall_timeouts = 1",
-            r"c\.toml: .*`stall_timeouts` - at `\$\.camera`; did you mean stall_timeout_s\?",
+            r"c\.toml: there is no key camera\.stall_timeouts; did you mean camera\.stall_timeout_s\?",
         ),
-        ("[camera]\nstall_timeout_s = 0", r"c\.toml: Expected `float` > 0.* - at `\$\.camera\.stall_timeout_s`"),
-        ("[log]\nlevel = 'loud'", r"c\.toml: Invalid enum value 'loud' - at `\$\.log\.level`"),
+        ("[camera]\nstall_timeout_s = 0", r"c\.toml: camera\.stall_timeout_s must be above 0"),
+        ("[log]\nlevel = 'loud'", r"c\.toml: log\.level cannot be 'loud'; choose debug, info, warning or error"),
         ("node = \n", r"c\.toml: Invalid value \(at line 1"),
         ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be at least 12, or 0"),
-        ("camera = 3", r"c\.toml: Expected `object`, got `int` - at `\$\.camera`"),
+        ("camera = 3", r"c\.toml: camera must be a table, not a whole number"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, said: str) -> None:
@@ -70,11 +70,11 @@ def test_what_is_wrong_elsewhere_is_said_with_its_name(tmp_path: Path) -> None:
         match=r"^FER_EDGE_CAMERA_STALL_TIMEOUTS: no such key; did you mean FER_EDGE_CAMERA_STALL_TIMEOUT_S\?",
     ):
         load_config(None, {"FER_EDGE_CAMERA_STALL_TIMEOUTS": "1"})
-    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`, got `str`"):
+    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: threads must be a whole number, not text"):
         load_config(None, {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA: no such key"):
         load_config(None, {"FER_EDGE_CAMERA": "0"})
-    with pytest.raises(InputError, match=r"^option for threads: Expected `int` >= 1"):
+    with pytest.raises(InputError, match=r"^option for threads: threads must be at least 1"):
         load_config(None, {}, {"threads": 0})
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "none.toml", {})
@@ -93,9 +93,9 @@ def test_variables_that_are_right_together_are_taken_and_wrong_ones_are_told_by_
         match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S, FER_EDGE_CAMERA_STALL_TIMEOUT_S: camera.stall_timeout_s must be",
     ):
         load_config(None, together | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
-    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: Expected `int`"):
+    with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: threads must be a whole number"):
         load_config(None, together | {"FER_EDGE_THREADS": "many"})
-    with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: Invalid enum value 'loud'.*; it takes debug, info"):
+    with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: log.level cannot be 'loud'; choose debug, info"):
         load_config(None, together | {"FER_EDGE_LOG_LEVEL": "loud"})
     path = written(tmp_path / "c.toml", "[camera]\nstall_timeout_s = 20\n")
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S: camera.stall_timeout_s must be"):
@@ -164,7 +164,7 @@ def test_config_prints_checks_and_exemplifies(cli: Cli, tmp_path: Path) -> None:
     path = written(tmp_path / "c.toml", 'node = "hall"\n')
     assert 'node = "hall"' in cli("config", "--config", path).stdout
     assert cli("config", "--example").stdout == example()
-    assert cli("config", "--config", path, "--check").stdout == f"{path}: right\n"
+    assert cli("config", "--config", path, "--check").stdout == f"{path}: valid\n"
     for text, said in (
         ('model = "nowhere.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),

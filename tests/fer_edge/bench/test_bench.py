@@ -227,8 +227,14 @@ def test_other_files_under_the_same_names_are_told_of() -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[]"), "Expected `array` of length >= 1 - at"),
-        (encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[0.0]"), "Expected `float` > 0.0 - at"),
+        (
+            encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[]"),
+            r"\(cases\[0\]\.samples must have at least 1 entry",
+        ),
+        (
+            encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[0.0]"),
+            r"\(cases\[0\]\.samples\[0\] must be above 0",
+        ),
         (b'{"schema": 9}', "of version 9, but this fer-edge reads version 1"),
         (b"TFL3", "not a result of `fer-edge bench --json`"),
         (b"\xff\xfe", "not a result of `fer-edge bench --json`"),

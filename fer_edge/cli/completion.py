@@ -1,0 +1,27 @@
+"""Complete names of models and recipes; where no name fits, the shell completes files."""
+
+from __future__ import annotations
+
+from fer_edge.model_zoo import CLASSIFIERS, DETECTORS
+
+
+def complete_classifier(incomplete: str) -> list[str]:
+    """Return the shipped classifiers that fit."""
+    return [name for name in CLASSIFIERS if name.startswith(incomplete)]
+
+
+def complete_detector(incomplete: str) -> list[str]:
+    """Return the shipped face detectors that fit."""
+    return [name for name in DETECTORS if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the shipped models that fit."""
+    return complete_classifier(incomplete) + complete_detector(incomplete)
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the shipped recipes that fit."""
+    from fer_edge_train.recipe import recipe_names
+
+    return [name for name in recipe_names() if name.startswith(incomplete)]
