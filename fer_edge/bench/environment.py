@@ -16,7 +16,7 @@ import numpy as np
 from fer_edge.bench.conditions import Environment
 from fer_edge.bench.machine import ROOT, MachineFacts, read_condition, read_ticks
 from fer_edge.tflite.interpreter import runtime_name
-from fer_edge.utils.system import NOW, machine_name, throttling
+from fer_edge.utils.system import THROTTLED_NOW, describe_throttling, machine_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,8 +136,8 @@ def _warn_of_throttling(conditions: Sequence[Condition]) -> list[str]:
     flags = [condition.throttled or 0 for condition in conditions]
     # Throttling between two readings shows in the bits for "has occurred since the machine started".
     missed = (flags[-1] & ~flags[0]) >> 16
-    combined = functools.reduce(operator.or_, flags, missed) & NOW
-    return [f"the firmware reported {', '.join(throttling(combined))} meanwhile"] if combined else []
+    combined = functools.reduce(operator.or_, flags, missed) & THROTTLED_NOW
+    return [f"the firmware reported {', '.join(describe_throttling(combined))} meanwhile"] if combined else []
 
 
 def _own_cpu_seconds() -> float:

@@ -20,7 +20,7 @@ from fer_edge.bench.text import (
 )
 from fer_edge.reports.html import render
 from fer_edge.reports.svg_plot import Series, plot
-from fer_edge.utils.system import NOW, throttling
+from fer_edge.utils.system import THROTTLED_NOW, describe_throttling
 
 if TYPE_CHECKING:
     from fer_edge.bench.results import Case, Report, Sustained
@@ -104,7 +104,9 @@ def _describe_sustained(work: Sustained) -> dict[str, Any]:
             plots.append(plot([Series(label, points)], "seconds", label, from_zero=False))
     throttled = ""
     for stretch in work.stretches:
-        if flags := (stretch.condition.throttled or 0) & NOW:
-            throttled = f"The firmware first reported {', '.join(throttling(flags))} at {stretch.seconds:.0f} s."
+        if flags := (stretch.condition.throttled or 0) & THROTTLED_NOW:
+            throttled = (
+                f"The firmware first reported {', '.join(describe_throttling(flags))} at {stretch.seconds:.0f} s."
+            )
             break
     return {"text": describe_sustained(work), "plots": plots, "throttled": throttled}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fer_edge.utils.system import throttling
+from fer_edge.utils.system import describe_throttling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,7 @@ def _describe_condition(condition: Condition) -> str:
     temperature = condition.temperature_c
     parts.append("temperature unknown" if temperature is None else f"{temperature:.1f} degrees C")
     if condition.throttled:
-        parts.append(", ".join(throttling(condition.throttled)))
+        parts.append(", ".join(describe_throttling(condition.throttled)))
     return ", ".join(parts)
 
 
