@@ -13,7 +13,8 @@ from fer_edge.classification.classifier import with_self_test
 from fer_edge.datasets.dataset import TRAINING, VALIDATION
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.modelcard.archive import with_card
-from fer_edge.modelcard.schema import INPUT_RANGES, PixelStatistics
+from fer_edge.modelcard.pixel_statistics import PixelStatistics
+from fer_edge.modelcard.schema import INPUT_RANGES
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge_convert.flatbuffer import Images, lean, run, with_metadata
@@ -75,7 +76,7 @@ class _Work:
         usage: str | None,
     ) -> None:
         self.source, self.card, self.scheme = source, card, scheme
-        self.test = data.usage(usage)
+        self.test = data.select_usage(usage)
         self.truth = self.test.classes_for(card.labels)
         self.images = Images(self.test.faces, card.input)
         self.scores = run(source.model, self.images)
@@ -146,8 +147,8 @@ class _Work:
                 f"{both} of the {len(faces)} faces that ranges were measured on are also tested on, which flatters the"
                 " result: give data with a Training part and another, or --calibrate"
             )
-        known = self.card.pixels or PixelStatistics.of(self.test.faces)
-        for difference in PixelStatistics.of(faces).differences(known):
+        known = self.card.pixels or PixelStatistics.from_faces(self.test.faces)
+        for difference in PixelStatistics.from_faces(faces).differences(known):
             yield (
                 f"the calibration images look unlike {'training' if self.card.pixels else 'the test'} faces:"
                 f" {difference}; ranges measured on them may not fit"
@@ -288,7 +289,7 @@ def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: s
     Raises:
         InputError: no range is clearly better than the others.
     """
-    test = data.usage(usage)
+    test = data.select_usage(usage)
     rows = np.sort(np.random.default_rng(_SEED).permutation(len(test))[:_RANGE_FACES])
     truth = test.classes_for(labels)[rows]
     right = {}

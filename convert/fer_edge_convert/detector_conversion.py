@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import numpy as np
 
-from fer_edge.detection.metrics import DetectionMetrics, find, match
-from fer_edge.detection.network import PADDING, NetworkDetector, with_detector_self_test
-from fer_edge.detection.refiner import squares_of, with_refiner_self_test
+from fer_edge.detection.metrics import DetectionMetrics, detect_all, match
+from fer_edge.detection.network import NetworkDetector
+from fer_edge.detection.resampling import PADDING, crop_squares
+from fer_edge.detection.self_test import with_detector_self_test, with_refiner_self_test
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.modelcard.archive import model_bytes, with_card, with_refiner
 from fer_edge.modelcard.schema import DetectorCard
@@ -197,7 +198,7 @@ class SecondStage:
         for row in rows.tolist():
             gray = data.gray(row)
             proposed = self._source.first.propose(gray, (gray.shape[0], gray.shape[1]), card.min_score)
-            squares += list(squares_of(gray, proposed.boxes, card.extent, card.side)[1])
+            squares += list(crop_squares(gray, proposed.boxes, card.extent, card.side)[1])
         if not squares:
             raise DataError(
                 f"{data.name}: {self._source.detector} takes nothing there for a face, so that there is nothing to"
@@ -447,7 +448,7 @@ def _measured(model: bytes, source: Stage, test: FaceDataset) -> DetectionMetric
         path = Path(folder) / "model.tflite"
         path.write_bytes(content)
         detector = NetworkDetector(path, min_face=1, threshold=_LEAST)
-    return match(find(detector, test), test.images).metrics(card.threshold)
+    return match(detect_all(detector, test), test.images).metrics(card.threshold)
 
 
 def _described(

@@ -80,15 +80,17 @@ def convert(
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.datasets.readers import ensure_there
-    from fer_edge.modelcard.archive import is_detector, is_refiner, read_labels
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.classification.labels import parse_labels
+    from fer_edge.datasets.readers import ensure_exists
+    from fer_edge.modelcard.reader import is_model_of
+    from fer_edge.modelcard.schema import DetectorCard, RefinerCard
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
-    if not is_refiner(model):
+    if not is_model_of(model, RefinerCard):
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
-    if is_detector(model) or is_refiner(model):
+    if is_model_of(model, DetectorCard) or is_model_of(model, RefinerCard):
         classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
         _refuse(
             {**classifiers, "votes": votes, "map": label_map},
@@ -109,8 +111,8 @@ def convert(
         )
         return
     for path in filter(None, (data, calibrate)):
-        ensure_there(path)
-    with native_stderr_hidden():
+        ensure_exists(path)
+    with hide_native_stderr():
         from fer_edge_convert.conversion import convert as run_conversion
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.report import summary
@@ -118,7 +120,7 @@ def convert(
         from fer_edge_convert.sources import open_source
 
         source = open_source(model, size=size, unsafe=unsafe)
-        names = read_labels(labels) if labels else ()
+        names = parse_labels(labels) if labels else ()
         dataset = _faces_of(data, votes, label_map, source)
         calibration = _faces_of(calibrate, None, None, source)
         card = _card_for(source, names, input_range, dataset, usage)
@@ -190,12 +192,13 @@ def _convert_detector(
     if scheme == "int16x8":
         raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.modelcard.archive import is_refiner
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.modelcard.reader import is_model_of
+    from fer_edge.modelcard.schema import RefinerCard
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
-    if is_refiner(model) and not detector:
+    if is_model_of(model, RefinerCard) and not detector:
         raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from fer_edge_convert.detector_conversion import FirstStage, SecondStage, convert_detector, summary
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.sources import open_detector, open_refiner

@@ -8,7 +8,7 @@ import msgspec
 import tomlkit
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import convert, parse
+from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.settings import Config
 
 
@@ -24,7 +24,7 @@ def edit_config(text: str, source_name: str, *, model: str | None = None, remove
     Raises:
         InputError: the configuration is invalid.
     """
-    expected = convert(parse(text, source_name), Config, source_name)
+    expected = to_struct(parse_toml(text, source_name), Config, source_name)
     document = tomlkit.parse(text)
     if remove_password_file:
         expected = msgspec.structs.replace(expected, mqtt=msgspec.structs.replace(expected.mqtt, password_file=""))
@@ -38,6 +38,6 @@ def edit_config(text: str, source_name: str, *, model: str | None = None, remove
     if model is not None and "model" not in document:
         # At the top, because the comment of the first table stands before its header.
         edited = f"model = {json.dumps(model, ensure_ascii=False)}\n{edited}"
-    if convert(parse(edited, source_name), Config, source_name) != expected:
+    if to_struct(parse_toml(edited, source_name), Config, source_name) != expected:
         raise InputError(f"{source_name}: cannot be edited; write model and mqtt.password_file as lines, `key = value`")
     return edited

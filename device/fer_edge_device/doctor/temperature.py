@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.utils.system import temperature_c, throttled_flags, throttling
+from fer_edge.utils.system import describe_throttling, temperature_c, throttled_flags
 from fer_edge_device.doctor.base import Finding
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def temperature_finding(celsius: float | None, flags: int | None) -> Finding:
         flags: as `fer_edge.utils.system.throttled_flags` returns them.
     """
     message = "the temperature is unknown" if celsius is None else f"{celsius:.0f} degrees C"
-    reasons = throttling(flags or 0)
+    reasons = describe_throttling(flags or 0)
     if any("voltage" in reason for reason in reasons):
         advice = "use the power supply and cable made for this Pi"
         return Finding("warning", f"{message}, {', '.join(reasons)}", advice)

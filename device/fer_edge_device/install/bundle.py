@@ -16,7 +16,9 @@ import msgspec
 import fer_edge
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.model_zoo import find_model
-from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_card
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import load_config
 from fer_edge_device.install.host import Host
@@ -68,7 +70,7 @@ def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None =
     model_value = model_file = text = password = None
     if model is not None:
         found = find_model(model)
-        check_flatbuffer(found, read_card(found), model_bytes(found))
+        check_flatbuffer(found, read_card(found, ClassifierCard), model_bytes(found))
         model_value = str(model)
         if found == model:
             model_file = f"{re.sub(r'[^A-Za-z0-9_.-]', '-', model.stem)}.tflite"

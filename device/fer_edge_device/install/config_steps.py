@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import convert, parse
+from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import holds_password, load_config
 from fer_edge_device.config.render import example
@@ -42,7 +42,7 @@ def config_steps(host: Host, options: InstallOptions) -> list[Step]:
         text, source_name = example({key: value for key, value in given.items() if value is not None}), "options"
     else:
         text, source_name = _given_text(options.config, options), str(options.config)
-    _check_paths(convert(parse(text, source_name), Config, source_name), options.instance)
+    _check_paths(to_struct(parse_toml(text, source_name), Config, source_name), options.instance)
     if text.encode() == current:
         return []
 

@@ -5,14 +5,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
-from fer_edge.modelcard.archive import (
-    model_bytes,
-    read_card,
-    read_detector_card,
-    refiner_bytes,
-    with_refiner,
-    write_card,
-)
+from fer_edge.modelcard.archive import model_bytes, refiner_bytes, with_refiner, write_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard, DetectorCard
 from fer_edge_device.config.settings import Config, FacesSettings
 from tests.device.doctor.helpers import finding
 
@@ -24,7 +19,7 @@ def test_compares_the_classifier_with_its_card(tmp_path: Path) -> None:
     shipped = finding("model", Config())
     assert shipped.level == "ok"
     assert "of those on its card" in shipped.message
-    card = read_card(DEFAULT_MODEL)
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
     assert card.self_test is not None
     wrong = msgspec.structs.replace(card.self_test, outputs=card.self_test.outputs[::-1])
     for name, self_test, level in (("wrong", wrong, "failure"), ("none", None, "warning")):
@@ -40,14 +35,14 @@ def test_compares_the_detector_with_its_card_and_lets_it_find_a_face(tmp_path: P
     shipped = finding("detector", Config())
     assert shipped.level == "ok"
     assert "finds the face in the demo; outputs are within " in shipped.message
-    card = read_detector_card(DEFAULT_DETECTOR)
+    card = read_card(DEFAULT_DETECTOR, DetectorCard)
     assert card.self_test is not None
     negative = tuple(tuple(-1 - value for value in row) for row in card.self_test.outputs)
     wrong = msgspec.structs.replace(card, self_test=msgspec.structs.replace(card.self_test, outputs=negative))
     untested = msgspec.structs.replace(card, self_test=None)
     blind = msgspec.structs.replace(card, threshold=1.0)
     for name, changed, level, message in (
-        ("wrong", wrong, "failure", "gives faces here that are up to"),
+        ("wrong", wrong, "failure", "on this machine differs by up to"),
         ("untested", untested, "warning", "its card has no self-test"),
         ("blind", blind, "failure", "does not find the face in the demo"),
     ):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fer_edge.utils.system import throttled_flags, throttling
+from fer_edge.utils.system import describe_throttling, throttled_flags
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.temperature import temperature_finding
 
@@ -17,7 +17,7 @@ def test_judges_temperature_and_throttling_flags() -> None:
     assert temperature_finding(48.3, 0) == Finding("ok", "48 degrees C, not throttled")
     assert temperature_finding(84.0, None).level == "warning"
     assert "heat sink" in temperature_finding(84.0, 0x60002).advice
-    assert throttling(0x50005) == ("low voltage now", "throttling now")
+    assert describe_throttling(0x50005) == ("low voltage now", "throttling now")
     weak = temperature_finding(50.0, 0x10000)
     assert weak.message == "50 degrees C, low voltage since its start"
     assert "power supply" in weak.advice
