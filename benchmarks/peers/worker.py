@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,21 +34,14 @@ class Tool(NamedTuple):
 
 
 def fer_edge() -> Tool:
-    """Return this project, as `fer-edge predict` uses it."""
-    recognizer, classifiers, detectors, image_io = (
-        importlib.import_module(f"fer_edge.{name}")
-        for name in ("recognizer", "classification.classifier", "detection.factory", "utils.image_io")
-    )
-    classifier, detector = classifiers.TFLiteClassifier(), detectors.make_detector()
-
-    def look(path: str, finder: Any) -> int:  # noqa: ANN401 - a module without types
-        return len(recognizer.expressions(image_io.read_gray(Path(path)), finder, classifier))
-
-    return Tool(lambda path: look(path, None), lambda path: look(path, detector))
+    """Return this project, with its defaults."""
+    load = importlib.import_module("fer_edge").load
+    crops, images = load(detector=None), load()
+    return Tool(lambda path: len(crops(path)), lambda path: len(images(path)))
 
 
 def fer(**settings: bool) -> Tool:
-    """Justin Shenk's fer; its weights are in its wheel, and those of MTCNN in facenet-pytorch's."""
+    """Return Justin Shenk's fer; its wheel contains its weights, and facenet-pytorch's those of MTCNN."""
     cv2, detector = importlib.import_module("cv2"), importlib.import_module("fer.fer").FER(**settings)
 
     def face(path: str) -> int:
@@ -60,17 +53,17 @@ def fer(**settings: bool) -> Tool:
 
 
 def deepface() -> Tool:
-    """Sefik Serengil's deepface with OpenCV's detector, its default; it downloads its weights at the first use."""
+    """Return Sefik Serengil's deepface with OpenCV's detector, its default; it downloads weights when first used."""
     analyze = importlib.import_module("deepface").DeepFace.analyze
 
-    def look(path: str, detector: str) -> int:
+    def analyse(path: str, detector: str) -> int:
         return len(analyze(path, actions=("emotion",), detector_backend=detector, enforce_detection=False, silent=True))
 
-    return Tool(lambda path: look(path, "skip"), lambda path: look(path, "opencv"))
+    return Tool(lambda path: analyse(path, "skip"), lambda path: analyse(path, "opencv"))
 
 
 def hsemotion() -> Tool:
-    """Andrey Savchenko's hsemotion-onnx, which classifies crops alone; it downloads its weights at the first use."""
+    """Return Andrey Savchenko's hsemotion-onnx, which only classifies crops; it downloads weights when first used."""
     cv2 = importlib.import_module("cv2")
     importlib.import_module("urllib.request")  # which it uses without importing it
     recogniser = importlib.import_module("hsemotion_onnx.facial_emotions").HSEmotionRecognizer()
