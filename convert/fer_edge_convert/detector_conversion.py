@@ -7,7 +7,6 @@ compared, the best kept, tested, and written if it is as good.
 from __future__ import annotations
 
 import hashlib
-import html
 import math
 import tempfile
 from pathlib import Path
@@ -23,7 +22,7 @@ from fer_edge.detection.self_test import with_detector_self_test, with_refiner_s
 from fer_edge.errors import DataError, InputError, printable
 from fer_edge.modelcard.archive import model_bytes, with_card, with_refiner
 from fer_edge.modelcard.schema import DetectorCard
-from fer_edge.reports.html import page, table
+from fer_edge.reports.html import render
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge_convert.conversion import advice
@@ -522,25 +521,22 @@ def _write_report(stem: Path, done: DetectorConversion, *, refused: bool, max_dr
     with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(done), indent=1))
     verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
-    lines = "\n".join([verdict, *summary(done)])
     noisiest = sorted(parity.signal_to_noise_db.items(), key=lambda item: item[1])[:_LAYERS]
-    tables = {
-        "Recall by side of the face": table(("pixels", "float", done.scheme), _recalls(parity)),
-        "Outputs": table(
-            ("shape", "mean difference"), [(name, f"{off:.4f}") for name, off in parity.difference.items()]
-        ),
-        "Noisiest layers": table(("output", "signal to noise, dB"), [(name, f"{one:.1f}") for name, one in noisiest]),
-        "What was tried": table(
-            ("way", "divergence", "change, points"),
-            [
-                (one.what, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
-                for one in done.attempts
-            ],
-        ),
-    }
-    body = f"<pre>{html.escape(lines)}</pre>" + "".join(f"<h2>{head}</h2>{rows}" for head, rows in tables.items())
+    page = render(
+        "detector_parity.html",
+        title=f"{done.card.name}: {done.scheme} beside float",
+        summary="\n".join([verdict, *summary(done)]),
+        scheme=done.scheme,
+        recalls=_recalls(parity),
+        outputs=[(name, f"{difference:.4f}") for name, difference in parity.difference.items()],
+        layers=[(name, f"{decibels:.1f}") for name, decibels in noisiest],
+        attempts=[
+            (one.what, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
+            for one in done.attempts
+        ],
+    )
     with replacing(stem.with_name(f"{stem.name}.html")) as temporary:
-        temporary.write_text(page(f"{done.card.name}: {done.scheme} beside float", body), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _recalls(parity: DetectorParity) -> list[tuple[str, str, str]]:

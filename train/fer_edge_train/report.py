@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +10,9 @@ import msgspec
 import numpy as np
 
 from fer_edge.classification.metrics import Metrics, calibration_error, measure
-from fer_edge.reports.html import embedded, page
+from fer_edge.reports.html import data_url, render
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.words import counted
 from fer_edge_train.report_figures import plot_confusion, plot_curves, plot_mistakes, plot_reliability
 
 if TYPE_CHECKING:
@@ -124,19 +124,20 @@ def write_report(
     fitted = (
         f"Temperature {calibration.temperature:.3f}, biases {', '.join(f'{label} {b:+.2f}' for label, b in biases)}"
     )
-    sections = [
-        _counts_section(data, split),
-        *(_results_section(name, one.metrics, new_faces[name], ece_before[name]) for name, one in evaluations.items()),
-        f'<h2>Learning curves</h2><img src="{figures["curves"]}" alt="loss and accuracy by epoch">',
-        f'<h2>Confusion, faces {part}</h2><img src="{figures["confusion"]}" alt="confusion matrix">',
-        f"<h2>Calibration, faces {part}</h2><p>{html.escape(fitted)}, fitted on the held-out faces.</p>",
-        f'<img src="{figures["calibration"]}" alt="accuracy by confidence">',
-        f"<h2>Most confident mistakes, faces {part}</h2>",
-        f'<img src="{figures["mistakes"]}" alt="faces with their predictions and labels">',
-        f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
-    ]
+    page = render(
+        "training.html",
+        title=recipe.summary,
+        data=_describe_data(data, split),
+        results=[
+            _describe_results(name, one.metrics, new_faces[name], ece_before[name]) for name, one in evaluations.items()
+        ],
+        images=figures,
+        shown=part,
+        calibration=fitted,
+        recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
+    )
     with replacing(folder / "index.html") as temporary:
-        temporary.write_text(page(recipe.summary, "".join(sections)), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _save_figures(
@@ -161,37 +162,37 @@ def _save_figures(
     for name, figure in figures.items():
         with replacing(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=120)
-    return {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
+    return {name: data_url((folder / f"{name}.png").read_bytes()) for name in figures}
 
 
-def _counts_section(data: Dataset, split: Split) -> str:
-    rows = ""
+def _describe_data(data: Dataset, split: Split) -> dict[str, object]:
+    rows = []
     for name, part in split.named().items():
-        counts = "".join(f"<td>{n}</td>" for n in np.bincount(data.classes[part], minlength=len(data.labels)))
-        duplicates = np.isin(part, split.duplicates).sum()
-        rows += f"<tr><td>{name}</td><td>{len(part)}</td>{counts}<td>{duplicates}</td></tr>"
-    labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
-    skipped = "".join(f"<li>left out: {html.escape(line)}</li>" for line in (*data.left_out, *data.skipped[:50]))
-    return (
-        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} images unreadable.</p>"
-        f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of training faces</th></tr>{rows}</table>"
-        f"<ul>{skipped}</ul>"
-    )
+        counts = np.bincount(data.classes[part], minlength=len(data.labels)).tolist()
+        rows.append((name, len(part), *counts, int(np.isin(part, split.duplicates).sum())))
+    return {
+        "text": f"{data.name}: {counted(len(data), 'face')}; {counted(len(data.skipped), 'image')} cannot be read.",
+        "head": ("part", "faces", *data.labels, "near-duplicates of training faces"),
+        "rows": rows,
+        "left_out": (*data.left_out, *data.skipped[:50]),
+    }
 
 
-def _results_section(part: str, metrics: Metrics, new: Evaluation | None, ece_before: float) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(label)}</td><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td><td>{one.f1:.3f}</td>"
-        f"<td>{one.support}</td></tr>"
-        for label, one in metrics.classes.items()
-    )
+def _describe_results(part: str, metrics: Metrics, new: Evaluation | None, ece_before: float) -> dict[str, object]:
     of_new = f"{new.metrics.accuracy:.2%} of {new.metrics.faces}" if new else "none"
-    return (
-        f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} correct, macro F1"
-        f" {metrics.macro_f1:.3f}. Of faces without a near-duplicate among the training faces: {of_new}."
-        f" Expected calibration error {ece_before:.3f} before calibration, {metrics.ece:.3f} after.</p>"
-        f"<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>faces</th></tr>{rows}</table>"
-    )
+    return {
+        "name": part,
+        "accuracy": f"{metrics.accuracy:.2%}",
+        "text": (
+            f"of {metrics.faces} correct, macro F1 {metrics.macro_f1:.3f}. Of faces without a near-duplicate among the"
+            f" training faces: {of_new}. Expected calibration error {ece_before:.3f} before calibration,"
+            f" {metrics.ece:.3f} after."
+        ),
+        "classes": [
+            (label, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", one.support)
+            for label, one in metrics.classes.items()
+        ],
+    }
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_edge.reports.html import embedded, page, table
+from fer_edge.reports.html import data_url, render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.faces.detector_validation import FALSE_ALARMS, MIN_SIDE
 
@@ -68,32 +67,27 @@ def write_report(
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     large = f"faces of {MIN_SIDE:.0f} pixels and more"
     precision = f"{matches.average_precision(MIN_SIDE):.4f} on {large}, {matches.average_precision():.4f} on all"
-    sections = [
-        f"<p>{matches.images} images, {len(matches.face_scores)} faces. Average precision {precision}.</p>",
-        f"<h2>Recall by size, at {FALSE_ALARMS} false alarms per image (threshold {threshold:.3f})</h2>",
-        table(("longer side", "faces", "found"), ((name, n, f"{recall:.1%}") for name, (n, recall) in sizes.items())),
-    ]
-    if comparisons:
-        rows = (
+    page = render(
+        "detector_training.html",
+        title=title,
+        summary=f"{matches.images} images, {len(matches.face_scores)} faces. Average precision {precision}.",
+        false_alarms=FALSE_ALARMS,
+        threshold=f"{threshold:.3f}",
+        sizes=[(name, count, f"{recall:.1%}") for name, (count, recall) in sizes.items()],
+        large_faces=large,
+        compared=[
             (one.threshold, f"{one.false_positives_per_image:.4f}", f"{one.recall:.1%}", f"{one.own_recall:.1%}")
             for one in comparisons
-        )
-        sections += [
-            f"<h2>Comparison with another detector, {large}</h2>",
-            table(("its threshold", "false alarms per image", "its recall", "our recall"), rows),
-        ]
-    misses, alarms = evaluation.misses(threshold), evaluation.false_alarms()
-    curves = embedded(_to_png(_plot_curves(matches, history)))
-    sections += [
-        f'<h2>Curves</h2><img src="{curves}" alt="precision, loss, recall">',
-        "<h2>Largest missed faces</h2>",
-        "".join(_figure(image, "") for image in misses),
-        "<h2>False alarms with the highest scores</h2>",
-        "".join(_figure(image, f"{score:.2f}") for score, image in alarms),
-        f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
-    ]
+        ],
+        curves=data_url(_to_png(_plot_curves(matches, history))),
+        misses=[_describe_example(image, "a missed face") for image in evaluation.misses(threshold)],
+        alarms=[
+            _describe_example(image, "a false alarm", f"{score:.2f}") for score, image in evaluation.false_alarms()
+        ],
+        recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
+    )
     with replacing(folder / "index.html") as temporary:
-        temporary.write_text(page(title, "".join(sections)), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _plot_curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
@@ -122,9 +116,9 @@ def _plot_curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
     return figure
 
 
-def _figure(image: npt.NDArray[np.uint8], caption: str) -> str:
-    png = cv2.imencode(".png", image)[1].tobytes()
-    return f'<figure><img src="{embedded(png)}" alt=""><figcaption>{caption}</figcaption></figure>'
+def _describe_example(image: npt.NDArray[np.uint8], description: str, score: str = "") -> dict[str, str]:
+    url = data_url(cv2.imencode(".png", image)[1].tobytes())
+    return {"url": url, "description": description, "score": score}
 
 
 def _to_png(figure: Figure) -> bytes:
