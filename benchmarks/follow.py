@@ -1,12 +1,12 @@
-"""How large a part of the image should the detector look at to find a face again, and how finely?
+"""Find the best size and resolution of the region in which the detector searches for a known face.
 
     python benchmarks/follow.py
 
-The demo's faces make moves of half a second, at 10 frames a second, before noisy patterned walls, at three sizes. The
-detector looks at a square around where each was (`fer_edge.detection.roi`), of several sizes, brought to several sizes
-in pixels.  For each move: the share of frames in which the face was lost, and the mean and least overlap with the
-truth (intersection over union) where it was not.  Then the share of faces that were noticed to be gone at once.
-Milliseconds are of the processor, a face and frame, one thread.
+The demo's faces move for half a second at 10 frames per second, in front of noisy patterned walls, at three sizes.  The
+detector searches a square around each face's last position (`fer_edge.detection.roi`), of several sizes and scaled to
+several resolutions.  For each movement, the script prints the share of frames in which the face was lost, and the mean
+and lowest overlap (intersection over union) with the true box in the other frames.  It also prints the share of
+disappeared faces that were noticed at once.  Times are processor time per face and frame, on one thread.
 
 The constants of `fer_edge.detection.roi` are those that lose the fewest faces.
 """
@@ -27,8 +27,7 @@ from fer_edge import demo
 from fer_edge.classification.labels import FER2013
 from fer_edge.detection import roi
 from fer_edge.detection.factory import make_detector
-from fer_edge.geometry import Box
-from fer_edge.tracking.tracker import intersection_over_union
+from fer_edge.geometry import Box, intersection_over_union
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
 FRAMES: Final = 6
 SIDES: Final = (60, 120, 220)
 WALLS: Final = 4
-LEAST: Final = 0.2  # overlap with where it was
-# What becomes of a face by frame n: to the right and down in sides, size, degrees, light, how far it has changed.
+MIN_IOU: Final = 0.2  # with the last position
+# The change of a face until frame n: movement right and down in sides, size, degrees, light, change of expression.
 MOVES: Final[dict[str, Callable[[int], tuple[float, float, float, float, float, float]]]] = {
     "still": lambda _: (0, 0, 1, 0, 1, 0),
     "slow": lambda n: (0.02 * n, 0.01 * n, 1, 0, 1, 0),
@@ -59,7 +58,7 @@ MOVES: Final[dict[str, Callable[[int], tuple[float, float, float, float, float, 
 
 
 def wall(seed: int) -> Gray:
-    """A wall with a pattern of coarse and fine grains."""
+    """Draw a wall with a pattern of coarse and fine grains."""
     rng = np.random.default_rng(seed)
     out = demo.wall().astype(np.float32)
     for grain, strength in ((40, 18), (20, 12), (8, 8), (3, 6)):
@@ -69,13 +68,13 @@ def wall(seed: int) -> Gray:
 
 
 def noisy(image: npt.NDArray[np.generic], seed: int, light: float = 1.0) -> Gray:
-    """The image under less light, as a camera sees it."""
+    """Add a camera's noise to an image, under less light."""
     noise = np.random.default_rng(seed).normal(0, 3, image.shape)
     return np.clip(image.astype(np.float32) * light + noise, 0, 255).astype(np.uint8)
 
 
 def make_move(name: str, side: int, number: int) -> list[tuple[Gray, Box]]:
-    """A video of a move, and the box that a detector would give."""
+    """Make a video of a movement, with the box that a detector would return for each frame."""
     video = []
     one, other = (demo.face(FER2013[(2 * number + step) % len(FER2013)]) for step in (0, 1))
     for n in range(FRAMES):
@@ -91,12 +90,12 @@ def make_move(name: str, side: int, number: int) -> list[tuple[Gray, Box]]:
 
 
 def square(x: float, y: float, side: float) -> Box:
-    """A box by its middle."""
+    """Return a square box by its centre."""
     return Box(x - side / 2, y - side / 2, side, side)
 
 
 def gone(side: int, number: int) -> dict[str, tuple[Gray, Gray, Box]]:
-    """What a face is before, and what is there when it is gone."""
+    """Return frames before and after a face disappears, and its box, for each way to disappear."""
     before, box = make_move("still", side, number)[0]
     return {
         "left": (before, noisy(wall(number), 9), box),
@@ -106,14 +105,14 @@ def gone(side: int, number: int) -> dict[str, tuple[Gray, Gray, Box]]:
 
 
 def best(faces: Iterable[Face], box: Box) -> Box | None:
-    """The face that overlaps where it was most, as `fer_edge.tracking.tracker.Tracker` matches them."""
+    """Return the face that overlaps the last position most, as `fer_edge.tracking.tracker.Tracker` matches them."""
     overlaps = [(intersection_over_union(face.box, box), face.box) for face in faces]
     overlap, found = max(overlaps, default=(0.0, None))
-    return found if overlap >= LEAST else None
+    return found if overlap >= MIN_IOU else None
 
 
 def measure(detector: TrackingDetector) -> None:
-    """Print what following by regions as they are set now does."""
+    """Print the results for the present constants of `fer_edge.detection.roi`."""
     taken: list[float] = []
 
     def find(gray: Gray, box: Box) -> Box | None:
@@ -122,7 +121,7 @@ def measure(detector: TrackingDetector) -> None:
         taken.append(time.thread_time() - start)
         return best(faces, box)
 
-    print(f"  {'move':<14}{'lost':>6}{'overlap':>9}{'least':>7}")
+    print(f"  {'move':<14}{'lost':>6}{'overlap':>9}{'lowest':>8}")
     for move in MOVES:
         overlaps, lost = [], 0
         for side in SIDES:
@@ -137,7 +136,7 @@ def measure(detector: TrackingDetector) -> None:
                         overlaps.append(intersection_over_union(found, truth))
                     box = found or truth
         share = lost / (len(overlaps) + lost)
-        print(f"  {move:<14}{share:>6.0%}{statistics.mean(overlaps or [0]):>9.2f}{min(overlaps or [0]):>7.2f}")
+        print(f"  {move:<14}{share:>6.0%}{statistics.mean(overlaps or [0]):>9.2f}{min(overlaps or [0]):>8.2f}")
     noticed: dict[str, list[bool]] = {}
     for side in SIDES:
         for number in range(2 * WALLS):
@@ -149,11 +148,11 @@ def measure(detector: TrackingDetector) -> None:
 
 
 def main() -> None:
-    """Measure every way."""
+    """Measure every combination of size and resolution."""
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     cv2.setNumThreads(1)
     for reach, side in itertools.product((1.6, 2.0, 2.5), (64, 96, 128)):
-        roi.REACH, roi.SIDE = reach, side  # type: ignore[misc]
+        roi.ROI_SCALE, roi.ROI_SIDE = reach, side  # type: ignore[misc]
         print(f"{reach} times the face's side, {side} pixels")
         measure(make_detector("network"))
 

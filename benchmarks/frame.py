@@ -1,11 +1,12 @@
-"""Measure the cost of a frame in the pipeline, against the detector and the classifier on every frame.
+"""Compare the cost of a frame in the runner's pipeline with that of a plain loop of detector and classifier.
 
     python benchmarks/frame.py [--seconds 20] [--detect-every 0.5] [--classify-every 0.2]
 
-The videos are 640x480 at 10 frames per second: one and four faces of the demo, which drift and change their
-expression, and the demo itself, whose true emotions are known. All variants run in one process in turn, with each
-library on one thread. CPU is that of the process, over the duration of the video; the videos are drawn beforehand. If
-OpenCV has it, the Haar cascade is measured as well, which the project used before.
+The videos have 640x480 pixels at 10 frames per second: one with one and one with four of the demo's faces, which move
+slowly and change their expression, and the demo itself with its true labels.  The pipeline follows faces between
+detections; the plain loop runs the detector and the classifier on every frame.  Both take turns in one process, with
+one thread in each library.  CPU load is the processor time of the process over the duration of the video; drawing the
+videos is not included.  If OpenCV has Haar, the plain loop is measured with it, too.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ import cv2
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.detection.factory import make_detector
-from fer_edge.geometry import Box
-from fer_edge.tracking.tracker import intersection_over_union
+from fer_edge.geometry import Box, intersection_over_union
 from fer_edge.utils.system import machine_name, resident_mb
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings
 from fer_edge_device.pipeline.pipeline import Pipeline
-from haar import IS_THERE, HaarDetector
+from haar import HAS_HAAR, HaarDetector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,15 +39,22 @@ if TYPE_CHECKING:
     from fer_edge_device.messages import Event
 
 FPS: Final = 10
-PLACES: Final = ((150, 130), (470, 140), (160, 350), (480, 340))
-SHOWN: Final = ("happy", "neutral", "angry", "surprise", "sad", "disgust", "fear")
+CENTRES: Final = ((150, 130), (470, 140), (160, 350), (480, 340))
+EXPRESSIONS: Final = ("happy", "neutral", "angry", "surprise", "sad", "disgust", "fear")
 
 Video = list["npt.NDArray[np.uint8]"]
 
 
 @dataclass
 class Outcome:
-    """The cost and the results of one variant on a video."""
+    """Cost and results of processing a video.
+
+    Attributes:
+        cpu_s: processor time, in seconds.
+        milliseconds: time of each run of a stage, by stage.
+        events: reported events.
+        boxes: boxes of the faces in each frame.
+    """
 
     cpu_s: float = 0.0
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
@@ -56,24 +63,24 @@ class Outcome:
 
 
 def make_video(faces: int, seconds: int) -> Video:
-    """Draw people who drift a few pixels per frame and change their expression every three seconds."""
+    """Draw people who move a few pixels per frame and change their expression every three seconds."""
     video = []
     for number in range(seconds * FPS):
         image = demo.wall()
-        for person, (x, y) in enumerate(PLACES[:faces]):
+        for person, (x, y) in enumerate(CENTRES[:faces]):
             turn = number / 12 + person
             side = 125 + 15 * math.sin(turn / 2)
             centre = x + 45 * math.sin(turn), y + 20 * math.cos(turn * 0.8)
-            emotion = SHOWN[(number // 30 + 2 * person) % len(SHOWN)]
+            emotion = EXPRESSIONS[(number // 30 + 2 * person) % len(EXPRESSIONS)]
             demo.paste(image, demo.face(emotion), Box(centre[0] - side / 2, centre[1] - side / 2, side, side))
         video.append(image)
     return video
 
 
 def run_plain_loop(video: Video, detector: FaceDetector, classifier: TFLiteClassifier) -> Outcome:
-    """Run the detector and the classifier on every frame, and nothing else."""
+    """Run only the detector and the classifier on every frame."""
     outcome = Outcome(milliseconds={"detect": [], "classify": []})
-    began = time.process_time()
+    start_cpu = time.process_time()
     for gray in video:
         start = time.perf_counter()
         faces = detector.detect(gray)
@@ -82,7 +89,7 @@ def run_plain_loop(video: Video, detector: FaceDetector, classifier: TFLiteClass
         outcome.milliseconds["detect"].append((found - start) * 1e3)
         outcome.milliseconds["classify"].append((time.perf_counter() - found) * 1e3)
         outcome.boxes.append([face.box for face in faces])
-    outcome.cpu_s = time.process_time() - began
+    outcome.cpu_s = time.process_time() - start_cpu
     return outcome
 
 
@@ -101,19 +108,19 @@ def run_pipeline(
         idle_fps=2,
     )
     outcome = Outcome()
-    began = time.process_time()
+    start_cpu = time.process_time()
     for number, gray in enumerate(video):
         events, _ = pipeline.step(Frame(gray, round(number / FPS, 3), number))
         outcome.events += events
         outcome.boxes.append([track.box for track in pipeline.in_view])
-    outcome.cpu_s = time.process_time() - began
+    outcome.cpu_s = time.process_time() - start_cpu
     outcome.events += pipeline.finish()[0]
     outcome.milliseconds = {stage: list(taken) for stage, taken in pipeline.milliseconds.items()}
     return outcome
 
 
-def show(name: str, outcome: Outcome, frames: int) -> None:
-    """Print the cost of a frame and the time of its stages."""
+def print_cost(name: str, outcome: Outcome, frames: int) -> None:
+    """Print a line with the cost of a frame and of its stages."""
     share = outcome.cpu_s / (frames / FPS)
     stages = ", ".join(
         f"{stage} {statistics.median(taken):.2f} ms x {len(taken)}"
@@ -123,34 +130,38 @@ def show(name: str, outcome: Outcome, frames: int) -> None:
     print(f"  {name:<20} {share:>6.1%} of a core at {FPS} fps, {outcome.cpu_s / frames * 1e3:.2f} ms a frame; {stages}")
 
 
-def overlap(tracked: Outcome, every: Outcome) -> tuple[float, float]:
-    """Return the mean and the minimum intersection over union of the boxes with those of the detector."""
+def overlap(followed: Outcome, every: Outcome) -> tuple[float, float]:
+    """Return the mean and lowest intersection over union of each box with the detector's box in that frame."""
     best = [
         max(intersection_over_union(box, other) for other in found)
-        for boxes, found in zip(tracked.boxes, every.boxes, strict=True)
+        for boxes, found in zip(followed.boxes, every.boxes, strict=True)
         if len(found) >= len(boxes) > 0  # otherwise the detector missed a face
         for box in boxes
     ]
     return statistics.mean(best), min(best)
 
 
-def right_share(events: list[Event]) -> tuple[float, int]:
-    """Return the share of time with the right emotion, from a person's first event on, and the number of tracks."""
+def correct_share(events: list[Event]) -> tuple[float, int]:
+    """Compare the events of the demo with its true labels.
+
+    Returns:
+        Share of the time since a person was reported with the correct emotion, and the number of tracks.
+    """
     actor_of: dict[str, int] = {}
     emotion: dict[int, str] = {}
-    right = total = 0
+    correct = total = 0
     for number in range(demo.FRAMES):
         for event in (event for event in events if round(event.time * demo.FPS) == number):
             if event.event_type == "new":
                 x, y = event.box[0] * demo.WIDTH, event.box[1] * demo.HEIGHT
-                nearest = min(demo.truth(number), key=lambda shown: math.dist((x, y), shown.box[:2]))
+                nearest = min(demo.truth(number), key=lambda face: math.dist((x, y), face.box[:2]))
                 actor_of[event.id] = nearest.actor
             emotion[actor_of[event.id]] = event.emotion
-        for shown in demo.truth(number):
-            if shown.actor in emotion:
+        for face in demo.truth(number):
+            if face.actor in emotion:
                 total += 1
-                right += emotion[shown.actor] == shown.emotion
-    return right / total, len(actor_of)
+                correct += emotion[face.actor] == face.emotion
+    return correct / total, len(actor_of)
 
 
 def main() -> None:
@@ -167,7 +178,7 @@ def main() -> None:
     each_frame = FacesSettings(detect_interval_s=0, classify_interval_s=0)
     cv2.setNumThreads(1)
     detector, classifier = make_detector(), TFLiteClassifier()
-    before = HaarDetector() if IS_THERE else None
+    haar = HaarDetector() if HAS_HAAR else None
     print(
         f"{machine_name()}; detection every {options.detect_every} s, classification every {options.classify_every} s"
     )
@@ -175,26 +186,29 @@ def main() -> None:
     videos["the demo"] = [demo.frame(number) for number in range(demo.FRAMES)]
     run_plain_loop(videos["the demo"][:10], detector, classifier)  # to warm up
     for name, video in videos.items():
-        every, tracked = run_plain_loop(video, detector, classifier), run_pipeline(video, detector, classifier, shipped)
-        print(f"{name}, {len(video) / FPS:.0f} s")
-        show("plain loop", every, len(video))
-        show("pipeline", tracked, len(video))
-        if before:
-            was = run_plain_loop(video, before, classifier)
-            show("plain loop with Haar", was, len(video))
-            print(
-                f"  of its CPU, the plain loop with the network takes {every.cpu_s / was.cpu_s:.3f}, the pipeline"
-                f" {tracked.cpu_s / was.cpu_s:.3f}"
-            )
-        mean, least = overlap(tracked, every)
-        tracks = len({event.id for event in tracked.events})
-        print(
-            f"  the plain loop takes {every.cpu_s / tracked.cpu_s:.1f} times the CPU; {tracks} tracks; boxes overlap"
-            f" the detector's by {mean:.2f}, at least {least:.2f} (intersection over union)"
+        every, followed = (
+            run_plain_loop(video, detector, classifier),
+            run_pipeline(video, detector, classifier, shipped),
         )
-    for name, faces in (("each frame", each_frame), ("tracking", shipped)):
-        share, tracks = right_share(run_pipeline(videos["the demo"], detector, classifier, faces).events)
-        print(f"the demo, {name}: {share:.1%} of the time the right emotion, {tracks} tracks of 3 people")
+        print(f"{name}, {len(video) / FPS:.0f} s")
+        print_cost("plain loop", every, len(video))
+        print_cost("pipeline", followed, len(video))
+        if haar:
+            with_haar = run_plain_loop(video, haar, classifier)
+            print_cost("plain loop with Haar", with_haar, len(video))
+            print(
+                f"  relative to its CPU time, the plain loop with the network takes"
+                f" {every.cpu_s / with_haar.cpu_s:.3f}, the pipeline {followed.cpu_s / with_haar.cpu_s:.3f}"
+            )
+        mean, lowest = overlap(followed, every)
+        tracks = len({event.id for event in followed.events})
+        print(
+            f"  the plain loop takes {every.cpu_s / followed.cpu_s:.1f} times the CPU; {tracks} tracks; boxes overlap"
+            f" the detector's by {mean:.2f}, at least {lowest:.2f} (intersection over union)"
+        )
+    for name, faces in (("each frame", each_frame), ("following", shipped)):
+        share, tracks = correct_share(run_pipeline(videos["the demo"], detector, classifier, faces).events)
+        print(f"the demo, {name}: {share:.1%} of the time the correct emotion, {tracks} tracks of 3 people")
     drawn = sum(gray.nbytes for gray in itertools.chain.from_iterable(videos.values())) / 1e6
     print(f"resident memory {resident_mb():.0f} MB, of which the drawn videos are {drawn:.0f} MB")
 

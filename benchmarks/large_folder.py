@@ -1,11 +1,11 @@
-"""What does a folder of 300,000 images cost to read and to train from?
+"""Measure time and memory for reading a folder of 300,000 images and making batches from it.
 
     python benchmarks/large_folder.py [--images 300000] [--batches 200]
 
-The images are colour JPEGs of 100x100, as RAF-DB's aligned ones are; a few hundred different ones are linked
-under many names, so that the disk of this machine is not what is measured.  A process of its own reads them and
-then makes training batches in random order; printed are its times and its peak memory.  Anonymous memory is what
-the machine must have; file-backed memory is the temporary file of decoded faces, which the system may drop.
+The images are colour JPEGs of 100x100 pixels, like the aligned images of RAF-DB.  A few hundred different ones are
+linked under many names, so that the speed of the disk matters little.  A separate process reads them and then makes
+batches in random order; its times and its peak memory are printed.  Anonymous memory is what the machine must have.
+File-backed memory is the temporary file of decoded faces, which the system may drop from memory.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ import numpy as np
 from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.readers import load_dataset
 
-DIFFERENT = 700
+DISTINCT_IMAGES = 700
 
 
 def make(folder: Path, images: int) -> None:
-    """Folders of classes with so many images in all."""
+    """Write class folders with a number of images in all."""
     rng = np.random.default_rng(1)
-    first = []
-    for number in range(min(DIFFERENT, images)):
+    originals = []
+    for number in range(min(DISTINCT_IMAGES, images)):
         noise = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
         encoded = cv2.imencode(".jpg", cv2.resize(noise, (100, 100), interpolation=cv2.INTER_CUBIC))[1]
-        place = folder / "train" / FER2013[number % len(FER2013)]
-        place.mkdir(parents=True, exist_ok=True)
-        first.append(place / f"{number:07d}.jpg")
-        first[-1].write_bytes(encoded.tobytes())
-    for number in range(len(first), images):
-        original = first[number % len(first)]
+        target = folder / "train" / FER2013[number % len(FER2013)]
+        target.mkdir(parents=True, exist_ok=True)
+        originals.append(target / f"{number:07d}.jpg")
+        originals[-1].write_bytes(encoded.tobytes())
+    for number in range(len(originals), images):
+        original = originals[number % len(originals)]
         os.link(original, original.with_name(f"{number:07d}.jpg"))
 
 
 def memory(name: str) -> float:
-    """A line of /proc/self/status in megabytes."""
+    """Return a value of /proc/self/status in megabytes."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split(f"{name}:")[1].split()[0]) / 1024
 
 
 def read(folder: Path, batches: int) -> None:
-    """Read the dataset, make batches, print what both took."""
+    """Read the dataset, make batches, and print time and memory."""
     peak = {"RssAnon": 0.0, "RssFile": 0.0}
     done = threading.Event()
 
@@ -61,23 +61,23 @@ def read(folder: Path, batches: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    began = time.perf_counter()
+    start = time.perf_counter()
     data = load_dataset(folder)
-    print(f"read {len(data)} images in {time.perf_counter() - began:.1f} s", end="")
+    print(f"read {len(data)} images in {time.perf_counter() - start:.1f} s", end="")
     print(f"; faces are {data.faces.nbytes / 1e6:.0f} MB on disk")
     print(f"peak while reading: {peak['RssAnon']:.0f} MB anonymous, {peak['RssFile']:.0f} MB file-backed")
     rng = np.random.default_rng(1)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(batches):
         data.faces[rng.integers(0, len(data), 128)].sum()
-    print(f"a random batch of 128: {(time.perf_counter() - began) / batches * 1e3:.2f} ms")
+    print(f"a random batch of 128: {(time.perf_counter() - start) / batches * 1e3:.2f} ms")
     done.set()
     watcher.join()
-    print(f"peak in all: {peak['RssAnon']:.0f} MB anonymous, {peak['RssFile']:.0f} MB file-backed")
+    print(f"peak overall: {peak['RssAnon']:.0f} MB anonymous, {peak['RssFile']:.0f} MB file-backed")
 
 
 def main() -> None:
-    """Make the folder, then read it in a fresh process."""
+    """Write the folder, then read it in a new process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=300_000)
     parser.add_argument("--batches", type=int, default=200)

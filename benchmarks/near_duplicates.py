@@ -1,9 +1,9 @@
-"""How much does a test set flatter a model, because faces of it are in the training set, too?
+"""Measure how much near-duplicates of training faces in the test set raise a model's accuracy.
 
     python benchmarks/near_duplicates.py fer2013.csv [--model edge] [--votes fer2013new.csv]
 
-Prints how many of the test faces have a near-duplicate among the Training faces, how often both have one label,
-and the accuracy of a model on these and on the other test faces.
+Prints how many test faces have a near-duplicate among the Training faces, how often both have the same label, and the
+accuracy of a model on these and on the other test faces.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from pathlib import Path
 import numpy as np
 
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.datasets.dataset import TRAINING, by_majority
-from fer_edge.datasets.readers import load_dataset, with_votes
+from fer_edge.datasets.dataset import TRAINING
+from fer_edge.datasets.ferplus import add_votes, label_by_majority
+from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import FerEdgeError
 from fer_edge.model_zoo import find_model
 from fer_edge_train.split import near_duplicates
 
 
 def main() -> None:
-    """Count, classify and print."""
-    parser = argparse.ArgumentParser()
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", type=Path, default=Path("edge"))
     parser.add_argument("--votes", type=Path)
     options = parser.parse_args()
     data = load_dataset(options.data)
     if options.votes:
-        data = by_majority(with_votes(data, options.votes))
+        data = label_by_majority(add_votes(data, options.votes))
     group = near_duplicates(data.faces)
     faces = np.bincount(group)
     print(f"{len(data)} faces, {faces[faces > 1].sum()} of them in {(faces > 1).sum()} groups of near-duplicates")
-    learnt = data.usages == TRAINING
-    label_of = dict(zip(group[learnt][::-1], data.classes[learnt][::-1], strict=True))
-    tested = np.flatnonzero(~learnt)
-    repeated = np.isin(group[tested], group[learnt])
+    in_training = data.usages == TRAINING
+    label_of = dict(zip(group[in_training][::-1], data.classes[in_training][::-1], strict=True))
+    tested = np.flatnonzero(~in_training)
+    repeated = np.isin(group[tested], group[in_training])
     same = np.mean([label_of[group[row]] == data.classes[row] for row in tested[repeated]])
     print(f"{repeated.sum()} of {len(tested)} test faces have one in Training, {same:.1%} under the same label")
     classifier = TFLiteClassifier(find_model(options.model))
     answers = classifier.classify(data.faces[tested]).argmax(axis=1)
-    right = answers == data.part(~learnt).classes_for(classifier.card.labels)
+    right = answers == data.select(~in_training).classes_for(classifier.card.labels)
     for name, chosen in (("all", np.ones(len(tested), bool)), ("repeated", repeated), ("new", ~repeated)):
         print(f"{classifier.card.name} on {name} test faces: {right[chosen].mean():.2%} of {chosen.sum()}")
 

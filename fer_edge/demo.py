@@ -1,8 +1,7 @@
-"""An embedded video: three people whose expressions are known walk through the image.
+"""The demo video: three people with known expressions move through the image.
 
-The faces are seven PublicTest images of FER-2013, one of each class (rows 28952, 30550,
-29812, 28714, 29521, 28785 and 28826), on whose expression FER+'s annotators agree; the
-shipped model was not trained on them.
+The faces are seven PublicTest images of FER-2013, one of each class (rows 28952, 30550, 29812, 28714, 29521, 28785 and
+28826).  FER+'s annotators agree on their expressions, and the shipped model was not trained on them.
 """
 
 from __future__ import annotations
@@ -27,18 +26,26 @@ HEIGHT: Final = 480
 FPS: Final = 10
 FRAMES: Final = 120
 
-_FACE: Final = 48
-_FADE: Final = 3  # frames in which one expression becomes the next
+_FACE_SIDE: Final = 48
+_FADE_FRAMES: Final = 3  # frames between one expression and the next
 
 
 class _Actor(NamedTuple):
-    """Where somebody's face is at first and at last (centre and side), and what it shows from when."""
+    """A person in the video, who moves in a straight line.
 
-    enters: int
-    leaves: int
+    Attributes:
+        first_frame: first frame with the face.
+        end_frame: first frame without the face.
+        start: x and y of the face's centre and its side, in pixels, in the first frame.
+        end: the same in the last frame.
+        expressions: expressions, each with the frame in which it starts.
+    """
+
+    first_frame: int
+    end_frame: int
     start: tuple[float, float, float]
     end: tuple[float, float, float]
-    shows: tuple[tuple[int, str], ...]
+    expressions: tuple[tuple[int, str], ...]
 
 
 _ACTORS: Final = (
@@ -48,61 +55,66 @@ _ACTORS: Final = (
 )
 
 
-class Shown(NamedTuple):
-    """What is truly in a frame: whose face, where, with which expression."""
+class TrueFace(NamedTuple):
+    """The ground truth of a face in a frame.
+
+    Attributes:
+        actor: index of the person.
+        box: position, in pixels.
+        emotion: expression, one of `FER2013`.
+    """
 
     actor: int
     box: Box
     emotion: str
 
 
-def truth(number: int) -> list[Shown]:
-    """The faces in a frame.
+def truth(number: int) -> list[TrueFace]:
+    """Return the ground truth of a frame.
 
     Args:
-        number: of the frame, from 0; the video repeats after `FRAMES`.
+        number: number of the frame, from 0; the video repeats after `FRAMES`.
     """
     number %= FRAMES
-    shown = []
+    faces = []
     for index, actor in enumerate(_ACTORS):
-        if actor.enters <= number < actor.leaves:
-            box = _place(actor, number)
-            emotion = [name for start, name in actor.shows if start <= number][-1]
-            shown.append(Shown(index, box, emotion))
-    return shown
+        if actor.first_frame <= number < actor.end_frame:
+            emotion = [name for start, name in actor.expressions if start <= number][-1]
+            faces.append(TrueFace(index, _box(actor, number), emotion))
+    return faces
 
 
 def frame(number: int) -> npt.NDArray[np.uint8]:
-    """One grey frame, uint8 of shape (480, 640): the same for the same number, every time.
+    """Draw a grey frame, uint8 of shape (480, 640), always the same for the same number.
 
     Args:
-        number: of the frame, from 0; the video repeats after `FRAMES`.
+        number: number of the frame, from 0; the video repeats after `FRAMES`.
     """
     number %= FRAMES
     out = wall()
     for actor in _ACTORS:
-        if actor.enters <= number < actor.leaves:
-            paste(out, _expression(actor, number), _place(actor, number))
+        if actor.first_frame <= number < actor.end_frame:
+            paste(out, _expression(actor, number), _box(actor, number))
     return out
 
 
 def wall() -> npt.NDArray[np.uint8]:
-    """The empty scene, uint8 of shape (480, 640)."""
+    """Draw the scene without faces, uint8 of shape (480, 640)."""
     return _background().copy()
 
 
 def face(emotion: str) -> npt.NDArray[np.float32]:
-    """The video's face with that expression, one of `FER2013`: 0..255, of shape (48, 48)."""
+    """Return the face with an expression of `FER2013`, 0..255, of shape (48, 48)."""
     return _faces()[emotion]
 
 
 def paste(image: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Box) -> None:
-    """Draw a face into an image, where what of the box lies within it.
+    """Draw the part of a face that lies within an image.
 
     Args:
-        image: uint8 of shape (rows, columns).
-        face: of shape (48, 48), 0..255.
-        box: a square, in pixels; fractions of pixels count, so that faces move as smoothly as people do.
+        image: uint8 of shape (rows, columns), which is changed.
+        face: face of shape (48, 48), 0..255.
+        box: a square, in pixels; it is drawn at subpixel precision, so that faces move smoothly.
     """
     rows, columns = image.shape
     left, top = math.floor(box.x), math.floor(box.y)
@@ -110,7 +122,7 @@ def paste(image: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Box)
     left, top = max(left, 0), max(top, 0)
     if left >= right or top >= bottom:
         return
-    scale = box.width / _FACE
+    scale = box.width / _FACE_SIDE
     matrix = np.array([[scale, 0, box.x - left], [0, scale, box.y - top]])
     size = (right - left, bottom - top)
     pasted = cv2.warpAffine(face, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -119,20 +131,20 @@ def paste(image: npt.NDArray[np.uint8], face: npt.NDArray[np.float32], box: Box)
     under[:] = np.clip(pasted * mask + under * (1 - mask), 0, 255)
 
 
-def _place(actor: _Actor, number: int) -> Box:
-    way = (number - actor.enters) / (actor.leaves - 1 - actor.enters)
-    x, y, side = (a + (b - a) * way for a, b in zip(actor.start, actor.end, strict=True))
+def _box(actor: _Actor, number: int) -> Box:
+    progress = (number - actor.first_frame) / (actor.end_frame - 1 - actor.first_frame)
+    x, y, side = (a + (b - a) * progress for a, b in zip(actor.start, actor.end, strict=True))
     return Box(x - side / 2, y - side / 2, side, side)
 
 
 def _expression(actor: _Actor, number: int) -> npt.NDArray[np.float32]:
-    at = max(i for i, (start, _) in enumerate(actor.shows) if start <= number)
-    start, name = actor.shows[at]
+    current = max(i for i, (start, _) in enumerate(actor.expressions) if start <= number)
+    start, name = actor.expressions[current]
     face = _faces()[name]
-    since = number - start
-    if at > 0 and since < _FADE:
-        weight = np.float32((since + 1) / (_FADE + 1))
-        return face * weight + _faces()[actor.shows[at - 1][1]] * (1 - weight)
+    elapsed = number - start
+    if current > 0 and elapsed < _FADE_FRAMES:
+        weight = np.float32((elapsed + 1) / (_FADE_FRAMES + 1))
+        return face * weight + _faces()[actor.expressions[current - 1][1]] * (1 - weight)
     return face
 
 
@@ -140,12 +152,12 @@ def _expression(actor: _Actor, number: int) -> npt.NDArray[np.float32]:
 def _faces() -> dict[str, npt.NDArray[np.float32]]:
     data = (resources.files("fer_edge") / "data" / "demo_faces.png").read_bytes()
     strip = decode_gray(data, "demo_faces.png")
-    return {name: strip[:, i * _FACE : (i + 1) * _FACE].astype(np.float32) for i, name in enumerate(FER2013)}
+    return {name: strip[:, i * _FACE_SIDE : (i + 1) * _FACE_SIDE].astype(np.float32) for i, name in enumerate(FER2013)}
 
 
 @functools.cache
 def _background() -> npt.NDArray[np.uint8]:
-    """A softly lit wall."""
+    """Draw a softly lit wall."""
     noise = np.random.default_rng(7).normal(0, 1, (HEIGHT // 40, WIDTH // 40)).astype(np.float32)
     wall = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     light = np.linspace(150, 90, HEIGHT, dtype=np.float32)[:, None]
@@ -154,7 +166,7 @@ def _background() -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def _mask() -> npt.NDArray[np.float32]:
-    """Opaque in the middle, fading over the outermost pixels."""
-    edge = np.minimum(np.arange(_FACE), np.arange(_FACE)[::-1]).astype(np.float32)
+    """Return the opacity of a face: 1 in the middle, fading to 0 at the border."""
+    edge = np.minimum(np.arange(_FACE_SIDE), np.arange(_FACE_SIDE)[::-1]).astype(np.float32)
     ramp = np.clip(edge / 5, 0, 1)
     return np.minimum.outer(ramp, ramp)

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Every message says what was wrong, where, and what to do.  The command line prints it
-as one line and exits with the status that the class carries.
+Every message says what is wrong, where, and what to do.  The command line prints it as one line and exits with the
+status of the class.
 """
 
 from __future__ import annotations
@@ -12,42 +12,44 @@ import zipfile
 import zlib
 from typing import ClassVar, Final
 
-# What `zipfile` raises, besides OSError, of an archive that is damaged, encrypted or packed in a way it does not know.
+# Raised by `zipfile`, besides OSError, if an archive is damaged, encrypted or compressed by an unknown method.
 DAMAGED_ZIP: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 _LOGIN: Final = re.compile(r"(\w:/+)[^\s/:]*:\S*@")
-# To the end of the address, for a password may hold any character; what stands around an address stays.
+# A password may contain any character, so everything to the end of the address is hidden; the text around the address
+# stays.
 _PARAMETER: Final = re.compile(
     r"(\w:/+\S*?(?:pas\w*|pwd|psw|pw|secret|token|key|auth)=)\S*?(?=[\"')\],;:]*(?:\s|$))", re.IGNORECASE
 )
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's code says, in one line."""
+    """Return the first line of an error's message, or the error's class name if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def without_passwords(text: str) -> str:
-    """A text with ``...`` for user and password in each address, and for parameters from the first that is a password.
+def hide_passwords(text: str) -> str:
+    """Hide the passwords in a text.
 
-    As a path, an address has one slash.
+    In each address, ``...`` replaces the user name and password, and every parameter from the first password on.  A
+    single slash after the scheme is recognised too, because `pathlib` shortens ``//`` to ``/``.
     """
     return _PARAMETER.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
 
 
 class FerEdgeError(Exception):
-    """Base of all errors that fer-edge raises on purpose."""
+    """Base class of all errors that fer-edge raises on purpose."""
 
     exit_status: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        """The message, with nothing in it that must not be told."""
-        return without_passwords(super().__str__())
+        """Return the message, with all passwords hidden."""
+        return hide_passwords(super().__str__())
 
 
 class InputError(FerEdgeError):
-    """Raised when what the user gave cannot be used as it is."""
+    """Raised when an argument, option or file from the user cannot be used."""
 
     exit_status = 2
 
@@ -61,7 +63,7 @@ class ModelError(InputError):
 
 
 class RuntimeMismatchError(FerEdgeError):
-    """Raised when a model gives other scores on this machine than where its card was written."""
+    """Raised when a model's outputs on this machine differ from those recorded on its card."""
 
 
 class SourceError(InputError):
@@ -69,30 +71,35 @@ class SourceError(InputError):
 
 
 class SourceLostError(FerEdgeError):
-    """Raised when a source that gave frames gives no more of them, without having ended."""
+    """Raised when a source stops delivering frames before its end."""
 
 
 class BrokerError(FerEdgeError):
-    """Raised when an MQTT broker cannot be reached, or refuses what it is asked for."""
+    """Raised when an MQTT broker cannot be reached or refuses a request."""
 
 
 class ServiceError(FerEdgeError):
-    """Raised when the service cannot be installed, changed or asked about."""
+    """Raised when the service cannot be installed, changed or queried."""
 
 
 class MissingExtraError(InputError):
     """Raised when a command needs packages that are not installed.
 
     Attributes:
-        extra: the optional dependency group that brings them.
+        extra: the optional dependency group that contains them.
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        """Say that ``what`` is missing and that ``extra`` brings it."""
+        """Create the error.
+
+        Args:
+            what: the missing packages, in words.
+            extra: the optional dependency group that contains them.
+        """
         super().__init__(f'this needs {what}, not installed here: pip install "fer-edge[{extra}]"')
         self.extra = extra
 
 
 def printable(text: str) -> str:
-    """Text that can be written as UTF-8, which the name of a file need not be."""
+    """Return a text that can be encoded as UTF-8; the name of a file may contain bytes that cannot."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

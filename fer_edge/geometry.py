@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_EYES_APART: Final = 0.15  # of the box's width: in profile, their line says nothing
+# Smallest horizontal distance of the eyes, relative to the box's width, at which their line shows the roll. In a
+# profile view the eyes are closer together.
+_MIN_EYE_DISTANCE: Final = 0.15
 
 
 class Box(NamedTuple):
-    """A rectangle in an image, in pixels; it may reach past the image's edges."""
+    """A rectangle in an image, in pixels; it may extend beyond the image."""
 
     x: float
     y: float
@@ -24,12 +26,12 @@ class Box(NamedTuple):
 
 
 class CropSpec(NamedTuple):
-    """How a detector's box becomes the square that FER-2013's images show.
+    """How to turn a detector's box into a square crop that looks like FER-2013's images.
 
     Attributes:
-        scale: side of the square over the longer side of the box.
-        shift: how far the square's centre lies below the box's, over the box's height.
-        align_eyes: whether the detector's landmarks are good enough to bring the eyes level by.
+        scale: side of the square relative to the longer side of the box.
+        shift: distance by which the square's centre lies below the box's centre, relative to the box's height.
+        align_eyes: whether the detector's landmarks are accurate enough for rotating the eyes to a horizontal line.
     """
 
     scale: float = 1.0
@@ -37,18 +39,18 @@ class CropSpec(NamedTuple):
     align_eyes: bool = False
 
 
-NO_MARGIN = CropSpec()
+NO_MARGIN: Final = CropSpec()
 
 
 class Point(NamedTuple):
-    """A point in an image, in pixels; it may lie past the image's edges."""
+    """A point in an image, in pixels; it may lie outside the image."""
 
     x: float
     y: float
 
 
 class Landmarks(NamedTuple):
-    """Where the parts of a face are; left and right are those of the image."""
+    """Five points of a face; left and right are as seen in the image."""
 
     left_eye: Point
     right_eye: Point
@@ -56,18 +58,18 @@ class Landmarks(NamedTuple):
     mouth_left: Point
     mouth_right: Point
 
-    def moved(self, right: float, down: float) -> Landmarks:
-        """The same points so many pixels further to the right and down."""
-        return Landmarks(*(Point(x + right, y + down) for x, y in self))
+    def translate(self, x: float, y: float) -> Landmarks:
+        """Return the points moved right by ``x`` and down by ``y`` pixels."""
+        return Landmarks(*(Point(point.x + x, point.y + y) for point in self))
 
 
 class Face(NamedTuple):
     """A face in an image.
 
     Attributes:
-        box: where it is, in pixels of the image.
-        score: the detector's own measure of how sure it is; comparable only within one detector.
-        landmarks: where its parts are; None where the detector does not tell.
+        box: position, in pixels of the image.
+        score: the detector's confidence; comparable only between faces of the same detector.
+        landmarks: five points of the face; None if the detector does not find them.
     """
 
     box: Box
@@ -76,19 +78,29 @@ class Face(NamedTuple):
 
     @property
     def roll(self) -> float:
-        """By how much the line through its eyes is turned clockwise, in radians; 0 where that is not known."""
+        """Clockwise rotation of the line through the eyes, in radians; 0 if it is unknown."""
         if self.landmarks is None:
             return 0.0
-        one, other = self.landmarks.left_eye, self.landmarks.right_eye
-        across, down = other.x - one.x, other.y - one.y
-        return math.atan2(down, across) if across > _EYES_APART * self.box.width else 0.0
+        left, right = self.landmarks.left_eye, self.landmarks.right_eye
+        across, down = right.x - left.x, right.y - left.y
+        return math.atan2(down, across) if across > _MIN_EYE_DISTANCE * self.box.width else 0.0
 
 
-def landmarks(points: npt.NDArray[np.float32]) -> Landmarks:
-    """Five points, as x and y in turn or of shape (5, 2), by their names."""
+def make_landmarks(points: npt.NDArray[np.float32]) -> Landmarks:
+    """Name five points, given as ten numbers x, y, x, y, ... or as an array of shape (5, 2)."""
     return Landmarks(*map(Point._make, points.reshape(5, 2).tolist()))
 
 
 def largest_first(faces: Iterable[Face]) -> list[Face]:
-    """Faces by the area of their boxes."""
+    """Sort faces by the area of their boxes, largest first."""
     return sorted(faces, key=lambda face: face.box.width * face.box.height, reverse=True)
+
+
+def intersection_over_union(a: Box, b: Box) -> float:
+    """Return the shared area of two boxes divided by the area that they cover together, 0..1."""
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (a.width * a.height + b.width * b.height - shared)

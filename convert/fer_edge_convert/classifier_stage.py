@@ -12,7 +12,7 @@ import numpy as np
 from fer_edge.classification.classifier import with_self_test
 from fer_edge.errors import DataError, printable
 from fer_edge.modelcard.archive import with_card
-from fer_edge.modelcard.schema import PixelStatistics
+from fer_edge.modelcard.pixel_statistics import PixelStatistics
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert.calibration import choose_calibration_rows
 from fer_edge_convert.flatbuffer import Images, deduplicate, run, with_metadata
@@ -156,7 +156,7 @@ class ClassifierTrial:
     ) -> None:
         """Choose faces and run the float model on them."""
         self._stage, self._scheme = stage, scheme
-        self.test = data.usage(usage)
+        self.test = data.select_usage(usage)
         self._truth = self.test.classes_for(stage.card.labels)
         self._images = Images(self.test.faces, stage.card.input)
         self._scores = run(stage.model, self._images)
@@ -317,8 +317,8 @@ class ClassifierTrial:
                 f"{both} of the {len(faces)} faces that ranges were measured on are also tested on, which flatters the"
                 " result: give data with a Training part and another, or --calibrate"
             )
-        known = card.pixels or PixelStatistics.of(self.test.faces)
-        for difference in PixelStatistics.of(faces).differences(known):
+        known = card.pixels or PixelStatistics.from_faces(self.test.faces)
+        for difference in PixelStatistics.from_faces(faces).differences(known):
             yield (
                 f"the calibration images look unlike {'training' if card.pixels else 'the test'} faces: {difference};"
                 " ranges measured on them may not fit"

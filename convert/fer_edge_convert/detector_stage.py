@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.detection.metrics import DetectionMetrics, find, match
+from fer_edge.detection.metrics import DetectionMetrics, detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import DataError, printable
 from fer_edge.tflite.graph import read_graph
@@ -259,7 +259,7 @@ class DetectorTrial:
             path = Path(folder) / "model.tflite"
             path.write_bytes(content)
             detector = NetworkDetector(path, min_face=1, threshold=_MIN_COMPARED_SCORE)
-        return match(find(detector, self._test), self._test.images).metrics(card.threshold)
+        return match(detect_all(detector, self._test), self._test.images).metrics(card.threshold)
 
 
 def _ensure_faces(test: FaceDataset) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from fer_edge.detection.network import PADDING, with_detector_self_test
+from fer_edge.detection.resampling import PADDING
+from fer_edge.detection.self_test import with_detector_self_test
 from fer_edge.modelcard.archive import with_card
 from fer_edge_convert.detector_parity import divergence
 from fer_edge_convert.detector_stage import DetectorStage

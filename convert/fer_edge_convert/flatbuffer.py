@@ -17,7 +17,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from fer_edge.errors import ModelError
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -198,11 +198,11 @@ def run_all(model: bytes, images: Images | npt.NDArray[np.float32]) -> list[npt.
     converters change the order of the model.
     """
     interpreter = make_interpreter(model, Path("model"))
-    taken = Tensor.of(interpreter.get_input_details()[0])
-    given = sorted(map(Tensor.of, interpreter.get_output_details()), key=lambda tensor: tensor.shape)
+    taken = Tensor.from_detail(interpreter.get_input_details()[0])
+    given = sorted(map(Tensor.from_detail, interpreter.get_output_details()), key=lambda tensor: tensor.shape)
     outputs = [np.empty((len(images), *tensor.shape[1:]), np.float32) for tensor in given]
     for i in range(len(images)):
-        interpreter.tensor(taken.index)()[0] = taken.stored(images[i])
+        interpreter.tensor(taken.index)()[0] = taken.quantize(images[i])
         interpreter.invoke()
         for output, tensor in zip(outputs, given, strict=True):
             output[i] = interpreter.tensor(tensor.index)()[0]
@@ -226,7 +226,7 @@ class Tracer:
         """
         try:
             # The runtime warns that keeping all tensors takes memory.
-            with native_stderr_hidden(), warnings.catch_warnings(action="ignore"):
+            with hide_native_stderr(), warnings.catch_warnings(action="ignore"):
                 self._interpreter = litert.Interpreter(
                     model_content=model,
                     experimental_preserve_all_tensors=True,
@@ -237,7 +237,7 @@ class Tracer:
             raise ModelError(
                 "the runtime cannot run this model with its plain kernels; `fer-edge --debug convert ...` shows why"
             ) from error
-        self._input = Tensor.of(self._interpreter.get_input_details()[0])
+        self._input = Tensor.from_detail(self._interpreter.get_input_details()[0])
         graph = _parse(model).subgraphs[0]
         indices = [*graph.inputs, *(i for operator in graph.operators for i in operator.outputs)]
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
@@ -245,7 +245,7 @@ class Tracer:
 
     def __call__(self, image: npt.NDArray[np.float32]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Yield name and real values of the input and of each operator's output, for a real image."""
-        self._interpreter.set_tensor(self._input.index, self._input.stored(image)[None])
+        self._interpreter.set_tensor(self._input.index, self._input.quantize(image)[None])
         self._interpreter.invoke()
         for name, (index, quantization) in self._kept.items():
             value = self._interpreter.get_tensor(index)

@@ -34,7 +34,7 @@ def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: s
     Raises:
         InputError: no range is clearly better than the others.
     """
-    test = data.usage(usage)
+    test = data.select_usage(usage)
     rows = np.sort(np.random.default_rng(SEED).permutation(len(test))[:_FACES])
     truth = test.classes_for(labels)[rows]
     right = {}

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from fer_edge.errors import ModelError
-from fer_edge.modelcard.archive import read_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ class KerasClassifier:
         """
         if path.suffix != ".keras":
             raise ModelError(f"{path}: not a .keras model; give the model.keras that `fer-edge train` made")
-        self.card = read_card(path)
+        self.card = read_card(path, ClassifierCard)
         try:
             self.model = keras.models.load_model(path, compile=False)
         except Exception as error:  # a damaged file can fail anywhere in Keras

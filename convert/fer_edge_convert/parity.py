@@ -252,7 +252,7 @@ def latency(original: bytes, converted: bytes) -> tuple[float, float]:
     interpreters = [make_interpreter(model, Path("model")) for model in (original, converted)]
     times: list[list[float]] = [[], []]
     for interpreter in interpreters:
-        taken = Tensor.of(interpreter.get_input_details()[0])
+        taken = Tensor.from_detail(interpreter.get_input_details()[0])
         interpreter.tensor(taken.index)()[:] = np.zeros(taken.shape, taken.dtype)
         interpreter.invoke()
     for _ in range(_LATENCY_RUNS):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from fer_edge.detection.refiner import squares_of, with_refiner_self_test
+from fer_edge.detection.resampling import crop_squares
+from fer_edge.detection.self_test import with_refiner_self_test
 from fer_edge.errors import DataError
 from fer_edge.modelcard.archive import model_bytes, with_refiner
 from fer_edge_convert.detector_parity import score_divergence
@@ -47,7 +48,7 @@ class SecondStage(DetectorStage):
         for row in rows.tolist():
             gray = data.gray(row)
             proposed = self._source.first.propose(gray, (gray.shape[0], gray.shape[1]), card.min_score)
-            squares += list(squares_of(gray, proposed.boxes, card.extent, card.side)[1])
+            squares += list(crop_squares(gray, proposed.boxes, card.extent, card.side)[1])
         if not squares:
             raise DataError(
                 f"{data.name}: {self._source.detector} finds no face in these images, so that there is nothing to"

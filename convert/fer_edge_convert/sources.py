@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.detection.network import FaceNetwork, NetworkDetector
+from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.errors import InputError, ModelError, printable
-from fer_edge.modelcard.archive import (
-    attached_labels,
-    check_flatbuffer,
-    has_card,
-    model_bytes,
-    read_card,
-    read_detector_card,
-    read_refiner_card,
-)
+from fer_edge.modelcard.archive import attached_labels, check_flatbuffer, has_card, model_bytes
+from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
@@ -139,7 +133,7 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
             " float .tflite"
         )
     if path.is_file() and has_card(path):
-        card = read_card(path)
+        card = read_card(path, ClassifierCard)
         if path.suffix == ".tflite":
             check_flatbuffer(path, card, model)
     source = _checked(path, kind, model, card, labels)
@@ -179,14 +173,14 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     Raises:
         ModelError: there is no such model, it is damaged, or it does not give what a face detector does.
     """
-    card = read_detector_card(path)
+    card = read_card(path, DetectorCard)
     if path.suffix == ".keras":
         kind, model = read_keras_archive(path, _DETECTOR_SIDE, unsafe=unsafe)
     else:
         kind, model = "float .tflite", model_bytes(path)
         check_flatbuffer(path, card, model)
         _refuse_quantised(path, model)
-    _, height, width, _ = Tensor.of(make_interpreter(model, path).get_input_details()[0]).shape
+    _, height, width, _ = Tensor.from_detail(make_interpreter(model, path).get_input_details()[0]).shape
     # Of another size, too, where a layer may have taken the first for granted.
     for rows, columns in ((height, width), (max(card.strides), 2 * max(card.strides))):
         FaceNetwork(model, card, path, height=rows, width=columns).run(
@@ -227,7 +221,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     Raises:
         ModelError: there is no such model, it is damaged, or it does not give what a second stage does.
     """
-    card = read_refiner_card(path)
+    card = read_card(path, RefinerCard)
     first = NetworkDetector(detector, min_face=1)
     kind, model = read_keras_archive(path, card.side, unsafe=unsafe)
     FaceRefiner(model, card, path)
@@ -243,7 +237,7 @@ def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, l
         raise ModelError(
             f"{path}: it has {len(many)} {what}, and a classifier has one: save the part of it that gives the emotions"
         )
-    taken, given = Tensor.of(inputs[0]), Tensor.of(outputs[0])
+    taken, given = Tensor.from_detail(inputs[0]), Tensor.from_detail(outputs[0])
     if -1 in list(inputs[0].get("shape_signature", ()))[1:]:
         raise ModelError(
             f"{path}: it takes images of any size; make it again with a fixed size, or give the original model"

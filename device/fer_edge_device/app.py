@@ -290,7 +290,7 @@ def _check_messages(config: Config) -> None:
     """Check the node's name, the topics and the broker's address."""
     MessageFactory(config.node_name(), config.mqtt.topic_prefix)
     if config.mqtt.url:
-        from fer_edge_device.mqtt.connection import Broker  # noqa: PLC0415 - see _open_sinks
+        from fer_edge_device.mqtt.broker import Broker  # noqa: PLC0415 - see _open_sinks
 
         Broker(config.mqtt)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import FerEdgeError
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
+from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.sd_notify import notify, status
@@ -281,7 +282,7 @@ class Runner:
             dropped_events=sum(sink.dropped for sink in self._sinks),
         )
         self._publish_message(self.identity.messages.stats(stats))
-        status(f"{fps:.1f} frames per second; events waiting: {stats.queued}")
+        status(f"{fps:.1f} frames per second, {counted(stats.queued, 'event')} waiting to be sent")
 
     def _publish_message(self, message: Message) -> None:
         for sink in [*self._sinks]:

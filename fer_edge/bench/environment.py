@@ -18,7 +18,7 @@ import numpy as np
 
 from fer_edge.bench.results import Case, Condition, Environment
 from fer_edge.tflite.interpreter import runtime_name
-from fer_edge.utils.system import NOW, machine_name, temperature_c, throttled_flags, throttling
+from fer_edge.utils.system import THROTTLED_NOW, describe_throttling, machine_name, temperature_c, throttled_flags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,8 +175,8 @@ def _about_heat(conditions: Sequence[Condition]) -> list[str]:
     seen = [one.throttled or 0 for one in conditions]
     # What came and went while nobody looked has left its trace in the bits of what was since the machine started.
     gone = (seen[-1] & ~seen[0]) >> 16
-    flags = functools.reduce(operator.or_, seen, gone) & NOW
-    return [f"meanwhile the firmware told of {', '.join(throttling(flags))}"] if flags else []
+    flags = functools.reduce(operator.or_, seen, gone) & THROTTLED_NOW
+    return [f"meanwhile the firmware told of {', '.join(describe_throttling(flags))}"] if flags else []
 
 
 def _policies(root: Path) -> list[Path]:

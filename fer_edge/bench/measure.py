@@ -28,7 +28,7 @@ from fer_edge.classification.crop import crop_face
 from fer_edge.detection.factory import detector_file, make_detector
 from fer_edge.errors import FerEdgeError, InputError, printable
 from fer_edge.modelcard.archive import model_bytes
-from fer_edge.tflite.inspect import delegation, not_delegated
+from fer_edge.tflite.inspect import delegation, find_not_delegated
 from fer_edge.tflite.interpreter import make_interpreter, runtime_name
 
 if TYPE_CHECKING:
@@ -278,5 +278,5 @@ def _described(name: str, classifier: TFLiteClassifier) -> Model:
         bytes=path.stat().st_size,
         accuracy=scores.get(accuracy_of),
         accuracy_of=accuracy_of,
-        delegate=delegation(not_delegated(interpreter), runtime_name()),
+        delegate=delegation(find_not_delegated(interpreter), runtime_name()),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from fer_edge.errors import InputError
 from fer_edge.reports.html import page, table
 from fer_edge.reports.svg_plot import Series, plot
-from fer_edge.utils.system import NOW, throttling
+from fer_edge.utils.system import THROTTLED_NOW, describe_throttling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ def _condition(one: Condition) -> str:
         parts.append(f"{one.clock_mhz:.0f} MHz")
     parts.append("temperature unknown" if one.temperature_c is None else f"{one.temperature_c:.1f} degrees C")
     if one.throttled:
-        parts.append(", ".join(throttling(one.throttled)))
+        parts.append(", ".join(describe_throttling(one.throttled)))
     return ", ".join(parts)
 
 
@@ -246,8 +246,11 @@ def _sustained_plots(work: Sustained) -> str:
         points = [(one.seconds, value) for one in work.moments if (value := getattr(one.condition, name)) is not None]
         if points:
             drawn += plot([Series(label, points)], "seconds", label, from_zero=False)
-    throttled = [(one.seconds, flags) for one in work.moments if (flags := (one.condition.throttled or 0) & NOW)]
+    throttled = [
+        (one.seconds, flags) for one in work.moments if (flags := (one.condition.throttled or 0) & THROTTLED_NOW)
+    ]
     if throttled:
         seconds, flags = throttled[0]
-        drawn += f"<p>At {seconds:.0f} s the firmware told of {', '.join(throttling(flags))} for the first time.</p>"
+        what = ", ".join(describe_throttling(flags))
+        drawn += f"<p>At {seconds:.0f} s the firmware told of {what} for the first time.</p>"
     return drawn

@@ -1,1 +1,1 @@
-"""From a face to the scores of its expression."""
+"""Classifying the expressions of faces."""

@@ -1,7 +1,7 @@
-"""The one function between an image with a face in it and a classifier's input.
+"""Cropping a face from an image to the input size of a classifier.
 
-Training's folder loader, calibration, evaluation, tagging and the runner all call it:
-a second copy is the classic cause of "worse on the device than in the notebook".
+Training, calibration, evaluation, tagging and the runner all use `crop_face`.  There must be no second implementation:
+if the crops differ, a model is less accurate on the device than on the workstation.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from fer_edge.geometry import NO_MARGIN, Box, CropSpec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-
-_MIN_ROLL: Final = math.radians(5)  # smaller angles are mostly the landmarks' own errors
+_MIN_ROLL: Final = math.radians(5)  # smaller angles are mostly errors of the landmarks
 
 
 def crop_face(
@@ -30,84 +29,88 @@ def crop_face(
     *,
     roll: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
-    """Cut out a face and bring it to a classifier's input size.
+    """Crop a face and resize it to a classifier's input size.
 
-    What lies outside the image is filled with the nearest edge pixel.
+    Where the crop extends beyond the image, the nearest edge pixel is repeated.
 
     Args:
-        gray: uint8 image of shape (rows, columns).
-        box: where the face is.
+        gray: uint8 image of shape (rows, columns), at least one pixel.
+        box: position of the face.
         height: rows of the result.
         width: columns of the result.
-        crop_spec: how the box becomes the square that is cut out.
-        roll: by how much the face is turned clockwise, in radians; from five degrees on it is turned back.
+        crop_spec: how the box becomes the square to crop.
+        roll: clockwise rotation of the face, in radians; if it is five degrees or more, the face is rotated upright.
 
     Returns:
         uint8 array of shape (height, width).
     """
     if abs(roll) > _MIN_ROLL:
-        return _crop_rolled(gray, box, height, width, crop_spec, roll=roll)
+        return _crop_rotated(gray, box, height, width, crop_spec, roll=roll)
     rows, columns = gray.shape
     side = max(1, round(max(box.width, box.height) * crop_spec.scale))
     left = round(box.x + box.width / 2 - side / 2)
     top = round(box.y + box.height * (0.5 + crop_spec.shift) - side / 2)
-    # At least one pixel of the image stays in view, so that there is an edge to repeat.
+    # At least one pixel of the image is inside the square, so that there is an edge pixel to repeat.
     left = min(max(left, 1 - side), columns - 1)
     top = min(max(top, 1 - side), rows - 1)
-    view = gray[max(top, 0) : top + side, max(left, 0) : left + side]
-    # What is in view comes to its place in the result first and is padded there: a sliver of a huge image
-    # would be padded to a huge square otherwise.
-    above, inside_high = _placed(-top, view.shape[0], side, height)
-    before, inside_wide = _placed(-left, view.shape[1], side, width)
-    if view.shape != (inside_high, inside_wide):
-        # Averaging over the covered area keeps a large face from aliasing; it blurs when enlarging.
-        how = cv2.INTER_AREA if side > max(height, width) else cv2.INTER_LINEAR
-        view = np.asarray(cv2.resize(view, (inside_wide, inside_high), interpolation=how), np.uint8)
-    over = (above, height - above - inside_high, before, width - before - inside_wide)
-    if any(over):
-        view = np.asarray(cv2.copyMakeBorder(view, *over, cv2.BORDER_REPLICATE), np.uint8)
-    return np.ascontiguousarray(view)
+    visible = gray[max(top, 0) : top + side, max(left, 0) : left + side]
+    # The visible part is resized first and padded afterwards. Padding first would turn a thin strip of a huge image
+    # into a huge square.
+    above, inner_height = _scale_span(-top, visible.shape[0], side, height)
+    before, inner_width = _scale_span(-left, visible.shape[1], side, width)
+    if visible.shape != (inner_height, inner_width):
+        # INTER_AREA prevents aliasing when shrinking, but blurs when enlarging.
+        interpolation = cv2.INTER_AREA if side > max(height, width) else cv2.INTER_LINEAR
+        visible = np.asarray(cv2.resize(visible, (inner_width, inner_height), interpolation=interpolation), np.uint8)
+    padding = (above, height - above - inner_height, before, width - before - inner_width)
+    if any(padding):
+        visible = np.asarray(cv2.copyMakeBorder(visible, *padding, cv2.BORDER_REPLICATE), np.uint8)
+    return np.ascontiguousarray(visible)
 
 
-def _crop_rolled(
+def crop_whole_image(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Resize an image that is already a face crop to a classifier's input size."""
+    rows, columns = gray.shape
+    return crop_face(gray, Box(0, 0, columns, rows), height, width)
+
+
+def _crop_rotated(
     gray: npt.NDArray[np.uint8], box: Box, height: int, width: int, crop_spec: CropSpec, *, roll: float
 ) -> npt.NDArray[np.uint8]:
     side = max(1.0, max(box.width, box.height) * crop_spec.scale)
-    middle = np.array((box.x + box.width / 2, box.y + box.height * (0.5 + crop_spec.shift)))
-    # Only the part around the face is reduced, by means over whole pixels: a large face would alias otherwise.
+    centre = np.array((box.x + box.width / 2, box.y + box.height * (0.5 + crop_spec.shift)))
+    # Only the part around the face is shrunk, by averaging whole pixels, because a large face would alias otherwise.
     reach = side * 0.75
-    low = np.clip(np.floor(middle - reach), 0, np.array(gray.shape[::-1]) - 1).astype(int)
-    high = np.clip(np.ceil(middle + reach), low + 1, gray.shape[::-1]).astype(int)
+    low = np.clip(np.floor(centre - reach), 0, np.array(gray.shape[::-1]) - 1).astype(int)
+    high = np.clip(np.ceil(centre + reach), low + 1, gray.shape[::-1]).astype(int)
     part = gray[low[1] : high[1], low[0] : high[0]]
     factor = max(1, round(side / max(height, width)))
     if factor > 1:
-        part = np.asarray(
-            cv2.resize(
-                part,
-                (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor)),
-                interpolation=cv2.INTER_AREA,
-            ),
-            np.uint8,
-        )
-    # From a pixel of the result to one of the part, by the middles of pixels.
+        size = (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor))
+        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+    # Map the centre of each pixel of the result to a position in the part.
     cos, sin = math.cos(roll), math.sin(roll)
-    turn = np.array([[cos, -sin], [sin, cos]]) * side / (width, height)
+    rotation = np.array([[cos, -sin], [sin, cos]]) * side / (width, height)
     scale = np.array(part.shape[::-1]) / (high - low)
-    start = middle - low + turn @ (0.5 - np.array((width, height)) / 2)
-    matrix = np.column_stack([turn * scale[:, None], start * scale - 0.5])
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    start = centre - low + rotation @ (0.5 - np.array((width, height)) / 2)
+    matrix = np.column_stack([rotation * scale[:, None], start * scale - 0.5])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(
-        cv2.warpAffine(part, matrix, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE), np.uint8
+        cv2.warpAffine(part, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
 
 
-def _placed(missing: int, seen: int, side: int, size: int) -> tuple[int, int]:
-    """Of ``side`` pixels, ``missing`` before and ``seen`` in view: how many of ``size`` each becomes."""
-    inside = min(max(1, round(seen * size / side)), size)
-    return min(round(max(missing, 0) * size / side), size - inside), inside
+def _scale_span(hidden: int, visible: int, side: int, size: int) -> tuple[int, int]:
+    """Scale a row or column of a square crop to the output size.
 
+    Args:
+        hidden: pixels of the square before the image's edge; negative if there are none.
+        visible: pixels of the square inside the image.
+        side: side of the square in pixels.
+        size: output size in pixels.
 
-def whole_image(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """An image that is already a face crop, brought to a classifier's input size."""
-    rows, columns = gray.shape
-    return crop_face(gray, Box(0, 0, columns, rows), height, width)
+    Returns:
+        Number of output pixels before the image's edge, and inside the image.
+    """
+    inner = min(max(1, round(visible * size / side)), size)
+    return min(round(max(hidden, 0) * size / side), size - inner), inner

@@ -1,12 +1,15 @@
-"""Names of expressions as datasets spell them, and the orders in which models give them.
+"""Names of expressions in the public datasets.
 
-Which labels a model has, and their order, is data on its card; these are only the
-sets that the public datasets come with.
+The labels of a model, and their order, are data on its card.  This module only holds the label sets of the public
+datasets and a common spelling.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
+
+from fer_edge.errors import InputError, first_line
 
 FER2013: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven classes of FER-2013 in the order of its numbers (Goodfellow et al. 2013, arXiv:1307.0414)."""
@@ -15,7 +18,7 @@ FERPLUS: Final = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fe
 """The eight classes of FER+ in the order of its columns (Barsoum et al. 2016, arXiv:1608.01041)."""
 
 FERPLUS_COLUMNS: Final = (*FERPLUS, "unknown", "no face")
-"""All that FER+'s annotators could choose."""
+"""All choices of FER+'s annotators."""
 
 _ALIASES: Final = {
     "anger": "angry",
@@ -27,7 +30,26 @@ _ALIASES: Final = {
 }
 
 
-def canonical(name: str) -> str:
-    """One spelling for a label: lower case, and ``happy`` for ``happiness`` and the like."""
+def canonical_label(name: str) -> str:
+    """Return the common spelling of a label: lower case, and ``happy`` for ``happiness`` and similar synonyms."""
     folded = name.strip().lower()
     return _ALIASES.get(folded, folded)
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Read the value of ``--labels``: ``angry,disgust,...``, or a file with one label per line.
+
+    Raises:
+        InputError: there are fewer than two labels, or the file cannot be read.
+    """
+    try:
+        lines = text.replace(",", "\n") if "," in text else Path(text).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--labels {text}: cannot be read as a file ({first_line(error)}); give angry,disgust,... or a file with"
+            " one label per line"
+        ) from error
+    labels = tuple(line.strip() for line in lines.splitlines() if line.strip())
+    if len(labels) < 2:
+        raise InputError(f"--labels {text}: give at least two, as angry,disgust,... or a file with one label per line")
+    return labels

@@ -1,4 +1,4 @@
-"""Scores of a classifier on labelled faces."""
+"""Accuracy and calibration of a classifier on labelled faces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 
 class ClassMetrics(msgspec.Struct, frozen=True):
-    """One class: how often its name was right (precision) and how many of it were found (recall), each 0..1."""
+    """Metrics of one class.
+
+    Attributes:
+        precision: share of the faces predicted as this class that belong to it, 0..1.
+        recall: share of the faces of this class that are predicted as it, 0..1.
+        f1: harmonic mean of precision and recall, 0..1.
+        support: number of faces of this class.
+    """
 
     precision: float
     recall: float
@@ -21,15 +28,15 @@ class ClassMetrics(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a classifier scored.
+    """Metrics of a classifier.
 
     Attributes:
-        faces: how many faces were judged.
-        accuracy: share that was right, 0..1.
-        macro_f1: mean of the classes' F1, 0..1.
+        faces: number of faces.
+        accuracy: share of correct predictions, 0..1.
+        macro_f1: mean F1 of the classes that occur, 0..1.
         ece: expected calibration error over 15 bins (Guo et al. 2017, arXiv:1706.04599), 0..1.
-        classes: scores of each class by label.
-        confusion: rows are true, columns are predicted classes, counts in the order of the labels.
+        classes: metrics of each class by label.
+        confusion: number of faces by true class (row) and predicted class (column), in the order of the labels.
     """
 
     faces: int
@@ -41,7 +48,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], labels: tuple[str, ...]) -> Metrics:
-    """Compare a classifier's scores with the truth.
+    """Compare a classifier's scores with the true classes.
 
     Args:
         scores: probabilities of shape (n, classes), n at least 1.
@@ -51,10 +58,10 @@ def measure(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], label
     predicted = scores.argmax(axis=1)
     count = len(labels)
     confusion = np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)
-    hits = confusion.diagonal()
-    precision = hits / np.maximum(confusion.sum(axis=0), 1)
-    recall = hits / np.maximum(confusion.sum(axis=1), 1)
-    f1 = 2 * hits / np.maximum(confusion.sum(axis=0) + confusion.sum(axis=1), 1)
+    correct = confusion.diagonal()
+    precision = correct / np.maximum(confusion.sum(axis=0), 1)
+    recall = correct / np.maximum(confusion.sum(axis=1), 1)
+    f1 = 2 * correct / np.maximum(confusion.sum(axis=0) + confusion.sum(axis=1), 1)
     support = confusion.sum(axis=1)
     return Metrics(
         faces=len(truth),
@@ -70,9 +77,18 @@ def measure(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], label
 
 
 def calibration_error(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], bins: int = 15) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, 0..1, weighted by bin."""
+    """Compute the expected calibration error, 0..1.
+
+    The faces are grouped by their highest score; the error is the mean difference between that score and the accuracy
+    in each bin, weighted by the number of faces.
+
+    Args:
+        scores: probabilities of shape (n, classes).
+        truth: class indices of shape (n,).
+        bins: number of bins of equal width.
+    """
     confidence = scores.max(axis=1)
-    right = scores.argmax(axis=1) == truth
+    correct = scores.argmax(axis=1) == truth
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_of, weights=confidence - right, minlength=bins)
+    gaps = np.bincount(bin_of, weights=confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(truth))

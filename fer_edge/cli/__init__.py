@@ -39,7 +39,7 @@ from fer_edge.cli import (
 )
 from fer_edge.cli.output import INTERRUPTED
 from fer_edge.cli.output import version as installed_version
-from fer_edge.errors import FerEdgeError, first_line, without_passwords
+from fer_edge.errors import FerEdgeError, first_line, hide_passwords
 
 app = typer.Typer(name="fer-edge", rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
@@ -97,7 +97,7 @@ def main() -> None:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         if error.errno == errno.ENOSPC and not error.filename:
             what = "there is no space left where standard output, or a file, goes; make room"
-        _fail(without_passwords(what), 2 if isinstance(error, PermissionError) else 1)
+        _fail(hide_passwords(what), 2 if isinstance(error, PermissionError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last resort

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -13,11 +12,11 @@ from fer_edge.cli.completion import complete_classifier
 from fer_edge.cli.options import AsJson, Detector, DetectorModel, MinFace
 from fer_edge.cli.output import print_json
 from fer_edge.errors import InputError
+from fer_edge.utils.duration import parse_duration
 
 app = typer.Typer()
 
 _XNNPACK: Final = {"on": (True,), "off": (False,), "both": (True, False)}
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _INSTEAD: Final = {  # options by which nothing is measured here, and what they do
     "--schema": "prints and measures nothing",
     "--compare": "measures nothing and writes no file",
@@ -113,7 +112,7 @@ def bench(
         runs=runs or 200,
         seconds=seconds,
         starts=starts,
-        sustained=None if sustained is None else _duration("--sustained", sustained),
+        sustained=None if sustained is None else parse_duration(sustained, "--sustained", min_s=1, max_s=7 * 86_400),
         profile=profile,
     )
     _ensure_writable(out, html, pareto)
@@ -142,7 +141,7 @@ def _refuse_idle(context: typer.Context) -> None:
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:
-    from fer_edge.utils.atomic_file import check_ending, ensure_writable
+    from fer_edge.utils.atomic_file import check_suffix, ensure_writable
 
     for option, path, endings in (
         ("--out", out, (".json",)),
@@ -150,7 +149,7 @@ def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -
         ("--pareto", pareto, (".svg", ".html")),
     ):
         if path:
-            check_ending(path, option, *endings)
+            check_suffix(path, option, *endings)
     written = [path for path in (out, html, pareto) if path]
     if len({path.resolve() for path in written}) < len(written):
         raise InputError("--out, --html and --pareto write a file each: give them different names")
@@ -176,15 +175,6 @@ def _numbers(option: str, text: str, most: int) -> tuple[int, ...]:
     if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
         raise InputError(f"{option} {text}: give numbers from 1 to {most} with commas between, as 1,2,4")
     return tuple(dict.fromkeys(map(int, parts)))
-
-
-def _duration(option: str, text: str) -> float:
-    """Seconds of ``90``, ``90s``, ``10m`` or ``1h``."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh]?)", text)
-    seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else 0
-    if not 1 <= seconds <= 86_400 * 7:
-        raise InputError(f"{option} {text}: give a time from 1 second to a week, as 90s, 10m or 1h")
-    return seconds
 
 
 def _compare(old: Path, new: Path, *, tolerance: float, anyway: bool, as_json: bool) -> None:

@@ -33,10 +33,10 @@ def card_set(
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
     """
     from fer_edge.classification.card_edit import set_card
-    from fer_edge.modelcard.archive import read_labels
+    from fer_edge.classification.labels import parse_labels
     from fer_edge.modelcard.schema import INPUT_RANGES
 
-    names = read_labels(labels) if labels else ()
+    names = parse_labels(labels) if labels else ()
     card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
     spec = card.input
     print(f"{model}: {spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.options import ConfigFile
-from fer_edge.errors import without_passwords
+from fer_edge.errors import hide_passwords
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def config(
     settings = load_config(config_file)
     where = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
     if not check:
-        print(without_passwords(as_toml(settings)), end="")
+        print(hide_passwords(as_toml(settings)), end="")
         return
     from fer_edge_device.app import check_config
 

@@ -85,23 +85,24 @@ def convert(
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.datasets.readers import ensure_there
-    from fer_edge.modelcard.archive import is_detector, is_refiner
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.datasets.readers import ensure_exists
+    from fer_edge.modelcard.reader import is_model_of
+    from fer_edge.modelcard.schema import DetectorCard, RefinerCard
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
-    second = is_refiner(model)
+    second = is_model_of(model, RefinerCard)
     if not second:
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
-    is_face_detector = second or is_detector(model)
+    is_face_detector = second or is_model_of(model, DetectorCard)
     if is_face_detector:
         classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
         _check_detector_options(model, scheme, detector, {**classifiers, "votes": votes, "map": label_map})
     else:
         for path in filter(None, (data, calibrate)):
-            ensure_there(path)
-    with native_stderr_hidden():
+            ensure_exists(path)
+    with hide_native_stderr():
         from fer_edge_convert.conversion import convert as run_conversion
         from fer_edge_convert.quantisation import Scheme
         from fer_edge_convert.result import RefusedError
@@ -128,12 +129,13 @@ def convert(
 
 
 def _check_detector_options(model: Path, scheme: str, detector: Path | None, classifiers: Mapping[str, object]) -> None:
-    from fer_edge.modelcard.archive import is_refiner
+    from fer_edge.modelcard.reader import is_model_of
+    from fer_edge.modelcard.schema import RefinerCard
 
     _refuse(classifiers, "is for classifiers; leave it out", f"{model}: a face detector, and ")
     if scheme == "int16x8":
         raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
-    if is_refiner(model) and not detector:
+    if is_model_of(model, RefinerCard) and not detector:
         raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
 
 
@@ -207,12 +209,12 @@ class _Faces:
 def _classifier_stage(
     model: Path, faces: _Faces, labels: str | None, input_range: str | None, size: int | None, *, unsafe: bool
 ) -> ClassifierStage:
-    from fer_edge.modelcard.archive import read_labels
+    from fer_edge.classification.labels import parse_labels
     from fer_edge_convert.classifier_stage import ClassifierStage
     from fer_edge_convert.sources import open_source
 
     source = open_source(model, size=size, unsafe=unsafe)
-    names = read_labels(labels) if labels else ()
+    names = parse_labels(labels) if labels else ()
     data = _load_faces(faces.data, faces.votes, faces.label_map, source)
     calibration = _load_faces(faces.calibrate, None, None, source)
     card = _card_for(source, names, input_range, data, faces.usage)

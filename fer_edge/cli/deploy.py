@@ -47,37 +47,42 @@ def deploy(
     \b
     Example: fer-edge deploy pi@kitchen pi@hall --model edge.tflite --config config.toml
     """
-    from fer_edge_device.install.bundle import build_wheel, pack
-    from fer_edge_device.install.deploy import deploy as bring
+    from fer_edge_device.install.bundle import build_wheel, make_bundle
+    from fer_edge_device.install.deploy import deploy as deploy_to
 
     for path in (config, wheel, ssh_config):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file")
     with tempfile.TemporaryDirectory() as folder:
-        parcel = pack(wheel or build_wheel(Path(folder)), model=model, config=config)
-        outcomes = bring(
-            hosts, parcel, told=lambda host, step: print(f"{host}: {step}", file=sys.stderr), ssh_config=ssh_config
+        bundle = make_bundle(wheel or build_wheel(Path(folder)), model=model, config=config)
+        outcomes = deploy_to(
+            hosts,
+            bundle,
+            on_progress=lambda host, step: print(f"{host}: {step}", file=sys.stderr),
+            ssh_config=ssh_config,
         )
     _print_outcomes(outcomes)
-    if any(outcome.failed for outcome in outcomes):
+    if any(outcome.failed_step for outcome in outcomes):
         raise typer.Exit(1)
 
 
 def _print_outcomes(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
-        if outcome.failed:
-            print(f"{outcome.host}: failed to {outcome.failed}; its last words:")
-            print("".join(f"  {line}\n" for line in outcome.said), end="")
-        if outcome.measured:
-            print(f"{outcome.host}: {outcome.measured.machine}, {outcome.measured.runtime}, {outcome.measured.model}")
+        if outcome.failed_step:
+            print(f"{outcome.host}: failed to {outcome.failed_step}; its last lines:")
+            print("".join(f"  {line}\n" for line in outcome.output), end="")
+        if outcome.benchmark:
+            print(
+                f"{outcome.host}: {outcome.benchmark.machine}, {outcome.benchmark.runtime}, {outcome.benchmark.model}"
+            )
             for name in ("classifier", "detect", "whole_frame"):
-                row = getattr(outcome.measured, name)
+                row = getattr(outcome.benchmark, name)
                 print(f"  {name.replace('_', ' '):<12}median {row.median:.3f} ms, p95 {row.p95:.3f} ms")
     wide = max(4, *(len(outcome.host) for outcome in outcomes)) + 2
     print(f"{'host':<{wide}}{'version':<12}{'classifier':>12}{'frame':>12}  outcome")
     for outcome in outcomes:
-        measured = outcome.measured
+        measured = outcome.benchmark
         figures = (measured.classifier.median, measured.whole_frame.median) if measured else ()
         cells = "".join(f"{f'{value:.2f} ms':>12}" for value in figures) or f"{'-':>12}{'-':>12}"
-        said = f"failed to {outcome.failed}" if outcome.failed else "ready"
+        said = f"failed to {outcome.failed_step}" if outcome.failed_step else "ready"
         print(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {said}")

@@ -31,16 +31,17 @@ def doctor(
     Example: fer-edge doctor --config /etc/fer-edge/config.toml
     """
     from fer_edge_device.config.load import load_config
-    from fer_edge_device.doctor.checks import examine
+    from fer_edge_device.doctor.checks import CHECKS
+    from fer_edge_device.doctor.runner import run_checks
 
     levels: Counter[str] = Counter()
     findings = []
-    for finding in examine(load_config(config)):
+    for finding in run_checks(load_config(config), CHECKS):
         levels[finding.level] += 1
         if as_json:
             findings.append(dataclasses.asdict(finding))
         else:
-            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.what, finding.advice)))}")
+            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.message, finding.advice)))}")
     if as_json:
         print_json(findings)
     else:

@@ -44,12 +44,12 @@ def evaluate(
     from fer_edge.classification.metrics import measure
     from fer_edge.datasets.dataset import fuse
     from fer_edge.model_zoo import find_model
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     if model.suffix == ".keras":
         need("train", "keras")
         need_keras_backend()
-        with native_stderr_hidden():
+        with hide_native_stderr():
             from fer_edge_convert.keras_classifier import KerasClassifier
 
             classifier: TFLiteClassifier | KerasClassifier = KerasClassifier(model)
@@ -57,7 +57,7 @@ def evaluate(
         classifier = TFLiteClassifier(find_model(model))
     side = classifier.card.input.height
     check_square(model, side, classifier.card.input.width, "give a model that takes square ones")
-    each = [one.usage(usage) for one in load_datasets(data, votes, label_map, side, majority=votes is not None)]
+    each = [one.select_usage(usage) for one in load_datasets(data, votes, label_map, side, majority=votes is not None)]
     part = fuse(each)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)

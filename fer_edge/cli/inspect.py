@@ -33,10 +33,10 @@ def inspect(
     """
     from fer_edge.model_zoo import find_model
     from fer_edge.tflite.inspect import as_html, inspect_model
-    from fer_edge.utils.atomic_file import check_ending, replacing
+    from fer_edge.utils.atomic_file import check_suffix, replacing
 
     if html:
-        check_ending(html, "--html", ".html")
+        check_suffix(html, "--html", ".html")
     found = inspect_model(find_model(model, "any"))
     if html:
         with replacing(html) as temporary:

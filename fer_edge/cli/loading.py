@@ -53,27 +53,27 @@ def load_datasets(
         side: rows and columns of a face.
         majority: whether the majority of its votes is the label of a face.
     """
-    from fer_edge.datasets.dataset import by_majority
-    from fer_edge.datasets.readers import load_map, with_votes
+    from fer_edge.datasets.ferplus import add_votes, label_by_majority
+    from fer_edge.datasets.label_map import load_label_map
 
-    mapped = load_map(label_map) if label_map else None
+    mapped = load_label_map(label_map) if label_map else None
     loaded = {path.name: _load_dataset(path, side) for path in paths}
     if len(loaded) < len(paths):
         raise InputError("two datasets have the same name; rename a file or folder")
     table = next((name for name, dataset in loaded.items() if dataset.name.lower().endswith(".csv")), paths[0].name)
     if votes:
-        loaded[table] = with_votes(loaded[table], votes)
+        loaded[table] = add_votes(loaded[table], votes)
     if majority:
-        loaded[table] = by_majority(loaded[table])
+        loaded[table] = label_by_majority(loaded[table])
     return mapped.apply(loaded) if mapped else list(loaded.values())
 
 
 def _load_dataset(path: Path, side: int) -> Dataset:
     """Load one dataset, and warn of what was skipped in it."""
     from fer_edge.datasets.readers import load_dataset
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
-    with native_stderr_hidden():  # the image libraries' own messages on damaged images
+    with hide_native_stderr():  # the image libraries' own messages on damaged images
         dataset = load_dataset(path, side)
     for line in dataset.skipped:
         warn(f"skipped {line}")

@@ -32,7 +32,7 @@ def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) 
     """
     from fer_edge_device.config.load import load_config
     from fer_edge_device.messages import MessageFactory
-    from fer_edge_device.mqtt.sink import forget_node
+    from fer_edge_device.mqtt.maintenance import forget_node
 
     settings = load_config(config, options={"mqtt.url": broker, "node": node})
     if not settings.mqtt.url:

@@ -36,7 +36,7 @@ def predict(
     from fer_edge.errors import DataError
     from fer_edge.recognizer import expressions
     from fer_edge.utils.image_io import read_gray
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     if save and len(images) > 1:
         raise InputError("--save takes one image; `fer-edge tag` is for many")
@@ -45,7 +45,7 @@ def predict(
     failed = False
     for image in images:
         try:
-            with native_stderr_hidden():  # what image libraries say of damaged images
+            with hide_native_stderr():  # what image libraries say of damaged images
                 found = expressions(read_gray(image), finder, classifier)
         except DataError as error:
             failed = True

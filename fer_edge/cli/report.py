@@ -24,12 +24,12 @@ def report(
     Example: fer-edge report tags.jsonl --out report.html
     """
     from fer_edge.tagging.output.report import make_report
-    from fer_edge.utils.atomic_file import check_ending, ensure_writable, replacing
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.atomic_file import check_suffix, ensure_writable, replacing
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
-    check_ending(out, "--out", ".html")
+    check_suffix(out, "--out", ".html")
     ensure_writable(out)
-    with native_stderr_hidden():  # what image libraries say of damaged images
+    with hide_native_stderr():  # what image libraries say of damaged images
         drawn = make_report(tags, images=not no_images)
     with replacing(out) as temporary:
         temporary.write_text(drawn, encoding="utf-8")

@@ -16,9 +16,9 @@ from fer_edge.utils.words import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fer_edge_device.install.systemd_units import Machine
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.program_source import ProgramSource
     from fer_edge_device.install.transaction import Step
-    from fer_edge_device.install.venvs import Origin
 
 app = typer.Typer(name="service")
 
@@ -29,7 +29,7 @@ From = Annotated[
 ]
 
 
-Instance = Annotated[str | None, typer.Option(help="Name of the camera, on a machine with several.")]
+Instance = Annotated[str | None, typer.Option(help="Name of the camera, on a host with several.")]
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
@@ -62,20 +62,22 @@ def install(
     Example: sudo fer-edge service install --camera /dev/video0 --mqtt mqtt://broker.local
     """
     from fer_edge_device.config.load import load_config
-    from fer_edge_device.install.installer import Wishes, config_path, install_steps
+    from fer_edge_device.install.installer import install_steps
+    from fer_edge_device.install.options import InstallOptions
+    from fer_edge_device.install.paths import config_path
     from fer_edge_device.install.systemd_units import first_message, last_lines, unit_name
 
-    wishes = Wishes(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
+    options = InstallOptions(config=config, camera=camera, mqtt=mqtt, password_file=password_file, instance=instance)
     unit = unit_name(instance)
-    with machine_to_change(dry_run=dry_run) as machine:
-        steps = install_steps(machine, wishes, None if origin is None else _origin(origin))
-        _carry_out(steps, f"{unit} is installed and runs", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        steps = install_steps(host, options, None if origin is None else _origin(origin))
+        _apply(steps, f"{unit} is installed and runs", dry_run=dry_run)
     if dry_run or not steps:
         return
-    if load_config(config_path(machine, instance), {}).mqtt.url:
-        print("\n".join(last_lines(machine, unit)))
+    if load_config(config_path(host, instance), {}).mqtt.url:
+        print("\n".join(last_lines(host, unit)))
     else:
-        print(f"first message: {first_message(machine, unit) or 'none yet; see journalctl -u ' + unit}")
+        print(f"first message: {first_message(host, unit) or 'none yet; see journalctl -u ' + unit}")
 
 
 @app.command()
@@ -89,8 +91,8 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
     """
     from fer_edge_device.install.installer import upgrade_steps
 
-    with machine_to_change(dry_run=dry_run) as machine:
-        _carry_out(upgrade_steps(machine, _origin(origin)), "that is what is installed", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        _apply(upgrade_steps(host, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
 @app.command()
@@ -108,8 +110,8 @@ def uninstall(
     """
     from fer_edge_device.install.installer import uninstall_steps
 
-    with machine_to_change(dry_run=dry_run) as machine:
-        _carry_out(uninstall_steps(machine, instance, purge=purge), "it is not installed", dry_run=dry_run)
+    with host_to_change(dry_run=dry_run) as host:
+        _apply(uninstall_steps(host, instance, purge=purge), "it is not installed", dry_run=dry_run)
 
 
 @app.command()
@@ -119,62 +121,63 @@ def status() -> None:
     \b
     Example: fer-edge service status
     """
-    from fer_edge_device.install.installer import units_there
-    from fer_edge_device.install.systemd_units import Machine, last_lines, unit_state
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.installer import service_units
+    from fer_edge_device.install.systemd_units import last_lines, unit_state
     from fer_edge_device.install.venvs import Venvs, version_in
 
-    machine = Machine()
-    machine.need_systemd()
-    venvs = Venvs(machine)
+    host = Host()
+    host.require_systemd()
+    venvs = Venvs(host)
     venv = venvs.current()
-    units = units_there(machine)
+    units = service_units(host)
     if venv is None or not units:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
-    if trouble := venvs.trouble(venv):
-        print(f"{trouble}; to repair it: sudo {this_program()} service upgrade")
-    states = [unit_state(machine, unit) for unit in units]
+    if problem := venvs.problem(venv):
+        print(f"{problem}; to repair it: sudo {this_program()} service upgrade")
+    states = [unit_state(host, unit) for unit in units]
     for state in states:
         print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {counted(state.restarts, 'restart')}")
-        for line in [state.status] * bool(state.status) + last_lines(machine, state.name):
+        for line in [state.status] * bool(state.status) + last_lines(host, state.name):
             print(f"  {line}")
     if any(state.active not in {"active", "reloading"} for state in states):
         raise typer.Exit(1)
 
 
 @contextmanager
-def machine_to_change(*, dry_run: bool) -> Iterator[Machine]:
-    """This machine, if it may be changed and nobody else does, or if it is only to be looked at.
+def host_to_change(*, dry_run: bool) -> Iterator[Host]:
+    """Yield this host, locked against other changes; without root and lock for a dry run.
 
     Raises:
-        InputError: this process is not root's.
-        ServiceError: somebody else changes it.
+        InputError: this process does not run as root.
+        ServiceError: another process is changing the host.
     """
-    from fer_edge_device.install.systemd_units import Machine, is_root
+    from fer_edge_device.install.host import Host, is_root
 
-    machine = Machine()
+    host = Host()
     if dry_run:
-        yield machine
+        yield host
         return
     if not is_root():
         raise InputError(f"this changes the system; run it as root: sudo {this_program()} service ...")
     os.umask(0o022)  # the service's user must be able to read what root's umask would hide
-    with machine.reserved():
-        yield machine
+    with host.locked():
+        yield host
 
 
-def _origin(path: Path | None) -> Origin:
-    from fer_edge_device.install.venvs import origin_at, own_origin
+def _origin(path: Path | None) -> ProgramSource:
+    from fer_edge_device.install.program_source import own_program_source, program_source
 
-    return own_origin() if path is None else origin_at(path)
+    return own_program_source() if path is None else program_source(path)
 
 
-def _carry_out(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
-    from fer_edge_device.install.transaction import carry_out
+def _apply(steps: Sequence[Step], nothing: str, *, dry_run: bool) -> None:
+    from fer_edge_device.install.transaction import apply
 
     if not steps:
         print(f"nothing to do: {nothing}")
     elif dry_run:
-        print("\n".join(f"would {step.what}" for step in steps))
+        print("\n".join(f"would {step.description}" for step in steps))
     else:
-        carry_out(steps, lambda line: print(line, flush=True))
+        apply(steps, lambda line: print(line, flush=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from fer_edge.cli.loading import load_detector
 from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
 from fer_edge.errors import InputError
+from fer_edge.utils.duration import parse_duration
 from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from fer_edge.tagging.records import SourceResult
 
 app = typer.Typer()
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @app.command()
@@ -91,7 +89,7 @@ def tag(
     from fer_edge.tagging.options import TagOptions
     from fer_edge.tagging.output.destinations import Outputs
     from fer_edge.tagging.run import tag as write_table
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     if cluster and workers:
         raise InputError("--workers is for this machine only; a cluster has its own workers: leave one of them out")
@@ -105,7 +103,7 @@ def tag(
         detector=detector,
         detector_model=str(detector_file(detector, detector_model)),
         min_face=min_face,
-        every=_seconds(every) if every is not None else None,
+        every=None if every is None else parse_duration(every, "--every"),
         sha256=sha256,
         sidecars=sidecar is not None,
         sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
@@ -114,7 +112,7 @@ def tag(
         max_fetch=max_fetch * 1_000_000,
     )
     # The image libraries' own messages on damaged images are hidden.
-    with native_stderr_hidden(), _display(paths, quiet=quiet) as on_result:
+    with hide_native_stderr(), _display(paths, quiet=quiet) as on_result:
         summary = write_table(
             paths,
             Outputs(out, errors, montage, overwrite),
@@ -130,19 +128,6 @@ def tag(
     print(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
-
-
-def _seconds(text: str) -> float:
-    """What ``1s``, ``500ms``, ``2m`` or ``0.5`` says, in seconds.
-
-    Raises:
-        InputError: it says nothing of the kind.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
-    value = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
-    if value <= 0:
-        raise InputError(f"--every {text}: give a time as 1s, 500ms or 2m")
-    return value
 
 
 @contextmanager

@@ -57,24 +57,25 @@ def train(
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
 
     paths = [*([data] if data else []), *(more or [])]
     if not paths:
         raise InputError("no data to train on: give fer2013.csv, or --data for each dataset")
     # Mistakes in these are reported before Keras is loaded.
-    from fer_edge.datasets.readers import ensure_there
+    from fer_edge.datasets.readers import ensure_exists
     from fer_edge_train.recipe import load_recipe
 
     how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     for path in paths:
-        ensure_there(path)
+        ensure_exists(path)
     if weights and not weights.exists():
         raise InputError(f"{weights}: no such weights file; give a trained .keras, or the weights file of a backbone")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from rich.console import Console
 
-        from fer_edge.modelcard.archive import read_card
+        from fer_edge.modelcard.reader import read_card
+        from fer_edge.modelcard.schema import ClassifierCard
         from fer_edge_train.hardware import resolved
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
         from fer_edge_train.split import divide
@@ -106,7 +107,7 @@ def train(
                 weights=weights,
                 taught=taught,
                 resume=resume,
-                made_by=commands_so_far(read_card(one).made_by for one in (*(teacher or []), *begun)),
+                made_by=commands_so_far(read_card(one, ClassifierCard).made_by for one in (*(teacher or []), *begun)),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
     print(

@@ -35,16 +35,17 @@ def train_faces(
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.utils.native_stderr import hide_native_stderr
     from fer_edge_train.faces.recipe import load_faces_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     how = load_faces_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     parts = load_faces(data / "train"), load_faces(data / "val")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from rich.console import Console
 
-        from fer_edge.modelcard.archive import read_detector_card
+        from fer_edge.modelcard.reader import read_card
+        from fer_edge.modelcard.schema import DetectorCard
         from fer_edge_train.faces.training import train as run_training
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.training import check_folder
@@ -59,7 +60,7 @@ def train_faces(
                 teacher=teacher,
                 pasted=load_training_faces(paste) if paste else None,
                 resume=resume,
-                made_by=commands_so_far([read_detector_card(weights).made_by] if weights else []),
+                made_by=commands_so_far([read_card(weights, DetectorCard).made_by] if weights else []),
                 callbacks=[progress],
             )
     print(

@@ -35,15 +35,16 @@ def train_refiner(
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.modelcard.archive import read_detector_card
-    from fer_edge.utils.native_stderr import native_stderr_hidden
+    from fer_edge.modelcard.reader import read_card
+    from fer_edge.modelcard.schema import DetectorCard
+    from fer_edge.utils.native_stderr import hide_native_stderr
     from fer_edge_train.faces.recipe import load_refiner_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     how = load_refiner_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
-    made_by = commands_so_far([read_detector_card(detector).made_by])
+    made_by = commands_so_far([read_card(detector, DetectorCard).made_by])
     parts = load_faces(data / "train"), load_faces(data / "val")
-    with native_stderr_hidden():
+    with hide_native_stderr():
         from rich.console import Console
 
         from fer_edge_train.faces.refining import train_refiner as run_training

@@ -1,1 +1,1 @@
-"""Labelled images and how they are read."""
+"""Labelled images: reading and combining datasets."""

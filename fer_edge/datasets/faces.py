@@ -1,6 +1,7 @@
-"""Images with the faces in them marked, for face detectors to learn from, to be converted and to be measured by.
+"""Images with labelled faces, for training, calibrating and evaluating face detectors.
 
-A folder with ``labels.csv``, ``ignore.csv`` and zips of images; without ``labels.csv``, images alone.
+A dataset is a folder with ``labels.csv``, ``ignore.csv`` and zips of images.  Without ``labels.csv`` it is a set of
+unlabelled images.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ _LANDMARKS: Final = tuple(f"lm{i}{axis}" for i in range(5) for axis in "xy")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceImage:
-    """An image and where its faces are, in its own pixels.
+    """The labels of an image, in its own pixels.
 
     Attributes:
-        name: of its file.
+        name: name of its file.
         boxes: left, top, width and height of each face, float32 of shape (n, 4).
-        scores: how sure it is that each is one, 0..1, float32 of shape (n,); 1 where nobody says.
-        landmarks: eye on the image's left, other eye, nose tip, left and right corner of the mouth of each face,
-            float32 of shape (n, 5, 2); not-a-number where nobody says.
-        ignored: regions that count neither as face nor as background, as boxes, float32 of shape (m, 4).
+        scores: confidence that each box is a face, 0..1, float32 of shape (n,); 1 if it is not given.
+        landmarks: x and y of the left and right eye (as seen in the image), the nose tip, and the left and right
+            corner of the mouth of each face, float32 of shape (n, 5, 2); not-a-number if they are not given.
+        ignored: boxes of regions that count neither as face nor as background, float32 of shape (m, 4).
     """
 
     name: str
@@ -51,95 +52,104 @@ class FaceImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceDataset:
-    """Images with or without marked faces.
+    """Images with or without labelled faces.
 
     Attributes:
-        name: where they were read from.
-        images: each of them; one without marks where ``labelled`` is false.
-        labelled: whether somebody marked the faces.
-        places: the zip or the file of each image.
+        name: folder or zip of the dataset.
+        images: labels of each image; without faces if ``labelled`` is false.
+        labelled: whether the faces are labelled.
+        files: zip or file of each image.
     """
 
     name: str
     images: tuple[FaceImage, ...]
     labelled: bool
-    places: tuple[zipfile.ZipFile | Path, ...]
+    files: tuple[zipfile.ZipFile | Path, ...]
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self.images)
 
     def gray(self, i: int) -> npt.NDArray[np.uint8]:
-        """One image, uint8 grey of shape (rows, columns); threads may read at once.
+        """Read one image; several threads may do so at a time.
+
+        Args:
+            i: index of the image.
+
+        Returns:
+            uint8 grey image of shape (rows, columns).
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the image cannot be read.
         """
-        place, name = self.places[i], self.images[i].name
-        if not isinstance(place, zipfile.ZipFile):
-            return read_gray(place)
+        file, name = self.files[i], self.images[i].name
+        if not isinstance(file, zipfile.ZipFile):
+            return read_gray(file)
         try:
-            data = place.read(name)
+            data = file.read(name)
         except (*DAMAGED_ZIP, OSError) as error:
-            raise DataError(f"{place.filename}: {name} cannot be read; the file was cut short or changed") from error
-        return decode_gray(data, f"{place.filename}: {name}")
+            raise DataError(f"{file.filename}: {name} cannot be read; the file was cut short or changed") from error
+        return decode_gray(data, f"{file.filename}: {name}")
 
-    def some(self, rows: Iterable[int]) -> FaceDataset:
-        """The images of these rows."""
-        chosen = list(rows)
-        images, places = tuple(self.images[i] for i in chosen), tuple(self.places[i] for i in chosen)
-        return replace(self, images=images, places=places)
+    def subset(self, indices: Iterable[int]) -> FaceDataset:
+        """Return the dataset with only some of its images."""
+        wanted = list(indices)
+        images, files = tuple(self.images[i] for i in wanted), tuple(self.files[i] for i in wanted)
+        return replace(self, images=images, files=files)
 
 
 def load_faces(path: Path, part: str = "") -> FaceDataset:
-    """Read a folder of marked images, or a folder or zip of images alone.
+    """Read a folder of labelled images, or a folder or zip of unlabelled ones.
 
     Args:
         path: the folder or zip.
-        part: the folder in it to read, such as ``val``; where it has none of that name, ``path`` itself is read.
+        part: folder inside it to read, such as ``val``; if it does not exist, ``path`` itself is read.
 
     Raises:
-        DataError: there is no such place, no image in it, or a damaged table.
+        DataError: the path does not exist or contains no images, or a table is damaged.
     """
     folder = path / part if part and (path / part).is_dir() else path
     if not folder.exists():
         raise DataError(f"{path}: no such folder or zip")
-    places = dict(_places(folder))
-    if not places:
-        raise DataError(f"{folder}: no images in it, nor in its zips")
+    files = dict(_find_images(folder))
+    if not files:
+        raise DataError(f"{folder}: no images in it or in its zips")
     if not (folder / LABELS).is_file():
-        bare = tuple(_image(name, [], []) for name in places)
-        return FaceDataset(str(folder), bare, labelled=False, places=tuple(places.values()))
-    ignored: dict[str, list[dict[str, str]]] = defaultdict(list)
-    if (folder / IGNORE).is_file():
-        for row in _rows(folder / IGNORE, ("file", *_BOX)):
-            ignored[row["file"]] += [row] if row["x"] else []
-    marked: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in _rows(folder / LABELS, ("file", *_BOX)):
-        marked[row["file"]] += [row] if row["x"] else []
-    # Zips may be left out with the sources that are in them.
-    there = [name for name in marked if name in places]
-    if not there:
+        unlabelled = tuple(_parse_image(name, [], []) for name in files)
+        return FaceDataset(str(folder), unlabelled, labelled=False, files=tuple(files.values()))
+    ignored = _rows_by_image(folder / IGNORE) if (folder / IGNORE).is_file() else {}
+    labelled = _rows_by_image(folder / LABELS)
+    # Some of the zips may be missing on purpose, so labels without an image are no error.
+    present = [name for name in labelled if name in files]
+    if not present:
         raise DataError(f"{folder}: none of the images of {LABELS} is in its zips or beside it")
-    images = tuple(_image(name, marked[name], ignored[name]) for name in there)
-    return FaceDataset(str(folder), images, labelled=True, places=tuple(places[name] for name in there))
+    images = tuple(_parse_image(name, labelled[name], ignored.get(name, [])) for name in present)
+    return FaceDataset(str(folder), images, labelled=True, files=tuple(files[name] for name in present))
 
 
-def _places(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
-    """Each image's name and where it is, always in the same order."""
+def _rows_by_image(table: Path) -> dict[str, list[dict[str, str]]]:
+    """Read a table of boxes; an image without boxes has a row with an empty ``x``."""
+    rows: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in _read_rows(table, ("file", *_BOX)):
+        rows[row["file"]] += [row] if row["x"] else []
+    return rows
+
+
+def _find_images(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
+    """Yield each image's name and its zip or file, always in the same order."""
     if folder.is_file():
-        yield from _zipped(folder)
+        yield from _find_zipped(folder)
         return
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in IMAGE_SUFFIXES:
             yield file.relative_to(folder).as_posix(), file
         elif file.suffix.lower() == ".zip":
-            yield from _zipped(file)
+            yield from _find_zipped(file)
 
 
-def _zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
+def _find_zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
     if path.suffix.lower() != ".zip":
-        raise DataError(f"{path}: no images with marked faces; give a folder with labels.csv, or a zip of images")
+        raise DataError(f"{path}: no images with labelled faces; give a folder with labels.csv, or a zip of images")
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
@@ -149,7 +159,7 @@ def _zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
             yield name, archive
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -158,36 +168,36 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
             for row in reader:
                 if None in row.values():
                     raise DataError(f"{path}, line {reader.line_num}: too few columns")
-                if row["x"] and (wrong := _wrong(row)):
-                    raise DataError(f"{path}, line {reader.line_num}: {wrong}; mend the line or leave it out")
+                if row["x"] and (problem := _find_problem(row)):
+                    raise DataError(f"{path}, line {reader.line_num}: {problem}; correct the line or delete it")
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table; copy it again") from error
 
 
-def _wrong(row: dict[str, str]) -> str:
-    """What is wrong with a box's numbers, if anything."""
+def _find_problem(row: dict[str, str]) -> str:
+    """Describe what is wrong with a row's numbers; return an empty text if they are valid."""
     for column in (*_BOX, *(name for name in ("score", *_LANDMARKS) if row.get(name))):
         try:
             finite = math.isfinite(float(row[column]))
         except ValueError:
             finite = False
         if not finite:
-            return f"{column} is {row[column]!r}, which is no number"
+            return f"{column} is {row[column]!r}, which is not a number"
     return "" if min(float(row["w"]), float(row["h"])) > 0 else f"a box of {row['w']}x{row['h']} pixels"
 
 
-def _image(name: str, marked: list[dict[str, str]], ignored: list[dict[str, str]]) -> FaceImage:
-    scores = [float(row.get("score") or 1) for row in marked]
-    points = [[float(row.get(column) or "nan") for column in _LANDMARKS] for row in marked]
+def _parse_image(name: str, labelled: list[dict[str, str]], ignored: list[dict[str, str]]) -> FaceImage:
+    scores = [float(row.get("score") or 1) for row in labelled]
+    points = [[float(row.get(column) or "nan") for column in _LANDMARKS] for row in labelled]
     return FaceImage(
         name=name,
-        boxes=_boxes(marked),
+        boxes=_parse_boxes(labelled),
         scores=np.array(scores, np.float32),
         landmarks=np.array(points, np.float32).reshape(-1, 5, 2),
-        ignored=_boxes(ignored),
+        ignored=_parse_boxes(ignored),
     )
 
 
-def _boxes(rows: list[dict[str, str]]) -> npt.NDArray[np.float32]:
+def _parse_boxes(rows: list[dict[str, str]]) -> npt.NDArray[np.float32]:
     return np.array([[float(row[column]) for column in _BOX] for row in rows], np.float32).reshape(-1, 4)

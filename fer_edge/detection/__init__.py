@@ -1,1 +1,1 @@
-"""Finding faces in images."""
+"""Finding faces in grey images."""

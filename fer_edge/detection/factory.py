@@ -1,7 +1,8 @@
-"""Detectors by name."""
+"""Creating a face detector by name."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fer_edge.detection.network import NetworkDetector
@@ -10,8 +11,6 @@ from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR, find_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fer_edge.detection.base import TrackingDetector
 
 
@@ -19,14 +18,14 @@ DetectorName = Literal["network", "yunet"]
 
 
 def make_detector(
-    name: DetectorName = "network", model: Path | None = None, min_face: int | None = None
+    name: DetectorName = "network", model: str | Path | None = None, min_face: int | None = None
 ) -> TrackingDetector:
-    """The detector of that name.
+    """Create a face detector.
 
     Args:
         name: ``network`` or ``yunet``.
-        model: see `detector_file`.
-        min_face: side of the smallest face to find, in pixels; a sixteenth of an image's longer side without.
+        model: the detector's file; see `detector_file`.
+        min_face: side of the smallest face to find, in pixels; None for a sixteenth of an image's longer side.
 
     Raises:
         InputError: ``yunet`` without a file.
@@ -38,23 +37,26 @@ def make_detector(
     return YuNetDetector(path, min_face)
 
 
-def detector_file(name: DetectorName, model: Path | None) -> Path:
-    """The file that a detector is loaded from.
+def detector_file(name: DetectorName, model: str | Path | None) -> Path:
+    """Return the file of a detector.
 
     Args:
         name: ``network`` or ``yunet``.
-        model: a file, or the bare name of a shipped one (``faces``); the shipped network's without.
+        model: a file, or the name of a shipped detector (``faces``); None for the shipped detector.
 
     Raises:
-        InputError: ``yunet`` without a file, or its file without ``yunet``.
+        InputError: ``yunet`` without a file, or an ONNX file without ``yunet``.
+        ModelError: there is no such file.
     """
     if model is not None:
-        if name == "network" and model.suffix == ".onnx":
-            raise InputError(f"{model}: for YuNet's file, say that the detector is yunet (--detector yunet)")
-        return model if name == "yunet" else find_model(model, "detector")
+        if name == "yunet":
+            return Path(model)
+        if Path(model).suffix == ".onnx":
+            raise InputError(f"{model}: an ONNX file is for the detector yunet; give --detector yunet, too")
+        return find_model(model, "detector")
     if name == "yunet":
         raise InputError(
-            "yunet needs --detector-model FILE, in a configuration faces.detector_model: download"
+            "yunet needs --detector-model FILE, or faces.detector_model in a configuration: download"
             " face_detection_yunet_2023mar.onnx from the OpenCV Zoo"
         )
     return DEFAULT_DETECTOR

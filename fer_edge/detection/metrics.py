@@ -1,4 +1,4 @@
-"""How well a face detector finds faces: average precision, recall by size, false alarms."""
+"""Accuracy of a face detector: average precision, recall by face size, false positives."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from fer_edge.datasets.faces import FaceDataset, FaceImage
     from fer_edge.detection.base import FaceDetector
 
-OVERLAP: Final = 0.5  # intersection over union of a box with a face, from which on it is that face's
+MATCH_IOU: Final = 0.5  # lowest intersection over union of a detected box with the face that it matches
 
-_SIDES: Final = (0.0, 12.0, 20.0, 32.0, 64.0, 128.0, np.inf)
+_SIDE_LIMITS: Final = (0.0, 12.0, 20.0, 32.0, 64.0, 128.0, np.inf)
 
 
-class Found(NamedTuple):
-    """What a detector found in one image.
+class ImageDetections(NamedTuple):
+    """The faces that a detector found in one image.
 
     Attributes:
-        boxes: left, top, width and height of each, of shape (n, 4), in pixels of the image.
-        scores: how sure it is of each, of shape (n,).
+        boxes: left, top, width and height of each face, of shape (n, 4), in pixels of the image.
+        scores: confidence for each face, of shape (n,).
     """
 
     boxes: npt.NDArray[np.float32]
@@ -35,16 +35,16 @@ class Found(NamedTuple):
 
 
 class DetectionMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """How well a detector does on images with marked faces.
+    """Accuracy of a detector on labelled images.
 
     Attributes:
-        images: how many there were.
-        faces: how many are in them.
-        threshold: score from which on a box counted.
-        average_precision: over all thresholds, 0..1.
+        images: number of images.
+        faces: number of labelled faces.
+        threshold: lowest score of a counted box.
+        average_precision: average precision over all thresholds, 0..1.
         recall: share of the faces that were found, 0..1.
-        false_positives_per_image: boxes where there is no face.
-        recall_by_side: the same for faces by their longer side in pixels; sides that no face has are left out.
+        false_positives_per_image: mean number of boxes without a face.
+        recall_by_side: recall by the face's longer side in pixels, such as ``20-32``; ranges without faces are omitted.
     """
 
     images: int
@@ -58,63 +58,70 @@ class DetectionMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What was found beside what is there.
+    """Detected faces, matched with the labelled ones.
 
     Attributes:
-        hits: score with which each face was found, float64 of shape (faces,); minus infinity where it was not.
-        sides: longer side of each face, in pixels, of shape (faces,).
-        alarms: score of each box where there is no face, of shape (alarms,).
-        images: how many there were.
+        face_scores: score with which each labelled face was found, float64 of shape (faces,); minus infinity if it was
+            not found.
+        sides: longer side of each labelled face, in pixels, of shape (faces,).
+        false_positives: score of each box without a face, of shape (boxes,).
+        images: number of images.
     """
 
-    hits: npt.NDArray[np.float64]
+    face_scores: npt.NDArray[np.float64]
     sides: npt.NDArray[np.float64]
-    alarms: npt.NDArray[np.float64]
+    false_positives: npt.NDArray[np.float64]
     images: int
 
-    def recall(self, threshold: float, least: float = 0.0, most: float = np.inf) -> float:
-        """Share of the faces with a side of ``least`` pixels or more, but less than ``most``, that are found.
+    def recall(self, threshold: float, min_side: float = 0.0, max_side: float = np.inf) -> float:
+        """Compute the share of the faces that are found; not-a-number if there are no such faces.
 
-        Only what scores ``threshold`` or more counts.  Not-a-number where there is no such face.
+        Args:
+            threshold: lowest score of a counted box.
+            min_side: lowest side of a counted face, in pixels.
+            max_side: upper limit of the side, not included.
         """
-        hits = self.hits[(self.sides >= least) & (self.sides < most)]
-        return float((hits >= threshold).mean()) if len(hits) else float("nan")
+        scores = self.face_scores[(self.sides >= min_side) & (self.sides < max_side)]
+        return float((scores >= threshold).mean()) if len(scores) else float("nan")
 
     def false_positives_per_image(self, threshold: float) -> float:
-        """Boxes where there is no face, an image, that score ``threshold`` or more."""
-        return float((self.alarms >= threshold).sum()) / self.images
+        """Count the boxes without a face per image that reach a threshold."""
+        return float((self.false_positives >= threshold).sum()) / self.images
 
     def threshold_at(self, false_positives_per_image: float) -> float:
-        """The least threshold with no more false alarms an image than that."""
-        worst_first = np.sort(self.alarms)[::-1]
+        """Return the lowest threshold with at most this number of false positives per image."""
+        highest_first = np.sort(self.false_positives)[::-1]
         allowed = int(false_positives_per_image * self.images + 1e-9)
-        return 0.0 if allowed >= len(worst_first) else float(np.nextafter(worst_first[allowed], np.inf))
+        return 0.0 if allowed >= len(highest_first) else float(np.nextafter(highest_first[allowed], np.inf))
 
-    def average_precision(self, least: float = 0.0) -> float:
-        """Area under the curve of precision over recall, 0..1, for faces with a side of ``least`` pixels or more.
+    def average_precision(self, min_side: float = 0.0) -> float:
+        """Compute the area under the precision-recall curve, 0..1; not-a-number if there are no such faces.
 
-        Over all points of the curve, with precision as its best at that recall or more, as in Everingham et al. 2015
-        (doi:10.1007/s11263-014-0733-5).  Not-a-number where there is no such face.
+        All points of the curve are used, and the precision at a recall is the best at this or a higher recall, as in
+        Everingham et al. 2015 (doi:10.1007/s11263-014-0733-5).
+
+        Args:
+            min_side: lowest side of a counted face, in pixels.
         """
-        hits = self.hits[self.sides >= least]
-        if not len(hits):
+        wanted = self.face_scores[self.sides >= min_side]
+        if not len(wanted):
             return float("nan")
-        hits, faces = hits[hits > -np.inf], len(hits)
-        scores = np.concatenate([hits, self.alarms])
-        # Of equal scores, false alarms come first: nobody gains by coarse scores.
-        order = np.lexsort((np.arange(len(scores)) < len(hits), -scores))
-        right = order < len(hits)
-        precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+        found = wanted[wanted > -np.inf]
+        scores = np.concatenate([found, self.false_positives])
+        # False positives come first among equal scores, so that coarse scores are no advantage.
+        order = np.lexsort((np.arange(len(scores)) < len(found), -scores))
+        correct = order < len(found)
+        precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
         best = np.maximum.accumulate(precision[::-1])[::-1]
-        return float(best[right].sum() / faces)
+        return float(best[correct].sum() / len(wanted))
 
     def metrics(self, threshold: float) -> DetectionMetrics:
-        """All of it in figures, for a detector with this threshold."""
-        bands = itertools.pairwise(_SIDES)
+        """Summarise the matches for a detector with this threshold."""
+        bands = itertools.pairwise(_SIDE_LIMITS)
         by_side = {f"{low:g}-{high:g}": self.recall(threshold, low, high) for low, high in bands}
         return DetectionMetrics(
             images=self.images,
-            faces=len(self.hits),
+            faces=len(self.face_scores),
             threshold=threshold,
             average_precision=self.average_precision(),
             recall=self.recall(threshold),
@@ -123,59 +130,60 @@ class Matches:
         )
 
 
-def find(detector: FaceDetector, images: FaceDataset) -> list[Found]:
-    """What a detector finds in each image."""
+def detect_all(detector: FaceDetector, images: FaceDataset) -> list[ImageDetections]:
+    """Run a detector on each image of a dataset."""
     found = []
     for i in range(len(images)):
         faces = detector.detect(images.gray(i))
         boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
-        found.append(Found(boxes, np.array([face.score for face in faces], np.float32)))
+        found.append(ImageDetections(boxes, np.array([face.score for face in faces], np.float32)))
     return found
 
 
-def match(found: Sequence[Found], images: Sequence[FaceImage], overlap: float = OVERLAP) -> Matches:
-    """Compare what was found in images with what is there.
+def match(found: Sequence[ImageDetections], images: Sequence[FaceImage], min_iou: float = MATCH_IOU) -> Matches:
+    """Match detected boxes with labelled faces.
 
-    The box with the highest score takes the face that it overlaps most, then the next, as in Everingham et al. 2015; a
-    second box on a face is a false alarm.  A box of which half or more lies in an ignored region counts for nothing.
+    The box with the highest score is matched first, with the face that it overlaps most, then the box with the next
+    score, as in Everingham et al. 2015.  A second box on a face is a false positive.  A box of which half or more lies
+    in an ignored region is not counted.
 
     Args:
-        found: in each image.
-        images: with their faces.
-        overlap: least intersection over union, 0..1, of a box with its face.
+        found: detections in each image.
+        images: the same images with their labelled faces.
+        min_iou: lowest intersection over union, 0..1, of a box with its face.
     """
-    hits, sides, alarms = [np.empty(0)], [np.empty(0)], [np.empty(0)]
-    for one, image in zip(found, images, strict=True):
-        hit = np.full(len(image.boxes), -np.inf)
-        order = np.argsort(-one.scores, kind="stable")
-        boxes, scores = one.boxes[order], one.scores[order].astype(np.float64)
-        areas, union = boxes[:, 2] * boxes[:, 3], overlaps(boxes, image.boxes)
+    face_scores, sides, false_positives = [np.empty(0)], [np.empty(0)], [np.empty(0)]
+    for detections, image in zip(found, images, strict=True):
+        matched = np.full(len(image.boxes), -np.inf)
+        order = np.argsort(-detections.scores, kind="stable")
+        boxes, scores = detections.boxes[order], detections.scores[order].astype(np.float64)
+        areas, iou = boxes[:, 2] * boxes[:, 3], pairwise_iou(boxes, image.boxes)
         wrong = np.zeros(len(boxes), bool)
         for i, score in enumerate(scores):
-            free = np.where(hit == -np.inf, union[i], -1.0)
+            free = np.where(matched == -np.inf, iou[i], -1.0)
             best = int(free.argmax()) if len(free) else -1
-            if best >= 0 and free[best] >= overlap:
-                hit[best] = score
+            if best >= 0 and free[best] >= min_iou:
+                matched[best] = score
             else:
                 wrong[i] = True
         if len(image.ignored):
-            wrong &= intersections(boxes, image.ignored).max(axis=1, initial=0.0) < 0.5 * areas
-        hits.append(hit)
+            wrong &= pairwise_intersection(boxes, image.ignored).max(axis=1, initial=0.0) < 0.5 * areas
+        face_scores.append(matched)
         sides.append(image.boxes[:, 2:].max(axis=1).astype(np.float64))
-        alarms.append(scores[wrong])
-    return Matches(np.concatenate(hits), np.concatenate(sides), np.concatenate(alarms), len(images))
+        false_positives.append(scores[wrong])
+    return Matches(np.concatenate(face_scores), np.concatenate(sides), np.concatenate(false_positives), len(images))
 
 
-def overlaps(some: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Intersection over union of each of n boxes with each of m, of shape (n, m)."""
-    shared = intersections(some, others)
-    areas, own = some[:, 2] * some[:, 3], others[:, 2] * others[:, 3]
-    return np.asarray(shared / np.maximum(areas[:, None] + own - shared, 1e-9), np.float32)
+def pairwise_iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Compute the intersection over union of each of n boxes with each of m boxes, of shape (n, m)."""
+    shared = pairwise_intersection(a, b)
+    areas_a, areas_b = a[:, 2] * a[:, 3], b[:, 2] * b[:, 3]
+    return np.asarray(shared / np.maximum(areas_a[:, None] + areas_b - shared, 1e-9), np.float32)
 
 
-def intersections(some: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Area that each of n boxes shares with each of m, of shape (n, m)."""
-    begin = np.maximum(some[:, None, :2], others[None, :, :2])
-    end = np.minimum((some[:, :2] + some[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
+def pairwise_intersection(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Compute the area that each of n boxes shares with each of m boxes, of shape (n, m)."""
+    begin = np.maximum(a[:, None, :2], b[None, :, :2])
+    end = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
     area: npt.NDArray[np.float32] = np.maximum(end - begin, 0).prod(axis=2)
     return area

@@ -1,7 +1,7 @@
-"""From what a face detector's network gives to faces: its cells decoded, and one face kept of those that overlap.
+"""Converting the outputs of a detection network to faces: decoding cells and non-maximum suppression.
 
-Anchor-free, after Tian et al. 2019 (arXiv:1904.01355): every cell of a level tells how surely it lies on a face and
-where, from its own centre, that face is.
+The network is anchor-free, as in Tian et al. 2019 (arXiv:1904.01355): each cell of a level predicts how likely it lies
+on a face, and the position of that face relative to the cell's centre.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import cv2
 import numpy as np
 
+from fer_edge.geometry import Box, Face, make_landmarks
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-OVERLAP: Final = 0.4  # intersection over union, from which on two boxes are of one face
-_MOST: Final = 300  # cells that are looked at: a frame of noise must not take for ever
-_FAR: Final = 64.0  # an offset in cells, or a logarithm, beyond which there is no face but numbers that overflow
+NMS_IOU: Final = 0.4  # intersection over union above which two boxes belong to one face
+_MAX_DETECTIONS: Final = 300  # before suppression, so that a frame of noise does not take forever
+_MAX_OFFSET: Final = 64.0  # limit of offsets in cells and of logarithms, far beyond any face, to prevent overflow
 
 
 class Output(NamedTuple):
@@ -27,38 +29,38 @@ class Output(NamedTuple):
 
     Attributes:
         values: stored elements, of shape (1, rows, columns, channels).
-        scale: real value of one step, 0 where it is not quantised.
-        zero_point: the stored value that stands for 0.
+        scale: real value of one quantisation step; 0 if the output is not quantised.
+        zero_point: stored value that represents 0.
     """
 
     values: npt.NDArray[Any]
     scale: float = 0.0
     zero_point: int = 0
 
-    def at(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Real values of some cells, of shape (cells, channels), none of them far from any image."""
+    def dequantize(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """Return the real values of some cells, of shape (cells, channels), limited to +-`_MAX_OFFSET`."""
         real = self.values.reshape(-1, self.values.shape[-1])[cells].astype(np.float32)
         if self.scale:
             real -= np.float32(self.zero_point)
             real *= np.float32(self.scale)
-        # Of so few numbers, np.clip takes three times as long.
-        return np.minimum(np.maximum(real, -_FAR, out=real), _FAR, out=real)
+        # np.clip would take three times as long for so few numbers.
+        return np.minimum(np.maximum(real, -_MAX_OFFSET, out=real), _MAX_OFFSET, out=real)
 
-    def stored(self, real: float) -> float:
-        """The least stored element that stands for so much."""
-        # A step's own value comes back as that step, not as the next one.
+    def quantize(self, real: float) -> float:
+        """Return the lowest stored element whose real value is at least ``real``."""
+        # The tolerance makes sure that the exact value of a step gives that step and not the next one.
         return math.ceil(real / self.scale + self.zero_point - 1e-4) if self.scale else real
 
 
 class Level(NamedTuple):
-    """The outputs of one resolution.
+    """The outputs at one resolution.
 
     Attributes:
-        stride: pixels between neighbouring cells.
-        score: how surely a face is there, 0..1, one channel.
-        box: centre of the face from the cell's centre, over the stride; logarithms of width and height over the
-            stride; four channels.
-        landmarks: five points from the cell's centre, over the stride, as x and y in turn; ten channels.
+        stride: distance in pixels between neighbouring cells.
+        score: confidence that the cell lies on a face, 0..1; one channel.
+        box: centre of the face relative to the cell's centre, divided by the stride, and the logarithms of width and
+            height divided by the stride; four channels.
+        landmarks: five points relative to the cell's centre, divided by the stride, as x, y, x, y, ...; ten channels.
     """
 
     stride: int
@@ -68,13 +70,13 @@ class Level(NamedTuple):
 
 
 class RawDetections(NamedTuple):
-    """Faces that cells tell of, in pixels of the network's input; several of each face.
+    """Detections before or after suppression, in pixels; before suppression there are several of each face.
 
     Attributes:
         boxes: left, top, width and height, float32 of shape (n, 4).
-        scores: 0..1, float32 of shape (n,).
-        landmarks: eye on the image's left, other eye, nose tip, left and right corner of the mouth, as x and y,
-            float32 of shape (n, 5, 2).
+        scores: confidence, 0..1, float32 of shape (n,).
+        landmarks: x and y of the left and right eye (as seen in the image), the nose tip, and the left and right
+            corner of the mouth, float32 of shape (n, 5, 2).
     """
 
     boxes: npt.NDArray[np.float32]
@@ -88,76 +90,99 @@ NO_DETECTIONS: Final = RawDetections(
 
 
 def decode(levels: Sequence[Level], threshold: float, *, landmarks: bool = True) -> RawDetections:
-    """The cells with a score of ``threshold``, 0..1, or more; where there are very many, the best of them.
+    """Decode the cells whose score reaches a threshold.
 
-    What is no number or far from any image is left out.
+    If there are more than 300, the best 300 are kept.  Cells with values that are not finite are dropped.
 
     Args:
-        levels: what the network gives.
-        threshold: see above.
-        landmarks: whether they are wanted; without, they are zeros.
+        levels: outputs of the network.
+        threshold: lowest score, 0..1.
+        landmarks: whether to decode the landmarks; otherwise they are zeros.
+
+    Returns:
+        Detections in pixels of the network's input.
     """
     found = NO_DETECTIONS
     for level in levels:
-        cells = np.flatnonzero(level.score.values >= level.score.stored(threshold))
+        cells = np.flatnonzero(level.score.values >= level.score.quantize(threshold))
         if len(cells):
-            more = _decode(level, cells, landmarks=landmarks)
+            more = _decode_cells(level, cells, landmarks=landmarks)
             found = (
                 more if found is NO_DETECTIONS else RawDetections(*map(np.concatenate, zip(found, more, strict=True)))
             )
-    return found if len(found.scores) <= _MOST else chosen(found, np.argsort(-found.scores, kind="stable")[:_MOST])
+    if len(found.scores) <= _MAX_DETECTIONS:
+        return found
+    return select(found, np.argsort(-found.scores, kind="stable")[:_MAX_DETECTIONS])
 
 
-def suppress(cells: RawDetections, overlap: float = OVERLAP) -> RawDetections:
-    """The best cell of each face: greedily by score, what overlaps a better one is of the same face.
+def nms(detections: RawDetections, max_iou: float = NMS_IOU) -> RawDetections:
+    """Keep the best detection of each face.
 
-    Non-maximum suppression as in Felzenszwalb et al. 2010 (doi:10.1109/TPAMI.2009.167).
+    Greedy non-maximum suppression, as in Felzenszwalb et al. 2010 (doi:10.1109/TPAMI.2009.167).
 
     Args:
-        cells: of any number.
-        overlap: intersection over union, 0..1, above which two are of one face.
+        detections: any number of detections.
+        max_iou: intersection over union, 0..1, above which two detections belong to one face.
     """
-    if len(cells.scores) < 2:
-        return cells
-    kept = cv2.dnn.NMSBoxes(cells.boxes.tolist(), cells.scores.tolist(), 0.0, overlap)
-    return chosen(cells, np.asarray(kept, np.intp).ravel())
+    if len(detections.scores) < 2:
+        return detections
+    kept = cv2.dnn.NMSBoxes(detections.boxes.tolist(), detections.scores.tolist(), 0.0, max_iou)
+    return select(detections, np.asarray(kept, np.intp).ravel())
 
 
-def scaled(cells: RawDetections, down: float, across: float) -> RawDetections:
-    """The same faces in an image of ``down`` times as many rows and ``across`` times as many columns."""
-    if down == across == 1:
-        return cells
-    by = np.array((across, down), np.float32)
-    return RawDetections(cells.boxes * np.concatenate((by, by)), cells.scores, cells.landmarks * by)
+def rescale(detections: RawDetections, vertical: float, horizontal: float) -> RawDetections:
+    """Multiply the vertical and horizontal coordinates of detections by a factor each."""
+    if vertical == horizontal == 1:
+        return detections
+    factors = np.array((horizontal, vertical), np.float32)
+    return RawDetections(
+        detections.boxes * np.concatenate((factors, factors)), detections.scores, detections.landmarks * factors
+    )
 
 
-def sound(cells: RawDetections, threshold: float) -> RawDetections:
-    """The cells with a score of ``threshold``, 0..1, or more, less those in which something is no number."""
-    cells = chosen(cells, cells.scores >= threshold)
-    if not len(cells.scores):
-        return cells
-    numbers = np.isfinite(cells.boxes).all(axis=1) & np.isfinite(cells.landmarks).all(axis=(1, 2))
-    return chosen(cells, np.asarray(numbers))
+def drop_nonfinite(detections: RawDetections) -> RawDetections:
+    """Drop the detections with values that are infinite or not a number."""
+    if not len(detections.scores):
+        return detections
+    finite = np.isfinite(detections.boxes).all(axis=1) & np.isfinite(detections.scores)
+    finite &= np.isfinite(detections.landmarks).all(axis=(1, 2))
+    return select(detections, finite)
 
 
-def _decode(level: Level, cells: npt.NDArray[np.intp], *, landmarks: bool) -> RawDetections:
+def select(detections: RawDetections, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RawDetections:
+    """Select some detections by their numbers or by a mask."""
+    return RawDetections(*(values[index] for values in detections))
+
+
+def to_faces(detections: RawDetections, shape: tuple[int, ...], min_side: float) -> Iterator[Face]:
+    """Convert detections to faces, with the boxes clipped to the image.
+
+    Args:
+        detections: one detection of each face, in pixels of the image.
+        shape: rows and columns of the image.
+        min_side: longer side of the smallest face, in pixels; smaller faces are dropped.
+    """
+    for (x, y, width, height), score, points in zip(
+        detections.boxes.tolist(), detections.scores.tolist(), detections.landmarks, strict=True
+    ):
+        left, right = (min(max(value, 0.0), float(shape[1])) for value in (x, x + width))
+        top, bottom = (min(max(value, 0.0), float(shape[0])) for value in (y, y + height))
+        if right > left and bottom > top and max(width, height) >= min_side:
+            yield Face(Box(left, top, right - left, bottom - top), score, make_landmarks(points))
+
+
+def _decode_cells(level: Level, cells: npt.NDArray[np.intp], *, landmarks: bool) -> RawDetections:
     stride = np.float32(level.stride)
     centres = np.empty((len(cells), 2), np.float32)
     centres[:, 1], centres[:, 0] = np.divmod(cells, level.score.values.shape[2])
     centres += np.float32(0.5)
-    box = level.box.at(cells)
+    box = level.box.dequantize(cells)
     sizes = np.exp(box[:, 2:])
     boxes = np.concatenate((centres + box[:, :2] - sizes / 2, sizes), axis=1) * stride
     points = np.zeros((len(cells), 5, 2), np.float32)
     if landmarks:
-        points = (level.landmarks.at(cells).reshape(-1, 5, 2) + centres[:, None]) * stride
-    found = RawDetections(boxes, level.score.at(cells)[:, 0], points)
-    if level.score.scale and level.box.scale and level.landmarks.scale:  # integers are always numbers
+        points = (level.landmarks.dequantize(cells).reshape(-1, 5, 2) + centres[:, None]) * stride
+    found = RawDetections(boxes, level.score.dequantize(cells)[:, 0], points)
+    if level.score.scale and level.box.scale and level.landmarks.scale:  # integers are always finite
         return found
-    sound = np.isfinite(boxes).all(axis=1) & np.isfinite(found.scores) & np.isfinite(found.landmarks).all(axis=(1, 2))
-    return chosen(found, sound)
-
-
-def chosen(cells: RawDetections, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RawDetections:
-    """Some of the cells."""
-    return RawDetections(*(values[which] for values in cells))
+    return drop_nonfinite(found)

@@ -1,1 +1,1 @@
-"""The card that every model file carries."""
+"""The card in every model file."""

@@ -1,4 +1,4 @@
-"""What a model gave for known images, so that a device can check its runtime."""
+"""A model's expected outputs for known images, with which a device checks its runtime."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_TEST_IMAGES: Final = 12
+_IMAGE_COUNT: Final = 12
 
 
 class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model gave for known images where its card was written; a device's runtime must give about the same.
+    """A model's outputs for known images, recorded when its card was written.
+
+    The runtime of a device must compute nearly the same outputs.
 
     Attributes:
-        pattern: which images: see `images`.
-        outputs: stored elements of the output for each image, integers where the output is quantised.
-        tolerance: most that an element may differ, in the same unit: kernels round differently.
+        pattern: name of the test images; see `images`.
+        outputs: stored output elements for each image, integers if the output is quantised.
+        tolerance: largest accepted difference of an element, in the same unit; kernels round differently.
     """
 
     pattern: Literal["waves"] = "waves"
@@ -28,30 +30,35 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0)]
 
     @classmethod
-    def of(cls, given: npt.NDArray[np.float32], tolerance: float, *, quantised: bool) -> SelfTest:
-        """What a model gave here.
+    def from_outputs(cls, outputs: npt.NDArray[np.float32], tolerance: float, *, quantised: bool) -> SelfTest:
+        """Record a model's outputs.
 
         Args:
-            given: stored elements for `images`, of shape (images, elements).
-            tolerance: most that an element may differ; a whole number of steps where the output is quantised.
-            quantised: whether it is.
+            outputs: stored output elements for `images`, of shape (images, elements).
+            tolerance: largest accepted difference of an element; rounded to whole steps if the output is quantised.
+            quantised: whether the output is quantised.
         """
-        rows = tuple(tuple(int(value) if quantised else round(value, 5) for value in row) for row in given.tolist())
+        rows = tuple(tuple(int(value) if quantised else round(value, 5) for value in row) for row in outputs.tolist())
         return cls(outputs=rows, tolerance=round(tolerance) if quantised else tolerance)
 
-    def apart(self, given: npt.NDArray[np.float32]) -> float:
-        """The largest difference of an element from what it was; infinity where there are more or fewer."""
+    def max_difference(self, outputs: npt.NDArray[np.float32]) -> float:
+        """Return the largest difference between an output and the recorded one; infinity if the shapes differ."""
         expected = np.array(self.outputs, np.float32)
-        return float(np.abs(given - expected).max()) if given.shape == expected.shape else math.inf
+        return float(np.abs(outputs - expected).max()) if outputs.shape == expected.shape else math.inf
 
     @staticmethod
     def images(height: int, width: int) -> npt.NDArray[np.uint8]:
-        """Twelve images, uint8 of shape (12, height, width), by integers alone and so the same everywhere."""
+        """Draw the twelve test images, uint8 of shape (12, height, width).
+
+        Only integer arithmetic is used, so the images are identical on every machine.
+        """
         rows, columns = np.arange(height) * 512 // height, np.arange(width) * 512 // width
-        waves = [_triangle((k + 1) * columns + _triangle((k + 2) * rows)[:, None]) for k in range(_TEST_IMAGES)]
+        waves = [
+            _triangle_wave((k + 1) * columns + _triangle_wave((k + 2) * rows)[:, None]) for k in range(_IMAGE_COUNT)
+        ]
         return np.stack(waves).astype(np.uint8)
 
 
-def _triangle(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A wave of period 512 that goes from 0 to 255 and back."""
+def _triangle_wave(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Evaluate a wave of period 512 that rises from 0 to 255 and falls back."""
     return np.minimum(values % 512, 511 - values % 512)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fer_edge.utils.worker import serve
+from fer_edge.utils.worker import init_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -105,7 +105,7 @@ def _process_pool(count: int) -> Iterator[Callable[..., Future[Any]]]:
                 return pool.submit(work, *args)
             except BrokenProcessPool:
                 pool.shutdown()
-        pool = ProcessPoolExecutor(count, context, serve)
+        pool = ProcessPoolExecutor(count, context, init_worker)
         return pool.submit(work, *args)
 
     try:

@@ -57,5 +57,6 @@ def _number_tracks(tracker: Tracker, records: Sequence[FaceRecord]) -> Iterator[
         frame = list(group)
         tracker.end_lost(time or 0.0)
         faces = [Face(record.face.box, record.detector_score or 0.0) for record in frame if record.face]
-        tracks = iter(tracker.update(faces, time or 0.0))
+        tracker.next_frame(time or 0.0)
+        tracks = iter(tracker.update(faces))
         yield from (next(tracks).number if record.face else None for record in frame)

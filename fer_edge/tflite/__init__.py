@@ -1,1 +1,1 @@
-"""TFLite files: running and inspecting them."""
+"""Running and inspecting TFLite models."""

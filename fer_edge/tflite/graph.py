@@ -1,4 +1,4 @@
-"""The graph inside a ``.tflite`` file, read by the schema that ai-edge-litert brings."""
+"""The graph of a ``.tflite`` file, read with the schema in the package ai-edge-litert."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _BITS: Final = {
     "INT4": 4,
     "UINT4": 4,
 }
-_BITS_OF_OTHERS: Final = 32
+_DEFAULT_BITS: Final = 32
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class GraphTensor(msgspec.Struct, frozen=True, kw_only=True):
     """A tensor of a graph.
 
     Attributes:
-        name: by which quantisers know it.
-        shape: its dimensions.
-        dtype: type of its elements, as the schema calls it: ``INT8``, ``FLOAT32``, ...
-        bytes: what its elements take.
-        constant: whether it is stored in the file.
-        quantised: whether its elements stand for real values by scale and zero point.
+        name: name of the tensor, which quantisers use to identify it.
+        shape: dimensions.
+        dtype: element type as the schema spells it: ``INT8``, ``FLOAT32``, ...
+        bytes: size of the elements.
+        constant: whether the elements are stored in the file.
+        quantised: whether a scale and zero point give the real values of the elements.
     """
 
     name: str
@@ -53,75 +53,81 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """An operator of a graph.
 
     Attributes:
-        kind: such as ``CONV_2D``.
-        version: of the operator, by which old runtimes tell what they do not know.
-        inputs: what it takes, constants too; what is left out is not here.
-        outputs: what it gives.
-        multiply_adds: of one invocation; 0 for what is no convolution or dense layer.
+        kind: type of the operator, such as ``CONV_2D``.
+        version: version of the operator; a runtime rejects versions that it does not know.
+        inputs: input tensors, including constants, without omitted optional inputs.
+        outputs: output tensors.
+        multiply_adds: multiply-add operations of one invocation; 0 unless it is a convolution or dense layer.
     """
 
     kind: str
     version: int
-    inputs: tuple[Node, ...]
-    outputs: tuple[Node, ...]
+    inputs: tuple[GraphTensor, ...]
+    outputs: tuple[GraphTensor, ...]
     multiply_adds: int
 
     @property
     def name(self) -> str:
-        """The name of its first output, by which quantisers know it; empty where it gives nothing."""
+        """Name of the first output, which quantisers use to identify the operator; empty without an output."""
         return self.outputs[0].name if self.outputs else ""
 
     @property
     def short_name(self) -> str:
-        """The part of its name that says which layer it was: converters join the names of what they fuse."""
+        """The part of the name that names the layer; converters join the names of the operators that they fuse."""
         parts = self.name.split(";")
         hint = _LEAF.get(self.kind, "")
         return next((part for part in parts if hint and hint in part.lower()), parts[0])
 
     @property
     def constant_bytes(self) -> int:
-        """What its weights take."""
-        return sum(node.bytes for node in self.inputs if node.constant)
+        """Size of the weights, in bytes."""
+        return sum(tensor.bytes for tensor in self.inputs if tensor.constant)
 
 
 class Graph(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model calculates.
+    """The computation of a model.
 
     Attributes:
-        operations: in the order in which they run.
-        tensors: all, in the order of the file.
-        inputs: of the model.
-        outputs: of the model.
-        metadata: names of the buffers that say something about the model.
+        operations: operators in the order of execution.
+        tensors: all tensors in the order of the file.
+        inputs: inputs of the model.
+        outputs: outputs of the model.
+        metadata: names of the metadata buffers.
     """
 
     operations: tuple[Operation, ...]
-    tensors: tuple[Node, ...]
-    inputs: tuple[Node, ...]
-    outputs: tuple[Node, ...]
+    tensors: tuple[GraphTensor, ...]
+    inputs: tuple[GraphTensor, ...]
+    outputs: tuple[GraphTensor, ...]
     metadata: tuple[str, ...]
 
 
-def read_graph(model: bytes, where: Path) -> Graph:
-    """Read the first graph of a flatbuffer that a runtime has loaded before.
+def read_graph(model: bytes, path: Path) -> Graph:
+    """Read the first graph of a flatbuffer.
+
+    Load the flatbuffer with a runtime first, because this function does not check whether it is damaged.
+
+    Args:
+        model: the flatbuffer.
+        path: its file, for errors.
 
     Raises:
-        InputError: the installed runtime does not bring the schema that this needs.
-        ModelError: it has an operator that the schema does not know.
+        InputError: the installed runtime does not include the schema.
+        ModelError: the graph has an operator that the schema does not know.
     """
     schema = _schema()
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
     graph = parsed.subgraphs[0]
     kinds = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
-    tensors = tuple(_node(tensor, parsed.buffers, types) for tensor in graph.tensors)
+    tensors = tuple(_read_tensor(tensor, parsed.buffers, types) for tensor in graph.tensors)
     operations = []
     for operator in graph.operators:
         code = parsed.operatorCodes[operator.opcodeIndex]
-        # Old files have the number in the first field, newer ones in the second.
+        # Old files have the number in `deprecatedBuiltinCode`, newer ones in `builtinCode`.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         if number not in kinds:
-            raise ModelError(f"{where}: operator {number} is newer than the runtime that is installed; upgrade it")
+            raise ModelError(f"{path}: operator {number} is newer than the installed runtime; upgrade the runtime")
         inputs = tuple(tensors[i] for i in _indices(operator.inputs) if i >= 0)
         outputs = tuple(tensors[i] for i in _indices(operator.outputs))
         cost = _multiply_adds(kinds[number], inputs, outputs)
@@ -137,25 +143,25 @@ def read_graph(model: bytes, where: Path) -> Graph:
     )
 
 
-def _node(tensor: Any, buffers: list[Any], types: dict[int, str]) -> Node:  # noqa: ANN401 - the schema has no types
+def _read_tensor(tensor: Any, buffers: list[Any], types: dict[int, str]) -> GraphTensor:  # noqa: ANN401 - the schema has no types
     shape = tuple(_indices(tensor.shape))
     dtype = types[tensor.type]
     data, quantization = buffers[tensor.buffer].data, tensor.quantization
-    return Node(
+    return GraphTensor(
         name=(tensor.name or b"").decode(errors="replace"),
         shape=shape,
         dtype=dtype,
-        bytes=-(-math.prod(shape) * _BITS.get(dtype, _BITS_OF_OTHERS) // 8),
+        bytes=-(-math.prod(shape) * _BITS.get(dtype, _DEFAULT_BITS) // 8),
         constant=data is not None and len(data) > 0,
         quantised=quantization is not None and quantization.scale is not None and len(quantization.scale) > 0,
     )
 
 
-def _multiply_adds(kind: str, inputs: tuple[Node, ...], outputs: tuple[Node, ...]) -> int:
+def _multiply_adds(kind: str, inputs: tuple[GraphTensor, ...], outputs: tuple[GraphTensor, ...]) -> int:
     if kind not in _WEIGHTED:
         return 0
     weights = inputs[1].shape
-    # Each output element takes one multiply-add for each weight that reaches it.
+    # Each output element needs one multiply-add for each weight that contributes to it.
     return math.prod(outputs[0].shape) * math.prod(weights[1:3] if kind == "DEPTHWISE_CONV_2D" else weights[1:])
 
 
@@ -169,9 +175,10 @@ def _names(enumeration: type) -> dict[int, str]:
 
 def _schema() -> Any:  # noqa: ANN401 - the schema has no types
     try:
-        from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - absent beside tflite-runtime
+        from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - not part of tflite-runtime
     except ImportError as error:
         raise InputError(
-            "models are read by the schema of ai-edge-litert, which is not installed; do this on a 64-bit machine"
+            "reading a model's graph needs the package ai-edge-litert, which is not installed; run this on a 64-bit"
+            " machine"
         ) from error
     return schema

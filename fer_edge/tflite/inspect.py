@@ -1,4 +1,4 @@
-"""What is inside a ``.tflite`` file: its tensors, operators, cost and card."""
+"""Inspecting a ``.tflite`` file: its tensors, operators, cost and card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from fer_edge.errors import ModelError, printable
-from fer_edge.modelcard.archive import ensure_file, model_bytes, read_any_card, refiner_bytes
+from fer_edge.modelcard.archive import model_bytes, refiner_bytes
+from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import page, table
 from fer_edge.tflite.graph import Operation, read_graph
@@ -20,11 +21,18 @@ from fer_edge.tflite.interpreter import Tensor, make_interpreter, runtime_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge.tflite.graph import Node
+    from fer_edge.tflite.graph import GraphTensor
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
-    """An input or output: shape, element type, and ``real = scale * (stored - zero_point)`` where it is quantised."""
+    """An input or output of a model.
+
+    Attributes:
+        shape: dimensions.
+        dtype: element type, as NumPy spells it.
+        scale: real value of one quantisation step; 0 if the tensor is not quantised.
+        zero_point: stored value that represents 0: ``real = scale * (stored - zero_point)``.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -33,29 +41,28 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
-    """What is inside a model file.
+    """The contents of a model file.
 
     Attributes:
         path: the file.
-        sha256: of the file.
-        flatbuffer_sha256: of the file without its card.
-        intact: whether that is what its card says; true where the card says nothing.
-        bytes: its size.
-        card: what it says of itself; None where it has no card.
-        input: what it takes.
-        outputs: what it gives.
-        operators: how many there are of each kind.
-        layers: the operators in the order in which they run.
-        multiply_adds: of one invocation, in convolutions and dense layers.
-        parameters: elements of all constant tensors of more than one element.
-        largest_activation_bytes: of the largest tensor between operators.
-        integer_only: whether every tensor that an operator uses is of an integer type.
-        runtime: package and version that loaded it.
-        not_delegated: kinds of the operators that the XNNPACK delegate leaves to slower kernels; None where the
-            runtime has no such delegate at work.
-        metadata: names of the buffers that say something about the model.
-        refiner: what is inside a face detector's second stage, of which `bytes` and `sha256` are the flatbuffer's; None
-            where it has none.
+        sha256: hash of the file.
+        flatbuffer_sha256: hash of the file without its card.
+        intact: whether that hash is the one on the card; true if the card has none.
+        bytes: size of the file.
+        card: the model card; None if the file has none.
+        input: the model's input.
+        outputs: the model's outputs.
+        operators: number of operators of each kind.
+        layers: operators in the order of execution.
+        multiply_adds: multiply-add operations of one invocation, in convolutions and dense layers.
+        parameters: number of elements of all constant tensors with more than one element.
+        largest_activation_bytes: size of the largest tensor between operators.
+        integer_only: whether every tensor that an operator uses has an integer type.
+        runtime: package and version that loaded the model.
+        not_delegated: kinds of operators that the XNNPACK delegate does not run; None if the delegate is not used.
+        metadata: names of the metadata buffers.
+        refiner: contents of a face detector's second stage, with the `bytes` and `sha256` of its flatbuffer; None
+            without a second stage.
     """
 
     path: str
@@ -79,38 +86,43 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def delegation(self) -> str:
-        """What the XNNPACK delegate takes, in words."""
+        """What the XNNPACK delegate runs, in words."""
         return delegation(self.not_delegated, self.runtime)
 
 
-def delegation(left: tuple[str, ...] | None, runtime: str) -> str:
-    """What `not_delegated` says, in words."""
-    if left is None:
-        return f"not at work ({runtime})"
-    return f"takes {'all but ' + ', '.join(left) if left else 'every operator'} ({runtime})"
+def delegation(not_delegated: tuple[str, ...] | None, runtime: str) -> str:
+    """Describe in words what the XNNPACK delegate runs.
+
+    Args:
+        not_delegated: the result of `find_not_delegated`.
+        runtime: package and version of the runtime.
+    """
+    if not_delegated is None:
+        return f"not used ({runtime})"
+    return f"runs {'all but ' + ', '.join(not_delegated) if not_delegated else 'every operator'} ({runtime})"
 
 
 def inspect_model(path: Path) -> Inspection:
-    """Look into a ``.tflite`` file, with a card or without.
+    """Inspect a ``.tflite`` file, with or without a card.
 
     Raises:
         ModelError: the file is missing or damaged.
-        InputError: the installed runtime does not bring the schema that this needs.
+        InputError: the installed runtime does not include the schema.
     """
     ensure_file(path)
     try:
         card = read_any_card(path)
     except ModelError:
         card = None
-    second = None
+    refiner = None
     if isinstance(card, DetectorCard) and card.refiner:
         flatbuffer = refiner_bytes(path)
-        second = _inspected(path, flatbuffer, flatbuffer, card.refiner)
-    return _inspected(path, path.read_bytes(), model_bytes(path), card, second)
+        refiner = _inspect(path, flatbuffer, flatbuffer, card.refiner)
+    return _inspect(path, path.read_bytes(), model_bytes(path), card, refiner)
 
 
-def _inspected(
-    path: Path, content: bytes, flatbuffer: bytes, card: AnyCard | None, second: Inspection | None = None
+def _inspect(
+    path: Path, content: bytes, flatbuffer: bytes, card: AnyCard | None, refiner: Inspection | None = None
 ) -> Inspection:
     interpreter = make_interpreter(flatbuffer, path)
     graph = read_graph(flatbuffer, path)
@@ -122,47 +134,48 @@ def _inspected(
         intact=card is None or card.flatbuffer_sha256 in {"", digest},
         bytes=len(content),
         card=card,
-        input=_info(interpreter.get_input_details()[0]),
-        outputs=tuple(map(_info, interpreter.get_output_details())),
+        input=_tensor_info(interpreter.get_input_details()[0]),
+        outputs=tuple(map(_tensor_info, interpreter.get_output_details())),
         operators=dict(Counter(operation.kind for operation in graph.operations).most_common()),
         layers=graph.operations,
         multiply_adds=sum(operation.multiply_adds for operation in graph.operations),
-        parameters=sum(size for node in graph.tensors if node.constant and (size := math.prod(node.shape)) > 1),
-        largest_activation_bytes=max((node.bytes for node in graph.tensors if not node.constant), default=0),
+        parameters=sum(size for tensor in graph.tensors if tensor.constant and (size := math.prod(tensor.shape)) > 1),
+        largest_activation_bytes=max((tensor.bytes for tensor in graph.tensors if not tensor.constant), default=0),
         integer_only=not any(
-            "FLOAT" in node.dtype for layer in graph.operations for node in (*layer.inputs, *layer.outputs)
+            "FLOAT" in tensor.dtype for layer in graph.operations for tensor in (*layer.inputs, *layer.outputs)
         ),
         runtime=runtime_name(),
-        not_delegated=not_delegated(interpreter),
+        not_delegated=find_not_delegated(interpreter),
         metadata=graph.metadata,
-        refiner=second,
+        refiner=refiner,
     )
 
 
-def _info(detail: dict[str, Any]) -> TensorInfo:
-    tensor = Tensor.of(detail)
+def _tensor_info(detail: dict[str, Any]) -> TensorInfo:
+    tensor = Tensor.from_detail(detail)
     return TensorInfo(tensor.shape, np.dtype(tensor.dtype).name, tensor.scale, tensor.zero_point)
 
 
-def not_delegated(interpreter: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - not in the protocol
-    """Kinds of the operators that the XNNPACK delegate leaves to slower kernels; None where it is not at work."""
-    # No public call tells; this one is in every runtime, and a node of the delegate is listed like an operator.
+def find_not_delegated(interpreter: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - not in the protocol
+    """Return the kinds of operators that the XNNPACK delegate does not run; None if the delegate is not used."""
+    # There is no public call for this. This one exists in every runtime and lists the delegate as an operator.
     nodes = interpreter._get_ops_details()  # noqa: SLF001
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
     if not delegates:
         return None
     operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    maker = {int(output): node for node in operators for output in node["outputs"]}
-    taken: set[int] = set()
+    producer = {int(output): node for node in operators for output in node["outputs"]}
+    delegated: set[int] = set()
     for delegate in delegates:
-        given = set(map(int, delegate["inputs"]))
-        waiting = [int(output) for output in delegate["outputs"]]
-        while waiting:
-            node = maker.get(waiting.pop())
-            if node is not None and node["index"] not in taken:
-                taken.add(node["index"])
-                waiting += [tensor for tensor in map(int, node["inputs"]) if tensor not in given]
-    return tuple(dict.fromkeys(node["op_name"] for node in operators if node["index"] not in taken))
+        # The operators between the delegate's inputs and its outputs.
+        inputs = set(map(int, delegate["inputs"]))
+        pending = [int(output) for output in delegate["outputs"]]
+        while pending:
+            node = producer.get(pending.pop())
+            if node is not None and node["index"] not in delegated:
+                delegated.add(node["index"])
+                pending += [tensor for tensor in map(int, node["inputs"]) if tensor not in inputs]
+    return tuple(dict.fromkeys(node["op_name"] for node in operators if node["index"] not in delegated))
 
 
 def as_html(found: Inspection) -> str:
@@ -210,5 +223,5 @@ li i { display: block; height: 4px; background: #2a6fb0; margin-top: .3em }
 """
 
 
-def _shape(node: Node) -> str:
+def _shape(node: GraphTensor) -> str:
     return f"{node.dtype.lower()} {'×'.join(map(str, node.shape))}"  # noqa: RUF001 - the multiplication sign

@@ -1,4 +1,4 @@
-"""The TFLite interpreter, whichever package brings it."""
+"""The TFLite interpreter, from whichever runtime package is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_line
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# LiteRT first: its predecessor ends at Python 3.11 and NumPy 1, but is all there is on 32-bit Pi OS.
+# LiteRT first. Its predecessor supports only Python up to 3.11 and NumPy 1, but is the only one for 32-bit Pi OS.
 _PACKAGES: Final = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "tflite-runtime"),
@@ -30,30 +30,30 @@ _PAUSES_S: Final = (0.0, 0.001, 0.01, 0.1, 0.5)
 
 
 class Interpreter(Protocol):
-    """The part of the interpreter's API that is used here; the packages share it."""
+    """The part of the interpreter's API that fer-edge uses; all runtime packages have it."""
 
     def allocate_tensors(self) -> None:
-        """As in the packages."""
+        """See the documentation of `tf.lite.Interpreter`."""
         ...
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int]) -> None:
-        """As in the packages."""
+        """See the documentation of `tf.lite.Interpreter`."""
         ...
 
     def invoke(self) -> None:
-        """As in the packages."""
+        """See the documentation of `tf.lite.Interpreter`."""
         ...
 
     def get_input_details(self) -> list[dict[str, Any]]:
-        """As in the packages."""
+        """See the documentation of `tf.lite.Interpreter`."""
         ...
 
     def get_output_details(self) -> list[dict[str, Any]]:
-        """As in the packages."""
+        """See the documentation of `tf.lite.Interpreter`."""
         ...
 
     def tensor(self, tensor_index: int) -> Callable[[], npt.NDArray[np.generic]]:
-        """As in the packages."""
+        """See the documentation of `tf.lite.Interpreter`."""
         ...
 
 
@@ -62,11 +62,11 @@ class Tensor:
     """An input or output of a model.
 
     Attributes:
-        index: the interpreter's number for it.
-        shape: its dimensions.
-        dtype: its element type.
-        scale: real value of one step, 0 where it is not quantised.
-        zero_point: the stored value that stands for 0.
+        index: index of the tensor in the interpreter.
+        shape: dimensions.
+        dtype: element type.
+        scale: real value of one quantisation step; 0 if the tensor is not quantised.
+        zero_point: stored value that represents 0.
     """
 
     index: int
@@ -76,13 +76,13 @@ class Tensor:
     zero_point: int
 
     @classmethod
-    def of(cls, detail: dict[str, Any]) -> Tensor:
-        """From the interpreter's description."""
+    def from_detail(cls, detail: dict[str, Any]) -> Tensor:
+        """Convert an entry of the interpreter's ``get_input_details`` or ``get_output_details``."""
         scale, zero_point = detail["quantization"]
         return cls(detail["index"], tuple(map(int, detail["shape"])), detail["dtype"], float(scale), int(zero_point))
 
-    def stored(self, real: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-        """The elements that stand for real values, the nearest where they are quantised."""
+    def quantize(self, real: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """Convert real values to stored elements: the nearest ones, or the same values if it is not quantised."""
         if not self.scale:
             return real.astype(self.dtype)
         limits = np.iinfo(np.dtype(self.dtype))
@@ -91,44 +91,51 @@ class Tensor:
 
 
 def runtime_name() -> str:
-    """Package and version of the runtime that is used, such as ``ai-edge-litert 2.3.0``."""
-    return f"{(found := _find())[1]} {importlib.metadata.version(found[1])}"
-
-
-def runtime_module() -> str:
-    """Name of the module that has the interpreter.
+    """Return the package and version of the installed runtime, such as ``ai-edge-litert 2.3.0``.
 
     Raises:
         MissingExtraError: no runtime is installed.
     """
-    return _find()[0]
+    _, package = _find_runtime()
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+def runtime_module() -> str:
+    """Return the name of the module that contains the interpreter.
+
+    Raises:
+        MissingExtraError: no runtime is installed.
+    """
+    return _find_runtime()[0]
 
 
 def make_interpreter(
     model: bytes,
-    where: Path,
+    path: Path,
     threads: int = 1,
     *,
     xnnpack: bool = True,
     input_shape: tuple[int, ...] | None = None,
 ) -> Interpreter:
-    """Load a flatbuffer and make it ready to run.
+    """Load a flatbuffer and allocate its tensors.
 
     Args:
         model: the flatbuffer.
-        where: the file it came from, for errors.
-        threads: how many threads an invocation may use.
-        xnnpack: whether the XNNPACK delegate, where the runtime has it, takes what it can.
-        input_shape: of its one input, where that is not what the flatbuffer says.
+        path: its file, for errors.
+        threads: number of threads that an invocation may use.
+        xnnpack: whether to use the XNNPACK delegate if the runtime has it.
+        input_shape: shape of the only input, if it differs from the shape in the flatbuffer.
 
     Raises:
         MissingExtraError: no runtime is installed.
-        ModelError: the flatbuffer is damaged, cannot take the shape, or the runtime does not know an operator in it.
+        ModelError: the flatbuffer is damaged, does not accept the shape, or has an operator that the runtime does not
+            know.
+        FerEdgeError: the runtime does not work with the installed NumPy.
     """
     module = importlib.import_module(runtime_module())
-    _refuse_damaged(model, where)
+    _check_header(model, path)
     try:
-        with native_stderr_hidden():
+        with hide_native_stderr():
             kernels = module.OpResolverType
             resolver = kernels.AUTO if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES
             interpreter: Interpreter = module.Interpreter(
@@ -140,9 +147,9 @@ def make_interpreter(
     except (ValueError, RuntimeError) as error:
         reason = first_line(error)
         if input_shape:
-            raise ModelError(f"{where}: cannot take an input of {list(input_shape)} ({reason})") from error
-        raise ModelError(f"{where}: {runtime_name()} cannot load it ({reason}); make the model again") from error
-    except (ImportError, AttributeError) as error:  # tflite-runtime beside NumPy 2, for one
+            raise ModelError(f"{path}: cannot take an input of {list(input_shape)} ({reason})") from error
+        raise ModelError(f"{path}: {runtime_name()} cannot load it ({reason}); make the model again") from error
+    except (ImportError, AttributeError) as error:  # for example tflite-runtime with NumPy 2
         raise FerEdgeError(
             f"{runtime_name()} does not work here ({first_line(error)}); is it made for this NumPy?"
         ) from error
@@ -150,13 +157,14 @@ def make_interpreter(
 
 
 def invoke(interpreter: Interpreter) -> None:
-    """Run a model on what its inputs hold.
+    """Run a model on the present content of its inputs.
 
-    The runtime refuses while there is a view of its memory, and a profiler that takes the stacks of other threads, as
-    Dask's does in each worker, keeps those of functions that have ended for a moment longer.
+    The runtime refuses to run while a view of its memory exists.  A profiler that reads the stacks of other threads, as
+    Dask's does in each worker, keeps such views alive for a moment after a function has returned, so a refused run is
+    repeated after a short pause.
 
     Raises:
-        RuntimeError: the runtime refuses for longer than a moment.
+        RuntimeError: the runtime still refuses after all pauses.
     """
     for pause in _PAUSES_S:
         try:
@@ -170,7 +178,8 @@ def invoke(interpreter: Interpreter) -> None:
     interpreter.invoke()
 
 
-def _find() -> tuple[str, str]:
+def _find_runtime() -> tuple[str, str]:
+    """Return the module and the package of the installed runtime."""
     for module, package in _PACKAGES:
         if importlib.util.find_spec(module.partition(".")[0]) is not None:
             return module, package
@@ -178,9 +187,9 @@ def _find() -> tuple[str, str]:
     raise MissingExtraError(message, "device")
 
 
-def _refuse_damaged(model: bytes, where: Path) -> None:
-    """Catch what is no flatbuffer at all before the runtime prints warnings of its own about it."""
-    if where.suffix == ".keras" and model[4:8] != b"TFL3":
-        raise ModelError(f"{where}: a Keras model; make a .tflite of it with `fer-edge convert`")
+def _check_header(model: bytes, path: Path) -> None:
+    """Reject a file that is not a flatbuffer, before the runtime prints its own warnings about it."""
+    if path.suffix == ".keras" and model[4:8] != b"TFL3":
+        raise ModelError(f"{path}: a Keras model; make a .tflite of it with `fer-edge convert`")
     if len(model) < 8 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] >= len(model):
-        raise ModelError(f"{where}: not a TFLite model, or one that was cut short; make or copy it again")
+        raise ModelError(f"{path}: not a TFLite model, or one that was cut short; make or copy it again")

@@ -1,1 +1,1 @@
-"""Following faces from frame to frame."""
+"""Following faces over time."""

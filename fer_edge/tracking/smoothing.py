@@ -1,4 +1,4 @@
-"""From the flicker of single looks to an emotion that has held."""
+"""Smoothing the scores of a face over time, so that single wrong scores do not change the reported emotion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SmoothingSettings(Protocol):
-    """How scores are smoothed; the runner's configuration has these values."""
+    """Settings of the smoothing, which are part of the runner's configuration."""
 
     @property
     def smoothing_s(self) -> float:
@@ -20,37 +20,37 @@ class SmoothingSettings(Protocol):
 
     @property
     def margin(self) -> float:
-        """How far another label's smoothed score must lead, 0..1."""
+        """Lead that another label's smoothed score must have, 0..1."""
         ...
 
     @property
     def hold_s(self) -> float:
-        """How long it must lead before it is reported, in seconds."""
+        """Time for which another label must lead before it is reported, in seconds."""
         ...
 
 
 class Smoother:
     """Exponential smoothing of scores over time, with hysteresis on the label.
 
-    Another label is reported when its smoothed score has led by a margin for a while; the weight of a look
-    depends on the time since the last, so the result does not depend on how often somebody looks.
+    Another label is reported when its smoothed score has led by a margin for some time.  The weight of new scores
+    depends on the time since the previous ones, so the result does not depend on the frame rate.
 
     Attributes:
-        scores: smoothed scores, float32 of shape (labels,), adding up to 1.
+        scores: smoothed scores, float32 of shape (labels,), which add up to 1.
         label: index of the reported label.
-        settings: time constant, margin and hold; may be changed at any time.
+        settings: time constant, margin and hold time; may be changed at any time.
     """
 
     def __init__(
         self, scores: npt.NDArray[np.float32], time: float, settings: SmoothingSettings, label: int | None = None
     ) -> None:
-        """Start with the scores of the first look.
+        """Start with the first scores.
 
         Args:
-            scores: of shape (labels,).
-            time: of the frame, in seconds.
-            settings: ``smoothing_s``, ``margin`` and ``hold_s`` of them.
-            label: index of what is reported so far; the highest score's without.
+            scores: scores of shape (labels,).
+            time: time of the frame, in seconds.
+            settings: settings of the smoothing.
+            label: index of the label that is reported so far; None for the label with the highest score.
         """
         self.scores, self.settings = scores, settings
         self.label = int(scores.argmax()) if label is None else label
@@ -59,7 +59,12 @@ class Smoother:
         self._rival_since = time
 
     def update(self, scores: npt.NDArray[np.float32], time: float) -> None:
-        """Take in the scores of a look."""
+        """Add new scores.
+
+        Args:
+            scores: scores of shape (labels,).
+            time: time of the frame, in seconds.
+        """
         weight = 1 - math.exp(-max(time - self._time, 0) / self.settings.smoothing_s)
         self.scores = self.scores + weight * (scores - self.scores)
         self._time = time

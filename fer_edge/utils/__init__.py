@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of faces."""
+"""General helpers that do not depend on faces or models."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of either."""
+"""Writing files atomically: a reader sees the complete old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path beside ``path``, and rename it to ``path`` if the block succeeds.
 
-    The temporary name keeps the ending of ``path``, for writers that choose a format by it.
+    The temporary name has the same suffix as ``path``, because some writers choose the format by the suffix.
 
     Raises:
-        InputError: the folder is not there or cannot be written to.
+        InputError: the folder cannot be created or written to.
         FerEdgeError: the disk is full.
     """
     path, temporary = _reserve(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
-            os.fsync(file)  # else a power cut may leave the new name without the new content
+            os.fsync(file)  # without this, a power cut may leave the new name with incomplete content
         temporary.replace(path)
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # which does not say where
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # this error does not name the file
             raise FerEdgeError(f"{printable(str(path))}: cannot be written ({error.strerror}); make room") from error
         raise
     finally:
@@ -41,34 +41,40 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def ensure_writable(path: Path) -> None:
-    """Find out that a file cannot be written before the work is done that it is for.
+    """Check that a file can be written, before the work that produces its content starts.
 
     Raises:
-        InputError: the folder is not there or cannot be written to.
+        InputError: the folder cannot be created or written to.
     """
     _reserve(path)[1].unlink()
 
 
-def check_ending(path: Path, option: str, *endings: str) -> None:
-    """Refuse a name that is not of what is written, for it may be that of a model or an image.
+def check_suffix(path: Path, option: str, *suffixes: str) -> None:
+    """Check the suffix of an output file, so that a mistyped option cannot overwrite a model or an image.
+
+    Args:
+        path: the output file.
+        option: the command-line option that gave it, for the error.
+        suffixes: accepted suffixes, each with its dot.
 
     Raises:
-        InputError: ``path`` has none of the endings, each with its dot.
+        InputError: the file has another suffix.
     """
-    if path.suffix.lower() not in endings:
-        raise InputError(f"{option} {printable(str(path))}: end it in {' or '.join(endings)}")
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {printable(str(path))}: end it in {' or '.join(suffixes)}")
 
 
 def _reserve(path: Path) -> tuple[Path, Path]:
+    """Return the resolved path and a new, empty temporary file beside it."""
     if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
-        raise InputError(f"{printable(str(path))}: an address; this is written to files of this machine alone")
-    path = path.resolve()  # a link stays a link
+        raise InputError(f"{printable(str(path))}: an address; only a file on this machine can be written here")
+    path = path.resolve()  # so that a link stays a link and its target is replaced
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if path.exists() and not path.is_file():  # root would put a file in the place of /dev/null
+        if path.exists() and not path.is_file():  # as root, replacing /dev/null with a file would succeed
             raise InputError(f"{path}: a device, pipe or socket; choose another place")
         temporary.touch(exist_ok=False)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Reading and finding still images."""
+"""Decoding image files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
-
 _GRAY: Final = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -33,47 +32,55 @@ _COLOUR: Final = {
 
 
 def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode an encoded image to grey, upright by its EXIF orientation.
+    """Decode an image file to grey, rotated upright by its EXIF orientation.
 
     Args:
-        data: the encoded image.
-        name: what to call it in an error.
-        reduced: 1, 2, 4 or 8: how many times smaller to make it; of a JPEG less is decoded then.
+        data: content of the file.
+        name: name of the image, for errors.
+        reduced: factor by which to shrink the image: 1, 2, 4 or 8.  A JPEG is decoded faster if it is shrunk.
 
     Returns:
         uint8 array of shape (rows, columns).
 
     Raises:
-        DataError: the data is not an image that OpenCV reads.
+        DataError: OpenCV cannot decode the image.
     """
     return _decode(data, name, _GRAY[reduced])
 
 
 def decode_colour(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode an encoded image to BGR, uint8 of shape (rows, columns, 3): see `decode_gray`."""
+    """Decode an image file to BGR, uint8 of shape (rows, columns, 3); see `decode_gray`."""
     return _decode(data, name, _COLOUR[reduced])
 
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image file as grey: see `decode_gray`."""
+    """Read an image file as grey; see `decode_gray`."""
     return decode_gray(read_bytes(path), str(path))
 
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image file as BGR, uint8 of shape (rows, columns, 3), upright; raises DataError."""
+    """Read an image file as BGR, uint8 of shape (rows, columns, 3); see `decode_gray`."""
     return decode_colour(read_bytes(path), str(path))
 
 
-def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """The bytes of a file, with a DataError where they cannot be read or are more than ``most``."""
+def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+    """Read a regular file.
+
+    Args:
+        path: the file.
+        max_bytes: largest accepted size; None for any size.
+
+    Raises:
+        DataError: the file cannot be read, is not a regular file, or is too large.
+    """
     try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise DataError(f"{path}: a folder; `fer-edge tag` takes folders")
-        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
             raise DataError(f"{path}: not a regular file")
-        if most is not None and found.st_size > most:
-            raise DataError(f"{path}: refused, it has more than {most / 1e6:.0f} MB")
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise DataError(f"{path}: refused, it is larger than {max_bytes / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -83,10 +90,9 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
-        bomb = "CV_IO_MAX" in str(error)  # see the command line's OPENCV_IO_MAX_IMAGE_PIXELS
-        raise DataError(
-            f"{name}: {'refused, too many pixels' if bomb else f'cannot be decoded ({error.err})'}"
-        ) from error
+        too_large = "CV_IO_MAX" in str(error)  # the command line sets OPENCV_IO_MAX_IMAGE_PIXELS
+        reason = "refused, too many pixels" if too_large else f"cannot be decoded ({error.err})"
+        raise DataError(f"{name}: {reason}") from error
     if image is None:
         raise DataError(f"{name}: not an image, or a damaged one")
     return image.astype(np.uint8, copy=False)

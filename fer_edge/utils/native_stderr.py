@@ -1,4 +1,4 @@
-"""Keeping native libraries' own chatter off standard error."""
+"""Hiding the messages that native libraries print to standard error."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ONE_THREAD: Final = threading.RLock()  # else one would take for the true one what another has put there
+_LOCK: Final = threading.RLock()  # otherwise one thread could save the stream that another has redirected
 
 
 @contextmanager
-def native_stderr_hidden() -> Iterator[None]:
-    """Send what C and C++ code writes to standard error nowhere; Python's own messages still come through.
+def hide_native_stderr() -> Iterator[None]:
+    """Discard what C and C++ code writes to standard error; messages from Python are still printed.
 
-    TensorFlow and the TFLite runtimes print progress notes there that no setting of theirs switches off.
-    Set ``FER_EDGE_NATIVE_LOG=1`` to see them.
+    TensorFlow and the TFLite runtimes print progress messages there and have no setting to turn them off.  Set
+    ``FER_EDGE_NATIVE_LOG=1`` to see them.
     """
     if os.environ.get("FER_EDGE_NATIVE_LOG") or sys.stderr is None or _is_hidden():
         yield
         return
-    with _ONE_THREAD:
+    with _LOCK:
         sys.stderr.flush()
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        python = sys.stderr
+        saved = os.dup(2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        original = sys.stderr
         try:
-            os.dup2(nowhere, 2)
+            os.dup2(null, 2)
             with os.fdopen(
-                os.dup(kept), "w", buffering=1, encoding=python.encoding, errors="backslashreplace"
-            ) as shown:
-                sys.stderr = shown
+                os.dup(saved), "w", buffering=1, encoding=original.encoding, errors="backslashreplace"
+            ) as visible:
+                sys.stderr = visible
                 try:
                     yield
                 finally:
-                    sys.stderr = python
+                    sys.stderr = original
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(null)
 
 
 def _is_hidden() -> bool:
-    """Whether standard error goes nowhere already, as within another such block: a second would hide Python's too."""
+    """Return whether standard error is discarded already; a nested block would hide Python's messages, too."""
     return os.path.samestat(os.fstat(2), Path(os.devnull).stat())

@@ -1,4 +1,4 @@
-"""What is to be known of the machine and this process; None where Linux does not tell."""
+"""Facts about the machine and this process; None if Linux does not provide them."""
 
 from __future__ import annotations
 
@@ -8,46 +8,50 @@ import sys
 from pathlib import Path
 from typing import Final
 
-NOW: Final = 0xF  # the bits of `throttled_flags` that tell of this moment
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+THROTTLED_NOW: Final = 0xF  # the bits of `throttled_flags` for the present state
+_PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 _DEVICES: Final = Path("/sys/devices/platform")
-_THROTTLED: Final = "soc*/soc*:firmware/get_throttled"  # soc, or with an address, soc@..., by kernel and board
-_THROTTLING: Final = ("low voltage", "a capped frequency", "throttling", "the soft temperature limit")  # by bit
+_THROTTLED_FILE: Final = "soc*/soc*:firmware/get_throttled"  # `soc` or `soc@ADDRESS`, depending on kernel and board
+_THROTTLED_BITS: Final = ("low voltage", "a capped frequency", "throttling", "the soft temperature limit")
 
 
 def temperature_c() -> float | None:
-    """Temperature of the processor in degrees Celsius."""
+    """Return the temperature of the processor in degrees Celsius."""
     text = _read(Path("/sys/class/thermal/thermal_zone0/temp"))
     return int(text) / 1000 if text and text.lstrip("-").isdigit() else None
 
 
 def throttled_flags(devices: Path = _DEVICES) -> int | None:
-    """A Pi firmware's flags: bit 0 low voltage, 1 frequency capped, 2 throttled, 3 soft limit; 16-19 since boot.
+    """Read the throttling flags of a Raspberry Pi's firmware.
 
     Args:
-        devices: the folder of sysfs that has the firmware's.
+        devices: folder of sysfs that contains the firmware's folder.
+
+    Returns:
+        Bits for the present state: 0 low voltage, 1 frequency capped, 2 throttled, 3 soft temperature limit.  Bits 16
+        to 19 have the same meaning for the time since boot.
     """
-    text = next(filter(None, map(_read, devices.glob(_THROTTLED))), None)
+    text = next(filter(None, map(_read, devices.glob(_THROTTLED_FILE))), None)
     try:
         return int(text, 16) if text else None
     except ValueError:
         return None
 
 
-def throttling(flags: int) -> tuple[str, ...]:
-    """What `throttled_flags` says, in words: what is so now, and what was since the machine started."""
-    now = tuple(f"{what} now" for bit, what in enumerate(_THROTTLING) if flags >> bit & 1)
-    before = (what for bit, what in enumerate(_THROTTLING) if flags >> (16 + bit) & 1 and not flags >> bit & 1)
+def describe_throttling(flags: int) -> tuple[str, ...]:
+    """Describe the bits of `throttled_flags` in words: first the present state, then what happened since boot."""
+    now = tuple(f"{what} now" for bit, what in enumerate(_THROTTLED_BITS) if flags >> bit & 1)
+    before = (what for bit, what in enumerate(_THROTTLED_BITS) if flags >> (16 + bit) & 1 and not flags >> bit & 1)
     return (*now, *(f"{what} since its start" for what in before))
 
 
 def resident_mb() -> float:
-    """Resident memory of this process, in megabytes."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE / 1e6
+    """Return the resident memory of this process in megabytes."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_SIZE / 1e6
 
 
 def machine_name() -> str:
-    """Model of the board, such as ``Raspberry Pi 4 Model B Rev 1.4``, or the processor's name."""
+    """Return the model of the board, such as ``Raspberry Pi 4 Model B Rev 1.4``, or the processor's name."""
     board = _read(Path("/proc/device-tree/model"))
     if board:
         return board.strip("\0")
@@ -58,7 +62,10 @@ def machine_name() -> str:
 
 
 def this_program() -> str:
-    """The whole path of the program that runs, for advice with sudo, which looks in the system's folders alone."""
+    """Return the full command of the running program.
+
+    Messages that advise ``sudo fer-edge ...`` need the full path, because sudo searches only the system's folders.
+    """
     path = Path(sys.argv[0]).absolute()
     return str(path) if path.name == "fer-edge" else f"{sys.executable} -m fer_edge.cli"
 

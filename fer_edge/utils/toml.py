@@ -1,4 +1,4 @@
-"""Read TOML into typed values: recipes and configurations."""
+"""Reading TOML into typed structures: recipes and configurations."""
 
 from __future__ import annotations
 
@@ -17,87 +17,89 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table in TOML. An unknown key is an error."""
+    """Base class of a TOML table; an unknown key is an error."""
 
 
-def parse(text: str, where: str) -> dict[str, Any]:
-    """Return the tables of a TOML text.
+def parse_toml(text: str, source_name: str) -> dict[str, Any]:
+    """Parse a TOML document.
 
     Args:
-        text: the TOML.
-        where: where it comes from, for errors.
+        text: the document.
+        source_name: name of the document, for errors.
 
     Raises:
-        InputError: it is not valid TOML.
+        InputError: the text is not valid TOML.
     """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{source_name}: {error}") from error
 
 
-def convert(tables: dict[str, Any], to: type[T], where: str) -> T:
-    """Return tables as typed values.
+def to_struct(document: dict[str, Any], struct: type[T], source_name: str) -> T:
+    """Convert a parsed TOML document to a typed structure.
 
     Args:
-        tables: what `parse` returned.
-        to: the type.
-        where: where they come from, for errors.
+        document: the parsed document.
+        struct: class of the result.
+        source_name: name of the document, for errors.
 
     Raises:
         InputError: a key is unknown, or a value has the wrong type or is out of bounds. The message names the key.
     """
     try:
-        return msgspec.convert(tables, to)
+        return msgspec.convert(document, struct)
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {explain(error, to).message}") from error
+        raise InputError(f"{source_name}: {explain(error, struct).message}") from error
 
 
-def override(tables: dict[str, Any], given: Mapping[str, tuple[str, object]], to: type[msgspec.Struct]) -> None:
-    """Set keys, then check them together, because some are valid only in combination.
+def override(
+    document: dict[str, Any], settings: Mapping[str, tuple[str, object]], struct: type[msgspec.Struct]
+) -> None:
+    """Set keys of a parsed document, then check them together, because some are valid only in combination.
 
-    What was wrong before is not reported: `convert` reports it.
+    A problem that the document had before is not reported here; `to_struct` reports it.
 
     Args:
-        tables: changed in place.
-        given: dotted key and value, by the name under which the user gave them.
-        to: the type of the tables.
+        document: the parsed document, which is changed.
+        settings: dotted key and value, by the name under which the user gave them.
+        struct: class of the document.
 
     Raises:
-        InputError: a value is wrong. The message names what the user gave.
+        InputError: a value is wrong.  The message names the user's setting.
     """
-    before = _problem(tables, to)
-    for name, (key, value) in given.items():
-        _put(tables, key, value, name)
-    problem = _problem(tables, to)
+    before = _find_problem(document, struct)
+    for name, (key, value) in settings.items():
+        _set_key(document, key, value, name)
+    problem = _find_problem(document, struct)
     if problem is None or problem == before:
         return
-    # What is wrong with the whole, such as two values that contradict each other, may come from any of them.
-    names = [name for name, (key, _) in given.items() if not problem.key or f"{key}.".startswith(f"{problem.key}.")]
-    raise InputError(f"{', '.join(names or given)}: {problem.message}")
+    # A problem without a key, such as two values that contradict each other, may come from any setting.
+    names = [name for name, (key, _) in settings.items() if not problem.key or f"{key}.".startswith(f"{problem.key}.")]
+    raise InputError(f"{', '.join(names or settings)}: {problem.message}")
 
 
-def toml_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML has
-    """Return the value of a TOML text; text that is not TOML is a string."""
+def parse_value(text: str) -> Any:  # noqa: ANN401 - any type that TOML has
+    """Parse a single TOML value; a text that is not valid TOML is returned as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
 
 
-def _problem(tables: dict[str, Any], to: type[msgspec.Struct]) -> Problem | None:
+def _find_problem(document: dict[str, Any], struct: type[msgspec.Struct]) -> Problem | None:
     try:
-        msgspec.convert(tables, to)
+        msgspec.convert(document, struct)
     except msgspec.ValidationError as error:
-        return explain(error, to)
+        return explain(error, struct)
     return None
 
 
-def _put(tables: dict[str, Any], key: str, value: object, where: str) -> None:
+def _set_key(document: dict[str, Any], key: str, value: object, source_name: str) -> None:
     *sections, last = key.split(".")
-    table: Any = tables
+    table: Any = document
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise InputError(f"{where}: {section} is a value, not a table")
+            raise InputError(f"{source_name}: {section} is a value, not a table")
     table[last] = value

@@ -1,4 +1,4 @@
-"""What a process does first that works for another one of this program."""
+"""Setup of worker processes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import threading
 from multiprocessing import connection
 
 
-def serve() -> None:
-    """Leave Ctrl-C to the process that gives the work, and end with it: nothing else tells that it was killed."""
+def init_worker() -> None:
+    """Initialize a worker process.
+
+    The process ignores Ctrl-C, which its parent handles, and exits when its parent exits.  Without a thread that waits
+    for that, a worker would not notice that its parent was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    above = multiprocessing.parent_process()
-    if above is not None:
-        threading.Thread(target=_end_with, args=(above.sentinel,), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _exit_with(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from fer_edge.datasets.faces import load_faces
-from fer_edge.detection.network import FaceNetwork, NetworkDetector
+from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import DataError, ModelError
-from fer_edge.modelcard.archive import model_bytes, read_detector_card
+from fer_edge.modelcard.archive import model_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.detector_parity import divergence
 from fer_edge_convert.first_stage import FirstStage
@@ -52,7 +55,7 @@ def test_a_detector_is_converted_and_its_report_says_what_was_lost(converted: Pa
     assert abs(report["parity"]["change_points"]) < 2
     assert len(report["parity"]["difference"]) == 9
     assert "Recall by side of the face" in converted.with_suffix(".parity.html").read_text()
-    card = read_detector_card(converted)
+    card = read_card(converted, DetectorCard)
     assert card.scores["int8 average precision"] > 0.95
     assert card.made_by[-1].startswith("fer-edge convert")
     detector = NetworkDetector(converted)
@@ -74,7 +77,7 @@ def test_a_file_of_one_size_gives_at_another_what_one_of_that_size_gives(
     assert (source.height, source.width) == (320, 320)
     gray = np.random.default_rng(1).integers(0, 256, (96, 160), np.uint8)
     for path in (real, converted):
-        card = read_detector_card(path)
+        card = read_card(path, DetectorCard)
         small = FaceNetwork(model_bytes(path), card, path, height=96, width=160)
         # Zeros past the image change nothing but what lies at its edge.
         large = FaceNetwork(model_bytes(path), card, path, height=320, width=320)

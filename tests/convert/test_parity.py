@@ -12,7 +12,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.modelcard.archive import model_bytes, read_card, with_card
+from fer_edge.modelcard.archive import model_bytes, with_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
 from fer_edge_convert.metadata import METADATA
@@ -50,7 +52,9 @@ def planted(edge_float: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     names = first.inputs[1].name, first.inputs[2].name, second.inputs[1].name
     changed = flatbuffer.with_constants(model, dict(zip(names, (weights, bias, after), strict=True)))
     path = tmp_path_factory.mktemp("planted") / "planted.tflite"
-    path.write_bytes(with_card(changed, msgspec.structs.replace(read_card(edge_float), flatbuffer_sha256="")))
+    path.write_bytes(
+        with_card(changed, msgspec.structs.replace(read_card(edge_float, ClassifierCard), flatbuffer_sha256=""))
+    )
     return path, first.short_name
 
 
@@ -191,7 +195,7 @@ def test_ranges_by_each_method() -> None:
 
 def test_bias_correction_makes_up_for_the_weights_error(edge_float: Path, sample: Sample) -> None:
     model = model_bytes(edge_float)
-    images = flatbuffer.Images(sample.faces[::14], read_card(edge_float).input)
+    images = flatbuffer.Images(sample.faces[::14], read_card(edge_float, ClassifierCard).input)
     seen = observe(model, images)
     ranges = {name: one.range(Method.MINMAX) for name, one in seen.items()}
     plan = Plan(Scheme.INT8, ranges)
@@ -238,4 +242,4 @@ def test_a_model_that_is_wrong_itself_is_said_to_be(
         *("-o", tmp_path / "out.tflite"),
     )
     assert "the float model itself is right on" in done.stderr
-    assert read_card(tmp_path / "out.tflite").labels == tuple(wrong.split(","))
+    assert read_card(tmp_path / "out.tflite", ClassifierCard).labels == tuple(wrong.split(","))

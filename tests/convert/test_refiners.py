@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from fer_edge.detection.network import NetworkDetector
-from fer_edge.modelcard.archive import model_bytes, read_detector_card, refiner_bytes
+from fer_edge.modelcard.archive import model_bytes, refiner_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_all
 from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
 from fer_edge_convert.sources import open_detector
@@ -36,7 +38,7 @@ def test_both_stages_come_into_one_file(
     command = ("convert", foreign / "centred.keras", "--int8", "--data", squares_in_images, "--detector", first)
     cli(*command, "-o", out)
     assert model_bytes(out) == model_bytes(first)
-    card, before = read_detector_card(out), read_detector_card(first)
+    card, before = read_card(out, DetectorCard), read_card(first, DetectorCard)
     assert card.refiner
     assert card.self_test == before.self_test
     assert card.threshold == card.refiner.threshold == 0.5

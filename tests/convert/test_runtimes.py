@@ -14,7 +14,9 @@ import pytest
 from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
-from fer_edge.modelcard.archive import model_bytes, read_card, refiner_bytes
+from fer_edge.modelcard.archive import model_bytes, refiner_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantisation import Scheme
@@ -86,7 +88,7 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
         rows = sample.faces[::20]
         if model.stem == "first":
             rows = np.stack([np.tile(face, (7, 7))[:320, :320] for face in rows[:4]])
-        elif model.stem in MODELS and read_card(model).input.height != 48:
+        elif model.stem in MODELS and read_card(model, ClassifierCard).input.height != 48:
             rows = np.stack([np.pad(face, 8, mode="edge") for face in rows])
         np.save(model.with_suffix(".npy"), (rows.astype(np.int16) - 128).astype(np.int8)[..., None])
     for runtime, imports in IMPORTS.items():

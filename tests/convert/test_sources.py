@@ -21,7 +21,9 @@ from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import InputError, ModelError
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import model_bytes, read_card
+from fer_edge.modelcard.archive import model_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import inspect_model
 from fer_edge_convert.classifier_stage import ClassifierStage
@@ -80,7 +82,7 @@ def test_models_of_others_become_int8(
     assert found.integer_only
     assert found.input.shape == (1, *shape)
     assert kinds <= found.operators.keys()
-    assert read_card(out).labels == LABELS
+    assert read_card(out, ClassifierCard).labels == LABELS
     scores = TFLiteClassifier(out).classify(np.zeros((1, *shape[:2]), np.uint8))
     assert scores.sum() == pytest.approx(1, abs=0.02)
 
@@ -210,14 +212,14 @@ def test_a_foreign_model_gets_a_card_and_runs(cli: Cli, sample: Sample, tmp_path
     done = cli("run", "--source", "demo", "--full-speed", "--seconds", "2", "--model", theirs, "--node", "test")
     assert '"event_type":"new"' in done.stdout
     cli(*card_set, "--labels", NAMES.replace("angry", "cross"))
-    assert read_card(theirs).labels[0] == "cross"
-    assert read_card(theirs).input.offset == -1
+    assert read_card(theirs, ClassifierCard).labels[0] == "cross"
+    assert read_card(theirs, ClassifierCard).input.offset == -1
     attached = tmp_path / "attached.tflite"
     attached.write_bytes(model_bytes(DEFAULT_MODEL))
     with zipfile.ZipFile(attached, "a") as archive:
         archive.writestr("labelmap.txt", NAMES.replace(",", "\n"))
     cli("card", "set", attached, "--input-range", "-1..1")
-    assert read_card(attached).labels == LABELS
+    assert read_card(attached, ClassifierCard).labels == LABELS
 
 
 def test_a_new_card_leaves_what_others_attached_as_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real Mosquitto that tests start, kill and listen to, and a gate before it."""
+"""A real Mosquitto that tests start, kill and subscribe to, and a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-PATIENCE = 60.0  # seconds that a loaded machine has for what takes a moment
+TIMEOUT = 60.0  # seconds; a loaded machine is slow
 USER, PASSWORD = "camera", "open sesame"
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain: {what}"
+        assert time.monotonic() < deadline, f"{what} did not happen within {TIMEOUT:.0f} s"
         time.sleep(0.005)
 
 
@@ -44,7 +44,7 @@ def program(name: str) -> str:
 
 
 class Certificates:
-    """An authority and what it has signed, as files."""
+    """A certificate authority and its certificates, as files."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -54,7 +54,7 @@ class Certificates:
         self._authority.cert_pem.write_to_path(self.authority)
 
     def issue(self, name: str, *, valid_until: datetime | None = None) -> tuple[Path, Path]:
-        """The files of a certificate and of its key."""
+        """Issue a certificate and return its file and the file of its key."""
         issued = self._authority.issue_cert(name, not_after=valid_until)
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         issued.cert_chain_pems[0].write_to_path(certificate)
@@ -63,12 +63,12 @@ class Certificates:
 
 
 class Mosquitto:
-    """One broker; each start has another port and remembers nothing of the one before."""
+    """A broker. Each start uses another port and remembers nothing of the previous one."""
 
     def __init__(self, folder: Path, *lines: str, password: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        # Started as root it would become another user, who cannot read the folder.
+        # Started as root, it would switch to a user who cannot read the folder.
         self._lines = [f"user {getpass.getuser()}", "persistence false", *lines]
         if password:
             file = folder / "passwords"
@@ -81,7 +81,7 @@ class Mosquitto:
         self.port = 0
 
     def start(self) -> None:
-        for _ in range(5):  # another process may be quicker to take the port
+        for _ in range(5):  # another process may take the port first
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 self.port = free.getsockname()[1]
@@ -102,12 +102,12 @@ class Mosquitto:
         return self._process is None or self._process.poll() is not None
 
     def reload(self) -> None:
-        """Have the rules and passwords read anew."""
+        """Read rules and passwords again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
     def freeze(self) -> None:
-        """Say nothing any more, but keep every connection."""
+        """Fall silent, but keep every connection."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -131,7 +131,7 @@ class Heard(NamedTuple):
 
 
 class Listener:
-    """Somebody who hears everything, over one connection after the other; order as the broker sent it."""
+    """A client that receives all messages, over one connection after another, in the broker's order."""
 
     def __init__(self, *, authority: Path | None = None, password: bool = False) -> None:
         self.heard: list[Heard] = []
@@ -140,7 +140,7 @@ class Listener:
         self._lost = threading.Event()
 
     def connect(self, port: int, topic: str = "#") -> None:
-        """Listen from now on; what the broker had retained has been heard when this returns."""
+        """Subscribe. Retained messages have arrived when this returns."""
         subscribed = threading.Event()
         self._client = client = paho.Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
         if self._password:
@@ -156,15 +156,15 @@ class Listener:
         client.connect("localhost", port)
         client.loop_start()
         client.subscribe(topic)
-        assert subscribed.wait(PATIENCE)
+        assert subscribed.wait(TIMEOUT)
 
-    def say(self, topic: str, payload: str, *, retain: bool = False) -> None:
+    def publish(self, topic: str, payload: str, *, retain: bool = False) -> None:
         assert self._client is not None
-        self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE)
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(TIMEOUT)
 
-    def hear_the_last(self) -> None:
-        """Hear what a broker that was killed had said, to the end."""
-        assert self._lost.wait(PATIENCE)
+    def wait_for_end(self) -> None:
+        """Wait for the last messages of a broker that was killed."""
+        assert self._lost.wait(TIMEOUT)
         self.drop()
 
     def drop(self) -> None:
@@ -191,14 +191,14 @@ def listening(port: int) -> Iterator[Listener]:
 
 
 class Gate:
-    """A port of its own that leads to a broker, or nowhere, as the test says.
+    """A proxy with a port of its own that leads to a broker or to nowhere, as the test needs.
 
     Attributes:
-        port: stays the same whatever happens behind it.
+        port: of the proxy; it never changes.
         target: port of the broker; None closes every connection at once.
-        silent: connections are taken and nothing is ever said.
-        refuses_version_5: answers the login of MQTT 5 as a broker of 3.1.1 does.
-        visits: how many connections there were.
+        silent: whether connections are accepted and never answered.
+        refuses_version_5: whether a login with MQTT 5 is answered as by a broker that supports only 3.1.1.
+        visits: the number of connections so far.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A scratch machine: real files, with stand-ins for systemd and pip alone."""
+"""A scratch host: real files, with fakes of systemd and pip only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from fer_edge.bench.results import encode_report
 from fer_edge.errors import ServiceError
-from fer_edge_device.install.systemd_units import Machine
-from fer_edge_device.install.transaction import Step, carry_out
-from fer_edge_device.install.venvs import Origin, origin_at
+from fer_edge_device.install.host import Host
+from fer_edge_device.install.program_source import ProgramSource, program_source
+from fer_edge_device.install.transaction import Step, apply
 from tests.reports import make_report
 
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
 class Pi:
-    """A machine in a folder, and what its systemctl, journalctl, python3 and pip would do there."""
+    """A host in a folder, with fakes of systemctl, journalctl, python3 and pip."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -27,8 +27,8 @@ class Pi:
         self.unplugged: set[str] = set()  # units that never become ready
         self.commands: list[tuple[str, ...]] = []
         self.python = "3 11 True True False"
-        self.fails: str | None = None  # a word: the command that has it fails
-        self.machine = Machine(root, self.run)
+        self.fails: str | None = None  # a command with this word fails
+        self.host = Host(root, self.run)
         for folder in ("run/systemd/system", "etc/systemd/system", "opt", "usr/local/bin", "var/lib/private"):
             (root / folder).mkdir(parents=True)
 
@@ -75,7 +75,7 @@ class Pi:
         return ""
 
     def packages(self, venv: Path) -> Path:
-        """Where the system's Python, as it is now, looks for an environment's packages."""
+        """Return the folder in which the system's Python, at its present version, looks for a venv's packages."""
         return venv / "lib/python{}.{}/site-packages".format(*self.python.split()[:2])
 
     def install(self, venv: Path, requirement: str) -> None:
@@ -86,14 +86,14 @@ class Pi:
         if given := re.fullmatch(r"fer-edge\[device\] @ (file://(.*\.whl))#sha256=(.*)", requirement):
             url, wheel, sha256 = given.groups()
             assert hashlib.sha256(Path(wheel).read_bytes()).hexdigest() == sha256
-            # As the pip of Debian 12 has it; later ones have hashes.sha256, too.
+            # As pip in Debian 12 writes it; later versions also write hashes.sha256.
             recorded = f'{{"url": "{url}", "archive_info": {{"hash": "sha256={sha256}"}}}}'
             (info / "direct_url.json").write_text(recorded)
 
     def do(self, steps: list[Step]) -> list[str]:
-        said: list[str] = []
-        carry_out(steps, said.append)
-        return said
+        output: list[str] = []
+        apply(steps, output.append)
+        return output
 
     def files(self) -> dict[str, bytes | None]:
         return {
@@ -105,15 +105,15 @@ class Pi:
         return self.root / "etc/fer-edge" / f"{name}.toml"
 
 
-def make_wheel(folder: Path) -> Origin:
+def make_wheel(folder: Path) -> ProgramSource:
     path = folder / "fer_edge-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x", "1")
-    return origin_at(path)
+    return program_source(path)
 
 
-def newer(wheel: Origin) -> Origin:
+def newer(wheel: ProgramSource) -> ProgramSource:
     path = Path(wheel.requirement)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(str(len(archive.namelist())), "2")
-    return origin_at(path)
+    return program_source(path)

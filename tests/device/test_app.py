@@ -106,7 +106,10 @@ def test_invalid_config_changes_nothing_and_is_logged(running: Running, video: P
         ("nodes = 1", "did you mean node?"),
         ('model = "none.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),
-        ('[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox.sqlite"', "no folder for the outbox"),
+        (
+            '[mqtt]\nurl = "mqtt://localhost"\n[outbox]\npath = "/dev/null/outbox.sqlite"',
+            "cannot create the folder of the outbox",
+        ),
     ):
         running.change(text)
         line = running.log_line()
@@ -174,7 +177,7 @@ def test_switched_off_runner_stays_off_after_kill_with_new_outbox_and_broker(tmp
         run = Running(path)
         with run.process, listening(first.port) as listener:
             run.until("one/event", event_type="new")
-            listener.say(switch, "OFF", retain=True)
+            listener.publish(switch, "OFF", retain=True)
             run.until("one/event", event_type="end")
             assert run.until("enabled/state")["payload"] == "OFF"
             run.process.kill()
@@ -187,7 +190,7 @@ def test_switched_off_runner_stays_off_after_kill_with_new_outbox_and_broker(tmp
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()
-            listener.say(switch, "ON", retain=True)
+            listener.publish(switch, "ON", retain=True)
             assert run.until("enabled/state")["payload"] == "ON"
             assert not (tmp_path / "b.sqlite.off").exists()
             run.until("one/event", event_type="new")
@@ -242,7 +245,7 @@ def test_events_reach_the_broker_although_both_processes_are_killed(tmp_path: Pa
                 time.sleep(chance.uniform(0.5, 3))
                 gate.target = None
                 broker.kill()
-                listener.hear_the_last()
+                listener.wait_for_end()
                 time.sleep(chance.uniform(0, 1))
                 broker.start()
                 listener.connect(broker.port)

@@ -43,7 +43,7 @@ def play(faces: FacesSettings) -> tuple[list[Event], int]:
 played = functools.cache(play)
 
 
-def centre_distance(event: Event, shown: demo.Shown) -> float:
+def centre_distance(event: Event, shown: demo.TrueFace) -> float:
     x, y = event.box[0] + event.box[2] / 2, event.box[1] + event.box[3] / 2
     box = shown.box
     return abs(x - (box.x + box.width / 2) / demo.WIDTH) + abs(y - (box.y + box.height / 2) / demo.HEIGHT)

@@ -68,11 +68,11 @@ def test_inherited_stream_is_not_taken_for_the_journal(tmp_path: Path) -> None:
 def test_warnings_appear_while_native_output_is_hidden() -> None:
     script = """
 import logging, os
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge_device.config.settings import LogSettings
 from fer_edge_device.logging import set_up_logging
 set_up_logging(LogSettings())
-with native_stderr_hidden():
+with hide_native_stderr():
     os.write(2, b"chatter\\n")
     logging.getLogger("fer_edge_device.capture.factory").warning("the camera is gone")
 """

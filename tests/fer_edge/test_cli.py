@@ -445,7 +445,9 @@ def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> Non
     assert "--node" in complaint(cli, "run", "--source", "demo", "--node", "a/b")
     assert "needs --detector-model" in complaint(cli, "run", "--source", "demo", "--detector", "yunet")
     classifier = ("--detector", "network", "--detector-model", DEFAULT_MODEL)
-    assert "a classifier of faces; give a face detector here" in complaint(cli, "run", "--source", "demo", *classifier)
+    assert "an expression classifier; give a face detector here" in complaint(
+        cli, "run", "--source", "demo", *classifier
+    )
     (tmp_path / "x.onnx").write_text("no network")
     yunet = ("--detector", "yunet", "--detector-model", tmp_path / "x.onnx")
     assert "not a YuNet network" in complaint(cli, "run", "--source", "demo", *yunet)

@@ -11,7 +11,7 @@ from fer_edge.classification.labels import FER2013
 from fer_edge.detection.factory import make_detector
 
 
-def test_a_frame_is_the_same_every_time_and_the_video_repeats() -> None:
+def test_frames_are_always_the_same_and_repeat() -> None:
     assert (demo.frame(7) == demo.frame(7)).all()
     assert (demo.frame(7) == demo.frame(7 + demo.FRAMES)).all()
     assert (demo.frame(7) != demo.frame(9)).any()
@@ -19,7 +19,7 @@ def test_a_frame_is_the_same_every_time_and_the_video_repeats() -> None:
     assert demo.frame(0).dtype == np.uint8
 
 
-def test_every_class_is_shown_and_faces_are_where_the_truth_says() -> None:
+def test_shows_every_class_at_the_true_position() -> None:
     assert {shown.emotion for number in range(demo.FRAMES) for shown in demo.truth(number)} == set(FER2013)
     strip = cv2.imread(str(Path(demo.__file__).parent / "data" / "demo_faces.png"), cv2.IMREAD_GRAYSCALE)
     assert strip is not None
@@ -30,7 +30,7 @@ def test_every_class_is_shown_and_faces_are_where_the_truth_says() -> None:
         assert np.corrcoef(face[inside].ravel(), strip[:, at : at + 48][inside].ravel())[0, 1] > 0.9
 
 
-def test_the_detector_finds_what_is_there_and_nothing_else() -> None:
+def test_detector_finds_exactly_the_true_faces() -> None:
     detector = make_detector()
     for number in range(5, demo.FRAMES, 15):
         truth, found = demo.truth(number), detector.detect(demo.frame(number))

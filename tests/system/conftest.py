@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 from fer_edge import demo
-from tests.system.containers import need_containers
+from tests.system.containers import require_containers
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 6000  # ten minutes: longer than a test
@@ -53,7 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def goods(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Goods:
-    need_containers()
+    require_containers()
     folder = tmp_path_factory.mktemp("goods")
     wheels, video = folder / "wheels", folder / "video"
     download: list[str | Path] = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]

@@ -1,4 +1,4 @@
-"""A Debian with a real systemd, booted as a container from a tree that is made once per machine."""
+"""A Debian with a real systemd, booted in a container from a tree that is built once per machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CACHE = Path.home() / ".cache" / "fer-edge-tests"
-# The releases whose Python is the one that the tests run under, so that wheels for the one fit the other.
+# The release with the Python that runs the tests, so that wheels for one fit the other.
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 PACKAGES = "systemd,systemd-sysv,python3,python3-venv,mosquitto,mosquitto-clients,openssh-server,sudo"
 ENVIRONMENT = {
@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
 }
-# In a namespace of its own for mounts, so that nothing stays behind: nspawn keeps its state on /run.
+# In its own mount namespace, so that nothing is left behind: nspawn keeps its state in /run.
 BOOT = """
 mount -t tmpfs tmpfs /run
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
@@ -37,8 +37,8 @@ exec systemd-nspawn --quiet --register=no --keep-unit --private-network --consol
 UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
 
 
-def need_containers() -> None:
-    """Skip where none can be booted, and say why."""
+def require_containers() -> None:
+    """Skip the test, with the reason, if no container can be booted."""
     if sys.version_info[:2] not in SUITES:
         pytest.skip(f"no Debian release has Python {sys.version_info[0]}.{sys.version_info[1]}")
     if os.geteuid() != 0:
@@ -47,11 +47,11 @@ def need_containers() -> None:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (sudo apt install {package})")
     if subprocess.run([*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/run"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine allows no namespaces, as in a container without privileges")
+        pytest.skip("this machine allows no namespaces, like a container without privileges")
 
 
 def debian_tree() -> Path:
-    """The root folder of a Debian, never to be changed; made by the first who asks (about half a minute)."""
+    """Return the root folder of a Debian, which must not be changed. The first call builds it (about half a minute)."""
     suite = SUITES[sys.version_info[:2]]
     tree = CACHE / f"{suite}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -80,51 +80,53 @@ def _make_tree(suite: str, folder: Path) -> None:
     assert made.returncode == 0, made.stderr[-2000:]
     for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "console-getty.service"):
         (folder / "etc/systemd/system" / unit).symlink_to("/dev/null")
-    (folder / "etc/machine-id").write_text("00000000000000000000000000000001\n")  # else it asks who it is
+    (folder / "etc/machine-id").write_text(
+        "00000000000000000000000000000001\n"
+    )  # otherwise the first boot asks for settings
     (folder / "etc/hostname").write_text("container\n")
 
 
 def _debian_archive() -> str:
-    """Where this machine gets its Debian packages from."""
+    """Return the address from which this machine gets Debian packages."""
     listing = ("apt-get", "indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)", "Created-By: Packages")
     lines = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()
     for line in lines:
         origin, release, address = line.split(" ", 2)
         if origin == "Debian" and "-" not in release:
             return address
-    pytest.skip("apt knows no Debian archive here (sudo apt-get update)")
+    pytest.skip("apt knows no Debian archive on this machine (sudo apt-get update)")
 
 
-def wait_for(question: Callable[[], T], seconds: float = 60) -> T:
-    """Ask until the answer is something, and give that."""
-    until = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < until, f"nothing within {seconds} s: {question}"
+def wait_for(condition: Callable[[], T], seconds: float = 60) -> T:
+    """Call a function until its result is true, and return that."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not true within {seconds} s: {condition}"
         time.sleep(0.2)
-    return answer
+    return result
 
 
 class Container:
-    """One boot of a tree's copy; ends with the ``with`` block, whatever state it is in."""
+    """A container with a copy of a tree. It runs until the end of the ``with`` block."""
 
-    def __init__(self, tree: Path, folder: Path, shown: Mapping[str, Path]) -> None:
+    def __init__(self, tree: Path, folder: Path, mounts: Mapping[str, Path]) -> None:
         """Prepare a container.
 
         Args:
-            tree: what is booted, in a copy.
-            folder: where the copy lies.
-            shown: folders of this machine that it sees, read-only, by their paths in there.
+            tree: the tree to copy and boot.
+            folder: the folder of the copy.
+            mounts: folders of this machine that are mounted read-only, by their paths in the container.
         """
         self._tree, self.root = tree, folder / "root"
         self._console = folder / "console.log"
-        self._shown = [f"--bind-ro={path}:{at}" for at, path in shown.items()]
+        self._mounts = [f"--bind-ro={path}:{at}" for at, path in mounts.items()]
         self._boot: subprocess.Popen[bytes] | None = None
         self._init = 0
 
     def __enter__(self) -> Self:
         copy = ("cp", "-a", "--reflink=auto", str(self._tree), str(self.root))
         subprocess.run(copy, check=True)
-        script = ("sh", "-euc", BOOT, "boot", f"--directory={self.root}", *self._shown)
+        script = ("sh", "-euc", BOOT, "boot", f"--directory={self.root}", *self._mounts)
         with self._console.open("wb") as console:
             self._boot = subprocess.Popen([*UNSHARE, *script], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         try:
@@ -139,11 +141,11 @@ class Container:
         assert self._boot is not None
         self._boot.kill()
         self._boot.wait()
-        remove = ("rm", "-rf", str(self.root))  # quicker than Python
+        remove = ("rm", "-rf", str(self.root))  # faster than Python
         subprocess.run(remove, check=True)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a program in there as root."""
+        """Run a program in the container as root."""
         enter = ("nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid")
         done = subprocess.run(
             [*enter, *command],
@@ -156,22 +158,22 @@ class Container:
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def start_here(self, *command: str | Path) -> subprocess.Popen[str]:
-        """Start a program of this machine in its network, with pipes from it."""
+    def start_outside(self, *command: str | Path) -> subprocess.Popen[str]:
+        """Start a program of this machine in the container's network, with a pipe for its output."""
         enter = ("nsenter", f"--target={self._init}", "--net")
         return subprocess.Popen([*enter, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def files(self) -> set[str]:
-        """Every file, but for logs and what systemd and the broker remember."""
+        """Return all files except logs and the state of systemd and the broker."""
         pruned = ("/var/log", "/var/lib/systemd", "/var/lib/mosquitto", "/var/tmp/systemd-private-*")  # noqa: S108
-        unless = [word for path in pruned for word in ("-path", path, "-prune", "-o")]
-        return set(self.run("find", "/", "-xdev", *unless, "-print").stdout.splitlines())
+        exclude = [word for path in pruned for word in ("-path", path, "-prune", "-o")]
+        return set(self.run("find", "/", "-xdev", *exclude, "-print").stdout.splitlines())
 
     def _is_booted(self) -> bool:
         return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
 
     def _find_init(self) -> int:
-        """The process, as this machine numbers it, that is number 1 in there; 0 while there is none."""
+        """Return this machine's number of the container's process 1; 0 while there is none."""
         assert self._boot is not None
         assert self._boot.poll() is None, self._console.read_text(errors="replace")
         parents: dict[int, int] = {}
@@ -179,7 +181,7 @@ class Container:
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
                 number, _, rest = path.read_text().partition(" (")
-            except OSError:  # it has just ended
+            except OSError:  # the process has just ended
                 continue
             name, _, values = rest.rpartition(") ")
             parents[int(number)] = int(values.split()[1])

@@ -1,4 +1,4 @@
-"""Deployment from this machine to one with a real systemd, sudo and sshd."""
+"""Deploy from this machine to one with a real systemd, sudo and sshd."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 @pytest.fixture
 def pi(goods: Goods, tmp_path: Path) -> Iterator[Container]:
-    """A bare machine that lets in a key, whose user may use sudo, and whose pip has no network."""
+    """Boot a new host with our ssh key, a user who may use sudo, and a pip without network."""
     (tmp_path / "ssh_config").write_text(SSH_CONFIG.format(folder=tmp_path))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)  # noqa: S607
     with Container(debian_tree(), tmp_path, goods.shown) as booted:
@@ -70,78 +70,79 @@ def pi(goods: Goods, tmp_path: Path) -> Iterator[Container]:
 
 def start(pi: Container, folder: Path, wheel: Path, *words: str | Path) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "fer_edge.cli", "deploy", "--ssh-config", folder / "ssh_config")
-    return pi.start_here(*command, "--wheel", wheel, *words)
+    return pi.start_outside(*command, "--wheel", wheel, *words)
 
 
 def deploy(pi: Container, folder: Path, wheel: Path, *words: str | Path, status: int = 0) -> str:
     with start(pi, folder, wheel, *words) as running:
-        said, _ = running.communicate()
-    assert running.returncode == status, said
-    assert "Traceback" not in said
-    return said
+        output, _ = running.communicate()
+    assert running.returncode == status, output
+    assert "Traceback" not in output
+    return output
 
 
 def state(pi: Container) -> tuple[str, str]:
-    """Whether the service runs, and which of its runs this is."""
+    """Return whether the service runs, and the identifier of this run."""
     names = "--property=ActiveState,InvocationID"
     active, invocation = pi.run("systemctl", "show", UNIT, names, "--value").stdout.split()
     return active, invocation
 
 
 def contents(pi: Container) -> dict[str, str]:
-    """What a deployment changes."""
+    """Return the contents of the files that a deployment changes."""
     paths = ("etc/fer-edge/config.toml", "etc/credstore/fer-edge.mqtt-password", f"etc/systemd/system/{UNIT}")
     return {path: (pi.root / path).read_text() for path in paths}
 
 
 def is_clean(pi: Container) -> bool:
-    """Whether all that was brought has gone again, which is the last thing to happen."""
+    """Return whether the copied files are removed, which is the last step."""
     return not list((pi.root / "var/tmp").glob("fer-edge-deploy*"))
 
 
-def test_a_bare_host_gets_all_the_second_time_nothing_and_after_a_failure_what_it_had(
-    pi: Container, goods: Goods, tmp_path: Path
-) -> None:
+def test_installs_once_and_restores_the_host_after_a_failure(pi: Container, goods: Goods, tmp_path: Path) -> None:
     config, model, secret = (tmp_path / name for name in ("config.toml", "mine.tflite", "secret"))
     config.write_text(CONFIG.format(node="first"))
-    secret.write_text("a word that nobody may see")
+    secret.write_text("never to be printed")
     shutil.copy(DEFAULT_MODEL, model)
     everything = ("--config", config, "--model", model, "pi")
 
-    said = deploy(pi, tmp_path, goods.wheel, *everything, "gone", status=1)
-    assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in said
-    assert said.splitlines()[-2].split()[0] == "pi"
-    assert said.splitlines()[-2].endswith("  ready")
-    assert "/etc/fer-edge/models/mine.tflite\n  classifier" in said
-    assert secret.read_text() not in said
+    output = deploy(pi, tmp_path, goods.wheel, *everything, "gone", status=1)
+    assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in output
+    assert output.splitlines()[-2].split()[0] == "pi"
+    assert output.splitlines()[-2].endswith("  ready")
+    assert "/etc/fer-edge/models/mine.tflite\n  classifier" in output
+    assert secret.read_text() not in output
     active, first_run = state(pi)
     assert active == "active"
-    kept = pi.root / "etc/credstore"
-    assert [path.stat().st_mode & 0o777 for path in (kept, kept / "fer-edge.mqtt-password")] == [0o700, 0o600]
+    credentials = pi.root / "etc/credstore"
+    assert [path.stat().st_mode & 0o777 for path in (credentials, credentials / "fer-edge.mqtt-password")] == [
+        0o700,
+        0o600,
+    ]
     assert is_clean(pi)
 
-    said = deploy(pi, tmp_path, goods.wheel, *everything)
-    assert ": make" not in said
+    output = deploy(pi, tmp_path, goods.wheel, *everything)
+    assert ": create" not in output
     assert state(pi) == ("active", first_run)
 
     files, texts = pi.files(), contents(pi)
     config.write_text(CONFIG.format(node="second"))
     secret.write_text("another word")
-    said = deploy(pi, tmp_path, goods.broken, "--config", config, "pi", status=1)
-    assert "failed to start fer-edge.service and wait until it is ready; its last words:" in said
+    output = deploy(pi, tmp_path, goods.broken, "--config", config, "pi", status=1)
+    assert "failed to start fer-edge.service and wait until it is ready; its last lines:" in output
     assert (pi.files(), contents(pi)) == (files, texts)
     active, second_run = state(pi)
     assert active == "active"
     assert second_run != first_run
 
-    # As an upgrade to another Python leaves it.
+    # As after an upgrade to another Python.
     (packages,) = (pi.root / "opt/fer-edge/venvs/1/lib").glob("python3.*")
     packages.rename(packages.with_name("python3.1"))
     files, texts = pi.files(), contents(pi)
     with start(pi, tmp_path, goods.broken, "--config", config, "pi") as stopped:
         assert stopped.stdout
         for line in stopped.stdout:
-            if line.startswith("pi: make /opt/fer-edge/venvs/2"):
+            if line.startswith("pi: create /opt/fer-edge/venvs/2"):
                 assert "because /opt/fer-edge/venvs/1 does not run (python: ModuleNotFoundError" in line
                 break
         stopped.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""What a plain installation gives: a working runner, no TensorFlow, no names that shadow a user's own."""
+"""Install the wheel: it runs without TensorFlow and adds no names that shadow a user's modules."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 
 def make_venv(folder: Path, *packages: str | Path) -> list[str]:
-    """An environment with packages, and the words to call pip for it: ours, for a pip of its own takes long to make."""
+    """Create a venv with packages and return the command of pip for it: ours, because installing a pip is slow."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     pip = [sys.executable, "-m", "pip", f"--python={folder}/bin/python", "-q"]
     subprocess.run([*pip, "install", "--no-compile", *packages], check=True, capture_output=True)
     return pip
 
 
-def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_four_packages_and_their_data(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {
@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_four_packages_and_their_data_alone(wheel: Path) -> 
     assert wheel.stat().st_size < 2_400_000  # three models are 2.13 MB
 
 
-def test_an_install_leaves_the_systems_numpy_alone(wheel: Path, tmp_path: Path) -> None:
+def test_an_installation_keeps_the_systems_numpy(wheel: Path, tmp_path: Path) -> None:
     # Pi OS Bookworm and Trixie; a newer NumPy over apt's would break apt's picamera2.
     present = "1.24.4" if sys.version_info < (3, 12) else "2.2.6"
     pip = make_venv(tmp_path / "venv", f"numpy=={present}")
@@ -53,14 +53,14 @@ def test_an_install_leaves_the_systems_numpy_alone(wheel: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(("python", "glibc"), [("3.11", 36), ("3.13", 41)], ids=["bookworm", "trixie"])
 def test_a_pi_needs_no_compiler_and_no_tensorflow(tmp_path: Path, python: str, glibc: int) -> None:
-    # pip applies markers to the Python that it runs under: of ours, what holds for the other is chosen here.
+    # pip evaluates markers for the Python that runs it, so the requirements of the other Python are selected here.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     there = {"platform_machine": "aarch64", "python_version": python, "python_full_version": f"{python}.0"}
     needs = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["device"]])
     wanted = [f"{need.name}{need.specifier}" for need in needs if not need.marker or need.marker.evaluate(there)]
     tags = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(glibc, 4, -1)]
     report = tmp_path / "report.json"
-    # Metadata alone: where an index does not serve it by itself, fast-deps reads the end of a wheel.
+    # Only metadata: if an index does not serve it separately, fast-deps reads it from the end of a wheel.
     plan = ["--dry-run", "--ignore-installed", "--use-feature=fast-deps", f"--report={report}", f"--target={tmp_path}"]
     only = ["--only-binary=:all:", *tags, "--platform=manylinux2014_aarch64", f"--python-version={python}"]
     pip = [sys.executable, "-m", "pip", "-q", "install", "--disable-pip-version-check"]
@@ -71,7 +71,7 @@ def test_a_pi_needs_no_compiler_and_no_tensorflow(tmp_path: Path, python: str, g
     assert not names & {"tensorflow", "keras", "jax", "torch", "scipy", "scikit-learn", "matplotlib"}
 
 
-def test_a_plain_install_runs_the_demo_without_tensorflow(wheel: Path, tmp_path: Path) -> None:
+def test_a_plain_installation_runs_the_demo_without_tensorflow(wheel: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     python = str(venv / "bin" / "python")
     make_venv(venv, f"{wheel}[device]")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fer_edge_train
-from fer_edge.modelcard.archive import read_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -52,7 +53,7 @@ def int8(cli: Cli, run_dir: Path, fer2013_csv: Path) -> Path:
 
 
 def test_training_leaves_model_history_recipe_and_report(run_dir: Path) -> None:
-    card = read_card(run_dir / "model.keras")
+    card = read_card(run_dir / "model.keras", ClassifierCard)
     assert card.labels[0] == "angry"
     assert card.made_by[0].startswith("fer-edge train ")
     with (run_dir / "history.csv").open(newline="") as file:

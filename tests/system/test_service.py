@@ -1,4 +1,4 @@
-"""The service under a real systemd, from its installation to its removal."""
+"""Run the service under a real systemd, from its installation to its removal."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 @pytest.fixture
 def container(goods: Goods, tmp_path: Path) -> Iterator[Container]:
-    """A machine with wheels to install from, a video to watch, and fer-edge in /srv/site to install with."""
+    """Boot a host with wheels to install, a video to process, and a fer-edge in /srv/site that installs it."""
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "-q", "install", "--no-compile", "--target", str(site)]
-    for wanted in (["--no-deps", goods.wheel], ["--no-index", f"--find-links={goods.wheels}", "typer", "msgspec"]):
+    for wanted in (
+        ["--no-deps", goods.wheel],
+        ["--no-index", f"--find-links={goods.wheels}", "typer", "msgspec", "tomlkit"],
+    ):
         subprocess.run([*pip, *wanted], check=True, capture_output=True)
     shown = {"/srv/own": goods.wheel.parent, "/srv/site": site, **goods.shown}
     with Container(debian_tree(), tmp_path, shown) as booted:
@@ -58,25 +61,25 @@ def show(container: Container, name: str) -> str:
     return container.run("systemctl", "show", UNIT, f"--property={name}", "--value").stdout.strip()
 
 
-def is_back(container: Container, restarts: int) -> bool:
+def has_restarted(container: Container, restarts: int) -> bool:
     return (show(container, "NRestarts"), show(container, "ActiveState")) == (str(restarts), "active")
 
 
-def heard(container: Container, topic: str) -> str:
-    """The next message of a topic, or the one that the broker has kept."""
+def next_message(container: Container, topic: str) -> str:
+    """Return the next message of a topic, or the retained one."""
     listen = ("mosquitto_sub", "-h", "127.0.0.1", "-t", f"fer-edge/container/{topic}", "-C", "1", "-W", "60")
     return container.run(*listen).stdout.strip()
 
 
-def sees_faces(container: Container) -> bool:
-    return "emotion" in json.loads(heard(container, "event"))
+def reports_faces(container: Container) -> bool:
+    return "emotion" in json.loads(next_message(container, "event"))
 
 
-def said_by_the_service(container: Container) -> str:
+def journal_of_the_service(container: Container) -> str:
     return container.run("journalctl", "-q", "-o", "cat", "-u", UNIT).stdout
 
 
-def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
+def test_the_service_starts_recovers_upgrades_and_is_removed(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (wheel,) = container.run("sh", "-c", "ls /srv/own/*.whl").stdout.split()
@@ -88,46 +91,46 @@ def test_the_service_starts_recovers_is_upgraded_and_leaves_nothing_behind(
     assert "-m fer_edge.cli service install" in fer_edge(container, "service", "status", status=2)
     install = ("service", "install", "--from", wheel, "--camera", "/srv/video", "--mqtt", "mqtt://127.0.0.1")
     planned = fer_edge(container, *install, "--dry-run")
-    assert "would make /opt/fer-edge/venvs/1" in planned
+    assert "would create /opt/fer-edge/venvs/1" in planned
     assert not (container.root / "opt/fer-edge").exists()
 
     fer_edge(container, *install)
     assert show(container, "ActiveState") == "active"
     assert container.run("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
-    assert sees_faces(container)
+    assert reports_faces(container)
     assert "nothing to do" in fer_edge(container, *install)
     score = container.run("systemd-analyze", "security", "--no-pager", "--threshold=12", UNIT).stdout
     with capsys.disabled():
-        print("\n" + score.splitlines()[-1])  # noqa: T201 - for the record of a test run
+        print("\n" + score.splitlines()[-1])  # noqa: T201 - for the log of the test run
 
-    assert heard(container, "availability") == "online"
+    assert next_message(container, "availability") == "online"
 
     config = container.root / "etc/fer-edge/config.toml"
     config.write_text(config.read_text().replace("# margin = 0.1", "margin = 0.2"))
     container.run("systemctl", "reload", UNIT)
-    wait_for(lambda: "configuration reloaded" in said_by_the_service(container))
+    wait_for(lambda: "configuration reloaded" in journal_of_the_service(container))
     assert show(container, "ActiveState") == "active"
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
-    wait_for(lambda: is_back(container, restarts=1))
-    assert sees_faces(container)
+    wait_for(lambda: has_restarted(container, restarts=1))
+    assert reports_faces(container)
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
-    wait_for(lambda: is_back(container, restarts=2))
-    assert "Watchdog timeout" in said_by_the_service(container)
-    assert sees_faces(container)
-    assert "active (running)" in container.run("fer-edge", "service", "status").stdout  # the one that is installed
+    wait_for(lambda: has_restarted(container, restarts=2))
+    assert "Watchdog timeout" in journal_of_the_service(container)
+    assert reports_faces(container)
+    assert "active (running)" in container.run("fer-edge", "service", "status").stdout  # the installed command
 
     broken = str(Path(wheel).parent / "broken" / Path(wheel).name)
-    said = fer_edge(container, "service", "upgrade", "--from", broken, status=1)
-    assert "did not become ready" in said
+    output = fer_edge(container, "service", "upgrade", "--from", broken, status=1)
+    assert "did not become ready" in output
     assert (container.root / "opt/fer-edge/current").readlink() == Path("venvs/1")
     assert show(container, "ActiveState") == "active"
-    assert sees_faces(container)
+    assert reports_faces(container)
 
     fer_edge(container, "service", "uninstall")
     assert show(container, "LoadState") == "not-found"
-    assert heard(container, "availability") == "offline"
+    assert next_message(container, "availability") == "offline"
     assert config.exists()
     fer_edge(container, "service", "uninstall", "--purge")
     assert container.files() - before == set()

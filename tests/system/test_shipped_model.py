@@ -37,7 +37,7 @@ def test_int8_agrees_with_float(warm_cli: Cli, fer2013_csv: Path) -> None:
     # Half a point on all of PublicTest; of 350 faces a single one is 0.3 points, so there only a blunder shows.
     assert abs(accuracy["float"] - accuracy["int8"]) <= (0.005 if faces > 3000 else 0.02)
 
-    faces_of_test = load_dataset(data(fer2013_csv)).usage("PublicTest").faces
+    faces_of_test = load_dataset(data(fer2013_csv)).select_usage("PublicTest").faces
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's
         float_scores = KerasClassifier(FLOAT_MODEL).classify(faces_of_test)

@@ -70,7 +70,7 @@ def drawn(count: int, seed: int) -> npt.NDArray[np.uint64]:
 
 def test_data_with_other_labels_holds_out_the_same_faces(fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv)
-    fewer = data.part(np.arange(len(data)) % 10 > 0)
+    fewer = data.select(np.arange(len(data)) % 10 > 0)
     one, other, third = (
         {each.faces[row].tobytes() for row in divide(each, 0.1, seed, smallest=32).held}
         for each, seed in ((data, 1), (fewer, 1), (data, 2))
@@ -115,4 +115,4 @@ def test_too_few_faces_are_refused(fer2013_csv: Path) -> None:
     with pytest.raises(DataError, match="are too few: one batch of this recipe takes 400"):
         divide(data, 0.1, seed=1, smallest=400)
     with pytest.raises(DataError, match="no Training rows to train on; it has PublicTest"):
-        divide(data.usage("PublicTest"), 0.1, seed=1, smallest=4)
+        divide(data.select_usage("PublicTest"), 0.1, seed=1, smallest=4)

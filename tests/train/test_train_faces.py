@@ -22,7 +22,8 @@ import tensorflow as tf
 from fer_edge import demo
 from fer_edge.datasets.faces import load_faces
 from fer_edge.errors import InputError, ModelError
-from fer_edge.modelcard.archive import read_detector_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_train.faces.recipe import load_faces_recipe
 from fer_edge_train.faces.training import train
 from tests.fer_edge.detection import onnx_squares
@@ -119,14 +120,14 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
     with pytest.raises(InputError, match="add --resume"):
         run(cut)
     again = run(cut, resume=True)
-    assert again.hits == pytest.approx(matches.hits, abs=1e-4)
+    assert again.face_scores == pytest.approx(matches.face_scores, abs=1e-4)
     losses = [
         [float(row["loss"]) for row in csv.DictReader((out / "history.csv").read_text().splitlines())]
         for out in (whole, cut)
     ]
     assert len(losses[0]) == 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    card = read_detector_card(whole / "model.keras")
+    card = read_card(whole / "model.keras", DetectorCard)
     assert card.strides == (8, 16, 32)
     assert card.made_by == ("made so",)
     report = json.loads((whole / "report" / "report.json").read_text())

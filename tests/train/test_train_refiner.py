@@ -14,10 +14,11 @@ from rich.console import Console
 
 from fer_edge.datasets.faces import load_faces
 from fer_edge.detection.postprocess import RawDetections
-from fer_edge.detection.refiner import placed
+from fer_edge.detection.refiner import decode_squares
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
-from fer_edge.modelcard.archive import read_refiner_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import RefinerCard
 from fer_edge_train.faces.proposals import PLACE, POINTS, SCORE, Proposed, goals, mirrored
 from fer_edge_train.faces.recipe import load_refiner_recipe
 from fer_edge_train.faces.refining import train_refiner
@@ -79,14 +80,14 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(video: Path, sample: Sam
         run(cut, keras.callbacks.LambdaCallback(on_epoch_end=cut_power))
     with pytest.raises(InputError, match="add --resume"):
         run(cut)
-    assert run(cut, resume=True).hits == pytest.approx(matches.hits, abs=1e-4)
+    assert run(cut, resume=True).face_scores == pytest.approx(matches.face_scores, abs=1e-4)
     losses = [
         [float(row["loss"]) for row in csv.DictReader((out / "history.csv").read_text().splitlines())]
         for out in (whole, cut)
     ]
     assert len(losses[0]) == 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    card = read_refiner_card(whole / "model.keras")
+    card = read_card(whole / "model.keras", RefinerCard)
     assert (card.side, card.extent, card.made_by) == (16, 1.6, ("made so",))
     report = json.loads((whole / "report" / "report.json").read_text())
     assert report["images"] == 6
@@ -128,7 +129,7 @@ def test_a_goal_is_what_places_a_face_where_it_is() -> None:
     assert [row > 0 for row in given[:, 15]] == [True, True, False, True]
     assert [row > 0 for row in given[:, 16]] == [True, False, False, True]
     one = np.ones(4, np.float32)
-    back = placed(squares, given[:, :15], one)
+    back = decode_squares(squares, given[:, :15], one)
     assert back.boxes[:2] == pytest.approx(faces.boxes, abs=1e-3)
     assert back.landmarks[0] == pytest.approx(faces.landmarks[0], abs=1e-3)
     turned = mirrored(Proposed(np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), given))
@@ -144,6 +145,6 @@ def test_what_is_wrong_is_said_in_a_line(cli: Cli, video: Path, tmp_path: Path) 
     none = cli(*start, "--detector", tmp_path / "none.tflite", status=2).stderr
     assert none.endswith("none.tflite: no such model file\n")
     other = cli(*start, "--detector", DEFAULT_DETECTOR.with_name("edge.tflite"), status=2).stderr
-    assert other.endswith("edge.tflite: a classifier of faces; give a face detector here, such as faces.tflite\n")
+    assert other.endswith("edge.tflite: an expression classifier; give a face detector here, such as faces.tflite\n")
     wrong = cli(*start, "--detector", DEFAULT_DETECTOR, "--set", "network.blocks=[1]", status=2).stderr
     assert "network.blocks must have a number for each of network.widths" in wrong.splitlines()[-1]

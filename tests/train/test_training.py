@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import read_card, write_card
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.batch_workers import makers
 from fer_edge_train.batches import AugmentedBatches, Faces
 from fer_edge_train.network import HEAD, build
@@ -92,7 +94,7 @@ def test_recipe_trains_from_data_to_report(
         *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
         *changed("optimizer.batch_size=32", "data.validation=0.2", *SMALL[recipe]),
     )
-    card = read_card(out / "model.keras")
+    card = read_card(out / "model.keras", ClassifierCard)
     eight = recipe in {"edge-plus", "fusion9"}
     assert len(card.labels) == (9 if recipe == "fusion9" else 8 if eight else 7)
     with (out / "history.csv").open(newline="") as file:
@@ -165,8 +167,10 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
         }.items()
     ]
     assert parts[0] == parts[1] != parts[2], "what is watched changes with its own seed alone"
-    first, *rest = read_card(tmp_path / "views" / "model.keras").made_by
-    assert (first,) == read_card(trained / "model.keras").made_by, "what made the teachers, once, is told, too"
+    first, *rest = read_card(tmp_path / "views" / "model.keras", ClassifierCard).made_by
+    assert (first,) == read_card(trained / "model.keras", ClassifierCard).made_by, (
+        "what made the teachers, once, is told, too"
+    )
     assert len(rest) == 1
     begun = ("--weights", trained / "model.keras", "--out", tmp_path / "begun")
     eager_cli(
@@ -181,7 +185,7 @@ def test_a_model_is_distilled_from_teachers_begun_from_and_stopped_early(
 
 
 def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp_path: Path) -> None:
-    card = read_card(trained / "model.keras")
+    card = read_card(trained / "model.keras", ClassifierCard)
     other = keras.models.load_model(trained / "model.keras", compile=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy, about TensorFlow's arrays
@@ -210,7 +214,7 @@ def test_teachers_answer_together_or_by_turns(trained: Path, sample: Sample, tmp
 
 
 def test_teachers_answer_alike_in_bfloat16(trained: Path, sample: Sample, tmp_path: Path) -> None:
-    card = read_card(trained / "model.keras")
+    card = read_card(trained / "model.keras", ClassifierCard)
     network = load_recipe("transfer", ["network.side=32", "network.weights=none"]).network
     nested = keras.Model((given := keras.Input((48, 48, 1))), build(network, 7, 48)(given)[HEAD])
     with warnings.catch_warnings():
@@ -233,7 +237,7 @@ def test_teachers_answer_alike_in_bfloat16(trained: Path, sample: Sample, tmp_pa
 def test_a_model_of_images_that_are_not_square_is_not_evaluated(
     eager_cli: Cli, fer2013_csv: Path, tmp_path: Path
 ) -> None:
-    card = read_card(DEFAULT_MODEL)
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
     wide = msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, width=64))
     layers = [keras.Input((48, 64, 1)), keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     with warnings.catch_warnings():
@@ -311,7 +315,7 @@ def test_a_full_disk_ends_with_a_line_and_leaves_the_last_checkpoint(
         assert not [path for path in (disk / "run").iterdir() if path.name.startswith(".")]
         subprocess.run(["/usr/bin/mount", "-o", "remount,size=64m", disk], check=True)
         assert f"epoch {int(last.stem[-4:]) + 1}/4" in eager_cli(*train, "--resume").stderr
-        assert read_card(disk / "run" / "model.keras").labels
+        assert read_card(disk / "run" / "model.keras", ClassifierCard).labels
     finally:
         subprocess.run(["/usr/bin/umount", "-l", disk], check=True)
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import cv2
 
-from fer_edge.datasets.dataset import no_place
+from fer_edge.datasets.face_store import no_space_error
 from fer_edge.errors import FerEdgeError
-from fer_edge.utils.worker import serve
+from fer_edge.utils.worker import init_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,7 +103,7 @@ def makers(source: object, processes: int) -> Iterator[Makers]:
             file.truncate(max(file.tell(), 1))
             file.flush()
         except OSError as error:
-            raise no_place(error) from error
+            raise no_space_error(error) from error
         shared = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
         context = multiprocessing.get_context("spawn")  # a fork would have the locks of threads that it has not
         with (
@@ -129,7 +129,7 @@ _source: Any = None
 def _begin(shared: Path, pickled: bytes, spans: list[tuple[int, int]]) -> None:
     """Have the source in a process that makes batches."""
     global _source  # noqa: PLW0603 - a process of the pool has no other place for it
-    serve()
+    init_worker()
     cv2.setNumThreads(1)
     with shared.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import Section, T, convert, override, parse, toml_value
+from fer_edge.utils.toml import Section, T, override, parse_toml, parse_value, to_struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -325,7 +325,7 @@ def load(text: str, name: str, settings: Sequence[str], to: type[T]) -> T:
     Raises:
         InputError: something in it or in the changes is wrong; ``name`` says whose.
     """
-    tables = parse(text, f"recipe {name}")
+    tables = parse_toml(text, f"recipe {name}")
     given = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -333,9 +333,9 @@ def load(text: str, name: str, settings: Sequence[str], to: type[T]) -> T:
         last = {"lr": "learning_rate"}.get(last, last)
         if not equals or not last or not all(path):
             raise InputError(f"--set {setting}: give KEY=VALUE, such as optimizer.learning_rate=0.01")
-        given[f"--set {setting}"] = (".".join([*path, last]), toml_value(value))
+        given[f"--set {setting}"] = (".".join([*path, last]), parse_value(value))
     override(tables, given, to)
-    return convert(tables, to, f"recipe {name}")
+    return to_struct(tables, to, f"recipe {name}")
 
 
 def read(path: str) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from keras import layers, ops
 
 from fer_edge.errors import DAMAGED_ZIP, DataError, InputError, ModelError, first_line
-from fer_edge.modelcard.archive import read_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.network import copied, every_layer, load_trained
 
@@ -79,7 +80,7 @@ class Teachers:
         self._answers: dict[tuple[object, ...], Answer] = {}
         self._one = Lock()
         for number, path in enumerate(paths):
-            card = read_card(path)
+            card = read_card(path, ClassifierCard)
             if missing := [label for label in labels if label not in card.labels]:
                 known = ", ".join(card.labels)
                 raise ModelError(f"{path}: this teacher does not know {', '.join(missing)}; it knows {known}")
@@ -178,7 +179,7 @@ def soft_labels_for(
     if stored and stored.exists():
         found = load_soft_labels(stored, data)
         for path in teachers:
-            read_card(path)  # says what is wrong with it
+            read_card(path, ClassifierCard)  # says what is wrong with it
         if teachers and found.digest != _digest(teachers):
             raise DataError(
                 f"{stored}: what other teachers said; leave --teacher out, or choose another file for these"

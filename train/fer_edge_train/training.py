@@ -14,8 +14,10 @@ import numpy as np
 import tomli_w
 
 from fer_edge.errors import DataError, InputError, ModelError, first_line
-from fer_edge.modelcard.archive import read_card, write_card
-from fer_edge.modelcard.schema import ClassifierCard, InputSpec, PixelStatistics
+from fer_edge.modelcard.archive import write_card
+from fer_edge.modelcard.pixel_statistics import PixelStatistics
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.batch_norm import restate
 from fer_edge_train.batch_workers import makers, makers_here
@@ -258,7 +260,7 @@ def _finish(
         name=name,
         labels=data.labels,
         input=spec,
-        pixels=PixelStatistics.of(data.faces[parts.kept[:: len(parts.kept) // 2000 + 1]]),
+        pixels=PixelStatistics.from_faces(data.faces[parts.kept[:: len(parts.kept) // 2000 + 1]]),
         scores={what: round(score, 4) for what, score in scores.items()},
         made_by=made_by,
         data=f"{len(parts.kept)} training faces of {names}{of_votes}; {len(parts.held)} more watched",
@@ -333,7 +335,7 @@ def load_checkpoint(path: Path) -> keras.Model:
 
 def _begin_from(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:
     """Take over a trained model's weights; outputs of labels that it does not know stay as they are."""
-    card = read_card(path)
+    card = read_card(path, ClassifierCard)
     given = load_trained(path).get_weights()
     taker = first_head(model)
     own = taker.get_weights()

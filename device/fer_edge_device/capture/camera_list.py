@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fer_edge.errors import SourceError, first_line
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge_device.capture import v4l2
 from fer_edge_device.capture.picamera2 import find_modules
 from fer_edge_device.capture.v4l2 import CameraMode
@@ -67,7 +67,7 @@ def format_cameras(cameras: list[FoundCamera]) -> str:
 def _camera_modules() -> list[FoundCamera]:
     try:
         # libcamera prints what it finds.
-        with native_stderr_hidden(), _picamera2_silenced():
+        with hide_native_stderr(), _picamera2_silenced():
             return [_from_module(number, module) for number, module in enumerate(find_modules())]
     except SourceError:  # not a Pi, or picamera2 is missing: `doctor` reports that
         return []

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_edge.errors import SourceError, SourceLostError, first_line
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +185,7 @@ def require_module(number: int) -> None:
     found = len(find_modules())
     if number >= found:
         raise SourceError(
-            f"picamera2: camera module {number} was not found (modules found: {found}, numbered from 0);"
+            f"picamera2: {counted(found, 'camera module')} found, but number {number} is wanted (the first is 0);"
             " is it connected?"
         )
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fer_edge.errors import FerEdgeError, SourceError, SourceLostError, first_line
+from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import Frame, NoFrameYet
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ class LiveSource:
             if not arrived:
                 silence = now - (reader.last if reader.frames else opened_at)
                 if silence > self._timeouts.stall:
-                    but = f" but {damaged} that cannot be decoded" if damaged else ""
+                    but = f" but {counted(damaged, 'damaged one')}" if damaged else ""
                     raise _StalledError(f"{self._name}: gave no frame{but} for {silence:.1f} s")
                 continue
             with self._changed:

@@ -15,7 +15,8 @@ import cv2
 from fer_edge import demo
 from fer_edge.errors import DataError, SourceError
 from fer_edge.utils.image_io import IMAGE_SUFFIXES, read_gray
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
+from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import Frame, NoFrameYet
 from fer_edge_device.capture.opencv import to_gray
 
@@ -55,7 +56,7 @@ class VideoFile(_Recording):
             raise SourceError(f"{path}: its name is not UTF-8, so OpenCV cannot open it; rename the file") from error
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path}: cannot be read; check its permissions")
-        with native_stderr_hidden():  # OpenCV and FFmpeg print their own errors; ours follows
+        with hide_native_stderr():  # OpenCV and FFmpeg print their own errors; ours follows
             self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise SourceError(f"{path}: not a video that OpenCV can read")
@@ -130,7 +131,9 @@ class ImageFolder(_Recording):
             readable += 1
             yield Frame(gray, round(number / _FOLDER_FPS, 3), number)
         if not readable:
-            raise SourceError(f"{self._folder}: no image in this folder can be read (tried: {len(self._paths)})")
+            raise SourceError(
+                f"{self._folder}: {counted(len(self._paths), 'image')} in this folder, but none can be read"
+            )
 
     def read(self) -> Frame | None:
         """Return the next image; None after the last.

@@ -1,58 +1,43 @@
-"""The text of a configuration, changed where it must be, its comments kept."""
+"""Edit a configuration file and keep its comments and layout."""
 
 from __future__ import annotations
 
 import json
-import re
-from typing import TYPE_CHECKING
 
 import msgspec
+import tomlkit
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import convert, parse
+from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.settings import Config
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-
-def fitted(text: str, where: str, *, model: str | None, without_password_file: bool = False) -> str:
-    """A configuration's text with another model, its comments kept.
+def edit_config(text: str, source_name: str, *, model: str | None = None, remove_password_file: bool = False) -> str:
+    """Return the text of a configuration with some keys changed.
 
     Args:
         text: the configuration.
-        where: whose it is, for errors.
-        model: what it is to say of the model; None leaves it.
-        without_password_file: whether to leave out where the broker's password is.
+        source_name: the name of its file, for errors.
+        model: the new value of ``model``; None leaves it.
+        remove_password_file: whether to remove ``mqtt.password_file``.
 
     Raises:
-        InputError: it is wrong, or is written in a way that this does not understand.
+        InputError: the configuration is invalid.
     """
-    before = convert(parse(text, where), Config, where)
-    wanted = before
+    expected = to_struct(parse_toml(text, source_name), Config, source_name)
+    document = tomlkit.parse(text)
+    if remove_password_file:
+        expected = msgspec.structs.replace(expected, mqtt=msgspec.structs.replace(expected.mqtt, password_file=""))
+        if "mqtt" in document:
+            document["mqtt"].pop("password_file", None)
     if model is not None:
-        wanted = msgspec.structs.replace(wanted, model=model)
-    if without_password_file:
-        wanted = msgspec.structs.replace(wanted, mqtt=msgspec.structs.replace(wanted.mqtt, password_file=""))
-    lines = list(_kept_lines(text, model=model is None, password_file=not without_password_file))
-    if model is not None:
-        lines.insert(0, f"model = {json.dumps(model)}")
-    changed = "\n".join(lines) + "\n"
-    try:
-        same = convert(parse(changed, where), Config, where) == wanted
-    except InputError:
-        same = False
-    if not same:
-        raise InputError(f"{where}: write model and mqtt.password_file as plain lines, `key = value`")
-    return changed
-
-
-def _kept_lines(text: str, *, model: bool, password_file: bool) -> Iterator[str]:
-    table = ""
-    for line in text.splitlines():
-        if header := re.match(r"\s*\[\s*([^\]]*?)\s*\]", line):
-            table = f"{header[1]}."
-        key = re.match(r"\s*([A-Za-z0-9_.]+)\s*=", line)
-        name = f"{table}{key[1]}" if key else ""
-        if (model or name != "model") and (password_file or name != "mqtt.password_file"):
-            yield line
+        expected = msgspec.structs.replace(expected, model=model)
+        if "model" in document:
+            document["model"] = model
+    edited = tomlkit.dumps(document)
+    if model is not None and "model" not in document:
+        # At the top, because the comment of the first table stands before its header.
+        edited = f"model = {json.dumps(model, ensure_ascii=False)}\n{edited}"
+    if to_struct(parse_toml(edited, source_name), Config, source_name) != expected:
+        raise InputError(f"{source_name}: cannot be edited; write model and mqtt.password_file as lines, `key = value`")
+    return edited

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fer_edge.errors import InputError, without_passwords
-from fer_edge.utils.toml import Section, convert, override, parse, toml_value
+from fer_edge.errors import InputError, hide_passwords
+from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
 from fer_edge_device.config.settings import PATHS, Config
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def load_config(
         InputError: the file cannot be read, or a key or value is wrong. The message says where it was given.
     """
     values: dict[str, Any] = {}
-    where = "configuration"
+    source_name = "configuration"
     if path is not None or SYSTEM_CONFIG.exists():
         path = path or SYSTEM_CONFIG
-        where = str(path)
-        values = parse(_read(path), where)
-        convert(values, Config, where)  # so that an error names the file, not a variable
+        source_name = str(path)
+        values = parse_toml(_read(path), source_name)
+        to_struct(values, Config, source_name)  # so that an error names the file, not a variable
     override(values, _variables(environment), Config)
     given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
     override(values, given, Config)
@@ -54,13 +54,13 @@ def load_config(
         table = values.get(section, {}) if section else values
         if last in table:
             table[last] = os.path.expanduser(table[last])  # noqa: PTH111 - pathlib would change addresses
-    return convert(values, Config, where)
+    return to_struct(values, Config, source_name)
 
 
 def holds_password(address: str) -> bool:
     """Return whether an address contains a password, which a command line would show to every user."""
     address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # the port
-    return without_passwords(address) != address
+    return hide_passwords(address) != address
 
 
 def _read(path: Path) -> str:
@@ -86,7 +86,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, object]]:
             raise InputError(f"{name}: no such key{f'; did you mean {_PREFIX}{near[0]}?' if near else ''}")
         key, field = keys[name.removeprefix(_PREFIX)]
         is_text = isinstance(field.default, str)
-        variables[name] = key, value if is_text else toml_value(value)
+        variables[name] = key, value if is_text else parse_value(value)
     return variables
 
 

@@ -11,27 +11,33 @@ from fer_edge.utils.toml import Section
 from fer_edge_device.config.settings import Config
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from msgspec.structs import FieldInfo
 
 
-def example() -> str:
-    """Return a configuration with every key commented out, each with its default, bounds and description."""
+def example(values: Mapping[str, object] | None = None) -> str:
+    """Return a configuration with every key commented out, each with its default, bounds and description.
+
+    Args:
+        values: values by dotted key, such as ``camera.source``, that are set instead of commented out.
+    """
     return "# fer-edge: every key with its default. Remove the leading '# ' of a line to change it.\n\n" + _toml(
-        Config(), comment="# ", described=True
+        Config(), values or {}, comment="# ", described=True
     )
 
 
 def as_toml(config: Config) -> str:
     """Return a configuration as TOML, with every key."""
-    return _toml(config, comment="", described=False)
+    return _toml(config, {}, comment="", described=False)
 
 
-def _toml(config: Config, *, comment: str, described: bool) -> str:
-    def lines(section: Section) -> list[str]:
+def _toml(config: Config, values: Mapping[str, object], *, comment: str, described: bool) -> str:
+    def lines(section: Section, prefix: str = "") -> list[str]:
         return [
             (f"# {_description(field)}\n" if described else "")
-            # Strings, numbers and booleans are the same in JSON and in TOML.
-            + f"{comment}{field.name} = {json.dumps(getattr(section, field.name), ensure_ascii=False)}"
+            + ("" if prefix + field.name in values else comment)
+            + _line(field.name, values.get(prefix + field.name, getattr(section, field.name)))
             for field in msgspec.structs.fields(type(section))
             if not isinstance(getattr(section, field.name), Section)
         ]
@@ -41,8 +47,13 @@ def _toml(config: Config, *, comment: str, described: bool) -> str:
         section = getattr(config, field.name)
         if isinstance(section, Section):
             title = [f"# {(section.__doc__ or '').splitlines()[0]}"] if described else []
-            parts.append("\n".join([*title, f"[{field.name}]", *lines(section)]))
+            parts.append("\n".join([*title, f"[{field.name}]", *lines(section, f"{field.name}.")]))
     return "\n\n".join(parts) + "\n"
+
+
+def _line(name: str, value: object) -> str:
+    # Strings, numbers and booleans are the same in JSON and in TOML.
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"
 
 
 def _description(field: FieldInfo) -> str:

@@ -1,1 +1,1 @@
-"""Checks of everything that the service needs."""
+"""The checks of ``fer-edge doctor``: whether this machine has everything that the service needs."""

@@ -1,1 +1,1 @@
-"""Installing, upgrading, deploying and removing the service."""
+"""Install, upgrade and remove the service, on this host and on others over ssh."""

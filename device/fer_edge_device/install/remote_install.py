@@ -1,6 +1,6 @@
-"""What ``fer-edge deploy`` runs as root on a host, out of the wheel it has brought: see ``deploy.sh``.
+"""The program that ``fer-edge deploy`` runs as root on a host, from the wheel that it has copied: see ``deploy.sh``.
 
-It needs msgspec and the standard library alone: there is no more on a host's first day.
+It needs only msgspec, tomlkit and the standard library, because nothing else is installed on a new host.
 """
 
 from __future__ import annotations
@@ -11,159 +11,127 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fer_edge.bench.results import decode_report
 from fer_edge.errors import FerEdgeError, InputError, ServiceError
-from fer_edge_device.config.edit import fitted
+from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import load_config
 from fer_edge_device.config.render import example
-from fer_edge_device.install.installer import Wishes, config_path, install_steps, units_there, upgrade_steps
-from fer_edge_device.install.systemd_units import UNIT, Machine
-from fer_edge_device.install.transaction import carry_out
-from fer_edge_device.install.venvs import Venvs, origin_at, version_in
+from fer_edge_device.install.host import Host
+from fer_edge_device.install.installer import install_steps, service_units, upgrade_steps
+from fer_edge_device.install.manifest import MANIFEST, MARK, HostBenchmark, Manifest, MedianAndP95
+from fer_edge_device.install.options import InstallOptions
+from fer_edge_device.install.paths import config_path
+from fer_edge_device.install.program_source import program_source
+from fer_edge_device.install.systemd_units import UNIT
+from fer_edge_device.install.transaction import apply
+from fer_edge_device.install.venvs import Venvs, version_in
 
 if TYPE_CHECKING:
     from fer_edge.bench.results import Job, Report
     from fer_edge_device.install.transaction import Step
 
-MARK: Final = "fer-edge-deploy "  # begins a line that is meant for the deployer
-ORDER: Final = "order.json"
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done with the files that lie beside it.
-
-    Attributes:
-        wheel: name of the program's.
-        model: what the configuration is to say of the model; None to leave that as it is.
-        model_file: name of a model's file to put beside the configuration.
-        config: name of the configuration's; None to leave the host its own.
-        password: name of the file with the broker's password.
-    """
-
-    wheel: str
-    model: str | None = None
-    model_file: str | None = None
-    config: str | None = None
-    password: str | None = None
-
-
-class Latency(msgspec.Struct, frozen=True):
-    """The part of a bench's figures that is told, in milliseconds."""
-
-    median: float
-    p95: float
-
-    @classmethod
-    def of(cls, report: Report, job: Job) -> Latency:
-        """From the report's case of that job."""
-        found = report.latency(job)
-        return cls(found.median, found.p95)
-
-
-class Measured(msgspec.Struct, frozen=True):
-    """What ``fer-edge bench`` measured on a host, as far as it is told."""
-
-    machine: str
-    runtime: str
-    model: str
-    classifier: Latency
-    detect: Latency
-    whole_frame: Latency
-
 
 def main() -> int:
-    """Do what the order in a folder says, the program's only argument; its exit status."""
+    """Install what the manifest in a folder asks for; the folder is the only argument. Return the exit status."""
     folder = Path(sys.argv[1])
     try:
-        _end_with_the_connection()
-        order = msgspec.json.decode((folder / ORDER).read_bytes(), type=Order)
-        machine = Machine()
-        with machine.reserved():
-            arrive(machine, folder, order)
+        _stop_with_connection()
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        host = Host()
+        with host.locked():
+            install(host, folder, manifest)
     except (FerEdgeError, OSError, msgspec.DecodeError) as error:
-        _say(str(error))
+        _print(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def arrive(machine: Machine, folder: Path, order: Order) -> None:
-    """Have the service run as ordered, and measure it.
+def install(host: Host, folder: Path, manifest: Manifest) -> None:
+    """Install the service and measure its speed.
 
     Raises:
-        FerEdgeError: it cannot; then the machine is as it was, unless measuring alone failed.
+        FerEdgeError: it failed; then the host is as before, unless only the measurement failed.
     """
-    steps = arrival_steps(machine, folder, order)
-    names = {step.what for step in steps}
-    carry_out(steps, lambda line: _say(f"{MARK}{'step' if line in names else 'back'} {line}"))
-    venv = Venvs(machine).current()
-    if venv is None:  # which no step leaves it
-        raise ServiceError("the program has gone again")
-    _say(f"{MARK}version {version_in(venv)}")
-    _say(f"{MARK}step measure")
-    config = config_path(machine, None)
+    steps = steps_for(host, folder, manifest)
+    descriptions = {step.description for step in steps}
+    apply(steps, lambda line: _print(f"{MARK}{'step' if line in descriptions else 'undo'} {line}"))
+    venv = Venvs(host).current()
+    if venv is None:
+        raise ServiceError("the installed program has disappeared")
+    _print(f"{MARK}version {version_in(venv)}")
+    _print(f"{MARK}step measure")
+    config = config_path(host, None)
     model = load_config(config, {}).model if config.is_file() else "edge"
-    # Enough for figures that are told by themselves; more would keep a small Pi from its work for minutes.
-    figures = machine.run(str(venv / "bin/fer-edge"), "bench", "--json", "--runs", "50", "--starts", "0", model)
-    report = decode_report(figures.encode(), "bench")
-    measured = Measured(
+    # Enough runs for a rough figure; more would keep a small Pi from its work for minutes.
+    output = host.run(str(venv / "bin/fer-edge"), "bench", "--json", "--runs", "50", "--starts", "0", model)
+    report = decode_report(output.encode(), "bench")
+    benchmark = HostBenchmark(
         machine=report.environment.machine,
         runtime=report.environment.runtime,
         model=report.models[0].path,
-        classifier=Latency.of(report, "classifier"),
-        detect=Latency.of(report, "detect"),
-        whole_frame=Latency.of(report, "whole_frame"),
+        classifier=_latency(report, "classifier"),
+        detect=_latency(report, "detect"),
+        whole_frame=_latency(report, "whole_frame"),
     )
-    _say(f"{MARK}done {msgspec.json.encode(measured).decode()}")
+    _print(f"{MARK}done {msgspec.json.encode(benchmark).decode()}")
 
 
-def arrival_steps(machine: Machine, folder: Path, order: Order) -> list[Step]:
-    """What it takes for the service to run as ordered; nothing, when it does.
+def _latency(report: Report, job: Job) -> MedianAndP95:
+    latency = report.latency(job)
+    return MedianAndP95(latency.median, latency.p95)
+
+
+def steps_for(host: Host, folder: Path, manifest: Manifest) -> list[Step]:
+    """Return the steps that install what a manifest asks for; none if it is installed.
 
     Args:
-        machine: the host.
-        folder: with the files of the order.
-        order: what is wanted.
+        host: the host to change.
+        folder: the folder of the manifest's files.
+        manifest: what to install.
 
     Raises:
-        InputError: it cannot be met on this host.
+        InputError: this host cannot have it.
     """
-    origin = origin_at(folder / order.wheel)
-    units = units_there(machine)
+    source = program_source(folder / manifest.wheel)
+    units = service_units(host)
     if units and UNIT not in units:
-        if order.config or order.model:
+        if manifest.config or manifest.model:
             raise InputError(
-                "this host has a unit for each camera (fer-edge@...): leave --config and --model out, and change"
-                " theirs there"
+                "this host has one unit per camera (fer-edge@...): leave out --config and --model, and edit the"
+                " configurations on the host"
             )
-        return upgrade_steps(machine, origin)
-    config = folder / order.config if order.config else None
-    if order.model is not None and config is None:
-        theirs = config_path(machine, None)
-        text = theirs.read_text("utf-8") if theirs.is_file() else example()
+        return upgrade_steps(host, source)
+    config = folder / manifest.config if manifest.config else None
+    if manifest.model is not None and config is None:
+        own = config_path(host, None)
+        if own.is_file():
+            text = edit_config(own.read_text("utf-8"), str(own), model=manifest.model)
+        else:
+            text = example({"model": manifest.model})
         config = folder / "config.toml"
-        config.write_text(fitted(text, str(theirs), model=order.model), "utf-8")
-    wishes = Wishes(
+        config.write_text(text, "utf-8")
+    options = InstallOptions(
         config=config,
-        password_file=folder / order.password if order.password else None,
-        model=folder / order.model_file if order.model_file else None,
+        password_file=folder / manifest.password if manifest.password else None,
+        model=folder / manifest.model_file if manifest.model_file else None,
         replace=True,
     )
-    return install_steps(machine, wishes, origin)
+    return install_steps(host, options, source)
 
 
-def _say(line: str) -> None:
-    with suppress(BrokenPipeError):  # nobody listens any more, and what was done is to be taken back all the same
-        print(line, flush=True)  # noqa: T201 - for the deployer
+def _print(line: str) -> None:
+    with suppress(BrokenPipeError):  # the connection is gone, but the steps must still be undone
+        print(line, flush=True)  # noqa: T201 - the deploying machine reads it
 
 
-def _end_with_the_connection() -> None:
-    """Be interrupted when whoever asked for this has gone; the connection is the standard input."""
+def _stop_with_connection() -> None:
+    """Interrupt this program when the ssh connection, which is its standard input, ends."""
 
     def wait() -> None:
         while os.read(0, 1):
@@ -171,15 +139,15 @@ def _end_with_the_connection() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     if os.getpgrp() != os.getpid():
-        os.setpgid(0, 0)  # a group of its own, with all that it starts
+        os.setpgid(0, 0)  # a process group with everything that this program starts
     signal.signal(signal.SIGINT, _interrupt)
     threading.Thread(target=wait, daemon=True).start()
 
 
 def _interrupt(*_: object) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # once: what is taken back then is not to be stopped
-    os.killpg(0, signal.SIGTERM)  # pip's own children, too
+        signal.signal(number, signal.SIG_IGN)  # only once: undoing must not be interrupted
+    os.killpg(0, signal.SIGTERM)  # including pip's child processes
     raise KeyboardInterrupt
 
 

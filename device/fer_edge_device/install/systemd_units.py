@@ -1,114 +1,46 @@
-"""The service's units as systemd sees them on a machine."""
+"""The state of the service's units, and their log."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import subprocess
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge_device.config.settings import NODE_NAME
+from fer_edge_device.install.paths import UNIT_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-UNIT_FOLDER: Final = "etc/systemd/system"
+    from fer_edge_device.install.host import Host
+
 UNIT: Final = "fer-edge.service"
 TEMPLATE: Final = "fer-edge@.service"
 _PROPERTIES: Final = (
     "Id,LoadState,ActiveState,SubState,StateChangeTimestamp,NRestarts,StatusText,Result,MainPID,Group,"
     "SupplementaryGroups"
 )
-_LOCK: Final = "run/fer-edge.lock"
-_PATIENCE: Final = 10.0  # seconds that journald has to write down what a service said
-
-
-class Run(Protocol):
-    """Runs a program of the machine."""
-
-    def __call__(self, *command: str) -> str:
-        """What it wrote to standard output.
-
-        Raises:
-            ServiceError: it is not there or failed.
-        """
-        ...
-
-
-def run_program(*command: str) -> str:
-    """Run a program; see `Run`."""
-    try:
-        done = subprocess.run(  # noqa: S603 - systemctl, journalctl, python and pip, with paths of ours
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-        )
-    except OSError as error:
-        raise ServiceError(f"{command[0]}: cannot be run ({error.strerror})") from error
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()
-        raise ServiceError(f"{Path(command[0]).name}: {said[-1]}")
-    return done.stdout
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine that the service runs on.
-
-    Attributes:
-        root: the folder that its paths begin with.
-        run: runs its programs.
-    """
-
-    root: Path = Path("/")
-    run: Run = run_program
-
-    def need_systemd(self) -> None:
-        """Refuse to go on where another init runs, as in most containers.
-
-        Raises:
-            InputError: systemd does not run.
-        """
-        if not (self.root / "run/systemd/system").is_dir():  # what sd_booted(3) looks at
-            raise InputError("systemd does not run on this machine; let what does start: fer-edge run")
-
-    @contextmanager
-    def reserved(self) -> Iterator[None]:
-        """Have the machine changed by nobody else meanwhile: another install, upgrade, uninstall or deploy.
-
-        Raises:
-            ServiceError: somebody else has it.
-        """
-        with (self.root / _LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ServiceError(
-                    "this machine's fer-edge is being installed, upgraded or removed by another; try again afterwards"
-                ) from error
-            yield
+_JOURNAL_TIMEOUT: Final = 10.0  # seconds for journald to store a line
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd says of a unit.
+    """The state of a unit, as systemd reports it.
 
     Attributes:
         name: such as ``fer-edge.service``.
-        loaded: whether there is such a unit.
-        active: such as ``active``, ``activating`` (while it waits for READY or a restart), ``inactive``, ``failed``.
-        sub: the same in finer words, such as ``running`` or ``auto-restart``.
+        loaded: whether the unit exists.
+        active: ``active``, ``activating`` (until READY, or until a restart), ``inactive`` or ``failed``, for example.
+        sub: the state in more detail, such as ``running`` or ``auto-restart``.
         enabled: whether it starts at boot.
-        since: when it became what it is, in words; empty if it never ran.
-        restarts: how often systemd has restarted it by itself.
-        status: what the service says of itself.
-        result: why it ended last, such as ``watchdog``; ``success`` where nothing was wrong.
-        pid: of its process; 0 where there is none.
-        groups: what its process belongs to.
+        since: the time of the last change, as text; empty if it never ran.
+        restarts: how often systemd has restarted it.
+        status: the status that the service reports.
+        result: why it stopped last, such as ``watchdog``; ``success`` if nothing was wrong.
+        pid: its process; 0 if there is none.
+        groups: the groups of its process.
     """
 
     name: str
@@ -125,43 +57,43 @@ class UnitState:
 
 
 def unit_name(instance: str | None) -> str:
-    """The unit of a camera; of the only one without a name.
+    """Return the unit of a camera; None is the only camera.
 
     Raises:
-        InputError: the name is unfit for a topic.
+        InputError: the name has a character that is not allowed in a topic.
     """
     if instance is None:
         return UNIT
     if not re.fullmatch(NODE_NAME, instance) or instance == "config":
         raise InputError(
-            f"--instance {instance!r}: use up to 64 letters, digits, '_', '.' and '-', and another name than config"
+            f"--instance {instance!r}: use 1 to 64 letters, digits, '_', '.' and '-', and not the name config"
         )
     return TEMPLATE.replace("@", f"@{instance}")
 
 
-def enabled_units(machine: Machine) -> list[str]:
-    """The units that start at boot, by name."""
-    wanted = machine.root / UNIT_FOLDER / "multi-user.target.wants"
+def enabled_units(host: Host) -> list[str]:
+    """Return the names of the units that start at boot."""
+    wanted = host.root / UNIT_FOLDER / "multi-user.target.wants"
     return sorted(path.name for path in wanted.glob("*") if re.fullmatch(r"fer-edge(@.+)?\.service", path.name))
 
 
-def unit_state(machine: Machine, unit: str) -> UnitState:
-    """What systemd says of a unit, be there one or not."""
-    return _unit_states(machine, unit)[0]
+def unit_state(host: Host, unit: str) -> UnitState:
+    """Return the state of a unit, even if it does not exist."""
+    return _unit_states(host, unit)[0]
 
 
-def installed_units(machine: Machine) -> list[UnitState]:
-    """What systemd says of each of our units that is there.
+def installed_units(host: Host) -> list[UnitState]:
+    """Return the state of each unit of fer-edge that exists.
 
     Raises:
         ServiceError: systemd does not run here.
     """
-    return [state for state in _unit_states(machine, UNIT, TEMPLATE.replace("@", "@*")) if state.loaded]
+    return [state for state in _unit_states(host, UNIT, TEMPLATE.replace("@", "@*")) if state.loaded]
 
 
-def _unit_states(machine: Machine, *units: str) -> list[UnitState]:
-    shown = machine.run("systemctl", "show", *units, f"--property={_PROPERTIES}")
-    enabled = enabled_units(machine)
+def _unit_states(host: Host, *units: str) -> list[UnitState]:
+    shown = host.run("systemctl", "show", *units, f"--property={_PROPERTIES}")
+    enabled = enabled_units(host)
     return [_unit_state(block, enabled) for block in shown.split("\n\n") if block.strip()]
 
 
@@ -182,45 +114,38 @@ def _unit_state(shown: str, enabled: Sequence[str]) -> UnitState:
     )
 
 
-def last_lines(machine: Machine, unit: str, count: int = 5) -> list[str]:
-    """The last lines that the journal has of a unit, systemd's own among them."""
-    return machine.run("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(count), "-u", unit).splitlines()
+def last_lines(host: Host, unit: str, count: int = 5) -> list[str]:
+    """Return the last lines of a unit in the journal, including those of systemd."""
+    return host.run("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(count), "-u", unit).splitlines()
 
 
-def lines_of_this_run(machine: Machine, unit: str) -> list[str]:
-    """What the unit's processes have said since it was started last."""
-    invocation = machine.run("systemctl", "show", unit, "--property=InvocationID", "--value").strip()
+def lines_of_this_run(host: Host, unit: str) -> list[str]:
+    """Return the lines that the unit has logged since its last start."""
+    invocation = host.run("systemctl", "show", unit, "--property=InvocationID", "--value").strip()
     if not invocation:
         return []
-    return machine.run(
-        "journalctl", "--no-pager", "-q", "-o", "cat", f"_SYSTEMD_INVOCATION_ID={invocation}"
-    ).splitlines()
+    return host.run("journalctl", "--no-pager", "-q", "-o", "cat", f"_SYSTEMD_INVOCATION_ID={invocation}").splitlines()
 
 
-def first_message(machine: Machine, unit: str) -> str | None:
-    """The first message that a unit which was just started has written to the journal; None if there is none."""
-    until = time.monotonic() + _PATIENCE
+def first_message(host: Host, unit: str) -> str | None:
+    """Return the first message in the journal of a unit that was just started, or None."""
+    deadline = time.monotonic() + _JOURNAL_TIMEOUT
     while True:
-        found = next((line for line in lines_of_this_run(machine, unit) if line.startswith('{"topic"')), None)
-        if found or time.monotonic() >= until:
+        found = next((line for line in lines_of_this_run(host, unit) if line.startswith('{"topic"')), None)
+        if found or time.monotonic() >= deadline:
             return found
         time.sleep(0.2)
 
 
-def start(machine: Machine, unit: str) -> None:
+def start_unit(host: Host, unit: str) -> None:
     """Start a unit and wait until it is ready.
 
     Raises:
-        ServiceError: it did not become ready; says what its last words were.
+        ServiceError: it did not become ready; the message has its last line.
     """
     try:
-        machine.run("systemctl", "start", unit)
+        host.run("systemctl", "start", unit)
     except ServiceError as error:
-        words = [line for line in lines_of_this_run(machine, unit) if not line.startswith("{")]
-        said = f"its last words: {words[-1]}" if words else f"see: journalctl -u {unit}"
-        raise ServiceError(f"{unit} did not become ready; {said}") from error
-
-
-def is_root() -> bool:
-    """Whether this process may change the system."""
-    return os.geteuid() == 0
+        lines = [line for line in lines_of_this_run(host, unit) if not line.startswith("{")]
+        hint = f"last line: {lines[-1]}" if lines else f"see: journalctl -u {unit}"
+        raise ServiceError(f"{unit} did not become ready; {hint}") from error

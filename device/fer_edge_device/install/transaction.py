@@ -1,4 +1,4 @@
-"""Changes to a machine as a list of steps, each of which can be taken back."""
+"""Change a host in steps that can be undone."""
 
 from __future__ import annotations
 
@@ -24,57 +24,57 @@ class Step:
     """One change.
 
     Attributes:
-        what: what it does, as a user is told: "write /etc/x".
+        description: what it does, for the user: "write /etc/x".
         do: makes the change.
-        undo: takes it back, also when only half of it was done; None for what cannot be taken back, such
-            as the removal of files, which therefore comes last.
+        undo: undoes the change, even if it was made only in part; None if that is impossible, as for the removal of
+            files, which therefore comes last.
     """
 
-    what: str
+    description: str
     do: Callable[[], object]
     undo: Callable[[], object] | None
 
 
-def carry_out(steps: Sequence[Step], say: Callable[[str], object]) -> None:
-    """Do the steps in order; when one fails, take back what was done, last first, and raise its error.
+def apply(steps: Sequence[Step], on_progress: Callable[[str], object]) -> None:
+    """Do the steps in order. If one fails, undo those that were done, the last one first, and raise its error.
 
     Args:
-        steps: what to do.
-        say: is told each step before it is done.
+        steps: the steps.
+        on_progress: called with the description of each step before it is done or undone.
     """
 
-    def tell(line: str) -> None:
-        with suppress(OSError):  # a terminal that has gone, a full disk: what matters is what is done
-            say(line)
+    def report(line: str) -> None:
+        with suppress(OSError):  # a closed terminal or a full disk must not stop the steps
+            on_progress(line)
 
     done: list[Step] = []
     try:
         for step in steps:
-            tell(step.what)
+            report(step.description)
             if step.undo is None:
                 done.clear()
             else:
                 done.append(step)
             step.do()
     except BaseException:
-        with _undisturbed():
+        with _uninterrupted():
             for step in reversed(done):
-                _take_back(step, tell)
+                _undo(step, report)
         raise
 
 
-def _take_back(step: Step, tell: Callable[[str], object]) -> None:
-    tell(f"taking back: {step.what}")
+def _undo(step: Step, report: Callable[[str], object]) -> None:
+    report(f"undo: {step.description}")
     try:
         if step.undo:
             step.undo()
-    except (FerEdgeError, OSError) as error:  # the others are taken back all the same
-        tell(f"could not take back: {step.what}: {error}")
+    except (FerEdgeError, OSError) as error:  # the other steps are undone all the same
+        report(f"could not undo: {step.description}: {error}")
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let no second Ctrl-C, nor the end of a terminal, leave half of it undone."""
+def _uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C and the end of the terminal, so that everything is undone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -88,7 +88,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def folder_step(path: Path, mode: int = 0o755) -> list[Step]:
-    """Make a folder, unless it is there."""
+    """Return the step that creates a folder; none if it exists."""
     if path.is_dir():
         return []
 
@@ -96,18 +96,18 @@ def folder_step(path: Path, mode: int = 0o755) -> list[Step]:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
-    return [Step(f"make {path}", lambda: path.mkdir(mode, parents=True), undo)]
+    return [Step(f"create {path}", lambda: path.mkdir(mode, parents=True), undo)]
 
 
 def file_step(path: Path, content: bytes, mode: int = 0o644) -> list[Step]:
-    """Write a file, unless it is there with that content."""
+    """Return the step that writes a file; none if it exists with that content."""
     if path.is_file() and path.read_bytes() == content:
         return []
-    return [Step(f"write {path}", lambda: write_file(path, content, mode), restoration(path))]
+    return [Step(f"write {path}", lambda: write_file(path, content, mode), restorer(path))]
 
 
-def restoration(path: Path) -> Callable[[], None]:
-    """What makes a file again what it is now, its owner and permissions included; also when there is none."""
+def restorer(path: Path) -> Callable[[], None]:
+    """Return a function that restores the present content, owner and permissions of a file, or its absence."""
     if not path.is_file():
         return lambda: path.unlink(missing_ok=True)
     content, status = path.read_bytes(), path.stat()
@@ -123,14 +123,19 @@ def restoration(path: Path) -> Callable[[], None]:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole, and never with more permissions than ``mode``."""
+    """Write a whole file, at no time with more permissions than ``mode``."""
     with replacing(path) as temporary:
         temporary.chmod(mode)
         temporary.write_bytes(content)
 
 
 def link_step(link: Path, target: Path) -> list[Step]:
-    """Have a symbolic link lead somewhere, in one move; ``target`` is absolute or relative to the link's folder."""
+    """Return the step that points a symbolic link at a target; none if it does already.
+
+    Args:
+        link: the link; it is replaced atomically.
+        target: an absolute path, or one relative to the link's folder.
+    """
     before = link.readlink() if link.is_symlink() else None
     if before == target:
         return []
@@ -145,7 +150,7 @@ def link_step(link: Path, target: Path) -> list[Step]:
 
 
 def link_removal_step(link: Path) -> Step:
-    """Remove a symbolic link; as it holds nothing, this can be taken back."""
+    """Return the step that removes a symbolic link; it can be undone."""
     before = link.readlink()
     return Step(f"remove {link}", link.unlink, lambda: _point(link, before))
 
@@ -158,7 +163,7 @@ def _point(link: Path, target: Path) -> None:
 
 
 def removal_step(path: Path) -> list[Step]:
-    """Remove a file, a link or a whole folder, if it is there; this cannot be taken back."""
+    """Return the step that removes a file, a link or a folder; none if there is nothing. It cannot be undone."""
     if not path.exists() and not path.is_symlink():
         return []
     if path.is_dir() and not path.is_symlink():

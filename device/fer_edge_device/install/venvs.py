@@ -1,189 +1,146 @@
-"""The service's own Python environments under ``/opt/fer-edge``, and what gets installed into them."""
+"""The service's virtual environments under ``/opt/fer-edge``."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import re
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge.utils.system import this_program
+from fer_edge_device.install.paths import HOME
+from fer_edge_device.install.program_source import DISTRIBUTION
 from fer_edge_device.install.transaction import Step, folder_step
 
 if TYPE_CHECKING:
-    from fer_edge_device.install.systemd_units import Machine
+    from pathlib import Path
 
-HOME: Final = "opt/fer-edge"
-_PYTHON: Final = "usr/bin/python3"  # not the one that runs this: the service sees no home folders
-_DISTRIBUTION: Final = "fer-edge"
-_EXTRAS: Final = "[device]"
+    from fer_edge_device.install.host import Host
+    from fer_edge_device.install.program_source import ProgramSource
+
+_PYTHON: Final = (
+    "usr/bin/python3"  # not the one that runs this code, which may lie in a home folder that the service cannot see
+)
 _PROBE: Final = (
     "import importlib.util as u, sys; print(*sys.version_info[:2], *(u.find_spec(n) is not None"
     " for n in ('venv', 'ensurepip', 'picamera2')))"
 )
-
-
-_STARTS: Final = "import fer_edge_device.config.settings"  # which takes a compiled package, too
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the service's program comes from.
-
-    Attributes:
-        requirement: a path, or name and version.
-        sha256: of the wheel, if it is one.
-    """
-
-    requirement: str
-    sha256: str | None = None
-
-    def for_pip(self) -> str:
-        """What pip is told; of a wheel also the hash, which pip before 23.1 would not write down otherwise."""
-        if self.sha256 is None:
-            return self.requirement + _EXTRAS
-        return f"{_DISTRIBUTION}{_EXTRAS} @ {Path(self.requirement).as_uri()}#sha256={self.sha256}"
-
-
-def origin_at(path: Path) -> Origin:
-    """A wheel, or a folder with the source.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if path.suffix == ".whl" and path.is_file():
-        return Origin(str(path.resolve()), hashlib.sha256(path.read_bytes()).hexdigest())
-    if (path / "pyproject.toml").is_file():
-        return Origin(str(path.resolve()))
-    raise InputError(f"{path}: neither a wheel nor a folder with the source of fer-edge")
-
-
-def own_origin() -> Origin:
-    """What the program that runs now was installed from.
-
-    Raises:
-        InputError: that has gone, or is not what it was.
-    """
-    distribution = importlib.metadata.distribution(_DISTRIBUTION)
-    recorded = distribution.read_text("direct_url.json")  # written by pip for all that comes from no index
-    if recorded is None:
-        return Origin(f"{_DISTRIBUTION}=={distribution.version}")
-    source = json.loads(recorded)
-    url = urlsplit(source["url"])
-    path = Path(unquote(url.path))
-    if url.scheme != "file" or not path.exists():
-        raise InputError(f"this fer-edge was installed from {path}, which is not here any more; give --from WHEEL")
-    origin = origin_at(path)
-    # Others may have put something else where it was: in /var/tmp, say.
-    hashes = source.get("archive_info", {}).get("hashes", {})
-    if "archive_info" in source and origin.sha256 != hashes.get("sha256", origin.sha256 or ""):
-        raise InputError(f"this fer-edge was installed from {path}, which is another file now; give --from WHEEL")
-    return origin
+_IMPORT: Final = "import fer_edge_device.config.settings"  # which needs a compiled package, too
 
 
 class Venvs:
-    """The environments of a machine: numbered folders, and the link ``current`` that the units follow."""
+    """The venvs of a host: numbered folders, and the link ``current`` that the units use.
 
-    def __init__(self, machine: Machine) -> None:
-        """Look at a machine; nothing is changed."""
-        self._machine = machine
-        self.home = machine.root / HOME
+    Attributes:
+        home: the folder of everything.
+        link: the link ``current``.
+        program: the command in the current venv.
+    """
+
+    def __init__(self, host: Host) -> None:
+        """Change nothing yet."""
+        self._host = host
+        self.home = host.root / HOME
         self.link = self.home / "current"
         self.program = self.link / "bin/fer-edge"
 
     def current(self) -> Path | None:
-        """The environment that the units use."""
+        """Return the venv that the units use, or None."""
         return self.link.resolve() if self.link.is_dir() else None
 
     def all(self) -> list[Path]:
-        """Every environment, the oldest first."""
+        """Return all venvs, the oldest first."""
         numbered = [path for path in (self.home / "venvs").glob("*") if path.name.isdecimal()]
         return sorted(numbered, key=lambda path: int(path.name))
 
     def next_path(self) -> Path:
-        """Where the next one goes."""
+        """Return the path of the next venv."""
         last = int(self.all()[-1].name) if self.all() else 0
         return self.home / "venvs" / str(last + 1)
 
-    def trouble(self, venv: Path) -> str:
-        """Why the program in an environment does not run, as after an upgrade of the system; empty where it does."""
+    def problem(self, venv: Path) -> str:
+        """Return why the program of a venv does not run, as after an upgrade of the system; empty if it does."""
         try:
-            self._machine.run(str(venv / "bin/python"), "-IBc", _STARTS)
+            self._host.run(str(venv / "bin/python"), "-IBc", _IMPORT)
         except ServiceError as error:
             return f"{venv} does not run ({error})"
         return ""
 
-    def steps(self, path: Path, origin: Origin, why: str = "") -> list[Step]:
-        """Make an environment and install the program there.
+    def steps(self, path: Path, source: ProgramSource, reason: str = "") -> list[Step]:
+        """Return the steps that create a venv and install the program in it.
 
         Args:
-            path: where.
-            origin: of the program.
-            why: it is made, where that needs to be said.
+            path: the folder of the venv.
+            source: where the program is installed from.
+            reason: why a new venv is needed; empty if that is obvious.
 
         Raises:
-            InputError: the system's Python cannot do it; says what to install.
+            InputError: the system's Python cannot create it; says what to install.
         """
-        python = self._machine.root / _PYTHON
-        system_packages = self._check(python)
-        # Isolated: a PYTHONPATH of the caller must not pass for what is installed.
-        make = [str(python), "-I", "-m", "venv", *(["--system-site-packages"] if system_packages else []), str(path)]
+        python = self._host.root / _PYTHON
+        with_system_packages = self._check_python(python)
+        # Isolated (-I), so that a PYTHONPATH of the caller is not mistaken for what is installed.
+        create = [
+            str(python),
+            "-I",
+            "-m",
+            "venv",
+            *(["--system-site-packages"] if with_system_packages else []),
+            str(path),
+        ]
 
         def do() -> None:
-            self._machine.run(*make)
-            # No cache: it would stay behind in root's home.
+            self._host.run(*create)
+            # Without a cache, which would stay in root's home folder.
             pip = (str(path / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir")
-            self._machine.run(*pip, "--disable-pip-version-check", origin.for_pip())
-            # Or a power cut soon after would leave empty files, to which the units' link then leads.
-            self._machine.run("sync", "--file-system", str(path))
+            self._host.run(*pip, "--disable-pip-version-check", source.for_pip())
+            # Without this, a power cut soon afterwards could leave empty files, and the units would use them.
+            self._host.run("sync", "--file-system", str(path))
 
-        what = f"make {path} from {origin.requirement}{', with the system packages' if system_packages else ''}"
-        what += f" (a few minutes on a small Pi){', because ' if why else ''}{why}"
+        description = (
+            f"create {path} from {source.requirement}{', with the system packages' if with_system_packages else ''}"
+            f" (a few minutes on a small Pi){', because ' if reason else ''}{reason}"
+        )
         return [
             *folder_step(self.home),
             *folder_step(path.parent),
-            Step(what, do, lambda: shutil.rmtree(path, ignore_errors=True)),
+            Step(description, do, lambda: shutil.rmtree(path, ignore_errors=True)),
         ]
 
-    def _check(self, python: Path) -> bool:
-        """Whether the environment must see the system's packages, which have picamera2."""
+    def _check_python(self, python: Path) -> bool:
+        """Check the system's Python, and return whether a venv needs the system's packages for picamera2."""
         try:
-            said = self._machine.run(str(python), "-I", "-c", _PROBE).split()
+            output = self._host.run(str(python), "-I", "-c", _PROBE).split()
         except ServiceError as error:
             raise InputError(f"{python}: {error}; run: sudo apt install python3-venv") from error
-        major, minor, *found = said
+        major, minor, *found = output
         if (int(major), int(minor)) < (3, 11):
             raise InputError(f"{python} is Python {major}.{minor}; fer-edge needs 3.11 or later (Debian 12 or later)")
         has_venv, has_pip, has_picamera2 = (word == "True" for word in found)
         if not (has_venv and has_pip):
-            raise InputError(f"{python} cannot make environments; run: sudo apt install python3-venv")
+            raise InputError(f"{python} cannot create virtual environments; run: sudo apt install python3-venv")
         current = self.current()
         return has_picamera2 or (current is not None and _sees_system_packages(current))
 
-    def is_from(self, venv: Path, origin: Origin) -> bool:
-        """Whether an environment has just what would be installed; never so for a folder of source."""
+    def is_from(self, venv: Path, source: ProgramSource) -> bool:
+        """Return whether a venv was installed from a source; always False for a folder with source code."""
         info = _metadata_folder(venv)
         recorded = info / "direct_url.json"
         if not recorded.exists():
-            return origin.requirement == f"{_DISTRIBUTION}=={version_in(venv)}"
+            return source.requirement == f"{DISTRIBUTION}=={version_in(venv)}"
         archive = json.loads(recorded.read_text()).get("archive_info", {})
         sha256 = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").removeprefix("sha256=")
-        return origin.sha256 is not None and origin.sha256 == sha256
+        return source.sha256 is not None and source.sha256 == sha256
 
 
 def version_in(venv: Path) -> str:
-    """Version of the program in an environment."""
+    """Return the version of the program in a venv."""
     return _metadata_folder(venv).name.removeprefix("fer_edge-").removesuffix(".dist-info")
 
 
 def units_in(venv: Path) -> Path:
-    """The folder of the units that belong to the program in an environment."""
+    """Return the folder of the unit files that belong to the program of a venv."""
     return _metadata_folder(venv).parent / "fer_edge_device" / "units"
 
 

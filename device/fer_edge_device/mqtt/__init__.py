@@ -1,1 +1,1 @@
-"""MQTT: connection, outbox, Home Assistant."""
+"""Messages to an MQTT broker."""

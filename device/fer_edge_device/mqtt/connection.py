@@ -1,4 +1,4 @@
-"""An MQTT broker: its address, the login, one connection to it, and in plain words why there is none."""
+"""One connection to an MQTT broker, from the login to its end."""
 
 from __future__ import annotations
 
@@ -6,185 +6,54 @@ import contextlib
 import errno
 import logging
 import math
-import os
 import select
-import socket
 import ssl
 import time as clock
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fer_edge.errors import BrokerError, InputError, first_line
+from fer_edge.errors import BrokerError
+from fer_edge_device.mqtt.failures import explain_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from fer_edge_device.config.settings import MqttSettings
     from fer_edge_device.messages import Message
+    from fer_edge_device.mqtt.broker import Broker
 
 logger = logging.getLogger(__name__)
 
-_WINDOW: Final = 20  # most messages that are sent and not yet answered
-_FORM: Final = "mqtt://[user@]host[:port] or mqtts://..."
-_LARGEST: Final = 65_536  # bytes of a message to us, where the version lets us say so; a stranger could send 256 MB
+_MAX_IN_FLIGHT: Final = 20  # messages that are sent and not yet acknowledged
+_MAX_PACKET: Final = 65_536  # bytes of a message to us, which MQTT 5 can limit; otherwise anybody could send 256 MB
 _SOON: Final = 10.0  # seconds after the login
-_TICK: Final = 0.2  # seconds between two looks at whether a login is still wanted
-# MQTT 5's reasons for a disconnection that can be about a message: not authorised, too large, against the protocol ...
-_OF_A_MESSAGE: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
-# How the system, or OpenSSL, says that the other side has closed the connection.
-_HUNG_UP: Final = (f"[Errno {errno.ECONNRESET}]", f"[Errno {errno.EPIPE}]", "EOF occurred")
-_NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
-# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH.
-_WRONG_TIME: Final = (9, 10)
-_WRONG_NAME: Final = (62, 64)
+_POLL_INTERVAL: Final = 0.2  # seconds between checks of the login's deadline
+# The reason codes of MQTT 5 for a disconnection that a message can cause: not authorised, too large, malformed ...
+_MESSAGE_REASONS: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
+# The errors of the system and of OpenSSL after the other side has closed the connection.
+_CLOSED_BY_PEER: Final = (f"[Errno {errno.ECONNRESET}]", f"[Errno {errno.EPIPE}]", "EOF occurred")
+_VERSION_NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a broker is.
+class PublishAck(NamedTuple):
+    """The broker's acknowledgement of a message.
 
     Attributes:
-        host: name or IP address.
-        port: 1..65535.
-        tls: whether the connection is encrypted.
-        user: who logs in; empty for nobody.
+        message_id: the message's number, as returned by `Connection.send`.
+        refusal: why the broker refused the message; empty if it accepted it.
     """
 
-    host: str
-    port: int
-    tls: bool
-    user: str
-
-    def __str__(self) -> str:
-        """The address as it may be shown."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-
-def parse_url(url: str) -> Address:
-    """The parts of ``mqtt://[user@]host[:port]`` or ``mqtts://...``.
-
-    Raises:
-        InputError: it is none; the message repeats nothing that could be a password.
-    """
-    scheme, found, rest = url.partition("://")
-    if not found or scheme.lower() not in {"mqtt", "mqtts"}:
-        raise InputError(f"mqtt.url: an address looks like {_FORM}")
-    login, _, place = rest.rpartition("@")
-    if ":" in login:
-        raise InputError(
-            "mqtt.url: a password does not belong in an address; put it in a file, and its name in mqtt.password_file"
-        )
-    try:
-        parts = urlsplit(f"//{place}")
-        host, port = parts.hostname or "", parts.port
-    except ValueError:  # whose words repeat what may be a password
-        raise InputError(
-            f"mqtt.url: an address looks like {_FORM}; a port is 1 to 65535, an IPv6 address [in brackets]"
-        ) from None
-    if not host or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
-        raise InputError(f"mqtt.url: an address looks like {_FORM}, with nothing after it")
-    tls = scheme.lower() == "mqtts"
-    return Address(host, port or (8883 if tls else 1883), tls, unquote(login))
-
-
-class Broker:
-    """What is configured about a broker.
-
-    Attributes:
-        address: where it is.
-        keepalive: seconds of silence after which a connection is checked.
-    """
-
-    def __init__(self, settings: MqttSettings) -> None:
-        """Check the settings.
-
-        Raises:
-            InputError: the address, or a file, cannot be used.
-        """
-        self._settings = settings
-        self.address = parse_url(settings.url)
-        self.keepalive = settings.keepalive_s
-        for key in ("ca_file", "cert_file", "key_file"):
-            if getattr(settings, key) and not self.address.tls:
-                raise InputError(f"mqtt.{key} is for encrypted connections; begin mqtt.url with mqtts://")
-        if settings.key_file and not settings.cert_file:
-            raise InputError("mqtt.key_file needs its certificate: set mqtt.cert_file")
-        if self.password() and not self.address.user:
-            raise InputError("there is a password for the broker, and nobody it belongs to; use mqtt://user@host")
-        self.tls_context()
-
-    def password(self) -> str | None:
-        """What the login needs, read anew each time; None for a login without.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
-        if path := self._settings.password_file:
-            said = "mqtt.password_file"
-        elif folder := os.environ.get("CREDENTIALS_DIRECTORY"):
-            path, said = f"{folder}/mqtt-password", "the credential mqtt-password"
-            if not Path(path).exists():
-                return None
-        else:
-            return None
-        try:
-            password = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise InputError(f"{path}: {said} cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: {said} is no text in UTF-8") from error
-        if not password:
-            raise InputError(f"{path}: {said} is empty")
-        return password
-
-    def tls_context(self) -> ssl.SSLContext | None:
-        """Whom to trust and who we are, read anew each time; None for a connection that is not encrypted.
-
-        Raises:
-            InputError: a certificate or key cannot be used.
-        """
-        if not self.address.tls:
-            return None
-        authorities, certificate, key = self._settings.ca_file, self._settings.cert_file, self._settings.key_file
-        try:
-            context = ssl.create_default_context(cafile=authorities or None)
-        except OSError as error:
-            raise InputError(f"{authorities}: mqtt.ca_file cannot be used ({_said(error)})") from error
-        context.sslsocket_class = _TidySocket
-        if certificate:
-            try:
-                context.load_cert_chain(certificate, key or None, password=_no_password)
-            except OSError as error:
-                raise InputError(
-                    f"{certificate}: mqtt.cert_file and key_file cannot be used ({_said(error)})"
-                ) from error
-        return context
-
-
-class Answer(NamedTuple):
-    """A broker's answer to a message of ours.
-
-    Attributes:
-        number: which message, as `Connection.send` numbered it.
-        refused: why the broker did not take it; empty when it did.
-    """
-
-    number: int
-    refused: str
+    message_id: int
+    refusal: str
 
 
 class Received(NamedTuple):
-    """A message that was subscribed to."""
+    """A message of a subscribed topic."""
 
     topic: str
     payload: bytes
@@ -192,76 +61,77 @@ class Received(NamedTuple):
 
 
 class Connection:
-    """One connection, from login to loss; it is never opened again.
+    """One connection; a new one is needed after it is lost.
 
-    Of one thread alone, which calls `step` all the time.
+    Not thread-safe: one thread uses it and calls `step` all the time.
 
     Attributes:
-        blame: how the broker closed the connection, if that may have been because of a message; else empty.
+        close_reason: how the broker closed the connection, if a message may have caused that; otherwise empty.
     """
 
     def __init__(
         self,
         broker: Broker,
-        client: str,
+        client_id: str,
         protocol: MQTTProtocolVersion,
         will: Message | None,
         *,
         timeout: float,
-        until: Callable[[], float],
+        deadline: Callable[[], float],
     ) -> None:
         """Connect and log in.
 
         Args:
-            broker: to which.
-            client: who we are; another connection with this name is closed by the broker.
-            protocol: the version that is spoken.
-            will: what the broker publishes when the connection is lost.
-            timeout: seconds for each step of the way.
-            until: up to when, on the monotonic clock, the login is wanted; asked again and again.
+            broker: the broker.
+            client_id: our name; the broker closes any other connection of this name.
+            protocol: the version of MQTT.
+            will: the message that the broker publishes when the connection is lost.
+            timeout: seconds for each step of the login.
+            deadline: returns the time on the monotonic clock at which the login is abandoned; called repeatedly.
 
         Raises:
-            BrokerError: there is no connection; says why.
+            BrokerError: the connection failed; says why.
         """
-        self._window, self._unanswered = _WINDOW, 0
-        self._until = until
-        self._answers: list[Answer] = []
+        self._max_in_flight, self._unacknowledged = _MAX_IN_FLIGHT, 0
+        self._deadline = deadline
+        self._acks: list[PublishAck] = []
         self._received: list[Received] = []
         self._address = broker.address
         self._protocol = protocol
-        self._welcome: ReasonCode | None = None
-        self._since = clock.monotonic()
-        self.blame = self._parting = self._paho_error = ""
+        self._login_reason: ReasonCode | None = None
+        self._login_time = clock.monotonic()
+        self.close_reason = self._disconnect_reason = self._paho_error = ""
         self._subscriptions: dict[int, Sequence[str]] = {}
-        self._client = self._make_client(broker, client, will)
+        self._client = self._make_client(broker, client_id, will)
         self._client.connect_timeout = timeout
         try:
-            self._client.connect(broker.address.host, broker.address.port, broker.keepalive, properties=self._wishes())
-            began = clock.monotonic()
-            while self._welcome is None:
-                waited = clock.monotonic() - began
-                if waited >= timeout or began + waited >= until():
-                    raise self._error(f"gave no answer to the login for {waited:.0f} s")
-                self.step(min(timeout - waited, _TICK))
+            address = broker.address
+            self._client.connect(address.host, address.port, broker.keepalive, properties=self._connect_properties())
+            start = clock.monotonic()
+            while self._login_reason is None:
+                waited = clock.monotonic() - start
+                if waited >= timeout or start + waited >= deadline():
+                    raise self._error(f"did not answer the login within {waited:.0f} s")
+                self.step(min(timeout - waited, _POLL_INTERVAL))
         except (OSError, ValueError) as error:
             self.drop()
-            raise self._error(_why(error, tls=broker.address.tls)) from error
+            raise self._error(explain_failure(error, tls=broker.address.tls)) from error
         except BrokerError:
             self.drop()
             raise
 
-    def _wishes(self) -> Properties | None:
+    def _connect_properties(self) -> Properties | None:
         if self._protocol != MQTTProtocolVersion.MQTTv5:
             return None
-        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        wishes.MaximumPacketSize = _LARGEST
-        return wishes
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = _MAX_PACKET
+        return properties
 
-    def _make_client(self, broker: Broker, name: str, will: Message | None) -> paho.Client:
+    def _make_client(self, broker: Broker, client_id: str, will: Message | None) -> paho.Client:
         client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=name, protocol=self._protocol, reconnect_on_failure=False
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=self._protocol, reconnect_on_failure=False
         )
-        client.max_inflight_messages_set(_WINDOW)
+        client.max_inflight_messages_set(_MAX_IN_FLIGHT)
         if broker.address.user:
             client.username_pw_set(broker.address.user, broker.password())
         if (context := broker.tls_context()) is not None:
@@ -278,78 +148,78 @@ class Connection:
         return client
 
     def __str__(self) -> str:
-        """What is connected to, and how."""
+        """Return the address and the protocol of the connection."""
         transport = self._client.socket()
         tls = f", {transport.version()}" if isinstance(transport, ssl.SSLSocket) else ""
-        return f"{self._address} ({_NAMES[self._protocol]}{tls})"
+        return f"{self._address} ({_VERSION_NAMES[self._protocol]}{tls})"
 
     @property
     def age(self) -> float:
         """Seconds since the login."""
-        return clock.monotonic() - self._since
+        return clock.monotonic() - self._login_time
 
     @property
     def idle(self) -> bool:
-        """Whether every message has been answered."""
-        return not self._unanswered
+        """Whether every message has been acknowledged."""
+        return not self._unacknowledged
 
     @property
     def room(self) -> int:
-        """How many messages may be sent before an answer must come."""
-        return self._window - self._unanswered
+        """How many messages may be sent before the next acknowledgement."""
+        return self._max_in_flight - self._unacknowledged
 
     def send(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int:
         """Send a message.
 
         Returns:
-            Its number, which the answer to it carries.
+            Its number, which the acknowledgement repeats.
         """
-        self._unanswered += 1
+        self._unacknowledged += 1
         return self._client.publish(topic, payload, qos, retain).mid
 
     def deliver(self, messages: Sequence[Message], timeout: float) -> None:
-        """Send messages of QoS 1 and wait for the answers.
+        """Send messages with QoS 1 and wait for the acknowledgements.
 
         Raises:
-            BrokerError: one was refused, or not answered in time.
+            BrokerError: a message was refused, or not acknowledged in time.
         """
         waiting = list(messages)
-        numbers: dict[int, str] = {}
+        topics: dict[int, str] = {}
         deadline = clock.monotonic() + timeout
-        while waiting or numbers:
+        while waiting or topics:
             while waiting and self.room > 0:
                 message = waiting.pop(0)
-                numbers[self.send(message.topic, message.body(), 1, retain=message.retain)] = message.topic
+                topics[self.send(message.topic, message.body(), 1, retain=message.retain)] = message.topic
             if (left := deadline - clock.monotonic()) <= 0:
-                raise self._error(f"did not take a message within {timeout:.0f} s")
+                raise self._error(f"did not acknowledge a message within {timeout:.0f} s")
             self.step(left)
-            for answer in self.take_answers():
-                topic = numbers.pop(answer.number, "")
-                if answer.refused:
-                    raise self._error(f"refuses a message to {topic} ({answer.refused})")
+            for ack in self.take_acks():
+                topic = topics.pop(ack.message_id, "")
+                if ack.refusal:
+                    raise self._error(f"refused a message to {topic} ({ack.refusal})")
 
-    def take_answers(self) -> list[Answer]:
-        """Answers to messages since the last time; one to a message of QoS 0 says only that it was sent."""
-        taken, self._answers = self._answers, []
-        return taken
+    def take_acks(self) -> list[PublishAck]:
+        """Return the acknowledgements since the last call; one for QoS 0 says only that the message was sent."""
+        acks, self._acks = self._acks, []
+        return acks
 
     def take_received(self) -> list[Received]:
-        """Messages that came since the last time."""
-        taken, self._received = self._received, []
-        return taken
+        """Return the messages that arrived since the last call."""
+        received, self._received = self._received, []
+        return received
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Ask for the messages of topics, QoS 1."""
+        """Subscribe to topics with QoS 1."""
         _, number = self._client.subscribe([(topic, 1) for topic in topics])
         if number is not None:
             self._subscriptions[number] = topics
 
     def step(self, timeout: float, wake: int | None = None) -> None:
-        """Wait for something to happen, and let it.
+        """Wait for the network and handle what arrives.
 
         Args:
-            timeout: seconds, at most.
-            wake: a file descriptor that ends the waiting when it can be read.
+            timeout: maximum seconds to wait.
+            wake: a file descriptor that ends the wait when it becomes readable.
 
         Raises:
             BrokerError: the connection is lost; says why.
@@ -361,7 +231,7 @@ class Connection:
         poll.register(transport, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
         if wake is not None:
             poll.register(wake, select.POLLIN)
-        # What TLS has decrypted already, the system does not report.
+        # The system does not report data that TLS has already decrypted.
         pending = self._address.tls and transport.pending() > 0
         events = dict(poll.poll(0 if pending else timeout * 1e3)).get(transport.fileno(), 0)
         if pending or events & ~select.POLLOUT:
@@ -373,7 +243,7 @@ class Connection:
             raise self._lost()
 
     def disconnect(self, timeout: float) -> None:
-        """Take leave, so that the will is not published."""
+        """Disconnect properly, so that the broker does not publish the will."""
         deadline = clock.monotonic() + timeout
         self._client.disconnect()
         with contextlib.suppress(BrokerError):
@@ -382,39 +252,39 @@ class Connection:
         self.drop()
 
     def drop(self) -> None:
-        """Close without taking leave."""
+        """Close the connection at once."""
         if (transport := self._client.socket()) is not None:
             transport.close()
 
     def _lost(self) -> BrokerError:
-        """Why the connection is no more, or never was."""
+        """Return why the connection ended, or never began."""
         if "CERTIFICATE_REQUIRED" in self._paho_error:
-            return self._error("wants a client certificate; set mqtt.cert_file and mqtt.key_file")
-        if self._welcome is None:
-            what = "does it want mqtt.cert_file" if self._address.tls else "is it the port for mqtts://"
+            return self._error("requires a client certificate; set mqtt.cert_file and mqtt.key_file")
+        if self._login_reason is None:
+            hint = "does it require mqtt.cert_file" if self._address.tls else "is this its port for mqtts://"
             return _OtherVersionError(
-                f"{self._address}: closed the connection without an answer; {what}, or no broker?"
+                f"{self._address}: closed the connection without an answer; {hint}, or is it no broker?"
             )
-        if self._welcome == "Unsupported protocol version":
-            return _OtherVersionError(f"{self._address}: speaks neither MQTT 5 nor 3.1.1")
-        if self._welcome.is_failure:
-            return self._error(f"refuses the login ({self._welcome}){self._advice()}")
-        # Not every broker says that it is because of another client of this name, or of a message.
-        unsaid = self.age < _SOON and self._parting in {"closed by the broker", "Session taken over"}
-        advice = "; may it publish there, and has another device the same node?" if unsaid else ""
-        return self._error(f"connection lost ({self._paho_error or self._parting}){advice}")
+        if self._login_reason == "Unsupported protocol version":
+            return _OtherVersionError(f"{self._address}: supports neither MQTT 5 nor 3.1.1")
+        if self._login_reason.is_failure:
+            return self._error(f"refused the login ({self._login_reason}){self._login_advice()}")
+        # Not every broker says that the cause is another client of this name, or a message.
+        is_unclear = self.age < _SOON and self._disconnect_reason in {"closed by the broker", "Session taken over"}
+        hint = "; may it publish there, and does another device have the same node name?" if is_unclear else ""
+        return self._error(f"connection lost ({self._paho_error or self._disconnect_reason}){hint}")
 
-    def _advice(self) -> str:
-        if str(self._welcome) not in {"Bad user name or password", "Not authorized"}:
+    def _login_advice(self) -> str:
+        if str(self._login_reason) not in {"Bad user name or password", "Not authorized"}:
             return ""
         user = self._address.user
-        return f"; check the user {user} and the password" if user else "; mqtt.url names no user: mqtt://user@host"
+        return f"; check the user {user} and the password" if user else "; mqtt.url names no user; use mqtt://user@host"
 
-    def _error(self, why: str) -> BrokerError:
-        return BrokerError(f"{self._address}: {why}")
+    def _error(self, reason: str) -> BrokerError:
+        return BrokerError(f"{self._address}: {reason}")
 
     def _on_socket_open(self, _client: paho.Client, _data: object, _transport: object) -> None:
-        if clock.monotonic() >= self._until():  # to log in now would throw out who has come in our place
+        if clock.monotonic() >= self._deadline():  # a late login would disconnect the client that replaced this one
             raise self._error("answered too late")
 
     def _on_connect(
@@ -425,8 +295,9 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        self._welcome, self._since = reason, clock.monotonic()
-        self._window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))  # paho does not look at it
+        self._login_reason, self._login_time = reason, clock.monotonic()
+        # paho ignores this limit.
+        self._max_in_flight = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
 
     def _on_disconnect(
         self,
@@ -436,26 +307,28 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        lost = str(reason) == "Unspecified error"
-        self._parting = "closed by the broker" if lost else str(reason)
+        is_unspecified = str(reason) == "Unspecified error"
+        self._disconnect_reason = "closed by the broker" if is_unspecified else str(reason)
         if flags.is_disconnect_packet_from_server:
-            blamed = reason.value in _OF_A_MESSAGE
+            by_message = reason.value in _MESSAGE_REASONS
         else:
-            blamed = lost and (not self._paho_error or any(sign in self._paho_error for sign in _HUNG_UP))
-        self.blame = self._parting if blamed else ""
+            by_message = is_unspecified and (
+                not self._paho_error or any(sign in self._paho_error for sign in _CLOSED_BY_PEER)
+            )
+        self.close_reason = self._disconnect_reason if by_message else ""
 
     def _on_publish(
         self, _client: paho.Client, _data: object, number: int, reason: ReasonCode, _properties: Properties
     ) -> None:
-        self._unanswered -= 1
-        self._answers.append(Answer(number, str(reason) if reason.is_failure else ""))
+        self._unacknowledged -= 1
+        self._acks.append(PublishAck(number, str(reason) if reason.is_failure else ""))
 
     def _on_subscribe(
         self, _client: paho.Client, _data: object, number: int, reasons: list[ReasonCode], _properties: Properties
     ) -> None:
         for topic, reason in zip(self._subscriptions.pop(number), reasons, strict=True):
             if reason.is_failure:
-                logger.warning("%s: may not listen to %s (%s)", self._address, topic, reason)
+                logger.warning("%s: refused the subscription to %s (%s)", self._address, topic, reason)
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         self._received.append(Received(message.topic, bytes(message.payload), message.retain))
@@ -467,69 +340,30 @@ class Connection:
 
 def connect(
     broker: Broker,
-    client: str,
+    client_id: str,
     *,
     will: Message | None = None,
     timeout: float = 10.0,
-    until: Callable[[], float] = lambda: math.inf,
+    deadline: Callable[[], float] = lambda: math.inf,
 ) -> Connection:
-    """Connect with MQTT 5, or with 3.1.1 to a broker that does not know it.
+    """Connect with MQTT 5, or with 3.1.1 if the broker does not support it.
 
     Args:
-        broker: to which.
-        client: who we are.
-        will: what the broker publishes when the connection is lost.
-        timeout: seconds for each step of the way.
-        until: up to when, on the monotonic clock, the login is wanted; asked again and again.
+        broker: the broker.
+        client_id: our name at the broker.
+        will: the message that the broker publishes when the connection is lost.
+        timeout: seconds for each step of the login.
+        deadline: returns the time on the monotonic clock at which the login is abandoned; called repeatedly.
 
     Raises:
-        BrokerError: there is no connection; says why.
+        BrokerError: the connection failed; says why.
         InputError: the file of a password or certificate can no longer be used.
     """
     try:
-        return Connection(broker, client, MQTTProtocolVersion.MQTTv5, will, timeout=timeout, until=until)
+        return Connection(broker, client_id, MQTTProtocolVersion.MQTTv5, will, timeout=timeout, deadline=deadline)
     except _OtherVersionError:
-        return Connection(broker, client, MQTTProtocolVersion.MQTTv311, will, timeout=timeout, until=until)
+        return Connection(broker, client_id, MQTTProtocolVersion.MQTTv311, will, timeout=timeout, deadline=deadline)
 
 
 class _OtherVersionError(BrokerError):
-    """Raised when the broker might speak another version of MQTT."""
-
-
-class _TidySocket(ssl.SSLSocket):
-    """A socket that is closed when its handshake fails: paho leaves that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the base class's
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def _no_password() -> str:
-    raise InputError("mqtt.key_file is encrypted, and nobody is there to type its password; decrypt it")
-
-
-def _said(error: OSError) -> str:
-    return (error.reason or first_line(error)) if isinstance(error, ssl.SSLError) else error.strerror or str(error)
-
-
-def _why(error: OSError | ValueError, *, tls: bool) -> str:
-    """What kept a connection from coming about, and what to do."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        advice = "if it is your own, give the certificate of who signed it as mqtt.ca_file"
-        if error.verify_code in _WRONG_NAME:
-            advice = "use a name that the certificate is for"
-        elif error.verify_code in _WRONG_TIME:
-            advice = "renew it, or set this machine's clock"
-        return f"its certificate is refused ({error.verify_message.rstrip('.')}); {advice}"
-    if isinstance(error, ConnectionRefusedError):
-        return "refuses the connection; is a broker running there?"
-    if isinstance(error, ssl.SSLError) or (tls and isinstance(error, ConnectionError)):
-        return f"no TLS there ({_said(error)}); is it the port for mqtt://, without encryption?"
-    if isinstance(error, socket.gaierror):
-        return f"its name is not known ({error.strerror}); check it, and the network"
-    if isinstance(error, TimeoutError):
-        return "does not answer; check the address, the network and firewalls"
-    return f"cannot be reached ({_said(error) if isinstance(error, OSError) else first_line(error)})"
+    """Raised when the broker may support another version of MQTT."""

@@ -1,4 +1,4 @@
-"""Announcing a runner to Home Assistant, as one device with its entities.
+"""Announce a node to Home Assistant as one device with its entities.
 
 The format is Home Assistant's device discovery (https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery,
 release 2024.11 and later).
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _ATTRIBUTES: Final = "{{ {'scores': value_json.scores, 'counts': value_json.counts} | tojson }}"
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """What Home Assistant shows of the device as a whole."""
+class HaDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """The device, as Home Assistant shows it."""
 
     identifiers: tuple[str, ...]
     name: str
@@ -28,15 +28,15 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     sw_version: str
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Which program announces it."""
+class HaOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """The program that announces the device."""
 
     name: str
     sw_version: str
 
 
-class Entity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entity of the device; the keys and their values are Home Assistant's."""
+class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entity of the device. Keys and values are those of Home Assistant."""
 
     platform: Literal["sensor", "event", "switch"]
     unique_id: str
@@ -56,59 +56,59 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     icon: str = ""
 
 
-class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole message; what stands beside the entities holds for each."""
+class DeviceDiscovery(msgspec.Struct, frozen=True, kw_only=True):
+    """The discovery message. Availability and QoS apply to every entity."""
 
-    device: Device
-    origin: Origin
+    device: HaDevice
+    origin: HaOrigin
     availability_topic: str
     qos: int
-    components: dict[str, Entity]
+    components: dict[str, HaEntity]
 
 
-def discovery_message(topics: MessageFactory, info: Info, ha_prefix: str = "homeassistant") -> Message:
-    """What makes Home Assistant show the node, retained.
+def discovery_message(messages: MessageFactory, info: Info, discovery_prefix: str = "homeassistant") -> Message:
+    """Return the retained message that adds the node to Home Assistant.
 
     Args:
-        topics: of the node.
-        info: what is running; its labels are what the emotion can be.
-        ha_prefix: Home Assistant's discovery prefix.
+        messages: makes the node's messages.
+        info: version and model; the model's labels become the options of the emotion sensor.
+        discovery_prefix: Home Assistant's discovery prefix.
     """
-    announcement = Announcement(
-        device=Device(
-            identifiers=(topics.identity,),
-            name=f"fer-edge {topics.node}",
+    discovery = DeviceDiscovery(
+        device=HaDevice(
+            identifiers=(messages.identity,),
+            name=f"fer-edge {messages.node}",
             manufacturer="fer-edge",
             model=f"{info.model} {info.model_sha256[:8]}",
             sw_version=info.version,
         ),
-        origin=Origin(name="fer-edge", sw_version=info.version),
-        availability_topic=topics.topic("availability"),
+        origin=HaOrigin(name="fer-edge", sw_version=info.version),
+        availability_topic=messages.topic("availability"),
         qos=1,
-        components=_faces(topics, info.labels) | _diagnostics(topics),
+        components=_face_entities(messages, info.labels) | _diagnostic_entities(messages),
     )
-    return Message(_topic(topics, ha_prefix), msgspec.json.encode(announcement).decode(), 1, retain=True)
+    return Message(_topic(messages, discovery_prefix), msgspec.json.encode(discovery).decode(), 1, retain=True)
 
 
-def removal_message(topics: MessageFactory, ha_prefix: str = "homeassistant") -> Message:
-    """What makes Home Assistant forget the node."""
-    return Message(_topic(topics, ha_prefix), "", 1, retain=True)
+def removal_message(messages: MessageFactory, discovery_prefix: str = "homeassistant") -> Message:
+    """Return the message that removes the node from Home Assistant."""
+    return Message(_topic(messages, discovery_prefix), "", 1, retain=True)
 
 
-def _topic(topics: MessageFactory, ha_prefix: str) -> str:
-    # A dot may be in a node's name, and not in this part of Home Assistant's topics.
-    return f"{ha_prefix}/device/{topics.identity.replace('.', '_')}/config"
+def _topic(messages: MessageFactory, discovery_prefix: str) -> str:
+    # A node name may contain dots, but this part of Home Assistant's topics may not.
+    return f"{discovery_prefix}/device/{messages.identity.replace('.', '_')}/config"
 
 
-def _faces(topics: MessageFactory, labels: tuple[str, ...]) -> dict[str, Entity]:
-    identity, state = topics.identity, topics.topic("state")
+def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> dict[str, HaEntity]:
+    identity, state = messages.identity, messages.topic("state")
     return {
-        "emotion": Entity(
+        "emotion": HaEntity(
             platform="sensor",
             unique_id=f"{identity}-emotion",
             name="Dominant emotion",
             state_topic=state,
-            # Without faces it is None, which Home Assistant takes for unknown.
+            # None, the value without faces, means unknown to Home Assistant.
             value_template="{{ value_json.emotion }}",
             device_class="enum",
             options=labels,
@@ -116,7 +116,7 @@ def _faces(topics: MessageFactory, labels: tuple[str, ...]) -> dict[str, Entity]
             json_attributes_template=_ATTRIBUTES,
             icon="mdi:emoticon-outline",
         ),
-        "faces": Entity(
+        "faces": HaEntity(
             platform="sensor",
             unique_id=f"{identity}-faces",
             name="Faces",
@@ -125,41 +125,43 @@ def _faces(topics: MessageFactory, labels: tuple[str, ...]) -> dict[str, Entity]
             state_class="measurement",
             icon="mdi:account-multiple-outline",
         ),
-        "face": Entity(
+        "face": HaEntity(
             platform="event",
             unique_id=f"{identity}-face",
             name="Face",
-            state_topic=topics.topic("event"),
+            state_topic=messages.topic("event"),
             event_types=("new", "update", "end"),
             icon="mdi:face-recognition",
         ),
-        "enabled": Entity(
+        "enabled": HaEntity(
             platform="switch",
             unique_id=f"{identity}-enabled",
             name="Enabled",
-            state_topic=topics.topic("enabled/state"),
-            command_topic=topics.topic("enabled/set"),
-            # Kept by the broker, so that a device that is off when the switch is thrown obeys when it is back.
+            state_topic=messages.topic("enabled/state"),
+            command_topic=messages.topic("enabled/set"),
+            # Retained, so that a device that is offline gets the command when it is back.
             retain=True,
             icon="mdi:eye-outline",
         ),
     }
 
 
-def _diagnostics(topics: MessageFactory) -> dict[str, Entity]:
+def _diagnostic_entities(messages: MessageFactory) -> dict[str, HaEntity]:
     entities = {
-        "fps": _figure(topics, "fps", "Frame rate", unit="fps"),
-        "temperature": _figure(topics, "temp_c", "Processor temperature", unit="°C", device_class="temperature"),
-        "memory": _figure(topics, "rss_mb", "Memory", unit="MB", device_class="data_size"),
-        "queued": _figure(topics, "queued", "Events waiting"),
-        "dropped": _figure(topics, "dropped", "Frames dropped", state_class="total_increasing"),
-        "dropped_events": _figure(topics, "dropped_events", "Events dropped", state_class="total_increasing"),
+        "fps": _stats_sensor(messages, "fps", "Frame rate", unit="fps"),
+        "temperature": _stats_sensor(
+            messages, "temp_c", "Processor temperature", unit="°C", device_class="temperature"
+        ),
+        "memory": _stats_sensor(messages, "rss_mb", "Memory", unit="MB", device_class="data_size"),
+        "queued": _stats_sensor(messages, "queued", "Events waiting"),
+        "dropped": _stats_sensor(messages, "dropped", "Frames dropped", state_class="total_increasing"),
+        "dropped_events": _stats_sensor(messages, "dropped_events", "Events dropped", state_class="total_increasing"),
     }
-    entities["camera"] = Entity(
+    entities["camera"] = HaEntity(
         platform="sensor",
-        unique_id=f"{topics.identity}-camera",
+        unique_id=f"{messages.identity}-camera",
         name="Camera",
-        state_topic=topics.topic("camera"),
+        state_topic=messages.topic("camera"),
         device_class="enum",
         options=get_args(CameraStatus),
         entity_category="diagnostic",
@@ -168,21 +170,21 @@ def _diagnostics(topics: MessageFactory) -> dict[str, Entity]:
     return entities
 
 
-def _figure(
-    topics: MessageFactory,
+def _stats_sensor(
+    messages: MessageFactory,
     key: str,
     name: str,
     *,
     unit: str = "",
     device_class: Literal["temperature", "data_size", ""] = "",
     state_class: Literal["measurement", "total_increasing"] = "measurement",
-) -> Entity:
-    """A number of the ``stats`` message."""
-    return Entity(
+) -> HaEntity:
+    """Return a sensor for a number of the ``stats`` message."""
+    return HaEntity(
         platform="sensor",
-        unique_id=f"{topics.identity}-{key}",
+        unique_id=f"{messages.identity}-{key}",
         name=name,
-        state_topic=topics.topic("stats"),
+        state_topic=messages.topic("stats"),
         value_template=f"{{{{ value_json.{key} }}}}",
         device_class=device_class,
         state_class=state_class,

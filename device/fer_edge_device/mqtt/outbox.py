@@ -1,4 +1,4 @@
-"""Events that wait on disk until a broker has acknowledged them."""
+"""The queue on disk in which events wait until the broker has acknowledged them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_APPLICATION: Final = 0x46456F62  # "FEob": marks a database as an outbox of ours
+_APPLICATION_ID: Final = 0x46456F62  # "FEob": marks a database as an outbox of fer-edge
 _VERSION: Final = 1
-_BEGIN: Final = f"""
+_SCHEMA: Final = f"""
     BEGIN IMMEDIATE;
     CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
     );
     CREATE TABLE dropped (count INTEGER NOT NULL);
     INSERT INTO dropped VALUES (0);
-    PRAGMA application_id = {_APPLICATION};
+    PRAGMA application_id = {_APPLICATION_ID};
     PRAGMA user_version = {_VERSION};
     COMMIT;
-"""  # noqa: S608 - the numbers are ours
-_OF_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_OF_THE_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
-_NO_ID: Final = 2**63 - 1  # greater than any
-_CLOCK_WAS_SET: Final = 60.0  # seconds: a greater jump is no drift
+"""  # noqa: S608 - both numbers are constants
+_DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DISK_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_MAX_ID: Final = 2**63 - 1
+_MIN_CLOCK_JUMP: Final = 60.0  # seconds; smaller differences are drift
 
 
-class Row(NamedTuple):
-    """An event that waits.
+class StoredEvent(NamedTuple):
+    """An event in the outbox.
 
     Attributes:
-        id: grows with each event, and is never used again.
-        topic: where to publish it.
-        payload: what to publish.
+        id: increases with each event and is never reused.
+        topic: the topic to publish to.
+        payload: the encoded message.
     """
 
     id: int
@@ -53,59 +53,61 @@ class Row(NamedTuple):
 
 
 class _DamagedError(Exception):
-    """Raised when the file cannot be gone on with."""
+    """Raised when the file is damaged or of another release."""
 
 
 class Outbox:
-    """A queue of events in a file that outlives a crash and a power cut; bounded, the oldest go first.
+    """A bounded queue of events in a file that survives crashes and power cuts; the oldest events are dropped first.
 
-    Any thread may use it. While the disk is full or fails, events are dropped and counted, and nothing is raised. Once
-    it is closed it gives and takes nothing.
+    Thread-safe. While the disk is full or fails, events are dropped and counted, and no error is raised. A closed
+    outbox neither stores nor returns events.
     """
 
     def __init__(self, path: Path, settings: OutboxSettings) -> None:
-        """Open the file, or begin one; a damaged one is set aside.
+        """Open or create the file. A damaged file is renamed and replaced by a new one.
 
         Args:
-            path: of the SQLite file; its folder is made.
-            settings: the bounds.
+            path: the SQLite file; its folder is created.
+            settings: the limits.
 
         Raises:
-            InputError: another process uses the file, it is another program's, or it cannot be opened.
+            InputError: another process uses the file, it belongs to another program, or it cannot be opened.
         """
         self._path, self._settings = path, settings
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
-        self._count = self._dropped = self._unsaved = self._newest = 0
-        self._first: int | None = None
+        self._count = self._dropped = self._unsaved_drops = self._newest_id = 0
+        self._first_id: int | None = None
         self._offset = clock.time() - clock.monotonic()
-        self._trouble = self._closed = False
+        self._failing = self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._with_database(lambda _: None)
         except OSError as error:
-            raise InputError(f"{path.parent}: no folder for the outbox ({error.strerror}); set outbox.path") from error
+            raise InputError(
+                f"{path.parent}: cannot create the folder of the outbox ({error.strerror}); set outbox.path"
+            ) from error
         except sqlite3.DatabaseError as error:
-            if _code(error) in _OF_THE_DISK:
-                self._tell(error)
+            if _code(error) in _DISK_CODES:
+                self._log_failure(error)
             elif _code(error) == sqlite3.SQLITE_BUSY:
                 raise InputError(
-                    f"{path}: another fer-edge uses this outbox; give each its own node, or its own outbox.path"
+                    f"{path}: another fer-edge process uses this outbox; give each its own node name or outbox.path"
                 ) from error
             else:
                 raise InputError(f"{path}: the outbox cannot be opened ({error}); set outbox.path") from error
 
     def __len__(self) -> int:
-        """How many events wait."""
+        """Return the number of stored events."""
         return self._count
 
     @property
     def dropped(self) -> int:
-        """How many events were dropped since the file was begun."""
+        """Number of events that were dropped since the file was created."""
         return self._dropped
 
     def put(self, topic: str, payload: bytes) -> None:
-        """Add an event; when this returns, it is on disk, or counted as dropped where the disk would not have it."""
+        """Store an event. When this returns, it is on disk, or counted as dropped if it could not be written."""
 
         def insert(database: sqlite3.Connection) -> None:
             self._follow_clock(database)
@@ -113,107 +115,107 @@ class Outbox:
                 cursor = database.execute(
                     "INSERT INTO events (time, topic, payload) VALUES (?, ?, ?)", (clock.time(), topic, payload)
                 )
-                gone = self._drop_old(database, self._count + 1)
+                dropped = self._drop_old(database, self._count + 1)
             self._count += 1
-            self._newest = cursor.lastrowid or 0
-            self._first = self._first or cursor.lastrowid
-            self._forget(gone)
+            self._newest_id = cursor.lastrowid or 0
+            self._first_id = self._first_id or cursor.lastrowid
+            self._count_dropped(dropped)
 
         with self._lock:
             if not self._attempt(insert):
                 self._dropped += 1
-                self._unsaved += 1
+                self._unsaved_drops += 1
 
-    def after(self, last: int, limit: int) -> list[Row]:
-        """The oldest events that wait.
+    def after(self, last_id: int, limit: int) -> list[StoredEvent]:
+        """Return the oldest events.
 
         Args:
-            last: only those with a greater id.
-            limit: no more than so many.
+            last_id: only events with a greater id are returned.
+            limit: maximum number of events.
         """
-        rows: list[Row] = []
+        events: list[StoredEvent] = []
 
         def select(database: sqlite3.Connection) -> None:
             self._follow_clock(database)
             with database:
-                gone = self._drop_old(database, self._count)
-            self._forget(gone)
+                dropped = self._drop_old(database, self._count)
+            self._count_dropped(dropped)
             query = "SELECT id, topic, payload FROM events WHERE id > ? ORDER BY id LIMIT ?"
-            rows.extend(map(Row._make, database.execute(query, (last, limit))))
+            events.extend(map(StoredEvent._make, database.execute(query, (last_id, limit))))
 
         with self._lock:
             if self._count:
                 self._attempt(select)
-        return rows
+        return events
 
-    def drop(self, number: int) -> bool:
-        """Give up the event of this id, and count it.
+    def drop(self, event_id: int) -> bool:
+        """Drop an event and count it.
 
         Returns:
-            False when the disk would not have that.
+            Whether it was dropped; False if the disk failed.
         """
 
         def delete(database: sqlite3.Connection) -> None:
             with database:
-                gone = database.execute("DELETE FROM events WHERE id = ?", (number,)).rowcount
-                database.execute("UPDATE dropped SET count = count + ?", (gone + self._unsaved,))
-            self._forget(gone)
+                dropped = database.execute("DELETE FROM events WHERE id = ?", (event_id,)).rowcount
+                database.execute("UPDATE dropped SET count = count + ?", (dropped + self._unsaved_drops,))
+            self._count_dropped(dropped)
 
         with self._lock:
             return self._attempt(delete)
 
-    def done(self, numbers: Sequence[int]) -> None:
-        """Forget the events of these ids: they have been delivered."""
+    def delete(self, event_ids: Sequence[int]) -> None:
+        """Delete events that have been delivered."""
 
-        def delete(database: sqlite3.Connection) -> None:
+        def delete_all(database: sqlite3.Connection) -> None:
             with database:
-                cursor = database.executemany("DELETE FROM events WHERE id = ?", [(number,) for number in numbers])
+                cursor = database.executemany("DELETE FROM events WHERE id = ?", [(each,) for each in event_ids])
             self._count -= cursor.rowcount
 
         with self._lock:
-            if numbers:
-                self._attempt(delete)
+            if event_ids:
+                self._attempt(delete_all)
 
     def close(self) -> None:
-        """Close the file for good; what waits in it is for the next run."""
+        """Close the file; its events stay for the next run."""
         with self._lock:
             self._closed = True
             self._disconnect()
 
     def _attempt(self, work: Callable[[sqlite3.Connection], None]) -> bool:
-        """Whether some work on the database succeeded; when it did not, that is told, once."""
+        """Do some work on the database and return whether it succeeded; a failure is logged once."""
         if self._closed:
             return False
         try:
             self._with_database(work)
         except (sqlite3.Error, OSError) as error:
-            self._tell(error)
+            self._log_failure(error)
             return False
-        if self._trouble:
-            logger.warning("%s: events can be kept again", self._path)
-            self._trouble = False
+        if self._failing:
+            logger.warning("%s: events can be stored again", self._path)
+            self._failing = False
         return True
 
-    def _tell(self, error: Exception) -> None:
-        if not self._trouble:
+    def _log_failure(self, error: Exception) -> None:
+        if not self._failing:
             logger.warning(
-                "%s: events cannot be kept (%s); they are dropped until that is mended. Is the disk full?",
+                "%s: events cannot be stored (%s) and are dropped until they can. Is the disk full?",
                 self._path,
                 error,
             )
-            self._trouble = True
+            self._failing = True
 
     def _with_database(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Do some work on the database; if the file turns out to be damaged, on a new one."""
+        """Do some work on the database. If the file turns out to be damaged, do it on a new one."""
         try:
-            work(self._connected())
+            work(self._open())
         except (_DamagedError, sqlite3.DatabaseError) as error:
-            if not isinstance(error, _DamagedError) and _code(error) not in _OF_DAMAGE:
+            if not isinstance(error, _DamagedError) and _code(error) not in _DAMAGE_CODES:
                 raise
-            self._set_aside(str(error))
-            work(self._connected())
+            self._replace_damaged(str(error))
+            work(self._open())
 
-    def _connected(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self._database is None:
             self._database = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
             try:
@@ -224,90 +226,92 @@ class Outbox:
         return self._database
 
     def _prepare(self, database: sqlite3.Connection) -> None:
-        # Before anything is read: keeps every other process out, and the index of the log in memory.
+        # Set before anything is read, this keeps out other processes and keeps the log's index in memory.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
         (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        new = not tables and not application
-        if not new and application != _APPLICATION:
-            raise InputError(f"{self._path}: a database of another program, not an outbox; choose another outbox.path")
-        if not new and version != _VERSION:
-            raise _DamagedError(f"made by another release, as version {version}")
+        is_new = not tables and not application
+        if not is_new and application != _APPLICATION_ID:
+            raise InputError(f"{self._path}: not an outbox but a database of another program; set another outbox.path")
+        if not is_new and version != _VERSION:
+            raise _DamagedError(f"its format is version {version}, of another release")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("BEGIN EXCLUSIVE")
         database.commit()
-        if new:
-            database.executescript(_BEGIN)
-            # After a file that was set aside: events of its ids may be on their way.
-            database.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (self._newest,))
+        if is_new:
+            database.executescript(_SCHEMA)
+            # After a damaged file: events with its ids may still be in flight.
+            database.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (self._newest_id,))
             database.commit()
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise _DamagedError(found)
+        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise _DamagedError(result)
         self._count, newest = database.execute("SELECT COUNT(*), MAX(id) FROM events").fetchone()
-        self._newest = newest or self._newest
+        self._newest_id = newest or self._newest_id
         (saved,) = database.execute("SELECT count FROM dropped").fetchone()
-        self._dropped = saved + self._unsaved
+        self._dropped = saved + self._unsaved_drops
 
     def _disconnect(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
 
-    def _set_aside(self, why: str) -> None:
+    def _replace_damaged(self, reason: str) -> None:
         self._disconnect()
-        aside = self._path.with_name(f"{self._path.name}.damaged")
+        renamed = self._path.with_name(f"{self._path.name}.damaged")
         for suffix in ("-wal", ""):
             file = self._path.with_name(self._path.name + suffix)
             if file.exists():
-                file.replace(aside.with_name(aside.name + suffix))
-        self._count, self._first = 0, None
-        logger.warning("%s: damaged (%s); set aside as %s, and begun anew", self._path, why, aside.name)
+                file.replace(renamed.with_name(renamed.name + suffix))
+        self._count, self._first_id = 0, None
+        logger.warning(
+            "%s: damaged (%s); renamed to %s, and replaced by a new outbox", self._path, reason, renamed.name
+        )
 
     def _drop_old(self, database: sqlite3.Connection, count: int) -> int:
-        """Delete what is beyond the bounds, the oldest first.
+        """Delete events beyond the limits, the oldest first.
 
         Args:
-            database: within a transaction.
-            count: how many events there are.
+            database: in a transaction.
+            count: the number of stored events.
 
         Returns:
-            How many were deleted.
+            The number of deleted events.
         """
-        oldest = clock.time() - self._settings.max_age_h * 3600
+        min_time = clock.time() - self._settings.max_age_h * 3600
         query = "SELECT id FROM events WHERE time >= ? ORDER BY id LIMIT 1"
-        (kept,) = database.execute(query, (oldest,)).fetchone() or (_NO_ID,)
+        (first_kept,) = database.execute(query, (min_time,)).fetchone() or (_MAX_ID,)
         if (excess := count - self._settings.max_events) > 0:
             query = "SELECT id FROM events ORDER BY id LIMIT 1 OFFSET ?"
-            kept = max(kept, *database.execute(query, (excess,)).fetchone())
-        gone = database.execute("DELETE FROM events WHERE id < ?", (kept,)).rowcount
-        if gone or self._unsaved:
-            database.execute("UPDATE dropped SET count = count + ?", (gone + self._unsaved,))
-        return gone
+            first_kept = max(first_kept, *database.execute(query, (excess,)).fetchone())
+        dropped = database.execute("DELETE FROM events WHERE id < ?", (first_kept,)).rowcount
+        if dropped or self._unsaved_drops:
+            database.execute("UPDATE dropped SET count = count + ?", (dropped + self._unsaved_drops,))
+        return dropped
 
-    def _forget(self, gone: int) -> None:
-        """Take over what a transaction that has succeeded dropped."""
-        self._count -= gone
-        self._dropped += gone
-        self._unsaved = 0
+    def _count_dropped(self, dropped: int) -> None:
+        """Update the counters after a transaction that dropped events."""
+        self._count -= dropped
+        self._dropped += dropped
+        self._unsaved_drops = 0
 
     def _follow_clock(self, database: sqlite3.Connection) -> None:
-        """When the clock is set, as at the first contact with a time server, the age of events must not jump."""
+        """Shift the times of this run's events when the clock is set, so that their age stays right."""
         offset = clock.time() - clock.monotonic()
         jump = offset - self._offset
-        if abs(jump) > _CLOCK_WAS_SET and self._first is not None:
+        if abs(jump) > _MIN_CLOCK_JUMP and self._first_id is not None:
             with database:
-                database.execute("UPDATE events SET time = time + ? WHERE id >= ?", (jump, self._first))
-        self._offset = offset  # not before: on a full disk the events' times are still to be moved
+                database.execute("UPDATE events SET time = time + ? WHERE id >= ?", (jump, self._first_id))
+        self._offset = offset  # only now: if the disk is full, the events' times are still to be shifted
 
 
 def outbox_path(settings: OutboxSettings, node: str) -> Path:
-    """Where the outbox of a node is: as configured, else in the service's state folder, else in the user's.
+    """Return the file of a node's outbox: as configured, else in the service's state folder, else in the user's.
 
     Raises:
-        InputError: the user has no home.
+        InputError: the user has no home folder.
     """
     if settings.path:
         return Path(settings.path)
@@ -316,10 +320,10 @@ def outbox_path(settings: OutboxSettings, node: str) -> Path:
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     except RuntimeError as error:
-        raise InputError("no place for the outbox: this user has no home; set outbox.path") from error
+        raise InputError("this user has no home folder for the outbox; set outbox.path") from error
     return state / "fer-edge" / f"{node}.sqlite"
 
 
 def _code(error: sqlite3.DatabaseError) -> int:
-    """SQLite's primary result code."""
+    """Return SQLite's primary result code."""
     return error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else sqlite3.SQLITE_ERROR

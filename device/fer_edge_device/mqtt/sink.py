@@ -1,4 +1,4 @@
-"""Messages to an MQTT broker: now if it is there, and as soon as it is there again."""
+"""Publish messages to an MQTT broker, which may come and go."""
 
 from __future__ import annotations
 
@@ -8,408 +8,238 @@ import os
 import random
 import threading
 import time as clock
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.errors import BrokerError, FerEdgeError, first_line
-from fer_edge_device.messages import MessageFactory
-from fer_edge_device.mqtt.connection import Broker, connect
-from fer_edge_device.mqtt.home_assistant import removal_message
+from fer_edge.utils.words import counted
+from fer_edge_device.mqtt.broker import Broker
+from fer_edge_device.mqtt.connection import connect
+from fer_edge_device.mqtt.event_sender import EventSender
+from fer_edge_device.mqtt.failures import refusal_advice
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fer_edge_device.config.settings import MqttSettings, OutboxSettings
-    from fer_edge_device.messages import Message
-    from fer_edge_device.mqtt.connection import Answer, Connection, Received
-    from fer_edge_device.mqtt.outbox import Row
+    from fer_edge_device.messages import Message, MessageFactory
+    from fer_edge_device.mqtt.connection import Connection, Received
 
 logger = logging.getLogger(__name__)
 
-_SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
-_STEADY: Final = 30.0  # seconds after which a connection counts as one that holds
-_TRIES: Final = 5  # how often an event is offered to a broker that refuses it
-_PARTING: Final = 2.0  # seconds of closing that a login under way gets, and the last word
-_BATCH: Final = 20  # events that are taken from the outbox at a time
-_LOOK: Final = 1.0  # seconds between two looks at a connection on which nothing happens
-_KEPT: Final = 0.5  # seconds for which a delivered event stays on disk: fewer writes, for a rare repeat
+_SWITCH_VALUES: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+_STABLE_AFTER: Final = 30.0  # seconds after which a connection counts as stable
+_FAREWELL_TIME: Final = 2.0  # seconds of closing that are left to a running login, and to the last message
+_JOIN_GRACE: Final = 1.0  # seconds beyond the timeout of `close` for the thread to end
 
 
-class _End(NamedTuple):
-    """When it is over with what, on the monotonic clock."""
+class _Deadlines(NamedTuple):
+    """When each step of closing must be over, on the monotonic clock.
+
+    Attributes:
+        login: a login that has not succeeded is abandoned.
+        sending: waiting messages stay for the next run.
+        disconnect: the connection is dropped.
+    """
 
     login: float = math.inf
-    serving: float = math.inf
-    leaving: float = math.inf
+    sending: float = math.inf
+    disconnect: float = math.inf
 
 
 class MqttSink:
-    """Publishes messages from a thread of its own; whoever gives them never waits for the network.
+    """Publishes messages from its own thread, so that `publish` never waits for the network.
 
-    Events go through the outbox and leave it when the broker has acknowledged them: none is lost, and one may come
-    twice. One that the broker refuses time and again is dropped and counted. Of a retained topic the latest message is
-    sent, and sent again after every connect. Anything else is dropped while there is no connection.
+    Events pass through the outbox and leave it when the broker has acknowledged them: none is lost, and one may be
+    delivered twice. An event that the broker refuses again and again is dropped and counted. Of each retained topic,
+    the latest message is sent, and sent again after every connect. Other messages are dropped while there is no
+    connection.
     """
 
     def __init__(
         self,
-        topics: MessageFactory,
+        messages: MessageFactory,
         settings: MqttSettings,
         outbox: OutboxSettings,
         *,
         on_enabled: Callable[[bool], None] | None = None,
         backoff: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """Open the outbox and begin to connect.
+        """Open the outbox and start to connect.
 
         Args:
-            topics: of the node.
-            settings: which broker, and how to log in.
-            outbox: where events wait, how many, and how fast they leave.
-            on_enabled: told what ``enabled/set`` asks for, on the sink's thread, as often as it is asked for.
-            backoff: least and most seconds between two attempts to connect, or to send what was refused.
+            messages: makes the node's messages.
+            settings: the broker and the login.
+            outbox: file and limits of the outbox.
+            on_enabled: called on the sink's thread with each value that arrives at ``enabled/set``.
+            backoff: minimum and maximum seconds between two attempts to connect, or to send a refused event.
 
         Raises:
             InputError: a setting cannot be used, or the outbox is in use.
         """
-        self._topics, self._on_enabled, self._backoff = topics, on_enabled, backoff
+        self._messages, self._on_enabled, self._backoff = messages, on_enabled, backoff
         self._broker = Broker(settings)
-        self._birth = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
-        self._outbox = Outbox(outbox_path(outbox, topics.node), outbox)
-        self._events = _Events(self._outbox, topics.topic("event"), 1 / outbox.max_rate, self._broker, backoff)
+        self._ha_status_topic = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
+        self._outbox = Outbox(outbox_path(outbox, messages.node), outbox)
+        self._events = EventSender(self._outbox, messages.topic("event"), 1 / outbox.max_rate, self._broker, backoff)
         self._lock = threading.Lock()
         self._connected = False
         self._retained: dict[str, Message] = {}
-        self._latest: dict[str, Message] = {}  # what this connection has yet to send, one message a topic
+        self._unsent: dict[str, Message] = {}  # the latest message of each topic that this connection has not sent yet
         self._closing = threading.Event()
-        self._end = _End()
-        self._wait = backoff[0]
-        self._told: set[str] = set()
+        self._deadlines = _Deadlines()
+        self._delay = backoff[0]
+        self._logged: set[str] = set()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        # A daemon, because a name server that does not answer must not keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name="mqtt", daemon=True)
+        # A daemon, because a name server that does not answer must not keep the process from exiting.
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._thread.start()
 
     @property
     def queued(self) -> int:
-        """How many events wait."""
+        """Number of events in the outbox."""
         return len(self._outbox)
 
     @property
     def dropped(self) -> int:
-        """How many events were never sent, since the outbox was begun."""
+        """Number of events that were dropped since the outbox was created."""
         return self._outbox.dropped
 
     def publish(self, message: Message) -> None:
-        """Take a message; an event is on disk when this returns, unless the sink was closed."""
+        """Publish a message. An event is on disk when this returns, unless the sink is closed."""
         if self._closing.is_set():
             return
-        if message.topic == self._topics.topic("event"):
+        if message.topic == self._messages.topic("event"):
             self._outbox.put(message.topic, message.body())
-        elif message == self._topics.availability("offline"):
-            return  # the last word, which `close` has after all events
+        elif message == self._messages.availability("offline"):
+            return  # `close` sends it after all events
         else:
             with self._lock:
                 if message.retain:
                     self._retained[message.topic] = message
                 if self._connected:
-                    self._latest[message.topic] = message
+                    self._unsent[message.topic] = message
         os.eventfd_write(self._wake, 1)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Send what waits and then ``offline``, if there is a connection, and end the thread.
+        """Send what is waiting and then ``offline`` if there is a connection, and end the thread.
 
         Args:
-            timeout: seconds that may take, and one more for a thread that hangs in the system, as where a name server
-                does not answer: that is said, and the thread does nothing any more but end. Events that are not sent
-                by then are for the next run.
+            timeout: maximum seconds to wait. A thread that hangs in the system gets one second more, for example when
+                a name server does not answer. It is then left behind with a warning, and does nothing but end. Events
+                that are not sent by then stay for the next run.
         """
         if self._closing.is_set():
             return
-        now, parting = clock.monotonic(), min(_PARTING, timeout / 2)
-        self._end = _End(now + parting, now + timeout - parting, now + timeout)
+        now, farewell = clock.monotonic(), min(_FAREWELL_TIME, timeout / 2)
+        self._deadlines = _Deadlines(now + farewell, now + timeout - farewell, now + timeout)
         self._closing.set()
         os.eventfd_write(self._wake, 1)
-        self._thread.join(timeout + _LOOK)
+        self._thread.join(timeout + _JOIN_GRACE)
         self._outbox.close()
         if self._thread.is_alive():
-            logger.warning("%s: the system does not give up connecting; that is left behind", self._broker.address)
+            logger.warning("%s: the system is still trying to connect; not waiting for it", self._broker.address)
         else:
             os.close(self._wake)
 
-    def _work(self) -> None:
-        """Connect and serve, and wait longer each time that fails.
+    def _run(self) -> None:
+        """Connect and send; after each failure, wait longer.
 
-        The wait is drawn between the shortest and three times the one before ("decorrelated jitter": M. Brooker,
-        Exponential Backoff And Jitter, AWS Architecture Blog, 2015): devices that lost a broker together do not
-        all come back to it together.
+        The delay is drawn between the minimum and three times the previous delay ("decorrelated jitter": M. Brooker,
+        Exponential Backoff And Jitter, AWS Architecture Blog, 2015), so that devices that lost a broker together do
+        not return to it together.
         """
-        shortest, longest = self._backoff
+        min_delay, max_delay = self._backoff
         while not self._closing.is_set():
             try:
-                self._connect_and_serve()
+                self._connect_and_send()
             except FerEdgeError as error:
-                self._tell(str(error))
-            except Exception as error:  # noqa: BLE001 - this thread has to go on for months
-                self._tell(f"{self._broker.address}: {type(error).__name__}: {first_line(error)}")
-            self._wait = min(longest, random.uniform(shortest, 3 * self._wait))  # noqa: S311 - no secret
-            logger.debug("%s: next attempt in %.2f s", self._broker.address, self._wait)
-            self._closing.wait(self._wait)
+                self._log_once(str(error))
+            except Exception as error:  # noqa: BLE001 - this thread has to run for months
+                self._log_once(f"{self._broker.address}: {type(error).__name__}: {first_line(error)}")
+            self._delay = min(max_delay, random.uniform(min_delay, 3 * self._delay))  # noqa: S311 - not secret
+            logger.debug("%s: next attempt in %.2f s", self._broker.address, self._delay)
+            self._closing.wait(self._delay)
 
-    def _tell(self, trouble: str) -> None:
-        """Log what is wrong, once until a connection has held."""
-        if trouble not in self._told:
-            logger.warning("%s", trouble)
-            self._told.add(trouble)
+    def _log_once(self, problem: str) -> None:
+        """Log a problem, and do not repeat it until a connection was stable."""
+        if problem not in self._logged:
+            logger.warning("%s", problem)
+            self._logged.add(problem)
 
-    def _connect_and_serve(self) -> None:
-        will = self._topics.availability("offline")
-        connection = connect(self._broker, self._topics.identity, will=will, until=lambda: self._end.login)
+    def _connect_and_send(self) -> None:
+        will = self._messages.availability("offline")
+        connection = connect(self._broker, self._messages.identity, will=will, deadline=lambda: self._deadlines.login)
         try:
-            logger.info("connected to %s; %d events wait", connection, self.queued)
+            logger.info("connected to %s; %s waiting", connection, counted(self.queued, "event"))
             self._send_all_retained()
             self._subscribe(connection)
-            self._serve(connection)
+            self._send_and_receive(connection)
             with suppress(BrokerError):
-                connection.deliver([will], self._end.leaving - clock.monotonic())
-                connection.disconnect(self._end.leaving - clock.monotonic())
+                connection.deliver([will], self._deadlines.disconnect - clock.monotonic())
+                connection.disconnect(self._deadlines.disconnect - clock.monotonic())
         finally:
             with self._lock:
                 self._connected = False
-                self._latest.clear()
+                self._unsent.clear()
             connection.drop()
-            if connection.age > _STEADY:
-                self._wait = self._backoff[0]
-                self._told.clear()
-            self._take_answers(connection)  # those that came with the end
-            self._events.end(connection.blame)
+            if connection.age > _STABLE_AFTER:
+                self._delay = self._backoff[0]
+                self._logged.clear()
+            self._handle_acks(connection)  # those that arrived just before the end
+            self._events.connection_ended(connection.close_reason)
 
-    def _serve(self, connection: Connection) -> None:
-        """Send and listen until the sink is closed and all is sent, or its time is over."""
-        while clock.monotonic() < self._end.serving:
-            self._send_latest(connection)
-            pause = self._events.send(connection)
-            if self._closing.is_set() and connection.idle and not self._latest and not self._events.due:
+    def _send_and_receive(self, connection: Connection) -> None:
+        """Send and receive until the sink is closed and everything is sent, or the deadline has passed."""
+        while clock.monotonic() < self._deadlines.sending:
+            self._send_unsent(connection)
+            wait = self._events.send(connection)
+            if self._closing.is_set() and connection.idle and not self._unsent and not self._events.pending:
                 return
-            connection.step(max(min(pause, self._end.serving - clock.monotonic()), 0.0), self._wake)
+            connection.step(max(min(wait, self._deadlines.sending - clock.monotonic()), 0.0), self._wake)
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
-            self._take_answers(connection)
+            self._handle_acks(connection)
             for received in connection.take_received():
-                self._hear(received)
+                self._on_message(received)
 
-    def _take_answers(self, connection: Connection) -> None:
-        for answer in connection.take_answers():
-            if not self._events.take(answer) and answer.refused:
-                everything = f"{self._topics.topic('info').removesuffix('info')}#"
-                advice = _advice(self._broker, everything, answer.refused)
-                self._tell(f"{self._broker.address}: refuses messages ({answer.refused}); {advice}")
+    def _handle_acks(self, connection: Connection) -> None:
+        for ack in connection.take_acks():
+            if not self._events.handle_ack(ack) and ack.refusal:
+                all_topics = f"{self._messages.topic('info').removesuffix('info')}#"
+                advice = refusal_advice(self._broker.address.user, all_topics, ack.refusal)
+                self._log_once(f"{self._broker.address}: refuses messages ({ack.refusal}); {advice}")
 
-    def _send_latest(self, connection: Connection) -> None:
+    def _send_unsent(self, connection: Connection) -> None:
         while connection.room > 0:
             with self._lock:
-                if not self._latest:
+                if not self._unsent:
                     return
-                message = self._latest.pop(next(iter(self._latest)))
+                message = self._unsent.pop(next(iter(self._unsent)))
             connection.send(message.topic, message.body(), message.qos, retain=message.retain)
 
     def _send_all_retained(self) -> None:
         with self._lock:
             self._connected = True
-            first = self._topics.topic("availability")
-            self._latest |= dict(sorted(self._retained.items(), key=lambda item: item[0] != first))
+            first = self._messages.topic("availability")
+            self._unsent |= dict(sorted(self._retained.items(), key=lambda item: item[0] != first))
 
     def _subscribe(self, connection: Connection) -> None:
-        topics = [self._topics.topic("enabled/set")] if self._on_enabled else []
-        if self._birth:
-            topics.append(self._birth)
+        topics = [self._messages.topic("enabled/set")] if self._on_enabled else []
+        if self._ha_status_topic:
+            topics.append(self._ha_status_topic)
         if topics:
             connection.subscribe(topics)
 
-    def _hear(self, received: Received) -> None:
-        if received.topic == self._birth:
-            # Home Assistant has started; what it had already, the broker gives it again by itself.
+    def _on_message(self, received: Received) -> None:
+        if received.topic == self._ha_status_topic:
+            # Home Assistant has started. A retained message is older than this connection, which has sent everything.
             if received.payload == b"online" and not received.retained:
                 self._send_all_retained()
             return
-        word = received.payload.decode(errors="replace").strip().lower()
-        if word in _SWITCH and self._on_enabled:
-            self._on_enabled(_SWITCH[word])
-        elif word:  # without a word it is a retained message that was taken away
-            logger.warning("%s: %.40r is neither ON nor OFF", received.topic, word)
-
-
-class _Events:
-    """The events of an outbox on their way to a broker: in order, no faster than agreed, each a few times at most.
-
-    After a refusal, or a connection that ended with events under way, they are sent one at a time until one arrives:
-    so the events after a refused one wait with it, and it is known at which one a broker closes the connection.
-    """
-
-    def __init__(
-        self, outbox: Outbox, topic: str, interval: float, broker: Broker, backoff: tuple[float, float]
-    ) -> None:
-        self._outbox, self._topic, self._interval = outbox, topic, interval
-        self._broker, self._backoff = broker, backoff
-        self._rows: deque[Row] = deque()
-        self._last = 0
-        self._in_flight: dict[int, Row] = {}
-        self._delivered: list[int] = []
-        self._single = self._again = False
-        self._suspect = self._tries = 0
-        self._wait = 0.0
-        self._told: set[str] = set()
-        self._forgot_at = self._next = clock.monotonic()
-
-    @property
-    def due(self) -> bool:
-        """Whether some have yet to be sent, and none is refused."""
-        return bool(self._rows) and not self._tries
-
-    def send(self, connection: Connection) -> float:
-        """Send what is due.
-
-        Returns:
-            Seconds until the next may be due.
-        """
-        now = clock.monotonic()
-        if now - self._forgot_at >= _KEPT:
-            self._forget_delivered()
-            self._forgot_at = now
-        if self._again and not self._in_flight:
-            self._begin_again()
-        if not self._rows and not self._again:
-            self._rows.extend(self._outbox.after(self._last, 1 if self._single else _BATCH))
-        if self._may_send(connection) and now >= self._next:
-            row = self._rows.popleft()
-            self._in_flight[connection.send(row.topic, row.payload, 1, retain=False)] = row
-            self._last, self._next = row.id, now + self._interval
-        pause = _KEPT if self._delivered else _LOOK
-        if self._may_send(connection):
-            pause = min(pause, max(self._next - now, 0.0))
-        return pause
-
-    def take(self, answer: Answer) -> bool:
-        """Take in the broker's answer to a message; whether that was an event."""
-        row = self._in_flight.pop(answer.number, None)
-        if row is None:
-            return False
-        if not answer.refused:
-            self._delivered.append(row.id)
-        if self._again:  # of those that were under way together, the first that is refused counts
-            return True
-        if answer.refused:
-            self._single = self._again = True
-            advice = _advice(self._broker, row.topic, answer.refused)
-            self._tell(f"refuses events ({answer.refused}); {advice}. Each is offered {_TRIES} times, then dropped")
-            # What is of another name that the node had before does not keep its own events waiting.
-            self._fail(row, _TRIES if row.topic == self._topic else 1)
-        else:
-            if self._tries:
-                self._told.clear()  # it was mended
-            self._single, self._tries, self._wait = False, 0, 0.0
-        return True
-
-    def end(self, blame: str) -> None:
-        """Take in that the connection is over.
-
-        Args:
-            blame: how the broker closed it, if that may have been because of a message.
-        """
-        under_way = list(self._in_flight.values())
-        self._in_flight.clear()
-        if blame and self._single and not self._again and under_way and self._fail(under_way[0]):
-            advice = _advice(self._broker, self._topic, blame)
-            self._tell(f"closed the connection {_TRIES} times at the same event ({blame}), which was dropped; {advice}")
-        self._single = self._single or bool(under_way)
-        self._begin_again()
-
-    def _may_send(self, connection: Connection) -> bool:
-        return bool(self._rows) and not self._again and (connection.idle if self._single else connection.room > 0)
-
-    def _begin_again(self) -> None:
-        """With the oldest event that has not arrived."""
-        self._forget_delivered()
-        self._rows.clear()
-        self._last, self._again = 0, False
-
-    def _fail(self, row: Row, tries: int = _TRIES) -> bool:
-        """Wait until an event is offered again, or give it up; whether it was given up."""
-        if row.id != self._suspect:
-            self._suspect, self._tries = row.id, 0
-        self._tries += 1
-        shortest, longest = self._backoff
-        self._wait = min(longest, 4 * self._wait or shortest)
-        if self._tries >= tries and self._outbox.drop(row.id):
-            self._tries, self._next = 0, clock.monotonic() + self._interval
-            return True
-        self._next = clock.monotonic() + self._wait
-        return False
-
-    def _forget_delivered(self) -> None:
-        """Take from the outbox what has arrived."""
-        self._outbox.done(self._delivered)
-        self._delivered.clear()
-
-    def _tell(self, trouble: str) -> None:
-        """Log what becomes of events, once for each cause until it was mended."""
-        if trouble not in self._told:
-            logger.warning("%s: %s", self._broker.address, trouble)
-            self._told.add(trouble)
-
-
-def _advice(broker: Broker, topic: str, refused: str) -> str:
-    """What to do where a broker refuses messages to a topic."""
-    if refused == "Not authorized":
-        user = broker.address.user
-        return f"have it let {f'the user {user}' if user else 'clients without a user'} publish to {topic}"
-    return "its log may say why"
-
-
-def check_broker(settings: MqttSettings, node: str, timeout: float = 10.0) -> str:
-    """Log in once.
-
-    Args:
-        settings: which broker, and how.
-        node: whose name is used; a runner of this name is not disturbed.
-        timeout: seconds for each step of the way.
-
-    Returns:
-        What was reached, in one line.
-
-    Raises:
-        InputError: a setting cannot be used.
-        BrokerError: there is no connection; says why.
-    """
-    broker = Broker(settings)
-    connection = connect(broker, f"{MessageFactory(node, settings.topic_prefix).identity}-check", timeout=timeout)
-    user = f"as {broker.address.user}" if broker.address.user else "without a user"
-    reached = f"{connection}, logged in {user}"
-    connection.disconnect(timeout)
-    return reached
-
-
-def forget_node(settings: MqttSettings, topics: MessageFactory, timeout: float = 10.0) -> str:
-    """Take every retained message of a node from the broker, and its device from Home Assistant.
-
-    Args:
-        settings: which broker, and how to log in.
-        topics: of the node.
-        timeout: seconds for each step of the way.
-
-    Returns:
-        From which broker.
-
-    Raises:
-        InputError: a setting cannot be used.
-        BrokerError: the broker cannot be reached, or does not let us; says why.
-    """
-    connection = connect(Broker(settings), f"{topics.identity}-forget", timeout=timeout)
-    reached = str(connection)
-    try:
-        connection.deliver([removal_message(topics, settings.ha_discovery_prefix), *topics.removals()], timeout)
-    finally:
-        connection.disconnect(timeout)
-    return reached
+        value = received.payload.decode(errors="replace").strip().lower()
+        if value in _SWITCH_VALUES and self._on_enabled:
+            self._on_enabled(_SWITCH_VALUES[value])
+        elif value:  # an empty payload means that a retained message was removed
+            logger.warning("%s: %.40r is neither ON nor OFF", received.topic, value)

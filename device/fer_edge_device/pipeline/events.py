@@ -166,7 +166,7 @@ class EventMaker:
     def _make_event(self, face: TrackedFace) -> Event | None:
         labels, smoother = face.model.labels, face.smoother
         if face.reported is None:
-            if face.track.sightings < self._settings.min_hits:
+            if face.track.hits < self._settings.min_hits:
                 return None
             # Nothing was reported before, so there is no flicker to avoid: take the highest score.
             smoother.label = int(smoother.scores.argmax())

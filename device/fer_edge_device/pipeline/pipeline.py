@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.classification.classifier import classify_faces
-from fer_edge.detection.postprocess import OVERLAP
-from fer_edge.tracking.tracker import Tracker, intersection_over_union
+from fer_edge.detection.postprocess import NMS_IOU
+from fer_edge.geometry import intersection_over_union
+from fer_edge.tracking.tracker import Tracker
 from fer_edge_device.pipeline.events import EventMaker, ModelInfo
 from fer_edge_device.pipeline.scheduler import Scheduler
 
@@ -112,7 +113,7 @@ class Pipeline:
         self._detector = detector or self._detector
         self._classifier = classifier or self._classifier
         self._model = ModelInfo(model or self._model.name, self._classifier.card.labels)
-        self._tracker.lost_after = events.max_age_s
+        self._tracker.max_age_s = events.max_age_s
         self._scheduler.reconfigure(faces, fps=fps, idle_fps=idle_fps)
         self._events.reconfigure(events)
 
@@ -167,7 +168,7 @@ class Pipeline:
         with self._timed("follow"):
             near = [self._detector.detect_in_roi(gray, track.box) for track in tracks]
         with self._timed("track"):
-            return self._tracker.see(_deduplicate(itertools.chain.from_iterable(near)), begin=False)
+            return self._tracker.update(_deduplicate(itertools.chain.from_iterable(near)), start_tracks=False)
 
     def _detect_in_frame(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
         """Detect faces in the whole frame, and return the tracks that were not found before in this frame."""
@@ -175,7 +176,7 @@ class Pipeline:
         with self._timed("detect"):
             faces = self._detector.detect(gray, coarse=coarse)
         with self._timed("track"):
-            found = self._tracker.see(faces, roughly=coarse)
+            found = self._tracker.update(faces, coarse=coarse)
             self._scheduler.record_detection(coarse=coarse)
         return found
 
@@ -207,6 +208,6 @@ def _deduplicate(faces: Iterable[Face]) -> list[Face]:
     """Keep the most certain detection of each face: overlapping regions give a face more than once."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(intersection_over_union(face.box, other.box) < OVERLAP for other in kept):
+        if all(intersection_over_union(face.box, other.box) < NMS_IOU for other in kept):
             kept.append(face)
     return kept

@@ -116,12 +116,12 @@ class Scheduler:
 
     def _stationary_tracks(self, reported: Iterable[Track]) -> list[Track]:
         """Return the tracks that are taken to be where they were: they did not move and were found a moment ago."""
-        longest = min(_STATIONARY_S, self._settings.classify_interval_s, self._tracker.lost_after)
+        longest = min(_STATIONARY_S, self._settings.classify_interval_s, self._tracker.max_age_s)
         if self.time - self._all_tracks_searched_at + _JITTER >= longest:
             # All of them in one frame, so that they are also classified in one batch.
             self._all_tracks_searched_at = self.time
             return []
-        return [track for track in reported if track.still and track.last_seen >= self._all_tracks_searched_at]
+        return [track for track in reported if track.stationary and track.last_seen >= self._all_tracks_searched_at]
 
     def _missing_tracks(self) -> list[Track]:
         return [track for track in self._tracker.tracks if track.missed and track not in self._stationary]

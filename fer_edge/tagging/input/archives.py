@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fer_edge.datasets.readers import too_dense
+from fer_edge.datasets.archives import is_zip_bomb
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.image_decode import MAX_FILE_BYTES
@@ -144,7 +144,7 @@ def _zip_files(path: Path) -> Generator[_ArchiveFile]:
     with zipfile.ZipFile(path) as archive:
         for index, info in enumerate(archive.infolist()):
             if not info.is_dir():
-                yield _ArchiveFile(index, info.filename, info.file_size, too_dense(info), partial(archive.open, info))
+                yield _ArchiveFile(index, info.filename, info.file_size, is_zip_bomb(info), partial(archive.open, info))
 
 
 def _tar_files(path: Path) -> Generator[_ArchiveFile]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_edge.errors import DataError
 from fer_edge.tagging.input import tempdirs
-from fer_edge.utils.native_stderr import native_stderr_hidden
+from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -137,7 +137,7 @@ def _open(path: Path) -> Iterator[cv2.VideoCapture]:
     with tempdirs.folder() as folder:
         link = folder / f"video{path.suffix}"
         link.symlink_to(path.resolve())
-        with native_stderr_hidden():
+        with hide_native_stderr():
             capture = cv2.VideoCapture(str(link), cv2.CAP_FFMPEG)
         try:
             if not capture.isOpened():

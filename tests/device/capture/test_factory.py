@@ -164,7 +164,7 @@ def test_rejects_invalid_sources(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no images in this folder"):
         opened(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match="no image in this folder can be read"):
+    with pytest.raises(SourceError, match="1 image in this folder, but none can be read"):
         opened(tmp_path).read()
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(SourceError, match="not a video that OpenCV can read"):

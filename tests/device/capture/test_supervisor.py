@@ -103,7 +103,7 @@ def test_skips_damaged_frames_without_reopening(usb: type[VideoCapture]) -> None
 
 def test_reopens_camera_that_gives_only_damaged_frames(usb: type[VideoCapture]) -> None:
     usb.damaged = range(10**6)
-    with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame but \d+ that cannot be decoded for"):
+    with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame but \d+ damaged ones? for"):
         camera.wait_for_frame(LONG)
     with usb_camera() as camera:
         until(lambda: len(usb.made) > 2)

@@ -1,6 +1,6 @@
-"""Deploying over a real sshd to scratch hosts, whose sudo and installer are stand-ins.
+"""Deploy over a real sshd to scratch hosts, whose sudo and installer are fakes.
 
-`tests/system/test_deploy.py` does it to a real system.
+`tests/system/test_deploy.py` deploys to a real system.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import pytest
 import fer_edge
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge_device.config.edit import fitted
-from fer_edge_device.install.bundle import build_wheel, pack
+from fer_edge_device.install.bundle import build_wheel, make_bundle
 from fer_edge_device.install.deploy import deploy
-from fer_edge_device.install.remote_install import Order
-from fer_edge_device.install.venvs import Origin
+from fer_edge_device.install.manifest import Manifest
+from fer_edge_device.install.program_source import ProgramSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 HERE = Path(__file__).parent
-PASSWORD = "a word that nobody may see"  # noqa: S105
+PASSWORD = "never to be printed"  # noqa: S105
 
 
 @dataclass(frozen=True)
 class Host:
-    """A scratch host: what its root folder holds, and where its temporary files go."""
+    """A scratch host: its root folder, and the folder of its temporary files."""
 
     name: str
     root: Path
@@ -49,9 +48,9 @@ class Host:
     ssh_config: Path
 
     def wait_until_clean(self) -> None:
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while left := list(self.temporary.iterdir()):
-            assert time.monotonic() < until, left
+            assert time.monotonic() < deadline, left
             time.sleep(0.05)
 
 
@@ -62,11 +61,11 @@ def script(path: Path, text: str) -> None:
 
 @pytest.fixture
 def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
-    """Start a private sshd on the loopback device for each host, and say how it is reached."""
+    """Start a private sshd on the loopback device for each host, and configure ssh for it."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert sshd, "these tests need sshd: sudo apt install openssh-server"
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it shuts itself in
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's chroot
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)  # noqa: S607
     ssh_config = tmp_path / "ssh_config"
@@ -79,12 +78,12 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
         for path in (host.root, host.temporary, folder / "bin"):
             path.mkdir(parents=True)
         script(folder / "bin/sudo", '[ "$1" = -n ] || exit 1\nshift\nexec "$@"')
-        # An environment without pip's installation, which takes the time of all the rest.
+        # A venv without installing pip, which would take as long as everything else.
         script(folder / "python", f'exec {sys._base_executable} "$@"')  # type: ignore[attr-defined]
         script(folder / "pip", "exit 0")
         environment = f'mkdir -p "$3/bin" && cp {folder}/python {folder}/pip "$3/bin"'
         script(folder / "bin/python3", f'[ "$2" = venv ] && {environment}')
-        # Whatever the user's shell sets up for itself is set back.
+        # Undo what the user's shell sets up.
         script(
             folder / "shell",
             f"export PATH={folder}/bin:/usr/bin:/bin TMPDIR={host.temporary} DEPLOY_ROOT={host.root}\n"
@@ -107,9 +106,9 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
                 f" IdentityFile {tmp_path}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile /dev/null\n"
                 " StrictHostKeyChecking no\n LogLevel ERROR\n"
             )
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while "listening" not in (log.read_text() if log.exists() else ""):
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         return host
 
@@ -121,10 +120,10 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of our name, with a stand-in for what does the work on a host."""
+    """Make a wheel named fer-edge, with a fake of the program that changes a host."""
     path = tmp_path_factory.mktemp("wheel") / "fer_edge-9.9.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(HERE / "stand_in_remote_install.py", "fer_edge_device/install/remote_install.py")
+        archive.write(HERE / "fake_remote_install.py", "fer_edge_device/install/remote_install.py")
         archive.writestr("fer_edge-9.9.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fer-edge\nVersion: 9.9.0\n")
     return path
 
@@ -133,7 +132,7 @@ def quietly(host: str, step: str) -> None:
     del host, step
 
 
-def test_each_host_gets_what_is_meant_for_it_whatever_becomes_of_the_others(
+def test_deploys_to_each_host_whatever_happens_to_the_others(
     make_host: Callable[[str], Host], wheel: Path, cli: Cli, tmp_path: Path
 ) -> None:
     well, broken, closed, cut = (make_host(name) for name in ("well", "broken", "closed", "cut"))
@@ -154,28 +153,28 @@ def test_each_host_gets_what_is_meant_for_it_whatever_becomes_of_the_others(
     )
     options = ("--wheel", wheel, "--model", model, "--config", config, "--ssh-config", well.ssh_config)
     done = cli("deploy", "cut", "well", "broken", "closed", "gone", *options, status=1)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     table = [line.split(maxsplit=1) for line in done.stdout.splitlines()[-6:]]
     assert [[name, rest.split()] for name, rest in table] == [
         ["host", ["version", "classifier", "frame", "outcome"]],
         ["cut", ["-", "-", "-", "failed", "to", "copy"]],
         ["well", ["9.9.0", "1.25", "ms", "1.25", "ms", "ready"]],
         ["broken", ["-", "-", "-", "failed", "to", "start", "it"]],
-        ["closed", ["-", "-", "-", "failed", "to", "look"]],
+        ["closed", ["-", "-", "-", "failed", "to", "check", "sudo"]],
         ["gone", ["-", "-", "-", "failed", "to", "connect"]],
     ]
     for line in (
         "well: A Pi, some 1.0, edge",
-        "well: make a temporary environment",
-        "broken: taking back: start it",
-        "broken: failed to start it; its last words:\n  no camera found\n",
-        "  sudo: a password is required\n  sudo wants a password here; let this user do without: sudo visudo\n",
-        "Connection refused\n  is it switched on, on the network, and its ssh enabled?\n",
+        "well: create a temporary environment",
+        "broken: undo: start it",
+        "broken: failed to start it; its last lines:\n  no camera found\n",
+        "  sudo: a password is required\n  sudo asks for a password here; allow this user to use it without one: ",
+        "Connection refused\n  is it switched on and on the network, and is ssh enabled there?\n",
     ):
-        assert line in said
-    assert PASSWORD not in said
+        assert line in output
+    assert PASSWORD not in output
     brought = {path.name: path.read_bytes() for path in well.root.iterdir()}
-    assert msgspec.json.decode(brought.pop("order.json"), type=Order) == Order(
+    assert msgspec.json.decode(brought.pop("manifest.json"), type=Manifest) == Manifest(
         wheel=wheel.name,
         model="/etc/fer-edge/models/my-model.tflite",
         model_file="my-model.tflite",
@@ -187,83 +186,73 @@ def test_each_host_gets_what_is_meant_for_it_whatever_becomes_of_the_others(
         "my-model.tflite": DEFAULT_MODEL.read_bytes(),
         "password": PASSWORD.encode(),
         "config.toml": (
-            b'model = "/etc/fer-edge/models/my-model.tflite"\n# mine\nnode = "hall"\n[mqtt]\nurl = "mqtt://ada@broker"\n'
+            b'# mine\nnode = "hall"\nmodel = "/etc/fer-edge/models/my-model.tflite"\n[mqtt]\nurl = "mqtt://ada@broker"\n'
         ),
     }
     for host in (well, broken, closed):
         host.wait_until_clean()
 
 
-def test_a_deployment_that_is_stopped_leaves_no_files_there(make_host: Callable[[str], Host], wheel: Path) -> None:
+def test_leaves_no_files_on_a_host_when_stopped(make_host: Callable[[str], Host], wheel: Path) -> None:
     command: list[str | Path] = [sys.executable, "-m", "fer_edge.cli", "deploy", "--wheel", wheel]
     hosts = {name: make_host(name) for name in ("stopped", "killed")}
     runs: dict[str, subprocess.Popen[str]] = {}
     for name, host in hosts.items():
-        # An installation that would go on for ever.
+        # An installation that never ends.
         script(host.root.parent / "bin/python3", 'touch "$DEPLOY_ROOT/began"; exec sleep 600')
         words = [*command, "--ssh-config", host.ssh_config, name]
         runs[name] = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     for host in hosts.values():
         while not (host.root / "began").exists():
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         assert list(host.temporary.iterdir())
     runs["stopped"].send_signal(signal.SIGINT)
     runs["killed"].kill()
-    _, said = runs["stopped"].communicate(timeout=60)
-    assert (runs["stopped"].returncode, said.splitlines()[-1]) == (130, "fer-edge: stopped")
+    _, output = runs["stopped"].communicate(timeout=60)
+    assert (runs["stopped"].returncode, output.splitlines()[-1]) == (130, "fer-edge: stopped")
     runs["killed"].communicate(timeout=60)
     for host in hosts.values():
         host.wait_until_clean()
 
 
-def test_the_users_mistakes_are_told_before_anything_is_done(cli: Cli, wheel: Path, tmp_path: Path) -> None:
-    said = cli("deploy", "pi", "--wheel", tmp_path / "none.whl", status=2).stderr
-    assert said == f"fer-edge: {tmp_path}/none.whl: no such file\n"
-    with pytest.raises(InputError, match="not a wheel that can be read"):
-        pack(DEFAULT_MODEL)
+def test_reports_mistakes_before_anything_is_changed(cli: Cli, wheel: Path, tmp_path: Path) -> None:
+    output = cli("deploy", "pi", "--wheel", tmp_path / "none.whl", status=2).stderr
+    assert output == f"fer-edge: {tmp_path}/none.whl: no such file\n"
+    with pytest.raises(InputError, match="not a readable wheel"):
+        make_bundle(DEFAULT_MODEL)
     with pytest.raises(InputError, match="no such model file"):
-        pack(wheel, model=tmp_path / "none.tflite")
+        make_bundle(wheel, model=tmp_path / "none.tflite")
     config = tmp_path / "config.toml"
     config.write_text('[mqtt]\npassword_file = "none"\n')
     with pytest.raises(InputError, match=r"none, the password_file of .*: cannot be read"):
-        pack(wheel, config=config)
+        make_bundle(wheel, config=config)
     config.write_text("nodes = 1\n")
     with pytest.raises(InputError, match=r"did you mean node\?"):
-        pack(wheel, config=config)
+        make_bundle(wheel, config=config)
     with pytest.raises(InputError, match="'-oProxyCommand=x': not a host"):
-        deploy(["-oProxyCommand=x"], pack(wheel), told=quietly)
+        deploy(["-oProxyCommand=x"], make_bundle(wheel), on_progress=quietly)
     with pytest.raises(InputError, match="Could not resolve hostname"):
-        deploy(["absent.invalid"], pack(wheel), told=quietly)
+        deploy(["absent.invalid"], make_bundle(wheel), on_progress=quietly)
 
 
-def test_a_wheel_can_be_built_of_a_clone_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_builds_a_wheel_only_from_a_clone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fer_edge, "__file__", str(tmp_path / "site-packages/fer_edge/__init__.py"))
-    monkeypatch.setattr("fer_edge_device.install.bundle.own_origin", lambda: Origin("fer-edge==1.0"))
+    monkeypatch.setattr("fer_edge_device.install.bundle.own_program_source", lambda: ProgramSource("fer-edge==1.0"))
     with pytest.raises(InputError, match="give --wheel"):
         build_wheel(tmp_path)
 
 
-def test_a_password_file_that_is_the_hosts_own_stays(tmp_path: Path, wheel: Path) -> None:
+def test_keeps_a_password_file_of_the_host(tmp_path: Path, wheel: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[mqtt]\npassword_file = "/etc/nowhere/on/this/machine"\n')
-    parcel = pack(wheel, config=config)
-    assert (parcel.order.password, parcel.files) == (None, {wheel.name: wheel})
-    assert parcel.config == config.read_text()
+    bundle = make_bundle(wheel, config=config)
+    assert (bundle.manifest.password, bundle.files) == (None, {wheel.name: wheel})
+    assert bundle.config == config.read_text()
 
 
-def test_a_configuration_gets_another_model_and_keeps_the_rest() -> None:
-    text = 'node = "a" # model = "x"\n model="old"\n\n[ mqtt ]\npassword_file = "secret"\nurl = ""\n'
-    assert fitted(text, "x", model="new", without_password_file=True) == (
-        'model = "new"\nnode = "a" # model = "x"\n\n[ mqtt ]\nurl = ""\n'
-    )
-    assert fitted("mqtt.password_file = 'x'\n", "x", model=None, without_password_file=True) == "\n"
-    with pytest.raises(InputError, match="as plain lines"):
-        fitted('"model" = "old"\n', "x", model="new")
-
-
-def test_without_ssh_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, wheel: Path) -> None:
+def test_requires_ssh(monkeypatch: pytest.MonkeyPatch, wheel: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(InputError, match="ssh is not installed here"):
-        deploy(["pi"], pack(wheel), told=quietly)
+    with pytest.raises(InputError, match="ssh is not installed on this machine"):
+        deploy(["pi"], make_bundle(wheel), on_progress=quietly)

@@ -1,4 +1,4 @@
-"""What a deployment does to a host, in a scratch folder: real files, with stand-ins for systemd and pip alone."""
+"""Change a host as a deployment does, in a scratch folder, with fakes of systemd and pip only."""
 
 from __future__ import annotations
 
@@ -11,37 +11,34 @@ import pytest
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge_device.install import remote_install
-from fer_edge_device.install.installer import Wishes, install_steps
-from fer_edge_device.install.remote_install import ORDER, Order, arrival_steps, arrive
+from fer_edge_device.install.installer import install_steps
+from fer_edge_device.install.manifest import MANIFEST, Manifest
+from fer_edge_device.install.options import InstallOptions
+from fer_edge_device.install.remote_install import install, steps_for
 from tests.device.machines import Pi, make_wheel, newer
 
 INTERRUPTED = """
 import subprocess
 from fer_edge_device.install import remote_install
-from fer_edge_device.install.transaction import Step, carry_out
+from fer_edge_device.install.transaction import Step, apply
 
-remote_install._end_with_the_connection()
+remote_install._stop_with_connection()
 steps = [Step("wait", lambda: subprocess.run(["sh", "-c", "echo waiting; sleep 600 & wait"]), lambda: None)]
 try:
-    carry_out(steps, remote_install._say)
+    apply(steps, remote_install._print)
 except KeyboardInterrupt:
-    remote_install._say("interrupted")
+    remote_install._print("interrupted")
 """
 
 
 @pytest.fixture
-def pi(tmp_path: Path) -> Pi:
-    return Pi(tmp_path / "pi")
-
-
-@pytest.fixture
-def order(tmp_path: Path) -> Order:
-    """A wheel, a configuration, a model and a password."""
+def manifest(tmp_path: Path) -> Manifest:
+    """Write a wheel, a configuration, a model and a password."""
     wheel = make_wheel(tmp_path)
     (tmp_path / "config.toml").write_text('model = "/etc/fer-edge/models/mine.tflite"\n')
     (tmp_path / "mine.tflite").write_text("a model")
     (tmp_path / "password").write_text("secret")
-    return Order(
+    return Manifest(
         wheel=Path(wheel.requirement).name,
         config="config.toml",
         model="/etc/fer-edge/models/mine.tflite",
@@ -50,15 +47,15 @@ def order(tmp_path: Path) -> Order:
     )
 
 
-def test_a_bare_host_and_then_the_same_again(
-    pi: Pi, tmp_path: Path, order: Order, capsys: pytest.CaptureFixture[str]
+def test_installs_on_a_new_host_and_has_no_steps_the_second_time(
+    pi: Pi, tmp_path: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrive(pi.machine, tmp_path, order)
-    said = capsys.readouterr().out.splitlines()
-    assert "fer-edge-deploy step start fer-edge.service and wait until it is ready" in said
-    assert said[-3:-1] == ["fer-edge-deploy version 0.1.0", "fer-edge-deploy step measure"]
-    assert said[-1].startswith('fer-edge-deploy done {"machine":"A Pi"')
-    assert '"model":"/etc/fer-edge/models/mine.tflite"' in said[-1]
+    install(pi.host, tmp_path, manifest)
+    output = capsys.readouterr().out.splitlines()
+    assert "fer-edge-deploy step start fer-edge.service and wait until it is ready" in output
+    assert output[-3:-1] == ["fer-edge-deploy version 0.1.0", "fer-edge-deploy step measure"]
+    assert output[-1].startswith('fer-edge-deploy done {"machine":"A Pi"')
+    assert '"model":"/etc/fer-edge/models/mine.tflite"' in output[-1]
     for name, content, mode in (
         ("etc/fer-edge/config.toml", (tmp_path / "config.toml").read_text(), 0o640),
         ("etc/fer-edge/models/mine.tflite", "a model", 0o644),
@@ -68,79 +65,79 @@ def test_a_bare_host_and_then_the_same_again(
         assert (path.read_text(), path.stat().st_mode & 0o777) == (content, mode)
     assert pi.active == {"fer-edge.service"}
     pi.commands.clear()
-    assert arrival_steps(pi.machine, tmp_path, order) == []
+    assert steps_for(pi.host, tmp_path, manifest) == []
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_a_host_that_does_not_come_up_gets_back_what_it_had(
-    pi: Pi, tmp_path: Path, order: Order, capsys: pytest.CaptureFixture[str], *, stopped: bool
+def test_restores_a_host_whose_service_does_not_start(
+    pi: Pi, tmp_path: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str], *, stopped: bool
 ) -> None:
     old = make_wheel(tmp_path)
-    pi.do(install_steps(pi.machine, Wishes(), old))
+    pi.do(install_steps(pi.host, InstallOptions(), old))
     newer(old)
     if stopped:
         pi.active.clear()
     before, active = pi.files(), set(pi.active)
     pi.commands.clear()
     pi.fails = "start"
-    with pytest.raises(ServiceError, match="its last words: fer-edge: no camera found"):
-        arrive(pi.machine, tmp_path, order)
-    assert "fer-edge-deploy back taking back: write" in capsys.readouterr().out
+    with pytest.raises(ServiceError, match="last line: fer-edge: no camera found"):
+        install(pi.host, tmp_path, manifest)
+    assert "fer-edge-deploy undo undo: write" in capsys.readouterr().out
     assert pi.files() == before
     assert [command[1:] for command in pi.commands].count(("start", "fer-edge.service")) == 1 + len(active)
 
 
-def test_a_new_program_model_and_configuration_take_the_place_of_the_old(pi: Pi, tmp_path: Path, order: Order) -> None:
+def test_replaces_program_model_and_configuration(pi: Pi, tmp_path: Path, manifest: Manifest) -> None:
     old = make_wheel(tmp_path)
-    pi.do(install_steps(pi.machine, Wishes(camera="demo"), old))
+    pi.do(install_steps(pi.host, InstallOptions(camera="demo"), old))
     newer(old)
-    verbs = [step.what.partition(" ")[0] for step in arrival_steps(pi.machine, tmp_path, order)]
-    # The old one runs while the new one is made.
-    assert verbs == ["make", "stop", "write", "make", "write", "make", "write", "point", "write", "start"]
-    arrive(pi.machine, tmp_path, order)
+    verbs = [step.description.partition(" ")[0] for step in steps_for(pi.host, tmp_path, manifest)]
+    # The old program runs while the new one is installed.
+    assert verbs == ["create", "stop", "write", "create", "write", "create", "write", "point", "write", "start"]
+    install(pi.host, tmp_path, manifest)
     assert pi.config().read_text() == (tmp_path / "config.toml").read_text()
     assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
 
 
-def test_a_model_alone_goes_into_the_hosts_own_configuration(pi: Pi, tmp_path: Path, order: Order) -> None:
-    alone = Order(wheel=order.wheel, model="edge-plus")
+def test_writes_the_model_into_the_configuration_of_the_host(pi: Pi, tmp_path: Path, manifest: Manifest) -> None:
+    alone = Manifest(wheel=manifest.wheel, model="edge-plus")
     pi.config().parent.mkdir(parents=True)
     pi.config().write_text('# theirs\n[camera]\nsource = "demo"\n')
-    arrive(pi.machine, tmp_path, alone)
+    install(pi.host, tmp_path, alone)
     assert pi.config().read_text() == 'model = "edge-plus"\n# theirs\n[camera]\nsource = "demo"\n'
 
 
 @pytest.mark.parametrize("enabled", [True, False], ids=["enabled", "only running"])
-def test_a_host_with_a_unit_for_each_camera_gets_the_program_alone(
-    pi: Pi, tmp_path: Path, order: Order, *, enabled: bool
+def test_installs_only_the_program_on_a_host_with_one_unit_per_camera(
+    pi: Pi, tmp_path: Path, manifest: Manifest, *, enabled: bool
 ) -> None:
     old = make_wheel(tmp_path)
-    pi.do(install_steps(pi.machine, Wishes(instance="hall", camera="demo"), old))
+    pi.do(install_steps(pi.host, InstallOptions(instance="hall", camera="demo"), old))
     if not enabled:
         pi.run("systemctl", "disable", "fer-edge@hall.service")
     newer(old)
-    with pytest.raises(InputError, match="a unit for each camera"):
-        arrival_steps(pi.machine, tmp_path, order)
-    arrive(pi.machine, tmp_path, Order(wheel=order.wheel))
+    with pytest.raises(InputError, match="one unit per camera"):
+        steps_for(pi.host, tmp_path, manifest)
+    install(pi.host, tmp_path, Manifest(wheel=manifest.wheel))
     assert (pi.root / "opt/fer-edge/current").readlink() == Path("venvs/2")
     assert pi.active == {"fer-edge@hall.service"}
 
 
-def test_a_second_deployment_to_a_host_is_refused_in_one_line(
-    pi: Pi, tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_refuses_a_second_deployment_at_the_same_time(
+    pi: Pi, tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / ORDER).write_bytes(msgspec.json.encode(order))
-    monkeypatch.setattr(remote_install, "Machine", lambda: pi.machine)
-    monkeypatch.setattr(remote_install, "_end_with_the_connection", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["arrival", str(tmp_path)])
-    with pi.machine.reserved():
+    (tmp_path / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    monkeypatch.setattr(remote_install, "Host", lambda: pi.host)
+    monkeypatch.setattr(remote_install, "_stop_with_connection", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["remote_install", str(tmp_path)])
+    with pi.host.locked():
         assert remote_install.main() == 1
-    assert capsys.readouterr().out.startswith("this machine's fer-edge is being installed, upgraded or removed by ")
+    assert capsys.readouterr().out.startswith("another process is installing, upgrading or removing fer-edge")
     assert not pi.commands
     assert remote_install.main() == 0
 
 
-def test_what_is_done_when_the_connection_ends_is_taken_back() -> None:
+def test_undoes_the_steps_when_the_connection_ends() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -148,5 +145,5 @@ def test_what_is_done_when_the_connection_ends_is_taken_back() -> None:
         assert process.stdout
         assert [process.stdout.readline() for _ in range(2)] == ["wait\n", "waiting\n"]
         process.stdin.close()
-        # To its end, which comes when everything that was started has ended.
-        assert process.stdout.read() == "taking back: wait\ninterrupted\n"
+        # Read to the end, which comes when every process that was started has ended.
+        assert process.stdout.read() == "undo: wait\ninterrupted\n"

@@ -1,4 +1,4 @@
-"""The units, as far as systemd can tell without running them; tests/system/test_service.py runs one."""
+"""Let systemd check the units without running them; tests/system/test_service.py runs one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The units, with a program that is there, as `verify` wants it."""
+    """Copy the units, with an existing program, which `systemd-analyze verify` requires."""
     for name in UNITS:
         text = (FOLDER / name).read_text()
         (tmp_path / name).write_text(text.replace("/opt/fer-edge/current/bin/fer-edge", shutil.which("true") or ""))
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @needs_systemd
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_accepts_the_unit_without_a_word(folder: Path, name: str) -> None:
+def test_systemd_accepts_the_unit_without_a_warning(folder: Path, name: str) -> None:
     verify = ["systemd-analyze", "verify", "--man=no", str(folder / name)]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -38,14 +38,14 @@ def test_the_units_exposure_is_at_most_1_2(folder: Path, name: str, capsys: pyte
     analyse = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=12", str(folder / name)]
     done = subprocess.run(analyse, capture_output=True, text=True, check=False)
     with capsys.disabled():
-        print("\n" + done.stdout.strip().splitlines()[-1], end=" ")  # noqa: T201 - for the record of a test run
+        print("\n" + done.stdout.strip().splitlines()[-1], end=" ")  # noqa: T201 - for the log of the test run
     assert done.returncode == 0, done.stdout + done.stderr
     level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert level
     assert float(level[1]) <= 1.2
 
 
-def test_the_template_differs_only_in_where_its_configuration_and_state_are() -> None:
+def test_the_template_differs_only_in_the_paths_of_configuration_and_state() -> None:
     one, several = (_settings((FOLDER / name).read_text()) for name in UNITS)
     assert {line.partition("=")[0] for line in one ^ several} == {
         *("Description", "Documentation", "ExecStart", "StateDirectory"),

@@ -246,7 +246,10 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
     [
         (("--threads", "1,x"), "--threads 1,x: give numbers from 1 to 64"),
         (("--batch", "2000"), "--batch 2000: give numbers from 1 to 1024"),
-        (("--sustained", "soon"), "--sustained soon: give a time from 1 second to a week"),
+        (
+            ("--sustained", "soon"),
+            "--sustained soon: not a duration; write a number and a unit, such as",
+        ),
         (("--pareto", "a.png"), "--pareto a.png: end it in .svg or .html"),
         (("none.tflite",), "none.tflite: no such model file"),
         (("edge", "edge"), "a model is named twice"),

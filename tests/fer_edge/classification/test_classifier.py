@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
@@ -11,10 +11,12 @@ import pytest
 
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
-from fer_edge.errors import ModelError
+from fer_edge.errors import InputError, ModelError
 from fer_edge.geometry import Box, CropSpec, Face, Landmarks, Point
 from fer_edge.model_zoo import DEFAULT_MODEL, find_model
-from fer_edge.modelcard.archive import model_bytes, read_card, write_card
+from fer_edge.modelcard.archive import model_bytes, write_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
 
 if TYPE_CHECKING:
     from tests.conftest import Sample
@@ -28,7 +30,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_of_its_name_does_not_hide_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_model_prefers_files_but_not_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "edge").mkdir()
     assert find_model(Path("edge")) == DEFAULT_MODEL
@@ -36,7 +38,7 @@ def test_a_folder_of_its_name_does_not_hide_a_model(tmp_path: Path, monkeypatch:
     assert find_model(Path("edge-plus")) == Path("edge-plus")
 
 
-def test_eyes_are_brought_level_where_the_landmarks_serve(sample: Sample) -> None:
+def test_aligns_eyes_only_if_the_crop_spec_says_so(sample: Sample) -> None:
     turn = cv2.getRotationMatrix2D((24, 24), -30, 1)
     gray = np.asarray(cv2.warpAffine(sample.faces[0], turn, (48, 48), borderMode=cv2.BORDER_REPLICATE), np.uint8)
     eyes = [Point(24 - 8 * 0.866, 18 - 4), Point(24 + 8 * 0.866, 18 + 4)]
@@ -51,7 +53,40 @@ def test_eyes_are_brought_level_where_the_landmarks_serve(sample: Sample) -> Non
     assert not (level == as_it_is).all()
 
 
-def test_the_shipped_model_is_right_about_most_faces_it_was_not_trained_on(sample: Sample) -> None:
+def test_loads_a_shipped_model_by_name_or_path() -> None:
+    for model in ("edge", Path("edge"), str(DEFAULT_MODEL), DEFAULT_MODEL):
+        assert TFLiteClassifier(model).path == DEFAULT_MODEL
+    with pytest.raises(
+        ModelError, match=r"egde: no such model file; the shipped models are edge, edge-plus \(did you mean edge\?\)"
+    ):
+        TFLiteClassifier("egde")
+
+
+def test_rejects_wrong_arrays(sample: Sample) -> None:
+    classifier, crop = TFLiteClassifier(), sample.faces[0]
+    expected = r"this classifier takes uint8 of shape \(n, 48, 48\)"
+    cases: list[tuple[Any, str]] = [
+        (crop, expected + r"; write crop\[None\] for a single crop"),
+        ([crop], "a value of type list .*, as a NumPy array"),
+        (None, "a value of type NoneType"),
+        (crop[None] / 255, r"an array of float64 with shape \(1, 48, 48\).*scale its values to 0\.\.255"),
+        (crop[None].astype(np.float32), "an array of float32 .*scale its values"),
+        (crop[None].astype(np.uint16), "an array of uint16 .*scale its values"),
+        (crop[None].astype(np.int8), "an array of int8 .*scale its values"),
+        (np.zeros((1, 64, 64), np.uint8), r"with shape \(1, 64, 64\) is not a batch of face crops: " + expected + "$"),
+        (np.zeros((1, 48, 40), np.uint8), r"with shape \(1, 48, 40\)"),
+        (np.zeros((48, 48, 4), np.uint8), "convert colour to grey first"),
+        (np.zeros((48, 48, 3), np.uint8), "convert colour to grey first"),
+        (np.zeros((1, 48, 48, 1), np.uint8), r"with shape \(1, 48, 48, 1\)"),
+        (np.array([], np.uint8), "this array is empty"),
+        (np.empty((1, 0, 48), np.uint8), "this array is empty"),
+    ]
+    for wrong, reason in cases:
+        with pytest.raises(InputError, match=reason):
+            classifier.classify(wrong)
+
+
+def test_shipped_model_classifies_most_unseen_faces_correctly(sample: Sample) -> None:
     public = slice(350, 700)
     truth = np.array([int(row["emotion"]) for row in sample.rows[public]])
     scores = TFLiteClassifier().classify(sample.faces[public])
@@ -61,7 +96,7 @@ def test_the_shipped_model_is_right_about_most_faces_it_was_not_trained_on(sampl
     assert (scores.argmax(axis=1) == truth).mean() > 0.55
 
 
-def test_a_face_scores_the_same_alone_in_a_batch_and_on_two_threads(sample: Sample) -> None:
+def test_scores_do_not_depend_on_batch_or_threads(sample: Sample) -> None:
     faces = sample.faces[:20]
     one, two = TFLiteClassifier(), TFLiteClassifier(threads=2)
     together = one.classify(faces)
@@ -70,24 +105,24 @@ def test_a_face_scores_the_same_alone_in_a_batch_and_on_two_threads(sample: Samp
     assert one.classify(faces[:0]).shape == (0, 7)
 
 
-def test_a_card_that_does_not_fit_the_model_is_refused(model: Path) -> None:
-    card = read_card(DEFAULT_MODEL)
+def test_rejects_card_with_wrong_number_of_labels(model: Path) -> None:
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
     write_card(model, msgspec.structs.replace(card, labels=("yes", "no")))
     with pytest.raises(ModelError, match="its card has 2 labels"):
         TFLiteClassifier(model)
 
 
-def test_an_input_that_does_not_fit_the_card_is_refused(model: Path) -> None:
-    card = read_card(DEFAULT_MODEL)
+def test_rejects_card_with_wrong_input_size(model: Path) -> None:
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
     write_card(model, msgspec.structs.replace(card, input=msgspec.structs.replace(card.input, height=64)))
     with pytest.raises(ModelError, match="but its card says"):
         TFLiteClassifier(model)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, 5_000, 400_000])
-def test_a_truncated_flatbuffer_with_a_card_is_an_error_and_no_crash(tmp_path: Path, keep: int) -> None:
+def test_rejects_truncated_flatbuffer(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "cut.tflite"
     path.write_bytes(model_bytes(DEFAULT_MODEL)[:keep])
-    write_card(path, read_card(DEFAULT_MODEL))
-    with pytest.raises(ModelError, match=r"damaged, its content is not what its card says"):
+    write_card(path, read_card(DEFAULT_MODEL, ClassifierCard))
+    with pytest.raises(ModelError, match=r"damaged, the content does not match its card"):
         TFLiteClassifier(path)

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from fer_edge.classification.metrics import calibration_error, measure
 
 
-def test_the_same_as_scikit_learn() -> None:
+def test_metrics_equal_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 4, 500)
     scores = rng.dirichlet(np.ones(4), 500).astype(np.float32)
@@ -24,12 +24,12 @@ def test_the_same_as_scikit_learn() -> None:
         )
 
 
-def test_a_class_that_never_occurs_counts_as_nothing() -> None:
+def test_absent_class_does_not_count() -> None:
     found = measure(np.array([[0.9, 0.1, 0.0]], np.float32), np.array([0]), ("a", "b", "c"))
     assert (found.macro_f1, found.classes["c"].support) == (1.0, 0)
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+def test_calibration_error_is_difference_of_confidence_and_accuracy() -> None:
     scores = np.tile(np.array([[0.8, 0.2]], np.float32), (100, 1))
     four_in_five = np.array([0] * 80 + [1] * 20)
     assert calibration_error(scores, four_in_five) == pytest.approx(0.0, abs=1e-6)

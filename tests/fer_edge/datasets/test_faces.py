@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("part", ["", "val"])
-def test_marks_and_images_come_together(folder: Path, part: str) -> None:
+def test_reads_labels_and_images(folder: Path, part: str) -> None:
     faces = load_faces(folder if part else folder / "val", part)
     assert faces.labelled
     assert [image.name for image in faces.images] == ["0.png", "1.png"]
@@ -45,10 +45,10 @@ def test_marks_and_images_come_together(folder: Path, part: str) -> None:
     assert second.landmarks[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     assert np.isnan(second.landmarks[1]).all()
     assert faces.gray(1).shape == (21, 30)
-    assert faces.some([1]).gray(0).mean() == 50
+    assert faces.subset([1]).gray(0).mean() == 50
 
 
-def test_images_without_marks_are_images_too(folder: Path) -> None:
+def test_reads_unlabelled_images(folder: Path) -> None:
     (folder / "val" / "labels.csv").unlink()
     cv2.imwrite(str(folder / "val" / "z.png"), np.zeros((5, 6), np.uint8))
     for path, count in ((folder, 3), (folder / "val" / "0.zip", 1)):
@@ -57,7 +57,7 @@ def test_images_without_marks_are_images_too(folder: Path) -> None:
         assert faces.gray(count - 1).dtype == np.uint8
 
 
-def test_what_cannot_be_read_is_one_clear_error(folder: Path) -> None:
+def test_rejects_damaged_data(folder: Path) -> None:
     with pytest.raises(DataError, match="none: no such folder or zip"):
         load_faces(folder / "none")
     (folder / "empty").mkdir()
@@ -66,9 +66,9 @@ def test_what_cannot_be_read_is_one_clear_error(folder: Path) -> None:
     labels = folder / "val" / "labels.csv"
     text = labels.read_text()
     for was, wrong, said in (
-        ("1.5", "one", "x is 'one', which is no number"),
-        ("1.5", "nan", "x is 'nan', which is no number"),
-        ("0.75", "high", "score is 'high', which is no number"),
+        ("1.5", "one", "x is 'one', which is not a number"),
+        ("1.5", "nan", "x is 'nan', which is not a number"),
+        ("0.75", "high", "score is 'high', which is not a number"),
         ("2,10,12,0.75", "2,10,0,0.75", "a box of 10x0 pixels"),
     ):
         labels.write_text(text.replace(was, wrong))

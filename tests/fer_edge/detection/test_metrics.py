@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_edge.datasets.faces import FaceImage
-from fer_edge.detection.metrics import Found, Matches, match
+from fer_edge.detection.metrics import ImageDetections, Matches, match
 
 
 def image(faces: list[list[float]], ignored: list[list[float]] | None = None) -> FaceImage:
@@ -18,23 +18,25 @@ def image(faces: list[list[float]], ignored: list[list[float]] | None = None) ->
     )
 
 
-def found(*rows: tuple[float, list[float]]) -> Found:
-    return Found(np.array([box for _, box in rows], np.float32).reshape(-1, 4), np.array([score for score, _ in rows]))
+def found(*rows: tuple[float, list[float]]) -> ImageDetections:
+    return ImageDetections(
+        np.array([box for _, box in rows], np.float32).reshape(-1, 4), np.array([score for score, _ in rows])
+    )
 
 
-def test_each_face_is_found_once_and_a_second_box_is_a_false_alarm() -> None:
+def test_second_box_on_a_face_is_a_false_positive() -> None:
     faces = image([[0, 0, 10, 10], [100, 0, 30, 20]])
     seen = match([found((0.5, [1, 0, 10, 10]), (0.9, [0, 0, 10, 10]), (0.7, [200, 200, 5, 5]))], [faces])
-    assert seen.hits.tolist() == [0.9, -np.inf]
+    assert seen.face_scores.tolist() == [0.9, -np.inf]
     assert seen.sides.tolist() == [10, 30]
-    assert sorted(seen.alarms.tolist()) == [0.5, 0.7]
+    assert sorted(seen.false_positives.tolist()) == [0.5, 0.7]
 
 
-def test_what_lies_in_an_ignored_region_counts_for_nothing_unless_it_is_a_face() -> None:
+def test_boxes_in_ignored_regions_do_not_count() -> None:
     there = image([[0, 0, 10, 10]], [[0, 0, 50, 50]])
     seen = match([found((0.9, [0, 0, 10, 10]), (0.8, [20, 20, 10, 10]), (0.7, [45, 0, 20, 20]))], [there])
-    assert seen.hits.tolist() == [0.9]
-    assert seen.alarms.tolist() == [pytest.approx(0.7)]
+    assert seen.face_scores.tolist() == [0.9]
+    assert seen.false_positives.tolist() == [pytest.approx(0.7)]
 
 
 def test_average_precision_is_the_area_under_the_curve() -> None:
@@ -43,15 +45,15 @@ def test_average_precision_is_the_area_under_the_curve() -> None:
     assert seen.average_precision() == pytest.approx((1 + 2 / 3) / 3)
     equal = Matches(np.array([0.5]), np.array([30.0]), np.array([0.5]), 1)
     assert equal.average_precision() == 0.5
-    assert np.isnan(seen.average_precision(least=31))
+    assert np.isnan(seen.average_precision(min_side=31))
 
 
-def test_recall_by_size_and_at_a_number_of_false_alarms() -> None:
+def test_recall_by_size_and_at_false_positives_per_image() -> None:
     seen = Matches(np.array([0.9, 0.6, 0.3]), np.array([10.0, 20, 40]), np.array([0.8, 0.5, 0.4, 0.1]), 2)
     assert seen.recall(0.5) == pytest.approx(2 / 3)
-    assert seen.recall(0.5, least=20) == 0.5
-    assert seen.recall(0.5, most=20) == 1.0
-    assert np.isnan(seen.recall(0.5, least=50))
+    assert seen.recall(0.5, min_side=20) == 0.5
+    assert seen.recall(0.5, max_side=20) == 1.0
+    assert np.isnan(seen.recall(0.5, min_side=50))
     for allowed in (0.0, 0.5, 1.0, 1.5):
         threshold = seen.threshold_at(allowed)
         assert seen.false_positives_per_image(threshold) == allowed
@@ -59,8 +61,8 @@ def test_recall_by_size_and_at_a_number_of_false_alarms() -> None:
     assert seen.threshold_at(2.0) == 0.0
 
 
-def test_images_without_faces_and_finds_without_boxes_are_counted() -> None:
+def test_counts_images_without_faces_or_detections() -> None:
     seen = match([found(), found((0.5, [0, 0, 9, 9]))], [image([[0, 0, 10, 10]]), image([])])
-    assert seen.hits.tolist() == [-np.inf]
+    assert seen.face_scores.tolist() == [-np.inf]
     assert seen.false_positives_per_image(0.5) == 0.5
     assert seen.average_precision() == 0.0

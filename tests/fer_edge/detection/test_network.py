@@ -17,10 +17,11 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import model_bytes, read_detector_card, with_card
+from fer_edge.modelcard.archive import model_bytes, with_card
+from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard, PixelSpec
 
-from .boxes import check_nothing_in_empty_images, check_within
+from .boxes import check_refuses_wrong_images, check_within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,12 +49,12 @@ def detector() -> NetworkDetector:
 
 
 def with_changed_card(path: Path, **changes: object) -> Path:
-    card = msgspec.structs.replace(read_detector_card(SQUARES), **changes)
+    card = msgspec.structs.replace(read_card(SQUARES, DetectorCard), **changes)
     path.write_bytes(with_card(model_bytes(SQUARES), card))
     return path
 
 
-def test_faces_are_found_where_they_are_with_their_landmarks(detector: NetworkDetector) -> None:
+def test_finds_faces_and_landmarks(detector: NetworkDetector) -> None:
     faces = detector.detect(dark(64, 96, (8, 16), (88, 56)))
     assert boxes(faces) == [[8, 16, 8, 8], [88, 56, 8, 8]]
     assert all(0.9 < face.score <= 1 for face in faces)
@@ -65,7 +66,7 @@ def test_faces_are_found_where_they_are_with_their_landmarks(detector: NetworkDe
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(480, 640), (481, 641), (720, 1280), (240, 320), (300, 401)])
-def test_large_images_are_shrunk_and_boxes_are_in_their_own_pixels(rows: int, columns: int) -> None:
+def test_shrinks_large_images_and_returns_boxes_in_their_pixels(rows: int, columns: int) -> None:
     # A sixteenth of the longer side becomes the eight pixels that the network finds; squares lie on its cells.
     side = columns // 16
     x, y = 3 * side, 2 * side
@@ -73,7 +74,7 @@ def test_large_images_are_shrunk_and_boxes_are_in_their_own_pixels(rows: int, co
     assert face.box == pytest.approx((x, y, side, side), abs=0.15 * side)
 
 
-def test_the_smallest_face_that_is_wanted_decides_what_is_found(detector: NetworkDetector) -> None:
+def test_min_face_limits_what_is_found(detector: NetworkDetector) -> None:
     gray = dark(128, 128, (32, 32), side=16)
     (face,) = NetworkDetector(SQUARES, min_face=16).detect(gray)
     assert face.box == pytest.approx((32, 32, 16, 16), abs=1)
@@ -81,7 +82,7 @@ def test_the_smallest_face_that_is_wanted_decides_what_is_found(detector: Networ
     assert not NetworkDetector(SQUARES, min_face=32).detect(gray)
 
 
-def test_images_of_many_sizes_in_turn_do_not_disturb_one_another(detector: NetworkDetector) -> None:
+def test_images_of_different_sizes_do_not_affect_each_other(detector: NetworkDetector) -> None:
     # More sizes than are kept ready; the same input for two of them, so that the larger leaves something to clear.
     sizes = [(64, 96), (60, 90), (32, 32), (64, 96), (96, 64), (128, 64), (160, 64), (60, 90), (64, 96)]
     for rows, columns in sizes:
@@ -91,17 +92,17 @@ def test_images_of_many_sizes_in_turn_do_not_disturb_one_another(detector: Netwo
     assert detector.detect(dark(60, 90)) == []
 
 
-def test_no_image_makes_it_fail_and_every_box_lies_within(detector: NetworkDetector) -> None:
+def test_accepts_any_image_and_returns_boxes_inside_it(detector: NetworkDetector) -> None:
     rng = np.random.default_rng(5)
     shapes = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (33, 31), (97, 203), (1080, 1920), (3000, 4001)]
     for shape in shapes:
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise.T, noise[::-1, ::-1]):
             check_within((detector if gray.size < 1e5 else NetworkDetector(SQUARES)).detect(gray), gray)
-    check_nothing_in_empty_images(detector)
+    check_refuses_wrong_images(detector)
 
 
-def test_frame_after_frame_takes_no_new_memory_to_speak_of() -> None:
+def test_allocates_little_memory_per_frame() -> None:
     detector, frames = NetworkDetector(SQUARES), [dark(480, 640, (120, 80), side=side) for side in (40, 0)]
     for frame in frames:
         detector.detect(frame)
@@ -114,7 +115,7 @@ def test_frame_after_frame_takes_no_new_memory_to_speak_of() -> None:
         tracemalloc.stop()
 
 
-def test_boxes_that_reach_past_the_image_are_cut_at_its_edge(tmp_path: Path) -> None:
+def test_clips_boxes_to_the_image(tmp_path: Path) -> None:
     # Of a wider square, the network still says eight pixels from each cell: the image ends within the last.
     gray = np.full((20, 21), 250, np.uint8)
     for face in NetworkDetector(with_changed_card(tmp_path / "one.tflite", threshold=0.01)).detect(gray):
@@ -122,7 +123,7 @@ def test_boxes_that_reach_past_the_image_are_cut_at_its_edge(tmp_path: Path) -> 
         assert face.box.y + face.box.height <= 20
 
 
-def test_a_threshold_is_what_the_card_says_or_what_is_given(tmp_path: Path) -> None:
+def test_threshold_argument_replaces_the_cards(tmp_path: Path) -> None:
     gray = dark(64, 64, (8, 8))
     cv2.rectangle(gray, (40, 40), (47, 47), 200, cv2.FILLED)
     weak = min(face.score for face in NetworkDetector(SQUARES, threshold=0.05).detect(gray))
@@ -131,19 +132,19 @@ def test_a_threshold_is_what_the_card_says_or_what_is_given(tmp_path: Path) -> N
     assert len(NetworkDetector(strict, threshold=weak).detect(gray)) == 2
 
 
-def test_the_self_test_notices_another_calculation(tmp_path: Path) -> None:
+def test_self_test_detects_different_outputs(tmp_path: Path) -> None:
     assert NetworkDetector(SQUARES).self_test() == 0
-    test = read_detector_card(SQUARES).self_test
+    test = read_card(SQUARES, DetectorCard).self_test
     assert test is not None
     none = with_changed_card(tmp_path / "none.tflite", self_test=None)
     assert NetworkDetector(none).self_test() is None
     other = msgspec.structs.replace(test, outputs=tuple(tuple(-value for value in row) for row in test.outputs))
-    with pytest.raises(RuntimeMismatchError, match="gives faces here that are up to"):
+    with pytest.raises(RuntimeMismatchError, match="on this machine differs by up to"):
         NetworkDetector(with_changed_card(tmp_path / "other.tflite", self_test=other)).self_test()
 
 
-def test_what_is_not_what_its_card_says_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="a classifier of faces; give a face detector here"):
+def test_rejects_files_that_do_not_match_their_card(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="an expression classifier; give a face detector here"):
         NetworkDetector(DEFAULT_MODEL)
     with pytest.raises(ModelError, match=r"four.tflite: it gives .*, but a face detector with strides 8, 16, 64 gives"):
         NetworkDetector(with_changed_card(tmp_path / "four.tflite", strides=(8, 16, 64)))
@@ -157,11 +158,11 @@ def test_what_is_not_what_its_card_says_is_one_clear_error(tmp_path: Path) -> No
     with damaged.open("r+b") as file:
         file.seek(3000)
         file.write(bytes(200))
-    with pytest.raises(ModelError, match="damaged, its content is not what its card says"):
+    with pytest.raises(ModelError, match="damaged, the content does not match its card"):
         NetworkDetector(damaged)
 
 
-def test_a_profiler_that_takes_the_stacks_of_other_threads_ends_no_run(detector: NetworkDetector) -> None:
+def test_runs_while_a_profiler_reads_the_stacks_of_threads(detector: NetworkDetector) -> None:
     classifier = TFLiteClassifier()
     gray = dark(64, 96, (8, 16), (88, 56))
     done = threading.Event()

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode, suppress
+from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode, nms
 
 
 def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:
@@ -17,7 +17,7 @@ def cells(boxes: list[list[float]], scores: list[float]) -> RawDetections:
     )
 
 
-def test_a_cell_tells_where_its_face_is() -> None:
+def test_decodes_a_cell() -> None:
     one = level()
     one.score.values[0, 2, 1] = 0.75
     one.box.values[0, 2, 1] = [0.5, -0.25, np.log(2), np.log(4)]
@@ -29,7 +29,7 @@ def test_a_cell_tells_where_its_face_is() -> None:
     assert found.landmarks[0].tolist() == [[12 + 8 * x, 20 + 8 * (x + 1)] for x in (0, 2, 4, 6, 8)]
 
 
-def test_stored_integers_say_the_same_as_the_numbers_that_they_stand_for() -> None:
+def test_decodes_quantised_outputs_like_real_ones() -> None:
     rng = np.random.default_rng(0)
     stored = [rng.integers(-128, 128, (1, 6, 8, n), np.int8) for n in (1, 4, 10)]
     steps = [(1 / 256, -128), (0.05, 3), (0.1, -7)]
@@ -43,13 +43,13 @@ def test_stored_integers_say_the_same_as_the_numbers_that_they_stand_for() -> No
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_a_threshold_that_no_score_can_reach_finds_nothing() -> None:
+def test_unreachable_threshold_finds_nothing() -> None:
     full = Level(8, *(Output(np.full((1, 2, 2, n), 127, np.int8), 1 / 256, -128) for n in (1, 4, 10)))
     assert len(decode([full], 1.0).scores) == len(decode([], 0.5).scores) == 0
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38])
-def test_what_is_no_number_is_left_out_and_overflows_nothing(garbage: float) -> None:
+def test_drops_nonfinite_values_without_overflow(garbage: float) -> None:
     broken = level(32, fill=garbage)
     broken.score.values[0, 0, 0] = 0.9
     broken.score.values[0, 0, 1] = garbage
@@ -61,7 +61,7 @@ def test_what_is_no_number_is_left_out_and_overflows_nothing(garbage: float) -> 
     assert {0.9, 0.8} <= set(np.round(decode([sound], 0.5).scores.astype(float), 4))
 
 
-def test_a_frame_full_of_scores_is_looked_at_where_they_are_highest() -> None:
+def test_keeps_the_best_of_very_many_detections() -> None:
     full = level(8, 100, 100)
     scores: npt.NDArray[np.float32] = np.random.default_rng(1).uniform(0.5, 1, (1, 100, 100, 1)).astype(np.float32)
     full.score.values[:] = scores
@@ -70,14 +70,14 @@ def test_a_frame_full_of_scores_is_looked_at_where_they_are_highest() -> None:
     assert found.scores.min() >= np.sort(scores.ravel())[-300]
 
 
-def test_of_boxes_that_overlap_the_best_stays() -> None:
+def test_nms_keeps_the_best_of_overlapping_boxes() -> None:
     # The second shares 80 of 120 with the first, the third 40 of 160 with the first but 60 of 140 with the second.
     found = cells([[0, 0, 10, 10], [2, 0, 10, 10], [6, 0, 10, 10], [50, 50, 4, 4]], [0.8, 0.9, 0.7, 0.6])
-    assert suppress(found, 0.4).scores == pytest.approx([0.9, 0.6])
-    assert suppress(found, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
-    assert suppress(found, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    assert nms(found, 0.4).scores == pytest.approx([0.9, 0.6])
+    assert nms(found, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
+    assert nms(found, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
 
 
-def test_one_face_alone_stays_as_it_is_and_none_stays_none() -> None:
-    assert len(suppress(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
-    assert len(suppress(NO_DETECTIONS).scores) == 0
+def test_nms_keeps_a_single_face_and_no_face() -> None:
+    assert len(nms(cells([[0, 0, 5, 5]], [0.5])).scores) == 1
+    assert len(nms(NO_DETECTIONS).scores) == 0

@@ -11,8 +11,9 @@ from fer_edge.classification.card_edit import set_card
 from fer_edge.classification.classifier import TFLiteClassifier, with_self_test
 from fer_edge.errors import RuntimeMismatchError
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import model_bytes, read_card, write_card
-from fer_edge.modelcard.schema import InputSpec
+from fer_edge.modelcard.archive import model_bytes, write_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge.modelcard.selftest import SelfTest
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def copy(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_images_are_the_same_wherever_they_are_made() -> None:
+def test_images_are_always_the_same() -> None:
     images = SelfTest.images(48, 48)
     assert images.shape == (12, 48, 48)
     assert images.dtype == np.uint8
@@ -38,8 +39,8 @@ def test_the_images_are_the_same_wherever_they_are_made() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_model_gives_here_what_its_card_says(path: Path) -> None:
-    card = read_card(path)
+def test_shipped_models_pass(path: Path) -> None:
+    card = read_card(path, ClassifierCard)
     assert card.self_test is not None
     answers = {max(range(len(row)), key=row.__getitem__) for row in card.self_test.outputs}
     assert len(answers) >= 3, "images that all look alike to it would show little"
@@ -48,19 +49,19 @@ def test_a_shipped_model_gives_here_what_its_card_says(path: Path) -> None:
     assert apart <= 0.1
 
 
-def test_other_scores_than_the_cards_are_an_error_that_says_how_far_they_are(copy: Path) -> None:
-    card = read_card(copy)
+def test_error_names_the_difference_of_scores(copy: Path) -> None:
+    card = read_card(copy, ClassifierCard)
     assert card.self_test is not None
     first, *others = card.self_test.outputs
     moved = msgspec.structs.replace(card.self_test, outputs=(tuple(value + 64 for value in first), *others))
     copy.write_bytes(model_bytes(copy))
     write_card(copy, msgspec.structs.replace(card, self_test=moved))
-    with pytest.raises(RuntimeMismatchError, match=r"up to 0\.2\d from those on its card, where 0\.10 is allowed"):
+    with pytest.raises(RuntimeMismatchError, match=r"up to 0\.2\d from those on the card, where 0\.10 is allowed"):
         TFLiteClassifier(copy).self_test()
 
 
-def test_wrong_normalisation_shows(copy: Path) -> None:
-    card = read_card(copy)
+def test_detects_wrong_normalisation(copy: Path) -> None:
+    card = read_card(copy, ClassifierCard)
     wrong = InputSpec(height=48, width=48, scale=card.input.scale * 2, offset=card.input.offset)
     copy.write_bytes(model_bytes(copy))
     write_card(copy, msgspec.structs.replace(card, input=wrong))
@@ -68,16 +69,16 @@ def test_wrong_normalisation_shows(copy: Path) -> None:
         TFLiteClassifier(copy).self_test()
 
 
-def test_a_self_test_of_another_shape_is_a_mismatch(copy: Path) -> None:
-    card = read_card(copy)
+def test_rejects_outputs_of_another_shape(copy: Path) -> None:
+    card = read_card(copy, ClassifierCard)
     copy.write_bytes(model_bytes(copy))
     write_card(copy, msgspec.structs.replace(card, self_test=SelfTest(outputs=((1, 2),), tolerance=1)))
     with pytest.raises(RuntimeMismatchError):
         TFLiteClassifier(copy).self_test()
 
 
-def test_a_card_without_one_says_nothing_until_card_set_notes_it(copy: Path) -> None:
-    card = msgspec.structs.replace(read_card(copy), self_test=None)
+def test_set_card_adds_a_missing_self_test(copy: Path) -> None:
+    card = msgspec.structs.replace(read_card(copy, ClassifierCard), self_test=None)
     copy.write_bytes(model_bytes(copy))
     write_card(copy, card)
     assert TFLiteClassifier(copy).self_test() is None
@@ -85,16 +86,16 @@ def test_a_card_without_one_says_nothing_until_card_set_notes_it(copy: Path) -> 
     assert TFLiteClassifier(copy).self_test() == 0
 
 
-def test_card_set_keeps_what_the_workstation_noted_unless_the_input_changes(copy: Path) -> None:
-    before = read_card(copy)
+def test_set_card_keeps_the_self_test_unless_the_input_changes(copy: Path) -> None:
+    before = read_card(copy, ClassifierCard)
     labels = tuple(label.upper() for label in before.labels)
     assert set_card(copy, labels, None).self_test == before.self_test
     assert set_card(copy, labels, (1 / 255, 0.0)).self_test != before.self_test
 
 
-def test_integers_are_noted_as_integers_and_the_flatbuffer_is_not_touched(copy: Path) -> None:
+def test_records_integers_and_keeps_the_flatbuffer(copy: Path) -> None:
     flatbuffer = model_bytes(copy)
-    card = with_self_test(flatbuffer, read_card(copy), copy)
+    card = with_self_test(flatbuffer, read_card(copy, ClassifierCard), copy)
     assert card.self_test is not None
     assert card.self_test.tolerance == 26
     assert b".0," not in msgspec.json.encode(card.self_test)

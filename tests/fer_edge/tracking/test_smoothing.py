@@ -29,27 +29,27 @@ def changes(smoother: Smoother, scores: npt.NDArray[np.float32], times: Iterable
     return found
 
 
-def test_one_odd_frame_changes_nothing() -> None:
+def test_single_frame_does_not_change_the_label() -> None:
     smoother = Smoother(HAPPY, 0.0, SETTINGS)
     for n in range(1, 20):
         smoother.update(SAD if n == 5 else HAPPY, n / 10)
         assert smoother.label == 0
 
 
-def test_a_change_that_holds_is_reported_once_within_a_second() -> None:
+def test_reports_a_lasting_change_once_within_a_second() -> None:
     smoother = Smoother(HAPPY, 0.0, SETTINGS)
     [change] = changes(smoother, SAD, (n / 10 for n in range(1, 40)))
     assert 0.3 <= change <= 1.0
     assert smoother.label == 1
 
 
-def test_a_lead_below_the_margin_is_no_change() -> None:
+def test_ignores_a_lead_below_the_margin() -> None:
     smoother = Smoother(HAPPY, 0.0, EventsSettings(margin=0.2))
     barely = np.array([0.45, 0.55], np.float32)
     assert not changes(smoother, barely, (n / 10 for n in range(1, 100)))
 
 
-def test_the_frame_rate_does_not_matter() -> None:
+def test_result_does_not_depend_on_frame_rate() -> None:
     slow, fast = Smoother(HAPPY, 0.0, SETTINGS), Smoother(HAPPY, 0.0, SETTINGS)
     slow.update(SAD, 0.5)
     for n in range(1, 51):
@@ -58,19 +58,19 @@ def test_the_frame_rate_does_not_matter() -> None:
     assert slow.scores.sum() == pytest.approx(1)
 
 
-def test_time_that_stands_still_is_no_error() -> None:
+def test_accepts_equal_times() -> None:
     smoother = Smoother(HAPPY, 1.0, SETTINGS)
     assert not changes(smoother, SAD, [1.0])
     assert (smoother.scores == HAPPY).all()
 
 
-def test_other_settings_hold_from_the_next_look_on() -> None:
+def test_new_settings_apply_from_the_next_update() -> None:
     smoother = Smoother(HAPPY, 0.0, EventsSettings(hold_s=10.0))
     assert not changes(smoother, SAD, (n / 10 for n in range(1, 30)))
     smoother.settings = SETTINGS
     assert changes(smoother, SAD, [3.0])
 
 
-def test_what_was_reported_before_the_first_look_stays_until_another_label_has_held() -> None:
+def test_given_label_stays_until_another_has_held() -> None:
     smoother = Smoother(HAPPY, 0.0, SETTINGS, label=1)
     assert changes(smoother, HAPPY, (n / 10 for n in range(1, 20))) == [pytest.approx(0.4)]

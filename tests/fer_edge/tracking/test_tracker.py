@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fer_edge.geometry import Box, Face
-from fer_edge.tracking.tracker import Tracker, intersection_over_union
+from fer_edge.geometry import Box, Face, intersection_over_union
+from fer_edge.tracking.tracker import Track, Tracker
 
 
 def square(x: float, y: float = 0) -> Box:
@@ -14,6 +14,11 @@ def at(x: float) -> Face:
     return Face(square(x), 1.0)
 
 
+def step(tracker: Tracker, faces: list[Face], time: float) -> list[Track]:
+    tracker.next_frame(time)
+    return tracker.update(faces)
+
+
 def test_intersection_over_union() -> None:
     assert intersection_over_union(square(0), square(0)) == 1
     assert intersection_over_union(square(0), square(50)) == pytest.approx(1 / 3)
@@ -21,62 +26,62 @@ def test_intersection_over_union() -> None:
     assert intersection_over_union(square(0), square(0, 250)) == 0
 
 
-def test_a_moving_face_stays_one_track() -> None:
-    tracker = Tracker(lost_after=1.0)
-    numbers = {tracker.update([at(30 * n)], n / 10)[0].number for n in range(20)}
+def test_moving_face_keeps_its_track() -> None:
+    tracker = Tracker(max_age_s=1.0)
+    numbers = {step(tracker, [at(30 * n)], n / 10)[0].number for n in range(20)}
     assert numbers == {1}
 
 
-def test_two_faces_that_pass_in_turn_of_detection_keep_their_tracks() -> None:
-    tracker = Tracker(lost_after=1.0)
-    first = tracker.update([at(0), at(300)], 0.0)
-    swapped = tracker.update([at(290), at(10)], 0.1)
+def test_order_of_detections_does_not_matter() -> None:
+    tracker = Tracker(max_age_s=1.0)
+    first = step(tracker, [at(0), at(300)], 0.0)
+    swapped = step(tracker, [at(290), at(10)], 0.1)
     assert [track.number for track in first] == [1, 2]
     assert [track.number for track in swapped] == [2, 1]
 
 
-def test_the_nearest_pair_is_matched_first() -> None:
-    tracker = Tracker(lost_after=1.0)
-    tracker.update([at(0)], 0.0)
-    tracks = tracker.update([at(60), at(5)], 0.1)
+def test_matches_the_best_pair_first() -> None:
+    tracker = Tracker(max_age_s=1.0)
+    step(tracker, [at(0)], 0.0)
+    tracks = step(tracker, [at(60), at(5)], 0.1)
     assert [track.number for track in tracks] == [2, 1]
 
 
-def test_a_short_gap_is_bridged_and_a_long_one_ends_the_track_at_its_last_sighting() -> None:
-    tracker = Tracker(lost_after=1.0)
-    tracker.update([at(0)], 0.0)
-    assert tracker.update([], 0.9) == []
+def test_ends_a_track_only_after_max_age() -> None:
+    tracker = Tracker(max_age_s=1.0)
+    step(tracker, [at(0)], 0.0)
+    assert step(tracker, [], 0.9) == []
     assert tracker.tracks[0].missed
     assert tracker.end_lost(0.9) == []
-    assert tracker.update([at(5)], 0.95)[0].number == 1
+    assert step(tracker, [at(5)], 0.95)[0].number == 1
     assert not tracker.tracks[0].missed
-    assert tracker.update([], 2.0) == []
-    assert [(track.number, track.last_seen, track.sightings) for track in tracker.end_lost(2.0)] == [(1, 0.95, 2)]
+    assert step(tracker, [], 2.0) == []
+    assert [(track.number, track.last_seen, track.hits) for track in tracker.end_lost(2.0)] == [(1, 0.95, 2)]
     assert tracker.tracks == []
-    assert tracker.update([at(5)], 2.1)[0].number == 2
+    assert step(tracker, [at(5)], 2.1)[0].number == 2
 
 
-def test_end_all_ends_all() -> None:
-    tracker = Tracker(lost_after=1.0)
-    tracker.update([at(0), at(300)], 0.0)
+def test_end_all_ends_every_track() -> None:
+    tracker = Tracker(max_age_s=1.0)
+    step(tracker, [at(0), at(300)], 0.0)
     assert len(tracker.end_all()) == 2
     assert tracker.end_all() == []
 
 
-def test_who_was_seen_in_a_frame_is_not_seen_again_and_nobody_begins_where_only_the_known_are_looked_for() -> None:
-    tracker = Tracker(lost_after=1.0)
-    tracker.update([at(0), at(300)], 0.0)
+def test_updates_a_track_once_per_frame_and_starts_none_unless_asked() -> None:
+    tracker = Tracker(max_age_s=1.0)
+    step(tracker, [at(0), at(300)], 0.0)
     tracker.next_frame(0.1)
-    assert [track.number for track in tracker.see([at(10), at(600)], begin=False)] == [1]
+    assert [track.number for track in tracker.update([at(10), at(600)], start_tracks=False)] == [1]
     assert [track.missed for track in tracker.tracks] == [False, True]
-    assert [track.number for track in tracker.see([at(290), at(15), at(600)])] == [2, 3]
-    assert [(track.box.x, track.sightings) for track in tracker.tracks] == [(10, 2), (290, 2), (600, 1)]
+    assert [track.number for track in tracker.update([at(290), at(15), at(600)])] == [2, 3]
+    assert [(track.box.x, track.hits) for track in tracker.tracks] == [(10, 2), (290, 2), (600, 1)]
 
 
-def test_a_rough_sighting_moves_a_face_only_where_it_has_surely_moved() -> None:
-    for roughly, x, where, still in ((False, 5, 5, True), (True, 30, 0, True), (True, 60, 60, False)):
-        tracker = Tracker(lost_after=1.0)
-        tracker.update([at(0)], 0.0)
+def test_coarse_detection_keeps_the_box_of_a_stationary_face() -> None:
+    for coarse, x, where, stationary in ((False, 5, 5, True), (True, 30, 0, True), (True, 60, 60, False)):
+        tracker = Tracker(max_age_s=1.0)
+        step(tracker, [at(0)], 0.0)
         tracker.next_frame(0.1)
-        (track,) = tracker.see([at(x)], roughly=roughly)
-        assert (track.box.x, track.still, track.last_seen, track.missed) == (where, still, 0.1, False)
+        (track,) = tracker.update([at(x)], coarse=coarse)
+        assert (track.box.x, track.stationary, track.last_seen, track.missed) == (where, stationary, 0.1, False)

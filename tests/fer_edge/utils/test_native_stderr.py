@@ -5,10 +5,10 @@ import sys
 
 CODE = """if True:
     import os, sys
-    from fer_edge.utils.native_stderr import native_stderr_hidden
-    with native_stderr_hidden():
+    from fer_edge.utils.native_stderr import hide_native_stderr
+    with hide_native_stderr():
         os.write(2, b"native, outer\\n")
-        with native_stderr_hidden():
+        with hide_native_stderr():
             os.write(2, b"native, inner\\n")
             print("python, inner", file=sys.stderr)
         os.write(2, b"native, outer again\\n")
@@ -17,6 +17,6 @@ CODE = """if True:
 """
 
 
-def test_only_what_native_code_says_is_hidden_also_when_nested() -> None:
+def test_hides_native_messages_only_also_when_nested() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == ["python, inner", "python, outer", "native, after"]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import convert, override
+from fer_edge.utils.toml import override, to_struct
 from fer_edge.utils.validation import explain
 
 
@@ -75,7 +75,7 @@ class Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 )
 def test_explains_what_is_wrong_with_tables(tables: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        convert({"title": "a", **tables}, Whole, "file.toml")
+        to_struct({"title": "a", **tables}, Whole, "file.toml")
     assert str(caught.value) == f"file.toml: {message}"
 
 

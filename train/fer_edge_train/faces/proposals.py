@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from fer_edge.detection.metrics import intersections, overlaps
-from fer_edge.detection.network import FaceNetwork
-from fer_edge.detection.postprocess import RawDetections, decode, suppress
-from fer_edge.detection.refiner import squares_of
-from fer_edge.modelcard.archive import model_bytes, read_detector_card
+from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.metrics import pairwise_intersection, pairwise_iou
+from fer_edge.detection.postprocess import RawDetections, decode, nms
+from fer_edge.detection.resampling import crop_squares
+from fer_edge.modelcard.archive import model_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_train.faces.scenes import MIRRORED, Shape, Stock, batch
 from fer_edge_train.faces.targets import FACE, IGNORED, KIND, LANDMARKS, LEAST_ROWS, NOTHING, WEIGHT, boxes_of
 
@@ -88,7 +90,7 @@ def together(parts: Sequence[Proposed]) -> Proposed:
 
 @cache
 def _network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: ARG001 - each thread has its own
-    return FaceNetwork(model_bytes(detector), read_detector_card(detector), detector, height=side, width=side)
+    return FaceNetwork(model_bytes(detector), read_card(detector, DetectorCard), detector, height=side, width=side)
 
 
 def _proposed(
@@ -102,20 +104,20 @@ def _proposed(
 ) -> Proposed:
     """Some of what the first stage says of a scene, beside what is in it."""
     faces, known = _faces(rows)
-    boxes = suppress(cells)
+    boxes = nms(cells)
     share = np.sqrt(boxes.scores)
     count = min(recipe.proposals.each, len(share))
     picked = boxes.boxes[rng.choice(len(share), count, replace=False, p=share / share.sum())] if count else boxes.boxes
     near = np.flatnonzero(
-        overlaps(cells.boxes, faces.boxes[faces.scores >= _FIRM]).max(axis=1, initial=0) >= _SAME - 0.05
+        pairwise_iou(cells.boxes, faces.boxes[faces.scores >= _FIRM]).max(axis=1, initial=0) >= _SAME - 0.05
     )
     more = rng.choice(near, min(recipe.proposals.near, len(near)), replace=False)
     picked = np.concatenate((picked, cells.boxes[more]))
     if not taught:
         ignored = boxes_of(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
-        picked = picked[intersections(picked, ignored).max(axis=1, initial=0) < areas / 2]
-    where, squares = squares_of(image, picked, recipe.network.extent, recipe.network.side)
+        picked = picked[pairwise_intersection(picked, ignored).max(axis=1, initial=0) < areas / 2]
+    where, squares = crop_squares(image, picked, recipe.network.extent, recipe.network.side)
     return Proposed(squares, goals(picked, where, faces, known))
 
 
@@ -124,7 +126,7 @@ def _faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArray[np
     rows = rows[(rows[:, KIND] != NOTHING) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _LEAST_WEIGHT)]
     # So that what is known of the points stays with them.
     points = np.where(rows[:, KIND, None] == FACE, rows[:, LANDMARKS], np.nan).reshape(-1, 5, 2)
-    faces = suppress(RawDetections(boxes_of(rows), rows[:, WEIGHT], points.astype(np.float32)))
+    faces = nms(RawDetections(boxes_of(rows), rows[:, WEIGHT], points.astype(np.float32)))
     return faces, np.asarray(np.isfinite(faces.landmarks).all(axis=(1, 2)))
 
 
@@ -135,7 +137,7 @@ def goals(
     found = np.zeros((len(boxes), COLUMNS), np.float32)
     if not len(boxes) or not len(faces.scores):
         return found
-    shared = overlaps(boxes, faces.boxes)
+    shared = pairwise_iou(boxes, faces.boxes)
     best = (shared * (0.3 + faces.scores)).argmax(axis=1)
     own = shared[np.arange(len(boxes)), best]
     score, box = faces.scores[best], faces.boxes[best]

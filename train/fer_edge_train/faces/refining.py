@@ -11,8 +11,9 @@ import numpy as np
 from keras import ops
 
 from fer_edge.detection.network import NetworkDetector
-from fer_edge.detection.postprocess import RawDetections, suppress
-from fer_edge.detection.refiner import placed, squares_of
+from fer_edge.detection.postprocess import RawDetections, nms
+from fer_edge.detection.refiner import decode_squares
+from fer_edge.detection.resampling import crop_squares
 from fer_edge.detection.yunet import YuNetDetector
 from fer_edge.errors import DataError
 from fer_edge.geometry import CropSpec
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets.faces import FaceDataset
-    from fer_edge.detection.metrics import Found
+    from fer_edge.detection.metrics import ImageDetections
     from fer_edge_train.faces.recipe import RefinerRecipe
 
 Tensor = Any  # of whichever backend
@@ -296,7 +297,7 @@ class View:
         grays = [watched.gray(i) for i in range(len(watched))]
         proposed = [first.propose(gray, (gray.shape[0], gray.shape[1]), recipe.least) for gray in grays]
         parts = [
-            squares_of(gray, some.boxes, recipe.network.extent, recipe.network.side)
+            crop_squares(gray, some.boxes, recipe.network.extent, recipe.network.side)
             for gray, some in zip(grays, proposed, strict=True)
         ]
         return cls(
@@ -307,7 +308,7 @@ class View:
             np.concatenate([some.scores for some in proposed]),
         )
 
-    def found(self, network: keras.Model) -> list[Found]:
+    def found(self, network: keras.Model) -> list[ImageDetections]:
         """What a network of `fer_edge_train.faces.refiner_network.as_used` says of them, one box of each face."""
         given = np.empty((len(self._squares), 15), np.float32)
         for begin_at in range(0, len(given), _BATCH):
@@ -317,10 +318,10 @@ class View:
             some[: len(part)] = part
             outputs = [np.asarray(one) for one in network.predict_on_batch(PIXELS.normalise(some))]
             given[begin_at : begin_at + _BATCH] = np.concatenate(outputs, axis=1)[: len(part)]
-        faces = placed(self._where, given, self._scores)
+        faces = decode_squares(self._where, given, self._scores)
         ends = np.cumsum(self._counts)
         found = []
         for end, count, gray in zip(ends.tolist(), self._counts, self.grays, strict=True):
-            own = suppress(RawDetections(*(values[end - count : end] for values in faces)))
+            own = nms(RawDetections(*(values[end - count : end] for values in faces)))
             found.append(within(own, gray.shape))
         return found

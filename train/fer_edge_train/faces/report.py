@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_edge.detection.metrics import Found, Matches, match
+from fer_edge.detection.metrics import ImageDetections, Matches, match
 from fer_edge.reports.html import embedded, page, table
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.faces.validation import ALARMS, SIDE
@@ -45,11 +45,11 @@ class Judged:
 
     data: FaceDataset
     grays: Sequence[npt.NDArray[np.uint8]]
-    found: Sequence[Found]
+    found: Sequence[ImageDetections]
     matches: Matches
 
     @classmethod
-    def of(cls, data: FaceDataset, grays: Sequence[npt.NDArray[np.uint8]], found: Sequence[Found]) -> Judged:
+    def of(cls, data: FaceDataset, grays: Sequence[npt.NDArray[np.uint8]], found: Sequence[ImageDetections]) -> Judged:
         """Compare what was found with what is there."""
         return cls(data, grays, found, match(found, data.images))
 
@@ -57,14 +57,14 @@ class Judged:
         """The largest faces that were not found with so much, at most 24, each with what is around it."""
         image = np.repeat(np.arange(len(self.grays)), [len(one.boxes) for one in self.data.images])
         boxes = np.concatenate([one.boxes for one in self.data.images])
-        missed = np.flatnonzero(self.matches.hits < threshold)
+        missed = np.flatnonzero(self.matches.face_scores < threshold)
         worst = missed[np.argsort(-self.matches.sides[missed], kind="stable")][:_WORST]
         return [_cut(self.grays[image[i]], boxes[i]) for i in worst]
 
     def false_alarms(self) -> list[tuple[float, npt.NDArray[np.uint8]]]:
         """What was taken for a face most surely, at most 24, with its score and what is around it."""
         each = zip(self.grays, self.found, self.data.images, strict=True)
-        alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).alarms]
+        alarms = [(score, gray, found) for gray, found, one in each for score in match([found], [one]).false_positives]
         alarms.sort(key=lambda alarm: -alarm[0])
         return [
             (float(score), _cut(gray, found.boxes[int(np.abs(found.scores - score).argmin())]))
@@ -94,7 +94,7 @@ def compare(judged: Judged, other: FaceDetector) -> list[Compared]:
     for gray in judged.grays:
         faces = other.detect(gray)
         boxes = np.array([face.box for face in faces], np.float32).reshape(-1, 4)
-        found.append(Found(boxes, np.array([face.score for face in faces], np.float32)))
+        found.append(ImageDetections(boxes, np.array([face.score for face in faces], np.float32)))
     theirs, ours = match(found, judged.data.images), judged.matches
     rows = []
     for threshold in _TEACHER:
@@ -127,7 +127,7 @@ def write_report(
     }
     report = {
         "images": matches.images,
-        "faces": len(matches.hits),
+        "faces": len(matches.face_scores),
         "average_precision": matches.average_precision(),
         f"average_precision_from_{SIDE:.0f}_pixels": matches.average_precision(SIDE),
         "threshold": threshold,
@@ -139,7 +139,7 @@ def write_report(
     with replacing(folder / "report.json") as temporary:
         # Not-a-number, where no face has a size, is null.
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    whole = f"{matches.images} images, {len(matches.hits)} faces"
+    whole = f"{matches.images} images, {len(matches.face_scores)} faces"
     least = f"faces of {SIDE:.0f} pixels and more"
     precise = f"{matches.average_precision(SIDE):.4f} on {least}, {matches.average_precision():.4f} on all"
     sections = [
@@ -172,12 +172,12 @@ def write_report(
 def _curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     precision, loss, scores = figure.subplots(1, 3)
-    levels = np.unique(np.concatenate((matches.hits[np.isfinite(matches.hits)], matches.alarms)))
+    levels = np.unique(np.concatenate((matches.face_scores[np.isfinite(matches.face_scores)], matches.false_positives)))
     for low, high in SIZES:
         chosen = (matches.sides >= low) & (matches.sides < high)
-        hits = np.sort(matches.hits[chosen])
+        hits = np.sort(matches.face_scores[chosen])
         found = len(hits) - np.searchsorted(hits, levels)
-        wrong = len(matches.alarms) - np.searchsorted(np.sort(matches.alarms), levels)
+        wrong = len(matches.false_positives) - np.searchsorted(np.sort(matches.false_positives), levels)
         label = f"{low:.0f} to {high:.0f} pixels" if np.isfinite(high) else f"{low:.0f} pixels and more"
         precision.plot(found / max(len(hits), 1), found / np.maximum(found + wrong, 1), label=label)
     precision.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="validation images")

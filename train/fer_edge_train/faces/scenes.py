@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import cv2
 import numpy as np
 
-from fer_edge.detection.metrics import intersections
+from fer_edge.detection.metrics import pairwise_intersection
 from fer_edge_train.faces.clutter import thing
 from fer_edge_train.faces.targets import Marked, packed, together
 from fer_edge_train.faces.teacher import Teacher, answers, missed
@@ -314,7 +314,7 @@ def _paste(
     x, y = rng.uniform(0, (side - width, side - height))
     box = np.array([[x, y, width, height]], np.float32)
     around = np.array([[x + (width - size) / 2, y + (height - size) / 2, size, size]], np.float32)
-    if intersections(around, np.concatenate((marked.boxes, marked.ignored))).any():
+    if pairwise_intersection(around, np.concatenate((marked.boxes, marked.ignored))).any():
         return marked
     face = stock.pasted[int(rng.integers(len(stock.pasted)))]
     if rng.random() < how.flip:
@@ -341,7 +341,7 @@ def _clutter(image: npt.NDArray[np.uint8], marked: Marked, how: Augmentation, rn
     size = math.exp(rng.uniform(math.log(how.smallest), math.log(0.7 * side)))
     middle = rng.uniform(0, side, 2)
     around = np.array([[*(middle - size / 2), size, size]], np.float32)
-    if intersections(around, np.concatenate((marked.boxes, marked.ignored))).any():
+    if pairwise_intersection(around, np.concatenate((marked.boxes, marked.ignored))).any():
         return
     drawn, mask = thing(rng)
     angle = rng.uniform(-0.5, 0.5)

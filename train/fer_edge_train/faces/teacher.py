@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from fer_edge.detection.metrics import overlaps
+from fer_edge.detection.metrics import pairwise_iou
 from fer_edge.errors import ModelError
 from fer_edge_train.faces.recipe import STRIDES
 from fer_edge_train.faces.targets import (
@@ -148,7 +148,7 @@ def missed(marked: Marked, cells: npt.NDArray[np.float32]) -> Marked:
         cells: the teacher's `answers`.
     """
     seen = cells[cells[:, WEIGHT] >= SEEN]
-    shared = overlaps(boxes_of(seen), marked.boxes)
+    shared = pairwise_iou(boxes_of(seen), marked.boxes)
     surest = np.where(shared >= _SAME, seen[:, WEIGHT, None], 0).max(axis=0, initial=0)
     left = (marked.scores > 0) & (weights(marked.scores) - surest > _MISSED)
     return Marked(marked.boxes[left], marked.landmarks[left], marked.scores[left], marked.ignored)

@@ -173,7 +173,7 @@ def train(
 def wanted(data: FaceDataset, how: Data) -> FaceDataset:
     """The images of the sources that a recipe does not leave out."""
     _check_labelled(data)
-    return data.some(
+    return data.subset(
         i for i, one in enumerate(data.images) if not (how.leave_out and one.name.startswith(how.leave_out))
     )
 

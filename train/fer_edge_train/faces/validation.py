@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 
-from fer_edge.detection.metrics import Found, match
-from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, suppress
+from fer_edge.detection.metrics import ImageDetections, match
+from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, nms
 from fer_edge_train.faces.batches import PIXELS
 from fer_edge_train.faces.recipe import STRIDES
 
@@ -27,7 +27,7 @@ _LEAST_SCORE: Final = 0.02  # of what is looked at, to see the whole curve
 _PADDING: Final = 128
 
 
-def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Found]:
+def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[ImageDetections]:
     """What a network of `fer_edge_train.faces.network.as_used` finds in grey images of any sizes."""
     stride = max(STRIDES)
     rows, columns = (-(-max(gray.shape[axis] for gray in grays) // stride) * stride for axis in (0, 1))
@@ -44,25 +44,25 @@ def find(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> list[Fou
     return found
 
 
-def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> Found:
+def _found(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> ImageDetections:
     each = [Output(values) for values in outputs]
     levels = [Level(stride, *each[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
-    return within(suppress(decode(levels, _LEAST_SCORE)), shape)
+    return within(nms(decode(levels, _LEAST_SCORE)), shape)
 
 
-def within(cells: RawDetections, shape: tuple[int, ...]) -> Found:
+def within(cells: RawDetections, shape: tuple[int, ...]) -> ImageDetections:
     """Faces of an image of ``shape``, cut at its edges."""
     low = np.clip(cells.boxes[:, :2], 0, shape[::-1])
     size = np.clip(cells.boxes[:, :2] + cells.boxes[:, 2:], 0, shape[::-1]) - low
     seen = np.asarray((size > 0).all(axis=1))
-    return Found(np.concatenate((low, size), axis=1)[seen].astype(np.float32), cells.scores[seen])
+    return ImageDetections(np.concatenate((low, size), axis=1)[seen].astype(np.float32), cells.scores[seen])
 
 
 class Validation(keras.callbacks.Callback):
     """Adds average precision, and recall at `ALARMS`, for faces of `SIDE` pixels and more to the logs."""
 
     def __init__(
-        self, look: Callable[[], Sequence[Found]], images: Sequence[FaceImage], epochs: int, every: int
+        self, look: Callable[[], Sequence[ImageDetections]], images: Sequence[FaceImage], epochs: int, every: int
     ) -> None:
         """Look at images after each ``every`` of ``epochs``.
 

@@ -1,4 +1,4 @@
-"""What the wheel of deploy's tests has for ``arrival``: it speaks like it, and keeps what it was brought."""
+"""A fake of ``remote_install`` for the tests of deploy: it prints the same lines and keeps the files that it gets."""
 
 import json
 import os
@@ -12,7 +12,7 @@ for path in folder.iterdir():
     if path.is_file():
         shutil.copy(path, root)
 if (root / "is broken").exists():
-    sys.stdout.write("fer-edge-deploy back taking back: start it\nno camera found\n")
+    sys.stdout.write("fer-edge-deploy undo undo: start it\nno camera found\n")
     sys.exit(1)
 row = {"median": 1.25, "p95": 2.5}
 rows = dict.fromkeys(("classifier", "detect", "whole_frame"), row)

@@ -19,10 +19,10 @@ from fer_edge.errors import InputError, ModelError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 
 from . import onnx_squares
-from .boxes import check_nothing_in_empty_images, check_within
+from .boxes import check_refuses_wrong_images, check_within
 
 if TYPE_CHECKING:
-    from fer_edge.detection.base import FaceDetector
+    from fer_edge.detection.base import TrackingDetector
 
 BOX = 0.92  # of which its sides are 20 pixels
 SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000, 4001)]
@@ -35,7 +35,7 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_without_a_name_or_a_file_it_is_the_shipped_network() -> None:
+def test_default_is_the_shipped_network() -> None:
     detector = make_detector()
     assert isinstance(detector, NetworkDetector)
     assert detector.path == DEFAULT_DETECTOR == detector_file("network", Path("faces"))
@@ -46,7 +46,7 @@ def test_without_a_name_or_a_file_it_is_the_shipped_network() -> None:
     assert len(set(itertools.chain(*test.outputs))) > 20, "images that all look alike to it would show little"
 
 
-def test_faces_are_found_whatever_the_size_of_the_image() -> None:
+def test_finds_faces_in_images_of_any_size() -> None:
     number = next(number for number in range(demo.FRAMES) if len(demo.truth(number)) == 2)
     frame, truth = demo.frame(number), demo.truth(number)
     for factor in (0.5, 1.0, 1.7):
@@ -58,7 +58,7 @@ def test_faces_are_found_whatever_the_size_of_the_image() -> None:
             assert off < 0.2 * shown.box.width * factor
 
 
-def test_yunet_wants_a_file_that_is_one(onnx: Path, tmp_path: Path) -> None:
+def test_yunet_rejects_missing_and_wrong_files(onnx: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="yunet needs --detector-model FILE"):
         make_detector("yunet")
     with pytest.raises(ModelError, match=r"none\.onnx: no such file; download face_detection_yunet"):
@@ -69,7 +69,7 @@ def test_yunet_wants_a_file_that_is_one(onnx: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 5])
-def test_yunet_finds_what_is_there_in_the_images_own_pixels(factor: int, onnx: Path) -> None:
+def test_yunet_returns_boxes_in_pixels_of_the_image(factor: int, onnx: Path) -> None:
     gray = np.full((240, 320), 60, np.uint8)
     gray[64:72, 96:104] = 255
     large = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
@@ -83,20 +83,20 @@ def test_yunet_finds_what_is_there_in_the_images_own_pixels(factor: int, onnx: P
 
 
 @pytest.mark.parametrize("box", [BOX, 200.0])
-def test_no_image_makes_yunet_fail_and_every_box_lies_within(box: float, tmp_path: Path) -> None:
+def test_yunet_accepts_any_image_and_returns_boxes_inside_it(box: float, tmp_path: Path) -> None:
     # The second sort of box is infinite, as are some that the real one gives for images of a single row.
     onnx_squares.write(tmp_path / "squares.onnx", box)
     check(YuNetDetector(tmp_path / "squares.onnx"))
 
 
-def test_no_image_makes_the_shipped_network_fail_and_every_box_lies_within() -> None:
+def test_shipped_network_accepts_any_image_and_returns_boxes_inside_it() -> None:
     check(make_detector())
 
 
-def check(detector: FaceDetector) -> None:
+def check(detector: TrackingDetector) -> None:
     rng = np.random.default_rng(5)
     for shape in SHAPES:
         noise = rng.integers(0, 256, shape).astype(np.uint8)
         for gray in (noise, np.full(shape, 255, np.uint8), noise.T):
             check_within(detector.detect(gray), gray)
-    check_nothing_in_empty_images(detector)
+    check_refuses_wrong_images(detector)

@@ -1,0 +1,161 @@
+"""Send the events of the outbox to the broker."""
+
+from __future__ import annotations
+
+import logging
+import time as clock
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from fer_edge_device.mqtt.failures import refusal_advice
+
+if TYPE_CHECKING:
+    from fer_edge_device.mqtt.broker import Broker
+    from fer_edge_device.mqtt.connection import Connection, PublishAck
+    from fer_edge_device.mqtt.outbox import Outbox, StoredEvent
+
+logger = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS: Final = 5  # at sending an event that the broker refuses
+_BATCH: Final = 20  # events that are read from the outbox at a time
+_IDLE_WAIT: Final = 1.0  # seconds to wait when nothing is to be sent
+_DELETE_INTERVAL: Final = (
+    0.5  # seconds between deletions of delivered events: fewer writes, but a crash may repeat some
+)
+
+
+class EventSender:
+    """Sends events in order and at a limited rate, and drops one that the broker refuses again and again.
+
+    After a refusal, or when the connection ends with events in flight, it sends one event at a time until one is
+    accepted. The events after a refused one wait with it, and it is known which event makes the broker close the
+    connection.
+    """
+
+    def __init__(
+        self, outbox: Outbox, topic: str, interval: float, broker: Broker, backoff: tuple[float, float]
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            outbox: the stored events.
+            topic: the node's event topic.
+            interval: minimum seconds between two events.
+            broker: the broker, for the log.
+            backoff: minimum and maximum seconds before a refused event is sent again.
+        """
+        self._outbox, self._topic, self._interval = outbox, topic, interval
+        self._broker, self._backoff = broker, backoff
+        self._waiting: deque[StoredEvent] = deque()
+        self._last_id = 0
+        self._in_flight: dict[int, StoredEvent] = {}
+        self._delivered: list[int] = []
+        self._one_at_a_time = self._restart = False
+        self._refused_id = self._attempts = 0
+        self._delay = 0.0
+        self._logged: set[str] = set()
+        self._deleted_at = self._next_time = clock.monotonic()
+
+    @property
+    def pending(self) -> bool:
+        """Whether events are still to be sent and none of them was refused."""
+        return bool(self._waiting) and not self._attempts
+
+    def send(self, connection: Connection) -> float:
+        """Send the events that are due.
+
+        Returns:
+            Seconds until the next event may be due.
+        """
+        now = clock.monotonic()
+        if now - self._deleted_at >= _DELETE_INTERVAL:
+            self._delete_delivered()
+            self._deleted_at = now
+        if self._restart and not self._in_flight:
+            self._start_over()
+        if not self._waiting and not self._restart:
+            self._waiting.extend(self._outbox.after(self._last_id, 1 if self._one_at_a_time else _BATCH))
+        if self._may_send(connection) and now >= self._next_time:
+            event = self._waiting.popleft()
+            self._in_flight[connection.send(event.topic, event.payload, 1, retain=False)] = event
+            self._last_id, self._next_time = event.id, now + self._interval
+        wait = _DELETE_INTERVAL if self._delivered else _IDLE_WAIT
+        if self._may_send(connection):
+            wait = min(wait, max(self._next_time - now, 0.0))
+        return wait
+
+    def handle_ack(self, ack: PublishAck) -> bool:
+        """Handle an acknowledgement and return whether it was for an event."""
+        event = self._in_flight.pop(ack.message_id, None)
+        if event is None:
+            return False
+        if not ack.refusal:
+            self._delivered.append(event.id)
+        if self._restart:  # of the events in flight, only the first refusal counts
+            return True
+        if ack.refusal:
+            self._one_at_a_time = self._restart = True
+            advice = refusal_advice(self._broker.address.user, event.topic, ack.refusal)
+            self._log_once(
+                f"refuses events ({ack.refusal}); {advice}. Each event is sent up to {_MAX_ATTEMPTS} times, then"
+                " dropped"
+            )
+            # Events of an earlier name of the node must not delay its own.
+            self._fail(event, _MAX_ATTEMPTS if event.topic == self._topic else 1)
+        else:
+            if self._attempts:
+                self._logged.clear()  # the problem is solved
+            self._one_at_a_time, self._attempts, self._delay = False, 0, 0.0
+        return True
+
+    def connection_ended(self, close_reason: str) -> None:
+        """Start over with the oldest undelivered event.
+
+        Args:
+            close_reason: how the broker closed the connection, if a message may have caused that; otherwise empty.
+        """
+        in_flight = list(self._in_flight.values())
+        self._in_flight.clear()
+        is_suspect = close_reason and self._one_at_a_time and not self._restart and in_flight
+        if is_suspect and self._fail(in_flight[0]):
+            advice = refusal_advice(self._broker.address.user, self._topic, close_reason)
+            self._log_once(
+                f"closed the connection {_MAX_ATTEMPTS} times at the same event ({close_reason}), which was dropped;"
+                f" {advice}"
+            )
+        self._one_at_a_time = self._one_at_a_time or bool(in_flight)
+        self._start_over()
+
+    def _may_send(self, connection: Connection) -> bool:
+        may_add = connection.idle if self._one_at_a_time else connection.room > 0
+        return bool(self._waiting) and not self._restart and may_add
+
+    def _start_over(self) -> None:
+        """Continue with the oldest undelivered event."""
+        self._delete_delivered()
+        self._waiting.clear()
+        self._last_id, self._restart = 0, False
+
+    def _fail(self, event: StoredEvent, max_attempts: int = _MAX_ATTEMPTS) -> bool:
+        """Schedule the next attempt at an event, or drop it after the last; return whether it was dropped."""
+        if event.id != self._refused_id:
+            self._refused_id, self._attempts = event.id, 0
+        self._attempts += 1
+        min_delay, max_delay = self._backoff
+        self._delay = min(max_delay, 4 * self._delay or min_delay)
+        if self._attempts >= max_attempts and self._outbox.drop(event.id):
+            self._attempts, self._next_time = 0, clock.monotonic() + self._interval
+            return True
+        self._next_time = clock.monotonic() + self._delay
+        return False
+
+    def _delete_delivered(self) -> None:
+        """Delete delivered events from the outbox."""
+        self._outbox.delete(self._delivered)
+        self._delivered.clear()
+
+    def _log_once(self, problem: str) -> None:
+        """Log a problem, and do not repeat it until it was solved."""
+        if problem not in self._logged:
+            logger.warning("%s: %s", self._broker.address, problem)
+            self._logged.add(problem)

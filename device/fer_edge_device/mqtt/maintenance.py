@@ -1,0 +1,60 @@
+"""Single tasks at a broker: check the login, and remove what it keeps of a node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fer_edge_device.messages import MessageFactory
+from fer_edge_device.mqtt.broker import Broker
+from fer_edge_device.mqtt.connection import connect
+from fer_edge_device.mqtt.home_assistant import removal_message
+
+if TYPE_CHECKING:
+    from fer_edge_device.config.settings import MqttSettings
+
+
+def check_login(settings: MqttSettings, node: str, timeout: float = 10.0) -> str:
+    """Log in once.
+
+    Args:
+        settings: the broker and the login.
+        node: the node's name; a runner of this name stays connected.
+        timeout: seconds for each step of the login.
+
+    Returns:
+        The connection and the user, in one line.
+
+    Raises:
+        InputError: a setting cannot be used.
+        BrokerError: the connection failed; says why.
+    """
+    broker = Broker(settings)
+    connection = connect(broker, f"{MessageFactory(node, settings.topic_prefix).identity}-check", timeout=timeout)
+    user = f"as {broker.address.user}" if broker.address.user else "without a user"
+    description = f"{connection}, logged in {user}"
+    connection.disconnect(timeout)
+    return description
+
+
+def forget_node(settings: MqttSettings, messages: MessageFactory, timeout: float = 10.0) -> str:
+    """Remove all retained messages of a node from the broker, and its device from Home Assistant.
+
+    Args:
+        settings: the broker and the login.
+        messages: makes the node's messages.
+        timeout: seconds for each step.
+
+    Returns:
+        The connection, in one line.
+
+    Raises:
+        InputError: a setting cannot be used.
+        BrokerError: the broker cannot be reached, or refuses the messages; says why.
+    """
+    connection = connect(Broker(settings), f"{messages.identity}-forget", timeout=timeout)
+    description = str(connection)
+    try:
+        connection.deliver([removal_message(messages, settings.ha_discovery_prefix), *messages.removals()], timeout)
+    finally:
+        connection.disconnect(timeout)
+    return description

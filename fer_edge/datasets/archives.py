@@ -1,0 +1,147 @@
+"""Reading datasets from zip and tar archives.
+
+Members are read directly from the archive.  Nothing is extracted to disk, so no member can be written outside a folder.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, Final
+
+from fer_edge.datasets.class_folders import EncodedImage, is_class_image, is_hidden, read_class_folders
+from fer_edge.datasets.fer2013_csv import is_face_table, raise_data_errors, read_csv
+from fer_edge.errors import DAMAGED_ZIP, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fer_edge.datasets.dataset import Dataset
+
+# Limits of an archive's uncompressed content: generous for a dataset of faces, but they protect the disk and memory.
+_MAX_MEMBERS: Final = 2_000_000
+_MAX_TOTAL_BYTES: Final = 16 << 30
+_MAX_MEMBER_BYTES: Final = 2 << 30
+_MAX_IMAGE_BYTES: Final = 256 << 20
+_MAX_RATIO: Final = 100  # of uncompressed to compressed size; about 3 for FER-2013's CSV
+_MIN_RATIO_BYTES: Final = 16 << 20  # smaller members may have any ratio
+
+_MAX_HEADER_CHARACTERS: Final = 1000
+
+
+def read_zip(path: Path, side: int) -> Dataset:
+    """Read a dataset from a zip archive.
+
+    Args:
+        path: the archive, with a CSV of faces or with images in class folders.
+        side: rows and columns of the faces to return.
+
+    Raises:
+        DataError: the archive is damaged, unsafe or contains no dataset.
+    """
+    with raise_data_errors(path):
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{path}: not a zip archive, or one cut short; download it again") from error
+        with archive:
+            members = _check_zip_members(path, archive)
+            try:
+                for name, info in members.items():
+                    if name.suffix.lower() == ".csv" and not is_hidden(name):
+                        with archive.open(info) as raw:
+                            table = _read_face_table(raw, f"{path}/{name}", side)
+                        if table:
+                            return table
+                images = ((name, info) for name, info in members.items() if is_class_image(name))
+                return read_class_folders((EncodedImage(name, archive.read(info)) for name, info in images), path, side)
+            except DAMAGED_ZIP as error:
+                raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
+
+
+def read_tar(path: Path, side: int) -> Dataset:
+    """Read a dataset from a tar archive, in the order of its members, because a compressed one has no index.
+
+    Args:
+        path: the archive, compressed or not, with a CSV of faces or with images in class folders.
+        side: rows and columns of the faces to return.
+
+    Raises:
+        DataError: the archive is damaged, unsafe or contains no dataset.
+    """
+    with raise_data_errors(path):
+        try:
+            with tarfile.open(path) as archive:
+                for name, info in _check_tar_members(path, archive):
+                    if name.suffix.lower() == ".csv" and not is_hidden(name) and (raw := archive.extractfile(info)):
+                        table = _read_face_table(raw, f"{path}/{name}", side)
+                        if table:
+                            return table
+            with tarfile.open(path) as archive:
+                images = ((n, i) for n, i in _check_tar_members(path, archive) if is_class_image(n))
+                opened = ((name, archive.extractfile(info)) for name, info in images)
+                return read_class_folders((EncodedImage(name, raw.read()) for name, raw in opened if raw), path, side)
+        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
+
+
+def is_zip_bomb(info: zipfile.ZipInfo) -> bool:
+    """Return whether a member is compressed far more than images and tables can be."""
+    return info.file_size > max(_MIN_RATIO_BYTES, _MAX_RATIO * info.compress_size)
+
+
+def _read_face_table(raw: IO[bytes], name: str, side: int) -> Dataset | None:
+    """Read a CSV inside an archive; return None if it is another table, such as a sample submission."""
+    with io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+        try:
+            first = file.readline(_MAX_HEADER_CHARACTERS)
+        except UnicodeDecodeError:
+            return None
+        return read_csv(chain([first], file), name, side) if is_face_table(first) else None
+
+
+def _check_zip_members(path: Path, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """Return the files of an archive by name; an unsafe member makes the whole archive invalid."""
+    members: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = _check_name(path, info.filename)
+        if info.is_dir():
+            continue
+        if info.file_size > _MAX_MEMBER_BYTES or is_zip_bomb(info):
+            raise DataError(
+                f"{path}: refused, its member {info.filename!r} would unpack from {info.compress_size}"
+                f" to {info.file_size} bytes"
+            )
+        members[name] = info
+    total = sum(info.file_size for info in members.values())
+    if len(members) > _MAX_MEMBERS or total > _MAX_TOTAL_BYTES:
+        raise DataError(f"{path}: refused, it would unpack to {len(members)} files of {total} bytes")
+    return members
+
+
+def _check_tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, tarfile.TarInfo]]:
+    """Yield the files of an archive one by one, without links and devices."""
+    total = 0
+    for count, info in enumerate(archive):
+        if not info.isfile():
+            continue
+        name = _check_name(path, info.name)
+        total += info.size
+        limit = _MAX_IMAGE_BYTES if is_class_image(name) else _MAX_MEMBER_BYTES
+        if info.size > limit or count >= _MAX_MEMBERS or total > _MAX_TOTAL_BYTES:
+            raise DataError(f"{path}: refused, it would unpack to {total} bytes with its member {info.name!r}")
+        yield name, info
+
+
+def _check_name(path: Path, text: str) -> PurePosixPath:
+    """Return the path of a member if it lies inside the archive."""
+    name = PurePosixPath(text.replace("\\", "/"))
+    if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        raise DataError(f"{path}: refused, its member {text!r} points outside the archive")
+    return name

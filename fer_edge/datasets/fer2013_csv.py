@@ -1,0 +1,112 @@
+"""Reading FER-2013's CSV."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from fer_edge.classification.crop import crop_whole_image
+from fer_edge.classification.labels import FER2013
+from fer_edge.datasets.dataset import TRAINING, Dataset, canonical_usage
+from fer_edge.errors import DataError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+FER2013_SIDE: Final = 48
+CLASS_NUMBERS: Final = tuple(map(str, range(len(FER2013))))
+
+
+@contextmanager
+def raise_data_errors(path: Path) -> Iterator[None]:
+    """Raise a `DataError` with one clear line for each error of reading a file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # from bz2 and gzip, which raise it for damaged data
+            raise DataError(f"{path}: damaged ({error}); download it again") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file; give fer2013.csv, a folder, or a zip of either") from error
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); download it again") from error
+
+
+def is_face_table(first_line: str) -> bool:
+    """Return whether the first line of a CSV is that of a table of faces."""
+    return {"emotion", "pixels"} <= set(_read_header(csv.reader([first_line])))
+
+
+def read_csv(lines: Iterable[str], name: str, side: int) -> Dataset:
+    """Read a CSV with the columns ``emotion``, ``pixels`` and, optionally, ``Usage``.
+
+    Args:
+        lines: lines of the file; the columns may be in any order, and their names may be surrounded by spaces.
+        name: name of the file, for the dataset and for errors.
+        side: rows and columns of the faces to return.
+
+    Raises:
+        DataError: a column is missing, a row is invalid, or there are no rows.
+    """
+    reader = csv.reader(lines)
+    header = _read_header(reader)
+    if missing := [column for column in ("emotion", "pixels") if column not in header]:
+        raise DataError(
+            f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"
+        )
+    emotion_at, pixels_at = header.index("emotion"), header.index("pixels")
+    usage_at = header.index("usage") if "usage" in header else None
+    faces, classes, usages = [], [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        for row in reader:
+            if not row:
+                continue
+            place = f"{name}, line {reader.line_num}"
+            if len(row) < len(header):
+                raise DataError(
+                    f"{place}: {len(row)} of {len(header)} columns; the file was cut short: download it again"
+                )
+            face = _parse_pixels(row[pixels_at], place)
+            faces.append(face if side == FER2013_SIDE else crop_whole_image(face, side, side))
+            if row[emotion_at].strip() not in CLASS_NUMBERS:
+                raise DataError(
+                    f"{place}: emotion is {row[emotion_at][:20]!r}, not a number from 0 to {len(FER2013) - 1}"
+                )
+            classes.append(int(row[emotion_at]))
+            usages.append(TRAINING if usage_at is None else canonical_usage(row[usage_at]))
+    if not faces:
+        raise DataError(f"{name}: no rows under its header")
+    return Dataset(printable(name), FER2013, np.stack(faces), np.array(classes, np.int64), np.array(usages))
+
+
+def _read_header(reader: Iterator[list[str]]) -> list[str]:
+    return [column.strip().lower() for column in next(reader, [])]
+
+
+def _parse_pixels(text: str, place: str) -> npt.NDArray[np.uint8]:
+    """Parse the pixels of a face, uint8 of shape (48, 48).
+
+    Args:
+        text: the numbers, separated by spaces.
+        place: file and line, for errors.
+    """
+    try:
+        # 64 bits keep numbers that are too large too large. This is several times as fast as converting each number.
+        values = np.fromstring(text, np.int64, sep=" ")
+    except (DeprecationWarning, ValueError):  # NumPy warns of a text that it cannot read to the end
+        raise DataError(f"{place}: pixels that are not whole numbers") from None
+    if values.size != FER2013_SIDE * FER2013_SIDE:
+        raise DataError(
+            f"{place}: {values.size} pixels, not {FER2013_SIDE * FER2013_SIDE} ({FER2013_SIDE}x{FER2013_SIDE})"
+        )
+    if values.min() < 0 or values.max() > 255:
+        raise DataError(f"{place}: pixels outside 0 to 255")
+    return values.astype(np.uint8).reshape(FER2013_SIDE, FER2013_SIDE)

@@ -1,0 +1,78 @@
+"""FER+: the votes of ten annotators for each face of FER-2013 (Barsoum et al. 2016, arXiv:1608.01041)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from fer_edge.classification.labels import FERPLUS
+from fer_edge.datasets.dataset import canonical_usage
+from fer_edge.datasets.fer2013_csv import raise_data_errors
+from fer_edge.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fer_edge.datasets.dataset import Dataset
+
+# The columns of fer2013new.csv, in the order of FERPLUS_COLUMNS.
+_VOTE_COLUMNS: Final = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "NF"),
+)
+
+
+def add_votes(dataset: Dataset, path: Path) -> Dataset:
+    """Add the votes of FER+ to a dataset that was read from FER-2013's CSV.
+
+    Args:
+        dataset: the content of ``fer2013.csv``.
+        path: ``fer2013new.csv`` of the FER+ project, which has one row for each row of ``fer2013.csv``, in the same
+            order.
+
+    Raises:
+        DataError: the file has too few columns or rows, or its rows do not belong to the dataset.
+    """
+    with raise_data_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
+        reader: csv.DictReader[str] = csv.DictReader(file)
+        missing = [column for column in ("Usage", *_VOTE_COLUMNS) if column not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: no column {', '.join(missing)}; give FER+'s fer2013new.csv")
+        rows = list(reader)
+        if wrong := [number for number, row in enumerate(rows) if None in row.values() or None in row]:
+            raise DataError(f"{path}, line {wrong[0] + 2}: not as many columns as its first line; download it again")
+        if [canonical_usage(row["Usage"]) for row in rows] != dataset.usages.tolist():
+            raise DataError(
+                f"{path}: its {len(rows)} rows are not the {len(dataset)} rows of {dataset.name};"
+                " give the fer2013new.csv and the fer2013.csv that belong together"
+            )
+        votes = np.array([[int(row[column]) for column in _VOTE_COLUMNS] for row in rows], np.float32)
+    return replace(dataset, votes=votes)
+
+
+def label_by_majority(dataset: Dataset) -> Dataset:
+    """Give each face the class that more than half of its annotators chose, one of FER+'s eight classes.
+
+    This is the protocol of Barsoum et al. 2016.  A vote that no other annotator shares is dropped as an outlier.  Faces
+    without a majority, or whose majority chose "unknown" or "no face", are left out.  Faces without votes, from other
+    datasets, keep their class, even if FER+ does not have it.
+
+    Raises:
+        DataError: the dataset has no votes.
+    """
+    if dataset.votes is None:
+        raise DataError(f"{dataset.name}: FER+'s classes need its votes; give --votes fer2013new.csv")
+    voted = dataset.votes.sum(axis=1) > 0
+    own = {dataset.labels[i] for i in np.unique(dataset.classes[~voted])}
+    labels = (*FERPLUS, *(label for label in dataset.labels if label in own and label not in FERPLUS))
+    table = np.array([labels.index(label) if label in labels else -1 for label in dataset.labels])
+    shared = np.where(dataset.votes > 1, dataset.votes, 0)
+    leader = shared.argmax(axis=1)
+    clear = (shared.max(axis=1) > shared.sum(axis=1) / 2) & (leader < len(FERPLUS))
+    classes = np.where(voted, leader, table[dataset.classes])
+    kept = ~voted | clear
+    relabelled = replace(dataset, labels=labels, classes=np.where(kept, classes, 0))
+    return relabelled.select(kept, "on which FER+'s annotators have no majority for one of its classes")

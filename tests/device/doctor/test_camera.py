@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fer_edge_device.doctor import camera
+from fer_edge_device.doctor.base import Finding
+from fer_edge_device.doctor.camera import check_camera
+from fer_edge_device.doctor.camera_devices import camera_users
+from fer_edge_device.doctor.checks import CHECKS
+from fer_edge_device.doctor.runner import run_checks
+from tests.device.doctor.helpers import SERVICE, finding, with_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_reports_a_camera_that_hangs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections and never answers
+        config = with_source(f"http://127.0.0.1:{server.getsockname()[1]}/video")
+        (hung,) = run_checks(config, {"camera": replace(CHECKS["camera"], timeout=3.0)})
+    assert (hung.level, hung.message) == ("failure", "no answer within 3 s")
+    assert "network" in hung.advice
+
+
+def test_accepts_a_source_with_frames_and_reports_a_missing_one(tmp_path: Path) -> None:
+    there, absent = finding("camera", with_source("demo")), finding("camera", with_source("/dev/video987"))
+    assert there.level == "ok"
+    assert "640x480" in there.message
+    assert absent.level == "failure"
+    assert "/dev/video987: cannot be opened" in absent.message
+    (tmp_path / "dark").mkdir()
+    cv2.imwrite(str(tmp_path / "dark" / "1.png"), np.zeros((48, 64), np.uint8))
+    dark = finding("camera", with_source(tmp_path / "dark"))
+    assert dark.level == "warning"
+    assert "lens" in dark.advice
+
+
+def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link = tmp_path / "by-id"
+    link.symlink_to("/dev/null")
+    source = f"/dev/..{link}"
+    monkeypatch.setattr(camera, "service_units", lambda: [replace(SERVICE, pid=os.getpid())])
+    with open("/dev/null", "rb"):  # noqa: PTH123 - this process stands for the service's
+        used = check_camera(with_source(source))
+    assert (used.level, used.message.partition(";")[0]) == ("ok", "fer-edge.service is running and uses it")
+    absent = finding("camera", with_source("/dev/video987"))
+    assert (absent.level, "/dev/video987: cannot be opened" in absent.message) == ("failure", True)
+
+    monkeypatch.setattr(camera, "open_files", lambda _: None)  # as for another user's process
+    unseen = check_camera(with_source(source))
+    assert unseen == Finding(
+        "warning", "fer-edge.service is running and may use the camera", "sudo shows whether it does"
+    )
+    assert finding("camera", with_source("/dev/video987")).level == "failure"
+
+
+def test_names_the_program_that_uses_a_camera(tmp_path: Path) -> None:
+    device = tmp_path / "video0"
+    device.touch()
+    with device.open() as file, subprocess.Popen(["sleep", "600"], stdin=file) as other:  # noqa: S607
+        assert camera_users(str(device)) == [f"sleep (process {other.pid})"]
+        other.kill()
+    assert camera_users(str(device)) == []

@@ -1,0 +1,72 @@
+"""What several tests of MQTT use."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from fer_edge.errors import BrokerError
+from fer_edge_device.config.settings import MqttSettings, OutboxSettings
+from fer_edge_device.messages import Event, Info, MessageFactory
+from fer_edge_device.mqtt.maintenance import check_login
+from fer_edge_device.mqtt.sink import MqttSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.device.brokers import Heard
+
+MESSAGES = MessageFactory("hall")
+INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
+
+
+def event(number: int, track: str = "s-1") -> Event:
+    return Event(
+        event_type="update",
+        id=track,
+        time=number,
+        emotion="a",
+        score=1,
+        scores={"a": 1},
+        previous=None,
+        box=(0, 0, 1, 1),
+        duration_s=0,
+        model="edge",
+    )
+
+
+@contextmanager
+def sending(
+    tmp_path: Path,
+    port: int,
+    *,
+    rate: float = 10_000,
+    ha_discovery: bool = False,
+    on_enabled: Callable[[bool], None] | None = None,
+    backoff: tuple[float, float] = (0.02, 0.2),
+) -> Iterator[MqttSink]:
+    """Run a sink that has published its first message."""
+    outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=rate)
+    settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery)
+    sink = MqttSink(MESSAGES, settings, outbox, on_enabled=on_enabled, backoff=backoff)
+    try:
+        sink.publish(MESSAGES.availability("online"))
+        yield sink
+    finally:
+        sink.close()
+
+
+def times(heard: list[Heard], track: str = "s-1") -> list[float]:
+    """Return the times of a track's events in the order of arrival."""
+    events = [msgspec.json.decode(message.payload, type=Event) for message in heard if message.topic.endswith("/event")]
+    return [event.time for event in events if event.id == track]
+
+
+def refusal(settings: MqttSettings) -> str:
+    with pytest.raises(BrokerError) as failed:
+        check_login(settings, "hall", timeout=30)
+    return str(failed.value)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from fer_edge.datasets.readers import load_dataset
+from fer_edge.errors import DataError
+
+from .files import zipped
+
+if TYPE_CHECKING:
+    from tests.conftest import Sample
+
+
+def test_tars_give_the_same_dataset_as_the_csv(sample: Sample, tmp_path: Path) -> None:
+    part = slice(0, 700, 25)
+    table = sample.write_csv(tmp_path / "fer2013.csv", part)
+    expected = load_dataset(table)
+    tree = sample.write_tree(tmp_path / "tree", part)
+    (tmp_path / "README").write_text("of the challenge")
+    modes: dict[str, Literal["w", "w:gz", "w:xz"]] = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.xz": "w:xz"}
+    for ending, mode in modes.items():
+        with tarfile.open(tmp_path / f"a.{ending}", mode) as archive:
+            archive.add(tmp_path / "README", "fer2013/README")
+            archive.add(table, "fer2013/fer2013.csv")
+        found = load_dataset(tmp_path / f"a.{ending}")
+        assert (found.faces == expected.faces).all()
+        assert (found.usages == expected.usages).all()
+        with tarfile.open(tmp_path / f"b.{ending}", mode) as archive:
+            archive.add(tree, ".")
+        found = load_dataset(tmp_path / f"b.{ending}")
+        assert sorted(found.classes) == sorted(expected.classes)
+        assert {face.tobytes() for face in found.faces} == {face.tobytes() for face in expected.faces}
+
+
+def test_rejects_unsafe_or_damaged_tar(sample: Sample, tmp_path: Path) -> None:
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("../happy/1.png"))
+    with pytest.raises(DataError, match="points outside the archive"):
+        load_dataset(path)
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("happy/1.png")
+        info.size = 300 << 20
+        with Path("/dev/zero").open("rb") as zeros:
+            archive.addfile(info, zeros)
+    with pytest.raises(DataError, match="would unpack to"):
+        load_dataset(path)
+    table = sample.write_csv(tmp_path / "fer2013.csv", slice(0, 50))
+    with tarfile.open(tmp_path / "whole.tar.gz", "w:gz") as archive:
+        archive.add(table, "fer2013.csv")
+    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    for name, data in {"cut.tar.gz": whole[: len(whole) // 2], "none.tar.gz": b"not an archive"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match="not a tar archive, or one cut short"):
+            load_dataset(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../happy/1.png", "/train/happy/1.png", "train\\..\\..\\happy\\1.png", "C:/happy/1.png"]
+)
+def test_rejects_zip_that_points_outside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="points outside the archive"):
+        load_dataset(zipped(tmp_path / "evil.zip", {name: b"x"}))
+
+
+def test_rejects_zip_with_nameless_member(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="points outside the archive"):
+        load_dataset(zipped(tmp_path / "evil.zip", {".": b"x"}))
+
+
+def test_reads_zip_with_backslashes(sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 50))
+    members = {str(p.relative_to(tree)).replace("/", "\\"): p.read_bytes() for p in tree.rglob("*.png")}
+    assert len(load_dataset(zipped(tmp_path / "windows.zip", members))) == 14
+
+
+def test_ignores_other_tables_and_images_in_zip(sample: Sample, tmp_path: Path) -> None:
+    csv = sample.write_csv(tmp_path / "some.csv", slice(0, 5)).read_bytes()
+    members = {"example_submission.csv": b"id,emotion\n1,2\n", "cover.png": b"x", "icml_face_data.csv": csv}
+    assert len(load_dataset(zipped(tmp_path / "kaggle.zip", members))) == 5
+
+
+def test_rejects_zip_bomb(tmp_path: Path) -> None:
+    bomb = zipped(tmp_path / "bomb.zip", {"train/happy/1.png": bytes(64 << 20)}, zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(DataError, match="would unpack from"):
+        load_dataset(bomb)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_rejects_truncated_or_damaged_zip(sample: Sample, tmp_path: Path, compression: int) -> None:
+    csv = sample.write_csv(tmp_path / "some.csv", slice(0, 20)).read_bytes()
+    whole = zipped(tmp_path / "whole.zip", {"fer2013.csv": csv}, compression).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="not a zip archive, or one cut short"):
+        load_dataset(tmp_path / "cut.zip")
+    middle = len(whole) // 2
+    (tmp_path / "flipped.zip").write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
+    with pytest.raises(DataError, match=r"flipped\.zip: damaged"):
+        load_dataset(tmp_path / "flipped.zip")
