@@ -1,11 +1,12 @@
-"""How long until `fer-edge` answers: its help, the first message and the first event of a run, and its memory.
+"""How long until fer-edge answers: its help, an image in Python, the first message and event of a run; and its memory.
 
     python benchmarks/startup.py [--runs 7] [--seconds 8]
 
 Medians of a few runs, each in a process of its own, after one that warms the disk cache.  Memory is what
 /proc/PID/statm calls resident, shared pages of libraries included, after so many seconds of the demo at 640x480 with
-the shipped model and detector; beside it what of that is the process's own (Private in smaps_rollup).
-Exit status 1 if the first message takes more than 1 s or memory reaches 130 MB.
+the shipped model and detector; beside it what of that is the process's own (Private in smaps_rollup).  The import of
+the Python API and its first image are measured within their process, for the start of Python itself is not ours.
+Exit status 1 if the first message takes more than 1 s, the import 0.05 s or the image 0.35 s, or memory reaches 130 MB.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import cv2
+
+from fer_edge import demo
+
 FER_EDGE: Final = (sys.executable, "-m", "fer_edge.cli")
 MOST_SECONDS: Final = 1.0
+MOST_IMPORT: Final = 0.05
+MOST_IMAGE: Final = 0.35
 MOST_MB: Final = 130.0
+
+
+IMPORT: Final = "from fer_edge import load"
+IMAGE: Final = "import fer_edge; assert fer_edge.load('edge')(r'{}')"
 
 
 class Started(NamedTuple):
@@ -39,6 +51,13 @@ def seconds_to_help() -> float:
     start = time.perf_counter()
     subprocess.run([*FER_EDGE, "--help"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     return time.perf_counter() - start
+
+
+def seconds_within(code: str) -> float:
+    """Return the seconds that some lines take in a fresh process, without its start."""
+    timed = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
+    done = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True, text=True)  # noqa: S603
+    return float(done.stdout)
 
 
 def run_demo(seconds: float) -> Started:
@@ -83,6 +102,14 @@ def main() -> int:
     options = parser.parse_args()
     seconds_to_help()
     print(f"--help          {statistics.median(seconds_to_help() for _ in range(options.runs)):.2f} s")
+    in_python = []
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder) / "image.jpg"
+        cv2.imwrite(str(image), demo.frame(60))
+        for name, code in (("import", IMPORT), ("first image", IMAGE.format(image))):
+            seconds_within(code)
+            in_python.append(statistics.median(seconds_within(code) for _ in range(options.runs)))
+            print(f"{name:<16}{in_python[-1]:.3f} s in Python")
     run_demo(0)
     starts = [run_demo(options.seconds) for _ in range(options.runs)]
     median = Started(*(statistics.median(values) for values in zip(*starts, strict=True)))
@@ -91,7 +118,8 @@ def main() -> int:
     print(
         f"resident memory {median.resident:.0f} MB after {options.seconds:g} s, {median.private:.0f} MB of it its own"
     )
-    return int(median.message > MOST_SECONDS or median.resident >= MOST_MB)
+    slow = in_python[0] > MOST_IMPORT or in_python[1] > MOST_IMAGE
+    return int(slow or median.message > MOST_SECONDS or median.resident >= MOST_MB)
 
 
 if __name__ == "__main__":

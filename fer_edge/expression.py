@@ -1,4 +1,4 @@
-"""How one face looks: the scores of its expressions."""
+"""The expression of one face."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Expression(msgspec.Struct, frozen=True):
-    """How one face of an image looks.
+    """The expression of one face of an image.
 
     Attributes:
         box: x, y, width and height in pixels of the image.
-        emotion: the label with the highest score.
-        score: that score, 0..1.
-        scores: the score of every label.
+        emotion: label with the highest score.
+        score: score of that label, 0..1.
+        scores: score of every label, 0..1.
     """
 
     box: Box
@@ -30,9 +30,14 @@ class Expression(msgspec.Struct, frozen=True):
     score: float
     scores: dict[str, float]
 
+    def __repr__(self) -> str:
+        """Return the emotion with its score and the box."""
+        x, y, width, height = self.box
+        return f"<Expression {self.emotion} {self.score:.0%} at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}>"
+
 
 def expression(box: Box, scores: npt.NDArray[np.float32], labels: Sequence[str]) -> Expression:
-    """Name the highest of a face's scores, shape (labels,)."""
+    """Create the expression of a face from its scores, of shape (labels,)."""
     best = int(scores.argmax())
     rounded = [round(float(score), 4) for score in scores]
     return Expression(

@@ -1,4 +1,4 @@
-"""Results of benchmarks that never ran."""
+"""Invented results of benchmarks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.bench.interleave import case_of
-from fer_edge.bench.results import Condition, Environment, Model, Report, Settings, Way
+from fer_edge.bench.conditions import Condition, Environment, Settings
+from fer_edge.bench.interleave import make_case
+from fer_edge.bench.results import CaseId, Model, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,17 +37,17 @@ PI = Environment(
     others=0.01,
     stolen=0.0,
 )
-WAYS = (Way("classifier", "edge", 1), Way("detect"), Way("whole_frame", "edge", 1))
+CASE_IDS = (CaseId("classifier", "edge", 1), CaseId("detect"), CaseId("whole_frame", "edge", 1))
 
 
 def make_report(
-    times: Mapping[Way, npt.NDArray[np.float64]] | None = None,
+    times: Mapping[CaseId, npt.NDArray[np.float64]] | None = None,
     environment: Environment = PI,
     model: str = "edge",
     accuracy: float | None = 0.67,
 ) -> Report:
-    """A result on an idle Pi, with milliseconds of each case."""
-    times = times or {way: np.array([1.0, 1.25, 2.5]) for way in WAYS}
+    """Return a result of an idle Pi with the given milliseconds of each case."""
+    times = times or {case_id: np.array([1.0, 1.25, 2.5]) for case_id in CASE_IDS}
     return Report(
         made="2026-01-01T00:00:00+00:00",
         environment=environment,
@@ -72,5 +73,5 @@ def make_report(
                 delegate="takes every operator",
             ),
         ),
-        cases=tuple(case_of(way, taken) for way, taken in times.items()),
+        cases=tuple(make_case(case_id, samples) for case_id, samples in times.items()),
     )

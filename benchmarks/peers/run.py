@@ -35,7 +35,7 @@ import msgspec
 import numpy as np
 
 from fer_edge import demo
-from fer_edge.bench.page import columns
+from fer_edge.bench.text import align_columns
 from fer_edge.errors import FerEdgeError
 from fer_edge.utils.atomic_file import ensure_writable, replacing
 from fer_edge.utils.system import machine_name
@@ -313,7 +313,7 @@ def told(results: dict[str, Result], failed: dict[str, str], images: Images) -> 
             value, ours = getattr(result, name), getattr(results[OURS], name)
             cells.append("-" if value is None else f"{value:g}" if tool == OURS else f"{value:g} (x{value / ours:.2f})")
         rows.append((tool, *cells, "-" if result.found is None else str(result.found)))
-    return "\n".join([*columns(head, rows), *(f"{tool}: {why}" for tool, why in failed.items())])
+    return "\n".join([*align_columns(head, rows), *(f"{tool}: {why}" for tool, why in failed.items())])
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,16 +35,9 @@ class Tool(NamedTuple):
 
 def fer_edge() -> Tool:
     """This project, as `fer-edge predict` does it."""
-    recognizer, classifiers, detectors, image_io = (
-        importlib.import_module(f"fer_edge.{name}")
-        for name in ("recognizer", "classification.classifier", "detection.factory", "utils.image_io")
-    )
-    classifier, detector = classifiers.TFLiteClassifier(), detectors.make_detector()
-
-    def look(path: str, finder: Any) -> int:  # noqa: ANN401 - a module without types
-        return len(recognizer.expressions(image_io.read_gray(Path(path)), finder, classifier))
-
-    return Tool(lambda path: look(path, None), lambda path: look(path, detector))
+    load = importlib.import_module("fer_edge").load
+    crops, images = load(detector=None), load()
+    return Tool(lambda path: len(crops(path)), lambda path: len(images(path)))
 
 
 def fer(**settings: bool) -> Tool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fer_edge.reports.html import page, table
+from fer_edge.reports.html import render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.words import counted
 
@@ -63,25 +62,22 @@ def write_detector_report(stem: Path, result: DetectorConversion, *, refused: bo
     with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
     verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
-    lines = "\n".join([verdict, *detector_summary(result)])
     noisiest = sorted(parity.signal_to_noise_db.items(), key=lambda item: item[1])[:_LAYERS]
-    tables = {
-        "Recall by side of the face": table(("pixels", "float", result.scheme), _recalls(parity)),
-        "Outputs": table(
-            ("shape", "mean difference"), [(name, f"{off:.4f}") for name, off in parity.difference.items()]
-        ),
-        "Noisiest layers": table(("output", "signal to noise, dB"), [(name, f"{one:.1f}") for name, one in noisiest]),
-        "What was tried": table(
-            ("way", "divergence", "change, points"),
-            [
-                (one.what, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
-                for one in result.attempts
-            ],
-        ),
-    }
-    body = f"<pre>{html.escape(lines)}</pre>" + "".join(f"<h2>{head}</h2>{rows}" for head, rows in tables.items())
+    page = render(
+        "detector_parity.html",
+        title=f"{result.card.name}: {result.scheme} beside float",
+        summary="\n".join([verdict, *detector_summary(result)]),
+        scheme=result.scheme,
+        recalls=_recalls(parity),
+        outputs=[(name, f"{difference:.4f}") for name, difference in parity.difference.items()],
+        layers=[(name, f"{decibels:.1f}") for name, decibels in noisiest],
+        attempts=[
+            (one.what, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
+            for one in result.attempts
+        ],
+    )
     with replacing(stem.with_name(f"{stem.name}.html")) as temporary:
-        temporary.write_text(page(f"{result.card.name}: {result.scheme} beside float", body), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _recalls(parity: DetectorParity) -> list[tuple[str, str, str]]:

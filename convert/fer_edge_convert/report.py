@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
 
-from fer_edge.reports.html import embedded, page, table
+from fer_edge.reports.html import data_url, render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.words import counted
 
@@ -67,55 +66,57 @@ def write_report(stem: Path, result: ClassifierConversion, test: Dataset, *, ref
     with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
         temporary.write_bytes(content)
     verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
-    lines = html.escape("\n".join([verdict, *summary(result)]))
-    warned = "".join(f"<p><b>Warning:</b> {html.escape(line)}.</p>" for line in result.warnings)
-    body = (
-        f"<pre>{lines}</pre>{warned}<h2>Classes</h2>{_classes(parity)}<h2>What was tried</h2>"
-        f"{table(('way', 'KL, nats', 'change, points'), _attempts(result))}<h2>Layers</h2>{_layers(parity)}"
-        f"<h2>Faces with another label</h2>{_faces(parity, test)}"
+    layers = [layer.short_name for layer in parity.layers]
+    page = render(
+        "parity.html",
+        title=f"{result.card.name}: {result.scheme} beside float",
+        summary="\n".join([verdict, *summary(result)]),
+        warnings=result.warnings,
+        classes=_list_classes(parity),
+        attempts=_list_attempts(result),
+        layers=_list_layers(parity),
+        worst_layer=layers.index(parity.hurts_most) if parity.hurts_most in layers else None,
+        faces=_list_faces(parity, test),
     )
-    title = f"{result.card.name}: {result.scheme} beside float"
     with replacing(stem.with_name(f"{stem.name}.html")) as temporary:
-        temporary.write_text(page(title, body), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
-def _classes(parity: Parity) -> str:
-    rows = [
+def _list_classes(parity: Parity) -> list[tuple[object, ...]]:
+    return [
         (label, f"{one.recall:.3f}", f"{parity.converted.classes[label].recall:.3f}", f"{change:+.1f}", one.support)
         for (label, one), change in zip(
             parity.original.classes.items(), parity.recall_change_points.values(), strict=True
         )
     ]
-    return table(("label", "recall, float", "quantised", "change, points", "faces"), rows)
 
 
-def _attempts(result: ClassifierConversion) -> list[tuple[str, str, str]]:
+def _list_attempts(result: ClassifierConversion) -> list[tuple[str, str, str]]:
     return [
         (one.what, f"{one.kl_divergence:.5f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
         for one in result.attempts
     ]
 
 
-def _layers(parity: Parity) -> str:
-    head = "<tr><th>output</th><th>operator</th><th>signal to noise, dB</th><th>KL when alone, nats</th></tr>"
-    rows = ""
+def _list_layers(parity: Parity) -> list[tuple[str, str, str, str]]:
+    rows = []
     for layer in parity.layers:
         decibels = "" if layer.signal_to_noise_db is None else f"{layer.signal_to_noise_db:.1f}"
         alone = "in floats" if layer.in_floats else "" if layer.alone_kl is None else f"{layer.alone_kl:.5f}"
-        mark = ' class="blamed"' if layer.short_name == parity.hurts_most else ""
-        name = html.escape(layer.short_name)
-        rows += f"<tr{mark}><td>{name}</td><td>{layer.kind}</td><td>{decibels}</td><td>{alone}</td></tr>"
-    return f"<table>{head}{rows}</table>"
+        rows.append((layer.short_name, layer.kind, decibels, alone))
+    return rows
 
 
-def _faces(parity: Parity, test: Dataset) -> str:
-    figures = ""
-    for one in parity.worst:
-        png = cv2.imencode(".png", test.faces[one.row])[1].tobytes()
-        label, before, after = (html.escape(name) for name in (one.label, one.original, one.converted))
-        text = f"{before} {one.original_score:.0%}<br>now {after} {one.converted_score:.0%}<br>labelled {label}"
-        figures += f'<figure><img src="{embedded(png)}" alt="a face"><figcaption>{text}</figcaption></figure>'
-    return figures or "<p>None.</p>"
+def _list_faces(parity: Parity, test: Dataset) -> list[dict[str, str]]:
+    return [
+        {
+            "url": data_url(cv2.imencode(".png", test.faces[face.row])[1].tobytes()),
+            "original": f"{face.original} {face.original_score:.0%}",
+            "converted": f"{face.converted} {face.converted_score:.0%}",
+            "label": face.label,
+        }
+        for face in parity.worst
+    ]
 
 
 def _interval(interval: tuple[float, float]) -> str:

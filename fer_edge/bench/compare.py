@@ -1,4 +1,4 @@
-"""What changed between two benchmarks beyond the noise."""
+"""Compare two benchmarks: which changes are larger than the noise."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 import numpy as np
 
-from fer_edge.bench.page import columns
+from fer_edge.bench.text import align_columns
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fer_edge.bench.results import Case, Report, Way
+    from fer_edge.bench.results import Case, CaseId, Report
 
 _RESAMPLES: Final = 1000
-_AT_ONCE: Final = 100  # resamples, for the memory that they take
+_RESAMPLES_AT_ONCE: Final = 100  # limits the memory
 _BLOCKS: Final = 10
-_LEVELS: Final = (2.5, 97.5)
-_FEWEST: Final = 20  # runs; with fewer, blocks are single runs
+_PERCENTILES: Final = (2.5, 97.5)
+_MIN_RUNS: Final = 20  # with fewer, a block is a single run
 
 Verdict = Literal["slower", "faster", "no change beyond the noise"]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one case.
+    """The change of one case.
 
     Attributes:
-        case: which one, in words.
-        old: median before, in milliseconds.
-        new: median now.
-        ratio: of the medians, new over old.
-        interval: of the ratio, 95 %.
-        verdict: in words: whether the interval leaves out 1.
-        regression: whether all of the interval is beyond what is tolerated.
+        case: The case, in words.
+        old: Median before, in milliseconds.
+        new: Median now, in milliseconds.
+        ratio: Ratio of the medians, new to old.
+        interval: 95 % confidence interval of the ratio.
+        verdict: The result in words; it depends on whether the interval contains 1.
+        regression: Whether the whole interval exceeds the tolerance.
     """
 
     case: str
@@ -48,12 +48,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two benchmarks side by side.
+    """The comparison of two benchmarks.
 
     Attributes:
-        tolerance: what a median may grow by, as a share of it.
-        changes: case by case, of the cases that are in both.
-        notes: what to know before believing it.
+        tolerance: Share by which a median may grow.
+        changes: The changes of the cases that both contain.
+        notes: What the reader should know about the comparison.
     """
 
     tolerance: float
@@ -62,7 +62,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """What became slower than is tolerated."""
+        """The cases that got slower by more than the tolerance."""
         return tuple(change for change in self.changes if change.regression)
 
 
@@ -70,33 +70,37 @@ def compare(old: Report, new: Report, *, tolerance: float = 0.05, anyway: bool =
     """Compare two benchmarks.
 
     Args:
-        old: the one before.
-        new: the one after.
-        tolerance: what a median may grow by, as a share of it; how one process lies in memory makes some per cent.
-        anyway: compare also what was measured on different machines, by different runtimes or in another way.
+        old: The benchmark before.
+        new: The benchmark after.
+        tolerance: Share by which a median may grow. Some per cent depend on the memory layout of a single process.
+        anyway: Whether to compare benchmarks from different machines, runtimes or settings.
 
     Raises:
-        InputError: they were measured on or with different things, and ``anyway`` is not set; or share no case.
+        InputError: The conditions differ and ``anyway`` is not set, or there is no common case.
     """
-    apart = differences(old, new)
-    if apart and not anyway:
-        raise InputError(f"not the same conditions: {'; '.join(apart)}; with --anyway they are compared all the same")
-    before, after = _by_way(old, new)
-    both = [way for way in before if way in after]
-    if not both:
+    different = differences(old, new)
+    if different and not anyway:
+        raise InputError(f"not the same conditions: {'; '.join(different)}; --anyway compares them all the same")
+    before, after = _cases_by_id(old, new)
+    common = [case_id for case_id in before if case_id in after]
+    if not common:
         raise InputError("the two results have no case in common: measure the same models, threads and batches")
-    changes = tuple(_change(way, before[way], after[way], tolerance) for way in both)
-    missing = [f"only in one of them: {way}" for way in (*before, *after) if (way in before) != (way in after)]
-    notes = [*apart, *_about_files(old, new), *missing]
+    changes = tuple(_compare_case(case_id, before[case_id], after[case_id], tolerance) for case_id in common)
+    missing = [
+        f"only in one of them: {case_id}" for case_id in (*before, *after) if (case_id in before) != (case_id in after)
+    ]
+    notes = [*different, *_note_other_files(old, new), *missing]
     if old.settings.found != new.settings.found:
-        notes.append(f"a frame's faces found {old.settings.found:g}, then {new.settings.found:g}: not the same work")
+        notes.append(
+            f"faces found in a frame: {old.settings.found:g}, then {new.settings.found:g}; not the same amount of work"
+        )
     for name, report in (("old", old), ("new", new)):
         notes += [f"{name}: {warning}" for warning in report.warnings]
     return Comparison(tolerance=tolerance, changes=changes, notes=tuple(notes))
 
 
-def as_text(found: Comparison) -> str:
-    """A comparison in lines."""
+def as_text(comparison: Comparison) -> str:
+    """Return a comparison as lines of text."""
     head = ("median, ms", "old", "new", "ratio", "95 % interval", "")
     rows = [
         (
@@ -105,72 +109,72 @@ def as_text(found: Comparison) -> str:
             f"{change.new:.3f}",
             f"{change.ratio:.3f}",
             f"{change.interval[0]:.3f} to {change.interval[1]:.3f}",
-            change.verdict + (f", by more than {found.tolerance:.0%}" if change.regression else ""),
+            change.verdict + (f", by more than {comparison.tolerance:.0%}" if change.regression else ""),
         )
-        for change in found.changes
+        for change in comparison.changes
     ]
-    return "\n".join([*columns(head, rows), *(f"note: {note}" for note in found.notes)])
+    return "\n".join([*align_columns(head, rows), *(f"note: {note}" for note in comparison.notes)])
 
 
 def differences(old: Report, new: Report) -> list[str]:
-    """What makes two benchmarks not comparable, in words; empty where nothing does."""
+    """Return the differences that make two benchmarks incomparable, in words."""
     first, second = old.environment, new.environment
     pairs = {
         "machine": (first.machine, second.machine),
         "processor": (first.cpu, second.cpu),
         "processors allowed": (first.allowed, second.allowed),
-        "processors' time allowed": (first.quota, second.quota),
+        "processor time allowed": (first.quota, second.quota),
         "governor": (first.governor, second.governor),
         "runtime": (first.runtime, second.runtime),
         "OpenCV": (first.versions.get("opencv"), second.versions.get("opencv")),
-        "OpenCV's threads": (first.opencv_threads, second.opencv_threads),
+        "OpenCV threads": (first.opencv_threads, second.opencv_threads),
         "Python": (first.versions.get("python"), second.versions.get("python")),
         "detector": (old.settings.detector, new.settings.detector),
         "smallest face": (old.settings.min_face, new.settings.min_face),
         "frame": (old.settings.frame, new.settings.frame),
-        "faces a frame": (old.settings.faces, new.settings.faces),
+        "faces in a frame": (old.settings.faces, new.settings.faces),
     }
     return [f"{name} {before}, then {after}" for name, (before, after) in pairs.items() if before != after]
 
 
 def ratio_interval(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Where the ratio of two medians lies, new over old, in 95 of 100 cases.
+    """Return a 95 % confidence interval of the ratio of two medians, new to old.
 
-    By a circular block bootstrap (Politis & Romano 1992) whose blocks are a tenth of the runs: one run's time is like
-    the one's before, so that single runs drawn at random would make the interval far too narrow.  What differs from
-    process to process is not in it: that is what a tolerance is for.
+    It comes from a circular block bootstrap (Politis & Romano 1992) with blocks of a tenth of the runs. The time of a
+    run depends on that of the run before, so resampling single runs would make the interval far too narrow. The
+    interval does not contain the variation between processes; that is what a tolerance is for.
 
     Args:
-        old: milliseconds of the runs in their order, of shape (runs,).
-        new: likewise, of another number of runs.
-        seed: of the draw.
+        old: Milliseconds of the runs, in order, of shape (runs,).
+        new: The same of the new benchmark; the number of runs may differ.
+        seed: Seed of the bootstrap.
     """
     generator = np.random.default_rng(seed)
-    ratios = _medians(new, generator) / _medians(old, generator)
-    low, high = np.percentile(ratios, _LEVELS)
+    ratios = _resample_medians(new, generator) / _resample_medians(old, generator)
+    low, high = np.percentile(ratios, _PERCENTILES)
     return float(low), float(high)
 
 
-def _medians(samples: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.float64]:
+def _resample_medians(samples: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.float64]:
     runs = len(samples)
     length = max(runs // _BLOCKS, 1)
-    within = np.arange(length)
+    offsets = np.arange(length)
     medians = []
-    for _ in range(_RESAMPLES // _AT_ONCE):
-        starts = generator.integers(0, runs, (_AT_ONCE, -(-runs // length), 1))
-        rows = ((starts + within) % runs).reshape(_AT_ONCE, -1)[:, :runs]
+    for _ in range(_RESAMPLES // _RESAMPLES_AT_ONCE):
+        starts = generator.integers(0, runs, (_RESAMPLES_AT_ONCE, -(-runs // length), 1))
+        rows = ((starts + offsets) % runs).reshape(_RESAMPLES_AT_ONCE, -1)[:, :runs]
         medians.append(np.median(samples[rows], axis=1))
     return np.concatenate(medians)
 
 
-def _change(way: Way, old: Case, new: Case, tolerance: float) -> Change:
-    if min(len(old.samples), len(new.samples)) < _FEWEST:
-        raise InputError(f"{way}: too few runs to compare; measure with --runs {_FEWEST} or more")
+def _compare_case(case_id: CaseId, old: Case, new: Case, tolerance: float) -> Change:
+    if min(len(old.samples), len(new.samples)) < _MIN_RUNS:
+        raise InputError(f"{case_id}: too few runs to compare; measure with --runs {_MIN_RUNS} or more")
     before, after = (np.array(case.samples) for case in (old, new))
     low, high = ratio_interval(before, after)
     verdict: Verdict = "slower" if low > 1 else "faster" if high < 1 else "no change beyond the noise"
     return Change(
-        case=str(way),
+        case=str(case_id),
         old=old.latency.median,
         new=new.latency.median,
         ratio=round(float(np.median(after) / np.median(before)), 4),
@@ -180,28 +184,31 @@ def _change(way: Way, old: Case, new: Case, tolerance: float) -> Change:
     )
 
 
-def _by_way(old: Report, new: Report) -> tuple[dict[Way, Case], dict[Way, Case]]:
-    """The cases of each; where each has one model, it is the same one by whatever name."""
-    before, after = ({case.way: case for case in report.cases} for report in (old, new))
+def _cases_by_id(old: Report, new: Report) -> tuple[dict[CaseId, Case], dict[CaseId, Case]]:
+    """Return the cases of both by their ids; if each has a single model, the two models count as the same."""
+    before, after = ({case.id: case for case in report.cases} for report in (old, new))
     if len(old.models) == len(new.models) == 1:
         name = old.models[0].name
-        after = {dataclasses.replace(way, model=name) if way.model else way: case for way, case in after.items()}
+        after = {
+            dataclasses.replace(case_id, model=name) if case_id.model else case_id: case
+            for case_id, case in after.items()
+        }
     return before, after
 
 
-def _about_files(old: Report, new: Report) -> list[str]:
-    """What is compared although it is not the same file."""
+def _note_other_files(old: Report, new: Report) -> list[str]:
+    """Return a note for each model and detector that is compared with another file."""
     if len(old.models) == len(new.models) == 1:
         pairs = [(old.models[0].name, old.models[0].sha256, new.models[0].name, new.models[0].sha256)]
     else:
         hashes = {model.name: model.sha256 for model in new.models}
-        pairs = [(one.name, one.sha256, one.name, hashes.get(one.name, one.sha256)) for one in old.models]
+        pairs = [(model.name, model.sha256, model.name, hashes.get(model.name, model.sha256)) for model in old.models]
     first, second = old.settings, new.settings
     pairs.append(
         (f"{first.detector} detector", first.detector_sha256, f"{second.detector} detector", second.detector_sha256)
     )
     return [
-        f"{name} ({sha256[:12]}) is compared with {other} ({others[:12]}): another file"
-        for name, sha256, other, others in pairs
-        if sha256 != others
+        f"{name} ({sha256[:12]}) is compared with {other} ({other_sha256[:12]}): another file"
+        for name, sha256, other, other_sha256 in pairs
+        if sha256 != other_sha256
     ]

@@ -1,4 +1,4 @@
-"""Timing several jobs so that whatever drifts hits all of them alike, and summing up."""
+"""Time several functions in turns, so that drift affects all of them alike, and compute statistics."""
 
 from __future__ import annotations
 
@@ -8,58 +8,63 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.bench.results import SAMPLES, Case, Latency
+from fer_edge.bench.results import MAX_SAMPLES, Case, LatencyStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from fer_edge.bench.results import Way
+    from fer_edge.bench.results import CaseId
 
 TURN: Final = 10  # runs
 _WARM_UP: Final = 3
 
 
-def take_turns(
-    jobs: Sequence[Callable[[int], object]], runs: int, seconds: float | None = None
+def interleave(
+    functions: Sequence[Callable[[int], object]], runs: int, seconds: float | None = None
 ) -> list[npt.NDArray[np.float64]]:
-    """Time jobs by turns of `TURN` runs, each turn after one that does not count.
+    """Time functions in turns of `TURN` runs; before each turn comes a run that does not count.
 
     Args:
-        jobs: called with the number of the run.
-        runs: of each job; read only without ``seconds``.
-        seconds: for each job, instead of a number of runs; it gets one run at least.
+        functions: Called with the number of the run.
+        runs: Runs of each function, unless ``seconds`` is given.
+        seconds: Time for each function, instead of a number of runs; each gets at least one run.
 
     Returns:
-        Milliseconds of the runs of each job, of shape (runs,).
+        Milliseconds of the runs of each function, of shape (runs,).
     """
-    taken: list[list[int]] = [[] for _ in jobs]
-    spent = [0] * len(jobs)
-    for job in jobs:
+    times: list[list[int]] = [[] for _ in functions]
+    spent = [0] * len(functions)
+    for function in functions:
         for run in range(_WARM_UP):
-            job(run)
-    waiting = set(range(len(jobs)))
-    while waiting:
-        for at in sorted(waiting):
-            job, mine = jobs[at], taken[at]
-            job(len(mine))  # what the others left in the caches is not its own cost
+            function(run)
+    unfinished = set(range(len(functions)))
+    while unfinished:
+        for index in sorted(unfinished):
+            function, own_times = functions[index], times[index]
+            function(len(own_times))  # fills the caches again, which the others have used meanwhile
             for _ in range(TURN):
                 start = time.perf_counter_ns()
-                job(len(mine))
-                mine.append(time.perf_counter_ns() - start)
-                spent[at] += mine[-1]
-                if len(mine) >= runs if seconds is None else spent[at] >= seconds * 1e9:
-                    waiting.discard(at)
+                function(len(own_times))
+                own_times.append(time.perf_counter_ns() - start)
+                spent[index] += own_times[-1]
+                if len(own_times) >= runs if seconds is None else spent[index] >= seconds * 1e9:
+                    unfinished.discard(index)
                     break
-    return [np.array(mine) / 1e6 for mine in taken]
+    return [np.array(own_times) / 1e6 for own_times in times]
 
 
-def summary(samples: npt.NDArray[np.float64], batch: int = 1) -> Latency:
-    """Sum up milliseconds of shape (runs,), runs at least 1, in each of which ``batch`` things were done."""
+def compute_stats(samples: npt.NDArray[np.float64], batch: int = 1) -> LatencyStats:
+    """Compute the statistics of times.
+
+    Args:
+        samples: Milliseconds, of shape (runs,), at least one run.
+        batch: Faces or frames in each run.
+    """
     median, p95, p99 = (round(float(value), 4) for value in np.percentile(samples, (50, 95, 99)))
     deviation = float(samples.std(ddof=1)) if len(samples) > 1 else 0.0
-    return Latency(
+    return LatencyStats(
         min=round(float(samples.min()), 4),
         median=median,
         p95=p95,
@@ -70,11 +75,11 @@ def summary(samples: npt.NDArray[np.float64], batch: int = 1) -> Latency:
     )
 
 
-def case_of(way: Way, samples: npt.NDArray[np.float64]) -> Case:
-    """A case from its milliseconds, of shape (runs,)."""
+def make_case(case_id: CaseId, samples: npt.NDArray[np.float64]) -> Case:
+    """Return a case with its milliseconds, of shape (runs,)."""
     kept = samples
-    if len(samples) > SAMPLES:
-        # Not every n-th: the frames come round again, and some would never be among them.
-        kept = samples[np.sort(np.random.default_rng(0).choice(len(samples), SAMPLES, replace=False))]
-    latency = summary(samples, way.batch)
-    return Case(**dataclasses.asdict(way), latency=latency, samples=tuple(np.round(kept, 4).tolist()))
+    if len(samples) > MAX_SAMPLES:
+        # Not every n-th sample: the frames repeat, and some would never be among them.
+        kept = samples[np.sort(np.random.default_rng(0).choice(len(samples), MAX_SAMPLES, replace=False))]
+    latency = compute_stats(samples, case_id.batch)
+    return Case(**dataclasses.asdict(case_id), latency=latency, samples=tuple(np.round(kept, 4).tolist()))

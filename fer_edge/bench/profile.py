@@ -1,4 +1,4 @@
-"""Where a model's time goes, operator by operator."""
+"""Measure how long each operator of a model takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fer_edge.bench.interleave import take_turns
+from fer_edge.bench.interleave import interleave
 from fer_edge.bench.results import Operator, Profile
 from fer_edge.errors import InputError
 from fer_edge.modelcard.archive import model_bytes
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_HOW: Final = (
-    "the runtime's Python package does not tell what its operators take: the model was cut off after each and measured"
+_METHOD: Final = (
+    "the runtime's Python package does not report the times of operators: the model was cut off after each operator"
+    " and measured"
 )
 
 
@@ -26,48 +27,48 @@ def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) ->
     """Measure a model that is cut off after each of its operators.
 
     Args:
-        path: the file.
-        name: what to call it.
-        threads: of the classifier.
-        runs: of each.
-        xnnpack: whether the delegate takes what it can.
+        path: The model file.
+        name: Name of the model.
+        threads: Threads of the classifier.
+        runs: Runs of each cut.
+        xnnpack: Whether to use the XNNPACK delegate.
     """
     flatbuffer = model_bytes(path)
     try:
         graph = read_graph(flatbuffer, path)
-        import flatbuffers  # noqa: PLC0415 - beside the schema or not at all
+        import flatbuffers  # noqa: PLC0415 - comes with the schema or not at all
     except (InputError, ImportError) as error:
-        return Profile(model=name, how=f"not offered by this runtime: {error}")
+        return Profile(model=name, how=f"this runtime does not offer it: {error}")
     operators = []
-    before: Callable[[int], object] = _nothing
+    previous: Callable[[int], object] = _do_nothing
     for count, operation in enumerate(graph.operations, start=1):
-        job = _job(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack))
-        # By turns with the one before, for drift must not be taken for a difference.
-        without, until = (float(np.median(samples)) for samples in take_turns([before, job], runs))
+        invoke = _invoker(make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack))
+        # In turns with the previous cut, so that drift does not count as a difference.
+        before, until = (float(np.median(samples)) for samples in interleave([previous, invoke], runs))
         operators.append(
             Operator(
                 kind=operation.kind,
                 multiply_adds=operation.multiply_adds,
                 until_ms=round(until, 4),
-                own_ms=round(until - without, 4),
+                own_ms=round(until - before, 4),
             )
         )
-        before = job
-    how = f"{_HOW}, with XNNPACK {'on' if xnnpack else 'off'}"
+        previous = invoke
+    how = f"{_METHOD}, with XNNPACK {'on' if xnnpack else 'off'}"
     return Profile(model=name, how=how, operators=tuple(operators))
 
 
-def _nothing(_run: int) -> None:
-    """What comes before the first operator."""
+def _do_nothing(_run: int) -> None:
+    """Stand for the model before its first operator."""
 
 
-def _job(interpreter: Any) -> Callable[[int], object]:  # noqa: ANN401 - a protocol, from another module
+def _invoker(interpreter: Any) -> Callable[[int], object]:  # noqa: ANN401 - the runtime has no types
     return lambda _run: interpreter.invoke()
 
 
 def _cut(flatbuffer: bytes, count: int, flatbuffers: Any) -> bytes:  # noqa: ANN401 - a module without types
-    """The model of the first operators alone."""
-    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - absent beside tflite-runtime
+    """Return the model that consists of the first operators alone."""
+    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - tflite-runtime does not have it
 
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     graph = model.subgraphs[0]

@@ -1,6 +1,6 @@
-"""What a benchmark found: the structure of its JSON.
+"""The results of a benchmark: the structure of its JSON.
 
-It needs msgspec and the standard library alone: `deploy` reads it where there may be no more.
+This module needs only msgspec and the standard library, because `deploy` reads results where nothing else is installed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
+from fer_edge.bench.conditions import Condition, Environment, Settings
 from fer_edge.errors import InputError
 from fer_edge.utils.validation import explain
 
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
 
 
 SCHEMA: Final = 1
-SAMPLES: Final = 4000  # at most, of a case
+MAX_SAMPLES: Final = 4000  # kept of each case
 
-Job = Literal["classifier", "detect", "whole_frame"]
+Workload = Literal["classifier", "detect", "whole_frame"]
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds of one job over a number of runs, after a warm-up.
+class LatencyStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Statistics of the times of one case, in milliseconds, after a warm-up.
 
     Attributes:
-        min: the shortest.
-        median: half of the runs took no longer.
-        p95: 95 % took no longer.
-        p99: 99 % took no longer.
-        standard_deviation: of a sample, 0 for one run.
-        runs: how many there were.
-        per_second: faces, or frames, that were done in a second, on average.
+        min: The shortest time.
+        median: Half of the runs took no longer.
+        p95: 95 % of the runs took no longer.
+        p99: 99 % of the runs took no longer.
+        standard_deviation: Of a sample; 0 for a single run.
+        runs: Number of runs.
+        per_second: Faces, or frames, a second, on average.
     """
 
     min: float
@@ -46,63 +47,64 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One job, done in one way.
+    """One workload with one configuration.
 
     Attributes:
-        job: a call of the classifier; a search for faces in a grey frame; or both on a frame, with the crops between.
-        model: name of the model; empty for the detector.
-        threads: that the classifier may use; 0 for the detector, whose threads are OpenCV's own.
-        xnnpack: whether the runtime's XNNPACK delegate was asked for.
-        batch: faces that one invocation of the model takes.
-        latency: how long it took.
-        samples: milliseconds of the runs in their order; of 4000 drawn from them where there were more.
+        job: ``classifier`` for a call of the classifier, ``detect`` for a search for faces in a grey frame,
+            ``whole_frame`` for both, with the crops between them.
+        model: Name of the model; empty for the detector.
+        threads: Threads of the classifier; 0 for the detector, whose threads are OpenCV's.
+        xnnpack: Whether the runtime's XNNPACK delegate was requested.
+        batch: Faces in one invocation of the model.
+        latency: Statistics of the times.
+        samples: Milliseconds of the runs, in order; a random choice of 4000 if there were more.
     """
 
-    job: Job
+    job: Workload
     model: str = ""
     threads: int = 0
     xnnpack: bool = True
     batch: int = 1
-    latency: Latency
+    latency: LatencyStats
     samples: Annotated[tuple[Annotated[float, msgspec.Meta(gt=0)], ...], msgspec.Meta(min_length=1)]
 
     @property
-    def way(self) -> Way:
-        """What was done, without how long it took."""
-        return Way(self.job, self.model, self.threads, self.xnnpack, self.batch)
+    def id(self) -> CaseId:
+        """The workload and its configuration, without the times."""
+        return CaseId(self.job, self.model, self.threads, self.xnnpack, self.batch)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Way:
-    """What tells one case from another; as in `Case`."""
+class CaseId:
+    """What distinguishes one case from another; the attributes are those of `Case`."""
 
-    job: Job
+    job: Workload
     model: str = ""
     threads: int = 0
     xnnpack: bool = True
     batch: int = 1
 
     def __str__(self) -> str:
-        """In words."""
+        """Describe the case in words."""
         name = self.job.replace("_", " ")
         if not self.model:
             return name
-        several = f", {self.batch} faces" if self.batch > 1 else ""
+        faces = f", {self.batch} faces" if self.batch > 1 else ""
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{name}, {self.model}, {threads}{several}{'' if self.xnnpack else ', no XNNPACK'}"
+        return f"{name}, {self.model}, {threads}{faces}{'' if self.xnnpack else ', no XNNPACK'}"
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A model that was measured.
 
     Attributes:
-        name: its file's without the ending, or its path where two have one name.
-        path: the file.
-        sha256: of the file.
-        bytes: its size.
-        accuracy: the last one on its card, 0..1; None where the card has none.
-        accuracy_of: what the card calls it.
-        delegate: what the runtime's XNNPACK delegate takes of it, in words.
+        name: Name of its file without the ending; its path if two files have the same name.
+        path: Path of the file.
+        sha256: Hash of the file.
+        bytes: Size of the file.
+        accuracy: The last accuracy on its card, 0..1; None if the card has none.
+        accuracy_of: Name of that accuracy on the card.
+        delegate: Which operators the runtime's XNNPACK delegate runs, in words.
     """
 
     name: str
@@ -114,19 +116,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     delegate: str
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process pays once, with files that the system has in memory: medians over fresh processes.
+class StartupCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process pays once, with its files in the system's cache: medians over fresh processes.
 
     Attributes:
-        model: name of the model.
-        processes: how many there were.
-        import_ms: the modules that it takes.
-        load_ms: the model, from the file to ready.
-        first_run_ms: the first face.
-        detector_ms: the face detector, from its file to ready.
-        first_frame_ms: the first frame: detection, crops, classification.
-        classifier_peak_mb: most memory resident until the first face was done.
-        peak_mb: most memory resident until a frame was done.
+        model: Name of the model.
+        processes: Number of processes.
+        import_ms: Time to import the modules.
+        load_ms: Time to load the model.
+        first_run_ms: Time of the first face.
+        detector_ms: Time to load the face detector.
+        first_frame_ms: Time of the first frame: detection, crops, classification.
+        classifier_peak_mb: Peak resident memory until the first face was done.
+        peak_mb: Peak resident memory until the first frame was done.
     """
 
     model: str
@@ -140,102 +142,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     peak_mb: float
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """How a machine was at one moment; None where it does not tell.
-
-    Attributes:
-        load: jobs that wanted a processor, averaged over a minute.
-        clock_mhz: of the processors, on average.
-        temperature_c: of the processor.
-        throttled: a Pi firmware's flags, as `fer_edge.utils.system.throttled_flags` has them.
-    """
-
-    load: float
-    clock_mhz: float | None
-    temperature_c: float | None
-    throttled: int | None
-
-
-class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured on; None where the system does not tell.
-
-    Attributes:
-        machine: model of the board, or the processor's name.
-        cpu: the processor's name or part number.
-        architecture: such as ``aarch64``.
-        kernel: of the system.
-        system: name of the distribution.
-        cores: logical processors that are switched on.
-        allowed: of these, the ones that this process may use.
-        quota: processors' worth of time that its control group may use; None without a limit.
-        governor: what sets the clock.
-        governor_driver: of the clock; it says what ``powersave`` means.
-        clock_limits_mhz: lowest and highest that the governor may set.
-        runtime: TFLite runtime with its version.
-        delegate: what takes operators over where it can, with its version.
-        versions: of fer-edge, Python, NumPy and OpenCV.
-        opencv_threads: that the detector may use.
-        before: how the machine was before the measurement.
-        after: how it was when it ended.
-        others: share of all processors' time that other programs took meanwhile, 0..1.
-        stolen: share that the host of a virtual machine took, 0..1.
-    """
-
-    machine: str
-    cpu: str
-    architecture: str
-    kernel: str
-    system: str
-    cores: int
-    allowed: int
-    quota: float | None
-    governor: str | None
-    governor_driver: str | None
-    clock_limits_mhz: tuple[float, float] | None
-    runtime: str
-    delegate: str
-    versions: dict[str, str]
-    opencv_threads: int
-    before: Condition
-    after: Condition
-    others: float | None
-    stolen: float | None
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How it was measured.
-
-    Attributes:
-        detector: name of the face detector.
-        detector_sha256: of its file.
-        min_face: side of the smallest face it finds, in pixels; None for its own choice.
-        frame: columns and rows of the frames.
-        faces: how many faces a frame holds, on average.
-        found: how many the detector finds, on average, which is how many a whole frame has classified.
-        runs: that were wanted of each case; None where time was the limit.
-        seconds: that each case was given; None where runs were the limit.
-        turn: runs of one case before the next one has its turn, so that whatever drifts hits all alike.
-    """
-
-    detector: str
-    detector_sha256: str
-    min_face: int | None
-    frame: tuple[int, int]
-    faces: float
-    found: float
-    runs: int | None
-    seconds: float | None
-    turn: int
-
-
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of sustained work.
 
     Attributes:
-        seconds: since the work began, at the stretch's end.
-        median: milliseconds of a whole frame in it.
-        frames: how many there were.
-        condition: of the machine at its end.
+        seconds: Time from the start of the work to the end of the stretch.
+        median: Median time of a whole frame in it, in milliseconds.
+        frames: Number of frames in it.
+        condition: State of the machine at its end.
     """
 
     seconds: float
@@ -245,16 +159,16 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sustained(msgspec.Struct, frozen=True, kw_only=True):
-    """Whole frames one after another, for long.
+    """Whole frames without a pause, for a long time.
 
     Attributes:
-        way: which case it was, in words.
-        moments: at most 600 stretches, in their order.
-        drift: how many times as long a frame took in the last tenth as in the first.
+        case: The case, in words; ``way`` in JSON.
+        stretches: At most 600 stretches, in order; ``moments`` in JSON.
+        drift: Ratio of the time of a frame in the last tenth to that in the first.
     """
 
-    way: str
-    moments: tuple[Moment, ...]
+    case: str = msgspec.field(name="way")
+    stretches: tuple[Stretch, ...] = msgspec.field(name="moments")
     drift: float
 
 
@@ -262,10 +176,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """An operator of a model.
 
     Attributes:
-        kind: such as ``CONV_2D``.
-        multiply_adds: that it takes.
-        until_ms: median of the model cut off after it.
-        own_ms: what it adds to the model cut off before it; about 0, or below for noise, where kernels are fused.
+        kind: Such as ``CONV_2D``.
+        multiply_adds: Number of multiply-adds.
+        until_ms: Median time of the model cut off after the operator.
+        own_ms: Difference to the model cut off before it; about 0, or negative by noise, where kernels are fused.
     """
 
     kind: str
@@ -275,12 +189,12 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model's time goes.
+    """The times of a model's operators.
 
     Attributes:
-        model: name of the model.
-        how: what was done to find out, or why there is nothing.
-        operators: in the order in which they run.
+        model: Name of the model.
+        how: The method, or the reason why there are no times.
+        operators: The operators, in the order in which they run.
     """
 
     model: str
@@ -289,19 +203,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A benchmark's result.
+    """The result of a benchmark.
 
     Attributes:
-        schema: version of this structure.
-        made: when, in UTC, as ISO 8601 has it.
-        environment: what on.
-        settings: how.
-        models: what with.
-        cases: what was measured.
-        starts: what a process pays once, by model.
-        sustained: the same work for long; None where it was not asked for.
-        profiles: operators, by model; empty where they were not asked for.
-        warnings: why not to trust it.
+        schema: Version of this structure.
+        made: When it was taken: UTC, ISO 8601.
+        environment: The machine and its software.
+        settings: How it was taken.
+        models: The models that were measured.
+        cases: The times.
+        starts: What a process pays once, for each model.
+        sustained: Sustained work; None if it was not requested.
+        profiles: Times of operators, for each model; empty if they were not requested.
+        warnings: Reasons to doubt the result.
     """
 
     schema: Literal[1] = SCHEMA
@@ -310,16 +224,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     models: tuple[Model, ...]
     cases: tuple[Case, ...]
-    starts: tuple[Start, ...] = ()
+    starts: tuple[StartupCost, ...] = ()
     sustained: Sustained | None = None
     profiles: tuple[Profile, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def latency(self, job: Job) -> Latency:
-        """Of the first case of that job.
+    def latency(self, job: Workload) -> LatencyStats:
+        """Return the latency of the first case of a workload.
 
         Raises:
-            InputError: there is none.
+            InputError: There is no such case.
         """
         for case in self.cases:
             if case.job == job:
@@ -332,15 +246,15 @@ class _Version(msgspec.Struct):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a report."""
+    """Return the JSON Schema of a report."""
     return msgspec.json.schema(Report)
 
 
 def read_report(path: Path) -> Report:
-    """Read what ``fer-edge bench --json`` or ``--out`` gave.
+    """Read a file that `fer-edge bench` wrote.
 
     Raises:
-        InputError: it cannot be read, or is no such report, or one of another version.
+        InputError: The file cannot be read, is not a report, or has another version.
     """
     try:
         return decode_report(path.read_bytes(), str(path))
@@ -348,25 +262,29 @@ def read_report(path: Path) -> Report:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a result of `fer-edge bench`") from error
 
 
-def decode_report(text: bytes, where: str) -> Report:
-    """The report in a JSON text; ``where`` says whose, in an error.
+def decode_report(text: bytes, source_name: str) -> Report:
+    """Decode the JSON of a report.
+
+    Args:
+        text: The JSON.
+        source_name: Where it comes from, for errors.
 
     Raises:
-        InputError: it is no report, or one of another version.
+        InputError: The text is not a report, or has another version.
     """
     try:
         version = msgspec.json.decode(text, type=_Version).schema
         if version != SCHEMA:
             raise InputError(
-                f"{where}: a result of version {version}, where this fer-edge reads version {SCHEMA}; measure again"
+                f"{source_name}: a result of version {version}, but this fer-edge reads version {SCHEMA}; measure again"
             )
         return msgspec.json.decode(text, type=Report)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{where}: not a result of `fer-edge bench --json` ({explain(error, Report).message})"
+            f"{source_name}: not a result of `fer-edge bench --json` ({explain(error, Report).message})"
         ) from error
 
 
 def encode_report(report: Report) -> bytes:
-    """JSON of a report, in one line."""
+    """Return the JSON of a report, in one line."""
     return msgspec.json.encode(report) + b"\n"

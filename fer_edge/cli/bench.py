@@ -96,12 +96,15 @@ def bench(
         raise typer.Exit(_peers(venvs))
     if runs and seconds:
         raise InputError("--seconds is instead of a number of runs: leave out --runs")
-    from fer_edge.bench.measure import Plan, benchmark
-    from fer_edge.bench.page import as_html, as_text, pareto_page
+    from fer_edge.bench.measure import benchmark
+    from fer_edge.bench.options import BenchOptions
+    from fer_edge.bench.page import as_html
+    from fer_edge.bench.pareto import pareto_page
     from fer_edge.bench.results import encode_report
+    from fer_edge.bench.text import as_text
     from fer_edge.model_zoo import find_model
 
-    plan = Plan(
+    options = BenchOptions(
         models=tuple(find_model(model) for model in models or [Path("edge")]),
         threads=_numbers("--threads", threads, 64),
         xnnpack=_XNNPACK[xnnpack],
@@ -116,7 +119,7 @@ def bench(
         profile=profile,
     )
     _ensure_writable(out, html, pareto)
-    report = benchmark(plan, _told)
+    report = benchmark(options, _told)
     if out:
         _write(out, encode_report(report).decode())
     if html:

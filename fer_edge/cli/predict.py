@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from fer_edge.cli.loading import load_classifier, load_detector
 from fer_edge.cli.options import AsJson, Detector, DetectorModel, IsFace, MinFace, Model
 from fer_edge.cli.output import print_json
 from fer_edge.errors import InputError
@@ -32,29 +31,30 @@ def predict(
     \b
     Example: fer-edge predict photo.jpg --save annotated.png
     """
-    from fer_edge.drawing import save_annotated
+    from fer_edge.api import load
+    from fer_edge.drawing import annotate
     from fer_edge.errors import DataError
-    from fer_edge.recognizer import expressions
-    from fer_edge.utils.image_io import read_gray
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     if save and len(images) > 1:
         raise InputError("--save takes one image; `fer-edge tag` is for many")
-    classifier = load_classifier(model)
-    finder = None if face else load_detector(detector, detector_model, min_face)
+    if face:
+        recognizer = load(model or "edge", detector=None)
+    else:
+        recognizer = load(model or "edge", detector=detector, detector_model=detector_model, min_face=min_face)
     failed = False
     for image in images:
         try:
             with hide_native_stderr():  # what image libraries say of damaged images
-                found = expressions(read_gray(image), finder, classifier)
+                found = recognizer(image)
         except DataError as error:
             failed = True
             print(f"fer-edge: {error}", file=sys.stderr)
             continue
         if save:
-            save_annotated(image, found, save)
+            annotate(image, found, save)
         if as_json:
-            print_json({"path": str(image), "faces": found}, indent=None)
+            print_json({"path": str(image), "faces": list(found)}, indent=None)
             continue
         for one in found:
             x, y, width, height = (round(value) for value in one.box)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from fer_edge.errors import ModelError, printable
 from fer_edge.modelcard.archive import model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
-from fer_edge.reports.html import page, table
+from fer_edge.reports.html import render
 from fer_edge.tflite.graph import Operation, read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter, runtime_name
 
@@ -178,49 +178,57 @@ def find_not_delegated(interpreter: Any) -> tuple[str, ...] | None:  # noqa: ANN
     return tuple(dict.fromkeys(node["op_name"] for node in operators if node["index"] not in delegated))
 
 
-def as_html(found: Inspection) -> str:
-    """One self-contained page that draws the network, each operator with its shapes, types and cost."""
-    card = found.card
-    largest = max((layer.multiply_adds for layer in found.layers), default=0) or 1
-    known = {node.name: i for i, layer in enumerate(found.layers) for node in layer.outputs}
-    rows = []
-    for i, layer in enumerate(found.layers):
-        # A line from the operator before needs no words; one from further back is a shortcut.
-        back = [known[node.name] for node in layer.inputs if known.get(node.name, i - 1) != i - 1]
-        also = f"<small>and {', '.join(f'#{j + 1}' for j in back)}</small>" if back else ""
-        weights = next((node for node in layer.inputs if node.constant and len(node.shape) > 1), None)
-        rows.append(
-            f"<li><b>{i + 1}. {layer.kind}</b> {also}<span>{_shape(layer.outputs[0]) if layer.outputs else ''}</span>"
-            f"<span>{_shape(weights) if weights else ''}</span>"
-            f"<span>{layer.multiply_adds / 1e6:.2f} M multiply-adds, {layer.constant_bytes / 1e3:.1f} kB</span>"
-            f'<i style="width:{100 * layer.multiply_adds / largest:.1f}%"></i></li>'
-        )
-    facts = {
-        "file": printable(found.path),
-        "sha256": found.sha256,
-        "flatbuffer's sha256": found.flatbuffer_sha256,
-        "size": f"{found.bytes / 1e3:.1f} kB",
-        "input": f"{found.input.dtype} {list(found.input.shape)}",
-        "output": ", ".join(f"{output.dtype} {list(output.shape)}" for output in found.outputs),
+def as_html(inspection: Inspection) -> str:
+    """Return a page that draws the network: each operator with its shapes, types and cost."""
+    card = inspection.card
+    return render(
+        "inspect.html",
+        title=card.name if card else printable(inspection.path),
+        facts=_list_facts(inspection).items(),
+        layers=_list_layers(inspection.layers),
+    )
+
+
+def _list_facts(inspection: Inspection) -> dict[str, object]:
+    card = inspection.card
+    return {
+        "file": printable(inspection.path),
+        "sha256": inspection.sha256,
+        "flatbuffer's sha256": inspection.flatbuffer_sha256,
+        "size": f"{inspection.bytes / 1e3:.1f} kB",
+        "input": f"{inspection.input.dtype} {list(inspection.input.shape)}",
+        "output": ", ".join(f"{output.dtype} {list(output.shape)}" for output in inspection.outputs),
         "task": card.task if card else "no card",
         **({"labels": ", ".join(card.labels)} if isinstance(card, ClassifierCard) else {}),
-        "multiply-adds": f"{found.multiply_adds / 1e6:.1f} million",
-        "parameters": found.parameters,
-        "largest activation": f"{found.largest_activation_bytes / 1e3:.1f} kB",
-        "integer only": "yes" if found.integer_only else "no",
-        "XNNPACK": found.delegation,
+        "multiply-adds": f"{inspection.multiply_adds / 1e6:.1f} million",
+        "parameters": inspection.parameters,
+        "largest activation": f"{inspection.largest_activation_bytes / 1e3:.1f} kB",
+        "integer only": "yes" if inspection.integer_only else "no",
+        "XNNPACK": inspection.delegation,
     }
-    title = card.name if card else printable(found.path)
-    return page(title, f"{table(('', ''), facts.items())}<ol>{''.join(rows)}</ol>", _STYLE)
 
 
-_STYLE: Final = """
-ol { list-style: none; padding: 0 }
-li { border: 1px solid #bbb; border-radius: 6px; padding: .5em 1em; margin: 0 0 1.4em; position: relative }
-li:not(:last-child)::after { content: "\\2193"; position: absolute; left: 50%; bottom: -1.4em; color: #666 }
-li span { display: inline-block; margin-left: 1.5em; color: #333 } li small { color: #a40 }
-li i { display: block; height: 4px; background: #2a6fb0; margin-top: .3em }
-"""
+def _list_layers(layers: tuple[Operation, ...]) -> list[dict[str, str]]:
+    most = max((layer.multiply_adds for layer in layers), default=0) or 1
+    producers = {node.name: number for number, layer in enumerate(layers) for node in layer.outputs}
+    rows = []
+    for number, layer in enumerate(layers):
+        # An arrow shows the input from the operator before; inputs from further back are named.
+        shortcuts = [
+            producers[node.name] for node in layer.inputs if producers.get(node.name, number - 1) != number - 1
+        ]
+        weights = next((node for node in layer.inputs if node.constant and len(node.shape) > 1), None)
+        rows.append(
+            {
+                "kind": layer.kind,
+                "shortcuts": ", ".join(f"#{producer + 1}" for producer in shortcuts),
+                "output": _shape(layer.outputs[0]) if layer.outputs else "",
+                "weights": _shape(weights) if weights else "",
+                "cost": f"{layer.multiply_adds / 1e6:.2f} M multiply-adds, {layer.constant_bytes / 1e3:.1f} kB",
+                "percent": f"{100 * layer.multiply_adds / most:.1f}",
+            }
+        )
+    return rows
 
 
 def _shape(node: GraphTensor) -> str:

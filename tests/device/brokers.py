@@ -124,17 +124,17 @@ class Mosquitto:
         self.kill()
 
 
-class Heard(NamedTuple):
+class ReceivedMessage(NamedTuple):
     topic: str
     payload: bytes
     retained: bool
 
 
-class Listener:
+class Subscriber:
     """A client that receives all messages, over one connection after another, in the broker's order."""
 
     def __init__(self, *, authority: Path | None = None, password: bool = False) -> None:
-        self.heard: list[Heard] = []
+        self.received: list[ReceivedMessage] = []
         self._authority, self._password = authority, password
         self._client: paho.Client | None = None
         self._lost = threading.Event()
@@ -147,8 +147,8 @@ class Listener:
             client.username_pw_set(USER, PASSWORD)
         if self._authority:
             client.tls_set_context(ssl.create_default_context(cafile=str(self._authority)))
-        client.on_message = lambda _client, _data, message: self.heard.append(
-            Heard(message.topic, bytes(message.payload), message.retain)
+        client.on_message = lambda _client, _data, message: self.received.append(
+            ReceivedMessage(message.topic, bytes(message.payload), message.retain)
         )
         client.on_subscribe = lambda *_: subscribed.set()
         client.on_disconnect = lambda *_: self._lost.set()
@@ -173,21 +173,21 @@ class Listener:
             self._client.loop_stop()
             self._client = None
 
-    def has_heard(self, count: int) -> bool:
-        return len(self.heard) >= count
+    def has_received(self, count: int) -> bool:
+        return len(self.received) >= count
 
     def payloads(self, topic: str) -> list[bytes]:
-        return [heard.payload for heard in list(self.heard) if heard.topic == topic]
+        return [received.payload for received in list(self.received) if received.topic == topic]
 
 
 @contextmanager
-def listening(port: int) -> Iterator[Listener]:
-    listener = Listener()
-    listener.connect(port)
+def subscribing(port: int) -> Iterator[Subscriber]:
+    subscriber = Subscriber()
+    subscriber.connect(port)
     try:
-        yield listener
+        yield subscriber
     finally:
-        listener.drop()
+        subscriber.drop()
 
 
 class Gate:

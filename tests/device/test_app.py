@@ -20,7 +20,7 @@ import pytest
 from fer_edge import demo
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
-from tests.device.brokers import Gate, Listener, Mosquitto, listening, wait_for
+from tests.device.brokers import Gate, Mosquitto, Subscriber, subscribing, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,22 +175,22 @@ def test_switched_off_runner_stays_off_after_kill_with_new_outbox_and_broker(tmp
     with Mosquitto(tmp_path / "first") as first, Mosquitto(tmp_path / "second") as second:
         path.write_text(settings(first, "a.sqlite"))
         run = Running(path)
-        with run.process, listening(first.port) as listener:
+        with run.process, subscribing(first.port) as subscriber:
             run.until("one/event", event_type="new")
-            listener.publish(switch, "OFF", retain=True)
+            subscriber.publish(switch, "OFF", retain=True)
             run.until("one/event", event_type="end")
             assert run.until("enabled/state")["payload"] == "OFF"
             run.process.kill()
         path.write_text(settings(second, "a.sqlite"))
         run = Running(path)
-        with run.process, listening(second.port) as listener:
+        with run.process, subscribing(second.port) as subscriber:
             assert run.until("enabled/state")["payload"] == "OFF"
             assert run.until("one/state")["payload"]["faces"] == 0
             assert run.log_line() == f"fer-edge: switched off: frames are skipped until ON is published to {switch}\n"
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()
-            listener.publish(switch, "ON", retain=True)
+            subscriber.publish(switch, "ON", retain=True)
             assert run.until("enabled/state")["payload"] == "ON"
             assert not (tmp_path / "b.sqlite.off").exists()
             run.until("one/event", event_type="new")
@@ -221,7 +221,7 @@ def printed_events(text: str) -> list[bytes]:
 def test_events_reach_the_broker_although_both_processes_are_killed(tmp_path: Path) -> None:
     video, output, config = blinking(tmp_path / "video"), tmp_path / "out.jsonl", tmp_path / "config.toml"
     chance = random.Random(1)  # noqa: S311 - no secret
-    listener = Listener()
+    subscriber = Subscriber()
     with Gate() as gate, Mosquitto(tmp_path / "broker") as broker, output.open("wb") as out:
         config.write_text(
             f'node = "one"\n[camera]\nsource = "{video}"\n[events]\nmin_hits = 1\nmax_age_s = 0.2\n'
@@ -233,7 +233,7 @@ def test_events_reach_the_broker_although_both_processes_are_killed(tmp_path: Pa
             return subprocess.Popen([*run, *options], stdout=out, stderr=subprocess.DEVNULL)
 
         gate.target = broker.port
-        listener.connect(broker.port)
+        subscriber.connect(broker.port)
         for _ in range(3):
             length = output.stat().st_size
             with start("--realtime") as runner:
@@ -245,18 +245,18 @@ def test_events_reach_the_broker_although_both_processes_are_killed(tmp_path: Pa
                 time.sleep(chance.uniform(0.5, 3))
                 gate.target = None
                 broker.kill()
-                listener.wait_for_end()
+                subscriber.wait_for_end()
                 time.sleep(chance.uniform(0, 1))
                 broker.start()
-                listener.connect(broker.port)
+                subscriber.connect(broker.port)
                 gate.target = broker.port
         assert runner.returncode == 0
         # The next run sends what this one could not send.
         with start("--full-speed", "--seconds", "0.1") as runner:
             pass
         events = printed_events(output.read_text())
-        wait_for(lambda: set(events) <= set(listener.payloads("fer-edge/one/event")), "every event")
-        listener.drop()
-    received = dict.fromkeys(listener.payloads("fer-edge/one/event"))
+        wait_for(lambda: set(events) <= set(subscriber.payloads("fer-edge/one/event")), "every event")
+        subscriber.drop()
+    received = dict.fromkeys(subscriber.payloads("fer-edge/one/event"))
     assert len(set(events)) > 40
     assert [event for event in received if event in set(events)] == list(dict.fromkeys(events)), "in their order"

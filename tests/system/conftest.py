@@ -1,4 +1,4 @@
-"""What containers are given: made once, for all that boot one."""
+"""The files that containers get, built once per run of the tests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FRAMES = 6000  # ten minutes: longer than a test
 
 
 @dataclass(frozen=True)
-class Goods:
-    """What a container is given.
+class ContainerFiles:
+    """The files that a container gets.
 
     Attributes:
-        wheel: of fer-edge.
-        broken: the same program, but it ends before its first frame.
-        wheels: the folder of all that it needs.
+        wheel: the wheel of fer-edge.
+        broken: a wheel of a fer-edge that exits before its first frame.
+        wheels: a folder with the wheels of its dependencies.
         video: a folder of frames.
     """
 
@@ -36,7 +36,8 @@ class Goods:
     video: Path
 
     @property
-    def shown(self) -> dict[str, Path]:
+    def mounts(self) -> dict[str, Path]:
+        """Return the folders to mount, by their paths in the container."""
         return {"/srv/wheels": self.wheels, "/srv/video": self.video}
 
 
@@ -52,16 +53,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def goods(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Goods:
+def container_files(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> ContainerFiles:
     require_containers()
-    folder = tmp_path_factory.mktemp("goods")
+    folder = tmp_path_factory.mktemp("container")
     wheels, video = folder / "wheels", folder / "video"
     download: list[str | Path] = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
     subprocess.run(download, check=True, capture_output=True)
     broken = wheel.parent / "broken" / wheel.name
     _break(wheel, broken)
     _write_video(video)
-    return Goods(wheel, broken, wheels, video)
+    return ContainerFiles(wheel, broken, wheels, video)
 
 
 def _break(wheel: Path, broken: Path) -> None:
@@ -72,7 +73,7 @@ def _break(wheel: Path, broken: Path) -> None:
 
 
 def _write_video(folder: Path) -> None:
-    """The demo over and over, a quarter of its pixels: the service watches it as long as a test lasts."""
+    """Write the demo again and again, at half its width and height: longer than a test lasts."""
     folder.mkdir()
     for number in range(FRAMES):
         path = folder / f"{number:05d}.jpg"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.system.conftest import Goods
+    from tests.system.conftest import ContainerFiles
 
 UNIT = "fer-edge.service"
 DROP_IN = """
@@ -51,11 +51,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 
 @pytest.fixture
-def pi(goods: Goods, tmp_path: Path) -> Iterator[Container]:
+def pi(container_files: ContainerFiles, tmp_path: Path) -> Iterator[Container]:
     """Boot a new host with our ssh key, a user who may use sudo, and a pip without network."""
     (tmp_path / "ssh_config").write_text(SSH_CONFIG.format(folder=tmp_path))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)  # noqa: S607
-    with Container(debian_tree(), tmp_path, goods.shown) as booted:
+    with Container(debian_tree(), tmp_path, container_files.mounts) as booted:
         (booted.root / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /srv/wheels\n")
         (booted.root / "etc/sudoers.d/pi").write_text("pi ALL=(ALL) NOPASSWD: ALL\n")
         (booted.root / "etc/systemd/system/fer-edge.service.d").mkdir()
@@ -99,14 +99,16 @@ def is_clean(pi: Container) -> bool:
     return not list((pi.root / "var/tmp").glob("fer-edge-deploy*"))
 
 
-def test_installs_once_and_restores_the_host_after_a_failure(pi: Container, goods: Goods, tmp_path: Path) -> None:
+def test_installs_once_and_restores_the_host_after_a_failure(
+    pi: Container, container_files: ContainerFiles, tmp_path: Path
+) -> None:
     config, model, secret = (tmp_path / name for name in ("config.toml", "mine.tflite", "secret"))
     config.write_text(CONFIG.format(node="first"))
     secret.write_text("never to be printed")
     shutil.copy(DEFAULT_MODEL, model)
     everything = ("--config", config, "--model", model, "pi")
 
-    output = deploy(pi, tmp_path, goods.wheel, *everything, "gone", status=1)
+    output = deploy(pi, tmp_path, container_files.wheel, *everything, "gone", status=1)
     assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in output
     assert output.splitlines()[-2].split()[0] == "pi"
     assert output.splitlines()[-2].endswith("  ready")
@@ -121,14 +123,14 @@ def test_installs_once_and_restores_the_host_after_a_failure(pi: Container, good
     ]
     assert is_clean(pi)
 
-    output = deploy(pi, tmp_path, goods.wheel, *everything)
+    output = deploy(pi, tmp_path, container_files.wheel, *everything)
     assert ": create" not in output
     assert state(pi) == ("active", first_run)
 
     files, texts = pi.files(), contents(pi)
     config.write_text(CONFIG.format(node="second"))
     secret.write_text("another word")
-    output = deploy(pi, tmp_path, goods.broken, "--config", config, "pi", status=1)
+    output = deploy(pi, tmp_path, container_files.broken, "--config", config, "pi", status=1)
     assert "failed to start fer-edge.service and wait until it is ready; its last lines:" in output
     assert (pi.files(), contents(pi)) == (files, texts)
     active, second_run = state(pi)
@@ -139,7 +141,7 @@ def test_installs_once_and_restores_the_host_after_a_failure(pi: Container, good
     (packages,) = (pi.root / "opt/fer-edge/venvs/1/lib").glob("python3.*")
     packages.rename(packages.with_name("python3.1"))
     files, texts = pi.files(), contents(pi)
-    with start(pi, tmp_path, goods.broken, "--config", config, "pi") as stopped:
+    with start(pi, tmp_path, container_files.broken, "--config", config, "pi") as stopped:
         assert stopped.stdout
         for line in stopped.stdout:
             if line.startswith("pi: create /opt/fer-edge/venvs/2"):

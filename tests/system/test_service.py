@@ -15,7 +15,7 @@ from tests.system.containers import Container, debian_tree, wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.system.conftest import Goods
+    from tests.system.conftest import ContainerFiles
 
 UNIT = "fer-edge.service"
 DROP_IN = """
@@ -30,17 +30,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 
 @pytest.fixture
-def container(goods: Goods, tmp_path: Path) -> Iterator[Container]:
+def container(container_files: ContainerFiles, tmp_path: Path) -> Iterator[Container]:
     """Boot a host with wheels to install, a video to process, and a fer-edge in /srv/site that installs it."""
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "-q", "install", "--no-compile", "--target", str(site)]
     for wanted in (
-        ["--no-deps", goods.wheel],
-        ["--no-index", f"--find-links={goods.wheels}", "typer", "msgspec", "tomlkit"],
+        ["--no-deps", container_files.wheel],
+        ["--no-index", f"--find-links={container_files.wheels}", "typer", "msgspec", "tomlkit"],
     ):
         subprocess.run([*pip, *wanted], check=True, capture_output=True)
-    shown = {"/srv/own": goods.wheel.parent, "/srv/site": site, **goods.shown}
-    with Container(debian_tree(), tmp_path, shown) as booted:
+    mounts = {"/srv/own": container_files.wheel.parent, "/srv/site": site, **container_files.mounts}
+    with Container(debian_tree(), tmp_path, mounts) as booted:
         yield booted
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_edge.classification.metrics import Metrics, calibration_error, measure
-from fer_edge.reports.html import embedded, page
+from fer_edge.reports.html import data_url, render
 from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
@@ -128,51 +127,47 @@ def write_report(
     fitted = (
         f"Temperature {calibration.temperature:.3f}, biases {', '.join(f'{label} {b:+.2f}' for label, b in biases)}"
     )
-    images = {name: embedded((folder / f"{name}.png").read_bytes()) for name in figures}
-    sections = [
-        _counts(data, parts),
-        *(_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()),
-        f'<h2>Learning curves</h2><img src="{images["curves"]}" alt="loss and accuracy by epoch">',
-        f'<h2>Confusion, faces {shown}</h2><img src="{images["confusion"]}" alt="confusion matrix">',
-        f"<h2>Calibration, faces {shown}</h2><p>{html.escape(fitted)}, fitted on the held-out faces.</p>",
-        f'<img src="{images["calibration"]}" alt="accuracy by confidence">',
-        f"<h2>Most confident mistakes, faces {shown}</h2>",
-        f'<img src="{images["mistakes"]}" alt="faces, with what was said and what they are labelled">',
-        f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
-    ]
+    page = render(
+        "training.html",
+        title=recipe.summary,
+        data=_describe_data(data, parts),
+        results=[_describe_results(part, one.metrics, fresh[part], ece_before[part]) for part, one in judged.items()],
+        images={name: data_url((folder / f"{name}.png").read_bytes()) for name in figures},
+        shown=shown,
+        calibration=fitted,
+        recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
+    )
     with replacing(folder / "index.html") as temporary:
-        temporary.write_text(page(recipe.summary, "".join(sections)), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
-def _counts(data: Dataset, parts: Parts) -> str:
-    rows = ""
+def _describe_data(data: Dataset, parts: Parts) -> dict[str, object]:
+    rows = []
     for name, part in parts.named().items():
-        each = "".join(f"<td>{n}</td>" for n in np.bincount(data.classes[part], minlength=len(data.labels)))
-        crossing = np.isin(part, parts.repeated).sum()
-        rows += f"<tr><td>{name}</td><td>{len(part)}</td>{each}<td>{crossing}</td></tr>"
-    labels = "".join(f"<th>{html.escape(label)}</th>" for label in data.labels)
-    skipped = "".join(f"<li>left out: {html.escape(line)}</li>" for line in (*data.left_out, *data.skipped[:50]))
-    return (
-        f"<h2>Data</h2><p>{html.escape(data.name)}: {len(data)} faces, {len(data.skipped)} images unreadable.</p>"
-        f"<table><tr><th></th><th>faces</th>{labels}<th>near-duplicates of trained</th></tr>{rows}</table>"
-        f"<ul>{skipped}</ul>"
-    )
+        counts = np.bincount(data.classes[part], minlength=len(data.labels)).tolist()
+        rows.append((name, len(part), *counts, int(np.isin(part, parts.repeated).sum())))
+    return {
+        "text": f"{data.name}: {len(data)} faces; {len(data.skipped)} images cannot be read.",
+        "head": ("part", "faces", *data.labels, "near-duplicates of training faces"),
+        "rows": rows,
+        "left_out": (*data.left_out, *data.skipped[:50]),
+    }
 
 
-def _results(part: str, metrics: Metrics, fresh: Judged | None, ece_before: float) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(label)}</td><td>{one.precision:.3f}</td><td>{one.recall:.3f}</td><td>{one.f1:.3f}</td>"
-        f"<td>{one.support}</td></tr>"
-        for label, one in metrics.classes.items()
-    )
+def _describe_results(part: str, metrics: Metrics, fresh: Judged | None, ece_before: float) -> dict[str, object]:
     new = f"{fresh.metrics.accuracy:.2%} of {fresh.metrics.faces}" if fresh else "none"
-    return (
-        f"<h2>Faces {part}</h2><p><b>{metrics.accuracy:.2%}</b> of {metrics.faces} right, macro F1"
-        f" {metrics.macro_f1:.3f}; {new} that have no near-duplicate among the"
-        f" faces trained on. Expected calibration error {ece_before:.3f} before calibration, {metrics.ece:.3f}"
-        f" after.</p>"
-        f"<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>faces</th></tr>{rows}</table>"
-    )
+    return {
+        "name": part,
+        "accuracy": f"{metrics.accuracy:.2%}",
+        "text": (
+            f"of {metrics.faces} right, macro F1 {metrics.macro_f1:.3f}; {new} that have no near-duplicate among the"
+            f" training faces. Expected calibration error {ece_before:.3f} before calibration, {metrics.ece:.3f} after."
+        ),
+        "classes": [
+            (label, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", one.support)
+            for label, one in metrics.classes.items()
+        ],
+    }
 
 
 def _names(judged: Judged, truth: npt.NDArray[np.int64], data: Dataset, i: int) -> dict[str, str]:

@@ -64,8 +64,8 @@ def _description(field: FieldInfo) -> str:
         text, kind = (kind.extra_json_schema or {}).get("description", ""), kind.type
     bounds = ""
     if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-        lower = f"{kind.ge:g}" if kind.ge is not None else f"above {kind.gt:g}" if kind.gt is not None else "any"
-        upper = f"{kind.le:g}" if kind.le is not None else f"below {kind.lt:g}" if kind.lt is not None else "any"
+        lower = f"{kind.ge:.10g}" if kind.ge is not None else f"above {kind.gt:.10g}" if kind.gt is not None else "any"
+        upper = f"{kind.le:.10g}" if kind.le is not None else f"below {kind.lt:.10g}" if kind.lt is not None else "any"
         bounds = f" ({lower} to {upper})"
     elif isinstance(kind, msgspec.inspect.LiteralType):
         bounds = f" ({', '.join(map(str, kind.values))})"

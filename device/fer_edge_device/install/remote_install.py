@@ -31,7 +31,7 @@ from fer_edge_device.install.transaction import apply
 from fer_edge_device.install.venvs import Venvs, version_in
 
 if TYPE_CHECKING:
-    from fer_edge.bench.results import Job, Report
+    from fer_edge.bench.results import Report, Workload
     from fer_edge_device.install.transaction import Step
 
 
@@ -82,7 +82,7 @@ def install(host: Host, folder: Path, manifest: Manifest) -> None:
     _print(f"{MARK}done {msgspec.json.encode(benchmark).decode()}")
 
 
-def _latency(report: Report, job: Job) -> MedianAndP95:
+def _latency(report: Report, job: Workload) -> MedianAndP95:
     latency = report.latency(job)
     return MedianAndP95(latency.median, latency.p95)
 

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from fer_edge_device.install.host import Host
     from fer_edge_device.install.program_source import ProgramSource
 
-_PYTHON: Final = (
-    "usr/bin/python3"  # not the one that runs this code, which may lie in a home folder that the service cannot see
-)
+# Not the Python that runs this code, which may lie in a home folder that the service cannot see.
+_PYTHON: Final = "usr/bin/python3"
 _PROBE: Final = (
     "import importlib.util as u, sys; print(*sys.version_info[:2], *(u.find_spec(n) is not None"
     " for n in ('venv', 'ensurepip', 'picamera2')))"
@@ -81,14 +80,8 @@ class Venvs:
         python = self._host.root / _PYTHON
         with_system_packages = self._check_python(python)
         # Isolated (-I), so that a PYTHONPATH of the caller is not mistaken for what is installed.
-        create = [
-            str(python),
-            "-I",
-            "-m",
-            "venv",
-            *(["--system-site-packages"] if with_system_packages else []),
-            str(path),
-        ]
+        flags = ["--system-site-packages"] if with_system_packages else []
+        create = (str(python), "-I", "-m", "venv", *flags, str(path))
 
         def do() -> None:
             self._host.run(*create)

@@ -15,7 +15,7 @@ def test_accepts_the_packages_of_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numpy", "opencv", "runtime", "level", "word"),
+    ("numpy", "opencv", "runtime", "level", "advice"),
     [
         ("2.2.6", "4.11.0", "ai-edge-litert 2.3.0", None, ""),
         ("1.24.4", "4.11.0", "ai-edge-litert 2.3.0", None, ""),
@@ -28,8 +28,8 @@ def test_accepts_the_packages_of_this_machine() -> None:
     ],
 )
 def test_reports_versions_that_do_not_work_together(
-    numpy: str, opencv: str, runtime: str, level: str | None, word: str
+    numpy: str, opencv: str, runtime: str, level: str | None, advice: str
 ) -> None:
     result = incompatibility(numpy, opencv, runtime)
     assert (result.level if result else None) == level
-    assert word in (result.advice if result else "")
+    assert advice in (result.advice if result else "")

@@ -64,15 +64,15 @@ def test_planning_changes_nothing(pi: Pi, wheel: ProgramSource) -> None:
     assert pi.files() == before
 
 
-@pytest.mark.parametrize("word", ["venv", "pip", "chgrp", "daemon-reload", "enable", "start"])
+@pytest.mark.parametrize("failing", ["venv", "pip", "chgrp", "daemon-reload", "enable", "start"])
 def test_a_failed_installation_leaves_the_host_unchanged(
-    pi: Pi, wheel: ProgramSource, tmp_path: Path, word: str
+    pi: Pi, wheel: ProgramSource, tmp_path: Path, failing: str
 ) -> None:
     password = tmp_path / "password"
     password.write_text("secret")
     (pi.root / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
     before = pi.files()
-    pi.fails = word
+    pi.fails = failing
     with pytest.raises(ServiceError):
         pi.do(install_steps(pi.host, InstallOptions(password_file=password), wheel))
     assert pi.files() == before
@@ -157,17 +157,17 @@ def test_a_unit_with_an_unplugged_camera_does_not_prevent_an_upgrade(pi: Pi, whe
     assert pi.active == {"fer-edge@door.service", "fer-edge@hall.service"}
 
 
-@pytest.mark.parametrize("word", ["venv", "pip", "stop", "start"])
-def test_a_failed_upgrade_returns_to_the_old_program(pi: Pi, wheel: ProgramSource, word: str) -> None:
+@pytest.mark.parametrize("failing", ["venv", "pip", "stop", "start"])
+def test_a_failed_upgrade_returns_to_the_old_program(pi: Pi, wheel: ProgramSource, failing: str) -> None:
     pi.do(install_steps(pi.host, InstallOptions(), wheel))
     before = pi.files()
     steps = upgrade_steps(pi.host, newer(wheel))
     pi.commands.clear()
-    pi.fails = word
+    pi.fails = failing
     with pytest.raises(ServiceError):
         pi.do(steps)
     assert pi.files() == before
-    if word == "start":  # the old program was started again from its old files
+    if failing == "start":  # the old program was started again from its old files
         assert pi.commands[-1] == ("systemctl", "start", "fer-edge.service")
 
 

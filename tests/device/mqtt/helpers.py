@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.device.brokers import Heard
+    from tests.device.brokers import ReceivedMessage
 
 MESSAGES = MessageFactory("hall")
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
@@ -60,9 +60,11 @@ def sending(
         sink.close()
 
 
-def times(heard: list[Heard], track: str = "s-1") -> list[float]:
+def times(received: list[ReceivedMessage], track: str = "s-1") -> list[float]:
     """Return the times of a track's events in the order of arrival."""
-    events = [msgspec.json.decode(message.payload, type=Event) for message in heard if message.topic.endswith("/event")]
+    events = [
+        msgspec.json.decode(message.payload, type=Event) for message in received if message.topic.endswith("/event")
+    ]
     return [event.time for event in events if event.id == track]
 
 

@@ -59,19 +59,21 @@ def test_verifies_the_certificate_of_the_broker(certificates: Certificates, tmp_
         address = f"localhost:{broker.port}"
         reached = check_login(MqttSettings(url=f"mqtts://{address}", ca_file=authority), "hall")
         assert re.fullmatch(rf"mqtts://{address} \(MQTT 5, TLSv1\.[23]\), logged in without a user", reached)
-        said = refusal(MqttSettings(url=f"mqtts://{address}"))
-        assert re.search(r"its certificate is not valid \(.*\); if it is your own, .* mqtt\.ca_file", said)
-        said = refusal(MqttSettings(url=f"mqtts://127.0.0.1:{broker.port}", ca_file=authority))
-        assert re.search(r"not valid \(IP address mismatch.*\); use the name that the certificate was issued for", said)
-        said = refusal(MqttSettings(url=f"mqtt://{address}"))
-        assert "closed the connection without an answer; is this its port for mqtts://, or is it no broker?" in said
+        message = refusal(MqttSettings(url=f"mqtts://{address}"))
+        assert re.search(r"its certificate is not valid \(.*\); if it is your own, .* mqtt\.ca_file", message)
+        message = refusal(MqttSettings(url=f"mqtts://127.0.0.1:{broker.port}", ca_file=authority))
+        assert re.search(
+            r"not valid \(IP address mismatch.*\); use the name that the certificate was issued for", message
+        )
+        message = refusal(MqttSettings(url=f"mqtt://{address}"))
+        assert "closed the connection without an answer; is this its port for mqtts://, or is it no broker?" in message
 
 
 def test_refuses_an_expired_certificate(certificates: Certificates, tmp_path: Path) -> None:
     certificate, key = certificates.issue("localhost", valid_until=datetime(2020, 1, 1, tzinfo=UTC))
     with Mosquitto(tmp_path / "broker", f"certfile {certificate}", f"keyfile {key}") as broker:
-        said = refusal(MqttSettings(url=f"mqtts://localhost:{broker.port}", ca_file=str(certificates.authority)))
-    assert "(certificate has expired); renew it, or set this machine's clock" in said
+        message = refusal(MqttSettings(url=f"mqtts://localhost:{broker.port}", ca_file=str(certificates.authority)))
+    assert "(certificate has expired); renew it, or set this machine's clock" in message
 
 
 def test_presents_the_client_certificate(certificates: Certificates, tmp_path: Path) -> None:
@@ -84,9 +86,9 @@ def test_presents_the_client_certificate(certificates: Certificates, tmp_path: P
             url=f"mqtts://localhost:{broker.port}", ca_file=str(authority), cert_file=str(own), key_file=str(own_key)
         )
         assert "logged in" in check_login(settings, "hall")
-        said = refusal(msgspec.structs.replace(settings, cert_file="", key_file=""))
+        message = refusal(msgspec.structs.replace(settings, cert_file="", key_file=""))
         # The broker's reason is lost if it closes before our first bytes have arrived.
-        assert re.search(r"requires a client certificate; set mqtt\.cert_file|does it require mqtt\.cert_file", said)
+        assert re.search(r"requires a client certificate; set mqtt\.cert_file|does it require mqtt\.cert_file", message)
 
 
 def test_reports_an_address_without_a_broker(broker: Mosquitto, gate: Gate) -> None:

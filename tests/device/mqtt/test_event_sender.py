@@ -10,7 +10,7 @@ import pytest
 
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
-from tests.device.brokers import Gate, Mosquitto, listening, wait_for
+from tests.device.brokers import Gate, Mosquitto, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def test_limits_the_rate_of_events(broker: Mosquitto, gate: Gate, tmp_path: Path) -> None:
-    with listening(broker.port) as listener, sending(tmp_path, gate.port, rate=20) as sink:
+    with subscribing(broker.port) as subscriber, sending(tmp_path, gate.port, rate=20) as sink:
         for number in range(11):
             sink.publish(MESSAGES.event(event(number)))
         began = time.monotonic()
         gate.target = broker.port
-        wait_for(lambda: len(times(listener.heard)) == 11, "the events")
+        wait_for(lambda: len(times(subscriber.received)) == 11, "the events")
         assert time.monotonic() - began >= 10 / 20
 
 
@@ -49,12 +49,12 @@ def test_drops_refused_events_one_by_one_and_warns_once(tmp_path: Path, caplog: 
         wait_for(lambda: sink.dropped >= 2, "some to be given up")
         sink.publish(MESSAGES.info(INFO))
         wait_for(lambda: advice.format("messages", "#") in caplog.text, "the other refusal")
-        with listening(broker.port) as listener:
+        with subscribing(broker.port) as subscriber:
             with (tmp_path / "rules").open("a") as file:
                 file.write(f"topic write {MESSAGES.topic('event')}\n")
             broker.reload()
             wait_for(lambda: sink.queued == 0, "the others to leave the outbox")
-            wait_for(lambda: times(listener.heard) == list(range(sink.dropped, 20)), "the others")
+            wait_for(lambda: times(subscriber.received) == list(range(sink.dropped, 20)), "the others")
         assert sink.dropped < 20
     assert caplog.text.count("refuses events") == 1
     assert f"{advice.format('events', 'event')}. Each event is sent up to 5 times, then dropped" in caplog.text
@@ -76,10 +76,10 @@ def test_events_of_an_earlier_node_name_do_not_delay_others(tmp_path: Path) -> N
     for _ in range(30):
         outbox.put("fer-edge/cellar/event", b"")
     outbox.close()
-    with restricted(tmp_path, "topic write fer-edge/hall/#") as broker, listening(broker.port) as listener:
+    with restricted(tmp_path, "topic write fer-edge/hall/#") as broker, subscribing(broker.port) as subscriber:
         with sending(tmp_path, broker.port, backoff=(60, 60)) as sink:
             sink.publish(MESSAGES.event(event(1)))
-            wait_for(lambda: times(listener.heard) == [1], "the event")
+            wait_for(lambda: times(subscriber.received) == [1], "the event")
         assert (sink.queued, sink.dropped) == (0, 30)
 
 
@@ -90,13 +90,13 @@ def test_drops_the_event_that_makes_the_broker_close_the_connection(
     with (
         Mosquitto(tmp_path / "broker", "max_packet_size 1000") as broker,
         sending(tmp_path, gate.port) as sink,
-        listening(broker.port) as listener,
+        subscribing(broker.port) as subscriber,
     ):
         for number, track in enumerate(["s-1", "s-1", "x" * 1000, "s-1", "s-1"]):
             sink.publish(MESSAGES.event(event(number, track)))
         gate.refuses_version_5, gate.target = version == "3.1.1", broker.port
         wait_for(lambda: sink.queued == 0, "the outbox to be empty")
-        wait_for(lambda: list(dict.fromkeys(times(listener.heard))) == [0, 1, 3, 4], "the others")
+        wait_for(lambda: list(dict.fromkeys(times(subscriber.received))) == [0, 1, 3, 4], "the others")
         assert sink.dropped == 1
     assert caplog.text.count("closed the connection 5 times at the same event") == 1
     assert caplog.text.count("connection lost (closed by the broker)") <= 1

@@ -18,7 +18,7 @@ import pytest
 
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.mqtt.sink import MqttSink
-from tests.device.brokers import USER, Certificates, Gate, Listener, Mosquitto, listening, wait_for
+from tests.device.brokers import USER, Certificates, Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_loses_no_event_when_the_broker_is_killed(
     caplog.set_level(logging.INFO)
     certificate, key = certificates.issue("localhost")
     broker = Mosquitto(tmp_path / "broker", f"certfile {certificate}", f"keyfile {key}", password=True)
-    listener = Listener(authority=certificates.authority, password=True)
+    subscriber = Subscriber(authority=certificates.authority, password=True)
     outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=2000)
     settings = MqttSettings(
         url=f"mqtts://{USER}@localhost:{gate.port}",
@@ -58,34 +58,34 @@ def test_loses_no_event_when_the_broker_is_killed(
     try:
         for _ in range(50):
             broker.start()
-            listener.connect(
+            subscriber.connect(
                 broker.port
             )  # before the sink, so that it receives everything that the broker acknowledges
-            before = len(listener.heard)
+            before = len(subscriber.received)
             gate.target = broker.port
-            wait_for(functools.partial(listener.has_heard, before + 3), "a connection")
-            retained = listener.heard[before : before + 2]
+            wait_for(functools.partial(subscriber.has_received, before + 3), "a connection")
+            retained = subscriber.received[before : before + 2]
             assert [message.topic for message in retained] == [MESSAGES.topic("availability"), MESSAGES.topic("info")]
             assert retained[0].payload == b"online"
             time.sleep(rng.uniform(0, 0.15))
             broker.kill()
             gate.target = None
-            listener.wait_for_end()
+            subscriber.wait_for_end()
         stop.set()
         sender.join()
         broker.start()
-        listener.connect(broker.port)
+        subscriber.connect(broker.port)
         gate.target = broker.port
         wait_for(lambda: sink.queued == 0, "the outbox to be empty")
     finally:
         stop.set()
         sender.join()
         sink.close()
-        listener.drop()
+        subscriber.drop()
         broker.kill()
     assert sent > 100
     for track in ("s-1", "s-2"):
-        assert list(dict.fromkeys(times(listener.heard, track))) == list(range(sent))
+        assert list(dict.fromkeys(times(subscriber.received, track))) == list(range(sent))
     assert sink.dropped == 0
     assert (
         caplog.text.count("connected to mqtts://localhost:") >= 50
@@ -130,7 +130,7 @@ def test_loses_no_event_when_the_runner_is_killed(broker: Mosquitto, tmp_path: P
     first = msgspec.json.encode(event(0)).decode()
     command = [sys.executable, "-c", STARTER, str(broker.port), str(outbox), str(journal), first]
     rng = random.Random(5)  # noqa: S311 - not secret
-    with listening(broker.port) as listener:
+    with subscribing(broker.port) as subscriber:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
             assert starter.stdin is not None
             assert starter.stdout is not None
@@ -143,9 +143,9 @@ def test_loses_no_event_when_the_runner_is_killed(broker: Mosquitto, tmp_path: P
         reported = journal.stat().st_size
         with sending(tmp_path, broker.port) as sink:
             wait_for(lambda: sink.queued == 0, "the outbox to be empty")
-        arrived = list(dict.fromkeys(times(listener.heard)))
+        arrived = list(dict.fromkeys(times(subscriber.received)))
         assert arrived == list(range(len(arrived)))
         # The last runner may have been killed between writing to the outbox and to the journal.
         assert reported <= len(arrived) <= reported + 1
         assert reported > 100
-        assert b"offline" in listener.payloads(MESSAGES.topic("availability"))  # the will
+        assert b"offline" in subscriber.payloads(MESSAGES.topic("availability"))  # the will

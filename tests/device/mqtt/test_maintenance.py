@@ -8,7 +8,7 @@ from fer_edge_device.messages import MessageFactory
 from fer_edge_device.mqtt.home_assistant import discovery_message
 from fer_edge_device.mqtt.maintenance import check_login, forget_node
 from fer_edge_device.mqtt.sink import MqttSink
-from tests.device.brokers import Mosquitto, listening, wait_for
+from tests.device.brokers import Mosquitto, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, sending
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def test_nodes_with_the_same_name_and_different_prefixes_do_not_interfere(broker: Mosquitto, tmp_path: Path) -> None:
     there = MessageFactory("hall", "site/2")
     settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", topic_prefix="site/2")
-    with listening(broker.port) as listener, sending(tmp_path, broker.port):
-        wait_for(lambda: listener.payloads(MESSAGES.topic("availability")), "the first")
+    with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port):
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "the first")
         other = MqttSink(there, settings, OutboxSettings(path=str(tmp_path / "other.sqlite")))
         other.publish(there.availability("online"))
-        wait_for(lambda: listener.payloads(there.topic("availability")), "the second")
-        assert listener.payloads(MESSAGES.topic("availability")) == [b"online"]
+        wait_for(lambda: subscriber.payloads(there.topic("availability")), "the second")
+        assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
         check_login(settings, "hall")
         forget_node(settings, there)
-        assert listener.payloads(MESSAGES.topic("availability")) == [b"online"]
+        assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
         other.close()
 
 
@@ -39,12 +39,12 @@ def test_forget_removes_the_node_from_the_broker_and_from_home_assistant(
         sink.publish(MESSAGES.info(INFO))
         sink.publish(discovery_message(MESSAGES, INFO))
     url = f"mqtt://localhost:{broker.port}"
-    said = cli("mqtt", "forget", "--mqtt", url, "--node", "hall").stderr
-    assert said == f"hall is forgotten at {url} (MQTT 5)\n"
-    with listening(broker.port) as listener:
-        listener.publish("done", "")
-        wait_for(lambda: listener.payloads("done"), "an echo")
-        assert [heard for heard in listener.heard if heard.retained] == []
+    message = cli("mqtt", "forget", "--mqtt", url, "--node", "hall").stderr
+    assert message == f"hall is forgotten at {url} (MQTT 5)\n"
+    with subscribing(broker.port) as subscriber:
+        subscriber.publish("done", "")
+        wait_for(lambda: subscriber.payloads("done"), "an echo")
+        assert [received for received in subscriber.received if received.retained] == []
     broker.kill()
     failed = cli("mqtt", "forget", "--mqtt", url, "--node", "hall", status=1).stderr
     assert failed == f"fer-edge: {url}: refused the connection; is a broker running there?\n"

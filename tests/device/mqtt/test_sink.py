@@ -17,7 +17,7 @@ from fer_edge_device.messages import Stats
 from fer_edge_device.mqtt.home_assistant import discovery_message
 from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.outbox import Outbox
-from tests.device.brokers import Gate, Mosquitto, listening, wait_for
+from tests.device.brokers import Gate, Mosquitto, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 
 if TYPE_CHECKING:
@@ -27,25 +27,25 @@ STATS = Stats(time=0, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, 
 
 
 def test_delivers_messages_and_offline_last(broker: Mosquitto, tmp_path: Path) -> None:
-    with listening(broker.port) as listener:
+    with subscribing(broker.port) as subscriber:
         with sending(tmp_path, broker.port) as sink:
             sink.publish(MESSAGES.info(INFO))
-            wait_for(lambda: listener.payloads(MESSAGES.topic("info")), "a connection")
+            wait_for(lambda: subscriber.payloads(MESSAGES.topic("info")), "a connection")
             for number in range(30):
                 sink.publish(MESSAGES.event(event(number)))
             sink.publish(MESSAGES.stats(STATS))
             sink.publish(MESSAGES.enabled(enabled=True))
             sink.publish(MESSAGES.availability("offline"))
             sink.publish(MESSAGES.event(event(30)))
-        wait_for(lambda: b"offline" in listener.payloads(MESSAGES.topic("availability")), "offline")
-        assert times(listener.heard) == list(range(31))
-        assert listener.payloads(MESSAGES.topic("stats")) == [msgspec.json.encode(STATS)]
-        assert listener.payloads(MESSAGES.topic("availability")) == [b"online", b"offline"]
-        assert listener.heard[-1].topic == MESSAGES.topic("availability")
+        wait_for(lambda: b"offline" in subscriber.payloads(MESSAGES.topic("availability")), "offline")
+        assert times(subscriber.received) == list(range(31))
+        assert subscriber.payloads(MESSAGES.topic("stats")) == [msgspec.json.encode(STATS)]
+        assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online", b"offline"]
+        assert subscriber.received[-1].topic == MESSAGES.topic("availability")
         assert (sink.queued, sink.dropped) == (0, 0)
-    with listening(broker.port) as late:
-        wait_for(lambda: len(late.heard) >= 3, "what is retained")
-        assert {heard.topic: heard.payload for heard in late.heard if heard.retained} == {
+    with subscribing(broker.port) as late:
+        wait_for(lambda: len(late.received) >= 3, "what is retained")
+        assert {received.topic: received.payload for received in late.received if received.retained} == {
             MESSAGES.topic("availability"): b"offline",
             MESSAGES.topic("info"): msgspec.json.encode(INFO),
             MESSAGES.topic("enabled/state"): b"ON",
@@ -63,13 +63,13 @@ def test_sends_waiting_messages_to_a_broker_that_comes_later(
         sink.publish(MESSAGES.stats(STATS))
         wait_for(lambda: gate.visits >= 10, "attempts")
         assert sink.queued == 5
-        with listening(broker.port) as listener:
+        with subscribing(broker.port) as subscriber:
             gate.target = broker.port
             wait_for(lambda: sink.queued == 0, "the outbox to be empty")
-            assert times(listener.heard) == list(range(5))
-            assert listener.heard[0].topic == MESSAGES.topic("availability")
-            assert listener.payloads(MESSAGES.topic("camera")) == [b"online"]
-            assert listener.payloads(MESSAGES.topic("stats")) == []
+            assert times(subscriber.received) == list(range(5))
+            assert subscriber.received[0].topic == MESSAGES.topic("availability")
+            assert subscriber.payloads(MESSAGES.topic("camera")) == [b"online"]
+            assert subscriber.payloads(MESSAGES.topic("stats")) == []
     complaints = [record for record in caplog.records if "closed the connection without an answer" in record.message]
     assert len(complaints) == 1
 
@@ -90,10 +90,10 @@ def mqtt_threads() -> list[threading.Thread]:
 
 
 def test_close_ends_the_thread_when_the_broker_falls_silent(gate: Gate, tmp_path: Path) -> None:
-    with Mosquitto(tmp_path / "broker") as broker, listening(broker.port) as listener:
+    with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
         gate.target = broker.port
         with sending(tmp_path, gate.port) as sink:
-            wait_for(lambda: listener.payloads(MESSAGES.topic("availability")), "a connection")
+            wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
             broker.freeze()
             sink.publish(MESSAGES.event(event(1)))
             sink.close(timeout=1)
@@ -132,10 +132,10 @@ def test_close_does_not_wait_for_a_name_server(
 def test_the_next_run_sends_unsent_events(broker: Mosquitto, gate: Gate, tmp_path: Path) -> None:
     with sending(tmp_path, gate.port) as sink:
         sink.publish(MESSAGES.event(event(1)))
-    with listening(broker.port) as listener, sending(tmp_path, broker.port) as sink:
+    with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port) as sink:
         sink.publish(MESSAGES.event(event(2)))
-        wait_for(lambda: len(times(listener.heard)) == 2, "both events")
-        assert times(listener.heard) == [1, 2]
+        wait_for(lambda: len(times(subscriber.received)) == 2, "both events")
+        assert times(subscriber.received) == [1, 2]
 
 
 def test_waits_longer_after_each_failure_at_random(
@@ -144,12 +144,12 @@ def test_waits_longer_after_each_failure_at_random(
     caplog.set_level(logging.DEBUG)
     waits: list[float] = []
 
-    def seen() -> int:
+    def count() -> int:
         waits[:] = [float(wait) for wait in re.findall(r"next attempt in ([\d.]+) s", caplog.text)]
         return len(waits)
 
     with sending(tmp_path, gate.port, backoff=(0.01, 0.3)):
-        wait_for(lambda: seen() >= 25, "attempts")
+        wait_for(lambda: count() >= 25, "attempts")
     assert all(0.01 <= wait <= 0.3 for wait in waits)
     assert len(set(waits)) > 5
     assert waits[0] <= 0.03
@@ -179,9 +179,9 @@ def test_falls_back_to_mqtt_3_1_1(
 ) -> None:
     caplog.set_level(logging.INFO)
     gate.refuses_version_5, gate.target = True, broker.port
-    with listening(broker.port) as listener, sending(tmp_path, gate.port) as sink:
+    with subscribing(broker.port) as subscriber, sending(tmp_path, gate.port) as sink:
         sink.publish(MESSAGES.event(event(1)))
-        wait_for(lambda: times(listener.heard) == [1], "the event")
+        wait_for(lambda: times(subscriber.received) == [1], "the event")
     assert "(MQTT 3.1.1)" in caplog.text
     assert check_login(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall").endswith(
         "(MQTT 3.1.1), logged in without a user"
@@ -193,39 +193,39 @@ def test_obeys_the_switch_and_ignores_unknown_values(
 ) -> None:
     values: list[bool] = []
     switch = MESSAGES.topic("enabled/set")
-    with listening(broker.port) as listener:
-        listener.publish(switch, "OFF", retain=True)
+    with subscribing(broker.port) as subscriber:
+        subscriber.publish(switch, "OFF", retain=True)
         with sending(tmp_path, broker.port, on_enabled=values.append):
-            wait_for(lambda: values == [False], "the retained word")
-            for word in ("maybe", "ON", "false", "1", "0", "True"):
-                listener.publish(switch, word)
-            listener.publish(switch, "", retain=True)
-            wait_for(lambda: values == [False, True, False, True, False, True], "the words")
+            wait_for(lambda: values == [False], "the retained value")
+            for value in ("maybe", "ON", "false", "1", "0", "True"):
+                subscriber.publish(switch, value)
+            subscriber.publish(switch, "", retain=True)
+            wait_for(lambda: values == [False, True, False, True, False, True], "the values")
     assert caplog.text.count("'maybe' is neither ON nor OFF") == 1
 
 
 def test_does_not_receive_oversized_messages(broker: Mosquitto, tmp_path: Path) -> None:
     values: list[bool] = []
-    with listening(broker.port) as listener:
-        listener.publish(MESSAGES.topic("enabled/set"), " " * 1_000_000 + "ON", retain=True)
+    with subscribing(broker.port) as subscriber:
+        subscriber.publish(MESSAGES.topic("enabled/set"), " " * 1_000_000 + "ON", retain=True)
         with sending(tmp_path, broker.port, on_enabled=values.append):
-            wait_for(lambda: listener.payloads(MESSAGES.topic("availability")), "a connection")
-            listener.publish(MESSAGES.topic("enabled/set"), "OFF", retain=True)
-            wait_for(lambda: values, "a word")
+            wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
+            subscriber.publish(MESSAGES.topic("enabled/set"), "OFF", retain=True)
+            wait_for(lambda: values, "a value")
     assert values == [False]
 
 
 def test_announces_the_node_again_when_home_assistant_starts(broker: Mosquitto, tmp_path: Path) -> None:
     announcement = discovery_message(MESSAGES, INFO)
-    with listening(broker.port) as listener:
-        listener.publish("homeassistant/status", "online", retain=True)
+    with subscribing(broker.port) as subscriber:
+        subscriber.publish("homeassistant/status", "online", retain=True)
         with sending(tmp_path, broker.port, ha_discovery=True) as sink:
             sink.publish(announcement)
-            wait_for(lambda: listener.payloads(announcement.topic), "the announcement")
-            listener.publish("homeassistant/status", "offline")
-            listener.publish("homeassistant/status", "online")
-            wait_for(lambda: len(listener.payloads(announcement.topic)) == 2, "the announcement again")
-            assert set(listener.payloads(announcement.topic)) == {announcement.body()}
+            wait_for(lambda: subscriber.payloads(announcement.topic), "the announcement")
+            subscriber.publish("homeassistant/status", "offline")
+            subscriber.publish("homeassistant/status", "online")
+            wait_for(lambda: len(subscriber.payloads(announcement.topic)) == 2, "the announcement again")
+            assert set(subscriber.payloads(announcement.topic)) == {announcement.body()}
 
 
 def test_warns_about_two_devices_of_one_name(

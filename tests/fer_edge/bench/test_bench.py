@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 
 from fer_edge.bench.compare import compare, ratio_interval
-from fer_edge.bench.environment import Machine, condition, warnings
-from fer_edge.bench.interleave import TURN, case_of, summary, take_turns
-from fer_edge.bench.measure import Plan, benchmark
-from fer_edge.bench.page import as_html, pareto
+from fer_edge.bench.conditions import Condition
+from fer_edge.bench.environment import warnings
+from fer_edge.bench.interleave import TURN, compute_stats, interleave, make_case
+from fer_edge.bench.machine import MachineFacts, read_condition
+from fer_edge.bench.measure import benchmark
+from fer_edge.bench.options import BenchOptions
+from fer_edge.bench.page import as_html
+from fer_edge.bench.pareto import plot_pareto
 from fer_edge.bench.results import (
-    SAMPLES,
-    Condition,
-    Moment,
+    MAX_SAMPLES,
+    CaseId,
     Report,
+    Stretch,
     Sustained,
-    Way,
     decode_report,
     encode_report,
     json_schema,
@@ -35,7 +38,7 @@ from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.utils.atomic_file import ensure_writable
 from tests.fer_edge.test_cli import complaint
-from tests.reports import IDLE, PI, WAYS, make_report
+from tests.reports import CASE_IDS, IDLE, PI, make_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,10 +61,10 @@ def measured(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
     report = decode_report((measured / "a.json").read_bytes(), "a.json")
-    ways = {case.way for case in report.cases}
-    assert len(ways) == len(report.cases) == 2 * 2 * 2 + 1 + 2 * 2
-    assert {way.batch for way in ways if way.job == "whole_frame"} == {1}
-    assert Way("classifier", "edge-plus", 2, batch=3) in ways
+    case_ids = {case.id for case in report.cases}
+    assert len(case_ids) == len(report.cases) == 2 * 2 * 2 + 1 + 2 * 2
+    assert {case_id.batch for case_id in case_ids if case_id.job == "whole_frame"} == {1}
+    assert CaseId("classifier", "edge-plus", 2, batch=3) in case_ids
     for case in report.cases:
         assert case.latency.runs == len(case.samples) == 2
         assert 0 < case.latency.min <= case.latency.median <= case.latency.p95 <= case.latency.p99
@@ -69,8 +72,8 @@ def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
         assert min(start.import_ms, start.load_ms, start.first_run_ms, start.detector_ms, start.first_frame_ms) > 0
         assert 20 < start.classifier_peak_mb <= start.peak_mb < 400
     assert report.sustained is not None
-    assert len(report.sustained.moments) >= 2
-    assert report.sustained.moments[-1].seconds >= 1
+    assert len(report.sustained.stretches) >= 2
+    assert report.sustained.stretches[-1].seconds >= 1
     first = report.profiles[0].operators
     assert first[0].kind == "CONV_2D"
     assert first[-1].kind == "SOFTMAX"
@@ -124,26 +127,34 @@ def test_a_result_reads_back_as_it_was_and_fits_the_schema_that_is_printed(cli: 
     assert printed["$defs"]["Report"]["properties"]["schema"] == {"enum": [1], "default": 1}
 
 
+def test_sustained_work_keeps_its_names_in_json() -> None:
+    stretch = Stretch(seconds=1.0, median=1.0, frames=9, condition=IDLE)
+    work = Sustained(case="whole frame", stretches=(stretch,), drift=1.0)
+    report = msgspec.structs.replace(make_report(), sustained=work)
+    assert set(json.loads(encode_report(report))["sustained"]) == {"way", "moments", "drift"}
+    assert decode_report(encode_report(report), "x") == report
+
+
 def test_the_figures_are_those_of_numpy() -> None:
     samples = np.random.default_rng(3).gamma(2, 5, 9001)
-    got = summary(samples, batch=4)
+    got = compute_stats(samples, batch=4)
     wanted = (samples.min(), np.median(samples), *np.percentile(samples, (95, 99)), np.std(samples, ddof=1))
     assert (got.min, got.median, got.p95, got.p99, got.standard_deviation) == pytest.approx(wanted, abs=1e-4)
     assert got.per_second == pytest.approx(4000 / samples.mean(), abs=0.01)
-    assert summary(np.array([2.0])).standard_deviation == 0
-    case = case_of(WAYS[0], samples)
+    assert compute_stats(np.array([2.0])).standard_deviation == 0
+    case = make_case(CASE_IDS[0], samples)
     assert case.latency.runs == 9001
-    assert len(case.samples) == SAMPLES
+    assert len(case.samples) == MAX_SAMPLES
     assert np.median(case.samples) == pytest.approx(np.median(samples), rel=0.05)
 
 
 def test_jobs_take_turns_so_that_drift_hits_all_alike() -> None:
     done: list[str] = []
-    taken = take_turns([lambda _: done.append("a"), lambda _: done.append("b")], 25)
+    taken = interleave([lambda _: done.append("a"), lambda _: done.append("b")], 25)
     assert [len(samples) for samples in taken] == [25, 25]
     turns = "".join(done).lstrip("a").lstrip("b")  # the warm-up, and what follows it
     assert f"{'b' * (TURN + 1)}{'a' * (TURN + 1)}" in turns
-    by_time = take_turns([lambda _: None], 1, seconds=0.01)[0]
+    by_time = interleave([lambda _: None], 1, seconds=0.01)[0]
     assert 9.999 < by_time.sum() < 1000
     assert len(by_time) > 1
 
@@ -158,7 +169,7 @@ def _times(scale: float, seed: int, runs: int = 200) -> npt.NDArray[np.float64]:
 
 
 def _pair(scale: float, seed: int) -> tuple[Report, Report]:
-    return make_report({WAYS[0]: _times(1, 2 * seed)}), make_report({WAYS[0]: _times(scale, 2 * seed + 1)})
+    return make_report({CASE_IDS[0]: _times(1, 2 * seed)}), make_report({CASE_IDS[0]: _times(scale, 2 * seed + 1)})
 
 
 def test_a_slowdown_is_found_and_noise_is_not() -> None:
@@ -193,9 +204,9 @@ def test_ci_gets_status_1_for_a_regression(cli: Cli, tmp_path: Path) -> None:
 def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
     other = make_report(environment=msgspec.structs.replace(PI, machine="Another Pi", runtime="some 2.0"))
     apart = "machine A Pi, then Another Pi; runtime some 1.0, then some 2.0"
-    with pytest.raises(InputError, match=f"not the same conditions: {apart}; with --anyway"):
+    with pytest.raises(InputError, match=f"not the same conditions: {apart}; --anyway compares them all the same"):
         compare(make_report(), other)
-    times = {WAYS[0]: _times(1, 7)}
+    times = {CASE_IDS[0]: _times(1, 7)}
     found = compare(
         make_report(times), msgspec.structs.replace(make_report(times), environment=other.environment), anyway=True
     )
@@ -203,13 +214,13 @@ def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
 
 
 def test_other_files_under_the_same_names_are_told_of() -> None:
-    old = make_report({WAYS[1]: _times(1, 7)})
+    old = make_report({CASE_IDS[1]: _times(1, 7)})
     settings = msgspec.structs.replace(old.settings, detector_sha256="2" * 64, found=1.5)
     models = (msgspec.structs.replace(old.models[0], sha256="3" * 64),)
     assert compare(old, msgspec.structs.replace(old, settings=settings, models=models)).notes == (
         "edge (000000000000) is compared with edge (333333333333): another file",
         "network detector (111111111111) is compared with network detector (222222222222): another file",
-        "a frame's faces found 2, then 1.5: not the same work",
+        "faces found in a frame: 2, then 1.5; not the same amount of work",
     )
 
 
@@ -224,7 +235,7 @@ def test_other_files_under_the_same_names_are_told_of() -> None:
             encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[0.0]"),
             r"\(cases\[0\]\.samples\[0\] must be above 0",
         ),
-        (b'{"schema": 9}', "of version 9, where this fer-edge reads version 1"),
+        (b'{"schema": 9}', "of version 9, but this fer-edge reads version 1"),
         (b"TFL3", "not a result of `fer-edge bench --json`"),
         (b"\xff\xfe", "not a result of `fer-edge bench --json`"),
     ],
@@ -238,7 +249,7 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
     with pytest.raises(InputError, match="too few runs to compare"):
         compare(make_report(), make_report())
     with pytest.raises(InputError, match="no case in common"):
-        compare(make_report({WAYS[0]: _times(1, 0)}), make_report({WAYS[1]: _times(1, 0)}))
+        compare(make_report({CASE_IDS[0]: _times(1, 0)}), make_report({CASE_IDS[1]: _times(1, 0)}))
 
 
 @pytest.mark.parametrize(
@@ -268,14 +279,14 @@ def test_wrong_wishes_are_refused_in_one_line(cli: Cli, words: tuple[str, ...], 
 
 
 def test_a_detector_that_finds_little_is_warned_of() -> None:
-    report = benchmark(Plan(models=(DEFAULT_MODEL,), min_face=300, runs=1, starts=0))
+    report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), min_face=300, runs=1, starts=0))
     assert report.settings.found < 1
-    assert "a whole frame is less work then" in report.warnings[-1]
+    assert "makes a whole frame less work than usual" in report.warnings[-1]
 
 
 def test_operators_are_measured_with_the_delegate_that_was_asked_for_first() -> None:
     for asked, said in (((False,), "off"), ((True, False), "on")):
-        report = benchmark(Plan(models=(DEFAULT_MODEL,), xnnpack=asked, runs=1, starts=0, profile=True))
+        report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), xnnpack=asked, runs=1, starts=0, profile=True))
         assert report.profiles[0].how.endswith(f"with XNNPACK {said}")
 
 
@@ -324,7 +335,7 @@ def test_the_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
             "sys/fs/cgroup/user/one/cpu.max": "max 100000\n",
         },
     )
-    assert Machine.read(root) == Machine(
+    assert MachineFacts.read(root) == MachineFacts(
         cpu="ARM part 0xd08",
         system="Debian GNU/Linux 12 (bookworm)",
         cores=4,
@@ -333,9 +344,9 @@ def test_the_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
         governor_driver="cpufreq-dt",
         clock_limits_mhz=(600.0, 1800.0),
     )
-    now = condition(root)
+    now = read_condition(root)
     assert (now.load, now.clock_mhz) == (3.5, 600.0)
-    bare = Machine.read(tmp_path / "none")
+    bare = MachineFacts.read(tmp_path / "none")
     assert (bare.cpu, bare.quota, bare.governor, bare.clock_limits_mhz) == ("unknown", None, None, None)
 
 
@@ -347,14 +358,14 @@ COOLED = msgspec.structs.replace(HOT, throttled=0x40000)
     ("changes", "what"),
     [
         ({}, ""),
-        ({"others": 0.3}, "other programs took 30% of its processors' time"),
+        ({"others": 0.3}, "other programs took 30% of the processor time"),
         ({"before": msgspec.structs.replace(IDLE, load=3.0)}, "a load of 3 on 4 cores"),
         ({"stolen": 0.05}, "the host of this virtual machine took 5.0%"),
-        ({"quota": 1.5}, "a control group holds this process to 1.5"),
-        ({"governor": "powersave"}, "the clock's governor is powersave"),
+        ({"quota": 1.5}, "a control group limits this process to the time of 1.5"),
+        ({"governor": "powersave"}, "the governor powersave keeps the clock low"),
         ({"governor": "powersave", "governor_driver": "intel_pstate"}, ""),
-        ({"after": HOT}, "meanwhile the firmware told of throttling now"),
-        ({"after": COOLED}, "meanwhile the firmware told of throttling now"),
+        ({"after": HOT}, "the firmware reported throttling now meanwhile"),
+        ({"after": COOLED}, "the firmware reported throttling now meanwhile"),
         ({"before": COOLED, "after": COOLED}, ""),
     ],
 )
@@ -366,19 +377,19 @@ def test_a_machine_that_is_not_fit_to_measure_on_is_warned_of(changes: dict[str,
 
 def test_the_page_tells_when_sustained_work_was_throttled_first_whatever_was_before_it() -> None:
     conditions = (COOLED, HOT, COOLED, HOT)
-    moments = tuple(
-        Moment(seconds=float(at), median=1.0, frames=9, condition=one) for at, one in enumerate(conditions, start=1)
+    stretches = tuple(
+        Stretch(seconds=float(at), median=1.0, frames=9, condition=one) for at, one in enumerate(conditions, start=1)
     )
-    work = Sustained(way=str(WAYS[2]), moments=moments, drift=1.0)
+    work = Sustained(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
     page = as_html(msgspec.structs.replace(make_report(), sustained=work))
-    assert "<p>At 2 s the firmware told of throttling now for the first time.</p>" in page
+    assert "<p>The firmware first reported throttling now at 2 s.</p>" in page
 
 
 def test_runs_that_drift_and_too_many_threads_are_warned_of() -> None:
-    drifting = case_of(Way("classifier", "edge", 8), np.concatenate([np.full(50, 1.0), np.full(50, 1.3)]))
+    drifting = make_case(CaseId("classifier", "edge", 8), np.concatenate([np.full(50, 1.0), np.full(50, 1.3)]))
     first, second = warnings(PI, [drifting])
     assert "took 1.30 times as long as the first" in first
-    assert "4 processors for 8 threads" in second
+    assert "4 processors had to run 8 threads" in second
 
 
 def test_text_of_others_is_escaped_and_a_page_without_accuracy_has_no_plot_of_it() -> None:
@@ -387,4 +398,4 @@ def test_text_of_others_is_escaped_and_a_page_without_accuracy_has_no_plot_of_it
     assert "<b>&" not in page
     assert "Accuracy and latency" not in page
     with pytest.raises(InputError, match="no model has an accuracy on its card"):
-        pareto(named)
+        plot_pareto(named)

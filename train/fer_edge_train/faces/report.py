@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fer_edge.detection.metrics import ImageDetections, Matches, match
-from fer_edge.reports.html import embedded, page, table
+from fer_edge.reports.html import data_url, render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.faces.validation import ALARMS, SIDE
 
@@ -142,31 +141,26 @@ def write_report(
     whole = f"{matches.images} images, {len(matches.face_scores)} faces"
     least = f"faces of {SIDE:.0f} pixels and more"
     precise = f"{matches.average_precision(SIDE):.4f} on {least}, {matches.average_precision():.4f} on all"
-    sections = [
-        f"<p>{whole}. Average precision {precise}.</p>",
-        f"<h2>Recall by size, at {ALARMS} false alarms an image (scores from {threshold:.3f})</h2>",
-        table(("longer side", "faces", "found"), ((name, n, f"{recall:.1%}") for name, (n, recall) in sizes.items())),
-    ]
-    if compared:
-        rows = (
+    misses, alarms = judged.misses(threshold), judged.false_alarms()
+    page = render(
+        "detector_training.html",
+        title=title,
+        summary=f"{whole}. Average precision {precise}.",
+        false_alarms=ALARMS,
+        threshold=f"{threshold:.3f}",
+        sizes=[(name, count, f"{recall:.1%}") for name, (count, recall) in sizes.items()],
+        large_faces=least,
+        compared=[
             (one.threshold, f"{one.false_positives_per_image:.4f}", f"{one.recall:.1%}", f"{one.own_recall:.1%}")
             for one in compared
-        )
-        sections += [
-            f"<h2>Beside another detector, {least}</h2>",
-            table(("its threshold", "false alarms an image", "it finds", "ours finds"), rows),
-        ]
-    misses, alarms = judged.misses(threshold), judged.false_alarms()
-    sections += [
-        f'<h2>Curves</h2><img src="{embedded(_png(_curves(matches, history)))}" alt="precision, loss, recall">',
-        "<h2>Largest faces missed</h2>",
-        "".join(_figure(image, "") for image in misses),
-        "<h2>Surest false alarms</h2>",
-        "".join(_figure(image, f"{score:.2f}") for score, image in alarms),
-        f"<h2>Recipe</h2><pre>{html.escape((out / 'recipe.toml').read_text(encoding='utf-8'))}</pre>",
-    ]
+        ],
+        curves=data_url(_png(_curves(matches, history))),
+        misses=[_face(image, "a face that was missed") for image in misses],
+        alarms=[_face(image, "a false alarm", f"{score:.2f}") for score, image in alarms],
+        recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
+    )
     with replacing(folder / "index.html") as temporary:
-        temporary.write_text(page(title, "".join(sections)), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
@@ -207,9 +201,9 @@ def _cut(gray: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]) -> npt.NDArr
     return shown
 
 
-def _figure(image: npt.NDArray[np.uint8], caption: str) -> str:
-    png = cv2.imencode(".png", image)[1].tobytes()
-    return f'<figure><img src="{embedded(png)}" alt=""><figcaption>{caption}</figcaption></figure>'
+def _face(image: npt.NDArray[np.uint8], description: str, score: str = "") -> dict[str, str]:
+    url = data_url(cv2.imencode(".png", image)[1].tobytes())
+    return {"url": url, "description": description, "score": score}
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,0 +1,234 @@
+"""The public functions that load, watch and tag.
+
+Each imports what it needs when it is called, so that importing them takes hardly any time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from fer_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from fer_edge.recognizer import Recognizer
+    from fer_edge.utils.image_input import StrPath
+    from fer_edge_device.messages import Event
+
+DetectorName = Literal["network", "yunet"]
+_SMALLEST_FACE: Final = 12  # pixels
+_LARGEST_FACE: Final = 4096
+_MAX_THREADS: Final = 64
+_MAX_WORKERS: Final = 1024
+
+
+def load(
+    model: StrPath = "edge",
+    *,
+    detector: DetectorName | None = "network",
+    detector_model: StrPath | None = None,
+    min_face: int | None = None,
+    threads: int = 1,
+) -> Recognizer:
+    """Load a classifier and a face detector.
+
+    Args:
+        model: name of a shipped model, ``edge`` or ``edge-plus``, or path of a ``.tflite`` file with a model card.
+        detector: face detector: ``network`` is shipped; for ``yunet``, give its file as ``detector_model``; None if
+            every image is a face crop.
+        detector_model: file of the detector; None for the shipped one.
+        min_face: side of the smallest face to find, in pixels, 12 to 4096; None for a sixteenth of an image's longer
+            side.
+        threads: number of threads of the classifier, 1 to 64.
+
+    Raises:
+        InputError: an option has a wrong value.
+        ModelError: a model file is missing, damaged or of the wrong kind.
+        MissingExtraError: no TFLite runtime is installed.
+    """
+    path = _path(model, "model")
+    detector_path = None if detector_model is None else _path(detector_model, "detector_model")
+    if detector is None and (detector_path or min_face is not None):
+        raise InputError("detector: None finds no faces; leave out detector_model and min_face, or name a detector")
+    _check_options(detector, detector_path, min_face, threads)
+
+    from fer_edge.classification.classifier import TFLiteClassifier
+    from fer_edge.detection.factory import make_detector
+    from fer_edge.recognizer import Recognizer
+
+    classifier = TFLiteClassifier(path, threads)
+    return Recognizer(classifier, make_detector(detector, detector_path, min_face) if detector else None)
+
+
+def watch(
+    source: StrPath | int = "auto",
+    *,
+    model: StrPath = "edge",
+    detector: DetectorName = "network",
+    detector_model: StrPath | None = None,
+    min_face: int | None = None,
+    threads: int = 1,
+    config: StrPath | None = None,
+    realtime: bool = False,
+) -> Generator[Event, None, None]:
+    """Watch a camera, stream or video and yield its events.
+
+    They are the events that ``fer-edge run`` publishes: a face appears, its emotion changes, it leaves.
+
+    The source is opened when the first event is requested, and closed when the source ends or an error occurs. To stop
+    earlier, close the iterator: ``with contextlib.closing(fer_edge.watch()) as events:``.
+
+    The thread that requests the next event does all the work. Frames that a camera delivers in the meantime are
+    skipped. Each call loads its own models, so several threads can watch a source each.
+
+    Args:
+        source: ``auto`` for the first camera that is found; number or path of a camera, such as 0 or ``/dev/video0``;
+            ``picamera2``; ``rtsp://...`` or ``http://...``; a video; a folder of images; or ``demo``.
+        model: as for `load`.
+        detector: as for `load`, but None is not allowed.
+        detector_model: as for `load`.
+        min_face: as for `load`.
+        threads: as for `load`.
+        config: configuration file for all other settings, such as rates and thresholds; ``fer-edge config`` prints
+            one. Settings of messages and brokers are ignored, and so are those for which there is an argument here.
+        realtime: whether a video or the demo plays no faster than it was recorded.
+
+    Yields:
+        The events in order of time.
+
+    Raises:
+        InputError: an option or the configuration has a wrong value.
+        ModelError: a model file is missing, damaged or of the wrong kind. This error and the following ones are raised
+            when the first event is requested.
+        SourceError: the source does not exist or cannot be opened.
+        SourceLostError: the camera failed.
+    """
+    if isinstance(source, bool) or not isinstance(source, str | int | os.PathLike):
+        raise InputError(f"source: {source!r} is not a camera's number, a name, an address or a path")
+    if detector is None:
+        raise InputError("detector: a video needs one to find its faces; give 'network' or 'yunet'")
+    detector_path = None if detector_model is None else _path(detector_model, "detector_model")
+    _check_options(detector, detector_path, min_face, threads)
+    options = {
+        "camera.source": os.fspath(source) if isinstance(source, os.PathLike) else str(source),
+        "model": str(_path(model, "model")),
+        "faces.detector": detector,
+        "faces.detector_model": str(detector_path or ""),
+        "faces.min_face": min_face or 0,
+        "threads": threads,
+    }
+
+    from fer_edge_device.app import events
+    from fer_edge_device.config.load import load_config
+
+    # The service's configuration file and variables must not change what a user's program does.
+    file = Path(os.devnull) if config is None else _path(config, "config")
+    return events(load_config(file, environment={}, options=options), realtime=realtime)
+
+
+def tag(
+    paths: StrPath | Iterable[StrPath],
+    *,
+    every: str | float | None = None,
+    model: StrPath = "edge",
+    detector: DetectorName | None = "network",
+    detector_model: StrPath | None = None,
+    min_face: int | None = None,
+    threads: int = 1,
+    workers: int = 0,
+    sha256: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Tag images and videos in bulk and yield a row for each face.
+
+    A row has the columns of the table that ``fer-edge tag`` writes, in the same order: ``path``; ``time`` and ``track``
+    of a face in a video; ``x``, ``y``, ``width`` and ``height`` in pixels; ``emotion``, ``score`` and
+    ``score_<label>``; ``detector_score``, ``sha256``, ``error``, ``model``, ``model_sha256`` and ``version``. A value
+    that does not apply is None. An image or frame without a face has a row, too; so has a file that cannot be read,
+    with the reason as its ``error``.
+
+    Args:
+        paths: one or several images, videos, archives, folders, patterns such as ``photos/*.jpg``, or addresses.
+        every: time between the processed frames of a video, in seconds or as text with a unit, such as ``500ms``,
+            ``1s`` or ``2m``; None for every frame.
+        model: as for `load`.
+        detector: as for `load`.
+        detector_model: as for `load`.
+        min_face: as for `load`.
+        threads: as for `load`.
+        workers: number of worker processes, up to 1024; 0 for the calling process. A script that uses workers needs
+            the usual ``if __name__ == "__main__":``.
+        sha256: whether to hash each file.
+
+    Returns:
+        An iterator of the rows, in the order of the paths. It raises InputError if there are no images.
+
+    Raises:
+        InputError: a path does not exist, or an option has a wrong value.
+        ModelError: a model file is missing, damaged or of the wrong kind.
+        MissingExtraError: an optional package is not installed.
+    """
+    listed = [paths] if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable) else list(paths)
+    names = [str(_path(path, "paths")) if not isinstance(path, str) or not path else path for path in listed]
+    if not names:
+        raise InputError("paths: nothing to tag; give images, videos or folders")
+    detector_path = None if detector_model is None else _path(detector_model, "detector_model")
+    _check_options(detector, detector_path, min_face, threads)
+    _check_whole("workers", workers, 0, _MAX_WORKERS)
+
+    from fer_edge.tagging.rows import tag_rows
+
+    return tag_rows(
+        names,
+        every=_seconds(every),
+        model=_path(model, "model"),
+        detector=detector or "network",
+        detector_model=detector_path,
+        min_face=min_face,
+        face=detector is None,
+        sha256=sha256,
+        threads=threads,
+        workers=workers,
+    )
+
+
+def _seconds(every: object) -> float | None:
+    """Convert the time between frames to seconds."""
+    from fer_edge.utils.duration import parse_duration
+
+    if every is None:
+        return None
+    if isinstance(every, str):
+        return parse_duration(every, "every")
+    if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < math.inf:
+        raise InputError(f"every: {every!r} is not a time above 0; give seconds, or text such as '500ms' or '1s'")
+    return float(every)
+
+
+def _check_options(detector: object, detector_model: Path | None, min_face: object, threads: object) -> None:
+    """Raise InputError if an option has a wrong value."""
+    if detector is not None and detector not in get_args(DetectorName):
+        raise InputError(f"detector: {detector!r} is not one of {', '.join(get_args(DetectorName))}")
+    if detector == "yunet" and detector_model is None:
+        raise InputError(
+            "detector_model: yunet needs its file, face_detection_yunet_2023mar.onnx of the OpenCV Zoo; give its path"
+        )
+    _check_whole("threads", threads, 1, _MAX_THREADS)
+    if min_face is not None:
+        _check_whole("min_face", min_face, _SMALLEST_FACE, _LARGEST_FACE)
+
+
+def _path(value: object, name: str) -> Path:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise InputError(f"{name}: {value!r} is neither a name nor a path")
+    return Path(value)
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Raise InputError unless a value is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{name}: {value!r} is not a whole number from {low} to {high}")

@@ -1,0 +1,62 @@
+"""What docs/python-api.md shows works, block after block, as a reader would type it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import fer_edge
+from fer_edge import demo
+
+PAGE = (Path(__file__).parents[2] / "docs" / "python-api.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+NO_CAMERA = ("source=0", 'source="demo"')
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a current folder with the files that the page names."""
+    cv2.imwrite(str(tmp_path / "photo.jpg"), demo.frame(60))
+    cv2.imwrite(str(tmp_path / "crop.png"), demo.face("happy").astype(np.uint8))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in (30, 90):
+        cv2.imwrite(str(photos / f"{number}.jpg"), demo.frame(number))
+    (photos / "notes.txt").write_text("not an image")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_block_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {}
+    for block in BLOCKS:
+        exec(block.replace(*NO_CAMERA), namespace)  # noqa: S102 - that is what is tested
+    said = capsys.readouterr().out
+    assert "surprise" in said
+    assert "values of type float64" in said
+    assert "notes.txt: not an image" in said
+    assert cv2.imread(str(folder / "out.jpg")) is not None
+    assert (folder / "faces.csv").read_text().count("photos/") == len(namespace["rows"]) > 2
+    assert [len(result) > 0 for result in namespace["results"]] == [True, True]
+
+
+def test_blocks_need_nothing_but_what_the_page_shows(folder: Path) -> None:
+    shutil.rmtree(folder / "photos")  # the first block is what people try first
+    exec(BLOCKS[0], {})  # noqa: S102
+
+
+def test_reference_names_every_argument_and_every_public_name() -> None:
+    reference = PAGE.partition("## Reference")[2]
+    for name in ("load", "annotate", "watch", "tag"):
+        (line,) = re.findall(rf"^{name}\((.*)\) ->", reference, re.MULTILINE)
+        named = re.findall(r"(\w+)(?:=[^,]*)?(?:, |$)", line)
+        assert named == list(inspect.signature(getattr(fer_edge, name)).parameters), name
+    for name in fer_edge.__all__:
+        assert name in PAGE or name == "__version__", name

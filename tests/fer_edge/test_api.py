@@ -1,0 +1,221 @@
+"""The public names, and the functions behind them."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import msgspec
+import pytest
+
+import fer_edge
+from fer_edge import demo
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from fer_edge_device.app import events
+from fer_edge_device.config.settings import CameraSettings, Config, EventsSettings
+from tests.fer_edge.detection import onnx_squares
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from tests.conftest import Cli, Sample
+
+
+def test_every_public_name_is_there() -> None:
+    assert fer_edge.__all__ == sorted(fer_edge.__all__)
+    for name in fer_edge.__all__:
+        assert getattr(fer_edge, name) is getattr(fer_edge, name)
+        assert name in dir(fer_edge)
+        assert getattr(fer_edge, name).__doc__
+    assert fer_edge.__version__.count(".") == 2
+    with pytest.raises(AttributeError, match="module 'fer_edge' has no attribute 'lod'"):
+        fer_edge.lod  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; before = set(sys.modules); from fer_edge import load, tag, watch; import fer_edge;"
+        " dir(fer_edge); print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "fer_edge" in loaded
+    assert not {"cv2", "numpy", "msgspec", "ai_edge_litert", "typer", "fer_edge_device"} & loaded
+
+
+def test_loads_a_model_by_name_or_path(gray: npt.NDArray[np.uint8]) -> None:
+    expected = list(fer_edge.load()(gray))
+    for model in ("edge", Path("edge"), DEFAULT_MODEL, str(DEFAULT_MODEL)):
+        assert list(fer_edge.load(model)(gray)) == expected
+    assert fer_edge.load("edge-plus").model == "edge-plus"
+    assert list(fer_edge.load(detector_model=DEFAULT_DETECTOR, threads=2)(gray)) == expected
+    assert list(fer_edge.load(detector_model="faces", min_face=40)(gray))
+    assert list(fer_edge.load(min_face=300)(gray)) == []
+
+
+def test_loads_yunet(gray: npt.NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / "squares.onnx"
+    onnx_squares.write(path, 2.0)
+    recognizer = fer_edge.load(detector="yunet", detector_model=path)
+    assert "detector YuNetDetector" in repr(recognizer)
+    recognizer(gray)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": None}, "model: None is neither a name nor a path"),
+        ({"model": ""}, "model: '' is neither"),
+        ({"model": 3}, "model: 3 is neither"),
+        ({"model": "none.tflite"}, r"none\.tflite: no such"),
+        ({"model": "edg"}, r"edg: no such model file; the shipped models are edge, edge-plus \(did you mean edge\?\)"),
+        ({"model": "faces"}, r"faces\.tflite: a face detector; give a classifier here"),
+        ({"detector": "haar"}, "detector: 'haar' is not one of network, yunet"),
+        ({"detector": "yunet"}, "detector_model: yunet needs its file"),
+        ({"detector": None, "min_face": 20}, "detector: None finds no faces"),
+        ({"detector": None, "detector_model": "faces"}, "detector: None finds no faces"),
+        ({"detector_model": 3}, "detector_model: 3 is neither"),
+        ({"detector_model": "none.tflite"}, r"none\.tflite: no such"),
+        ({"detector_model": "edge"}, r"edge\.tflite"),
+        ({"min_face": 11}, "min_face: 11 is not a whole number from 12 to 4096"),
+        ({"min_face": 20.5}, r"min_face: 20\.5 is not"),
+        ({"min_face": True}, "min_face: True is not"),
+        ({"threads": 0}, "threads: 0 is not a whole number from 1 to 64"),
+        ({"threads": "2"}, "threads: '2' is not"),
+    ],
+)
+def test_rejects_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(fer_edge.InputError, match=message):
+        fer_edge.load(**options)
+    if options.get("detector", "network") is not None:
+        with pytest.raises(fer_edge.InputError, match=message):
+            next(fer_edge.watch("demo", **options))
+
+
+def test_watches_a_source_as_run_does() -> None:
+    config = Config(camera=CameraSettings(source="demo"))
+    seen = list(itertools.islice(fer_edge.watch("demo"), 6))
+    assert seen == list(itertools.islice(events(config), 6))
+    assert all(isinstance(event, fer_edge.Event) for event in seen)
+
+
+def test_watch_takes_other_settings_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_EDGE_EVENTS_MIN_HITS", "9")  # is for the service
+    file = tmp_path / "config.toml"
+    file.write_text("[events]\nmin_hits = 4\n")
+    config = Config(camera=CameraSettings(source="demo"), events=EventsSettings(min_hits=4))
+    expected = list(itertools.islice(events(config), 3))
+    assert list(itertools.islice(fer_edge.watch("demo", config=file), 3)) == expected
+    assert list(itertools.islice(fer_edge.watch("demo"), 3)) != expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": None}, "source: None is not a camera's number, a name, an address or a path"),
+        ({"source": True}, "source: True is not"),
+        ({"source": 0.5}, r"source: 0\.5 is not"),
+        ({"detector": None}, "detector: a video needs one"),
+        ({"config": "none.toml"}, r"none\.toml: the configuration cannot be read"),
+        ({"config": 3}, "config: 3 is neither"),
+    ],
+)
+def test_watch_rejects_wrong_options_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(fer_edge.InputError, match=message):
+        fer_edge.watch(**{"source": "demo", **options})
+
+
+def test_watch_says_that_a_source_is_not_there() -> None:
+    with pytest.raises(fer_edge.SourceError, match=r"no source 'none\.mp4'"):
+        next(fer_edge.watch(Path("none.mp4")))
+
+
+def test_watch_can_be_stopped_and_begun_again() -> None:
+    first = fer_edge.watch("demo")
+    some = list(itertools.islice(first, 2))
+    first.close()
+    assert list(first) == []
+    assert list(itertools.islice(fer_edge.watch("demo"), 2)) == some
+
+
+@pytest.fixture
+def photos(gray: npt.NDArray[np.uint8], sample: Sample, tmp_path: Path) -> Path:
+    """Return a folder with an image of three faces, one of none, one that is none, and a video."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "faces.png"), gray)
+    cv2.imwrite(str(folder / "wall.png"), demo.wall())
+    (folder / "text.jpg").write_text("not an image")
+    writer = cv2.VideoWriter(str(folder / "video.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    for number in range(30):
+        writer.write(cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    cv2.imwrite(str(tmp_path / "crop.png"), sample.faces[550])
+    return folder
+
+
+def test_tags_give_the_rows_of_the_table(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    cli("tag", photos, "--out", table, "--every", "1s", "--sha256")
+    with table.open(newline="") as file:
+        expected = list(csv.DictReader(file))
+    for every, workers in (("1s", 0), (1, 2)):
+        rows = list(fer_edge.tag([photos], every=every, workers=workers, sha256=True))
+        as_text = [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows]
+        assert as_text == expected
+    assert [Path(row["path"]).name for row in rows].count("faces.png") == 3
+    assert {row["time"] for row in rows} == {None, 0, 1, 2}
+    assert sum("text.jpg" in (row["error"] or "") for row in rows) == 1
+
+
+def test_tag_takes_one_path_or_several(photos: Path, tmp_path: Path) -> None:
+    image = photos / "faces.png"
+    expected = list(fer_edge.tag(image))
+    assert len(expected) == 3
+    assert list(fer_edge.tag(str(image))) == list(fer_edge.tag([str(image)])) == expected
+    assert list(fer_edge.tag(path for path in (image,))) == expected
+    (crop,) = fer_edge.tag(tmp_path / "crop.png", detector=None)
+    assert (crop["width"], crop["height"], crop["detector_score"]) == (48, 48, None)
+
+
+@pytest.mark.parametrize(
+    ("paths", "options", "message"),
+    [
+        ([], {}, "paths: nothing to tag"),
+        (3, {}, "paths: 3 is neither"),
+        ([None], {}, "paths: None is neither"),
+        ([""], {}, "paths: '' is neither"),
+        (["none.jpg"], {}, r"none\.jpg"),
+        (["."], {"every": 0}, "every: 0 is not a time above 0"),
+        (["."], {"every": -1.0}, r"every: -1\.0 is not"),
+        (["."], {"every": True}, "every: True is not"),
+        (["."], {"every": float("nan")}, "every: nan is not"),
+        (["."], {"every": "often"}, "every often: not a duration"),
+        (["."], {"workers": -1}, "workers: -1 is not a whole number from 0 to 1024"),
+        (["."], {"detector": "haar"}, "detector: 'haar' is not"),
+        (["."], {"detector": "yunet"}, "detector_model: yunet needs its file"),
+        (["."], {"min_face": 3}, "min_face: 3 is not"),
+        (["."], {"model": "none.tflite"}, r"none\.tflite: no such"),
+        (["."], {"model": None}, "model: None is neither"),
+    ],
+)
+def test_tag_rejects_wrong_options_at_once(paths: Any, options: dict[str, Any], message: str) -> None:  # noqa: ANN401
+    with pytest.raises(fer_edge.InputError, match=message):
+        fer_edge.tag(paths, **options)
+
+
+def test_tag_says_that_there_are_no_images(tmp_path: Path) -> None:
+    with pytest.raises(fer_edge.InputError, match="no images"):
+        next(fer_edge.tag(tmp_path))
+
+
+def test_results_can_be_turned_into_json(gray: npt.NDArray[np.uint8]) -> None:
+    recognition = fer_edge.load()(gray)
+    decoded = msgspec.json.decode(msgspec.json.encode(list(recognition)))
+    assert [face["emotion"] for face in decoded] == [face.emotion for face in recognition]
