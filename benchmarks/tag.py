@@ -1,4 +1,4 @@
-"""Does tagging stand being killed, stay small, start at once, and use its cores?
+"""Measure tagging: interruptions, memory, start and use of the cores.
 
     python benchmarks/tag.py kill [--images 10000] [--kills 10]
     python benchmarks/tag.py kill-worker [--images 10000]
@@ -7,13 +7,13 @@
     python benchmarks/tag.py rate [--images 3000]
     python benchmarks/tag.py share [--images 300] [--face]
 
-`kill` tags generated images of mixed kinds, 3 % of them damaged, once in one go and once with so many SIGKILLs at
-random times; the tables must be the same (exit status 1 if not), and every damaged image must be named.
-`kill-worker` does it on a Dask cluster of two workers on this machine, of which one is killed half-way.  `memory`
-prints the peak resident memory of the main process and of the largest worker.  `start` prints how long it takes until
-the first image of one folder with so many names was looked at, and the memory by then.  `rate` prints images a
-second with one worker and with two.  `share` prints which share of a worker's time goes into decoding, shrinking and
-inference, the detector's included; what is left is Python between them.
+`kill` tags generated images of several formats, 3 % of them damaged, once without interruption and once with SIGKILLs
+at random times. Both tables must be the same, and every damaged image must be listed; otherwise the exit status is 1.
+`kill-worker` does the same on a Dask cluster of two workers on this machine, one of which is killed half-way. `memory`
+prints the peak resident memory of the main process and of the largest worker. `start` prints how long it takes until
+the first image of a large folder is done, and the memory by then. `rate` prints images a second with one worker and
+with two. `share` prints the shares of a worker's time that go into decoding, shrinking and inference, including the
+detector's; the rest is Python.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FER_EDGE: Final = (sys.executable, "-m", "fer_edge.cli", "tag")
 OPTIONS: Final = TagOptions(model=str(DEFAULT_MODEL))
 ENDINGS: Final = (".jpg", ".png", ".webp", ".tif", ".bmp")
 LINKS: Final = 50_000  # of one file: file systems set a limit
-DAMAGED: Final = 33  # one of so many
+DAMAGED: Final = 33  # one image in 33
 WORK: Final = {
     "decoding": ("imdecode",),
     "shrinking": ("resize", "cvtColor"),
@@ -63,7 +63,7 @@ WORK: Final = {
 
 
 def encoded(columns: int, rows: int) -> list[tuple[str, bytes]]:
-    """Some images with a face, each in each format."""
+    """Return images with a face of each emotion, in each format."""
     found = []
     for emotion in FER2013:
         image = np.asarray(cv2.resize(demo.wall(), (columns, rows)), np.uint8)
@@ -74,7 +74,7 @@ def encoded(columns: int, rows: int) -> list[tuple[str, bytes]]:
 
 
 def make(folder: Path, images: int, columns: int = 96, rows: int = 72, damaged: int = 0) -> int:
-    """Fill a folder, by links to few files; gives how many are damaged."""
+    """Fill a folder with links to a few files; return the number of damaged images."""
     originals = []
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         for copy in range(images // LINKS + 1):
@@ -93,7 +93,7 @@ def make(folder: Path, images: int, columns: int = 96, rows: int = 72, damaged: 
 
 
 def kill(images: int, kills: int) -> int:
-    """Compare a run that is killed with one that is not."""
+    """Compare a run that is killed with an uninterrupted one; return the exit status."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         seconds, right = uninterrupted(folder, images)
@@ -113,7 +113,7 @@ def kill(images: int, kills: int) -> int:
 
 
 def kill_worker(images: int) -> int:
-    """Compare a run on a cluster that loses one of its two workers half-way with one that has no cluster."""
+    """Compare a run on a cluster that loses a worker with one without a cluster; return the exit status."""
     from distributed import LocalCluster  # noqa: PLC0415 - an extra
 
     with (
@@ -140,7 +140,7 @@ def kill_worker(images: int) -> int:
 
 
 def uninterrupted(folder: Path, images: int) -> tuple[float, bool]:
-    """Make images and tag them in one go; the seconds that it took, and whether each damaged one is named."""
+    """Make images and tag them; return the seconds, and whether all damaged images are listed."""
     folder.mkdir()
     broken = make(folder, images, damaged=DAMAGED)
     began = time.monotonic()
@@ -151,14 +151,14 @@ def uninterrupted(folder: Path, images: int) -> tuple[float, bool]:
 
 
 def same(folder: Path, what: str) -> bool:
-    """Whether the table of a run that lost something is that of the one that did not."""
+    """Return whether an interrupted run gave the table of the uninterrupted one, and print it."""
     whole, killed = (folder.with_name(name).read_bytes() for name in ("whole.csv", "killed.csv"))
     print(f"{what}: {'the same table' if whole == killed else 'ANOTHER TABLE'}")
     return whole == killed
 
 
 def peak_mb(process: int | str = "self") -> float:
-    """Peak resident memory of a process, in megabytes."""
+    """Return the peak resident memory of a process, in megabytes."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
@@ -187,7 +187,7 @@ def watched(folder: Path) -> None:
 
 
 def first(folder: Path) -> None:
-    """Print how long the first image takes."""
+    """Print the time until the first image is done."""
     began = time.monotonic()
     process_began = time.process_time()
 
@@ -204,14 +204,14 @@ def first(folder: Path) -> None:
 
 
 def in_process(job: object, *given: object) -> None:
-    """Run a function in a process of its own, whose peak memory is its own."""
+    """Run a function in a new process, so that its peak memory is measured alone."""
     process = multiprocessing.get_context("spawn").Process(target=job, args=given)  # type: ignore[arg-type]
     process.start()
     process.join()
 
 
 def rate(images: int) -> None:
-    """Compare one worker with two."""
+    """Compare the rates of one worker and of two."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         folder.mkdir()
@@ -226,7 +226,7 @@ def rate(images: int) -> None:
 
 
 def share(images: int, *, face: bool) -> None:
-    """See where a worker's time goes: in native code that does the work, or in Python between."""
+    """Print the shares of native code and of Python in a worker's time."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         folder.mkdir()
@@ -243,11 +243,13 @@ def share(images: int, *, face: bool) -> None:
             for what, marks in WORK.items()
         }
         print(", ".join(f"{what} {spent / total:.1%}" for what, spent in shares.items()))
-        print(f"in all {sum(shares.values()) / total:.1%} of {1e3 * total / images:.1f} ms of the processor an image")
+        print(
+            f"in total {sum(shares.values()) / total:.1%} of {1e3 * total / images:.1f} ms of processor time an image"
+        )
 
 
 def main() -> int:
-    """Measure one thing."""
+    """Run the measurement that the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
     parser.add_argument("--images", type=int, nargs="*", default=[])

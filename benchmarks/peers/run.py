@@ -1,16 +1,21 @@
-"""fer-edge beside other tools that find and classify faces: the same images, the same machine, by turns.
+"""Compare fer-edge with other tools that find and classify faces, on the same images and the same machine.
 
     python benchmarks/peers/run.py [--venvs FOLDER] [--only fer,deepface] [--rounds 5] [--starts 3] [--out FILE.json]
 
-Each tool gets a virtual environment of its own with what pip installs for it, which takes up to 8 GB (facenet-pytorch
-and deepface bring PyTorch and TensorFlow), and runs with its own defaults.  Measured are: one face crop; one image of
-640x480 with three faces; a folder of 500 such images, one after another in one process; the time from the start of
-a fresh process to its first answers, imports and loading included; peak resident memory; installed size.  Times are
-medians of what comes by turns, with files that the system has in memory; ratios are to fer-edge.
+Each tool gets a virtual environment of its own and runs with its defaults. The environments take up to 8 GB, because
+facenet-pytorch and deepface bring PyTorch and TensorFlow. Measured are:
 
-The images are frames of the embedded demo, so the faces that each tool finds in the folder are told too, beside how
-many there are: a detector that finds little is quick.  How right the answers are is not measured here.
-A tool that cannot be installed, or whose weights cannot be had, is named with the reason.
+- one face crop;
+- one image of 640x480 with three faces;
+- a folder of 500 such images, one after another in one process;
+- the time from the start of a new process to its first answers, with imports and loading;
+- the peak resident memory and the installed size.
+
+Times are medians; the tools take turns, with their files in the system's cache. Ratios are to fer-edge.
+
+The images are frames of the embedded demo. The number of faces that each tool finds in the folder is printed beside the
+true number, because a detector that finds few faces is quick. The accuracy of the answers is not measured here. A tool
+that cannot be installed, or whose weights cannot be downloaded, is listed with the reason.
 """
 
 from __future__ import annotations
@@ -44,12 +49,12 @@ ROOT: Final = Path(__file__).parents[2]
 CHUNKS: Final = 5
 FACES: Final = 20  # a round
 IMAGES: Final = 5
-PATIENCE: Final = 900  # seconds for an answer
+ANSWER_TIMEOUT_S: Final = 900
 OURS: Final = "fer-edge"
 
 
 class Peer(NamedTuple):
-    """Where a tool is installed, and what pip is asked for."""
+    """The virtual environment of a tool, and what pip installs into it."""
 
     venv: str
     requirements: tuple[str, ...]
@@ -70,16 +75,16 @@ class ToolError(Exception):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tool took; None for what it does not do.
+    """The results of a tool; None for what it cannot do.
 
     Attributes:
-        first_s: from the start of a process to its first answers.
-        face_ms: a face crop.
-        image_ms: an image with faces.
-        folder_s: all images of the folder.
-        found: faces in them.
-        peak_mb: memory.
-        installed_mb: on disk.
+        first_s: Seconds from the start of a process to its first answers.
+        face_ms: Milliseconds for a face crop.
+        image_ms: Milliseconds for an image with faces.
+        folder_s: Seconds for all images of the folder.
+        found: Number of faces found in the folder.
+        peak_mb: Peak resident memory.
+        installed_mb: Size of the installation on disk.
     """
 
     first_s: float
@@ -93,7 +98,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass
 class Images:
-    """Files that all tools are given, and how many faces the folder holds."""
+    """The images that all tools process, and the number of faces in the folder."""
 
     face: Path
     image: Path
@@ -103,7 +108,7 @@ class Images:
 
 @dataclass
 class Entrant:
-    """A tool that answers, and what it took so far."""
+    """A running tool, and its measurements so far."""
 
     worker: Worker
     installed_mb: float
@@ -115,13 +120,13 @@ class Entrant:
     peak_mb: float = 0.0
 
     def ask(self, job: str, paths: list[Path]) -> tuple[list[float], int]:
-        """Have images done; milliseconds of each, and the faces in them."""
+        """Process images; return the milliseconds of each, and the number of faces."""
         answer = self.worker.ask({"job": job, "paths": [str(path) for path in paths]})
         self.peak_mb = answer["peak_mb"]
         return answer["ms"], answer["faces"]
 
     def result(self) -> Result:
-        """Sum up."""
+        """Return the medians and sums of the measurements."""
         finds = self.worker.finds_faces
         return Result(
             first_s=round(statistics.median(self.first_s), 2),
@@ -138,7 +143,7 @@ class Worker:
     """A process in a tool's virtual environment."""
 
     def __init__(self, venv: Path, tool: str, images: Images) -> None:
-        """Start it, and wait for its first answers; `seconds` says how long they took."""
+        """Start the process and wait for its first answers; `seconds` holds how long they took."""
         command = [venv / "bin/python", "-I", Path(__file__).with_name("worker.py"), tool]
         start = time.perf_counter()
         self._process = subprocess.Popen(  # noqa: S603 - our own script
@@ -153,11 +158,15 @@ class Worker:
         self.seconds = time.perf_counter() - start
         self.finds_faces = bool(answer.get("finds_faces"))
 
-    def ask(self, what: dict[str, object]) -> dict[str, Any]:
-        """Send a line and wait for the answer."""
+    def ask(self, request: dict[str, object]) -> dict[str, Any]:
+        """Send a request and return the answer.
+
+        Raises:
+            ToolError: The tool failed or did not answer in time.
+        """
         if self._process.stdin is None:
             raise ToolError("ended")
-        self._process.stdin.write(f"{json.dumps(what)}\n")
+        self._process.stdin.write(f"{json.dumps(request)}\n")
         self._process.stdin.flush()
         return self._answer()
 
@@ -167,11 +176,13 @@ class Worker:
         self._process.communicate()
 
     def _answer(self) -> dict[str, Any]:
-        late = threading.Timer(PATIENCE, self._process.kill)
-        late.start()
+        timer = threading.Timer(ANSWER_TIMEOUT_S, self._process.kill)
+        timer.start()
         line = self._process.stdout.readline() if self._process.stdout else ""
-        late.cancel()
-        answer: dict[str, Any] = json.loads(line) if line else {"failed": f"no answer within {PATIENCE} s, or killed"}
+        timer.cancel()
+        answer: dict[str, Any] = (
+            json.loads(line) if line else {"failed": f"no answer within {ANSWER_TIMEOUT_S} s, or killed"}
+        )
         if "failed" in answer:
             self.end()
             raise ToolError(answer["failed"])
@@ -179,7 +190,7 @@ class Worker:
 
 
 def make_images(folder: Path, count: int) -> Images:
-    """A crop, an image and a folder of them, from the demo video: mirrored and dimmed from the second round on."""
+    """Write a crop and a folder of images from the demo video; when it repeats, images are mirrored and dimmed."""
     (folder / "many").mkdir()
     paths, faces = [], 0
     for number in range(count):
@@ -194,13 +205,13 @@ def make_images(folder: Path, count: int) -> Images:
     return Images(folder / "face.png", paths[60 % count], paths, faces)
 
 
-def install(peer: Peer, venvs: Path, *, anew: bool) -> Path:
-    """The virtual environment of a tool, made where it is not there yet.
+def install(peer: Peer, venvs: Path, *, reinstall: bool) -> Path:
+    """Return the virtual environment of a tool; create it if it does not exist.
 
     Args:
-        peer: the tool.
-        venvs: folder of all of them.
-        anew: whether what is there may be an older state of what is wanted.
+        peer: The tool.
+        venvs: Folder of all virtual environments.
+        reinstall: Whether to install the requirements again, because they may have changed.
     """
     venv, wanted = venvs / peer.venv, "\n".join(peer.requirements)
     ready = venv / "ready"
@@ -210,38 +221,38 @@ def install(peer: Peer, venvs: Path, *, anew: bool) -> Path:
         run([sys.executable, "-m", "venv", str(venv)])
         pip(venv, *peer.requirements)
         ready.write_text(wanted, encoding="utf-8")
-    elif anew:
+    elif reinstall:
         pip(venv, "--force-reinstall", "--no-deps", *peer.requirements)
     return venv
 
 
 def pip(venv: Path, *words: str) -> None:
-    """Install into a virtual environment."""
+    """Run pip install in a virtual environment."""
     run([str(venv / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *words])
 
 
 def run(command: list[str]) -> None:
-    """Run a command, whose last line is the reason where it fails."""
+    """Run a command; if it fails, its last line becomes the error."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - python or pip
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR")]
-        raise ToolError((errors or said or ["it failed"])[-1])
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")]
+        raise ToolError((errors or lines or ["it failed"])[-1])
 
 
 def installed_mb(venv: Path) -> float:
-    """What a virtual environment takes on disk."""
+    """Return the size of a virtual environment on disk, in megabytes."""
     found = {(stat.st_dev, stat.st_ino): stat.st_blocks for path in venv.rglob("*") if (stat := path.lstat())}
     return sum(found.values()) * 512 / 1e6
 
 
 def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[dict[str, Entrant], dict[str, str]]:
-    """Install the tools and start them by turns; the ones that answer, and why the others do not."""
+    """Install the tools and start them in turns; return those that answer, and the errors of the others."""
     places: dict[str, Path] = {}
     failed: dict[str, str] = {}
     for name in names:
         try:
-            places[name] = install(PEERS[name], venvs, anew=name == OURS)
+            places[name] = install(PEERS[name], venvs, reinstall=name == OURS)
         except ToolError as error:
             failed[name] = f"cannot be installed: {error}"
     entrants: dict[str, Entrant] = {}
@@ -253,7 +264,7 @@ def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[d
             try:
                 worker = Worker(venv, tool, images)
             except ToolError as error:
-                failed[tool] = f"does not answer, be it that its weights cannot be had: {error}"
+                failed[tool] = f"does not answer; perhaps its weights cannot be downloaded: {error}"
                 continue
             if again == 0:
                 worker.end()
@@ -266,7 +277,7 @@ def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[d
 
 
 def race(entrants: dict[str, Entrant], failed: dict[str, str], images: Images, rounds: int) -> None:
-    """Have all tools do the same by turns; one that gives up goes from the entrants to those that failed."""
+    """Measure all tools in turns; a tool that fails moves from the entrants to the failed ones."""
 
     def look(entrant: Entrant) -> None:
         entrant.face_ms += entrant.ask("face", [images.face] * FACES)[0]
@@ -289,12 +300,12 @@ def race(entrants: dict[str, Entrant], failed: dict[str, str], images: Images, r
             try:
                 turn(entrant)
             except (ToolError, OSError) as error:
-                failed[tool] = f"gave up in {what}: {error}"
+                failed[tool] = f"failed in {what}: {error}"
                 entrants.pop(tool).worker.end()
 
 
-def told(results: dict[str, Result], failed: dict[str, str], images: Images) -> str:
-    """A table of figures with ratios to fer-edge's, and the tools that did not take part."""
+def make_table(results: dict[str, Result], failed: dict[str, str], images: Images) -> str:
+    """Return a table of the results with ratios to fer-edge, and a line for each tool that failed."""
     names = ("first_s", "face_ms", "image_ms", "folder_s", "peak_mb", "installed_mb")
     head = (
         "",
@@ -317,7 +328,7 @@ def told(results: dict[str, Result], failed: dict[str, str], images: Images) -> 
 
 
 def main() -> int:
-    """Install, race, tell."""
+    """Install the tools, measure them and print the results; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--venvs", type=Path, default=cache / "fer-edge-peers")
@@ -354,7 +365,7 @@ def main() -> int:
     print(
         f"{machine_name()}, {len(os.sched_getaffinity(0))} processors, load {load:.1f} at the end; ratios to fer-edge"
     )
-    print(told(results, failed, images))
+    print(make_table(results, failed, images))
     if options.out:
         content = {"machine": machine_name(), "results": results, "failed": failed, "faces": images.faces}
         with replacing(options.out) as temporary:

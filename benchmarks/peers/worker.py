@@ -1,9 +1,9 @@
-"""A tool at work in its own virtual environment, told by lines of JSON what to do; `run.py` starts it.
+"""Run a tool in its own virtual environment; `run.py` starts this script and sends it lines of JSON.
 
     python -I worker.py TOOL FACE IMAGE
 
-It loads the tool, does the two images and says {"ready": ...} or {"failed": "why"}.  For each line that it gets,
-{"job": "face" or "image", "paths": [...]}, it says {"ms": [...], "faces": n, "peak_mb": x}.
+It loads the tool, processes the two images and prints {"ready": ...} or {"failed": "why"}. For each line of its input,
+{"job": "face" or "image", "paths": [...]}, it prints {"ms": [...], "faces": n, "peak_mb": x}.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Tool(NamedTuple):
-    """What a tool does with an image's file, reading included; each gives the number of faces it looked at.
+    """The functions of a tool; each reads an image file, processes it and returns the number of faces.
 
     Attributes:
-        face: an image that is a face crop already.
-        image: an image with faces somewhere in it; None where the tool finds none by itself.
+        face: Processes a face crop.
+        image: Processes an image with faces in it; None if the tool has no face detector.
     """
 
     face: Callable[[str], int]
@@ -34,14 +34,14 @@ class Tool(NamedTuple):
 
 
 def fer_edge() -> Tool:
-    """This project, as `fer-edge predict` does it."""
+    """Return this project, with its defaults."""
     load = importlib.import_module("fer_edge").load
     crops, images = load(detector=None), load()
     return Tool(lambda path: len(crops(path)), lambda path: len(images(path)))
 
 
 def fer(**settings: bool) -> Tool:
-    """Justin Shenk's fer; its weights are in its wheel, and those of MTCNN in facenet-pytorch's."""
+    """Return Justin Shenk's fer; its wheel contains its weights, and facenet-pytorch's those of MTCNN."""
     cv2, detector = importlib.import_module("cv2"), importlib.import_module("fer.fer").FER(**settings)
 
     def face(path: str) -> int:
@@ -53,17 +53,17 @@ def fer(**settings: bool) -> Tool:
 
 
 def deepface() -> Tool:
-    """Sefik Serengil's deepface with OpenCV's detector, its default; it downloads its weights at the first use."""
+    """Return Sefik Serengil's deepface with OpenCV's detector, its default; it downloads weights when first used."""
     analyze = importlib.import_module("deepface").DeepFace.analyze
 
-    def look(path: str, detector: str) -> int:
+    def analyse(path: str, detector: str) -> int:
         return len(analyze(path, actions=("emotion",), detector_backend=detector, enforce_detection=False, silent=True))
 
-    return Tool(lambda path: look(path, "skip"), lambda path: look(path, "opencv"))
+    return Tool(lambda path: analyse(path, "skip"), lambda path: analyse(path, "opencv"))
 
 
 def hsemotion() -> Tool:
-    """Andrey Savchenko's hsemotion-onnx, which classifies crops alone; it downloads its weights at the first use."""
+    """Return Andrey Savchenko's hsemotion-onnx, which only classifies crops; it downloads weights when first used."""
     cv2 = importlib.import_module("cv2")
     importlib.import_module("urllib.request")  # which it uses without importing it
     recogniser = importlib.import_module("hsemotion_onnx.facial_emotions").HSEmotionRecognizer()
@@ -85,9 +85,9 @@ TOOLS: Final[dict[str, Callable[[], Tool]]] = {
 
 
 def main() -> None:
-    """Load, answer once, and then as often as asked."""
+    """Load the tool, process the two images, then answer each line."""
     name, face, image = sys.argv[1:]
-    # The tools print whatever they like; what is left of standard output is for answers.
+    # Tools print to standard output; redirect that, and keep the original for answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
@@ -96,17 +96,17 @@ def main() -> None:
         if tool.image:
             tool.image(image)
     except BaseException as error:  # noqa: BLE001 - whatever a tool raises, or exits with, is the answer
-        said = (str(error).strip().splitlines() or [""])[0]
-        print(json.dumps({"failed": f"{type(error).__name__}: {said}"}), file=answers)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        print(json.dumps({"failed": f"{type(error).__name__}: {reason}"}), file=answers)
         return
     print(json.dumps({"ready": True, "finds_faces": tool.image is not None, "peak_mb": peak_mb()}), file=answers)
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(work(getattr(tool, asked["job"]), asked["paths"])), file=answers)
+        request = json.loads(line)
+        print(json.dumps(work(getattr(tool, request["job"]), request["paths"])), file=answers)
 
 
 def work(job: Callable[[str], int], paths: list[str]) -> dict[str, object]:
-    """Do images one after another, and say what each took."""
+    """Process images one after another; return the milliseconds of each."""
     taken, faces = [], 0
     for path in paths:
         start = time.perf_counter()
@@ -116,7 +116,7 @@ def work(job: Callable[[str], int], paths: list[str]) -> dict[str, object]:
 
 
 def peak_mb() -> float:
-    """Most memory that this process had resident."""
+    """Return the peak resident memory of this process, in megabytes."""
     found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     return int(found.group(1)) * 1024 / 1e6 if found else 0.0
 

@@ -1,4 +1,4 @@
-"""Plots as SVG, made by hand: what draws them elsewhere is too large for a Pi."""
+"""Draw plots as SVG without a plotting library, which would be too large for a Pi."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 _WIDTH: Final = 720
 _HEIGHT: Final = 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 16, 48
-_LEGEND: Final = 18  # height of a line of it
-# Apart from one another for most colour-blind people (Okabe & Ito 2008).
+_LEGEND: Final = 18  # height of a line of the legend
+# Distinguishable for most colour-blind people (Okabe & Ito 2008).
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_SHOWN: Final = 8  # names under bars
+_MAX_BAR_LABELS: Final = 8
 _DASHES: Final = ("", "6 3", "2 3")
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one kind.
+    """A series of points.
 
     Attributes:
-        name: for the legend.
-        points: x and y of each.
-        line: whether they are joined; marked one by one without.
+        name: Name in the legend.
+        points: x and y of each point.
+        line: Whether a line joins the points; otherwise each point is marked.
     """
 
     name: str
@@ -36,24 +36,24 @@ class Series:
 
 
 def plot(series: Sequence[Series], x_label: str, y_label: str, *, from_zero: bool = True) -> str:
-    """An SVG image of series, at least one point in all.
+    """Return an SVG image of series.
 
     Args:
-        series: what to draw.
-        x_label: what the horizontal axis is, with its unit.
-        y_label: likewise, the vertical one.
-        from_zero: whether the vertical axis begins at 0.
+        series: The series, with at least one point in all.
+        x_label: Label of the horizontal axis, with its unit.
+        y_label: Label of the vertical axis, with its unit.
+        from_zero: Whether the vertical axis starts at 0.
     """
-    points = [point for one in series for point in one.points]
+    points = [point for each in series for point in each.points]
     horizontal = _Axis.over((x for x, _ in points), _LEFT, _WIDTH - _RIGHT)
     vertical = _Axis.over((y for _, y in points), _HEIGHT - _BOTTOM, _TOP, from_zero=from_zero)
-    drawn = "".join(_series(one, at, horizontal, vertical) for at, one in enumerate(series))
-    legend = "".join(_legend(one, at) for at, one in enumerate(series))
-    return _framed(f"{_grid(horizontal, vertical)}{drawn}{legend}", x_label, y_label, len(series))
+    drawn = "".join(_draw_series(each, number, horizontal, vertical) for number, each in enumerate(series))
+    legend = "".join(_legend_entry(each, number) for number, each in enumerate(series))
+    return _frame(f"{_draw_grid(horizontal, vertical)}{drawn}{legend}", x_label, y_label, len(series))
 
 
-def _framed(drawn: str, x_label: str, y_label: str, names: int) -> str:
-    """The image around what is drawn, with room for so many names in the legend."""
+def _frame(drawn: str, x_label: str, y_label: str, names: int) -> str:
+    """Return the image with its axis labels, and with room for a number of names in the legend."""
     height, bottom = _HEIGHT + _LEGEND * names, _HEIGHT - _BOTTOM
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
@@ -67,45 +67,45 @@ def _framed(drawn: str, x_label: str, y_label: str, names: int) -> str:
     )
 
 
-def bars(places: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
-    """An SVG image of bars, each a stack of shares.
+def bars(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
+    """Return an SVG image of stacked bars.
 
     Args:
-        places: what stands under each bar, at least one; of many only some are shown.
-        shares: a value of each bar for each share of it.
-        x_label: what the bars are of.
-        y_label: what their height is.
+        labels: The label under each bar, at least one; of many labels only some are shown.
+        shares: For each name in the legend, its share of each bar.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the vertical axis.
     """
     totals = [sum(values) for values in zip(*shares.values(), strict=True)]
     bottom = _HEIGHT - _BOTTOM
     vertical = _Axis.over(totals, bottom, _TOP, from_zero=True)
-    wide = (_WIDTH - _RIGHT - _LEFT) / len(places)
-    out = "".join(_line(tick, vertical) for tick in vertical.ticks)
-    heights = [0.0] * len(places)
-    for at, (name, values) in enumerate(shares.items()):
-        colour, _ = _style(at)
-        for place, value in enumerate(values):
+    width = (_WIDTH - _RIGHT - _LEFT) / len(labels)
+    out = "".join(_grid_line(tick, vertical) for tick in vertical.ticks)
+    heights = [0.0] * len(labels)
+    for number, (name, values) in enumerate(shares.items()):
+        colour, _ = _style(number)
+        for bar, value in enumerate(values):
             if value:
-                low, high = vertical.at(heights[place]), vertical.at(heights[place] + value)
+                low, high = vertical.at(heights[bar]), vertical.at(heights[bar] + value)
                 out += (
-                    f'<rect x="{_LEFT + wide * (place + 0.05):.1f}" y="{high}" width="{wide * 0.9:.1f}"'
+                    f'<rect x="{_LEFT + width * (bar + 0.05):.1f}" y="{high}" width="{width * 0.9:.1f}"'
                     f' height="{low - high:.1f}" fill="{colour}">'
-                    f"<title>{html.escape(f'{places[place]}, {name}: {value:g}')}</title></rect>"
+                    f"<title>{html.escape(f'{labels[bar]}, {name}: {value:g}')}</title></rect>"
                 )
-                heights[place] += value
-        out += _legend(Series(name, []), at)
-    every = math.ceil(len(places) / _SHOWN)
-    for place in range(0, len(places), every):
+                heights[bar] += value
+        out += _legend_entry(Series(name, []), number)
+    every = math.ceil(len(labels) / _MAX_BAR_LABELS)
+    for bar in range(0, len(labels), every):
         out += (
-            f'<text x="{_LEFT + wide * (place + 0.5):.1f}" y="{bottom + 18}" text-anchor="middle">'
-            f"{html.escape(places[place])}</text>"
+            f'<text x="{_LEFT + width * (bar + 0.5):.1f}" y="{bottom + 18}" text-anchor="middle">'
+            f"{html.escape(labels[bar])}</text>"
         )
-    return _framed(out, x_label, y_label, len(shares))
+    return _frame(out, x_label, y_label, len(shares))
 
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """From values to pixels."""
+    """An axis, which maps values to pixels."""
 
     ticks: tuple[float, ...]
     start: float
@@ -113,7 +113,7 @@ class _Axis:
 
     @classmethod
     def over(cls, values: Iterable[float], start: float, end: float, *, from_zero: bool = False) -> _Axis:
-        """An axis that has room for all values, with ticks at round numbers."""
+        """Return an axis that covers all values, with ticks at round numbers."""
         known = [*values, *([0.0] if from_zero else [])]
         low, high = min(known), max(known)
         wide = high - low or abs(high) or 1.0
@@ -124,12 +124,12 @@ class _Axis:
         return cls(tuple(step * n for n in range(first, max(last, first + 1) + 1)), start, end)
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
+        """Return the pixel of a value."""
         share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def _grid(horizontal: _Axis, vertical: _Axis) -> str:
+def _draw_grid(horizontal: _Axis, vertical: _Axis) -> str:
     out = ""
     for tick in horizontal.ticks:
         x = horizontal.at(tick)
@@ -137,10 +137,10 @@ def _grid(horizontal: _Axis, vertical: _Axis) -> str:
             f'<path d="M{x} {vertical.start}V{vertical.end}" stroke="#ddd"/>'
             f'<text x="{x}" y="{vertical.start + 18}" text-anchor="middle">{tick:.6g}</text>'
         )
-    return out + "".join(_line(tick, vertical) for tick in vertical.ticks)
+    return out + "".join(_grid_line(tick, vertical) for tick in vertical.ticks)
 
 
-def _line(tick: float, vertical: _Axis) -> str:
+def _grid_line(tick: float, vertical: _Axis) -> str:
     y = vertical.at(tick)
     return (
         f'<path d="M{_LEFT} {y}H{_WIDTH - _RIGHT}" stroke="#ddd"/>'
@@ -148,26 +148,26 @@ def _line(tick: float, vertical: _Axis) -> str:
     )
 
 
-def _style(at: int) -> tuple[str, str]:
-    return _COLOURS[at % len(_COLOURS)], _DASHES[at // len(_COLOURS) % len(_DASHES)]
+def _style(number: int) -> tuple[str, str]:
+    return _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
 
 
-def _series(one: Series, at: int, horizontal: _Axis, vertical: _Axis) -> str:
-    colour, dash = _style(at)
-    places = [(horizontal.at(x), vertical.at(y)) for x, y in one.points]
+def _draw_series(series: Series, number: int, horizontal: _Axis, vertical: _Axis) -> str:
+    colour, dash = _style(number)
+    pixels = [(horizontal.at(x), vertical.at(y)) for x, y in series.points]
     out = ""
-    if one.line:
-        path = " ".join(f"{x},{y}" for x, y in places)
+    if series.line:
+        path = " ".join(f"{x},{y}" for x, y in pixels)
         out = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dash}"/>'
-    if len(places) <= 30:
-        out += "".join(f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>' for x, y in places)
+    if len(pixels) <= 30:
+        out += "".join(f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>' for x, y in pixels)
     return out
 
 
-def _legend(one: Series, at: int) -> str:
-    colour, dash = _style(at)
-    y = _HEIGHT + _LEGEND * at + 4
+def _legend_entry(series: Series, number: int) -> str:
+    colour, dash = _style(number)
+    y = _HEIGHT + _LEGEND * number + 4
     return (
         f'<path d="M{_LEFT} {y}h24" stroke="{colour}" stroke-width="3" stroke-dasharray="{dash}"/>'
-        f'<text x="{_LEFT + 32}" y="{y + 4}">{html.escape(one.name)}</text>'
+        f'<text x="{_LEFT + 32}" y="{y + 4}">{html.escape(series.name)}</text>'
     )

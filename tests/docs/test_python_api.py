@@ -1,4 +1,4 @@
-"""What docs/python-api.md shows works, block after block, as a reader would type it."""
+"""What docs/python-api.md and the README show works, block after block, as a reader would type it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import pytest
 import fer_edge
 from fer_edge import demo
 
-PAGE = (Path(__file__).parents[2] / "docs" / "python-api.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "python-api.md").read_text()
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 NO_CAMERA = ("source=0", 'source="demo"')
 
@@ -50,6 +52,13 @@ def test_every_block_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_blocks_need_nothing_but_what_the_page_shows(folder: Path) -> None:
     shutil.rmtree(folder / "photos")  # the first block is what people try first
     exec(BLOCKS[0], {})  # noqa: S102
+
+
+def test_the_readme_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(block.replace('watch("auto")', 'watch("demo")'), {})  # noqa: S102 - that is what is tested
+    assert "update surprise" in capsys.readouterr().out
+    assert (folder / "out.jpg").exists()
 
 
 def test_reference_names_every_argument_and_every_public_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,3 +15,11 @@ def test_make_alone_lists_every_target() -> None:
     (phony,) = [line for line in makefile.splitlines() if line.startswith(".PHONY:")]
     for target in phony.split()[1:]:
         assert f"{target} " in shown
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    names = re.findall(r"`((?:fer_edge|device|train|convert|tests)/[\w/.-]+)`", text)
+    assert len(names) > 20
+    for name in names:
+        assert (ROOT / name).exists(), name
