@@ -25,7 +25,8 @@ from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.native_stderr import hide_native_stderr
-from fer_edge_convert.detector_conversion import FirstStage, convert_detector
+from fer_edge_convert.conversion import convert
+from fer_edge_convert.first_stage import FirstStage
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_detector
 from fer_edge_train.faces.batches import PIXELS
@@ -79,7 +80,7 @@ def make_detector(shape: str, data: FaceDataset, folder: Path) -> NetworkDetecto
     as_used(build(load_faces_recipe(None, settings).network)).save(source)
     write_card(source, CARD)
     with hide_native_stderr():  # TensorFlow's log
-        convert_detector(FirstStage(open_detector(source)), Scheme.INT8, out, test=data, max_drop=ANY_DROP)
+        convert(FirstStage(open_detector(source), test=data), Scheme.INT8, out, max_drop=ANY_DROP)
     return NetworkDetector(out)
 
 

@@ -1,4 +1,4 @@
-"""Changing and running the content of a ``.tflite`` file, by the schema that ai-edge-litert brings."""
+"""Change and run the content of a ``.tflite`` file, by the schema that ai-edge-litert brings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from fer_edge.errors import ModelError, first_line
+from fer_edge.errors import ModelError
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge.utils.native_stderr import hide_native_stderr
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def with_softmax(model: bytes) -> bytes:
-    """The model with a softmax after its output, which are logits."""
+    """Return the model with a softmax after its output, which holds logits."""
     parsed = _parse(model)
     graph = parsed.subgraphs[0]
     logits = graph.outputs[0]
@@ -59,7 +59,7 @@ def with_softmax(model: bytes) -> bytes:
 
 
 def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
-    """A constant as real values, dequantised along its axis; None where there is none of that name."""
+    """Return a constant as real values, dequantised along its axis; None if there is none of that name."""
     parsed = _parse(model)
     for tensor in parsed.subgraphs[0].tensors:
         data = parsed.buffers[tensor.buffer].data
@@ -69,7 +69,7 @@ def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
 
 
 def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
-    """The model with other values in float constants, by name."""
+    """Return the model with other values in float constants, by name."""
     parsed = _parse(model)
     tensors = parsed.subgraphs[0].tensors
     users = Counter(tensor.buffer for tensor in tensors)
@@ -85,7 +85,7 @@ def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]])
 
 
 def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
-    """The model with a named metadata buffer, in place of one of that name."""
+    """Return the model with a named metadata buffer, in place of one of that name."""
     parsed = _parse(model)
     entry = schema.MetadataT()
     entry.name, entry.buffer = name.encode(), len(parsed.buffers)
@@ -96,11 +96,11 @@ def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
     return _pack(parsed)
 
 
-def lean(model: bytes) -> bytes:
-    """The same model in fewer bytes: what is alike is stored once, and names say no more than is needed.
+def deduplicate(model: bytes) -> bytes:
+    """Return the same model in fewer bytes: equal vectors are stored once, and names are short.
 
-    A quantised tensor has a zero point of eight bytes for each of its channels, all of them 0; a name lists every layer
-    of which a converter made the operator, and of each the model's name before and the operation's behind it.
+    A quantised tensor has a zero point of eight bytes for each of its channels, all of them 0. A name lists every layer
+    of which a converter made the operator, each with the name of the model and of the operation.
     """
     parsed = _parse(model)
     taken: set[bytes] = set()
@@ -119,7 +119,7 @@ def _numbered(name: bytes) -> Iterator[bytes]:
 
 
 class _Sharing(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
-    """Refers to a vector that is there already instead of writing another."""
+    """A builder that refers to an equal vector instead of writing it again."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -133,9 +133,10 @@ class _Sharing(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
 
 
 def with_integer_moves(model: bytes) -> bytes:
-    """The quantised model with integers where an operator only moves elements, but the quantiser knows it not.
+    """Return the quantised model with integers where an operator that the quantiser does not know only moves elements.
 
-    Such an operator stands between a DEQUANTIZE and a QUANTIZE; both go where they have the same scale and zero point.
+    Such an operator is between a DEQUANTIZE and a QUANTIZE. Both are removed if their scale and zero
+    point are the same.
     """
     parsed = _parse(model)
     graph = parsed.subgraphs[0]
@@ -164,37 +165,37 @@ def with_integer_moves(model: bytes) -> bytes:
 
 
 class Images:
-    """Grey images as a model's real-valued input, each made when asked for: all at once may not fit in memory."""
+    """Grey images as a model's real-valued input, each made on demand: all at once may not fit in memory."""
 
     def __init__(self, faces: npt.NDArray[np.uint8], spec: PixelSpec) -> None:
         """Take images of shape (n, height, width)."""
         self._faces, self._spec = faces, spec
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of images."""
         return len(self._faces)
 
     def __getitem__(self, i: int) -> npt.NDArray[np.float32]:
-        """One of shape (height, width, channels)."""
+        """Return an image of shape (height, width, channels)."""
         image: npt.NDArray[np.float32] = self._spec.normalise(self._faces[i : i + 1])[0]
         return image
 
     def some(self, rows: npt.NDArray[np.int64]) -> Images:
-        """Those of the rows."""
+        """Return the images of some rows."""
         return Images(self._faces[rows], self._spec)
 
 
 def run(model: bytes, images: Images | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Real outputs of shape (n, outputs) of a model with one output: see `run_all`."""
+    """Return the real outputs of shape (n, outputs) of a model with one output; see `run_all`."""
     (outputs,) = run_all(model, images)
     return outputs
 
 
 def run_all(model: bytes, images: Images | npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """Every real output, of shape (n, ...), for real inputs of shape (n, height, width, channels).
+    """Return every real output, of shape (n, ...), for real inputs of shape (n, height, width, channels).
 
-    Of whatever types the model's input and outputs are.  Those of several are in the order of their shapes, for
-    converters change that of the model.
+    The model's input and outputs may be of any type. Several outputs are in the order of their shapes, because
+    converters change the order of the model.
     """
     interpreter = make_interpreter(model, Path("model"))
     taken = Tensor.from_detail(interpreter.get_input_details()[0])
@@ -212,19 +213,19 @@ def run_all(model: bytes, images: Images | npt.NDArray[np.float32]) -> list[npt.
 
 
 class Tracer:
-    """Runs a model and keeps what every operator gives.
+    """Runs a model and keeps the output of every operator.
 
-    By reference to the plain kernels: a delegate would keep its intermediate tensors to itself.
+    Uses the plain kernels, because a delegate does not expose its intermediate tensors.
     """
 
     def __init__(self, model: bytes) -> None:
         """Prepare the model.
 
         Raises:
-            ModelError: its plain kernels refuse it.
+            ModelError: the plain kernels cannot run it.
         """
         try:
-            # It warns that this takes memory, which is what it is for.
+            # The runtime warns that keeping all tensors takes memory.
             with hide_native_stderr(), warnings.catch_warnings(action="ignore"):
                 self._interpreter = litert.Interpreter(
                     model_content=model,
@@ -233,7 +234,9 @@ class Tracer:
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"the runtime cannot calculate with it ({first_line(error)})") from error
+            raise ModelError(
+                "the runtime cannot run this model with its plain kernels; `fer-edge --debug convert ...` shows why"
+            ) from error
         self._input = Tensor.from_detail(self._interpreter.get_input_details()[0])
         graph = _parse(model).subgraphs[0]
         indices = [*graph.inputs, *(i for operator in graph.operators for i in operator.outputs)]
@@ -241,7 +244,7 @@ class Tracer:
         self._kept = {details[i]["name"]: (i, details[i]["quantization_parameters"]) for i in indices if i in details}
 
     def __call__(self, image: npt.NDArray[np.float32]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        """Real values of the input and of each operator's output, by name, for a real image."""
+        """Yield name and real values of the input and of each operator's output, for a real image."""
         self._interpreter.set_tensor(self._input.index, self._input.quantize(image)[None])
         self._interpreter.invoke()
         for name, (index, quantization) in self._kept.items():

@@ -1,4 +1,4 @@
-"""A Keras model behind the same protocol as a converted one."""
+"""A Keras model as a `Classifier`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import keras
 import numpy as np
 
-from fer_edge.errors import ModelError, first_line
+from fer_edge.errors import ModelError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 
@@ -40,10 +40,10 @@ class KerasClassifier:
         try:
             self.model = keras.models.load_model(path, compile=False)
         except Exception as error:  # a damaged file can fail anywhere in Keras
-            raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+            raise ModelError(f"{path}: damaged, Keras cannot load it; train it again") from error
 
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """float32 scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
+        """Return float32 scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
         batches = (faces[begin : begin + _BATCH] for begin in range(0, len(faces), _BATCH))
         scores = [self.model.predict_on_batch(self.card.input.normalise(batch)) for batch in batches]
         return np.concatenate([np.asarray(batch, np.float32) for batch in scores])

@@ -1,4 +1,4 @@
-"""How far a quantised model is from the one it was made of, and which layer is to blame."""
+"""How far a quantised classifier is from the one it was made of, and which layer does most harm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from fer_edge.classification.metrics import Metrics, measure
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
-from fer_edge_convert.flatbuffer import Tracer, lean, run
+from fer_edge_convert.flatbuffer import Tracer, deduplicate, run
 from fer_edge_convert.quantisation import Plan, quantise
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from fer_edge_convert.flatbuffer import Images
 
 _NORMAL_95: Final = 1.959964
-# Scores in int8 come in steps of 1/256: what is less than half of one is no evidence of anything.
-_LEAST_SCORE: Final = 1 / 512
-_LAYER_COST: Final = 4e9  # multiply-adds that are spent on looking at layers one by one
+# Scores in int8 come in steps of 1/256: less than half a step is no evidence.
+_MIN_SCORE: Final = 1 / 512
+_LAYER_COST: Final = 4e9  # multiply-adds that may be spent on comparing layers one by one
 _LAYER_FACES: Final = (8, 64)
-# Two layers that share a tensor suffer alike from its range: the one that makes it is to blame.
+# Two layers that share a tensor suffer equally from its range: the one that makes it is blamed.
 _ALIKE: Final = 0.7
 _LATENCY_RUNS: Final = 40
 _WORST: Final = 12
@@ -54,7 +54,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disagreement(msgspec.Struct, frozen=True):
-    """A face that the two models see differently: its row in the test part, its label, and both answers."""
+    """A face with another label after conversion: its row in the test part, its true label, and both answers."""
 
     row: int
     label: str
@@ -83,7 +83,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
         original_bytes: size of the float flatbuffer.
         converted_bytes: size of the quantised flatbuffer.
         original_ms: median time of one face in floats, on this machine, one thread.
-        converted_ms: likewise quantised, measured in turns with the other.
+        converted_ms: the same quantised, measured in turns with the other.
     """
 
     original: Metrics
@@ -105,8 +105,8 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def divergence(original: npt.NDArray[np.float32], converted: npt.NDArray[np.float32]) -> float:
-    """Mean Kullback-Leibler divergence, in nats, of scores of shape (n, classes) from the original ones."""
-    p, q = (np.maximum(scores.astype(np.float64), _LEAST_SCORE) for scores in (original, converted))
+    """Return the mean Kullback-Leibler divergence, in nats, of scores of shape (n, classes) from the original ones."""
+    p, q = (np.maximum(scores.astype(np.float64), _MIN_SCORE) for scores in (original, converted))
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     return float((p * np.log(p / q)).sum(axis=1).mean())
 
@@ -130,14 +130,14 @@ def compare(
         images: n to test on, n at least 1.
         truth: class indices of shape (n,).
         labels: names of the classes.
-        plan: how it was quantised, to do the same to single layers.
-        original_scores: what the float model says of the images, shape (n, classes).
-        probes: to look at layers by; a few of them are taken.
+        plan: how it was quantised, to quantise single layers in the same way.
+        original_scores: scores of the float model, shape (n, classes).
+        probes: images to compare layers on; a few of them are used.
     """
     scores = run(converted, images)
     before, after = measure(original_scores, truth, labels), measure(scores, truth, labels)
-    said, says = original_scores.argmax(axis=1), scores.argmax(axis=1)
-    right = (says == truth).astype(np.float64) - (said == truth)
+    before_labels, after_labels = original_scores.argmax(axis=1), scores.argmax(axis=1)
+    right = (after_labels == truth).astype(np.float64) - (before_labels == truth)
     spread = _NORMAL_95 * float(right.std()) / len(right) ** 0.5
     layers = _layers(original, converted, probes, plan)
     original_ms, converted_ms = latency(original, converted)
@@ -148,7 +148,7 @@ def compare(
         converted_interval=_wilson(after.accuracy, after.faces),
         change_points=100 * (after.accuracy - before.accuracy),
         change_interval=(100 * (float(right.mean()) - spread), 100 * (float(right.mean()) + spread)),
-        agreement=float((said == says).mean()),
+        agreement=float((before_labels == after_labels).mean()),
         kl_divergence=divergence(original_scores, scores),
         recall_change_points={
             label: 100 * (after.classes[label].recall - one.recall) for label, one in before.classes.items()
@@ -157,14 +157,14 @@ def compare(
         layers=layers,
         hurts_most=blamed(layers),
         original_bytes=len(original),
-        converted_bytes=len(lean(converted)),
+        converted_bytes=len(deduplicate(converted)),
         original_ms=original_ms,
         converted_ms=converted_ms,
     )
 
 
 def blamed(layers: tuple[Layer, ...]) -> str:
-    """The short name of the operator that alone does most harm; the first of those that do nearly as much."""
+    """Return the short name of the operator that does most harm alone; the first of those that do nearly as much."""
     tried = {layer.short_name: layer.alone_kl for layer in layers if layer.alone_kl is not None and not layer.in_floats}
     most = max(tried.values(), default=0.0)
     return next((name for name, harm in tried.items() if harm >= _ALIKE * most), "") if most > 0 else ""
@@ -200,9 +200,9 @@ def _layers(original: bytes, converted: bytes, probes: Images, plan: Plan) -> tu
 
 
 def signal_to_noise(original: bytes, converted: bytes, probes: Images) -> dict[str, float]:
-    """Power of each operator's float values over that of their error, in decibels, by the name of its output.
+    """Return the power of each operator's float values over that of their error, in decibels, by output.
 
-    Those are left out that have no counterpart in floats, or no error at all.
+    Operators without a counterpart in floats, or without any error, are left out.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
@@ -223,16 +223,16 @@ def _worst(
     truth: npt.NDArray[np.int64],
     labels: tuple[str, ...],
 ) -> tuple[Disagreement, ...]:
-    said, says = original.argmax(axis=1), converted.argmax(axis=1)
-    rows = np.flatnonzero(said != says)
+    before_labels, after_labels = original.argmax(axis=1), converted.argmax(axis=1)
+    rows = np.flatnonzero(before_labels != after_labels)
     change = np.abs(original[rows] - converted[rows]).max(axis=1)
     rows = rows[np.argsort(-change, kind="stable")][:_WORST]
     return tuple(
         Disagreement(
             int(row),
             labels[truth[row]],
-            labels[said[row]],
-            labels[says[row]],
+            labels[before_labels[row]],
+            labels[after_labels[row]],
             float(original[row].max()),
             float(converted[row].max()),
         )
@@ -241,14 +241,14 @@ def _worst(
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's score interval for a share of so many."""
+    """Return Wilson's score interval for a share of ``count``."""
     z = _NORMAL_95**2 / count
     middle, half = share + z / 2, _NORMAL_95 * ((share * (1 - share) + z / 4) / count) ** 0.5
     return (middle - half) / (1 + z), (middle + half) / (1 + z)
 
 
 def latency(original: bytes, converted: bytes) -> tuple[float, float]:
-    """Median milliseconds of both, taking turns, for machines are noisy."""
+    """Return the median milliseconds of both, measured in turns, because machines are noisy."""
     interpreters = [make_interpreter(model, Path("model")) for model in (original, converted)]
     times: list[list[float]] = [[], []]
     for interpreter in interpreters:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
-from fer_edge.errors import ModelError, first_line
+from fer_edge.errors import ModelError
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert.flatbuffer import Tracer, constant, with_constants, with_integer_moves
 
@@ -35,7 +35,7 @@ _Algorithms = algorithm_manager.AlgorithmName
 _TENSORWISE: Final = qtyping.QuantGranularity.TENSORWISE
 _KEPT: Final = 1024  # values of a tensor that are kept of each image, for percentiles
 _DECAY: Final = 0.95
-_LEAST_RANGE: Final = 1e-5
+_MIN_RANGE: Final = 1e-5
 
 
 class Scheme(StrEnum):
@@ -54,7 +54,7 @@ class Scheme(StrEnum):
 
 
 class Method(StrEnum):
-    """How a tensor's range is read off what was seen."""
+    """How the range of a tensor is calculated from its statistics."""
 
     MINMAX = "min/max"
     MOVING_AVERAGE = "moving average"
@@ -63,8 +63,8 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a tensor held while faces went through the float model.
+class ActivationStats:
+    """Statistics of a tensor while images go through the float model.
 
     Attributes:
         lows: smallest value for each face, shape (n,).
@@ -79,7 +79,7 @@ class Seen:
     mean: npt.NDArray[np.float64]
 
     def range(self, method: Method) -> tuple[float, float]:
-        """The smallest and the largest value that must be told apart; 0 is between them."""
+        """Return the smallest and the largest value that must be representable; 0 is between them."""
         match method:
             case Method.MINMAX:
                 low, high = float(self.lows.min()), float(self.highs.max())
@@ -92,12 +92,12 @@ class Seen:
                 tail = 1e-4 if method is Method.PERCENTILE_99_99 else 1e-3
                 low, high = np.quantile(self.values, [tail, 1 - tail]).tolist()
         low, high = min(low, 0.0), max(high, 0.0)
-        # A step of nothing would overflow what kernels calculate from it.
-        return low, max(high, low + _LEAST_RANGE)
+        # A step of 0 would overflow what kernels calculate from it.
+        return low, max(high, low + _MIN_RANGE)
 
 
-def observe(model: bytes, images: Images) -> dict[str, Seen]:
-    """See what every tensor of a float model holds for images, one at least."""
+def observe(model: bytes, images: Images) -> dict[str, ActivationStats]:
+    """Return the statistics of every tensor of a float model over images, one at least."""
     trace = Tracer(model)
     lows: dict[str, list[float]] = {}
     highs: dict[str, list[float]] = {}
@@ -113,7 +113,7 @@ def observe(model: bytes, images: Images) -> dict[str, Seen]:
             mean = value.reshape(-1, value.shape[-1] if value.ndim else 1).mean(axis=0, dtype=np.float64)
             sums[name] = sums[name] + mean if name in sums else mean
     return {
-        name: Seen(
+        name: ActivationStats(
             np.array(lows[name], np.float32),
             np.array(highs[name], np.float32),
             np.concatenate(values[name]),
@@ -140,7 +140,7 @@ class Plan:
     only: str = ""
 
     def only_for(self, name: str) -> Plan:
-        """The same plan for one operator, with all others in floats."""
+        """Return the same plan for one operator, with all others in floats."""
         return replace(self, only=name, kept_float=())
 
 
@@ -148,7 +148,7 @@ def quantise(model: bytes, plan: Plan) -> bytes:
     """Quantise a float model.
 
     Raises:
-        ModelError: the quantiser cannot.
+        ModelError: the quantiser cannot quantise it.
     """
     if plan.scheme is Scheme.FLOAT32:
         return model
@@ -170,25 +170,28 @@ def quantise(model: bytes, plan: Plan) -> bytes:
         work.update_quantization_recipe(scope, _Operations.ALL_SUPPORTED, algorithm_key=_Algorithms.NO_QUANTIZE)
         if kinds.get(name) in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}:
             _cast(work, scope)
-    seen = None
+    statistics = None
     if plan.scheme.calibrated:
-        seen = {
+        statistics = {
             name: {"min": np.full((1, 1), low, np.float32), "max": np.full((1, 1), high, np.float32)}
             for name, (low, high) in plan.ranges.items()
         }
     try:
-        # The quantiser tells its progress whether asked or not.
+        # The quantiser prints its progress in any case.
         silence = io.StringIO()
         with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = work.quantize(seen, enable_progress_bar=False, enable_progress_report=False)
+            result = work.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
-        raise ModelError(f"the model cannot be quantised to {plan.scheme} ({first_line(error)})") from error
+        raise ModelError(
+            f"the quantiser cannot make {plan.scheme} of this model: try another scheme, such as --float16;"
+            " `fer-edge --debug convert ...` shows why"
+        ) from error
     return with_integer_moves(bytes(result.quantized_model))
 
 
-def bias_corrected(model: bytes, quantised: bytes, seen: Mapping[str, Seen]) -> bytes:
-    """The float model with biases that make up for what its quantised weights change on average.
+def bias_corrected(model: bytes, quantised: bytes, stats: Mapping[str, ActivationStats]) -> bytes:
+    """Return the float model with biases that make up for what its quantised weights change on average.
 
     Section 4.2 of Nagel et al. 2019 (arXiv:1906.04721): the weights' error times the mean of each input channel,
     which is measured here.
@@ -201,9 +204,9 @@ def bias_corrected(model: bytes, quantised: bytes, seen: Mapping[str, Seen]) -> 
             continue
         given, weights, bias = (node.name for node in operation.inputs[:3])
         before, after, old = constant(model, weights), constant(quantised, weights), constant(model, bias)
-        if before is None or after is None or old is None or given not in seen or users[bias] > 1:
+        if before is None or after is None or old is None or given not in stats or users[bias] > 1:
             continue  # a bias that several operators share cannot make up for each
-        error, mean = (after - before).astype(np.float64), seen[given].mean
+        error, mean = (after - before).astype(np.float64), stats[given].mean
         if operation.kind == "DEPTHWISE_CONV_2D":
             shift = error.sum(axis=(0, 1, 2)) * np.repeat(mean, error.shape[3] // len(mean))
         elif operation.kind == "CONV_2D":

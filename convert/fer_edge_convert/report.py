@@ -1,4 +1,4 @@
-"""The parity report: what conversion did to a model, for people and for programs."""
+"""The parity report of a classifier, for people and for programs."""
 
 from __future__ import annotations
 
@@ -9,69 +9,71 @@ import msgspec
 
 from fer_edge.reports.html import data_url, render
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge_convert.parity import Parity
-    from fer_edge_convert.result import Conversion
+    from fer_edge_convert.result import ClassifierConversion
 
 
-def summary(done: Conversion) -> list[str]:
-    """The report in a few lines of text."""
-    parity = done.parity
+def summary(result: ClassifierConversion) -> list[str]:
+    """Return the report in a few lines of text."""
+    parity = result.parity
     if parity is None:
         return ["no --data: not compared with the float model"]
     before, after = parity.original, parity.converted
     low, high = parity.change_interval
     worst = min(parity.recall_change_points, key=parity.recall_change_points.__getitem__)
-    faces = f"of {before.faces} faces {' and '.join(done.parts)}"
+    faces = f"of {counted(before.faces, 'face')} {' and '.join(result.parts)}"
     change = f"95 % interval {low:+.2f} to {high:+.2f}; most in {worst}: {parity.recall_change_points[worst]:+.1f}"
     lines = [
         f"float       {before.accuracy:.2%} {faces} (95 % interval {_interval(parity.original_interval)})",
-        f"{done.scheme:<12}{after.accuracy:.2%} {faces} (95 % interval {_interval(parity.converted_interval)})",
+        f"{result.scheme:<12}{after.accuracy:.2%} {faces} (95 % interval {_interval(parity.converted_interval)})",
         f"change      {parity.change_points:+.2f} points ({change})",
-        f"agreement   {parity.agreement:.2%} of faces get one label; KL divergence {parity.kl_divergence:.4f} nats",
+        f"agreement   {parity.agreement:.2%} of faces keep their label; KL divergence {parity.kl_divergence:.4f} nats",
         f"size        {parity.original_bytes / 1e3:.0f} kB to {parity.converted_bytes / 1e3:.0f} kB",
-        f"latency     {parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms a face here, one thread",
+        f"latency     {parity.original_ms:.2f} ms to {parity.converted_ms:.2f} ms per face here, one thread",
     ]
-    if done.calibration_faces:
-        lines.append(f"calibrated  on {sum(done.calibration_faces.values())} faces, seed {done.seed}: {done.way}")
-    if any(attempt.change_points is not None for attempt in done.attempts):
-        tried = [one for one in done.attempts if one.change_points is not None]
+    if result.calibration_faces:
+        faces = counted(sum(result.calibration_faces.values()), "face")
+        lines.append(f"calibrated  on {faces}, seed {result.seed}: {result.way}")
+    if any(attempt.change_points is not None for attempt in result.attempts):
+        tried = [one for one in result.attempts if one.change_points is not None]
         lines += [f"tried       {one.what}: {one.change_points:+.2f} points" for one in tried]
     if parity.hurts_most:
         layer = next(layer for layer in parity.layers if layer.short_name == parity.hurts_most)
-        lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} when it alone is quantised")
+        lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} if it alone is quantised")
     return lines
 
 
-def write_report(stem: Path, done: Conversion, test: Dataset, *, refused: bool, max_drop: float) -> None:
+def write_report(stem: Path, result: ClassifierConversion, test: Dataset, *, refused: bool, max_drop: float) -> None:
     """Write ``<stem>.json`` and ``<stem>.html``.
 
     Args:
         stem: the report's path without its ending.
-        done: what became of the model.
-        test: the faces that both models were tested on.
+        result: the result of the conversion.
+        test: the faces on which both models were tested.
         refused: whether the model was not written.
-        max_drop: how many points might be lost.
+        max_drop: how many points may be lost.
     """
-    parity = done.parity
+    parity = result.parity
     if parity is None:
         return
-    content = msgspec.json.format(msgspec.json.encode(done), indent=1)
+    content = msgspec.json.format(msgspec.json.encode(result), indent=1)
     with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
         temporary.write_bytes(content)
     verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
     layers = [layer.short_name for layer in parity.layers]
     page = render(
         "parity.html",
-        title=f"{done.card.name}: {done.scheme} beside float",
-        summary="\n".join([verdict, *summary(done)]),
-        warnings=done.warnings,
+        title=f"{result.card.name}: {result.scheme} beside float",
+        summary="\n".join([verdict, *summary(result)]),
+        warnings=result.warnings,
         classes=_list_classes(parity),
-        attempts=_list_attempts(done),
+        attempts=_list_attempts(result),
         layers=_list_layers(parity),
         worst_layer=layers.index(parity.hurts_most) if parity.hurts_most in layers else None,
         faces=_list_faces(parity, test),
@@ -89,10 +91,10 @@ def _list_classes(parity: Parity) -> list[tuple[object, ...]]:
     ]
 
 
-def _list_attempts(done: Conversion) -> list[tuple[str, str, str]]:
+def _list_attempts(result: ClassifierConversion) -> list[tuple[str, str, str]]:
     return [
         (one.what, f"{one.kl_divergence:.5f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
-        for one in done.attempts
+        for one in result.attempts
     ]
 
 

@@ -1,11 +1,12 @@
-"""What a conversion gave."""
+"""The results of conversions."""
 
 from __future__ import annotations
 
 import msgspec
 
 from fer_edge.errors import FerEdgeError
-from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge.modelcard.schema import ClassifierCard, DetectorCard
+from fer_edge_convert.detector_parity import DetectorParity
 from fer_edge_convert.parity import Parity
 from fer_edge_convert.quantisation import Scheme
 
@@ -14,11 +15,11 @@ class RefusedError(FerEdgeError):
     """Raised when the quantised model lost more accuracy than it may.
 
     Attributes:
-        warnings: what should be looked at, a line each.
+        warnings: what the user should check, one line each.
     """
 
     def __init__(self, message: str, warnings: tuple[str, ...]) -> None:
-        """Say what was lost, and what else was odd."""
+        """Take what was lost, and the warnings."""
         super().__init__(message)
         self.warnings = warnings
 
@@ -27,11 +28,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One way of quantising that was tried.
 
     Attributes:
-        what: how.
-        kl_divergence: of its scores from the float ones, in nats, on training faces that it was not calibrated on, or
-            on the test faces where nothing is calibrated; the way with the lowest is kept, unless a rescue finds one
-            that loses little enough.
-        change_points: change of accuracy on the test faces; None where that was not measured.
+        what: the way, in words.
+        kl_divergence: divergence of its outputs from the float ones, on data that it was not calibrated on, or on the
+            test data where nothing is calibrated. The way with the lowest is kept, unless a rescue finds one that
+            loses little enough.
+        change_points: change of accuracy, or of average precision, on the test data; None where that was not measured.
     """
 
     what: str
@@ -40,36 +41,58 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a model.
+    """The result of converting a network.
 
     Attributes:
         out: the file.
         scheme: how it is quantised.
-        kind: what it was made of.
-        card: the card in it.
+        kind: form of the original.
+        card: the card in the file.
         sha256: of the file.
         attempts: the ways that were tried, in order.
         way: the one that was kept.
-        calibration_faces: how many faces of each label ranges were measured on; empty where none were.
-        seed: by which they were chosen.
-        float_operators: kinds of the operators that calculate in floats.
-        kept_in_floats: how many layers a rescue left in floats.
-        warnings: what should be looked at, a line each.
-        parts: names of the dataset's parts that both models were tested on.
-        parity: how both do; None where no data was given.
+        seed: seed of the choice of calibration data.
+        parity: comparison of both models; None where no data was given.
+        warnings: what the user should check, one line each.
     """
 
     out: str
     scheme: Scheme
     kind: str
-    card: ClassifierCard
+    card: ClassifierCard | DetectorCard
     sha256: str
     attempts: tuple[Attempt, ...]
     way: str
-    calibration_faces: dict[str, int]
     seed: int
+    parity: Parity | DetectorParity | None
+    warnings: tuple[str, ...] = ()
+
+
+class ClassifierConversion(Conversion, frozen=True, kw_only=True):
+    """The result of converting a classifier.
+
+    Attributes:
+        calibration_faces: how many faces of each label ranges were measured on; empty where none were.
+        float_operators: kinds of the operators that calculate in floats.
+        kept_in_floats: how many layers a rescue left in floats.
+        parts: names of the dataset's parts that both models were tested on.
+    """
+
+    card: ClassifierCard
+    parity: Parity | None
+    calibration_faces: dict[str, int]
     float_operators: tuple[str, ...]
     kept_in_floats: int
-    warnings: tuple[str, ...]
     parts: tuple[str, ...]
-    parity: Parity | None
+
+
+class DetectorConversion(Conversion, frozen=True, kw_only=True):
+    """The result of converting a stage of a face detector.
+
+    Attributes:
+        calibration_images: how many images ranges were measured on.
+    """
+
+    card: DetectorCard
+    parity: DetectorParity | None
+    calibration_images: int

@@ -1,4 +1,4 @@
-"""Any model as a float ``.tflite``: the one form in which models are quantised and compared.
+"""Open any model as a float ``.tflite``, the one form in which models are quantised and compared.
 
 Keras 3 files, the HDF5 files of Keras 2 and before, and SavedModel folders go through TensorFlow; a ``.tflite`` needs
 none.
@@ -6,40 +6,27 @@ none.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import os
-import warnings
-import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from fer_edge.detection.face_network import FaceNetwork
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
-from fer_edge.errors import InputError, ModelError, first_line, printable
+from fer_edge.errors import InputError, ModelError, printable
 from fer_edge.modelcard.archive import attached_labels, check_flatbuffer, has_card, model_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
+from fer_edge_convert.readers import TOLERANCE, read_hdf5, read_keras_archive, read_saved_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-_MODULES: Final = {"builtins", "keras", "tf_keras", "numpy"}  # whose classes may be made by name
-_OPERATIONS: Final = (
-    *("math.", "nn.", "__operators__.", "image.resize", "cast", "clip_by_value", "concat", "expand_dims", "identity"),
-    *("pad", "reshape", "split", "squeeze", "stack", "tile", "transpose"),
-)
-_TRUST: Final = "; --unsafe runs it, if you trust who made it"
-_DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most images to learn from
-_TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
+_DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most training images
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +56,7 @@ class Source:
     labels: tuple[str, ...]
 
     def described(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
-        """The card of what is made of it.
+        """Return the card of the converted model.
 
         Args:
             labels: names of the outputs; empty takes those that came with the model.
@@ -131,15 +118,15 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
     card: ClassifierCard | None = None
     labels: tuple[str, ...] = ()
     if path.is_dir():
-        kind, model = "SavedModel", _saved_model(path, size)
+        kind, model = "SavedModel", read_saved_model(path, size)
     elif path.suffix == ".tflite":
         kind, model = "float .tflite", model_bytes(path)
         labels = attached_labels(path)
         _refuse_quantised(path, model)
     elif path.suffix == ".keras":
-        kind, model = _keras_archive(path, size, unsafe=unsafe)
+        kind, model = read_keras_archive(path, size, unsafe=unsafe)
     elif path.suffix in {".h5", ".hdf5"}:
-        kind, model = _hdf5(path, size, unsafe=unsafe)
+        kind, model = read_hdf5(path, size, unsafe=unsafe)
     else:
         raise ModelError(
             f"{path}: not a model that can be converted: give a .keras, .h5 or .hdf5 file, a SavedModel folder or a"
@@ -188,7 +175,7 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     """
     card = read_card(path, DetectorCard)
     if path.suffix == ".keras":
-        kind, model = _keras_archive(path, _DETECTOR_SIDE, unsafe=unsafe)
+        kind, model = read_keras_archive(path, _DETECTOR_SIDE, unsafe=unsafe)
     else:
         kind, model = "float .tflite", model_bytes(path)
         check_flatbuffer(path, card, model)
@@ -236,13 +223,13 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     """
     card = read_card(path, RefinerCard)
     first = NetworkDetector(detector, min_face=1)
-    kind, model = _keras_archive(path, card.side, unsafe=unsafe)
+    kind, model = read_keras_archive(path, card.side, unsafe=unsafe)
     FaceRefiner(model, card, path)
     return RefinerSource(path, kind, model, card, detector, first)
 
 
 def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, labels: tuple[str, ...]) -> Source:
-    """Refuse what is no image classifier, and make scores of what is not."""
+    """Refuse what is not an image classifier; add a softmax to one that gives logits."""
     interpreter = make_interpreter(model, path)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
@@ -253,7 +240,7 @@ def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, l
     taken, given = Tensor.from_detail(inputs[0]), Tensor.from_detail(outputs[0])
     if -1 in list(inputs[0].get("shape_signature", ()))[1:]:
         raise ModelError(
-            f"{path}: it takes images of any size; make it anew with a fixed one, or give the model it was"
+            f"{path}: it takes images of any size; make it again with a fixed size, or give the original model"
         )
     if len(taken.shape) != 4 or taken.shape[0] != 1 or taken.shape[3] not in {1, 3}:
         raise ModelError(
@@ -266,153 +253,10 @@ def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, l
     scores = flatbuffer.run(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
     if not np.isfinite(scores).all():
         raise ModelError(f"{path}: its scores are not numbers; did its training diverge?")
-    if scores.min() < 0 or scores.max() > 1 + _TOLERANCE:
+    if scores.min() < 0 or scores.max() > 1 + TOLERANCE:
         model = flatbuffer.with_softmax(model)
     _, height, width, channels = taken.shape
     return Source(path, kind, model, height, width, channels, given.shape[1], card, labels)
-
-
-def _keras_archive(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-            config = json.loads(archive.read("config.json"))
-    except Exception as error:  # a damaged archive can fail anywhere
-        raise ModelError(
-            f"{path}: damaged, or not a .keras file ({first_line(error)}); save the model again"
-        ) from error
-    _refuse_code(path, config, unsafe=unsafe)
-    return f"Keras {printable(version)}", _by_keras(path, version, size, unsafe=unsafe)
-
-
-def _hdf5(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
-    import h5py  # noqa: PLC0415 - Keras brings it
-
-    try:
-        with h5py.File(path) as file:
-            version, text = (_text(file.attrs.get(name)) for name in ("keras_version", "model_config"))
-        config = json.loads(text) if text else None
-    except Exception as error:  # a damaged file can fail anywhere
-        raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
-    if config is None:
-        raise ModelError(
-            f"{path}: it holds weights without their model; build the model, load them, and save it whole:"
-            ' model.save("model.keras")'
-        )
-    _refuse_code(path, config, unsafe=unsafe)
-    return f"Keras {version or '1'}, HDF5", _by_keras(path, version, size, unsafe=unsafe)
-
-
-def _text(value: object) -> str:
-    """An attribute of an HDF5 file, which old ones hold as bytes; empty where there is none."""
-    return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)
-
-
-def _refuse_code(path: Path, config: object, *, unsafe: bool) -> None:
-    """Look through a model's description for what would run as code while it is loaded.
-
-    A Lambda layer, and a wrapper with a function of its own, are pickled functions; a class of somebody's module is
-    imported; and an operation by name may be any of TensorFlow's, those that write files among them.
-    """
-    if unsafe:
-        return
-    waiting = [config]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += one
-        if not isinstance(one, dict):
-            continue
-        waiting += one.values()
-        name, module = one.get("class_name"), one.get("module")
-        lambdas = [key for key, value in one.items() if key.endswith("_type") and value == "lambda"]
-        if name in {"Lambda", "__lambda__"} or lambdas:
-            raise ModelError(f"{path}: it has a Lambda layer, which is code that loading would run{_TRUST}")
-        if name and module and str(module).partition(".")[0] not in _MODULES:
-            raise ModelError(f"{path}: it has a {name} of {module}, which is code that loading would run{_TRUST}")
-        function = one.get("function")
-        if isinstance(function, str) and not function.startswith(_OPERATIONS):
-            raise ModelError(f"{path}: it calls {function}, which is code that loading would run{_TRUST}")
-
-
-def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> bytes:
-    """Load by the Keras of the file's time: the third reads few files of the second."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # what it was trained by is no matter
-    with _quiet():
-        try:
-            if version.startswith("3"):
-                import keras  # noqa: PLC0415 - seconds, and not needed for a .tflite
-
-                model = keras.models.load_model(str(path), compile=False, safe_mode=not unsafe)
-            else:
-                import tf_keras  # noqa: PLC0415 - likewise
-                from tf_keras.src.saving.serialization_lib import SafeModeScope  # noqa: PLC0415
-
-                # Its loader of HDF5 files asks for the mode, but has no argument for it.
-                with SafeModeScope(safe_mode=not unsafe):
-                    model = tf_keras.models.load_model(str(path), compile=False)
-            shapes = [tuple(one.shape) for one in model.inputs]
-        except Exception as error:  # a damaged file can fail anywhere in Keras
-            raise ModelError(
-                f"{path}: Keras cannot load it ({first_line(error)}); if it has layers of its maker's own, save it with"
-                ' model.export("folder") there and convert that SavedModel'
-            ) from error
-    if len(shapes) != 1:
-        raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one image")
-    return _converted(path, lambda x: model(x, training=False), shapes[0], size)
-
-
-def _saved_model(path: Path, size: int | None) -> bytes:
-    if not (path / "saved_model.pb").is_file():
-        raise ModelError(f"{path}: not a SavedModel folder, it has no saved_model.pb")
-    with _quiet():
-        import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
-
-        try:
-            loaded = tf.saved_model.load(str(path))
-            signature: Any = loaded.signatures.get("serving_default") or next(iter(loaded.signatures.values()))
-            taken = {name: tuple(spec.shape) for name, spec in signature.structured_input_signature[1].items()}
-        except Exception as error:  # TensorFlow has many ways to say that it cannot
-            raise ModelError(
-                f"{path}: TensorFlow cannot load it, or nothing in it can be called ({first_line(error)}); save it with"
-                " model.export"
-            ) from error
-    if len(taken) != 1:
-        raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one image")
-    ((name, shape),) = taken.items()
-    return _converted(path, lambda x: signature(**{name: x}), shape, size)
-
-
-def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None) -> bytes:
-    """A float ``.tflite`` of a function of images, checked against it."""
-    import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
-
-    if len(shape) != 4 or shape[3] is None:
-        raise ModelError(f"{path}: it takes {list(shape)}; a classifier takes images, [n, height, width, channels]")
-    height, width = shape[1] or size, shape[2] or size
-    if height is None or width is None:
-        raise InputError(f"{path}: it takes images of any size: say which with --size, such as --size 48")
-    fixed = (1, height, width, shape[3])
-    with _quiet():
-        try:
-            concrete = tf.function(function).get_concrete_function(tf.TensorSpec(fixed, tf.float32))
-            # The converter freezes those variables alone that something holds which TensorFlow can track.
-            owner = tf.Module()
-            owner.variables_used = list(concrete.variables)
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
-            model = bytes(converter.convert())
-            images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
-            wanted = [concrete(tf.constant(image[None])) for image in images]
-        except Exception as error:  # TensorFlow has many ways to say that it cannot
-            raise ModelError(f"{path}: TensorFlow cannot convert it ({first_line(error)})") from error
-    expected = [np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, wanted), strict=True)]
-    if len({output.shape for output in expected}) == len(expected):  # else nobody knows which is which
-        given = flatbuffer.run_all(model, images)
-        for output, other in zip(sorted(expected, key=lambda output: output.shape), given, strict=True):
-            difference = float(np.abs(output - other).max() / max(np.abs(output).max(), 1.0))
-            if not difference < _TOLERANCE:
-                raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
-    return model
 
 
 def _refuse_quantised(path: Path, model: bytes) -> None:
@@ -422,14 +266,6 @@ def _refuse_quantised(path: Path, model: bytes) -> None:
         node.quantised for node in read_graph(model, path).tensors
     ):
         raise ModelError(
-            f"{path}: it is quantised already; give the float model it was made of, or use it as it is:"
+            f"{path}: it is quantised already; give the float model it was made of, or use it as it is after"
             f" fer-edge card set {path} --labels ... --input-range ..."
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:  # noqa: ANN401 - a generator
-    """Without what TensorFlow and Keras say of themselves."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-        yield

@@ -17,6 +17,7 @@ from fer_edge.bench.conditions import Environment
 from fer_edge.bench.machine import ROOT, MachineFacts, read_condition, read_ticks
 from fer_edge.tflite.interpreter import runtime_name
 from fer_edge.utils.system import THROTTLED_NOW, describe_throttling, machine_name
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,8 +115,8 @@ def _warn_of_load(environment: Environment) -> list[str]:
     if environment.others is not None and environment.others > _MAX_OTHERS:
         found.append(f"the machine was busy: other programs took {environment.others:.0%} of the processor time")
     if environment.before.load > _MAX_LOAD * environment.cores:
-        cores = "1 core" if environment.cores == 1 else f"{environment.cores} cores"
-        found.append(f"the machine was busy before the start: a load of {environment.before.load:g} on {cores}")
+        load = f"{environment.before.load:g} on {counted(environment.cores, 'core')}"
+        found.append(f"the machine was busy before the start: a load of {load}")
     if environment.stolen is not None and environment.stolen > _MAX_STOLEN:
         found.append(f"the host of this virtual machine took {environment.stolen:.1%} of the processor time")
     if environment.quota is not None and environment.quota < environment.allowed:

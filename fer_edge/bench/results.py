@@ -13,6 +13,7 @@ import msgspec
 from fer_edge.bench.conditions import Condition, Environment, Settings
 from fer_edge.errors import InputError
 from fer_edge.utils.validation import explain
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,8 +91,7 @@ class CaseId:
         if not self.model:
             return name
         faces = f", {self.batch} faces" if self.batch > 1 else ""
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{name}, {self.model}, {threads}{faces}{'' if self.xnnpack else ', no XNNPACK'}"
+        return f"{name}, {self.model}, {counted(self.threads, 'thread')}{faces}{'' if self.xnnpack else ', no XNNPACK'}"
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

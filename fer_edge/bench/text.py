@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fer_edge.utils.system import describe_throttling
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,11 +58,11 @@ def list_facts(report: Report) -> list[str]:
     environment, settings = report.environment, report.settings
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     if settings.runs:
-        limit = f"{settings.runs} run{'s' * (settings.runs > 1)} of each case"
+        limit = f"{counted(settings.runs, 'run')} of each case"
     else:
         limit = f"{settings.seconds:g} s for each case"
-    processors = f"{environment.allowed} of {environment.cores} processor{'s' * (environment.cores > 1)}"
-    threads = f"{environment.opencv_threads} OpenCV thread{'s' * (environment.opencv_threads > 1)}"
+    processors = f"{environment.allowed} of {counted(environment.cores, 'processor')}"
+    threads = counted(environment.opencv_threads, "OpenCV thread")
     return [
         f"{environment.machine}, {processors}{_describe_quota(environment)}, {_describe_governor(environment)}",
         (
@@ -105,7 +106,7 @@ def startup_rows(report: Report) -> list[tuple[str, ...]]:
     """Return a row for each model with the costs of a start."""
     return [
         (
-            f"{cost.model}, {cost.processes} process{'es' * (cost.processes > 1)}",
+            f"{cost.model}, {counted(cost.processes, 'process', 'processes')}",
             *(
                 f"{ms:.1f}"
                 for ms in (cost.import_ms, cost.load_ms, cost.first_run_ms, cost.detector_ms, cost.first_frame_ms)

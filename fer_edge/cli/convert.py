@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge.modelcard.schema import ClassifierCard
+    from fer_edge_convert.classifier_stage import ClassifierStage
+    from fer_edge_convert.detector_stage import DetectorStage
+    from fer_edge_convert.result import Conversion
     from fer_edge_convert.sources import Source
+    from fer_edge_convert.stage import ParityT, ResultT, Stage
 
 app = typer.Typer()
 
@@ -80,7 +85,6 @@ def convert(
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
-    from fer_edge.classification.labels import parse_labels
     from fer_edge.datasets.readers import ensure_exists
     from fer_edge.modelcard.reader import is_model_of
     from fer_edge.modelcard.schema import DetectorCard, RefinerCard
@@ -88,75 +92,73 @@ def convert(
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
     _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
-    if not is_model_of(model, RefinerCard):
+    second = is_model_of(model, RefinerCard)
+    if not second:
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
-    if is_model_of(model, DetectorCard) or is_model_of(model, RefinerCard):
+    is_face_detector = second or is_model_of(model, DetectorCard)
+    if is_face_detector:
         classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
-        _refuse(
-            {**classifiers, "votes": votes, "map": label_map},
-            "is for classifiers; leave it out",
-            f"{model}: a face detector, and ",
-        )
-        _convert_detector(
-            model,
-            out,
-            scheme,
-            data,
-            calibrate,
-            detector,
-            max_drop=max_drop,
-            rescue=rescue,
-            report=report,
-            unsafe=unsafe,
-        )
-        return
-    for path in filter(None, (data, calibrate)):
-        ensure_exists(path)
+        _check_detector_options(model, scheme, detector, {**classifiers, "votes": votes, "map": label_map})
+    else:
+        for path in filter(None, (data, calibrate)):
+            ensure_exists(path)
     with hide_native_stderr():
         from fer_edge_convert.conversion import convert as run_conversion
         from fer_edge_convert.quantisation import Scheme
-        from fer_edge_convert.report import summary
         from fer_edge_convert.result import RefusedError
-        from fer_edge_convert.sources import open_source
 
-        source = open_source(model, size=size, unsafe=unsafe)
-        names = parse_labels(labels) if labels else ()
-        dataset = _faces_of(data, votes, label_map, source)
-        calibration = _faces_of(calibrate, None, None, source)
-        card = _card_for(source, names, input_range, dataset, usage)
-        try:
-            done = run_conversion(
-                source,
-                card,
-                Scheme(scheme),
-                out,
-                data=dataset,
-                calibration=calibration,
-                usage=usage,
-                max_drop=max_drop,
-                rescue=rescue,
-                report=report,
-                command=command_line(),
+        def run(stage: Stage[ParityT, ResultT]) -> ResultT:
+            return run_conversion(
+                stage, Scheme(scheme), out, max_drop=max_drop, rescue=rescue, report=report, command=command_line()
             )
+
+        faces = _Faces(data, calibrate, votes, label_map, usage)
+        result: Conversion
+        try:
+            if is_face_detector:
+                result = run(_detector_stage(model, detector, data, calibrate, unsafe=unsafe))
+            else:
+                result = run(_classifier_stage(model, faces, labels, input_range, size, unsafe=unsafe))
         except RefusedError as error:
             for warning in error.warnings:
                 warn(warning)
             raise
-    for warning in done.warnings:
+    for warning in result.warnings:
         warn(warning)
-    print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
-    for line in summary(done):
-        print(line)
-    if done.scheme.calibrated and done.float_operators:
-        why = "which --rescue left" if done.kept_in_floats else "of which the quantiser has no integer form"
-        print(f"in floats   {', '.join(done.float_operators)}, {why}")
+    _print_result(result, model, out)
+
+
+def _check_detector_options(model: Path, scheme: str, detector: Path | None, classifiers: Mapping[str, object]) -> None:
+    from fer_edge.modelcard.reader import is_model_of
+    from fer_edge.modelcard.schema import RefinerCard
+
+    _refuse(classifiers, "is for classifiers; leave it out", f"{model}: a face detector, and ")
+    if scheme == "int16x8":
+        raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
+    if is_model_of(model, RefinerCard) and not detector:
+        raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
+
+
+def _print_result(result: Conversion, model: Path, out: Path) -> None:
+    from fer_edge_convert.detector_report import detector_summary
+    from fer_edge_convert.report import summary
+    from fer_edge_convert.result import ClassifierConversion, DetectorConversion
+
+    print(f"{out}: {result.scheme}, made of {model} ({result.kind})")
+    if isinstance(result, DetectorConversion):
+        print("\n".join(detector_summary(result)))
+    if isinstance(result, ClassifierConversion):
+        print("\n".join(summary(result)))
+        if result.scheme.calibrated and result.float_operators:
+            why = "which --rescue left" if result.kept_in_floats else "for which the quantiser has no integer form"
+            print(f"in floats   {', '.join(result.float_operators)}, {why}")
 
 
 def _one_of(chosen: dict[str, bool], named: str | None) -> str:
-    """The one way of quantising that was asked for."""
-    wanted = {name for name, asked in chosen.items() if asked} | ({named} if named else set())
+    """Return the chosen scheme."""
+    wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({named} if named else set())
     if len(wanted) != 1:
-        raise InputError("say in one way how to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
+        raise InputError("choose one way to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
     return wanted.pop()
 
 
@@ -164,7 +166,7 @@ def _refuse_idle(
     scheme: str, data: Path | None, comparing: Mapping[str, object], measuring: Mapping[str, object]
 ) -> None:
     if not data:
-        _refuse(comparing, "is for comparing both models on faces: give --data, too")
+        _refuse(comparing, "is for comparing both models on faces; give --data, too")
     if scheme not in {"int8", "int16x8"}:
         _refuse(measuring, f"does nothing for {scheme}, which measures no ranges; leave it out")
 
@@ -176,56 +178,50 @@ def _refuse(options: Mapping[str, object], why: str, where: str = "") -> None:
             raise InputError(f"{where}--{name} {why}")
 
 
-def _convert_detector(
-    model: Path,
-    out: Path,
-    scheme: str,
-    data: Path | None,
-    calibrate: Path | None,
-    detector: Path | None,
-    *,
-    max_drop: float,
-    rescue: bool,
-    report: Path | None,
-    unsafe: bool,
-) -> None:
-    if scheme == "int16x8":
-        raise InputError(f"{model}: a face detector, which LiteRT cannot run with --int16x8; use --int8 or --float16")
+def _detector_stage(
+    model: Path, detector: Path | None, data: Path | None, calibrate: Path | None, *, unsafe: bool
+) -> DetectorStage:
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.modelcard.reader import is_model_of
-    from fer_edge.modelcard.schema import RefinerCard
-    from fer_edge.utils.native_stderr import hide_native_stderr
+    from fer_edge_convert.first_stage import FirstStage
+    from fer_edge_convert.second_stage import SecondStage
+    from fer_edge_convert.sources import RefinerSource, open_detector, open_refiner
 
-    if is_model_of(model, RefinerCard) and not detector:
-        raise InputError(f"{model}: a detector's second stage; give the .tflite of the first one: --detector FILE")
-    with hide_native_stderr():
-        from fer_edge_convert.detector_conversion import FirstStage, SecondStage, convert_detector, summary
-        from fer_edge_convert.quantisation import Scheme
-        from fer_edge_convert.sources import open_detector, open_refiner
-
-        source = (
-            SecondStage(open_refiner(model, detector, unsafe=unsafe))
-            if detector
-            else FirstStage(open_detector(model, unsafe=unsafe))
-        )
-        ranges = calibrate or data
-        done = convert_detector(
-            source,
-            Scheme(scheme),
-            out,
-            test=load_faces(data, "val") if data else None,
-            calibration=load_faces(ranges, "train") if ranges else None,
-            max_drop=max_drop,
-            rescue=rescue,
-            report=report,
-            command=command_line(),
-        )
-    print(f"{out}: {done.scheme}, made of {model} ({done.kind})")
-    for line in summary(done):
-        print(line)
+    source = open_refiner(model, detector, unsafe=unsafe) if detector else open_detector(model, unsafe=unsafe)
+    ranges = calibrate or data
+    test = load_faces(data, "val") if data else None
+    calibration = load_faces(ranges, "train") if ranges else None
+    if isinstance(source, RefinerSource):
+        return SecondStage(source, test=test, calibration=calibration)
+    return FirstStage(source, test=test, calibration=calibration)
 
 
-def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, source: Source) -> Dataset | None:
+@dataclass(frozen=True, slots=True)
+class _Faces:
+    """Options that say which faces a classifier is calibrated and tested on."""
+
+    data: Path | None
+    calibrate: Path | None
+    votes: Path | None
+    label_map: Path | None
+    usage: str | None
+
+
+def _classifier_stage(
+    model: Path, faces: _Faces, labels: str | None, input_range: str | None, size: int | None, *, unsafe: bool
+) -> ClassifierStage:
+    from fer_edge.classification.labels import parse_labels
+    from fer_edge_convert.classifier_stage import ClassifierStage
+    from fer_edge_convert.sources import open_source
+
+    source = open_source(model, size=size, unsafe=unsafe)
+    names = parse_labels(labels) if labels else ()
+    data = _load_faces(faces.data, faces.votes, faces.label_map, source)
+    calibration = _load_faces(faces.calibrate, None, None, source)
+    card = _card_for(source, names, input_range, data, faces.usage)
+    return ClassifierStage(source, card, data=data, calibration=calibration, usage=faces.usage)
+
+
+def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, source: Source) -> Dataset | None:
     if not path:
         return None
     check_square(source.path, source.height, source.width, "convert it without --data and --calibrate")
@@ -235,12 +231,12 @@ def _faces_of(path: Path | None, votes: Path | None, label_map: Path | None, sou
 def _card_for(
     source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
 ) -> ClassifierCard:
-    """What a model to convert takes and gives, as far as it, the user or the data says."""
+    """Return the card of the converted model, from the model, the options or the data."""
     from fer_edge.modelcard.schema import INPUT_RANGES
-    from fer_edge_convert.conversion import infer_range
+    from fer_edge_convert.input_range import infer_range
 
     if input_range is None and source.card is None and dataset is not None:
         known = source.described(labels, INPUT_RANGES["0..1"]).labels
         input_range = infer_range(source, known, dataset, usage)
-        print(f"input range {input_range}, with which it is right most often", file=sys.stderr)
+        print(f"input range {input_range}, with which the model is right most often", file=sys.stderr)
     return source.described(labels, INPUT_RANGES[input_range] if input_range else None)

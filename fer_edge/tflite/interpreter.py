@@ -145,10 +145,12 @@ def make_interpreter(
                 interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], input_shape)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = first_line(error)
         if input_shape:
-            raise ModelError(f"{path}: cannot take an input of {list(input_shape)} ({reason})") from error
-        raise ModelError(f"{path}: {runtime_name()} cannot load it ({reason}); make the model again") from error
+            raise ModelError(f"{path}: cannot take an input of {list(input_shape)}") from error
+        raise ModelError(
+            f"{path}: {runtime_name()} cannot load it, because it is damaged or has an operator that this runtime does"
+            " not know; copy or make it again, or update the runtime"
+        ) from error
     except (ImportError, AttributeError) as error:  # for example tflite-runtime with NumPy 2
         raise FerEdgeError(
             f"{runtime_name()} does not work here ({first_line(error)}); is it made for this NumPy?"

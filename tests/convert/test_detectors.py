@@ -15,7 +15,9 @@ from fer_edge.errors import DataError, ModelError
 from fer_edge.modelcard.archive import model_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
-from fer_edge_convert.detector_conversion import FirstStage, convert_detector, divergence
+from fer_edge_convert.conversion import convert
+from fer_edge_convert.detector_parity import divergence
+from fer_edge_convert.first_stage import FirstStage
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.result import RefusedError
 from fer_edge_convert.sources import open_detector
@@ -125,11 +127,10 @@ def test_only_what_may_help_a_refused_detector_is_said(
     squares: Path, images: Path, tmp_path: Path, scheme: Scheme, advice: str
 ) -> None:
     with pytest.raises(RefusedError) as caught:  # as whatever wants to be better than the float model
-        convert_detector(
-            FirstStage(open_detector(squares)),
+        convert(
+            FirstStage(open_detector(squares), test=load_faces(images, "val")),
             scheme,
             tmp_path / "x.tflite",
-            test=load_faces(images, "val"),
             max_drop=-100,
         )
     assert f"x.parity.html{advice} with --max-drop" in str(caught.value)
@@ -140,9 +141,7 @@ def test_images_without_any_face_are_none_to_compare_on(squares: Path, tmp_path:
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, ("0.png", "96", "64", *("",) * 15)])
     with pytest.raises(DataError, match=f"{tmp_path}: no face is marked in these images"):
-        convert_detector(
-            FirstStage(open_detector(squares)), Scheme.INT8, tmp_path / "x.tflite", test=load_faces(tmp_path)
-        )
+        convert(FirstStage(open_detector(squares), test=load_faces(tmp_path)), Scheme.INT8, tmp_path / "x.tflite")
     assert not (tmp_path / "x.tflite").exists()
 
 

@@ -19,7 +19,7 @@ from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
 from fer_edge_convert.metadata import METADATA
 from fer_edge_convert.parity import divergence
-from fer_edge_convert.quantisation import Method, Plan, Scheme, Seen, bias_corrected, observe, quantise
+from fer_edge_convert.quantisation import ActivationStats, Method, Plan, Scheme, bias_corrected, observe, quantise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,14 +182,14 @@ def test_a_float_tflite_is_quantised_without_tensorflow(edge_float: Path, tmp_pa
 
 def test_ranges_by_each_method() -> None:
     values = np.linspace(-1, 3, 100_001, dtype=np.float32)
-    seen = Seen(
+    seen = ActivationStats(
         lows=np.array([-1, -0.5], np.float32), highs=np.array([3, 2], np.float32), values=values, mean=np.zeros(1)
     )
     assert seen.range(Method.MINMAX) == (-1, 3)
     assert seen.range(Method.MOVING_AVERAGE) == pytest.approx((-0.975, 2.95))
     assert seen.range(Method.PERCENTILE_99_9) == pytest.approx((-0.996, 2.996), abs=1e-4)
     one, two = np.ones(1, np.float32), np.full(1, 2, np.float32)
-    positive = Seen(lows=one, highs=two, values=np.concatenate([one, two]), mean=np.zeros(1))
+    positive = ActivationStats(lows=one, highs=two, values=np.concatenate([one, two]), mean=np.zeros(1))
     assert positive.range(Method.MINMAX) == (0, 2), "zero must have a step of its own"
 
 

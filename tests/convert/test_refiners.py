@@ -12,7 +12,7 @@ from fer_edge.detection.network import NetworkDetector
 from fer_edge.modelcard.archive import model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
-from fer_edge_convert.flatbuffer import Images, lean, run_all
+from fer_edge_convert.flatbuffer import Images, deduplicate, run_all
 from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
 from fer_edge_convert.sources import open_detector
 
@@ -81,8 +81,8 @@ def test_a_lean_model_gives_the_same_in_fewer_bytes(foreign: Path) -> None:
     some = Images(np.random.default_rng(0).integers(0, 256, (3, 320, 320), np.uint8), source.card.input)
     ranges = {name: one.range(Method.MINMAX) for name, one in observe(source.model, some).items()}
     model = quantise(source.model, Plan(Scheme.INT8, ranges))
-    small = lean(model)
+    small = deduplicate(model)
     assert len(small) < 0.9 * len(model)
-    assert lean(small) == small
+    assert deduplicate(small) == small
     for one, other in zip(run_all(model, some), run_all(small, some), strict=True):
         assert np.array_equal(one, other)

@@ -17,6 +17,7 @@ from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_source
@@ -79,7 +80,7 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
     source = open_source(Path(__file__).parents[1] / "data" / "keras2" / "xception.h5")
     faces = load_dataset(sample.write_csv(folder / "few.csv", slice(0, 700, 20)), 64)
     card = source.described(FER2013, (1 / 255, 0))
-    convert(source, card, Scheme.INT8, folder / "xception.tflite", data=faces, max_drop=100)
+    convert(ClassifierStage(source, card, data=faces), Scheme.INT8, folder / "xception.tflite", max_drop=100)
     (folder / "first.tflite").write_bytes(model_bytes(DEFAULT_DETECTOR))
     (folder / "second.tflite").write_bytes(refiner_bytes(DEFAULT_DETECTOR))
     models = [folder / f"{name}.tflite" for name in (*MODELS, *STAGES)]

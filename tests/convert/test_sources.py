@@ -26,8 +26,10 @@ from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import inspect_model
-from fer_edge_convert.conversion import convert, infer_range
+from fer_edge_convert.classifier_stage import ClassifierStage
+from fer_edge_convert.conversion import convert
 from fer_edge_convert.flatbuffer import run
+from fer_edge_convert.input_range import infer_range
 from fer_edge_convert.quantisation import Scheme
 from fer_edge_convert.sources import open_source
 
@@ -70,7 +72,8 @@ def test_models_of_others_become_int8(
     card = source.described(LABELS, (1 / 255, 0))
     out = tmp_path / "out.tflite"
     # One process for all, for TensorFlow takes longer to load than to convert.
-    done = convert(source, card, Scheme.INT8, out, data=load_dataset(few, shape[0]), max_drop=100)
+    stage = ClassifierStage(source, card, data=load_dataset(few, shape[0]))
+    done = convert(stage, Scheme.INT8, out, max_drop=100)
     assert done.float_operators == ()
     assert done.parity is not None
     assert done.parity.kl_divergence < 0.005
@@ -160,8 +163,8 @@ def test_what_cannot_be_converted_is_one_clear_line(
     assert "no such file that can be read" in said(model, "--float32", "--labels", "none.txt", *seven)
     assert "give --input-range" in said(model, "--float32", "--labels", NAMES)
     assert "'0..2' is not one of" in said(model, "--float32", "--labels", NAMES, "--input-range", "0..2")
-    assert "say in one way how to quantise" in said(edge_float, "--data", few)
-    assert "say in one way how to quantise" in said(edge_float, "--int8", "--float16")
+    assert "choose one way to quantise" in said(edge_float, "--data", few)
+    assert "choose one way to quantise" in said(edge_float, "--int8", "--float16")
     assert "give --data" in said(edge_float, "--int8")
     for idle in (("--votes", few), ("--usage", "PublicTest"), ("--report", tmp_path / "r")):
         assert f"{idle[0]} is for comparing both models on faces" in said(model, "--float32", *idle)

@@ -135,7 +135,7 @@ def test_bad_input_to_training_and_conversion_is_one_line(
     cut = tmp_path / "cut.keras"
     cut.write_bytes((run_dir / "model.keras").read_bytes()[:9000])
     assert "damaged, or not a .keras file" in complaint("convert", cut, *convert)
-    assert "say in one way how to quantise" in complaint("convert", run_dir / "model.keras", "--data", few, "-o", out)
+    assert "choose one way to quantise" in complaint("convert", run_dir / "model.keras", "--data", few, "-o", out)
     tree = tmp_path / "tree"
     for name in ("calm", "cross"):
         shutil.copytree(sample.write_tree(tmp_path / "some", slice(0, 2)) / "train" / "angry", tree / "train" / name)
