@@ -68,6 +68,8 @@ def debian_tree() -> Path:
 def _make_tree(suite: str, folder: Path) -> None:
     made = subprocess.run(
         [
+            # With its own mounts: if it is killed, no /proc or /dev stays mounted in a folder that is then removed.
+            *("unshare", "--mount", "--propagation=private"),
             *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={PACKAGES}"),
             *('--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/doc/*"),
             *(suite, str(folder), f"deb {_debian_archive()} {suite} main"),
