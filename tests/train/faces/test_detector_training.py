@@ -166,7 +166,7 @@ def test_rejects_missing_labels_and_wrong_recipes_in_one_line(cli: Cli, video: P
     (tmp_path / "train").mkdir()
     assert "no images" in cli("train-faces", tmp_path, "--out", tmp_path / "run", status=2).stderr
     wrong = cli("train-faces", video, "--out", tmp_path / "run", "--set", "network.steam=4", status=2).stderr
-    assert "did you mean stem?" in wrong.splitlines()[-1]
+    assert "did you mean network.stem?" in wrong.splitlines()[-1]
     start = ("train-faces", video, "--out", tmp_path / "run")
     large = cli(*start, "--set", "data.teacher_scales=[2]", status=2).stderr
     assert "teacher_scales must have 1, or the largest faces would count as background" in large.splitlines()[-1]
