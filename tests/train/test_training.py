@@ -250,7 +250,7 @@ def test_does_not_evaluate_model_with_images_that_are_not_square(
         keras.Sequential(layers).save(tmp_path / "wide.keras")
     write_card(tmp_path / "wide.keras", wide)
     stderr = eager_cli("evaluate", tmp_path / "wide.keras", fer2013_csv, status=2).stderr
-    assert "wide.keras: it takes 64x48, and only square images can be read" in stderr.splitlines()[-1]
+    assert "wide.keras: it takes 64x48, but datasets give square images only" in stderr.splitlines()[-1]
 
 
 def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: Path) -> None:
