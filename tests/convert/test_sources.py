@@ -160,7 +160,7 @@ def test_what_cannot_be_converted_is_one_clear_line(
     assert "7 outputs, but there are 3 labels" in said(model, "--float32", "--labels", "a,b,c", *seven)
     assert "a label twice" in said(model, "--float32", "--labels", "a,a,b,c,d,e,f", *seven)
     assert "give --labels" in said(model, "--float32", *seven)
-    assert "no such file that can be read" in said(model, "--float32", "--labels", "none.txt", *seven)
+    assert "none.txt: cannot be read as a file" in said(model, "--float32", "--labels", "none.txt", *seven)
     assert "give --input-range" in said(model, "--float32", "--labels", NAMES)
     assert "'0..2' is not one of" in said(model, "--float32", "--labels", NAMES, "--input-range", "0..2")
     assert "choose one way to quantise" in said(edge_float, "--data", few)
@@ -241,7 +241,7 @@ def test_a_new_card_leaves_what_others_attached_as_it_was(tmp_path: Path) -> Non
     assert model_bytes(theirs) == model_bytes(DEFAULT_MODEL)
     damaged = theirs.read_bytes().replace(packed.filename.encode(), b"licence/terms.\xff\xff\xff", 1)
     theirs.write_bytes(damaged)
-    with pytest.raises(ModelError, match="in the archive behind the model is damaged"):
+    with pytest.raises(ModelError, match="the archive behind the model is damaged"):
         set_card(theirs, LABELS, None)
     assert theirs.read_bytes() == damaged
 
@@ -254,7 +254,7 @@ def test_a_damaged_attachment_in_lzma_is_told_in_a_line(tmp_path: Path) -> None:
     whole = theirs.read_bytes()
     middle = whole.index(b"terms.txt") + 200
     theirs.write_bytes(whole[:middle] + bytes(300) + whole[middle + 300 :])
-    with pytest.raises(ModelError, match="in the archive behind the model is damaged"):
+    with pytest.raises(ModelError, match="the archive behind the model is damaged"):
         set_card(theirs, LABELS, (1 / 128, -1.0))
 
 
@@ -310,7 +310,7 @@ def test_logits_are_not_taken_for_scores(edge_float: Path, foreign: Path, tmp_pa
     damaged = bytearray(bare.read_bytes())
     damaged[100_000] ^= 255
     bare.write_bytes(damaged)
-    with pytest.raises(ModelError, match="not what its card says"):
+    with pytest.raises(ModelError, match="damaged, the content does not match its card"):
         set_card(bare, (), None)
-    with pytest.raises(ModelError, match="not what its card says"):
+    with pytest.raises(ModelError, match="damaged, the content does not match its card"):
         open_source(bare)

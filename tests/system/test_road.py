@@ -122,7 +122,7 @@ def test_bad_input_to_training_and_conversion_is_one_line(
     )
     assert not (tmp_path / "run").exists()
     wild = tmp_path / "wild.toml"
-    edge = (Path(fer_edge_train.__file__).parent / "recipes" / "edge.toml").read_text()
+    edge = (Path(fer_edge_train.__file__).parent / "recipes" / "classifier" / "edge.toml").read_text()
     wild.write_text(edge.replace("learning_rate = 4e-3", "learning_rate = 1e12"))
     votes = fer2013_csv.with_name("fer2013new.csv")
     diverging = ("train", fer2013_csv, "--votes", votes, "--out", tmp_path / "wild", "--recipe", str(wild))
