@@ -37,7 +37,7 @@ from fer_edge.cli import app
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.utils.atomic_file import ensure_writable
-from tests.fer_edge.test_cli import complaint
+from tests.fer_edge.test_cli import error_line
 from tests.reports import CASE_IDS, IDLE, PI, make_report
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def test_ci_gets_status_1_for_a_regression(cli: Cli, tmp_path: Path) -> None:
     assert "slower, by more than 5%" in cli("bench", "--compare", old, new, status=1).stdout
     found = json.loads(cli("bench", "--compare", new, old, "--json").stdout)
     assert found["changes"][0]["verdict"] == "faster"
-    assert "cannot be read (No such file or directory)" in complaint(cli, "bench", "--compare", old, tmp_path / "none")
+    assert "cannot be read (No such file or directory)" in error_line(cli, "bench", "--compare", old, tmp_path / "none")
 
 
 def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
@@ -275,7 +275,7 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
     ],
 )
 def test_wrong_wishes_are_refused_in_one_line(cli: Cli, words: tuple[str, ...], what: str) -> None:
-    assert what in complaint(cli, "bench", *words)
+    assert what in error_line(cli, "bench", *words)
 
 
 def test_a_detector_that_finds_little_is_warned_of() -> None:
