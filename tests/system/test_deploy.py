@@ -68,13 +68,13 @@ def pi(container_files: ContainerFiles, tmp_path: Path) -> Iterator[Container]:
         yield booted
 
 
-def start(pi: Container, folder: Path, wheel: Path, *words: str | Path) -> subprocess.Popen[str]:
+def start(pi: Container, folder: Path, wheel: Path, *args: str | Path) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "fer_edge.cli", "deploy", "--ssh-config", folder / "ssh_config")
-    return pi.start_outside(*command, "--wheel", wheel, *words)
+    return pi.start_outside(*command, "--wheel", wheel, *args)
 
 
-def deploy(pi: Container, folder: Path, wheel: Path, *words: str | Path, status: int = 0) -> str:
-    with start(pi, folder, wheel, *words) as running:
+def deploy(pi: Container, folder: Path, wheel: Path, *args: str | Path, status: int = 0) -> str:
+    with start(pi, folder, wheel, *args) as running:
         output, _ = running.communicate()
     assert running.returncode == status, output
     assert "Traceback" not in output
@@ -99,7 +99,7 @@ def is_clean(pi: Container) -> bool:
     return not list((pi.root / "var/tmp").glob("fer-edge-deploy*"))
 
 
-def test_installs_once_and_restores_the_host_after_a_failure(
+def test_deploys_once_and_restores_the_host_after_a_failure(
     pi: Container, container_files: ContainerFiles, tmp_path: Path
 ) -> None:
     config, model, secret = (tmp_path / name for name in ("config.toml", "mine.tflite", "secret"))
