@@ -38,10 +38,10 @@ GROUPS = ("container", "train", "convert", "install", "cluster")  # of tests for
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, or one worker would still be at it when there is nothing left for the others."""
-    items.sort(key=_turn)
+    items.sort(key=_run_order)
 
 
-def _turn(item: pytest.Item) -> int:
+def _run_order(item: pytest.Item) -> int:
     group = item.get_closest_marker("xdist_group")
     if group:
         return GROUPS.index(group.args[0])
@@ -109,7 +109,7 @@ def cli() -> Cli:
     """Run ``fer-edge`` in a process of its own and check its exit status."""
 
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "fer_edge.cli", *map(str, args)],
             capture_output=True,
             text=True,
@@ -118,9 +118,9 @@ def cli() -> Cli:
             check=False,
             env={**os.environ, "COLUMNS": "200"},
         )
-        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+        assert result.returncode == status, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
+        return result
 
     return run
 
@@ -146,8 +146,10 @@ def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
     _WARM.set_forkserver_preload(warm.PRELOADED)
 
     def start(*args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess:
-        words = list(map(str, args))
-        process = _WARM.Process(target=warm.run, args=(words, *warm_output, cwd or Path.cwd()), kwargs={"eager": eager})
+        command = list(map(str, args))
+        process = _WARM.Process(
+            target=warm.run, args=(command, *warm_output, cwd or Path.cwd()), kwargs={"eager": eager}
+        )
         process.start()
         return process
 
@@ -157,24 +159,24 @@ def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
 @pytest.fixture(scope="session")
 def warm_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
     """Like ``cli``, by `start_warm`."""
-    return _to_the_end(start_warm, *warm_output)
+    return _run_to_completion(start_warm, *warm_output)
 
 
 @pytest.fixture(scope="session")
 def eager_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
     """Like `warm_cli`, without graphs: to build one takes longer than a few steps of training do."""
-    return _to_the_end(functools.partial(start_warm, eager=True), *warm_output)
+    return _run_to_completion(functools.partial(start_warm, eager=True), *warm_output)
 
 
-def _to_the_end(start: StartWarm, out: Path, err: Path) -> Cli:
+def _run_to_completion(start: StartWarm, out: Path, err: Path) -> Cli:
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         process = start(*args, cwd=cwd)
         process.join(500)
         process.kill()
         assert process.exitcode is not None, "it took too long"
-        done = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
-        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+        result = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
+        assert result.returncode == status, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
+        return result
 
     return run

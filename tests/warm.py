@@ -19,7 +19,7 @@ PRELOADED = [
 ]
 
 
-def run(words: list[str], out: Path, err: Path, folder: Path, *, eager: bool) -> None:
+def run(args: list[str], out: Path, err: Path, folder: Path, *, eager: bool) -> None:
     """Run ``fer-edge``, whose output goes to two files; eagerly, TensorFlow builds no graphs."""
     import tensorflow as tf  # noqa: PLC0415 - after the fork
 
@@ -30,6 +30,6 @@ def run(words: list[str], out: Path, err: Path, folder: Path, *, eager: bool) ->
     for path, descriptor in ((out, 1), (err, 2)):
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    sys.argv = ["fer-edge", *words]
+    sys.argv = ["fer-edge", *args]
     tf.config.run_functions_eagerly(eager)
     main()

@@ -30,17 +30,17 @@ USER, PASSWORD = "camera", "open sesame"
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], description: str) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {TIMEOUT:.0f} s"
+        assert time.monotonic() < deadline, f"{description} did not happen within {TIMEOUT:.0f} s"
         time.sleep(0.005)
 
 
 def program(name: str) -> str:
-    found = shutil.which(name, path=SEARCH)
-    assert found, f"{name} is missing, which the tests of MQTT need: sudo apt install mosquitto"
-    return found
+    path = shutil.which(name, path=SEARCH)
+    assert path, f"{name} is missing, which the tests of MQTT need: sudo apt install mosquitto"
+    return path
 
 
 class Certificates:

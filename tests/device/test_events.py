@@ -54,8 +54,8 @@ def use(monkeypatch: pytest.MonkeyPatch, camera: ScriptedCamera) -> None:
 
 def test_demo_gives_the_events_that_the_command_publishes() -> None:
     command = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--full-speed", "--config", "/dev/null")
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    messages = map(json.loads, done.stdout.splitlines())
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    messages = map(json.loads, result.stdout.splitlines())
     published = [message["payload"] for message in messages if message["topic"].endswith("/event")]
     events = list(app.events(DEMO))
     assert [msgspec.to_builtins(event, str_keys=True) | {"box": list(event.box)} for event in events] == published
@@ -75,12 +75,12 @@ def test_demo_plays_at_full_speed_unless_real_time_is_asked_for(monkeypatch: pyt
 def test_lost_camera_ends_every_face_then_raises_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = ScriptedCamera(frames=8)
     use(monkeypatch, camera)
-    seen: list[Event] = []
+    events: list[Event] = []
     with pytest.raises(SourceLostError, match="unplugged"):
-        seen.extend(app.events(DEMO))
-    types = [event.event_type for event in seen]
+        events.extend(app.events(DEMO))
+    types = [event.event_type for event in events]
     assert types.count("new") == types.count("end") > 0
-    assert all(event.time > 1000 for event in seen)
+    assert all(event.time > 1000 for event in events)
     assert camera.closed
 
 

@@ -40,10 +40,10 @@ def test_every_block_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     namespace: dict[str, Any] = {}
     for block in BLOCKS:
         exec(block.replace(*NO_CAMERA), namespace)  # noqa: S102 - that is what is tested
-    said = capsys.readouterr().out
-    assert "surprise" in said
-    assert "values of type float64" in said
-    assert "notes.txt: not an image" in said
+    output = capsys.readouterr().out
+    assert "surprise" in output
+    assert "values of type float64" in output
+    assert "notes.txt: not an image" in output
     assert cv2.imread(str(folder / "out.jpg")) is not None
     assert (folder / "faces.csv").read_text().count("photos/") == len(namespace["rows"]) > 2
     assert [len(result) > 0 for result in namespace["results"]] == [True, True]

@@ -119,7 +119,7 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], s
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "complaint"),
+    ("attribute", "value", "message"),
     [
         ("opens", False, "cannot be opened"),
         ("frames_then_fails", 0, "gave no frame; is it unplugged or in use"),
@@ -127,12 +127,12 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], s
     ],
 )
 def test_unusable_camera_is_an_error_with_its_cause(
-    usb: type[VideoCapture], attribute: str, value: object, complaint: str
+    usb: type[VideoCapture], attribute: str, value: object, message: str
 ) -> None:
     setattr(usb, attribute, value)
-    with pytest.raises(SourceError, match=complaint) as caught:
+    with pytest.raises(SourceError, match=message) as error:
         opened("0")
-    assert caught.value.exit_status == 2
+    assert error.value.exit_status == 2
 
 
 def test_takes_timeouts_from_settings(usb: type[VideoCapture]) -> None:

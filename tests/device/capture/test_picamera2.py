@@ -47,8 +47,8 @@ def test_gives_luma_plane_without_padding(pi: type[Picamera2]) -> None:
     number = round(frame.number)
     assert any((frame.gray == cv2.resize(demo.frame(n), (1600, 900))).all() for n in range(number, number + 5))
     assert abs(frame.time + frame.epoch - time.time()) < LONG
-    [made] = pi.made
-    assert made.closed
+    [picamera2] = pi.made
+    assert picamera2.closed
 
 
 def test_copies_only_frames_that_are_read_and_releases_all(pi: type[Picamera2]) -> None:
@@ -57,9 +57,9 @@ def test_copies_only_frames_that_are_read_and_releases_all(pi: type[Picamera2]) 
     until(lambda: camera._number > 10)
     next_frame(camera)
     camera.close()
-    [made] = pi.made
-    assert made.copied == 2
-    assert made.requests_out == 0
+    [picamera2] = pi.made
+    assert picamera2.copied == 2
+    assert picamera2.requests_out == 0
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_sets_focus(
     pi: type[Picamera2], autofocus: Literal["continuous", "once", "off"], expected: dict[str, object]
 ) -> None:
     open_source(CameraSettings(source="picamera2", autofocus=autofocus, lens_position=2.0)).close()
-    given = pi.made[0].controls_given
-    assert {name: given[name] for name in given if name in {"AfMode", "AfTrigger", "LensPosition"}} == expected
+    controls = pi.made[0].controls_given
+    assert {name: controls[name] for name in controls if name in {"AfMode", "AfTrigger", "LensPosition"}} == expected
 
 
 def test_long_exposure_lengthens_frames(pi: type[Picamera2]) -> None:
     open_source(CameraSettings(source="picamera2", exposure_time_us=100_000, gain=4.0)).close()
-    given = pi.made[0].controls_given
-    assert (given["ExposureTime"], given["AnalogueGain"]) == (100_000, 4.0)
-    assert given["FrameDurationLimits"] == (100_000, 100_000)
+    controls = pi.made[0].controls_given
+    assert (controls["ExposureTime"], controls["AnalogueGain"]) == (100_000, 4.0)
+    assert controls["FrameDurationLimits"] == (100_000, 100_000)
 
 
 def test_warns_of_missing_controls(pi: type[Picamera2], caplog: pytest.LogCaptureFixture) -> None:
@@ -162,8 +162,8 @@ sys.exit(7)
 def test_hanging_camera_does_not_block_exit() -> None:
     # At exit, picamera2 closes what is open and waits for it.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", HANGS_AT_EXIT], env=environment, timeout=60, check=False)
-    assert done.returncode == 7
+    result = subprocess.run([sys.executable, "-c", HANGS_AT_EXIT], env=environment, timeout=60, check=False)
+    assert result.returncode == 7
 
 
 def test_closes_camera_that_cannot_be_configured(pi: type[Picamera2]) -> None:

@@ -118,8 +118,8 @@ def until_lost(camera: LiveSource) -> None:
 
 
 def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
-    found = (re.search(r"again in ([0-9.]+) s", record.getMessage()) for record in caplog.records)
-    return [float(match[1]) for match in found if match]
+    matches = (re.search(r"again in ([0-9.]+) s", record.getMessage()) for record in caplog.records)
+    return [float(match[1]) for match in matches if match]
 
 
 def test_delays_double_up_to_max_delay_and_are_randomised(
@@ -132,8 +132,8 @@ def test_delays_double_up_to_max_delay_and_are_randomised(
         usb.opening_takes = 0.25  # longer than a delay, like a network time-out
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         until(lambda: len(pauses(caplog)) >= 6)
-    for pause, most in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
-        assert most / 2 - 0.05 <= pause <= most + 0.05
+    for pause, max_pause in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
+        assert max_pause / 2 - 0.05 <= pause <= max_pause + 0.05
     assert len(set(pauses(caplog)[2:])) > 1
 
 

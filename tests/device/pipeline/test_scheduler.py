@@ -39,7 +39,7 @@ def test_moving_face_is_detected_and_classified_on_schedule() -> None:
     assert playback.models.batches == [1] * 7
     assert playback.times("new") == [("s-1", 0.2)]
     assert playback.pipeline.finish()[0][0].duration_s == 2.9
-    assert {stage: len(taken) for stage, taken in playback.pipeline.milliseconds.items()} == {
+    assert {stage: len(times) for stage, times in playback.pipeline.milliseconds.items()} == {
         "follow": len(playback.models.roi_boxes),
         "detect": 6,
         "classify": 7,
