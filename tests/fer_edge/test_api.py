@@ -43,8 +43,8 @@ def test_import_loads_nothing_heavy() -> None:
         "import sys; before = set(sys.modules); from fer_edge import load, tag, watch; import fer_edge;"
         " dir(fer_edge); print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
     assert "fer_edge" in loaded
     assert not {"cv2", "numpy", "msgspec", "ai_edge_litert", "typer", "fer_edge_device"} & loaded
 
@@ -100,9 +100,9 @@ def test_rejects_wrong_options(options: dict[str, Any], message: str) -> None:
 
 def test_watches_a_source_as_run_does() -> None:
     config = Config(camera=CameraSettings(source="demo"))
-    seen = list(itertools.islice(fer_edge.watch("demo"), 6))
-    assert seen == list(itertools.islice(events(config), 6))
-    assert all(isinstance(event, fer_edge.Event) for event in seen)
+    watched = list(itertools.islice(fer_edge.watch("demo"), 6))
+    assert watched == list(itertools.islice(events(config), 6))
+    assert all(isinstance(event, fer_edge.Event) for event in watched)
 
 
 def test_watch_takes_other_settings_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,10 +138,10 @@ def test_watch_says_that_a_source_is_not_there() -> None:
 
 def test_watch_can_be_stopped_and_begun_again() -> None:
     first = fer_edge.watch("demo")
-    some = list(itertools.islice(first, 2))
+    first_events = list(itertools.islice(first, 2))
     first.close()
     assert list(first) == []
-    assert list(itertools.islice(fer_edge.watch("demo"), 2)) == some
+    assert list(itertools.islice(fer_edge.watch("demo"), 2)) == first_events
 
 
 @pytest.fixture

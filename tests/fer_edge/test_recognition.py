@@ -58,21 +58,21 @@ def test_shows_itself_as_text(recognizer: Recognizer, image_path: Path, gray: np
 
 
 def test_shows_its_image_and_scores_in_a_notebook(recognizer: Recognizer, image_path: Path) -> None:
-    shown = decode(recognizer(image_path)._repr_png_())
-    assert shown.shape[0] > 480
-    assert shown.shape[1:] == (640, 3)
-    assert len(np.unique(shown[480:].reshape(-1, 3), axis=0)) > 7, "bars in the colours of the emotions"
+    png = decode(recognizer(image_path)._repr_png_())
+    assert png.shape[0] > 480
+    assert png.shape[1:] == (640, 3)
+    assert len(np.unique(png[480:].reshape(-1, 3), axis=0)) > 7, "bars in the colours of the emotions"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (48, 48), (4000, 3000), (3, 5000), (5000, 3)])
 @pytest.mark.parametrize("faces", [0, 1, 13])
 def test_notebook_image_has_a_bounded_size(shape: tuple[int, int], faces: int) -> None:
-    odd = Expression(
+    long_expression = Expression(
         HAPPY.box, "an odd emotion with a long name", 0.5, {f"label number {i}": i / 99 for i in range(99)}
     )
-    shown = decode(Recognition(np.zeros(shape, np.uint8), [HAPPY, *[odd] * faces])._repr_png_())
-    assert shown.shape[0] <= 480 + 4 * 14 * 15 + 30
-    assert shown.shape[1:] == (640, 3)
+    png = decode(Recognition(np.zeros(shape, np.uint8), [HAPPY, *[long_expression] * faces])._repr_png_())
+    assert png.shape[0] <= 480 + 4 * 14 * 15 + 30
+    assert png.shape[1:] == (640, 3)
 
 
 def test_shows_text_alone_once_its_file_is_gone(tmp_path: Path) -> None:

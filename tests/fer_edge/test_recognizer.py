@@ -53,9 +53,9 @@ def test_path_string_and_array_give_the_same(recognizer: Recognizer, gray: Image
 def test_formats_that_decode_to_gray_by_themselves_give_nearly_the_same(
     recognizer: Recognizer, bgr: Image, image_path: Path
 ) -> None:
-    for found, expected in zip(recognizer(image_path), recognizer(bgr), strict=True):
-        assert found.scores == pytest.approx(expected.scores, abs=0.05)
-        assert found.box == pytest.approx(expected.box, abs=4)
+    for result, expected in zip(recognizer(image_path), recognizer(bgr), strict=True):
+        assert result.scores == pytest.approx(expected.scores, abs=0.05)
+        assert result.box == pytest.approx(expected.box, abs=4)
 
 
 def test_gray_image_may_have_one_channel_or_three(recognizer: Recognizer, gray: Image) -> None:
@@ -86,10 +86,10 @@ def test_views_and_read_only_arrays_work(recognizer: Recognizer, gray: Image) ->
 def test_several_images_give_a_list(recognizer: Recognizer, image_path: Path, gray: Image) -> None:
     several: list[Path | Image] = [image_path, gray]
     expected = [results(recognizer(image)) for image in several]
-    assert [results(one) for one in recognizer(several)] == expected
-    assert [results(one) for one in recognizer(tuple(several))] == expected
-    assert [results(one) for one in recognizer(image for image in several)] == expected
-    assert [results(one) for one in recognizer([gray])] == expected[1:]
+    assert [results(faces) for faces in recognizer(several)] == expected
+    assert [results(faces) for faces in recognizer(tuple(several))] == expected
+    assert [results(faces) for faces in recognizer(image for image in several)] == expected
+    assert [results(faces) for faces in recognizer([gray])] == expected[1:]
     assert recognizer([]) == []
 
 
@@ -98,7 +98,7 @@ def test_array_of_four_dimensions_is_a_batch(recognizer: Recognizer, gray: Image
         return list(recognizer(images))
 
     for image in (bgr, gray[..., None]):
-        assert [results(one) for one in batch(np.stack([image, image[::-1]]))] == [
+        assert [results(faces) for faces in batch(np.stack([image, image[::-1]]))] == [
             results(recognizer(image)),
             results(recognizer(image[::-1])),
         ]
@@ -132,9 +132,9 @@ def test_classifies_one_crop_or_several(recognizer: Recognizer, sample: Sample, 
     scores = recognizer.classify(crops)
     assert scores.shape == (3, 7)
     assert scores.dtype == np.float32
-    one = recognizer.classify(crops[0])
-    assert one.shape == (7,)
-    assert (one == scores[0]).all()
+    crop_scores = recognizer.classify(crops[0])
+    assert crop_scores.shape == (7,)
+    assert (crop_scores == scores[0]).all()
     for batch in (list(crops), crops[..., None], np.repeat(crops[..., None], 3, axis=-1), iter(crops)):
         assert (recognizer.classify(batch) == scores).all()
     assert recognizer.classify([crops[0]]).shape == (1, 7)
@@ -142,7 +142,7 @@ def test_classifies_one_crop_or_several(recognizer: Recognizer, sample: Sample, 
     assert recognizer.classify(crops[:0]).shape == (0, 7)
     assert recognizer.classify([image_path, crops[0]]).shape == (2, 7)
     colour = np.repeat(crops[0][..., None], 3, axis=-1)
-    assert (recognizer.classify(colour) == one).all()
+    assert (recognizer.classify(colour) == crop_scores).all()
 
 
 def test_crop_of_another_size_is_brought_to_the_models(recognizer: Recognizer, sample: Sample) -> None:
@@ -241,13 +241,16 @@ def test_threads_may_share_a_recognizer_or_have_their_own(recognizer: Recognizer
     crops = np.stack([gray[:48, :48], gray[100:148, 100:148]])
     scores = recognizer.classify(crops)
 
-    def work(some: Recognizer, numbers: range) -> bool:
-        return all(results(some(images[i])) == expected[i] and (some.classify(crops) == scores).all() for i in numbers)
+    def work(thread_recognizer: Recognizer, numbers: range) -> bool:
+        return all(
+            results(thread_recognizer(images[i])) == expected[i] and (thread_recognizer.classify(crops) == scores).all()
+            for i in numbers
+        )
 
     with ThreadPoolExecutor(4) as pool:
         shared = [pool.submit(work, recognizer, range(i, 40, 2)) for i in range(2)]
-        own = [pool.submit(work, fer_edge.load(), range(i, 40, 2)) for i in range(2)]
-        assert all(one.result() for one in (*shared, *own))
+        separate = [pool.submit(work, fer_edge.load(), range(i, 40, 2)) for i in range(2)]
+        assert all(future.result() for future in (*shared, *separate))
 
 
 def test_is_not_made_of_names() -> None:

@@ -42,6 +42,6 @@ def test_inference_network_has_same_outputs(name: str) -> None:
         used = to_inference(trained, 48)
         images = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
         expected = keras.ops.convert_to_numpy(trained(images, training=False)[HEAD])
-        found = keras.ops.convert_to_numpy(used(images, training=False))
+        outputs = keras.ops.convert_to_numpy(used(images, training=False))
     assert expected.std(axis=0).min() > 1e-4
-    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert outputs == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -98,11 +98,11 @@ def test_shipped_model_classifies_most_unseen_faces_correctly(sample: Sample) ->
 
 def test_scores_do_not_depend_on_batch_or_threads(sample: Sample) -> None:
     faces = sample.faces[:20]
-    one, two = TFLiteClassifier(), TFLiteClassifier(threads=2)
-    together = one.classify(faces)
-    assert (together == np.concatenate([one.classify(faces[i : i + 1]) for i in range(20)])).all()
-    assert (together == two.classify(faces)).all()
-    assert one.classify(faces[:0]).shape == (0, 7)
+    single, threaded = TFLiteClassifier(), TFLiteClassifier(threads=2)
+    scores = single.classify(faces)
+    assert (scores == np.concatenate([single.classify(faces[i : i + 1]) for i in range(20)])).all()
+    assert (scores == threaded.classify(faces)).all()
+    assert single.classify(faces[:0]).shape == (0, 7)
 
 
 def test_rejects_card_with_wrong_number_of_labels(model: Path) -> None:

@@ -70,13 +70,15 @@ def test_rotates_a_rolled_face_upright(degrees: float, side: int) -> None:
     # The same whatever other tests have drawn.
     face = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (side, side), np.uint8), (0, 0), side / 12)
     face = ((face - face.min()) * (255.0 / np.ptp(face))).astype(np.uint8)
-    place = np.full((600, 700), 128, np.uint8)
-    place[60 : 60 + side, 80 : 80 + side] = face
+    upright_image = np.full((600, 700), 128, np.uint8)
+    upright_image[60 : 60 + side, 80 : 80 + side] = face
     # OpenCV's angles are counter-clockwise, its coordinates of pixels' middles.
     middle = (80 + side / 2 - 0.5, 60 + side / 2 - 0.5)
-    image = np.asarray(cv2.warpAffine(place, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8)
+    image = np.asarray(
+        cv2.warpAffine(upright_image, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8
+    )
     box, inner = Box(80, 60, side, side), CropSpec(scale=0.6)
-    upright = crop_face(place, box, 48, 48, inner).astype(float)
+    upright = crop_face(upright_image, box, 48, 48, inner).astype(float)
     turned = crop_face(image, box, 48, 48, inner, roll=math.radians(degrees)).astype(float)
     assert np.abs(upright - turned).mean() < 5
     assert np.abs(upright - crop_face(image, box, 48, 48, inner)).mean() > 8

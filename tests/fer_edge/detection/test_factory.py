@@ -50,12 +50,12 @@ def test_finds_faces_in_images_of_any_size() -> None:
     number = next(number for number in range(demo.FRAMES) if len(demo.truth(number)) == 2)
     frame, truth = demo.frame(number), demo.truth(number)
     for factor in (0.5, 1.0, 1.7):
-        found = make_detector().detect(np.asarray(cv2.resize(frame, None, fx=factor, fy=factor), np.uint8))
-        assert len(found) == 2
-        for shown in truth:
-            middle = shown.box.x + shown.box.width / 2
-            off = min(abs(face.box.x + face.box.width / 2 - middle * factor) for face in found)
-            assert off < 0.2 * shown.box.width * factor
+        faces = make_detector().detect(np.asarray(cv2.resize(frame, None, fx=factor, fy=factor), np.uint8))
+        assert len(faces) == 2
+        for true_face in truth:
+            middle = true_face.box.x + true_face.box.width / 2
+            distance = min(abs(face.box.x + face.box.width / 2 - middle * factor) for face in faces)
+            assert distance < 0.2 * true_face.box.width * factor
 
 
 def test_yunet_rejects_missing_and_wrong_files(onnx: Path, tmp_path: Path) -> None:

@@ -165,10 +165,10 @@ def test_rejects_files_that_do_not_match_their_card(tmp_path: Path) -> None:
 def test_runs_while_a_profiler_reads_the_stacks_of_threads(detector: NetworkDetector) -> None:
     classifier = TFLiteClassifier()
     gray = dark(64, 96, (8, 16), (88, 56))
-    done = threading.Event()
+    finished = threading.Event()
 
     def profile() -> None:
-        while not done.is_set():
+        while not finished.is_set():
             stacks = sys._current_frames()
             time.sleep(0.002)
             del stacks
@@ -182,5 +182,5 @@ def test_runs_while_a_profiler_reads_the_stacks_of_threads(detector: NetworkDete
             assert len(detector.detect(gray)) == 2
             classifier.classify(np.zeros((2, 48, 48), np.uint8))
     finally:
-        done.set()
+        finished.set()
         profiler.join()

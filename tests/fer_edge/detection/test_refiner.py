@@ -81,8 +81,8 @@ def test_accepts_any_image_and_returns_boxes_inside_it() -> None:
 
 
 def test_decodes_outputs_to_pixels_of_the_image() -> None:
-    given = np.array([[0.25, 0.1, -0.1, np.log(0.5), np.log(0.25), *np.arange(10) / 10]], np.float32)
-    cells = decode_squares(np.array([[100, 200, 40]], np.float32), given, np.array([0.64], np.float32))
+    outputs = np.array([[0.25, 0.1, -0.1, np.log(0.5), np.log(0.25), *np.arange(10) / 10]], np.float32)
+    cells = decode_squares(np.array([[100, 200, 40]], np.float32), outputs, np.array([0.64], np.float32))
     # Odds of 16 to 9 and of 1 to 3.
     odds = np.sqrt(16 / 9 / 3)
     assert cells.scores == pytest.approx([odds / (1 + odds)])

@@ -51,7 +51,7 @@ def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Annotate
 def make_sources(
     *images: AnnotatedImage, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None
 ) -> SceneSources:
-    empty = [i for i, one in enumerate(images) if not len(one.annotations.boxes)]
+    empty = [i for i, image in enumerate(images) if not len(image.annotations.boxes)]
     none = np.empty((0, 48, 48), np.uint8)
     every = np.arange(len(images))
     return SceneSources(images, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
@@ -109,9 +109,9 @@ def test_scene_depends_on_generator_and_pasted_faces_do_not_overlap() -> None:
     faces = np.full((2, 48, 48), 128, np.uint8)
     empty = AnnotatedImage(np.full((90, 120), 100, np.uint8), UNMARKED)
     sources = make_sources(disc(120, 160, 70, 50, 30), empty, pasted=faces)
-    one, two, three = (make_scene(sources, 0, 96, ALL_EFFECTS, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert (one[0] == two[0]).all()
-    assert not np.array_equal(one[0], three[0])
+    first, same, other = (make_scene(sources, 0, 96, ALL_EFFECTS, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (first[0] == same[0]).all()
+    assert not np.array_equal(first[0], other[0])
     pasted = 0
     for seed in range(30):
         _, annotations = make_scene(sources, 1, 96, ALL_EFFECTS, np.random.default_rng(seed))
@@ -127,12 +127,14 @@ def test_draws_every_pixel_of_scene(monkeypatch: pytest.MonkeyPatch) -> None:
     grays = rng.integers(0, 256, (3, 90, 120), np.uint8)
     sources = make_sources(*(AnnotatedImage(gray, UNMARKED) for gray in grays))
     augmentation = SceneAugmentation(mosaic=0.5, flip=0.5)  # without rotation, enlarged to the edges of their places
-    made = []
+    scenes = []
     for left_over in (0, 255):
         with monkeypatch.context() as memory:
             memory.setattr(np, "empty", lambda shape, dtype=float, value=left_over: np.full(shape, value, dtype))
-            made.append([make_scene(sources, i % 3, 128, augmentation, np.random.default_rng(i))[0] for i in range(40)])
-    np.testing.assert_array_equal(made[0], made[1])
+            scenes.append(
+                [make_scene(sources, i % 3, 128, augmentation, np.random.default_rng(i))[0] for i in range(40)]
+            )
+    np.testing.assert_array_equal(scenes[0], scenes[1])
 
 
 def test_occlusion_covers_part_of_face() -> None:

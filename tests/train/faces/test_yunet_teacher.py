@@ -44,12 +44,12 @@ def test_teacher_gives_targets_for_every_cell(tmp_path: Path) -> None:
     boxes = np.array([square(*middle), square(60, 20), square(30, 60), square(31, 31)], np.float32)
     points = np.arange(40, dtype=np.float32).reshape(4, 5, 2)
     scores = np.array([0.93, 0.8, 0, 0.93], np.float32)  # the third has no score
-    left = missed_faces(Annotations(boxes, points, scores, boxes[2:3]), cells)
-    assert left.boxes.tolist() == boxes[1:2].tolist()
-    assert left.landmarks.tolist() == points[1:2].tolist()
-    assert left.scores == pytest.approx([0.8])
-    assert left.ignored.tolist() == boxes[2:3].tolist()
-    nothing = Annotations(*(values[:0] for values in left))
+    missed = missed_faces(Annotations(boxes, points, scores, boxes[2:3]), cells)
+    assert missed.boxes.tolist() == boxes[1:2].tolist()
+    assert missed.landmarks.tolist() == points[1:2].tolist()
+    assert missed.scores == pytest.approx([0.8])
+    assert missed.ignored.tolist() == boxes[2:3].tolist()
+    nothing = Annotations(*(values[:0] for values in missed))
     assert [len(values) for values in missed_faces(nothing, cells)] == [0, 0, 0, 0]
 
 
