@@ -1,4 +1,4 @@
-"""Real faces for every test, and the command line as a user runs it."""
+"""Fixtures for all tests: real faces, and the command line as users run it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# A shell's background jobs ignore Ctrl-C, and those of nohup that the terminal has gone; so would the programs that are
-# tested for what they do then.
+# Background jobs of a shell ignore SIGINT, and jobs of nohup ignore SIGHUP. The tested programs would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-GROUPS = ("container", "train", "convert", "install", "cluster")  # of tests for one worker, the longest first
+GROUPS = (
+    "container",
+    "train",
+    "convert",
+    "install",
+    "cluster",
+)  # groups of tests that share a worker, the longest first
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, or one worker would still be at it when there is nothing left for the others."""
+    """Run long tests first, so that all workers finish at about the same time."""
     items.sort(key=_run_order)
 
 
@@ -92,7 +97,7 @@ def sample() -> Sample:
 
 @pytest.fixture(scope="session")
 def fer2013_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The 700 faces as FER-2013's CSV, with FER+'s votes beside it as ``fer2013new.csv``."""
+    """Return the 700 faces as the CSV of FER-2013, with the votes of FER+ beside it as ``fer2013new.csv``."""
     folder = tmp_path_factory.mktemp("fer2013")
     sample.write_votes(folder / "fer2013new.csv")
     return sample.write_csv(folder / "fer2013.csv")
@@ -106,7 +111,7 @@ class Cli(Protocol):
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """Run ``fer-edge`` in a process of its own and check its exit status."""
+    """Return a function that runs ``fer-edge`` in a new process and checks its exit status."""
 
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
@@ -134,15 +139,15 @@ _WARM = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="session")
 def warm_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Where the output of `start_warm` goes, and its errors."""
+    """Return the files for standard output and standard error of `start_warm`."""
     folder = tmp_path_factory.mktemp("output")
     return folder / "stdout", folder / "stderr"
 
 
 @pytest.fixture(scope="session")
 def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
-    """Start ``fer-edge`` in a fork of a process that has loaded TensorFlow, half of what a short command takes."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says when it is loaded
+    """Return a function that starts ``fer-edge`` in a fork with TensorFlow loaded, which halves short commands."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's messages at import
     _WARM.set_forkserver_preload(warm.PRELOADED)
 
     def start(*args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess:
@@ -158,13 +163,13 @@ def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
 
 @pytest.fixture(scope="session")
 def warm_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
-    """Like ``cli``, by `start_warm`."""
+    """Return a function like `cli` that uses `start_warm`."""
     return _run_to_completion(start_warm, *warm_output)
 
 
 @pytest.fixture(scope="session")
 def eager_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
-    """Like `warm_cli`, without graphs: to build one takes longer than a few steps of training do."""
+    """Return a function like `warm_cli` without graphs, which take longer to build than a few training steps."""
     return _run_to_completion(functools.partial(start_warm, eager=True), *warm_output)
 
 

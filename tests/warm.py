@@ -1,4 +1,4 @@
-"""The command line in a fork of a process that has loaded already what is slow to load."""
+"""Run the command line in a fork of a process that has already imported slow modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRELOADED = [
 
 
 def run(args: list[str], out: Path, err: Path, folder: Path, *, eager: bool) -> None:
-    """Run ``fer-edge``, whose output goes to two files; eagerly, TensorFlow builds no graphs."""
+    """Run ``fer-edge`` with its output in two files. If eager, TensorFlow builds no graphs."""
     import tensorflow as tf  # noqa: PLC0415 - after the fork
 
     from fer_edge.cli import main  # noqa: PLC0415 - likewise

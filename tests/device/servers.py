@@ -26,7 +26,7 @@ Mood = Literal["plays", "hangs", "is gone"]
 
 
 class NetworkCamera(socketserver.ThreadingTCPServer):
-    """A server on a free port that plays the demo, hangs, or drops its clients."""
+    """A server on a free port that plays the demo, hangs or disconnects its clients."""
 
     allow_reuse_address = True
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""The true emotions of the demo are known: the shipped model must report most of them right."""
+"""Test the events of the demo against its known emotions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of a source within the process, without messages, broker or service."""
+"""Test events of a source in this process, without messages, broker or service."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_closing_the_iterator_closes_the_camera(monkeypatch: pytest.MonkeyPatch,
     assert list(events) == []
 
 
-def test_live_source_is_read_no_faster_than_its_frames_are_useful(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_live_source_no_faster_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = ScriptedCamera(frames=10)
     use(monkeypatch, camera)
     settings = Config(camera=CameraSettings(source="demo", fps=20.0, idle_fps=20.0))
@@ -105,7 +105,7 @@ def test_live_source_is_read_no_faster_than_its_frames_are_useful(monkeypatch: p
     assert camera.reads[-1] - camera.reads[0] >= 9 / 20
 
 
-def test_unusable_settings_are_one_clear_error() -> None:
+def test_rejects_unusable_settings_in_one_line() -> None:
     with pytest.raises(SourceError, match=r"no source 'nowhere\.mp4'"):
         next(app.events(Config(camera=CameraSettings(source="nowhere.mp4"))))
     with pytest.raises(InputError, match="no such model file"):

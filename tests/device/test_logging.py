@@ -1,4 +1,4 @@
-"""Log lines of another process."""
+"""Test the log lines of another process."""
 
 from __future__ import annotations
 

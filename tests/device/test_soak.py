@@ -1,4 +1,4 @@
-"""A short run of the benchmark, in another process."""
+"""Test a short run of the soak benchmark in another process."""
 
 from __future__ import annotations
 

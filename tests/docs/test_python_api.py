@@ -49,7 +49,7 @@ def test_every_block_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [len(result) > 0 for result in namespace["results"]] == [True, True]
 
 
-def test_blocks_need_nothing_but_what_the_page_shows(folder: Path) -> None:
+def test_blocks_use_only_what_the_page_defines(folder: Path) -> None:
     shutil.rmtree(folder / "photos")  # the first block is what people try first
     exec(BLOCKS[0], {})  # noqa: S102
 
@@ -61,7 +61,7 @@ def test_the_readme_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (folder / "out.jpg").exists()
 
 
-def test_reference_names_every_argument_and_every_public_name() -> None:
+def test_reference_lists_every_argument_and_public_name() -> None:
     reference = PAGE.partition("## Reference")[2]
     for name in ("load", "annotate", "watch", "tag"):
         (line,) = re.findall(rf"^{name}\((.*)\) ->", reference, re.MULTILINE)

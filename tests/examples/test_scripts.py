@@ -48,7 +48,7 @@ def test_photo_prints_each_face_and_saves_a_copy(photo: Path, tmp_path: Path) ->
     assert "photo.py: none.png: cannot be read" in run("photo.py", "none.png", status=1).stderr
 
 
-def test_webcam_prints_what_happens() -> None:
+def test_webcam_prints_events() -> None:
     lines = run("webcam.py", "--source", "demo").stdout.splitlines()
     for part in ("face 1 appears: happy", "face 1 changes from happy to surprise", "face 1 leaves after"):
         assert any(part in line for line in lines)
@@ -56,7 +56,7 @@ def test_webcam_prints_what_happens() -> None:
     assert "webcam.py: no source 'none.mp4'" in run("webcam.py", "--source", "none.mp4", status=1).stderr
 
 
-def test_listener_prints_what_a_runner_publishes(tmp_path: Path) -> None:
+def test_listener_prints_published_events(tmp_path: Path) -> None:
     output = tmp_path / "heard.txt"
     with Mosquitto(tmp_path / "broker") as broker, output.open("w") as file:
         arguments = ("--host", "127.0.0.1", "--port", str(broker.port), "--events", "4")
@@ -97,6 +97,6 @@ def test_tag_folder_counts_emotions_and_writes_a_table(photo: Path, tmp_path: Pa
     assert "tag_folder.py: " in run("tag_folder.py", tmp_path / "none", status=1).stderr
 
 
-def test_listener_says_that_there_is_no_broker() -> None:
+def test_listener_reports_a_missing_broker() -> None:
     result = run("mqtt_listener.py", "--host", "127.0.0.1", "--port", "9", status=1)
     assert "mqtt_listener.py: " in result.stderr

@@ -34,7 +34,7 @@ RUN_DEMO = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A frame of the demo with three faces, in colour."""
+    """Return a frame of the demo with three faces, in colour."""
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), cv2.cvtColor(demo.frame(60), cv2.COLOR_GRAY2BGR))
     return path

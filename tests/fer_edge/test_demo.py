@@ -11,7 +11,7 @@ from fer_edge.classification.labels import FER2013
 from fer_edge.detection.factory import make_detector
 
 
-def test_frames_are_always_the_same_and_repeat() -> None:
+def test_frames_are_reproducible_and_repeat() -> None:
     assert (demo.frame(7) == demo.frame(7)).all()
     assert (demo.frame(7) == demo.frame(7 + demo.FRAMES)).all()
     assert (demo.frame(7) != demo.frame(9)).any()
@@ -19,7 +19,7 @@ def test_frames_are_always_the_same_and_repeat() -> None:
     assert demo.frame(0).dtype == np.uint8
 
 
-def test_shows_every_class_at_the_true_position() -> None:
+def test_shows_every_class_at_its_true_position() -> None:
     assert {true_face.emotion for number in range(demo.FRAMES) for true_face in demo.truth(number)} == set(FER2013)
     strip = cv2.imread(str(Path(demo.__file__).parent / "data" / "demo_faces.png"), cv2.IMREAD_GRAYSCALE)
     assert strip is not None

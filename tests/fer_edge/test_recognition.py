@@ -50,14 +50,14 @@ def test_keeps_its_image(
     assert (from_array.image == gray[..., None]).all()
 
 
-def test_shows_itself_as_text(recognizer: Recognizer, image_path: Path, gray: npt.NDArray[np.uint8]) -> None:
+def test_repr_lists_the_faces(recognizer: Recognizer, image_path: Path, gray: npt.NDArray[np.uint8]) -> None:
     assert repr(HAPPY) == "<Expression happy 90% at 10,20 30x40>"
     assert repr(Recognition("a.jpg", [HAPPY, HAPPY])) == "<Recognition of a.jpg: happy 90%, happy 90%>"
     assert repr(Recognition(gray, [])) == "<Recognition of array of shape (480, 640): no face>"
     assert repr(recognizer(image_path)).startswith(f"<Recognition of {image_path}: ")
 
 
-def test_shows_its_image_and_scores_in_a_notebook(recognizer: Recognizer, image_path: Path) -> None:
+def test_notebook_shows_image_and_scores(recognizer: Recognizer, image_path: Path) -> None:
     png = decode(recognizer(image_path)._repr_png_())
     assert png.shape[0] > 480
     assert png.shape[1:] == (640, 3)
@@ -75,7 +75,7 @@ def test_notebook_image_has_a_bounded_size(shape: tuple[int, int], faces: int) -
     assert png.shape[1:] == (640, 3)
 
 
-def test_shows_text_alone_once_its_file_is_gone(tmp_path: Path) -> None:
+def test_notebook_shows_only_text_without_the_file(tmp_path: Path) -> None:
     assert Recognition(tmp_path / "gone.jpg", [HAPPY])._repr_png_() is None
     with pytest.raises(fer_edge.DataError, match=r"gone\.jpg: cannot be read"):
         _ = Recognition(tmp_path / "gone.jpg", []).image

@@ -1,4 +1,4 @@
-"""Each epoch of training gets its own batches, whatever else Keras does."""
+"""Test that each epoch of training gets its own batches on every backend."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ print(json.dumps(Losses.found))
 
 
 def train(backend: str, broken: int) -> subprocess.CompletedProcess[str]:
-    """Train on such batches; those of epoch ``broken`` cannot be made."""
+    """Train on batches, which fail in epoch ``broken``."""
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed")
     return subprocess.run(

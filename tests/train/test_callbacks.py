@@ -34,7 +34,7 @@ _CODE = """if True:
 """
 
 
-def test_plateau_and_early_stopping_depend_on_losses_only() -> None:
+def test_plateau_and_early_stopping_depend_only_on_losses() -> None:
     light = {**os.environ, "KERAS_BACKEND": "numpy"}
     result = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True, env=light)
     outcome = json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""A network for inference has the same outputs as the trained one."""
+"""Test that an inference network has the same outputs as the trained one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's own kernels compared with Keras's operations; skipped if PyTorch is not installed."""
+"""Test PyTorch's own kernels against Keras's operations; skipped if PyTorch is not installed."""
 
 from __future__ import annotations
 

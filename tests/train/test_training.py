@@ -1,4 +1,4 @@
-"""Each recipe trains, calibrates, reports and resumes, in a few steps on real faces through the command line."""
+"""Test training of each recipe on the command line, with a few steps on real faces."""
 
 from __future__ import annotations
 

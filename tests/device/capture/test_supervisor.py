@@ -158,7 +158,7 @@ def test_gives_up_source_that_stays_away(usb: type[VideoCapture]) -> None:
         assert "/dev/video9: " in str(caught.value.__cause__)
 
 
-def test_abandons_hanging_thread_which_closes_its_capture_when_its_call_returns(
+def test_abandoned_thread_closes_its_capture_when_its_call_returns(
     usb: type[VideoCapture],
 ) -> None:
     with usb_camera(replace(QUICK, stall=0.1, hang=0.2, min_delay=0.01)) as camera:

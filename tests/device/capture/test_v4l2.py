@@ -98,7 +98,7 @@ WEBCAM = {
 
 
 class Kernel:
-    """The driver's side of the ioctls, with the C structures."""
+    """The driver's side of the ioctls, with its C structures."""
 
     def __init__(
         self,

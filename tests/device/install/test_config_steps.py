@@ -126,9 +126,7 @@ def test_refuses_wrong_options_before_anything_is_changed(
     assert pi.files() == before
 
 
-def test_only_root_can_read_the_password_and_a_new_one_restarts_the_service(
-    pi: Pi, wheel: ProgramSource, tmp_path: Path
-) -> None:
+def test_password_is_private_and_a_new_one_restarts_the_service(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:
     password_file, installed = tmp_path / "password", pi.root / "etc/credstore/fer-edge.mqtt-password"
     password_file.write_text("old")
     pi.do(install_steps(pi.host, InstallOptions(password_file=password_file), wheel))

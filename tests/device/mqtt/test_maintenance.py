@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 
-def test_nodes_with_the_same_name_and_different_prefixes_do_not_interfere(broker: Mosquitto, tmp_path: Path) -> None:
+def test_prefixes_separate_nodes_of_the_same_name(broker: Mosquitto, tmp_path: Path) -> None:
     there = MessageFactory("hall", "site/2")
     settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", topic_prefix="site/2")
     with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port):

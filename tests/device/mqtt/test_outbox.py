@@ -41,7 +41,7 @@ def fill(outbox: Outbox, *numbers: int) -> None:
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, hours: float, *, passes: bool) -> None:
-    """Set the clock forward, or let the time pass, by some hours."""
+    """Set the clock forward by some hours, or let that time pass."""
     now, since_start = time.time() + hours * 3600, time.monotonic() + hours * 3600
     monkeypatch.setattr(time, "time", lambda: now)
     if passes:
@@ -255,7 +255,7 @@ outbox.close()
     reopened.close()
 
 
-def test_keeps_the_age_of_events_when_the_clock_is_set_while_the_disk_is_full(tmp_path: Path) -> None:
+def test_keeps_the_age_of_events_while_the_disk_is_full(tmp_path: Path) -> None:
     script = """
 import resource, sys, time
 from pathlib import Path
@@ -287,7 +287,7 @@ def test_reports_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
         Outbox(tmp_path, OutboxSettings())
 
 
-def test_uses_the_configured_path_or_the_state_folder_of_the_service_or_of_the_user(
+def test_chooses_the_path_of_the_outbox(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", "/home/ada")

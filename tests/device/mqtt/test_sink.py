@@ -1,4 +1,4 @@
-"""Publish to a real Mosquitto that comes, goes, falls silent and speaks an older version."""
+"""Test publishing to a real Mosquitto that starts, stops, hangs or speaks an older protocol version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The path of a frame, mostly with the shipped models."""
+"""Test the path of a frame, mostly with the shipped models."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_fast_face_is_one_track() -> None:
     assert end.duration_s == 1.0
 
 
-def test_false_positive_is_never_reported_even_if_it_could_be_tracked() -> None:
+def test_tracked_false_positive_is_never_reported() -> None:
     class FalsePositive(Script):
         def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
             del gray, coarse

@@ -1,4 +1,4 @@
-"""When the detector and the classifier run."""
+"""Test when the detector and the classifier run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_moving_face_is_detected_and_classified_on_schedule() -> None:
     }
 
 
-def test_searches_around_moving_face_in_every_frame_and_stationary_one_in_every_other() -> None:
+def test_searches_around_stationary_faces_half_as_often() -> None:
     steps = [0] * 20 + [20] * 10 + [0] * 10
     playback, searches = Playback(FacesSettings(detect_interval_s=60)), []
     for frame in video(scene(("happy", around(200 + x, 240))) for x in np.cumsum(steps)):

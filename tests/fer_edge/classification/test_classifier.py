@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The shipped flatbuffer, without its card."""
+    """Return the shipped flatbuffer without its card."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model_bytes(DEFAULT_MODEL))
     return path

@@ -1,4 +1,4 @@
-"""The detectors by their names: the shipped network, and YuNet."""
+"""Test the detectors: the shipped network and YuNet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000
 @pytest.fixture(scope="module")
 def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "squares.onnx"
-    onnx_squares.write(path, BOX)
+    onnx_squares.write_network(path, BOX)
     return path
 
 
@@ -85,7 +85,7 @@ def test_yunet_returns_boxes_in_pixels_of_the_image(factor: int, onnx: Path) -> 
 @pytest.mark.parametrize("box", [BOX, 200.0])
 def test_yunet_accepts_any_image_and_returns_boxes_inside_it(box: float, tmp_path: Path) -> None:
     # The second sort of box is infinite, as are some that the real one gives for images of a single row.
-    onnx_squares.write(tmp_path / "squares.onnx", box)
+    onnx_squares.write_network(tmp_path / "squares.onnx", box)
     check(YuNetDetector(tmp_path / "squares.onnx"))
 
 

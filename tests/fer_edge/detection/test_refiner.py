@@ -21,12 +21,12 @@ from .test_network import SQUARES, boxes, dark
 if TYPE_CHECKING:
     from pathlib import Path
 
-# That detector with the second stage of tests/convert/face_networks.py, which finds where a square's centre is.
+# SQUARES with the second stage of tests/convert/face_networks.py, which finds the centre of a square.
 REFINED = SQUARES.with_name("refined-squares.tflite")
 
 
 def changed(path: Path, *, refiner: bytes | None = None, **changes: object) -> Path:
-    """The detector with another second stage, or with other words on its card."""
+    """Write the detector with another second stage or a changed card."""
     card = read_card(REFINED, DetectorCard)
     assert card.refiner
     if refiner is not None:
@@ -61,7 +61,7 @@ def test_score_is_the_mean_of_both_odds() -> None:
 
 
 def test_uses_the_images_full_resolution() -> None:
-    """Not those of the reduced one, in which the first stage looks."""
+    """The second stage reads the original image, not the reduced one of the first stage."""
     large = cv2.resize(dark(64, 96, (9, 16)), None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
     gray = np.asarray(large, np.uint8)
     (face,) = NetworkDetector(REFINED, min_face=64).detect(gray)

@@ -24,7 +24,7 @@ SHIPPED = sorted(DEFAULT_MODEL.parent.glob("edge*.tflite"))
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The shipped model, to be changed."""
+    """Return a copy of the shipped model."""
     path = tmp_path / "model.tflite"
     path.write_bytes(DEFAULT_MODEL.read_bytes())
     return path

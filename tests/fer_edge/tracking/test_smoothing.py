@@ -19,7 +19,7 @@ SAD = np.array([0.1, 0.9], np.float32)
 
 
 def changes(smoother: Smoother, scores: npt.NDArray[np.float32], times: Iterable[float]) -> list[float]:
-    """The times at which the reported label changes."""
+    """Return the times at which the reported label changes."""
     change_times = []
     for time in times:
         before = smoother.label

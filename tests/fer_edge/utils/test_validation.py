@@ -1,4 +1,4 @@
-"""Every form of msgspec's messages becomes plain words."""
+"""Test the translation of msgspec's messages into plain words."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_explains_what_is_wrong_with_json(text: bytes, message: str) -> None:
         pytest.fail("it is valid")
 
 
-def test_blames_what_the_user_gave() -> None:
+def test_names_the_setting_that_the_user_gave() -> None:
     def settings(**values: object) -> dict[str, tuple[str, object]]:
         return {f"--{name}": (f"settings.{name}", value) for name, value in values.items()}
 

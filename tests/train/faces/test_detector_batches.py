@@ -1,4 +1,4 @@
-"""Threads and processes make the same batches of scenes."""
+"""Test that threads and processes make the same batches of scenes."""
 
 from __future__ import annotations
 

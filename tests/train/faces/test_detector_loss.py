@@ -1,4 +1,4 @@
-"""The detector's losses compared with values computed by hand, and the assignment of cells to faces."""
+"""Test the detector's losses against hand-computed values, and the assignment of cells to faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a detector from images to report, on the demo video, whose faces are known."""
+"""Test training of a detector on the demo video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def interrupt(*_: object) -> None:
 
 @pytest.fixture
 def eager() -> Iterator[None]:
-    """Build no graphs: that takes longer than these few steps."""
+    """Disable graphs, which take longer to build than these few steps."""
     tf.config.run_functions_eagerly(run_eagerly=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow warns that functions of its dataset are no longer graphs
@@ -96,7 +96,7 @@ def eager() -> Iterator[None]:
 def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_detector_recipe("faces", SMALL)
     teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)
+    onnx_squares.write_network(teacher, 0.92)
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(video / "train"), load_faces(video / "val")
@@ -134,7 +134,7 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
     assert report["images"] == 6
     assert len(report["history"]) == 2
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
-    onnx_squares.write(teacher, 0.9)
+    onnx_squares.write_network(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
         run(uninterrupted, resume=True)  # because of another teacher
     assert "data:image/png" in (uninterrupted / "report" / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""Training a refiner from images to report, on the demo video, whose faces are known."""
+"""Test training of a refiner on the demo video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SMALL = [
 def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_refiner_recipe("refiner", SMALL)
     teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)
+    onnx_squares.write_network(teacher, 0.92)
     progress: list[tuple[int, int]] = []
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
@@ -92,7 +92,7 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
     report = json.loads((uninterrupted / "report" / "report.json").read_text())
     assert report["images"] == 6
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
-    onnx_squares.write(teacher, 0.9)
+    onnx_squares.write_network(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
         run(uninterrupted, resume=True)  # because of another teacher
 

@@ -1,4 +1,4 @@
-"""Annotations stay correct through every change of a scene."""
+"""Test that annotations stay correct through every change of a scene."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNMARKED = Annotations(NO_BOXES, np.empty((0, 5, 2), np.float32), np.empty(0, np
 
 
 def disc(rows: int, columns: int, x: float, y: float, radius: float) -> AnnotatedImage:
-    """Make a bright disc on a dark ground, annotated as a face with landmarks."""
+    """Make a bright disc on a dark background, annotated as a face with landmarks."""
     gray = np.full((rows, columns), 40, np.uint8)
     cv2.circle(gray, (round(x * 16), round(y * 16)), round(radius * 16), (220,), -1, shift=4)
     at = [(-0.4, -0.3), (0.4, -0.3), (0, 0), (-0.3, 0.5), (0.3, 0.5)]
@@ -159,7 +159,7 @@ def test_occlusion_covers_part_of_face() -> None:
 
 def test_teacher_alone_scores_pasted_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
-    onnx_squares.write(file, 0.92)
+    onnx_squares.write_network(file, 0.92)
     teacher = Teacher(file, (1, 2))
     dark = AnnotatedImage(np.zeros((96, 96), np.uint8), UNMARKED)
     faces = np.full((2, 48, 48), 20, np.uint8)
@@ -224,7 +224,7 @@ def test_mixed_image_brings_its_faces() -> None:
 
 def test_teacher_alone_scores_mixed_faces(tmp_path: Path) -> None:
     file = tmp_path / "yunet.onnx"
-    onnx_squares.write(file, 0.92)
+    onnx_squares.write_network(file, 0.92)
     teacher = Teacher(file)
     sources, augmentation = make_sources(disc(120, 160, 70, 50, 30), teacher=teacher), SceneAugmentation(mixup=1.0)
     _, annotations = make_scene(sources, 0, 128, augmentation, np.random.default_rng(1))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def test_teacher_gives_targets_for_every_cell(tmp_path: Path) -> None:
     teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
+    onnx_squares.write_network(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
     image = np.full((96, 96), 60, np.uint8)
     image[20:28, 20:28] = image[76:84, 36:44] = 255
     image[44:52, 44:52] = 202  # a very low score
@@ -55,7 +55,7 @@ def test_teacher_gives_targets_for_every_cell(tmp_path: Path) -> None:
 
 def test_teacher_at_twice_the_size_finds_smaller_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
-    onnx_squares.write(file, 0.92, level=16)  # around white squares of sixteen pixels
+    onnx_squares.write_network(file, 0.92, level=16)  # around white squares of sixteen pixels
     image = np.full((96, 96), 60, np.uint8)
     image[18:30, 18:30] = 255  # one cell of the finest level, and too small for one of the next
     image[52:68, 52:68] = 255
@@ -74,7 +74,7 @@ def test_teacher_at_twice_the_size_finds_smaller_faces(tmp_path: Path) -> None:
 
 def test_rejects_teacher_for_another_size(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
-    onnx_squares.write(file, 0.92)
+    onnx_squares.write_network(file, 0.92)
     check_teacher(Teacher(file, (1, 2)))
     other = tmp_path / "other.onnx"
     six_hundred, three_hundred = b"\n\3\x08\x80\5", b"\n\3\x08\xc0\2"
