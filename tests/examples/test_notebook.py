@@ -17,7 +17,7 @@ def outputs(cell: Any) -> dict[str, Any]:  # noqa: ANN401 - of a package without
     """Return what a cell gave, by its kind."""
     result: dict[str, Any] = {}
     for output in cell.get("outputs", []):
-        if output["output_type"] == "stream":  # which comes in parts
+        if output["output_type"] == "stream":  # text comes in several parts
             result[output["name"]] = result.get(output["name"], "") + output["text"]
         else:
             result |= output["data"]

@@ -62,7 +62,7 @@ def test_listener_prints_published_events(tmp_path: Path) -> None:
         arguments = ("--host", "127.0.0.1", "--port", str(broker.port), "--events", "4")
         listener = subprocess.Popen(command("mqtt_listener.py", *arguments), stdout=file)
         try:
-            while listener.poll() is None:  # it may have come too late for one run, but hears the next
+            while listener.poll() is None:  # it may miss one run but receives the next
                 publish(broker.port, tmp_path)
         finally:
             listener.kill()

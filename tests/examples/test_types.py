@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# Inference, and not only the absence of errors: a package without types would make everything Any.
+# Types are revealed, because a package without types would make everything Any and give no errors.
 RIGHT = """
 from collections.abc import Iterator
 from pathlib import Path

@@ -106,7 +106,7 @@ def test_watch_gives_the_events_of_run() -> None:
 
 
 def test_watch_takes_other_settings_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FER_EDGE_EVENTS_MIN_HITS", "9")  # is for the service
+    monkeypatch.setenv("FER_EDGE_EVENTS_MIN_HITS", "9")  # applies only to the service
     file = tmp_path / "config.toml"
     file.write_text("[events]\nmin_hits = 4\n")
     config = Config(camera=CameraSettings(source="demo"), events=EventsSettings(min_hits=4))

@@ -49,7 +49,7 @@ def test_saves_the_copy(bgr: npt.NDArray[np.uint8], image_path: Path, tmp_path: 
     saved = cv2.imread(str(out))
     assert saved is not None
     assert (saved == drawn).all()
-    fer_edge.annotate(bgr, [], save=out)  # over an earlier one
+    fer_edge.annotate(bgr, [], save=out)  # replaces an earlier copy
     assert [path.name for path in out.parent.iterdir()] == ["out.png"]
 
 

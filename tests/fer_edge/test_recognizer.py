@@ -233,7 +233,7 @@ def test_rejects_pillow_images_with_advice(recognizer: Recognizer, bgr: Image) -
 
 
 def test_recognizer_can_be_shared_between_threads(recognizer: Recognizer, gray: Image) -> None:
-    # Of different sizes, so that the detector keeps changing its input, and with a batch of crops in between.
+    # The sizes differ, so the detector resizes its input each time. Batches of crops come in between.
     images = [np.ascontiguousarray(gray[: 480 - 16 * (i % 5)]) for i in range(40)]
     expected = [results(recognizer(image)) for image in images]
     crops = np.stack([gray[:48, :48], gray[100:148, 100:148]])

@@ -18,7 +18,7 @@ from fer_edge_train.recipe_files import load_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# A small one with two heads for images of any size, and one that normalises its input by stored statistics.
+# A small network with two heads for images of any size, and one that normalises its input.
 RECIPES = {
     "edge": ["network.stem=8", "network.widths=[8, 8]", "network.blocks=[1, 1]"],
     "transfer": ["network.backbone=EfficientNetB0", "network.side=32", "network.weights=none"],

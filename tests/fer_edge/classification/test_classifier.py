@@ -92,7 +92,7 @@ def test_shipped_model_classifies_most_unseen_faces_correctly(sample: Sample) ->
     scores = TFLiteClassifier().classify(sample.faces[public])
     assert scores.shape == (350, 7)
     assert np.abs(scores.sum(axis=1) - 1).max() < 0.03
-    # Every class as often as any other, which is harder than PublicTest as it is.
+    # All classes are equally frequent, which is harder than PublicTest.
     assert (scores.argmax(axis=1) == truth).mean() > 0.55
 
 

@@ -51,11 +51,11 @@ def test_majority_follows_the_papers_protocol(fer2013_csv: Path) -> None:
     data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
     votes = np.zeros((6, 10), np.float32)
     votes[0, [FERPLUS_COLUMNS.index("sad"), 0]] = 6, 4
-    votes[1, [1, 0, 2, 3]] = 5, 2, 2, 1  # with the lone vote gone, five of nine
-    votes[2, [1, 0]] = 5, 5  # half is no majority
-    votes[3, [8, 0]] = 6, 4  # most saw an expression that FER+ has no name for
+    votes[1, [1, 0, 2, 3]] = 5, 2, 2, 1  # without the single vote, five of nine
+    votes[2, [1, 0]] = 5, 5  # half is not a majority
+    votes[3, [8, 0]] = 6, 4  # most voted for unknown
     votes[4, 9] = 10  # no face
-    # nobody was asked about the sixth
+    # the sixth face has no votes
     first_six = data.select(np.arange(700) < 6)
     relabelled = label_by_majority(replace(first_six, votes=votes, classes=np.full(6, FER2013.index("fear"))))
     assert relabelled.labels == FERPLUS

@@ -24,7 +24,7 @@ from .boxes import check_refuses_wrong_images, check_within
 if TYPE_CHECKING:
     from fer_edge.detection.base import TrackingDetector
 
-BOX = 0.92  # of which its sides are 20 pixels
+BOX = 0.92  # gives boxes of 20 pixels
 SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000, 4001)]
 
 
@@ -74,7 +74,7 @@ def test_yunet_returns_boxes_in_pixels_of_the_image(factor: int, onnx: Path) -> 
     gray[64:72, 96:104] = 255
     large = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     (face,) = YuNetDetector(onnx).detect(np.asarray(large, np.uint8))
-    # From the twelfth cell of the eighth row.
+    # The box of cell 12 in row 8.
     side = 8 * math.exp(BOX)
     left, top = (8 * (cell + BOX) - side / 2 for cell in (12, 8))
     assert face.box == pytest.approx([factor * value for value in (left, top, side, side)], rel=0.01)
@@ -84,7 +84,7 @@ def test_yunet_returns_boxes_in_pixels_of_the_image(factor: int, onnx: Path) -> 
 
 @pytest.mark.parametrize("box", [BOX, 200.0])
 def test_yunet_accepts_any_image_and_returns_boxes_inside_it(box: float, tmp_path: Path) -> None:
-    # The second sort of box is infinite, as are some that the real one gives for images of a single row.
+    # The second value gives infinite boxes, as the real YuNet does for some images of a single row.
     onnx_squares.write_network(tmp_path / "squares.onnx", box)
     check(YuNetDetector(tmp_path / "squares.onnx"))
 

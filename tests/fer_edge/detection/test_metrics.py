@@ -40,7 +40,7 @@ def test_boxes_in_ignored_regions_do_not_count() -> None:
 
 
 def test_average_precision_is_the_area_under_the_curve() -> None:
-    # In order of score: right, wrong, right, and one face is never found.
+    # By falling score: correct, wrong, correct; one face is never found.
     matches = Matches(np.array([0.9, 0.5, -np.inf]), np.array([30.0, 30, 30]), np.array([0.7]), 2)
     assert matches.average_precision() == pytest.approx((1 + 2 / 3) / 3)
     equal = Matches(np.array([0.5]), np.array([30.0]), np.array([0.5]), 1)

@@ -74,7 +74,7 @@ def test_keeps_the_best_of_very_many_detections() -> None:
 
 
 def test_nms_keeps_the_best_of_overlapping_boxes() -> None:
-    # The second shares 80 of 120 with the first, the third 40 of 160 with the first but 60 of 140 with the second.
+    # Overlaps: second and first 80 of 120; third and first 40 of 160; third and second 60 of 140.
     detections = cells([[0, 0, 10, 10], [2, 0, 10, 10], [6, 0, 10, 10], [50, 50, 4, 4]], [0.8, 0.9, 0.7, 0.6])
     assert nms(detections, 0.4).scores == pytest.approx([0.9, 0.6])
     assert nms(detections, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])

@@ -12,7 +12,7 @@ def test_crops_squares_at_subpixel_precision(square: tuple[float, float, float])
     left, top, length = square
     for gray, edge in ((ramp, left), (np.ascontiguousarray(ramp.T), top)):
         crop = crop_square(gray, square, 16)
-        # The middle of each of 16 pixels, as one of the image, whose value is that of its own middle.
+        # The centres of the 16 output pixels in coordinates of the image, whose values equal the coordinates.
         expected = edge + (np.arange(16) + 0.5) * length / 16 - 0.5
         assert np.abs(crop - (expected if gray is ramp else expected[:, None])).max() < 2
 

@@ -32,7 +32,7 @@ from fer_edge.modelcard import reader, schema
 
 sys.setswitchinterval(1e-9)
 for _ in range(20):
-    importlib.reload(schema)  # so that its types are new
+    importlib.reload(schema)  # creates new types
     importlib.reload(reader)
     together = threading.Barrier(16)
 

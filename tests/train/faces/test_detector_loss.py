@@ -46,7 +46,7 @@ def truth(
 def test_overlap_and_its_loss_match_hand_computed_values() -> None:
     box, shifted = boxes((0, 0, 10, 10)), boxes((5, 0, 15, 10))
     assert ops.convert_to_numpy(iou(box, shifted)) == pytest.approx([1 / 3])
-    # Around both is 15 x 10; the middles are 5 apart; widths and heights are equal.
+    # The enclosing box is 15 x 10, the centres are 5 apart, and widths and heights are equal.
     assert ops.convert_to_numpy(efficient_iou_loss(box, shifted)) == pytest.approx([1 - 1 / 3 + 25 / (225 + 100)])
     wide = boxes((0, 0, 20, 10))
     assert ops.convert_to_numpy(efficient_iou_loss(box, wide)) == pytest.approx([0.5 + 25 / 500 + 100 / 400])
@@ -75,7 +75,7 @@ def test_assigns_best_cells_and_masks_ignored_regions() -> None:
     targets = assign(annotations, scores, predicted, cells, candidates=3, score_power=0.5, overlap_power=6.0)
     score, mask, box = (ops.convert_to_numpy(values) for values in (targets.score, targets.score_mask, targets.box))
     best = centres[score[0].argmax()], strides[score[0].argmax()]
-    assert best[1] == 8  # a face of two strides
+    assert best[1] == 8  # the face is two strides wide
     assert best[0].tolist() == [12, 12]
     assert score.max() == pytest.approx(1)
     assert 2 <= (score > 0).sum() <= 6
