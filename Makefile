@@ -44,7 +44,7 @@ clean: ## remove the virtual environments and every cache
 .venv-dev/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fer-edge needs Python 3.11 or later: make PYTHON=python3.13 ..."; exit 2; }
 	@$(PYTHON) -m venv .venv-dev || { echo "no venv module: sudo apt install python3-venv"; exit 2; }
-	@echo "setting up .venv-dev with TensorFlow and the tests' tools (a few minutes, about 4.5 GB)"
+	@echo "setting up .venv-dev with TensorFlow and the tests' tools (a few minutes, about 4.6 GB)"
 	@# Older pips do not know --group.
 	@.venv-dev/bin/pip install -q --disable-pip-version-check "pip>=25.1"
 	@.venv-dev/bin/pip install -q -e ".[train,convert]" --group dev

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,6 +11,8 @@ from fer_edge.expression import Expression
 
 if TYPE_CHECKING:
     from fer_edge.tagging.input.source import Source
+
+THUMBNAIL_SIDE: Final = 96  # pixels
 
 
 class FaceRecord(msgspec.Struct, frozen=True, array_like=True):

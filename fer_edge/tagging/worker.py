@@ -26,7 +26,7 @@ from fer_edge.tagging.input.local_file import hash_video, local_video, read_imag
 from fer_edge.tagging.input.video import read_frames
 from fer_edge.tagging.output.image_files import save_copy, save_sidecar
 from fer_edge.tagging.output.xmp import relative_path
-from fer_edge.tagging.records import FaceRecord, SourceResult, failed_result
+from fer_edge.tagging.records import THUMBNAIL_SIDE, FaceRecord, SourceResult, failed_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from fer_edge.tagging.input.source import Source
     from fer_edge.tagging.input.video import VideoFrame
     from fer_edge.tagging.options import TagOptions
-
-THUMBNAIL: Final = 96  # pixels a side
 
 
 def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult]:
@@ -186,7 +184,9 @@ class _Processor:
             (expression(face.box, row, labels), detector_score)
             for face, row, detector_score in zip(faces, scores, detector_scores, strict=True)
         ]
-        crops = (crop_face(gray, face.box, THUMBNAIL, THUMBNAIL, crop_spec) for face in faces if options.thumbnails)
+        crops = (
+            crop_face(gray, face.box, THUMBNAIL_SIDE, THUMBNAIL_SIDE, crop_spec) for face in faces if options.thumbnails
+        )
         return found, [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
 
     def _load_detector(self, reduction: int) -> FaceDetector:

@@ -14,7 +14,7 @@ from fer_edge.errors import DataError, printable
 from fer_edge.geometry import NO_MARGIN, Box
 from fer_edge.tagging.input import image_decode
 from fer_edge.tagging.input.video import VIDEO_SUFFIXES, read_frames
-from fer_edge.tagging.worker import THUMBNAIL
+from fer_edge.tagging.records import THUMBNAIL_SIDE
 from fer_edge.utils.image_io import read_bytes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def crop_row(row: TableRow) -> bytes | None:
     rows, columns = gray.shape
     if box.x >= columns or box.y >= rows:
         return None
-    return cv2.imencode(".jpg", crop_face(gray, box, THUMBNAIL, THUMBNAIL, NO_MARGIN))[1].tobytes()
+    return cv2.imencode(".jpg", crop_face(gray, box, THUMBNAIL_SIDE, THUMBNAIL_SIDE, NO_MARGIN))[1].tobytes()
 
 
 def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
@@ -45,7 +45,7 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
     path = Path(row.path)
     if row.time is None:
         side = int(max(row.box.width, row.box.height)) if row.box else 0
-        image = image_decode.decode(read_bytes(path), printable(row.path), THUMBNAIL, min_face=side, is_face=False)
+        image = image_decode.decode(read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False)
         return image.gray, image.reduction
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise DataError(f"{path}: not a video")
