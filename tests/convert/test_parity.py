@@ -226,11 +226,11 @@ def test_bias_correction_reduces_the_error_of_the_weights(edge_float: Path, samp
 def channel_means(model: bytes, images: flatbuffer.Images) -> dict[str, np.ndarray]:
     """Return the mean of each channel of each tensor of a quantised model, in real values."""
     trace = flatbuffer.Tracer(model)
-    found: dict[str, list[np.ndarray]] = {}
+    means_by_tensor: dict[str, list[np.ndarray]] = {}
     for i in range(len(images)):
         for name, value in trace(images[i]):
-            found.setdefault(name, []).append(value.reshape(-1, value.shape[-1]).mean(axis=0))
-    return {name: np.mean(means, axis=0) for name, means in found.items()}
+            means_by_tensor.setdefault(name, []).append(value.reshape(-1, value.shape[-1]).mean(axis=0))
+    return {name: np.mean(means, axis=0) for name, means in means_by_tensor.items()}
 
 
 def test_divergence_of_equal_scores_is_zero() -> None:

@@ -86,12 +86,12 @@ def test_each_person_is_one_track_with_mostly_the_right_emotion(faces: FacesSett
 
 
 def test_tracking_needs_a_third_of_the_detections_at_similar_accuracy() -> None:
-    each, detections = played(EACH_FRAME)
+    detected, detections = played(EACH_FRAME)
     tracked, tracked_detections = played(AS_SHIPPED)
     assert detections == demo.FRAMES
     assert tracked_detections <= demo.FRAMES / 3
-    assert accuracy(tracked) > accuracy(each) - 0.03
-    for event, tracked_event in zip(each, tracked, strict=True):
+    assert accuracy(tracked) > accuracy(detected) - 0.03
+    for event, tracked_event in zip(detected, tracked, strict=True):
         if event.event_type == "end":
             assert (event.id, event.emotion) == (tracked_event.id, tracked_event.emotion)
             assert tracked_event.time == pytest.approx(event.time, abs=0.3)

@@ -106,9 +106,9 @@ def test_deploys_once_and_restores_the_host_after_a_failure(
     config.write_text(CONFIG.format(node="first"))
     secret.write_text("never to be printed")
     shutil.copy(DEFAULT_MODEL, model)
-    everything = ("--config", config, "--model", model, "pi")
+    all_options = ("--config", config, "--model", model, "pi")
 
-    output = deploy(pi, tmp_path, container_files.wheel, *everything, "gone", status=1)
+    output = deploy(pi, tmp_path, container_files.wheel, *all_options, "gone", status=1)
     assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in output
     assert output.splitlines()[-2].split()[0] == "pi"
     assert output.splitlines()[-2].endswith("  ready")
@@ -123,7 +123,7 @@ def test_deploys_once_and_restores_the_host_after_a_failure(
     ]
     assert is_clean(pi)
 
-    output = deploy(pi, tmp_path, container_files.wheel, *everything)
+    output = deploy(pi, tmp_path, container_files.wheel, *all_options)
     assert ": create" not in output
     assert state(pi) == ("active", first_run)
 

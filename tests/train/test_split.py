@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def test_held_out_part_has_right_size_and_splits_no_group() -> None:
     groups = np.repeat(np.arange(400), 3)
     keys = random_keys(len(groups), 3)
-    kept, held = hold_out(groups, keys, 0.1)
-    assert sorted([*kept, *held]) == list(range(1200))
-    assert 100 <= len(held) <= 120
-    assert not set(groups[kept]) & set(groups[held])
-    assert (hold_out(groups, keys, 0.1)[1] == held).all()
-    assert hold_out(groups, random_keys(len(groups), 4), 0.1)[1].tolist() != held.tolist()
+    training, held_out = hold_out(groups, keys, 0.1)
+    assert sorted([*training, *held_out]) == list(range(1200))
+    assert 100 <= len(held_out) <= 120
+    assert not set(groups[training]) & set(groups[held_out])
+    assert (hold_out(groups, keys, 0.1)[1] == held_out).all()
+    assert hold_out(groups, random_keys(len(groups), 4), 0.1)[1].tolist() != held_out.tolist()
 
 
 def test_large_groups_do_not_shrink_held_out_part() -> None:

@@ -230,7 +230,7 @@ def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: py
         "/dev/video2  camera [unknown]",
         "  cannot be opened: Permission denied; join the group video",
     ]
-    assert all(pi_camera.closed for pi_camera in pi.made)
+    assert all(pi_camera.closed for pi_camera in pi.instances)
 
 
 def test_lists_module_in_use_without_modes(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:

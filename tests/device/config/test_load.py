@@ -87,19 +87,19 @@ def test_reports_errors_in_variables_and_options_by_name(tmp_path: Path) -> None
 
 
 def test_checks_variables_together_and_names_the_wrong_ones(tmp_path: Path) -> None:
-    together = {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "2", "FER_EDGE_NODE": "hall"}
-    config = load_config(None, together)
+    variables = {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "2", "FER_EDGE_NODE": "hall"}
+    config = load_config(None, variables)
     assert (config.camera.exit_after_s, config.camera.stall_timeout_s) == (4, 2)
     assert load_config(None, {}, {"camera.exit_after_s": 4, "camera.stall_timeout_s": 2}).camera == config.camera
     with pytest.raises(
         InputError,
         match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S, FER_EDGE_CAMERA_STALL_TIMEOUT_S: camera.stall_timeout_s must be",
     ):
-        load_config(None, together | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
+        load_config(None, variables | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
     with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: threads must be a whole number"):
-        load_config(None, together | {"FER_EDGE_THREADS": "many"})
+        load_config(None, variables | {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: log.level cannot be 'loud'; choose debug, info"):
-        load_config(None, together | {"FER_EDGE_LOG_LEVEL": "loud"})
+        load_config(None, variables | {"FER_EDGE_LOG_LEVEL": "loud"})
     path = write(tmp_path / "c.toml", "[camera]\nstall_timeout_s = 20\n")
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S: camera.stall_timeout_s must be"):
         load_config(path, {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4"})

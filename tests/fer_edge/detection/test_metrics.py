@@ -33,8 +33,8 @@ def test_second_box_on_a_face_is_a_false_positive() -> None:
 
 
 def test_boxes_in_ignored_regions_do_not_count() -> None:
-    there = image([[0, 0, 10, 10]], [[0, 0, 50, 50]])
-    matches = match([detections((0.9, [0, 0, 10, 10]), (0.8, [20, 20, 10, 10]), (0.7, [45, 0, 20, 20]))], [there])
+    annotations = image([[0, 0, 10, 10]], [[0, 0, 50, 50]])
+    matches = match([detections((0.9, [0, 0, 10, 10]), (0.8, [20, 20, 10, 10]), (0.7, [45, 0, 20, 20]))], [annotations])
     assert matches.face_scores.tolist() == [0.9]
     assert matches.false_positives.tolist() == [pytest.approx(0.7)]
 
