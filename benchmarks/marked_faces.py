@@ -1,4 +1,4 @@
-"""Compare face detectors on the images whose faces one person marked by eye (benchmarks/face_marks).
+"""Compare face detectors on the images whose faces were marked by eye (benchmarks/face_marks).
 
 ``python benchmarks/marked_faces.py faces/ --yunet yunet_s.onnx [--yunet yunet_n.onnx] [--model faces.tflite]``
 
