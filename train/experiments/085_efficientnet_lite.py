@@ -35,7 +35,8 @@ from torch import nn
 from torch.nn import functional
 
 from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encoded, normalised
-from fer_edge_train.split import _lots, hold_out, near_duplicates
+from fer_edge_train.near_duplicates import near_duplicates
+from fer_edge_train.split import hold_out, holdout_keys
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -301,8 +302,8 @@ class Data:
         training = np.array([a["Usage"] == "Training" for a, _ in rows])
         at = np.flatnonzero(training)
         groups = near_duplicates(pixels)[at]
-        kept, _ = hold_out(groups, _lots(pixels, at, HELD_OUT_SEED), HELD_OUT)
-        halves = hold_out(groups[kept], _lots(pixels, at[kept], FOLD_SEED), 0.5)
+        kept, _ = hold_out(groups, holdout_keys(pixels, at, HELD_OUT_SEED), HELD_OUT)
+        halves = hold_out(groups[kept], holdout_keys(pixels, at[kept], FOLD_SEED), 0.5)
         self.fold = np.full(len(at), -1)
         for fold, half in enumerate(halves):
             self.fold[kept[half]] = fold

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line
-from fer_edge.files import replacing
+from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
