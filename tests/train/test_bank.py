@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import DataError
-from fer_edge_train.bank import IDENTITY, MIRRORED, STEP, Bank, Views, combined, digest, encoded, normalised
+from fer_edge_train.bank import IDENTITY, MIRRORED, STEP, Bank, Views, combine, digest, encode, log_softmax
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,12 @@ LABELS = ("angry", "happy", "neutral")
 
 def _answers(views: int, faces: int, seed: int = 1) -> npt.NDArray[np.float32]:
     logits = 2 * np.random.default_rng(seed).standard_normal((views, faces, len(LABELS)))
-    return normalised(logits.astype(np.float32))
+    return log_softmax(logits.astype(np.float32))
 
 
 def _bank(faces: npt.NDArray[np.uint8], views: int = 4, seed: int = 1) -> Bank:
     unseen = np.arange(len(faces)) % 7 == 0
-    codes = encoded(_answers(views, len(faces), seed))
+    codes = encode(_answers(views, len(faces), seed))
     return Bank(LABELS, Views(seed=5), codes, unseen, digest(faces), {f"teacher {seed}": "from a test"})
 
 
@@ -56,7 +56,7 @@ def test_a_view_shows_the_same_at_every_size(sample: Sample) -> None:
 
 def test_unwarped_views_are_flipped_and_relit_at_most(sample: Sample) -> None:
     rows = np.arange(200)
-    made = Views(seed=5, unwarped=0.5, contrast=0.0, brightness=0.0).render(sample.faces, rows, 2, 48)
+    made = Views(seed=5, identity_probability=0.5, contrast=0.0, brightness=0.0).render(sample.faces, rows, 2, 48)
     faces = sample.faces[rows]
     kept = (made == faces).all(axis=(1, 2)) | (made == faces[:, :, ::-1]).all(axis=(1, 2))
     assert 70 < kept.sum() < 130
@@ -79,19 +79,19 @@ def test_answers_are_kept_to_half_a_step(sample: Sample) -> None:
         found = bank.log_probabilities(rows, view)
         assert np.exp(found).sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert np.abs(found - np.maximum(wanted[view], -255 * STEP)).max() < STEP
-    assert (encoded(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
+    assert (encode(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
 
 
 def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:
     one, two = _bank(sample.faces, 4, 1), _bank(sample.faces, 3, 2)
     rows = np.arange(len(sample.faces))
-    both = combined([one, two], [3, 1])
+    both = combine([one, two], [3, 1])
     assert len(both) == 3
     assert set(both.teachers) == {"teacher 1", "teacher 2"}
     mean = 0.75 * one.log_probabilities(rows, 2) + 0.25 * two.log_probabilities(rows, 2)
-    assert np.abs(both.log_probabilities(rows, 2) - normalised(mean)).max() < STEP
+    assert np.abs(both.log_probabilities(rows, 2) - log_softmax(mean)).max() < STEP
     with pytest.raises(DataError, match="different faces, labels or views"):
-        combined([one, replace(two, views=Views(seed=6))])
+        combine([one, replace(two, views=Views(seed=6))])
 
 
 def test_a_bank_for_other_faces_or_of_another_kind_is_refused(sample: Sample, tmp_path: Path) -> None:

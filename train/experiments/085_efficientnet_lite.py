@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encoded, normalised
+from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encode, log_softmax
 from fer_edge_train.near_duplicates import near_duplicates
 from fer_edge_train.split import hold_out, holdout_keys
 
@@ -81,7 +81,7 @@ def padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def padded(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
-    """A picture that needs at most symmetric padding, and that padding."""
+    """An image that needs at most symmetric padding, and that padding."""
     (top, bottom), (left, right) = (padding(n, kernel, stride) for n in x.shape[2:])
     if top == bottom and left == right:
         return x, (top, left)
@@ -102,7 +102,7 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Gradients of the pictures and of the weights."""
+        """Gradients of the images and of the weights."""
         x, weight = ctx.saved_tensors
         x, gradient = (t.contiguous(memory_format=LAST) for t in (x, gradient))
         n, channels, height, width = x.shape
@@ -145,7 +145,7 @@ class Normalise(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Gradients of the pictures, of the weights and of the biases."""
+        """Gradients of the images, of the weights and of the biases."""
         x, scale, offset, mean, inverse = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=LAST)
         n, channels, height, width = x.shape
@@ -186,7 +186,7 @@ class Unit(nn.Module):  # type: ignore[misc]
         self.folded: tuple[Tensor, Tensor] | None = None  # what `infer` takes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures in bfloat16 to such pictures."""
+        """Images in bfloat16 to such images."""
         if not self.training:
             return self.infer(x)
         if self.depthwise:
@@ -224,7 +224,7 @@ class Block(nn.Module):  # type: ignore[misc]
         self.skip, self.drop = stride == 1 and given == made, drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures in bfloat16 to such pictures."""
+        """Images in bfloat16 to such images."""
         y = self.project(self.depth(self.expand(x) if self.expand else x))
         if not self.skip:
             return y
@@ -234,7 +234,7 @@ class Block(nn.Module):  # type: ignore[misc]
 
 
 class Lite(nn.Module):  # type: ignore[misc]
-    """EfficientNet-Lite from grey uint8 pictures of shape (n, height, width) to logits."""
+    """EfficientNet-Lite from grey uint8 images of shape (n, height, width) to logits."""
 
     def __init__(self, kind: str, drop_path: float = 0.1, dropout: float = 0.3) -> None:
         """Begin at random."""
@@ -250,10 +250,10 @@ class Lite(nn.Module):  # type: ignore[misc]
         self.blocks, self.head = nn.Sequential(*blocks), Unit(given, 1280)
         self.dropout, self.last = nn.Dropout(dropout), nn.Linear(1280, len(LABELS))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures of 0..255 to logits in float32."""
-        n, height, width = pictures.shape
-        x = ((pictures - 127) / 128).to(BFLOAT16)
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of 0..255 to logits in float32."""
+        n, height, width = images.shape
+        x = ((images - 127) / 128).to(BFLOAT16)
         x = x.as_strided((n, 1, height, width), (height * width, 1, width, 1))  # in no doubt that channels are last
         x = self.head(self.blocks(self.stem(x)))
         return self.last(self.dropout(x.float().mean((2, 3))))
@@ -325,8 +325,8 @@ def answers(
     said = np.empty((len(rows), len(LABELS)), np.float32)
     with torch.no_grad():
         for begin in range(0, len(rows), batch):
-            pictures = views.render(faces, rows[begin : begin + batch], view, size)
-            logits = network(torch.from_numpy(pictures).float())
+            images = views.render(faces, rows[begin : begin + batch], view, size)
+            logits = network(torch.from_numpy(images).float())
             said[begin : begin + batch] = torch.log_softmax(logits, 1).numpy()
     return said
 
@@ -346,17 +346,17 @@ def measured(
 # --- training ---
 
 
-def covered(pictures: npt.NDArray[np.uint8], chance: float, rng: np.random.Generator) -> None:
-    """Cover a rectangle of some pictures with one grey, in place."""
-    size = pictures.shape[1]
-    for i in np.flatnonzero(rng.random(len(pictures)) < chance):
+def covered(images: npt.NDArray[np.uint8], chance: float, rng: np.random.Generator) -> None:
+    """Cover a rectangle of some images with one grey, in place."""
+    size = images.shape[1]
+    for i in np.flatnonzero(rng.random(len(images)) < chance):
         high, wide = (max(1, int(share * size)) for share in rng.uniform(0.1, 0.35, 2))
         top, left = rng.integers(0, size - high + 1), rng.integers(0, size - wide + 1)
-        pictures[i, top : top + high, left : left + wide] = rng.integers(0, 256)
+        images[i, top : top + high, left : left + wide] = rng.integers(0, 256)
 
 
 def mixed(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup of pictures and targets."""
+    """Mixup of images and targets."""
     drawn = rng.beta(alpha, alpha, len(x)).astype(np.float32)
     share, other = torch.from_numpy(np.maximum(drawn, 1 - drawn)), torch.from_numpy(rng.permutation(len(x)))
     x = x * share[:, None, None] + x[other] * (1 - share)[:, None, None]
@@ -397,9 +397,9 @@ class Run:
         self.network.train()
         for step in range(self.steps):
             chosen = order[step * options.batch : (step + 1) * options.batch]
-            pictures = self.views.render(self.data.faces, chosen, MIRRORED + 1 + epoch, size)
-            covered(pictures, options.erase, rng)
-            x, y = torch.from_numpy(pictures).float(), torch.from_numpy(self.target[chosen])
+            images = self.views.render(self.data.faces, chosen, MIRRORED + 1 + epoch, size)
+            covered(images, options.erase, rng)
+            x, y = torch.from_numpy(images).float(), torch.from_numpy(self.target[chosen])
             losses.append(self.step(*mixed(x, y, options.mixup, rng), epoch * self.steps + step))
             if step % 50 == 49:
                 print(f"  {step + 1} loss {np.mean(losses):.4f}", flush=True)
@@ -462,7 +462,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def loaded(folder: Path) -> tuple[Lite, int, int]:
-    """A network from its 16-bit weights, the size of its pictures and its fold."""
+    """A network from its 16-bit weights, the size of its images and its fold."""
     with np.load(folder / "weights.npz") as stored:
         network = Lite(str(stored["kind"]))
         weights = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored if "." in name}
@@ -483,8 +483,8 @@ def answer(options: argparse.Namespace) -> None:
             rows = np.flatnonzero(data.fold != fold)
             total[rows] += answers(network, data.faces, rows, views, view, size)
             asked[rows] += 1
-        said = normalised(np.asarray(total / asked[:, None], np.float32))
-        codes = np.concatenate((codes, encoded(said)[None]))
+        said = log_softmax(np.asarray(total / asked[:, None], np.float32))
+        codes = np.concatenate((codes, encode(said)[None]))
         loss, right = -said[np.arange(len(said)), data.label].mean(), 100 * (said.argmax(1) == data.label).mean()
         print(f"view {view}: {right:.2f} % {loss:.4f}, {time.monotonic() - began:.0f} s", flush=True)
         teachers = {options.name: "experiment 085; each face answered by the networks that have not learnt from it"}
@@ -504,7 +504,7 @@ def main() -> None:
     one.set_defaults(command=train)
     one.add_argument("--fold", type=int, choices=(0, 1), required=True)
     one.add_argument("--kind", choices=SIZES, default="lite0")
-    one.add_argument("--sizes", default="96:13,112:6", help="pictures' side and for how many epochs")
+    one.add_argument("--sizes", default="96:13,112:6", help="images' side and for how many epochs")
     one.add_argument("--seed", type=int, default=850)
     one.add_argument("--batch", type=int, default=64)
     one.add_argument("--learning-rate", type=float, default=1e-3)

@@ -99,10 +99,48 @@ def _random_warps(
     aspect = np.exp(rng.uniform(-1, 1, count) * strength * math.log1p(augmentation.stretch))
     shear = rng.uniform(-augmentation.shear, augmentation.shear, count) * strength
     shift = rng.uniform(-augmentation.shift, augmentation.shift, (count, 2)) * strength[:, None]
+    return affine_matrices(
+        angle=angle,
+        zoom=zoom,
+        width=aspect * flip,
+        height=1 / aspect,
+        shear=shear,
+        shift=shift,
+        shape=shape,
+        size=size,
+    )
+
+
+def affine_matrices(
+    *,
+    angle: npt.NDArray[np.float64],
+    zoom: npt.NDArray[np.float64],
+    width: npt.NDArray[np.float64],
+    height: npt.NDArray[np.float64],
+    shear: npt.NDArray[np.float64],
+    shift: npt.NDArray[np.float64],
+    shape: tuple[int, int],
+    size: int,
+) -> npt.NDArray[np.float64]:
+    """Make affine matrices that change and resize images in one step.
+
+    Args:
+        angle: rotation of each image, in radians, of shape (n,).
+        zoom: enlargement, of shape (n,).
+        width: factor on the width, of shape (n,); a negative one flips the image.
+        height: factor on the height, of shape (n,).
+        shear: horizontal shear, as a tangent, of shape (n,).
+        shift: horizontal and vertical shift over the side, of shape (n, 2).
+        shape: rows and columns of the images.
+        size: side of the results, in pixels.
+
+    Returns:
+        Matrices of shape (n, 2, 3) from pixels of the results to pixels of the images.
+    """
     # Source coordinates are centred and divided by the side, so that one matrix holds every change and the resize.
-    cos, sin, zero = np.cos(angle) / zoom, np.sin(angle) / zoom, np.zeros(count)
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     rotation = np.stack((cos, -sin, sin, cos), axis=1).reshape(-1, 2, 2)
-    shearing = np.stack((aspect * flip, shear, zero, 1 / aspect), axis=1).reshape(-1, 2, 2)
+    shearing = np.stack((width, shear, np.zeros_like(shear), height), axis=1).reshape(-1, 2, 2)
     extent = np.array(shape[::-1], np.float64)
     linear = rotation @ shearing * extent[:, None] / size
     centres = (extent - 1) / 2 + shift * extent

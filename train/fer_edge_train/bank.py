@@ -1,10 +1,10 @@
 """A bank of teachers' answers, from which a student learns while no teacher is present.
 
-A teacher is asked once about several views of each training face.  A view follows from the row and the view's number
-alone, so that a student can make the same picture again at any time, at any size, and look the answer up.
+A teacher classifies several views of each training face once.  A view depends only on the seed, the row of the face and
+the number of the view.  So a student can make the same image again at any time and size, and look up the answer.
 
     bank = Bank.load(path, faces)
-    pictures = bank.views.render(faces, rows, view, size=48)
+    images = bank.views.render(faces, rows, view, size=48)
     targets = np.exp(bank.log_probabilities(rows, view))
 """
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line
 from fer_edge.utils.atomic_file import replacing
+from fer_edge_train.augment import affine_matrices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Views:
     Attributes:
         seed: of all random views.
         flip: chance of a left-right flip.
-        unwarped: share of the views that are flipped and relit at most, and so are as sharp as the face.
+        identity_probability: share of the views that are flipped and relit at most, and so are as sharp as the face.
         rotate_degrees: most rotation to either side.
         zoom: largest enlargement or reduction, less 1.
         stretch: largest change of the aspect ratio, less 1.
@@ -57,7 +58,7 @@ class Views:
 
     seed: int = 1
     flip: float = 0.5
-    unwarped: float = 0.2
+    identity_probability: float = 0.2
     rotate_degrees: float = 15.0
     zoom: float = 0.12
     stretch: float = 0.06
@@ -69,7 +70,7 @@ class Views:
     def render(
         self, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], view: int, size: int
     ) -> npt.NDArray[np.uint8]:
-        """Make the pictures of one view.
+        """Make the images of one view.
 
         Each face is resampled once, by cubic convolution, from its own pixels to those of the result.
 
@@ -77,34 +78,34 @@ class Views:
             faces: all faces, uint8 of shape (n, height, width).
             rows: which of them to show, of shape (m,).
             view: number of the view.
-            size: side of the pictures, in pixels.
+            size: side of the images, in pixels.
 
         Returns:
             uint8 of shape (m, size, size).
         """
         draws = self._draws(rows, view)
         shape = (faces.shape[1], faces.shape[2])
-        pictures = np.empty((len(rows), size, size), np.uint8)
-        for row, matrix, picture in zip(rows, self._matrices(draws, shape, size), pictures, strict=True):
+        images = np.empty((len(rows), size, size), np.uint8)
+        for row, matrix, image in zip(rows, self._matrices(draws, shape, size), images, strict=True):
             cv2.warpAffine(
                 faces[row],
                 matrix,
                 (size, size),
-                dst=picture,
+                dst=image,
                 flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_REPLICATE,
             )
         if view > MIRRORED and (self.contrast or self.brightness):
             contrast = np.exp(_spread(draws[:, 8]) * math.log1p(self.contrast))[:, None]
             bright = _spread(draws[:, 9])[:, None] * self.brightness * 255
-            means = pictures.mean(axis=(1, 2))[:, None]
+            means = images.mean(axis=(1, 2))[:, None]
             curves = np.arange(256) * contrast + means * (1 - contrast) + bright
-            for picture, curve in zip(pictures, np.clip(np.rint(curves), 0, 255).astype(np.uint8), strict=True):
-                picture[:] = curve[picture]
-        return pictures
+            for image, curve in zip(images, np.clip(np.rint(curves), 0, 255).astype(np.uint8), strict=True):
+                image[:] = curve[image]
+        return images
 
     def _draws(self, rows: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.float64]:
-        """Ten random numbers for each row, uniform in 0..1; the middle of the range for the two fixed views."""
+        """Draw ten numbers of 0..1 for each row; the two fixed views get the middle of the range."""
         if view <= MIRRORED:
             draws = np.full((len(rows), _DRAWS), 0.5)
             draws[:, 0] = -1.0 if view == MIRRORED else 2.0
@@ -113,26 +114,29 @@ class Views:
         return np.array(drawn).reshape(-1, _DRAWS)
 
     def _matrices(self, draws: npt.NDArray[np.float64], shape: tuple[int, int], size: int) -> npt.NDArray[np.float64]:
-        """Matrices of shape (n, 2, 3) from pixels of the result to pixels of faces of a shape."""
-        warped = (draws[:, 1] >= self.unwarped).astype(np.float64)
+        """Make matrices of shape (n, 2, 3) from pixels of the result to pixels of faces of a shape."""
+        warped = (draws[:, 1] >= self.identity_probability).astype(np.float64)
         flip = np.where(draws[:, 0] < self.flip, -1.0, 1.0)
         angle, zoom, aspect, shear, right, down = (_spread(draws[:, 2:8]) * warped[:, None]).T
         angle = np.radians(self.rotate_degrees) * angle
         zoom = np.exp(math.log1p(self.zoom) * zoom)
         aspect = np.exp(math.log1p(self.stretch) * aspect)
-        cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-        turn = np.stack((cos, -sin, sin, cos), axis=1).reshape(-1, 2, 2)
-        lean = np.stack((aspect * flip, self.shear * shear, np.zeros_like(flip), 1 / aspect), axis=1).reshape(-1, 2, 2)
-        extent = np.array(shape[::-1], np.float64)
-        linear = turn @ lean * extent[:, None] / size
-        middle = (extent - 1) / 2 + self.shift * np.stack((right, down), axis=1) * extent
-        offset = middle - linear.sum(axis=2) * (size - 1) / 2
-        return np.concatenate((linear, offset[:, :, None]), axis=2)
+        shift = self.shift * np.stack((right, down), axis=1)
+        return affine_matrices(
+            angle=angle,
+            zoom=zoom,
+            width=aspect * flip,
+            height=1 / aspect,
+            shear=self.shear * shear,
+            shift=shift,
+            shape=shape,
+            size=size,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Log probabilities that teachers gave to views of faces, in 8 bits each.
+    """Log probabilities of teachers for views of faces, in 8 bits each.
 
     Attributes:
         labels: names of the classes.
@@ -140,7 +144,7 @@ class Bank:
         codes: uint8 of shape (views, faces, classes): negative log probabilities in steps of `STEP`.
         unseen: bool of shape (faces,): faces that no teacher learnt from, for validation and calibration.
         faces: SHA-256 of the faces, as hexadecimal digits.
-        teachers: who gave the answers, for people.
+        teachers: names and descriptions of the teachers.
     """
 
     labels: tuple[str, ...]
@@ -151,12 +155,12 @@ class Bank:
     teachers: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many views of each face there are."""
+        """Return the number of views of each face."""
         return len(self.codes)
 
     def log_probabilities(self, rows: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.float32]:
-        """Answers for one view of some faces: float32 of shape (rows, classes); their exponentials add up to 1."""
-        return normalised(self.codes[view, rows].astype(np.float32) * -STEP)
+        """Return the log probabilities of one view of some faces, float32 of shape (rows, classes)."""
+        return log_softmax(self.codes[view, rows].astype(np.float32) * -STEP)
 
     def save(self, path: Path) -> None:
         """Write the bank to an ``.npz``."""
@@ -203,32 +207,32 @@ class Bank:
         return bank
 
 
-def encoded(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Log probabilities of any shape in 8 bits each; those under ``-255 * STEP`` are raised to it."""
+def encode(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Encode log probabilities of any shape in 8 bits each; values below ``-255 * STEP`` are clipped."""
     codes: npt.NDArray[np.uint8] = np.clip(np.rint(log_probabilities / -STEP), 0, 255).astype(np.uint8)
     return codes
 
 
-def normalised(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Log probabilities from scores that miss them by a constant in each row, the last axis being the classes."""
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the logarithm of the softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), np.float32)
 
 
 def digest(faces: npt.NDArray[np.uint8]) -> str:
-    """SHA-256 of faces in their order, as hexadecimal digits."""
+    """Return the SHA-256 of faces in their order, as hexadecimal digits."""
     hashed = hashlib.sha256()
     for begin in range(0, len(faces), _CHUNK):
         hashed.update(np.ascontiguousarray(faces[begin : begin + _CHUNK]).tobytes())
     return hashed.hexdigest()
 
 
-def combined(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Bank:
-    """One bank of the weighted geometric mean of several banks' answers.
+def combine(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Bank:
+    """Combine banks by the weighted geometric mean of their answers.
 
     Args:
-        banks: of the same faces, labels and views; of more views than all of them have, the first ones are taken.
-        weights: of each bank, of any sum; None weighs all the same.
+        banks: banks of the same faces, labels and views; only views that all of them have are used.
+        weights: weight of each bank, of any sum; None for equal weights.
 
     Raises:
         DataError: the banks are not for the same faces, labels and views.
@@ -242,12 +246,12 @@ def combined(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> B
     rows = np.arange(codes.shape[1], dtype=np.int64)
     for view in range(len(codes)):
         answers = (share * bank.log_probabilities(rows, view) for bank, share in zip(banks, shares, strict=True))
-        codes[view] = encoded(normalised(np.asarray(sum(answers), np.float32)))
+        codes[view] = encode(log_softmax(np.asarray(sum(answers), np.float32)))
     unseen = np.logical_and.reduce([bank.unseen for bank in banks])
-    teachers = {name: said for bank in banks for name, said in bank.teachers.items()}
+    teachers = {name: description for bank in banks for name, description in bank.teachers.items()}
     return Bank(first.labels, first.views, codes, unseen, first.faces, teachers)
 
 
 def _spread(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """From 0..1 to -1..1."""
+    """Map numbers of 0..1 to -1..1."""
     return 2 * draws - 1
