@@ -61,7 +61,7 @@ def seconds_within(code: str) -> float:
 
 
 def run_demo(seconds: float) -> Started:
-    """Start a run, read its messages for so long, and look at its memory then."""
+    """Start a run, read its messages for some seconds, and then measure its memory."""
     start = time.perf_counter()
     command = [*FER_EDGE, "run", "--source", "demo", "--node", "bench"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
@@ -98,7 +98,9 @@ def main() -> int:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=7, help="starts of each kind")
-    parser.add_argument("--seconds", type=float, default=8.0, help="from the start of a run to the look at its memory")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="from the start of a run to the measurement of its memory"
+    )
     options = parser.parse_args()
     seconds_to_help()
     print(f"--help          {statistics.median(seconds_to_help() for _ in range(options.runs)):.2f} s")

@@ -106,7 +106,7 @@ def run(
 
     settings = read()
     set_up_logging(settings.log)
-    # Without a file there is nothing to read anew, and SIGHUP means that the terminal has gone.
+    # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
     summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
     rate = summary.frames / summary.seconds if summary.seconds else 0.0

@@ -19,7 +19,7 @@ from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
 from fer_edge_convert.metadata import METADATA
 from fer_edge_convert.parity import divergence
-from fer_edge_convert.quantisation import ActivationStats, Method, Plan, Scheme, bias_corrected, observe, quantise
+from fer_edge_convert.quantisation import ActivationStats, Method, Plan, Scheme, correct_biases, observe, quantise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,7 +200,7 @@ def test_bias_correction_makes_up_for_the_weights_error(edge_float: Path, sample
     ranges = {name: one.range(Method.MINMAX) for name, one in seen.items()}
     plan = Plan(Scheme.INT8, ranges)
     quantised = quantise(model, plan)
-    corrected = bias_corrected(model, quantised, seen)
+    corrected = correct_biases(model, quantised, seen)
     means = []
     for changed in (quantised, quantise(corrected, plan)):
         after = observe_any(changed, images)

@@ -31,7 +31,7 @@ from fer_edge_convert.conversion import convert
 from fer_edge_convert.flatbuffer import run
 from fer_edge_convert.input_range import infer_range
 from fer_edge_convert.quantisation import Scheme
-from fer_edge_convert.sources import open_source
+from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -68,8 +68,8 @@ def test_models_of_others_become_int8(
 ) -> None:
     """Models at random are right by chance: that they agree with themselves is what counts."""
     model = KERAS2 / name if (KERAS2 / name).exists() else foreign / name
-    source = open_source(model)
-    card = source.described(LABELS, (1 / 255, 0))
+    source = open_model(model)
+    card = source.make_card(LABELS, (1 / 255, 0))
     out = tmp_path / "out.tflite"
     # One process for all, for TensorFlow takes longer to load than to convert.
     stage = ClassifierStage(source, card, data=load_dataset(few, shape[0]))
@@ -88,7 +88,7 @@ def test_models_of_others_become_int8(
 
 
 def test_the_depthwise_convolutions_of_keras_2_are_read(foreign: Path) -> None:
-    source = open_source(foreign / "mobilenet.h5")
+    source = open_model(foreign / "mobilenet.h5")
     assert (source.height, source.channels, source.outputs) == (96, 3, 7)
 
 
@@ -102,35 +102,35 @@ def test_the_first_hdf5_files_of_keras_2_are_read(tmp_path: Path) -> None:
         file.attrs["model_config"] = np.bytes_(json.dumps(config))
         file.attrs["keras_version"] = np.bytes_("2.0.5")
     images = np.random.default_rng(0).uniform(0, 1, (4, 48, 48, 1)).astype(np.float32)
-    one, two = (run(open_source(path).model, images) for path in (old, KERAS2 / "sequential.h5"))
+    one, two = (run(open_model(path).model, images) for path in (old, KERAS2 / "sequential.h5"))
     assert np.allclose(one, two)
 
 
 def test_the_input_range_is_found_where_the_data_tells(foreign: Path, fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv, 48)
-    raw = open_source(foreign / "raw.keras")
+    raw = open_model(foreign / "raw.keras")
     assert raw.card is None
     assert infer_range(raw, LABELS, data, "PublicTest") == "0..255"
     with pytest.raises(InputError, match="values its pixels had in training, and the data does not tell"):
-        infer_range(open_source(foreign / "logits.keras"), LABELS, data, None)
+        infer_range(open_model(foreign / "logits.keras"), LABELS, data, None)
 
 
 def test_a_model_of_any_size_is_asked_for_one(foreign: Path) -> None:
     with pytest.raises(InputError, match="say which with --size"):
-        open_source(foreign / "any-size.keras")
-    assert open_source(foreign / "any-size.keras", size=32).height == 32
+        open_model(foreign / "any-size.keras")
+    assert open_model(foreign / "any-size.keras", size=32).height == 32
 
 
 @pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5"])
 def test_code_in_a_model_runs_only_when_it_is_trusted(foreign: Path, name: str) -> None:
     with pytest.raises(ModelError, match=r"Lambda layer, .*--unsafe"):
-        open_source(foreign / name)
-    assert open_source(foreign / name, unsafe=True).outputs == 7
+        open_model(foreign / name)
+    assert open_model(foreign / name, unsafe=True).outputs == 7
 
 
 def test_a_model_with_two_outputs_is_refused(foreign: Path) -> None:
     with pytest.raises(ModelError, match="2 outputs, and a classifier has one"):
-        open_source(foreign / "two.keras")
+        open_model(foreign / "two.keras")
 
 
 def test_what_cannot_be_converted_is_one_clear_line(
@@ -278,7 +278,7 @@ def test_code_is_found_wherever_a_file_hides_it(tmp_path: Path) -> None:
             archive.writestr("config.json", config)
         for path in (one, two):
             with pytest.raises(ModelError, match="code that loading would run"):
-                open_source(path)
+                open_model(path)
 
 
 def test_damaged_files_are_said_to_be(tmp_path: Path) -> None:
@@ -291,17 +291,17 @@ def test_damaged_files_are_said_to_be(tmp_path: Path) -> None:
             content[place] = rng.integers(256)
         damaged.write_bytes(content)
         with contextlib.suppress(ModelError):  # or it does no harm
-            open_source(damaged)
+            open_model(damaged)
     for metadata in ("[]", "{}", '{"keras_version": 3}'):
         with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
             archive.writestr("metadata.json", metadata)
             archive.writestr("config.json", "[]")
         with pytest.raises(ModelError):
-            open_source(tmp_path / "odd.keras")
+            open_model(tmp_path / "odd.keras")
 
 
 def test_logits_are_not_taken_for_scores(edge_float: Path, foreign: Path, tmp_path: Path) -> None:
-    logits = open_source(foreign / "logits.keras")
+    logits = open_model(foreign / "logits.keras")
     assert read_graph(logits.model, tmp_path).operations[-1].kind == "SOFTMAX"
     content = bytearray(model_bytes(edge_float))
     bare = tmp_path / "bare.tflite"
@@ -313,4 +313,4 @@ def test_logits_are_not_taken_for_scores(edge_float: Path, foreign: Path, tmp_pa
     with pytest.raises(ModelError, match="not what its card says"):
         set_card(bare, (), None)
     with pytest.raises(ModelError, match="not what its card says"):
-        open_source(bare)
+        open_model(bare)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def is_checkpoint_epoch(epoch: int, schedule: Schedule) -> bool:
-    """Tell whether a checkpoint is saved after an epoch, counted from 0."""
+    """Return whether a checkpoint is saved after an epoch, counted from 0."""
     return (epoch + 1) % schedule.checkpoint_epochs == 0 or epoch + 1 == schedule.epochs
 
 

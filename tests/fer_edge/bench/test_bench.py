@@ -27,7 +27,7 @@ from fer_edge.bench.results import (
     CaseId,
     Report,
     Stretch,
-    Sustained,
+    SustainedLoad,
     decode_report,
     encode_report,
     json_schema,
@@ -129,7 +129,7 @@ def test_a_result_reads_back_as_it_was_and_fits_the_schema_that_is_printed(cli: 
 
 def test_sustained_work_keeps_its_names_in_json() -> None:
     stretch = Stretch(seconds=1.0, median=1.0, frames=9, condition=IDLE)
-    work = Sustained(case="whole frame", stretches=(stretch,), drift=1.0)
+    work = SustainedLoad(case="whole frame", stretches=(stretch,), drift=1.0)
     report = msgspec.structs.replace(make_report(), sustained=work)
     assert set(json.loads(encode_report(report))["sustained"]) == {"way", "moments", "drift"}
     assert decode_report(encode_report(report), "x") == report
@@ -287,7 +287,7 @@ def test_a_detector_that_finds_little_is_warned_of() -> None:
 def test_operators_are_measured_with_the_delegate_that_was_asked_for_first() -> None:
     for asked, said in (((False,), "off"), ((True, False), "on")):
         report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), xnnpack=asked, runs=1, starts=0, profile=True))
-        assert report.profiles[0].how.endswith(f"with XNNPACK {said}")
+        assert report.profiles[0].method.endswith(f"with XNNPACK {said}")
 
 
 def test_a_plot_is_an_svg_however_its_ending_is_written(cli: Cli, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_the_page_tells_when_sustained_work_was_throttled_first_whatever_was_bef
     stretches = tuple(
         Stretch(seconds=float(at), median=1.0, frames=9, condition=one) for at, one in enumerate(conditions, start=1)
     )
-    work = Sustained(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
+    work = SustainedLoad(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
     page = as_html(msgspec.structs.replace(make_report(), sustained=work))
     assert "<p>The firmware first reported throttling now at 2 s.</p>" in page
 
