@@ -1,12 +1,13 @@
-"""How long until fer-edge answers: its help, an image in Python, the first message and event of a run; and its memory.
+"""Measure the time to the help, to an image in Python and to a run's first message and event, and a run's memory.
 
     python benchmarks/startup.py [--runs 7] [--seconds 8]
 
-Medians of a few runs, each in a process of its own, after one that warms the disk cache.  Memory is what
-/proc/PID/statm calls resident, shared pages of libraries included, after so many seconds of the demo at 640x480 with
-the shipped model and detector; beside it what of that is the process's own (Private in smaps_rollup).  The import of
-the Python API and its first image are measured within their process, for the start of Python itself is not ours.
-Exit status 1 if the first message takes more than 1 s, the import 0.05 s or the image 0.35 s, or memory reaches 130 MB.
+Prints medians of a few runs.  Each run is a new process; one more run before them warms the disk cache.  Memory is
+the resident memory of /proc/PID/statm, which includes shared pages of libraries, after ``--seconds`` of the demo at
+640x480 with the shipped model and detector.  The private part of it (Private in smaps_rollup) is printed beside it.
+The import of the Python API and its first image are measured within their process, without the start of Python.  The
+exit status is 1 if the first message takes more than 1 s, the import 0.05 s or the image 0.35 s, or if memory reaches
+130 MB.
 """
 
 from __future__ import annotations
