@@ -38,7 +38,6 @@ class Listener:
             print(f"the broker refuses: {code}", file=sys.stderr)
             client.disconnect()
             return
-        # Events that waited for the broker for long arrive under event/backlog; they are of the past.
         client.subscribe([(f"{self._prefix}/+/event", 1), (f"{self._prefix}/+/availability", 1)])
 
     def on_message(self, client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
@@ -77,7 +76,14 @@ def main() -> None:
     if options.user:
         password = Path(options.password_file).read_text(encoding="utf-8") if options.password_file else ""
         client.username_pw_set(options.user, password.partition("\n")[0])
-    client.connect(options.host, options.port)
+    try:
+        client.connect(options.host, options.port)
+    except OSError as error:
+        reason = error.strerror or error
+        sys.exit(
+            f"mqtt_listener.py: no broker at {options.host}:{options.port} ({reason}); start one, or give --host and"
+            " --port"
+        )
     client.loop_forever()  # connects again after a loss
 
 

@@ -20,6 +20,9 @@ def main() -> None:
     parser.add_argument("--csv", metavar="FILE", help="where to write a row for each face")
     options = parser.parse_args()
 
+    if options.csv and not Path(options.csv).absolute().parent.is_dir():  # better now than after all the work
+        sys.exit(f"tag_folder.py: {options.csv}: there is no such folder; create it first")
+
     rows = []
     # Rows come as soon as their image is done. An image that cannot be read is a row with an error, not an exception.
     for row in fer_edge.tag(options.paths, every=options.every):
@@ -28,7 +31,8 @@ def main() -> None:
             print(f"skipped: {row['error']}", file=sys.stderr)
 
     emotions = Counter(row["emotion"] for row in rows if row["emotion"])
-    print(f"{len({row['path'] for row in rows})} files, {emotions.total()} faces")
+    files, faces = len({row["path"] for row in rows}), emotions.total()
+    print(f"{files} file{'' if files == 1 else 's'}, {faces} face{'' if faces == 1 else 's'}")
     for emotion, count in emotions.most_common():
         print(f"  {emotion:<10}{count:>6}")
 
@@ -44,3 +48,5 @@ if __name__ == "__main__":
         main()
     except fer_edge.FerEdgeError as error:
         sys.exit(f"tag_folder.py: {error}")
+    except OSError as error:
+        sys.exit(f"tag_folder.py: {error.filename}: {error.strerror}")

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         SourceLostError,
     )
     from fer_edge.expression import Expression
-    from fer_edge.geometry import Face
+    from fer_edge.geometry import Box, Face, Landmarks
+    from fer_edge.modelcard.schema import ClassifierCard
     from fer_edge.recognition import Recognition
     from fer_edge.recognizer import Recognizer
     from fer_edge_device.messages import Event
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Box",
+    "ClassifierCard",
     "DataError",
     "Event",
     "Expression",
     "Face",
     "FerEdgeError",
     "InputError",
+    "Landmarks",
     "MissingExtraError",
     "ModelError",
     "Recognition",
@@ -67,10 +71,16 @@ if not TYPE_CHECKING:  # else a type checker would take every misspelt name for 
         else:
             from importlib import import_module
 
+            from fer_edge.utils.opencv_defaults import set_opencv_defaults
+
+            set_opencv_defaults()  # before anything imports cv2
             modules = {
+                "Box": "fer_edge.geometry",
+                "ClassifierCard": "fer_edge.modelcard.schema",
                 "Event": "fer_edge_device.messages",
                 "Expression": "fer_edge.expression",
                 "Face": "fer_edge.geometry",
+                "Landmarks": "fer_edge.geometry",
                 "Recognition": "fer_edge.recognition",
                 "Recognizer": "fer_edge.recognizer",
                 "annotate": "fer_edge.drawing",

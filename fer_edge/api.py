@@ -9,9 +9,11 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import DetectorName
+from fer_edge.utils.arguments import check_path, describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from fer_edge.utils.image_input import StrPath
     from fer_edge_device.messages import Event
 
-DetectorName = Literal["network", "yunet"]
 _SMALLEST_FACE: Final = 12  # pixels
 _LARGEST_FACE: Final = 4096
 _MAX_THREADS: Final = 64
@@ -53,9 +54,7 @@ def load(
     """
     path = _path(model, "model")
     detector_path = None if detector_model is None else _path(detector_model, "detector_model")
-    if detector is None and (detector_path or min_face is not None):
-        raise InputError("detector: None finds no faces; leave out detector_model and min_face, or name a detector")
-    _check_options(detector, detector_path, min_face, threads)
+    _check_options(detector, min_face, threads, has_file=detector_path is not None)
 
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.factory import make_detector
@@ -66,13 +65,13 @@ def load(
 
 
 def watch(
-    source: StrPath | int = "auto",
+    source: StrPath | int | None = None,
     *,
-    model: StrPath = "edge",
-    detector: DetectorName = "network",
+    model: StrPath | None = None,
+    detector: DetectorName | None = None,
     detector_model: StrPath | None = None,
     min_face: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     config: StrPath | None = None,
     realtime: bool = False,
 ) -> Generator[Event, None, None]:
@@ -88,14 +87,15 @@ def watch(
 
     Args:
         source: ``auto`` for the first camera that is found; number or path of a camera, such as 0 or ``/dev/video0``;
-            ``picamera2``; ``rtsp://...`` or ``http://...``; a video; a folder of images; or ``demo``.
+            ``picamera2``; ``rtsp://...`` or ``http://...``; a video; a folder of images; or ``demo``. None for the
+            configuration's value, as for the following arguments; its default is ``auto``.
         model: as for `load`.
-        detector: as for `load`, but None is not allowed.
+        detector: as for `load`, but a video is never searched without one.
         detector_model: as for `load`.
         min_face: as for `load`.
         threads: as for `load`.
         config: configuration file for all other settings, such as rates and thresholds; ``fer-edge config`` prints
-            one. Settings of messages and brokers are ignored, and so are those for which there is an argument here.
+            one. Arguments override it. Settings of messages and brokers are ignored.
         realtime: whether a video or the demo plays no faster than it was recorded.
 
     Yields:
@@ -108,18 +108,24 @@ def watch(
         SourceError: the source does not exist or cannot be opened.
         SourceLostError: the camera failed.
     """
-    if isinstance(source, bool) or not isinstance(source, str | int | os.PathLike):
-        raise InputError(f"source: {source!r} is not a camera's number, a name, an address or a path")
-    if detector is None:
-        raise InputError("detector: a video needs one to find its faces; give 'network' or 'yunet'")
+    kind = "a camera's number, a name, an address or a path"
+    if isinstance(source, bool) or not isinstance(source, str | int | os.PathLike | None):
+        raise InputError(f"source: {describe_value(source)} is not {kind}")
     detector_path = None if detector_model is None else _path(detector_model, "detector_model")
-    _check_options(detector, detector_path, min_face, threads)
+    source_text = str(source) if isinstance(source, int) else None
+    if source is not None and source_text is None:
+        source_text = check_path(source, "source", kind)
+    _check_flag("realtime", realtime)
+    has_file = detector_path is not None or config is not None  # the configuration may name the detector's file
+    _check_options(
+        "network" if detector is None else detector, min_face, 1 if threads is None else threads, has_file=has_file
+    )
     options = {
-        "camera.source": os.fspath(source) if isinstance(source, os.PathLike) else str(source),
-        "model": str(_path(model, "model")),
+        "camera.source": source_text,
+        "model": None if model is None else str(_path(model, "model")),
         "faces.detector": detector,
-        "faces.detector_model": str(detector_path or ""),
-        "faces.min_face": min_face or 0,
+        "faces.detector_model": None if detector_path is None else str(detector_path),
+        "faces.min_face": min_face,
         "threads": threads,
     }
 
@@ -173,11 +179,12 @@ def tag(
         MissingExtraError: an optional package is not installed.
     """
     listed = [paths] if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable) else list(paths)
-    names = [str(_path(path, "paths")) if not isinstance(path, str) or not path else path for path in listed]
+    names = [_path_text(path, "paths") for path in listed]  # not as Path, which would change addresses
     if not names:
         raise InputError("paths: nothing to tag; give images, videos or folders")
     detector_path = None if detector_model is None else _path(detector_model, "detector_model")
-    _check_options(detector, detector_path, min_face, threads)
+    _check_options(detector, min_face, threads, has_file=detector_path is not None)
+    _check_flag("sha256", sha256)
     _check_whole("workers", workers, 0, _MAX_WORKERS)
 
     from fer_edge.tagging.rows import tag_rows
@@ -205,30 +212,44 @@ def _seconds(every: object) -> float | None:
     if isinstance(every, str):
         return parse_duration(every, "every")
     if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < math.inf:
-        raise InputError(f"every: {every!r} is not a time above 0; give seconds, or text such as '500ms' or '1s'")
+        raise InputError(
+            f"every: {describe_value(every)} is not a time above 0; give seconds, or text such as '500ms' or '1s'"
+        )
     return float(every)
 
 
-def _check_options(detector: object, detector_model: Path | None, min_face: object, threads: object) -> None:
+def _check_options(detector: object, min_face: object, threads: object, *, has_file: bool) -> None:
     """Raise InputError if an option has a wrong value."""
-    if detector is not None and detector not in get_args(DetectorName):
-        raise InputError(f"detector: {detector!r} is not one of {', '.join(get_args(DetectorName))}")
-    if detector == "yunet" and detector_model is None:
+    if detector is not None and (not isinstance(detector, str) or detector not in get_args(DetectorName)):
+        raise InputError(f"detector: {describe_value(detector)} is not one of {', '.join(get_args(DetectorName))}")
+    if detector == "yunet" and not has_file:
         raise InputError(
             "detector_model: yunet needs its file, face_detection_yunet_2023mar.onnx of the OpenCV Zoo; give its path"
         )
+    if detector is None and (has_file or min_face is not None):
+        raise InputError("detector: None finds no faces; leave out detector_model and min_face, or name a detector")
     _check_whole("threads", threads, 1, _MAX_THREADS)
     if min_face is not None:
         _check_whole("min_face", min_face, _SMALLEST_FACE, _LARGEST_FACE)
 
 
 def _path(value: object, name: str) -> Path:
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise InputError(f"{name}: {value!r} is neither a name nor a path")
-    return Path(value)
+    return Path(_path_text(value, name))
+
+
+def _path_text(value: object, name: str) -> str:
+    if isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str) and os.fspath(value):
+        return check_path(value, name)
+    raise InputError(f"{name}: {describe_value(value)} is neither a name nor a path")
+
+
+def _check_flag(name: str, value: object) -> None:
+    """Raise InputError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: {describe_value(value)} is neither True nor False")
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:
     """Raise InputError unless a value is a whole number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name}: {value!r} is not a whole number from {low} to {high}")
+        raise InputError(f"{name}: {describe_value(value)} is not a whole number from {low} to {high}")

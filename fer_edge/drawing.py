@@ -15,6 +15,7 @@ from fer_edge.classification.colours import emotion_colour
 from fer_edge.errors import InputError
 from fer_edge.expression import Expression
 from fer_edge.geometry import Box
+from fer_edge.utils.arguments import check_path, describe_value
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.image_input import load_bgr
 from fer_edge.utils.words import counted
@@ -67,9 +68,7 @@ def annotate(
     for face in faces:
         _draw_face(out, face)
     if save is not None:
-        if not isinstance(save, str | os.PathLike):
-            raise InputError(f"save: {save!r} is not a path")
-        _save(out, Path(save), Path(image) if isinstance(image, str | os.PathLike) else None)
+        _save(out, Path(check_path(save, "save")), Path(image) if isinstance(image, str | os.PathLike) else None)
     return out
 
 
@@ -112,7 +111,8 @@ def _checked(faces: object) -> list[Expression]:
     for face in faces if isinstance(faces, Iterable) else [None]:
         if not isinstance(face, Expression):
             raise InputError(
-                f"faces: {faces!r:.80} is not the result for one image; give what the recognizer returned for it"
+                f"faces: {describe_value(faces)} is not the result for one image; give what the recognizer returned"
+                " for it"
             )
         found.append(face)
     return found

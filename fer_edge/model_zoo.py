@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from fer_edge.errors import ModelError
 
+DetectorName = Literal["network", "yunet"]
+
 _FOLDER: Final = Path(__file__).parent / "models"
 DEFAULT_MODEL: Final = _FOLDER / "edge.tflite"
 DEFAULT_DETECTOR: Final = _FOLDER / "faces.tflite"

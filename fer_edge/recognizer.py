@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from threading import Lock
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, NoReturn, cast, overload
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fer_edge.errors import InputError
 from fer_edge.expression import expression
 from fer_edge.geometry import NO_MARGIN, Box, Face
 from fer_edge.recognition import Recognition
-from fer_edge.utils.image_input import load_gray
+from fer_edge.utils.image_input import check_channels, load_gray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +72,10 @@ class Recognizer:
         detector = type(self._detector).__name__ if self._detector else None
         return f"<Recognizer {self.model}, detector {detector}, labels {', '.join(self.labels)}>"
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: the runtime's memory cannot be."""
+        raise InputError("a recognizer cannot be pickled or copied; load it in each process")
+
     # A string is an iterable of strings, too; type checkers use the first overload that fits.
     @overload
     def __call__(self, images: ImageLike, *, channels: Channels = "bgr") -> Recognition: ...  # type: ignore[overload-overlap]
@@ -104,6 +108,7 @@ class Recognizer:
             DataError: a file cannot be read or is not an image.
             InputError: an image is neither a path nor an array of the right type and shape.
         """
+        check_channels(channels)
         if _is_one(images):
             return self._recognize(images, "image", channels)
         return [self._recognize(image, f"images[{i}]", channels) for i, image in enumerate(_parts(images))]
@@ -136,7 +141,8 @@ class Recognizer:
 
         Args:
             crops: one crop, as a path or a uint8 array of shape (rows, columns) or (rows, columns, 3); a list of
-                crops; or an array of shape (n, rows, columns), (n, rows, columns, 1) or (n, rows, columns, 3).
+                crops; or an array of shape (n, rows, columns), where n is not 3, (n, rows, columns, 1) or
+                (n, rows, columns, 3).
             channels: order of the channels of colour arrays.
 
         Returns:
@@ -147,9 +153,11 @@ class Recognizer:
             DataError: a file cannot be read or is not an image.
             InputError: a crop is neither a path nor an array of the right type and shape.
         """
+        check_channels(channels)
         spec = self.card.input
         if isinstance(crops, np.ndarray):
-            _refuse_flat(crops.shape, spec.height * spec.width)
+            _refuse_flat("crops", crops.shape, spec.height * spec.width)
+            _refuse_ambiguous(crops.shape)
         one = _is_one(crops) and not _is_batch_of_crops(crops)
         faces = []
         for i, crop in enumerate([crops] if one else _parts(crops)):
@@ -161,6 +169,8 @@ class Recognizer:
         return scores[0] if one else scores
 
     def _recognize(self, image: object, name: str, channels: Channels) -> Recognition:
+        if self._detector is None and isinstance(image, np.ndarray):
+            _refuse_flat(name, image.shape, self.card.input.height * self.card.input.width)
         gray = load_gray(image, name, channels)
         with self._lock:
             if self._detector is None:
@@ -179,7 +189,11 @@ def _is_one(images: object) -> bool:
         return images.ndim != 4
     # Tensors and data frames are iterable, too, but do not contain images.
     array_like = hasattr(images, "__array__") or hasattr(images, "__array_interface__")
-    return array_like or isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable)
+    return (
+        array_like
+        or isinstance(images, str | bytes | bytearray | memoryview | os.PathLike)
+        or not isinstance(images, Iterable)
+    )
 
 
 def _is_batch_of_crops(crops: object) -> bool:
@@ -187,10 +201,19 @@ def _is_batch_of_crops(crops: object) -> bool:
     return isinstance(crops, np.ndarray) and crops.ndim == 3 and crops.shape[-1] > 4
 
 
-def _refuse_flat(shape: tuple[int, ...], pixels: int) -> None:
+def _refuse_ambiguous(shape: tuple[int, ...]) -> None:
+    """Raise InputError for an array that may be three grey crops or one colour crop with its channels first."""
+    if len(shape) == 3 and shape[0] == 3 and shape[-1] > 4:
+        raise InputError(
+            f"crops: shape {shape} may be three grey crops, or one in colour with its channels first; give list(crops)"
+            " for three crops, crop.transpose(1, 2, 0) for one"
+        )
+
+
+def _refuse_flat(name: str, shape: tuple[int, ...], pixels: int) -> None:
     """Raise InputError for flattened crops, one in each row, which would look like a single crop."""
-    if len(shape) == 2 and shape[1] == pixels != shape[0]:
-        raise InputError(f"crops: shape {shape} seems to hold flattened crops; reshape it to (n, rows, columns)")
+    if (len(shape) == 2 or (len(shape) == 3 and shape[-1] in {1, 3})) and shape[1] == pixels != shape[0]:
+        raise InputError(f"{name}: shape {shape} seems to hold flattened crops; reshape it to (n, rows, columns)")
 
 
 def _parts(images: object) -> Iterator[object]:

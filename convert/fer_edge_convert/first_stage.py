@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.detection.resampling import PADDING
-from fer_edge.detection.self_test import with_detector_self_test
+from fer_edge.detection.selftest import with_detector_self_test
 from fer_edge.modelcard.archive import with_card
 from fer_edge_convert.detector_parity import divergence
 from fer_edge_convert.detector_stage import DetectorStage

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.detection.resampling import crop_squares
-from fer_edge.detection.self_test import with_refiner_self_test
+from fer_edge.detection.selftest import with_refiner_self_test
 from fer_edge.errors import DataError
 from fer_edge.modelcard.archive import model_bytes, with_refiner
 from fer_edge_convert.detector_parity import score_divergence

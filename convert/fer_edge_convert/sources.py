@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.errors import InputError, ModelError, printable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_edge.detection.factory import DetectorName
+    from fer_edge.model_zoo import DetectorName
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

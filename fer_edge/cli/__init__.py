@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -40,6 +39,7 @@ from fer_edge.cli import (
 from fer_edge.cli.output import INTERRUPTED
 from fer_edge.cli.output import version as installed_version
 from fer_edge.errors import FerEdgeError, first_line, hide_passwords
+from fer_edge.utils.opencv_defaults import set_opencv_defaults
 
 app = typer.Typer(name="fer-edge", rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
@@ -125,10 +125,7 @@ class _WarningFormatter(logging.Formatter):
 def _set_up_process() -> None:
     if logging.lastResort:  # which prints what is logged as long as nothing else is set up
         logging.lastResort.setFormatter(_WarningFormatter())
-    # OpenCV's and FFmpeg's own words on a damaged file or an absent camera; ours say which, and what to do.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))  # else a small file can fill the memory
+    set_opencv_defaults()
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

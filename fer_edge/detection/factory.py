@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.yunet import YuNetDetector
@@ -12,9 +12,7 @@ from fer_edge.model_zoo import DEFAULT_DETECTOR, find_model
 
 if TYPE_CHECKING:
     from fer_edge.detection.base import TrackingDetector
-
-
-DetectorName = Literal["network", "yunet"]
+    from fer_edge.model_zoo import DetectorName
 
 
 def make_detector(

@@ -6,12 +6,12 @@ import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.postprocess import RawDetections, decode, drop_nonfinite, nms, rescale, select, to_faces
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.detection.resampling import input_size
 from fer_edge.detection.roi import ROI_SCORE_RATIO, search_roi
-from fer_edge.detection.self_test import TEST_SIDE, check_self_test
+from fer_edge.detection.selftest import TEST_SIDE, check_self_test
 from fer_edge.geometry import largest_first
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import read_card

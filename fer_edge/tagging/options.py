@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fer_edge.detection.factory import DetectorName
+from fer_edge.model_zoo import DetectorName
 
 
 class TagOptions(msgspec.Struct, frozen=True, kw_only=True):

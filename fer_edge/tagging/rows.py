@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_edge.detection.factory import DetectorName, detector_file, make_detector
+from fer_edge.detection.factory import detector_file, make_detector
 from fer_edge.errors import InputError, printable
-from fer_edge.model_zoo import DEFAULT_MODEL, find_model
+from fer_edge.model_zoo import DEFAULT_MODEL, DetectorName, find_model
 from fer_edge.tagging.dispatch import process_all
 from fer_edge.tagging.input import remote
 from fer_edge.tagging.input.sources import Sources

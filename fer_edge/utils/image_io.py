@@ -76,7 +76,7 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise DataError(f"{path}: a folder; `fer-edge tag` takes folders")
+            raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
             raise DataError(f"{path}: not a regular file")
         if max_bytes is not None and status.st_size > max_bytes:
@@ -90,7 +90,7 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
-        too_large = "CV_IO_MAX" in str(error)  # the command line sets OPENCV_IO_MAX_IMAGE_PIXELS
+        too_large = "CV_IO_MAX" in str(error)  # set_opencv_defaults sets OPENCV_IO_MAX_IMAGE_PIXELS
         reason = "refused, too many pixels" if too_large else f"cannot be decoded ({error.err})"
         raise DataError(f"{name}: {reason}") from error
     if image is None:

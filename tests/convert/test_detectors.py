@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_edge.datasets.faces import load_faces
-from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import DataError, ModelError
 from fer_edge.modelcard.archive import model_bytes

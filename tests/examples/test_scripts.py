@@ -95,8 +95,13 @@ def test_tag_folder_counts_emotions_and_writes_a_table(photo: Path, tmp_path: Pa
     assert "skipped: " in result.stderr
     assert (tmp_path / "faces.csv").read_text().count("photo.png") == 3
     assert "tag_folder.py: " in run("tag_folder.py", tmp_path / "none", status=1).stderr
+    early = run("tag_folder.py", folder, "--csv", tmp_path / "none" / "faces.csv", status=1)
+    assert "there is no such folder" in early.stderr
+    assert early.stdout == ""
+    (folder / "text.jpg").unlink()
+    assert run("tag_folder.py", folder).stdout.startswith("1 file, 3 faces\n")
 
 
 def test_listener_reports_a_missing_broker() -> None:
     result = run("mqtt_listener.py", "--host", "127.0.0.1", "--port", "9", status=1)
-    assert "mqtt_listener.py: " in result.stderr
+    assert "mqtt_listener.py: no broker at 127.0.0.1:9 (Connection refused); start one" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
+import numpy as np
 import pytest
 
 import fer_edge
@@ -21,10 +23,16 @@ from fer_edge_device.config.settings import CameraSettings, Config, EventsSettin
 from tests.fer_edge.detection import onnx_squares
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from tests.conftest import Cli, Sample
+
+
+class BytesPath(os.PathLike[bytes]):
+    """A path of bytes, which fer-edge does not take."""
+
+    def __fspath__(self) -> bytes:
+        return b"a.jpg"
 
 
 def test_every_public_name_can_be_imported() -> None:
@@ -76,6 +84,10 @@ def test_loads_yunet(gray: npt.NDArray[np.uint8], tmp_path: Path) -> None:
         ({"model": "none.tflite"}, r"none\.tflite: no such"),
         ({"model": "edg"}, r"edg: no such model file; the shipped models are edge, edge-plus \(did you mean edge\?\)"),
         ({"model": "faces"}, r"faces\.tflite: a face detector; give a classifier here"),
+        ({"model": np.zeros((9, 9))}, "model: a value of type ndarray is neither a name nor a path$"),
+        ({"model": "a\0b"}, "model: .* contains a NUL character"),
+        ({"model": BytesPath()}, "model: .* is neither a name nor a path"),
+        ({"detector": np.zeros(2)}, "detector: a value of type ndarray is not one of network, yunet"),
         ({"detector": "haar"}, "detector: 'haar' is not one of network, yunet"),
         ({"detector": "yunet"}, "detector_model: yunet needs its file"),
         ({"detector": None, "min_face": 20}, "detector: None finds no faces"),
@@ -93,7 +105,7 @@ def test_loads_yunet(gray: npt.NDArray[np.uint8], tmp_path: Path) -> None:
 def test_rejects_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(fer_edge.InputError, match=message):
         fer_edge.load(**options)
-    if options.get("detector", "network") is not None:
+    if not any(options.get(name, "") is None for name in ("detector", "model")):  # in watch: not given
         with pytest.raises(fer_edge.InputError, match=message):
             next(fer_edge.watch("demo", **options))
 
@@ -118,10 +130,13 @@ def test_watch_takes_other_settings_from_a_file(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": None}, "source: None is not a camera's number, a name, an address or a path"),
+        ({"source": b"0"}, "source: b'0' is not a camera's number, a name, an address or a path"),
+        ({"source": ""}, "source: '' is not a camera's number"),
+        ({"source": np.zeros((9, 9))}, "source: a value of type ndarray is not"),
         ({"source": True}, "source: True is not"),
         ({"source": 0.5}, r"source: 0\.5 is not"),
-        ({"detector": None}, "detector: a video needs one"),
+        ({"detector": np.zeros(2)}, "detector: a value of type ndarray is not one of"),
+        ({"realtime": "yes"}, "realtime: 'yes' is neither True nor False"),
         ({"config": "none.toml"}, r"none\.toml: the configuration cannot be read"),
         ({"config": 3}, "config: 3 is neither"),
     ],
@@ -129,6 +144,27 @@ def test_watch_takes_other_settings_from_a_file(tmp_path: Path, monkeypatch: pyt
 def test_watch_rejects_wrong_options_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(fer_edge.InputError, match=message):
         fer_edge.watch(**{"source": "demo", **options})
+
+
+def test_watch_leaves_what_is_not_given_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('model = "edge-plus"\nthreads = 2\n[camera]\nsource = "demo"\n[faces]\nmin_face = 40\n')
+    event = next(fer_edge.watch(config=file))
+    assert event.model.startswith("edge-plus")
+    assert not next(fer_edge.watch(config=file, model="edge")).model.startswith("edge-plus")
+    with pytest.raises(fer_edge.SourceError, match="none"):
+        next(fer_edge.watch("none.mp4", config=file))
+
+
+def test_opencv_is_silent_and_limits_images_unless_told_otherwise() -> None:
+    names = "('LOG_LEVEL', 'IO_MAX_IMAGE_PIXELS')"
+    code = f"import fer_edge, os; fer_edge.load; print(*(os.environ['OPENCV_' + name] for name in {names}))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV_")}
+    for extra, expected in (({}, "SILENT 268435456"), ({"OPENCV_LOG_LEVEL": "INFO"}, "INFO 268435456")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**environment, **extra}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
 
 
 def test_watch_reports_a_missing_source() -> None:
@@ -197,6 +233,13 @@ def test_tag_takes_one_path_or_several(photos: Path, tmp_path: Path) -> None:
         (["."], {"every": True}, "every: True is not"),
         (["."], {"every": float("nan")}, "every: nan is not"),
         (["."], {"every": "often"}, "every often: not a duration"),
+        (["."], {"every": np.zeros((9, 9))}, "every: a value of type ndarray is not"),
+        (["."], {"every": "often\n" * 99}, r"^every .{1,90}: not a duration; .*$"),
+        (["."], {"sha256": "yes"}, "sha256: 'yes' is neither True nor False"),
+        (["."], {"detector": None, "min_face": 20}, "detector: None finds no faces"),
+        ([np.zeros((9, 9))], {}, "paths: a value of type ndarray is neither"),
+        (["a\0b"], {}, "paths: .* contains a NUL character"),
+        ([BytesPath()], {}, "paths: .* is neither"),
         (["."], {"workers": -1}, "workers: -1 is not a whole number from 0 to 1024"),
         (["."], {"detector": "haar"}, "detector: 'haar' is not"),
         (["."], {"detector": "yunet"}, "detector_model: yunet needs its file"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -126,9 +128,9 @@ def test_detects_without_scoring(recognizer: Recognizer, bgr: Image) -> None:
 
 
 def test_classifies_one_crop_or_several(recognizer: Recognizer, sample: Sample, image_path: Path) -> None:
-    crops = sample.faces[:3]
+    crops = sample.faces[:4]
     scores = recognizer.classify(crops)
-    assert scores.shape == (3, 7)
+    assert scores.shape == (4, 7)
     assert scores.dtype == np.float32
     crop_scores = recognizer.classify(crops[0])
     assert crop_scores.shape == (7,)
@@ -169,6 +171,13 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "nothing": (lambda: None, "NoneType is neither a path nor a NumPy array"),
     "number": (lambda: 3, "int is neither a path nor"),
     "encoded image": (lambda: b"\x89PNG", "bytes is neither a path nor"),
+    "bytearray": (lambda: bytearray(b"\x89PNG"), "bytearray is neither a path nor .* cv2.imdecode"),
+    "memoryview": (lambda: memoryview(b"\x89PNG"), "memoryview is neither a path nor .* cv2.imdecode"),
+    "masked array": (lambda: np.ma.masked_array(np.zeros((48, 48), np.uint8)), "a masked array; .*filled"),
+    "float 0..255": (lambda: np.full((48, 48), 200.0), r"for values 0\.\.255 use image\.astype"),
+    "negative float": (lambda: np.full((48, 48), -1.0), r"scale the values to 0\.\.255"),
+    "NUL": (lambda: "a\0b.jpg", "contains a NUL character"),
+    "address": (lambda: "http://x/y.jpg", r"'http://x/y.jpg' is an address; .*fer_edge\.tag"),
     "nested lists": (lambda: [[0, 1], [2, 3]], r"\[0\]: list is neither a path nor"),
     "a number among images": (lambda: [np.zeros((48, 48), np.uint8), 3], r"\[1\]: int is neither a path nor"),
     "no name": (lambda: "", "'' is not a path"),
@@ -202,6 +211,45 @@ def test_rejects_gray_images_in_one_array_of_three_dimensions(recognizer: Recogn
 def test_rejects_flat_crops(recognizer: Recognizer, sample: Sample) -> None:
     with pytest.raises(fer_edge.InputError, match=r"\(5, 2304\) seems to hold flattened crops"):
         recognizer.classify(sample.faces[:5].reshape(5, -1))
+
+
+@pytest.mark.parametrize("shape", [(10, 2304), (10, 2304, 1), (10, 2304, 3)])
+def test_rejects_flat_crops_of_any_depth(recognizer: Recognizer, shape: tuple[int, ...]) -> None:
+    for method in (recognizer.classify, fer_edge.load(detector=None)):
+        with pytest.raises(fer_edge.InputError, match="seems to hold flattened crops"):
+            method(np.zeros(shape, np.uint8))
+
+
+def test_rejects_a_crop_with_its_channels_first(recognizer: Recognizer) -> None:
+    crops = np.zeros((3, 48, 48), np.uint8)
+    with pytest.raises(fer_edge.InputError, match=r"give list\(crops\)"):
+        recognizer.classify(crops)
+    assert recognizer.classify(list(crops)).shape == (3, 7)
+
+
+def test_is_not_pickled_or_copied(recognizer: Recognizer) -> None:
+    for duplicate in (pickle.dumps, copy.copy):
+        with pytest.raises(fer_edge.InputError, match="load it in each process"):
+            duplicate(recognizer)
+
+
+@pytest.mark.parametrize("channels", ["xx", [], None])
+def test_checks_the_channels_of_files_too(recognizer: Recognizer, image_path: Path, channels: Any) -> None:  # noqa: ANN401
+    calls: list[Callable[[], object]] = [
+        lambda: recognizer(image_path, channels=channels),
+        lambda: recognizer([], channels=channels),
+        lambda: recognizer.detect(image_path, channels=channels),
+        lambda: recognizer.classify([], channels=channels),
+        lambda: fer_edge.annotate(image_path, [], channels=channels),
+    ]
+    for call in calls:
+        with pytest.raises(fer_edge.InputError, match="is not an order of colours"):
+            call()
+
+
+def test_rejects_a_place_to_save_with_a_nul(image_path: Path) -> None:
+    with pytest.raises(fer_edge.InputError, match=r"save: .* contains a NUL character"):
+        fer_edge.annotate(image_path, [], save="a\0b.png")
 
 
 @pytest.mark.parametrize("method", ["recognize", "classify", "detect"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.metrics import pairwise_intersection, pairwise_iou
 from fer_edge.detection.postprocess import RawDetections, decode, nms
 from fer_edge.detection.resampling import crop_squares

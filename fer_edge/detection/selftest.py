@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from fer_edge.detection.face_network import FaceNetwork
+from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.errors import RuntimeMismatchError
 from fer_edge.modelcard.selftest import SelfTest
