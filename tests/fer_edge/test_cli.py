@@ -175,7 +175,7 @@ def test_closed_output_does_not_crash() -> None:
 def test_predict_rejects_folder_and_pipe(cli: Cli, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert "not a regular file" in error_line(cli, "predict", tmp_path / "pipe.png")
-    assert "`fer-edge tag` takes folders" in error_line(cli, "predict", tmp_path)
+    assert "fer_edge.tag and `fer-edge tag` take folders" in error_line(cli, "predict", tmp_path)
 
 
 def test_predict_skips_and_names_unreadable_images(cli: Cli, photo: Path, tmp_path: Path) -> None:
