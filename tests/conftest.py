@@ -1,4 +1,4 @@
-"""Real faces for every test, and the command line as a user runs it."""
+"""Fixtures for all tests: real faces, and the command line as users run it."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# A shell's background jobs ignore Ctrl-C, and those of nohup that the terminal has gone; so would the programs that are
-# tested for what they do then.
+# Background jobs of a shell ignore SIGINT, and jobs of nohup ignore SIGHUP. The tested programs would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-GROUPS = ("container", "train", "convert", "install", "cluster")  # of tests for one worker, the longest first
+GROUPS = ("container", "train", "convert", "install", "cluster")  # groups that share a worker, longest first
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, or one worker would still be at it when there is nothing left for the others."""
-    items.sort(key=_turn)
+    """Run long tests first, so that all workers finish at about the same time."""
+    items.sort(key=_run_order)
 
 
-def _turn(item: pytest.Item) -> int:
+def _run_order(item: pytest.Item) -> int:
     group = item.get_closest_marker("xdist_group")
     if group:
         return GROUPS.index(group.args[0])
@@ -92,7 +91,7 @@ def sample() -> Sample:
 
 @pytest.fixture(scope="session")
 def fer2013_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The 700 faces as FER-2013's CSV, with FER+'s votes beside it as ``fer2013new.csv``."""
+    """Return the 700 faces as the CSV of FER-2013, with the votes of FER+ beside it as ``fer2013new.csv``."""
     folder = tmp_path_factory.mktemp("fer2013")
     sample.write_votes(folder / "fer2013new.csv")
     return sample.write_csv(folder / "fer2013.csv")
@@ -106,10 +105,10 @@ class Cli(Protocol):
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """Run ``fer-edge`` in a process of its own and check its exit status."""
+    """Return a function that runs ``fer-edge`` in a new process and checks its exit status."""
 
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "fer_edge.cli", *map(str, args)],
             capture_output=True,
             text=True,
@@ -118,9 +117,9 @@ def cli() -> Cli:
             check=False,
             env={**os.environ, "COLUMNS": "200"},
         )
-        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+        assert result.returncode == status, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
+        return result
 
     return run
 
@@ -134,20 +133,22 @@ _WARM = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="session")
 def warm_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Where the output of `start_warm` goes, and its errors."""
+    """Return the files for standard output and standard error of `start_warm`."""
     folder = tmp_path_factory.mktemp("output")
     return folder / "stdout", folder / "stderr"
 
 
 @pytest.fixture(scope="session")
 def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
-    """Start ``fer-edge`` in a fork of a process that has loaded TensorFlow, half of what a short command takes."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says when it is loaded
+    """Return a function that starts ``fer-edge`` in a fork with TensorFlow loaded, which halves short commands."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's messages at import
     _WARM.set_forkserver_preload(warm.PRELOADED)
 
     def start(*args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess:
-        words = list(map(str, args))
-        process = _WARM.Process(target=warm.run, args=(words, *warm_output, cwd or Path.cwd()), kwargs={"eager": eager})
+        command = list(map(str, args))
+        process = _WARM.Process(
+            target=warm.run, args=(command, *warm_output, cwd or Path.cwd()), kwargs={"eager": eager}
+        )
         process.start()
         return process
 
@@ -156,25 +157,25 @@ def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
 
 @pytest.fixture(scope="session")
 def warm_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
-    """Like ``cli``, by `start_warm`."""
-    return _to_the_end(start_warm, *warm_output)
+    """Return a function like `cli` that uses `start_warm`."""
+    return _run_to_completion(start_warm, *warm_output)
 
 
 @pytest.fixture(scope="session")
 def eager_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
-    """Like `warm_cli`, without graphs: to build one takes longer than a few steps of training do."""
-    return _to_the_end(functools.partial(start_warm, eager=True), *warm_output)
+    """Return a function like `warm_cli` without graphs, which take longer to build than a few training steps."""
+    return _run_to_completion(functools.partial(start_warm, eager=True), *warm_output)
 
 
-def _to_the_end(start: StartWarm, out: Path, err: Path) -> Cli:
+def _run_to_completion(start: StartWarm, out: Path, err: Path) -> Cli:
     def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         process = start(*args, cwd=cwd)
         process.join(500)
         process.kill()
         assert process.exitcode is not None, "it took too long"
-        done = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
-        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+        result = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
+        assert result.returncode == status, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
+        return result
 
     return run

@@ -1,4 +1,4 @@
-"""Invented results of benchmarks."""
+"""Benchmark reports with invented values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line in a fork of a process that has loaded already what is slow to load."""
+"""Run the command line in a fork of a process that has already imported slow modules."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PRELOADED = [
 ]
 
 
-def run(words: list[str], out: Path, err: Path, folder: Path, *, eager: bool) -> None:
-    """Run ``fer-edge``, whose output goes to two files; eagerly, TensorFlow builds no graphs."""
+def run(args: list[str], out: Path, err: Path, folder: Path, *, eager: bool) -> None:
+    """Run ``fer-edge`` with its output in two files. If eager, TensorFlow builds no graphs."""
     import tensorflow as tf  # noqa: PLC0415 - after the fork
 
     from fer_edge.cli import main  # noqa: PLC0415 - likewise
@@ -30,6 +30,6 @@ def run(words: list[str], out: Path, err: Path, folder: Path, *, eager: bool) ->
     for path, descriptor in ((out, 1), (err, 2)):
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    sys.argv = ["fer-edge", *words]
+    sys.argv = ["fer-edge", *args]
     tf.config.run_functions_eagerly(eager)
     main()

@@ -1,4 +1,4 @@
-"""Models to convert, each made once."""
+"""Models to convert, each made once per session."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axi
 
 @pytest.fixture(scope="session")
 def cli(warm_cli: Cli) -> Cli:
-    """TensorFlow takes longer to load than most conversions take."""
+    """Run ``fer-edge`` with TensorFlow loaded, because loading takes longer than most conversions."""
     return warm_cli
 
 
 @pytest.fixture(scope="session")
 def edge_float(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped model as a float ``.tflite``, with its card."""
+    """Return the shipped classifier as a float ``.tflite`` with its card."""
     out = tmp_path_factory.mktemp("float") / "edge.tflite"
     cli("convert", MODELS / "edge.keras", "--float32", "-o", out)
     return out
@@ -36,22 +36,22 @@ def edge_float(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with models as other people make them, and with a face detector for squares."""
+    """Return a folder with models as other people make them, and a detector of squares."""
     out = tmp_path_factory.mktemp("foreign")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "tests.convert.foreign_models", out],
         capture_output=True,
         text=True,
         check=False,
         cwd=MODELS.parent,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     return out
 
 
 @pytest.fixture(scope="session")
 def squares_in_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty dark images with bright squares, in two parts."""
+    """Return a folder with 30 dark images of bright squares, split into ``train`` and ``val``."""
     folder = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     for part in ("train", "val"):
@@ -60,12 +60,12 @@ def squares_in_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with zipfile.ZipFile(folder / part / "images.zip", "w") as archive:
             for number in range(15):
                 gray = rng.integers(0, 140, (64, 96)).astype(np.uint8)
-                places = rng.choice(np.arange(96), 3, replace=False).tolist() if number % 3 else []
-                for place in places:
-                    x, y = 8 * (place % 12), 8 * (place // 12)
+                cells = rng.choice(np.arange(96), 3, replace=False).tolist() if number % 3 else []
+                for cell in cells:
+                    x, y = 8 * (cell % 12), 8 * (cell // 12)
                     gray[y : y + 8, x : x + 8] = rng.integers(225, 256)
                     rows.append((f"{number}.png", "96", "64", f"{x}", f"{y}", "8", "8", "0.9", *("",) * 10))
-                if not places:
+                if not cells:
                     rows.append((f"{number}.png", "96", "64", *("",) * 15))
                 archive.writestr(f"{number}.png", cv2.imencode(".png", gray)[1].tobytes())
         with (folder / part / "labels.csv").open("w", newline="") as file:

@@ -1,3 +1,5 @@
+"""Test conversion of a face detector, for one that finds bright squares."""
+
 from __future__ import annotations
 
 import csv
@@ -49,7 +51,7 @@ def converted(cli: Cli, squares: Path, images: Path, tmp_path_factory: pytest.Te
     return out
 
 
-def test_a_detector_is_converted_and_its_report_says_what_was_lost(converted: Path) -> None:
+def test_converted_detector_has_a_parity_report(converted: Path) -> None:
     report = json.loads(converted.with_suffix(".parity.json").read_text())
     assert report["parity"]["original"]["average_precision"] > 0.95
     assert abs(report["parity"]["change_points"]) < 2
@@ -62,56 +64,56 @@ def test_a_detector_is_converted_and_its_report_says_what_was_lost(converted: Pa
     assert detector.self_test() == 0
 
 
-def test_the_same_command_gives_the_same_bytes(cli: Cli, squares: Path, images: Path, converted: Path) -> None:
+def test_same_command_gives_same_bytes(cli: Cli, squares: Path, images: Path, converted: Path) -> None:
     before = converted.read_bytes()
     cli("convert", squares, "--int8", "--data", images, "-o", converted)
     assert converted.read_bytes() == before
 
 
-def test_a_file_of_one_size_gives_at_another_what_one_of_that_size_gives(
-    cli: Cli, squares: Path, converted: Path, tmp_path: Path
-) -> None:
-    real = tmp_path / "float.tflite"
-    cli("convert", squares, "--float32", "-o", real)
-    source = open_detector(real)
+def test_outputs_do_not_depend_on_input_size(cli: Cli, squares: Path, converted: Path, tmp_path: Path) -> None:
+    float_model = tmp_path / "float.tflite"
+    cli("convert", squares, "--float32", "-o", float_model)
+    source = open_detector(float_model)
     assert (source.height, source.width) == (320, 320)
     gray = np.random.default_rng(1).integers(0, 256, (96, 160), np.uint8)
-    for path in (real, converted):
+    for path in (float_model, converted):
         card = read_card(path, DetectorCard)
         small = FaceNetwork(model_bytes(path), card, path, height=96, width=160)
-        # Zeros past the image change nothing but what lies at its edge.
+        # Zeros beyond the image change nothing else.
         large = FaceNetwork(model_bytes(path), card, path, height=320, width=320)
-        for one, other in zip(small.run(gray, 96, 160), large.run(gray, 96, 160), strict=True):
-            for mine, theirs in zip(one[1:], other[1:], strict=True):
-                rows, columns = mine.values.shape[1:3]
-                assert np.allclose(mine.values, theirs.values[:, :rows, :columns], atol=1e-5)
+        for small_level, large_level in zip(small.run(gray, 96, 160), large.run(gray, 96, 160), strict=True):
+            for small_output, large_output in zip(small_level[1:], large_level[1:], strict=True):
+                rows, columns = small_output.values.shape[1:3]
+                assert np.allclose(small_output.values, large_output.values[:, :rows, :columns], atol=1e-5)
 
 
-def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, images: Path, tmp_path: Path) -> None:
-    # Ranges measured on black images leave nothing of a bright one.
+def test_refuses_a_detector_that_loses_too_much(cli: Cli, squares: Path, images: Path, tmp_path: Path) -> None:
+    # Ranges measured on black images clip every bright pixel.
     black = tmp_path / "black"
     black.mkdir()
     cv2.imwrite(str(black / "0.png"), np.zeros((64, 96), np.uint8))
     out = tmp_path / "out.tflite"
     args = ("convert", squares, "--int8", "--data", images, "--calibrate", black, "-o", out)
-    said = cli(*args, status=1).stderr
-    assert "points of average precision and 1 are allowed" in said
+    errors = cli(*args, status=1).stderr
+    assert "points of average precision and 1 are allowed" in errors
     assert not out.exists()
     assert out.with_suffix(".parity.html").exists()
     report = json.loads(out.with_suffix(".parity.json").read_text())
-    nearest = min(report["attempts"], key=lambda one: one["kl_divergence"])
-    assert [one["what"] for one in report["attempts"] if one["change_points"] is not None] == [nearest["what"]]
-    # Nothing is as good, so that each way is tried, and the report is about the best.
+    nearest = min(report["attempts"], key=lambda attempt: attempt["kl_divergence"])
+    assert [attempt["what"] for attempt in report["attempts"] if attempt["change_points"] is not None] == [
+        nearest["what"]
+    ]
+    # No method is good enough, so all are tried, and the report describes the best.
     assert "rescue" not in cli(*args, "--rescue", status=1).stderr
     report = json.loads(out.with_suffix(".parity.json").read_text())
-    best = max(report["attempts"], key=lambda one: one["change_points"])
+    best = max(report["attempts"], key=lambda attempt: attempt["change_points"])
     assert report["way"] == best["what"]
     assert report["parity"]["change_points"] == best["change_points"] < -1
-    # Of those that lose little enough, the nearest is kept.
+    # Of the methods within the limit, the one with the least divergence is kept.
     cli(*args, "--rescue", "--max-drop", str(-best["change_points"]))
     way = json.loads(out.with_suffix(".parity.json").read_text())["way"]
-    enough = [one for one in report["attempts"] if one["change_points"] == best["change_points"]]
-    assert way == min(enough, key=lambda one: one["kl_divergence"])["what"]
+    enough = [attempt for attempt in report["attempts"] if attempt["change_points"] == best["change_points"]]
+    assert way == min(enough, key=lambda attempt: attempt["kl_divergence"])["what"]
 
 
 @pytest.mark.parametrize(
@@ -123,20 +125,20 @@ def test_a_detector_that_loses_too_much_is_refused(cli: Cli, squares: Path, imag
         (Scheme.FLOAT32, "; allow it"),
     ],
 )
-def test_only_what_may_help_a_refused_detector_is_said(
+def test_refusal_advises_only_what_may_help(
     squares: Path, images: Path, tmp_path: Path, scheme: Scheme, advice: str
 ) -> None:
-    with pytest.raises(RefusedError) as caught:  # as whatever wants to be better than the float model
+    with pytest.raises(RefusedError) as error:  # because the result would have to be better than the float model
         convert(
             FirstStage(open_detector(squares), test=load_faces(images, "val")),
             scheme,
             tmp_path / "x.tflite",
             max_drop=-100,
         )
-    assert f"x.parity.html{advice} with --max-drop" in str(caught.value)
+    assert f"x.parity.html{advice} with --max-drop" in str(error.value)
 
 
-def test_images_without_any_face_are_none_to_compare_on(squares: Path, tmp_path: Path) -> None:
+def test_comparison_requires_images_with_faces(squares: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((64, 96), np.uint8))
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, ("0.png", "96", "64", *("",) * 15)])
@@ -145,36 +147,34 @@ def test_images_without_any_face_are_none_to_compare_on(squares: Path, tmp_path:
     assert not (tmp_path / "x.tflite").exists()
 
 
-def test_options_for_classifiers_and_missing_images_are_one_clear_error(
-    cli: Cli, squares: Path, tmp_path: Path
-) -> None:
+def test_rejects_wrong_options_in_one_line(cli: Cli, squares: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.tflite"
-    said = cli("convert", squares, "--int8", "--labels", "a,b", "-o", out, status=2).stderr
-    assert "squares.keras: a face detector, and --labels is for classifiers; leave it out" in said
+    errors = cli("convert", squares, "--int8", "--labels", "a,b", "-o", out, status=2).stderr
+    assert "squares.keras: a face detector, and --labels is for classifiers; leave it out" in errors
     assert "give --data" in cli("convert", squares, "--int8", "-o", out, status=2).stderr
     assert "which LiteRT cannot run with --int16x8" in cli("convert", squares, "--int16x8", "-o", out, status=2).stderr
     assert "a face detector; give a classifier here" in cli("evaluate", squares, tmp_path, status=2).stderr
 
 
-def test_a_detector_that_is_quantised_already_is_refused(converted: Path) -> None:
+def test_rejects_a_quantised_detector(converted: Path) -> None:
     with pytest.raises(ModelError, match=r"squares\.tflite: it is quantised already"):
         open_detector(converted)
 
 
-def test_outputs_that_are_alike_do_not_diverge() -> None:
+def test_divergence_of_equal_outputs_is_zero() -> None:
     rng = np.random.default_rng(0)
-    one = [rng.uniform(0.1, 0.9, (2, 3, 4, n)).astype(np.float32) for n in (1, 4, 10)]
-    other = [one[0] * 0.5, one[1], one[2]]
-    assert divergence(one, one) == 0
-    assert divergence(one, other) > 0.1
+    outputs = [rng.uniform(0.1, 0.9, (2, 3, 4, n)).astype(np.float32) for n in (1, 4, 10)]
+    halved_scores = [outputs[0] * 0.5, outputs[1], outputs[2]]
+    assert divergence(outputs, outputs) == 0
+    assert divergence(outputs, halved_scores) > 0.1
 
 
-def test_cells_that_are_surely_no_faces_do_not_choose_a_form() -> None:
+def test_divergence_ignores_confident_background() -> None:
     rng = np.random.default_rng(0)
     shapes = [(2, 3, 4, n) for n in (1, 4, 10)]
     background = [np.full(shape, 0.001, np.float32) for shape in shapes]
-    drifted = [background[0] + np.float32(0.03), *background[1:]]
-    assert divergence(background, drifted) == pytest.approx(0, abs=1e-6)
-    alarmed = [rng.uniform(0.1, 0.9, shapes[0]).astype(np.float32), *background[1:]]
-    assert divergence(background, alarmed) > 0.1  # a false alarm in either form counts
-    assert divergence(alarmed, background) > 0.1
+    shifted = [background[0] + np.float32(0.03), *background[1:]]
+    assert divergence(background, shifted) == pytest.approx(0, abs=1e-6)
+    false_alarms = [rng.uniform(0.1, 0.9, shapes[0]).astype(np.float32), *background[1:]]
+    assert divergence(background, false_alarms) > 0.1  # a false alarm in either model counts
+    assert divergence(false_alarms, background) > 0.1

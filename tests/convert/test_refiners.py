@@ -1,4 +1,4 @@
-"""Converting the second stage of a detector, beside a first one that finds bright squares."""
+"""Test conversion of a detector's second stage, for a first stage that finds bright squares."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_grou
 
 
 @pytest.fixture(scope="module")
-def first(cli: Cli, foreign: Path, squares_in_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_stage(cli: Cli, foreign: Path, squares_in_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("first") / "squares.tflite"
     cli("convert", foreign / "squares.keras", "--int8", "--data", squares_in_images, "-o", out)
     return out
 
 
-def test_both_stages_come_into_one_file(
-    cli: Cli, foreign: Path, first: Path, squares_in_images: Path, tmp_path: Path
+def test_writes_both_stages_into_one_file(
+    cli: Cli, foreign: Path, first_stage: Path, squares_in_images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "refined.tflite"
-    command = ("convert", foreign / "centred.keras", "--int8", "--data", squares_in_images, "--detector", first)
+    command = ("convert", foreign / "centred.keras", "--int8", "--data", squares_in_images, "--detector", first_stage)
     cli(*command, "-o", out)
-    assert model_bytes(out) == model_bytes(first)
-    card, before = read_card(out, DetectorCard), read_card(first, DetectorCard)
+    assert model_bytes(out) == model_bytes(first_stage)
+    card, before = read_card(out, DetectorCard), read_card(first_stage, DetectorCard)
     assert card.refiner
     assert card.self_test == before.self_test
     assert card.threshold == card.refiner.threshold == 0.5
@@ -50,39 +50,45 @@ def test_both_stages_come_into_one_file(
     assert len(report["attempts"]) == 8
     assert set(report["parity"]["difference"]) == {"1", "4", "10"}
     assert NetworkDetector(out).self_test() == 0
-    found = json.loads(cli("inspect", out, "--json").stdout)
-    assert found["refiner"]["integer_only"] is found["refiner"]["intact"] is True
-    # A second one takes the place of the first.
-    again = tmp_path / "again.tflite"
-    cli(*command[:-1], out, "-o", again)
-    assert refiner_bytes(again) == refiner_bytes(out)
-    # In floats it is the model itself.
-    real = tmp_path / "float.tflite"
-    cli("convert", foreign / "centred.keras", "--float32", "--detector", first, "-o", real)
-    assert NetworkDetector(real).self_test() == pytest.approx(0, abs=1e-4)
+    info = json.loads(cli("inspect", out, "--json").stdout)
+    assert info["refiner"]["integer_only"] is info["refiner"]["intact"] is True
+    # A new second stage replaces the old one.
+    replaced = tmp_path / "again.tflite"
+    cli(*command[:-1], out, "-o", replaced)
+    assert refiner_bytes(replaced) == refiner_bytes(out)
+    # A float conversion changes nothing.
+    float_model = tmp_path / "float.tflite"
+    cli("convert", foreign / "centred.keras", "--float32", "--detector", first_stage, "-o", float_model)
+    assert NetworkDetector(float_model).self_test() == pytest.approx(0, abs=1e-4)
 
 
-def test_a_second_stage_wants_a_first_one_and_only_it(
-    cli: Cli, foreign: Path, first: Path, squares_in_images: Path, tmp_path: Path
+def test_refiner_requires_a_first_stage(
+    cli: Cli, foreign: Path, first_stage: Path, squares_in_images: Path, tmp_path: Path
 ) -> None:
-    start = ("-o", tmp_path / "out.tflite", "--int8", "--data", squares_in_images)
-    alone = cli("convert", foreign / "centred.keras", *start, status=2).stderr
-    assert alone.endswith("a detector's second stage; give the .tflite of the first one: --detector FILE\n")
-    other = cli("convert", foreign / "squares.keras", *start, "--detector", first, status=2).stderr
-    assert other.endswith("--detector is for a detector's second stage; leave it out\n")
-    none = cli("convert", foreign / "centred.keras", *start, "--detector", tmp_path / "none.tflite", status=2).stderr
-    assert none.endswith("none.tflite: no such model file\n")
-    wrong = cli("convert", foreign / "centred.keras", *start, "--detector", foreign / "centred.keras", status=2).stderr
-    assert wrong.endswith("the second stage of a face detector; give a face detector here, such as faces.tflite\n")
+    options = ("-o", tmp_path / "out.tflite", "--int8", "--data", squares_in_images)
+    without_detector = cli("convert", foreign / "centred.keras", *options, status=2).stderr
+    assert without_detector.endswith("a detector's second stage; give the .tflite of the first one: --detector FILE\n")
+    not_a_refiner = cli("convert", foreign / "squares.keras", *options, "--detector", first_stage, status=2).stderr
+    assert not_a_refiner.endswith("--detector is for a detector's second stage; leave it out\n")
+    missing_detector = cli(
+        "convert", foreign / "centred.keras", *options, "--detector", tmp_path / "none.tflite", status=2
+    ).stderr
+    assert missing_detector.endswith("none.tflite: no such model file\n")
+    refiner_as_detector = cli(
+        "convert", foreign / "centred.keras", *options, "--detector", foreign / "centred.keras", status=2
+    ).stderr
+    assert refiner_as_detector.endswith(
+        "the second stage of a face detector; give a face detector here, such as faces.tflite\n"
+    )
 
 
-def test_a_lean_model_gives_the_same_in_fewer_bytes(foreign: Path) -> None:
+def test_deduplicated_model_is_smaller_and_gives_same_outputs(foreign: Path) -> None:
     source = open_detector(foreign / "squares.keras")
-    some = Images(np.random.default_rng(0).integers(0, 256, (3, 320, 320), np.uint8), source.card.input)
-    ranges = {name: one.range(Method.MINMAX) for name, one in observe(source.model, some).items()}
+    images = Images(np.random.default_rng(0).integers(0, 256, (3, 320, 320), np.uint8), source.card.input)
+    ranges = {name: output.range(Method.MINMAX) for name, output in observe(source.model, images).items()}
     model = quantise(source.model, Plan(Scheme.INT8, ranges))
-    small = deduplicate(model)
-    assert len(small) < 0.9 * len(model)
-    assert deduplicate(small) == small
-    for one, other in zip(run_all(model, some), run_all(small, some), strict=True):
-        assert np.array_equal(one, other)
+    small_model = deduplicate(model)
+    assert len(small_model) < 0.9 * len(model)
+    assert deduplicate(small_model) == small_model
+    for output, small_output in zip(run_all(model, images), run_all(small_model, images), strict=True):
+        assert np.array_equal(output, small_output)

@@ -1,4 +1,4 @@
-"""A converted model gives the same scores in every runtime that people have."""
+"""Test that converted models give the same outputs in every runtime."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
 
-# Scores of models by the plain kernels, and by those that a user gets, for the stored inputs beside each.
+# Saves a model's outputs for the inputs stored beside it, with the reference kernels ("plain") and the default ones.
 SCORES = """
 import sys
 from pathlib import Path
@@ -40,12 +40,12 @@ for model in map(Path, sys.argv[2:]):
     for name, resolver in (("plain", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"), ("usual", "AUTO")):
         interpreter = Interpreter(str(model), experimental_op_resolver_type=getattr(OpResolverType, resolver))
         interpreter.allocate_tensors()
-        given = sorted(interpreter.get_output_details(), key=lambda one: tuple(one["shape"]))
+        outputs = sorted(interpreter.get_output_details(), key=lambda output: tuple(output["shape"]))
         scores = []
         for image in stored:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
             interpreter.invoke()
-            scores.append(np.concatenate([interpreter.get_tensor(one["index"]).ravel() for one in given]))
+            scores.append(np.concatenate([interpreter.get_tensor(output["index"]).ravel() for output in outputs]))
         np.save(f"{{model.stem}}-{{sys.argv[1]}}-{{name}}.npy", np.array(scores))
 """
 MODELS = ("edge", "edge-plus", "xception")
@@ -59,7 +59,7 @@ IMPORTS = {
 
 @pytest.fixture(scope="module")
 def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python 3.11 with the last tflite-runtime, as 32-bit systems have it."""
+    """Return a Python 3.11 with the last tflite-runtime, which 32-bit systems use."""
     base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
     if base is None or subprocess.run([base, "--version"], capture_output=True, check=False).returncode:
         pytest.skip("tflite-runtime ends at Python 3.11, which is not here")
@@ -73,7 +73,7 @@ def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scores of three models, and all that a detector gives, in every runtime, of which each is started once."""
+    """Return a folder with the outputs of all models in every runtime; each runtime is started once."""
     folder = tmp_path_factory.mktemp("scores")
     for name in ("edge", "edge-plus"):
         shutil.copy(DEFAULT_MODEL.with_name(f"{name}.tflite"), folder)
@@ -94,37 +94,37 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
     for runtime, imports in IMPORTS.items():
         python = old_python if runtime == "tflite-runtime" else sys.executable
         command = [python, "-c", SCORES.format(imports=imports), runtime, *models]
-        done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        result = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
     return folder
 
 
-def by(scores: Path, name: str, runtime: str, kernels: str) -> npt.NDArray[np.int_]:
+def load_scores(scores: Path, name: str, runtime: str, kernels: str) -> npt.NDArray[np.int_]:
     return np.load(scores / f"{name}-{runtime}-{kernels}.npy").astype(int)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_scores_are_equal_in_every_runtime(name: str, scores: Path) -> None:
-    for theirs in IMPORTS:
-        # Between tflite-runtime 2.14 and today MEAN learnt to round, which the first takes in each of its stages.
-        steps = {"edge": 12, "edge-plus": 6, "xception": 1}[name] if theirs == "tflite-runtime" else 0
-        ours, plain = by(scores, name, "litert", "plain"), by(scores, name, theirs, "plain")
-        assert np.abs(ours - plain).max() <= steps
-        assert np.abs(ours - plain).mean() < 1
-        assert (ours.argmax(axis=1) == plain.argmax(axis=1)).all()
-        # XNNPACK rounds otherwise than the plain kernels do, and each release its own way.
-        ours, usual = by(scores, name, "litert", "usual"), by(scores, name, theirs, "usual")
-        assert (ours.argmax(axis=1) == usual.argmax(axis=1)).mean() >= 0.9
-        assert np.abs(ours - usual).mean() < 3
+def test_classifiers_agree_in_every_runtime(name: str, scores: Path) -> None:
+    for runtime in IMPORTS:
+        # Runtimes newer than tflite-runtime 2.14 round in MEAN, which edge uses in each of its stages.
+        steps = {"edge": 12, "edge-plus": 6, "xception": 1}[name] if runtime == "tflite-runtime" else 0
+        litert, other = load_scores(scores, name, "litert", "plain"), load_scores(scores, name, runtime, "plain")
+        assert np.abs(litert - other).max() <= steps
+        assert np.abs(litert - other).mean() < 1
+        assert (litert.argmax(axis=1) == other.argmax(axis=1)).all()
+        # XNNPACK rounds differently from the plain kernels, and differently in each release.
+        litert, other = load_scores(scores, name, "litert", "usual"), load_scores(scores, name, runtime, "usual")
+        assert (litert.argmax(axis=1) == other.argmax(axis=1)).mean() >= 0.9
+        assert np.abs(litert - other).mean() < 3
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_both_stages_of_the_detector_give_the_same_in_every_runtime(name: str, scores: Path) -> None:
-    for theirs in IMPORTS:
-        ours, plain = by(scores, name, "litert", "plain"), by(scores, name, theirs, "plain")
-        # Depthwise convolutions have come to round in another way since, in each of a dozen and more layers.
-        steps = {"first": 32, "second": 12}[name] if theirs == "tflite-runtime" else 0
-        assert np.abs(ours - plain).max() <= steps
-        assert np.abs(ours - plain).mean() < 2
-        ours, usual = by(scores, name, "litert", "usual"), by(scores, name, theirs, "usual")
-        assert np.abs(ours - usual).mean() < 3
+def test_detector_stages_agree_in_every_runtime(name: str, scores: Path) -> None:
+    for runtime in IMPORTS:
+        litert, other = load_scores(scores, name, "litert", "plain"), load_scores(scores, name, runtime, "plain")
+        # Newer runtimes round differently in depthwise convolutions, here in more than a dozen layers.
+        steps = {"first": 32, "second": 12}[name] if runtime == "tflite-runtime" else 0
+        assert np.abs(litert - other).max() <= steps
+        assert np.abs(litert - other).mean() < 2
+        litert, other = load_scores(scores, name, "litert", "usual"), load_scores(scores, name, runtime, "usual")
+        assert np.abs(litert - other).mean() < 3

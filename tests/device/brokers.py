@@ -1,4 +1,4 @@
-"""A real Mosquitto that tests start, kill and subscribe to, and a proxy in front of it."""
+"""A real Mosquitto that tests can start, kill and subscribe to, and a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ USER, PASSWORD = "camera", "open sesame"
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], description: str) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {TIMEOUT:.0f} s"
+        assert time.monotonic() < deadline, f"{description} did not happen within {TIMEOUT:.0f} s"
         time.sleep(0.005)
 
 
 def program(name: str) -> str:
-    found = shutil.which(name, path=SEARCH)
-    assert found, f"{name} is missing, which the tests of MQTT need: sudo apt install mosquitto"
-    return found
+    path = shutil.which(name, path=SEARCH)
+    assert path, f"{name} is missing, which the tests of MQTT need: sudo apt install mosquitto"
+    return path
 
 
 class Certificates:
@@ -102,12 +102,12 @@ class Mosquitto:
         return self._process is None or self._process.poll() is not None
 
     def reload(self) -> None:
-        """Read rules and passwords again."""
+        """Reload rules and passwords."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
     def freeze(self) -> None:
-        """Fall silent, but keep every connection."""
+        """Stop responding, but keep every connection."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -131,7 +131,7 @@ class ReceivedMessage(NamedTuple):
 
 
 class Subscriber:
-    """A client that receives all messages, over one connection after another, in the broker's order."""
+    """A client that records all messages in the broker's order, also over several connections."""
 
     def __init__(self, *, authority: Path | None = None, password: bool = False) -> None:
         self.received: list[ReceivedMessage] = []

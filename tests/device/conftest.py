@@ -26,7 +26,7 @@ def usb(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.VideoCapture]]:
     """Replace OpenCV's cameras by a fake; its class attributes set how it behaves."""
 
     class Usb(fakes.VideoCapture):
-        made = []  # noqa: RUF012 - for this test alone
+        instances = []  # noqa: RUF012 - for this test alone
 
     monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "10")
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
@@ -41,7 +41,7 @@ def pi(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[fakes.Picamera2]]:
     """Install a fake picamera2 with one camera module; its class attributes set how it behaves."""
 
     class Pi(fakes.Picamera2):
-        made = []  # noqa: RUF012 - for this test alone
+        instances = []  # noqa: RUF012 - for this test alone
 
     monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=Pi))
     monkeypatch.setitem(sys.modules, "libcamera", fakes.libcamera)

@@ -100,7 +100,7 @@ class Picamera2:
     waits for a frame; it keeps the newest frame; and it closes itself at exit.
     """
 
-    made: list[Picamera2] = []  # noqa: RUF012 - the record of the tests, emptied by their fixture
+    instances: list[Picamera2] = []  # noqa: RUF012 - a record for the tests, emptied by their fixture
     modules: tuple[dict[str, Any], ...] = (
         {"Model": "imx708", "Location": 2, "Rotation": 180, "Id": "/base/soc/i2c0mux/i2c@1/imx708@1a", "Num": 0},
         {"Model": "HD Webcam", "Id": "/base/soc/usb@7e980000/usb1-1.2-1.2:1.0-046d:0825", "Num": 1},
@@ -116,9 +116,9 @@ class Picamera2:
         self.module = self.modules[camera_num]
         self.closed: bool = False
         # libcamera does not let a camera be acquired twice.
-        if self.in_use or any(other.module is self.module and not other.closed for other in self.made):
+        if self.in_use or any(other.module is self.module and not other.closed for other in self.instances):
             raise RuntimeError("Camera __init__ sequence did not complete.")
-        self.made.append(self)
+        self.instances.append(self)
         self.requests_out: int = 0
         self.copied: int = 0
         self.controls_given: dict[str, Any] = {}
@@ -265,11 +265,11 @@ class VideoCapture:
     interval = 0.005
     dead_nodes: tuple[str, ...] = ()
     openings = 0
-    made: list[VideoCapture] = []  # noqa: RUF012 - the record of the tests, emptied by their fixture
+    instances: list[VideoCapture] = []  # noqa: RUF012 - a record for the tests, emptied by their fixture
 
     def __init__(self, source: int | str, api: int = 0, params: list[int] | None = None) -> None:
         self._descriptor: int | None = None
-        self.made.append(self)
+        self.instances.append(self)
         type(self).openings += 1
         while self.opening_hangs:
             time.sleep(0.01)

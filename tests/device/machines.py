@@ -66,8 +66,8 @@ class Pi:
             case ["python3", "-I", "-m", "venv", *options, path]:
                 (Path(path) / "bin").mkdir(parents=True)
                 (Path(path) / "bin/python").touch()
-                seen = "true" if "--system-site-packages" in options else "false"
-                (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {seen}\n")
+                system_packages = "true" if "--system-site-packages" in options else "false"
+                (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {system_packages}\n")
             case ["python", "-I", "-m", "pip", "install", *_, requirement]:
                 self.install(Path(command[0]).parents[1], requirement)
             case ["fer-edge", "bench", "--json", "--runs", "50", "--starts", "0", model]:
@@ -83,8 +83,8 @@ class Pi:
         shutil.copytree(UNITS, packages / "fer_edge_device/units")
         info = packages / "fer_edge-0.1.0.dist-info"
         info.mkdir()
-        if given := re.fullmatch(r"fer-edge\[device\] @ (file://(.*\.whl))#sha256=(.*)", requirement):
-            url, wheel, sha256 = given.groups()
+        if match := re.fullmatch(r"fer-edge\[device\] @ (file://(.*\.whl))#sha256=(.*)", requirement):
+            url, wheel, sha256 = match.groups()
             assert hashlib.sha256(Path(wheel).read_bytes()).hexdigest() == sha256
             # As pip in Debian 12 writes it; later versions also write hashes.sha256.
             recorded = f'{{"url": "{url}", "archive_info": {{"hash": "sha256={sha256}"}}}}'

@@ -26,7 +26,7 @@ Mood = Literal["plays", "hangs", "is gone"]
 
 
 class NetworkCamera(socketserver.ThreadingTCPServer):
-    """A server on a free port that plays the demo, hangs, or drops its clients."""
+    """A server on a free port that plays the demo, hangs or disconnects its clients."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -101,17 +101,17 @@ class Rtsp(socketserver.StreamRequestHandler):
                 self._answer(line.split()[0], headers)
 
     def _answer(self, method: str, headers: dict[str, str]) -> None:
-        status, more, body = "200 OK", "Session: 1\r\n", ""
+        status, extra, body = "200 OK", "Session: 1\r\n", ""
         if method == "OPTIONS":
-            more = "Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
+            extra = "Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
         elif method == "DESCRIBE":
-            more = "Content-Type: application/sdp\r\n"
+            extra = "Content-Type: application/sdp\r\n"
             body = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:video\r\n"
         elif method == "SETUP":
             self.server.transports.append(headers["transport"])
-            more += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            extra += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
         self.wfile.write(
-            f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n{more}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n{extra}Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         if method == "PLAY":
             sequence = random.randrange(1000)  # noqa: S311 - no secret

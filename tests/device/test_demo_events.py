@@ -1,4 +1,4 @@
-"""The true emotions of the demo are known: the shipped model must report most of them right."""
+"""Test the events of the demo against its known emotions."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def play(faces: FacesSettings) -> tuple[list[Event], int]:
 played = functools.cache(play)
 
 
-def centre_distance(event: Event, shown: demo.TrueFace) -> float:
+def centre_distance(event: Event, face: demo.TrueFace) -> float:
     x, y = event.box[0] + event.box[2] / 2, event.box[1] + event.box[3] / 2
-    box = shown.box
+    box = face.box
     return abs(x - (box.x + box.width / 2) / demo.WIDTH) + abs(y - (box.y + box.height / 2) / demo.HEIGHT)
 
 
@@ -55,10 +55,10 @@ def actors(events: list[Event]) -> dict[str, int]:
 
 
 def nearest_actor(event: Event) -> int:
-    return min(demo.truth(round(event.time * demo.FPS)), key=lambda shown: centre_distance(event, shown)).actor
+    return min(demo.truth(round(event.time * demo.FPS)), key=lambda face: centre_distance(event, face)).actor
 
 
-def right_share(events: list[Event]) -> float:
+def accuracy(events: list[Event]) -> float:
     """Return the share of time with the right emotion, from the first event of each person on."""
     actor_of = actors(events)
     right = total = 0
@@ -67,10 +67,10 @@ def right_share(events: list[Event]) -> float:
         for event in events:
             if event.time == number / demo.FPS:
                 reported[actor_of[event.id]] = event.emotion
-        for shown in demo.truth(number):
-            if shown.actor in reported:
+        for face in demo.truth(number):
+            if face.actor in reported:
                 total += 1
-                right += reported[shown.actor] == shown.emotion
+                right += reported[face.actor] == face.emotion
     assert total > 200
     return right / total
 
@@ -82,20 +82,20 @@ def test_each_person_is_one_track_with_mostly_the_right_emotion(faces: FacesSett
     assert sorted(actor_of.values()) == [0, 1, 2]
     assert {event.id for event in events if event.event_type == "end"} == set(actor_of)
     # An emotion is reported only after it has held for a while, so the share cannot exceed about 0.9.
-    assert right_share(events) > 0.8
+    assert accuracy(events) > 0.8
 
 
-def test_tracking_needs_a_third_of_the_detections_at_nearly_the_same_accuracy() -> None:
-    each, detections = played(EACH_FRAME)
+def test_tracking_needs_a_third_of_the_detections_at_similar_accuracy() -> None:
+    detected, detections = played(EACH_FRAME)
     tracked, tracked_detections = played(AS_SHIPPED)
     assert detections == demo.FRAMES
     assert tracked_detections <= demo.FRAMES / 3
-    assert right_share(tracked) > right_share(each) - 0.03
-    for one, other in zip(each, tracked, strict=True):
-        if one.event_type == "end":
-            assert (one.id, one.emotion) == (other.id, other.emotion)
-            assert other.time == pytest.approx(one.time, abs=0.3)
-            assert other.box == pytest.approx(one.box, abs=0.04)
+    assert accuracy(tracked) > accuracy(detected) - 0.03
+    for event, tracked_event in zip(detected, tracked, strict=True):
+        if event.event_type == "end":
+            assert (event.id, event.emotion) == (tracked_event.id, tracked_event.emotion)
+            assert tracked_event.time == pytest.approx(event.time, abs=0.3)
+            assert tracked_event.box == pytest.approx(event.box, abs=0.04)
 
 
 @pytest.mark.parametrize("faces", [EACH_FRAME, AS_SHIPPED], ids=["each frame", "as shipped"])

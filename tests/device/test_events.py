@@ -1,4 +1,4 @@
-"""Events of a source within the process, without messages, broker or service."""
+"""Test events of a source in this process, without messages, broker or service."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def use(monkeypatch: pytest.MonkeyPatch, camera: ScriptedCamera) -> None:
 
 def test_demo_gives_the_events_that_the_command_publishes() -> None:
     command = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--full-speed", "--config", "/dev/null")
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    messages = map(json.loads, done.stdout.splitlines())
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    messages = map(json.loads, result.stdout.splitlines())
     published = [message["payload"] for message in messages if message["topic"].endswith("/event")]
     events = list(app.events(DEMO))
     assert [msgspec.to_builtins(event, str_keys=True) | {"box": list(event.box)} for event in events] == published
@@ -75,12 +75,12 @@ def test_demo_plays_at_full_speed_unless_real_time_is_asked_for(monkeypatch: pyt
 def test_lost_camera_ends_every_face_then_raises_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = ScriptedCamera(frames=8)
     use(monkeypatch, camera)
-    seen: list[Event] = []
+    events: list[Event] = []
     with pytest.raises(SourceLostError, match="unplugged"):
-        seen.extend(app.events(DEMO))
-    types = [event.event_type for event in seen]
+        events.extend(app.events(DEMO))
+    types = [event.event_type for event in events]
     assert types.count("new") == types.count("end") > 0
-    assert all(event.time > 1000 for event in seen)
+    assert all(event.time > 1000 for event in events)
     assert camera.closed
 
 
@@ -96,7 +96,7 @@ def test_closing_the_iterator_closes_the_camera(monkeypatch: pytest.MonkeyPatch,
     assert list(events) == []
 
 
-def test_live_source_is_read_no_faster_than_its_frames_are_useful(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_live_source_no_faster_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = ScriptedCamera(frames=10)
     use(monkeypatch, camera)
     settings = Config(camera=CameraSettings(source="demo", fps=20.0, idle_fps=20.0))
@@ -105,7 +105,7 @@ def test_live_source_is_read_no_faster_than_its_frames_are_useful(monkeypatch: p
     assert camera.reads[-1] - camera.reads[0] >= 9 / 20
 
 
-def test_unusable_settings_are_one_clear_error() -> None:
+def test_rejects_unusable_settings_in_one_line() -> None:
     with pytest.raises(SourceError, match=r"no source 'nowhere\.mp4'"):
         next(app.events(Config(camera=CameraSettings(source="nowhere.mp4"))))
     with pytest.raises(InputError, match="no such model file"):

@@ -1,4 +1,4 @@
-"""Log lines of another process."""
+"""Test the log lines of another process."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ with hide_native_stderr():
     os.write(2, b"chatter\\n")
     logging.getLogger("fer_edge_device.capture.factory").warning("the camera is gone")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stderr.endswith("the camera is gone\n")
-    assert len(done.stderr.splitlines()) == 1
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stderr.endswith("the camera is gone\n")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_debug_level_shows_lines_of_all_packages(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.Mon
     assert sink.payloads("enabled/state") == ["ON", "OFF", "ON"]
     assert summary.frames == 80
     assert received_notices().count("WATCHDOG=1") == 120, "a hanging camera must be noticed even then"
-    off, on = [at for at, one in enumerate(sink.messages) if one.topic.endswith("enabled/state")][1:]
+    off, on = [number for number, message in enumerate(sink.messages) if message.topic.endswith("enabled/state")][1:]
     between = [message.payload for message in sink.messages[off:on]]
     before = [event.event_type for event in sink.payloads("event") if event.time < 4.2]
     assert before.count("end") == before.count("new") > 0
@@ -232,21 +232,21 @@ def notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         receiver.bind(address)
         receiver.settimeout(0.2)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        done = threading.Event()
+        finished = threading.Event()
 
         def listen() -> None:
             while True:
                 try:
                     received.append(receiver.recv(1000).decode())
                 except TimeoutError:
-                    if done.is_set():
+                    if finished.is_set():
                         return
 
         listener = threading.Thread(target=listen)
         listener.start()
 
         def received_notices() -> list[str]:
-            done.set()
+            finished.set()
             listener.join()
             return received
 

@@ -1,4 +1,4 @@
-"""A short run of the benchmark, in another process."""
+"""Test a short run of the soak benchmark in another process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_memory_files_and_threads_do_not_grow() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--frames", "2000", "--from", "700"],
         capture_output=True,
         text=True,
@@ -22,5 +22,5 @@ def test_memory_files_and_threads_do_not_grow() -> None:
         timeout=280,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "device"), *sys.path])},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "after 2000 frames" in done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "after 2000 frames" in result.stdout

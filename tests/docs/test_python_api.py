@@ -40,16 +40,16 @@ def test_every_block_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     namespace: dict[str, Any] = {}
     for block in BLOCKS:
         exec(block.replace(*NO_CAMERA), namespace)  # noqa: S102 - that is what is tested
-    said = capsys.readouterr().out
-    assert "surprise" in said
-    assert "values of type float64" in said
-    assert "notes.txt: not an image" in said
+    output = capsys.readouterr().out
+    assert "surprise" in output
+    assert "values of type float64" in output
+    assert "notes.txt: not an image" in output
     assert cv2.imread(str(folder / "out.jpg")) is not None
     assert (folder / "faces.csv").read_text().count("photos/") == len(namespace["rows"]) > 2
     assert [len(result) > 0 for result in namespace["results"]] == [True, True]
 
 
-def test_blocks_need_nothing_but_what_the_page_shows(folder: Path) -> None:
+def test_blocks_use_only_what_the_page_defines(folder: Path) -> None:
     shutil.rmtree(folder / "photos")  # the first block is what people try first
     exec(BLOCKS[0], {})  # noqa: S102
 
@@ -61,7 +61,7 @@ def test_the_readme_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (folder / "out.jpg").exists()
 
 
-def test_reference_names_every_argument_and_every_public_name() -> None:
+def test_reference_lists_every_argument_and_public_name() -> None:
     reference = PAGE.partition("## Reference")[2]
     for name in ("load", "annotate", "watch", "tag"):
         (line,) = re.findall(rf"^{name}\((.*)\) ->", reference, re.MULTILINE)

@@ -15,13 +15,13 @@ NOTEBOOK = EXAMPLES / "fer_edge.ipynb"
 
 def outputs(cell: Any) -> dict[str, Any]:  # noqa: ANN401 - of a package without types
     """Return what a cell gave, by its kind."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for output in cell.get("outputs", []):
-        if output["output_type"] == "stream":  # which comes in parts
-            found[output["name"]] = found.get(output["name"], "") + output["text"]
+        if output["output_type"] == "stream":  # text comes in several parts
+            result[output["name"]] = result.get(output["name"], "") + output["text"]
         else:
-            found |= output["data"]
-    return found
+            result |= output["data"]
+    return result
 
 
 def test_notebook_runs_and_shows_images() -> None:
@@ -29,10 +29,10 @@ def test_notebook_runs_and_shows_images() -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code), "store it without outputs"
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
-    shown = [outputs(cell) for cell in code]
-    assert not any("stderr" in output for output in shown)
-    (png,) = [output["image/png"] for output in shown if "image/png" in output]
+    cell_outputs = [outputs(cell) for cell in code]
+    assert not any("stderr" in output for output in cell_outputs)
+    (png,) = [output["image/png"] for output in cell_outputs if "image/png" in output]
     assert base64.b64decode(png).startswith(b"\x89PNG")
-    events = next(output["stdout"] for output in shown if "new" in output.get("stdout", ""))
+    events = next(output["stdout"] for output in cell_outputs if "new" in output.get("stdout", ""))
     assert events.count(" end ") == 3
-    assert shown[-1]["text/plain"].count("frame.png") == 3
+    assert cell_outputs[-1]["text/plain"].count("frame.png") == 3

@@ -26,10 +26,10 @@ def command(name: str, *args: str | Path) -> Sequence[str]:
 
 
 def run(name: str, *args: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(name, *args), capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    result = subprocess.run(command(name, *args), capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_photo_prints_each_face_and_saves_a_copy(photo: Path, tmp_path: Path) ->
     assert "photo.py: none.png: cannot be read" in run("photo.py", "none.png", status=1).stderr
 
 
-def test_webcam_prints_what_happens() -> None:
+def test_webcam_prints_events() -> None:
     lines = run("webcam.py", "--source", "demo").stdout.splitlines()
     for part in ("face 1 appears: happy", "face 1 changes from happy to surprise", "face 1 leaves after"):
         assert any(part in line for line in lines)
@@ -56,13 +56,13 @@ def test_webcam_prints_what_happens() -> None:
     assert "webcam.py: no source 'none.mp4'" in run("webcam.py", "--source", "none.mp4", status=1).stderr
 
 
-def test_listener_prints_what_a_runner_publishes(tmp_path: Path) -> None:
+def test_listener_prints_published_events(tmp_path: Path) -> None:
     output = tmp_path / "heard.txt"
     with Mosquitto(tmp_path / "broker") as broker, output.open("w") as file:
         arguments = ("--host", "127.0.0.1", "--port", str(broker.port), "--events", "4")
         listener = subprocess.Popen(command("mqtt_listener.py", *arguments), stdout=file)
         try:
-            while listener.poll() is None:  # it may have come too late for one run, but hears the next
+            while listener.poll() is None:  # it may miss one run but receives the next
                 publish(broker.port, tmp_path)
         finally:
             listener.kill()
@@ -89,14 +89,14 @@ def test_tag_folder_counts_emotions_and_writes_a_table(photo: Path, tmp_path: Pa
     folder.mkdir()
     photo.rename(folder / "photo.png")
     (folder / "text.jpg").write_text("not an image")
-    done = run("tag_folder.py", folder, "--csv", tmp_path / "faces.csv")
-    assert done.stdout.startswith("2 files, 3 faces\n")
-    assert {line.split()[0] for line in done.stdout.splitlines()[1:]} == {"angry", "sad", "surprise"}
-    assert "skipped: " in done.stderr
+    result = run("tag_folder.py", folder, "--csv", tmp_path / "faces.csv")
+    assert result.stdout.startswith("2 files, 3 faces\n")
+    assert {line.split()[0] for line in result.stdout.splitlines()[1:]} == {"angry", "sad", "surprise"}
+    assert "skipped: " in result.stderr
     assert (tmp_path / "faces.csv").read_text().count("photo.png") == 3
     assert "tag_folder.py: " in run("tag_folder.py", tmp_path / "none", status=1).stderr
 
 
-def test_listener_says_that_there_is_no_broker() -> None:
-    done = run("mqtt_listener.py", "--host", "127.0.0.1", "--port", "9", status=1)
-    assert "mqtt_listener.py: " in done.stderr
+def test_listener_reports_a_missing_broker() -> None:
+    result = run("mqtt_listener.py", "--host", "127.0.0.1", "--port", "9", status=1)
+    assert "mqtt_listener.py: " in result.stderr

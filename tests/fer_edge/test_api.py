@@ -1,4 +1,4 @@
-"""The public names, and the functions behind them."""
+"""Test the public names and functions of the package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert fer_edge.__all__ == sorted(fer_edge.__all__)
     for name in fer_edge.__all__:
         assert getattr(fer_edge, name) is getattr(fer_edge, name)
@@ -43,8 +43,8 @@ def test_import_loads_nothing_heavy() -> None:
         "import sys; before = set(sys.modules); from fer_edge import load, tag, watch; import fer_edge;"
         " dir(fer_edge); print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
     assert "fer_edge" in loaded
     assert not {"cv2", "numpy", "msgspec", "ai_edge_litert", "typer", "fer_edge_device"} & loaded
 
@@ -61,7 +61,7 @@ def test_loads_a_model_by_name_or_path(gray: npt.NDArray[np.uint8]) -> None:
 
 def test_loads_yunet(gray: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     path = tmp_path / "squares.onnx"
-    onnx_squares.write(path, 2.0)
+    onnx_squares.write_network(path, 2.0)
     recognizer = fer_edge.load(detector="yunet", detector_model=path)
     assert "detector YuNetDetector" in repr(recognizer)
     recognizer(gray)
@@ -98,15 +98,15 @@ def test_rejects_wrong_options(options: dict[str, Any], message: str) -> None:
             next(fer_edge.watch("demo", **options))
 
 
-def test_watches_a_source_as_run_does() -> None:
+def test_watch_gives_the_events_of_run() -> None:
     config = Config(camera=CameraSettings(source="demo"))
-    seen = list(itertools.islice(fer_edge.watch("demo"), 6))
-    assert seen == list(itertools.islice(events(config), 6))
-    assert all(isinstance(event, fer_edge.Event) for event in seen)
+    watched = list(itertools.islice(fer_edge.watch("demo"), 6))
+    assert watched == list(itertools.islice(events(config), 6))
+    assert all(isinstance(event, fer_edge.Event) for event in watched)
 
 
 def test_watch_takes_other_settings_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FER_EDGE_EVENTS_MIN_HITS", "9")  # is for the service
+    monkeypatch.setenv("FER_EDGE_EVENTS_MIN_HITS", "9")  # applies only to the service
     file = tmp_path / "config.toml"
     file.write_text("[events]\nmin_hits = 4\n")
     config = Config(camera=CameraSettings(source="demo"), events=EventsSettings(min_hits=4))
@@ -131,22 +131,22 @@ def test_watch_rejects_wrong_options_at_once(options: dict[str, Any], message: s
         fer_edge.watch(**{"source": "demo", **options})
 
 
-def test_watch_says_that_a_source_is_not_there() -> None:
+def test_watch_reports_a_missing_source() -> None:
     with pytest.raises(fer_edge.SourceError, match=r"no source 'none\.mp4'"):
         next(fer_edge.watch(Path("none.mp4")))
 
 
-def test_watch_can_be_stopped_and_begun_again() -> None:
+def test_watch_can_be_stopped_and_started_again() -> None:
     first = fer_edge.watch("demo")
-    some = list(itertools.islice(first, 2))
+    first_events = list(itertools.islice(first, 2))
     first.close()
     assert list(first) == []
-    assert list(itertools.islice(fer_edge.watch("demo"), 2)) == some
+    assert list(itertools.islice(fer_edge.watch("demo"), 2)) == first_events
 
 
 @pytest.fixture
 def photos(gray: npt.NDArray[np.uint8], sample: Sample, tmp_path: Path) -> Path:
-    """Return a folder with an image of three faces, one of none, one that is none, and a video."""
+    """Return a folder with an image of three faces, one without faces, a damaged one, and a video."""
     folder = tmp_path / "photos"
     folder.mkdir()
     cv2.imwrite(str(folder / "faces.png"), gray)
@@ -160,7 +160,7 @@ def photos(gray: npt.NDArray[np.uint8], sample: Sample, tmp_path: Path) -> Path:
     return folder
 
 
-def test_tags_give_the_rows_of_the_table(cli: Cli, photos: Path, tmp_path: Path) -> None:
+def test_tag_gives_the_rows_of_a_table(cli: Cli, photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     cli("tag", photos, "--out", table, "--every", "1s", "--sha256")
     with table.open(newline="") as file:
@@ -210,12 +210,12 @@ def test_tag_rejects_wrong_options_at_once(paths: Any, options: dict[str, Any], 
         fer_edge.tag(paths, **options)
 
 
-def test_tag_says_that_there_are_no_images(tmp_path: Path) -> None:
+def test_tag_reports_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(fer_edge.InputError, match="no images"):
         next(fer_edge.tag(tmp_path))
 
 
-def test_results_can_be_turned_into_json(gray: npt.NDArray[np.uint8]) -> None:
+def test_results_can_be_encoded_as_json(gray: npt.NDArray[np.uint8]) -> None:
     recognition = fer_edge.load()(gray)
     decoded = msgspec.json.decode(msgspec.json.encode(list(recognition)))
     assert [face["emotion"] for face in decoded] == [face.emotion for face in recognition]

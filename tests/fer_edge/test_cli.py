@@ -1,4 +1,4 @@
-"""The command line as users run it, most of all when they get something wrong."""
+"""Test the command line as users run it, above all its errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RUN_DEMO = (sys.executable, "-m", "fer_edge.cli", "run", "--source", "demo", "--
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A frame of the demo with three faces, in colour."""
+    """Return a frame of the demo with three faces, in colour."""
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), cv2.cvtColor(demo.frame(60), cv2.COLOR_GRAY2BGR))
     return path
@@ -50,33 +50,33 @@ def crop(sample: Sample, tmp_path: Path) -> Path:
     return path
 
 
-def complaint(cli: Cli, *args: str | Path) -> str:
-    """What a failing command says: one line, nothing on standard output."""
-    done = cli(*args, status=2)
-    assert done.stdout == ""
-    assert done.stderr.startswith("fer-edge: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+def error_line(cli: Cli, *args: str | Path) -> str:
+    """Return the only line that a failing command prints, on standard error."""
+    result = cli(*args, status=2)
+    assert result.stdout == ""
+    assert result.stderr.startswith("fer-edge: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(cli: Cli, command: str) -> None:
+def test_help_of_each_command_shows_an_example(cli: Cli, command: str) -> None:
     assert f"Example: fer-edge {command} " in cli(command, "--help").stdout
 
 
-def test_help_lists_every_command_and_loads_nothing_heavy(cli: Cli) -> None:
-    shown = cli("--help").stdout
-    assert all(f"\n  {command} " in shown for command in COMMANDS)
-    done = subprocess.run(
+def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
+    help_text = cli("--help").stdout
+    assert all(f"\n  {command} " in help_text for command in COMMANDS)
+    result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "fer_edge.cli", "--help"], capture_output=True, text=True, check=True
     )
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
     assert "typer" in loaded
     assert not loaded & {"cv2", "numpy", "tensorflow", "keras", "ai_edge_litert", "tflite_runtime", "msgspec"}
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
+    ("args", "expected"),
     [
         (("foo",), "No such command 'foo'; `fer-edge --help` shows how"),
         (("evaluate",), "; `fer-edge evaluate --help` shows how"),
@@ -103,56 +103,56 @@ def test_help_lists_every_command_and_loads_nothing_heavy(cli: Cli) -> None:
         (("tag", "x.png"), "--out"),
     ],
 )
-def test_wrong_usage_is_one_line_too(cli: Cli, words: tuple[str, ...], what: str) -> None:
-    assert what in complaint(cli, *words)
+def test_wrong_usage_gives_one_error_line(cli: Cli, args: tuple[str, ...], expected: str) -> None:
+    assert expected in error_line(cli, *args)
 
 
 def test_card_set_without_options_changes_nothing(cli: Cli, tmp_path: Path) -> None:
     model = tmp_path / "model.tflite"
     shutil.copy(DEFAULT_MODEL, model)
     before = model.stat().st_mtime_ns, model.read_bytes()
-    assert "nothing to set" in complaint(cli, "card", "set", model)
+    assert "nothing to set" in error_line(cli, "card", "set", model)
     assert (model.stat().st_mtime_ns, model.read_bytes()) == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_leaves_no_table_but_what_it_saw(
-    photo: Path, tmp_path: Path, number: signal.Signals, status: int
+@pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_tag_leaves_only_its_journal(
+    photo: Path, tmp_path: Path, signal_number: signal.Signals, status: int
 ) -> None:
-    out = tmp_path / "tags.csv"
+    table = tmp_path / "tags.csv"
     folder = tmp_path / "many"
     folder.mkdir()
-    for at in range(300):
-        (folder / f"{at}.png").symlink_to(photo)
-    command = [sys.executable, "-m", "fer_edge.cli", "tag", str(folder), "--out", str(out)]
+    for number in range(300):
+        (folder / f"{number}.png").symlink_to(photo)
+    command = [sys.executable, "-m", "fer_edge.cli", "tag", str(folder), "--out", str(table)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "tags.csv.part").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        process.send_signal(signal_number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == status
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
     assert [path.name for path in tmp_path.glob("*tags*")] == ["tags.csv.part"]
 
 
-def test_version(cli: Cli) -> None:
+def test_prints_version(cli: Cli) -> None:
     assert cli("--version").stdout.strip().count(".") == 2
 
 
-def test_predict_finds_and_names_the_faces_of_a_photo(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    saved = tmp_path / "annotated.jpg"
-    done = cli("predict", photo, "--json", "--save", saved)
-    (line,) = done.stdout.splitlines()
-    found = json.loads(line)
-    assert found["path"] == str(photo)
-    assert len(found["faces"]) == 3
-    for face in found["faces"]:
+def test_predict_classifies_each_face(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "annotated.jpg"
+    result = cli("predict", photo, "--json", "--save", copy)
+    (line,) = result.stdout.splitlines()
+    prediction = json.loads(line)
+    assert prediction["path"] == str(photo)
+    assert len(prediction["faces"]) == 3
+    for face in prediction["faces"]:
         assert face["score"] == max(face["scores"].values())
         assert face["scores"][face["emotion"]] == face["score"]
-    annotated, original = cv2.imread(str(saved)), cv2.imread(str(photo))
+    annotated, original = cv2.imread(str(copy)), cv2.imread(str(photo))
     assert annotated is not None
     assert original is not None
     assert annotated.shape == original.shape
@@ -160,73 +160,71 @@ def test_predict_finds_and_names_the_faces_of_a_photo(cli: Cli, photo: Path, tmp
     assert cli("predict", photo).stdout.count(f"{photo}: ") == 3
 
 
-def test_predict_takes_a_face_crop_as_it_is(cli: Cli, crop: Path) -> None:
+def test_predict_classifies_a_face_crop_unchanged(cli: Cli, crop: Path) -> None:
     face = json.loads(cli("predict", "--face", crop, "--json").stdout)["faces"][0]
     assert face["box"] == [0, 0, 48, 48]
     assert face["emotion"] in face["scores"]
 
 
-def test_a_damaged_image_is_one_line_and_no_chatter_of_image_libraries(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    for ending in ("png", "jpg"):
-        ok, encoded = cv2.imencode(f".{ending}", demo.frame(0))
-        assert ok
-        (tmp_path / f"cut.{ending}").write_bytes(encoded.tobytes()[:9000])
-    done = cli("tag", tmp_path / "cut.png", tmp_path / "cut.jpg", photo, "--out", tmp_path / "t.jsonl")
-    assert done.stderr == ""
-    assert "3 images" in done.stdout
+def test_damaged_image_prints_no_library_messages(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    for suffix in ("png", "jpg"):
+        encoded_ok, encoded = cv2.imencode(f".{suffix}", demo.frame(0))
+        assert encoded_ok
+        (tmp_path / f"cut.{suffix}").write_bytes(encoded.tobytes()[:9000])
+    result = cli("tag", tmp_path / "cut.png", tmp_path / "cut.jpg", photo, "--out", tmp_path / "t.jsonl")
+    assert result.stderr == ""
+    assert "3 images" in result.stdout
     (tmp_path / "head.png").write_bytes((tmp_path / "cut.png").read_bytes()[:40])
-    assert "head.png: not an image, or a damaged one" in complaint(cli, "predict", tmp_path / "head.png")
+    assert "head.png: not an image, or a damaged one" in error_line(cli, "predict", tmp_path / "head.png")
 
 
-def test_a_name_that_is_not_utf8_is_no_problem(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    odd = tmp_path / os.fsdecode(b"na\xffme.png")
-    odd.write_bytes(photo.read_bytes())
-    assert os.fsencode(json.loads(cli("predict", odd, "--json").stdout)["path"]) == os.fsencode(odd)
-    assert "neutral" in cli("predict", odd).stdout
-    cli("tag", odd, "--out", tmp_path / "t.jsonl")
-    assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])["path"]) == os.fsencode(odd)
+def test_accepts_file_name_that_is_not_utf8(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    image = tmp_path / os.fsdecode(b"na\xffme.png")
+    image.write_bytes(photo.read_bytes())
+    assert os.fsencode(json.loads(cli("predict", image, "--json").stdout)["path"]) == os.fsencode(image)
+    assert "neutral" in cli("predict", image).stdout
+    cli("tag", image, "--out", tmp_path / "t.jsonl")
+    assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])["path"]) == os.fsencode(image)
 
 
-def test_closed_output_is_an_error_and_no_crash() -> None:
+def test_closed_output_does_not_crash() -> None:
     for redirect, status in ((">&-", 2), ("2>&-", 0)):
         command = ["bash", "-c", f'"$@" {redirect}', "-", *RUN_DEMO, "--full-speed", "--seconds", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == status, done.stderr
-        assert "internal error" not in done.stderr
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == status, result.stderr
+        assert "internal error" not in result.stderr
 
 
-def test_a_folder_or_a_pipe_is_no_image(cli: Cli, tmp_path: Path) -> None:
+def test_predict_rejects_folder_and_pipe(cli: Cli, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert "not a regular file" in complaint(cli, "predict", tmp_path / "pipe.png")
-    assert "`fer-edge tag` takes folders" in complaint(cli, "predict", tmp_path)
+    assert "not a regular file" in error_line(cli, "predict", tmp_path / "pipe.png")
+    assert "`fer-edge tag` takes folders" in error_line(cli, "predict", tmp_path)
 
 
-def test_predict_says_which_image_it_cannot_read_and_goes_on(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    bad = tmp_path / "bad.jpg"
-    bad.write_text("no image")
-    done = cli("predict", bad, photo, tmp_path / "none.png", status=2)
-    assert done.stdout.count("photo.png: ") == 3
-    assert done.stderr.splitlines() == [
-        f"fer-edge: {bad}: not an image, or a damaged one",
+def test_predict_skips_and_names_unreadable_images(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "bad.jpg"
+    damaged.write_text("no image")
+    result = cli("predict", damaged, photo, tmp_path / "none.png", status=2)
+    assert result.stdout.count("photo.png: ") == 3
+    assert result.stderr.splitlines() == [
+        f"fer-edge: {damaged}: not an image, or a damaged one",
         f"fer-edge: {tmp_path / 'none.png'}: cannot be read (No such file or directory)",
     ]
 
 
-def test_predict_refuses_to_save_what_it_cannot(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    assert "end it in .png or .jpg" in complaint(cli, "predict", photo, "--save", tmp_path / "x.xyz")
-    assert "is the image itself" in complaint(cli, "predict", photo, "--save", photo)
-    assert "--save takes one image" in complaint(cli, "predict", photo, photo, "--save", tmp_path / "x.png")
+def test_predict_rejects_wrong_save_options(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    assert "end it in .png or .jpg" in error_line(cli, "predict", photo, "--save", tmp_path / "x.xyz")
+    assert "is the image itself" in error_line(cli, "predict", photo, "--save", photo)
+    assert "--save takes one image" in error_line(cli, "predict", photo, photo, "--save", tmp_path / "x.png")
     assert not list(tmp_path.glob("x.*"))
 
 
-def test_tag_gives_a_row_for_each_face_and_for_each_image_without_one(
-    cli: Cli, photo: Path, crop: Path, tmp_path: Path
-) -> None:
+def test_tag_writes_one_row_per_face_or_empty_image(cli: Cli, photo: Path, crop: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((200, 200), 128, np.uint8))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 broken")
     (tmp_path / "notes.txt").write_text("not looked at")
     out = tmp_path / "out" / "tags.jsonl"
-    done = cli("tag", tmp_path, "--out", out)
+    result = cli("tag", tmp_path, "--out", out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     columns = {"path", "time", "track", "box", "emotion", "score", "scores", "detector_score", "sha256", "error"}
     columns |= {"model", "model_sha256", "version"}
@@ -239,8 +237,8 @@ def test_tag_gives_a_row_for_each_face_and_for_each_image_without_one(
     assert by_name["wall.png"][0]["emotion"] is None
     assert by_name["wall.png"][0]["error"] is None
     assert "not an image" in str(by_name["broken.jpg"][0]["error"])
-    assert "4 images" in done.stdout
-    assert "faces, 1 error\n" in done.stdout
+    assert "4 images" in result.stdout
+    assert "faces, 1 error\n" in result.stdout
 
     cli("tag", photo, tmp_path / "broken.jpg", "--out", tmp_path / "tags.csv")
     with (tmp_path / "tags.csv").open(newline="") as file:
@@ -251,45 +249,43 @@ def test_tag_gives_a_row_for_each_face_and_for_each_image_without_one(
     assert float(table[0]["score_happy"]) == expected[0]["scores"]["happy"]  # type: ignore[index]
 
 
-def test_tag_of_face_crops_is_what_evaluate_counts(cli: Cli, sample: Sample, fer2013_csv: Path, tmp_path: Path) -> None:
+def test_tag_of_face_crops_agrees_with_evaluate(cli: Cli, sample: Sample, fer2013_csv: Path, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "tree", slice(350, 700))
     cli("tag", tree, "--face", "--out", tmp_path / "tags.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "tags.jsonl").read_text().splitlines()]
-    right = sum(row["path"].split("/")[-2] == row["emotion"] for row in rows)
+    correct = sum(row["path"].split("/")[-2] == row["emotion"] for row in rows)
     metrics = json.loads(cli("evaluate", DEFAULT_MODEL, fer2013_csv, "--json").stdout)
     assert metrics["faces"] == len(rows) == 350
     assert metrics["usages"] == ["PublicTest"]
-    assert metrics["accuracy"] == pytest.approx(right / 350)
+    assert metrics["accuracy"] == pytest.approx(correct / 350)
     assert sum(map(sum, metrics["confusion"])) == 350
     both = json.loads(cli("evaluate", DEFAULT_MODEL, fer2013_csv, tree, "--json").stdout)
     assert (both["faces"], both["usages"]) == (700, ["PublicTest", "test"])
-    assert both["accuracy"] == pytest.approx(right / 350)
-    # Of a folder without a test part all is judged, beside other data, too.
-    said = cli("evaluate", DEFAULT_MODEL, fer2013_csv, tree / "test").stdout
-    assert f"PublicTest of {fer2013_csv} and Training of {tree / 'test'}" in said
-    assert "of 700 faces" in said
+    assert both["accuracy"] == pytest.approx(correct / 350)
+    # A folder without a test part is evaluated as a whole, also beside other data.
+    output = cli("evaluate", DEFAULT_MODEL, fer2013_csv, tree / "test").stdout
+    assert f"PublicTest of {fer2013_csv} and Training of {tree / 'test'}" in output
+    assert "of 700 faces" in output
 
 
-def test_tag_refuses_a_table_it_cannot_write_and_paths_that_are_not_there(
-    cli: Cli, photo: Path, tmp_path: Path
-) -> None:
-    assert "end it in .jsonl, .csv, .parquet, .sqlite" in complaint(cli, "tag", photo, "--out", tmp_path / "tags.xlsx")
-    assert "no such file or folder" in complaint(cli, "tag", tmp_path / "none", "--out", tmp_path / "t.csv")
+def test_tag_rejects_unwritable_table_and_missing_paths(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    assert "end it in .jsonl, .csv, .parquet, .sqlite" in error_line(cli, "tag", photo, "--out", tmp_path / "tags.xlsx")
+    assert "no such file or folder" in error_line(cli, "tag", tmp_path / "none", "--out", tmp_path / "t.csv")
     (tmp_path / "empty").mkdir()
-    assert "no images" in complaint(cli, "tag", tmp_path / "empty", "--out", tmp_path / "t.csv")
-    assert "cannot write there" in complaint(cli, "tag", photo, "--out", photo / "t.csv")
+    assert "no images" in error_line(cli, "tag", tmp_path / "empty", "--out", tmp_path / "t.csv")
+    assert "cannot write there" in error_line(cli, "tag", photo, "--out", photo / "t.csv")
     (tmp_path / "folder.csv").mkdir()
-    assert "Is a directory" in complaint(cli, "tag", photo, "--out", tmp_path / "folder.csv")
-    assert "--sidecar xmp too" in complaint(cli, "tag", photo, "--out", tmp_path / "t.csv", "--sidecar-dir", tmp_path)
+    assert "Is a directory" in error_line(cli, "tag", photo, "--out", tmp_path / "folder.csv")
+    assert "--sidecar xmp too" in error_line(cli, "tag", photo, "--out", tmp_path / "t.csv", "--sidecar-dir", tmp_path)
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_what_is_written_replaces_no_model_image_or_table(cli: Cli, photo: Path, tmp_path: Path) -> None:
+def test_commands_never_overwrite_models_images_or_tables(cli: Cli, photo: Path, tmp_path: Path) -> None:
     model, table = tmp_path / "model.tflite", tmp_path / "t.csv"
     shutil.copy(DEFAULT_MODEL, model)
     cli("tag", photo, "--out", table)
-    kept = {path: path.read_bytes() for path in (model, table, photo)}
-    for words, said in (
+    contents = {path: path.read_bytes() for path in (model, table, photo)}
+    for args, expected in (
         (("inspect", model, "--html", model), "--html"),
         (("bench", model, "--out", model), "end it in .json"),
         (("bench", model, "--html", model), "end it in .html"),
@@ -298,18 +294,18 @@ def test_what_is_written_replaces_no_model_image_or_table(cli: Cli, photo: Path,
         (("report", table, "--out", "http://me:secret@127.0.0.1/page.html"), "an address"),
         (("tag", photo, "--out", tmp_path / "u.csv", "--errors", photo, "--overwrite"), "is not a list of errors"),
     ):
-        refused = complaint(cli, *words)
-        assert said in refused
-        assert "secret" not in refused
-    assert kept == {path: path.read_bytes() for path in kept}
-    table.write_bytes(kept[table][:-4])
-    assert "the last one is incomplete" in complaint(cli, "report", table, "--out", tmp_path / "page.html")
+        message = error_line(cli, *args)
+        assert expected in message
+        assert "secret" not in message
+    assert contents == {path: path.read_bytes() for path in contents}
+    table.write_bytes(contents[table][:-4])
+    assert "the last one is incomplete" in error_line(cli, "report", table, "--out", tmp_path / "page.html")
     assert sorted(path.name for path in tmp_path.glob("[!.]*") if path != photo) == ["model.tflite", "t.csv"]
 
 
-def test_no_password_is_told(cli: Cli, tmp_path: Path) -> None:
+def test_errors_and_config_hide_passwords(cli: Cli, tmp_path: Path) -> None:
     address = "http://me:secret@127.0.0.1:1/x.tflite"
-    for words in (
+    for args in (
         ("predict", address),
         ("inspect", address),
         ("evaluate", "edge", address),
@@ -317,81 +313,83 @@ def test_no_password_is_told(cli: Cli, tmp_path: Path) -> None:
         ("run", "--config", address),
         ("tag", tmp_path, "--out", tmp_path / "x.csv", "--cluster", "tcp://me:secret@127.0.0.1:1"),
     ):
-        assert "secret" not in complaint(cli, *words)
+        assert "secret" not in error_line(cli, *args)
     config = tmp_path / "config.toml"
     config.write_text('[camera]\nsource = "rtsp://me:secret@camera/stream"\n')
     assert 'source = "rtsp://...@camera/stream"' in cli("config", "--config", config).stdout
 
 
-def test_messages_nobody_can_be_given_are_a_failure(cli: Cli) -> None:
+def test_undeliverable_messages_give_an_error_status(cli: Cli) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
-        done = subprocess.run([*RUN_DEMO, "--full-speed"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "standard output: No space left on device" in done.stderr
-    assert "no broker is given" in complaint(cli, "mqtt", "forget", "--node", "hall")
+        result = subprocess.run(
+            [*RUN_DEMO, "--full-speed"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "standard output: No space left on device" in result.stderr
+    assert "no broker is given" in error_line(cli, "mqtt", "forget", "--node", "hall")
 
 
-def test_inspect_tells_what_is_inside(cli: Cli, tmp_path: Path) -> None:
-    found = json.loads(cli("inspect", DEFAULT_MODEL, "--json").stdout)
-    assert found["bytes"] == DEFAULT_MODEL.stat().st_size <= 1_000_000
-    assert found["integer_only"] is True
-    assert (found["input"]["dtype"], found["outputs"][0]["dtype"]) == ("int8", "int8")
-    assert found["input"]["scale"] == 1 / 128, "so that a pixel becomes an int8 by subtracting 128"
-    assert found["input"]["zero_point"] == 0
-    assert found["operators"]["CONV_2D"] > 5
-    assert 10e6 < found["multiply_adds"] < 120e6
-    assert found["card"]["labels"] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
-    assert all(command.startswith("fer-edge ") for command in found["card"]["made_by"])
+def test_inspect_describes_the_shipped_classifier(cli: Cli, tmp_path: Path) -> None:
+    info = json.loads(cli("inspect", DEFAULT_MODEL, "--json").stdout)
+    assert info["bytes"] == DEFAULT_MODEL.stat().st_size <= 1_000_000
+    assert info["integer_only"] is True
+    assert (info["input"]["dtype"], info["outputs"][0]["dtype"]) == ("int8", "int8")
+    assert info["input"]["scale"] == 1 / 128, "so that a pixel becomes an int8 by subtracting 128"
+    assert info["input"]["zero_point"] == 0
+    assert info["operators"]["CONV_2D"] > 5
+    assert 10e6 < info["multiply_adds"] < 120e6
+    assert info["card"]["labels"] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    assert all(command.startswith("fer-edge ") for command in info["card"]["made_by"])
     text = cli("inspect", DEFAULT_MODEL).stdout
-    assert found["sha256"] in text
+    assert info["sha256"] in text
     assert "million" in text
-    bare = tmp_path / "bare.tflite"
-    bare.write_bytes(model_bytes(DEFAULT_MODEL))
-    assert json.loads(cli("inspect", bare, "--json").stdout)["card"] is None
+    without_card = tmp_path / "bare.tflite"
+    without_card.write_bytes(model_bytes(DEFAULT_MODEL))
+    assert json.loads(cli("inspect", without_card, "--json").stdout)["card"] is None
 
 
-def test_inspect_tells_what_is_inside_the_shipped_detector(cli: Cli) -> None:
-    found = json.loads(cli("inspect", "faces", "--json").stdout)
-    assert found["bytes"] <= 300_000
-    assert found["integer_only"] is True
-    assert found["card"]["task"] == "faces"
-    assert found["card"]["made_by"][-1].startswith("fer-edge convert ")
-    second = found["refiner"]
-    assert second["integer_only"] is second["intact"] is True
-    assert second["multiply_adds"] < found["multiply_adds"] / 10, "of one face, not of an image"
+def test_inspect_describes_the_shipped_detector(cli: Cli) -> None:
+    info = json.loads(cli("inspect", "faces", "--json").stdout)
+    assert info["bytes"] <= 300_000
+    assert info["integer_only"] is True
+    assert info["card"]["task"] == "faces"
+    assert info["card"]["made_by"][-1].startswith("fer-edge convert ")
+    refiner = info["refiner"]
+    assert refiner["integer_only"] is refiner["intact"] is True
+    assert refiner["multiply_adds"] < info["multiply_adds"] / 10, "of one face, not of an image"
     assert "multiply-adds a face" in cli("inspect", "faces").stdout
     text = cli("inspect", "faces").stdout
-    assert found["sha256"] in text
+    assert info["sha256"] in text
     assert "any size x 1" in text
 
 
-def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    whole = DEFAULT_MODEL.read_bytes()
-    (tmp_path / "cut.tflite").write_bytes(whole[:300_000])
+def test_rejects_unusable_models(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    content = DEFAULT_MODEL.read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(content[:300_000])
     (tmp_path / "bare.tflite").write_bytes(model_bytes(DEFAULT_MODEL))
     (tmp_path / "text.tflite").write_text("hello")
-    for name, what in (
+    for name, expected in (
         ("none.tflite", "no such model file"),
         ("cut.tflite", "no model card in it; the file was cut short"),
         ("bare.tflite", "no model card in it"),
         ("text.tflite", "no model card in it"),
     ):
-        assert what in complaint(cli, "predict", photo, "--model", tmp_path / name)
-        assert what in complaint(cli, "run", "--source", "demo", "--model", tmp_path / name)
+        assert expected in error_line(cli, "predict", photo, "--model", tmp_path / name)
+        assert expected in error_line(cli, "run", "--source", "demo", "--model", tmp_path / name)
     (tmp_path / "model.keras").write_bytes((ROOT / "models" / "edge.keras").read_bytes())
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
     for name, kind in (("model.keras", "a Keras model"), ("saved", "a SavedModel folder")):
         model = tmp_path / name
-        for words in (("predict", photo, "--model", model), ("inspect", model), ("bench", model)):
-            assert f"{kind}; run `fer-edge convert {model} --int8" in complaint(cli, *words)
-    assert f"{kind}; run `fer-edge convert {model} --int8" in complaint(cli, "evaluate", model, photo)
-    assert "cut short" in complaint(cli, "inspect", tmp_path / "text.tflite")
-    assert "cannot load it" in complaint(cli, "inspect", tmp_path / "cut.tflite")
+        for args in (("predict", photo, "--model", model), ("inspect", model), ("bench", model)):
+            assert f"{kind}; run `fer-edge convert {model} --int8" in error_line(cli, *args)
+    assert f"{kind}; run `fer-edge convert {model} --int8" in error_line(cli, "evaluate", model, photo)
+    assert "cut short" in error_line(cli, "inspect", tmp_path / "text.tflite")
+    assert "cannot load it" in error_line(cli, "inspect", tmp_path / "cut.tflite")
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("args", "template"),
     [
         (("predict", "x.png", "--model", "egde"), "egde: no such model file; {both} (did you mean edge?)"),
         (("run", "--source", "demo", "--model", "edgeplus"), "edgeplus: {none}; {both} (did you mean edge-plus?)"),
@@ -401,14 +399,14 @@ def test_models_that_cannot_be_used_are_refused(cli: Cli, photo: Path, tmp_path:
         (("predict", "x.png", "--model", "folder/edge"), "folder/edge: {none}"),
     ],
 )
-def test_an_unknown_model_name_lists_the_shipped_ones(cli: Cli, words: tuple[str, ...], hint: str) -> None:
-    both, one = "the shipped models are edge, edge-plus", "the shipped model is faces"
-    expected = hint.format(none="no such model file", both=both, one=one)
-    assert complaint(cli, *words) == f"fer-edge: {expected}\n"
+def test_unknown_model_name_lists_shipped_models(cli: Cli, args: tuple[str, ...], template: str) -> None:
+    classifiers, detector = "the shipped models are edge, edge-plus", "the shipped model is faces"
+    expected = template.format(none="no such model file", both=classifiers, one=detector)
+    assert error_line(cli, *args) == f"fer-edge: {expected}\n"
 
 
 @pytest.mark.parametrize(
-    ("words", "completed"),
+    ("typed", "completed"),
     [
         ("predict x.png --model e", ["edge", "edge-plus"]),
         ("inspect f", ["faces"]),
@@ -417,76 +415,76 @@ def test_an_unknown_model_name_lists_the_shipped_ones(cli: Cli, words: tuple[str
         ("eval", ["evaluate"]),
     ],
 )
-def test_the_shell_completes_commands_and_names(words: str, completed: list[str]) -> None:
-    done = subprocess.run(
+def test_shell_completes_commands_and_names(typed: str, completed: list[str]) -> None:
+    result = subprocess.run(
         Path(sys.executable).with_name("fer-edge"),
         env={
             **os.environ,
             "_FER_EDGE_COMPLETE": "complete_bash",
-            "COMP_WORDS": f"fer-edge {words}",
-            "COMP_CWORD": str(len(words.split())),
+            "COMP_WORDS": f"fer-edge {typed}",
+            "COMP_CWORD": str(len(typed.split())),
         },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.split() == completed
+    assert result.stdout.split() == completed
 
 
-def test_warnings_are_marked(cli: Cli, sample: Sample, tmp_path: Path) -> None:
+def test_marks_warnings(cli: Cli, sample: Sample, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "tree", slice(350, 400))
     (tree / "test" / "angry" / "bad.png").write_text("no image")
-    (said,) = cli("evaluate", "edge", tree).stderr.splitlines()
-    assert said.startswith("fer-edge: warning: skipped ")
-    assert "bad.png" in said
+    (warning,) = cli("evaluate", "edge", tree).stderr.splitlines()
+    assert warning.startswith("fer-edge: warning: skipped ")
+    assert "bad.png" in warning
 
 
-def test_data_that_cannot_be_used_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_evaluate_rejects_unusable_data(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("emotion,pixels,Usage\n0," + " ".join(["1"] * 2303) + ",Training\n")
     (tmp_path / "empty").mkdir()
-    for name, what in (
+    for name, expected in (
         ("none.csv", "no such file or folder"),
         ("short.csv", "line 2: 2303 pixels, not 2304 (48x48)"),
         ("empty", "no images in class folders"),
     ):
-        assert what in complaint(cli, "evaluate", DEFAULT_MODEL, tmp_path / name)
+        assert expected in error_line(cli, "evaluate", DEFAULT_MODEL, tmp_path / name)
 
 
-def test_sources_that_are_not_there_are_refused(cli: Cli, tmp_path: Path) -> None:
-    assert "no source 'nowhere.mp4'" in complaint(cli, "run", "--source", "nowhere.mp4")
-    assert "/dev/video77: cannot be opened" in complaint(cli, "run", "--source", "/dev/video77")
-    assert "no images in this folder" in complaint(cli, "run", "--source", tmp_path)
-    assert "no source ''" in complaint(cli, "run", "--source", "")
-    assert "no source '9999999'" in complaint(cli, "run", "--source", "9999999")
-    odd = tmp_path / os.fsdecode(b"na\xffme.mp4")
-    odd.write_bytes(b"any")
-    assert "its name is not UTF-8" in complaint(cli, "run", "--source", odd)
-    hidden = complaint(cli, "run", "--source", "rtsp://me:secret@127.0.0.1:1/stream")
-    assert "do not give a password in the address" in hidden
-    assert "secret" not in hidden
-    assert "cannot be opened" in complaint(cli, "run", "--source", "rtsp://127.0.0.1:1/user:1@2")
-    assert "--node" in complaint(cli, "run", "--source", "demo", "--node", "a/b")
-    assert "needs --detector-model" in complaint(cli, "run", "--source", "demo", "--detector", "yunet")
+def test_run_rejects_unusable_sources(cli: Cli, tmp_path: Path) -> None:
+    assert "no source 'nowhere.mp4'" in error_line(cli, "run", "--source", "nowhere.mp4")
+    assert "/dev/video77: cannot be opened" in error_line(cli, "run", "--source", "/dev/video77")
+    assert "no images in this folder" in error_line(cli, "run", "--source", tmp_path)
+    assert "no source ''" in error_line(cli, "run", "--source", "")
+    assert "no source '9999999'" in error_line(cli, "run", "--source", "9999999")
+    video = tmp_path / os.fsdecode(b"na\xffme.mp4")
+    video.write_bytes(b"any")
+    assert "its name is not UTF-8" in error_line(cli, "run", "--source", video)
+    message = error_line(cli, "run", "--source", "rtsp://me:secret@127.0.0.1:1/stream")
+    assert "do not give a password in the address" in message
+    assert "secret" not in message
+    assert "cannot be opened" in error_line(cli, "run", "--source", "rtsp://127.0.0.1:1/user:1@2")
+    assert "--node" in error_line(cli, "run", "--source", "demo", "--node", "a/b")
+    assert "needs --detector-model" in error_line(cli, "run", "--source", "demo", "--detector", "yunet")
     classifier = ("--detector", "network", "--detector-model", DEFAULT_MODEL)
-    assert "an expression classifier; give a face detector here" in complaint(
+    assert "an expression classifier; give a face detector here" in error_line(
         cli, "run", "--source", "demo", *classifier
     )
     (tmp_path / "x.onnx").write_text("no network")
     yunet = ("--detector", "yunet", "--detector-model", tmp_path / "x.onnx")
-    assert "not a YuNet network" in complaint(cli, "run", "--source", "demo", *yunet)
+    assert "not a YuNet network" in error_line(cli, "run", "--source", "demo", *yunet)
 
 
 @pytest.mark.skipif(os.path.exists("/dev/video0"), reason="this machine has a camera")  # noqa: PTH110 - at import
-def test_without_a_camera_auto_says_so_and_what_to_do(cli: Cli) -> None:
-    said = complaint(cli, "run")
-    assert "no camera found" in said
-    assert "python3-picamera2" in said
-    assert "--source demo" in said
+def test_missing_camera_gives_advice(cli: Cli) -> None:
+    message = error_line(cli, "run")
+    assert "no camera found" in message
+    assert "python3-picamera2" in message
+    assert "--source demo" in message
 
 
-def test_run_prints_messages_alone_and_a_summary_of_two_lines(cli: Cli) -> None:
-    done = cli("run", "--source", "demo", "--full-speed", "--node", "test", "--seconds", "4")
-    messages = [json.loads(line) for line in done.stdout.splitlines()]
+def test_run_prints_messages_and_a_two_line_summary(cli: Cli) -> None:
+    result = cli("run", "--source", "demo", "--full-speed", "--node", "test", "--seconds", "4")
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
     assert all(list(message) == ["topic", "payload", "qos", "retain"] for message in messages)
     events = [message["payload"] for message in messages if message["topic"] == "fer-edge/test/event"]
     assert {event["event_type"] for event in events} >= {"new", "end"}
@@ -494,13 +492,13 @@ def test_run_prints_messages_alone_and_a_summary_of_two_lines(cli: Cli) -> None:
         *("schema", "event_type", "id", "time", "emotion", "score", "scores"),
         *("previous", "box", "duration_s", "model"),
     ]
-    summary = done.stderr.splitlines()
+    summary = result.stderr.splitlines()
     assert len(summary) == 2
     assert summary[0].startswith("40 frames in ")
     assert summary[1].startswith(f"{len(events)} events: ")
 
 
-def test_a_video_replays_to_the_same_events(cli: Cli, tmp_path: Path) -> None:
+def test_replayed_video_gives_the_same_events(cli: Cli, tmp_path: Path) -> None:
     video = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (demo.WIDTH, demo.HEIGHT))
     for number in range(50):
@@ -535,38 +533,38 @@ def test_run_says_which_events_still_wait_for_the_broker(
         assert "for the broker" not in cli(*demo_run, f"mqtt://127.0.0.1:{broker.port}").stderr
 
 
-def test_a_closed_pipe_ends_the_run_quietly() -> None:
+def test_closed_pipe_ends_the_run_quietly() -> None:
     with subprocess.Popen([*RUN_DEMO, "--full-speed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert b"availability" in process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) == 0
-        said = process.stderr.read().decode()
-    assert len(said.splitlines()) == 2, said
-    assert "frames in" in said
+        errors = process.stderr.read().decode()
+    assert len(errors.splitlines()) == 2, errors
+    assert "frames in" in errors
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_ends_the_run_with_offline(number: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_run_publishes_offline_on_signal(signal_number: signal.Signals, status: int) -> None:
     with subprocess.Popen(RUN_DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "/event" in line:
                 break
         time.sleep(0.2)
-        process.send_signal(number)
-        rest, said = process.communicate(timeout=30)
+        process.send_signal(signal_number)
+        output, errors = process.communicate(timeout=30)
     assert process.returncode == status
-    assert rest.splitlines()[-1] == '{"topic":"fer-edge/test/availability","payload":"offline","qos":1,"retain":true}'
-    assert "Traceback" not in said
+    assert output.splitlines()[-1] == '{"topic":"fer-edge/test/availability","payload":"offline","qos":1,"retain":true}'
+    assert "Traceback" not in errors
 
 
-def test_a_full_disk_leaves_nothing_half_written(cli: Cli, photo: Path, tmp_path: Path) -> None:
-    done = cli("tag", photo, "--out", "/dev/full/tags.csv", status=2)
-    assert "cannot write there" in done.stderr
+def test_full_disk_leaves_no_partial_files(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    result = cli("tag", photo, "--out", "/dev/full/tags.csv", status=2)
+    assert "cannot write there" in result.stderr
     before = sorted(tmp_path.iterdir())
-    limited = subprocess.run(
+    limited_result = subprocess.run(
         [
             *("bash", "-c", 'ulimit -f 0; trap "" XFSZ; exec "$@"', "-", sys.executable, "-m", "fer_edge.cli"),
             *("tag", str(photo), "--out", str(tmp_path / "tags.csv")),
@@ -575,7 +573,7 @@ def test_a_full_disk_leaves_nothing_half_written(cli: Cli, photo: Path, tmp_path
         text=True,
         check=False,
     )
-    assert limited.returncode == 1
-    assert "cannot be written (disk I/O error)" in limited.stderr
-    assert "Traceback" not in limited.stderr
+    assert limited_result.returncode == 1
+    assert "cannot be written (disk I/O error)" in limited_result.stderr
+    assert "Traceback" not in limited_result.stderr
     assert sorted(tmp_path.iterdir()) == before

@@ -49,11 +49,11 @@ def test_saves_the_copy(bgr: npt.NDArray[np.uint8], image_path: Path, tmp_path: 
     saved = cv2.imread(str(out))
     assert saved is not None
     assert (saved == drawn).all()
-    fer_edge.annotate(bgr, [], save=out)  # over an earlier one
+    fer_edge.annotate(bgr, [], save=out)  # replaces an earlier copy
     assert [path.name for path in out.parent.iterdir()] == ["out.png"]
 
 
-def test_refuses_to_save_over_the_image_or_under_an_odd_name(image_path: Path, tmp_path: Path) -> None:
+def test_rejects_wrong_file_names(image_path: Path, tmp_path: Path) -> None:
     before = image_path.read_bytes()
     save: Any
     for save, message in (
@@ -74,12 +74,12 @@ def test_refuses_to_save_over_the_image_or_under_an_odd_name(image_path: Path, t
 
 
 @pytest.mark.parametrize("faces", [["happy"], [[HAPPY]], HAPPY, None, 3, [None]])
-def test_rejects_what_is_not_a_result(gray: npt.NDArray[np.uint8], faces: Any) -> None:  # noqa: ANN401 - any at all
+def test_rejects_wrong_results(gray: npt.NDArray[np.uint8], faces: Any) -> None:  # noqa: ANN401 - any at all
     with pytest.raises(fer_edge.InputError, match=r"faces: .* is not the result for one image"):
         fer_edge.annotate(gray, faces)
 
 
-def test_rejects_what_is_no_image(tmp_path: Path) -> None:
+def test_rejects_wrong_images(tmp_path: Path) -> None:
     wrong: Any = np.zeros((4, 4))
     with pytest.raises(fer_edge.InputError, match="values of type float64"):
         fer_edge.annotate(wrong, [])

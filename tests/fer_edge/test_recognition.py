@@ -50,32 +50,32 @@ def test_keeps_its_image(
     assert (from_array.image == gray[..., None]).all()
 
 
-def test_shows_itself_as_text(recognizer: Recognizer, image_path: Path, gray: npt.NDArray[np.uint8]) -> None:
+def test_repr_lists_the_faces(recognizer: Recognizer, image_path: Path, gray: npt.NDArray[np.uint8]) -> None:
     assert repr(HAPPY) == "<Expression happy 90% at 10,20 30x40>"
     assert repr(Recognition("a.jpg", [HAPPY, HAPPY])) == "<Recognition of a.jpg: happy 90%, happy 90%>"
     assert repr(Recognition(gray, [])) == "<Recognition of array of shape (480, 640): no face>"
     assert repr(recognizer(image_path)).startswith(f"<Recognition of {image_path}: ")
 
 
-def test_shows_its_image_and_scores_in_a_notebook(recognizer: Recognizer, image_path: Path) -> None:
-    shown = decode(recognizer(image_path)._repr_png_())
-    assert shown.shape[0] > 480
-    assert shown.shape[1:] == (640, 3)
-    assert len(np.unique(shown[480:].reshape(-1, 3), axis=0)) > 7, "bars in the colours of the emotions"
+def test_notebook_shows_image_and_scores(recognizer: Recognizer, image_path: Path) -> None:
+    png = decode(recognizer(image_path)._repr_png_())
+    assert png.shape[0] > 480
+    assert png.shape[1:] == (640, 3)
+    assert len(np.unique(png[480:].reshape(-1, 3), axis=0)) > 7, "bars in the colours of the emotions"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (48, 48), (4000, 3000), (3, 5000), (5000, 3)])
 @pytest.mark.parametrize("faces", [0, 1, 13])
 def test_notebook_image_has_a_bounded_size(shape: tuple[int, int], faces: int) -> None:
-    odd = Expression(
+    long_expression = Expression(
         HAPPY.box, "an odd emotion with a long name", 0.5, {f"label number {i}": i / 99 for i in range(99)}
     )
-    shown = decode(Recognition(np.zeros(shape, np.uint8), [HAPPY, *[odd] * faces])._repr_png_())
-    assert shown.shape[0] <= 480 + 4 * 14 * 15 + 30
-    assert shown.shape[1:] == (640, 3)
+    png = decode(Recognition(np.zeros(shape, np.uint8), [HAPPY, *[long_expression] * faces])._repr_png_())
+    assert png.shape[0] <= 480 + 4 * 14 * 15 + 30
+    assert png.shape[1:] == (640, 3)
 
 
-def test_shows_text_alone_once_its_file_is_gone(tmp_path: Path) -> None:
+def test_notebook_shows_only_text_without_the_file(tmp_path: Path) -> None:
     assert Recognition(tmp_path / "gone.jpg", [HAPPY])._repr_png_() is None
     with pytest.raises(fer_edge.DataError, match=r"gone\.jpg: cannot be read"):
         _ = Recognition(tmp_path / "gone.jpg", []).image

@@ -1,4 +1,4 @@
-"""Images in, expressions out; and every way to get an image wrong."""
+"""Test recognition of images of every kind, and errors for wrong images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def results(recognition: fer_edge.Recognition) -> list[tuple[object, ...]]:
     return [(face.box, face.emotion, face.scores) for face in recognition]
 
 
-def test_finds_faces_and_names_their_expressions(recognizer: Recognizer, image_path: Path) -> None:
+def test_finds_and_classifies_faces(recognizer: Recognizer, image_path: Path) -> None:
     recognition = recognizer(image_path)
     assert {face.emotion for face in recognition} == {"surprise", "angry", "sad"}
     areas = [face.box.width * face.box.height for face in recognition]
@@ -50,12 +50,10 @@ def test_path_string_and_array_give_the_same(recognizer: Recognizer, gray: Image
         assert recognizer.detect(path) == recognizer.detect(image)
 
 
-def test_formats_that_decode_to_gray_by_themselves_give_nearly_the_same(
-    recognizer: Recognizer, bgr: Image, image_path: Path
-) -> None:
-    for found, expected in zip(recognizer(image_path), recognizer(bgr), strict=True):
-        assert found.scores == pytest.approx(expected.scores, abs=0.05)
-        assert found.box == pytest.approx(expected.box, abs=4)
+def test_formats_decoded_to_gray_give_similar_results(recognizer: Recognizer, bgr: Image, image_path: Path) -> None:
+    for result, expected in zip(recognizer(image_path), recognizer(bgr), strict=True):
+        assert result.scores == pytest.approx(expected.scores, abs=0.05)
+        assert result.box == pytest.approx(expected.box, abs=4)
 
 
 def test_gray_image_may_have_one_channel_or_three(recognizer: Recognizer, gray: Image) -> None:
@@ -65,7 +63,7 @@ def test_gray_image_may_have_one_channel_or_three(recognizer: Recognizer, gray: 
     assert results(recognizer(np.repeat(gray[..., None], 3, axis=-1))) == expected
 
 
-def test_channels_say_which_colour_comes_first(recognizer: Recognizer, bgr: Image) -> None:
+def test_channels_sets_the_order_of_colours(recognizer: Recognizer, bgr: Image) -> None:
     expected = recognizer(bgr)
     swapped = recognizer(bgr[..., ::-1], channels="rgb")
     assert results(swapped) == results(expected)
@@ -75,7 +73,7 @@ def test_channels_say_which_colour_comes_first(recognizer: Recognizer, bgr: Imag
     assert (recognizer.classify(bgr[..., ::-1], channels="rgb") == recognizer.classify(bgr)).all()
 
 
-def test_views_and_read_only_arrays_work(recognizer: Recognizer, gray: Image) -> None:
+def test_accepts_views_and_read_only_arrays(recognizer: Recognizer, gray: Image) -> None:
     mirrored = gray[:, ::-1]
     assert results(recognizer(mirrored)) == results(recognizer(mirrored.copy()))
     frozen = gray.copy()
@@ -86,10 +84,10 @@ def test_views_and_read_only_arrays_work(recognizer: Recognizer, gray: Image) ->
 def test_several_images_give_a_list(recognizer: Recognizer, image_path: Path, gray: Image) -> None:
     several: list[Path | Image] = [image_path, gray]
     expected = [results(recognizer(image)) for image in several]
-    assert [results(one) for one in recognizer(several)] == expected
-    assert [results(one) for one in recognizer(tuple(several))] == expected
-    assert [results(one) for one in recognizer(image for image in several)] == expected
-    assert [results(one) for one in recognizer([gray])] == expected[1:]
+    assert [results(faces) for faces in recognizer(several)] == expected
+    assert [results(faces) for faces in recognizer(tuple(several))] == expected
+    assert [results(faces) for faces in recognizer(image for image in several)] == expected
+    assert [results(faces) for faces in recognizer([gray])] == expected[1:]
     assert recognizer([]) == []
 
 
@@ -98,7 +96,7 @@ def test_array_of_four_dimensions_is_a_batch(recognizer: Recognizer, gray: Image
         return list(recognizer(images))
 
     for image in (bgr, gray[..., None]):
-        assert [results(one) for one in batch(np.stack([image, image[::-1]]))] == [
+        assert [results(faces) for faces in batch(np.stack([image, image[::-1]]))] == [
             results(recognizer(image)),
             results(recognizer(image[::-1])),
         ]
@@ -115,7 +113,7 @@ def test_face_crop_needs_no_detector(sample: Sample) -> None:
         recognizer.detect(crop)
 
 
-def test_crop_given_to_a_detector_is_an_image(recognizer: Recognizer, sample: Sample) -> None:
+def test_detects_faces_in_an_image_of_the_size_of_a_crop(recognizer: Recognizer, sample: Sample) -> None:
     recognition = recognizer(sample.faces[550])
     assert isinstance(recognition, fer_edge.Recognition)
     assert len(recognition) <= 1
@@ -132,9 +130,9 @@ def test_classifies_one_crop_or_several(recognizer: Recognizer, sample: Sample, 
     scores = recognizer.classify(crops)
     assert scores.shape == (3, 7)
     assert scores.dtype == np.float32
-    one = recognizer.classify(crops[0])
-    assert one.shape == (7,)
-    assert (one == scores[0]).all()
+    crop_scores = recognizer.classify(crops[0])
+    assert crop_scores.shape == (7,)
+    assert (crop_scores == scores[0]).all()
     for batch in (list(crops), crops[..., None], np.repeat(crops[..., None], 3, axis=-1), iter(crops)):
         assert (recognizer.classify(batch) == scores).all()
     assert recognizer.classify([crops[0]]).shape == (1, 7)
@@ -142,10 +140,10 @@ def test_classifies_one_crop_or_several(recognizer: Recognizer, sample: Sample, 
     assert recognizer.classify(crops[:0]).shape == (0, 7)
     assert recognizer.classify([image_path, crops[0]]).shape == (2, 7)
     colour = np.repeat(crops[0][..., None], 3, axis=-1)
-    assert (recognizer.classify(colour) == one).all()
+    assert (recognizer.classify(colour) == crop_scores).all()
 
 
-def test_crop_of_another_size_is_brought_to_the_models(recognizer: Recognizer, sample: Sample) -> None:
+def test_resizes_crops_to_the_input_of_the_model(recognizer: Recognizer, sample: Sample) -> None:
     large = np.asarray(cv2.resize(sample.faces[550], (96, 96), interpolation=cv2.INTER_NEAREST), np.uint8)
     assert recognizer.classify(large) == pytest.approx(recognizer.classify(sample.faces[550]), abs=0.05)
 
@@ -179,7 +177,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 
 @pytest.mark.parametrize("method", ["recognize", "classify", "detect"])
 @pytest.mark.parametrize("case", WRONG)
-def test_rejects_what_is_no_image(recognizer: Recognizer, case: str, method: str) -> None:
+def test_rejects_wrong_images(recognizer: Recognizer, case: str, method: str) -> None:
     make, message = WRONG[case]
     if method == "detect" and r"\[" in message and "batch" not in case and case != "RGBA":
         message = "list is neither a path nor"
@@ -207,7 +205,7 @@ def test_rejects_flat_crops(recognizer: Recognizer, sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("method", ["recognize", "classify", "detect"])
-def test_rejects_files_that_are_no_images(recognizer: Recognizer, tmp_path: Path, method: str) -> None:
+def test_rejects_files_that_are_not_images(recognizer: Recognizer, tmp_path: Path, method: str) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("not an image")
     call = getattr(recognizer, method)
@@ -226,7 +224,7 @@ def test_rejects_unknown_order_of_colours(recognizer: Recognizer, bgr: Image) ->
         recognizer(bgr, channels=wrong)
 
 
-def test_pillow_image_is_refused_with_the_remedy(recognizer: Recognizer, bgr: Image) -> None:
+def test_rejects_pillow_images_with_advice(recognizer: Recognizer, bgr: Image) -> None:
     pillow = pytest.importorskip("PIL.Image")
     picture = pillow.fromarray(bgr[..., ::-1])
     with pytest.raises(fer_edge.InputError, match=r"np\.asarray\(image\.convert\('RGB'\)\) and channels='rgb'"):
@@ -234,30 +232,33 @@ def test_pillow_image_is_refused_with_the_remedy(recognizer: Recognizer, bgr: Im
     assert results(recognizer(np.asarray(picture.convert("RGB")), channels="rgb")) == results(recognizer(bgr))
 
 
-def test_threads_may_share_a_recognizer_or_have_their_own(recognizer: Recognizer, gray: Image) -> None:
-    # Of different sizes, so that the detector keeps changing its input, and with a batch of crops in between.
+def test_recognizer_can_be_shared_between_threads(recognizer: Recognizer, gray: Image) -> None:
+    # The sizes differ, so the detector resizes its input each time. Batches of crops come in between.
     images = [np.ascontiguousarray(gray[: 480 - 16 * (i % 5)]) for i in range(40)]
     expected = [results(recognizer(image)) for image in images]
     crops = np.stack([gray[:48, :48], gray[100:148, 100:148]])
     scores = recognizer.classify(crops)
 
-    def work(some: Recognizer, numbers: range) -> bool:
-        return all(results(some(images[i])) == expected[i] and (some.classify(crops) == scores).all() for i in numbers)
+    def work(thread_recognizer: Recognizer, numbers: range) -> bool:
+        return all(
+            results(thread_recognizer(images[i])) == expected[i] and (thread_recognizer.classify(crops) == scores).all()
+            for i in numbers
+        )
 
     with ThreadPoolExecutor(4) as pool:
         shared = [pool.submit(work, recognizer, range(i, 40, 2)) for i in range(2)]
-        own = [pool.submit(work, fer_edge.load(), range(i, 40, 2)) for i in range(2)]
-        assert all(one.result() for one in (*shared, *own))
+        separate = [pool.submit(work, fer_edge.load(), range(i, 40, 2)) for i in range(2)]
+        assert all(future.result() for future in (*shared, *separate))
 
 
-def test_is_not_made_of_names() -> None:
+def test_constructor_rejects_names() -> None:
     name: Any
     for name in ("edge", None):
         with pytest.raises(fer_edge.InputError, match=r"fer_edge\.load loads both by name"):
             fer_edge.Recognizer(name)
 
 
-def test_shows_what_it_is(recognizer: Recognizer) -> None:
+def test_repr_describes_the_recognizer(recognizer: Recognizer) -> None:
     assert repr(recognizer) == (
         "<Recognizer edge, detector NetworkDetector, labels angry, disgust, fear, happy, sad, surprise, neutral>"
     )

@@ -1,4 +1,4 @@
-"""The files that containers get, built once per run of the tests."""
+"""Files for the containers, built once per test session."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def container_files(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
 
 def _break(wheel: Path, broken: Path) -> None:
     broken.parent.mkdir()
-    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(broken, "w") as other:
-        for name in whole.namelist():
-            other.writestr(name, b"raise SystemExit(1)" if name == "fer_edge_device/app.py" else whole.read(name))
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(broken, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, b"raise SystemExit(1)" if name == "fer_edge_device/app.py" else source.read(name))
 
 
 def _write_video(folder: Path) -> None:
-    """Write the demo again and again, at half its width and height: longer than a test lasts."""
+    """Repeat the demo at half its width and height, for longer than a test lasts."""
     folder.mkdir()
     for number in range(FRAMES):
         path = folder / f"{number:05d}.jpg"

@@ -66,7 +66,7 @@ def debian_tree() -> Path:
 
 
 def _make_tree(suite: str, folder: Path) -> None:
-    made = subprocess.run(
+    result = subprocess.run(
         [
             # With its own mounts: if it is killed, no /proc or /dev stays mounted in a folder that is then removed.
             *("unshare", "--mount", "--propagation=private"),
@@ -79,7 +79,7 @@ def _make_tree(suite: str, folder: Path) -> None:
         check=False,
         env={key: value for key, value in os.environ.items() if key != "TMPDIR"},
     )
-    assert made.returncode == 0, made.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-2000:]
     for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "console-getty.service"):
         (folder / "etc/systemd/system" / unit).symlink_to("/dev/null")
     (folder / "etc/machine-id").write_text(
@@ -121,7 +121,7 @@ class Container:
         """
         self._tree, self.root = tree, folder / "root"
         self._console = folder / "console.log"
-        self._mounts = [f"--bind-ro={path}:{at}" for at, path in mounts.items()]
+        self._mounts = [f"--bind-ro={path}:{target}" for target, path in mounts.items()]
         self._boot: subprocess.Popen[bytes] | None = None
         self._init = 0
 
@@ -149,7 +149,7 @@ class Container:
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program in the container as root."""
         enter = ("nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid")
-        done = subprocess.run(
+        result = subprocess.run(
             [*enter, *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -157,8 +157,8 @@ class Container:
             check=False,
             env={**ENVIRONMENT, **environment},
         )
-        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result
 
     def start_outside(self, *command: str | Path) -> subprocess.Popen[str]:
         """Start a program of this machine in the container's network, with a pipe for its output."""

@@ -68,13 +68,13 @@ def pi(container_files: ContainerFiles, tmp_path: Path) -> Iterator[Container]:
         yield booted
 
 
-def start(pi: Container, folder: Path, wheel: Path, *words: str | Path) -> subprocess.Popen[str]:
+def start(pi: Container, folder: Path, wheel: Path, *args: str | Path) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "fer_edge.cli", "deploy", "--ssh-config", folder / "ssh_config")
-    return pi.start_outside(*command, "--wheel", wheel, *words)
+    return pi.start_outside(*command, "--wheel", wheel, *args)
 
 
-def deploy(pi: Container, folder: Path, wheel: Path, *words: str | Path, status: int = 0) -> str:
-    with start(pi, folder, wheel, *words) as running:
+def deploy(pi: Container, folder: Path, wheel: Path, *args: str | Path, status: int = 0) -> str:
+    with start(pi, folder, wheel, *args) as running:
         output, _ = running.communicate()
     assert running.returncode == status, output
     assert "Traceback" not in output
@@ -99,16 +99,16 @@ def is_clean(pi: Container) -> bool:
     return not list((pi.root / "var/tmp").glob("fer-edge-deploy*"))
 
 
-def test_installs_once_and_restores_the_host_after_a_failure(
+def test_deploys_once_and_restores_the_host_after_a_failure(
     pi: Container, container_files: ContainerFiles, tmp_path: Path
 ) -> None:
     config, model, secret = (tmp_path / name for name in ("config.toml", "mine.tflite", "secret"))
     config.write_text(CONFIG.format(node="first"))
     secret.write_text("never to be printed")
     shutil.copy(DEFAULT_MODEL, model)
-    everything = ("--config", config, "--model", model, "pi")
+    all_options = ("--config", config, "--model", model, "pi")
 
-    output = deploy(pi, tmp_path, container_files.wheel, *everything, "gone", status=1)
+    output = deploy(pi, tmp_path, container_files.wheel, *all_options, "gone", status=1)
     assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in output
     assert output.splitlines()[-2].split()[0] == "pi"
     assert output.splitlines()[-2].endswith("  ready")
@@ -123,7 +123,7 @@ def test_installs_once_and_restores_the_host_after_a_failure(
     ]
     assert is_clean(pi)
 
-    output = deploy(pi, tmp_path, container_files.wheel, *everything)
+    output = deploy(pi, tmp_path, container_files.wheel, *all_options)
     assert ": create" not in output
     assert state(pi) == ("active", first_run)
 

@@ -1,4 +1,4 @@
-"""What the README shows is what the commands print."""
+"""Test that the README agrees with the commands."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_event_shown_is_the_third_of_the_demo(cli: Cli) -> None:
+def test_event_in_readme_is_the_third_of_the_demo(cli: Cli) -> None:
     (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     lines = cli("run", "--source", "demo", "--full-speed", "--node", "demo").stdout.splitlines()
-    shown, printed = json.loads(block), json.loads([line for line in lines if "/event" in line][2])
-    # The detector's boxes differ a little between releases of runtimes, and scores and times with them.
+    documented, printed = json.loads(block), json.loads([line for line in lines if "/event" in line][2])
+    # Boxes, scores and times differ slightly between releases of the runtimes.
     for key in ("box", "score", "scores", "time", "duration_s"):
-        shown["payload"].pop(key)
+        documented["payload"].pop(key)
         printed["payload"].pop(key)
-    assert shown == printed
+    assert documented == printed
 
 
-def test_every_command_is_in_the_table_and_nothing_else(cli: Cli) -> None:
-    listed = re.findall(r"^  ([\w-]+) ", cli("--help").stdout.partition("Commands:")[2], re.MULTILINE)
-    assert re.findall(r"^\| `fer-edge ([\w-]+)", README, re.MULTILINE) == listed
+def test_table_lists_exactly_the_commands(cli: Cli) -> None:
+    commands = re.findall(r"^  ([\w-]+) ", cli("--help").stdout.partition("Commands:")[2], re.MULTILINE)
+    assert re.findall(r"^\| `fer-edge ([\w-]+)", README, re.MULTILINE) == commands
 
 
-def test_every_file_that_is_linked_or_named_is_there() -> None:
+def test_links_lead_to_files() -> None:
     for name in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / name).exists(), name

@@ -34,27 +34,27 @@ def container(container_files: ContainerFiles, tmp_path: Path) -> Iterator[Conta
     """Boot a host with wheels to install, a video to process, and a fer-edge in /srv/site that installs it."""
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "-q", "install", "--no-compile", "--target", str(site)]
-    for wanted in (
+    for arguments in (
         ["--no-deps", container_files.wheel],
         ["--no-index", f"--find-links={container_files.wheels}", "typer", "msgspec", "tomlkit"],
     ):
-        subprocess.run([*pip, *wanted], check=True, capture_output=True)
+        subprocess.run([*pip, *arguments], check=True, capture_output=True)
     mounts = {"/srv/own": container_files.wheel.parent, "/srv/site": site, **container_files.mounts}
-    with Container(debian_tree(), tmp_path, mounts) as booted:
-        yield booted
+    with Container(debian_tree(), tmp_path, mounts) as booted_container:
+        yield booted_container
 
 
-def fer_edge(container: Container, *words: str, status: int = 0) -> str:
-    done = container.run(
-        *("python3", "-B", "-m", "fer_edge.cli", *words),
+def fer_edge(container: Container, *args: str, status: int = 0) -> str:
+    result = container.run(
+        *("python3", "-B", "-m", "fer_edge.cli", *args),
         check=False,
         PYTHONPATH="/srv/site",
         PIP_NO_INDEX="1",
         PIP_FIND_LINKS="/srv/wheels",
     )
-    assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    assert result.returncode == status, f"{args}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
+    return result.stdout + result.stderr
 
 
 def show(container: Container, name: str) -> str:
@@ -79,7 +79,7 @@ def journal_of_the_service(container: Container) -> str:
     return container.run("journalctl", "-q", "-o", "cat", "-u", UNIT).stdout
 
 
-def test_the_service_starts_recovers_upgrades_and_is_removed(
+def test_service_starts_recovers_upgrades_and_is_removed(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (wheel,) = container.run("sh", "-c", "ls /srv/own/*.whl").stdout.split()

@@ -1,4 +1,4 @@
-"""What the README says of the shipped model, from the float model beside it."""
+"""Test the shipped model against its float model and the README."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ if TYPE_CHECKING:
 
 FLOAT_MODEL = Path(__file__).parents[2] / "models" / "edge.keras"
 
-# The worker of the conversions, which has TensorFlow.
+# The worker of the conversions, where TensorFlow is loaded already.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
 
 
-def data(fer2013_csv: Path) -> Path:
-    """All of FER-2013 where FER_EDGE_FER2013 names its CSV, else the faces that come with the tests."""
+def fer2013_path(fer2013_csv: Path) -> Path:
+    """Return the CSV that FER_EDGE_FER2013 names, or else the faces that come with the tests."""
     return Path(os.environ.get("FER_EDGE_FER2013", fer2013_csv))
 
 
 def test_int8_agrees_with_float(warm_cli: Cli, fer2013_csv: Path) -> None:
     accuracy = {}
     for name, model in (("float", FLOAT_MODEL), ("int8", DEFAULT_MODEL)):
-        found = json.loads(warm_cli("evaluate", model, data(fer2013_csv), "--usage", "PublicTest", "--json").stdout)
-        accuracy[name], faces = found["accuracy"], found["faces"]
-    # Half a point on all of PublicTest; of 350 faces a single one is 0.3 points, so there only a blunder shows.
+        metrics = json.loads(
+            warm_cli("evaluate", model, fer2013_path(fer2013_csv), "--usage", "PublicTest", "--json").stdout
+        )
+        accuracy[name], faces = metrics["accuracy"], metrics["faces"]
+    # Half a point on all of PublicTest. One of 350 faces is already 0.3 points, so the limit is wider there.
     assert abs(accuracy["float"] - accuracy["int8"]) <= (0.005 if faces > 3000 else 0.02)
 
-    faces_of_test = load_dataset(data(fer2013_csv)).select_usage("PublicTest").faces
+    faces_of_test = load_dataset(fer2013_path(fer2013_csv)).select_usage("PublicTest").faces
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's
         float_scores = KerasClassifier(FLOAT_MODEL).classify(faces_of_test)
@@ -46,14 +48,14 @@ def test_int8_agrees_with_float(warm_cli: Cli, fer2013_csv: Path) -> None:
 
 
 @pytest.mark.skipif("FER_EDGE_FER2013" not in os.environ, reason="FER_EDGE_FER2013 does not name a fer2013.csv")
-def test_the_accuracy_in_the_readme_is_what_evaluate_gives(cli: Cli) -> None:
-    found = json.loads(
+def test_readme_shows_the_accuracy_of_evaluate(cli: Cli) -> None:
+    metrics = json.loads(
         cli("evaluate", DEFAULT_MODEL, os.environ["FER_EDGE_FER2013"], "--usage", "PublicTest", "--json").stdout
     )
-    assert found["accuracy"] >= 0.66
+    assert metrics["accuracy"] >= 0.66
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert f"{found['accuracy']:.2%}".replace("%", " %") in readme
-    for label, one in found["classes"].items():
+    assert f"{metrics['accuracy']:.2%}".replace("%", " %") in readme
+    for label, row in metrics["classes"].items():
         assert (
-            f"| {label} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} | {one['support']} |" in readme
+            f"| {label} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |" in readme
         )

@@ -1,4 +1,4 @@
-"""Run commands in a fork with TensorFlow loaded, which takes longer to load than most tests train."""
+"""Run commands in a fork with TensorFlow loaded, because loading it takes longer than most tests."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ def test_no_augmentation_keeps_faces_and_flip_mirrors_them(sample: Sample) -> No
 
 def test_batch_depends_on_generator_only(sample: Sample) -> None:
     faces = sample.faces[:20]
-    one, two, three = (augment(faces, 32, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert one.shape == (20, 32, 32)
-    assert (one == two).all()
-    assert (one != three).mean() > 0.5
+    first, same, other = (augment(faces, 32, EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.shape == (20, 32, 32)
+    assert (first == same).all()
+    assert (first != other).mean() > 0.5
 
 
 def test_identity_probability_keeps_faces_unwarped(sample: Sample) -> None:
@@ -35,9 +35,9 @@ def test_identity_probability_keeps_faces_unwarped(sample: Sample) -> None:
     augmentation = Augmentation(
         flip=0.5, rotate_degrees=15, zoom=0.1, stretch=0.1, shear=0.1, shift=0.1, identity_probability=0.4
     )
-    made = augment(faces, 48, augmentation, np.random.default_rng(1))
-    kept, flipped = (made == faces).all(axis=(1, 2)), (made == faces[:, :, ::-1]).all(axis=(1, 2))
-    assert 20 < kept.sum() < 60
+    augmented = augment(faces, 48, augmentation, np.random.default_rng(1))
+    unchanged, flipped = (augmented == faces).all(axis=(1, 2)), (augmented == faces[:, :, ::-1]).all(axis=(1, 2))
+    assert 20 < unchanged.sum() < 60
     assert 20 < flipped.sum() < 60
 
 
@@ -55,6 +55,6 @@ def test_mixing_blends_images_and_targets_by_same_share(name: str) -> None:
     # The mean of an image of two grey levels shows the share of each, except for rounding.
     assert mixed.mean(axis=(1, 2)) / 4 == pytest.approx(blended["b"][:, 0], abs=0.13)
     assert blended["a"] @ level == pytest.approx(blended["b"][:, 0], abs=1e-4)
-    kept, same = mixup(faces, targets, 0.0, np.random.default_rng(1))
-    assert (kept == faces).all()
-    assert (same["a"] == targets["a"]).all()
+    unchanged, unchanged_targets = mixup(faces, targets, 0.0, np.random.default_rng(1))
+    assert (unchanged == faces).all()
+    assert (unchanged_targets["a"] == targets["a"]).all()

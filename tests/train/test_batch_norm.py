@@ -1,4 +1,4 @@
-"""The statistics of batch normalisation become those of the given inputs."""
+"""Test recomputing of the statistics of batch normalisation."""
 
 from __future__ import annotations
 

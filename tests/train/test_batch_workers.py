@@ -36,10 +36,10 @@ def test_processes_make_same_batches_as_threads(sample: Sample) -> None:
         assert workers.run(own_process) != os.getpid()
         for step in range(3):
             args = (make_batch, rows, 40, AUGMENTATION, (1, 0, step))
-            (one, targets), (other, same) = threads.run(*args), workers.run(*args)
-            assert one.shape == (64, 40, 40)
-            assert (one == other).all()
-            assert (targets["logits"] == same["logits"]).all()
+            (images, targets), (process_images, process_targets) = threads.run(*args), workers.run(*args)
+            assert images.shape == (64, 40, 40)
+            assert (images == process_images).all()
+            assert (targets["logits"] == process_targets["logits"]).all()
 
 
 def test_reports_process_ended_by_system() -> None:

@@ -1,4 +1,4 @@
-"""Each epoch of training gets its own batches, whatever else Keras does."""
+"""Test that each epoch of training gets its own batches on every backend."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ print(json.dumps(Losses.found))
 
 
 def train(backend: str, broken: int) -> subprocess.CompletedProcess[str]:
-    """Train on such batches; those of epoch ``broken`` cannot be made."""
+    """Train on batches, which fail in epoch ``broken``."""
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed")
     return subprocess.run(
@@ -62,9 +62,9 @@ def train(backend: str, broken: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
 def test_epoch_gets_its_own_batches_in_order(backend: str) -> None:
-    done = train(backend, EPOCHS.stop)
-    assert done.returncode == 0, done.stderr
-    for epoch, means in zip(EPOCHS, json.loads(done.stdout.splitlines()[-1]), strict=True):
+    result = train(backend, EPOCHS.stop)
+    assert result.returncode == 0, result.stderr
+    for epoch, means in zip(EPOCHS, json.loads(result.stdout.splitlines()[-1]), strict=True):
         sums = [mean * (i + 1) for i, mean in enumerate(means)]
         numbers = [after - before for before, after in zip([0, *sums], sums, strict=False)]
         assert numbers == pytest.approx([100 * epoch + step for step in range(STEPS)], abs=0.1)
@@ -72,6 +72,6 @@ def test_epoch_gets_its_own_batches_in_order(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
 def test_reports_failed_batch_on_every_backend(backend: str) -> None:
-    done = train(backend, EPOCHS.start + 1)
-    assert done.returncode == 1
-    assert "FerEdgeError: no more of these" in done.stderr.splitlines()  # TensorFlow logs lines of its own
+    result = train(backend, EPOCHS.start + 1)
+    assert result.returncode == 1
+    assert "FerEdgeError: no more of these" in result.stderr.splitlines()  # TensorFlow logs lines of its own

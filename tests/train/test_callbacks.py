@@ -34,19 +34,19 @@ _CODE = """if True:
 """
 
 
-def test_plateau_and_early_stopping_depend_on_losses_only() -> None:
+def test_plateau_and_early_stopping_depend_only_on_losses() -> None:
     light = {**os.environ, "KERAS_BACKEND": "numpy"}
-    done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True, env=light)
-    found = json.loads(done.stdout)
+    result = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True, env=light)
+    outcome = json.loads(result.stdout)
     # Losses 3, 2, 2, 2: after two epochs without a lower one the rate is halved; then the count starts again.
-    assert found["factors"] == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
-    assert found["falling"] == 1
-    assert found["stops"] == [False, False, False, False, False, True]
-    assert found["stops_later"] == [False] * 7 + [True], "an earlier stage does not count"
-    assert found["saved"] == [4, 8, 10], "and the last"
-    assert found["each"]
-    assert not found["never"]
-    assert found["scores"] == [
+    assert outcome["factors"] == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert outcome["falling"] == 1
+    assert outcome["stops"] == [False, False, False, False, False, True]
+    assert outcome["stops_later"] == [False] * 7 + [True], "an earlier stage does not count"
+    assert outcome["saved"] == [4, 8, 10], "and the last"
+    assert outcome["each"]
+    assert not outcome["never"]
+    assert outcome["scores"] == [
         {"loss": 1, "val_accuracy": 0.5},
         {"loss": 3, "accuracy": 0.1, "val_loss": 2},
         {},

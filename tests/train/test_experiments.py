@@ -35,8 +35,8 @@ def test_rows_say_what_their_files_say() -> None:
 
 def test_each_file_has_all_sections_in_order() -> None:
     for file in FILES:
-        found = re.findall(r"^\*\*(\w+)\*\*", file.read_text(encoding="utf-8"), re.MULTILINE)
-        assert found == SECTIONS, file.name
+        sections = re.findall(r"^\*\*(\w+)\*\*", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert sections == SECTIONS, file.name
 
 
 def test_links_lead_to_files() -> None:

@@ -1,4 +1,4 @@
-"""A network for inference has the same outputs as the trained one."""
+"""Test that an inference network has the same outputs as the trained one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# A small one with two heads for images of any size, and one that normalises its input by stored statistics.
+# A small network with two heads for images of any size, and one that normalises its input.
 RECIPES = {
     "edge": ["network.stem=8", "network.widths=[8, 8]", "network.blocks=[1, 1]"],
     "transfer": ["network.backbone=EfficientNetB0", "network.side=32", "network.weights=none"],
@@ -47,9 +47,9 @@ def test_inference_network_has_same_outputs(name: str) -> None:
         used = to_inference(trained, 48)
         images = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
         expected = keras.ops.convert_to_numpy(trained(images, training=False)[HEAD])
-        found = keras.ops.convert_to_numpy(used(images, training=False))
+        outputs = keras.ops.convert_to_numpy(used(images, training=False))
     assert expected.std(axis=0).min() > 1e-4
-    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert outputs == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_transfer_names_unusable_weights_in_plain_words(tmp_path: Path) -> None:

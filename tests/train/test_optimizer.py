@@ -28,11 +28,11 @@ def test_checkpoint_keeps_decay_exclusions(kind: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns about TensorFlow's arrays
         model.save(tmp_path / "checkpoint.keras")
-    again = load_checkpoint(tmp_path / "checkpoint.keras")
-    for one in (model, again):
-        before = dict(zip(("kernel", "bias", "gamma", "beta"), one.get_weights(), strict=False))
+    restored = load_checkpoint(tmp_path / "checkpoint.keras")
+    for network in (model, restored):
+        before = dict(zip(("kernel", "bias", "gamma", "beta"), network.get_weights(), strict=False))
         # Without gradients, what changes is what decays.
-        one.optimizer.apply([keras.ops.zeros_like(variable) for variable in one.trainable_variables])
-        after = dict(zip(before, one.get_weights(), strict=False))
+        network.optimizer.apply([keras.ops.zeros_like(variable) for variable in network.trainable_variables])
+        after = dict(zip(before, network.get_weights(), strict=False))
         assert np.abs(after["gamma"] - before["gamma"]).max() == 0
         assert after["kernel"] == pytest.approx(before["kernel"] * 0.95, abs=1e-6)

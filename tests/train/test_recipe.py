@@ -28,7 +28,7 @@ def test_settings_change_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "complaint"),
+    ("setting", "message"),
     [
         (
             "optimizer.learning_rat=1",
@@ -48,10 +48,10 @@ def test_settings_change_recipe() -> None:
         ('data.labels=["sad", "sad"]', "at least two, and all different"),
     ],
 )
-def test_wrong_setting_gives_one_clear_line(setting: str, complaint: str) -> None:
-    with pytest.raises(InputError, match=complaint) as caught:
+def test_wrong_setting_gives_one_clear_line(setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         load_recipe("edge", [setting])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_rejects_sizes_that_network_cannot_take() -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def test_loads_recipe_from_file(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text(recipe_text("edge"))
-    assert load_recipe(str(mine)) == load_recipe("edge")
-    mine.write_text("summary = ")
+    path = tmp_path / "mine.toml"
+    path.write_text(recipe_text("edge"))
+    assert load_recipe(str(path)) == load_recipe("edge")
+    path.write_text("summary = ")
     with pytest.raises(InputError, match=r"mine.toml: not valid TOML, line 1: invalid value; correct it there$"):
-        load_recipe(str(mine))
+        load_recipe(str(path))
     with pytest.raises(InputError, match="cannot be read"):
         load_recipe(str(tmp_path / "other.toml"))
     with pytest.raises(InputError, match=r"did you mean edge\? choose .*, .* or transfer, or give a .toml file$"):

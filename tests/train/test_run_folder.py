@@ -1,4 +1,4 @@
-"""The folder of a run: starting, refusing and resuming."""
+"""Test starting, resuming and refusing a run's folder."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def test_held_out_part_has_right_size_and_splits_no_group() -> None:
     groups = np.repeat(np.arange(400), 3)
     keys = random_keys(len(groups), 3)
-    kept, held = hold_out(groups, keys, 0.1)
-    assert sorted([*kept, *held]) == list(range(1200))
-    assert 100 <= len(held) <= 120
-    assert not set(groups[kept]) & set(groups[held])
-    assert (hold_out(groups, keys, 0.1)[1] == held).all()
-    assert hold_out(groups, random_keys(len(groups), 4), 0.1)[1].tolist() != held.tolist()
+    training, held_out = hold_out(groups, keys, 0.1)
+    assert sorted([*training, *held_out]) == list(range(1200))
+    assert 100 <= len(held_out) <= 120
+    assert not set(groups[training]) & set(groups[held_out])
+    assert (hold_out(groups, keys, 0.1)[1] == held_out).all()
+    assert hold_out(groups, random_keys(len(groups), 4), 0.1)[1].tolist() != held_out.tolist()
 
 
 def test_large_groups_do_not_shrink_held_out_part() -> None:
@@ -41,12 +41,12 @@ def random_keys(count: int, seed: int) -> npt.NDArray[np.uint64]:
 def test_data_with_other_labels_holds_out_same_faces(fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv)
     fewer = data.select(np.arange(len(data)) % 10 > 0)
-    one, other, third = (
+    held_out, held_out_of_fewer, held_out_by_other_seed = (
         {each.faces[row].tobytes() for row in split_dataset(each, 0.1, seed, batch_size=32).validation}
         for each, seed in ((data, 1), (fewer, 1), (data, 2))
     )
-    assert len(one & other) > 0.8 * len(other)
-    assert len(one & third) < 0.3 * len(one)
+    assert len(held_out & held_out_of_fewer) > 0.8 * len(held_out_of_fewer)
+    assert len(held_out & held_out_by_other_seed) < 0.3 * len(held_out)
 
 
 def test_counts_duplicates_of_training_faces(fer2013_csv: Path) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch's own kernels compared with Keras's operations; skipped if PyTorch is not installed."""
+"""Test PyTorch's own kernels against Keras's operations; skipped if PyTorch is not installed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ print(json.dumps(result))
 
 
 def test_native_kernels_give_same_numbers() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         check=True,
         capture_output=True,
@@ -95,7 +95,7 @@ def test_native_kernels_give_same_numbers() -> None:
         env={**os.environ, "KERAS_BACKEND": "torch"},
         timeout=300,
     )
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(process.stdout.splitlines()[-1])
     assert result["native"] == pytest.approx(result["plain"], rel=1e-4)
     assert result["apart"] < 1e-4
     assert result["moved"] > 1e-2

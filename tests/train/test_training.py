@@ -1,4 +1,4 @@
-"""Each recipe trains, calibrates, reports and resumes, in a few steps on real faces through the command line."""
+"""Test training of each recipe on the command line, with a few steps on real faces."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ def test_recipe_trains_from_data_to_report(
     if recipe == "transfer":
         weights = tmp_path / "backbone.weights.h5"
         write_backbone(weights)
-    more: list[str | Path] = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
-    more += ["--weights", weights] if recipe == "transfer" else []
+    extra: list[str | Path] = ["--data", second_set(sample, tmp_path / "set2")] if recipe == "fusion9" else []
+    extra += ["--weights", weights] if recipe == "transfer" else []
     votes = fer2013_csv.with_name("fer2013new.csv")
-    done = train(
-        *("train", fer2013_csv, *more, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
+    result = train(
+        *("train", fer2013_csv, *extra, "--votes", votes, "--recipe", recipe, "--out", out, "--epochs", "2"),
         *changed("optimizer.batch_size=32", "data.validation=0.2", *SMALL[recipe]),
     )
     card = read_card(out / "model.keras", ClassifierCard)
@@ -109,17 +109,17 @@ def test_recipe_trains_from_data_to_report(
     assert set(report["ece_before_calibration"]) == {"held out", "tested on"}
     page = (out / "report" / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page), "the page must not need other files"
-    for words in ("Learning curves", "Calibration", "Most confident mistakes", load_recipe(recipe).summary[:20]):
-        assert words in page
+    for heading in ("Learning curves", "Calibration", "Most confident mistakes", load_recipe(recipe).summary[:20]):
+        assert heading in page
     for name in ("curves", "confusion", "calibration", "mistakes"):
         assert (out / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     written = load_recipe(str(out / "recipe.toml"))
     assert written.schedule.epochs == 2
-    assert "images skipped" in done.stderr
-    assert ("  skipped: " in done.stderr) == eight
+    assert "images skipped" in result.stderr
+    assert ("  skipped: " in result.stderr) == eight
     if recipe == "edge-plus":  # training and `evaluate` measure the same
-        found = json.loads(cli("evaluate", out / "model.keras", fer2013_csv, "--votes", votes, "--json").stdout)
-        assert found["accuracy"] == pytest.approx(report["results"]["tested on"]["accuracy"], abs=0.01)
+        metrics = json.loads(cli("evaluate", out / "model.keras", fer2013_csv, "--votes", votes, "--json").stdout)
+        assert metrics["accuracy"] == pytest.approx(report["results"]["tested on"]["accuracy"], abs=0.01)
 
 
 def test_recipes_are_listed_and_printed(cli: Cli) -> None:
@@ -156,8 +156,8 @@ def test_distils_from_teachers_starts_from_weights_and_stops_early(
     for key in ("loss", "val_loss"):
         # scores have 16 bits, and threads add in another order
         assert float(rows[0][-1][key]) == pytest.approx(float(rows[1][-1][key]), rel=0.02)
-    one = ("--teacher", trained / "model.keras", "--soft-labels", soft, "--out", tmp_path / "x")
-    assert "soft labels of other teachers" in eager_cli(*distilled[:-1], *one, status=2).stderr
+    other_teacher = ("--teacher", trained / "model.keras", "--soft-labels", soft, "--out", tmp_path / "x")
+    assert "soft labels of other teachers" in eager_cli(*distilled[:-1], *other_teacher, status=2).stderr
     votes = fer2013_csv.with_name("fer2013new.csv")
     others = ("train", fer2013_csv, "--recipe", "edge-plus", "--votes", votes, "--set", "target.augmented_views=false")
     stderr = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
@@ -198,14 +198,14 @@ def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, t
         other.save(tmp_path / "other.keras")
     write_card(tmp_path / "other.keras", card)
     teachers = Teachers([trained / "model.keras", tmp_path / "other.keras"], card.labels)
-    some = sample.faces[:96]
-    alone = [teachers.classify(some, only) for only in range(len(teachers))]
+    crops = sample.faces[:96]
+    alone = [teachers.classify(crops, only) for only in range(len(teachers))]
     assert np.abs(alone[0] - alone[1]).max() > 0.01
-    assert teachers.classify(some) == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)
-    flipped = (alone[0] + teachers.classify(some[:, :, ::-1], 0)) / 2
-    assert teachers.classify(some, 0, flip_average=True) == pytest.approx(flipped, abs=1e-5)
+    assert teachers.classify(crops) == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)
+    flipped = (alone[0] + teachers.classify(crops[:, :, ::-1], 0)) / 2
+    assert teachers.classify(crops, 0, flip_average=True) == pytest.approx(flipped, abs=1e-5)
     recipe = load_recipe("edge", ["target.distillation=1.0", "optimizer.batch_size=32", "augmentation.mixup=0"])
-    faces = FaceSource(some, {HEAD: np.full((96, 7), 1 / 7, np.float32)}, np.arange(96), card.input)
+    faces = FaceSource(crops, {HEAD: np.full((96, 7), 1 / 7, np.float32)}, np.arange(96), card.input)
     for round_robin in (True, False):
         target = msgspec.structs.replace(recipe.target, round_robin=round_robin, flip_average=round_robin)
         changed_recipe = msgspec.structs.replace(recipe, target=target)
@@ -213,8 +213,8 @@ def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, t
             batches = AugmentedBatches(faces, workers, changed_recipe, 48, range(3, 4), teachers=teachers)
             for step in range(3):
                 images, targets, _ = batches[step]
-                seen = np.rint((images[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
-                expected = teachers.classify(seen, (step + 3) % 2 if round_robin else None, flip_average=round_robin)
+                pixels = np.rint((images[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
+                expected = teachers.classify(pixels, (step + 3) % 2 if round_robin else None, flip_average=round_robin)
                 assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
 
 
@@ -257,15 +257,15 @@ def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: 
     transfer = ("train", fer2013_csv, "--recipe", "transfer", "--epochs", "1", "--set", "network.side=48")
     other = ("--set", "optimizer.batch_size=128", "--out", tmp_path / "other")
     # Keras keeps what it downloads. In an empty home without a network there is nothing to load.
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "fer_edge.cli", *map(str, (*transfer, *other))],
         capture_output=True, text=True, check=False,
         env={**os.environ, "KERAS_HOME": str(tmp_path / "empty"), "https_proxy": "http://127.0.0.1:9"},
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "cannot load the ImageNet weights of MobileNetV2" in done.stderr
-    assert "--weights FILE" in done.stderr.splitlines()[-1]
-    assert "(`fer-edge --debug train ...` shows why):" in done.stderr
+    assert result.returncode == 2
+    assert "cannot load the ImageNet weights of MobileNetV2" in result.stderr
+    assert "--weights FILE" in result.stderr.splitlines()[-1]
+    assert "(`fer-edge --debug train ...` shows why):" in result.stderr
 
 
 def test_resumes_killed_run(start_warm: StartWarm, eager_cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
@@ -283,8 +283,8 @@ def test_resumes_killed_run(start_warm: StartWarm, eager_cli: Cli, fer2013_csv: 
     refused = eager_cli(*command, out, status=2).stderr
     assert "add --resume" in refused.splitlines()[-1]
     assert "another recipe or other data" in eager_cli(*command, out, "--resume", "--set", "seed=2", status=2).stderr
-    done = eager_cli(*command, out, "--resume")
-    epochs = re.findall(r"^epoch (\d)/5", done.stderr, re.MULTILINE)
+    result = eager_cli(*command, out, "--resume")
+    epochs = re.findall(r"^epoch (\d)/5", result.stderr, re.MULTILINE)
     assert 3 <= int(epochs[0]) <= 4
     assert epochs[-1] == "5"
     assert len(list(out.glob("checkpoint-*.keras"))) == 1
@@ -303,15 +303,15 @@ def test_full_disk_gives_one_line_and_keeps_last_checkpoint(
     eager_cli: Cli, trained: Path, fer2013_csv: Path, tmp_path: Path
 ) -> None:
     small = ("--recipe", "cnn3", *QUICK, "--out")
-    one = sum(path.stat().st_size for path in trained.glob("*.*"))  # checkpoint and model have the same size
+    size = sum(path.stat().st_size for path in trained.glob("*.*"))  # checkpoint and model have the same size
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount: list[str | Path] = ["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={one // 4096 * 4096}", "none", disk]
+    mount: list[str | Path] = ["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={size // 4096 * 4096}", "none", disk]
     if subprocess.run(mount, check=False).returncode:
         pytest.skip("this machine does not let root mount")
     try:
         filler = disk / "filler"
-        filler.write_bytes(bytes(one // 4))
+        filler.write_bytes(bytes(size // 4))
         train: tuple[str | Path, ...] = ("train", fer2013_csv, *small, disk / "run", "--epochs", "4")
         stderr = eager_cli(*train, status=1).stderr
         assert "No space left on device" in stderr.splitlines()[-1]
@@ -333,17 +333,17 @@ def test_trains_without_tensorflow(fer2013_csv: Path, tmp_path: Path) -> None:
     # JAX compiles again for each size.
     small = changed("optimizer.batch_size=32", "network.stem=8", "network.widths=[8]", "network.blocks=[1]")
     everything = changed("schedule.sizes=[]", "schedule.average_epochs=2", "target.auxiliary=0.5")
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "--recipe", "edge", "--epochs", "3", *small, *everything, "--out", tmp_path / "run"],
         capture_output=True, text=True, check=False,
         env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(absent.parent)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "held-out faces right" in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert "held-out faces right" in result.stdout
     wrong = {**os.environ, "KERAS_BACKEND": "abacus"}
-    done = subprocess.run([*command, "--out", tmp_path / "x"], capture_output=True, text=True, check=False, env=wrong)
-    assert done.returncode == 2
-    assert "KERAS_BACKEND is abacus, which is not installed" in done.stderr
+    result = subprocess.run([*command, "--out", tmp_path / "x"], capture_output=True, text=True, check=False, env=wrong)
+    assert result.returncode == 2
+    assert "KERAS_BACKEND is abacus, which is not installed" in result.stderr
 
 
 def test_writes_tensorboard_logs(cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:

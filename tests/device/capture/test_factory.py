@@ -31,8 +31,8 @@ def test_auto_prefers_pi_camera(pi: type[Picamera2], usb: type[VideoCapture]) ->
     assert camera.live
     assert camera.status == "online"
     camera.close()
-    assert len(pi.made) == 1
-    assert not usb.made
+    assert len(pi.instances) == 1
+    assert not usb.instances
 
 
 def test_waits_for_frame_only_after_libcamera_has_started(monkeypatch: pytest.MonkeyPatch, pi: type[Picamera2]) -> None:
@@ -66,7 +66,7 @@ def test_abandons_libcamera_that_hangs(
         v4l2, "list_nodes", lambda: [VideoNode("/dev/video0", card="Webcam", bus="usb-0", captures=True)]
     )
     opened("auto").close()
-    assert [capture.source for capture in usb.made] == ["/dev/video0"]
+    assert [capture.source for capture in usb.instances] == ["/dev/video0"]
     with pytest.raises(SourceError, match=r"no answer within 0\.1 s when looking for camera modules"):
         opened("picamera2")
     ended.set()
@@ -86,11 +86,11 @@ def test_auto_skips_nodes_without_images_and_prefers_stable_path(
     monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
     camera = opened("auto")
     camera.close()
-    assert [capture.source for capture in usb.made] == ["/dev/v4l/by-id/usb-webcam"]
-    usb.made.clear()
+    assert [capture.source for capture in usb.instances] == ["/dev/v4l/by-id/usb-webcam"]
+    usb.instances.clear()
     usb.dead_nodes = ("/dev/video0", "/dev/v4l/by-id/usb-webcam")
     opened("auto").close()
-    assert [capture.source for capture in usb.made] == ["/dev/v4l/by-id/usb-webcam", "/dev/video0", "/dev/video2"]
+    assert [capture.source for capture in usb.instances] == ["/dev/v4l/by-id/usb-webcam", "/dev/video0", "/dev/video2"]
 
 
 def test_auto_without_camera_reports_what_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], s
     camera = opened(source)
     assert next_frame(camera).gray.shape == (480, 640)
     camera.close()
-    [capture] = usb.made
+    [capture] = usb.instances
     assert (capture.source, capture.api) == (which, cv2.CAP_V4L2)
     assert capture.settings == {
         cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"),
@@ -119,7 +119,7 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], s
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "complaint"),
+    ("attribute", "value", "message"),
     [
         ("opens", False, "cannot be opened"),
         ("frames_then_fails", 0, "gave no frame; is it unplugged or in use"),
@@ -127,12 +127,12 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], s
     ],
 )
 def test_unusable_camera_is_an_error_with_its_cause(
-    usb: type[VideoCapture], attribute: str, value: object, complaint: str
+    usb: type[VideoCapture], attribute: str, value: object, message: str
 ) -> None:
     setattr(usb, attribute, value)
-    with pytest.raises(SourceError, match=complaint) as caught:
+    with pytest.raises(SourceError, match=message) as error:
         opened("0")
-    assert caught.value.exit_status == 2
+    assert error.value.exit_status == 2
 
 
 def test_takes_timeouts_from_settings(usb: type[VideoCapture]) -> None:
@@ -140,7 +140,7 @@ def test_takes_timeouts_from_settings(usb: type[VideoCapture]) -> None:
     camera.close()
     assert isinstance(camera, LiveSource)
     assert (camera._timeouts.stall, camera._timeouts.give_up, camera._timeouts.hang) == (40, 900, 120)
-    assert len(usb.made) == 1
+    assert len(usb.instances) == 1
 
 
 def test_no_error_contains_the_password_of_a_stream(usb: type[VideoCapture]) -> None:

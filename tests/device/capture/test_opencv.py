@@ -106,11 +106,11 @@ def test_reopening_streams_leaks_no_descriptor_thread_or_memory(caplog: pytest.L
             for calls in (10, 60):
                 until(lambda calls=calls: server.calls >= calls)  # type: ignore[misc]
                 measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
-    then, now = measured
+    before, after = measured
     # At that moment, both ends of a connection and the thread of the server may exist or not.
-    assert abs(now[0] - then[0]) <= 3
-    assert abs(now[1] - then[1]) <= 2
-    assert now[2] - then[2] < 10
+    assert abs(after[0] - before[0]) <= 3
+    assert abs(after[1] - before[1]) <= 2
+    assert after[2] - before[2] < 10
 
 
 def test_uses_login_and_never_shows_a_wrong_one(caplog: pytest.LogCaptureFixture) -> None:

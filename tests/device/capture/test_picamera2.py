@@ -47,8 +47,8 @@ def test_gives_luma_plane_without_padding(pi: type[Picamera2]) -> None:
     number = round(frame.number)
     assert any((frame.gray == cv2.resize(demo.frame(n), (1600, 900))).all() for n in range(number, number + 5))
     assert abs(frame.time + frame.epoch - time.time()) < LONG
-    [made] = pi.made
-    assert made.closed
+    [picamera2] = pi.instances
+    assert picamera2.closed
 
 
 def test_copies_only_frames_that_are_read_and_releases_all(pi: type[Picamera2]) -> None:
@@ -57,9 +57,9 @@ def test_copies_only_frames_that_are_read_and_releases_all(pi: type[Picamera2]) 
     until(lambda: camera._number > 10)
     next_frame(camera)
     camera.close()
-    [made] = pi.made
-    assert made.copied == 2
-    assert made.requests_out == 0
+    [picamera2] = pi.instances
+    assert picamera2.copied == 2
+    assert picamera2.requests_out == 0
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_sets_focus(
     pi: type[Picamera2], autofocus: Literal["continuous", "once", "off"], expected: dict[str, object]
 ) -> None:
     open_source(CameraSettings(source="picamera2", autofocus=autofocus, lens_position=2.0)).close()
-    given = pi.made[0].controls_given
-    assert {name: given[name] for name in given if name in {"AfMode", "AfTrigger", "LensPosition"}} == expected
+    controls = pi.instances[0].controls_given
+    assert {name: controls[name] for name in controls if name in {"AfMode", "AfTrigger", "LensPosition"}} == expected
 
 
 def test_long_exposure_lengthens_frames(pi: type[Picamera2]) -> None:
     open_source(CameraSettings(source="picamera2", exposure_time_us=100_000, gain=4.0)).close()
-    given = pi.made[0].controls_given
-    assert (given["ExposureTime"], given["AnalogueGain"]) == (100_000, 4.0)
-    assert given["FrameDurationLimits"] == (100_000, 100_000)
+    controls = pi.instances[0].controls_given
+    assert (controls["ExposureTime"], controls["AnalogueGain"]) == (100_000, 4.0)
+    assert controls["FrameDurationLimits"] == (100_000, 100_000)
 
 
 def test_warns_of_missing_controls(pi: type[Picamera2], caplog: pytest.LogCaptureFixture) -> None:
@@ -101,35 +101,35 @@ def test_does_not_warn_of_fixed_lens_by_default(pi: type[Picamera2], caplog: pyt
     pi.controls_of_camera = FIXED
     open_source(MODULE).close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "AfMode" not in pi.made[0].controls_given
+    assert "AfMode" not in pi.instances[0].controls_given
 
 
 def test_restarts_same_camera_after_stall(pi: type[Picamera2]) -> None:
     with module(Timeouts(stall=0.3, give_up=60, hang=LONG, min_delay=0.01)) as camera:
         before = next_frame(camera)
         pi.gives_frames = False
-        until(lambda: camera.status == "stalled" and pi.made[0].starts > 1)
+        until(lambda: camera.status == "stalled" and pi.instances[0].starts > 1)
         pi.gives_frames = True
         after = next_frame(camera)
         assert after.number > before.number
         assert camera.status == "online"
-    assert pi.made[0].starts > 1
-    assert pi.made[-1].requests_out == 0
+    assert pi.instances[0].starts > 1
+    assert pi.instances[-1].requests_out == 0
 
 
 def test_opens_new_camera_after_long_stall_and_after_error(pi: type[Picamera2]) -> None:
     with module(Timeouts(stall=0.1, give_up=60, hang=LONG, min_delay=0.01, max_delay=0.02)) as camera:
         next_frame(camera)
         pi.gives_frames = False
-        until(lambda: len(pi.made) == 2)
+        until(lambda: len(pi.instances) == 2)
         pi.gives_frames = True
         next_frame(camera)
         pi.breaks = True
-        made = len(pi.made)
-        until(lambda: len(pi.made) > made)
+        count = len(pi.instances)
+        until(lambda: len(pi.instances) > count)
         pi.breaks = False
         next_frame(camera)
-    assert all(made.closed for made in pi.made)
+    assert all(camera.closed for camera in pi.instances)
 
 
 def test_abandons_camera_that_hangs_on_stop(pi: type[Picamera2]) -> None:
@@ -142,7 +142,7 @@ def test_abandons_camera_that_hangs_on_stop(pi: type[Picamera2]) -> None:
         pi.stop_hangs, pi.gives_frames = False, True
         next_frame(camera)
         assert camera.status == "online"
-    assert len(pi.made) == 2
+    assert len(pi.instances) == 2
 
 
 HANGS_AT_EXIT = """
@@ -162,22 +162,22 @@ sys.exit(7)
 def test_hanging_camera_does_not_block_exit() -> None:
     # At exit, picamera2 closes what is open and waits for it.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", HANGS_AT_EXIT], env=environment, timeout=60, check=False)
-    assert done.returncode == 7
+    result = subprocess.run([sys.executable, "-c", HANGS_AT_EXIT], env=environment, timeout=60, check=False)
+    assert result.returncode == 7
 
 
 def test_closes_camera_that_cannot_be_configured(pi: type[Picamera2]) -> None:
     pi.fails_to_configure = True
     with pytest.raises(SourceError, match="Failed to configure camera"):
         open_source(MODULE)
-    assert pi.made[0].closed
+    assert pi.instances[0].closed
 
 
 def test_opens_second_module_and_rejects_missing_third(pi: type[Picamera2]) -> None:
     usb, second = pi.modules[1], {"Model": "imx219", "Id": "/base/soc/i2c0mux/i2c@0/imx219@10", "Num": 2}
     pi.modules = (pi.modules[0], second, usb)
     open_source(CameraSettings(source="picamera2:1")).close()
-    assert pi.made[0].module == second
+    assert pi.instances[0].module == second
     with pytest.raises(SourceError, match="picamera2: 2 camera modules found, but number 2 is wanted"):
         open_source(CameraSettings(source="picamera2:2"))
 
@@ -188,7 +188,7 @@ def test_missing_camera_or_package_is_an_error_with_advice(
     pi.modules = pi.modules[1:]  # a USB camera is not a module
     with pytest.raises(SourceError, match=r"0 camera modules found, but number 0 is wanted .*; is it connected"):
         open_source(MODULE)
-    assert not pi.made
+    assert not pi.instances
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(SourceError, match=r"sudo apt install python3-picamera2.*--system-site-packages"):
         open_source(MODULE)
@@ -204,7 +204,7 @@ def test_rejects_picamera2_that_cannot_cancel_requests(pi: type[Picamera2], monk
     monkeypatch.delattr("tests.device.fakes.Picamera2.cancel_all_and_flush")
     with pytest.raises(SourceError, match=r"the installed picamera2 is too old.*sudo apt full-upgrade"):
         open_source(MODULE)
-    assert pi.made[0].closed
+    assert pi.instances[0].closed
 
 
 def test_picamera2_built_for_another_numpy_is_a_source_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_decodes_only_frames_that_are_read_and_counts_dropped_ones(usb: type[Vid
         assert then.number > first.number + 10
         assert abs(time.time() - then.time - then.epoch) < LONG
         assert then.time > first.time
-    assert usb.made[0].retrieved <= 3
+    assert usb.instances[0].retrieved <= 3
 
 
 def test_drops_decoded_frame_that_has_grown_old(usb: type[VideoCapture]) -> None:
@@ -51,7 +51,7 @@ def test_drops_decoded_frame_that_has_grown_old(usb: type[VideoCapture]) -> None
         camera.wait_for_frame(LONG)  # decodes the first frame, and leaves it
         until(lambda: camera._number > 10)
         assert next_frame(camera).number > 10
-    assert usb.made[0].retrieved == 2
+    assert usb.instances[0].retrieved == 2
 
 
 def test_reopens_failed_camera_and_continues_frame_numbers(usb: type[VideoCapture]) -> None:
@@ -60,8 +60,8 @@ def test_reopens_failed_camera_and_continues_frame_numbers(usb: type[VideoCaptur
         last = next_frame(camera)
         assert camera.status == "online"
         until(lambda: camera.status == "stalled")
-        assert not usb.made[0].isOpened()
-        until(lambda: len(usb.made) > 1)
+        assert not usb.instances[0].isOpened()
+        until(lambda: len(usb.instances) > 1)
         frame = next_frame(camera)
         assert camera.status == "online"
         assert frame.number > last.number
@@ -73,7 +73,7 @@ def test_finds_replugged_camera_within_max_delay(usb: type[VideoCapture], caplog
     with usb_camera() as camera:
         next_frame(camera)
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
-        until(lambda: len(usb.made) > 6)
+        until(lambda: len(usb.instances) > 6)
         assert camera.status == "stalled"
         with pytest.raises(NoFrameYet):
             camera.read()
@@ -94,10 +94,10 @@ def test_skips_damaged_frames_without_reopening(usb: type[VideoCapture]) -> None
     with usb_camera() as camera:
         camera.wait_for_frame(LONG)
         first = next_frame(camera)
-        [capture] = usb.made
+        [capture] = usb.instances
         capture.damaged = range(capture._number, capture._number + 10)  # for this capture only
         assert next_frame(camera).number > first.number
-        assert usb.made == [capture]
+        assert usb.instances == [capture]
         assert capture.isOpened()
 
 
@@ -106,7 +106,7 @@ def test_reopens_camera_that_gives_only_damaged_frames(usb: type[VideoCapture]) 
     with usb_camera() as camera, pytest.raises(SourceError, match=r"gave no frame but \d+ damaged ones? for"):
         camera.wait_for_frame(LONG)
     with usb_camera() as camera:
-        until(lambda: len(usb.made) > 2)
+        until(lambda: len(usb.instances) > 2)
         usb.damaged = ()
         assert next_frame(camera)
 
@@ -118,8 +118,8 @@ def until_lost(camera: LiveSource) -> None:
 
 
 def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
-    found = (re.search(r"again in ([0-9.]+) s", record.getMessage()) for record in caplog.records)
-    return [float(match[1]) for match in found if match]
+    matches = (re.search(r"again in ([0-9.]+) s", record.getMessage()) for record in caplog.records)
+    return [float(match[1]) for match in matches if match]
 
 
 def test_delays_double_up_to_max_delay_and_are_randomised(
@@ -132,8 +132,8 @@ def test_delays_double_up_to_max_delay_and_are_randomised(
         usb.opening_takes = 0.25  # longer than a delay, like a network time-out
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         until(lambda: len(pauses(caplog)) >= 6)
-    for pause, most in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
-        assert most / 2 - 0.05 <= pause <= most + 0.05
+    for pause, max_pause in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
+        assert max_pause / 2 - 0.05 <= pause <= max_pause + 0.05
     assert len(set(pauses(caplog)[2:])) > 1
 
 
@@ -158,22 +158,22 @@ def test_gives_up_source_that_stays_away(usb: type[VideoCapture]) -> None:
         assert "/dev/video9: " in str(caught.value.__cause__)
 
 
-def test_abandons_hanging_thread_which_closes_its_capture_when_its_call_returns(
+def test_abandoned_thread_closes_its_capture_when_its_call_returns(
     usb: type[VideoCapture],
 ) -> None:
     with usb_camera(replace(QUICK, stall=0.1, hang=0.2, min_delay=0.01)) as camera:
         next_frame(camera)
-        hung = usb.made[0]
+        hung = usb.instances[0]
         hung.hangs = True  # this capture only
         until(lambda: camera.status == "stalled")
         frame = next_frame(camera)
-        assert len(usb.made) == 2
+        assert len(usb.instances) == 2
         assert hung.isOpened()
         hung.hangs = False
         until(lambda: not hung.isOpened() and len(camera_threads()) == 1)
         then = next_frame(camera)
         assert then.number > frame.number
-        assert usb.made[1].isOpened()
+        assert usb.instances[1].isOpened()
 
 
 def test_gives_up_driver_that_hangs_again_and_again(usb: type[VideoCapture]) -> None:
@@ -191,7 +191,7 @@ def test_hanging_open_blocks_neither_read_nor_close(usb: type[VideoCapture]) -> 
     with usb_camera() as camera:
         next_frame(camera)
         usb.opening_hangs = True
-        until(lambda: len(usb.made) == 2)
+        until(lambda: len(usb.instances) == 2)
         with pytest.raises(NoFrameYet):
             camera.read()
         assert camera.status == "stalled"
@@ -220,10 +220,10 @@ def test_thousand_reopenings_leak_no_descriptor_thread_or_memory(
             while usb.openings < openings:
                 with contextlib.suppress(NoFrameYet):
                     camera.read()
-                assert sum(capture.isOpened() for capture in usb.made) <= 1
-                del usb.made[:-2]
+                assert sum(capture.isOpened() for capture in usb.instances) <= 1
+                del usb.instances[:-2]
             measured.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), resident_mb()))
-    then, now = measured
-    assert abs(now[0] - then[0]) <= 1  # at that moment, one capture may be open or not
-    assert now[1] == then[1]
-    assert now[2] - then[2] < 5
+    before, after = measured
+    assert abs(after[0] - before[0]) <= 1  # at that moment, one capture may be open or not
+    assert after[1] == before[1]
+    assert after[2] - before[2] < 5

@@ -98,7 +98,7 @@ WEBCAM = {
 
 
 class Kernel:
-    """The driver's side of the ioctls, with the C structures."""
+    """The driver's side of the ioctls, with its C structures."""
 
     def __init__(
         self,
@@ -211,14 +211,14 @@ def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: py
         ),
     ]
     monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
-    found = list_cameras()
-    assert [(camera.source, camera.auto) for camera in found] == [
+    cameras = list_cameras()
+    assert [(camera.source, camera.auto) for camera in cameras] == [
         ("picamera2", True),
         ("/dev/video3", False),
         ("/dev/video0", False),
         ("/dev/video2", False),
     ]
-    assert format_cameras(found).splitlines() == [
+    assert format_cameras(cameras).splitlines() == [
         "picamera2  imx708 [picamera2]  (auto tries this first)",
         "  SRGGB10_CSI2P  1536x864  120.13 fps",
         "  SRGGB10_CSI2P  2304x1296  56.03 fps",
@@ -230,7 +230,7 @@ def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: py
         "/dev/video2  camera [unknown]",
         "  cannot be opened: Permission denied; join the group video",
     ]
-    assert all(made.closed for made in pi.made)
+    assert all(pi_camera.closed for pi_camera in pi.instances)
 
 
 def test_lists_module_in_use_without_modes(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,8 +245,8 @@ def test_command_prints_text_or_json_and_succeeds_without_cameras(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
-    found: list[VideoNode] = []
-    monkeypatch.setattr(v4l2, "list_nodes", lambda: found)
+    nodes: list[VideoNode] = []
+    monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
 
     def run(*options: str) -> tuple[str, str]:
         assert cli.app(["cameras", *options], standalone_mode=False) is None
@@ -258,7 +258,7 @@ def test_command_prints_text_or_json_and_succeeds_without_cameras(
     assert json.loads(out) == []
     assert err.count("\n") == 1
     assert "no camera found: connect one" in err
-    found.append(
+    nodes.append(
         VideoNode(
             "/dev/video0", card="Webcam", driver="uvcvideo", captures=True, modes=(CameraMode("MJPG", 2, 1, (5.0,)),)
         )

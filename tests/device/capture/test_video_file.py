@@ -31,7 +31,7 @@ def all_frames(camera: FrameSource) -> list[Frame]:
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of the demo as a real MP4 file with 20 frames per second."""
+    """Return two seconds of the demo as an MP4 file with 20 frames per second."""
     path = tmp_path_factory.mktemp("video") / "demo.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (demo.WIDTH, demo.HEIGHT))
     assert writer.isOpened()
@@ -49,13 +49,13 @@ def test_video_gives_every_frame_with_its_time(video: Path) -> None:
 
 
 def test_video_without_times_uses_nominal_rate(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = cv2.VideoCapture
+    real_capture = cv2.VideoCapture
 
     class Timeless:
-        """The real reader of the real file, without its times; a subclass would crash OpenCV 4.9."""
+        """A real video reader without frame times. It is no subclass, which would crash OpenCV 4.9."""
 
         def __init__(self, path: str, api: int) -> None:
-            self._capture = real(path, api)
+            self._capture = real_capture(path, api)
 
         def get(self, key: int) -> float:
             return 0.0 if key == cv2.CAP_PROP_POS_MSEC else self._capture.get(key)
@@ -109,14 +109,14 @@ def test_warns_of_truncated_video(video: Path, tmp_path: Path, caplog: pytest.Lo
 def test_does_not_warn_if_frame_count_is_missing_or_absurd(
     video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = cv2.VideoCapture
+    real_capture = cv2.VideoCapture
     for announced in (0.0, -1.9e14, 41.0):
 
         class Guessing:
-            """The real reader of the real file, with another number of frames."""
+            """A real video reader with a wrong number of frames."""
 
             def __init__(self, path: str, api: int) -> None:
-                self._capture = real(path, api)
+                self._capture = real_capture(path, api)
 
             def get(self, key: int, announced: float = announced) -> float:
                 return announced if key == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(key)

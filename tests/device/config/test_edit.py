@@ -48,7 +48,7 @@ def test_changes_nothing_by_default() -> None:
     assert edit_config("# all\n", "x") == "# all\n"
 
 
-def test_the_runner_does_not_import_tomlkit() -> None:
+def test_runner_does_not_import_tomlkit() -> None:
     code = "import sys, fer_edge_device.app, fer_edge_device.mqtt.sink; print('tomlkit' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

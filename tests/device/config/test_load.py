@@ -24,15 +24,20 @@ def write(path: Path, text: str) -> Path:
 def test_options_override_variables_and_variables_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", 'node = "file"\nthreads = 2\n[camera]\nsource = "demo"\nstall_timeout_s = 3\n')
     variables = {"FER_EDGE_NODE": "variable", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "4.5", "PATH": "/bin"}
-    found = load_config(path, variables, {"node": "option", "threads": None})
-    assert (found.node, found.threads, found.camera.source, found.camera.stall_timeout_s) == ("option", 2, "demo", 4.5)
+    config = load_config(path, variables, {"node": "option", "threads": None})
+    assert (config.node, config.threads, config.camera.source, config.camera.stall_timeout_s) == (
+        "option",
+        2,
+        "demo",
+        4.5,
+    )
     assert load_config(path, variables).node == "variable"
     assert load_config(path, {}).node == "file"
 
 
 def test_the_variable_of_a_text_key_is_never_parsed() -> None:
-    found = load_config(None, {"FER_EDGE_CAMERA_SOURCE": "0", "FER_EDGE_MQTT_HA_DISCOVERY": "true"})
-    assert (found.camera.source, found.mqtt.ha_discovery) == ("0", True)
+    config = load_config(None, {"FER_EDGE_CAMERA_SOURCE": "0", "FER_EDGE_MQTT_HA_DISCOVERY": "true"})
+    assert (config.camera.source, config.mqtt.ha_discovery) == ("0", True)
 
 
 def test_reads_the_systems_file_if_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,19 +87,19 @@ def test_reports_errors_in_variables_and_options_by_name(tmp_path: Path) -> None
 
 
 def test_checks_variables_together_and_names_the_wrong_ones(tmp_path: Path) -> None:
-    together = {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "2", "FER_EDGE_NODE": "hall"}
-    found = load_config(None, together)
-    assert (found.camera.exit_after_s, found.camera.stall_timeout_s) == (4, 2)
-    assert load_config(None, {}, {"camera.exit_after_s": 4, "camera.stall_timeout_s": 2}).camera == found.camera
+    variables = {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4", "FER_EDGE_CAMERA_STALL_TIMEOUT_S": "2", "FER_EDGE_NODE": "hall"}
+    config = load_config(None, variables)
+    assert (config.camera.exit_after_s, config.camera.stall_timeout_s) == (4, 2)
+    assert load_config(None, {}, {"camera.exit_after_s": 4, "camera.stall_timeout_s": 2}).camera == config.camera
     with pytest.raises(
         InputError,
         match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S, FER_EDGE_CAMERA_STALL_TIMEOUT_S: camera.stall_timeout_s must be",
     ):
-        load_config(None, together | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
+        load_config(None, variables | {"FER_EDGE_CAMERA_STALL_TIMEOUT_S": "5"})
     with pytest.raises(InputError, match=r"^FER_EDGE_THREADS: threads must be a whole number"):
-        load_config(None, together | {"FER_EDGE_THREADS": "many"})
+        load_config(None, variables | {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_LOG_LEVEL: log.level cannot be 'loud'; choose debug, info"):
-        load_config(None, together | {"FER_EDGE_LOG_LEVEL": "loud"})
+        load_config(None, variables | {"FER_EDGE_LOG_LEVEL": "loud"})
     path = write(tmp_path / "c.toml", "[camera]\nstall_timeout_s = 20\n")
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA_EXIT_AFTER_S: camera.stall_timeout_s must be"):
         load_config(path, {"FER_EDGE_CAMERA_EXIT_AFTER_S": "4"})
@@ -103,9 +108,9 @@ def test_checks_variables_together_and_names_the_wrong_ones(tmp_path: Path) -> N
 def test_a_tilde_in_a_path_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     path = write(tmp_path / "c.toml", 'model = "edge"\nnode = "~"\noutbox.path = "~/a.sqlite"\n')
-    found = load_config(path, {"FER_EDGE_MQTT_CA_FILE": "~/ca.pem"}, {"camera.source": "~/video.mp4"})
-    assert (found.outbox.path, found.mqtt.ca_file) == ("/home/ada/a.sqlite", "/home/ada/ca.pem")
-    assert (found.camera.source, found.model, found.node) == ("/home/ada/video.mp4", "edge", "~")
+    config = load_config(path, {"FER_EDGE_MQTT_CA_FILE": "~/ca.pem"}, {"camera.source": "~/video.mp4"})
+    assert (config.outbox.path, config.mqtt.ca_file) == ("/home/ada/a.sqlite", "/home/ada/ca.pem")
+    assert (config.camera.source, config.model, config.node) == ("/home/ada/video.mp4", "edge", "~")
 
 
 @pytest.mark.parametrize(

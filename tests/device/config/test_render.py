@@ -29,10 +29,10 @@ def test_the_example_contains_the_defaults_as_comments(tmp_path: Path) -> None:
 
 
 def test_a_rendered_configuration_can_be_loaded(tmp_path: Path) -> None:
-    some = load_config(None, {"FER_EDGE_NODE": "hall", "FER_EDGE_CAMERA_SOURCE": 'rtsp://"é'})
+    config = load_config(None, {"FER_EDGE_NODE": "hall", "FER_EDGE_CAMERA_SOURCE": 'rtsp://"é'})
     path = tmp_path / "c.toml"
-    path.write_text(as_toml(some), encoding="utf-8")
-    assert load_config(path, {}) == some
+    path.write_text(as_toml(config), encoding="utf-8")
+    assert load_config(path, {}) == config
 
 
 def test_the_example_sets_given_values() -> None:

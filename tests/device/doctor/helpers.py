@@ -1,4 +1,4 @@
-"""What several tests of the doctor use."""
+"""Helpers for the tests of the doctor."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def with_source(source: str | Path) -> Config:
 
 
 def finding(name: str, config: Config) -> Finding:
-    """Return what a check finds, in this process."""
+    """Run one check in this process and return its finding."""
     return run_check(CHECKS[name].function, config)

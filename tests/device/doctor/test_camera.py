@@ -32,9 +32,9 @@ def test_reports_a_camera_that_hangs() -> None:
 
 
 def test_accepts_a_source_with_frames_and_reports_a_missing_one(tmp_path: Path) -> None:
-    there, absent = finding("camera", with_source("demo")), finding("camera", with_source("/dev/video987"))
-    assert there.level == "ok"
-    assert "640x480" in there.message
+    present, absent = finding("camera", with_source("demo")), finding("camera", with_source("/dev/video987"))
+    assert present.level == "ok"
+    assert "640x480" in present.message
     assert absent.level == "failure"
     assert "/dev/video987: cannot be opened" in absent.message
     (tmp_path / "dark").mkdir()

@@ -18,8 +18,10 @@ def test_the_command_exits_with_1_after_a_failure(cli: Cli, tmp_path: Path) -> N
     assert [line.split()[0] for line in lines[:3]] == ["ok"] * 3
     assert f"{len(CHECKS)} checks: 0 failures, " in lines[-1]
     config.write_text('model = "nothing.tflite"\n[camera]\nsource = "demo"\n')
-    found = json.loads(cli("doctor", "--config", config, "--json", status=1).stdout)
-    assert [one["name"] for one in found] == list(CHECKS)
-    assert [one["message"] for one in found if one["level"] == "failure"] == ["nothing.tflite: no such model file"]
+    findings = json.loads(cli("doctor", "--config", config, "--json", status=1).stdout)
+    assert [finding["name"] for finding in findings] == list(CHECKS)
+    assert [finding["message"] for finding in findings if finding["level"] == "failure"] == [
+        "nothing.tflite: no such model file"
+    ]
     config.write_text("nodes = 1\n")
     assert "did you mean node?" in cli("doctor", "--config", config, status=2).stderr

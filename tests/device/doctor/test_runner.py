@@ -69,7 +69,7 @@ def test_reports_checks_that_hang_crash_or_fail_and_runs_the_others() -> None:
     assert "SIGSEGV" in crashed.message
     assert "ZeroDivisionError: me" in failed.message
     assert refused.message == "me: no such thing; make one"
-    assert {one.level for one in (crashed, failed, refused)} == {"failure"}
+    assert {finding.level for finding in (crashed, failed, refused)} == {"failure"}
 
 
 @pytest.mark.parametrize("command", ["chmod 0 .", 'rmdir "$PWD"'], ids=["closed", "gone"])
@@ -80,7 +80,7 @@ def test_runs_in_a_folder_that_may_not_be_entered_or_was_removed(tmp_path: Path,
     unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     if unprivileged and subprocess.run([*unprivileged, "true"], capture_output=True, check=False).returncode:
         pytest.skip("root cannot give up its capabilities here")
-    done = subprocess.run(
+    result = subprocess.run(
         # -P keeps the working folder out of sys.path, as in the installed command.
         [*unprivileged, "sh", "-c", f'{command} && exec "$@"', "sh", sys.executable, "-P", "-c", SCRIPT],
         cwd=folder,
@@ -89,4 +89,4 @@ def test_runs_in_a_folder_that_may_not_be_entered_or_was_removed(tmp_path: Path,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ok python\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok python\n", "")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_requests_from_systemctl_every_property_that_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`systemctl show` leaves out, without an error, what it was not asked for."""
+    """`systemctl show` silently omits properties that are not requested."""
     program = tmp_path / "systemctl"
     program.write_text(
         """#!/bin/sh

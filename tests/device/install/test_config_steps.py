@@ -41,27 +41,27 @@ def test_never_overwrites_a_configuration(pi: Pi, wheel: ProgramSource) -> None:
 
 
 def test_checks_a_given_configuration_and_installs_it_unchanged(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:
-    own = tmp_path / "own.toml"
-    own.write_text("[camera]\nsorce = 1\n")
+    config = tmp_path / "own.toml"
+    config.write_text("[camera]\nsorce = 1\n")
     with pytest.raises(InputError, match="did you mean"):
-        install_steps(pi.host, InstallOptions(config=own), wheel)
-    own.write_text("# mine\nthreads = 2\n")
-    pi.do(install_steps(pi.host, InstallOptions(config=own), wheel))
-    assert pi.config().read_text() == own.read_text()
-    own.write_text("threads = 3\n")
+        install_steps(pi.host, InstallOptions(config=config), wheel)
+    config.write_text("# mine\nthreads = 2\n")
+    pi.do(install_steps(pi.host, InstallOptions(config=config), wheel))
+    assert pi.config().read_text() == config.read_text()
+    config.write_text("threads = 3\n")
     with pytest.raises(InputError, match="another content than --config"):
-        install_steps(pi.host, InstallOptions(config=own), wheel)
+        install_steps(pi.host, InstallOptions(config=config), wheel)
 
 
 def test_a_given_password_replaces_that_of_the_configuration(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:
-    own, password = tmp_path / "own.toml", tmp_path / "password.txt"
-    own.write_text('# mine\n[mqtt]\nurl = "mqtt://ada@broker"\npassword_file = "password.txt"\n')
+    config, password = tmp_path / "own.toml", tmp_path / "password.txt"
+    config.write_text('# mine\n[mqtt]\nurl = "mqtt://ada@broker"\npassword_file = "password.txt"\n')
     password.write_text("secret")
     with pytest.raises(
         InputError, match=r"mqtt\.password_file 'password\.txt': .*; give the file with --password-file"
     ):
-        install_steps(pi.host, InstallOptions(config=own), wheel)
-    options = InstallOptions(config=own, password_file=password)
+        install_steps(pi.host, InstallOptions(config=config), wheel)
+    options = InstallOptions(config=config, password_file=password)
     pi.do(install_steps(pi.host, options, wheel))
     assert pi.config().read_text() == '# mine\n[mqtt]\nurl = "mqtt://ada@broker"\n'
     assert install_steps(pi.host, options, wheel) == []
@@ -82,22 +82,22 @@ def test_a_given_password_replaces_that_of_the_configuration(pi: Pi, wheel: Prog
     ],
 )
 def test_refuses_relative_paths(pi: Pi, wheel: ProgramSource, tmp_path: Path, text: str) -> None:
-    own = tmp_path / "own.toml"
-    own.write_text(f"{text}\n")
+    config = tmp_path / "own.toml"
+    config.write_text(f"{text}\n")
     with pytest.raises(InputError, match=f"^{re.escape(text.split(maxsplit=1)[0])} .*give the full path"):
-        install_steps(pi.host, InstallOptions(config=own), wheel)
+        install_steps(pi.host, InstallOptions(config=config), wheel)
 
 
 @pytest.mark.parametrize("path", ["events.sqlite", "/run/a.sqlite", "/var/lib/a.sqlite", "/var/lib/fer-edge/a.sqlite"])
 def test_refuses_an_outbox_that_the_service_cannot_write(
     pi: Pi, wheel: ProgramSource, tmp_path: Path, path: str
 ) -> None:
-    own = tmp_path / "own.toml"
-    own.write_text(f'outbox.path = "{path}"\n')
+    config = tmp_path / "own.toml"
+    config.write_text(f'outbox.path = "{path}"\n')
     with pytest.raises(InputError, match="the service can write only to /var/lib/fer-edge@hall; remove the key"):
-        install_steps(pi.host, InstallOptions(config=own, instance="hall"), wheel)
-    own.write_text('outbox.path = "/var/lib/fer-edge@hall/events.sqlite"\n')
-    assert install_steps(pi.host, InstallOptions(config=own, instance="hall"), wheel)
+        install_steps(pi.host, InstallOptions(config=config, instance="hall"), wheel)
+    config.write_text('outbox.path = "/var/lib/fer-edge@hall/events.sqlite"\n')
+    assert install_steps(pi.host, InstallOptions(config=config, instance="hall"), wheel)
 
 
 @pytest.mark.parametrize(
@@ -126,17 +126,15 @@ def test_refuses_wrong_options_before_anything_is_changed(
     assert pi.files() == before
 
 
-def test_only_root_can_read_the_password_and_a_new_one_restarts_the_service(
-    pi: Pi, wheel: ProgramSource, tmp_path: Path
-) -> None:
-    given, installed = tmp_path / "password", pi.root / "etc/credstore/fer-edge.mqtt-password"
-    given.write_text("old")
-    pi.do(install_steps(pi.host, InstallOptions(password_file=given), wheel))
+def test_password_is_private_and_a_new_one_restarts_the_service(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:
+    password_file, installed = tmp_path / "password", pi.root / "etc/credstore/fer-edge.mqtt-password"
+    password_file.write_text("old")
+    pi.do(install_steps(pi.host, InstallOptions(password_file=password_file), wheel))
     assert (installed.read_text(), installed.stat().st_mode & 0o777) == ("old", 0o600)
     assert installed.parent.stat().st_mode & 0o777 == 0o700
 
-    given.write_text("new")
-    renewal = install_steps(pi.host, InstallOptions(password_file=given), wheel)
+    password_file.write_text("new")
+    renewal = install_steps(pi.host, InstallOptions(password_file=password_file), wheel)
     assert [step.description.partition(" ")[0] for step in renewal] == ["stop", "write", "start"]
     pi.fails = "start"
     with pytest.raises(ServiceError):

@@ -49,8 +49,8 @@ class Host:
 
     def wait_until_clean(self) -> None:
         deadline = time.monotonic() + 60
-        while left := list(self.temporary.iterdir()):
-            assert time.monotonic() < deadline, left
+        while files := list(self.temporary.iterdir()):
+            assert time.monotonic() < deadline, files
             time.sleep(0.05)
 
 
@@ -132,7 +132,7 @@ def quietly(host: str, step: str) -> None:
     del host, step
 
 
-def test_deploys_to_each_host_whatever_happens_to_the_others(
+def test_failing_hosts_do_not_affect_others(
     make_host: Callable[[str], Host], wheel: Path, cli: Cli, tmp_path: Path
 ) -> None:
     well, broken, closed, cut = (make_host(name) for name in ("well", "broken", "closed", "cut"))
@@ -152,9 +152,9 @@ def test_deploys_to_each_host_whatever_happens_to_the_others(
         '# mine\nnode = "hall"\nmodel = "edge"\n[mqtt]\nurl = "mqtt://ada@broker"\npassword_file = "secret"\n'
     )
     options = ("--wheel", wheel, "--model", model, "--config", config, "--ssh-config", well.ssh_config)
-    done = cli("deploy", "cut", "well", "broken", "closed", "gone", *options, status=1)
-    output = done.stdout + done.stderr
-    table = [line.split(maxsplit=1) for line in done.stdout.splitlines()[-6:]]
+    result = cli("deploy", "cut", "well", "broken", "closed", "gone", *options, status=1)
+    output = result.stdout + result.stderr
+    table = [line.split(maxsplit=1) for line in result.stdout.splitlines()[-6:]]
     assert [[name, rest.split()] for name, rest in table] == [
         ["host", ["version", "classifier", "frame", "outcome"]],
         ["cut", ["-", "-", "-", "failed", "to", "copy"]],
@@ -200,8 +200,8 @@ def test_leaves_no_files_on_a_host_when_stopped(make_host: Callable[[str], Host]
     for name, host in hosts.items():
         # An installation that never ends.
         script(host.root.parent / "bin/python3", 'touch "$DEPLOY_ROOT/began"; exec sleep 600')
-        words = [*command, "--ssh-config", host.ssh_config, name]
-        runs[name] = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        args = [*command, "--ssh-config", host.ssh_config, name]
+        runs[name] = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     for host in hosts.values():
         while not (host.root / "began").exists():

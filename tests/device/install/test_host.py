@@ -37,7 +37,7 @@ def test_only_one_process_may_change_a_host_at_a_time(pi: Pi) -> None:
             pi.host.locked(),
         ):
             pass
-        left = subprocess.Popen(["sleep", "600"])  # noqa: S607
+        child = subprocess.Popen(["sleep", "600"])  # noqa: S607
     with pi.host.locked():  # although a process that was started meanwhile still runs
-        left.kill()
-        left.wait()
+        child.kill()
+        child.wait()

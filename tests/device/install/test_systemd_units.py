@@ -28,26 +28,26 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", UNITS)
 def test_systemd_accepts_the_unit_without_a_warning(folder: Path, name: str) -> None:
     verify = ["systemd-analyze", "verify", "--man=no", str(folder / name)]
-    done = subprocess.run(verify, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @needs_systemd
 @pytest.mark.parametrize("name", UNITS)
 def test_the_units_exposure_is_at_most_1_2(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     analyse = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=12", str(folder / name)]
-    done = subprocess.run(analyse, capture_output=True, text=True, check=False)
+    result = subprocess.run(analyse, capture_output=True, text=True, check=False)
     with capsys.disabled():
-        print("\n" + done.stdout.strip().splitlines()[-1], end=" ")  # noqa: T201 - for the log of the test run
-    assert done.returncode == 0, done.stdout + done.stderr
-    level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+        print("\n" + result.stdout.strip().splitlines()[-1], end=" ")  # noqa: T201 - for the log of the test run
+    assert result.returncode == 0, result.stdout + result.stderr
+    level = re.search(r"exposure level for \S+: ([\d.]+)", result.stdout)
     assert level
     assert float(level[1]) <= 1.2
 
 
 def test_the_template_differs_only_in_the_paths_of_configuration_and_state() -> None:
-    one, several = (_settings((FOLDER / name).read_text()) for name in UNITS)
-    assert {line.partition("=")[0] for line in one ^ several} == {
+    unit, template = (_settings((FOLDER / name).read_text()) for name in UNITS)
+    assert {line.partition("=")[0] for line in unit ^ template} == {
         *("Description", "Documentation", "ExecStart", "StateDirectory"),
     }
 

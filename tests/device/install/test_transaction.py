@@ -22,46 +22,46 @@ def fail() -> None:
 
 
 def test_undoes_all_steps_in_reverse_order() -> None:
-    done: list[str] = []
+    calls: list[str] = []
 
     steps = [
-        Step("a", lambda: done.append("a"), lambda: done.append("not a")),
-        Step("b", lambda: done.append("b"), fail),
-        Step("c", fail, lambda: done.append("not c")),
+        Step("a", lambda: calls.append("a"), lambda: calls.append("not a")),
+        Step("b", lambda: calls.append("b"), fail),
+        Step("c", fail, lambda: calls.append("not c")),
     ]
     output: list[str] = []
     with pytest.raises(ServiceError, match="no"):
         apply(steps, output.append)
-    assert done == ["a", "b", "not c", "not a"]
+    assert calls == ["a", "b", "not c", "not a"]
     assert output[-3:] == ["undo: b", "could not undo: b: no", "undo: a"]
 
 
 def test_undoes_steps_although_the_terminal_is_closed() -> None:
-    done: list[str] = []
+    calls: list[str] = []
 
     def gone(line: str) -> None:
         raise BrokenPipeError(line)
 
     steps = [
-        Step("a", lambda: done.append("a"), lambda: done.append("not a")),
-        Step("b", fail, lambda: done.append("not b")),
+        Step("a", lambda: calls.append("a"), lambda: calls.append("not a")),
+        Step("b", fail, lambda: calls.append("not b")),
     ]
     with pytest.raises(ServiceError):
         apply(steps, gone)
-    assert done == ["a", "not b", "not a"]
+    assert calls == ["a", "not b", "not a"]
 
 
 def test_undoes_nothing_after_a_step_that_cannot_be_undone() -> None:
-    done: list[str] = []
+    calls: list[str] = []
 
     steps = [
-        Step("a", lambda: done.append("a"), lambda: done.append("not a")),
-        Step("remove", lambda: done.append("gone"), None),
+        Step("a", lambda: calls.append("a"), lambda: calls.append("not a")),
+        Step("remove", lambda: calls.append("gone"), None),
         Step("remove more", fail, None),
     ]
     with pytest.raises(ServiceError):
         apply(steps, lambda _: None)
-    assert done == ["a", "gone"]
+    assert calls == ["a", "gone"]
 
 
 def test_restores_owner_and_permissions_of_a_file(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:

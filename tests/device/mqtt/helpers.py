@@ -1,4 +1,4 @@
-"""What several tests of MQTT use."""
+"""Helpers for the tests of MQTT."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from fer_edge_device.mqtt.address import parse_address
 
 
 @pytest.mark.parametrize(
-    ("url", "shown", "user"),
+    ("url", "text", "user"),
     [
         ("mqtt://broker", "mqtt://broker:1883", ""),
         ("mqtts://broker/", "mqtts://broker:8883", ""),
@@ -18,9 +18,9 @@ from fer_edge_device.mqtt.address import parse_address
         ("mqtt://ada@[::1]:99", "mqtt://[::1]:99", "ada"),
     ],
 )
-def test_parses_addresses(url: str, shown: str, user: str) -> None:
+def test_parses_addresses(url: str, text: str, user: str) -> None:
     address = parse_address(url)
-    assert (str(address), address.user) == (shown, user)
+    assert (str(address), address.user) == (text, user)
 
 
 @pytest.mark.parametrize(

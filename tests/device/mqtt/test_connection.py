@@ -78,12 +78,15 @@ def test_refuses_an_expired_certificate(certificates: Certificates, tmp_path: Pa
 
 def test_presents_the_client_certificate(certificates: Certificates, tmp_path: Path) -> None:
     certificate, key = certificates.issue("localhost")
-    own, own_key = certificates.issue("device")
+    client_certificate, client_key = certificates.issue("device")
     authority = certificates.authority
     lines = (f"certfile {certificate}", f"keyfile {key}", f"cafile {authority}", "require_certificate true")
     with Mosquitto(tmp_path / "broker", *lines) as broker:
         settings = MqttSettings(
-            url=f"mqtts://localhost:{broker.port}", ca_file=str(authority), cert_file=str(own), key_file=str(own_key)
+            url=f"mqtts://localhost:{broker.port}",
+            ca_file=str(authority),
+            cert_file=str(client_certificate),
+            key_file=str(client_key),
         )
         assert "logged in" in check_login(settings, "hall")
         message = refusal(msgspec.structs.replace(settings, cert_file="", key_file=""))

@@ -1,4 +1,4 @@
-"""Send events to a real Mosquitto that limits, refuses or hangs up."""
+"""Test sending of events to a real Mosquitto that limits, refuses or disconnects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_limits_the_rate_of_events(broker: Mosquitto, gate: Gate, tmp_path: Path
 
 @contextmanager
 def restricted(tmp_path: Path, *rules: str) -> Iterator[Mosquitto]:
-    """Run a broker where everybody may subscribe, and publish only what the rules allow."""
+    """Run a broker where everybody may subscribe but publish only what the rules allow."""
     file = tmp_path / "rules"
     file.write_text("\n".join(["topic read #", *rules, ""]))
     file.chmod(0o600)

@@ -138,7 +138,7 @@ def test_entities_match_the_published_messages() -> None:
 
 @pytest.mark.parametrize("node", ["kitchen", "kitchen.2", "Kitchen_2-b"])
 @pytest.mark.parametrize("prefix", ["fer-edge", "haus/küche 2"])
-def test_the_topic_is_one_that_home_assistant_subscribes_to_and_can_be_removed(node: str, prefix: str) -> None:
+def test_topic_is_valid_and_can_be_removed(node: str, prefix: str) -> None:
     messages = MessageFactory(node, prefix)
     message, removal = discovery_message(messages, INFO), removal_message(messages)
     assert re.fullmatch(TOPIC, message.topic)

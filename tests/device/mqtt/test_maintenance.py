@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 
-def test_nodes_with_the_same_name_and_different_prefixes_do_not_interfere(broker: Mosquitto, tmp_path: Path) -> None:
-    there = MessageFactory("hall", "site/2")
+def test_prefixes_separate_nodes_of_the_same_name(broker: Mosquitto, tmp_path: Path) -> None:
+    other_messages = MessageFactory("hall", "site/2")
     settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", topic_prefix="site/2")
     with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port):
         wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "the first")
-        other = MqttSink(there, settings, OutboxSettings(path=str(tmp_path / "other.sqlite")))
-        other.publish(there.availability("online"))
-        wait_for(lambda: subscriber.payloads(there.topic("availability")), "the second")
+        other_sink = MqttSink(other_messages, settings, OutboxSettings(path=str(tmp_path / "other.sqlite")))
+        other_sink.publish(other_messages.availability("online"))
+        wait_for(lambda: subscriber.payloads(other_messages.topic("availability")), "the second")
         assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
         check_login(settings, "hall")
-        forget_node(settings, there)
+        forget_node(settings, other_messages)
         assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
-        other.close()
+        other_sink.close()
 
 
 def test_forget_removes_the_node_from_the_broker_and_from_home_assistant(

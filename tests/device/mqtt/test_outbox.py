@@ -41,7 +41,7 @@ def fill(outbox: Outbox, *numbers: int) -> None:
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, hours: float, *, passes: bool) -> None:
-    """Set the clock forward, or let the time pass, by some hours."""
+    """Set the clock forward by some hours, or let that time pass."""
     now, since_start = time.time() + hours * 3600, time.monotonic() + hours * 3600
     monkeypatch.setattr(time, "time", lambda: now)
     if passes:
@@ -88,11 +88,11 @@ def test_drops_and_counts_the_oldest_events_beyond_the_limit(path: Path) -> None
     assert payloads(outbox) == ["7", "8", "9"]
     assert (len(outbox), outbox.dropped) == (3, 7)
     outbox.close()
-    again = Outbox(path, OutboxSettings(max_events=2))
-    fill(again, 10)
-    assert payloads(again) == ["9", "10"]
-    assert (len(again), again.dropped) == (2, 9)
-    again.close()
+    reopened = Outbox(path, OutboxSettings(max_events=2))
+    fill(reopened, 10)
+    assert payloads(reopened) == ["9", "10"]
+    assert (len(reopened), reopened.dropped) == (2, 9)
+    reopened.close()
 
 
 def test_drops_and_counts_events_that_are_too_old(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +115,11 @@ def test_counts_a_dropped_event_and_stays_closed(path: Path) -> None:
     assert outbox.drop(outbox.after(0, 1)[0].id)
     assert (payloads(outbox), len(outbox), outbox.dropped) == (["2"], 1, 1)
     outbox.close()
-    again = Outbox(path, OutboxSettings())
+    reopened = Outbox(path, OutboxSettings())
     outbox.put("topic", b"3")
     assert outbox.after(0, 10) == []
-    assert (payloads(again), again.dropped) == (["2"], 1)
-    again.close()
+    assert (payloads(reopened), reopened.dropped) == (["2"], 1)
+    reopened.close()
 
 
 def test_keeps_the_age_of_events_when_the_clock_is_set(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +224,9 @@ def test_drops_events_while_the_disk_is_full_and_warns_once(path: Path, caplog: 
     outbox.put("topic", big)
     assert "events can be stored again" in caplog.text
     outbox.close()
-    again = Outbox(path, OutboxSettings())
-    assert (len(again), again.dropped) == (2, 3)
-    again.close()
+    reopened = Outbox(path, OutboxSettings())
+    assert (len(reopened), reopened.dropped) == (2, 3)
+    reopened.close()
 
 
 def test_survives_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
@@ -245,17 +245,17 @@ outbox.put("topic", b"3")
 print(len(outbox), outbox.dropped)
 outbox.close()
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "outbox.sqlite"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["[] 0 2", "1 2"]
-    assert done.stderr.count("events cannot be stored") == 1
+    assert result.stdout.splitlines() == ["[] 0 2", "1 2"]
+    assert result.stderr.count("events cannot be stored") == 1
     reopened = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
     assert (len(reopened), reopened.dropped) == (1, 2)
     reopened.close()
 
 
-def test_keeps_the_age_of_events_when_the_clock_is_set_while_the_disk_is_full(tmp_path: Path) -> None:
+def test_keeps_the_age_of_events_while_the_disk_is_full(tmp_path: Path) -> None:
     script = """
 import resource, sys, time
 from pathlib import Path
@@ -273,10 +273,10 @@ outbox.put("topic", b"3")
 print([each.payload for each in outbox.after(0, 9)], outbox.dropped)
 outbox.close()
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "outbox.sqlite"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["1", "[b'1', b'3'] 1"]
+    assert result.stdout.splitlines() == ["1", "[b'1', b'3'] 1"]
 
 
 def test_reports_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_reports_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
         Outbox(tmp_path, OutboxSettings())
 
 
-def test_uses_the_configured_path_or_the_state_folder_of_the_service_or_of_the_user(
+def test_chooses_the_path_of_the_outbox(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", "/home/ada")

@@ -1,4 +1,4 @@
-"""Publish to a real Mosquitto that comes, goes, falls silent and speaks an older version."""
+"""Test publishing to a real Mosquitto that starts, stops, hangs or speaks an older protocol version."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def test_close_ends_the_thread_when_the_broker_falls_silent(gate: Gate, tmp_path
 def test_close_does_not_wait_for_a_name_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked, answer = threading.Event(), threading.Event()
+    lookup_started, answer = threading.Event(), threading.Event()
 
     def slow(*_: object, **__: object) -> list[object]:
-        asked.set()
+        lookup_started.set()
         assert answer.wait(60)
         return find(*_, **__)  # type: ignore[arg-type,return-value]
 
@@ -117,7 +117,7 @@ def test_close_does_not_wait_for_a_name_server(
         gate.silent = True
         monkeypatch.setattr(socket, "getaddrinfo", slow)
         with sending(tmp_path, gate.port) as sink:
-            assert asked.wait(60)
+            assert lookup_started.wait(60)
             sink.publish(MESSAGES.event(event(1)))
             sink.close(timeout=0.1)
             assert "the system is still trying to connect; not waiting for it" in caplog.text

@@ -1,4 +1,4 @@
-"""Pipelines with scripted and with real models, and what comes out of them."""
+"""Pipelines with scripted and real models that record their events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LABELS = ("calm", "merry", "cross")
 
 
 class Script:
-    """A detector and a classifier in one that give what a script says."""
+    """A detector and classifier whose outputs a script defines."""
 
     crop_spec = NO_MARGIN
     card = ClassifierCard(name="script", labels=LABELS, input=InputSpec(height=8, width=8, scale=1.0, offset=0.0))
@@ -82,7 +82,7 @@ AS_SHIPPED = FacesSettings()
 
 
 class RecordingModels:
-    """The shipped detector and model, which record their calls."""
+    """The shipped detector and classifier with a record of their calls."""
 
     def __init__(self) -> None:
         self._detector, self._classifier = make_detector(), TFLiteClassifier()
@@ -106,7 +106,7 @@ class RecordingModels:
 
 
 class Playback:
-    """A pipeline with the shipped models, and its events."""
+    """A pipeline with the shipped models and a record of its events."""
 
     def __init__(self, faces: FacesSettings = AS_SHIPPED) -> None:
         self.models = RecordingModels()

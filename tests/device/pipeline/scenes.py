@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _patterned() -> npt.NDArray[np.uint8]:
-    """A wall with a pattern in which no face must be found."""
+    """Return a wall with a pattern in which no face must be found."""
     rng = np.random.default_rng(5)
     wall = demo.wall().astype(np.float32)
     for grain, strength in ((40, 10), (12, 8), (4, 5)):
@@ -34,12 +34,12 @@ def patterned_wall() -> npt.NDArray[np.uint8]:
 
 
 def around(x: float, y: float, side: float = 120) -> Box:
-    """A square around a point."""
+    """Return a square around a point."""
     return Box(x - side / 2, y - side / 2, side, side)
 
 
 def scene(*people: tuple[str, Box]) -> npt.NDArray[np.uint8]:
-    """The wall with people in front of it; the last one is nearest."""
+    """Return the wall with people in front of it; the last one is nearest."""
     image = patterned_wall()
     for emotion, box in people:
         demo.paste(image, demo.face(emotion), box)

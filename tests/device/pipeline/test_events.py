@@ -1,4 +1,4 @@
-"""What is reported of faces that a script describes."""
+"""Test the events of faces that a script describes."""
 
 from __future__ import annotations
 

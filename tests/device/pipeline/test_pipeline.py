@@ -1,4 +1,4 @@
-"""The path of a frame, mostly with the shipped models."""
+"""Test the path of a frame, mostly with the shipped models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_times_each_stage() -> None:
     pipeline = make_pipeline(script, script)
     for n in range(2):
         pipeline.step(Frame(np.zeros((100, 200), np.uint8), n / 10, n))
-    assert {stage: len(taken) for stage, taken in pipeline.milliseconds.items()} == {
+    assert {stage: len(times) for stage, times in pipeline.milliseconds.items()} == {
         "follow": 0,
         "detect": 2,
         "classify": 1,
@@ -73,7 +73,7 @@ def test_crossing_faces_never_swap_tracks() -> None:
             yield scene(("neutral", around(520 - 8 * n, 200)), ("happy", around(120 + 8 * n, 250)))
 
     playback = Playback()
-    seen = []
+    track_sides = []
     for n, frame in enumerate(video(images())):
         playback.play([frame])
         for track in playback.pipeline._tracker.tracks:
@@ -82,11 +82,11 @@ def test_crossing_faces_never_swap_tracks() -> None:
             middle = track.box.x + track.box.width / 2
             to_front, to_back = abs(middle - (120 + 8 * n)), abs(middle - (520 - 8 * n))
             if abs(to_front - to_back) > 80:  # otherwise it may be either
-                seen.append((track.number, to_front < to_back))
+                track_sides.append((track.number, to_front < to_back))
     # A hidden face may return as another track, but no track may jump from one face to the other.
-    assert len(set(seen)) == len({number for number, _ in seen})
-    assert {True, False} == {front for _, front in seen}
-    assert len({number for number, front in seen if front}) == 1
+    assert len(set(track_sides)) == len({number for number, _ in track_sides})
+    assert {True, False} == {front for _, front in track_sides}
+    assert len({number for number, front in track_sides if front}) == 1
 
 
 def test_fast_face_is_one_track() -> None:
@@ -97,7 +97,7 @@ def test_fast_face_is_one_track() -> None:
     assert end.duration_s == 1.0
 
 
-def test_false_positive_is_never_reported_even_if_it_could_be_tracked() -> None:
+def test_tracked_false_positive_is_never_reported() -> None:
     class FalsePositive(Script):
         def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
             del gray, coarse

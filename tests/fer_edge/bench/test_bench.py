@@ -1,4 +1,4 @@
-"""Benchmarks: what is measured, what is said of it, and what changed beyond the noise."""
+"""Test benchmarks: the measurements, their report and the comparison of two reports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from fer_edge.cli import app
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.utils.atomic_file import ensure_writable
-from tests.fer_edge.test_cli import complaint
+from tests.fer_edge.test_cli import error_line
 from tests.reports import CASE_IDS, IDLE, PI, make_report
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def measured(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that one benchmark of two models writes."""
+def bench_folder(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with all output files of a benchmark of two models."""
     folder = tmp_path_factory.mktemp("bench")
-    words = ("--runs", "2", "--threads", "1,2", "--batch", "1,3", "--starts", "1", "--profile")
+    options = ("--runs", "2", "--threads", "1,2", "--batch", "1,3", "--starts", "1", "--profile")
     plots = ("--html", folder / "a.html", "--pareto", folder / "a.svg", "--sustained", "1s")
-    done = cli("bench", "edge", "edge-plus", *words, *plots, "--out", folder / "a.json")
-    (folder / "a.txt").write_text(done.stdout)
+    result = cli("bench", "edge", "edge-plus", *options, *plots, "--out", folder / "a.json")
+    (folder / "a.txt").write_text(result.stdout)
     return folder
 
 
-def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
-    report = decode_report((measured / "a.json").read_bytes(), "a.json")
+def test_measures_every_requested_case(bench_folder: Path) -> None:
+    report = decode_report((bench_folder / "a.json").read_bytes(), "a.json")
     case_ids = {case.id for case in report.cases}
     assert len(case_ids) == len(report.cases) == 2 * 2 * 2 + 1 + 2 * 2
     assert {case_id.batch for case_id in case_ids if case_id.job == "whole_frame"} == {1}
@@ -78,19 +78,19 @@ def test_everything_that_was_asked_for_is_measured(measured: Path) -> None:
     assert first[0].kind == "CONV_2D"
     assert first[-1].kind == "SOFTMAX"
     assert first[0].own_ms > 0
-    assert all(one.until_ms > 0 for one in first)
+    assert all(operator.until_ms > 0 for operator in first)
     assert [model.name for model in report.models] == ["edge", "edge-plus"]
     assert all("PublicTest" in model.accuracy_of for model in report.models)
     assert report.environment.runtime.startswith("ai-edge-litert ")
     assert report.settings.detector_sha256 == hashlib.sha256(DEFAULT_DETECTOR.read_bytes()).hexdigest()
-    assert "edge-plus, 2 threads, 3 faces" in (measured / "a.txt").read_text()
+    assert "edge-plus, 2 threads, 3 faces" in (bench_folder / "a.txt").read_text()
 
 
-def test_faces_in_batches_and_without_the_delegate_get_the_same_scores(sample: Sample) -> None:
-    one, several, plain = TFLiteClassifier(), TFLiteClassifier(batch=3), TFLiteClassifier(xnnpack=False)
+def test_batch_size_and_delegate_do_not_change_scores(sample: Sample) -> None:
+    single, batched, without_xnnpack = TFLiteClassifier(), TFLiteClassifier(batch=3), TFLiteClassifier(xnnpack=False)
     faces = sample.faces[:7]
-    assert several.classify(faces) == pytest.approx(one.classify(faces), abs=0.01)
-    assert plain.classify(faces) == pytest.approx(one.classify(faces), abs=0.05)
+    assert batched.classify(faces) == pytest.approx(single.classify(faces), abs=0.01)
+    assert without_xnnpack.classify(faces) == pytest.approx(single.classify(faces), abs=0.05)
 
 
 class _Addresses(HTMLParser):
@@ -104,21 +104,21 @@ class _Addresses(HTMLParser):
         self.others += [value or "" for name, value in attrs if name in {"src", "href", "data", "srcset"}]
 
 
-def test_the_page_needs_no_other_file_and_its_plots_are_xml(measured: Path) -> None:
-    page = (measured / "a.html").read_text()
+def test_page_is_one_file_with_valid_svg_plots(bench_folder: Path) -> None:
+    page = (bench_folder / "a.html").read_text()
     parser = _Addresses()
     parser.feed(page)
     assert parser.others == []
     assert not {"script", "link", "iframe", "img"} & set(parser.opened)
     assert "url(" not in page
-    drawn = page.split("<svg ")[1:]
-    assert len(drawn) >= 6
-    for part in drawn:
+    plots = page.split("<svg ")[1:]
+    assert len(plots) >= 6
+    for part in plots:
         assert ET.fromstring("<svg " + part.partition("</svg>")[0] + "</svg>").tag.endswith("svg")  # noqa: S314 - ours
-    assert "edge-plus: 88." in ET.tostring(ET.parse(measured / "a.svg").getroot(), "unicode", "text")  # noqa: S314
+    assert "edge-plus: 88." in ET.tostring(ET.parse(bench_folder / "a.svg").getroot(), "unicode", "text")  # noqa: S314
 
 
-def test_a_result_reads_back_as_it_was_and_fits_the_schema_that_is_printed(cli: Cli) -> None:
+def test_written_report_is_read_back_and_matches_the_schema(cli: Cli) -> None:
     report = make_report()
     assert decode_report(encode_report(report), "x") == report
     printed = json.loads(cli("bench", "--schema").stdout)
@@ -127,20 +127,22 @@ def test_a_result_reads_back_as_it_was_and_fits_the_schema_that_is_printed(cli: 
     assert printed["$defs"]["Report"]["properties"]["schema"] == {"enum": [1], "default": 1}
 
 
-def test_sustained_work_keeps_its_names_in_json() -> None:
+def test_sustained_results_keep_their_json_names() -> None:
     stretch = Stretch(seconds=1.0, median=1.0, frames=9, condition=IDLE)
-    work = Sustained(case="whole frame", stretches=(stretch,), drift=1.0)
-    report = msgspec.structs.replace(make_report(), sustained=work)
+    sustained = Sustained(case="whole frame", stretches=(stretch,), drift=1.0)
+    report = msgspec.structs.replace(make_report(), sustained=sustained)
     assert set(json.loads(encode_report(report))["sustained"]) == {"way", "moments", "drift"}
     assert decode_report(encode_report(report), "x") == report
 
 
-def test_the_figures_are_those_of_numpy() -> None:
+def test_statistics_equal_those_of_numpy() -> None:
     samples = np.random.default_rng(3).gamma(2, 5, 9001)
-    got = compute_stats(samples, batch=4)
-    wanted = (samples.min(), np.median(samples), *np.percentile(samples, (95, 99)), np.std(samples, ddof=1))
-    assert (got.min, got.median, got.p95, got.p99, got.standard_deviation) == pytest.approx(wanted, abs=1e-4)
-    assert got.per_second == pytest.approx(4000 / samples.mean(), abs=0.01)
+    stats = compute_stats(samples, batch=4)
+    expected = (samples.min(), np.median(samples), *np.percentile(samples, (95, 99)), np.std(samples, ddof=1))
+    assert (stats.min, stats.median, stats.p95, stats.p99, stats.standard_deviation) == pytest.approx(
+        expected, abs=1e-4
+    )
+    assert stats.per_second == pytest.approx(4000 / samples.mean(), abs=0.01)
     assert compute_stats(np.array([2.0])).standard_deviation == 0
     case = make_case(CASE_IDS[0], samples)
     assert case.latency.runs == 9001
@@ -148,19 +150,19 @@ def test_the_figures_are_those_of_numpy() -> None:
     assert np.median(case.samples) == pytest.approx(np.median(samples), rel=0.05)
 
 
-def test_jobs_take_turns_so_that_drift_hits_all_alike() -> None:
-    done: list[str] = []
-    taken = interleave([lambda _: done.append("a"), lambda _: done.append("b")], 25)
-    assert [len(samples) for samples in taken] == [25, 25]
-    turns = "".join(done).lstrip("a").lstrip("b")  # the warm-up, and what follows it
-    assert f"{'b' * (TURN + 1)}{'a' * (TURN + 1)}" in turns
+def test_interleaves_jobs() -> None:
+    calls: list[str] = []
+    all_samples = interleave([lambda _: calls.append("a"), lambda _: calls.append("b")], 25)
+    assert [len(samples) for samples in all_samples] == [25, 25]
+    call_order = "".join(calls).lstrip("a").lstrip("b")  # without the warm-up and the first turn
+    assert f"{'b' * (TURN + 1)}{'a' * (TURN + 1)}" in call_order
     by_time = interleave([lambda _: None], 1, seconds=0.01)[0]
     assert 9.999 < by_time.sum() < 1000
     assert len(by_time) > 1
 
 
-def _times(scale: float, seed: int, runs: int = 200) -> npt.NDArray[np.float64]:
-    """Milliseconds as a busy machine gives them: each like the one before, with rare slow ones."""
+def _make_times(scale: float, seed: int, runs: int = 200) -> npt.NDArray[np.float64]:
+    """Return latencies in ms as a busy machine gives them: autocorrelated, with rare slow runs."""
     generator = np.random.default_rng(seed)
     slow = np.zeros(runs)
     for run in range(1, runs):
@@ -168,53 +170,57 @@ def _times(scale: float, seed: int, runs: int = 200) -> npt.NDArray[np.float64]:
     return scale * (10 + slow + generator.exponential(0.3, runs))
 
 
-def _pair(scale: float, seed: int) -> tuple[Report, Report]:
-    return make_report({CASE_IDS[0]: _times(1, 2 * seed)}), make_report({CASE_IDS[0]: _times(scale, 2 * seed + 1)})
+def _make_reports(scale: float, seed: int) -> tuple[Report, Report]:
+    return make_report({CASE_IDS[0]: _make_times(1, 2 * seed)}), make_report(
+        {CASE_IDS[0]: _make_times(scale, 2 * seed + 1)}
+    )
 
 
-def test_a_slowdown_is_found_and_noise_is_not() -> None:
+def test_reports_a_slowdown_but_not_noise() -> None:
     for seed in range(4):
-        assert not compare(*_pair(1, seed)).regressions
-        change = compare(*_pair(1.2, seed)).changes[0]
+        assert not compare(*_make_reports(1, seed)).regressions
+        change = compare(*_make_reports(1.2, seed)).changes[0]
         assert change.regression
         assert change.verdict == "slower"
         assert change.interval[0] < 1.2 < change.interval[1] or change.ratio == pytest.approx(1.2, rel=0.03)
-        assert compare(*_pair(0.8, seed)).changes[0].verdict == "faster"
-    assert not compare(*_pair(1.2, 1), tolerance=0.3).regressions
+        assert compare(*_make_reports(0.8, seed)).changes[0].verdict == "faster"
+    assert not compare(*_make_reports(1.2, 1), tolerance=0.3).regressions
 
 
-def test_the_interval_covers_the_truth_though_a_run_is_like_the_one_before() -> None:
+def test_interval_covers_the_true_ratio_of_autocorrelated_runs() -> None:
     covered = 0
     for seed in range(20):
-        low, high = ratio_interval(_times(1, 1000 + seed, 1000), _times(1.1, 2000 + seed, 1000), seed)
+        low, high = ratio_interval(_make_times(1, 1000 + seed, 1000), _make_times(1.1, 2000 + seed, 1000), seed)
         covered += low <= 1.1 <= high
     assert covered >= 16
 
 
-def test_ci_gets_status_1_for_a_regression(cli: Cli, tmp_path: Path) -> None:
+def test_regression_gives_status_1(cli: Cli, tmp_path: Path) -> None:
     old, new = (tmp_path / f"{name}.json" for name in ("old", "new"))
-    for path, report in zip((old, new), _pair(1.2, 0), strict=True):
+    for path, report in zip((old, new), _make_reports(1.2, 0), strict=True):
         path.write_bytes(encode_report(report))
     assert "slower, by more than 5%" in cli("bench", "--compare", old, new, status=1).stdout
-    found = json.loads(cli("bench", "--compare", new, old, "--json").stdout)
-    assert found["changes"][0]["verdict"] == "faster"
-    assert "cannot be read (No such file or directory)" in complaint(cli, "bench", "--compare", old, tmp_path / "none")
+    comparison = json.loads(cli("bench", "--compare", new, old, "--json").stdout)
+    assert comparison["changes"][0]["verdict"] == "faster"
+    assert "cannot be read (No such file or directory)" in error_line(cli, "bench", "--compare", old, tmp_path / "none")
 
 
-def test_results_of_unlike_machines_are_compared_only_when_told_to() -> None:
+def test_compares_different_machines_only_with_anyway() -> None:
     other = make_report(environment=msgspec.structs.replace(PI, machine="Another Pi", runtime="some 2.0"))
-    apart = "machine A Pi, then Another Pi; runtime some 1.0, then some 2.0"
-    with pytest.raises(InputError, match=f"not the same conditions: {apart}; --anyway compares them all the same"):
+    differences = "machine A Pi, then Another Pi; runtime some 1.0, then some 2.0"
+    with pytest.raises(
+        InputError, match=f"not the same conditions: {differences}; --anyway compares them all the same"
+    ):
         compare(make_report(), other)
-    times = {CASE_IDS[0]: _times(1, 7)}
-    found = compare(
+    times = {CASE_IDS[0]: _make_times(1, 7)}
+    comparison = compare(
         make_report(times), msgspec.structs.replace(make_report(times), environment=other.environment), anyway=True
     )
-    assert "; ".join(found.notes) == apart
+    assert "; ".join(comparison.notes) == differences
 
 
-def test_other_files_under_the_same_names_are_told_of() -> None:
-    old = make_report({CASE_IDS[1]: _times(1, 7)})
+def test_notes_different_files_of_the_same_name() -> None:
+    old = make_report({CASE_IDS[1]: _make_times(1, 7)})
     settings = msgspec.structs.replace(old.settings, detector_sha256="2" * 64, found=1.5)
     models = (msgspec.structs.replace(old.models[0], sha256="3" * 64),)
     assert compare(old, msgspec.structs.replace(old, settings=settings, models=models)).notes == (
@@ -225,7 +231,7 @@ def test_other_files_under_the_same_names_are_told_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"),
+    ("content", "message"),
     [
         (
             encode_report(make_report()).replace(b"[1.0,1.25,2.5]", b"[]"),
@@ -240,20 +246,20 @@ def test_other_files_under_the_same_names_are_told_of() -> None:
         (b"\xff\xfe", "not a result of `fer-edge bench --json`"),
     ],
 )
-def test_what_is_no_result_is_refused(content: bytes, what: str) -> None:
-    with pytest.raises(InputError, match=what):
+def test_rejects_damaged_reports(content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         decode_report(content, "x.json")
 
 
-def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> None:
+def test_compare_requires_enough_runs_and_a_common_case() -> None:
     with pytest.raises(InputError, match="too few runs to compare"):
         compare(make_report(), make_report())
     with pytest.raises(InputError, match="no case in common"):
-        compare(make_report({CASE_IDS[0]: _times(1, 0)}), make_report({CASE_IDS[1]: _times(1, 0)}))
+        compare(make_report({CASE_IDS[0]: _make_times(1, 0)}), make_report({CASE_IDS[1]: _make_times(1, 0)}))
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
+    ("args", "message"),
     [
         (("--threads", "1,x"), "--threads 1,x: give numbers from 1 to 64"),
         (("--batch", "2000"), "--batch 2000: give numbers from 1 to 1024"),
@@ -274,51 +280,49 @@ def test_results_with_too_few_runs_or_no_case_in_common_are_not_compared() -> No
         (("--html", "/proc/none/a.html"), "cannot write there"),
     ],
 )
-def test_wrong_wishes_are_refused_in_one_line(cli: Cli, words: tuple[str, ...], what: str) -> None:
-    assert what in complaint(cli, "bench", *words)
+def test_rejects_wrong_options_in_one_line(cli: Cli, args: tuple[str, ...], message: str) -> None:
+    assert message in error_line(cli, "bench", *args)
 
 
-def test_a_detector_that_finds_little_is_warned_of() -> None:
+def test_warns_if_the_detector_misses_faces() -> None:
     report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), min_face=300, runs=1, starts=0))
     assert report.settings.found < 1
     assert "makes a whole frame less work than usual" in report.warnings[-1]
 
 
-def test_operators_are_measured_with_the_delegate_that_was_asked_for_first() -> None:
-    for asked, said in (((False,), "off"), ((True, False), "on")):
-        report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), xnnpack=asked, runs=1, starts=0, profile=True))
-        assert report.profiles[0].how.endswith(f"with XNNPACK {said}")
+def test_profiles_operators_with_the_first_delegate() -> None:
+    for xnnpack, state in (((False,), "off"), ((True, False), "on")):
+        report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), xnnpack=xnnpack, runs=1, starts=0, profile=True))
+        assert report.profiles[0].how.endswith(f"with XNNPACK {state}")
 
 
-def test_a_plot_is_an_svg_however_its_ending_is_written(cli: Cli, tmp_path: Path) -> None:
+def test_suffix_of_a_plot_ignores_case(cli: Cli, tmp_path: Path) -> None:
     cli("bench", "--runs", "1", "--starts", "0", "--pareto", tmp_path / "plot.SVG")
     assert ET.parse(tmp_path / "plot.SVG").getroot().tag.endswith("svg")  # noqa: S314 - ours
 
 
-def test_a_pipe_is_not_replaced_by_a_result(tmp_path: Path) -> None:
+def test_refuses_to_replace_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"a\.json: a device, pipe or socket; choose another place"):
         ensure_writable(tmp_path / "a.json")
 
 
-def test_an_installed_package_says_that_other_tools_are_measured_from_a_clone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_peer_requires_a_clone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("fer_edge.__file__", str(tmp_path / "site-packages" / "fer_edge" / "__init__.py"))
     with pytest.raises(InputError, match="--peer takes a clone"):
         app(["bench", "--peer"], standalone_mode=False)
 
 
-def _put(root: Path, files: dict[str, str]) -> Path:
+def _write_files(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
 
 
-def test_the_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
+def test_reads_machine_facts_from_linux(tmp_path: Path) -> None:
     policy = "sys/devices/system/cpu/cpufreq/policy0"
-    root = _put(
+    root = _write_files(
         tmp_path,
         {
             f"{policy}/scaling_governor": "powersave\n",
@@ -344,10 +348,10 @@ def test_the_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
         governor_driver="cpufreq-dt",
         clock_limits_mhz=(600.0, 1800.0),
     )
-    now = read_condition(root)
-    assert (now.load, now.clock_mhz) == (3.5, 600.0)
-    bare = MachineFacts.read(tmp_path / "none")
-    assert (bare.cpu, bare.quota, bare.governor, bare.clock_limits_mhz) == ("unknown", None, None, None)
+    condition = read_condition(root)
+    assert (condition.load, condition.clock_mhz) == (3.5, 600.0)
+    unknown = MachineFacts.read(tmp_path / "none")
+    assert (unknown.cpu, unknown.quota, unknown.governor, unknown.clock_limits_mhz) == ("unknown", None, None, None)
 
 
 HOT = Condition(load=0.1, clock_mhz=600.0, temperature_c=85.0, throttled=0x40004)
@@ -355,7 +359,7 @@ COOLED = msgspec.structs.replace(HOT, throttled=0x40000)
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "message"),
     [
         ({}, ""),
         ({"others": 0.3}, "other programs took 30% of the processor time"),
@@ -369,33 +373,34 @@ COOLED = msgspec.structs.replace(HOT, throttled=0x40000)
         ({"before": COOLED, "after": COOLED}, ""),
     ],
 )
-def test_a_machine_that_is_not_fit_to_measure_on_is_warned_of(changes: dict[str, object], what: str) -> None:
-    found = warnings(msgspec.structs.replace(PI, **changes))
-    assert len(found) == bool(what)
-    assert what in "".join(found)
+def test_warns_of_unsuitable_conditions(changes: dict[str, object], message: str) -> None:
+    messages = warnings(msgspec.structs.replace(PI, **changes))
+    assert len(messages) == bool(message)
+    assert message in "".join(messages)
 
 
-def test_the_page_tells_when_sustained_work_was_throttled_first_whatever_was_before_it() -> None:
+def test_page_shows_when_throttling_began() -> None:
     conditions = (COOLED, HOT, COOLED, HOT)
     stretches = tuple(
-        Stretch(seconds=float(at), median=1.0, frames=9, condition=one) for at, one in enumerate(conditions, start=1)
+        Stretch(seconds=float(seconds), median=1.0, frames=9, condition=condition)
+        for seconds, condition in enumerate(conditions, start=1)
     )
-    work = Sustained(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
-    page = as_html(msgspec.structs.replace(make_report(), sustained=work))
+    sustained = Sustained(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
+    page = as_html(msgspec.structs.replace(make_report(), sustained=sustained))
     assert "<p>The firmware first reported throttling now at 2 s.</p>" in page
 
 
-def test_runs_that_drift_and_too_many_threads_are_warned_of() -> None:
+def test_warns_of_drift_and_too_many_threads() -> None:
     drifting = make_case(CaseId("classifier", "edge", 8), np.concatenate([np.full(50, 1.0), np.full(50, 1.3)]))
     first, second = warnings(PI, [drifting])
     assert "took 1.30 times as long as the first" in first
     assert "4 processors had to run 8 threads" in second
 
 
-def test_text_of_others_is_escaped_and_a_page_without_accuracy_has_no_plot_of_it() -> None:
-    named = make_report(environment=msgspec.structs.replace(PI, machine="<b>&"), accuracy=None)
-    page = as_html(named)
+def test_page_escapes_text_and_omits_plot_without_accuracy() -> None:
+    report = make_report(environment=msgspec.structs.replace(PI, machine="<b>&"), accuracy=None)
+    page = as_html(report)
     assert "<b>&" not in page
     assert "Accuracy and latency" not in page
     with pytest.raises(InputError, match="no model has an accuracy on its card"):
-        plot_pareto(named)
+        plot_pareto(report)

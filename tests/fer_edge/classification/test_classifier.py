@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The shipped flatbuffer, without its card."""
+    """Return the shipped flatbuffer without its card."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model_bytes(DEFAULT_MODEL))
     return path
@@ -92,17 +92,17 @@ def test_shipped_model_classifies_most_unseen_faces_correctly(sample: Sample) ->
     scores = TFLiteClassifier().classify(sample.faces[public])
     assert scores.shape == (350, 7)
     assert np.abs(scores.sum(axis=1) - 1).max() < 0.03
-    # Every class as often as any other, which is harder than PublicTest as it is.
+    # All classes are equally frequent, which is harder than PublicTest.
     assert (scores.argmax(axis=1) == truth).mean() > 0.55
 
 
 def test_scores_do_not_depend_on_batch_or_threads(sample: Sample) -> None:
     faces = sample.faces[:20]
-    one, two = TFLiteClassifier(), TFLiteClassifier(threads=2)
-    together = one.classify(faces)
-    assert (together == np.concatenate([one.classify(faces[i : i + 1]) for i in range(20)])).all()
-    assert (together == two.classify(faces)).all()
-    assert one.classify(faces[:0]).shape == (0, 7)
+    single, threaded = TFLiteClassifier(), TFLiteClassifier(threads=2)
+    scores = single.classify(faces)
+    assert (scores == np.concatenate([single.classify(faces[i : i + 1]) for i in range(20)])).all()
+    assert (scores == threaded.classify(faces)).all()
+    assert single.classify(faces[:0]).shape == (0, 7)
 
 
 def test_rejects_card_with_wrong_number_of_labels(model: Path) -> None:

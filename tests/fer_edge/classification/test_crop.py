@@ -67,16 +67,18 @@ def test_averages_pixels_when_shrinking() -> None:
 @pytest.mark.parametrize("degrees", [-50, -15, 15, 50])
 @pytest.mark.parametrize("side", [48, 130, 400])
 def test_rotates_a_rolled_face_upright(degrees: float, side: int) -> None:
-    # The same whatever other tests have drawn.
+    # Its own generator makes the test independent of the others.
     face = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (side, side), np.uint8), (0, 0), side / 12)
     face = ((face - face.min()) * (255.0 / np.ptp(face))).astype(np.uint8)
-    place = np.full((600, 700), 128, np.uint8)
-    place[60 : 60 + side, 80 : 80 + side] = face
-    # OpenCV's angles are counter-clockwise, its coordinates of pixels' middles.
+    upright_image = np.full((600, 700), 128, np.uint8)
+    upright_image[60 : 60 + side, 80 : 80 + side] = face
+    # OpenCV's angles are counter-clockwise, and its coordinates refer to the centres of pixels.
     middle = (80 + side / 2 - 0.5, 60 + side / 2 - 0.5)
-    image = np.asarray(cv2.warpAffine(place, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8)
+    image = np.asarray(
+        cv2.warpAffine(upright_image, cv2.getRotationMatrix2D(middle, -degrees, 1), (700, 600)), np.uint8
+    )
     box, inner = Box(80, 60, side, side), CropSpec(scale=0.6)
-    upright = crop_face(place, box, 48, 48, inner).astype(float)
+    upright = crop_face(upright_image, box, 48, 48, inner).astype(float)
     turned = crop_face(image, box, 48, 48, inner, roll=math.radians(degrees)).astype(float)
     assert np.abs(upright - turned).mean() < 5
     assert np.abs(upright - crop_face(image, box, 48, 48, inner)).mean() > 8

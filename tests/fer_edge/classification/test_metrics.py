@@ -13,20 +13,23 @@ def test_metrics_equal_those_of_scikit_learn() -> None:
     scores = rng.dirichlet(np.ones(4), 500).astype(np.float32)
     scores[np.arange(500), truth] += 0.3
     predicted = scores.argmax(axis=1)
-    found = measure(scores, truth, ("a", "b", "c", "d"))
+    metrics = measure(scores, truth, ("a", "b", "c", "d"))
     precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, average=None)
-    assert found.accuracy == pytest.approx(accuracy_score(truth, predicted))
-    assert found.confusion == confusion_matrix(truth, predicted).tolist()
-    assert found.macro_f1 == pytest.approx(f1.mean())
-    for at, one in enumerate(found.classes.values()):
-        assert (one.precision, one.recall, one.f1, one.support) == pytest.approx(
-            (precision[at], recall[at], f1[at], support[at])
-        )
+    assert metrics.accuracy == pytest.approx(accuracy_score(truth, predicted))
+    assert metrics.confusion == confusion_matrix(truth, predicted).tolist()
+    assert metrics.macro_f1 == pytest.approx(f1.mean())
+    for number, class_metrics in enumerate(metrics.classes.values()):
+        assert (
+            class_metrics.precision,
+            class_metrics.recall,
+            class_metrics.f1,
+            class_metrics.support,
+        ) == pytest.approx((precision[number], recall[number], f1[number], support[number]))
 
 
 def test_absent_class_does_not_count() -> None:
-    found = measure(np.array([[0.9, 0.1, 0.0]], np.float32), np.array([0]), ("a", "b", "c"))
-    assert (found.macro_f1, found.classes["c"].support) == (1.0, 0)
+    metrics = measure(np.array([[0.9, 0.1, 0.0]], np.float32), np.array([0]), ("a", "b", "c"))
+    assert (metrics.macro_f1, metrics.classes["c"].support) == (1.0, 0)
 
 
 def test_calibration_error_is_difference_of_confidence_and_accuracy() -> None:

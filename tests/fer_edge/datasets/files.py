@@ -1,4 +1,4 @@
-"""Writing small files for tests."""
+"""Write small files for tests."""
 
 from __future__ import annotations
 

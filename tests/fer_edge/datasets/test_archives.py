@@ -27,14 +27,14 @@ def test_tars_give_the_same_dataset_as_the_csv(sample: Sample, tmp_path: Path) -
         with tarfile.open(tmp_path / f"a.{ending}", mode) as archive:
             archive.add(tmp_path / "README", "fer2013/README")
             archive.add(table, "fer2013/fer2013.csv")
-        found = load_dataset(tmp_path / f"a.{ending}")
-        assert (found.faces == expected.faces).all()
-        assert (found.usages == expected.usages).all()
+        dataset = load_dataset(tmp_path / f"a.{ending}")
+        assert (dataset.faces == expected.faces).all()
+        assert (dataset.usages == expected.usages).all()
         with tarfile.open(tmp_path / f"b.{ending}", mode) as archive:
             archive.add(tree, ".")
-        found = load_dataset(tmp_path / f"b.{ending}")
-        assert sorted(found.classes) == sorted(expected.classes)
-        assert {face.tobytes() for face in found.faces} == {face.tobytes() for face in expected.faces}
+        dataset = load_dataset(tmp_path / f"b.{ending}")
+        assert sorted(dataset.classes) == sorted(expected.classes)
+        assert {face.tobytes() for face in dataset.faces} == {face.tobytes() for face in expected.faces}
 
 
 def test_rejects_unsafe_or_damaged_tar(sample: Sample, tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ def test_rejects_unsafe_or_damaged_tar(sample: Sample, tmp_path: Path) -> None:
     table = sample.write_csv(tmp_path / "fer2013.csv", slice(0, 50))
     with tarfile.open(tmp_path / "whole.tar.gz", "w:gz") as archive:
         archive.add(table, "fer2013.csv")
-    whole = (tmp_path / "whole.tar.gz").read_bytes()
-    for name, data in {"cut.tar.gz": whole[: len(whole) // 2], "none.tar.gz": b"not an archive"}.items():
+    content = (tmp_path / "whole.tar.gz").read_bytes()
+    for name, data in {"cut.tar.gz": content[: len(content) // 2], "none.tar.gz": b"not an archive"}.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match="not a tar archive, or one cut short"):
             load_dataset(tmp_path / name)
@@ -95,11 +95,11 @@ def test_rejects_zip_bomb(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_rejects_truncated_or_damaged_zip(sample: Sample, tmp_path: Path, compression: int) -> None:
     csv = sample.write_csv(tmp_path / "some.csv", slice(0, 20)).read_bytes()
-    whole = zipped(tmp_path / "whole.zip", {"fer2013.csv": csv}, compression).read_bytes()
-    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    content = zipped(tmp_path / "whole.zip", {"fer2013.csv": csv}, compression).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="not a zip archive, or one cut short"):
         load_dataset(tmp_path / "cut.zip")
-    middle = len(whole) // 2
-    (tmp_path / "flipped.zip").write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
+    middle = len(content) // 2
+    (tmp_path / "flipped.zip").write_bytes(content[:middle] + bytes(200) + content[middle + 200 :])
     with pytest.raises(DataError, match=r"flipped\.zip: damaged"):
         load_dataset(tmp_path / "flipped.zip")

@@ -64,7 +64,7 @@ def test_labels_have_the_order_of_fer2013(sample: Sample, tmp_path: Path) -> Non
     assert load_dataset(tmp_path).labels == ("happy", "neutral")
 
 
-def test_stores_images_on_disk_at_the_wanted_size(sample: Sample, tmp_path: Path) -> None:
+def test_stores_images_on_disk_at_the_given_size(sample: Sample, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 10))
     data = load_dataset(tree, 96)
     assert isinstance(data.faces, np.memmap)

@@ -24,11 +24,11 @@ def folder(tmp_path: Path) -> Path:
         with zipfile.ZipFile(part / f"{number}.zip", "w") as archive:
             png = cv2.imencode(".png", np.full((20 + number, 30), 50 * number, np.uint8))[1]
             archive.writestr(f"{number}.png", png.tobytes())
-    one = "1.png,30,21,1.5,2,10,12,0.75,1,2,3,4,5,6,7,8,9,10"
-    bare = "1.png,30,21,15,2,10,12,,,,,,,,,,,"
+    complete = "1.png,30,21,1.5,2,10,12,0.75,1,2,3,4,5,6,7,8,9,10"
+    box_only = "1.png,30,21,15,2,10,12,,,,,,,,,,,"
     empty = f"0.png,30,20{',' * 15}"
-    gone = one.replace("1.png", "gone.png")
-    (part / "labels.csv").write_text(f"{COLUMNS}\n{empty}\n{one}\n{bare}\n{gone}")
+    missing = complete.replace("1.png", "gone.png")
+    (part / "labels.csv").write_text(f"{COLUMNS}\n{empty}\n{complete}\n{box_only}\n{missing}")
     (part / "ignore.csv").write_text("file,x,y,w,h,score,why\n0.png,1,2,3,4,0.4,low_score\n")
     return tmp_path
 
@@ -67,14 +67,14 @@ def test_rejects_damaged_data(folder: Path) -> None:
         load_faces(folder / "empty")
     labels = folder / "val" / "labels.csv"
     text = labels.read_text()
-    for was, wrong, said in (
+    for old, new, message in (
         ("1.5", "one", "x is 'one', which is not a number"),
         ("1.5", "nan", "x is 'nan', which is not a number"),
         ("0.75", "high", "score is 'high', which is not a number"),
         ("2,10,12,0.75", "2,10,0,0.75", "a box of 10x0 pixels"),
     ):
-        labels.write_text(text.replace(was, wrong))
-        with pytest.raises(DataError, match=rf"labels.csv, line 3: {said}"):
+        labels.write_text(text.replace(old, new))
+        with pytest.raises(DataError, match=rf"labels.csv, line 3: {message}"):
             load_faces(folder, "val")
     labels.write_text(text)
     ignore = folder / "val" / "ignore.csv"

@@ -35,7 +35,7 @@ def test_missing_usage_column_means_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("", "no column emotion or pixels"),
         ("emotion,pixels,Usage\n", "no rows"),
@@ -48,6 +48,6 @@ def test_missing_usage_column_means_training(tmp_path: Path) -> None:
         (f"emotion,pixels,Usage\n{ONE_ROW}\n", "2 of 3 columns"),
     ],
 )
-def test_rejects_damaged_csv_and_names_the_line(tmp_path: Path, text: str, complaint: str) -> None:
-    with pytest.raises(DataError, match=complaint):
+def test_rejects_damaged_csv_and_names_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         load_dataset(write(tmp_path / "fer2013.csv", text))

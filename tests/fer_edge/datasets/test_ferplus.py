@@ -51,24 +51,24 @@ def test_majority_follows_the_papers_protocol(fer2013_csv: Path) -> None:
     data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
     votes = np.zeros((6, 10), np.float32)
     votes[0, [FERPLUS_COLUMNS.index("sad"), 0]] = 6, 4
-    votes[1, [1, 0, 2, 3]] = 5, 2, 2, 1  # with the lone vote gone, five of nine
-    votes[2, [1, 0]] = 5, 5  # half is no majority
-    votes[3, [8, 0]] = 6, 4  # most saw an expression that FER+ has no name for
+    votes[1, [1, 0, 2, 3]] = 5, 2, 2, 1  # without the single vote, five of nine
+    votes[2, [1, 0]] = 5, 5  # half is not a majority
+    votes[3, [8, 0]] = 6, 4  # most voted for unknown
     votes[4, 9] = 10  # no face
-    # nobody was asked about the sixth
-    some = data.select(np.arange(700) < 6)
-    found = label_by_majority(replace(some, votes=votes, classes=np.full(6, FER2013.index("fear"))))
-    assert found.labels == FERPLUS
-    assert [found.labels[i] for i in found.classes] == ["sad", "happy", "fear"]
+    # the sixth face has no votes
+    first_six = data.select(np.arange(700) < 6)
+    relabelled = label_by_majority(replace(first_six, votes=votes, classes=np.full(6, FER2013.index("fear"))))
+    assert relabelled.labels == FERPLUS
+    assert [relabelled.labels[i] for i in relabelled.classes] == ["sad", "happy", "fear"]
     with pytest.raises(DataError, match="give --votes"):
         label_by_majority(load_dataset(fer2013_csv))
 
 
 def test_majority_mostly_agrees_with_fer2013(fer2013_csv: Path) -> None:
     data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
-    found = label_by_majority(data)
-    assert 500 < len(found) < 700
-    assert found.votes is not None
-    assert (found.votes.argmax(axis=1) == found.classes).all()
+    relabelled = label_by_majority(data)
+    assert 500 < len(relabelled) < 700
+    assert relabelled.votes is not None
+    assert (relabelled.votes.argmax(axis=1) == relabelled.classes).all()
     happy = data.select(data.classes == FER2013.index("happy"))
     assert (np.array(FERPLUS)[label_by_majority(happy).classes] == "happy").mean() > 0.8

@@ -62,17 +62,17 @@ def test_map_merges_votes_and_rejects_unknown_names(fer2013_csv: Path) -> None:
     assert before is not None
     assert after is not None
     assert (after[:, 0] == before.sum(axis=1)).all()
-    for tables, complaint in (
+    for tables, message in (
         ({"raf": {"1": "sad"}}, r"table \[raf\] is for no dataset; they are called fer2013, fer2013.csv"),
         ({"fer2013": {"mad": "angry"}}, "renames mad of fer2013.csv, which has no such label"),
         ({"all": dict.fromkeys(FER2013, "")}, "leaves no face of fer2013.csv"),
     ):
-        with pytest.raises(DataError, match=complaint):
+        with pytest.raises(DataError, match=message):
             LabelMap((), tables).apply({"fer2013.csv": data})
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         *((text, "not a label map") for text in ("order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n")),
         ("[all\n", "cannot be read as TOML"),
@@ -81,6 +81,6 @@ def test_map_merges_votes_and_rejects_unknown_names(fer2013_csv: Path) -> None:
         ('[all]\nhappy = "a"\nhappiness = "b"\n', r"\[all\]: happy is there twice"),
     ],
 )
-def test_rejects_damaged_map(tmp_path: Path, text: str, complaint: str) -> None:
-    with pytest.raises(DataError, match=complaint):
+def test_rejects_damaged_map(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         load_label_map(write(tmp_path / "map.toml", text))

@@ -1,4 +1,4 @@
-"""The detectors by their names: the shipped network, and YuNet."""
+"""Test the detectors: the shipped network and YuNet."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .boxes import check_refuses_wrong_images, check_within
 if TYPE_CHECKING:
     from fer_edge.detection.base import TrackingDetector
 
-BOX = 0.92  # of which its sides are 20 pixels
+BOX = 0.92  # gives boxes of 20 pixels
 SHAPES = [(1, 1), (1, 700), (700, 1), (2, 3), (7, 5), (31, 33), (97, 203), (3000, 4001)]
 
 
 @pytest.fixture(scope="module")
 def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "squares.onnx"
-    onnx_squares.write(path, BOX)
+    onnx_squares.write_network(path, BOX)
     return path
 
 
@@ -50,12 +50,12 @@ def test_finds_faces_in_images_of_any_size() -> None:
     number = next(number for number in range(demo.FRAMES) if len(demo.truth(number)) == 2)
     frame, truth = demo.frame(number), demo.truth(number)
     for factor in (0.5, 1.0, 1.7):
-        found = make_detector().detect(np.asarray(cv2.resize(frame, None, fx=factor, fy=factor), np.uint8))
-        assert len(found) == 2
-        for shown in truth:
-            middle = shown.box.x + shown.box.width / 2
-            off = min(abs(face.box.x + face.box.width / 2 - middle * factor) for face in found)
-            assert off < 0.2 * shown.box.width * factor
+        faces = make_detector().detect(np.asarray(cv2.resize(frame, None, fx=factor, fy=factor), np.uint8))
+        assert len(faces) == 2
+        for true_face in truth:
+            middle = true_face.box.x + true_face.box.width / 2
+            distance = min(abs(face.box.x + face.box.width / 2 - middle * factor) for face in faces)
+            assert distance < 0.2 * true_face.box.width * factor
 
 
 def test_yunet_rejects_missing_and_wrong_files(onnx: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_yunet_returns_boxes_in_pixels_of_the_image(factor: int, onnx: Path) -> 
     gray[64:72, 96:104] = 255
     large = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     (face,) = YuNetDetector(onnx).detect(np.asarray(large, np.uint8))
-    # From the twelfth cell of the eighth row.
+    # The box of cell 12 in row 8.
     side = 8 * math.exp(BOX)
     left, top = (8 * (cell + BOX) - side / 2 for cell in (12, 8))
     assert face.box == pytest.approx([factor * value for value in (left, top, side, side)], rel=0.01)
@@ -84,8 +84,8 @@ def test_yunet_returns_boxes_in_pixels_of_the_image(factor: int, onnx: Path) -> 
 
 @pytest.mark.parametrize("box", [BOX, 200.0])
 def test_yunet_accepts_any_image_and_returns_boxes_inside_it(box: float, tmp_path: Path) -> None:
-    # The second sort of box is infinite, as are some that the real one gives for images of a single row.
-    onnx_squares.write(tmp_path / "squares.onnx", box)
+    # The second value gives infinite boxes, as the real YuNet does for some images of a single row.
+    onnx_squares.write_network(tmp_path / "squares.onnx", box)
     check(YuNetDetector(tmp_path / "squares.onnx"))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from fer_edge.geometry import Face
 
-# Finds bright squares of eight pixels, for want of faces; made of tests/convert/face_networks.py.
+# A detector that finds bright squares of eight pixels; tests/convert/face_networks.py made it.
 SQUARES = Path(__file__).parents[2] / "data" / "squares.tflite"
 
 
@@ -60,14 +60,14 @@ def test_finds_faces_and_landmarks(detector: NetworkDetector) -> None:
     assert all(0.9 < face.score <= 1 for face in faces)
     first = min(faces).landmarks
     assert first is not None
-    # From -0.5 to 0.5 of the stride of 8, around the centre at (12, 20).
+    # Landmarks lie at -0.5 to 0.5 strides of 8 pixels around the centre (12, 20).
     assert first.left_eye == pytest.approx((8, 16.9), abs=0.6)
     assert first.mouth_right == pytest.approx((15.1, 24), abs=0.6)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(480, 640), (481, 641), (720, 1280), (240, 320), (300, 401)])
 def test_shrinks_large_images_and_returns_boxes_in_their_pixels(rows: int, columns: int) -> None:
-    # A sixteenth of the longer side becomes the eight pixels that the network finds; squares lie on its cells.
+    # A sixteenth of the longer side is reduced to the eight pixels that the network finds. Squares lie on its cells.
     side = columns // 16
     x, y = 3 * side, 2 * side
     (face,) = NetworkDetector(SQUARES).detect(dark(rows, columns, (x, y), side=side))
@@ -83,7 +83,7 @@ def test_min_face_limits_what_is_found(detector: NetworkDetector) -> None:
 
 
 def test_images_of_different_sizes_do_not_affect_each_other(detector: NetworkDetector) -> None:
-    # More sizes than are kept ready; the same input for two of them, so that the larger leaves something to clear.
+    # More sizes than the cache holds. Two sizes share an input, which must be cleared after the larger one.
     sizes = [(64, 96), (60, 90), (32, 32), (64, 96), (96, 64), (128, 64), (160, 64), (60, 90), (64, 96)]
     for rows, columns in sizes:
         assert boxes(detector.detect(dark(rows, columns, (8, 16)))) == [[8, 16, 8, 8]]
@@ -116,7 +116,7 @@ def test_allocates_little_memory_per_frame() -> None:
 
 
 def test_clips_boxes_to_the_image(tmp_path: Path) -> None:
-    # Of a wider square, the network still says eight pixels from each cell: the image ends within the last.
+    # The network finds eight pixels per cell also in a wider square, and the image ends within the last cell.
     gray = np.full((20, 21), 250, np.uint8)
     for face in NetworkDetector(with_changed_card(tmp_path / "one.tflite", threshold=0.01)).detect(gray):
         assert face.box.x + face.box.width <= 21
@@ -165,10 +165,10 @@ def test_rejects_files_that_do_not_match_their_card(tmp_path: Path) -> None:
 def test_runs_while_a_profiler_reads_the_stacks_of_threads(detector: NetworkDetector) -> None:
     classifier = TFLiteClassifier()
     gray = dark(64, 96, (8, 16), (88, 56))
-    done = threading.Event()
+    finished = threading.Event()
 
     def profile() -> None:
-        while not done.is_set():
+        while not finished.is_set():
             stacks = sys._current_frames()
             time.sleep(0.002)
             del stacks
@@ -182,5 +182,5 @@ def test_runs_while_a_profiler_reads_the_stacks_of_threads(detector: NetworkDete
             assert len(detector.detect(gray)) == 2
             classifier.classify(np.zeros((2, 48, 48), np.uint8))
     finally:
-        done.set()
+        finished.set()
         profiler.join()

@@ -18,15 +18,15 @@ def cells(boxes: list[list[float]], scores: list[float]) -> RawDetections:
 
 
 def test_decodes_a_cell() -> None:
-    one = level()
-    one.score.values[0, 2, 1] = 0.75
-    one.box.values[0, 2, 1] = [0.5, -0.25, np.log(2), np.log(4)]
-    one.landmarks.values[0, 2, 1] = np.arange(10)
-    found = decode([level(16), one], 0.5)
+    fine_level = level()
+    fine_level.score.values[0, 2, 1] = 0.75
+    fine_level.box.values[0, 2, 1] = [0.5, -0.25, np.log(2), np.log(4)]
+    fine_level.landmarks.values[0, 2, 1] = np.arange(10)
+    detections = decode([level(16), fine_level], 0.5)
     # The cell's centre is at (12, 20), the face's at (16, 18); it is 16 wide and 32 high.
-    assert found.boxes[0] == pytest.approx([8, 2, 16, 32])
-    assert found.scores.tolist() == [0.75]
-    assert found.landmarks[0].tolist() == [[12 + 8 * x, 20 + 8 * (x + 1)] for x in (0, 2, 4, 6, 8)]
+    assert detections.boxes[0] == pytest.approx([8, 2, 16, 32])
+    assert detections.scores.tolist() == [0.75]
+    assert detections.landmarks[0].tolist() == [[12 + 8 * x, 20 + 8 * (x + 1)] for x in (0, 2, 4, 6, 8)]
 
 
 def test_decodes_quantised_outputs_like_real_ones() -> None:
@@ -39,8 +39,11 @@ def test_decodes_quantised_outputs_like_real_ones() -> None:
         for values, (scale, zero) in zip(stored, steps, strict=True)
     ]
     for threshold in (0.0, 0.25, 0.5, 0.996):
-        found, expected = decode([quantised], threshold), decode([Level(16, *map(Output, real))], threshold)
-        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+        detections, expected = decode([quantised], threshold), decode([Level(16, *map(Output, real))], threshold)
+        assert all(
+            np.array_equal(values, expected_values)
+            for values, expected_values in zip(detections, expected, strict=True)
+        )
 
 
 def test_unreachable_threshold_finds_nothing() -> None:
@@ -56,8 +59,8 @@ def test_drops_nonfinite_values_without_overflow(garbage: float) -> None:
     sound = level(32)
     sound.score.values[:] = 0.1
     sound.score.values[0, 0, :3, 0] = 0.9, garbage, 0.8
-    for one in (broken, sound):
-        assert all(np.isfinite(values).all() for values in decode([one], 0.5))
+    for outputs in (broken, sound):
+        assert all(np.isfinite(values).all() for values in decode([outputs], 0.5))
     assert {0.9, 0.8} <= set(np.round(decode([sound], 0.5).scores.astype(float), 4))
 
 
@@ -65,17 +68,17 @@ def test_keeps_the_best_of_very_many_detections() -> None:
     full = level(8, 100, 100)
     scores: npt.NDArray[np.float32] = np.random.default_rng(1).uniform(0.5, 1, (1, 100, 100, 1)).astype(np.float32)
     full.score.values[:] = scores
-    found = decode([full], 0.5)
-    assert len(found.scores) == 300
-    assert found.scores.min() >= np.sort(scores.ravel())[-300]
+    detections = decode([full], 0.5)
+    assert len(detections.scores) == 300
+    assert detections.scores.min() >= np.sort(scores.ravel())[-300]
 
 
 def test_nms_keeps_the_best_of_overlapping_boxes() -> None:
-    # The second shares 80 of 120 with the first, the third 40 of 160 with the first but 60 of 140 with the second.
-    found = cells([[0, 0, 10, 10], [2, 0, 10, 10], [6, 0, 10, 10], [50, 50, 4, 4]], [0.8, 0.9, 0.7, 0.6])
-    assert nms(found, 0.4).scores == pytest.approx([0.9, 0.6])
-    assert nms(found, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
-    assert nms(found, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    # Overlaps: second and first 80 of 120; third and first 40 of 160; third and second 60 of 140.
+    detections = cells([[0, 0, 10, 10], [2, 0, 10, 10], [6, 0, 10, 10], [50, 50, 4, 4]], [0.8, 0.9, 0.7, 0.6])
+    assert nms(detections, 0.4).scores == pytest.approx([0.9, 0.6])
+    assert nms(detections, 0.5).scores == pytest.approx([0.9, 0.7, 0.6])
+    assert nms(detections, 0.7).scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
 
 
 def test_nms_keeps_a_single_face_and_no_face() -> None:

@@ -21,12 +21,12 @@ from .test_network import SQUARES, boxes, dark
 if TYPE_CHECKING:
     from pathlib import Path
 
-# That detector with the second stage of tests/convert/face_networks.py, which finds where a square's centre is.
+# SQUARES with the second stage of tests/convert/face_networks.py, which finds the centre of a square.
 REFINED = SQUARES.with_name("refined-squares.tflite")
 
 
 def changed(path: Path, *, refiner: bytes | None = None, **changes: object) -> Path:
-    """The detector with another second stage, or with other words on its card."""
+    """Write the detector with another second stage or a changed card."""
     card = read_card(REFINED, DetectorCard)
     assert card.refiner
     if refiner is not None:
@@ -43,7 +43,7 @@ def test_finds_faces_at_subpixel_precision() -> None:
     for face, (x, y) in zip(faces, ((9, 16), (64, 33)), strict=True):
         assert np.allclose(face.box, (x, y, 8, 8), atol=0.4)
         assert face.landmarks
-        # Of a square twice as large as the face: from -0.1 to 0.1 of it around the centre.
+        # Landmarks lie at -0.1 to 0.1 of the input's side, which is twice the face's, around the centre.
         assert face.landmarks.left_eye.x == pytest.approx(x + 4 - 1.6, abs=0.5)
         assert face.landmarks.mouth_right.y == pytest.approx(y + 4 + 1.6, abs=0.5)
 
@@ -56,12 +56,12 @@ def test_score_is_the_mean_of_both_odds() -> None:
         (face,) = NetworkDetector(REFINED, min_face=1, threshold=0.2).detect(gray)
         odds = (face.score / (1 - face.score)) ** 2 / (first.score / (1 - first.score))
         seconds.append(odds / (1 + odds))
-        gray[18:22, 10:14] = 0  # of which the first stage sees a quarter of a face, and the second its middle
+        gray[18:22, 10:14] = 0  # dims a quarter of the face for the first stage and its middle for the second
     assert seconds == pytest.approx([1, 0.5], abs=0.15)
 
 
 def test_uses_the_images_full_resolution() -> None:
-    """Not those of the reduced one, in which the first stage looks."""
+    """The second stage reads the original image, not the reduced one of the first stage."""
     large = cv2.resize(dark(64, 96, (9, 16)), None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
     gray = np.asarray(large, np.uint8)
     (face,) = NetworkDetector(REFINED, min_face=64).detect(gray)
@@ -81,9 +81,9 @@ def test_accepts_any_image_and_returns_boxes_inside_it() -> None:
 
 
 def test_decodes_outputs_to_pixels_of_the_image() -> None:
-    given = np.array([[0.25, 0.1, -0.1, np.log(0.5), np.log(0.25), *np.arange(10) / 10]], np.float32)
-    cells = decode_squares(np.array([[100, 200, 40]], np.float32), given, np.array([0.64], np.float32))
-    # Odds of 16 to 9 and of 1 to 3.
+    outputs = np.array([[0.25, 0.1, -0.1, np.log(0.5), np.log(0.25), *np.arange(10) / 10]], np.float32)
+    cells = decode_squares(np.array([[100, 200, 40]], np.float32), outputs, np.array([0.64], np.float32))
+    # The odds are 16 to 9 and 1 to 3.
     odds = np.sqrt(16 / 9 / 3)
     assert cells.scores == pytest.approx([odds / (1 + odds)])
     assert cells.boxes[0] == pytest.approx([124 - 10, 216 - 5, 20, 10])

@@ -11,18 +11,18 @@ def test_crops_squares_at_subpixel_precision(square: tuple[float, float, float])
     ramp = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
     left, top, length = square
     for gray, edge in ((ramp, left), (np.ascontiguousarray(ramp.T), top)):
-        found = crop_square(gray, square, 16)
-        # The middle of each of 16 pixels, as one of the image, whose value is that of its own middle.
-        wanted = edge + (np.arange(16) + 0.5) * length / 16 - 0.5
-        assert np.abs(found - (wanted if gray is ramp else wanted[:, None])).max() < 2
+        crop = crop_square(gray, square, 16)
+        # The centres of the 16 output pixels in coordinates of the image, whose values equal the coordinates.
+        expected = edge + (np.arange(16) + 0.5) * length / 16 - 0.5
+        assert np.abs(crop - (expected if gray is ramp else expected[:, None])).max() < 2
 
 
 def test_pads_outside_the_image() -> None:
     gray = np.full((20, 30), 200, np.uint8)
-    found = crop_square(gray, (-10.0, -10.0, 20.0), 20)
-    assert (found[:9] == PADDING).all()
-    assert (found[:, :9] == PADDING).all()
-    assert (found[11:, 11:] == 200).all()
+    crop = crop_square(gray, (-10.0, -10.0, 20.0), 20)
+    assert (crop[:9] == PADDING).all()
+    assert (crop[:, :9] == PADDING).all()
+    assert (crop[11:, 11:] == 200).all()
     for square in ((-500.0, 0.0, 3.0), (1e9, 1e9, 2.0), (-1e20, -1e20, 2e20), (5.0, 5.0, 1.0)):
         assert crop_square(gray, square, 20).shape == (20, 20)
     assert expand_to_square((3.0, 3.0, 0.0, 0.0), 1.6)[2] == 1

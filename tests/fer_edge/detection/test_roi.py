@@ -49,5 +49,5 @@ def test_shipped_detector_finds_moved_faces_in_region() -> None:
     for number in (40, 70):
         for face in detector.detect(demo.frame(number)):
             moved = face.box._replace(x=face.box.x + 0.3 * face.box.width)
-            again = detector.detect_in_roi(demo.frame(number), moved)
-            assert max(intersection_over_union(face.box, other.box) for other in again) > 0.6
+            faces_in_roi = detector.detect_in_roi(demo.frame(number), moved)
+            assert max(intersection_over_union(face.box, roi_face.box) for roi_face in faces_in_roi) > 0.6

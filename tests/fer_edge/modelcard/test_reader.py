@@ -32,7 +32,7 @@ from fer_edge.modelcard import reader, schema
 
 sys.setswitchinterval(1e-9)
 for _ in range(20):
-    importlib.reload(schema)  # so that its types are new
+    importlib.reload(schema)  # creates new types
     importlib.reload(reader)
     together = threading.Barrier(16)
 
@@ -77,16 +77,16 @@ def test_rejects_model_of_another_kind(tmp_path: Path) -> None:
 def test_rejects_missing_and_damaged_cards(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model file"):
         read_card(tmp_path / "none.tflite", ClassifierCard)
-    bare = tmp_path / "bare.tflite"
-    bare.write_bytes(model_bytes(DEFAULT_MODEL))
+    without_card = tmp_path / "bare.tflite"
+    without_card.write_bytes(model_bytes(DEFAULT_MODEL))
     with pytest.raises(ModelError, match="no model card in it"):
-        read_card(bare, ClassifierCard)
+        read_card(without_card, ClassifierCard)
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(DEFAULT_MODEL.read_bytes()[:-200])
     with pytest.raises(ModelError, match="no model card in it; the file was cut short"):
         read_card(cut, ClassifierCard)
     wrong = tmp_path / "wrong.tflite"
-    shutil.copy(bare, wrong)
+    shutil.copy(without_card, wrong)
     with zipfile.ZipFile(wrong, "a") as archive:
         archive.writestr("fer_edge.json", '{"schema": 1, "name": "x"}')
     with pytest.raises(ModelError, match="damaged model card"):

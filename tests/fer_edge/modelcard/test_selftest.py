@@ -24,7 +24,7 @@ SHIPPED = sorted(DEFAULT_MODEL.parent.glob("edge*.tflite"))
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The shipped model, to be changed."""
+    """Return a copy of the shipped model."""
     path = tmp_path / "model.tflite"
     path.write_bytes(DEFAULT_MODEL.read_bytes())
     return path
@@ -44,9 +44,9 @@ def test_shipped_models_pass(path: Path) -> None:
     assert card.self_test is not None
     answers = {max(range(len(row)), key=row.__getitem__) for row in card.self_test.outputs}
     assert len(answers) >= 3, "images that all look alike to it would show little"
-    apart = TFLiteClassifier(path).self_test()
-    assert apart is not None
-    assert apart <= 0.1
+    difference = TFLiteClassifier(path).self_test()
+    assert difference is not None
+    assert difference <= 0.1
 
 
 def test_error_names_the_difference_of_scores(copy: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pages: valid, self-contained, escaped, and without Jinja2 until one is written."""
+"""Test that pages are valid, self-contained and escaped, and that Jinja2 is imported late."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DETECTOR_PARITY: Final = {
 
 
 class Balance(HTMLParser):
-    """Checks that each element is closed, in order."""
+    """A parser that checks that elements are closed in order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tagging over a Dask cluster: whatever happens to its workers, the table is the one that one machine makes."""
+"""Test tagging over a Dask cluster, which must give the same table as one machine."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def two_workers() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=2, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as started:
-        yield started
+    ) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 images, some of them damaged."""
+    """Return a folder of 150 images, some of them damaged."""
     folder = tmp_path_factory.mktemp("images")
     cv2.imwrite(str(folder / "000.png"), cv2.resize(demo.frame(60), (320, 240)))
     for number in range(1, 150):
@@ -50,25 +50,25 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
+def test_killed_worker_neither_loses_nor_repeats_rows(
     two_workers: Any,  # noqa: ANN401 - Dask has no types
     images: Path,
     tmp_path: Path,
 ) -> None:
     with two_workers.get_client() as client:
-        victim, _ = client.run(os.getpid).values()
-    seen = iter(range(150))
+        worker_pid, _ = client.run(os.getpid).values()
+    result_numbers = iter(range(150))
 
-    def kill_half_way(_result: object) -> None:
-        if next(seen) == 60:
-            os.kill(victim, signal.SIGKILL)
+    def kill_worker(_result: object) -> None:
+        if next(result_numbers) == 60:
+            os.kill(worker_pid, signal.SIGKILL)
 
     summary = tag(
         [str(images)],
         Outputs(str(tmp_path / "far.csv")),
         OPTIONS,
         cluster=two_workers.scheduler_address,
-        on_result=kill_half_way,
+        on_result=kill_worker,
     )
     with (tmp_path / "far.csv").open(newline="") as file:
         errors = [row["error"] for row in csv.DictReader(file) if row["error"]]
@@ -78,21 +78,21 @@ def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
 
 
-def test_what_was_begun_on_one_machine_goes_on_in_a_cluster_whose_workers_write_the_parts(
+def test_cluster_resumes_the_run_of_one_machine(
     two_workers: Any,  # noqa: ANN401 - Dask has no types
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.chdir(tmp_path)  # where the workers are not
+    monkeypatch.chdir(tmp_path)  # the workers run in another folder
     for name in ("000.png", "001.png", "005.png"):
         shutil.copy(images / name, name)
     Path("gone.png").symlink_to("nowhere")
     inputs = ["*.png"]
-    for end in ("near.parquet", "far.parquet/"):
+    for table in ("near.parquet", "far.parquet/"):
         with pytest.raises(KeyboardInterrupt):
-            tag(inputs, Outputs(end), OPTIONS, on_result=_interrupt)
+            tag(inputs, Outputs(table), OPTIONS, on_result=_interrupt)
     summary = tag(inputs, Outputs("far.parquet/"), OPTIONS, cluster=two_workers.scheduler_address)
     assert summary.resumed > 0
     tag(inputs, Outputs("near.parquet"), OPTIONS)
@@ -108,26 +108,26 @@ def _interrupt(_result: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_cluster_that_cannot_do_it_is_one_line(
+def test_unusable_cluster_gives_one_error_line(
     two_workers: Any,  # noqa: ANN401 - Dask has no types
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refusal(address: str) -> str:
-        with pytest.raises(InputError) as caught:
+    def error_message(address: str) -> str:
+        with pytest.raises(InputError) as error:
             tag([str(images)], Outputs(str(tmp_path / "t.csv")), OPTIONS, cluster=address)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+        assert "\n" not in str(error.value)
+        return str(error.value)
 
-    assert "not the address of a scheduler" in refusal("gateway")
-    assert "which certificates to trust" in refusal("tls://127.0.0.1:1")
+    assert "not the address of a scheduler" in error_message("gateway")
+    assert "which certificates to trust" in error_message("tls://127.0.0.1:1")
     monkeypatch.setattr(tag_cluster, "_VERSION", "0.0.1")
-    assert ", but this is 0.0.1; install the same version there" in refusal(two_workers.scheduler_address)
+    assert ", but this is 0.0.1; install the same version there" in error_message(two_workers.scheduler_address)
     monkeypatch.setattr(tag_cluster, "_CONNECT_S", 1)
-    assert "no Dask scheduler there" in refusal("tcp://127.0.0.1:1")
+    assert "no Dask scheduler there" in error_message("tcp://127.0.0.1:1")
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=0, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as idle:
-        assert "has no workers" in refusal(idle.scheduler_address)
+    ) as cluster:
+        assert "has no workers" in error_message(cluster.scheduler_address)

@@ -1,4 +1,4 @@
-"""EXIF blocks: read with Pillow, however damaged they are; without Pillow only what needs it is refused."""
+"""Test reading of EXIF blocks, also damaged ones and without Pillow."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def test_damaged_blocks_give_defaults() -> None:
     block = make_block()
     for length in range(len(block)):
         exif.read_orientation(block[:length])
-    draw = random.Random(1)  # noqa: S311 - not for a secret
+    generator = random.Random(1)  # noqa: S311 - not for a secret
     for _ in range(300):
         damaged = bytearray(block)
         for _ in range(4):
-            damaged[draw.randrange(6, len(damaged))] = draw.randrange(256)
+            damaged[generator.randrange(6, len(damaged))] = generator.randrange(256)
         assert 1 <= exif.read_orientation(bytes(damaged)) <= 8
         exif.read_date(bytes(damaged))
 
 
-def test_a_block_that_claims_huge_values_takes_little_memory() -> None:
+def test_block_that_claims_huge_values_takes_little_memory() -> None:
     entries = b"".join(struct.pack("<HHII", 40_000 + number, 7, 60_000, 8) for number in range(5000))
     block = exif.PREFIX + b"II*\0" + struct.pack("<IH", 8, 5000) + entries
     tracemalloc.start()
@@ -83,10 +83,10 @@ def test_regions_of_a_sidecar_refer_to_the_stored_image(tmp_path: Path) -> None:
         assert size is not None
         sizes.append([value for key, value in size.attrib.items() if key.endswith(("}w", "}h"))])
     assert sizes == [["480", "640"], ["640", "480"]]
-    # The upright image is the stored one turned clockwise: (x, y) of it was (y, 1 - x).
+    # The upright image is the stored one rotated clockwise: its point (x, y) is (y, 1 - x) in the stored image.
     expected = sorted((y, 1 - x) for x, y in centres[1])
-    for found, wanted in zip(centres[0], expected, strict=True):
-        assert found == pytest.approx(wanted, abs=0.03)
+    for point, expected_point in zip(centres[0], expected, strict=True):
+        assert point == pytest.approx(expected_point, abs=0.03)
 
 
 def test_without_pillow_only_sidecars_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +96,6 @@ def test_without_pillow_only_sidecars_are_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(MissingExtraError, match=r"fer-edge\[tag\]"):
         tag([str(tmp_path / "a.jpg")], out, TagOptions(model=str(DEFAULT_MODEL), sidecars=True))
     assert tag([str(tmp_path / "a.jpg")], out, OPTIONS).faces == 3
-    found = date_of(tmp_path / "a.jpg")
-    assert found is not None
-    assert not found.from_camera
+    date = date_of(tmp_path / "a.jpg")
+    assert date is not None
+    assert not date.from_camera

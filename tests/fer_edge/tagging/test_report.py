@@ -1,4 +1,4 @@
-"""The page about tables of faces: its numbers are the tables', and it needs nothing else."""
+"""Test the report page of tables of faces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ODD = "<script>alert('&')</script>.png"
 
 
 class Study(NamedTuple):
-    """Some images and a video, and tables of them."""
+    """Images, a video, and tables of their faces in every format."""
 
     images: Path
     tables: list[Path]
@@ -41,9 +41,9 @@ class Study(NamedTuple):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     pytest.importorskip("pyarrow")
-    place = tmp_path_factory.mktemp("study")
-    images = place / "images"
-    (images / "<").mkdir(parents=True)  # so that the odd name's slash has a folder
+    folder = tmp_path_factory.mktemp("study")
+    images = folder / "images"
+    (images / "<").mkdir(parents=True)  # ODD contains a slash, so it needs this folder
     (images / ODD).parent.mkdir(exist_ok=True)
     image = Image.fromarray(demo.frame(60))
     for name, date in (("a.jpg", "2024:05:01 10:00:00"), ("b.jpg", "2024:05:09 11:00:00")):
@@ -57,26 +57,28 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     for number in range(60, 90):
         writer.write(cv2.cvtColor(cv2.resize(demo.frame(number), (320, 240)), cv2.COLOR_GRAY2BGR))
     writer.release()
-    tables = [place / f"t{ending}" for ending in (".csv", ".jsonl", ".parquet", ".sqlite")] + [place / "parts.parquet"]
+    tables = [folder / f"t{suffix}" for suffix in (".csv", ".jsonl", ".parquet", ".sqlite")] + [
+        folder / "parts.parquet"
+    ]
     for table in tables:
-        end = "/" if table.stem == "parts" else ""
-        summary = tag([str(images)], Outputs(f"{table}{end}"), TagOptions(model=str(DEFAULT_MODEL), every=2.0))
+        slash = "/" if table.stem == "parts" else ""
+        summary = tag([str(images)], Outputs(f"{table}{slash}"), TagOptions(model=str(DEFAULT_MODEL), every=2.0))
     return Study(images, tables, summary)
 
 
 def rows(page: str) -> list[list[str]]:
-    """The cells of all tables of a page."""
-    found = re.findall(r"<tr>(.*?)</tr>", page)
-    return [[html.unescape(cell) for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", row)] for row in found]
+    """Return the cells of all tables of a page, row by row."""
+    table_rows = re.findall(r"<tr>(.*?)</tr>", page)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[dh]>(.*?)</t[dh]>", row)] for row in table_rows]
 
 
-def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(study: Study) -> None:
+def test_every_table_format_gives_the_same_standalone_page(study: Study) -> None:
     pages = [make_report([table]) for table in study.tables]
     assert len({page.replace(str(table), "") for page, table in zip(pages, study.tables, strict=True)}) == 1
     page = pages[0]
     counts = {name: count for name, count in study.summary.emotions.items() if count}
-    head, values = rows(page)[:2]
-    assert head == ["model", "images and videos", "faces", "errors", *counts]
+    header, values = rows(page)[:2]
+    assert header == ["model", "images and videos", "faces", "errors", *counts]
     assert values[1:] == [str(number) for number in (5, study.summary.faces, 1, *counts.values())]
     assert values[0].startswith("edge (")
     assert page.count("data:image/jpeg;base64,") == sum(min(count, 24) for count in counts.values())
@@ -86,45 +88,45 @@ def test_tables_of_every_kind_give_one_page_alike_which_needs_no_other_file(stud
     assert "<b>" not in page
     assert str(escape(ODD)) in page
     assert "video.mp4</h3>" in page
-    path, what = rows(page)[-1]
+    path, error = rows(page)[-1]
     assert path.endswith("bad\\udcff<b>.png")
-    assert "not an image" in what
+    assert "not an image" in error
 
 
-def test_several_tables_are_added_up(study: Study) -> None:
+def test_adds_up_several_tables(study: Study) -> None:
     both = make_report([study.tables[0], study.tables[3]], images=False)
     assert rows(both)[1][1:4] == ["10", str(2 * study.summary.faces), "2"]
     assert "data:image" not in both
     assert "Dates" not in both
 
 
-def test_videos_without_faces_take_no_timeline(study: Study, tmp_path: Path) -> None:
-    video = [line for line in study.tables[1].read_text().splitlines() if "video.mp4" in line]
-    without = json.dumps({**json.loads(video[0]), "box": None, "emotion": None})
-    lines = [without.replace("video.mp4", f"empty{number}.mp4") for number in range(25)]
-    lines += [line.replace("video.mp4", f"{number}.mp4") for number in range(22) for line in video]
+def test_only_videos_with_faces_get_a_timeline(study: Study, tmp_path: Path) -> None:
+    video_lines = [line for line in study.tables[1].read_text().splitlines() if "video.mp4" in line]
+    line_without_face = json.dumps({**json.loads(video_lines[0]), "box": None, "emotion": None})
+    lines = [line_without_face.replace("video.mp4", f"empty{number}.mp4") for number in range(25)]
+    lines += [line.replace("video.mp4", f"{number}.mp4") for number in range(22) for line in video_lines]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     page = make_report([tmp_path / "t.jsonl"], images=False)
     assert [f"{number}.mp4</h3>" in page for number in range(22)] == [True] * 20 + [False] * 2
     assert "And 2 more." in page
 
 
-def test_images_that_are_gone_are_said_to_be(study: Study, tmp_path: Path) -> None:
-    far = tmp_path / "far.jsonl"
-    far.write_text(study.tables[1].read_text().replace(str(study.images), "/nowhere"))
-    page = make_report([far])
+def test_reports_missing_images(study: Study, tmp_path: Path) -> None:
+    table = tmp_path / "far.jsonl"
+    table.write_text(study.tables[1].read_text().replace(str(study.images), "/nowhere"))
+    page = make_report([table])
     assert "data:image" not in page
     assert "were chosen, but the images cannot be read here" in page
 
 
-def test_an_image_is_dated_by_its_camera_else_by_its_file(study: Study) -> None:
+def test_date_comes_from_exif_or_else_from_the_file(study: Study) -> None:
     dates = [date_of(study.images / name) for name in ("a.jpg", ODD, "none.jpg")]
-    assert [str(found.date.date()) if found else None for found in dates[::2]] == ["2024-05-01", None]
-    assert [found.from_camera for found in dates if found] == [True, False]
+    assert [str(date.date.date()) if date else None for date in dates[::2]] == ["2024-05-01", None]
+    assert [date.from_camera for date in dates if date] == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "what"),
+    ("name", "content", "expected"),
     [
         ("t.csv", "name,age\nx,3\n", "has no column 'path'"),
         ("t.csv", "", "has no column 'path'"),
@@ -142,19 +144,19 @@ def test_an_image_is_dated_by_its_camera_else_by_its_file(study: Study) -> None:
         (".", None, "a folder without parts of a table"),
     ],
 )
-def test_what_is_no_table_of_faces_is_one_line(tmp_path: Path, name: str, content: str | None, what: str) -> None:
+def test_rejects_wrong_tables_in_one_line(tmp_path: Path, name: str, content: str | None, expected: str) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         make_report([tmp_path / name])
-    assert what in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_table_without_rows_is_a_page_without_faces(study: Study, cli: Cli, tmp_path: Path) -> None:
+def test_table_without_rows_gives_a_page_without_faces(study: Study, cli: Cli, tmp_path: Path) -> None:
     with study.tables[0].open(errors="surrogateescape") as file:
         (tmp_path / "t.csv").write_text(file.readline())
     cli("report", tmp_path / "t.csv", "--out", tmp_path / "page.html")
     assert "No faces." in (tmp_path / "page.html").read_text()
-    refused = cli("report", tmp_path / "t.csv", "--out", tmp_path / "t.csv", status=2)
-    assert "end it in .html" in refused.stderr
+    result = cli("report", tmp_path / "t.csv", "--out", tmp_path / "t.csv", status=2)
+    assert "end it in .html" in result.stderr

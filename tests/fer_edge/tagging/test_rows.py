@@ -1,4 +1,4 @@
-"""Tagging from Python: the same rows as in the table, without a table."""
+"""Test tagging from Python, which must give the same rows as a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image with three faces, one without, a damaged one, and a video of ten seconds."""
+    """Return a folder with an image of three faces, one without faces, a damaged one, and a video of ten seconds."""
     folder = tmp_path_factory.mktemp("rows")
     cv2.imwrite(str(folder / "faces.png"), demo.frame(60))
     cv2.imwrite(str(folder / "wall.png"), demo.wall())
@@ -52,7 +52,7 @@ def test_one_path_and_a_generator_are_accepted(folder: Path) -> None:
     assert list(tag_rows(path for path in [str(folder / "faces.png")])) == rows
 
 
-def test_threads_of_opencv_stay_as_they_were(folder: Path) -> None:
+def test_keeps_the_number_of_opencv_threads(folder: Path) -> None:
     before = cv2.getNumThreads()
     list(tag_rows(folder / "faces.png"))
     assert cv2.getNumThreads() == before

@@ -19,14 +19,14 @@ SAD = np.array([0.1, 0.9], np.float32)
 
 
 def changes(smoother: Smoother, scores: npt.NDArray[np.float32], times: Iterable[float]) -> list[float]:
-    """The times at which the reported label changes."""
-    found = []
+    """Return the times at which the reported label changes."""
+    change_times = []
     for time in times:
         before = smoother.label
         smoother.update(scores, time)
         if smoother.label != before:
-            found.append(time)
-    return found
+            change_times.append(time)
+    return change_times
 
 
 def test_single_frame_does_not_change_the_label() -> None:

@@ -1,4 +1,4 @@
-"""Every form of msgspec's messages becomes plain words."""
+"""Test the translation of msgspec's messages into plain words."""
 
 from __future__ import annotations
 
@@ -98,16 +98,16 @@ def test_explains_what_is_wrong_with_json(text: bytes, message: str) -> None:
         pytest.fail("it is valid")
 
 
-def test_blames_what_the_user_gave() -> None:
-    def given(**values: object) -> dict[str, tuple[str, object]]:
+def test_names_the_setting_that_the_user_gave() -> None:
+    def settings(**values: object) -> dict[str, tuple[str, object]]:
         return {f"--{name}": (f"settings.{name}", value) for name, value in values.items()}
 
     with pytest.raises(InputError, match=r"^--rate: settings.rate must be above 0$"):
-        override({"title": "a"}, given(count=2, rate=0), Whole)
+        override({"title": "a"}, settings(count=2, rate=0), Whole)
     with pytest.raises(InputError, match=r"^--count, --rate: settings.count must not be 99$"):
-        override({"title": "a"}, given(count=99, rate=1), Whole)
+        override({"title": "a"}, settings(count=99, rate=1), Whole)
     with pytest.raises(InputError, match=r"^--x: title is a value, not a table$"):
         override({"title": "a"}, {"--x": ("title.x", 1)}, Whole)
     tables: dict[str, Any] = {"title": 3}
-    override(tables, given(count=2), Whole)
+    override(tables, settings(count=2), Whole)
     assert tables == {"title": 3, "settings": {"count": 2}}, "what was wrong before is the file's mistake"

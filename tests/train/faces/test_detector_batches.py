@@ -1,4 +1,4 @@
-"""Threads and processes make the same batches of scenes."""
+"""Test that threads and processes make the same batches of scenes."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def make_sources() -> SceneSources:
 def test_processes_make_same_batches_as_threads() -> None:
     sources = make_sources()
     with batch_workers(sources, 2) as processes, batch_workers(sources, 0) as threads:
-        others, own = (
+        process_batches, thread_batches = (
             SceneBatches(workers, sources.drawn, RECIPE, 96, range(3, 5)) for workers in (processes, threads)
         )
-        assert len(others) == 2
+        assert len(process_batches) == 2
         for step in range(2):
-            for one, other in zip(others[step], own[step], strict=True):
-                np.testing.assert_array_equal(one, other)
-            images, truth = own[step]
+            for process_values, thread_values in zip(process_batches[step], thread_batches[step], strict=True):
+                np.testing.assert_array_equal(process_values, thread_values)
+            images, truth = thread_batches[step]
             assert images.shape == (8, 96, 96, 1)
             assert images.min() >= -1
             assert images.max() < 1
             assert truth.shape == (8, 8 if step else 9, 16)  # TensorFlow must see different shapes
-        first = own[0][0]
-        assert (own.make(4, 0)[0] != first).any()
+        first = thread_batches[0][0]
+        assert (thread_batches.make(4, 0)[0] != first).any()

@@ -1,4 +1,4 @@
-"""The detector's losses compared with values computed by hand, and the assignment of cells to faces."""
+"""Test the detector's losses against hand-computed values, and the assignment of cells to faces."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def truth(
 
 
 def test_overlap_and_its_loss_match_hand_computed_values() -> None:
-    one, other = boxes((0, 0, 10, 10)), boxes((5, 0, 15, 10))
-    assert ops.convert_to_numpy(iou(one, other)) == pytest.approx([1 / 3])
-    # Around both is 15 x 10; the middles are 5 apart; widths and heights are equal.
-    assert ops.convert_to_numpy(efficient_iou_loss(one, other)) == pytest.approx([1 - 1 / 3 + 25 / (225 + 100)])
+    box, shifted = boxes((0, 0, 10, 10)), boxes((5, 0, 15, 10))
+    assert ops.convert_to_numpy(iou(box, shifted)) == pytest.approx([1 / 3])
+    # The enclosing box is 15 x 10, the centres are 5 apart, and widths and heights are equal.
+    assert ops.convert_to_numpy(efficient_iou_loss(box, shifted)) == pytest.approx([1 - 1 / 3 + 25 / (225 + 100)])
     wide = boxes((0, 0, 20, 10))
-    assert ops.convert_to_numpy(efficient_iou_loss(one, wide)) == pytest.approx([0.5 + 25 / 500 + 100 / 400])
-    assert ops.convert_to_numpy(efficient_iou_loss(one, one)) == pytest.approx([0], abs=1e-6)
+    assert ops.convert_to_numpy(efficient_iou_loss(box, wide)) == pytest.approx([0.5 + 25 / 500 + 100 / 400])
+    assert ops.convert_to_numpy(efficient_iou_loss(box, box)) == pytest.approx([0], abs=1e-6)
 
 
 def test_score_loss_is_cross_entropy_times_squared_error() -> None:
@@ -73,9 +73,9 @@ def test_assigns_best_cells_and_masks_ignored_regions() -> None:
     scores = np.full((1, len(predicted[0])), 0.1, np.float32)
     annotations = truth([(4, 4, 20, 20), (30, 2, 62, 34)], ignored=(0, 40, 24, 64))
     targets = assign(annotations, scores, predicted, cells, candidates=3, score_power=0.5, overlap_power=6.0)
-    score, mask, box = (ops.convert_to_numpy(one) for one in (targets.score, targets.score_mask, targets.box))
+    score, mask, box = (ops.convert_to_numpy(values) for values in (targets.score, targets.score_mask, targets.box))
     best = centres[score[0].argmax()], strides[score[0].argmax()]
-    assert best[1] == 8  # a face of two strides
+    assert best[1] == 8  # the face is two strides wide
     assert best[0].tolist() == [12, 12]
     assert score.max() == pytest.approx(1)
     assert 2 <= (score > 0).sum() <= 6
@@ -104,8 +104,8 @@ def test_loss_is_small_for_perfect_outputs_and_large_for_false_alarms() -> None:
     worse[0, cell, 5] = 1  # an eye one stride, half a face, away
     assert float(loss(annotations, worse)) == pytest.approx(10 * (0.5 - 0.025) / 10, rel=1e-2)
     assert float(loss(np.zeros_like(annotations), answer)) > 5
-    again = DetectorLoss.from_config(loss.get_config())
-    assert float(again(annotations, worse)) == float(loss(annotations, worse))
+    restored = DetectorLoss.from_config(loss.get_config())
+    assert float(restored(annotations, worse)) == float(loss(annotations, worse))
 
 
 def test_cell_follows_teacher_unless_it_misses_annotated_face() -> None:
@@ -116,21 +116,21 @@ def test_cell_follows_teacher_unless_it_misses_annotated_face() -> None:
     scores = np.full((1, count), 0.1, np.float32)
     annotations = truth([(4, 4, 20, 20)], ignored=(0, 40, 24, 64))
     targets = assign(annotations, scores, predicted, cells, candidates=1, score_power=0.5, overlap_power=6.0)
-    own = int(ops.convert_to_numpy(targets.score)[0].argmax())
+    assigned = int(ops.convert_to_numpy(targets.score)[0].argmax())
     ignored, unsure, background = 5 * 8 + 1, 5 * 8 + 2, 7 * 8 + 7
     teacher_targets = np.zeros((1, count, 16), np.float32)
     teacher_targets[0, :, 14] = 1e-3
-    teacher_targets[0, [own, ignored, unsure], 14] = 0.9, 0.6, 0.1
-    teacher_targets[0, [own, ignored, unsure], 15] = FACE
+    teacher_targets[0, [assigned, ignored, unsure], 14] = 0.9, 0.6, 0.1
+    teacher_targets[0, [assigned, ignored, unsure], 15] = FACE
     teacher_targets[..., :14] = 33
-    now = [ops.convert_to_numpy(one)[0] for one in follow_teacher(targets, teacher_targets)]
-    score, mask, box_weight, box, landmarks, landmark_mask = now
-    assert score[[own, ignored, unsure, background]] == pytest.approx([1, 0.6, 0.1, 1e-3])
-    assert mask[[own, ignored, unsure, background]].tolist() == [1, 1, 0, 1]
-    assert box_weight[[own, ignored, unsure, background]] == pytest.approx([1, 0.6, 0.1, 0])
-    assert box[[own, ignored]].tolist() == [[4, 4, 20, 20], [33] * 4]
+    followed = [ops.convert_to_numpy(values)[0] for values in follow_teacher(targets, teacher_targets)]
+    score, mask, box_weight, box, landmarks, landmark_mask = followed
+    assert score[[assigned, ignored, unsure, background]] == pytest.approx([1, 0.6, 0.1, 1e-3])
+    assert mask[[assigned, ignored, unsure, background]].tolist() == [1, 1, 0, 1]
+    assert box_weight[[assigned, ignored, unsure, background]] == pytest.approx([1, 0.6, 0.1, 0])
+    assert box[[assigned, ignored]].tolist() == [[4, 4, 20, 20], [33] * 4]
     assert landmarks[ignored].tolist() == [33] * 10
-    assert landmark_mask[[own, ignored, unsure, background]].tolist() == [1, 1, 1, 0]
+    assert landmark_mask[[assigned, ignored, unsure, background]].tolist() == [1, 1, 1, 0]
 
     answer = np.zeros((1, count, 15), np.float32)
     alone, guide = DetectorLoss(64), DetectorLoss(64, with_teacher=True)
@@ -146,16 +146,16 @@ def test_inference_network_agrees_with_training_network() -> None:
     inference = to_inference(training)
     image = np.random.default_rng(1).uniform(-1, 1, (1, 64, 64, 1)).astype(np.float32)
     joined = np.asarray(training.predict_on_batch(image))
-    outputs = [np.asarray(one) for one in inference.predict_on_batch(image)]
-    assert [one.shape for one in outputs] == [
+    outputs = [np.asarray(output) for output in inference.predict_on_batch(image)]
+    assert [output.shape for output in outputs] == [
         (1, 64 // stride, 64 // stride, channels) for stride in STRIDES for channels in CHANNELS.values()
     ]
     assert joined.shape == (1, 84, 15)
-    scores = np.concatenate([one.ravel() for one in outputs[::3]])
+    scores = np.concatenate([output.ravel() for output in outputs[::3]])
     assert scores == pytest.approx(1 / (1 + np.exp(-joined[0, :, 0])), abs=1e-5)
     levels = [Level(stride, *map(Output, outputs[3 * i : 3 * i + 3])) for i, stride in enumerate(STRIDES)]
     cells = decode(levels, 1e-6)
     assert cells is not None
     corners = ops.convert_to_numpy(decode_boxes(joined[..., 1:5], cell_grid(64)))[0]
-    found = np.concatenate((cells.boxes[:, :2], cells.boxes[:, :2] + cells.boxes[:, 2:]), axis=1)
-    assert found == pytest.approx(corners, abs=1e-3)
+    found_corners = np.concatenate((cells.boxes[:, :2], cells.boxes[:, :2] + cells.boxes[:, 2:]), axis=1)
+    assert found_corners == pytest.approx(corners, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Training a detector from images to report, on the demo video, whose faces are known."""
+"""Test training of a detector on the demo video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def write_part(folder: Path, frames: range) -> None:
             name = f"video_{number:03d}.png"
             small = cv2.resize(demo.frame(number), None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
             archive.writestr(name, cv2.imencode(".png", small)[1].tobytes())
-            shown = [one.box for one in demo.truth(number)]
-            for box in shown:
+            face_boxes = [face.box for face in demo.truth(number)]
+            for box in face_boxes:
                 x, y, width, height = (value / 4 for value in box)
                 points = [value for dx, dy in PLACES for value in (x + dx * width, y + dy * height)]
                 writer.writerow([name, 160, 120, x, y, width, height, 0.9, *points])
-            if not shown:
+            if not face_boxes:
                 writer.writerow([name, 160, 120, *[""] * 15])
 
 
@@ -84,7 +84,7 @@ def interrupt(*_: object) -> None:
 
 @pytest.fixture
 def eager() -> Iterator[None]:
-    """Build no graphs: that takes longer than these few steps."""
+    """Disable graphs, which take longer to build than these few steps."""
     tf.config.run_functions_eagerly(run_eagerly=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow warns that functions of its dataset are no longer graphs
@@ -96,11 +96,11 @@ def eager() -> Iterator[None]:
 def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_detector_recipe("faces", SMALL)
     teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)
+    onnx_squares.write_network(teacher, 0.92)
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(video / "train"), load_faces(video / "val")
-        done = train_detector(
+        result = train_detector(
             *parts,
             recipe,
             out,
@@ -110,53 +110,53 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
             made_by=("command",),
             callbacks=callbacks,
         )
-        assert done.model == out / "model.keras"
-        return done.matches
+        assert result.model == out / "model.keras"
+        return result.matches
 
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    matches = run(whole)
+    uninterrupted, cut = tmp_path / "whole", tmp_path / "cut"
+    matches = run(uninterrupted)
     with pytest.raises(KeyboardInterrupt):
         run(cut, keras.callbacks.LambdaCallback(on_epoch_end=interrupt))
     with pytest.raises(InputError, match="add --resume"):
         run(cut)
-    again = run(cut, resume=True)
-    assert again.face_scores == pytest.approx(matches.face_scores, abs=1e-4)
+    resumed = run(cut, resume=True)
+    assert resumed.face_scores == pytest.approx(matches.face_scores, abs=1e-4)
     losses = [
         [float(row["loss"]) for row in csv.DictReader((out / "history.csv").read_text().splitlines())]
-        for out in (whole, cut)
+        for out in (uninterrupted, cut)
     ]
     assert len(losses[0]) == 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    card = read_card(whole / "model.keras", DetectorCard)
+    card = read_card(uninterrupted / "model.keras", DetectorCard)
     assert card.strides == (8, 16, 32)
     assert card.made_by == ("command",)
-    report = json.loads((whole / "report" / "report.json").read_text())
+    report = json.loads((uninterrupted / "report" / "report.json").read_text())
     assert report["images"] == 6
     assert len(report["history"]) == 2
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
-    onnx_squares.write(teacher, 0.9)
+    onnx_squares.write_network(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
-        run(whole, resume=True)  # because of another teacher
-    assert "data:image/png" in (whole / "report" / "index.html").read_text()
+        run(uninterrupted, resume=True)  # because of another teacher
+    assert "data:image/png" in (uninterrupted / "report" / "index.html").read_text()
 
     def start_from(out: Path, *settings: str) -> Path:
         changed = load_detector_recipe("faces", [*SMALL, *settings])
         parts = load_faces(video / "train"), load_faces(video / "val")
-        return train_detector(*parts, changed, out, weights=whole / "model.keras").model
+        return train_detector(*parts, changed, out, weights=uninterrupted / "model.keras").model
 
     frozen = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
-    one, other = (
+    weights, continued_weights = (
         [weight.numpy() for weight in keras.models.load_model(path, compile=False).trainable_weights]
-        for path in (whole / "model.keras", start_from(tmp_path / "started", *frozen))
+        for path in (uninterrupted / "model.keras", start_from(tmp_path / "started", *frozen))
     )
-    for mine, theirs in zip(one, other, strict=True):
-        assert theirs == pytest.approx(mine, abs=1e-6)
+    for expected, actual in zip(weights, continued_weights, strict=True):
+        assert actual == pytest.approx(expected, abs=1e-6)
     image = np.random.default_rng(1).uniform(-1, 1, (1, 64, 96, 1)).astype(np.float32)
     grown = start_from(tmp_path / "grown", *frozen, "network.blocks=[2, 1, 3]")
-    before, after = (keras.models.load_model(path, compile=False) for path in (whole / "model.keras", grown))
+    before, after = (keras.models.load_model(path, compile=False) for path in (uninterrupted / "model.keras", grown))
     assert after.count_params() > before.count_params()
-    for mine, theirs in zip(before(image), after(image), strict=True):
-        assert theirs.numpy() == pytest.approx(mine.numpy(), abs=0.05)  # batch normalisation still changes
+    for expected, actual in zip(before(image), after(image), strict=True):
+        assert actual.numpy() == pytest.approx(expected.numpy(), abs=0.05)  # batch normalisation still changes
     for wrong in ("network.stem=8", "network.blocks=[0, 1, 1]"):
         with pytest.raises(ModelError, match="weights of another network"):
             start_from(tmp_path / "other", wrong)
@@ -176,15 +176,15 @@ def test_rejects_missing_labels_and_wrong_recipes_in_one_line(cli: Cli, video: P
         ("labels.csv", "val: no labels.csv"),
         ("video", "no face of 20 pixels or more is annotated"),
     ):
-        bare = tmp_path / f"without {missing}"
-        shutil.copytree(video, bare)
-        labels = bare / "val" / "labels.csv"
+        incomplete = tmp_path / f"without {missing}"
+        shutil.copytree(video, incomplete)
+        labels = incomplete / "val" / "labels.csv"
         head, *rows = labels.read_text().splitlines()
         labels.write_text("\n".join([head, *(row.split(",")[0] + "," * (head.count(",")) for row in rows)]))
         if missing == "labels.csv":
             labels.unlink()
         end = ("--out", tmp_path / "run", "--set", "optimizer.batch_size=4")
-        assert message in cli("train-faces", bare, *end, status=2).stderr.splitlines()[-1]
+        assert message in cli("train-faces", incomplete, *end, status=2).stderr.splitlines()[-1]
     none = cli(*start, "--set", "optimizer.batch_size=4", "--teacher", tmp_path / "none.onnx", status=2).stderr
     assert "none.onnx: no such file" in none.splitlines()[-1]
     assert load_detector_recipe().schedule.sizes[-1][1] % 32 == 0

@@ -1,4 +1,4 @@
-"""Training a refiner from images to report, on the demo video, whose faces are known."""
+"""Test training of a refiner on the demo video, whose faces are known."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ SMALL = [
 def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: Path) -> None:
     recipe = load_refiner_recipe("refiner", SMALL)
     teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)
+    onnx_squares.write_network(teacher, 0.92)
     progress: list[tuple[int, int]] = []
 
     def run(out: Path, *callbacks: keras.callbacks.Callback, resume: bool = False) -> Matches:
         parts = load_faces(video / "train"), load_faces(video / "val")
-        done = train_refiner(
+        result = train_refiner(
             *parts,
             DEFAULT_DETECTOR,
             recipe,
@@ -70,11 +70,11 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
             on_progress=lambda *now: progress.append(now),
             callbacks=callbacks,
         )
-        assert done.model == out / "model.keras"
-        return done.matches
+        assert result.model == out / "model.keras"
+        return result.matches
 
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    matches = run(whole)
+    uninterrupted, cut = tmp_path / "whole", tmp_path / "cut"
+    matches = run(uninterrupted)
     assert progress == [(64, 70), (70, 70)]
     with pytest.raises(KeyboardInterrupt):
         run(cut, keras.callbacks.LambdaCallback(on_epoch_end=interrupt))
@@ -83,18 +83,18 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
     assert run(cut, resume=True).face_scores == pytest.approx(matches.face_scores, abs=1e-4)
     losses = [
         [float(row["loss"]) for row in csv.DictReader((out / "history.csv").read_text().splitlines())]
-        for out in (whole, cut)
+        for out in (uninterrupted, cut)
     ]
     assert len(losses[0]) == 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    card = read_card(whole / "model.keras", RefinerCard)
+    card = read_card(uninterrupted / "model.keras", RefinerCard)
     assert (card.side, card.extent, card.made_by) == (16, 1.6, ("command",))
-    report = json.loads((whole / "report" / "report.json").read_text())
+    report = json.loads((uninterrupted / "report" / "report.json").read_text())
     assert report["images"] == 6
     assert [row["threshold"] for row in report["compared"]] == [0.5, 0.6, 0.7, 0.8]
-    onnx_squares.write(teacher, 0.9)
+    onnx_squares.write_network(teacher, 0.9)
     with pytest.raises(InputError, match="another"):
-        run(whole, resume=True)  # because of another teacher
+        run(uninterrupted, resume=True)  # because of another teacher
 
 
 @pytest.mark.usefixtures("eager")
@@ -109,10 +109,10 @@ def test_learns_from_annotations_alone(video: Path, tmp_path: Path) -> None:
 def test_prints_preparation_in_tenths() -> None:
     output = io.StringIO()
     progress = TrainingProgress(Console(file=output), 1)
-    for done in [*range(64, 1000, 64), 1000]:
-        progress.update_preparation(done, 1000, "scenes")
+    for count in [*range(64, 1000, 64), 1000]:
+        progress.update_preparation(count, 1000, "scenes")
     assert output.getvalue().split("\n")[:-1] == [
-        f"{done}/1000 scenes" for done in (128, 256, 320, 448, 512, 640, 704, 832, 960, 1000)
+        f"{count}/1000 scenes" for count in (128, 256, 320, 448, 512, 640, 704, 832, 960, 1000)
     ]
 
 
@@ -124,18 +124,18 @@ def test_targets_place_face_where_it_is() -> None:
     )
     boxes = np.array([[19, 31, 17, 19], [61, 58, 20, 24], [0, 0, 10, 10], [28, 30, 16, 20]], np.float32)
     squares = np.array([[10, 20, 36], [55, 52, 38], [-3, -3, 16], [20, 24, 32]], np.float32)
-    given = make_targets(boxes, squares, faces, np.array([True, False]))
-    assert given[:, SCORE] == pytest.approx([0.9, 0.5, 0, 0.9 * (1 / 3 - 0.25) / 0.15], abs=0.01)
-    assert [row > 0 for row in given[:, 15]] == [True, True, False, True]
-    assert [row > 0 for row in given[:, 16]] == [True, False, False, True]
-    one = np.ones(4, np.float32)
-    back = decode_squares(squares, given[:, :15], one)
+    targets = make_targets(boxes, squares, faces, np.array([True, False]))
+    assert targets[:, SCORE] == pytest.approx([0.9, 0.5, 0, 0.9 * (1 / 3 - 0.25) / 0.15], abs=0.01)
+    assert [row > 0 for row in targets[:, 15]] == [True, True, False, True]
+    assert [row > 0 for row in targets[:, 16]] == [True, False, False, True]
+    ones = np.ones(4, np.float32)
+    back = decode_squares(squares, targets[:, :15], ones)
     assert back.boxes[:2] == pytest.approx(faces.boxes, abs=1e-3)
     assert back.landmarks[0] == pytest.approx(faces.landmarks[0], abs=1e-3)
-    mirrored = mirror(Proposals(np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), given))
+    mirrored = mirror(Proposals(np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4), targets))
     assert mirrored.squares[0, 0].tolist() == [3, 2, 1, 0]
-    assert mirrored.targets[0, BOX] == pytest.approx(given[0, BOX] * (-1, 1, 1, 1))
-    points, before = (values[0, POINTS].reshape(5, 2) for values in (mirrored.targets, given))
+    assert mirrored.targets[0, BOX] == pytest.approx(targets[0, BOX] * (-1, 1, 1, 1))
+    points, before = (values[0, POINTS].reshape(5, 2) for values in (mirrored.targets, targets))
     assert points[1] == pytest.approx(before[0] * (-1, 1))
     assert points[3] == pytest.approx(before[4] * (-1, 1))
 

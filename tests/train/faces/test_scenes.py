@@ -1,4 +1,4 @@
-"""Annotations stay correct through every change of a scene."""
+"""Test that annotations stay correct through every change of a scene."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNMARKED = Annotations(NO_BOXES, np.empty((0, 5, 2), np.float32), np.empty(0, np
 
 
 def disc(rows: int, columns: int, x: float, y: float, radius: float) -> AnnotatedImage:
-    """Make a bright disc on a dark ground, annotated as a face with landmarks."""
+    """Make a bright disc on a dark background, annotated as a face with landmarks."""
     gray = np.full((rows, columns), 40, np.uint8)
     cv2.circle(gray, (round(x * 16), round(y * 16)), round(radius * 16), (220,), -1, shift=4)
     at = [(-0.4, -0.3), (0.4, -0.3), (0, 0), (-0.3, 0.5), (0.3, 0.5)]
@@ -51,7 +51,7 @@ def disc(rows: int, columns: int, x: float, y: float, radius: float) -> Annotate
 def make_sources(
     *images: AnnotatedImage, pasted: npt.NDArray[np.uint8] | None = None, teacher: Teacher | None = None
 ) -> SceneSources:
-    empty = [i for i, one in enumerate(images) if not len(one.annotations.boxes)]
+    empty = [i for i, image in enumerate(images) if not len(image.annotations.boxes)]
     none = np.empty((0, 48, 48), np.uint8)
     every = np.arange(len(images))
     return SceneSources(images, np.array(empty, np.int64), every, none if pasted is None else pasted, teacher)
@@ -109,9 +109,9 @@ def test_scene_depends_on_generator_and_pasted_faces_do_not_overlap() -> None:
     faces = np.full((2, 48, 48), 128, np.uint8)
     empty = AnnotatedImage(np.full((90, 120), 100, np.uint8), UNMARKED)
     sources = make_sources(disc(120, 160, 70, 50, 30), empty, pasted=faces)
-    one, two, three = (make_scene(sources, 0, 96, ALL_EFFECTS, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert (one[0] == two[0]).all()
-    assert not np.array_equal(one[0], three[0])
+    first, same, other = (make_scene(sources, 0, 96, ALL_EFFECTS, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (first[0] == same[0]).all()
+    assert not np.array_equal(first[0], other[0])
     pasted = 0
     for seed in range(30):
         _, annotations = make_scene(sources, 1, 96, ALL_EFFECTS, np.random.default_rng(seed))
@@ -127,12 +127,14 @@ def test_draws_every_pixel_of_scene(monkeypatch: pytest.MonkeyPatch) -> None:
     grays = rng.integers(0, 256, (3, 90, 120), np.uint8)
     sources = make_sources(*(AnnotatedImage(gray, UNMARKED) for gray in grays))
     augmentation = SceneAugmentation(mosaic=0.5, flip=0.5)  # without rotation, enlarged to the edges of their places
-    made = []
+    scenes = []
     for left_over in (0, 255):
         with monkeypatch.context() as memory:
             memory.setattr(np, "empty", lambda shape, dtype=float, value=left_over: np.full(shape, value, dtype))
-            made.append([make_scene(sources, i % 3, 128, augmentation, np.random.default_rng(i))[0] for i in range(40)])
-    np.testing.assert_array_equal(made[0], made[1])
+            scenes.append(
+                [make_scene(sources, i % 3, 128, augmentation, np.random.default_rng(i))[0] for i in range(40)]
+            )
+    np.testing.assert_array_equal(scenes[0], scenes[1])
 
 
 def test_occlusion_covers_part_of_face() -> None:
@@ -157,7 +159,7 @@ def test_occlusion_covers_part_of_face() -> None:
 
 def test_teacher_alone_scores_pasted_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
-    onnx_squares.write(file, 0.92)
+    onnx_squares.write_network(file, 0.92)
     teacher = Teacher(file, (1, 2))
     dark = AnnotatedImage(np.zeros((96, 96), np.uint8), UNMARKED)
     faces = np.full((2, 48, 48), 20, np.uint8)
@@ -222,7 +224,7 @@ def test_mixed_image_brings_its_faces() -> None:
 
 def test_teacher_alone_scores_mixed_faces(tmp_path: Path) -> None:
     file = tmp_path / "yunet.onnx"
-    onnx_squares.write(file, 0.92)
+    onnx_squares.write_network(file, 0.92)
     teacher = Teacher(file)
     sources, augmentation = make_sources(disc(120, 160, 70, 50, 30), teacher=teacher), SceneAugmentation(mixup=1.0)
     _, annotations = make_scene(sources, 0, 128, augmentation, np.random.default_rng(1))

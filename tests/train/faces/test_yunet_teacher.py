@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def test_teacher_gives_targets_for_every_cell(tmp_path: Path) -> None:
     teacher = tmp_path / "squares.onnx"
-    onnx_squares.write(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
+    onnx_squares.write_network(teacher, 0.92)  # boxes of 20 pixels around white squares of eight
     image = np.full((96, 96), 60, np.uint8)
     image[20:28, 20:28] = image[76:84, 36:44] = 255
     image[44:52, 44:52] = 202  # a very low score
@@ -44,18 +44,18 @@ def test_teacher_gives_targets_for_every_cell(tmp_path: Path) -> None:
     boxes = np.array([square(*middle), square(60, 20), square(30, 60), square(31, 31)], np.float32)
     points = np.arange(40, dtype=np.float32).reshape(4, 5, 2)
     scores = np.array([0.93, 0.8, 0, 0.93], np.float32)  # the third has no score
-    left = missed_faces(Annotations(boxes, points, scores, boxes[2:3]), cells)
-    assert left.boxes.tolist() == boxes[1:2].tolist()
-    assert left.landmarks.tolist() == points[1:2].tolist()
-    assert left.scores == pytest.approx([0.8])
-    assert left.ignored.tolist() == boxes[2:3].tolist()
-    nothing = Annotations(*(values[:0] for values in left))
+    missed = missed_faces(Annotations(boxes, points, scores, boxes[2:3]), cells)
+    assert missed.boxes.tolist() == boxes[1:2].tolist()
+    assert missed.landmarks.tolist() == points[1:2].tolist()
+    assert missed.scores == pytest.approx([0.8])
+    assert missed.ignored.tolist() == boxes[2:3].tolist()
+    nothing = Annotations(*(values[:0] for values in missed))
     assert [len(values) for values in missed_faces(nothing, cells)] == [0, 0, 0, 0]
 
 
 def test_teacher_at_twice_the_size_finds_smaller_faces(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
-    onnx_squares.write(file, 0.92, level=16)  # around white squares of sixteen pixels
+    onnx_squares.write_network(file, 0.92, level=16)  # around white squares of sixteen pixels
     image = np.full((96, 96), 60, np.uint8)
     image[18:30, 18:30] = 255  # one cell of the finest level, and too small for one of the next
     image[52:68, 52:68] = 255
@@ -74,7 +74,7 @@ def test_teacher_at_twice_the_size_finds_smaller_faces(tmp_path: Path) -> None:
 
 def test_rejects_teacher_for_another_size(tmp_path: Path) -> None:
     file = tmp_path / "squares.onnx"
-    onnx_squares.write(file, 0.92)
+    onnx_squares.write_network(file, 0.92)
     check_teacher(Teacher(file, (1, 2)))
     other = tmp_path / "other.onnx"
     six_hundred, three_hundred = b"\n\3\x08\x80\5", b"\n\3\x08\xc0\2"

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fer_edge.errors import DataError
+from fer_edge_train.bank import IDENTITY, MIRRORED, STEP, Bank, Views, combined, digest, encoded, normalised
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from tests.conftest import Sample
+
+LABELS = ("angry", "happy", "neutral")
+
+
+def _answers(views: int, faces: int, seed: int = 1) -> npt.NDArray[np.float32]:
+    logits = 2 * np.random.default_rng(seed).standard_normal((views, faces, len(LABELS)))
+    return normalised(logits.astype(np.float32))
+
+
+def _bank(faces: npt.NDArray[np.uint8], views: int = 4, seed: int = 1) -> Bank:
+    unseen = np.arange(len(faces)) % 7 == 0
+    codes = encoded(_answers(views, len(faces), seed))
+    return Bank(LABELS, Views(seed=5), codes, unseen, digest(faces), {f"teacher {seed}": "from a test"})
+
+
+def test_the_first_two_views_are_the_face_and_its_mirror_image(sample: Sample) -> None:
+    rows = np.array([3, 30, 300])
+    assert (Views().render(sample.faces, rows, IDENTITY, 48) == sample.faces[rows]).all()
+    assert (Views().render(sample.faces, rows, MIRRORED, 48) == sample.faces[rows][:, :, ::-1]).all()
+
+
+def test_a_view_follows_from_row_number_and_seed_alone(sample: Sample) -> None:
+    rows = np.arange(40)
+    made = Views(seed=5).render(sample.faces, rows, 2, 48)
+    assert (Views(seed=5).render(sample.faces, rows[::-1], 2, 48)[::-1] == made).all()
+    assert (Views(seed=5).render(sample.faces, rows[7:9], 2, 48) == made[7:9]).all()
+    assert (Views(seed=5).render(sample.faces, rows, 3, 48) != made).mean() > 0.5
+    assert (Views(seed=6).render(sample.faces, rows, 2, 48) != made).mean() > 0.5
+
+
+def test_a_view_shows_the_same_at_every_size(sample: Sample) -> None:
+    rows = np.arange(60)
+    small, large = (Views(seed=5).render(sample.faces, rows, 2, size).astype(np.float64) for size in (48, 96))
+    halved = large.reshape(60, 48, 2, 48, 2).mean(axis=(2, 4))
+    assert np.abs(halved - small).mean() < 5
+    assert np.corrcoef(halved.ravel(), small.ravel())[0, 1] > 0.98
+
+
+def test_unwarped_views_are_flipped_and_relit_at_most(sample: Sample) -> None:
+    rows = np.arange(200)
+    made = Views(seed=5, unwarped=0.5, contrast=0.0, brightness=0.0).render(sample.faces, rows, 2, 48)
+    faces = sample.faces[rows]
+    kept = (made == faces).all(axis=(1, 2)) | (made == faces[:, :, ::-1]).all(axis=(1, 2))
+    assert 70 < kept.sum() < 130
+
+
+def test_a_bank_is_read_as_it_was_written(sample: Sample, tmp_path: Path) -> None:
+    bank = _bank(sample.faces)
+    bank.save(tmp_path / "bank.npz")
+    read = Bank.load(tmp_path / "bank.npz", sample.faces)
+    assert len(read) == 4
+    assert (read.codes == bank.codes).all()
+    assert (read.unseen == bank.unseen).all()
+    assert (read.labels, read.views, read.faces, read.teachers) == (bank.labels, bank.views, bank.faces, bank.teachers)
+
+
+def test_answers_are_kept_to_half_a_step(sample: Sample) -> None:
+    bank, rows = _bank(sample.faces), np.arange(len(sample.faces))
+    wanted = _answers(4, len(sample.faces))
+    for view in range(4):
+        found = bank.log_probabilities(rows, view)
+        assert np.exp(found).sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert np.abs(found - np.maximum(wanted[view], -255 * STEP)).max() < STEP
+    assert (encoded(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
+
+
+def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:
+    one, two = _bank(sample.faces, 4, 1), _bank(sample.faces, 3, 2)
+    rows = np.arange(len(sample.faces))
+    both = combined([one, two], [3, 1])
+    assert len(both) == 3
+    assert set(both.teachers) == {"teacher 1", "teacher 2"}
+    mean = 0.75 * one.log_probabilities(rows, 2) + 0.25 * two.log_probabilities(rows, 2)
+    assert np.abs(both.log_probabilities(rows, 2) - normalised(mean)).max() < STEP
+    with pytest.raises(DataError, match="different faces, labels or views"):
+        combined([one, replace(two, views=Views(seed=6))])
+
+
+def test_a_bank_for_other_faces_or_of_another_kind_is_refused(sample: Sample, tmp_path: Path) -> None:
+    path = tmp_path / "bank.npz"
+    _bank(sample.faces).save(path)
+    with pytest.raises(DataError, match="for other faces"):
+        Bank.load(path, sample.faces[:-1])
+    with pytest.raises(DataError, match="for other faces"):
+        Bank.load(path, sample.faces[::-1])
+    with pytest.raises(DataError, match="cannot be read"):
+        Bank.load(tmp_path / "none.npz", sample.faces)
+    path.write_bytes(b"not a bank")
+    with pytest.raises(DataError, match="not a bank of answers"):
+        Bank.load(path, sample.faces)
+    about = {"format": 2, "views": asdict(Views()), "teachers": {}}
+    np.savez(path, about=np.array(json.dumps(about)))
+    with pytest.raises(DataError, match="this version reads format 1"):
+        Bank.load(path, sample.faces)

@@ -1,0 +1,253 @@
+"""A bank of teachers' answers, from which a student learns while no teacher is present.
+
+A teacher is asked once about several views of each training face.  A view follows from the row and the view's number
+alone, so that a student can make the same picture again at any time, at any size, and look the answer up.
+
+    bank = Bank.load(path, faces)
+    pictures = bank.views.render(faces, rows, view, size=48)
+    targets = np.exp(bank.log_probabilities(rows, view))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from fer_edge.errors import DAMAGED_ZIP, DataError, first_line
+from fer_edge.utils.atomic_file import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+FORMAT: Final = 1
+STEP: Final = 0.04  # of a stored log probability: 255 steps reach down to a probability of 0.00004
+IDENTITY, MIRRORED = 0, 1  # the first two views; those after them are random
+_DRAWS: Final = 10
+_CHUNK: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Random views of faces: view 0 is the face as it is, view 1 its mirror image, and all others are random.
+
+    A random view is a pure function of ``seed``, its number and the face's row.  It has no noise and no mixture of
+    faces; a student may add those, mixing answers as it mixes faces.
+
+    Attributes:
+        seed: of all random views.
+        flip: chance of a left-right flip.
+        unwarped: share of the views that are flipped and relit at most, and so are as sharp as the face.
+        rotate_degrees: most rotation to either side.
+        zoom: largest enlargement or reduction, less 1.
+        stretch: largest change of the aspect ratio, less 1.
+        shear: most horizontal shear, as a tangent.
+        shift: most shift each way, over the side.
+        contrast: largest change of the contrast, less 1.
+        brightness: most brightening or darkening, over the full range.
+    """
+
+    seed: int = 1
+    flip: float = 0.5
+    unwarped: float = 0.2
+    rotate_degrees: float = 15.0
+    zoom: float = 0.12
+    stretch: float = 0.06
+    shear: float = 0.08
+    shift: float = 0.08
+    contrast: float = 0.4
+    brightness: float = 0.1
+
+    def render(
+        self, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], view: int, size: int
+    ) -> npt.NDArray[np.uint8]:
+        """Make the pictures of one view.
+
+        Each face is resampled once, by cubic convolution, from its own pixels to those of the result.
+
+        Args:
+            faces: all faces, uint8 of shape (n, height, width).
+            rows: which of them to show, of shape (m,).
+            view: number of the view.
+            size: side of the pictures, in pixels.
+
+        Returns:
+            uint8 of shape (m, size, size).
+        """
+        draws = self._draws(rows, view)
+        shape = (faces.shape[1], faces.shape[2])
+        pictures = np.empty((len(rows), size, size), np.uint8)
+        for row, matrix, picture in zip(rows, self._matrices(draws, shape, size), pictures, strict=True):
+            cv2.warpAffine(
+                faces[row],
+                matrix,
+                (size, size),
+                dst=picture,
+                flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+        if view > MIRRORED and (self.contrast or self.brightness):
+            contrast = np.exp(_spread(draws[:, 8]) * math.log1p(self.contrast))[:, None]
+            bright = _spread(draws[:, 9])[:, None] * self.brightness * 255
+            means = pictures.mean(axis=(1, 2))[:, None]
+            curves = np.arange(256) * contrast + means * (1 - contrast) + bright
+            for picture, curve in zip(pictures, np.clip(np.rint(curves), 0, 255).astype(np.uint8), strict=True):
+                picture[:] = curve[picture]
+        return pictures
+
+    def _draws(self, rows: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.float64]:
+        """Ten random numbers for each row, uniform in 0..1; the middle of the range for the two fixed views."""
+        if view <= MIRRORED:
+            draws = np.full((len(rows), _DRAWS), 0.5)
+            draws[:, 0] = -1.0 if view == MIRRORED else 2.0
+            return draws
+        drawn = [np.random.default_rng((self.seed, view, int(row))).random(_DRAWS) for row in rows]
+        return np.array(drawn).reshape(-1, _DRAWS)
+
+    def _matrices(self, draws: npt.NDArray[np.float64], shape: tuple[int, int], size: int) -> npt.NDArray[np.float64]:
+        """Matrices of shape (n, 2, 3) from pixels of the result to pixels of faces of a shape."""
+        warped = (draws[:, 1] >= self.unwarped).astype(np.float64)
+        flip = np.where(draws[:, 0] < self.flip, -1.0, 1.0)
+        angle, zoom, aspect, shear, right, down = (_spread(draws[:, 2:8]) * warped[:, None]).T
+        angle = np.radians(self.rotate_degrees) * angle
+        zoom = np.exp(math.log1p(self.zoom) * zoom)
+        aspect = np.exp(math.log1p(self.stretch) * aspect)
+        cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+        turn = np.stack((cos, -sin, sin, cos), axis=1).reshape(-1, 2, 2)
+        lean = np.stack((aspect * flip, self.shear * shear, np.zeros_like(flip), 1 / aspect), axis=1).reshape(-1, 2, 2)
+        extent = np.array(shape[::-1], np.float64)
+        linear = turn @ lean * extent[:, None] / size
+        middle = (extent - 1) / 2 + self.shift * np.stack((right, down), axis=1) * extent
+        offset = middle - linear.sum(axis=2) * (size - 1) / 2
+        return np.concatenate((linear, offset[:, :, None]), axis=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Log probabilities that teachers gave to views of faces, in 8 bits each.
+
+    Attributes:
+        labels: names of the classes.
+        views: how the views are made.
+        codes: uint8 of shape (views, faces, classes): negative log probabilities in steps of `STEP`.
+        unseen: bool of shape (faces,): faces that no teacher learnt from, for validation and calibration.
+        faces: SHA-256 of the faces, as hexadecimal digits.
+        teachers: who gave the answers, for people.
+    """
+
+    labels: tuple[str, ...]
+    views: Views
+    codes: npt.NDArray[np.uint8]
+    unseen: npt.NDArray[np.bool_]
+    faces: str
+    teachers: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many views of each face there are."""
+        return len(self.codes)
+
+    def log_probabilities(self, rows: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.float32]:
+        """Answers for one view of some faces: float32 of shape (rows, classes); their exponentials add up to 1."""
+        return normalised(self.codes[view, rows].astype(np.float32) * -STEP)
+
+    def save(self, path: Path) -> None:
+        """Write the bank to an ``.npz``."""
+        about = {"format": FORMAT, "views": asdict(self.views), "teachers": dict(self.teachers)}
+        # An answer is stored as the difference from the one for the view before, which packs better.
+        packed = np.diff(self.codes, axis=0, prepend=np.uint8(0))
+        with replacing(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                about=np.array(json.dumps(about)),
+                labels=np.array(self.labels),
+                codes=packed,
+                unseen=np.packbits(self.unseen),
+                faces=np.array(self.faces),
+            )
+
+    @classmethod
+    def load(cls, path: Path, faces: npt.NDArray[np.uint8]) -> Bank:
+        """Read a bank that was made for these faces, in this order.
+
+        Raises:
+            DataError: it cannot be read, is no bank, or is for other faces.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                about = json.loads(str(stored["about"]))
+                if about["format"] != FORMAT:
+                    raise DataError(f"{path}: a bank of format {about['format']}; this version reads format {FORMAT}")
+                codes = np.cumsum(stored["codes"], axis=0, dtype=np.uint8)
+                bank = cls(
+                    labels=tuple(str(label) for label in stored["labels"]),
+                    views=Views(**about["views"]),
+                    codes=codes,
+                    unseen=np.unpackbits(stored["unseen"], count=codes.shape[1]).astype(bool),
+                    faces=str(stored["faces"]),
+                    teachers=about["teachers"],
+                )
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except (*DAMAGED_ZIP, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a bank of answers ({first_line(error)})") from error
+        if codes.shape[1:] != (len(faces), len(bank.labels)) or bank.faces != digest(faces):
+            raise DataError(f"{path}: a bank for other faces; give the data that it was made for")
+        return bank
+
+
+def encoded(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Log probabilities of any shape in 8 bits each; those under ``-255 * STEP`` are raised to it."""
+    codes: npt.NDArray[np.uint8] = np.clip(np.rint(log_probabilities / -STEP), 0, 255).astype(np.uint8)
+    return codes
+
+
+def normalised(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log probabilities from scores that miss them by a constant in each row, the last axis being the classes."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), np.float32)
+
+
+def digest(faces: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 of faces in their order, as hexadecimal digits."""
+    hashed = hashlib.sha256()
+    for begin in range(0, len(faces), _CHUNK):
+        hashed.update(np.ascontiguousarray(faces[begin : begin + _CHUNK]).tobytes())
+    return hashed.hexdigest()
+
+
+def combined(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Bank:
+    """One bank of the weighted geometric mean of several banks' answers.
+
+    Args:
+        banks: of the same faces, labels and views; of more views than all of them have, the first ones are taken.
+        weights: of each bank, of any sum; None weighs all the same.
+
+    Raises:
+        DataError: the banks are not for the same faces, labels and views.
+    """
+    first = banks[0]
+    if any((bank.faces, bank.labels, bank.views) != (first.faces, first.labels, first.views) for bank in banks):
+        raise DataError("banks of different faces, labels or views cannot be combined")
+    shares = np.asarray(weights if weights is not None else np.ones(len(banks)), np.float32)
+    shares /= shares.sum()
+    codes = np.empty((min(map(len, banks)), *first.codes.shape[1:]), np.uint8)
+    rows = np.arange(codes.shape[1], dtype=np.int64)
+    for view in range(len(codes)):
+        answers = (share * bank.log_probabilities(rows, view) for bank, share in zip(banks, shares, strict=True))
+        codes[view] = encoded(normalised(np.asarray(sum(answers), np.float32)))
+    unseen = np.logical_and.reduce([bank.unseen for bank in banks])
+    teachers = {name: said for bank in banks for name, said in bank.teachers.items()}
+    return Bank(first.labels, first.views, codes, unseen, first.faces, teachers)
+
+
+def _spread(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """From 0..1 to -1..1."""
+    return 2 * draws - 1
