@@ -13,7 +13,7 @@ from fer_edge.cli.loading import check_square, load_fused_dataset
 from fer_edge.cli.needs import need
 from fer_edge.cli.options import InputRange, LabelMap, Labels, Usage, Votes
 from fer_edge.cli.output import command_line, warn
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ def convert(
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
-    scheme = _one_of(chosen, quantize)
+    scheme = _one_of(chosen, quantize, model)
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
@@ -154,10 +154,12 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
             print(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
-def _one_of(chosen: dict[str, bool], named: str | None) -> str:
-    """Return the chosen scheme."""
+def _one_of(chosen: dict[str, bool], named: str | None, model: Path) -> str:
+    """Return the chosen scheme; without one, a missing model is reported first."""
     wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({named} if named else set())
     if len(wanted) != 1:
+        if not model.exists():
+            raise ModelError(f"{model}: no such model")
         raise InputError("choose one way to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
     return wanted.pop()
 

@@ -90,7 +90,8 @@ def _describe_expectation(type_names: str, rest: str) -> str:
     names = [name for name in type_names.split(" | ") if name != "null"] or ["null"]
     kind = listed([_TYPES.get(name, name) for name in names], "or")
     if found := re.fullmatch(r", got `(.*)`", rest):
-        return f"be {kind}, not {_TYPES.get(found[1], found[1])}"
+        is_fraction = names == ["int"] and found[1] == "float"
+        return f"be {kind}, {'without a decimal point' if is_fraction else f'not {_TYPES.get(found[1], found[1])}'}"
     if found := re.fullmatch(r" (>=|>|<=|<) (-?[\d.e+-]+)", rest):
         return f"be {_BOUNDS[found[1]]} {float(found[2]):g}"
     if found := re.fullmatch(r" that's a multiple of (\d+)", rest):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from fer_edge.errors import InputError
 from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
+from fer_edge.utils.words import listed
 from fer_edge_train.faces.detector_recipe import DetectorRecipe
 from fer_edge_train.faces.refiner_recipe import RefinerRecipe
 from fer_edge_train.recipe import Recipe
@@ -85,7 +86,7 @@ def _load(name: str, settings: Sequence[str], kind: type[AnyRecipe]) -> AnyRecip
         if found is not kind:
             raise InputError(
                 f"recipe {name}: it is for fer-edge {_KINDS[found][1]}; for fer-edge {_KINDS[kind][1]}"
-                f" choose {' or '.join(recipe_names(kind))}, or give a .toml file"
+                f" choose {listed(recipe_names(kind), 'or')}, or give a .toml file"
             )
     tables = parse_toml(recipe_text(name), f"recipe {name}")
     given = {}
@@ -106,7 +107,7 @@ def _find(name: str, choices: Sequence[str]) -> tuple[type[Section], Traversable
     if name not in files:
         near = difflib.get_close_matches(name, choices, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"no recipe {name!r}: {hint}choose one of {', '.join(choices)}, or give a .toml file")
+        raise InputError(f"no recipe {name!r}: {hint}choose {listed(choices, 'or')}, or give a .toml file")
     return files[name]
 
 
