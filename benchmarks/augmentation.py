@@ -1,4 +1,4 @@
-"""Does training wait for augmentation?
+"""Measure whether training waits for augmentation.
 
     KERAS_BACKEND=tensorflow python benchmarks/augmentation.py [--recipe edge] [--size 48]
 

@@ -1,12 +1,13 @@
-"""How long until fer-edge answers: its help, an image in Python, the first message and event of a run; and its memory.
+"""Measure the time to the help, to an image in Python and to a run's first message and event, and a run's memory.
 
     python benchmarks/startup.py [--runs 7] [--seconds 8]
 
-Medians of a few runs, each in a process of its own, after one that warms the disk cache.  Memory is what
-/proc/PID/statm calls resident, shared pages of libraries included, after so many seconds of the demo at 640x480 with
-the shipped model and detector; beside it what of that is the process's own (Private in smaps_rollup).  The import of
-the Python API and its first image are measured within their process, for the start of Python itself is not ours.
-Exit status 1 if the first message takes more than 1 s, the import 0.05 s or the image 0.35 s, or memory reaches 130 MB.
+Prints medians of a few runs.  Each run is a new process; one more run before them warms the disk cache.  Memory is
+the resident memory of /proc/PID/statm, which includes shared pages of libraries, after ``--seconds`` of the demo at
+640x480 with the shipped model and detector.  The private part of it (Private in smaps_rollup) is printed beside it.
+The import of the Python API and its first image are measured within their process, without the start of Python.  The
+exit status is 1 if the first message takes more than 1 s, the import 0.05 s or the image 0.35 s, or if memory reaches
+130 MB.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def seconds_within(code: str) -> float:
 
 
 def run_demo(seconds: float) -> Started:
-    """Start a run, read its messages for so long, and look at its memory then."""
+    """Start a run, read its messages for some seconds, and then measure its memory."""
     start = time.perf_counter()
     command = [*FER_EDGE, "run", "--source", "demo", "--node", "bench"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
@@ -98,7 +99,9 @@ def main() -> int:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=7, help="starts of each kind")
-    parser.add_argument("--seconds", type=float, default=8.0, help="from the start of a run to the look at its memory")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="from the start of a run to the measurement of its memory"
+    )
     options = parser.parse_args()
     seconds_to_help()
     print(f"--help          {statistics.median(seconds_to_help() for _ in range(options.runs)):.2f} s")

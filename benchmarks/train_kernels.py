@@ -1,4 +1,4 @@
-"""How much time do PyTorch's own kernels save in training, compared with Keras's operations?
+"""Measure how much time PyTorch's own kernels save in training, compared with Keras's operations.
 
     KERAS_BACKEND=torch python benchmarks/train_kernels.py [--steps 10]
 

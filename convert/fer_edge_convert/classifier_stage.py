@@ -18,7 +18,7 @@ from fer_edge_convert.calibration import choose_calibration_rows
 from fer_edge_convert.flatbuffer import Images, deduplicate, run, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
-from fer_edge_convert.quantisation import Method, Plan, bias_corrected, observe, quantise
+from fer_edge_convert.quantisation import Method, Plan, correct_biases, observe, quantise
 from fer_edge_convert.report import write_report
 from fer_edge_convert.result import Attempt, ClassifierConversion
 from fer_edge_convert.stage import SEED, Candidate, Choice
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fer_edge.datasets.dataset import Dataset
     from fer_edge.modelcard.schema import ClassifierCard
     from fer_edge_convert.quantisation import ActivationStats, Scheme
-    from fer_edge_convert.sources import Source
+    from fer_edge_convert.sources import SourceModel
 
 _MAX_OVERLAP: Final = 0.1  # share of the calibration faces that may be tested on, too: FER-2013 has a few twice
 _MAX_FLOAT_LAYERS: Final = 6  # that a rescue may leave in floats
@@ -47,7 +47,7 @@ class ClassifierStage:
 
     def __init__(
         self,
-        source: Source,
+        source: SourceModel,
         card: ClassifierCard,
         *,
         data: Dataset | None = None,
@@ -103,11 +103,11 @@ class ClassifierStage:
             scores[f"{scheme} accuracy on {' and '.join(parts)}"] = round(choice.parity.converted.accuracy, 4)
             if scheme.calibrated:
                 faces = trial.count_labels(candidate.rows)
-        described = msgspec.structs.replace(
+        scored = msgspec.structs.replace(
             card, scores=scores, made_by=(*card.made_by, command) if command else card.made_by
         )
-        flatbuffer = deduplicate(with_metadata(candidate.model, METADATA, metadata(described)))
-        signed = msgspec.structs.replace(described, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
+        flatbuffer = deduplicate(with_metadata(candidate.model, METADATA, metadata(scored)))
+        signed = msgspec.structs.replace(scored, flatbuffer_sha256=hashlib.sha256(flatbuffer).hexdigest())
         final = with_self_test(flatbuffer, signed, out)
         content = with_card(flatbuffer, final)
         operations = read_graph(candidate.model, out).operations
@@ -193,10 +193,10 @@ class ClassifierTrial:
 
     def loss(self, parity: Parity, max_drop: float) -> str:
         """Return how much was lost and how much may be, as the predicate of a sentence with ``;`` at its end."""
-        blamed = f" {parity.hurts_most} alone does most of it;" if parity.hurts_most else ""
+        culprit = f" {parity.hurts_most} alone does most of it;" if parity.hurts_most else ""
         return (
             f"is {-parity.change_points:.1f} points less accurate than the float model and {max_drop:g} are allowed;"
-            f"{blamed}"
+            f"{culprit}"
         )
 
     def result(
@@ -284,7 +284,7 @@ class ClassifierTrial:
             plan = Plan(scheme, self._ranges(stats, method))
             yield self._candidate(f"more faces, ranges by {method}", plan, model, rows)
         one = search.best
-        corrected = bias_corrected(model, one.model, stats)
+        corrected = correct_biases(model, one.model, stats)
         yield self._candidate(f"{one.what}, biases corrected", one.plan, corrected, one.rows)
         harm = {layer.name: layer.alone_kl for layer in parity.layers if layer.alone_kl is not None}
         worst = sorted(harm, key=harm.__getitem__, reverse=True)[:_MAX_FLOAT_LAYERS]

@@ -19,7 +19,7 @@ from fer_edge_convert.detector_parity import DetectorParity
 from fer_edge_convert.detector_report import write_detector_report
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
-from fer_edge_convert.quantisation import Method, Plan, bias_corrected, observe, quantise
+from fer_edge_convert.quantisation import Method, Plan, correct_biases, observe, quantise
 from fer_edge_convert.result import Attempt, DetectorConversion
 from fer_edge_convert.stage import SEED, Candidate, Choice
 
@@ -196,7 +196,7 @@ class DetectorTrial:
         # Biases that make up for the weights' errors: small scores suffer first.
         corrected = [
             self._candidate(
-                f"{one.what}, biases corrected", one.plan, bias_corrected(model, one.model, stats), self._rows
+                f"{one.what}, biases corrected", one.plan, correct_biases(model, one.model, stats), self._rows
             )
             for one in plain
         ]

@@ -107,12 +107,12 @@ def deduplicate(model: bytes) -> bytes:
     for tensor in parsed.subgraphs[0].tensors:
         *path, last = tensor.name.partition(b";")[0].split(b"/")
         short = b"/".join(path[1:]) or last
-        tensor.name = next(name for name in _numbered(short) if name not in taken)
+        tensor.name = next(name for name in _number_names(short) if name not in taken)
         taken.add(tensor.name)
     return _pack(parsed, _Sharing(len(model)))
 
 
-def _numbered(name: bytes) -> Iterator[bytes]:
+def _number_names(name: bytes) -> Iterator[bytes]:
     yield name
     for number in count(1):
         yield b"%s;%d" % (name, number)

@@ -13,13 +13,13 @@ from fer_edge_convert.stage import SEED
 
 if TYPE_CHECKING:
     from fer_edge.datasets.dataset import Dataset
-    from fer_edge_convert.sources import Source
+    from fer_edge_convert.sources import SourceModel
 
 _FACES: Final = 2000  # at most
 _MARGIN: Final = 0.02  # of accuracy, by which the best range must beat the others; and by three times the noise
 
 
-def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: str | None) -> str:
+def infer_range(source: SourceModel, labels: tuple[str, ...], data: Dataset, usage: str | None) -> str:
     """Return the range of pixel values with which a model of unknown origin is right most often.
 
     Args:
@@ -39,7 +39,7 @@ def infer_range(source: Source, labels: tuple[str, ...], data: Dataset, usage: s
     truth = test.classes_for(labels)[rows]
     right = {}
     for name, scale_offset in INPUT_RANGES.items():
-        spec = source.described(labels, scale_offset).input
+        spec = source.make_card(labels, scale_offset).input
         right[name] = (run(source.model, Images(test.faces[rows], spec)).argmax(axis=1) == truth).astype(np.float64)
     best = max(right, key=lambda name: right[name].mean())
     for name, other in right.items():

@@ -27,7 +27,10 @@ _RGB, _GRAYSCALE = 1, 2  # of the enumeration ColorSpaceType
 
 
 def metadata(card: ClassifierCard) -> bytes:
-    """The buffer's content for a model with this card; the labels are in the file that the card appends."""
+    """Return the content of the buffer for a model with this card.
+
+    The labels are in the file that the card appends.
+    """
     builder = flatbuffers.Builder(1024)
     spec = card.input
     colours = _table(builder, 2, {0: ("Int8", _RGB if spec.channels == 3 else _GRAYSCALE)})
@@ -100,7 +103,13 @@ def _tensor(
 
 
 def _table(builder: flatbuffers.Builder, fields: int, values: dict[int, int | tuple[str, int]]) -> int:
-    """A table of so many fields: a number of the named type, or the place of something written before."""
+    """Write a table and return its place.
+
+    Args:
+        builder: the buffer.
+        fields: number of fields of the table.
+        values: for each slot a type and a number, or the place of an object that was written before.
+    """
     builder.StartObject(fields)
     for slot, value in values.items():
         if isinstance(value, tuple):

@@ -25,7 +25,7 @@ _NORMAL_95: Final = 1.959964
 _MIN_SCORE: Final = 1 / 512
 _LAYER_COST: Final = 4e9  # multiply-adds that may be spent on comparing layers one by one
 _LAYER_FACES: Final = (8, 64)
-# Two layers that share a tensor suffer equally from its range: the one that makes it is blamed.
+# Two layers that share a tensor suffer equally from its range: the report names the one that writes it.
 _ALIKE: Final = 0.7
 _LATENCY_RUNS: Final = 40
 _WORST: Final = 12
@@ -155,7 +155,7 @@ def compare(
         },
         worst=_worst(original_scores, scores, truth, labels),
         layers=layers,
-        hurts_most=blamed(layers),
+        hurts_most=find_most_harmful(layers),
         original_bytes=len(original),
         converted_bytes=len(deduplicate(converted)),
         original_ms=original_ms,
@@ -163,11 +163,11 @@ def compare(
     )
 
 
-def blamed(layers: tuple[Layer, ...]) -> str:
+def find_most_harmful(layers: tuple[Layer, ...]) -> str:
     """Return the short name of the operator that does most harm alone; the first of those that do nearly as much."""
     tried = {layer.short_name: layer.alone_kl for layer in layers if layer.alone_kl is not None and not layer.in_floats}
-    most = max(tried.values(), default=0.0)
-    return next((name for name, harm in tried.items() if harm >= _ALIKE * most), "") if most > 0 else ""
+    largest = max(tried.values(), default=0.0)
+    return next((name for name, harm in tried.items() if harm >= _ALIKE * largest), "") if largest > 0 else ""
 
 
 def _layers(original: bytes, converted: bytes, probes: Images, plan: Plan) -> tuple[Layer, ...]:

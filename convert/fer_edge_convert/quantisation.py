@@ -190,7 +190,7 @@ def quantise(model: bytes, plan: Plan) -> bytes:
     return with_integer_moves(bytes(result.quantized_model))
 
 
-def bias_corrected(model: bytes, quantised: bytes, stats: Mapping[str, ActivationStats]) -> bytes:
+def correct_biases(model: bytes, quantised: bytes, stats: Mapping[str, ActivationStats]) -> bytes:
     """Return the float model with biases that make up for what its quantised weights change on average.
 
     Section 4.2 of Nagel et al. 2019 (arXiv:1906.04721): the weights' error times the mean of each input channel,
@@ -220,7 +220,7 @@ def bias_corrected(model: bytes, quantised: bytes, stats: Mapping[str, Activatio
 
 
 def _cast(work: quantizer.Quantizer, scope: str) -> None:
-    """Weights in float16, arithmetic in float32."""
+    """Store weights in float16; calculate in float32."""
     half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
     config = qtyping.OpQuantizationConfig(
         weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True

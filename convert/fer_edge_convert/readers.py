@@ -132,7 +132,7 @@ def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> by
             ) from error
     if len(shapes) != 1:
         raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one image")
-    return _converted(path, lambda x: model(x, training=False), shapes[0], size)
+    return _convert_function(path, lambda x: model(x, training=False), shapes[0], size)
 
 
 def read_saved_model(path: Path, size: int | None) -> bytes:
@@ -154,10 +154,12 @@ def read_saved_model(path: Path, size: int | None) -> bytes:
     if len(taken) != 1:
         raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one image")
     ((name, shape),) = taken.items()
-    return _converted(path, lambda x: signature(**{name: x}), shape, size)
+    return _convert_function(path, lambda x: signature(**{name: x}), shape, size)
 
 
-def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None) -> bytes:
+def _convert_function(
+    path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None
+) -> bytes:
     """Return a float ``.tflite`` of a function of images, checked against it."""
     import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
 
@@ -180,7 +182,7 @@ def _converted(path: Path, function: Callable[[Any], Any], shape: tuple[int | No
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it to .tflite; {_DEBUG}") from error
     expected = [np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, wanted), strict=True)]
-    if len({output.shape for output in expected}) == len(expected):  # else nobody knows which is which
+    if len({output.shape for output in expected}) == len(expected):  # otherwise outputs cannot be told apart by shape
         given = flatbuffer.run_all(model, images)
         for output, other in zip(sorted(expected, key=lambda output: output.shape), given, strict=True):
             difference = float(np.abs(output - other).max() / max(np.abs(output).max(), 1.0))

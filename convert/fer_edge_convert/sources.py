@@ -30,7 +30,7 @@ _DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; 
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceModel:
     """A model to convert.
 
     Attributes:
@@ -55,7 +55,7 @@ class Source:
     card: ClassifierCard | None
     labels: tuple[str, ...]
 
-    def described(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
+    def make_card(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
         """Return the card of the converted model.
 
         Args:
@@ -101,7 +101,7 @@ class Source:
         return ClassifierCard(name=name, labels=known, input=spec, note=f"converted from {file}")
 
 
-def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) -> Source:
+def open_model(path: Path, *, size: int | None = None, unsafe: bool = False) -> SourceModel:
     """Load a model of any form.
 
     Args:
@@ -136,7 +136,7 @@ def open_source(path: Path, *, size: int | None = None, unsafe: bool = False) ->
         card = read_card(path, ClassifierCard)
         if path.suffix == ".tflite":
             check_flatbuffer(path, card, model)
-    source = _checked(path, kind, model, card, labels)
+    source = _check_classifier(path, kind, model, card, labels)
     if size and (source.height, source.width) != (size, size):
         raise InputError(f"{path}: it takes {source.width}x{source.height} and no other size; leave --size out")
     return source
@@ -228,7 +228,9 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     return RefinerSource(path, kind, model, card, detector, first)
 
 
-def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, labels: tuple[str, ...]) -> Source:
+def _check_classifier(
+    path: Path, kind: str, model: bytes, card: ClassifierCard | None, labels: tuple[str, ...]
+) -> SourceModel:
     """Refuse what is not an image classifier; add a softmax to one that gives logits."""
     interpreter = make_interpreter(model, path)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
@@ -256,7 +258,7 @@ def _checked(path: Path, kind: str, model: bytes, card: ClassifierCard | None, l
     if scores.min() < 0 or scores.max() > 1 + TOLERANCE:
         model = flatbuffer.with_softmax(model)
     _, height, width, channels = taken.shape
-    return Source(path, kind, model, height, width, channels, given.shape[1], card, labels)
+    return SourceModel(path, kind, model, height, width, channels, given.shape[1], card, labels)
 
 
 def _refuse_quantised(path: Path, model: bytes) -> None:

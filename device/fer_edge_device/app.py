@@ -108,6 +108,14 @@ class App:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
+            self._count_queued(self._runner.summary)
+
+    def _count_queued(self, summary: RunSummary) -> None:
+        summary.queued = sum(sink.queued for sink in self._sinks)
+        if self._config.mqtt.url:
+            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - see _open_sinks
+
+            summary.outbox = outbox_path(self._config.outbox, self._runner.identity.messages.node)
 
     def _open_source(self, *, realtime: bool | None) -> FrameSource:
         return open_source(self._config.camera, realtime=realtime)

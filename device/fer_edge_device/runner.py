@@ -20,6 +20,7 @@ from fer_edge_device.sinks import SinkClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
     from types import FrameType
 
     from fer_edge_device.capture.base import Frame, FrameSource
@@ -56,12 +57,16 @@ class RunSummary:
         seconds: duration of the run.
         events: number of published events of each type.
         interrupted: whether Ctrl-C ended the run.
+        queued: number of events that were not sent to the broker, also those of earlier runs.
+        outbox: file in which they wait; None without a broker.
     """
 
     frames: int = 0
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
+    queued: int = 0
+    outbox: Path | None = None
 
 
 class Runner:

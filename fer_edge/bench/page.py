@@ -23,7 +23,7 @@ from fer_edge.reports.svg_plot import Series, plot
 from fer_edge.utils.system import THROTTLED_NOW, describe_throttling
 
 if TYPE_CHECKING:
-    from fer_edge.bench.results import Case, Report, Sustained
+    from fer_edge.bench.results import Case, Report, SustainedLoad
 
 _SWEEPS = (  # workload, property of its cases, label of the property, unit
     ("classifier", "threads", "threads", "median, ms a face"),
@@ -47,7 +47,7 @@ def as_html(report: Report) -> str:
         pareto=plot_pareto(report) if has_accuracy else None,
         sustained=_describe_sustained(report.sustained) if report.sustained else None,
         profiles=[
-            {"model": profile.model, "how": profile.how, "head": OPERATOR_HEAD, "rows": operator_rows(profile)}
+            {"model": profile.model, "method": profile.method, "head": OPERATOR_HEAD, "rows": operator_rows(profile)}
             for profile in report.profiles
         ],
     )
@@ -94,7 +94,7 @@ def _sweep(report: Report, job: str, name: str) -> list[Series]:
     return [Series(label, sorted(points)) for label, points in lines.items() if len(points) > 1]
 
 
-def _describe_sustained(work: Sustained) -> dict[str, Any]:
+def _describe_sustained(work: SustainedLoad) -> dict[str, Any]:
     times = [(stretch.seconds, stretch.median) for stretch in work.stretches]
     plots = [plot([Series(work.case, times)], "seconds", "median, ms")]
     for label, name in (("degrees C", "temperature_c"), ("MHz", "clock_mhz")):

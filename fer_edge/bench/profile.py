@@ -38,7 +38,7 @@ def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) ->
         graph = read_graph(flatbuffer, path)
         import flatbuffers  # noqa: PLC0415 - comes with the schema or not at all
     except (InputError, ImportError) as error:
-        return Profile(model=name, how=f"this runtime does not offer it: {error}")
+        return Profile(model=name, method=f"this runtime does not offer it: {error}")
     operators = []
     previous: Callable[[int], object] = _do_nothing
     for count, operation in enumerate(graph.operations, start=1):
@@ -54,8 +54,8 @@ def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) ->
             )
         )
         previous = invoke
-    how = f"{_METHOD}, with XNNPACK {'on' if xnnpack else 'off'}"
-    return Profile(model=name, how=how, operators=tuple(operators))
+    method = f"{_METHOD}, with XNNPACK {'on' if xnnpack else 'off'}"
+    return Profile(model=name, method=method, operators=tuple(operators))
 
 
 def _do_nothing(_run: int) -> None:

@@ -158,7 +158,7 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     condition: Condition
 
 
-class Sustained(msgspec.Struct, frozen=True, kw_only=True):
+class SustainedLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Whole frames without a pause, for a long time.
 
     Attributes:
@@ -193,12 +193,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: Name of the model.
-        how: The method, or the reason why there are no times.
+        method: How they were measured, or the reason why there are none; ``how`` in JSON.
         operators: The operators, in the order in which they run.
     """
 
     model: str
-    how: str
+    method: str = msgspec.field(name="how")
     operators: tuple[Operator, ...] = ()
 
 
@@ -225,7 +225,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...]
     cases: tuple[Case, ...]
     starts: tuple[StartupCost, ...] = ()
-    sustained: Sustained | None = None
+    sustained: SustainedLoad | None = None
     profiles: tuple[Profile, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fer_edge.bench.machine import read_condition
-from fer_edge.bench.results import Stretch, Sustained
+from fer_edge.bench.results import Stretch, SustainedLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ _MAX_STRETCHES: Final = 600
 _MIN_STRETCH_S: Final = 1.0
 
 
-def sustain(function: Callable[[int], object], case: str, seconds: float) -> Sustained:
+def sustain(function: Callable[[int], object], case: str, seconds: float) -> SustainedLoad:
     """Call a function again and again, and read the state of the machine now and then.
 
     Args:
@@ -49,4 +49,4 @@ def sustain(function: Callable[[int], object], case: str, seconds: float) -> Sus
         )
     tenth = max(len(stretches) // 10, 1)
     first, last = (np.median([stretch.median for stretch in part]) for part in (stretches[:tenth], stretches[-tenth:]))
-    return Sustained(case=case, stretches=tuple(stretches), drift=round(float(last / first), 4))
+    return SustainedLoad(case=case, stretches=tuple(stretches), drift=round(float(last / first), 4))

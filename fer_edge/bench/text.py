@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fer_edge.bench.conditions import Condition, Environment
-    from fer_edge.bench.results import CaseId, Profile, Report, Sustained
+    from fer_edge.bench.results import CaseId, Profile, Report, SustainedLoad
 
 LATENCY_HEAD = ("milliseconds", "min", "median", "p95", "p99", "st. dev.", "per second", "ratio")
 STARTUP_HEAD = (
@@ -35,7 +35,7 @@ def as_text(report: Report) -> str:
     if report.sustained:
         lines.append(describe_sustained(report.sustained))
     for profile in report.profiles:
-        lines.append(f"{profile.model}: {profile.how}")
+        lines.append(f"{profile.model}: {profile.method}")
         rows = operator_rows(profile)
         lines += align_columns(OPERATOR_HEAD, rows) if rows else []
     return "\n".join([*lines, *(f"warning: {warning}" for warning in report.warnings)])
@@ -126,7 +126,7 @@ def operator_rows(profile: Profile) -> list[tuple[str, ...]]:
     ]
 
 
-def describe_sustained(work: Sustained) -> str:
+def describe_sustained(work: SustainedLoad) -> str:
     """Return the result of sustained work in a sentence."""
     last = work.stretches[-1]
     frames = sum(stretch.frames for stretch in work.stretches)

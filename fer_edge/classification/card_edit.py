@@ -60,7 +60,7 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
     sha256 = hashlib.sha256(flatbuffer).hexdigest()
     base = old or ClassifierCard(name=printable(path.stem), labels=labels, input=spec)
     card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
-    # A self-test of another machine is kept: recorded anew here, it could not find a fault of this machine's runtime.
+    # A self-test of another machine is kept: recorded again here, it could not find a fault of this machine's runtime.
     if old is None or old.self_test is None or old.input != spec:
         card = with_self_test(flatbuffer, card, path)
     with replacing(path) as temporary:

@@ -38,6 +38,7 @@ from fer_edge.cli import (
 )
 from fer_edge.cli.output import INTERRUPTED
 from fer_edge.cli.output import version as installed_version
+from fer_edge.cli.usage_errors import reword_usage_error
 from fer_edge.errors import FerEdgeError, first_line, hide_passwords
 from fer_edge.utils.opencv_defaults import set_opencv_defaults
 
@@ -106,7 +107,7 @@ def main() -> None:
             while context is not None and context.parent:
                 names.insert(0, context.info_name)
                 context = context.parent
-            what = error.format_message().rstrip(".")
+            what = reword_usage_error(error.format_message())
             print(f"fer-edge: {what}; `fer-edge {' '.join(names)}--help` shows how", file=sys.stderr)
             sys.exit(2)
         what = f"{type(error).__name__}: {first_line(error)}"

@@ -119,7 +119,7 @@ def bench(
         profile=profile,
     )
     _ensure_writable(out, html, pareto)
-    report = benchmark(options, _told)
+    report = benchmark(options, _print_progress)
     if out:
         _write(out, encode_report(report).decode())
     if html:
@@ -160,7 +160,7 @@ def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -
         ensure_writable(path)
 
 
-def _told(what: str) -> None:
+def _print_progress(what: str) -> None:
     if sys.stderr.isatty():
         print(f"measuring {what} ...", file=sys.stderr)
 
@@ -172,11 +172,11 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _numbers(option: str, text: str, most: int) -> tuple[int, ...]:
-    """Numbers from 1 to ``most``, in order and without repeats."""
+def _numbers(option: str, text: str, max_number: int) -> tuple[int, ...]:
+    """Parse numbers from 1 to ``max_number``; keep their order and drop repeats."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
-        raise InputError(f"{option} {text}: give numbers from 1 to {most} with commas between, as 1,2,4")
+    if not all(part.isdecimal() and 1 <= int(part) <= max_number for part in parts):
+        raise InputError(f"{option} {text}: give numbers from 1 to {max_number} with commas between, as 1,2,4")
     return tuple(dict.fromkeys(map(int, parts)))
 
 

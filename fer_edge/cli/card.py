@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.options import InputRange, Labels
+from fer_edge.errors import InputError
 
 app = typer.Typer(name="card")
 
@@ -36,6 +37,8 @@ def card_set(
     from fer_edge.classification.labels import parse_labels
     from fer_edge.modelcard.schema import INPUT_RANGES
 
+    if labels is None and input_range is None:
+        raise InputError("nothing to set: give --labels, --input-range or both; `fer-edge inspect` shows the card")
     names = parse_labels(labels) if labels else ()
     card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
     spec = card.input

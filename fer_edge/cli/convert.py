@@ -13,7 +13,7 @@ from fer_edge.cli.loading import check_square, load_fused_dataset
 from fer_edge.cli.needs import need
 from fer_edge.cli.options import InputRange, LabelMap, Labels, Usage, Votes
 from fer_edge.cli.output import command_line, warn
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fer_edge_convert.classifier_stage import ClassifierStage
     from fer_edge_convert.detector_stage import DetectorStage
     from fer_edge_convert.result import Conversion
-    from fer_edge_convert.sources import Source
+    from fer_edge_convert.sources import SourceModel
     from fer_edge_convert.stage import ParityT, ResultT, Stage
 
 app = typer.Typer()
@@ -81,7 +81,7 @@ def convert(
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
-    scheme = _one_of(chosen, quantize)
+    scheme = _one_of(chosen, quantize, model)
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
@@ -150,14 +150,16 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
     if isinstance(result, ClassifierConversion):
         print("\n".join(summary(result)))
         if result.scheme.calibrated and result.float_operators:
-            why = "which --rescue left" if result.kept_in_floats else "for which the quantiser has no integer form"
-            print(f"in floats   {', '.join(result.float_operators)}, {why}")
+            reason = "which --rescue left" if result.kept_in_floats else "for which the quantiser has no integer form"
+            print(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
-def _one_of(chosen: dict[str, bool], named: str | None) -> str:
-    """Return the chosen scheme."""
+def _one_of(chosen: dict[str, bool], named: str | None, model: Path) -> str:
+    """Return the chosen scheme; without one, a missing model is reported first."""
     wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({named} if named else set())
     if len(wanted) != 1:
+        if not model.exists():
+            raise ModelError(f"{model}: no such model")
         raise InputError("choose one way to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
     return wanted.pop()
 
@@ -171,11 +173,11 @@ def _refuse_idle(
         _refuse(measuring, f"does nothing for {scheme}, which measures no ranges; leave it out")
 
 
-def _refuse(options: Mapping[str, object], why: str, where: str = "") -> None:
+def _refuse(options: Mapping[str, object], reason: str, prefix: str = "") -> None:
     """Refuse options that would do nothing."""
     for name, value in options.items():
         if value:
-            raise InputError(f"{where}--{name} {why}")
+            raise InputError(f"{prefix}--{name} {reason}")
 
 
 def _detector_stage(
@@ -211,9 +213,9 @@ def _classifier_stage(
 ) -> ClassifierStage:
     from fer_edge.classification.labels import parse_labels
     from fer_edge_convert.classifier_stage import ClassifierStage
-    from fer_edge_convert.sources import open_source
+    from fer_edge_convert.sources import open_model
 
-    source = open_source(model, size=size, unsafe=unsafe)
+    source = open_model(model, size=size, unsafe=unsafe)
     names = parse_labels(labels) if labels else ()
     data = _load_faces(faces.data, faces.votes, faces.label_map, source)
     calibration = _load_faces(faces.calibrate, None, None, source)
@@ -221,7 +223,7 @@ def _classifier_stage(
     return ClassifierStage(source, card, data=data, calibration=calibration, usage=faces.usage)
 
 
-def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, source: Source) -> Dataset | None:
+def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, source: SourceModel) -> Dataset | None:
     if not path:
         return None
     check_square(source.path, source.height, source.width, "convert it without --data and --calibrate")
@@ -229,14 +231,14 @@ def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, s
 
 
 def _card_for(
-    source: Source, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
+    source: SourceModel, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
 ) -> ClassifierCard:
     """Return the card of the converted model, from the model, the options or the data."""
     from fer_edge.modelcard.schema import INPUT_RANGES
     from fer_edge_convert.input_range import infer_range
 
     if input_range is None and source.card is None and dataset is not None:
-        known = source.described(labels, INPUT_RANGES["0..1"]).labels
+        known = source.make_card(labels, INPUT_RANGES["0..1"]).labels
         input_range = infer_range(source, known, dataset, usage)
         print(f"input range {input_range}, with which the model is right most often", file=sys.stderr)
-    return source.described(labels, INPUT_RANGES[input_range] if input_range else None)
+    return source.make_card(labels, INPUT_RANGES[input_range] if input_range else None)

@@ -84,5 +84,5 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
         measured = outcome.benchmark
         figures = (measured.classifier.median, measured.whole_frame.median) if measured else ()
         cells = "".join(f"{f'{value:.2f} ms':>12}" for value in figures) or f"{'-':>12}{'-':>12}"
-        said = f"failed to {outcome.failed_step}" if outcome.failed_step else "ready"
-        print(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {said}")
+        status = f"failed to {outcome.failed_step}" if outcome.failed_step else "ready"
+        print(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {status}")

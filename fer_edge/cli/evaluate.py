@@ -35,7 +35,9 @@ def evaluate(
     label_map: LabelMap = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model on labelled faces.
+    """Measure a model on labelled faces: a trained .keras or a converted .tflite.
+
+    A .keras needs TensorFlow: pip install "fer-edge[train]". Every other form needs `fer-edge convert` first.
 
     \b
     Example: fer-edge evaluate edge.tflite fer2013.csv

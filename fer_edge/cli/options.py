@@ -29,7 +29,9 @@ DetectorModel = Annotated[
 MinFace = Annotated[
     int | None,
     typer.Option(
-        min=12, help="Side of the smallest face to find, in pixels; by default 1/16 of the image's longer side."
+        min=12,
+        max=4096,
+        help="Side of the smallest face to find, in pixels; by default 1/16 of the image's longer side.",
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_IMAGES: Final = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
 
 @app.command()
 def run(
     config: ConfigFile = None,
     source: Annotated[
         str | None,
-        typer.Option(help="auto, picamera2, demo, N, /dev/videoN, rtsp://..., a video, or a folder of images."),
+        typer.Option(
+            help="auto, picamera2, demo, N, /dev/videoN, rtsp://... or http://..., a video, or a folder of images."
+        ),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Stop after this many seconds of the source's time.")
@@ -48,8 +53,10 @@ def run(
             autocompletion=complete_detector,
         ),
     ] = None,
-    min_face: Annotated[int | None, typer.Option(help="Side of the smallest face to find, in pixels.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the classifier.")] = None,
+    min_face: Annotated[
+        int | None, typer.Option(min=0, max=4096, help="Side of the smallest face to find, in pixels.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=64, help="Threads of the classifier.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of a camera's frames in pixels, if the camera can.")] = None,
     height: Annotated[
         int | None, typer.Option(help="Height of a camera's frames in pixels, if the camera can.")
@@ -106,7 +113,7 @@ def run(
 
     settings = read()
     set_up_logging(settings.log)
-    # Without a file there is nothing to read anew, and SIGHUP means that the terminal has gone.
+    # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
     summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
@@ -117,5 +124,18 @@ def run(
         f" {summary.events['end']} end",
         file=sys.stderr,
     )
+    if summary.queued:
+        verb = "waits" if summary.queued == 1 else "wait"
+        print(f"{counted(summary.queued, 'event')} {verb} for the broker in {summary.outbox}", file=sys.stderr)
+    if _is_image(settings.camera.source):
+        print(
+            f"fer-edge: hint: {settings.camera.source} is one image, too short for `run` to follow a face:"
+            " use `fer-edge predict` or `fer-edge tag`",
+            file=sys.stderr,
+        )
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _is_image(source: str) -> bool:
+    return Path(source).suffix.lower() in _IMAGES and Path(source).is_file()

@@ -27,7 +27,7 @@ app = typer.Typer()
 def train(
     data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
     more: Annotated[
-        list[Path] | None, typer.Option("--data", help="Another dataset to fuse with the first; may be duplicates.")
+        list[Path] | None, typer.Option("--data", help="Another dataset to fuse with the first; may be repeated.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[
@@ -42,7 +42,7 @@ def train(
         typer.Option(help="Start from this .keras; for transfer learning, the weights file of its backbone."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="A .keras to learn from (distillation); may be duplicates.")
+        list[Path] | None, typer.Option(help="A .keras to learn from (distillation); may be repeated.")
     ] = None,
     soft_labels: Annotated[
         Path | None, typer.Option(help="An .npz with the teachers' scores: read if it exists, else written.")
@@ -66,7 +66,7 @@ def train(
     from fer_edge.datasets.readers import ensure_exists
     from fer_edge_train.recipe_files import load_recipe
 
-    how = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    training_recipe = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
     for path in paths:
         ensure_exists(path)
     if weights and not weights.exists():
@@ -84,27 +84,36 @@ def train(
         from fer_edge_train.training import apply_labels, check_start
         from fer_edge_train.training import train as run_training
 
-        check_start(how, out, with_teachers=bool(teacher or soft_labels), resume=resume)
-        majority = how.target.protocol == "ferplus"
-        dataset = apply_labels(load_fused_dataset(paths, votes, label_map, how.data.side, majority=majority), how)
-        split = split_dataset(dataset, how.data.validation, how.data.validation_seed, how.optimizer.batch_size)
+        check_start(training_recipe, out, with_teachers=bool(teacher or soft_labels), resume=resume)
+        majority = training_recipe.target.protocol == "ferplus"
+        dataset = apply_labels(
+            load_fused_dataset(paths, votes, label_map, training_recipe.data.side, majority=majority), training_recipe
+        )
+        split = split_dataset(
+            dataset,
+            training_recipe.data.validation,
+            training_recipe.data.validation_seed,
+            training_recipe.optimizer.batch_size,
+        )
         _describe(dataset, split)
         teachers: SoftLabels | Teachers | None = None
-        if soft_labels and how.target.augmented_views:
+        if soft_labels and training_recipe.target.augmented_views:
             raise InputError(
                 "--soft-labels hold scores of unchanged faces; leave it out, or --set target.augmented_views=false"
             )
-        if teacher and how.target.augmented_views:
-            teachers = Teachers(teacher, dataset.labels, resolve_precision(how.precision))
+        if teacher and training_recipe.target.augmented_views:
+            teachers = Teachers(teacher, dataset.labels, resolve_precision(training_recipe.precision))
         elif teacher or soft_labels:
-            teachers = soft_labels_for(dataset, teacher or [], soft_labels, resolve_precision(how.precision))
+            teachers = soft_labels_for(
+                dataset, teacher or [], soft_labels, resolve_precision(training_recipe.precision)
+            )
         # The weights of a backbone have no card.
-        start = [weights] if weights and not how.network.takes_backbone_weights else []
-        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+        start = [weights] if weights and not training_recipe.network.takes_backbone_weights else []
+        with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
             result = run_training(
                 dataset,
                 split,
-                how,
+                training_recipe,
                 Path(recipe).stem,
                 out,
                 weights=weights,
@@ -128,7 +137,7 @@ def _describe(dataset: Dataset, split: Split) -> None:
     print(f"{dataset.name}: {counted(len(dataset), 'face')}, {skipped} skipped", file=sys.stderr)
     for line in dataset.left_out:
         print(f"  skipped: {line}", file=sys.stderr)
-    for name, rows in split.named().items():
+    for name, rows in split.parts_by_name().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
         duplicates = np.isin(rows, split.duplicates).sum()

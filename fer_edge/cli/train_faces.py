@@ -40,7 +40,7 @@ def train_faces(
 
     # Mistakes in these are reported before Keras is loaded.
     changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
-    how = load_detector_recipe(recipe or "faces", changes)
+    training_recipe = load_detector_recipe(recipe or "faces", changes)
     parts = load_faces(data / "train"), load_faces(data / "val")
     with hide_native_stderr():
         from rich.console import Console
@@ -52,10 +52,10 @@ def train_faces(
         from fer_edge_train.run_folder import RunFolder
 
         RunFolder(out).check(resume=resume)
-        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+        with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
             result = train_detector(
                 *parts,
-                how,
+                training_recipe,
                 out,
                 weights=weights,
                 teacher=teacher,

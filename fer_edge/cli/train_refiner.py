@@ -42,7 +42,7 @@ def train_refiner(
 
     # Mistakes in these are reported before Keras is loaded.
     changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
-    how = load_refiner_recipe(recipe or "refiner", changes)
+    training_recipe = load_refiner_recipe(recipe or "refiner", changes)
     made_by = commands_so_far([read_card(detector, DetectorCard).made_by])
     parts = load_faces(data / "train"), load_faces(data / "val")
     with hide_native_stderr():
@@ -53,11 +53,11 @@ def train_refiner(
         from fer_edge_train.run_folder import RunFolder
 
         RunFolder(out).check(resume=resume)
-        with TrainingProgress(Console(stderr=True), how.schedule.epochs) as progress:
+        with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
             result = run_training(
                 *parts,
                 detector,
-                how,
+                training_recipe,
                 out,
                 teacher=teacher,
                 pasted=load_training_faces(paste) if paste else None,

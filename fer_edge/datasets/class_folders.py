@@ -81,7 +81,7 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int) ->
             raise DataError(
                 f"{path}: no images in class folders{failed}; expected train/happy/1.png, test/sad/2.png, ..."
             )
-        faces_on_disk = store.mapped()
+        faces_on_disk = store.map_faces()
     order, labels = _order_labels(labels, path)
     number = {label: i for i, label in enumerate(order)}
     classes = np.array([number[label] for label in labels], np.int64)

@@ -47,7 +47,7 @@ class FaceStore:
         except OSError as error:
             raise no_space_error(error) from error
 
-    def mapped(self) -> npt.NDArray[np.uint8]:
+    def map_faces(self) -> npt.NDArray[np.uint8]:
         """Return all faces, uint8 of shape (n, side, side), memory-mapped; at least one must have been added."""
         self._file.flush()
         faces: npt.NDArray[np.uint8] = np.memmap(self._file, np.uint8, "r")
@@ -84,4 +84,4 @@ def join_faces(parts: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64
         for faces, rows in parts:
             for begin in range(0, len(rows), CHUNK):
                 store.add(faces[rows[begin : begin + CHUNK]])
-        return store.mapped()
+        return store.map_faces()

@@ -110,7 +110,10 @@ def load_faces(path: Path, part: str = "") -> FaceDataset:
     """
     folder = path / part if part and (path / part).is_dir() else path
     if not folder.exists():
-        raise DataError(f"{path}: no such folder or zip")
+        raise DataError(
+            f"{path}: no such folder or zip; give a folder of images, or one with train/ and val/, each with"
+            f" {LABELS} and its images"
+        )
     files = dict(_find_images(folder))
     if not files:
         raise DataError(f"{folder}: no images in it or in its zips")

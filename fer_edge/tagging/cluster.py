@@ -172,7 +172,10 @@ def connect(address: str) -> Iterator[Cluster]:
         )
 
     # A large image from an archive is part of its task; Dask would warn of it.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}), _muted("distributed.client"):
+    with (
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),
+        _mute_logger("distributed.client"),
+    ):
         try:
             client = Client(address, timeout=_CONNECT_S, set_as_default=False)
         except OSError as error:
@@ -187,7 +190,7 @@ def connect(address: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _muted(name: str) -> Iterator[None]:
+def _mute_logger(name: str) -> Iterator[None]:
     """Mute a logger: Dask's logs a traceback when the scheduler is lost, which our message already says."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True

@@ -112,6 +112,6 @@ def _process_pool(count: int) -> Iterator[Callable[..., Future[Any]]]:
         yield submit
     finally:
         for child in set(multiprocessing.active_children()) - before:
-            child.kill()  # after an interruption nobody wants to wait for the rest
+            child.kill()  # after an interruption, the rest is not waited for
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -209,7 +209,7 @@ def _list_facts(inspection: Inspection) -> dict[str, object]:
 
 
 def _list_layers(layers: tuple[Operation, ...]) -> list[dict[str, str]]:
-    most = max((layer.multiply_adds for layer in layers), default=0) or 1
+    largest = max((layer.multiply_adds for layer in layers), default=0) or 1
     producers = {node.name: number for number, layer in enumerate(layers) for node in layer.outputs}
     rows = []
     for number, layer in enumerate(layers):
@@ -225,7 +225,7 @@ def _list_layers(layers: tuple[Operation, ...]) -> list[dict[str, str]]:
                 "output": _shape(layer.outputs[0]) if layer.outputs else "",
                 "weights": _shape(weights) if weights else "",
                 "cost": f"{layer.multiply_adds / 1e6:.2f} M multiply-adds, {layer.constant_bytes / 1e3:.1f} kB",
-                "percent": f"{100 * layer.multiply_adds / most:.1f}",
+                "percent": f"{100 * layer.multiply_adds / largest:.1f}",
             }
         )
     return rows

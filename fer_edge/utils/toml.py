@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +34,15 @@ def parse_toml(text: str, source_name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{source_name}: {error}") from error
+        raise InputError(f"{source_name}: not valid TOML, {_place(error, text)}; correct it there") from error
+
+
+def _place(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """Return the line of an error and what is wrong there."""
+    what, _, place = str(error).rstrip(")").rpartition(" (at ")
+    found = re.match(r"line (\d+)", place)
+    line = int(found[1]) if found else max(len(text.rstrip().splitlines()), 1)
+    return f"line {line}: {what[:1].lower()}{what[1:]}"
 
 
 def to_struct(document: dict[str, Any], struct: type[T], source_name: str) -> T:

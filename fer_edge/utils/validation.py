@@ -60,7 +60,7 @@ def explain(error: msgspec.MsgspecError | UnicodeDecodeError, to: Any) -> Proble
     if found := re.fullmatch(r"Invalid (?:enum )?value (.*)", what):
         return Problem(path, f"{subject} cannot be {found[1]}{_choices(path, to)}")
     if found := re.fullmatch(r"Expected `(.*?)`(.*)", what):
-        return Problem(path, f"{subject} must {_expected(found[1], found[2])}")
+        return Problem(path, f"{subject} must {_describe_expectation(found[1], found[2])}")
     # Else a check of our own refused it, in our own words, which name the key.
     return Problem(path, what)
 
@@ -85,12 +85,13 @@ def _split(message: str) -> tuple[str, str, str]:
     return what, path, ""
 
 
-def _expected(type_names: str, rest: str) -> str:
+def _describe_expectation(type_names: str, rest: str) -> str:
     """Return what a value must be, or have, from what msgspec expects and what it says of that."""
     names = [name for name in type_names.split(" | ") if name != "null"] or ["null"]
     kind = listed([_TYPES.get(name, name) for name in names], "or")
     if found := re.fullmatch(r", got `(.*)`", rest):
-        return f"be {kind}, not {_TYPES.get(found[1], found[1])}"
+        is_fraction = names == ["int"] and found[1] == "float"
+        return f"be {kind}, {'without a decimal point' if is_fraction else f'not {_TYPES.get(found[1], found[1])}'}"
     if found := re.fullmatch(r" (>=|>|<=|<) (-?[\d.e+-]+)", rest):
         return f"be {_BOUNDS[found[1]]} {float(found[2]):g}"
     if found := re.fullmatch(r" that's a multiple of (\d+)", rest):

@@ -19,7 +19,7 @@ from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
 from fer_edge_convert.metadata import METADATA
 from fer_edge_convert.parity import divergence
-from fer_edge_convert.quantisation import ActivationStats, Method, Plan, Scheme, bias_corrected, observe, quantise
+from fer_edge_convert.quantisation import ActivationStats, Method, Plan, Scheme, correct_biases, observe, quantise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,7 +210,7 @@ def test_bias_correction_reduces_the_error_of_the_weights(edge_float: Path, samp
     ranges = {name: tensor_stats.range(Method.MINMAX) for name, tensor_stats in stats.items()}
     plan = Plan(Scheme.INT8, ranges)
     quantised = quantise(model, plan)
-    corrected = bias_corrected(model, quantised, stats)
+    corrected = correct_biases(model, quantised, stats)
     means = []
     for variant in (quantised, quantise(corrected, plan)):
         means_after = channel_means(variant, images)

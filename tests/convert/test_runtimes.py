@@ -20,7 +20,7 @@ from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantisation import Scheme
-from fer_edge_convert.sources import open_source
+from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -77,9 +77,9 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("scores")
     for name in ("edge", "edge-plus"):
         shutil.copy(DEFAULT_MODEL.with_name(f"{name}.tflite"), folder)
-    source = open_source(Path(__file__).parents[1] / "data" / "keras2" / "xception.h5")
+    source = open_model(Path(__file__).parents[1] / "data" / "keras2" / "xception.h5")
     faces = load_dataset(sample.write_csv(folder / "few.csv", slice(0, 700, 20)), 64)
-    card = source.described(FER2013, (1 / 255, 0))
+    card = source.make_card(FER2013, (1 / 255, 0))
     convert(ClassifierStage(source, card, data=faces), Scheme.INT8, folder / "xception.tflite", max_drop=100)
     (folder / "first.tflite").write_bytes(model_bytes(DEFAULT_DETECTOR))
     (folder / "second.tflite").write_bytes(refiner_bytes(DEFAULT_DETECTOR))

@@ -31,7 +31,7 @@ from fer_edge_convert.conversion import convert
 from fer_edge_convert.flatbuffer import run
 from fer_edge_convert.input_range import infer_range
 from fer_edge_convert.quantisation import Scheme
-from fer_edge_convert.sources import open_source
+from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -68,8 +68,8 @@ def test_converts_foreign_models_to_int8(
 ) -> None:
     """The models have random weights, so only the agreement of float and int8 matters."""
     model = KERAS2 / name if (KERAS2 / name).exists() else foreign / name
-    source = open_source(model)
-    card = source.described(LABELS, (1 / 255, 0))
+    source = open_model(model)
+    card = source.make_card(LABELS, (1 / 255, 0))
     out = tmp_path / "out.tflite"
     # Convert in this process, because loading TensorFlow takes longer than converting.
     stage = ClassifierStage(source, card, data=load_dataset(few_faces_csv, shape[0]))
@@ -88,7 +88,7 @@ def test_converts_foreign_models_to_int8(
 
 
 def test_reads_depthwise_convolutions_of_keras_2(foreign: Path) -> None:
-    source = open_source(foreign / "mobilenet.h5")
+    source = open_model(foreign / "mobilenet.h5")
     assert (source.height, source.channels, source.outputs) == (96, 3, 7)
 
 
@@ -102,35 +102,35 @@ def test_reads_the_first_hdf5_format_of_keras_2(tmp_path: Path) -> None:
         file.attrs["model_config"] = np.bytes_(json.dumps(config))
         file.attrs["keras_version"] = np.bytes_("2.0.5")
     images = np.random.default_rng(0).uniform(0, 1, (4, 48, 48, 1)).astype(np.float32)
-    old_outputs, outputs = (run(open_source(path).model, images) for path in (old_file, KERAS2 / "sequential.h5"))
+    old_outputs, outputs = (run(open_model(path).model, images) for path in (old_file, KERAS2 / "sequential.h5"))
     assert np.allclose(old_outputs, outputs)
 
 
 def test_infers_the_input_range_from_data(foreign: Path, fer2013_csv: Path) -> None:
     data = load_dataset(fer2013_csv, 48)
-    raw = open_source(foreign / "raw.keras")
+    raw = open_model(foreign / "raw.keras")
     assert raw.card is None
     assert infer_range(raw, LABELS, data, "PublicTest") == "0..255"
     with pytest.raises(InputError, match="values its pixels had in training, and the data does not tell"):
-        infer_range(open_source(foreign / "logits.keras"), LABELS, data, None)
+        infer_range(open_model(foreign / "logits.keras"), LABELS, data, None)
 
 
 def test_model_of_any_size_requires_a_size(foreign: Path) -> None:
     with pytest.raises(InputError, match="say which with --size"):
-        open_source(foreign / "any-size.keras")
-    assert open_source(foreign / "any-size.keras", size=32).height == 32
+        open_model(foreign / "any-size.keras")
+    assert open_model(foreign / "any-size.keras", size=32).height == 32
 
 
 @pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5"])
 def test_runs_code_of_a_model_only_with_unsafe(foreign: Path, name: str) -> None:
     with pytest.raises(ModelError, match=r"Lambda layer, .*--unsafe"):
-        open_source(foreign / name)
-    assert open_source(foreign / name, unsafe=True).outputs == 7
+        open_model(foreign / name)
+    assert open_model(foreign / name, unsafe=True).outputs == 7
 
 
 def test_rejects_a_model_with_two_outputs(foreign: Path) -> None:
     with pytest.raises(ModelError, match="2 outputs, and a classifier has one"):
-        open_source(foreign / "two.keras")
+        open_model(foreign / "two.keras")
 
 
 def test_rejects_wrong_input_in_one_line(
@@ -295,7 +295,7 @@ def test_finds_hidden_code(tmp_path: Path) -> None:
             archive.writestr("config.json", config)
         for path in (hdf5_file, keras_file):
             with pytest.raises(ModelError, match="code that loading would run"):
-                open_source(path)
+                open_model(path)
 
 
 def test_rejects_damaged_files(tmp_path: Path) -> None:
@@ -308,17 +308,17 @@ def test_rejects_damaged_files(tmp_path: Path) -> None:
             content[position] = rng.integers(256)
         damaged.write_bytes(content)
         with contextlib.suppress(ModelError):  # some damage is harmless
-            open_source(damaged)
+            open_model(damaged)
     for metadata in ("[]", "{}", '{"keras_version": 3}'):
         with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
             archive.writestr("metadata.json", metadata)
             archive.writestr("config.json", "[]")
         with pytest.raises(ModelError):
-            open_source(tmp_path / "odd.keras")
+            open_model(tmp_path / "odd.keras")
 
 
 def test_adds_softmax_to_logits_and_detects_damage(edge_float: Path, foreign: Path, tmp_path: Path) -> None:
-    logits = open_source(foreign / "logits.keras")
+    logits = open_model(foreign / "logits.keras")
     assert read_graph(logits.model, tmp_path).operations[-1].kind == "SOFTMAX"
     content = bytearray(model_bytes(edge_float))
     model = tmp_path / "bare.tflite"
@@ -330,4 +330,4 @@ def test_adds_softmax_to_logits_and_detects_damage(edge_float: Path, foreign: Pa
     with pytest.raises(ModelError, match="damaged, the content does not match its card"):
         set_card(model, (), None)
     with pytest.raises(ModelError, match="damaged, the content does not match its card"):
-        open_source(model)
+        open_model(model)

@@ -102,7 +102,7 @@ def test_sighup_changes_model_topics_and_thresholds_but_no_track(running: Runnin
 def test_invalid_config_changes_nothing_and_is_logged(running: Running, video: Path, tmp_path: Path) -> None:
     running.until("one/event", event_type="new")
     for text, expected in (
-        ("node = ", "Invalid value"),
+        ("node = ", "not valid TOML, line 1: invalid value"),
         ("nodes = 1", "did you mean node?"),
         ('model = "none.tflite"', "no such model file"),
         ('[faces]\ndetector = "yunet"', "needs --detector-model"),

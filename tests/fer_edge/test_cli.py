@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import pytest
 from fer_edge import demo
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes
+from tests.device.brokers import Mosquitto
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -77,7 +80,19 @@ def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
     [
         (("foo",), "No such command 'foo'; `fer-edge --help` shows how"),
         (("evaluate",), "; `fer-edge evaluate --help` shows how"),
-        (("run", "--detector", "hog"), "is not one of 'network', 'yunet'"),
+        (("run", "--detector", "hog"), "--detector: 'hog' is unknown; choose network or yunet;"),
+        (("predict", "x", "--min-face", "3"), "--min-face: must be at least 12;"),
+        (("predict", "x", "--min-face", "100000"), "--min-face: must be at most 4096;"),
+        (("run", "--min-face", "100000"), "--min-face: must be at most 4096;"),
+        (("run", "--min-face", "3"), "--min-face: faces.min_face must be at least 12, or 0"),
+        (("bench", "--runs", "abc"), "--runs: must be a whole number;"),
+        (("bench", "--runs", "1.5"), "--runs: must be a whole number;"),
+        (("bench", "--seconds", "abc"), "--seconds: must be a number;"),
+        (("run", "--log-level", "x"), "choose debug, info, warning or error;"),
+        (("tag", "x", "--out", "y", "--sidecar", "foo"), "--sidecar: 'foo' is unknown; choose xmp;"),
+        (("run", "extra"), "unexpected argument: extra;"),
+        (("predict", "x", "--min-face"), "--min-face: give a value;"),
+        (("convert", "nope.keras", "-o", "x.tflite"), "nope.keras: no such model"),
         (("bench", "--runs", "0"), "--runs"),
         (("run", "--seconds", "-1"), "--seconds"),
         (("card", "set", "x.tflite", "--label", "x"), "`fer-edge card set --help` shows how"),
@@ -90,6 +105,14 @@ def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
 )
 def test_wrong_usage_gives_one_error_line(cli: Cli, args: tuple[str, ...], expected: str) -> None:
     assert expected in error_line(cli, *args)
+
+
+def test_card_set_without_options_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    shutil.copy(DEFAULT_MODEL, model)
+    before = model.stat().st_mtime_ns, model.read_bytes()
+    assert "nothing to set" in error_line(cli, "card", "set", model)
+    assert (model.stat().st_mtime_ns, model.read_bytes()) == before
 
 
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -489,6 +512,25 @@ def test_replayed_video_gives_the_same_events(cli: Cli, tmp_path: Path) -> None:
     first = events()
     assert sum("/event" in line for line in first) >= 4
     assert first == events()
+
+
+def test_run_of_one_image_names_the_commands_for_images(cli: Cli, photo: Path) -> None:
+    assert "use `fer-edge predict` or `fer-edge tag`" in cli("run", "--source", photo).stderr
+    assert "hint" not in cli("run", "--source", "demo", "--seconds", "0.5", "--full-speed").stderr
+
+
+def test_run_says_which_events_still_wait_for_the_broker(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = tmp_path / "outbox.sqlite"
+    monkeypatch.setenv("FER_EDGE_OUTBOX_PATH", str(outbox))
+    demo_run = ("run", "--source", "demo", "--seconds", "5", "--full-speed", "--node", "test", "--mqtt")
+    with socket.socket() as unused:  # bound and not listening: nobody answers
+        unused.bind(("127.0.0.1", 0))
+        dead = cli(*demo_run, f"mqtt://127.0.0.1:{unused.getsockname()[1]}").stderr
+    assert re.search(rf"^\d+ events wait for the broker in {re.escape(str(outbox))}$", dead, re.MULTILINE)
+    with Mosquitto(tmp_path / "broker") as broker:
+        assert "for the broker" not in cli(*demo_run, f"mqtt://127.0.0.1:{broker.port}").stderr
 
 
 def test_closed_pipe_ends_the_run_quietly() -> None:

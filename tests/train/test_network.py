@@ -7,14 +7,19 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import pytest
 
+from fer_edge.errors import InputError
 from fer_edge_train.architectures.base import HEAD
 from fer_edge_train.network import iter_layers, to_inference
 from fer_edge_train.recipe_files import load_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -45,3 +50,14 @@ def test_inference_network_has_same_outputs(name: str) -> None:
         outputs = keras.ops.convert_to_numpy(used(images, training=False))
     assert expected.std(axis=0).min() > 1e-4
     assert outputs == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_transfer_names_unusable_weights_in_plain_words(tmp_path: Path) -> None:
+    file = tmp_path / "backbone.weights.h5"
+    file.write_bytes(b"damaged")
+    network = load_recipe("transfer", ["network.side=32"]).network
+    with pytest.raises(InputError) as raised:
+        network.features(keras.Input((32, 32, 1)), file)
+    message = str(raised.value)
+    assert message.startswith(f"{file}: not the weights of MobileNetV2 without its top (`fer-edge --debug train ...`")
+    assert "signature" not in message

@@ -265,6 +265,7 @@ def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: 
     assert result.returncode == 2
     assert "cannot load the ImageNet weights of MobileNetV2" in result.stderr
     assert "--weights FILE" in result.stderr.splitlines()[-1]
+    assert "(`fer-edge --debug train ...` shows why):" in result.stderr
 
 
 def test_resumes_killed_run(start_warm: StartWarm, eager_cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:

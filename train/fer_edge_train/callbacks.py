@@ -50,7 +50,7 @@ class EarlyStopping(keras.callbacks.Callback):
     """Ends a run when the held-out loss has not fallen for ``schedule.stop_epochs`` epochs."""
 
     def __init__(self, schedule: Schedule, history: History, first: int) -> None:
-        """Look at the losses in ``history`` from epoch ``first`` on."""
+        """Store the schedule and the history, of which losses from epoch ``first`` on count."""
         super().__init__()
         self._schedule, self._history, self._first = schedule, history, first
 
@@ -61,7 +61,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
 
 def has_stopped(history: History, schedule: Schedule, first: int) -> bool:
-    """Tell whether a run with this history has stopped early, by its losses from epoch ``first`` on."""
+    """Return whether a run with this history stopped early, by its losses from epoch ``first`` on."""
     losses = history.losses(first)
     return 0 < schedule.stop_epochs <= len(losses) - 1 - (losses.index(min(losses)) if losses else 0)
 

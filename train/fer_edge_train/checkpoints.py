@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from fer_edge.errors import ModelError, first_line
+from fer_edge.errors import ModelError
 from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def is_checkpoint_epoch(epoch: int, schedule: Schedule) -> bool:
-    """Tell whether a checkpoint is saved after an epoch, counted from 0."""
+    """Return whether a checkpoint is saved after an epoch, counted from 0."""
     return (epoch + 1) % schedule.checkpoint_epochs == 0 or epoch + 1 == schedule.epochs
 
 
@@ -41,7 +41,8 @@ def load_checkpoint(path: Path) -> keras.Model:
         return keras.models.load_model(path)
     except Exception as error:  # a damaged file makes Keras raise errors of many types
         raise ModelError(
-            f"{path}: Keras cannot load it ({first_line(error)}); delete the folder and start again"
+            f"{path}: the checkpoint is damaged; delete the folder and start again"
+            " (`fer-edge --debug train ...` shows why)"
         ) from error
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
-from fer_edge.errors import ModelError, first_line
+from fer_edge.errors import ModelError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.architectures.base import HEAD
@@ -85,7 +85,9 @@ def load_trained(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged file makes Keras raise errors of many types
-        raise ModelError(f"{path}: Keras cannot load it ({first_line(error)}); train it again") from error
+        raise ModelError(
+            f"{path}: missing, damaged or not a .keras file; train it again (`fer-edge --debug train ...` shows why)"
+        ) from error
 
 
 def copy_weights(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:

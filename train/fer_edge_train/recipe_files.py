@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from fer_edge.errors import InputError
 from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
+from fer_edge.utils.words import listed
 from fer_edge_train.faces.detector_recipe import DetectorRecipe
 from fer_edge_train.faces.refiner_recipe import RefinerRecipe
 from fer_edge_train.recipe import Recipe
@@ -29,7 +30,7 @@ _KINDS: Final[dict[type[Section], tuple[str, str]]] = {
 
 def recipe_names(kind: type[Section] | None = None) -> list[str]:
     """Return the names of the recipes in the package, sorted; of one type of recipe or of all."""
-    return sorted(name for name, (other, _) in _shipped().items() if kind in {None, other})
+    return sorted(name for name, (other, _) in _list_recipe_files().items() if kind in {None, other})
 
 
 def recipe_text(name: str) -> str:
@@ -85,7 +86,7 @@ def _load(name: str, settings: Sequence[str], kind: type[AnyRecipe]) -> AnyRecip
         if found is not kind:
             raise InputError(
                 f"recipe {name}: it is for fer-edge {_KINDS[found][1]}; for fer-edge {_KINDS[kind][1]}"
-                f" choose {' or '.join(recipe_names(kind))}, or give a .toml file"
+                f" choose {listed(recipe_names(kind), 'or')}, or give a .toml file"
             )
     tables = parse_toml(recipe_text(name), f"recipe {name}")
     given = {}
@@ -102,15 +103,15 @@ def _load(name: str, settings: Sequence[str], kind: type[AnyRecipe]) -> AnyRecip
 
 def _find(name: str, choices: Sequence[str]) -> tuple[type[Section], Traversable]:
     """Return type and file of a recipe in the package; an error suggests one of ``choices``."""
-    shipped = _shipped()
-    if name not in shipped:
+    files = _list_recipe_files()
+    if name not in files:
         near = difflib.get_close_matches(name, choices, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"no recipe {name!r}: {hint}choose one of {', '.join(choices)}, or give a .toml file")
-    return shipped[name]
+        raise InputError(f"no recipe {name!r}: {hint}choose {listed(choices, 'or')}, or give a .toml file")
+    return files[name]
 
 
-def _shipped() -> dict[str, tuple[type[Section], Traversable]]:
+def _list_recipe_files() -> dict[str, tuple[type[Section], Traversable]]:
     folder = resources.files("fer_edge_train") / "recipes"
     return {
         file.name.removesuffix(".toml"): (kind, file)

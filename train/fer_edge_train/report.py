@@ -91,13 +91,13 @@ def write_report(
     report = {
         "data": data.name,
         "labels": data.labels,
-        "counts": {**{name: len(rows) for name, rows in split.named().items()}, "skipped": len(data.skipped)},
+        "counts": {**{name: len(rows) for name, rows in split.parts_by_name().items()}, "skipped": len(data.skipped)},
         "faces_per_class": {
             name: np.bincount(data.classes[rows], minlength=len(data.labels)).tolist()
-            for name, rows in split.named().items()
+            for name, rows in split.parts_by_name().items()
         },
         "near_duplicates_of_training_faces": {
-            name: int(np.isin(rows, split.duplicates).sum()) for name, rows in split.named().items()
+            name: int(np.isin(rows, split.duplicates).sum()) for name, rows in split.parts_by_name().items()
         },
         "left_out": data.left_out,
         "skipped": data.skipped,
@@ -132,7 +132,7 @@ def write_report(
             _describe_results(name, one.metrics, new_faces[name], ece_before[name]) for name, one in evaluations.items()
         ],
         images=figures,
-        shown=part,
+        part=part,
         calibration=fitted,
         recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
     )
@@ -167,7 +167,7 @@ def _save_figures(
 
 def _describe_data(data: Dataset, split: Split) -> dict[str, object]:
     rows = []
-    for name, part in split.named().items():
+    for name, part in split.parts_by_name().items():
         counts = np.bincount(data.classes[part], minlength=len(data.labels)).tolist()
         rows.append((name, len(part), *counts, int(np.isin(part, split.duplicates).sum())))
     return {

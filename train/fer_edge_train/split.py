@@ -34,7 +34,7 @@ class Split:
     test: npt.NDArray[np.int64]
     duplicates: npt.NDArray[np.int64]
 
-    def named(self) -> dict[str, npt.NDArray[np.int64]]:
+    def parts_by_name(self) -> dict[str, npt.NDArray[np.int64]]:
         """Return the three parts under the names that users see."""
         return {"trained on": self.train, "held out": self.validation, "tested on": self.test}
 

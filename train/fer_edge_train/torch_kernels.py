@@ -88,7 +88,7 @@ def _operation_call(operation: Layer, *, training: bool | None = None, **context
 
 
 def _is_float32(layer: Layer) -> bool:
-    """Tell whether a layer is built, computes in float32 and has neither regularisation nor quantisation."""
+    """Return whether a layer is built, computes in float32 and has neither regularisation nor quantisation."""
     float32 = layer.compute_dtype == layer.variable_dtype == "float32"
     return float32 and layer.built and layer.activity_regularizer is None and layer.quantization_mode is None
 
@@ -187,5 +187,5 @@ def _batch_normalisation(
 
 
 def _symbolic(inputs: Tensor) -> bool:
-    """Tell whether a model is being built, not run.  Then Keras's own layers infer the shapes."""
+    """Return whether a model is being built, not run.  Then Keras's own layers infer the shapes."""
     return isinstance(inputs, keras.KerasTensor) or inputs.device.type == "meta"

@@ -66,7 +66,7 @@ def _open_video(source: str) -> FrameSource:
         return VideoFile(path)
     raise SourceError(
         f"no source {display_name(source)!r}: use auto, picamera2, demo, a camera's number or /dev/video path,"
-        " rtsp://..., a video or a folder of images"
+        " rtsp://... or http://..., a video or a folder of images"
     )
 
 

@@ -47,7 +47,7 @@ def load_config(
         values = parse_toml(_read(path), source_name)
         to_struct(values, Config, source_name)  # so that an error names the file, not a variable
     override(values, _variables(environment), Config)
-    given = {f"option for {key}": (key, value) for key, value in (options or {}).items() if value is not None}
+    given = {_option_name(key): (key, value) for key, value in (options or {}).items() if value is not None}
     override(values, given, Config)
     for key in PATHS:
         section, _, last = key.rpartition(".")
@@ -61,6 +61,11 @@ def holds_password(address: str) -> bool:
     """Return whether an address contains a password, which a command line would show to every user."""
     address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # the port
     return hide_passwords(address) != address
+
+
+def _option_name(key: str) -> str:
+    """Return the command-line option that sets a key."""
+    return "--mqtt" if key == "mqtt.url" else f"--{key.replace('log.', 'log_').rpartition('.')[2].replace('_', '-')}"
 
 
 def _read(path: Path) -> str:

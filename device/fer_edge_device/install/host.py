@@ -63,7 +63,9 @@ class Host:
             InputError: systemd does not run.
         """
         if not (self.root / "run/systemd/system").is_dir():  # the test of sd_booted(3)
-            raise InputError("systemd does not run on this machine; start `fer-edge run` by its own means")
+            raise InputError(
+                "systemd does not run on this machine, so no service can be installed; start `fer-edge run` yourself"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

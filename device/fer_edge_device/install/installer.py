@@ -156,7 +156,7 @@ def service_units(host: Host) -> list[str]:
 
 
 def _running(host: Host, units: Sequence[str]) -> list[str]:
-    """Return the units that nobody has stopped; a unit that waits for its restart is one of them."""
+    """Return the units that have not been stopped, including those that wait for a restart."""
     return [unit for unit in units if unit_state(host, unit).active != "inactive"]
 
 

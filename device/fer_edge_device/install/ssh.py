@@ -54,7 +54,7 @@ class SshConnection:
         Returns:
             ssh's message if it failed; otherwise empty.
         """
-        # The connection closes by itself if this process cannot close it. Without it, each command would connect anew.
+        # The connection closes by itself if this process cannot close it. Without it, each command would connect again.
         master = ("-o", "ControlMaster=yes", "-o", f"ControlPersist={_PERSIST}", "-fN")
         command = ["ssh", *self._options, *master, "--", self.host]
         # A file, because the connection outlives ssh and would keep a pipe open.

@@ -92,13 +92,13 @@ def installed_units(host: Host) -> list[UnitState]:
 
 
 def _unit_states(host: Host, *units: str) -> list[UnitState]:
-    shown = host.run("systemctl", "show", *units, f"--property={_PROPERTIES}")
+    output = host.run("systemctl", "show", *units, f"--property={_PROPERTIES}")
     enabled = enabled_units(host)
-    return [_unit_state(block, enabled) for block in shown.split("\n\n") if block.strip()]
+    return [_unit_state(block, enabled) for block in output.split("\n\n") if block.strip()]
 
 
-def _unit_state(shown: str, enabled: Sequence[str]) -> UnitState:
-    values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+def _unit_state(block: str, enabled: Sequence[str]) -> UnitState:
+    values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
     return UnitState(
         name=values["Id"],
         loaded=values.get("LoadState") == "loaded",

@@ -57,7 +57,7 @@ def test_reads_the_systems_file_if_it_exists(tmp_path: Path, monkeypatch: pytest
         ),
         ("[camera]\nstall_timeout_s = 0", r"c\.toml: camera\.stall_timeout_s must be above 0"),
         ("[log]\nlevel = 'loud'", r"c\.toml: log\.level cannot be 'loud'; choose debug, info, warning or error"),
-        ("node = \n", r"c\.toml: Invalid value \(at line 1"),
+        ("node = \n", r"c\.toml: not valid TOML, line 1: invalid value; correct it there"),
         ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be at least 12, or 0"),
         ("camera = 3", r"c\.toml: camera must be a table, not a whole number"),
     ],
@@ -77,7 +77,7 @@ def test_reports_errors_in_variables_and_options_by_name(tmp_path: Path) -> None
         load_config(None, {"FER_EDGE_THREADS": "many"})
     with pytest.raises(InputError, match=r"^FER_EDGE_CAMERA: no such key"):
         load_config(None, {"FER_EDGE_CAMERA": "0"})
-    with pytest.raises(InputError, match=r"^option for threads: threads must be at least 1"):
+    with pytest.raises(InputError, match=r"^--threads: threads must be at least 1"):
         load_config(None, {}, {"threads": 0})
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "none.toml", {})

@@ -27,7 +27,7 @@ from fer_edge.bench.results import (
     CaseId,
     Report,
     Stretch,
-    Sustained,
+    SustainedLoad,
     decode_report,
     encode_report,
     json_schema,
@@ -129,7 +129,7 @@ def test_written_report_is_read_back_and_matches_the_schema(cli: Cli) -> None:
 
 def test_sustained_results_keep_their_json_names() -> None:
     stretch = Stretch(seconds=1.0, median=1.0, frames=9, condition=IDLE)
-    sustained = Sustained(case="whole frame", stretches=(stretch,), drift=1.0)
+    sustained = SustainedLoad(case="whole frame", stretches=(stretch,), drift=1.0)
     report = msgspec.structs.replace(make_report(), sustained=sustained)
     assert set(json.loads(encode_report(report))["sustained"]) == {"way", "moments", "drift"}
     assert decode_report(encode_report(report), "x") == report
@@ -293,7 +293,7 @@ def test_warns_if_the_detector_misses_faces() -> None:
 def test_profiles_operators_with_the_first_delegate() -> None:
     for xnnpack, state in (((False,), "off"), ((True, False), "on")):
         report = benchmark(BenchOptions(models=(DEFAULT_MODEL,), xnnpack=xnnpack, runs=1, starts=0, profile=True))
-        assert report.profiles[0].how.endswith(f"with XNNPACK {state}")
+        assert report.profiles[0].method.endswith(f"with XNNPACK {state}")
 
 
 def test_suffix_of_a_plot_ignores_case(cli: Cli, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_page_shows_when_throttling_began() -> None:
         Stretch(seconds=float(seconds), median=1.0, frames=9, condition=condition)
         for seconds, condition in enumerate(conditions, start=1)
     )
-    sustained = Sustained(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
+    sustained = SustainedLoad(case=str(CASE_IDS[2]), stretches=stretches, drift=1.0)
     page = as_html(msgspec.structs.replace(make_report(), sustained=sustained))
     assert "<p>The firmware first reported throttling now at 2 s.</p>" in page
 

@@ -58,7 +58,9 @@ def test_reads_unlabelled_images(folder: Path) -> None:
 
 
 def test_rejects_damaged_data(folder: Path) -> None:
-    with pytest.raises(DataError, match="none: no such folder or zip"):
+    with pytest.raises(
+        DataError, match="none: no such folder or zip; give a folder of images, or one with train/ and val/"
+    ):
         load_faces(folder / "none")
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no images in it"):

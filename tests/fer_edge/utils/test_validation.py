@@ -48,7 +48,7 @@ class Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ("tables", "message"),
     [
         ({"settings": {"count": "x"}}, "settings.count must be a whole number, not text"),
-        ({"settings": {"count": 1.5}}, "settings.count must be a whole number, not a number"),
+        ({"settings": {"count": 1.5}}, "settings.count must be a whole number, without a decimal point"),
         ({"settings": {"count": True}}, "settings.count must be a whole number, not true or false"),
         ({"settings": {"rate": 0}}, "settings.rate must be above 0"),
         ({"settings": {"rate": 1.5}}, "settings.rate must be at most 1"),

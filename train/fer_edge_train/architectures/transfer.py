@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from fer_edge.errors import InputError, first_line
+from fer_edge.errors import InputError
 from fer_edge_train.architectures.base import Architecture, Phase
 from fer_edge_train.architectures.blocks import dropout
 from fer_edge_train.recipe_sections import Number, PartialShare, Positive
@@ -102,15 +102,15 @@ class Transfer(Architecture, frozen=True, kw_only=True, tag="transfer"):
             )
         except Exception as error:  # Keras passes on whatever its downloader raises
             raise InputError(
-                f"cannot load the ImageNet weights of {self.backbone} ({first_line(error)}): give a file with"
-                " --weights FILE, or start from random weights with --set network.weights=none"
+                f"cannot load the ImageNet weights of {self.backbone} (`fer-edge --debug train ...` shows why):"
+                " give a file with --weights FILE, or start from random weights with --set network.weights=none"
             ) from error
         if file:
             try:
                 backbone.load_weights(file)
             except Exception as error:  # h5py and Keras raise errors of many types
                 raise InputError(
-                    f"{file}: not the weights of {self.backbone} without its top ({first_line(error)}); save them with"
-                    f" keras.applications.{self.backbone}(include_top=False).save_weights(FILE)"
+                    f"{file}: not the weights of {self.backbone} without its top (`fer-edge --debug train ...` shows"
+                    f" why); save them with keras.applications.{self.backbone}(include_top=False).save_weights(FILE)"
                 ) from error
         return backbone
