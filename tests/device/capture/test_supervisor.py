@@ -131,10 +131,10 @@ def test_delays_double_up_to_max_delay_and_are_randomised(
         next_frame(camera)
         usb.opening_takes = 0.25  # longer than a delay, like a network time-out
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
-        until(lambda: len(pauses(caplog)) >= 6)
+        # Messages round to tenths of a second, so some neighbours are equal by chance.
+        until(lambda: len(pauses(caplog)) >= 6 and len(set(pauses(caplog)[2:])) > 1)
     for pause, max_pause in zip(pauses(caplog), (0.2, 0.4, 0.8, 0.8, 0.8, 0.8), strict=False):
         assert max_pause / 2 - 0.05 <= pause <= max_pause + 0.05
-    assert len(set(pauses(caplog)[2:])) > 1
 
 
 def test_delays_grow_if_camera_fails_after_each_first_frame(
