@@ -3,7 +3,7 @@
     python benchmarks/detector_shapes.py faces/ --yunet face_detection_yunet_2023mar.onnx \
         --shape "network.blocks=[3, 3, 2]" --shape "network.stem=24; network.blocks=[2, 3, 2]"
 
-``faces/`` is a folder with images of faces; a few of them are used for quantisation.  The first shape is the recipe's.
+``faces/`` is a folder with images of faces; a few of them are used for quantization.  The first shape is the recipe's.
 All detectors take turns in one process, on one thread; times are processor time.
 """
 
@@ -27,7 +27,7 @@ from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.first_stage import FirstStage
-from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_detector
 from fer_edge_train.faces.detector_batches import PIXELS
 from fer_edge_train.faces.detector_network import build, to_inference

@@ -33,7 +33,7 @@ def hide_passwords(text: str) -> str:
     """Hide the passwords in a text.
 
     In each address, ``...`` replaces the user name and password, and every parameter from the first password on.  A
-    single slash after the scheme is recognised too, because `pathlib` shortens ``//`` to ``/``.
+    single slash after the scheme is recognized too, because `pathlib` shortens ``//`` to ``/``.
     """
     return _PARAMETER.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
 

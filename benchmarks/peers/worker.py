@@ -66,10 +66,10 @@ def hsemotion() -> Tool:
     """Return Andrey Savchenko's hsemotion-onnx, which only classifies crops; it downloads weights when first used."""
     cv2 = importlib.import_module("cv2")
     importlib.import_module("urllib.request")  # which it uses without importing it
-    recogniser = importlib.import_module("hsemotion_onnx.facial_emotions").HSEmotionRecognizer()
+    recognizer = importlib.import_module("hsemotion_onnx.facial_emotions").HSEmotionRecognizer()
 
     def face(path: str) -> int:
-        recogniser.predict_emotions(cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB), logits=False)
+        recognizer.predict_emotions(cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB), logits=False)
         return 1
 
     return Tool(face, None)

@@ -1,1 +1,1 @@
-"""Workstation: a Keras model in, a quantised .tflite and its parity with the original out."""
+"""Workstation: a Keras model in, a quantized .tflite and its parity with the original out."""

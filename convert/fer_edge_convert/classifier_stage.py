@@ -18,7 +18,7 @@ from fer_edge_convert.calibration import choose_calibration_rows
 from fer_edge_convert.flatbuffer import Images, deduplicate, run, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare, divergence
-from fer_edge_convert.quantisation import Method, Plan, correct_biases, observe, quantise
+from fer_edge_convert.quantization import Method, Plan, correct_biases, observe, quantize
 from fer_edge_convert.report import write_report
 from fer_edge_convert.result import Attempt, ClassifierConversion
 from fer_edge_convert.stage import SEED, Candidate, Choice
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge.modelcard.schema import ClassifierCard
-    from fer_edge_convert.quantisation import ActivationStats, Scheme
+    from fer_edge_convert.quantization import ActivationStats, Scheme
     from fer_edge_convert.sources import SourceModel
 
 _MAX_OVERLAP: Final = 0.1  # share of the calibration faces that may be tested on, too: FER-2013 has a few twice
@@ -145,7 +145,7 @@ class _Search:
 
 
 class ClassifierTrial:
-    """The faces and scores that all ways of quantising a classifier share; see `Trial`.
+    """The faces and scores that all ways of quantizing a classifier share; see `Trial`.
 
     Attributes:
         test: the faces to compare on.
@@ -222,8 +222,8 @@ class ClassifierTrial:
         return observe(self._stage.model, Images(self._calibration.faces[rows], self._stage.card.input))
 
     def _candidate(self, what: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
-        """Quantise, and measure how far the scores move."""
-        model = quantise(base, plan)
+        """Quantize, and measure how far the scores move."""
+        model = quantize(base, plan)
         return Candidate(
             what, base, plan, model, divergence(self._choice_scores, run(model, self._choice_images)), rows
         )
@@ -290,7 +290,7 @@ class ClassifierTrial:
         worst = sorted(harm, key=harm.__getitem__, reverse=True)[:_MAX_FLOAT_LAYERS]
         base = search.best.base
         for count in range(1, len(worst) + 1):
-            # Which ranges are best depends on what is left to quantise.
+            # Which ranges are best depends on what is left to quantize.
             what = f"{count} worst layer{'s' * (count > 1)} in float16"
             plans = {method: Plan(scheme, self._ranges(stats, method), kept_float=worst[:count]) for method in Method}
             ways = [self._candidate(f"{what}, ranges by {method}", plan, base, rows) for method, plan in plans.items()]

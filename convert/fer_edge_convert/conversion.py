@@ -8,7 +8,7 @@ import numpy as np
 
 from fer_edge.errors import InputError
 from fer_edge.utils.atomic_file import ensure_writable, replacing
-from fer_edge_convert.quantisation import Plan, Scheme, quantise
+from fer_edge_convert.quantization import Plan, Scheme, quantize
 from fer_edge_convert.result import RefusedError
 from fer_edge_convert.stage import Candidate
 
@@ -40,7 +40,7 @@ def convert(
 
     Args:
         stage: the network and its data.
-        scheme: how to quantise it.
+        scheme: how to quantize it.
         out: the ``.tflite`` to write, whole or not at all.
         max_drop: how many points of accuracy, or of average precision, may be lost.
         rescue: whether to try other ways when more is lost.
@@ -50,7 +50,7 @@ def convert(
     Raises:
         InputError: ``out`` has another ending, or there is no data to measure ranges on.
         DataError: the data cannot be read, or does not fit the model.
-        ModelError: the model cannot be quantised.
+        ModelError: the model cannot be quantized.
         RefusedError: too much was lost. The report is written, the model is not.
     """
     if out.suffix != ".tflite":
@@ -64,7 +64,7 @@ def convert(
                 f"{scheme} is compared with the float model on {stage.images}: give --data, such as {stage.example}"
             )
         plan = Plan(scheme, {})
-        model = quantise(stage.model, plan)
+        model = quantize(stage.model, plan)
         result, content = stage.result(
             out, Candidate(str(scheme), stage.model, plan, model, 0, np.empty(0, np.int64)), command
         )
@@ -100,7 +100,7 @@ def _advice(scheme: Scheme, images: str, *, rescue: bool, int16: bool) -> str:
     """Return what may help a model that lost too much.
 
     Args:
-        scheme: how it was quantised.
+        scheme: how it was quantized.
         images: noun for what ranges are measured on.
         rescue: whether other ways were tried already.
         int16: whether activations may be in int16.

@@ -1,4 +1,4 @@
-"""How far a quantised detector is from the one it was made of."""
+"""How far a quantized detector is from the one it was made of."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _MIN_SCORE: Final = 1 / 512  # half a step of a score in int8; smaller scores ar
 
 
 class DetectorParity(msgspec.Struct, frozen=True, kw_only=True):
-    """A quantised detector beside the one it was made of, on the same images.
+    """A quantized detector beside the one it was made of, on the same images.
 
     Attributes:
         difference: mean difference of each output from the float one, by its channels and cells.
         signal_to_noise_db: of each operator's output, in decibels, by its name.
         original: how well the float model finds faces; None where no faces are marked in the images.
-        converted: the same for the quantised one.
-        change_points: average precision of the quantised model less that of the float one, in points; None where no
+        converted: the same for the quantized one.
+        change_points: average precision of the quantized model less that of the float one, in points; None where no
             faces are marked.
         original_bytes: size of the float flatbuffer.
-        converted_bytes: size of the quantised flatbuffer.
+        converted_bytes: size of the quantized flatbuffer.
         original_ms: median time of one image in floats, on this machine, one thread.
-        converted_ms: the same quantised, measured in turns with the other.
+        converted_ms: the same quantized, measured in turns with the other.
     """
 
     difference: dict[str, float]

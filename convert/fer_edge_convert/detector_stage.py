@@ -19,7 +19,7 @@ from fer_edge_convert.detector_parity import DetectorParity
 from fer_edge_convert.detector_report import write_detector_report
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_all
 from fer_edge_convert.parity import latency, signal_to_noise
-from fer_edge_convert.quantisation import Method, Plan, correct_biases, observe, quantise
+from fer_edge_convert.quantization import Method, Plan, correct_biases, observe, quantize
 from fer_edge_convert.result import Attempt, DetectorConversion
 from fer_edge_convert.stage import SEED, Candidate, Choice
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fer_edge.datasets.faces import FaceDataset
     from fer_edge.modelcard.schema import DetectorCard, PixelSpec
-    from fer_edge_convert.quantisation import ActivationStats, Scheme
+    from fer_edge_convert.quantization import ActivationStats, Scheme
 
 CALIBRATION_IMAGES: Final = 300
 _CHOICE_IMAGES: Final = 60  # to choose among candidates by
@@ -126,7 +126,7 @@ class DetectorStage(ABC):
 
 
 class DetectorTrial:
-    """The images and outputs that all ways of quantising a network share; see `Trial`."""
+    """The images and outputs that all ways of quantizing a network share; see `Trial`."""
 
     def __init__(self, stage: DetectorStage, scheme: Scheme, test: FaceDataset, calibration: FaceDataset) -> None:
         """Choose images and run the float model on them.
@@ -203,8 +203,8 @@ class DetectorTrial:
         return plain + corrected
 
     def _candidate(self, what: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
-        """Quantise, and measure how far the outputs move."""
-        model = quantise(base, plan)
+        """Quantize, and measure how far the outputs move."""
+        model = quantize(base, plan)
         divergence = self._stage.divergence(self._outputs, run_all(model, self._choice))
         return Candidate(what, base, plan, model, divergence, rows)
 

@@ -35,7 +35,7 @@ def with_softmax(model: bytes) -> bytes:
     scores = copy.copy(graph.tensors[logits])
     names = {tensor.name for tensor in graph.tensors}
     name = b"scores"
-    while name in names:  # quantisers know tensors by their names
+    while name in names:  # quantizers know tensors by their names
         name += b"_"
     scores.name, scores.buffer = name, len(parsed.buffers)
     parsed.buffers.append(schema.BufferT())
@@ -59,7 +59,7 @@ def with_softmax(model: bytes) -> bytes:
 
 
 def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
-    """Return a constant as real values, dequantised along its axis; None if there is none of that name."""
+    """Return a constant as real values, dequantized along its axis; None if there is none of that name."""
     parsed = _parse(model)
     for tensor in parsed.subgraphs[0].tensors:
         data = parsed.buffers[tensor.buffer].data
@@ -99,7 +99,7 @@ def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
 def deduplicate(model: bytes) -> bytes:
     """Return the same model in fewer bytes: equal vectors are stored once, and names are short.
 
-    A quantised tensor has a zero point of eight bytes for each of its channels, all of them 0. A name lists every layer
+    A quantized tensor has a zero point of eight bytes for each of its channels, all of them 0. A name lists every layer
     of which a converter made the operator, each with the name of the model and of the operation.
     """
     parsed = _parse(model)
@@ -133,7 +133,7 @@ class _Sharing(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
 
 
 def with_integer_moves(model: bytes) -> bytes:
-    """Return the quantised model with integers where an operator that the quantiser does not know only moves elements.
+    """Return the quantized model with integers where an operator that the quantizer does not know only moves elements.
 
     Such an operator is between a DEQUANTIZE and a QUANTIZE. Both are removed if their scale and zero
     point are the same.
@@ -177,7 +177,7 @@ class Images:
 
     def __getitem__(self, i: int) -> npt.NDArray[np.float32]:
         """Return an image of shape (height, width, channels)."""
-        image: npt.NDArray[np.float32] = self._spec.normalise(self._faces[i : i + 1])[0]
+        image: npt.NDArray[np.float32] = self._spec.normalize(self._faces[i : i + 1])[0]
         return image
 
     def some(self, rows: npt.NDArray[np.int64]) -> Images:

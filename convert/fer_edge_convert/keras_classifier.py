@@ -45,5 +45,5 @@ class KerasClassifier:
     def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return float32 scores of shape (n, labels), each 0..1, for uint8 grey faces of shape (n, height, width)."""
         batches = (faces[begin : begin + _BATCH] for begin in range(0, len(faces), _BATCH))
-        scores = [self.model.predict_on_batch(self.card.input.normalise(batch)) for batch in batches]
+        scores = [self.model.predict_on_batch(self.card.input.normalize(batch)) for batch in batches]
         return np.concatenate([np.asarray(batch, np.float32) for batch in scores])

@@ -1,4 +1,4 @@
-"""The standard ``TFLITE_METADATA`` buffer, by which Netron and Android's libraries know labels and normalisation.
+"""The standard ``TFLITE_METADATA`` buffer, by which Netron and Android's libraries know labels and normalization.
 
 Written by the published schema, metadata_schema.fbs of tflite-support: a table's fields are numbered in the order in
 which it names them.
@@ -36,8 +36,8 @@ def metadata(card: ClassifierCard) -> bytes:
     colours = _table(builder, 2, {0: ("Int8", _RGB if spec.channels == 3 else _GRAYSCALE)})
     # A pixel becomes (pixel - mean) / std there, pixel * scale + offset here.
     mean, std = -spec.offset / spec.scale, 1 / spec.scale
-    normalised = _table(builder, 2, {0: _floats(builder, [mean]), 1: _floats(builder, [std])})
-    unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION), 1: normalised})
+    normalized = _table(builder, 2, {0: _floats(builder, [mean]), 1: _floats(builder, [std])})
+    unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION), 1: normalized})
     black, white = spec.offset, 255 * spec.scale + spec.offset
     image = _tensor(
         builder,

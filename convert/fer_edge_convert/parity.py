@@ -1,4 +1,4 @@
-"""How far a quantised classifier is from the one it was made of, and which layer does most harm."""
+"""How far a quantized classifier is from the one it was made of, and which layer does most harm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_edge.classification.metrics import Metrics, measure
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert.flatbuffer import Tracer, deduplicate, run
-from fer_edge_convert.quantisation import Plan, quantise
+from fer_edge_convert.quantization import Plan, quantize
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,17 +32,17 @@ _WORST: Final = 12
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """What quantisation does to one operator's output.
+    """What quantization does to one operator's output.
 
     Attributes:
         name: of the output.
         short_name: the part of it that says which layer of the original it was.
         kind: of the operator.
         signal_to_noise_db: power of the float values over that of the error, in decibels, with all before it
-            quantised too; None where it has no counterpart in floats.
-        alone_kl: divergence of the scores, in nats, when this operator alone is quantised; None where that was not
+            quantized too; None where it has no counterpart in floats.
+        alone_kl: divergence of the scores, in nats, when this operator alone is quantized; None where that was not
             tried.
-        in_floats: whether the quantised model calculates it in floats.
+        in_floats: whether the quantized model calculates it in floats.
     """
 
     name: str
@@ -65,25 +65,25 @@ class Disagreement(msgspec.Struct, frozen=True):
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """A quantised model beside the one it was made of, on the same faces.
+    """A quantized model beside the one it was made of, on the same faces.
 
     Attributes:
         original: scores of the float model.
-        converted: scores of the quantised model.
+        converted: scores of the quantized model.
         original_interval: 95 % interval of its accuracy (Wilson 1927), 0..1.
         converted_interval: 95 % interval of its accuracy, 0..1.
-        change_points: accuracy of the quantised model less that of the float one, in percentage points.
+        change_points: accuracy of the quantized model less that of the float one, in percentage points.
         change_interval: 95 % interval of that, from the faces on which one is right and the other wrong.
         agreement: share of the faces that both give the same label, 0..1.
-        kl_divergence: mean divergence of the quantised scores from the float ones, in nats.
+        kl_divergence: mean divergence of the quantized scores from the float ones, in nats.
         recall_change_points: change of each class's recall, in percentage points.
         worst: faces with another label, those with the largest change of score first.
         layers: what happens to each operator, in the order in which they run.
         hurts_most: short name of the operator that alone does most harm; empty where none was tried.
         original_bytes: size of the float flatbuffer.
-        converted_bytes: size of the quantised flatbuffer.
+        converted_bytes: size of the quantized flatbuffer.
         original_ms: median time of one face in floats, on this machine, one thread.
-        converted_ms: the same quantised, measured in turns with the other.
+        converted_ms: the same quantized, measured in turns with the other.
     """
 
     original: Metrics
@@ -122,15 +122,15 @@ def compare(
     original_scores: npt.NDArray[np.float32],
     probes: Images,
 ) -> Parity:
-    """Compare a quantised model with the float one.
+    """Compare a quantized model with the float one.
 
     Args:
         original: the float flatbuffer.
-        converted: the quantised one.
+        converted: the quantized one.
         images: n to test on, n at least 1.
         truth: class indices of shape (n,).
         labels: names of the classes.
-        plan: how it was quantised, to quantise single layers in the same way.
+        plan: how it was quantized, to quantize single layers in the same way.
         original_scores: scores of the float model, shape (n, classes).
         probes: images to compare layers on; a few of them are used.
     """
@@ -182,7 +182,7 @@ def _layers(original: bytes, converted: bytes, probes: Images, plan: Plan) -> tu
     for operation in operations:
         name, alone = operation.name, None
         if plan.scheme.calibrated and name:
-            one = quantise(original, plan.only_for(name))
+            one = quantize(original, plan.only_for(name))
             if one != original:
                 alone = divergence(original_scores, run(one, chosen))
         in_floats = "FLOAT" in stored.get(name, "FLOAT")

@@ -45,7 +45,7 @@ def summary(result: ClassifierConversion) -> list[str]:
         lines += [f"tried       {one.what}: {one.change_points:+.2f} points" for one in tried]
     if parity.hurts_most:
         layer = next(layer for layer in parity.layers if layer.short_name == parity.hurts_most)
-        lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} if it alone is quantised")
+        lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} if it alone is quantized")
     return lines
 
 

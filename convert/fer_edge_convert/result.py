@@ -8,11 +8,11 @@ from fer_edge.errors import FerEdgeError
 from fer_edge.modelcard.schema import ClassifierCard, DetectorCard
 from fer_edge_convert.detector_parity import DetectorParity
 from fer_edge_convert.parity import Parity
-from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.quantization import Scheme
 
 
 class RefusedError(FerEdgeError):
-    """Raised when the quantised model lost more accuracy than it may.
+    """Raised when the quantized model lost more accuracy than it may.
 
     Attributes:
         warnings: what the user should check, one line each.
@@ -25,7 +25,7 @@ class RefusedError(FerEdgeError):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One way of quantising that was tried.
+    """One way of quantizing that was tried.
 
     Attributes:
         what: the way, in words.
@@ -45,7 +45,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         out: the file.
-        scheme: how it is quantised.
+        scheme: how it is quantized.
         kind: form of the original.
         card: the card in the file.
         sha256: of the file.

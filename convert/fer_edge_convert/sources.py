@@ -1,4 +1,4 @@
-"""Open any model as a float ``.tflite``, the one form in which models are quantised and compared.
+"""Open any model as a float ``.tflite``, the one form in which models are quantized and compared.
 
 Keras 3 files, the HDF5 files of Keras 2 and before, and SavedModel folders go through TensorFlow; a ``.tflite`` needs
 none.
@@ -122,7 +122,7 @@ def open_model(path: Path, *, size: int | None = None, unsafe: bool = False) -> 
     elif path.suffix == ".tflite":
         kind, model = "float .tflite", model_bytes(path)
         labels = attached_labels(path)
-        _refuse_quantised(path, model)
+        _refuse_quantized(path, model)
     elif path.suffix == ".keras":
         kind, model = read_keras_archive(path, size, unsafe=unsafe)
     elif path.suffix in {".h5", ".hdf5"}:
@@ -179,7 +179,7 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     else:
         kind, model = "float .tflite", model_bytes(path)
         check_flatbuffer(path, card, model)
-        _refuse_quantised(path, model)
+        _refuse_quantized(path, model)
     _, height, width, _ = Tensor.from_detail(make_interpreter(model, path).get_input_details()[0]).shape
     # Of another size, too, where a layer may have taken the first for granted.
     for rows, columns in ((height, width), (max(card.strides), 2 * max(card.strides))):
@@ -261,13 +261,13 @@ def _check_classifier(
     return SourceModel(path, kind, model, height, width, channels, given.shape[1], card, labels)
 
 
-def _refuse_quantised(path: Path, model: bytes) -> None:
+def _refuse_quantized(path: Path, model: bytes) -> None:
     interpreter = make_interpreter(model, path)
     details = [*interpreter.get_input_details(), *interpreter.get_output_details()]
     if any(np.dtype(detail["dtype"]) != np.float32 for detail in details) or any(
-        node.quantised for node in read_graph(model, path).tensors
+        node.quantized for node in read_graph(model, path).tensors
     ):
         raise ModelError(
-            f"{path}: it is quantised already; give the float model it was made of, or use it as it is after"
+            f"{path}: it is quantized already; give the float model it was made of, or use it as it is after"
             f" fer-edge card set {path} --labels ... --input-range ..."
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge_convert.quantisation import Plan, Scheme
+    from fer_edge_convert.quantization import Plan, Scheme
     from fer_edge_convert.result import Attempt
 
 ParityT = TypeVar("ParityT", Parity, DetectorParity)
@@ -25,13 +25,13 @@ SEED = 1  # of every random choice
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network quantised in one way.
+    """A network quantized in one way.
 
     Attributes:
         what: the way, in words.
-        base: the float model that was quantised.
-        plan: how it was quantised.
-        model: the quantised model.
+        base: the float model that was quantized.
+        plan: how it was quantized.
+        model: the quantized model.
         divergence: of its outputs from the original ones.
         rows: of the calibration data, on which ranges were measured.
     """
@@ -60,7 +60,7 @@ class Choice(Generic[ParityT]):
 
 
 class Trial(Protocol[ParityT, ResultT]):
-    """A network with data and a scheme, ready to try ways of quantising it."""
+    """A network with data and a scheme, ready to try ways of quantizing it."""
 
     def choose(self, max_drop: float, *, rescue: bool) -> Choice[ParityT]:
         """Return the best candidate.

@@ -304,7 +304,7 @@ def _check_messages(config: Config) -> None:
 
 
 def _restart_only(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:
-    """Return a section with the keys neutralised that can be changed without a restart."""
+    """Return a section with the keys neutralized that can be changed without a restart."""
     if isinstance(settings, CameraSettings):
         return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
     return settings

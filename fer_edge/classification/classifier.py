@@ -66,7 +66,7 @@ def classify_faces(
 
 
 class TFLiteClassifier:
-    """A classifier in a ``.tflite`` file with a card, quantised or not.
+    """A classifier in a ``.tflite`` file with a card, quantized or not.
 
     One object must not be used by two threads at a time.
 
@@ -153,7 +153,7 @@ def with_self_test(flatbuffer: bytes, card: ClassifierCard, path: Path) -> Class
     network = _Network(flatbuffer, card, path)
     outputs = network.run(SelfTest.images(card.input.height, card.input.width))
     step = network.output.scale
-    test = SelfTest.from_outputs(outputs, _TOLERANCE / (step or 1.0), quantised=bool(step))
+    test = SelfTest.from_outputs(outputs, _TOLERANCE / (step or 1.0), quantized=bool(step))
     return msgspec.structs.replace(card, self_test=test)
 
 

@@ -45,7 +45,7 @@ def convert(
     int16x8: Annotated[bool, typer.Option("--int16x8", help="Activations in int16, weights in int8.")] = False,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Weights in int8, activations in float32.")] = False,
     float16: Annotated[bool, typer.Option("--float16", help="Weights in float16.")] = False,
-    float32: Annotated[bool, typer.Option("--float32", help="Not quantised.")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="Not quantized.")] = False,
     quantize: Annotated[
         Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The scheme by name.")
     ] = None,
@@ -61,7 +61,7 @@ def convert(
     max_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Refuse a model that loses more points than this.")
     ] = 1.0,
-    rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways of quantising before refusing.")] = False,
+    rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways of quantizing before refusing.")] = False,
     report: Annotated[
         Path | None, typer.Option(help="Path of the report without .html and .json; by default OUT.parity.")
     ] = None,
@@ -104,7 +104,7 @@ def convert(
             ensure_exists(path)
     with hide_native_stderr():
         from fer_edge_convert.conversion import convert as run_conversion
-        from fer_edge_convert.quantisation import Scheme
+        from fer_edge_convert.quantization import Scheme
         from fer_edge_convert.result import RefusedError
 
         def run(stage: Stage[ParityT, ResultT]) -> ResultT:
@@ -150,7 +150,7 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
     if isinstance(result, ClassifierConversion):
         print("\n".join(summary(result)))
         if result.scheme.calibrated and result.float_operators:
-            reason = "which --rescue left" if result.kept_in_floats else "for which the quantiser has no integer form"
+            reason = "which --rescue left" if result.kept_in_floats else "for which the quantizer has no integer form"
             print(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
@@ -160,7 +160,7 @@ def _one_of(chosen: dict[str, bool], named: str | None, model: Path) -> str:
     if len(wanted) != 1:
         if not model.exists():
             raise ModelError(f"{model}: no such model")
-        raise InputError("choose one way to quantise: --int8, --int16x8, --dynamic, --float16 or --float32")
+        raise InputError("choose one way to quantize: --int8, --int16x8, --dynamic, --float16 or --float32")
     return wanted.pop()
 
 

@@ -116,7 +116,7 @@ class Matches:
         return float(best[correct].sum() / len(wanted))
 
     def metrics(self, threshold: float) -> DetectionMetrics:
-        """Summarise the matches for a detector with this threshold."""
+        """Summarize the matches for a detector with this threshold."""
         bands = itertools.pairwise(_SIDE_LIMITS)
         by_side = {f"{low:g}-{high:g}": self.recall(threshold, low, high) for low, high in bands}
         return DetectionMetrics(

@@ -29,7 +29,7 @@ class Output(NamedTuple):
 
     Attributes:
         values: stored elements, of shape (1, rows, columns, channels).
-        scale: real value of one quantisation step; 0 if the output is not quantised.
+        scale: real value of one quantization step; 0 if the output is not quantized.
         zero_point: stored value that represents 0.
     """
 

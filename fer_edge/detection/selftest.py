@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TEST_SIDE: Final = 32  # of the first stage's test images, so that the card stays small
 
-# Accepted difference between correct kernels, as a share of all quantisation steps or as a real value; the same as for
+# Accepted difference between correct kernels, as a share of all quantization steps or as a real value; the same as for
 # classifiers.
 _TOLERANCE: Final = 0.1
 
@@ -85,6 +85,6 @@ def check_self_test(test: SelfTest, outputs: npt.NDArray[np.float32], path: Path
 
 def _record(outputs: npt.NDArray[np.float32], tensors: Sequence[Tensor]) -> SelfTest:
     """Record stored output elements of shape (images, elements) of a network's output tensors."""
-    quantised = all(tensor.scale for tensor in tensors)
-    steps = 256 ** np.dtype(tensors[0].dtype).itemsize if quantised else 1
-    return SelfTest.from_outputs(outputs, _TOLERANCE * steps, quantised=quantised)
+    quantized = all(tensor.scale for tensor in tensors)
+    steps = 256 ** np.dtype(tensors[0].dtype).itemsize if quantized else 1
+    return SelfTest.from_outputs(outputs, _TOLERANCE * steps, quantized=quantized)

@@ -45,7 +45,7 @@ class PixelSpec(msgspec.Struct, frozen=True, kw_only=True):
         """The real value of each of the 256 pixel values."""
         return np.arange(256, dtype=np.float32) * np.float32(self.scale) + np.float32(self.offset)
 
-    def normalise(self, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def normalize(self, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Convert images, 0..255, of shape (n, rows, columns) to input of shape (n, rows, columns, channels)."""
         real = images.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return np.repeat(real[..., None], self.channels, axis=-1)

@@ -21,7 +21,7 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pattern: name of the test images; see `images`.
-        outputs: stored output elements for each image, integers if the output is quantised.
+        outputs: stored output elements for each image, integers if the output is quantized.
         tolerance: largest accepted difference of an element, in the same unit; kernels round differently.
     """
 
@@ -30,16 +30,16 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0)]
 
     @classmethod
-    def from_outputs(cls, outputs: npt.NDArray[np.float32], tolerance: float, *, quantised: bool) -> SelfTest:
+    def from_outputs(cls, outputs: npt.NDArray[np.float32], tolerance: float, *, quantized: bool) -> SelfTest:
         """Record a model's outputs.
 
         Args:
             outputs: stored output elements for `images`, of shape (images, elements).
-            tolerance: largest accepted difference of an element; rounded to whole steps if the output is quantised.
-            quantised: whether the output is quantised.
+            tolerance: largest accepted difference of an element; rounded to whole steps if the output is quantized.
+            quantized: whether the output is quantized.
         """
-        rows = tuple(tuple(int(value) if quantised else round(value, 5) for value in row) for row in outputs.tolist())
-        return cls(outputs=rows, tolerance=round(tolerance) if quantised else tolerance)
+        rows = tuple(tuple(int(value) if quantized else round(value, 5) for value in row) for row in outputs.tolist())
+        return cls(outputs=rows, tolerance=round(tolerance) if quantized else tolerance)
 
     def max_difference(self, outputs: npt.NDArray[np.float32]) -> float:
         """Return the largest difference between an output and the recorded one; infinity if the shapes differ."""

@@ -33,12 +33,12 @@ class GraphTensor(msgspec.Struct, frozen=True, kw_only=True):
     """A tensor of a graph.
 
     Attributes:
-        name: name of the tensor, which quantisers use to identify it.
+        name: name of the tensor, which quantizers use to identify it.
         shape: dimensions.
         dtype: element type as the schema spells it: ``INT8``, ``FLOAT32``, ...
         bytes: size of the elements.
         constant: whether the elements are stored in the file.
-        quantised: whether a scale and zero point give the real values of the elements.
+        quantized: whether a scale and zero point give the real values of the elements.
     """
 
     name: str
@@ -46,7 +46,7 @@ class GraphTensor(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     bytes: int
     constant: bool
-    quantised: bool
+    quantized: bool
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Name of the first output, which quantisers use to identify the operator; empty without an output."""
+        """Name of the first output, which quantizers use to identify the operator; empty without an output."""
         return self.outputs[0].name if self.outputs else ""
 
     @property
@@ -153,7 +153,7 @@ def _read_tensor(tensor: Any, buffers: list[Any], types: dict[int, str]) -> Grap
         dtype=dtype,
         bytes=-(-math.prod(shape) * _BITS.get(dtype, _DEFAULT_BITS) // 8),
         constant=data is not None and len(data) > 0,
-        quantised=quantization is not None and quantization.scale is not None and len(quantization.scale) > 0,
+        quantized=quantization is not None and quantization.scale is not None and len(quantization.scale) > 0,
     )
 
 

@@ -30,7 +30,7 @@ class TensorInfo(msgspec.Struct, frozen=True):
     Attributes:
         shape: dimensions.
         dtype: element type, as NumPy spells it.
-        scale: real value of one quantisation step; 0 if the tensor is not quantised.
+        scale: real value of one quantization step; 0 if the tensor is not quantized.
         zero_point: stored value that represents 0: ``real = scale * (stored - zero_point)``.
     """
 

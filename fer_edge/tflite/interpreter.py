@@ -65,7 +65,7 @@ class Tensor:
         index: index of the tensor in the interpreter.
         shape: dimensions.
         dtype: element type.
-        scale: real value of one quantisation step; 0 if the tensor is not quantised.
+        scale: real value of one quantization step; 0 if the tensor is not quantized.
         zero_point: stored value that represents 0.
     """
 
@@ -82,7 +82,7 @@ class Tensor:
         return cls(detail["index"], tuple(map(int, detail["shape"])), detail["dtype"], float(scale), int(zero_point))
 
     def quantize(self, real: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-        """Convert real values to stored elements: the nearest ones, or the same values if it is not quantised."""
+        """Convert real values to stored elements: the nearest ones, or the same values if it is not quantized."""
         if not self.scale:
             return real.astype(self.dtype)
         limits = np.iinfo(np.dtype(self.dtype))

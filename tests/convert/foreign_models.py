@@ -77,7 +77,7 @@ def main(out: Path) -> None:
     sequential(keras).save(out / "sequential-3.h5")
     layers = keras.layers
     edge = keras.models.load_model(Path(__file__).parents[2] / "models" / "edge.keras", compile=False)
-    # The shipped model with normalisation as its first layer.
+    # The shipped model with normalization as its first layer.
     keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 128, -1), edge]).save(out / "raw.keras")
     image = keras.Input((48, 48, 1))
     flat = layers.Flatten()(layers.AveragePooling2D(6)(image))

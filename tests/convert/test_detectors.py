@@ -20,7 +20,7 @@ from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.detector_parity import divergence
 from fer_edge_convert.first_stage import FirstStage
-from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.result import RefusedError
 from fer_edge_convert.sources import open_detector
 
@@ -156,8 +156,8 @@ def test_rejects_wrong_options_in_one_line(cli: Cli, squares: Path, tmp_path: Pa
     assert "a face detector; give a classifier here" in cli("evaluate", squares, tmp_path, status=2).stderr
 
 
-def test_rejects_a_quantised_detector(converted: Path) -> None:
-    with pytest.raises(ModelError, match=r"squares\.tflite: it is quantised already"):
+def test_rejects_a_quantized_detector(converted: Path) -> None:
+    with pytest.raises(ModelError, match=r"squares\.tflite: it is quantized already"):
         open_detector(converted)
 
 

@@ -19,7 +19,7 @@ from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
 from fer_edge_convert.metadata import METADATA
 from fer_edge_convert.parity import divergence
-from fer_edge_convert.quantisation import ActivationStats, Method, Plan, Scheme, correct_biases, observe, quantise
+from fer_edge_convert.quantization import ActivationStats, Method, Plan, Scheme, correct_biases, observe, quantize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,7 +177,7 @@ def test_other_schemes_keep_the_accuracy(
     assert accuracy == pytest.approx(parity["converted"]["accuracy"])
 
 
-def test_quantises_a_float_tflite_without_tensorflow(edge_float: Path, tmp_path: Path) -> None:
+def test_quantizes_a_float_tflite_without_tensorflow(edge_float: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['fer-edge', 'convert', *sys.argv[1:]]\n"
         "from fer_edge.cli import app\n"
@@ -209,10 +209,10 @@ def test_bias_correction_reduces_the_error_of_the_weights(edge_float: Path, samp
     stats = observe(model, images)
     ranges = {name: tensor_stats.range(Method.MINMAX) for name, tensor_stats in stats.items()}
     plan = Plan(Scheme.INT8, ranges)
-    quantised = quantise(model, plan)
-    corrected = correct_biases(model, quantised, stats)
+    quantized = quantize(model, plan)
+    corrected = correct_biases(model, quantized, stats)
     means = []
-    for variant in (quantised, quantise(corrected, plan)):
+    for variant in (quantized, quantize(corrected, plan)):
         means_after = channel_means(variant, images)
         names = [
             operation.name for operation in read_graph(model, edge_float).operations if operation.kind == "CONV_2D"
@@ -224,7 +224,7 @@ def test_bias_correction_reduces_the_error_of_the_weights(edge_float: Path, samp
 
 
 def channel_means(model: bytes, images: flatbuffer.Images) -> dict[str, np.ndarray]:
-    """Return the mean of each channel of each tensor of a quantised model, in real values."""
+    """Return the mean of each channel of each tensor of a quantized model, in real values."""
     trace = flatbuffer.Tracer(model)
     means_by_tensor: dict[str, list[np.ndarray]] = {}
     for i in range(len(images)):

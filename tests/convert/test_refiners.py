@@ -13,7 +13,7 @@ from fer_edge.modelcard.archive import model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_all
-from fer_edge_convert.quantisation import Method, Plan, Scheme, observe, quantise
+from fer_edge_convert.quantization import Method, Plan, Scheme, observe, quantize
 from fer_edge_convert.sources import open_detector
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_deduplicated_model_is_smaller_and_gives_same_outputs(foreign: Path) -> 
     source = open_detector(foreign / "squares.keras")
     images = Images(np.random.default_rng(0).integers(0, 256, (3, 320, 320), np.uint8), source.card.input)
     ranges = {name: output.range(Method.MINMAX) for name, output in observe(source.model, images).items()}
-    model = quantise(source.model, Plan(Scheme.INT8, ranges))
+    model = quantize(source.model, Plan(Scheme.INT8, ranges))
     small_model = deduplicate(model)
     assert len(small_model) < 0.9 * len(model)
     assert deduplicate(small_model) == small_model

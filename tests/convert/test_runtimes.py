@@ -19,7 +19,7 @@ from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
-from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:

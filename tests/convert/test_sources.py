@@ -30,7 +30,7 @@ from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.flatbuffer import run
 from fer_edge_convert.input_range import infer_range
-from fer_edge_convert.quantisation import Scheme
+from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_rejects_wrong_input_in_one_line(
     cut = tmp_path / "cut.keras"
     cut.write_bytes((foreign / "logits.keras").read_bytes()[:9000])
     assert "damaged, or not a .keras file" in convert_error(cut)
-    assert "quantised already" in convert_error(DEFAULT_MODEL)
+    assert "quantized already" in convert_error(DEFAULT_MODEL)
 
     model = tmp_path / "bare.tflite"
     model.write_bytes(model_bytes(edge_float))
@@ -165,8 +165,8 @@ def test_rejects_wrong_input_in_one_line(
     )
     assert "give --input-range" in convert_error(model, "--float32", "--labels", NAMES)
     assert "'0..2' is not one of" in convert_error(model, "--float32", "--labels", NAMES, "--input-range", "0..2")
-    assert "choose one way to quantise" in convert_error(edge_float, "--data", few_faces_csv)
-    assert "choose one way to quantise" in convert_error(edge_float, "--int8", "--float16")
+    assert "choose one way to quantize" in convert_error(edge_float, "--data", few_faces_csv)
+    assert "choose one way to quantize" in convert_error(edge_float, "--int8", "--float16")
     assert "give --data" in convert_error(edge_float, "--int8")
     for unused_option in (("--votes", few_faces_csv), ("--usage", "PublicTest"), ("--report", tmp_path / "r")):
         assert f"{unused_option[0]} is for comparing both models on faces" in convert_error(

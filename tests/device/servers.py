@@ -122,7 +122,7 @@ class Rtsp(socketserver.StreamRequestHandler):
 
 
 def _packets(jpeg: bytes, number: int, sequence: int) -> list[bytes]:
-    """Split an image into RTP packets (RFC 2435), with its own quantisation tables, Q = 255."""
+    """Split an image into RTP packets (RFC 2435), with its own quantization tables, Q = 255."""
     tables, scan, width, height, kind = b"", b"", 0, 0, 0
     at = 2
     while not scan:

@@ -1,4 +1,4 @@
-"""Test recomputing of the statistics of batch normalisation."""
+"""Test recomputing of the statistics of batch normalization."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# A small network with two heads for images of any size, and one that normalises its input.
+# A small network with two heads for images of any size, and one that normalizes its input.
 RECIPES = {
     "edge": ["network.stem=8", "network.widths=[8, 8]", "network.blocks=[1, 1]"],
     "transfer": ["network.backbone=EfficientNetB0", "network.side=32", "network.weights=none"],

@@ -64,8 +64,8 @@ def test_rejects_sizes_that_network_cannot_take() -> None:
         load_recipe("cnn-bn-gap", ["network.widths=[8, 8, 8, 8, 8]", "schedule.sizes=[[0.0, 16], [0.5, 48]]"])
 
 
-def test_batchnorm_faces_needs_batch_normalisation() -> None:
+def test_batchnorm_faces_needs_batch_normalization() -> None:
     for recipe, changes in (("cnn3", []), ("transfer", ["network.backbone=VGG16"])):
-        with pytest.raises(InputError, match="needs a network with batch normalisation"):
+        with pytest.raises(InputError, match="needs a network with batch normalization"):
             load_recipe(recipe, [*changes, "schedule.batchnorm_faces=100"])
     load_recipe("transfer", ["schedule.batchnorm_faces=100"])

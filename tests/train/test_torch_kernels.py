@@ -65,7 +65,7 @@ apart = [np.abs(a - b).max() for a, b in zip([seen, *weights], [seen_natively, *
 moved = [np.abs(a - b).max() for a, b in zip(network().get_weights(), weights, strict=True)]
 result = {"plain": plain, "native": native, "apart": float(max(apart)), "moved": float(max(moved))}
 
-def normalise(context):
+def normalize(context):
     keras.utils.set_random_seed(3)
     layer = layers.BatchNormalization(dtype="mixed_bfloat16", gamma_initializer="he_normal")
     layer.build((None, None, None, 24))
@@ -80,7 +80,7 @@ def normalise(context):
 
 result["brief"] = [
     float((one - other).abs().max() / other.abs().max())
-    for one, other in zip(normalise(native_kernels()), normalise(contextlib.nullcontext()), strict=True)
+    for one, other in zip(normalize(native_kernels()), normalize(contextlib.nullcontext()), strict=True)
 ]
 print(json.dumps(result))
 """

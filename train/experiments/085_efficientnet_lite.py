@@ -119,12 +119,12 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]
         return of_input, of_weight, None
 
 
-class Normalise(torch.autograd.Function):  # type: ignore[misc]
-    """Batch normalisation and the activation after it."""
+class Normalize(torch.autograd.Function):  # type: ignore[misc]
+    """Batch normalization and the activation after it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, activation: int) -> Tensor:  # noqa: ANN401
-        """Normalise by the batch and note its statistics."""
+        """Normalize by the batch and note its statistics."""
         x = x.contiguous(memory_format=LAST)
         n, channels, height, width = x.shape
         pixels = n * height * width
@@ -165,7 +165,7 @@ class Normalise(torch.autograd.Function):  # type: ignore[misc]
 
 
 class Unit(nn.Module):  # type: ignore[misc]
-    """A convolution, normalisation and maybe ReLU6."""
+    """A convolution, normalization and maybe ReLU6."""
 
     def __init__(
         self,
@@ -194,10 +194,10 @@ class Unit(nn.Module):  # type: ignore[misc]
         else:
             inside, pad = padded(x, self.kernel, self.stride)
             y = functional.conv2d(inside, self.conv.weight.to(BFLOAT16), None, self.stride, pad)
-        return Normalise.apply(y, self.norm.weight, self.norm.bias, self.norm, self.activation)
+        return Normalize.apply(y, self.norm.weight, self.norm.bias, self.norm, self.activation)
 
     def infer(self, x: Tensor) -> Tensor:
-        """The same with normalisation folded into the convolution."""
+        """The same with normalization folded into the convolution."""
         if self.folded is None:
             norm = self.norm
             scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()

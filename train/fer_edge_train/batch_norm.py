@@ -1,4 +1,4 @@
-"""Recomputing the statistics of batch normalisation after training."""
+"""Recomputing the statistics of batch normalization after training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def recompute_batchnorm(model: keras.Model, batches: Iterable[npt.NDArray[np.float32]]) -> None:
-    """Set the means and variances of batch normalisation to those of the given inputs.
+    """Set the means and variances of batch normalization to those of the given inputs.
 
     Those of training come from augmented images.  They also lag behind the weights, or belong to other weights than
     their mean (Wu & Johnson 2021, arXiv:2105.07576; for averaged weights Izmailov et al. 2018, arXiv:1803.05407).

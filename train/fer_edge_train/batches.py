@@ -94,7 +94,7 @@ class AugmentedBatches(PrefetchedBatches):
         # TensorFlow computes a wrong gradient for rows that do not add up to 1; a weight has the same effect.
         weights = {name: target.sum(axis=1) for name, target in targets.items()}
         shares = {name: target / weights[name][:, None] for name, target in targets.items()}
-        return self._source.spec.normalise(faces), shares, weights
+        return self._source.spec.normalize(faces), shares, weights
 
 
 class PlainBatches(keras.utils.PyDataset):
@@ -113,4 +113,4 @@ class PlainBatches(keras.utils.PyDataset):
         """Return images of shape (batch, height, width, 1) and the targets of each head."""
         rows = self._source.rows[step * self._batch_size : (step + 1) * self._batch_size]
         targets = {name: target[rows] for name, target in self._source.targets.items()}
-        return self._source.spec.normalise(self._source.faces[rows]), targets
+        return self._source.spec.normalize(self._source.faces[rows]), targets

@@ -85,7 +85,7 @@ class WeightAverage(keras.callbacks.Callback):
     """The mean of the weights after each of the last epochs.  A file keeps it until the run has ended.
 
     Attributes:
-        weights: the mean so far, with the statistics of batch normalisation; None before the first of these epochs.
+        weights: the mean so far, with the statistics of batch normalization; None before the first of these epochs.
     """
 
     def __init__(self, folder: Path, schedule: Schedule, epochs_done: int) -> None:

@@ -60,7 +60,7 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     candidates = np.unique(np.concatenate(pairs), axis=0)
     same = np.zeros(len(candidates), bool)
     for start in range(0, len(candidates), _CHUNK):
-        one, other = (_standardise(reduced[pair]) for pair in candidates[start : start + _CHUNK].T)
+        one, other = (_standardize(reduced[pair]) for pair in candidates[start : start + _CHUNK].T)
         same[start : start + _CHUNK] = (one * other).mean(axis=1) >= _MIN_CORRELATION
     rows, columns = candidates[same].T
     links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(faces), len(faces)))
@@ -68,7 +68,7 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return groups
 
 
-def _standardise(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _standardize(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     real = images.astype(np.float32)
     real -= real.mean(axis=1, keepdims=True)
     real /= np.maximum(real.std(axis=1, keepdims=True), 1)

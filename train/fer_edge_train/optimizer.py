@@ -38,14 +38,14 @@ def cosine(peak: float, steps: int, warmup: int) -> Rate:
 
 
 class _SelectiveDecay:
-    """Excludes biases and batch normalisation from weight decay.
+    """Excludes biases and batch normalization from weight decay.
 
     A subclass can be loaded from a checkpoint with its exclusions, which Keras does not save.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of each optimizer
         super().__init__(*args, **kwargs)
-        # Decay of these would only work against batch normalisation.
+        # Decay of these would only work against batch normalization.
         self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])  # type: ignore[attr-defined]
 
 
@@ -65,7 +65,7 @@ class SGD(_SelectiveDecay, optimizers.SGD):
 
 
 def make_optimizer(options: Optimizer, rate: Rate) -> optimizers.Optimizer:
-    """Make the optimizer that a recipe names.  It decays neither biases nor batch normalisation."""
+    """Make the optimizer that a recipe names.  It decays neither biases nor batch normalization."""
     match options.kind:
         case "adamw":
             return AdamW(rate, weight_decay=options.weight_decay)

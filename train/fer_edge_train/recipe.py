@@ -107,7 +107,7 @@ class ClassifierSchedule(Schedule, frozen=True, kw_only=True):
     """The schedule of a classifier.
 
     Attributes:
-        batchnorm_faces: after training, recompute the means and variances of batch normalisation from so many
+        batchnorm_faces: after training, recompute the means and variances of batch normalization from so many
             training faces without augmentation (Wu & Johnson 2021, arXiv:2105.07576).  Those of training are of
             augmented faces, and of weights that had not been averaged yet.  With 0, keep those of training.
     """
@@ -146,5 +146,5 @@ class Recipe(Section, frozen=True, kw_only=True):
             raise ValueError(message)
         self.network.check_side(min([side, *sizes]))
         if self.schedule.batchnorm_faces and not self.network.has_batch_norm:
-            message = "schedule.batchnorm_faces needs a network with batch normalisation; set it to 0 for this one"
+            message = "schedule.batchnorm_faces needs a network with batch normalization; set it to 0 for this one"
             raise ValueError(message)

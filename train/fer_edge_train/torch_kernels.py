@@ -1,7 +1,7 @@
 """PyTorch's own kernels for Keras layers that Keras computes in several passes over memory.
 
 Before each convolution, Keras's PyTorch backend copies the images into the channels-first layout, and back after it.
-It builds batch normalisation from a dozen element-wise operations, and autograd keeps the result of each.  Before each
+It builds batch normalization from a dozen element-wise operations, and autograd keeps the result of each.  Before each
 layer, Keras also checks again what the layer takes, whether it is built, and which masks and precisions it has.  On a
 processor this is most of the training time of a small network: see ``benchmarks/train_kernels.py``.
 
@@ -47,7 +47,7 @@ _SIMPLE: Final = (
 )
 _keras_operation = functional.operation_fn
 _keras_space_to_depth = SpaceToDepth.call
-_keras_batch_normalisation = layers.BatchNormalization.call
+_keras_batch_normalization = layers.BatchNormalization.call
 _keras_convolution = BaseConv.convolution_op
 _keras_max_pooling = layers.MaxPooling2D.call
 _keras_depthwise = layers.DepthwiseConv2D.call
@@ -55,7 +55,7 @@ _keras_depthwise = layers.DepthwiseConv2D.call
 
 @contextmanager
 def native_kernels() -> Iterator[None]:
-    """Use PyTorch's kernels to convolve, pool and normalise batches of channels-last images within this context.
+    """Use PyTorch's kernels to convolve, pool and normalize batches of channels-last images within this context.
 
     Results stay the same except for rounding.  Other backends, and layers that these kernels do not support, do not
     change.
@@ -69,7 +69,7 @@ def native_kernels() -> Iterator[None]:
         patch.object(BaseConv, "convolution_op", _convolution),
         patch.object(layers.DepthwiseConv2D, "call", _depthwise_convolution),
         patch.object(layers.MaxPooling2D, "call", _max_pooling),
-        patch.object(layers.BatchNormalization, "call", _batch_normalisation),
+        patch.object(layers.BatchNormalization, "call", _batch_normalization),
     ):
         yield
 
@@ -88,7 +88,7 @@ def _operation_call(operation: Layer, *, training: bool | None = None, **context
 
 
 def _is_float32(layer: Layer) -> bool:
-    """Return whether a layer is built, computes in float32 and has neither regularisation nor quantisation."""
+    """Return whether a layer is built, computes in float32 and has neither regularization nor quantization."""
     float32 = layer.compute_dtype == layer.variable_dtype == "float32"
     return float32 and layer.built and layer.activity_regularizer is None and layer.quantization_mode is None
 
@@ -163,7 +163,7 @@ def _padding(size: int, side: int, stride: int, dilation: int) -> tuple[int, int
     return total // 2, total - total // 2
 
 
-def _batch_normalisation(
+def _batch_normalization(
     layer: Layer,
     inputs: Tensor,
     training: bool | None = None,  # noqa: FBT001 - Keras calls it so
@@ -171,7 +171,7 @@ def _batch_normalisation(
 ) -> Tensor:
     images = inputs.ndim == _RANK and layer.axis in {-1, 3}
     if _symbolic(inputs) or not (training and layer.trainable and images) or layer.renorm or mask is not None:
-        return _keras_batch_normalisation(layer, inputs, training=training, mask=mask)
+        return _keras_batch_normalization(layer, inputs, training=training, mask=mask)
     import torch  # noqa: PLC0415 - only the backend in use is installed
 
     gamma = ops.convert_to_tensor(layer.gamma) if layer.scale else None

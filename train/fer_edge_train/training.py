@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# With this scale and offset, a pixel becomes an int8 of the quantised model by flipping one bit.
+# With this scale and offset, a pixel becomes an int8 of the quantized model by flipping one bit.
 SCALE: Final = 1 / 128
 OFFSET: Final = -1.0
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config
 
 _MIN_YEAR, _MAX_YEAR = 2026, 2100
-_MAX_ERROR_US: Final = 16_000_000  # above it, systemd-timedated counts the clock as not synchronised
+_MAX_ERROR_US: Final = 16_000_000  # above it, systemd-timedated counts the clock as not synchronized
 
 
 class _Timex(ctypes.Structure):
@@ -35,17 +35,17 @@ def check_clock(config: Config) -> Finding:
     return clock_finding(dt.datetime.now(dt.UTC), timex.maxerror < _MAX_ERROR_US if known else None)
 
 
-def clock_finding(now: dt.datetime, synchronised: bool | None) -> Finding:  # noqa: FBT001 - what is judged
+def clock_finding(now: dt.datetime, synchronized: bool | None) -> Finding:  # noqa: FBT001 - what is judged
     """Return whether a clock can be trusted.
 
     Args:
         now: the time that it shows.
-        synchronised: whether a time server sets it; None if that is unknown.
+        synchronized: whether a time server sets it; None if that is unknown.
     """
     message = f"{now:%Y-%m-%d %H:%M} UTC"
     advice = "is the network up? `timedatectl set-ntp true` lets a time server set the clock"
     if not _MIN_YEAR <= now.year <= _MAX_YEAR:
         return Finding("failure", f"{message}, which cannot be right", advice)
-    if synchronised is False:
+    if synchronized is False:
         return Finding("warning", f"{message}, not set by a time server", advice)
-    return Finding("ok", message if synchronised is None else f"{message}, set by a time server")
+    return Finding("ok", message if synchronized is None else f"{message}, set by a time server")

@@ -33,7 +33,7 @@ _MAX_IN_FLIGHT: Final = 20  # messages that are sent and not yet acknowledged
 _MAX_PACKET: Final = 65_536  # bytes of a message to us, which MQTT 5 can limit; otherwise anybody could send 256 MB
 _SOON: Final = 10.0  # seconds after the login
 _POLL_INTERVAL: Final = 0.2  # seconds between checks of the login's deadline
-# The reason codes of MQTT 5 for a disconnection that a message can cause: not authorised, too large, malformed ...
+# The reason codes of MQTT 5 for a disconnection that a message can cause: not authorized, too large, malformed ...
 _MESSAGE_REASONS: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
 # The errors of the system and of OpenSSL after the other side has closed the connection.
 _CLOSED_BY_PEER: Final = (f"[Errno {errno.ECONNRESET}]", f"[Errno {errno.EPIPE}]", "EOF occurred")

@@ -122,7 +122,7 @@ def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
     return [float(match[1]) for match in matches if match]
 
 
-def test_delays_double_up_to_max_delay_and_are_randomised(
+def test_delays_double_up_to_max_delay_and_are_randomized(
     usb: type[VideoCapture], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

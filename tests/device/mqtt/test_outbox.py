@@ -74,7 +74,7 @@ def test_keeps_events_over_a_restart_and_never_reuses_ids(path: Path) -> None:
     second.close()
 
 
-def test_synchronises_every_event_to_the_disk(path: Path) -> None:
+def test_synchronizes_every_event_to_the_disk(path: Path) -> None:
     outbox = Outbox(path, OutboxSettings())
     assert outbox._database is not None
     assert outbox._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

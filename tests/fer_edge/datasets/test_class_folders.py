@@ -36,7 +36,7 @@ def test_skips_and_names_unreadable_images(sample: Sample, tmp_path: Path) -> No
     assert "broken.png" in data.skipped[0]
 
 
-def test_recognises_common_names_of_usages(sample: Sample, tmp_path: Path) -> None:
+def test_recognizes_common_names_of_usages(sample: Sample, tmp_path: Path) -> None:
     for number, part in enumerate(("training", "testing", "dev", "FER2013Valid", "PrivateTest")):
         for label, face in zip(("happy", "sad"), sample.faces[number * 2 :], strict=False):
             folder = tmp_path / part / label

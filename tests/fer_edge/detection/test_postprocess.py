@@ -29,17 +29,17 @@ def test_decodes_a_cell() -> None:
     assert detections.landmarks[0].tolist() == [[12 + 8 * x, 20 + 8 * (x + 1)] for x in (0, 2, 4, 6, 8)]
 
 
-def test_decodes_quantised_outputs_like_real_ones() -> None:
+def test_decodes_quantized_outputs_like_real_ones() -> None:
     rng = np.random.default_rng(0)
     stored = [rng.integers(-128, 128, (1, 6, 8, n), np.int8) for n in (1, 4, 10)]
     steps = [(1 / 256, -128), (0.05, 3), (0.1, -7)]
-    quantised = Level(16, *(Output(values, *step) for values, step in zip(stored, steps, strict=True)))
+    quantized = Level(16, *(Output(values, *step) for values, step in zip(stored, steps, strict=True)))
     real = [
         ((values.astype(np.float32) - zero) * np.float32(scale))
         for values, (scale, zero) in zip(stored, steps, strict=True)
     ]
     for threshold in (0.0, 0.25, 0.5, 0.996):
-        detections, expected = decode([quantised], threshold), decode([Level(16, *map(Output, real))], threshold)
+        detections, expected = decode([quantized], threshold), decode([Level(16, *map(Output, real))], threshold)
         assert all(
             np.array_equal(values, expected_values)
             for values, expected_values in zip(detections, expected, strict=True)

@@ -60,7 +60,7 @@ def test_error_names_the_difference_of_scores(copy: Path) -> None:
         TFLiteClassifier(copy).self_test()
 
 
-def test_detects_wrong_normalisation(copy: Path) -> None:
+def test_detects_wrong_normalization(copy: Path) -> None:
     card = read_card(copy, ClassifierCard)
     wrong = InputSpec(height=48, width=48, scale=card.input.scale * 2, offset=card.input.offset)
     copy.write_bytes(model_bytes(copy))

@@ -156,7 +156,7 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
     before, after = (keras.models.load_model(path, compile=False) for path in (uninterrupted / "model.keras", grown))
     assert after.count_params() > before.count_params()
     for expected, actual in zip(before(image), after(image), strict=True):
-        assert actual.numpy() == pytest.approx(expected.numpy(), abs=0.05)  # batch normalisation still changes
+        assert actual.numpy() == pytest.approx(expected.numpy(), abs=0.05)  # batch normalization still changes
     for wrong in ("network.stem=8", "network.blocks=[0, 1, 1]"):
         with pytest.raises(ModelError, match="weights of another network"):
             start_from(tmp_path / "other", wrong)

@@ -80,7 +80,7 @@ class Architecture(Section, frozen=True, kw_only=True, tag_field="kind"):
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether the network has batch normalisation."""
+        """Whether the network has batch normalization."""
         return True
 
     @property

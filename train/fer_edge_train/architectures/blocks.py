@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def conv_bn(
     x: keras.KerasTensor, filters: int, *, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    """Apply a convolution, batch normalisation and, if ``activate``, a ReLU."""
+    """Apply a convolution, batch normalization and, if ``activate``, a ReLU."""
     from keras import layers
 
     x = layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)

@@ -22,7 +22,7 @@ class Plain(Architecture, frozen=True, kw_only=True, tag="plain"):
     Attributes:
         widths: filters of each block.
         convolutions: number of convolutions in each block, before its pooling.
-        batch_norm: whether batch normalisation follows each convolution (Ioffe & Szegedy 2015, arXiv:1502.03167).
+        batch_norm: whether batch normalization follows each convolution (Ioffe & Szegedy 2015, arXiv:1502.03167).
         block_dropout: dropout rate of each block's output.
         top: how the output of the last block becomes a vector: ``flatten`` or the ``average`` over the image.
         dense: units of the dense layers before the output.
@@ -62,7 +62,7 @@ class Plain(Architecture, frozen=True, kw_only=True, tag="plain"):
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether the network has batch normalisation."""
+        """Whether the network has batch normalization."""
         return self.batch_norm
 
     def check_side(self, side: int) -> None:

@@ -66,7 +66,7 @@ class Transfer(Architecture, frozen=True, kw_only=True, tag="transfer"):
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether the network has batch normalisation."""
+        """Whether the network has batch normalization."""
         return self.backbone != "VGG16"
 
     @property

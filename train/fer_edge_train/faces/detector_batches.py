@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fer_edge_train.batch_workers import BatchWorkers
     from fer_edge_train.faces.detector_recipe import DetectorRecipe
 
-# With this scale and offset, a pixel becomes an int8 of the quantised model by flipping one bit.
+# With this scale and offset, a pixel becomes an int8 of the quantized model by flipping one bit.
 PIXELS: Final = PixelSpec(scale=1 / 128, offset=-1.0)
 # More rows than nearly every scene needs: JAX compiles again for other shapes, and empty rows cost a GPU little.
 _MIN_ROWS_JAX: Final = 128
@@ -58,4 +58,4 @@ class SceneBatches(PrefetchedBatches):
             # Keras tells TensorFlow that a dimension is fixed if the first two batches agree in it.  TensorFlow then
             # fails at the first batch with another number of rows.
             truth = np.pad(truth, ((0, 0), (0, 1), (0, 0)))
-        return PIXELS.normalise(images), truth
+        return PIXELS.normalize(images), truth

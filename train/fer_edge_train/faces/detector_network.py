@@ -54,7 +54,7 @@ def to_inference(model: keras.Model) -> keras.Model:
     """Return the network for inference, which shares its weights with the one that is trained.
 
     Returns:
-        A model with nine outputs whose operators can be quantised: for each stride in turn scores, 0..1, boxes and
+        A model with nine outputs whose operators can be quantized: for each stride in turn scores, 0..1, boxes and
         landmarks, as in `fer_edge.detection.postprocess.Level`.
     """
     outputs = [model.get_layer(f"{name}{stride}").output for stride in STRIDES for name in CHANNELS]
@@ -131,7 +131,7 @@ def separable(
 def convolution(
     x: keras.KerasTensor, width: int, name: str, *, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    """Apply a convolution, batch normalisation and, if ``activate``, a ReLU."""
+    """Apply a convolution, batch normalization and, if ``activate``, a ReLU."""
     x = layers.Conv2D(
         width, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )(x)

@@ -44,7 +44,7 @@ def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> 
         padded = np.full((batch, rows, columns), _PADDING, np.uint8)
         for place, gray in zip(padded, some, strict=False):
             place[: gray.shape[0], : gray.shape[1]] = gray
-        outputs = [np.asarray(output) for output in model.predict_on_batch(PIXELS.normalise(padded))]
+        outputs = [np.asarray(output) for output in model.predict_on_batch(PIXELS.normalize(padded))]
         detections += [_decode([output[i : i + 1] for output in outputs], gray.shape) for i, gray in enumerate(some)]
     return detections
 

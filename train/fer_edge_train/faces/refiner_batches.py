@@ -81,4 +81,4 @@ class ProposalBatches(PrefetchedBatches):
         flip = rng.random(len(chosen)) < self._recipe.augmentation.flip
         mirrored = mirror(some)
         squares = np.where(flip[:, None, None], mirrored.squares, some.squares)
-        return PIXELS.normalise(squares), np.where(flip[:, None], mirrored.targets, some.targets)
+        return PIXELS.normalize(squares), np.where(flip[:, None], mirrored.targets, some.targets)

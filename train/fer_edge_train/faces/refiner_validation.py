@@ -74,7 +74,7 @@ class ValidationProposals:
             batch = np.zeros((_BATCH, *self.squares.shape[1:]), np.uint8)
             part = self.squares[start : start + _BATCH]
             batch[: len(part)] = part
-            predicted = [np.asarray(one) for one in network.predict_on_batch(PIXELS.normalise(batch))]
+            predicted = [np.asarray(one) for one in network.predict_on_batch(PIXELS.normalize(batch))]
             outputs[start : start + _BATCH] = np.concatenate(predicted, axis=1)[: len(part)]
         faces = decode_squares(self.places, outputs, self.scores)
         ends = np.cumsum(self.counts)

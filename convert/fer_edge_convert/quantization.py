@@ -1,6 +1,6 @@
-"""From a float ``.tflite`` to a quantised one: ranges measured on faces, then arithmetic by ai-edge-quantizer.
+"""From a float ``.tflite`` to a quantized one: ranges measured on faces, then arithmetic by ai-edge-quantizer.
 
-Integer quantisation after Jacob et al. 2017 (arXiv:1712.05877): weights per output channel, activations per tensor.
+Integer quantization after Jacob et al. 2017 (arXiv:1712.05877): weights per output channel, activations per tensor.
 """
 
 from __future__ import annotations
@@ -125,13 +125,13 @@ def observe(model: bytes, images: Images) -> dict[str, ActivationStats]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model is quantised.
+    """How a model is quantized.
 
     Attributes:
         scheme: of most of it.
         ranges: smallest and largest value of each activation, by tensor.
         kept_float: outputs of the operators that stay in floats, weights in float16.
-        only: the output of the one operator that is quantised; empty quantises all.
+        only: the output of the one operator that is quantized; empty quantizes all.
     """
 
     scheme: Scheme
@@ -144,11 +144,11 @@ class Plan:
         return replace(self, only=name, kept_float=())
 
 
-def quantise(model: bytes, plan: Plan) -> bytes:
-    """Quantise a float model.
+def quantize(model: bytes, plan: Plan) -> bytes:
+    """Quantize a float model.
 
     Raises:
-        ModelError: the quantiser cannot quantise it.
+        ModelError: the quantizer cannot quantize it.
     """
     if plan.scheme is Scheme.FLOAT32:
         return model
@@ -177,21 +177,21 @@ def quantise(model: bytes, plan: Plan) -> bytes:
             for name, (low, high) in plan.ranges.items()
         }
     try:
-        # The quantiser prints its progress in any case.
+        # The quantizer prints its progress in any case.
         silence = io.StringIO()
         with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = work.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         raise ModelError(
-            f"the quantiser cannot make {plan.scheme} of this model: try another scheme, such as --float16;"
+            f"the quantizer cannot make {plan.scheme} of this model: try another scheme, such as --float16;"
             " `fer-edge --debug convert ...` shows why"
         ) from error
     return with_integer_moves(bytes(result.quantized_model))
 
 
-def correct_biases(model: bytes, quantised: bytes, stats: Mapping[str, ActivationStats]) -> bytes:
-    """Return the float model with biases that make up for what its quantised weights change on average.
+def correct_biases(model: bytes, quantized: bytes, stats: Mapping[str, ActivationStats]) -> bytes:
+    """Return the float model with biases that make up for what its quantized weights change on average.
 
     Section 4.2 of Nagel et al. 2019 (arXiv:1906.04721): the weights' error times the mean of each input channel,
     which is measured here.
@@ -203,7 +203,7 @@ def correct_biases(model: bytes, quantised: bytes, stats: Mapping[str, Activatio
         if operation.kind not in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} or len(operation.inputs) < 3:
             continue
         given, weights, bias = (node.name for node in operation.inputs[:3])
-        before, after, old = constant(model, weights), constant(quantised, weights), constant(model, bias)
+        before, after, old = constant(model, weights), constant(quantized, weights), constant(model, bias)
         if before is None or after is None or old is None or given not in stats or users[bias] > 1:
             continue  # a bias that several operators share cannot make up for each
         error, mean = (after - before).astype(np.float64), stats[given].mean
