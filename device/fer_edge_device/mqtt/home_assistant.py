@@ -35,6 +35,14 @@ class HaOrigin(msgspec.Struct, frozen=True, kw_only=True):
     sw_version: str
 
 
+class HaAvailability(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A topic that says whether an entity is available, and with which values; Home Assistant's defaults are ours."""
+
+    topic: str
+    payload_available: str = "online"
+    payload_not_available: str = "offline"
+
+
 class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entity of the device. Keys and values are those of Home Assistant."""
 
@@ -49,7 +57,8 @@ class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: tuple[str, ...] = ()
     event_types: tuple[str, ...] = ()
     command_topic: str = ""
-    retain: bool = False
+    availability: tuple[HaAvailability, ...] = ()
+    availability_mode: Literal["all", ""] = ""
     json_attributes_topic: str = ""
     json_attributes_template: str = ""
     entity_category: Literal["diagnostic", ""] = ""
@@ -57,11 +66,12 @@ class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeviceDiscovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The discovery message. Availability and QoS apply to every entity."""
+    """The discovery message. Availability and QoS apply to every entity that has none of its own."""
 
     device: HaDevice
     origin: HaOrigin
-    availability_topic: str
+    # Always a list: Home Assistant would add a single topic to the list of an entity, and refuse the whole device.
+    availability: tuple[HaAvailability, ...]
     qos: int
     components: dict[str, HaEntity]
 
@@ -83,7 +93,7 @@ def discovery_message(messages: MessageFactory, info: Info, discovery_prefix: st
             sw_version=info.version,
         ),
         origin=HaOrigin(name="fer-edge", sw_version=info.version),
-        availability_topic=messages.topic("availability"),
+        availability=(_online(messages),),
         qos=1,
         components=_face_entities(messages, info.labels) | _diagnostic_entities(messages),
     )
@@ -100,8 +110,18 @@ def _topic(messages: MessageFactory, discovery_prefix: str) -> str:
     return f"{discovery_prefix}/device/{messages.identity.replace('.', '_')}/config"
 
 
+def _online(messages: MessageFactory) -> HaAvailability:
+    return HaAvailability(topic=messages.topic("availability"))
+
+
+def available_while_enabled(messages: MessageFactory) -> tuple[HaAvailability, ...]:
+    """Return the availability of what only a node that is switched on can know; all of it must hold."""
+    enabled = HaAvailability(topic=messages.topic("enabled/state"), payload_available="ON", payload_not_available="OFF")
+    return _online(messages), enabled
+
+
 def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> dict[str, HaEntity]:
-    identity, state = messages.identity, messages.topic("state")
+    identity, state, availability = messages.identity, messages.topic("state"), available_while_enabled(messages)
     return {
         "emotion": HaEntity(
             platform="sensor",
@@ -114,6 +134,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> dict[st
             options=labels,
             json_attributes_topic=state,
             json_attributes_template=_ATTRIBUTES,
+            availability=availability,
+            availability_mode="all",
             icon="mdi:emoticon-outline",
         ),
         "faces": HaEntity(
@@ -123,6 +145,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> dict[st
             state_topic=state,
             value_template="{{ value_json.faces }}",
             state_class="measurement",
+            availability=availability,
+            availability_mode="all",
             icon="mdi:account-multiple-outline",
         ),
         "face": HaEntity(
@@ -131,6 +155,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> dict[st
             name="Face",
             state_topic=messages.topic("event"),
             event_types=("new", "update", "end"),
+            availability=availability,
+            availability_mode="all",
             icon="mdi:face-recognition",
         ),
         "enabled": HaEntity(
@@ -139,8 +165,7 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> dict[st
             name="Enabled",
             state_topic=messages.topic("enabled/state"),
             command_topic=messages.topic("enabled/set"),
-            # Retained, so that a device that is offline gets the command when it is back.
-            retain=True,
+            # Not retained: an ON that lies in the broker would switch the node on again after somebody else's OFF.
             icon="mdi:eye-outline",
         ),
     }

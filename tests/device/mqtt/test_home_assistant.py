@@ -46,6 +46,8 @@ COMMON = {
     "state_topic",
     "value_template",
     "device_class",
+    "availability",
+    "availability_mode",
 }
 OPTIONAL = {
     "sensor": {"state_class", "unit_of_measurement", "options", "expire_after", "force_update"},
@@ -72,13 +74,34 @@ def entities() -> dict[str, dict[str, Any]]:
 
 def test_contains_device_origin_and_components() -> None:
     payload = discovery()
-    assert set(payload) == {"device", "origin", "availability_topic", "qos", "components"}
+    assert set(payload) == {"device", "origin", "availability", "qos", "components"}
     assert payload["device"].keys() <= DEVICE
     assert payload["device"]["identifiers"] == ["fer-edge-kitchen"]
     assert payload["device"]["sw_version"] == "1.2"
     assert payload["origin"] == {"name": "fer-edge", "sw_version": "1.2"}
     # The defaults of payload_available and payload_not_available are online and offline.
-    assert payload["availability_topic"] == "fer-edge/kitchen/availability"
+    assert payload["availability"] == [{"topic": "fer-edge/kitchen/availability"}]
+
+
+def test_faces_are_unavailable_while_the_node_is_offline_or_switched_off() -> None:
+    online = {"topic": "fer-edge/kitchen/availability"}
+    enabled = {"topic": "fer-edge/kitchen/enabled/state", "payload_available": "ON", "payload_not_available": "OFF"}
+    # An entity's own list replaces that of the device.
+    for key, entity in entities().items():
+        if entity["state_topic"].endswith(("/state", "/event")) and key != "enabled":
+            assert entity["availability"] == [online, enabled]
+            assert entity["availability_mode"] == "all"
+        else:
+            assert "availability" not in entity
+    # Both topics are retained, so that they hold for a Home Assistant that starts later.
+    messages = MessageFactory("kitchen")
+    assert messages.availability("online").retain
+    assert messages.enabled(enabled=False).retain
+
+
+def test_no_command_of_the_switch_is_retained() -> None:
+    # The default of retain is false.
+    assert not entities()["enabled"].get("retain")
 
 
 @pytest.mark.parametrize("key", entities())
