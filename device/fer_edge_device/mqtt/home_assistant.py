@@ -12,7 +12,7 @@ import msgspec
 
 from fer_edge.classification.labels import FER2013, FERPLUS
 from fer_edge_device.messages import Message
-from fer_edge_device.mqtt.home_assistant_entities import Components, make_components, removed_components
+from fer_edge_device.mqtt.home_assistant_entities import Components, HaAvailability, make_components, removed_components
 
 if TYPE_CHECKING:
     from fer_edge_device.messages import Info, MessageFactory
@@ -37,11 +37,12 @@ class HaOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceDiscovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The discovery message. Availability and QoS apply to every entity."""
+    """The discovery message. Availability and QoS apply to every entity that has none of its own."""
 
     device: HaDevice
     origin: HaOrigin
-    availability_topic: str
+    # Always a list: Home Assistant would add a single topic to the list of an entity, and refuse the whole device.
+    availability: tuple[HaAvailability, ...]
     qos: int
     components: Components
 
@@ -81,7 +82,7 @@ def discovery_message(
             suggested_area=description.suggested_area,
         ),
         origin=HaOrigin(name="fer-edge", sw_version=info.version),
-        availability_topic=messages.topic("availability"),
+        availability=(HaAvailability(topic=messages.topic("availability")),),
         qos=1,
         components=_components(messages, info.labels, description),
     )

@@ -30,6 +30,14 @@ _EVENT: Final = (
 )
 
 
+class HaAvailability(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A topic that says whether an entity is available, and with which values; Home Assistant's defaults are ours."""
+
+    topic: str
+    payload_available: str = "online"
+    payload_not_available: str = "offline"
+
+
 class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entity of the device."""
 
@@ -45,7 +53,8 @@ class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: tuple[str, ...] = ()
     event_types: tuple[str, ...] = ()
     command_topic: str = ""
-    retain: bool = False
+    availability: tuple[HaAvailability, ...] = ()
+    availability_mode: Literal["all", ""] = ""
     json_attributes_topic: str = ""
     json_attributes_template: str = ""
     entity_category: Literal["diagnostic", ""] = ""
@@ -90,13 +99,20 @@ def make_components(messages: MessageFactory, labels: tuple[str, ...], *, has_te
     )
 
 
+def available_while_enabled(messages: MessageFactory) -> tuple[HaAvailability, ...]:
+    """Return the availability of what only a node that is switched on can know; all of it must hold."""
+    online = HaAvailability(topic=messages.topic("availability"))
+    enabled = HaAvailability(topic=messages.topic("enabled/state"), payload_available="ON", payload_not_available="OFF")
+    return online, enabled
+
+
 def removed_components(old: Components, new: Components) -> Components:
     """Return removals of the components that are no longer there."""
     return {key: HaRemoval(component.platform) for key, component in old.items() if key not in new}
 
 
 def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Components:
-    identity, state = messages.identity, messages.topic("state")
+    identity, state, availability = messages.identity, messages.topic("state"), available_while_enabled(messages)
     return {
         "emotion": HaEntity(
             platform="sensor",
@@ -109,6 +125,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             options=labels,
             json_attributes_topic=state,
             json_attributes_template=_STATE_ATTRIBUTES,
+            availability=availability,
+            availability_mode="all",
             icon="mdi:emoticon-outline",
         ),
         "faces": HaEntity(
@@ -118,6 +136,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             state_topic=state,
             value_template="{{ value_json.faces }}",
             state_class="measurement",
+            availability=availability,
+            availability_mode="all",
             icon="mdi:account-multiple-outline",
         ),
         "occupancy": HaEntity(
@@ -127,6 +147,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             state_topic=state,
             value_template="{{ 'ON' if value_json.faces else 'OFF' }}",
             device_class="occupancy",
+            availability=availability,
+            availability_mode="all",
         ),
         "face": HaEntity(
             platform="event",
@@ -135,6 +157,8 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             state_topic=messages.topic("event"),
             value_template=_EVENT,
             event_types=("new", "update", "end"),
+            availability=availability,
+            availability_mode="all",
             icon="mdi:face-recognition",
         ),
         "enabled": HaEntity(
@@ -143,8 +167,7 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             name="Enabled",
             state_topic=messages.topic("enabled/state"),
             command_topic=messages.topic("enabled/set"),
-            # Retained, so that a device that is offline gets the command when it is back.
-            retain=True,
+            # Not retained: an ON that lies in the broker would switch the node on again after somebody else's OFF.
             icon="mdi:eye-outline",
         ),
     }
@@ -162,6 +185,8 @@ def _score_sensor(messages: MessageFactory, label: str) -> HaEntity:
         state_class="measurement",
         unit_of_measurement="%",
         suggested_display_precision=0,
+        availability=available_while_enabled(messages),
+        availability_mode="all",
         enabled_by_default=False,
         icon="mdi:percent-outline",
     )

@@ -47,6 +47,8 @@ COMMON = {
     "state_topic",
     "value_template",
     "device_class",
+    "availability",
+    "availability_mode",
 }
 OPTIONAL = {
     "binary_sensor": {"expire_after", "off_delay", "force_update", "payload_on", "payload_off"},
@@ -107,9 +109,9 @@ def discovery(
     return payload
 
 
-def components(info: Info = INFO, **description: str | bool) -> dict[str, dict[str, Any]]:
+def components(info: Info = INFO, *, has_temperature: bool = True) -> dict[str, dict[str, Any]]:
     """Return the components that are not removals."""
-    made: dict[str, dict[str, Any]] = discovery(info=info, **description)["components"]
+    made: dict[str, dict[str, Any]] = discovery(info=info, has_temperature=has_temperature)["components"]
     return {key: component for key, component in made.items() if component.keys() != {"platform"}}
 
 
@@ -133,13 +135,34 @@ def render(template: str, payload: str) -> str:
 
 def test_contains_device_origin_and_components() -> None:
     payload = discovery()
-    assert set(payload) == {"device", "origin", "availability_topic", "qos", "components"}
+    assert set(payload) == {"device", "origin", "availability", "qos", "components"}
     assert payload["device"].keys() <= DEVICE
     assert payload["device"]["identifiers"] == ["fer-edge-kitchen"]
     assert payload["device"]["sw_version"] == "1.2"
     assert payload["origin"] == {"name": "fer-edge", "sw_version": "1.2"}
     # The defaults of payload_available and payload_not_available are online and offline.
-    assert payload["availability_topic"] == "fer-edge/kitchen/availability"
+    assert payload["availability"] == [{"topic": "fer-edge/kitchen/availability"}]
+
+
+def test_faces_are_unavailable_while_the_node_is_offline_or_switched_off() -> None:
+    online = {"topic": "fer-edge/kitchen/availability"}
+    enabled = {"topic": "fer-edge/kitchen/enabled/state", "payload_available": "ON", "payload_not_available": "OFF"}
+    # An entity's own list replaces that of the device.
+    for key, entity in entities().items():
+        if entity["state_topic"].endswith(("/state", "/event")) and key != "enabled":
+            assert entity["availability"] == [online, enabled]
+            assert entity["availability_mode"] == "all"
+        else:
+            assert "availability" not in entity
+    # Both topics are retained, so that they hold for a Home Assistant that starts later.
+    messages = MessageFactory("kitchen")
+    assert messages.availability("online").retain
+    assert messages.enabled(enabled=False).retain
+
+
+def test_no_command_of_the_switch_is_retained() -> None:
+    # The default of retain is false.
+    assert not entities()["enabled"].get("retain")
 
 
 @pytest.mark.parametrize("key", entities())
@@ -200,7 +223,7 @@ def test_stats_templates_name_fields_of_stats() -> None:
     fields = {field.name for field in msgspec.structs.fields(Stats)}
     templates = [made["value_template"] for made in entities().values() if made["state_topic"].endswith("/stats")]
     assert len(templates) >= 6
-    assert {re.fullmatch(r"\{\{ value_json\.(\w+) \}\}", template)[1] for template in templates} <= fields
+    assert {name for template in templates for name in re.findall(r"value_json\.(\w+)", template)} <= fields
 
 
 def test_event_attributes_are_small_for_the_recorder() -> None:
