@@ -21,12 +21,13 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import FerEdgeError, InputError, SourceLostError
 from fer_edge.model_zoo import find_model
+from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.messages import Info, MessageFactory
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
@@ -186,7 +187,13 @@ class App:
         )
         if not (config.mqtt.url and config.mqtt.ha_discovery):
             return NodeIdentity(messages, info)
-        return NodeIdentity(messages, info, discovery_message(messages, info, config.mqtt.ha_discovery_prefix))
+        description = DeviceDescription(
+            display_name=config.display_name,
+            suggested_area=config.mqtt.ha_suggested_area,
+            has_temperature=temperature_c() is not None,
+        )
+        discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
+        return NodeIdentity(messages, info, discovery)
 
     def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
