@@ -21,12 +21,13 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import FerEdgeError, InputError, SourceLostError
 from fer_edge.model_zoo import find_model
+from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.messages import Info, MessageFactory
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fer_edge_device.capture.base import FrameSource
     from fer_edge_device.config.settings import Config, LogSettings
     from fer_edge_device.messages import Event
+    from fer_edge_device.mqtt.sink import SwitchCommand
     from fer_edge_device.runner import RunSummary
     from fer_edge_device.sinks import Sink
 
@@ -183,7 +185,13 @@ class App:
         )
         if not (config.mqtt.url and config.mqtt.ha_discovery):
             return NodeIdentity(messages, info)
-        return NodeIdentity(messages, info, discovery_message(messages, info, config.mqtt.ha_discovery_prefix))
+        description = DeviceDescription(
+            display_name=config.display_name,
+            suggested_area=config.mqtt.ha_suggested_area,
+            has_temperature=temperature_c() is not None,
+        )
+        discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
+        return NodeIdentity(messages, info, discovery)
 
     def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
@@ -193,8 +201,8 @@ class App:
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
 
             switch = PrivacySwitch(outbox_path(config.outbox, identity.messages.node))
-            on_enabled = partial(self._set_enabled, switch)
-            sinks.append(MqttSink(identity.messages, config.mqtt, config.outbox, on_enabled=on_enabled))
+            on_command = partial(self._obey, switch)
+            sinks.append(MqttSink(identity.messages, config.mqtt, config.outbox, on_command=on_command))
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
         if not sinks or config.log.messages:
@@ -211,11 +219,24 @@ class App:
                 self._runner.enable(wanted=False)
             switch.save(on=self._runner.enabled)
 
-    def _set_enabled(self, switch: PrivacySwitch, on: bool) -> None:  # noqa: FBT001 - a switch
-        """Save and apply the switch; called from the thread of a sink."""
+    def _obey(self, switch: PrivacySwitch, command: SwitchCommand) -> bool:
+        """Save and apply a command; called from the thread of a sink.
+
+        OFF wins: an ON that was retained may be older than the OFF on disk, so it does not switch the node on.
+
+        Returns:
+            Whether the command is done with.
+        """
         with self._switch_lock:
-            switch.save(on=on)  # first, so that what is published next is still true after a power cut
-            self._runner.enable(on)
+            if command.on and command.retained and not (switch.on and self._runner.enabled):
+                logger.warning(
+                    "a retained ON was not obeyed, because the node is switched off and the ON may be older;"
+                    " publish ON without retain"
+                )
+                return True
+            saved = switch.save(on=command.on)  # first, so that what is published next holds after a power cut
+            self._runner.enable(command.on)
+            return saved
 
 
 def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, None]:

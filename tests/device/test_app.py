@@ -190,11 +190,49 @@ def test_privacy_switch_stays_off_after_kill(tmp_path: Path, video: Path) -> Non
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()
-            subscriber.publish(switch, "ON", retain=True)
+
+            def switched_on() -> bool:
+                # One that the broker keeps until the runner has connected is not obeyed; the next one is.
+                subscriber.publish(switch, "ON", retain=True)
+                return not (tmp_path / "b.sqlite.off").exists()
+
+            wait_for(switched_on, "ON")
             assert run.until("enabled/state")["payload"] == "ON"
-            assert not (tmp_path / "b.sqlite.off").exists()
             run.until("one/event", event_type="new")
             run.process.kill()
+
+
+def test_off_wins_over_an_older_retained_on(tmp_path: Path, video: Path) -> None:
+    path, switch = tmp_path / "config.toml", "fer-edge/one/enabled/set"
+    with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
+        path.write_text(
+            f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
+        )
+        subscriber.publish(switch, "ON", retain=True)  # as an earlier release asked Home Assistant to do
+        run = Running(path)
+        with run.process:
+            run.until("one/event", event_type="new")
+            wait_for(lambda: b"" in subscriber.payloads(switch), "the command to be removed")
+            subscriber.publish(switch, "OFF")
+            assert run.until("enabled/state")["payload"] == "OFF"
+            run.process.terminate()
+            assert run.process.wait(30) == 0
+        # It comes back, for example from a bridge or from another program that retains it.
+        subscriber.publish(switch, "ON", retain=True)
+        removed = len(subscriber.payloads(switch)) + 1
+        run = Running(path)
+        with run.process:
+            assert run.until("enabled/state")["payload"] == "OFF"
+            wait_for(lambda: len(subscriber.payloads(switch)) == removed, "the command to be removed")
+            assert subscriber.payloads(switch)[-1] == b""
+            assert "a retained ON was not obeyed" in "".join(run.log_line() for _ in range(3))
+            assert (tmp_path / "outbox.sqlite.off").exists()
+            subscriber.publish(switch, "ON")
+            assert run.until("enabled/state")["payload"] == "ON"
+            run.until("one/event", event_type="new")
+            run.process.kill()
+        assert subscriber.payloads("fer-edge/one/enabled/state") == [b"ON", b"OFF", b"OFF", b"ON"]
 
 
 def blinking(folder: Path) -> Path:

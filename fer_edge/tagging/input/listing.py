@@ -19,7 +19,7 @@ from fer_edge.utils.image_io import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-IMAGE_ENDINGS: Final = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic", ".heif", ".jp2")
+IMAGE_ENDINGS: Final = tuple(IMAGE_SUFFIXES)
 CONTAINER_ENDINGS: Final = (*VIDEO_SUFFIXES, *archives.SUFFIXES)  # files that hold several images
 KNOWN_ENDINGS: Final = (*IMAGE_ENDINGS, *CONTAINER_ENDINGS)
 _KNOWN_ENDINGS_BYTES: Final = tuple(map(os.fsencode, KNOWN_ENDINGS))
