@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from fer_edge.geometry import Box, Face, intersection_over_union
 from fer_edge.tracking.tracker import Track, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def square(x: float, y: float = 0) -> Box:
@@ -87,7 +92,7 @@ def test_coarse_detection_keeps_the_box_of_a_stationary_face() -> None:
         assert (track.box.x, track.stationary, track.last_seen, track.missed) == (where, stationary, 0.1, False)
 
 
-def numbers_of_path(xs: list[float | None], interval: float = 0.1) -> list[int]:
+def numbers_of_path(xs: Sequence[float | None], interval: float = 0.1) -> list[int]:
     """Return the track of a face at each of its positions; it is not seen at None."""
     tracker = Tracker(max_age_s=1.0)
     numbers = []
