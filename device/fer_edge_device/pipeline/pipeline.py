@@ -166,12 +166,12 @@ class Pipeline:
         return self._events.end_tracks(self._tracker.end_all()), self._events.make_state()
 
     def _detect_around_tracks(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
-        """Detect each face near its last position, and return the tracks that were found."""
+        """Detect each face near its predicted position, and return the tracks that were found."""
         tracks = self._scheduler.tracks_to_detect()
         if not tracks:
             return []
         with self._timed("follow"):
-            near = [self._detector.detect_in_roi(gray, track.box) for track in tracks]
+            near = [self._detector.detect_in_roi(gray, track.predict(self._scheduler.time)) for track in tracks]
         with self._timed("track"):
             return self._tracker.update(_deduplicate(itertools.chain.from_iterable(near)), start_tracks=False)
 
