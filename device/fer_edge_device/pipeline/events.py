@@ -73,6 +73,7 @@ class EventMaker:
 
     Attributes:
         faces: the classified faces by the number of their track.
+        settings: when to report; `reconfigure` sets it.
     """
 
     def __init__(self, session: str, settings: EventsSettings) -> None:
@@ -83,14 +84,14 @@ class EventMaker:
             settings: when to report.
         """
         self.faces: dict[int, TrackedFace] = {}
-        self._session, self._settings = session, settings
+        self._session, self.settings = session, settings
         self._time = self._epoch = 0.0
         self._frame_shape = (1, 1)
         self._last_state: tuple[float, Counter[str]] | None = None
 
     def reconfigure(self, settings: EventsSettings) -> None:
         """Use other settings from the next frame on."""
-        self._settings = settings
+        self.settings = settings
         for face in self.faces.values():
             face.smoother.settings = settings
 
@@ -117,14 +118,14 @@ class EventMaker:
         """
         face = self.faces.get(track.number)
         if face is None:
-            smoother = Smoother(scores, self._time, self._settings)
+            smoother = Smoother(scores, self._time, self.settings)
             self.faces[track.number] = TrackedFace(track, model, smoother, self._time)
             return
         if face.model.labels == model.labels:
             face.smoother.update(scores, self._time)
         else:
             label = model.labels.index(face.reported) if face.reported in model.labels else None
-            face.smoother = Smoother(scores, self._time, self._settings, label)
+            face.smoother = Smoother(scores, self._time, self.settings, label)
         face.unchanged = int(scores.argmax()) == face.smoother.label
         face.model, face.classified_at = model, self._time
 
@@ -150,7 +151,7 @@ class EventMaker:
         counts = Counter(face.reported for face in faces if face.reported is not None)
         if self._last_state:
             then, last_counts = self._last_state
-            if counts == last_counts and self._time - then < self._settings.heartbeat_interval_s:
+            if counts == last_counts and self._time - then < self.settings.heartbeat_interval_s:
                 return None
         self._last_state = (self._time, counts)
         time = round(self._time + self._epoch, 3)
@@ -166,7 +167,7 @@ class EventMaker:
     def _make_event(self, face: TrackedFace) -> Event | None:
         labels, smoother = face.model.labels, face.smoother
         if face.reported is None:
-            if face.track.hits < self._settings.min_hits:
+            if face.track.hits < self.settings.min_hits:
                 return None
             # Nothing was reported before, so there is no flicker to avoid: take the highest score.
             smoother.label = int(smoother.scores.argmax())
