@@ -18,7 +18,7 @@ SCHEMA: Final = 1
 _PREFIX: Final = MqttSettings().topic_prefix
 
 Availability = Literal["online", "offline"]
-CameraStatus = Literal["online", "stalled", "offline"]
+CameraStatus = Literal["online", "stalled", "offline", "disabled"]
 Kind = Literal[
     "availability",
     "info",

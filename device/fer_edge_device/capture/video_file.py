@@ -39,6 +39,9 @@ class _Recording:
     live: Final = False
     status: Final[CameraStatus] = "online"
 
+    def open(self) -> None:
+        """Do nothing: a recording has no device, and is not closed while frames are not wanted."""
+
 
 class VideoFile(_Recording):
     """Every frame of a video file, with the times of the video."""

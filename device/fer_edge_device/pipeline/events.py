@@ -73,7 +73,6 @@ class EventMaker:
 
     Attributes:
         faces: the classified faces by the number of their track.
-        settings: when to report; `reconfigure` sets it.
     """
 
     def __init__(self, session: str, settings: EventsSettings) -> None:
@@ -84,14 +83,19 @@ class EventMaker:
             settings: when to report.
         """
         self.faces: dict[int, TrackedFace] = {}
-        self._session, self.settings = session, settings
+        self._session, self._settings = session, settings
         self._time = self._epoch = 0.0
         self._frame_shape = (1, 1)
         self._last_state: tuple[float, Counter[str]] | None = None
 
+    @property
+    def settings(self) -> EventsSettings:
+        """When to report; `reconfigure` sets it."""
+        return self._settings
+
     def reconfigure(self, settings: EventsSettings) -> None:
         """Use other settings from the next frame on."""
-        self.settings = settings
+        self._settings = settings
         for face in self.faces.values():
             face.smoother.settings = settings
 
@@ -101,8 +105,12 @@ class EventMaker:
 
     def next_frame(self, frame: Frame) -> None:
         """Go on to the next frame."""
-        self._time, self._epoch = frame.time, frame.epoch
+        self.skip_to(frame.time, frame.epoch)
         self._frame_shape = frame.gray.shape[0], frame.gray.shape[1]
+
+    def skip_to(self, time: float, epoch: float) -> None:
+        """Go on to a time without a frame; see `Frame`."""
+        self._time, self._epoch = time, epoch
 
     def reported_tracks(self) -> list[Track]:
         """Return the tracks for which there has been an event."""
@@ -118,14 +126,14 @@ class EventMaker:
         """
         face = self.faces.get(track.number)
         if face is None:
-            smoother = Smoother(scores, self._time, self.settings)
+            smoother = Smoother(scores, self._time, self._settings)
             self.faces[track.number] = TrackedFace(track, model, smoother, self._time)
             return
         if face.model.labels == model.labels:
             face.smoother.update(scores, self._time)
         else:
             label = model.labels.index(face.reported) if face.reported in model.labels else None
-            face.smoother = Smoother(scores, self._time, self.settings, label)
+            face.smoother = Smoother(scores, self._time, self._settings, label)
         face.unchanged = int(scores.argmax()) == face.smoother.label
         face.model, face.classified_at = model, self._time
 
@@ -145,13 +153,18 @@ class EventMaker:
         ended = [face for track in tracks if (face := self.faces.pop(track.number, None))]
         return [self._event("end", face, face.reported) for face in ended if face.reported is not None]
 
-    def make_state(self) -> State | None:
-        """Return the state if it has changed or its heartbeat is due."""
+    def make_state(self, *, heartbeat: bool = True) -> State | None:
+        """Return the state if it has changed or its heartbeat is due.
+
+        Args:
+            heartbeat: whether there is one.
+        """
         faces = [face for face in self.faces.values() if face.reported is not None]
         counts = Counter(face.reported for face in faces if face.reported is not None)
         if self._last_state:
             then, last_counts = self._last_state
-            if counts == last_counts and self._time - then < self.settings.heartbeat_interval_s:
+            due = heartbeat and self._time - then >= self._settings.heartbeat_interval_s
+            if counts == last_counts and not due:
                 return None
         self._last_state = (self._time, counts)
         time = round(self._time + self._epoch, 3)
@@ -167,7 +180,7 @@ class EventMaker:
     def _make_event(self, face: TrackedFace) -> Event | None:
         labels, smoother = face.model.labels, face.smoother
         if face.reported is None:
-            if face.track.hits < self.settings.min_hits:
+            if face.track.hits < self._settings.min_hits:
                 return None
             # Nothing was reported before, so there is no flicker to avoid: take the highest score.
             smoother.label = int(smoother.scores.argmax())
