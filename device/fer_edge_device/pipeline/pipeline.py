@@ -141,14 +141,19 @@ class Pipeline:
             self.milliseconds[stage].append(seconds * 1e3)
         return events, state
 
-    def skip(self, frame: Frame) -> State | None:
-        """Let a frame pass without processing it, after `finish`.
+    def skip(self, time: float, epoch: float) -> State | None:
+        """Let a moment pass in which nothing is processed, after `finish`.
+
+        Args:
+            time: as in `Frame`.
+            epoch: as in `Frame`.
 
         Returns:
-            The state if there is a new subscriber or its heartbeat is due.
+            The state if there is a new subscriber. It has no heartbeat: that nothing is processed is not that nobody is
+            there.
         """
-        self._events.next_frame(frame)
-        return self._events.make_state()
+        self._events.skip_to(time, epoch)
+        return self._events.make_state(heartbeat=False)
 
     def finish(self) -> tuple[list[Event], State | None]:
         """End every track, because the source has ended or frames will be skipped.

@@ -209,6 +209,7 @@ def test_every_entity_of_every_node_has_its_own_id() -> None:
         ("camera_problem", "value_template", "online", "OFF"),
         ("camera_problem", "value_template", "stalled", "ON"),
         ("camera_problem", "value_template", "offline", "ON"),
+        ("camera_problem", "value_template", "disabled", "OFF"),
         ("face_appeared", "value_template", NEW, "new"),
         ("became_happy", "value_template", NEW, "happy"),
         ("became_happy", "value_template", UPDATE, "happy"),
@@ -307,7 +308,7 @@ def test_entities_match_the_published_messages() -> None:
     )
     # The defaults of payload_on and state_on are ON and OFF.
     assert [messages.enabled(on).payload for on in (True, False)] == ["ON", "OFF"]
-    assert made["camera"]["options"] == ["online", "stalled", "offline"]
+    assert made["camera"]["options"] == ["online", "stalled", "offline", "disabled"]
 
 
 @pytest.mark.parametrize("node", ["kitchen", "kitchen.2", "Kitchen_2-b"])
