@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-IMAGE_SUFFIXES: Final = frozenset(
-    {
-        *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    }
-)
-
 _GRAY: Final = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
