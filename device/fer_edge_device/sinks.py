@@ -110,7 +110,9 @@ class JsonLinesSink:
             self._changed.notify_all()
             has_stalled = must_drop and self._dropped_lines == 1
         if has_stalled:
-            logger.warning("standard output: its reader has stalled; the oldest messages are dropped until it reads on")
+            logger.warning(
+                "standard output: its reader has stalled; the oldest messages are dropped until it reads again"
+            )
 
     def close(self, timeout: float = 5.0) -> None:
         """Write the waiting lines as long as the reader takes them, and end the thread."""
@@ -139,7 +141,7 @@ class JsonLinesSink:
                 lost = 0 if self._lines else self._dropped_lines
                 self._dropped_lines -= lost
             if lost:
-                logger.warning("standard output: its reader reads on; %s not written", counted(lost, "message"))
+                logger.warning("standard output: its reader reads again; %s not written", counted(lost, "message"))
             with self._changed:
                 self._changed.wait_for(lambda: self._lines or self._closing)
                 if not self._lines:

@@ -61,7 +61,7 @@ def test_stalled_reader_costs_the_oldest_lines_which_are_counted(
     received = bytearray()
     thread = threading.Thread(target=lambda: received.extend(reader.read()))
     thread.start()
-    wait_for(lambda: "reads on" in caplog.text, "the reader to catch up")
+    wait_for(lambda: "reads again;" in caplog.text, "the reader to catch up")
     sink.publish(message(5000))
     sink.close()
     writer.close()
@@ -69,7 +69,7 @@ def test_stalled_reader_costs_the_oldest_lines_which_are_counted(
     order = numbers(bytes(received))
     assert order == sorted(order)
     assert order[-1001:] == list(range(4000, 5001))
-    found = re.search(r"its reader reads on; (\d+) messages not written", caplog.text)
+    found = re.search(r"its reader reads again; (\d+) messages not written", caplog.text)
     assert found
     assert int(found[1]) == 5001 - len(order)
     assert caplog.text.count("standard output") == 2
