@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -117,6 +118,9 @@ def run(
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
     summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
+    if summary.restart:
+        # In place: systemd and a shell go on with the same process.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
     if stderr_is_ready():
         _print_summary(summary)
     if _is_image(settings.camera.source) and stderr_is_ready():
