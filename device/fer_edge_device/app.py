@@ -25,6 +25,7 @@ from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
+from fer_edge_device.capture.video_file import RealtimePlayback
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
@@ -32,7 +33,7 @@ from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_mes
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
-from fer_edge_device.sinks import JsonLinesSink
+from fer_edge_device.sinks import JsonLinesSink, output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -79,6 +80,7 @@ class App:
         self._config, self._version, self._read_config = config, version, read_config
         self._command_lock = Lock()
         self._saved_settings: SavedSettings | None = None
+        self._output: JsonLinesSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         with ExitStack() as stack:
@@ -107,14 +109,18 @@ class App:
         Raises:
             SourceError: the camera cannot be opened, and there is no broker to tell.
             SourceLostError: the camera failed.
+            FerEdgeError: messages cannot be written to standard output, and there is no broker.
         """
         try:
-            return self._runner.run(seconds)
+            summary = self._runner.run(seconds)
         finally:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
             self._count_queued(self._runner.summary)
+        if not self._config.mqtt.url and self._output and self._output.failure:
+            raise output_error(self._output.failure)
+        return summary
 
     def _count_queued(self, summary: RunSummary) -> None:
         summary.queued = sum(sink.queued for sink in self._sinks)
@@ -222,8 +228,12 @@ class App:
             self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
+        self._output = None
         if not sinks or config.log.messages:
-            sinks.append(JsonLinesSink(sys.stdout.buffer))
+            # A recording that is read at full speed loses no line to a slow reader, unless a broker waits as well.
+            at_full_speed = not (sinks or self._source.live or isinstance(self._source, RealtimePlayback))
+            self._output = JsonLinesSink(sys.stdout.buffer, wait=lambda: at_full_speed and not self._runner.stopping)
+            sinks.append(self._output)
         return sinks
 
     def _events_settings(self, config: Config) -> EventsSettings:
