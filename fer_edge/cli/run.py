@@ -117,7 +117,9 @@ def run(
     set_up_logging(settings.log)
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
-    summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
+    summary = App(settings, version=version(), realtime=realtime, is_trial=source is not None, read_config=reread).run(
+        seconds
+    )
     if summary.restart:
         # In place: systemd and a shell go on with the same process.
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
