@@ -118,7 +118,9 @@ def run(
     set_up_logging(settings.log)
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
-    summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
+    summary = App(settings, version=version(), realtime=realtime, is_trial=source is not None, read_config=reread).run(
+        seconds
+    )
     if summary.restart:
         _restart()
     if stderr_is_ready():
