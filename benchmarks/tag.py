@@ -251,28 +251,28 @@ def share(images: int, *, face: bool) -> None:
 def main() -> int:
     """Run the measurement that the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
+    parser.add_argument("benchmark", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
     parser.add_argument("--images", type=int, nargs="*", default=[])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--face", action="store_true", help="share: of face crops, without a detector")
     options = parser.parse_args()
-    if options.what == "kill":
+    if options.benchmark == "kill":
         return kill((options.images or [10_000])[0], options.kills)
-    if options.what == "kill-worker":
+    if options.benchmark == "kill-worker":
         return kill_worker((options.images or [10_000])[0])
-    if options.what == "rate":
+    if options.benchmark == "rate":
         rate((options.images or [3000])[0])
         return 0
-    if options.what == "share":
+    if options.benchmark == "share":
         share((options.images or [300])[0], face=options.face)
         return 0
-    sizes = options.images or ([1000, 10_000, 100_000] if options.what == "memory" else [1_000_000])
+    sizes = options.images or ([1000, 10_000, 100_000] if options.benchmark == "memory" else [1_000_000])
     for size in sizes:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place, "images")
             folder.mkdir()
             make(folder, size, 48, 48)
-            in_process(watched if options.what == "memory" else first, folder)
+            in_process(watched if options.benchmark == "memory" else first, folder)
     return 0
 
 

@@ -52,7 +52,7 @@ def train_refiner(
         from fer_edge_train.progress import TrainingProgress
         from fer_edge_train.run_folder import RunFolder
 
-        RunFolder(out).check(resume=resume)
+        RunFolder(out).check_can_start(resume=resume)
         with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
             result = run_training(
                 *parts,

@@ -43,11 +43,11 @@ def reword_usage_error(message: str) -> str:
     return _replace(line, _USAGES)
 
 
-def _reword_value(what: str) -> str:
-    if found := re.fullmatch(r"(?:Value error, )?('.*') is not (?:one of )?('.+')", what):
+def _reword_value(message: str) -> str:
+    if found := re.fullmatch(r"(?:Value error, )?('.*') is not (?:one of )?('.+')", message):
         choices = re.findall(r"'(.*?)'", found[2])
         return f"{found[1]} is unknown; choose {listed(choices, 'or')}"
-    return _replace(what, _VALUES).removeprefix("Value error, ")
+    return _replace(message, _VALUES).removeprefix("Value error, ")
 
 
 def _replace(text: str, replacements: tuple[tuple[str, str], ...]) -> str:

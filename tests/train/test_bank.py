@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import DataError
-from fer_edge_train.bank import IDENTITY, MIRRORED, STEP, Bank, Views, combine, digest, encode, log_softmax
+from fer_edge_train.bank import (
+    IDENTITY,
+    MIRRORED,
+    STEP,
+    Bank,
+    Views,
+    combine,
+    digest,
+    encode_log_probabilities,
+    log_softmax,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +37,7 @@ def _answers(views: int, faces: int, seed: int = 1) -> npt.NDArray[np.float32]:
 
 def _bank(faces: npt.NDArray[np.uint8], views: int = 4, seed: int = 1) -> Bank:
     unseen = np.arange(len(faces)) % 7 == 0
-    codes = encode(_answers(views, len(faces), seed))
+    codes = encode_log_probabilities(_answers(views, len(faces), seed))
     return Bank(LABELS, Views(seed=5), codes, unseen, digest(faces), {f"teacher {seed}": "from a test"})
 
 
@@ -79,7 +89,7 @@ def test_answers_are_kept_to_half_a_step(sample: Sample) -> None:
         found = bank.log_probabilities(rows, view)
         assert np.exp(found).sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert np.abs(found - np.maximum(wanted[view], -255 * STEP)).max() < STEP
-    assert (encode(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
+    assert (encode_log_probabilities(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
 
 
 def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:

@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encode, log_softmax
+from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encode_log_probabilities, log_softmax
 from fer_edge_train.near_duplicates import near_duplicates
 from fer_edge_train.split import hold_out, holdout_keys
 
@@ -322,13 +322,13 @@ def answers(
 ) -> npt.NDArray[np.float32]:
     """Log probabilities for one view of some faces."""
     network.eval()
-    said = np.empty((len(rows), len(LABELS)), np.float32)
+    log_probabilities = np.empty((len(rows), len(LABELS)), np.float32)
     with torch.no_grad():
         for begin in range(0, len(rows), batch):
             images = views.render(faces, rows[begin : begin + batch], view, size)
             logits = network(torch.from_numpy(images).float())
-            said[begin : begin + batch] = torch.log_softmax(logits, 1).numpy()
-    return said
+            log_probabilities[begin : begin + batch] = torch.log_softmax(logits, 1).numpy()
+    return log_probabilities
 
 
 def measured(
@@ -337,9 +337,9 @@ def measured(
     """Accuracy and log loss, plain and by the mean of both mirror images."""
     plain, mirror = (answers(network, faces, rows, Views(), view, size) for view in (0, MIRRORED))
     told = []
-    for said in (plain, np.logaddexp(plain, mirror) - math.log(2)):
-        loss = -said[np.arange(len(rows)), label[rows]].mean()
-        told.append(f"{100 * (said.argmax(1) == label[rows]).mean():.2f} % {loss:.4f}")
+    for log_probabilities in (plain, np.logaddexp(plain, mirror) - math.log(2)):
+        loss = -log_probabilities[np.arange(len(rows)), label[rows]].mean()
+        told.append(f"{100 * (log_probabilities.argmax(1) == label[rows]).mean():.2f} % {loss:.4f}")
     return ", mirrored ".join(told)
 
 
@@ -483,9 +483,12 @@ def answer(options: argparse.Namespace) -> None:
             rows = np.flatnonzero(data.fold != fold)
             total[rows] += answers(network, data.faces, rows, views, view, size)
             asked[rows] += 1
-        said = log_softmax(np.asarray(total / asked[:, None], np.float32))
-        codes = np.concatenate((codes, encode(said)[None]))
-        loss, right = -said[np.arange(len(said)), data.label].mean(), 100 * (said.argmax(1) == data.label).mean()
+        log_probabilities = log_softmax(np.asarray(total / asked[:, None], np.float32))
+        codes = np.concatenate((codes, encode_log_probabilities(log_probabilities)[None]))
+        loss, right = (
+            -log_probabilities[np.arange(len(log_probabilities)), data.label].mean(),
+            100 * (log_probabilities.argmax(1) == data.label).mean(),
+        )
         print(f"view {view}: {right:.2f} % {loss:.4f}, {time.monotonic() - began:.0f} s", flush=True)
         teachers = {options.name: "experiment 085; each face answered by the networks that have not learnt from it"}
         Bank(LABELS, views, codes, data.fold == -1, digest(data.faces), teachers).save(options.out)

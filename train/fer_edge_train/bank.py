@@ -207,7 +207,7 @@ class Bank:
         return bank
 
 
-def encode(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def encode_log_probabilities(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Encode log probabilities of any shape in 8 bits each; values below ``-255 * STEP`` are clipped."""
     codes: npt.NDArray[np.uint8] = np.clip(np.rint(log_probabilities / -STEP), 0, 255).astype(np.uint8)
     return codes
@@ -246,7 +246,7 @@ def combine(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Ba
     rows = np.arange(codes.shape[1], dtype=np.int64)
     for view in range(len(codes)):
         answers = (share * bank.log_probabilities(rows, view) for bank, share in zip(banks, shares, strict=True))
-        codes[view] = encode(log_softmax(np.asarray(sum(answers), np.float32)))
+        codes[view] = encode_log_probabilities(log_softmax(np.asarray(sum(answers), np.float32)))
     unseen = np.logical_and.reduce([bank.unseen for bank in banks])
     teachers = {name: description for bank in banks for name, description in bank.teachers.items()}
     return Bank(first.labels, first.views, codes, unseen, first.faces, teachers)
