@@ -114,7 +114,7 @@ def test_a_bank_for_other_faces_or_of_another_kind_is_refused(sample: Sample, tm
     with pytest.raises(DataError, match="cannot be read"):
         Bank.load(tmp_path / "none.npz", sample.faces)
     path.write_bytes(b"not a bank")
-    with pytest.raises(DataError, match="not a bank of answers"):
+    with pytest.raises(DataError, match=r"damaged, or not a bank of answers; make it again$"):
         Bank.load(path, sample.faces)
     about = {"format": 2, "views": asdict(Views()), "teachers": {}}
     np.savez(path, about=np.array(json.dumps(about)))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.errors import DAMAGED_ZIP, DataError, first_line
+from fer_edge.errors import DAMAGED_ZIP, DataError
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.augment import affine_matrices
 
@@ -199,9 +199,9 @@ class Bank:
                     teachers=about["teachers"],
                 )
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror or 'damaged'})") from error
         except (*DAMAGED_ZIP, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: not a bank of answers ({first_line(error)})") from error
+            raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
         if codes.shape[1:] != (len(faces), len(bank.labels)) or bank.faces != digest(faces):
             raise DataError(f"{path}: a bank for other faces; give the data that it was made for")
         return bank

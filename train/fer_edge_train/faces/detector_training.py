@@ -29,7 +29,6 @@ from fer_edge_train.faces.detector_run import (
 )
 from fer_edge_train.faces.detector_validation import FALSE_ALARMS, DetectorValidation, detect_faces
 from fer_edge_train.faces.scene_sources import load_sources
-from fer_edge_train.faces.yunet_teacher import check_teacher
 from fer_edge_train.network import load_trained
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
@@ -96,8 +95,6 @@ def train_detector(
     keras.utils.set_random_seed(recipe.seed)
     yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
     sources = load_sources(data, recipe.data, pasted, teacher)
-    if sources.teacher:
-        check_teacher(sources.teacher)
     epochs_done = folder.begin(recipe, fingerprint(training_data(sources, weights)), resume=resume)
     grays = [validation.gray(i) for i in range(len(validation))]
     schedule, checkpoint = recipe.schedule, folder.load_checkpoint(epochs_done)

@@ -31,7 +31,6 @@ from fer_edge_train.faces.refiner_network import build_refiner, to_inference_ref
 from fer_edge_train.faces.refiner_proposals import ProposalSource
 from fer_edge_train.faces.refiner_validation import ValidationProposals
 from fer_edge_train.faces.scene_sources import load_sources
-from fer_edge_train.faces.yunet_teacher import check_teacher
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
 from fer_edge_train.torch_kernels import native_kernels
@@ -96,8 +95,6 @@ def train_refiner(
     keras.utils.set_random_seed(recipe.seed)
     yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
     source = ProposalSource(load_sources(data, recipe.data, pasted, teacher), detector)
-    if source.scenes.teacher:
-        check_teacher(source.scenes.teacher)
     epochs_done = folder.begin(recipe, fingerprint(training_data(source.scenes, detector)), resume=resume)
     proposals = ValidationProposals.of(first_stage, validation, recipe)
     model = folder.load_checkpoint(epochs_done) or build_refiner(recipe.network)
