@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def train_refiner(
     data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as for train-faces.")],
-    detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite.")],
+    detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite, or the shipped faces.")],
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
     recipe: FacesRecipeFile = None,
     settings: Settings = None,
@@ -34,12 +34,14 @@ def train_refiner(
     """
     need_training()
     from fer_edge.datasets.faces import load_faces
+    from fer_edge.model_zoo import find_model
     from fer_edge.modelcard.reader import read_card
     from fer_edge.modelcard.schema import DetectorCard
     from fer_edge_train.recipe_files import load_refiner_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     training_recipe = load_refiner_recipe(recipe or "refiner", recipe_changes(settings, epochs))
+    detector = find_model(detector, "detector")
     made_by = commands_so_far([read_card(detector, DetectorCard).made_by])
     parts = load_faces(data / "train"), load_faces(data / "val")
     with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:

@@ -82,7 +82,7 @@ def load_label_map(path: Path) -> LabelMap:
         InputError: the file cannot be read or is not a label map.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: the label map cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
