@@ -89,12 +89,12 @@ def draw_summary(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> n
     small = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
     for face in faces:
         _draw_face(small, msgspec.structs.replace(face, box=Box(*(value * scale for value in face.box))))
-    picture = np.full((small.shape[0], _WIDTH, 3), _BACKGROUND, np.uint8)
+    canvas = np.full((small.shape[0], _WIDTH, 3), _BACKGROUND, np.uint8)
     left = (_WIDTH - small.shape[1]) // 2
-    picture[:, left : left + small.shape[1]] = small
+    canvas[:, left : left + small.shape[1]] = small
     drawn = faces[:_MAX_FACES]
     per_row = _WIDTH // _COLUMN
-    strips = [picture, *(_bars(drawn[start : start + per_row]) for start in range(0, len(drawn), per_row))]
+    strips = [canvas, *(_bars(drawn[start : start + per_row]) for start in range(0, len(drawn), per_row))]
     if left_out := len(faces) - len(drawn):
         strips.append(_note(f"and {counted(left_out, 'more face')}"))
     return np.vstack(strips)

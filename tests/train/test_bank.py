@@ -56,7 +56,7 @@ def test_a_view_follows_from_row_number_and_seed_alone(sample: Sample) -> None:
     assert (Views(seed=6).render(sample.faces, rows, 2, 48) != made).mean() > 0.5
 
 
-def test_a_view_shows_the_same_at_every_size(sample: Sample) -> None:
+def test_view_is_the_same_at_every_size(sample: Sample) -> None:
     rows = np.arange(60)
     small, large = (Views(seed=5).render(sample.faces, rows, 2, size).astype(np.float64) for size in (48, 96))
     halved = large.reshape(60, 48, 2, 48, 2).mean(axis=(2, 4))
@@ -72,7 +72,7 @@ def test_unwarped_views_are_flipped_and_relit_at_most(sample: Sample) -> None:
     assert 70 < kept.sum() < 130
 
 
-def test_a_bank_is_read_as_it_was_written(sample: Sample, tmp_path: Path) -> None:
+def test_saves_and_loads_a_bank(sample: Sample, tmp_path: Path) -> None:
     bank = _bank(sample.faces)
     bank.save(tmp_path / "bank.npz")
     read = Bank.load(tmp_path / "bank.npz", sample.faces)
@@ -104,7 +104,7 @@ def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:
         combine([one, replace(two, views=Views(seed=6))])
 
 
-def test_a_bank_for_other_faces_or_of_another_kind_is_refused(sample: Sample, tmp_path: Path) -> None:
+def test_rejects_bank_for_other_faces_or_of_another_format(sample: Sample, tmp_path: Path) -> None:
     path = tmp_path / "bank.npz"
     _bank(sample.faces).save(path)
     with pytest.raises(DataError, match="for other faces"):
