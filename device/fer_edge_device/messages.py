@@ -11,15 +11,39 @@ from typing import Final, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge_device.config.settings import NODE_NAME, MqttSettings
+from fer_edge_device.config.settings import NODE_NAME, EventsSettings, MqttSettings
+from fer_edge_device.live_settings import LiveSettings
 
 SCHEMA: Final = 1
 _PREFIX: Final = MqttSettings().topic_prefix
 
 Availability = Literal["online", "offline"]
 CameraStatus = Literal["online", "stalled", "offline", "disabled"]
-Kind = Literal["availability", "info", "camera", "state", "event", "stats", "enabled/state", "enabled/set"]
-RETAINED: Final[tuple[Kind, ...]] = ("availability", "info", "camera", "state", "enabled/state", "enabled/set")
+Kind = Literal[
+    "availability",
+    "info",
+    "camera",
+    "state",
+    "event",
+    "event/backlog",
+    "stats",
+    "enabled/state",
+    "enabled/set",
+    "settings/state",
+    "settings/set",
+    "restart/set",
+]
+RETAINED: Final[tuple[Kind, ...]] = (
+    "availability",
+    "info",
+    "camera",
+    "state",
+    "enabled/state",
+    "enabled/set",
+    "settings/state",
+    "settings/set",
+    "restart/set",
+)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +161,7 @@ class Message(msgspec.Struct, frozen=True):
     """
 
     topic: str
-    payload: Event | State | Stats | Info | str
+    payload: Event | State | Stats | Info | LiveSettings | str
     qos: Literal[0, 1]
     retain: bool
 
@@ -151,7 +175,8 @@ class MessageFactory:
 
     Attributes:
         node: the node's name.
-        identity: a name that is unique at the broker, in characters that Home Assistant accepts, except for dots.
+        identity: a name that no other node at the broker has, in characters that Home Assistant accepts, except for
+            dots.
     """
 
     def __init__(self, node: str, prefix: str = _PREFIX) -> None:
@@ -167,12 +192,13 @@ class MessageFactory:
         if not re.fullmatch(NODE_NAME, node):
             raise InputError(
                 f"{node!r} is not a valid node name (--node, or the key node): use 1 to 64 letters, digits, '_', '.'"
-                " and '-'"
+                " and '-', a letter or digit among them"
             )
         self.node = node
-        # Other characters become their code point, so that two prefixes never give the same name.
-        site = "" if prefix == _PREFIX else re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}", prefix) + "-"
-        self.identity = f"fer-edge-{site}{node}"
+        # Two pairs of prefix and node never give the same name: other characters of the prefix become their code point
+        # between underscores, so that it ends at the first hyphen.
+        site = "" if prefix == _PREFIX else "_" + re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}_", prefix)
+        self.identity = f"fer-edge{site}-{node}"
         self._prefix = f"{prefix}/{node}"
 
     def topic(self, kind: Kind) -> str:
@@ -198,6 +224,11 @@ class MessageFactory:
     def enabled(self, enabled: bool) -> Message:  # noqa: FBT001 - the payload
         """Make the message of the privacy switch, in the words that a switch of Home Assistant expects."""
         return Message(self.topic("enabled/state"), "ON" if enabled else "OFF", 1, retain=True)
+
+    def settings(self, settings: EventsSettings) -> Message:
+        """Make the message of the settings that may be changed over MQTT."""
+        live = LiveSettings(margin=settings.margin, hold_s=settings.hold_s)
+        return Message(self.topic("settings/state"), live, 1, retain=True)
 
     def event(self, event: Event) -> Message:
         """Make the message of an event."""

@@ -46,10 +46,11 @@ class ListSink:
         self.messages: list[Message] = []
         self._max_messages = max_messages
 
-    def publish(self, message: Message) -> None:
-        if len(self.messages) >= self._max_messages:
-            raise SinkClosed
-        self.messages.append(message)
+    def publish(self, *messages: Message) -> None:
+        for message in messages:
+            if len(self.messages) >= self._max_messages:
+                raise SinkClosed
+            self.messages.append(message)
 
     def close(self, timeout: float = 0.0) -> None:
         pass
@@ -106,7 +107,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
     sink = ListSink()
     summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
-    assert kinds[:4] == ["availability", "info", "enabled/state", "camera"]
+    assert kinds[:6] == ["state", "info", "enabled/state", "settings/state", "availability", "camera"]
     assert kinds[-2:] == ["camera", "availability"]
     assert sink.payloads("availability") == ["online", "offline"]
     assert sink.payloads("camera") == ["online", "offline"]
@@ -117,6 +118,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
         "availability": (True, 1),
         "info": (True, 1),
         "enabled/state": (True, 1),
+        "settings/state": (True, 1),
         "camera": (True, 1),
         "state": (True, 1),
         "event": (False, 1),
@@ -188,10 +190,11 @@ class ReactingSink(ListSink):
 
     on_message: Callable[[Message], None] | None = None
 
-    def publish(self, message: Message) -> None:
-        super().publish(message)
-        if self.on_message:
-            self.on_message(message)
+    def publish(self, *messages: Message) -> None:
+        super().publish(*messages)
+        for message in messages:
+            if self.on_message:
+                self.on_message(message)
 
 
 def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(
@@ -341,7 +344,7 @@ def test_undeliverable_notice_does_not_end_the_run(monkeypatch: pytest.MonkeyPat
 
 def test_lost_camera_is_an_error_even_if_every_sink_is_closed() -> None:
     with pytest.raises(SourceLostError, match="unplugged"):
-        make_runner(ScriptedCamera("11e"), ListSink(max_messages=5)).run()
+        make_runner(ScriptedCamera("11e"), ListSink(max_messages=6)).run()
 
 
 def test_output_line_is_one_message(tmp_path: Path) -> None:
@@ -350,6 +353,7 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
         sink = JsonLinesSink(file)
         sink.publish(MessageFactory("kitchen").availability("online"))
         sink.publish(MessageFactory("kitchen").info(INFO))
+        sink.close()
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {"topic": "fer-edge/kitchen/availability", "payload": "online", "qos": 1, "retain": True}
     assert second["payload"] == {
