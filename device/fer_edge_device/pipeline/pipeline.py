@@ -113,9 +113,18 @@ class Pipeline:
         self._detector = detector or self._detector
         self._classifier = classifier or self._classifier
         self._model = ModelInfo(model or self._model.name, self._classifier.card.labels)
-        self._tracker.max_age_s = events.max_age_s
         self._scheduler.reconfigure(faces, fps=fps, idle_fps=idle_fps)
-        self._events.reconfigure(events)
+        self.change_events(events)
+
+    @property
+    def events_settings(self) -> EventsSettings:
+        """When events are made; `change_events` sets it."""
+        return self._events.settings
+
+    def change_events(self, settings: EventsSettings) -> None:
+        """Make events by other settings from the next frame on."""
+        self._tracker.max_age_s = settings.max_age_s
+        self._events.reconfigure(settings)
 
     def repeat_state(self) -> None:
         """Return the state with the next frame even if it has not changed: there is a new subscriber."""
