@@ -11,13 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fer_edge.errors import FerEdgeError
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet, Pace
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.sd_notify import notify, reloading, status
-from fer_edge_device.sinks import SinkClosed
+from fer_edge_device.sinks import SinkClosed, output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -151,10 +150,7 @@ class Runner:
                         self.announce_offline()
             except SinkClosed as closed:
                 if str(closed):
-                    raise FerEdgeError(
-                        f"standard output: {closed}; no messages can be published: free the disk, or redirect"
-                        " the output elsewhere"
-                    ) from None
+                    raise output_error(str(closed)) from None
             finally:
                 self.summary.restart = self._restart_wanted and not self._stop_signal
                 if self.summary.restart:
@@ -169,6 +165,11 @@ class Runner:
         """End the run after the present frame; a second signal of the same kind kills the process."""
         self._stop_signal = number
         signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal has asked the run to end."""
+        return bool(self._stop_signal)
 
     @property
     def enabled(self) -> bool:

@@ -352,6 +352,7 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
         sink = JsonLinesSink(file)
         sink.publish(MessageFactory("kitchen").availability("online"))
         sink.publish(MessageFactory("kitchen").info(INFO))
+        sink.close()
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {"topic": "fer-edge/kitchen/availability", "payload": "online", "qos": 1, "retain": True}
     assert second["payload"] == {
