@@ -25,6 +25,7 @@ Kind = Literal[
     "camera",
     "state",
     "event",
+    "event/backlog",
     "stats",
     "enabled/state",
     "enabled/set",
@@ -178,7 +179,8 @@ class MessageFactory:
 
     Attributes:
         node: the node's name.
-        identity: a name that is unique at the broker, in characters that Home Assistant accepts, except for dots.
+        identity: a name that no other node at the broker has, in characters that Home Assistant accepts, except for
+            dots.
     """
 
     def __init__(self, node: str, prefix: str = _PREFIX) -> None:
@@ -194,12 +196,13 @@ class MessageFactory:
         if not re.fullmatch(NODE_NAME, node):
             raise InputError(
                 f"{node!r} is not a valid node name (--node, or the key node): use 1 to 64 letters, digits, '_', '.'"
-                " and '-'"
+                " and '-', a letter or digit among them"
             )
         self.node = node
-        # Other characters become their code point, so that two prefixes never give the same name.
-        site = "" if prefix == _PREFIX else re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}", prefix) + "-"
-        self.identity = f"fer-edge-{site}{node}"
+        # Two pairs of prefix and node never give the same name: other characters of the prefix become their code point
+        # between underscores, so that it ends at the first hyphen.
+        site = "" if prefix == _PREFIX else "_" + re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}_", prefix)
+        self.identity = f"fer-edge{site}-{node}"
         self._prefix = f"{prefix}/{node}"
 
     def topic(self, kind: Kind) -> str:

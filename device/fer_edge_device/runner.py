@@ -202,7 +202,6 @@ class Runner:
         """
         self.identity, self._stats_interval = identity, stats_interval
         if new_sinks:
-            self.pipeline.repeat_state()
             self.announce()
         else:
             self._publish_message(identity.messages.info(identity.info))
@@ -211,9 +210,13 @@ class Runner:
                 self._publish_message(identity.discovery)
 
     def announce(self) -> None:
-        """Publish that this runner is online, what it is and how it is."""
+        """Publish what this runner is and how it is, and then that it is online.
+
+        In this order, what the broker still holds of a run that was killed is never taken for the present.
+        """
         messages = self.identity.messages
-        self._publish_message(messages.availability("online"))
+        now = round(clock.time(), 3) if self._source.live else 0.0
+        self._publish_message(messages.state(self.pipeline.current_state(now)))
         self._publish_message(messages.info(self.identity.info))
         self._publish_message(messages.enabled(self._enabled))
         self._publish_message(messages.settings(self.pipeline.events_settings))
@@ -221,6 +224,7 @@ class Runner:
             self._publish_message(self.identity.discovery)
         if self._published_status:
             self._publish_message(messages.camera(self._published_status))
+        self._publish_message(messages.availability("online"))
 
     def announce_offline(self) -> None:
         """Publish that this runner is offline."""
@@ -229,11 +233,12 @@ class Runner:
 
     def publish(self, events: Sequence[Event], state: State | None) -> None:
         """Publish what the pipeline returned for a frame."""
-        for event in events:
-            self.summary.events[event.event_type] += 1
-            self._publish_message(self.identity.messages.event(event))
+        self.summary.events.update(event.event_type for event in events)
+        messages = [self.identity.messages.event(event) for event in events]
         if state is not None:
-            self._publish_message(self.identity.messages.state(state))
+            messages.append(self.identity.messages.state(state))
+        if messages:
+            self._publish_message(*messages)
 
     def _loop(self) -> None:
         next_number: int | None = None
@@ -361,10 +366,10 @@ class Runner:
         self._publish_message(self.identity.messages.stats(stats))
         status(f"{fps:.1f} frames per second, {counted(stats.queued, 'event')} waiting to be sent")
 
-    def _publish_message(self, message: Message) -> None:
+    def _publish_message(self, *messages: Message) -> None:
         for sink in [*self._sinks]:
             try:
-                sink.publish(message)
+                sink.publish(*messages)
             except SinkClosed as closed:
                 self._sinks.remove(sink)
                 if not self._sinks:

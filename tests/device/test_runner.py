@@ -45,10 +45,11 @@ class ListSink:
         self.messages: list[Message] = []
         self._max_messages = max_messages
 
-    def publish(self, message: Message) -> None:
-        if len(self.messages) >= self._max_messages:
-            raise SinkClosed
-        self.messages.append(message)
+    def publish(self, *messages: Message) -> None:
+        for message in messages:
+            if len(self.messages) >= self._max_messages:
+                raise SinkClosed
+            self.messages.append(message)
 
     def close(self, timeout: float = 0.0) -> None:
         pass
@@ -107,7 +108,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
     sink = ListSink()
     summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
-    assert kinds[:4] == ["availability", "info", "enabled/state", "settings/state"]
+    assert kinds[:6] == ["state", "info", "enabled/state", "settings/state", "availability", "camera"]
     assert kinds[-2:] == ["camera", "availability"]
     assert sink.payloads("availability") == ["online", "offline"]
     assert sink.payloads("camera") == ["online", "offline"]
@@ -190,10 +191,11 @@ class ReactingSink(ListSink):
 
     on_message: Callable[[Message], None] | None = None
 
-    def publish(self, message: Message) -> None:
-        super().publish(message)
-        if self.on_message:
-            self.on_message(message)
+    def publish(self, *messages: Message) -> None:
+        super().publish(*messages)
+        for message in messages:
+            if self.on_message:
+                self.on_message(message)
 
 
 def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(

@@ -17,7 +17,7 @@ PATHS: Final = (  # keys whose values are paths, or may be
     *("model", "camera.source", "faces.detector_model", "outbox.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
 )
-NODE_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
+NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
 
 Margin = Annotated[
@@ -172,6 +172,19 @@ class MqttSettings(Section, frozen=True, kw_only=True):
     keepalive_s: Annotated[
         int, Meta(ge=5, le=3600, description="seconds of silence before the connection is checked")
     ] = 30
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"],
+        Meta(description="version of MQTT; auto: 5, or 3.1.1 if the broker does not support it"),
+    ] = "auto"
+    event_max_age_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=31_536_000,
+            description="seconds before a waiting event is sent to event/backlog instead of event, where it would"
+            " start automations",
+        ),
+    ] = 60.0
     topic_prefix: Annotated[
         str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="first part of every topic")
     ] = "fer-edge"
