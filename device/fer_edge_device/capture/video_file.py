@@ -57,7 +57,7 @@ class VideoFile(_Recording):
         self._number = -1
         self._has_warned = False
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last.
 
         A video that is damaged or cut short ends like any other, with a warning in the log.
@@ -115,7 +115,7 @@ class ImageFolder(_Recording):
                 f"{self._folder}: {counted(len(self._paths), 'image')} in this folder, but none can be read"
             )
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next image; None after the last.
 
         Raises:
@@ -134,7 +134,7 @@ class DemoVideo(_Recording):
         """Start at the first frame."""
         self._number = -1
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last."""
         self._number += 1
         if self._number >= demo.FRAMES:
@@ -158,7 +158,7 @@ class RealtimePlayback(_Recording):
         self._next: Frame | None = None
         self._start: float | None = None
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame when it is due; None after the last.
 
         Raises:
