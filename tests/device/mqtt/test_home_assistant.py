@@ -292,7 +292,7 @@ def test_score_sensors_are_disabled_and_own_the_label() -> None:
     assert all(entity.get("enabled_by_default", True) for key, entity in made.items() if key not in scores)
 
 
-def test_removes_what_another_model_or_machine_had() -> None:
+def test_removes_entities_of_another_model_or_machine() -> None:
     sent = discovery(has_temperature=False)["components"]
     assert sent["temperature"] == sent["score_contempt"] == {"platform": "sensor"}
     assert sent["became_sad"] == {"platform": "device_automation"}
