@@ -107,8 +107,8 @@ class Soak:
 
     def _run_sequence(self) -> None:
         actions: list[Callable[[], None]] = [
-            *[lambda: self._command(on=False)] * 3,
-            *[lambda: self._command(on=True)] * 3,
+            *[lambda: self._command(on=False)] * 5,
+            *[lambda: self._command(on=True)] * 2,
             lambda: self._restart(kill=True),
             lambda: self._restart(kill=True),
             lambda: self._restart(kill=False),
@@ -151,9 +151,9 @@ class Soak:
             time.sleep(max(0.0, self._on_sent_at + IN_FLIGHT_S - time.monotonic()) + 0.3)
 
     def _command(self, *, on: bool) -> None:
-        retain = self._chance.random() < 0.5
-        value = "ON" if on else "OFF"
         runs = self._runner is not None
+        retain = self._chance.random() < (0.5 if runs else 0.9)
+        value = "ON" if on else "OFF"
         self.figures.actions[value] += 1
         self._history.append(f"{value}{' retained' * retain}{'' if runs else ' while the node is down'}")
         self._send(on=on, retain=retain)
@@ -168,9 +168,14 @@ class Soak:
         self.figures.actions["kills" if kill else "restarts"] += 1
         self._history.append("kill" if kill else "restart")
         self._stop(kill=kill)
-        if self._chance.random() < 0.5:  # what is sent meanwhile
-            self._command(on=self._chance.random() < 0.7)
+        was_off = self._last_report == b"OFF"
+        if self._chance.random() < 0.8:  # what is sent meanwhile
+            self._command(on=self._chance.random() < 0.8)
         self._start()
+        if was_off:
+            self.figures.actions["starts after OFF"] += 1
+            wait_for(self._is_connected, "the node's connection")
+            time.sleep(0.3)  # for what the broker has retained
 
     def _restart_broker(self) -> None:
         self.figures.actions["broker kills"] += 1
@@ -190,6 +195,8 @@ class Soak:
         run = (sys.executable, "-m", "fer_edge.cli", "run", "--config", str(self._config))
         with self._log.open("ab") as log:
             self._runner = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=log)
+        if self._chance.random() < 0.8:  # otherwise what follows meets a node that is starting
+            wait_for(self._is_connected, "the node's connection")
 
     def _stop(self, *, kill: bool) -> None:
         if self._runner is None:
@@ -229,8 +236,11 @@ class Soak:
                 while seen < len(received):
                     message = received[seen]
                     seen += 1
-                    if message.topic == TOPICS.topic("enabled/state") and not message.retained:
-                        self._last_report = message.payload
+                    if message.topic != TOPICS.topic("enabled/state") or message.retained:
+                        continue
+                    if (self._last_report, message.payload) == (b"OFF", b"ON") and self._on_sent_at == -math.inf:
+                        self._report(f"ON without a command after {self._history}")
+                    self._last_report = message.payload
                 if self._last_report != b"OFF" or time.monotonic() - self._on_sent_at < IN_FLIGHT_S:
                     continue
                 self.figures.samples_while_off += 1
