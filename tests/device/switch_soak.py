@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fer_edge_device.messages import Kind
 
 TOPICS = MessageFactory("one")
+ONLINE = TOPICS.topic("availability")
 ESTABLISHED = "01"
 RESEND_S = 10.0
 IN_FLIGHT_S = 2.0  # after which a running node has obeyed a command, or never will
@@ -83,6 +84,7 @@ class Soak:
         )
         self._runner: subprocess.Popen[bytes] | None = None
         self._subscriber = Subscriber()
+        self._connecting_since = 0  # the number of messages that had been received
         self._last_report = b""  # of the switch
         self._on_sent_at = -math.inf  # when an ON was sent that the running node may obey
         self._lock = threading.Lock()
@@ -152,6 +154,8 @@ class Soak:
 
     def _command(self, *, on: bool) -> None:
         runs = self._runner is not None
+        if runs and self._chance.random() < 0.8:  # otherwise it may meet a node that is starting or has no connection
+            wait_for(self._is_connected, "the node's connection")
         retain = self._chance.random() < (0.5 if runs else 0.9)
         value = "ON" if on else "OFF"
         self.figures.actions[value] += 1
@@ -185,6 +189,7 @@ class Soak:
         self._subscriber.wait_for_end()
         time.sleep(self._chance.uniform(0, 1))
         self._broker.start()
+        self._connecting_since = len(self._subscriber.received)
         self._connect()
 
     def _connect(self) -> None:
@@ -193,10 +198,9 @@ class Soak:
 
     def _start(self) -> None:
         run = (sys.executable, "-m", "fer_edge.cli", "run", "--config", str(self._config))
+        self._connecting_since = len(self._subscriber.received)
         with self._log.open("ab") as log:
             self._runner = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=log)
-        if self._chance.random() < 0.8:  # otherwise what follows meets a node that is starting
-            wait_for(self._is_connected, "the node's connection")
 
     def _stop(self, *, kill: bool) -> None:
         if self._runner is None:
@@ -221,7 +225,8 @@ class Soak:
     def _is_connected(self) -> bool:
         assert self._runner
         assert self._runner.poll() is None, self._log.read_text()[-2000:]
-        return self._reported("availability") == "online" and self._reported("enabled/state") != ""
+        said = [each.payload for each in self._subscriber.received[self._connecting_since :] if each.topic == ONLINE]
+        return said[-1:] == [b"online"]
 
     def _reported(self, kind: Kind) -> str:
         payloads = self._subscriber.payloads(TOPICS.topic(kind))
