@@ -99,7 +99,7 @@ class App:
                 stats_interval=config.events.stats_interval_s,
                 on_reload=self._reload if read_config else None,
             )
-            self._sinks = self._open_sinks(config, identity)
+            self._sinks = self._open_sinks(config, identity, goes_on=False)
             self._runner.use_sinks(self._sinks)
             self._runner.change_events(self._events_settings(config))
             stack.pop_all()
@@ -169,10 +169,10 @@ class App:
             for sink in self._sinks:
                 sink.close(_OLD_SINKS_TIMEOUT)
             try:
-                self._sinks = self._open_sinks(config, identity)
+                self._sinks = self._open_sinks(config, identity, goes_on=True)
             except InputError as error:
                 _log_failed_reload(error)
-                self._sinks = self._open_sinks(old, self._runner.identity)
+                self._sinks = self._open_sinks(old, self._runner.identity, goes_on=True)
                 self._runner.use_sinks(self._sinks)
                 self._runner.change_identity(
                     self._runner.identity, stats_interval=old.events.stats_interval_s, new_sinks=True
@@ -216,8 +216,10 @@ class App:
         discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
         return NodeIdentity(messages, info, discovery)
 
-    def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
+    def _open_sinks(self, config: Config, identity: NodeIdentity, *, goes_on: bool) -> list[Sink]:
+        """Open the sinks of a configuration; ``goes_on`` says whether this run had sinks before."""
         sinks: list[Sink] = []
+        wait_until_stored: Callable[[], None] | None = None
         self._saved_settings = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
@@ -231,15 +233,17 @@ class App:
                 identity.messages.topic("restart/set"): self._restart,
             }
             on_command = partial(self._obey, switch)
-            sinks.append(
-                MqttSink(
-                    identity.messages,
-                    config.mqtt,
-                    msgspec.structs.replace(config.outbox, path=str(outbox)),
-                    on_command=on_command,
-                    commands=commands,
-                )
+            mqtt = MqttSink(
+                identity.messages,
+                config.mqtt,
+                config.outbox,
+                outbox_file=outbox,
+                goes_on=goes_on,
+                on_command=on_command,
+                commands=commands,
             )
+            sinks.append(mqtt)
+            wait_until_stored = mqtt.wait_until_stored
             self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
@@ -247,7 +251,11 @@ class App:
         if not sinks or config.log.messages:
             # A recording that is read at full speed loses no line to a slow reader, unless a broker waits as well.
             at_full_speed = not (sinks or self._source.live or isinstance(self._source, RealtimePlayback))
-            self._output = JsonLinesSink(sys.stdout.buffer, wait=lambda: at_full_speed and not self._runner.stopping)
+            self._output = JsonLinesSink(
+                sys.stdout.buffer,
+                wait=lambda: at_full_speed and not self._runner.stopping,
+                before_write=wait_until_stored,
+            )
             sinks.append(self._output)
         return sinks
 

@@ -7,8 +7,11 @@ import logging
 import os
 import select
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
+
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import LogSettings
@@ -39,6 +42,39 @@ def set_up_logging(settings: LogSettings) -> None:
 def logging_is_set_up() -> bool:
     """Return whether `set_up_logging` has been called. From then on, errors go to the log as well."""
     return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
+
+
+class RateLimit:
+    """Keeps whoever may send us messages from filling the log with them.
+
+    Not thread-safe.
+    """
+
+    def __init__(self, lines: int = 10, interval: float = 60.0) -> None:
+        """Allow the first lines at once.
+
+        Args:
+            lines: maximum number of lines in an interval.
+            interval: in seconds.
+        """
+        self._lines, self._interval = lines, interval
+        self._logged, self._end, self._skipped = 0, 0.0, 0
+
+    def allows(self) -> bool:
+        """Return whether a line may be logged now, and count it if not."""
+        now = time.monotonic()
+        if now >= self._end:
+            self._logged, self._end = 0, now + self._interval
+        if self._logged >= self._lines:
+            self._skipped += 1
+            return False
+        self._logged += 1
+        return True
+
+    def describe_skipped(self) -> str:
+        """Return how many lines were not logged since the last one, as the end of a line."""
+        skipped, self._skipped = self._skipped, 0
+        return f" ({counted(skipped, 'line')} like this not logged)" if skipped else ""
 
 
 def _stderr_is_journal() -> bool:
