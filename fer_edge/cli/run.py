@@ -144,6 +144,12 @@ def _print_summary(summary: RunSummary) -> None:
         f" {summary.events['end']} end",
         file=sys.stderr,
     )
+    if summary.skipped or summary.dropped:
+        print(
+            f"{counted(summary.skipped, 'frame')} skipped because camera.fps and camera.idle_fps ask for fewer,"
+            f" {summary.dropped} dropped while others were processed",
+            file=sys.stderr,
+        )
     if summary.queued:
         verb = "waits" if summary.queued == 1 else "wait"
         print(f"{counted(summary.queued, 'event')} {verb} for the broker in {summary.outbox}", file=sys.stderr)

@@ -167,5 +167,5 @@ def test_rejects_invalid_sources(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="1 image in this folder, but none can be read"):
         opened(tmp_path).read()
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(SourceError, match="not a video that OpenCV can read"):
+    with pytest.raises(SourceError, match="not a video that FFmpeg can read"):
         opened(tmp_path / "text.mp4")
