@@ -1,4 +1,4 @@
-"""Find everything that is to be tagged: one source at a time, in a fixed order, in constant memory."""
+"""Find everything to tag: one source at a time, in a fixed order, in constant memory."""
 
 from __future__ import annotations
 
