@@ -71,7 +71,7 @@ class LoopedDemo:
     def open(self) -> None:
         """Do nothing: there is no device."""
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last."""
         self._number += 1
         if self._number == self._warm_up_frames:

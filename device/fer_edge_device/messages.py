@@ -111,7 +111,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         time: as in `Event`.
         fps: frames processed per second of real time.
         stages: time of each stage of a frame.
-        dropped: frames of a live source that were not processed since the start, because newer ones had arrived.
+        skipped: frames of a live source that were left out since the start, because ``camera.fps`` and
+            ``camera.idle_fps`` ask for fewer than it gives. None are counted while the runner is switched off.
+        dropped: frames of a live source that should have been processed since the start, but came while another one
+            was: this machine is too slow for ``camera.fps``.
         temp_c: temperature of the processor in degrees Celsius; None if the system does not report it.
         throttled: flags of the Raspberry Pi firmware for low voltage and throttling; None on other machines.
         rss_mb: resident memory of the process, in megabytes.
@@ -124,6 +127,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     fps: float
     stages: dict[str, Percentiles]
+    skipped: int
     dropped: int
     temp_c: float | None
     throttled: int | None

@@ -9,11 +9,11 @@ import time as clock
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
-from fer_edge_device.capture.base import NoFrameYet
+from fer_edge_device.capture.base import NoFrameYet, Pace
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.sd_notify import notify, reloading, status
 from fer_edge_device.sinks import SinkClosed, output_error
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from fer_edge_device.sinks import Sink
 
 logger = logging.getLogger(__name__)
-
-_POLL_S: Final = 0.1  # maximum time before a signal or the privacy switch is noticed while waiting for a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,9 @@ class RunSummary:
 
     Attributes:
         frames: number of frames that were processed.
+        skipped: number of frames of a live source that were left out, because ``camera.fps`` and ``camera.idle_fps``
+            ask for fewer than it gives.
+        dropped: number of frames of a live source that should have been processed, but came while another one was.
         seconds: duration of the run.
         events: number of published events of each type.
         interrupted: whether Ctrl-C ended the run.
@@ -64,6 +65,8 @@ class RunSummary:
     """
 
     frames: int = 0
+    skipped: int = 0
+    dropped: int = 0
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
@@ -111,11 +114,10 @@ class Runner:
         self._stop_signal = 0
         self._restart_wanted = False
         self._reload_wanted = False
-        self._frame_taken_at = 0.0
+        self._pace = Pace()
         self._ready = False
         self._started_at: float | None = None  # on the source's clock
         self._max_seconds = math.inf
-        self._dropped = 0
         self._stats_at, self._stats_frames = clock.monotonic(), 0
 
     def run(self, seconds: float | None = None) -> RunSummary:
@@ -242,10 +244,10 @@ class Runner:
         next_number: int | None = None
         last: float | None = None
         while (frame := self._next_frame()) is not None:
-            self._frame_taken_at = clock.monotonic()
             self._get_ready()
             if self._source.live and next_number is not None:
-                self._dropped += frame.number - next_number
+                self.summary.dropped += frame.dropped
+                self.summary.skipped += frame.number - next_number - frame.dropped
             if self._is_over(frame.time):
                 break
             next_number, last = frame.number + 1, frame.time + frame.epoch
@@ -280,14 +282,9 @@ class Runner:
             self.apply_pending()
             if self._stop_signal or self._restart_wanted:
                 return None
-            # Every frame of a video is processed; of a live source, only as many as the settings allow.
-            interval = self.pipeline.frame_interval if self._source.live else 0.0
-            left = self._frame_taken_at + interval - clock.monotonic()
-            if left > 0:
-                clock.sleep(min(left, _POLL_S))
-                continue
+            interval = self.pipeline.frame_interval
             try:
-                frame = self._source.read()
+                frame = self._source.read(self._pace.next_time(interval))
             except NoFrameYet:
                 camera_status = self._source.status
                 self._publish_camera(camera_status)
@@ -295,21 +292,23 @@ class Runner:
                 # still being opened, which has time-outs of its own, must not.
                 if camera_status in {"disabled", "offline"}:
                     notify("WATCHDOG=1")
-                if not self._enabled and self._is_over_while_off():
-                    return None
+                if not self._enabled:
+                    self._tick_while_off()
+                    if self._is_over(clock.monotonic()):  # the clock of live sources
+                        return None
                 continue
             if frame is not None:
+                self._pace.take(frame.time, interval)
                 self._publish_camera("online" if self._enabled else "disabled")
             return frame
 
-    def _is_over_while_off(self) -> bool:
-        """Do what goes on while a live source is closed, and return whether the run has lasted long enough."""
-        now = clock.monotonic()  # the clock of live sources
+    def _tick_while_off(self) -> None:
+        """Do what goes on while a live source is closed."""
+        now = clock.monotonic()
         epoch = clock.time() - now
         self._get_ready()
         self.publish([], self.pipeline.skip(now, epoch))
         self._publish_stats_if_due(now + epoch)
-        return self._is_over(now)
 
     def apply_pending(self) -> None:
         """Apply what signals and the privacy switch have asked for since the last frame."""
@@ -357,7 +356,8 @@ class Runner:
             time=round(time, 3),
             fps=round(fps, 2),
             stages=stages,
-            dropped=self._dropped,
+            skipped=self.summary.skipped,
+            dropped=self.summary.dropped,
             temp_c=temperature_c(),
             throttled=throttled_flags(),
             rss_mb=round(resident_mb(), 1),

@@ -45,7 +45,7 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     width: Annotated[int, Meta(ge=64, le=8192, description="requested frame width of a live camera, in pixels")] = 640
     height: Annotated[int, Meta(ge=64, le=8192, description="requested frame height, in pixels")] = 480
     fps: Annotated[
-        float, Meta(ge=0.1, le=120, description="maximum frames per second processed from a live source")
+        float, Meta(ge=0.1, le=120, description="frames per second processed from a live source, if it gives as many")
     ] = 10.0
     idle_fps: Annotated[float, Meta(ge=0.1, le=120, description="the same while no face is in view")] = 2.0
     autofocus: Annotated[

@@ -289,8 +289,8 @@ def test_score_sensors_are_disabled_and_own_the_label() -> None:
         "4.0",
         "5.0",
     ]
-    assert not any(entity["enabled_by_default"] for entity in scores.values())
-    assert all(entity.get("enabled_by_default", True) for key, entity in made.items() if key not in scores)
+    disabled = {key for key, entity in made.items() if not entity.get("enabled_by_default", True)}
+    assert disabled == {*scores, "skipped"}
 
 
 def test_removes_entities_of_another_model_or_machine() -> None:

@@ -24,7 +24,7 @@ from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 if TYPE_CHECKING:
     from fer_edge_device.mqtt.sink import SwitchCommand
 
-STATS = Stats(time=0, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0, dropped_events=0)
+STATS = Stats(time=0, fps=1, stages={}, skipped=0, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0)
 
 
 def test_delivers_messages_and_offline_last(broker: Mosquitto, tmp_path: Path) -> None:
