@@ -21,12 +21,13 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import FerEdgeError, InputError, SourceLostError
 from fer_edge.model_zoo import find_model
+from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
-from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.messages import Info, MessageFactory
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from fer_edge.detection.base import TrackingDetector
-    from fer_edge_device.capture.base import FrameSource
+    from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.config.settings import Config, LogSettings
     from fer_edge_device.messages import Event
     from fer_edge_device.mqtt.sink import SwitchCommand
@@ -62,7 +63,7 @@ class App:
         realtime: bool | None = None,
         read_config: Callable[[], Config] | None = None,
     ) -> None:
-        """Load the model, open the source and start to connect to the broker.
+        """Load the model, open a video and start to connect to the broker; `run` opens a camera.
 
         Args:
             config: the configuration.
@@ -72,7 +73,7 @@ class App:
 
         Raises:
             InputError: something in the configuration cannot be used.
-            SourceError: the source cannot be opened.
+            SourceError: there is no such source, or a video cannot be opened.
         """
         self._config, self._version, self._read_config = config, version, read_config
         self._switch_lock = Lock()
@@ -81,7 +82,7 @@ class App:
         with ExitStack() as stack:
             classifier = _make_classifier(config)
             identity = self._make_identity(config, classifier)
-            self._source = self._open_source(realtime=realtime)
+            self._source = self._make_source(realtime=realtime)
             stack.callback(self._close_source)
             self._runner = Runner(
                 self._source,
@@ -101,6 +102,7 @@ class App:
             seconds: stop after this much of the source's time.
 
         Raises:
+            SourceError: the camera cannot be opened, and there is no broker to tell.
             SourceLostError: the camera failed.
         """
         try:
@@ -118,8 +120,9 @@ class App:
 
             summary.outbox = outbox_path(self._config.outbox, self._runner.identity.messages.node)
 
-    def _open_source(self, *, realtime: bool | None) -> FrameSource:
-        return open_source(self._config.camera, realtime=realtime)
+    def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
+        # Without a broker nobody would learn that a camera is missing, so that is an error at once.
+        return make_source(self._config.camera, realtime=realtime, wait=not self._config.mqtt.url)
 
     def _close_source(self) -> None:
         self._source.close()
@@ -184,7 +187,13 @@ class App:
         )
         if not (config.mqtt.url and config.mqtt.ha_discovery):
             return NodeIdentity(messages, info)
-        return NodeIdentity(messages, info, discovery_message(messages, info, config.mqtt.ha_discovery_prefix))
+        description = DeviceDescription(
+            display_name=config.display_name,
+            suggested_area=config.mqtt.ha_suggested_area,
+            has_temperature=temperature_c() is not None,
+        )
+        discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
+        return NodeIdentity(messages, info, discovery)
 
     def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
@@ -207,7 +216,7 @@ class App:
         with self._switch_lock:
             if not switch.on:
                 logger.info(
-                    "switched off: frames are skipped until ON is published to %s", messages.topic("enabled/set")
+                    "switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set")
                 )
                 self._runner.enable(wanted=False)
             switch.save(on=self._runner.enabled)

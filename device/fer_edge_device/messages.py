@@ -17,7 +17,7 @@ SCHEMA: Final = 1
 _PREFIX: Final = MqttSettings().topic_prefix
 
 Availability = Literal["online", "offline"]
-CameraStatus = Literal["online", "stalled", "offline"]
+CameraStatus = Literal["online", "stalled", "offline", "disabled"]
 Kind = Literal["availability", "info", "camera", "state", "event", "stats", "enabled/state", "enabled/set"]
 RETAINED: Final[tuple[Kind, ...]] = ("availability", "info", "camera", "state", "enabled/state", "enabled/set")
 

@@ -14,9 +14,10 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Final
 
-from fer_edge.datasets.class_folders import EncodedImage, is_class_image, is_hidden, read_class_folders
+from fer_edge.datasets.class_folders import EncodedImage, is_class_image, read_class_folders
 from fer_edge.datasets.fer2013_csv import is_face_table, raise_data_errors, read_csv
 from fer_edge.errors import DAMAGED_ZIP, DataError
+from fer_edge.utils.file_kinds import LeftOut, has_system_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,13 +55,14 @@ def read_zip(path: Path, side: int) -> Dataset:
             members = _check_zip_members(path, archive)
             try:
                 for name, info in members.items():
-                    if name.suffix.lower() == ".csv" and not is_hidden(name):
+                    if name.suffix.lower() == ".csv" and not has_system_name(name.parts):
                         with archive.open(info) as raw:
                             table = _read_face_table(raw, f"{path}/{name}", side)
                         if table:
                             return table
                 images = ((name, info) for name, info in members.items() if is_class_image(name))
-                return read_class_folders((EncodedImage(name, archive.read(info)) for name, info in images), path, side)
+                encoded = (EncodedImage(name, archive.read(info)) for name, info in images)
+                return read_class_folders(encoded, path, side, LeftOut())
             except DAMAGED_ZIP as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
@@ -79,14 +81,16 @@ def read_tar(path: Path, side: int) -> Dataset:
         try:
             with tarfile.open(path) as archive:
                 for name, info in _check_tar_members(path, archive):
-                    if name.suffix.lower() == ".csv" and not is_hidden(name) and (raw := archive.extractfile(info)):
+                    is_table = name.suffix.lower() == ".csv" and not has_system_name(name.parts)
+                    if is_table and (raw := archive.extractfile(info)):
                         table = _read_face_table(raw, f"{path}/{name}", side)
                         if table:
                             return table
             with tarfile.open(path) as archive:
                 images = ((n, i) for n, i in _check_tar_members(path, archive) if is_class_image(n))
                 opened = ((name, archive.extractfile(info)) for name, info in images)
-                return read_class_folders((EncodedImage(name, raw.read()) for name, raw in opened if raw), path, side)
+                encoded = (EncodedImage(name, raw.read()) for name, raw in opened if raw)
+                return read_class_folders(encoded, path, side, LeftOut())
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
 

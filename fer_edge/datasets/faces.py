@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fer_edge.errors import DAMAGED_ZIP, DataError
-from fer_edge.utils.image_io import IMAGE_SUFFIXES, decode_gray, read_gray
+from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, has_system_name
+from fer_edge.utils.image_io import decode_gray, read_gray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -144,6 +145,8 @@ def _find_images(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
         yield from _find_zipped(folder)
         return
     for file in sorted(folder.rglob("*")):
+        if has_system_name(file.relative_to(folder).parts):
+            continue
         if file.suffix.lower() in IMAGE_SUFFIXES:
             yield file.relative_to(folder).as_posix(), file
         elif file.suffix.lower() == ".zip":
@@ -158,7 +161,7 @@ def _find_zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a zip, or a damaged one") from error
     for name in archive.namelist():
-        if name.lower().endswith(tuple(IMAGE_SUFFIXES)):
+        if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not has_system_name(name.split("/")):
             yield name, archive
 
 

@@ -82,7 +82,7 @@ def load_label_map(path: Path) -> LabelMap:
         DataError: the file cannot be read or is not a label map.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as TOML ({first_line(error)}); correct it") from error
     order = document.pop("order", [])

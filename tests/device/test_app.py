@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -21,43 +20,11 @@ from fer_edge import demo
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Mosquitto, Subscriber, subscribing, wait_for
+from tests.device.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class Running:
-    """A ``fer-edge run`` in another process whose messages and log can be read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fer_edge.cli", "run", "--config", path, "--realtime"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OPENCV_FFMPEG_LOGLEVEL": "-8"},
-        )
-
-    def until(self, kind: str, **fields: object) -> dict[str, Any]:
-        """Return the next message of a topic with these fields."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            message: dict[str, Any] = json.loads(line)
-            payload = message["payload"]
-            if message["topic"].endswith(kind) and all(payload[name] == value for name, value in fields.items()):
-                return message
-        raise AssertionError(f"no {kind} with {fields} came: {self.process.stderr and self.process.stderr.read()}")
-
-    def log_line(self) -> str:
-        """Return the next line of the log."""
-        assert self.process.stderr
-        return self.process.stderr.readline()
-
-    def change(self, text: str) -> None:
-        self._path.write_text(text)
-        self.process.send_signal(signal.SIGHUP)
 
 
 @pytest.fixture
@@ -186,7 +153,9 @@ def test_privacy_switch_stays_off_after_kill(tmp_path: Path, video: Path) -> Non
         with run.process, subscribing(second.port) as subscriber:
             assert run.until("enabled/state")["payload"] == "OFF"
             assert run.until("one/state")["payload"]["faces"] == 0
-            assert run.log_line() == f"fer-edge: switched off: frames are skipped until ON is published to {switch}\n"
+            assert (
+                run.log_line() == f"fer-edge: switched off: no frame is processed until ON is published to {switch}\n"
+            )
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()

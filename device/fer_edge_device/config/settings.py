@@ -21,6 +21,12 @@ NODE_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
 
 
+def _check_name(key: str, name: str) -> None:
+    if name != name.strip() or not name.isprintable():
+        message = f"{key} must be one line of text without control characters, and without spaces at its ends"
+        raise ValueError(message)
+
+
 class CameraSettings(Section, frozen=True, kw_only=True):
     """Where frames come from."""
 
@@ -170,6 +176,17 @@ class MqttSettings(Section, frozen=True, kw_only=True):
     ha_discovery_prefix: Annotated[
         str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="Home Assistant's discovery prefix")
     ] = "homeassistant"
+    ha_suggested_area: Annotated[
+        str,
+        Meta(
+            max_length=128,
+            description="the area that Home Assistant suggests when it adds the device, such as Küche; empty: none",
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Check what the bounds cannot express."""
+        _check_name("mqtt.ha_suggested_area", self.ha_suggested_area)
 
 
 class OutboxSettings(Section, frozen=True, kw_only=True):
@@ -212,6 +229,13 @@ class Config(Section, frozen=True, kw_only=True):
     node: Annotated[
         str, Meta(description="the node's name in topics: letters, digits, '_', '.', '-'; empty: the host name")
     ] = ""
+    display_name: Annotated[
+        str,
+        Meta(
+            max_length=128,
+            description="the name that Home Assistant shows, such as Kamera Küche; empty: fer-edge and the node's name",
+        ),
+    ] = ""
     model: Annotated[
         str, Meta(description="a .tflite file with a model card, or one of the shipped models: edge, edge-plus")
     ] = "edge"
@@ -222,6 +246,10 @@ class Config(Section, frozen=True, kw_only=True):
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
     log: LogSettings = LogSettings()
+
+    def __post_init__(self) -> None:
+        """Check what the bounds cannot express."""
+        _check_name("display_name", self.display_name)
 
     def node_name(self) -> str:
         """Return the node's name in topics."""

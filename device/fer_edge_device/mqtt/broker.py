@@ -56,7 +56,7 @@ class Broker:
         else:
             return None
         try:
-            password = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            password = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
         except OSError as error:
             raise InputError(f"{path}: {name} cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:

@@ -143,14 +143,19 @@ class Pipeline:
             self.milliseconds[stage].append(seconds * 1e3)
         return events, state
 
-    def skip(self, frame: Frame) -> State | None:
-        """Let a frame pass without processing it, after `finish`.
+    def skip(self, time: float, epoch: float) -> State | None:
+        """Let a moment pass in which nothing is processed, after `finish`.
+
+        Args:
+            time: as in `Frame`.
+            epoch: as in `Frame`.
 
         Returns:
-            The state if there is a new subscriber or its heartbeat is due.
+            The state if there is a new subscriber. It has no heartbeat: that nothing is processed is not that nobody is
+            there.
         """
-        self._events.next_frame(frame)
-        return self._events.make_state()
+        self._events.skip_to(time, epoch)
+        return self._events.make_state(heartbeat=False)
 
     def finish(self) -> tuple[list[Event], State | None]:
         """End every track, because the source has ended or frames will be skipped.
@@ -161,12 +166,12 @@ class Pipeline:
         return self._events.end_tracks(self._tracker.end_all()), self._events.make_state()
 
     def _detect_around_tracks(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
-        """Detect each face near its last position, and return the tracks that were found."""
+        """Detect each face near its predicted position, and return the tracks that were found."""
         tracks = self._scheduler.tracks_to_detect()
         if not tracks:
             return []
         with self._timed("follow"):
-            near = [self._detector.detect_in_roi(gray, track.box) for track in tracks]
+            near = [self._detector.detect_in_roi(gray, track.predict(self._scheduler.time)) for track in tracks]
         with self._timed("track"):
             return self._tracker.update(_deduplicate(itertools.chain.from_iterable(near)), start_tracks=False)
 

@@ -15,7 +15,7 @@ from fer_edge.datasets.archives import is_zip_bomb
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.image_decode import MAX_FILE_BYTES
-from fer_edge.tagging.input.video import VIDEO_SUFFIXES
+from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -15,7 +15,7 @@ import pytest
 
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Stats
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Mosquitto, subscribing, wait_for
@@ -256,7 +256,7 @@ def test_does_not_receive_oversized_messages(broker: Mosquitto, tmp_path: Path) 
 
 
 def test_announces_the_node_again_when_home_assistant_starts(broker: Mosquitto, tmp_path: Path) -> None:
-    announcement = discovery_message(MESSAGES, INFO)
+    announcement = discovery_message(MESSAGES, INFO, DeviceDescription())
     with subscribing(broker.port) as subscriber:
         subscriber.publish("homeassistant/status", "online", retain=True)
         with sending(tmp_path, broker.port, ha_discovery=True) as sink:
