@@ -46,7 +46,9 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
     path = Path(row.path)
     if row.time is None:
         side = int(max(row.box.width, row.box.height)) if row.box else 0
-        image = image_decode.decode(read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False)
+        image = image_decode.decode_image(
+            read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False
+        )
         return image.gray, image.reduction
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise DataError(f"{path}: not a video")

@@ -50,7 +50,7 @@ def read_until_lost(camera: Camera) -> None:
             camera.read()
 
 
-def test_opens_nothing_until_it_is_wanted(usb: type[VideoCapture]) -> None:
+def test_opens_nothing_until_needed(usb: type[VideoCapture]) -> None:
     with usb_camera() as camera:
         assert camera.status == "disabled"
         with pytest.raises(NoFrameYet):
