@@ -71,7 +71,7 @@ class LoopedDemo:
     def open(self) -> None:
         """Do nothing: there is no device."""
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last."""
         self._number += 1
         if self._number == self._warm_up_frames:
@@ -97,10 +97,9 @@ class CountingSink:
         """Start at zero."""
         self.messages = 0
 
-    def publish(self, message: Message) -> None:
-        """Count a message."""
-        del message
-        self.messages += 1
+    def publish(self, *messages: Message) -> None:
+        """Count messages."""
+        self.messages += len(messages)
 
     def close(self, timeout: float = 0.0) -> None:
         """Do nothing: nothing is open."""

@@ -144,13 +144,19 @@ def _print_summary(summary: RunSummary) -> None:
         f" {summary.events['end']} end",
         file=sys.stderr,
     )
+    if summary.skipped or summary.dropped:
+        print(
+            f"{counted(summary.skipped, 'frame')} skipped because camera.fps and camera.idle_fps ask for fewer,"
+            f" {summary.dropped} dropped while others were processed",
+            file=sys.stderr,
+        )
     if summary.queued:
         verb = "waits" if summary.queued == 1 else "wait"
         print(f"{counted(summary.queued, 'event')} {verb} for the broker in {summary.outbox}", file=sys.stderr)
 
 
 def _restart() -> NoReturn:
-    """Start this command anew in the same process, so that systemd or a shell goes on with it."""
+    """Start this command again in the same process, which systemd or a shell goes on waiting for."""
     # A library may have left a device open, and it would stay open.
     for entry in Path("/proc/self/fd").iterdir():
         if int(entry.name) > 2:

@@ -67,6 +67,7 @@ def test_closes_the_device_and_opens_it_again_without_a_gap_in_the_numbers(usb: 
             frame = next_frame(camera)
             until(lambda: camera.status == "online")
             assert last is None or (frame.number == last.number + 1 and frame.time > last.time)
+            assert frame.dropped == 0, "nothing is missed while the camera is closed"
             last = next_frame(camera)
             camera.close()
             assert camera.status == "disabled"
