@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 
 from fer_edge.errors import FerEdgeError, InputError, first_line
+from fer_edge.utils.signals import defer_signals
 from fer_edge.utils.worker import init_worker, on_progress
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ class ProcessPool(Generic[Item, Result]):
         future: Future[list[Result]] = Future()
         self._tasks.put((chunk, future))
         if len(self._threads) < self._processes:
-            worker = _Worker(self._work, self._patience_s)
-            self._workers.append(worker)
-            self._threads.append(threading.Thread(target=self._serve, args=(worker,), name="pool", daemon=True))
-            self._threads[-1].start()
+            with defer_signals():  # a thread that is not started cannot be waited for
+                worker = _Worker(self._work, self._patience_s)
+                self._workers.append(worker)
+                self._threads.append(threading.Thread(target=self._serve, args=(worker,), name="pool", daemon=True))
+                self._threads[-1].start()
         return future
 
     def _serve(self, worker: _Worker) -> None:

@@ -133,3 +133,15 @@ def test_closed_pool_drops_queued_work() -> None:
         assert futures[0].result() == [2]
     with pytest.raises(FerEdgeError, match="closed"):
         futures[2].result()
+
+
+def test_signal_while_a_process_starts_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_after_signal(thread: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_after_signal)
+    with pytest.raises(KeyboardInterrupt):
+        results_of([1])
