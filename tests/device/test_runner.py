@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -396,3 +397,14 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
 def test_rejects_invalid_node_names(name: str) -> None:
     with pytest.raises(InputError, match="--node"):
         MessageFactory(name)
+
+
+def test_whoever_may_switch_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink = ListSink()
+    runner = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink)
+    for number in range(40):
+        runner.enable(wanted=bool(number % 2))
+        runner.apply_pending()
+    assert len(sink.payloads("enabled/state")) == 40
+    assert caplog.text.count("switched o") == 10
