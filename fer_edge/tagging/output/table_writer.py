@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, printable
-from fer_edge.tagging.input import remote
+from fer_edge.tagging.input import remote, tempdirs
 from fer_edge.tagging.output.columns import FaceRow, Provenance, column_types, column_values, json_fields
 
 if TYPE_CHECKING:
@@ -43,6 +43,25 @@ def check_table_path(table: str) -> None:
         )
     if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("pyarrow", "parquet")
+
+
+def check_columns(table: str, provenance: Provenance) -> None:
+    """Check that the labels of the model can be columns of the table, before the work begins.
+
+    Raises:
+        InputError: They cannot: SQLite, for example, does not tell upper from lower case.
+    """
+    ending = ".parquet" if table.endswith("/") else _ending(table)
+    with tempdirs.folder() as folder:
+        try:
+            with open_table(folder / f"trial{ending}", provenance):
+                pass
+        except Exception as error:
+            labels = ", ".join(provenance.labels)
+            raise InputError(
+                f"{printable(remote.without_secrets(table))}: this kind of table cannot have columns for the model's"
+                f" labels {printable(labels)}; choose another kind, or change the labels with `fer-edge card set`"
+            ) from error
 
 
 def open_table(path: Path, provenance: Provenance) -> AbstractContextManager[_TableWriter]:
