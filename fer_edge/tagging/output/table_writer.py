@@ -59,8 +59,8 @@ def check_columns(table: str, provenance: Provenance) -> None:
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise InputError(
                 f"{printable(remote.without_secrets(table))}: SQLite cannot have columns for the model's labels"
-                f" {printable(', '.join(provenance.labels))} ({error}); choose another kind of table, or change the labels"
-                " with `fer-edge card set`"
+                f" {printable(', '.join(provenance.labels))} ({error}); choose another kind of table, or change"
+                " the labels with `fer-edge card set`"
             ) from error
 
 
