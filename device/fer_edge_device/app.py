@@ -25,20 +25,22 @@ from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
+from fer_edge_device.capture.video_file import RealtimePlayback
 from fer_edge_device.config.settings import CameraSettings
+from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
-from fer_edge_device.sinks import JsonLinesSink
+from fer_edge_device.sinks import JsonLinesSink, output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.capture.base import SwitchableSource
-    from fer_edge_device.config.settings import Config, LogSettings
+    from fer_edge_device.config.settings import Config, EventsSettings, LogSettings
     from fer_edge_device.messages import Event
     from fer_edge_device.mqtt.sink import SwitchCommand
     from fer_edge_device.runner import RunSummary
@@ -61,6 +63,7 @@ class App:
         *,
         version: str,
         realtime: bool | None = None,
+        is_trial: bool = False,
         read_config: Callable[[], Config] | None = None,
     ) -> None:
         """Load the model, open a video and start to connect to the broker; `run` opens a camera.
@@ -69,6 +72,8 @@ class App:
             config: the configuration.
             version: version of fer-edge, for the ``info`` message.
             realtime: as for `open_source`.
+            is_trial: whether the source takes the place of the configured one. Then the events of a video, a folder or
+                the demo have an outbox of their own.
             read_config: reads the configuration again on SIGHUP; None leaves that signal as it is.
 
         Raises:
@@ -76,13 +81,16 @@ class App:
             SourceError: there is no such source, or a video cannot be opened.
         """
         self._config, self._version, self._read_config = config, version, read_config
-        self._switch_lock = Lock()
+        self._command_lock = Lock()
+        self._saved_settings: SavedSettings | None = None
+        self._output: JsonLinesSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         with ExitStack() as stack:
             classifier = _make_classifier(config)
             identity = self._make_identity(config, classifier)
             self._source = self._make_source(realtime=realtime)
+            self._is_trial = is_trial and not self._source.live
             stack.callback(self._close_source)
             self._runner = Runner(
                 self._source,
@@ -93,6 +101,7 @@ class App:
             )
             self._sinks = self._open_sinks(config, identity)
             self._runner.use_sinks(self._sinks)
+            self._runner.change_events(self._events_settings(config))
             stack.pop_all()
 
     def run(self, seconds: float | None = None) -> RunSummary:
@@ -104,21 +113,30 @@ class App:
         Raises:
             SourceError: the camera cannot be opened, and there is no broker to tell.
             SourceLostError: the camera failed.
+            FerEdgeError: messages cannot be written to standard output, and there is no broker.
         """
         try:
-            return self._runner.run(seconds)
+            summary = self._runner.run(seconds)
         finally:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
             self._count_queued(self._runner.summary)
+        if not self._config.mqtt.url and self._output and self._output.failure:
+            raise output_error(self._output.failure)
+        return summary
 
     def _count_queued(self, summary: RunSummary) -> None:
         summary.queued = sum(sink.queued for sink in self._sinks)
         if self._config.mqtt.url:
-            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - see _open_sinks
+            summary.outbox = self._outbox_paths(self._config, self._runner.identity.messages.node)[1]
 
-            summary.outbox = outbox_path(self._config.outbox, self._runner.identity.messages.node)
+    def _outbox_paths(self, config: Config, node: str) -> tuple[Path, Path]:
+        """Return the paths of the node's own outbox, which its privacy switch is beside, and of the one to use."""
+        from fer_edge_device.mqtt.outbox import outbox_path, trial_outbox_path  # noqa: PLC0415 - see _open_sinks
+
+        path = outbox_path(config.outbox, node)
+        return path, trial_outbox_path(path) if self._is_trial else path
 
     def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
         # Without a broker nobody would learn that a camera is missing, so that is an error at once.
@@ -161,9 +179,13 @@ class App:
                 )
                 return
             self._runner.use_sinks(self._sinks)
+        with self._command_lock:
+            self._config = config
+            settings = self._events_settings(config)
+            self._runner.change_events(settings)
         self._runner.pipeline.reconfigure(
             config.faces,
-            config.events,
+            settings,
             fps=config.camera.fps,
             idle_fps=config.camera.idle_fps,
             detector=detector,
@@ -171,7 +193,6 @@ class App:
             model=_model_name(classifier),
         )
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
-        self._config = config
         for section in ("camera", "log"):
             if _restart_only(getattr(config, section)) != _restart_only(getattr(old, section)):
                 logger.warning("[%s]: these changes take effect after a restart", section)
@@ -197,23 +218,59 @@ class App:
 
     def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
+        self._saved_settings = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
-            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
 
-            switch = PrivacySwitch(outbox_path(config.outbox, identity.messages.node))
+            own_outbox, outbox = self._outbox_paths(config, identity.messages.node)
+            # In a trial, too, OFF is obeyed and lasts; it is for the node, and was taken from the broker.
+            switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox)
+            commands: dict[str, Callable[[bytes], None]] = {
+                identity.messages.topic("settings/set"): partial(self._change_settings, saved_settings),
+                identity.messages.topic("restart/set"): self._restart,
+            }
             on_command = partial(self._obey, switch)
-            sinks.append(MqttSink(identity.messages, config.mqtt, config.outbox, on_command=on_command))
+            sinks.append(
+                MqttSink(
+                    identity.messages,
+                    config.mqtt,
+                    msgspec.structs.replace(config.outbox, path=str(outbox)),
+                    on_command=on_command,
+                    commands=commands,
+                )
+            )
+            self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
+        self._output = None
         if not sinks or config.log.messages:
-            sinks.append(JsonLinesSink(sys.stdout.buffer))
+            # A recording that is read at full speed loses no line to a slow reader, unless a broker waits as well.
+            at_full_speed = not (sinks or self._source.live or isinstance(self._source, RealtimePlayback))
+            self._output = JsonLinesSink(sys.stdout.buffer, wait=lambda: at_full_speed and not self._runner.stopping)
+            sinks.append(self._output)
         return sinks
+
+    def _events_settings(self, config: Config) -> EventsSettings:
+        """Return the configured settings, with those in place that were changed over MQTT."""
+        return self._saved_settings.apply(config.events) if self._saved_settings else config.events
+
+    def _change_settings(self, saved: SavedSettings, payload: bytes) -> None:
+        """Save and apply new settings; called from the thread of a sink."""
+        change = parse_change(payload)
+        with self._command_lock:
+            self._runner.change_events(saved.change(change, self._config.events))
+
+    def _restart(self, payload: bytes) -> None:
+        """Restart the runner; called from the thread of a sink."""
+        if payload.strip().upper() != b"PRESS":
+            raise InputError("to restart the runner, send PRESS")
+        logger.info("restarting, as a message asked for")
+        self._runner.request_restart()
 
     def _adopt_switch(self, switch: PrivacySwitch, messages: MessageFactory) -> None:
         """Switch off if an earlier run was off, and save the result."""
-        with self._switch_lock:
+        with self._command_lock:
             if not switch.on:
                 logger.info(
                     "switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set")
@@ -229,7 +286,7 @@ class App:
         Returns:
             Whether the command is done with.
         """
-        with self._switch_lock:
+        with self._command_lock:
             if command.on and command.retained and not (switch.on and self._runner.enabled):
                 logger.warning(
                     "a retained ON was not obeyed, because the node is switched off and the ON may be older;"

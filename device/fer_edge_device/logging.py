@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _OWN_PACKAGES: Final = ("fer_edge", "fer_edge_device")
 _LEVELS: Final = logging.getLevelNamesMapping()
+_STDERR_TIMEOUT: Final = 0.2  # seconds
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
@@ -51,8 +53,34 @@ def _stderr_is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
+def stderr_is_ready(timeout: float = _STDERR_TIMEOUT) -> bool:
+    """Return whether standard error takes a line; a pipe that nobody reads does not, and writing would never return.
+
+    Args:
+        timeout: seconds to wait for its reader.
+    """
+    poll = select.poll()
+    try:
+        poll.register(sys.stderr, select.POLLOUT)
+    except (AttributeError, OSError, TypeError, ValueError):  # none, closed, or not a file
+        return True
+    return bool(poll.poll(timeout * 1e3))
+
+
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the present standard error, which is replaced at times to hide output of native libraries."""
+    """Writes to the present standard error, which is replaced at times to hide output of native libraries.
+
+    A line that standard error does not take is lost, so that no thread waits for its reader.
+    """
+
+    _has_stalled = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        ready = stderr_is_ready(0.0 if self._has_stalled else _STDERR_TIMEOUT)
+        self._has_stalled = not ready
+        if ready:
+            super().emit(record)
 
     @property
     def stream(self) -> TextIO:

@@ -11,13 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.errors import FerEdgeError
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
-from fer_edge_device.sd_notify import notify, status
-from fer_edge_device.sinks import SinkClosed
+from fer_edge_device.sd_notify import notify, reloading, status
+from fer_edge_device.sinks import SinkClosed, output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from fer_edge_device.capture.base import Frame, SwitchableSource
+    from fer_edge_device.config.settings import EventsSettings
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, MessageFactory, State
     from fer_edge_device.pipeline.pipeline import Pipeline
     from fer_edge_device.sinks import Sink
@@ -58,6 +58,7 @@ class RunSummary:
         seconds: duration of the run.
         events: number of published events of each type.
         interrupted: whether Ctrl-C ended the run.
+        restart: whether the run ended because a restart was asked for.
         queued: number of events that were not sent to the broker, also those of earlier runs.
         outbox: file in which they wait; None without a broker.
     """
@@ -66,6 +67,7 @@ class RunSummary:
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
+    restart: bool = False
     queued: int = 0
     outbox: Path | None = None
 
@@ -105,7 +107,9 @@ class Runner:
         self._stats_interval, self._on_reload = stats_interval, on_reload
         self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
+        self._events_wanted = pipeline.events_settings
         self._stop_signal = 0
+        self._restart_wanted = False
         self._reload_wanted = False
         self._frame_taken_at = 0.0
         self._ready = False
@@ -129,6 +133,7 @@ class Runner:
         """
         start = self._stats_at = clock.monotonic()
         self._enabled, self._max_seconds = self._enabled_wanted, math.inf if seconds is None else seconds
+        self.pipeline.change_events(self._events_wanted)
         if self._enabled:
             self._source.open()
         with self._signal_handlers():
@@ -143,12 +148,13 @@ class Runner:
                         self.announce_offline()
             except SinkClosed as closed:
                 if str(closed):
-                    raise FerEdgeError(
-                        f"standard output: {closed}; no messages can be published: free the disk, or redirect"
-                        " the output elsewhere"
-                    ) from None
+                    raise output_error(str(closed)) from None
             finally:
-                notify("STOPPING=1")
+                self.summary.restart = self._restart_wanted and not self._stop_signal
+                if self.summary.restart:
+                    reloading()  # to systemd, the process goes on
+                else:
+                    notify("STOPPING=1")
         self.summary.seconds = clock.monotonic() - start
         self.summary.interrupted = self._stop_signal == signal.SIGINT
         return self.summary
@@ -159,6 +165,11 @@ class Runner:
         signal.signal(number, signal.SIG_DFL)
 
     @property
+    def stopping(self) -> bool:
+        """Whether a signal has asked the run to end."""
+        return bool(self._stop_signal)
+
+    @property
     def enabled(self) -> bool:
         """Whether frames are to be taken and processed; `enable` sets it."""
         return self._enabled_wanted
@@ -166,6 +177,14 @@ class Runner:
     def enable(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
         """Process frames, or close the camera. May be called from any thread."""
         self._enabled_wanted = wanted
+
+    def change_events(self, settings: EventsSettings) -> None:
+        """Make events by other settings from the next frame on. May be called from any thread."""
+        self._events_wanted = settings
+
+    def request_restart(self) -> None:
+        """End the run after the present frame, and let its summary ask for a restart. May be called from any thread."""
+        self._restart_wanted = True
 
     def use_sinks(self, sinks: Sequence[Sink]) -> None:
         """Publish to these sinks from now on."""
@@ -185,6 +204,7 @@ class Runner:
             self.announce()
         else:
             self._publish_message(identity.messages.info(identity.info))
+            self._publish_message(identity.messages.settings(self.pipeline.events_settings))
             if identity.discovery:  # the new model may have other labels
                 self._publish_message(identity.discovery)
 
@@ -194,6 +214,7 @@ class Runner:
         self._publish_message(messages.availability("online"))
         self._publish_message(messages.info(self.identity.info))
         self._publish_message(messages.enabled(self._enabled))
+        self._publish_message(messages.settings(self.pipeline.events_settings))
         if self.identity.discovery:
             self._publish_message(self.identity.discovery)
         if self._published_status:
@@ -252,7 +273,7 @@ class Runner:
         """Wait for the next frame; None when the source has ended or the run must end."""
         while True:
             self.apply_pending()
-            if self._stop_signal:
+            if self._stop_signal or self._restart_wanted:
                 return None
             # Every frame of a video is processed; of a live source, only as many as the settings allow.
             interval = self.pipeline.frame_interval if self._source.live else 0.0
@@ -290,6 +311,10 @@ class Runner:
         if self._reload_wanted and self._on_reload:
             self._reload_wanted = False
             self._on_reload()
+        if (events := self._events_wanted) != self.pipeline.events_settings:
+            self.pipeline.change_events(events)
+            self._publish_message(self.identity.messages.settings(events))
+            logger.info("settings changed: margin %g, hold_s %g", events.margin, events.hold_s)
         if self._enabled_wanted != self._enabled:
             self._enabled = self._enabled_wanted
             if self._enabled:

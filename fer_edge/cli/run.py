@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -16,6 +17,7 @@ from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config
+    from fer_edge_device.runner import RunSummary
 
 app = typer.Typer()
 
@@ -85,7 +87,7 @@ def run(
     """
     from fer_edge_device.app import App
     from fer_edge_device.config.load import SYSTEM_CONFIG, holds_password, load_config
-    from fer_edge_device.logging import set_up_logging
+    from fer_edge_device.logging import set_up_logging, stderr_is_ready
 
     if source is not None and holds_password(source):
         raise InputError(
@@ -115,7 +117,25 @@ def run(
     set_up_logging(settings.log)
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
-    summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
+    summary = App(settings, version=version(), realtime=realtime, is_trial=source is not None, read_config=reread).run(
+        seconds
+    )
+    if summary.restart:
+        # In place: systemd and a shell go on with the same process.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+    if stderr_is_ready():
+        _print_summary(summary)
+    if _is_image(settings.camera.source) and stderr_is_ready():
+        print(
+            f"fer-edge: hint: {settings.camera.source} is one image, too short for `run` to follow a face:"
+            " use `fer-edge predict` or `fer-edge tag`",
+            file=sys.stderr,
+        )
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _print_summary(summary: RunSummary) -> None:
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     print(
         f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s ({rate:.1f} fps),"
@@ -127,14 +147,6 @@ def run(
     if summary.queued:
         verb = "waits" if summary.queued == 1 else "wait"
         print(f"{counted(summary.queued, 'event')} {verb} for the broker in {summary.outbox}", file=sys.stderr)
-    if _is_image(settings.camera.source):
-        print(
-            f"fer-edge: hint: {settings.camera.source} is one image, too short for `run` to follow a face:"
-            " use `fer-edge predict` or `fer-edge tag`",
-            file=sys.stderr,
-        )
-    if summary.interrupted:
-        raise typer.Exit(INTERRUPTED)
 
 
 def _is_image(source: str) -> bool:

@@ -267,3 +267,94 @@ def test_events_reach_the_broker_after_both_are_killed(tmp_path: Path) -> None:
     received = dict.fromkeys(subscriber.payloads("fer-edge/one/event"))
     assert len(set(events)) > 40
     assert [event for event in received if event in set(events)] == list(dict.fromkeys(events)), "in their order"
+
+
+def test_settings_change_over_mqtt_and_stay_until_the_configuration_changes(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While a decoder's messages are hidden, a line of the log may be lost.
+    monkeypatch.setenv("FER_EDGE_NATIVE_LOG", "1")
+    path, topic = tmp_path / "config.toml", "fer-edge/one/settings/set"
+    with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
+        text = (
+            f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n[events]\nsmoothing_s = 1.0\n'
+        )
+        path.write_text(text)
+        subscriber.publish(topic, '{"margin": 0.9}', retain=True)
+        run = Running(path)
+        with run.process:
+            assert run.until("settings/state")["payload"] == {"margin": 0.1, "hold_s": 0.3}
+            wait_for(lambda: b"" in subscriber.payloads(topic), "the retained command to be removed")
+            for wrong in (
+                "0.2",
+                '{"margin": 1.5}',
+                '{"margin": true}',
+                '{"model": "x"}',
+                '{"margin": NaN}',
+                "x" * 2000,
+            ):
+                subscriber.publish(topic, wrong)
+            subscriber.publish(topic, '{"margin": 0.25}')
+            assert run.until("settings/state")["payload"] == {"margin": 0.25, "hold_s": 0.3}
+            subscriber.publish(topic, '{"hold_s": 2, "margin": 0.25}')
+            assert run.until("settings/state")["payload"] == {"margin": 0.25, "hold_s": 2.0}
+            # A key that is changed in the configuration is the later change; the others stay as they are.
+            run.change(f"{text}margin = 0.3\n")
+            assert run.until("settings/state")["payload"] == {"margin": 0.3, "hold_s": 2.0}
+            run.process.kill()
+            assert run.process.stderr
+            log = run.process.stderr.read()
+        assert "settings/set: a retained message was not obeyed" in log
+        assert "settings/set: no setting was changed: margin must be at most 1; send JSON such as" in log
+        assert log.count("no setting was changed") == 5
+        assert "Traceback" not in log
+        run = Running(path)
+        with run.process:
+            assert run.until("settings/state")["payload"] == {"margin": 0.3, "hold_s": 2.0}
+            run.process.kill()
+
+
+def test_restart_over_mqtt_goes_on_in_the_same_process(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, topic = tmp_path / "config.toml", "fer-edge/one/restart/set"
+    path.write_text(f'node = "one"\n[camera]\nsource = "{video}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n')
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        subscribing(broker.port) as subscriber,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("FER_EDGE_NATIVE_LOG", "1")  # as above
+        monkeypatch.setenv("FER_EDGE_MQTT_URL", f"mqtt://127.0.0.1:{broker.port}")
+
+        def next_notice(*kinds: str) -> str:
+            while not (notice := systemd.recv(1000).decode()).startswith(kinds):
+                pass
+            return notice
+
+        subscriber.publish(topic, "PRESS", retain=True)
+        run = Running(path)
+        with run.process:
+            run.until("one/event", event_type="new")
+            assert next_notice("READY", "STOPPING") == "READY=1"
+            wait_for(lambda: b"" in subscriber.payloads(topic), "the retained command to be removed")
+            subscriber.publish(topic, "now")
+            subscriber.publish(topic, "PRESS")
+            assert run.until("one/event", event_type="end")
+            assert run.until("availability")["payload"] == "offline"
+            assert run.until("availability")["payload"] == "online"
+            run.until("one/event", event_type="new")
+            assert next_notice("RELOADING", "STOPPING").startswith("RELOADING=1")
+            assert next_notice("READY", "STOPPING") == "READY=1"
+            run.process.terminate()
+            assert run.process.wait(30) == 0
+            assert next_notice("READY", "STOPPING") == "STOPPING=1"
+            assert run.process.stderr
+            log = run.process.stderr.read()
+        assert log.count("restarting") == 1
+        assert "restart/set: to restart the runner, send PRESS" in log
+        wait_for(lambda: len(subscriber.payloads("fer-edge/one/availability")) == 4, "the messages")

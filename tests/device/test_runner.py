@@ -106,7 +106,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
     sink = ListSink()
     summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
-    assert kinds[:4] == ["availability", "info", "enabled/state", "camera"]
+    assert kinds[:4] == ["availability", "info", "enabled/state", "settings/state"]
     assert kinds[-2:] == ["camera", "availability"]
     assert sink.payloads("availability") == ["online", "offline"]
     assert sink.payloads("camera") == ["online", "offline"]
@@ -117,6 +117,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
         "availability": (True, 1),
         "info": (True, 1),
         "enabled/state": (True, 1),
+        "settings/state": (True, 1),
         "camera": (True, 1),
         "state": (True, 1),
         "event": (False, 1),
@@ -341,7 +342,7 @@ def test_undeliverable_notice_does_not_end_the_run(monkeypatch: pytest.MonkeyPat
 
 def test_lost_camera_is_an_error_even_if_every_sink_is_closed() -> None:
     with pytest.raises(SourceLostError, match="unplugged"):
-        make_runner(ScriptedCamera("11e"), ListSink(max_messages=5)).run()
+        make_runner(ScriptedCamera("11e"), ListSink(max_messages=6)).run()
 
 
 def test_output_line_is_one_message(tmp_path: Path) -> None:
@@ -350,6 +351,7 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
         sink = JsonLinesSink(file)
         sink.publish(MessageFactory("kitchen").availability("online"))
         sink.publish(MessageFactory("kitchen").info(INFO))
+        sink.close()
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {"topic": "fer-edge/kitchen/availability", "payload": "online", "qos": 1, "retain": True}
     assert second["payload"] == {

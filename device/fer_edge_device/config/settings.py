@@ -20,6 +20,11 @@ PATHS: Final = (  # keys whose values are paths, or may be
 NODE_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
 
+Margin = Annotated[
+    float, Meta(ge=0, le=1, description="how far the score of another emotion must lead before it is reported")
+]
+HoldTime = Annotated[float, Meta(ge=0, le=60, description="seconds for which it must lead")]
+
 
 def _check_name(key: str, name: str) -> None:
     if name != name.strip() or not name.isprintable():
@@ -141,10 +146,8 @@ class EventsSettings(Section, frozen=True, kw_only=True):
     smoothing_s: Annotated[
         float, Meta(gt=0, le=60, description="time constant in seconds by which scores are smoothed")
     ] = 0.4
-    margin: Annotated[
-        float, Meta(ge=0, le=1, description="how far the score of another emotion must lead before it is reported")
-    ] = 0.1
-    hold_s: Annotated[float, Meta(ge=0, le=60, description="seconds for which it must lead")] = 0.3
+    margin: Margin = 0.1
+    hold_s: HoldTime = 0.3
     heartbeat_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="seconds before an unchanged state is published again")
     ] = 60.0

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
 
+from fer_edge_device.config.settings import HoldTime, Margin
 from fer_edge_device.messages import CameraStatus
 
 if TYPE_CHECKING:
     from fer_edge_device.messages import MessageFactory
 
-Platform = Literal["binary_sensor", "device_automation", "event", "sensor", "switch"]
+Platform = Literal["binary_sensor", "button", "device_automation", "event", "number", "sensor", "switch"]
 SensorClass = Literal["data_size", "enum", "temperature", ""]
 StateClass = Literal["measurement", "total_increasing", ""]
 
@@ -44,20 +45,25 @@ class HaEntity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     platform: Platform
     unique_id: str
     name: str
-    state_topic: str
+    state_topic: str = ""
     value_template: str = ""
-    device_class: SensorClass | Literal["occupancy", "problem"] = ""
+    device_class: SensorClass | Literal["duration", "occupancy", "problem", "restart"] = ""
     state_class: StateClass = ""
     unit_of_measurement: str = ""
     suggested_display_precision: int | None = None
     options: tuple[str, ...] = ()
     event_types: tuple[str, ...] = ()
     command_topic: str = ""
+    command_template: str = ""
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    mode: Literal["box", "slider", ""] = ""
     availability: tuple[HaAvailability, ...] = ()
     availability_mode: Literal["all", ""] = ""
     json_attributes_topic: str = ""
     json_attributes_template: str = ""
-    entity_category: Literal["diagnostic", ""] = ""
+    entity_category: Literal["config", "diagnostic", ""] = ""
     enabled_by_default: bool = True
     icon: str = ""
 
@@ -95,6 +101,7 @@ def make_components(messages: MessageFactory, labels: tuple[str, ...], *, has_te
         _face_entities(messages, labels)
         | {f"score_{_slug(label)}": _score_sensor(messages, label) for label in labels}
         | _triggers(messages, labels)
+        | _controls(messages)
         | _diagnostic_entities(messages, has_temperature=has_temperature)
     )
 
@@ -208,6 +215,42 @@ def _triggers(messages: MessageFactory, labels: tuple[str, ...]) -> Components:
             payload=label,
         )
     return triggers
+
+
+def _controls(messages: MessageFactory) -> Components:
+    margin = _number(messages, "margin", "Emotion margin", Margin, step=0.01, icon="mdi:tune-variant")
+    hold = _number(messages, "hold_s", "Emotion hold time", HoldTime, step=0.1, icon="mdi:timer-sand")
+    return {
+        "margin": msgspec.structs.replace(margin, mode="slider"),
+        "hold": msgspec.structs.replace(hold, mode="box", unit_of_measurement="s", device_class="duration"),
+        "restart": HaEntity(
+            platform="button",
+            unique_id=f"{messages.identity}-restart",
+            name="Restart",
+            command_topic=messages.topic("restart/set"),
+            device_class="restart",
+            entity_category="config",
+        ),
+    }
+
+
+def _number(messages: MessageFactory, key: str, name: str, kind: object, *, step: float, icon: str) -> HaEntity:
+    """Return a number for one of the settings that may be changed, whose type has its bounds."""
+    bounds = next(each for each in get_args(kind) if isinstance(each, msgspec.Meta))
+    return HaEntity(
+        platform="number",
+        unique_id=f"{messages.identity}-{key}",
+        name=name,
+        state_topic=messages.topic("settings/state"),
+        value_template=f"{{{{ value_json.{key} }}}}",
+        command_topic=messages.topic("settings/set"),
+        command_template=f'{{"{key}": {{{{ value }}}}}}',
+        min=bounds.ge,
+        max=bounds.le,
+        step=step,
+        entity_category="config",
+        icon=icon,
+    )
 
 
 def _diagnostic_entities(messages: MessageFactory, *, has_temperature: bool) -> Components:

@@ -324,6 +324,15 @@ def outbox_path(settings: OutboxSettings, node: str) -> Path:
     return state / "fer-edge" / f"{node}.sqlite"
 
 
+def trial_outbox_path(path: Path) -> Path:
+    """Return the file of an outbox for trials: what a node is shown in a trial must not wait among its own events.
+
+    Args:
+        path: the node's own outbox.
+    """
+    return path.parent / "trials" / path.name
+
+
 def _code(error: sqlite3.DatabaseError) -> int:
     """Return SQLite's primary result code."""
     return error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else sqlite3.SQLITE_ERROR

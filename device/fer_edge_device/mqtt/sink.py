@@ -9,9 +9,10 @@ import random
 import threading
 import time as clock
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fer_edge.errors import BrokerError, FerEdgeError, first_line
+from fer_edge.errors import BrokerError, FerEdgeError, InputError, first_line
 from fer_edge.utils.words import counted
 from fer_edge_device.messages import Message
 from fer_edge_device.mqtt.broker import Broker
@@ -21,7 +22,7 @@ from fer_edge_device.mqtt.failures import refusal_advice
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fer_edge_device.config.settings import MqttSettings, OutboxSettings
     from fer_edge_device.messages import MessageFactory
@@ -33,6 +34,8 @@ _SWITCH_VALUES: Final = {"on": True, "true": True, "1": True, "off": False, "fal
 _STABLE_AFTER: Final = 30.0  # seconds after which a connection counts as stable
 _FAREWELL_TIME: Final = 2.0  # seconds of closing that are left to a running login, and to the last message
 _JOIN_GRACE: Final = 1.0  # seconds beyond the timeout of `close` for the thread to end
+
+_NO_COMMANDS: Final[Mapping[str, Callable[[bytes], None]]] = MappingProxyType({})
 
 
 class SwitchCommand(NamedTuple):
@@ -77,6 +80,7 @@ class MqttSink:
         outbox: OutboxSettings,
         *,
         on_command: Callable[[SwitchCommand], bool] | None = None,
+        commands: Mapping[str, Callable[[bytes], None]] = _NO_COMMANDS,
         backoff: tuple[float, float] = (1.0, 60.0),
     ) -> None:
         """Open the outbox and start to connect.
@@ -87,12 +91,15 @@ class MqttSink:
             outbox: file and limits of the outbox.
             on_command: called on the sink's thread with each command that arrives at ``enabled/set``; returns whether
                 it is done with, also after a power cut, so that it need not be retained any longer.
+            commands: what to do with the payload of other commands, by their topics; called on the sink's thread, and
+                not with what the broker had retained. May raise `InputError`, which is logged.
             backoff: minimum and maximum seconds between two attempts to connect, or to send a refused event.
 
         Raises:
             InputError: a setting cannot be used, or the outbox is in use.
         """
         self._messages, self._on_command, self._backoff = messages, on_command, backoff
+        self._commands = commands
         self._broker = Broker(settings)
         self._ha_status_topic = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
         self._outbox = Outbox(outbox_path(outbox, messages.node), outbox)
@@ -241,6 +248,7 @@ class MqttSink:
 
     def _subscribe(self, connection: Connection) -> None:
         topics = [self._messages.topic("enabled/set")] if self._on_command else []
+        topics += self._commands
         if self._ha_status_topic:
             topics.append(self._ha_status_topic)
         if topics:
@@ -252,12 +260,30 @@ class MqttSink:
             if received.payload == b"online" and not received.retained:
                 self._send_all_retained()
             return
+        if command := self._commands.get(received.topic):
+            self._carry_out(command, received)
+            return
         value = received.payload.decode(errors="replace").strip().lower()
         if value in _SWITCH_VALUES and self._on_command:
             if self._on_command(SwitchCommand(_SWITCH_VALUES[value], retained=received.retained)):
                 self._forget_command(received.topic)
         elif value:  # an empty payload means that a retained message was removed
             logger.warning("%s: %.40r is neither ON nor OFF", received.topic, value)
+
+    def _carry_out(self, command: Callable[[bytes], None], received: Received) -> None:
+        if not received.payload:  # a retained command was removed
+            return
+        if received.retained:
+            # It may be old, and would be repeated at each connection.
+            logger.warning(
+                "%s: a retained message was not obeyed and is removed; publish it without retain", received.topic
+            )
+        else:
+            try:
+                command(received.payload)
+            except InputError as error:
+                logger.warning("%s: %s", received.topic, error)
+        self._forget_command(received.topic)
 
     def _forget_command(self, topic: str) -> None:
         """Remove a command from the broker, so that the next connection does not bring it again.

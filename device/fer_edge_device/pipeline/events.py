@@ -88,6 +88,11 @@ class EventMaker:
         self._frame_shape = (1, 1)
         self._last_state: tuple[float, Counter[str]] | None = None
 
+    @property
+    def settings(self) -> EventsSettings:
+        """When to report; `reconfigure` sets it."""
+        return self._settings
+
     def reconfigure(self, settings: EventsSettings) -> None:
         """Use other settings from the next frame on."""
         self._settings = settings

@@ -14,6 +14,7 @@ import jinja2
 import msgspec
 import pytest
 
+from fer_edge_device.live_settings import parse_change
 from fer_edge_device.messages import Event, Info, MessageFactory, Stats
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message, removal_message
 
@@ -61,6 +62,8 @@ OPTIONAL = {
         "force_update",
     },
     "event": {"event_types"},
+    "number": {"command_topic", "command_template", "min", "max", "step", "mode", "unit_of_measurement", "retain"},
+    "button": {"command_topic", "payload_press", "retain"},
     "switch": {"command_topic", "retain", "optimistic", "payload_on", "payload_off", "state_on", "state_off"},
 }
 REQUIRED = {
@@ -68,6 +71,8 @@ REQUIRED = {
     "sensor": {"state_topic"},
     "event": {"state_topic", "event_types"},
     "switch": {"command_topic"},
+    "number": {"command_topic"},
+    "button": {"command_topic"},
 }
 TRIGGER = {"platform", "automation_type", "type", "subtype", "topic", "payload", "value_template"}
 # The device classes that are used, of https://www.home-assistant.io/integrations/sensor/#device-class
@@ -148,8 +153,8 @@ def test_faces_are_unavailable_while_the_node_is_offline_or_switched_off() -> No
     online = {"topic": "fer-edge/kitchen/availability"}
     enabled = {"topic": "fer-edge/kitchen/enabled/state", "payload_available": "ON", "payload_not_available": "OFF"}
     # An entity's own list replaces that of the device.
-    for key, entity in entities().items():
-        if entity["state_topic"].endswith(("/state", "/event")) and key != "enabled":
+    for entity in entities().values():
+        if entity.get("state_topic", "").endswith(("kitchen/state", "/event")):
             assert entity["availability"] == [online, enabled]
             assert entity["availability_mode"] == "all"
         else:
@@ -160,9 +165,22 @@ def test_faces_are_unavailable_while_the_node_is_offline_or_switched_off() -> No
     assert messages.enabled(enabled=False).retain
 
 
-def test_no_command_of_the_switch_is_retained() -> None:
+def test_no_command_is_retained() -> None:
     # The default of retain is false.
-    assert not entities()["enabled"].get("retain")
+    commands = {key: entity.get("retain", False) for key, entity in entities().items() if "command_topic" in entity}
+    assert commands == {"enabled": False, "margin": False, "hold": False, "restart": False}
+
+
+def test_numbers_have_the_bounds_of_the_configuration() -> None:
+    made = entities()
+    assert (made["margin"]["min"], made["margin"]["max"], made["margin"]["step"]) == (0, 1, 0.01)
+    assert (made["hold"]["min"], made["hold"]["max"], made["hold"]["step"]) == (0, 60, 0.1)
+    for key, value, expected in (("margin", "0.25", 0.25), ("hold", "2.0", 2.0)):
+        template = jinja2.Environment(autoescape=False).from_string(made[key]["command_template"])  # noqa: S701
+        change = parse_change(template.render(value=value).encode())
+        assert list(change.changes().values()) == [expected]
+        state = json.dumps({"margin": 0.25, "hold_s": 2.0})
+        assert float(render(made[key]["value_template"], state)) == expected
 
 
 @pytest.mark.parametrize("key", entities())
@@ -171,7 +189,8 @@ def test_each_entity_has_only_the_fields_of_its_platform(key: str) -> None:
     platform = entity["platform"]
     assert entity.keys() <= COMMON | OPTIONAL[platform]
     assert entity.keys() >= {"unique_id", "name"} | REQUIRED[platform]
-    assert entity.get("entity_category", "diagnostic") == "diagnostic"
+    category = {"number": "config", "button": "config"}.get(platform, "diagnostic")
+    assert entity.get("entity_category", category) == category
     assert all("#" not in entity[name] and "+" not in entity[name] for name in entity if name.endswith("_topic"))
     assert "" not in entity.values()
     if platform != "sensor":
@@ -222,7 +241,9 @@ def test_template_gives(key: str, field: str, payload: str, expected: str) -> No
 
 def test_stats_templates_name_fields_of_stats() -> None:
     fields = {field.name for field in msgspec.structs.fields(Stats)}
-    templates = [made["value_template"] for made in entities().values() if made["state_topic"].endswith("/stats")]
+    templates = [
+        made["value_template"] for made in entities().values() if made.get("state_topic", "").endswith("/stats")
+    ]
     assert len(templates) >= 6
     assert {name for template in templates for name in re.findall(r"value_json\.(\w+)", template)} <= fields
 
@@ -283,7 +304,7 @@ def test_every_diagnostic_has_its_own_icon_or_a_device_class_that_has_one() -> N
     own = [icon for icon in icons if icon != "mdi:percent-outline"]
     assert len(set(own)) == len(own)
     without = {key for key, entity in entities().items() if "icon" not in entity}
-    assert without == {"occupancy", "camera_problem"}
+    assert without == {"occupancy", "camera_problem", "restart"}
 
 
 def test_names_and_area_come_from_the_description() -> None:
