@@ -14,13 +14,14 @@ from fer_edge_train.history import History, select_scores
 from fer_edge_train.recipe_sections import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PLATEAU = Schedule(epochs=50, plateau_epochs=2, plateau_factor=0.5, stop_epochs=3)
 LOSSES = [3, 2, 2, 2, 2.5, 2, 1.9, 2]
 
 
-def make_history(folder: Path, losses: list[float]) -> History:
+def make_history(folder: Path, losses: Sequence[float]) -> History:
     history = History(folder / "history.csv", epochs_done=0)
     history.rows = [{"val_loss": loss} for loss in losses]
     return history
