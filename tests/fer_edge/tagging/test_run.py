@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from concurrent.futures import process as futures_process
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -588,6 +589,19 @@ def test_crashing_item_fails_alone() -> None:
     chunks = ([number, number + 1] for number in range(0, 40, 2))
     results = list(map_in_processes(kill_process_at_13, chunks, 2, lambda _: -1))
     assert results == [(number, -1 if number == 13 else number * 2) for number in range(40)]
+
+
+def test_signal_while_processes_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = futures_process._ExecutorManagerThread
+    start = manager.start
+
+    def start_after_signal(thread: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(thread)
+
+    monkeypatch.setattr(manager, "start", start_after_signal)
+    with pytest.raises(KeyboardInterrupt):
+        list(map_in_processes(kill_process_at_13, [[1]], 1, lambda _: -1))
 
 
 def test_writes_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:
