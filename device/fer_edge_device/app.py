@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+import cv2
 import msgspec
 
 from fer_edge.classification.classifier import TFLiteClassifier
@@ -25,6 +26,7 @@ from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
+from fer_edge_device.capture.opencv import reduction
 from fer_edge_device.capture.video_file import RealtimePlayback
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.live_settings import SavedSettings, parse_change
@@ -81,11 +83,16 @@ class App:
             SourceError: there is no such source, or a video cannot be opened.
         """
         self._config, self._version, self._read_config = config, version, read_config
+        self._may_shrink = _may_shrink(config)
         self._command_lock = Lock()
         self._saved_settings: SavedSettings | None = None
         self._output: JsonLinesSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
+        # The runner's images are small: more threads of OpenCV cost a third more processor time and gain none, and they
+        # would compete with the camera's thread and TFLite's (benchmarks/camera_decoding.py). This concerns the whole
+        # process, so `events`, which runs in somebody else's, leaves it alone.
+        cv2.setNumThreads(1)
         with ExitStack() as stack:
             classifier = _make_classifier(config)
             identity = self._make_identity(config, classifier)
@@ -99,7 +106,7 @@ class App:
                 stats_interval=config.events.stats_interval_s,
                 on_reload=self._reload if read_config else None,
             )
-            self._sinks = self._open_sinks(config, identity)
+            self._sinks = self._open_sinks(config, identity, goes_on=False)
             self._runner.use_sinks(self._sinks)
             self._runner.change_events(self._events_settings(config))
             stack.pop_all()
@@ -140,7 +147,9 @@ class App:
 
     def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
         # Without a broker nobody would learn that a camera is missing, so that is an error at once.
-        return make_source(self._config.camera, realtime=realtime, wait=not self._config.mqtt.url)
+        return make_source(
+            self._config.camera, realtime=realtime, may_shrink=self._may_shrink, wait=not self._config.mqtt.url
+        )
 
     def _close_source(self) -> None:
         self._source.close()
@@ -150,7 +159,7 @@ class App:
         sd_notify.reloading()
         try:
             # Everything that can fail comes first. The model is loaded again: its file may have been replaced.
-            config = self._read_config() if self._read_config else self._config
+            config = self._keep_min_face(self._read_config() if self._read_config else self._config)
             _check_messages(config)
             classifier, detector = _make_classifier(config), _make_detector(config)
         except (FerEdgeError, OSError) as error:
@@ -159,6 +168,13 @@ class App:
             self._apply(config, classifier, detector)
         finally:
             sd_notify.notify("READY=1")
+
+    def _keep_min_face(self, config: Config) -> Config:
+        """Return a configuration with the present smallest face if the camera's frames may have been shrunk for it."""
+        if not (self._may_shrink and config.faces.min_face):
+            return config
+        logger.warning("faces.min_face: this change takes effect after a restart")
+        return msgspec.structs.replace(config, faces=msgspec.structs.replace(config.faces, min_face=0))
 
     def _apply(self, config: Config, classifier: TFLiteClassifier, detector: TrackingDetector) -> None:
         old = self._config
@@ -169,10 +185,10 @@ class App:
             for sink in self._sinks:
                 sink.close(_OLD_SINKS_TIMEOUT)
             try:
-                self._sinks = self._open_sinks(config, identity)
+                self._sinks = self._open_sinks(config, identity, goes_on=True)
             except InputError as error:
                 _log_failed_reload(error)
-                self._sinks = self._open_sinks(old, self._runner.identity)
+                self._sinks = self._open_sinks(old, self._runner.identity, goes_on=True)
                 self._runner.use_sinks(self._sinks)
                 self._runner.change_identity(
                     self._runner.identity, stats_interval=old.events.stats_interval_s, new_sinks=True
@@ -216,8 +232,10 @@ class App:
         discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
         return NodeIdentity(messages, info, discovery)
 
-    def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
+    def _open_sinks(self, config: Config, identity: NodeIdentity, *, goes_on: bool) -> list[Sink]:
+        """Open the sinks of a configuration; ``goes_on`` says whether this run had sinks before."""
         sinks: list[Sink] = []
+        wait_until_stored: Callable[[], None] | None = None
         self._saved_settings = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
@@ -231,15 +249,17 @@ class App:
                 identity.messages.topic("restart/set"): self._restart,
             }
             on_command = partial(self._obey, switch)
-            sinks.append(
-                MqttSink(
-                    identity.messages,
-                    config.mqtt,
-                    msgspec.structs.replace(config.outbox, path=str(outbox)),
-                    on_command=on_command,
-                    commands=commands,
-                )
+            mqtt = MqttSink(
+                identity.messages,
+                config.mqtt,
+                config.outbox,
+                outbox_file=outbox,
+                goes_on=goes_on,
+                on_command=on_command,
+                commands=commands,
             )
+            sinks.append(mqtt)
+            wait_until_stored = mqtt.wait_until_stored
             self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
@@ -247,7 +267,11 @@ class App:
         if not sinks or config.log.messages:
             # A recording that is read at full speed loses no line to a slow reader, unless a broker waits as well.
             at_full_speed = not (sinks or self._source.live or isinstance(self._source, RealtimePlayback))
-            self._output = JsonLinesSink(sys.stdout.buffer, wait=lambda: at_full_speed and not self._runner.stopping)
+            self._output = JsonLinesSink(
+                sys.stdout.buffer,
+                wait=lambda: at_full_speed and not self._runner.stopping,
+                before_write=wait_until_stored,
+            )
             sinks.append(self._output)
         return sinks
 
@@ -318,7 +342,7 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         SourceLostError: the camera failed.
     """
     classifier = _make_classifier(config)
-    with closing(open_source(config.camera, realtime=realtime)) as source:
+    with closing(open_source(config.camera, realtime=realtime, may_shrink=_may_shrink(config))) as source:
         pipeline = _make_pipeline(config, classifier, live=source.live)
         try:
             for frame in paced_frames(source, lambda: pipeline.frame_interval):
@@ -351,6 +375,11 @@ def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) 
         fps=config.camera.fps,
         idle_fps=config.camera.idle_fps,
     )
+
+
+def _may_shrink(config: Config) -> bool:
+    """Return whether a camera may shrink its frames: only if the smallest face is relative to them."""
+    return not config.faces.min_face and reduction(max(config.camera.width, config.camera.height)) > 1
 
 
 def _make_classifier(config: Config) -> TFLiteClassifier:

@@ -7,8 +7,12 @@ import logging
 import os
 import select
 import sys
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
+
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import LogSettings
@@ -41,6 +45,39 @@ def logging_is_set_up() -> bool:
     return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
 
 
+class RateLimit:
+    """Keeps whoever may send us messages from filling the log with them.
+
+    Not thread-safe.
+    """
+
+    def __init__(self, lines: int = 10, interval: float = 60.0) -> None:
+        """Allow the first lines at once.
+
+        Args:
+            lines: maximum number of lines in an interval.
+            interval: in seconds.
+        """
+        self._lines, self._interval = lines, interval
+        self._logged, self._end, self._skipped = 0, 0.0, 0
+
+    def allows(self) -> bool:
+        """Return whether a line may be logged now, and count it if not."""
+        now = time.monotonic()
+        if now >= self._end:
+            self._logged, self._end = 0, now + self._interval
+        if self._logged >= self._lines:
+            self._skipped += 1
+            return False
+        self._logged += 1
+        return True
+
+    def describe_skipped(self) -> str:
+        """Return how many lines were not logged since the last one, as the end of a line."""
+        skipped, self._skipped = self._skipped, 0
+        return f" ({counted(skipped, 'line')} like this not logged)" if skipped else ""
+
+
 def _stderr_is_journal() -> bool:
     """Return whether standard error is the stream that systemd connected to its journal.
 
@@ -68,12 +105,21 @@ def stderr_is_ready(timeout: float = _STDERR_TIMEOUT) -> bool:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the present standard error, which is replaced at times to hide output of native libraries.
+    """Writes to standard error through a descriptor of its own.
 
-    A line that standard error does not take is lost, so that no thread waits for its reader.
+    The usual one is replaced at times to hide output of native libraries, also while another thread writes a line. A
+    line that standard error does not take is lost, so that no thread waits for its reader.
     """
 
     _has_stalled = False
+
+    def __init__(self) -> None:
+        """Use the present standard error."""
+        super().__init__()
+        self._stderr: TextIO = sys.stderr
+        with suppress(AttributeError, OSError, ValueError):  # none, closed, or not a file
+            copy = os.dup(sys.stderr.fileno())
+            self._stderr = os.fdopen(copy, "w", 1, encoding=sys.stderr.encoding, errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
@@ -85,7 +131,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     @property
     def stream(self) -> TextIO:
         """Standard error."""
-        return sys.stderr
+        return self._stderr
 
     @stream.setter
     def stream(self, _: TextIO) -> None:

@@ -46,8 +46,8 @@ class Sink(Protocol):
         """Number of events that were dropped."""
         ...
 
-    def publish(self, message: Message) -> None:
-        """Publish a message.
+    def publish(self, *messages: Message) -> None:
+        """Publish the messages of a frame, or another message.
 
         Raises:
             SinkClosed: the sink takes no more messages.
@@ -76,16 +76,24 @@ class JsonLinesSink:
     queued: Final = 0
     dropped: Final = 0
 
-    def __init__(self, file: BinaryIO, *, wait: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        wait: Callable[[], bool] = lambda: False,
+        before_write: Callable[[], None] | None = None,
+    ) -> None:
         """Write to an open binary file, which stays open.
 
         Args:
             file: the file; nothing else writes to it.
             wait: asked again and again while too many lines wait; returns whether `publish` is to wait for the reader
                 instead of dropping the oldest line.
+            before_write: called on the thread before each line; may take its time.
         """
         self.failure = ""
         self._descriptor, self._wait = file.fileno(), wait
+        self._before_write = before_write
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._writing = self._closing = self._abandoned = self._failed = False
@@ -95,9 +103,12 @@ class JsonLinesSink:
         self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
         self._thread.start()
 
-    def publish(self, message: Message) -> None:
-        """Queue a line; see `Sink`."""
-        line = msgspec.json.encode(message) + b"\n"
+    def publish(self, *messages: Message) -> None:
+        """Queue a line for each message; see `Sink`."""
+        for message in messages:
+            self._queue_line(msgspec.json.encode(message) + b"\n")
+
+    def _queue_line(self, line: bytes) -> None:
         with self._changed:
             while len(self._lines) >= _MAX_LINES and not self._failed and self._wait():
                 self._changed.wait(_POLL_S)
@@ -149,6 +160,8 @@ class JsonLinesSink:
                 line = self._lines.popleft()
                 self._writing = True
                 self._changed.notify_all()
+            if self._before_write:
+                self._before_write()
             try:
                 if not self._write(line, poll):
                     return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from fer_edge.errors import InputError, first_line
+from fer_edge.errors import InputError
 
 FER2013: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven classes of FER-2013 in the order of its numbers (Goodfellow et al. 2013, arXiv:1307.0414)."""
@@ -45,8 +45,9 @@ def parse_labels(text: str) -> tuple[str, ...]:
     try:
         lines = text.replace(",", "\n") if "," in text else Path(text).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise InputError(
-            f"--labels {text}: cannot be read as a file ({first_line(error)}); give angry,disgust,... or a file with"
+            f"--labels {text}: cannot be read as a file ({reason}); give angry,disgust,... or a file with"
             " one label per line"
         ) from error
     labels = tuple(line.strip() for line in lines.splitlines() if line.strip())

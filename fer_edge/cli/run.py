@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
@@ -121,8 +122,7 @@ def run(
         seconds
     )
     if summary.restart:
-        # In place: systemd and a shell go on with the same process.
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+        _restart()
     if stderr_is_ready():
         _print_summary(summary)
     if _is_image(settings.camera.source) and stderr_is_ready():
@@ -144,9 +144,25 @@ def _print_summary(summary: RunSummary) -> None:
         f" {summary.events['end']} end",
         file=sys.stderr,
     )
+    if summary.skipped or summary.dropped:
+        print(
+            f"{counted(summary.skipped, 'frame')} skipped because camera.fps and camera.idle_fps ask for fewer,"
+            f" {summary.dropped} dropped while others were processed",
+            file=sys.stderr,
+        )
     if summary.queued:
         verb = "waits" if summary.queued == 1 else "wait"
         print(f"{counted(summary.queued, 'event')} {verb} for the broker in {summary.outbox}", file=sys.stderr)
+
+
+def _restart() -> NoReturn:
+    """Start this command again in the same process, which systemd or a shell goes on waiting for."""
+    # A library may have left a device open, and it would stay open.
+    for entry in Path("/proc/self/fd").iterdir():
+        if int(entry.name) > 2:
+            with suppress(OSError):  # the one that listed them
+                os.set_inheritable(int(entry.name), False)  # noqa: FBT003 - takes no keyword
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
 
 
 def _is_image(source: str) -> bool:

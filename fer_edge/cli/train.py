@@ -10,9 +10,9 @@ import typer
 
 from fer_edge.cli.completion import complete_classifier_recipe
 from fer_edge.cli.loading import load_fused_dataset
-from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
 from fer_edge.cli.output import commands_so_far, print_metrics
+from fer_edge.cli.training import need_training, recipe_changes
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
@@ -27,7 +27,8 @@ app = typer.Typer()
 def train(
     data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
     more: Annotated[
-        list[Path] | None, typer.Option("--data", help="Another dataset to fuse with the first; may be repeated.")
+        list[Path] | None,
+        typer.Option("--data", metavar="PATH", help="Another dataset to fuse with the first; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[
@@ -42,7 +43,7 @@ def train(
         typer.Option(help="Start from this .keras; for transfer learning, the weights file of its backbone."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="A .keras to learn from (distillation); may be repeated.")
+        list[Path] | None, typer.Option(metavar="PATH", help="A .keras to learn from (distillation); may be repeated.")
     ] = None,
     soft_labels: Annotated[
         Path | None, typer.Option(help="An .npz with the teachers' scores: read if it exists, else written.")
@@ -55,8 +56,7 @@ def train(
     \b
     Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
     """
-    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
-    need_keras_backend()
+    need_training()
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     paths = [*([data] if data else []), *(more or [])]
@@ -66,7 +66,7 @@ def train(
     from fer_edge.datasets.readers import ensure_exists
     from fer_edge_train.recipe_files import load_recipe
 
-    training_recipe = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    training_recipe = load_recipe(recipe, recipe_changes(settings, epochs))
     for path in paths:
         ensure_exists(path)
     if weights and not weights.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_edge.classification.labels import canonical_label
-from fer_edge.errors import DataError, first_line
+from fer_edge.errors import DataError
+from fer_edge.utils.toml import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,12 +79,15 @@ def load_label_map(path: Path) -> LabelMap:
             holds lines ``old = "new"``.
 
     Raises:
-        DataError: the file cannot be read or is not a label map.
+        InputError: the file cannot be read or is not a label map.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as TOML ({first_line(error)}); correct it") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: the label map cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: the label map cannot be read (it is not text in UTF-8)") from error
+    document = parse_toml(text, str(path))
     order = document.pop("order", [])
     tables = {name: table for name, table in document.items() if isinstance(table, dict)}
     texts = [

@@ -32,7 +32,7 @@ MESSAGES = MessageFactory("one")
 
 def message(number: int) -> Message:
     return MESSAGES.stats(
-        Stats(time=number, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0)
+        Stats(time=number, fps=1, stages={}, skipped=0, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0)
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Mosquitto, subscribing, wait_for
+from tests.device.mqtt.helpers import new_event
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def run(*args: str | Path, state: Path) -> str:
 def make_node_outbox(path: Path) -> dict[str, bytes]:
     """Make an outbox with an event, and return its files."""
     outbox = Outbox(path, OutboxSettings())
-    outbox.put("fer-edge/kitchen/event", b"{}")
+    outbox.put([new_event(b"{}", "fer-edge/kitchen/event")])
     outbox.close()
     return files(path)
 

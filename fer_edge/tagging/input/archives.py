@@ -117,7 +117,7 @@ def unpack(path: Path, position: int, display_name: str, destination: Path, max_
         if file is None:
             raise DataError(f"{display_name}: no longer in the archive")
         if file.size > max_bytes:
-            raise tempdirs.too_large(display_name, max_bytes)
+            raise tempdirs.size_error(display_name, max_bytes)
         with _open(file, display_name) as content:
             _copy(content, destination, display_name)
 
@@ -128,7 +128,7 @@ def _copy(content: IO[bytes], destination: Path, display_name: str) -> None:
             while block := _read_block(content, display_name):
                 out.write(block)
     except OSError as error:
-        raise tempdirs.no_room(display_name, error) from error
+        raise tempdirs.write_error(display_name, error) from error
 
 
 def _read_block(content: IO[bytes], display_name: str) -> bytes:

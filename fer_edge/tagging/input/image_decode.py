@@ -39,7 +39,7 @@ class _JpegSize(NamedTuple):
     rows: int
 
 
-def decode(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> DecodedImage:
+def decode_image(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> DecodedImage:
     """Decode an image, at a reduced scale if its format allows it and no face gets too small.
 
     Args:

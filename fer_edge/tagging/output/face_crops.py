@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-import numpy as np
 
 from fer_edge.classification.crop import crop_face
 from fer_edge.errors import DataError, printable
@@ -19,6 +18,7 @@ from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
 from fer_edge.utils.image_io import read_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from fer_edge.tagging.output.table_reader import TableRow
@@ -46,7 +46,9 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
     path = Path(row.path)
     if row.time is None:
         side = int(max(row.box.width, row.box.height)) if row.box else 0
-        image = image_decode.decode(read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False)
+        image = image_decode.decode_image(
+            read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False
+        )
         return image.gray, image.reduction
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise DataError(f"{path}: not a video")
@@ -54,4 +56,4 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
         frame = next(frames, None)
         if frame is None:
             raise DataError(f"{path}: has no frame at {row.time:g} s")
-        return np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8), 1
+        return frame.gray(), 1
