@@ -109,7 +109,7 @@ def test_names_refuses_and_rescues_a_layer_with_a_bad_range(
     report = json.loads((tmp_path / "out.parity.json").read_text())
     assert report["way"] == expected["way"]
     assert report["parity"]["change_points"] == expected["change_points"]
-    assert f"seed 1: {expected['what']}" in output
+    assert f"seed 1: {expected['way']}" in output
 
 
 def test_refuses_calibration_on_noise(cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path) -> None:
