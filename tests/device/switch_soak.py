@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import random
 import signal
 import statistics
@@ -38,7 +37,6 @@ TOPICS = MessageFactory("one")
 ONLINE = TOPICS.topic("availability")
 ESTABLISHED = "01"
 RESEND_S = 10.0
-IN_FLIGHT_S = 2.0  # after which a running node has obeyed a command, or never will
 
 
 def open_connections(port: int) -> int:
@@ -86,7 +84,8 @@ class Soak:
         self._subscriber = Subscriber()
         self._connecting_since = 0  # the number of messages that had been received
         self._last_report = b""  # of the switch
-        self._on_sent_at = -math.inf  # when an ON was sent that the running node may obey
+        self._on_was_sent = False  # to this process
+        self._may_be_on = False  # whether an ON was sent that this process may obey, or has obeyed
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._history: list[str] = []
@@ -150,7 +149,9 @@ class Soak:
         (self.figures.on_s if on else self.figures.off_s).append(time.monotonic() - start)
         self._history.append(f"proved {value}")
         if not on:  # watch for a while
-            time.sleep(max(0.0, self._on_sent_at + IN_FLIGHT_S - time.monotonic()) + 0.3)
+            with self._lock:
+                self._may_be_on = False  # commands are obeyed in order
+            time.sleep(0.5)
 
     def _command(self, *, on: bool) -> None:
         runs = self._runner is not None
@@ -165,14 +166,14 @@ class Soak:
     def _send(self, *, on: bool, retain: bool) -> None:
         if on and self._runner:
             with self._lock:
-                self._on_sent_at = time.monotonic()
+                self._on_was_sent = self._may_be_on = True
         self._subscriber.publish(TOPICS.topic("enabled/set"), "ON" if on else "OFF", retain=retain)
 
     def _restart(self, *, kill: bool) -> None:
         self.figures.actions["kills" if kill else "restarts"] += 1
         self._history.append("kill" if kill else "restart")
         self._stop(kill=kill)
-        was_off = self._last_report == b"OFF"
+        was_off = self._last_report == b"OFF" and not self._may_be_on
         if self._chance.random() < 0.8:  # what is sent meanwhile
             self._command(on=self._chance.random() < 0.8)
         self._start()
@@ -218,9 +219,9 @@ class Soak:
             self._report(f"exit status {status} after SIGTERM")
         self._runner = None
         with self._lock:
-            if time.monotonic() - self._on_sent_at < IN_FLIGHT_S:
+            if self._may_be_on:
                 self._last_report = b""  # it may have obeyed the ON without a report
-            self._on_sent_at = -math.inf
+            self._on_was_sent = self._may_be_on = False
 
     def _is_connected(self) -> bool:
         assert self._runner
@@ -243,10 +244,10 @@ class Soak:
                     seen += 1
                     if message.topic != TOPICS.topic("enabled/state") or message.retained:
                         continue
-                    if (self._last_report, message.payload) == (b"OFF", b"ON") and self._on_sent_at == -math.inf:
+                    if (self._last_report, message.payload) == (b"OFF", b"ON") and not self._on_was_sent:
                         self._report(f"ON without a command after {self._history}")
                     self._last_report = message.payload
-                if self._last_report != b"OFF" or time.monotonic() - self._on_sent_at < IN_FLIGHT_S:
+                if self._last_report != b"OFF" or self._may_be_on:
                     continue
                 self.figures.samples_while_off += 1
                 if count := open_connections(self._port):
