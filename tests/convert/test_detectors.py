@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fer_edge.datasets.faces import load_faces
 from fer_edge.detection.inference import FaceNetwork
@@ -66,6 +67,9 @@ def test_same_command_gives_same_bytes(cli: Cli, squares: Path, images: Path, co
     out = tmp_path / converted.name
     cli("convert", squares, "--int8", "--data", images, "-o", out)
     assert model_bytes(out) == model_bytes(converted)
+    # Only the path of the output differs.
+    card, repeated = (replace(read_card(path, DetectorCard), made_by=()) for path in (converted, out))
+    assert repeated == card
 
 
 def test_outputs_do_not_depend_on_input_size(cli: Cli, squares: Path, converted: Path, tmp_path: Path) -> None:
