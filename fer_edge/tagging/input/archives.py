@@ -16,6 +16,7 @@ from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.image_decode import MAX_FILE_BYTES
 from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
+from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -132,6 +133,7 @@ def _copy(content: IO[bytes], destination: Path, display_name: str) -> None:
 
 
 def _read_block(content: IO[bytes], display_name: str) -> bytes:
+    report_progress()
     with _as_data_error(display_name):
         return content.read(_BLOCK)
 
