@@ -129,8 +129,21 @@ def _request(address: str, timeout: float) -> http.client.HTTPResponse:
     context.verify_mode = ssl.CERT_NONE
     opener = urllib.request.build_opener(
         urllib.request.HTTPSHandler(context=context),
+        _RefusalCloser(),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPDigestAuthHandler(passwords),
     )
     response: http.client.HTTPResponse = opener.open(bare, timeout=timeout)
     return response
+
+
+class _RefusalCloser(urllib.request.BaseHandler):
+    """Close the connection of a request without a login, which the handlers of logins leave open."""
+
+    handler_order = 100  # before those handlers
+
+    def http_error_401(
+        self, _request: urllib.request.Request, response: http.client.HTTPResponse, *_details: object
+    ) -> None:
+        """Close the response; return nothing, so that the next handler answers it."""
+        response.close()
