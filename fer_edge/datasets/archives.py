@@ -10,20 +10,21 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from itertools import chain
 from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
-from fer_edge.datasets.class_folders import EncodedImage, is_class_image, read_class_folders
-from fer_edge.datasets.fer2013_csv import is_face_table, raise_data_errors, read_csv
+from fer_edge.datasets.class_folders import EncodedImage, count_left_out, is_class_image, read_class_folders
+from fer_edge.datasets.fer2013_csv import raise_data_errors, read_csv, table_rank
 from fer_edge.errors import DAMAGED_ZIP, DataError
 from fer_edge.utils.file_kinds import LeftOut, has_system_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
+
+Member = TypeVar("Member")
 
 # Limits of an archive's uncompressed content: generous for a dataset of faces, but they protect the disk and memory.
 _MAX_MEMBERS: Final = 2_000_000
@@ -54,15 +55,18 @@ def read_zip(path: Path, side: int) -> Dataset:
         with archive:
             members = _check_zip_members(path, archive)
             try:
+                ranks = {}
                 for name, info in members.items():
-                    if name.suffix.lower() == ".csv" and not has_system_name(name.parts):
+                    if _is_table(name):
                         with archive.open(info) as raw:
-                            table = _read_face_table(raw, f"{path}/{name}", side)
-                        if table:
-                            return table
-                images = ((name, info) for name, info in members.items() if is_class_image(name))
+                            ranks[name] = _rank_table(raw), info.file_size
+                if best := _best_table(ranks):
+                    with archive.open(members[best]) as raw:
+                        return _read_table(raw, f"{path}/{best}", side)
+                left_out = LeftOut()
+                images = _count_others(members.items(), left_out)
                 encoded = (EncodedImage(name, archive.read(info)) for name, info in images)
-                return read_class_folders(encoded, path, side, LeftOut())
+                return read_class_folders(encoded, path, side, left_out)
             except DAMAGED_ZIP as error:
                 raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
 
@@ -79,18 +83,22 @@ def read_tar(path: Path, side: int) -> Dataset:
     """
     with raise_data_errors(path):
         try:
+            ranks = {}
             with tarfile.open(path) as archive:
                 for name, info in _check_tar_members(path, archive):
-                    is_table = name.suffix.lower() == ".csv" and not has_system_name(name.parts)
-                    if is_table and (raw := archive.extractfile(info)):
-                        table = _read_face_table(raw, f"{path}/{name}", side)
-                        if table:
-                            return table
+                    if _is_table(name) and (raw := archive.extractfile(info)):
+                        ranks[name] = _rank_table(raw), info.size
+            best = _best_table(ranks)
+            left_out = LeftOut()
             with tarfile.open(path) as archive:
-                images = ((n, i) for n, i in _check_tar_members(path, archive) if is_class_image(n))
+                members = _check_tar_members(path, archive)
+                if best:
+                    table = next(archive.extractfile(info) for name, info in members if name == best)
+                    return _read_table(table or io.BytesIO(), f"{path}/{best}", side)
+                images = _count_others(members, left_out)
                 opened = ((name, archive.extractfile(info)) for name, info in images)
                 encoded = (EncodedImage(name, raw.read()) for name, raw in opened if raw)
-                return read_class_folders(encoded, path, side, LeftOut())
+                return read_class_folders(encoded, path, side, left_out)
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
 
@@ -100,14 +108,42 @@ def is_zip_bomb(info: zipfile.ZipInfo) -> bool:
     return info.file_size > max(_MIN_RATIO_BYTES, _MAX_RATIO * info.compress_size)
 
 
-def _read_face_table(raw: IO[bytes], name: str, side: int) -> Dataset | None:
-    """Read a CSV inside an archive; return None if it is another table, such as a sample submission."""
+def _is_table(name: PurePosixPath) -> bool:
+    return name.suffix.lower() == ".csv" and not has_system_name(name.parts)
+
+
+def _rank_table(raw: IO[bytes]) -> int:
     with io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
         try:
-            first = file.readline(_MAX_HEADER_CHARACTERS)
+            return table_rank(file.readline(_MAX_HEADER_CHARACTERS))
         except UnicodeDecodeError:
-            return None
-        return read_csv(chain([first], file), name, side) if is_face_table(first) else None
+            return 0
+
+
+def _best_table(ranks: dict[PurePosixPath, tuple[int, int]]) -> PurePosixPath | None:
+    """Return the best table of faces, the largest of several; None if there is no table of faces.
+
+    Args:
+        ranks: rank and size of each table, see `table_rank`.
+    """
+    best = max(ranks, key=lambda name: ranks[name], default=None)
+    return best if best and ranks[best][0] else None
+
+
+def _read_table(raw: IO[bytes], name: str, side: int) -> Dataset:
+    with io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+        return read_csv(file, name, side)
+
+
+def _count_others(
+    members: Iterable[tuple[PurePosixPath, Member]], left_out: LeftOut
+) -> Iterator[tuple[PurePosixPath, Member]]:
+    """Yield the images in class folders, and count the other members."""
+    for name, info in members:
+        if is_class_image(name):
+            yield name, info
+        else:
+            count_left_out(name, left_out)
 
 
 def _check_zip_members(path: Path, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
