@@ -15,7 +15,7 @@ from fer_edge.datasets.archives import is_zip_bomb
 from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
 from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.image_decode import MAX_FILE_BYTES
-from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
+from fer_edge.utils.file_kinds import VIDEO_SUFFIXES, LeftOut, has_system_name
 from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class _ArchiveFile(NamedTuple):
     open: Callable[[], IO[bytes] | None]
 
 
-def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> Iterator[Member]:
+def members(path: Path, image_endings: tuple[str, ...], display_name: str, left_out: LeftOut) -> Iterator[Member]:
     """List the images and videos in an archive, in its order.
 
     If the archive is damaged, the last member carries the error.
@@ -77,6 +77,7 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> It
         path: A ``.zip`` file, or a ``.tar`` file, compressed or not.
         image_endings: Endings of the names of images.
         display_name: Name of the archive in errors.
+        left_out: Counts the members that are left out.
     """
     position = -1
     try:
@@ -84,8 +85,11 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> It
             position = file.position
             name = file.name.lower()
             is_video = name.endswith(tuple(VIDEO_SUFFIXES))
-            # macOS adds folders of metadata, whose files have the names of images.
-            if "__MACOSX" in file.name.split("/") or not (is_video or name.endswith(image_endings)):
+            if has_system_name(file.name.split("/")):
+                left_out.system += 1
+                continue
+            if not (is_video or name.endswith(image_endings)):
+                left_out.add_other_kind(file.name)
                 continue
             member_name = printable(f"{display_name}/{file.name}")
             if file.too_dense or (file.size > MAX_FILE_BYTES and not is_video):
