@@ -6,14 +6,8 @@ status of the class.
 
 from __future__ import annotations
 
-import lzma
 import re
-import zipfile
-import zlib
 from typing import ClassVar, Final
-
-# Raised by `zipfile`, besides OSError, if an archive is damaged, encrypted or compressed by an unknown method.
-DAMAGED_ZIP: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 _LOGIN: Final = re.compile(r"(\w:/+)[^\s/:]*:\S*@")
 # A password may contain any character, so everything to the end of the address is hidden; the text around the address

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_edge.classification.labels import canonical_label
-from fer_edge.errors import DataError, first_line
+from fer_edge.errors import DataError, InputError
+from fer_edge.utils.bounded_file import read_text
+from fer_edge.utils.toml import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,10 +82,11 @@ def load_label_map(path: Path) -> LabelMap:
     Raises:
         DataError: the file cannot be read or is not a label map.
     """
+    text = read_text(path, DataError)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as TOML ({first_line(error)}); correct it") from error
+        document = parse_toml(text, str(path))
+    except InputError as error:
+        raise DataError(f"{error}; it cannot be read as TOML") from error
     order = document.pop("order", [])
     tables = {name: table for name, table in document.items() if isinstance(table, dict)}
     texts = [

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.errors import ModelError, printable
-from fer_edge.modelcard.archive import model_bytes, refiner_bytes
+from fer_edge.modelcard.archive import model_bytes, read_model, refiner_bytes
 from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import render
@@ -118,7 +118,7 @@ def inspect_model(path: Path) -> Inspection:
     if isinstance(card, DetectorCard) and card.refiner:
         flatbuffer = refiner_bytes(path)
         refiner = _inspect(path, flatbuffer, flatbuffer, card.refiner)
-    return _inspect(path, path.read_bytes(), model_bytes(path), card, refiner)
+    return _inspect(path, read_model(path), model_bytes(path), card, refiner)
 
 
 def _inspect(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
 from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.image_header import check_header
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,52 +45,37 @@ def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint
         uint8 array of shape (rows, columns).
 
     Raises:
-        DataError: OpenCV cannot decode the image.
+        DataError: OpenCV cannot decode the image, or it has too many pixels.
     """
+    check_header(data, name, reduced)
     return _decode(data, name, _GRAY[reduced])
 
 
 def decode_colour(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
     """Decode an image file to BGR, uint8 of shape (rows, columns, 3); see `decode_gray`."""
+    check_header(data, name, reduced, colour=True)
     return _decode(data, name, _COLOUR[reduced])
 
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as grey; see `decode_gray`."""
-    return decode_gray(read_bytes(path), str(path))
+    return decode_gray(_read_file(path), str(path))
 
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as BGR, uint8 of shape (rows, columns, 3); see `decode_gray`."""
-    return decode_colour(read_bytes(path), str(path))
+    return decode_colour(_read_file(path), str(path))
 
 
-def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
-    """Read a regular file.
-
-    Args:
-        path: the file.
-        max_bytes: largest accepted size; None for any size.
-
-    Raises:
-        DataError: the file cannot be read, is not a regular file, or is too large.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-            raise DataError(f"{path}: not a regular file")
-        if max_bytes is not None and status.st_size > max_bytes:
-            raise DataError(f"{path}: refused, it is larger than {max_bytes / 1e6:.0f} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+def _read_file(path: Path) -> bytes:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")
+    return read_bytes(path, IMAGE_BYTES)
 
 
 def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         too_large = "CV_IO_MAX" in str(error)  # set_opencv_defaults sets OPENCV_IO_MAX_IMAGE_PIXELS
         reason = "refused, too many pixels" if too_large else f"cannot be decoded ({error.err})"

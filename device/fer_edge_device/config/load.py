@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fer_edge.errors import InputError, hide_passwords
+from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
 from fer_edge_device.config.settings import PATHS, Config
 
@@ -69,14 +70,9 @@ def _option_name(key: str) -> str:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except PermissionError as error:
-        raise InputError(f"{path}: you may not read this configuration; use sudo, or join the group video") from error
-    except OSError as error:
-        raise InputError(f"{path}: the configuration cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8") from error
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise InputError(f"{path}: you may not read this configuration; use sudo, or join the group video")
+    return read_text(path)
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, object]]:

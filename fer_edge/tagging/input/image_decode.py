@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
 from fer_edge.errors import DataError, MissingExtraError, first_line
 from fer_edge.tagging.input import exif
+from fer_edge.utils.image_header import check_header, is_heif
 from fer_edge.utils.image_io import decode_colour, decode_gray
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-MAX_FILE_BYTES: Final = 512 << 20
-_MAX_JPEG_PIXELS: Final = 1 << 30  # a large JPEG is decoded at a smaller scale
-_MAX_PILLOW_PIXELS: Final = 1 << 28
-_HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class DecodedImage(NamedTuple):
@@ -66,8 +62,6 @@ def decode(data: bytes, name: str, min_side: int, *, min_face: int | None, is_fa
     if header is None:
         gray = decode_gray(data, name)
         return DecodedImage(gray, 1, *gray.shape[::-1])
-    if header.columns * header.rows > _MAX_JPEG_PIXELS:
-        raise DataError(f"{name}: refused, it has {header.columns}x{header.rows} pixels")
     face = min(header.columns, header.rows) if is_face else min_face or max(header.columns, header.rows) // 16
     reduction = next(scale for scale in (8, 4, 2, 1) if scale == 1 or face // scale >= min_side)
     return DecodedImage(decode_gray(data, name, reduction), reduction, *header)
@@ -83,38 +77,36 @@ def decode_colour_at(data: bytes, name: str, image: DecodedImage) -> npt.NDArray
     return decode_colour(data, name, image.reduction)
 
 
-def _is_heif(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
-
-
 def _needs_pillow(data: bytes) -> bool:
     """Return whether OpenCV, or one of its releases, does not read this format: HEIC, AVIF or GIF."""
-    return _is_heif(data) or data.startswith(b"GIF8")
+    return is_heif(data) or data.startswith(b"GIF8")
 
 
 def _decode_by_pillow(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     try:
         from PIL import Image, ImageOps  # noqa: PLC0415 - an extra
 
-        if _is_heif(data):
+        if is_heif(data):
             import pillow_heif  # noqa: PLC0415 - an extra
 
             pillow_heif.register_heif_opener()
     except ImportError as error:
         missing = (
-            MissingExtraError("Pillow and pillow-heif", "heif")
-            if _is_heif(data)
-            else MissingExtraError("Pillow", "tag")
+            MissingExtraError("Pillow and pillow-heif", "heif") if is_heif(data) else MissingExtraError("Pillow", "tag")
         )
         raise DataError(f"{name}: {missing}") from error
-    Image.MAX_IMAGE_PIXELS = None  # Pillow would warn of sizes far below the limit that follows
+    size = check_header(data, name)
+    Image.MAX_IMAGE_PIXELS = None  # Pillow would warn of sizes far below ours
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > _MAX_PILLOW_PIXELS:
-                raise DataError(f"{name}: refused, it has {image.width}x{image.height} pixels")
-            return np.asarray(ImageOps.exif_transpose(image).convert("L"), np.uint8)
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
+            # A frame may be larger than the header says.
+            is_small = image.width * image.height <= size.max_pixels
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("L"), np.uint8) if is_small else None
+    except Exception as error:  # a damaged image makes Pillow raise errors of many kinds
         raise DataError(f"{name}: not an image, or a damaged one ({first_line(error)})") from error
+    if pixels is None:
+        raise DataError(f"{name}: refused, it has a frame of too many pixels")
+    return pixels
 
 
 def _read_jpeg_header(data: bytes) -> _JpegHeader | None:

@@ -15,7 +15,8 @@ from fer_edge.geometry import NO_MARGIN, Box
 from fer_edge.tagging.input import image_decode
 from fer_edge.tagging.input.video import VIDEO_SUFFIXES, read_frames
 from fer_edge.tagging.records import THUMBNAIL_SIDE
-from fer_edge.utils.image_io import read_bytes
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,7 +46,9 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
     path = Path(row.path)
     if row.time is None:
         side = int(max(row.box.width, row.box.height)) if row.box else 0
-        image = image_decode.decode(read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False)
+        image = image_decode.decode(
+            read_bytes(path, IMAGE_BYTES), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False
+        )
         return image.gray, image.reduction
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise DataError(f"{path}: not a video")
