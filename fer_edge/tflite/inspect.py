@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from fer_edge.errors import ModelError, printable
-from fer_edge.modelcard.archive import model_bytes, read_model, refiner_bytes
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model, refiner_bytes
 from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import render
@@ -110,10 +111,9 @@ def inspect_model(path: Path) -> Inspection:
         InputError: the installed runtime does not include the schema.
     """
     ensure_file(path)
-    try:
+    card = None
+    with suppress(ModelError):
         card = read_any_card(path)
-    except ModelError:
-        card = None
     refiner = None
     if isinstance(card, DetectorCard) and card.refiner:
         flatbuffer = refiner_bytes(path)
@@ -124,9 +124,16 @@ def inspect_model(path: Path) -> Inspection:
 def _inspect(
     path: Path, content: bytes, flatbuffer: bytes, card: AnyCard | None, refiner: Inspection | None = None
 ) -> Inspection:
-    interpreter = make_interpreter(flatbuffer, path)
     graph = read_graph(flatbuffer, path)
     digest = hashlib.sha256(flatbuffer).hexdigest()
+    try:
+        interpreter = make_interpreter(flatbuffer, path)
+    except ModelError:
+        if card is not None:
+            check_flatbuffer(path, card, flatbuffer)  # a difference from the card says more
+        raise
+    if not interpreter.get_input_details():
+        raise ModelError(f"{path}: has no input; copy or make it again")
     return Inspection(
         path=str(path),
         sha256=hashlib.sha256(content).hexdigest(),
