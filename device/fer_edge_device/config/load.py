@@ -72,7 +72,12 @@ def _option_name(key: str) -> str:
 def _read(path: Path) -> str:
     if path.is_file() and not os.access(path, os.R_OK):
         raise InputError(f"{path}: you may not read this configuration; use sudo, or join the group video")
-    return read_text(path)
+    if str(path) == os.devnull:  # stands for no configuration, also not the system's
+        return ""
+    try:
+        return read_text(path)
+    except InputError as error:
+        raise InputError(str(error).replace("cannot be read", "the configuration cannot be read")) from error
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, object]]:
