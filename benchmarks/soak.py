@@ -68,6 +68,9 @@ class LoopedDemo:
         self._start = time.monotonic()
         self.first: Usage | None = None
 
+    def open(self) -> None:
+        """Do nothing: there is no device."""
+
     def read(self) -> Frame | None:
         """Return the next frame; None after the last."""
         self._number += 1

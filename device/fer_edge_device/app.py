@@ -21,12 +21,14 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import FerEdgeError, InputError, SourceLostError
 from fer_edge.model_zoo import find_model
+from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
-from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.config.settings import CameraSettings
+from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from fer_edge.detection.base import TrackingDetector
-    from fer_edge_device.capture.base import FrameSource
-    from fer_edge_device.config.settings import Config, LogSettings
+    from fer_edge_device.capture.base import SwitchableSource
+    from fer_edge_device.config.settings import Config, EventsSettings, LogSettings
     from fer_edge_device.messages import Event
+    from fer_edge_device.mqtt.sink import SwitchCommand
     from fer_edge_device.runner import RunSummary
     from fer_edge_device.sinks import Sink
 
@@ -61,7 +64,7 @@ class App:
         realtime: bool | None = None,
         read_config: Callable[[], Config] | None = None,
     ) -> None:
-        """Load the model, open the source and start to connect to the broker.
+        """Load the model, open a video and start to connect to the broker; `run` opens a camera.
 
         Args:
             config: the configuration.
@@ -71,16 +74,17 @@ class App:
 
         Raises:
             InputError: something in the configuration cannot be used.
-            SourceError: the source cannot be opened.
+            SourceError: there is no such source, or a video cannot be opened.
         """
         self._config, self._version, self._read_config = config, version, read_config
-        self._switch_lock = Lock()
+        self._command_lock = Lock()
+        self._saved_settings: SavedSettings | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         with ExitStack() as stack:
             classifier = _make_classifier(config)
             identity = self._make_identity(config, classifier)
-            self._source = self._open_source(realtime=realtime)
+            self._source = self._make_source(realtime=realtime)
             stack.callback(self._close_source)
             self._runner = Runner(
                 self._source,
@@ -91,6 +95,7 @@ class App:
             )
             self._sinks = self._open_sinks(config, identity)
             self._runner.use_sinks(self._sinks)
+            self._runner.change_events(self._events_settings(config))
             stack.pop_all()
 
     def run(self, seconds: float | None = None) -> RunSummary:
@@ -100,6 +105,7 @@ class App:
             seconds: stop after this much of the source's time.
 
         Raises:
+            SourceError: the camera cannot be opened, and there is no broker to tell.
             SourceLostError: the camera failed.
         """
         try:
@@ -117,8 +123,9 @@ class App:
 
             summary.outbox = outbox_path(self._config.outbox, self._runner.identity.messages.node)
 
-    def _open_source(self, *, realtime: bool | None) -> FrameSource:
-        return open_source(self._config.camera, realtime=realtime)
+    def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
+        # Without a broker nobody would learn that a camera is missing, so that is an error at once.
+        return make_source(self._config.camera, realtime=realtime, wait=not self._config.mqtt.url)
 
     def _close_source(self) -> None:
         self._source.close()
@@ -157,9 +164,13 @@ class App:
                 )
                 return
             self._runner.use_sinks(self._sinks)
+        with self._command_lock:
+            self._config = config
+            settings = self._events_settings(config)
+            self._runner.change_events(settings)
         self._runner.pipeline.reconfigure(
             config.faces,
-            config.events,
+            settings,
             fps=config.camera.fps,
             idle_fps=config.camera.idle_fps,
             detector=detector,
@@ -167,7 +178,6 @@ class App:
             model=_model_name(classifier),
         )
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
-        self._config = config
         for section in ("camera", "log"):
             if _restart_only(getattr(config, section)) != _restart_only(getattr(old, section)):
                 logger.warning("[%s]: these changes take effect after a restart", section)
@@ -183,39 +193,84 @@ class App:
         )
         if not (config.mqtt.url and config.mqtt.ha_discovery):
             return NodeIdentity(messages, info)
-        return NodeIdentity(messages, info, discovery_message(messages, info, config.mqtt.ha_discovery_prefix))
+        description = DeviceDescription(
+            display_name=config.display_name,
+            suggested_area=config.mqtt.ha_suggested_area,
+            has_temperature=temperature_c() is not None,
+        )
+        discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
+        return NodeIdentity(messages, info, discovery)
 
     def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
         sinks: list[Sink] = []
+        self._saved_settings = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
             from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
 
-            switch = PrivacySwitch(outbox_path(config.outbox, identity.messages.node))
-            on_enabled = partial(self._set_enabled, switch)
-            sinks.append(MqttSink(identity.messages, config.mqtt, config.outbox, on_enabled=on_enabled))
+            outbox = outbox_path(config.outbox, identity.messages.node)
+            switch, saved_settings = PrivacySwitch(outbox), SavedSettings(outbox)
+            commands: dict[str, Callable[[bytes], None]] = {
+                identity.messages.topic("settings/set"): partial(self._change_settings, saved_settings),
+                identity.messages.topic("restart/set"): self._restart,
+            }
+            on_command = partial(self._obey, switch)
+            sinks.append(
+                MqttSink(identity.messages, config.mqtt, config.outbox, on_command=on_command, commands=commands)
+            )
+            self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
         if not sinks or config.log.messages:
             sinks.append(JsonLinesSink(sys.stdout.buffer))
         return sinks
 
+    def _events_settings(self, config: Config) -> EventsSettings:
+        """Return the configured settings, with those in place that were changed over MQTT."""
+        return self._saved_settings.apply(config.events) if self._saved_settings else config.events
+
+    def _change_settings(self, saved: SavedSettings, payload: bytes) -> None:
+        """Save and apply new settings; called from the thread of a sink."""
+        change = parse_change(payload)
+        with self._command_lock:
+            self._runner.change_events(saved.change(change, self._config.events))
+
+    def _restart(self, payload: bytes) -> None:
+        """Restart the runner; called from the thread of a sink."""
+        if payload.strip().upper() != b"PRESS":
+            raise InputError("to restart the runner, send PRESS")
+        logger.info("restarting, as a message asked for")
+        self._runner.request_restart()
+
     def _adopt_switch(self, switch: PrivacySwitch, messages: MessageFactory) -> None:
         """Switch off if an earlier run was off, and save the result."""
-        with self._switch_lock:
+        with self._command_lock:
             if not switch.on:
                 logger.info(
-                    "switched off: frames are skipped until ON is published to %s", messages.topic("enabled/set")
+                    "switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set")
                 )
                 self._runner.enable(wanted=False)
             switch.save(on=self._runner.enabled)
 
-    def _set_enabled(self, switch: PrivacySwitch, on: bool) -> None:  # noqa: FBT001 - a switch
-        """Save and apply the switch; called from the thread of a sink."""
-        with self._switch_lock:
-            switch.save(on=on)  # first, so that what is published next is still true after a power cut
-            self._runner.enable(on)
+    def _obey(self, switch: PrivacySwitch, command: SwitchCommand) -> bool:
+        """Save and apply a command; called from the thread of a sink.
+
+        OFF wins: an ON that was retained may be older than the OFF on disk, so it does not switch the node on.
+
+        Returns:
+            Whether the command is done with.
+        """
+        with self._command_lock:
+            if command.on and command.retained and not (switch.on and self._runner.enabled):
+                logger.warning(
+                    "a retained ON was not obeyed, because the node is switched off and the ON may be older;"
+                    " publish ON without retain"
+                )
+                return True
+            saved = switch.save(on=command.on)  # first, so that what is published next holds after a power cut
+            self._runner.enable(command.on)
+            return saved
 
 
 def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, None]:

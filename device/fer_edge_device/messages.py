@@ -11,15 +11,38 @@ from typing import Final, Literal
 import msgspec
 
 from fer_edge.errors import InputError
-from fer_edge_device.config.settings import NODE_NAME, MqttSettings
+from fer_edge_device.config.settings import NODE_NAME, EventsSettings, MqttSettings
+from fer_edge_device.live_settings import LiveSettings
 
 SCHEMA: Final = 1
 _PREFIX: Final = MqttSettings().topic_prefix
 
 Availability = Literal["online", "offline"]
-CameraStatus = Literal["online", "stalled", "offline"]
-Kind = Literal["availability", "info", "camera", "state", "event", "stats", "enabled/state", "enabled/set"]
-RETAINED: Final[tuple[Kind, ...]] = ("availability", "info", "camera", "state", "enabled/state", "enabled/set")
+CameraStatus = Literal["online", "stalled", "offline", "disabled"]
+Kind = Literal[
+    "availability",
+    "info",
+    "camera",
+    "state",
+    "event",
+    "stats",
+    "enabled/state",
+    "enabled/set",
+    "settings/state",
+    "settings/set",
+    "restart/set",
+]
+RETAINED: Final[tuple[Kind, ...]] = (
+    "availability",
+    "info",
+    "camera",
+    "state",
+    "enabled/state",
+    "enabled/set",
+    "settings/state",
+    "settings/set",
+    "restart/set",
+)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +160,7 @@ class Message(msgspec.Struct, frozen=True):
     """
 
     topic: str
-    payload: Event | State | Stats | Info | str
+    payload: Event | State | Stats | Info | LiveSettings | str
     qos: Literal[0, 1]
     retain: bool
 
@@ -198,6 +221,11 @@ class MessageFactory:
     def enabled(self, enabled: bool) -> Message:  # noqa: FBT001 - the payload
         """Make the message of the privacy switch, in the words that a switch of Home Assistant expects."""
         return Message(self.topic("enabled/state"), "ON" if enabled else "OFF", 1, retain=True)
+
+    def settings(self, settings: EventsSettings) -> Message:
+        """Make the message of the settings that may be changed over MQTT."""
+        live = LiveSettings(margin=settings.margin, hold_s=settings.hold_s)
+        return Message(self.topic("settings/state"), live, 1, retain=True)
 
     def event(self, event: Event) -> Message:
         """Make the message of an event."""

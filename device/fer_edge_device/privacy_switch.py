@@ -36,10 +36,14 @@ class PrivacySwitch:
             return isinstance(error, FileNotFoundError | NotADirectoryError)
         return False
 
-    def save(self, *, on: bool) -> None:
-        """Save the switch. It survives a power cut once this returns; if it cannot be saved, log a warning."""
+    def save(self, *, on: bool) -> bool:
+        """Save the switch. If it cannot be saved, log a warning.
+
+        Returns:
+            Whether it is saved, and will survive a power cut.
+        """
         if on == self.on:
-            return
+            return True
         try:
             if on:
                 self._path.unlink()
@@ -54,6 +58,8 @@ class PrivacySwitch:
                 self._path,
                 error.strerror,
             )
+            return False
+        return True
 
     def _sync_folder(self) -> None:
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

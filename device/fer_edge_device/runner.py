@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time as clock
 from collections import Counter
@@ -15,7 +16,7 @@ from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.messages import Percentiles, Stats
-from fer_edge_device.sd_notify import notify, status
+from fer_edge_device.sd_notify import notify, reloading, status
 from fer_edge_device.sinks import SinkClosed
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from fer_edge_device.capture.base import Frame, FrameSource
+    from fer_edge_device.capture.base import Frame, SwitchableSource
+    from fer_edge_device.config.settings import EventsSettings
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, MessageFactory, State
     from fer_edge_device.pipeline.pipeline import Pipeline
     from fer_edge_device.sinks import Sink
@@ -57,6 +59,7 @@ class RunSummary:
         seconds: duration of the run.
         events: number of published events of each type.
         interrupted: whether Ctrl-C ended the run.
+        restart: whether the run ended because a restart was asked for.
         queued: number of events that were not sent to the broker, also those of earlier runs.
         outbox: file in which they wait; None without a broker.
     """
@@ -65,6 +68,7 @@ class RunSummary:
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
+    restart: bool = False
     queued: int = 0
     outbox: Path | None = None
 
@@ -80,7 +84,7 @@ class Runner:
 
     def __init__(
         self,
-        source: FrameSource,
+        source: SwitchableSource,
         pipeline: Pipeline,
         identity: NodeIdentity,
         sinks: Sequence[Sink] = (),
@@ -91,7 +95,7 @@ class Runner:
         """Put the parts together.
 
         Args:
-            source: gives the frames.
+            source: gives the frames; `run` opens it. A live one is closed while the runner is switched off.
             pipeline: turns them into events.
             identity: who this runner is.
             sinks: where to publish; the run ends when all of them are closed.
@@ -104,9 +108,16 @@ class Runner:
         self._stats_interval, self._on_reload = stats_interval, on_reload
         self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
+        self._events_wanted = pipeline.events_settings
         self._stop_signal = 0
+        self._restart_wanted = False
         self._reload_wanted = False
         self._frame_taken_at = 0.0
+        self._ready = False
+        self._started_at: float | None = None  # on the source's clock
+        self._max_seconds = math.inf
+        self._dropped = 0
+        self._stats_at, self._stats_frames = clock.monotonic(), 0
 
     def run(self, seconds: float | None = None) -> RunSummary:
         """Run until the source ends, a signal arrives or every sink is closed.
@@ -117,16 +128,20 @@ class Runner:
             seconds: stop after this much of the source's time.
 
         Raises:
+            SourceError: the source cannot be opened, and is not to be tried again.
             SourceLostError: the camera failed.
             FerEdgeError: messages cannot be written to standard output and have no other sink.
         """
-        start = clock.monotonic()
-        self._enabled = self._enabled_wanted
+        start = self._stats_at = clock.monotonic()
+        self._enabled, self._max_seconds = self._enabled_wanted, math.inf if seconds is None else seconds
+        self.pipeline.change_events(self._events_wanted)
+        if self._enabled:
+            self._source.open()
         with self._signal_handlers():
             try:
                 self.announce()
                 try:
-                    self._loop(seconds)
+                    self._loop()
                 finally:
                     # A closed sink must not hide why the run has ended.
                     with suppress(SinkClosed):
@@ -139,7 +154,11 @@ class Runner:
                         " the output elsewhere"
                     ) from None
             finally:
-                notify("STOPPING=1")
+                self.summary.restart = self._restart_wanted and not self._stop_signal
+                if self.summary.restart:
+                    reloading()  # to systemd, the process goes on
+                else:
+                    notify("STOPPING=1")
         self.summary.seconds = clock.monotonic() - start
         self.summary.interrupted = self._stop_signal == signal.SIGINT
         return self.summary
@@ -151,12 +170,20 @@ class Runner:
 
     @property
     def enabled(self) -> bool:
-        """Whether frames are to be processed; `enable` sets it."""
+        """Whether frames are to be taken and processed; `enable` sets it."""
         return self._enabled_wanted
 
     def enable(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
-        """Process frames, or skip them. May be called from any thread."""
+        """Process frames, or close the camera. May be called from any thread."""
         self._enabled_wanted = wanted
+
+    def change_events(self, settings: EventsSettings) -> None:
+        """Make events by other settings from the next frame on. May be called from any thread."""
+        self._events_wanted = settings
+
+    def request_restart(self) -> None:
+        """End the run after the present frame, and let its summary ask for a restart. May be called from any thread."""
+        self._restart_wanted = True
 
     def use_sinks(self, sinks: Sequence[Sink]) -> None:
         """Publish to these sinks from now on."""
@@ -176,6 +203,7 @@ class Runner:
             self.announce()
         else:
             self._publish_message(identity.messages.info(identity.info))
+            self._publish_message(identity.messages.settings(self.pipeline.events_settings))
             if identity.discovery:  # the new model may have other labels
                 self._publish_message(identity.discovery)
 
@@ -185,6 +213,7 @@ class Runner:
         self._publish_message(messages.availability("online"))
         self._publish_message(messages.info(self.identity.info))
         self._publish_message(messages.enabled(self._enabled))
+        self._publish_message(messages.settings(self.pipeline.events_settings))
         if self.identity.discovery:
             self._publish_message(self.identity.discovery)
         if self._published_status:
@@ -203,39 +232,47 @@ class Runner:
         if state is not None:
             self._publish_message(self.identity.messages.state(state))
 
-    def _loop(self, seconds: float | None) -> None:
-        first = last = None
-        stats_at, stats_frames = clock.monotonic(), 0
-        next_number, dropped = 0, 0
+    def _loop(self) -> None:
+        next_number: int | None = None
+        last: float | None = None
         while (frame := self._next_frame()) is not None:
             self._frame_taken_at = clock.monotonic()
-            if first is None:
-                first = frame.time
-                notify("READY=1")
-            elif self._source.live:
-                dropped += frame.number - next_number
-            if seconds is not None and frame.time - first >= seconds:
+            self._get_ready()
+            if self._source.live and next_number is not None:
+                self._dropped += frame.number - next_number
+            if self._is_over(frame.time):
                 break
             next_number, last = frame.number + 1, frame.time + frame.epoch
             if self._enabled:
                 self.publish(*self.pipeline.step(frame))
                 self.summary.frames += 1
             else:
-                self.publish([], self.pipeline.skip(frame))
+                self.publish([], self.pipeline.skip(frame.time, frame.epoch))
             notify("WATCHDOG=1")
-            now = clock.monotonic()
-            if now - stats_at >= self._stats_interval:
-                self._publish_stats(last, (self.summary.frames - stats_frames) / (now - stats_at), dropped)
-                stats_at, stats_frames = now, self.summary.frames
-        if last is not None and self.summary.frames > stats_frames:
-            fps = (self.summary.frames - stats_frames) / max(clock.monotonic() - stats_at, 1e-9)
-            self._publish_stats(last, fps, dropped)
+            self._publish_stats_if_due(last)
+        if last is not None and self.summary.frames > self._stats_frames:
+            self._publish_stats(last)
+
+    def _get_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            notify("READY=1")
+
+    def _is_over(self, time: float) -> bool:
+        """Return whether the run has lasted long enough.
+
+        Args:
+            time: on the source's clock.
+        """
+        if self._started_at is None:
+            self._started_at = time
+        return time - self._started_at >= self._max_seconds
 
     def _next_frame(self) -> Frame | None:
         """Wait for the next frame; None when the source has ended or the run must end."""
         while True:
             self.apply_pending()
-            if self._stop_signal:
+            if self._stop_signal or self._restart_wanted:
                 return None
             # Every frame of a video is processed; of a live source, only as many as the settings allow.
             interval = self.pipeline.frame_interval if self._source.live else 0.0
@@ -246,30 +283,65 @@ class Runner:
             try:
                 frame = self._source.read()
             except NoFrameYet:
-                self._publish_camera(self._source.status)
+                camera_status = self._source.status
+                self._publish_camera(camera_status)
+                # A camera that should give frames and does not must starve the watchdog. One that is switched off, or
+                # still being opened, which has time-outs of its own, must not.
+                if camera_status in {"disabled", "offline"}:
+                    notify("WATCHDOG=1")
+                if not self._enabled and self._is_over_while_off():
+                    return None
                 continue
             if frame is not None:
-                self._publish_camera("online")
+                self._publish_camera("online" if self._enabled else "disabled")
             return frame
+
+    def _is_over_while_off(self) -> bool:
+        """Do what goes on while a live source is closed, and return whether the run has lasted long enough."""
+        now = clock.monotonic()  # the clock of live sources
+        epoch = clock.time() - now
+        self._get_ready()
+        self.publish([], self.pipeline.skip(now, epoch))
+        self._publish_stats_if_due(now + epoch)
+        return self._is_over(now)
 
     def apply_pending(self) -> None:
         """Apply what signals and the privacy switch have asked for since the last frame."""
         if self._reload_wanted and self._on_reload:
             self._reload_wanted = False
             self._on_reload()
+        if (events := self._events_wanted) != self.pipeline.events_settings:
+            self.pipeline.change_events(events)
+            self._publish_message(self.identity.messages.settings(events))
+            logger.info("settings changed: margin %g, hold_s %g", events.margin, events.hold_s)
         if self._enabled_wanted != self._enabled:
             self._enabled = self._enabled_wanted
-            if not self._enabled:
+            if self._enabled:
+                self._source.open()
+            else:
+                if self._source.live:
+                    self._source.close()
                 self.publish(*self.pipeline.finish())
+                self._publish_camera(self._source.status if self._source.live else "disabled")
             self._publish_message(self.identity.messages.enabled(self._enabled))
-            logger.info("switched %s: frames are %s", *(("on", "processed") if self._enabled else ("off", "skipped")))
+            logger.info("switched %s", "on" if self._enabled else f"off: {self._describe_off()}")
+
+    def _describe_off(self) -> str:
+        return "the camera is closed" if self._source.status == "disabled" else "no frame is processed"
 
     def _publish_camera(self, camera_status: CameraStatus) -> None:
         if camera_status != self._published_status:
             self._published_status = camera_status
             self._publish_message(self.identity.messages.camera(camera_status))
 
-    def _publish_stats(self, time: float, fps: float, dropped: int) -> None:
+    def _publish_stats_if_due(self, time: float) -> None:
+        if clock.monotonic() - self._stats_at >= self._stats_interval:
+            self._publish_stats(time)
+
+    def _publish_stats(self, time: float) -> None:
+        now = clock.monotonic()
+        fps = (self.summary.frames - self._stats_frames) / max(now - self._stats_at, 1e-9)
+        self._stats_at, self._stats_frames = now, self.summary.frames
         stages = {}
         for stage, milliseconds in self.pipeline.milliseconds.items():
             if milliseconds:
@@ -279,7 +351,7 @@ class Runner:
             time=round(time, 3),
             fps=round(fps, 2),
             stages=stages,
-            dropped=dropped,
+            dropped=self._dropped,
             temp_c=temperature_c(),
             throttled=throttled_flags(),
             rss_mb=round(resident_mb(), 1),

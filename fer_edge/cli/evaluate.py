@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,8 @@ def evaluate(
     check_square(model, side, classifier.card.input.width, "give a model that takes square ones")
     each = [one.select_usage(usage) for one in load_datasets(data, votes, label_map, side, majority=votes is not None)]
     part = fuse(each)
+    for line in part.left_out:
+        print(f"left out: {line}", file=sys.stderr)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -116,6 +117,9 @@ def run(
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
     summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
+    if summary.restart:
+        # In place: systemd and a shell go on with the same process.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     print(
         f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s ({rate:.1f} fps),"

@@ -60,6 +60,9 @@ def tag(
             min=1, help="Largest file to fetch from an address, or video to unpack, in MB; of images 537 at most."
         ),
     ] = 4000,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Each name in the list of - ends with a NUL, as of find -print0.")
+    ] = False,
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
     errors: Annotated[Path | None, typer.Option(help="CSV file that lists what could not be read.")] = None,
     sidecar: Annotated[
@@ -119,6 +122,7 @@ def tag(
             options,
             processes=workers or len(os.sched_getaffinity(0)),
             cluster=cluster,
+            null=null,
             on_result=on_result,
         )
     if quiet:
@@ -128,6 +132,8 @@ def tag(
     print(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
         print(counts)
+    if summary.left_out:
+        print(f"left out: {'; '.join(summary.left_out)}")
 
 
 @contextmanager

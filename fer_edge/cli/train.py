@@ -136,7 +136,7 @@ def _describe(dataset: Dataset, split: Split) -> None:
     skipped = counted(len(dataset.skipped), "image")
     print(f"{dataset.name}: {counted(len(dataset), 'face')}, {skipped} skipped", file=sys.stderr)
     for line in dataset.left_out:
-        print(f"  skipped: {line}", file=sys.stderr)
+        print(f"  left out: {line}", file=sys.stderr)
     for name, rows in split.parts_by_name().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from fer_edge.datasets.class_folders import EncodedImage, is_class_image, is_hidden, read_class_folders
+from fer_edge.datasets.class_folders import EncodedImage, is_class_image, read_class_folders
 from fer_edge.datasets.fer2013_csv import is_face_table, raise_data_errors, read_csv
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import TextLines
 from fer_edge.utils.decompress import UnpackError
+from fer_edge.utils.file_kinds import LeftOut, has_system_name
 from fer_edge.utils.limits import ARCHIVE_BYTES, ARCHIVE_MEMBERS, IMAGE_BYTES, TABLE_BYTES
 from fer_edge.utils.tar_reader import tar_members
 from fer_edge.utils.words import counted
@@ -45,7 +46,7 @@ def read_zip(path: Path, side: int) -> Dataset:
                 for name, member in members.items():
                     if table := _read_face_table(member, name, path, side):
                         return table
-                return read_class_folders(_read_images(members.items()), path, side)
+                return read_class_folders(_read_images(members.items()), path, side, LeftOut())
         except UnpackError as error:
             what = "damaged or encrypted archive" if is_open else "not a zip archive, or one cut short"
             raise DataError(f"{path}: {what} ({error}); download it again") from error
@@ -66,7 +67,7 @@ def read_tar(path: Path, side: int) -> Dataset:
             for name, member in _check_members(path, tar_members(path)):
                 if table := _read_face_table(member, name, path, side):
                     return table
-            return read_class_folders(_read_images(_check_members(path, tar_members(path))), path, side)
+            return read_class_folders(_read_images(_check_members(path, tar_members(path))), path, side, LeftOut())
         except UnpackError as error:
             raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
 
@@ -79,7 +80,7 @@ def _read_images(members: Iterable[tuple[PurePosixPath, ArchiveMember]]) -> Iter
 
 def _read_face_table(member: ArchiveMember, name: PurePosixPath, path: Path, side: int) -> Dataset | None:
     """Read a CSV inside an archive; return None if it is another file, such as a sample submission."""
-    if name.suffix.lower() != ".csv" or is_hidden(name):
+    if name.suffix.lower() != ".csv" or has_system_name(name.parts):
         return None
     with member.open() as file:
         lines = TextLines(file, f"{path}/{name}")

@@ -16,7 +16,8 @@ from fer_edge.datasets.face_store import FaceStore
 from fer_edge.datasets.fer2013_csv import CLASS_NUMBERS
 from fer_edge.errors import DataError, printable
 from fer_edge.utils.bounded_file import read_bytes
-from fer_edge.utils.image_io import IMAGE_SUFFIXES, decode_gray
+from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, LeftOut, has_system_name, is_system_name
+from fer_edge.utils.image_io import decode_gray
 from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class EncodedImage(NamedTuple):
     data: bytes | DataError
 
 
-def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int) -> Dataset:
+def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int, left_out: LeftOut) -> Dataset:
     """Read images whose folder is their label; the folder above it may name their usage.
 
     The images are decoded in batches on every core and stored in a temporary file, so that few are in memory at a time.
@@ -49,6 +50,7 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int) ->
         images: the image files.
         path: the folder or archive, for errors.
         side: rows and columns of the faces to return.
+        left_out: what was left out while ``images`` was read.
 
     Raises:
         DataError: there is no readable image, or a folder is not named as expected.
@@ -87,11 +89,23 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int) ->
     order, labels = _order_labels(labels, path)
     number = {label: i for i, label in enumerate(order)}
     classes = np.array([number[label] for label in labels], np.int64)
-    return Dataset(printable(str(path)), order, faces_on_disk, classes, _name_usages(usages, path), tuple(skipped))
+    return Dataset(
+        printable(str(path)),
+        order,
+        faces_on_disk,
+        classes,
+        _name_usages(usages, path),
+        tuple(skipped),
+        left_out=left_out.lines(),
+    )
 
 
-def list_images(folder: Path) -> Iterator[EncodedImage]:
+def list_images(folder: Path, left_out: LeftOut) -> Iterator[EncodedImage]:
     """Read the images in the class folders of a folder, in the order of their names.
+
+    Args:
+        folder: the folder.
+        left_out: counts the files and folders that are left out.
 
     Raises:
         DataError: a folder cannot be read.
@@ -101,7 +115,8 @@ def list_images(folder: Path) -> Iterator[EncodedImage]:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders.sort()
+        left_out.system += sum(map(is_system_name, folders))
+        folders[:] = sorted(folder for folder in folders if not is_system_name(folder))
         for file in sorted(files):
             path = Path(parent, file)
             name = PurePosixPath(path.relative_to(folder))
@@ -110,16 +125,21 @@ def list_images(folder: Path) -> Iterator[EncodedImage]:
                     yield EncodedImage(name, read_bytes(path, IMAGE_BYTES))
                 except DataError as error:
                     yield EncodedImage(name, error)
+            else:
+                count_left_out(name, left_out)
 
 
 def is_class_image(name: PurePosixPath) -> bool:
     """Return whether a file is an image in a class folder."""
-    return name.suffix.lower() in IMAGE_SUFFIXES and len(name.parts) > 1 and not is_hidden(name)
+    return name.suffix.lower() in IMAGE_SUFFIXES and len(name.parts) > 1 and not has_system_name(name.parts)
 
 
-def is_hidden(name: PurePosixPath) -> bool:
-    """Return whether a file is one that macOS or a notebook leaves beside the data."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+def count_left_out(name: PurePosixPath, left_out: LeftOut) -> None:
+    """Count a file that is not an image in a class folder; images beside the class folders are counted with others."""
+    if has_system_name(name.parts):
+        left_out.system += 1
+    else:
+        left_out.add_other_kind(name.name)
 
 
 def _batches(images: Iterable[EncodedImage]) -> Iterator[list[EncodedImage]]:

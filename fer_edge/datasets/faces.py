@@ -19,7 +19,8 @@ import numpy as np
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import csv_rows, limited, open_regular, open_table
 from fer_edge.utils.decompress import UnpackError
-from fer_edge.utils.image_io import IMAGE_SUFFIXES, decode_gray, read_gray
+from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, has_system_name
+from fer_edge.utils.image_io import decode_gray, read_gray
 from fer_edge.utils.limits import IMAGE_BYTES, TABLE_ROWS
 from fer_edge.utils.zip_reader import ZipReader
 
@@ -162,6 +163,8 @@ def _find_images(folder: Path) -> Iterator[tuple[str, ZippedImage | Path]]:
         yield from _find_zipped(folder)
         return
     for file in sorted(folder.rglob("*")):
+        if has_system_name(file.relative_to(folder).parts):
+            continue
         if file.suffix.lower() in IMAGE_SUFFIXES:
             yield file.relative_to(folder).as_posix(), file
         elif file.suffix.lower() == ".zip":
@@ -179,8 +182,9 @@ def _find_zipped(path: Path) -> Iterator[tuple[str, ZippedImage]]:
         raise DataError(f"{path}: not a zip, or a damaged one") from error
     weakref.finalize(archive, file.close)  # when the dataset is gone
     for member in archive.members:
-        if member.name.lower().endswith(tuple(IMAGE_SUFFIXES)):
-            yield member.name, ZippedImage(path, member)
+        name = member.name
+        if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not has_system_name(name.split("/")):
+            yield name, ZippedImage(path, member)
 
 
 def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:

@@ -9,6 +9,7 @@ from fer_edge.datasets.class_folders import list_images, read_class_folders
 from fer_edge.datasets.fer2013_csv import FER2013_SIDE, raise_data_errors, read_csv
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import open_table
+from fer_edge.utils.file_kinds import LeftOut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,8 @@ def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
     """
     ensure_exists(path)
     if path.is_dir():
-        return read_class_folders(list_images(path), path, side)
+        left_out = LeftOut()
+        return read_class_folders(list_images(path, left_out), path, side, left_out)
     if path.suffix.lower() == ".zip":
         return read_zip(path, side)
     if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):

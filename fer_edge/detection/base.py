@@ -53,18 +53,28 @@ class TrackingDetector(FaceDetector, Protocol):
         ...
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
-        """Find a face near its position in the frame before.
+        """Find a face near its expected position.
 
         Faces with lower scores are accepted than in `detect`.
 
         Args:
             gray: uint8 image of shape (rows, columns), at least one pixel.
-            box: position of the face in the frame before, in pixels of the image.
+            box: expected position of the face, in pixels of the image.
 
         Returns:
             The faces near the box, largest first.
 
         Raises:
             InputError: the image has another type or shape.
+        """
+        ...
+
+    def roi_cost(self, shape: tuple[int, ...]) -> float:
+        """Return the cost of `detect_in_roi` relative to that of `detect` without ``coarse``.
+
+        It is counted rather than measured, so that it is the same whenever a video is played.
+
+        Args:
+            shape: rows and columns of the image.
         """
         ...

@@ -10,7 +10,7 @@ from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.postprocess import RawDetections, decode, drop_nonfinite, nms, rescale, select, to_faces
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.detection.resampling import input_size
-from fer_edge.detection.roi import ROI_SCORE_RATIO, search_roi
+from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
 from fer_edge.detection.selftest import TEST_SIDE, check_self_test
 from fer_edge.geometry import largest_first
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model, refiner_bytes
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from fer_edge.geometry import Box, CropSpec, Face
 
 _MAX_NETWORKS: Final = 6  # networks of different input sizes that are kept; loading one takes as long as many frames
+# In pixels of the first stage's input that take the same time; fitted to times of detect and detect_in_roi on one core.
+_CALL_COST: Final = 4_700  # of running the first stage at all
+_ROI_REFINER_COST: Final = 10_000  # of the second stage in a region, beyond that of the same face in the image
 _SIZE_TOLERANCE: Final = 0.85  # boxes are not exact: accepted side relative to the smallest face to find
 
 
@@ -86,9 +89,16 @@ class NetworkDetector:
         return largest_first(self._find(gray, (rows, columns), min_side, self._threshold))
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
-        """Find a face near its position in the frame before; see `TrackingDetector.detect_in_roi`."""
+        """Find a face near its expected position; see `TrackingDetector.detect_in_roi`."""
         check_gray(gray)
         return search_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
+
+    def roi_cost(self, shape: tuple[int, ...]) -> float:
+        """Return the relative cost of a search near a face; see `TrackingDetector.roi_cost`."""
+        rows, columns, _ = input_size(shape, self._min_face, self.card.smallest_face)
+        height, width = self._padded(rows, columns)
+        roi = ROI_SIDE**2 + _CALL_COST + (_ROI_REFINER_COST if self._refiner else 0)
+        return roi / (height * width + _CALL_COST)
 
     def propose(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], min_score: float, *, landmarks: bool = False
@@ -144,8 +154,7 @@ class NetworkDetector:
 
     def _network(self, rows: int, columns: int) -> FaceNetwork:
         """Return the network for images of a size, rounded up to a multiple of the largest stride."""
-        stride = max(self.card.strides)
-        size = (-(-rows // stride) * stride, -(-columns // stride) * stride)
+        size = self._padded(rows, columns)
         network = self._networks.get(size)
         if network is None:
             height, width = size
@@ -157,3 +166,8 @@ class NetworkDetector:
                 self._networks.popitem(last=False)
         self._networks.move_to_end(size)
         return network
+
+    def _padded(self, rows: int, columns: int) -> tuple[int, int]:
+        """Round a size up to multiples of the largest stride."""
+        stride = max(self.card.strides)
+        return -(-rows // stride) * stride, -(-columns // stride) * stride

@@ -9,7 +9,7 @@ import numpy as np
 
 from fer_edge.detection.postprocess import RawDetections, rescale, to_faces
 from fer_edge.detection.resampling import input_size
-from fer_edge.detection.roi import ROI_SCORE_RATIO, search_roi
+from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
 from fer_edge.errors import ModelError
 from fer_edge.geometry import Box, CropSpec, Face, largest_first
 from fer_edge.tflite import trial
@@ -72,9 +72,14 @@ class YuNetDetector:
         return largest_first(self._find(gray, (rows, columns), min_side, self._threshold))
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
-        """Find a face near its position in the frame before; see `TrackingDetector.detect_in_roi`."""
+        """Find a face near its expected position; see `TrackingDetector.detect_in_roi`."""
         check_gray(gray)
         return search_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
+
+    def roi_cost(self, shape: tuple[int, ...]) -> float:
+        """Return the relative cost of a search near a face; see `TrackingDetector.roi_cost`."""
+        rows, columns, _ = input_size(shape, self._min_face, self._WINDOW)
+        return ROI_SIDE**2 / (rows * columns)
 
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], min_side: float, threshold: float

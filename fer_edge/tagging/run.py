@@ -47,6 +47,7 @@ class TagSummary:
         errors: Rows with an error.
         emotions: Number of faces of each emotion.
         resumed: Images and videos that an interrupted run had processed before.
+        left_out: One line for each kind of files and folders that were left out of the inputs' folders.
     """
 
     images: int
@@ -54,6 +55,7 @@ class TagSummary:
     errors: int
     emotions: dict[str, int]
     resumed: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def tag(
@@ -63,6 +65,7 @@ def tag(
     *,
     processes: int = 0,
     cluster: str | None = None,
+    null: bool = False,
     on_result: Callable[[SourceResult | None], None] = lambda _result: None,
 ) -> TagSummary:
     """Tag images and videos, and write a table of the faces in them.
@@ -75,6 +78,7 @@ def tag(
         options: How to process the images.
         processes: Number of worker processes; 0 for none, then an image that crashes its process ends the run.
         cluster: Address of the scheduler of a Dask cluster that does the work; None for this machine.
+        null: Whether a NUL ends each name of a list on standard input; see `Sources`.
         on_result: Called with the result of each source; with None for a source of the interrupted run.
 
     Raises:
@@ -86,7 +90,7 @@ def tag(
     table_writer.check(outputs.table)
     provenance = read_provenance(Path(options.model))
     folders = result_folders(outputs, options)
-    sources = Sources(inputs, every=options.every, exclude=folders, max_bytes=options.max_fetch)
+    sources = Sources(inputs, null=null, every=options.every, exclude=folders, max_bytes=options.max_fetch)
     check_outputs(inputs, outputs, options)
     run_key = _make_run_key(inputs, outputs, options, provenance)
     with (
@@ -97,10 +101,12 @@ def tag(
         processed = _fill_journal(journal, sources, options, connected or processes, on_result)
         if journal.is_empty():
             journal.delete()
-            raise InputError(f"{printable(', '.join(map(remote.without_secrets, inputs)))}: contains no images")
+            left_out = f" (left out: {'; '.join(lines)})" if (lines := sources.left_out.lines()) else ""
+            names = printable(", ".join(map(remote.without_secrets, inputs)))
+            raise InputError(f"{names}: contains no images{left_out}")
         summary = _write_outputs(journal, outputs, options, provenance, connected)
         journal.delete()
-    return dataclasses.replace(summary, resumed=summary.images - processed)
+    return dataclasses.replace(summary, resumed=summary.images - processed, left_out=sources.left_out.lines())
 
 
 @contextmanager

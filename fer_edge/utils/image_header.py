@@ -52,6 +52,11 @@ class ImageSize(NamedTuple):
     pixel_bytes: int = 1
     max_pixels: int = GRAY_PIXELS
 
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether it is a JPEG, which can be shrunk while it is decoded."""
+        return self.kind.endswith("JPEG")
+
 
 def is_heif(data: bytes) -> bool:
     """Return whether an image is HEIC or AVIF."""
@@ -79,7 +84,7 @@ def check_header(data: bytes, name: str, reduction: int = 1, *, colour: bool = F
     max_decoded = COLOUR_PIXELS if colour else GRAY_PIXELS
     max_pixels = min(
         size.max_pixels,
-        max_decoded * reduction**2 if size.kind.endswith("JPEG") else max_decoded,
+        max_decoded * reduction**2 if size.is_jpeg else max_decoded,
         STORED_PIXEL_BYTES // size.pixel_bytes,
     )
     if size.columns * size.rows > max_pixels:

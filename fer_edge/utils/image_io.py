@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
 import numpy as np
 
 from fer_edge.errors import DataError
+from fer_edge.utils import pillow_image
 from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.exif import read_orientation, turn_upright
 from fer_edge.utils.image_header import check_header
 from fer_edge.utils.limits import IMAGE_BYTES
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-
-IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".jpe", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 _GRAY: Final = {
     1: cv2.IMREAD_GRAYSCALE,
@@ -33,28 +33,44 @@ _COLOUR: Final = {
 }
 
 
-def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode an image file to grey, rotated upright by its EXIF orientation.
+class DecodedImage(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: the upright image, uint8 of shape (rows, columns), or (rows, columns, 3) for BGR.
+        orientation: how the pixels are turned in the file, as an EXIF orientation, 1..8.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    orientation: int
+
+
+def decode(data: bytes, name: str, *, colour: bool = False, reduced: int = 1) -> DecodedImage:
+    """Decode an image file, and turn it upright.
 
     Args:
         data: content of the file.
         name: name of the image, for errors.
-        reduced: factor by which to shrink the image: 1, 2, 4 or 8.  A JPEG is decoded faster if it is shrunk.
-
-    Returns:
-        uint8 array of shape (rows, columns).
+        colour: whether to decode to BGR instead of grey.
+        reduced: factor by which to shrink the image: 1, 2, 4 or 8.  A JPEG is decoded faster if it is shrunk.  HEIC,
+            AVIF and GIF are not shrunk.
 
     Raises:
-        DataError: OpenCV cannot decode the image, or it has too many pixels.
+        DataError: the image cannot be decoded, or has too many pixels.
     """
-    check_header(data, name, reduced)
-    return _decode(data, name, _GRAY[reduced])
+    check_header(data, name, reduced, colour=colour)
+    if pillow_image.needs_pillow(data):
+        return DecodedImage(*pillow_image.decode(data, name, colour=colour))
+    orientation = read_orientation(data)
+    pixels = _decode(data, name, (_COLOUR if colour else _GRAY)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION)
+    # OpenCV turns a TIFF in any case, and WebP not in all its releases: everything else is turned here.
+    is_tiff = data[:2] in {b"II", b"MM"}
+    return DecodedImage(pixels if is_tiff else turn_upright(pixels, orientation), orientation)
 
 
-def decode_colour(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode an image file to BGR, uint8 of shape (rows, columns, 3); see `decode_gray`."""
-    check_header(data, name, reduced, colour=True)
-    return _decode(data, name, _COLOUR[reduced])
+def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint8]:
+    """Decode an image file to grey, uint8 of shape (rows, columns); see `decode`."""
+    return decode(data, name, reduced=reduced).pixels
 
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
@@ -63,8 +79,8 @@ def read_gray(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image file as BGR, uint8 of shape (rows, columns, 3); see `decode_gray`."""
-    return decode_colour(_read_file(path), str(path))
+    """Read an image file as BGR, uint8 of shape (rows, columns, 3); see `decode`."""
+    return decode(_read_file(path), str(path), colour=True).pixels
 
 
 def _read_file(path: Path) -> bytes:

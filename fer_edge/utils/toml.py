@@ -32,7 +32,7 @@ def parse_toml(text: str, source_name: str) -> dict[str, Any]:
         InputError: the text is not valid TOML.
     """
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # a byte-order mark, as Notepad writes it
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source_name}: not valid TOML, {_place(error, text)}; correct it there") from error
     except (RecursionError, ValueError) as error:  # such as a number of thousands of digits

@@ -33,9 +33,11 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
 
     def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
+        self._lock = threading.Lock()
         self.mood: Mood = "plays"
         self.max_frames: int | None = None
         self.calls = 0
+        self.viewers = 0  # connections that get frames now: while there are any, the camera is open
         self.transports: list[str] = []
         self.images = [
             cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes()
@@ -45,6 +47,16 @@ class NetworkCamera(socketserver.ThreadingTCPServer):
     @property
     def port(self) -> int:
         return int(self.server_address[1])
+
+    @contextlib.contextmanager
+    def viewing(self) -> Iterator[None]:
+        with self._lock:
+            self.viewers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.viewers -= 1
 
     def frames(self) -> Iterator[bytes]:
         """Yield images in real time until the mood changes to ``is gone``."""
@@ -79,7 +91,7 @@ class Http(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
         self.end_headers()
-        with contextlib.suppress(OSError):
+        with self.server.viewing(), contextlib.suppress(OSError):
             for image in self.server.frames():
                 head = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
                 self.wfile.write(head.encode() + image + b"\r\n")

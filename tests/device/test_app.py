@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -21,43 +20,11 @@ from fer_edge import demo
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Mosquitto, Subscriber, subscribing, wait_for
+from tests.device.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class Running:
-    """A ``fer-edge run`` in another process whose messages and log can be read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fer_edge.cli", "run", "--config", path, "--realtime"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OPENCV_FFMPEG_LOGLEVEL": "-8"},
-        )
-
-    def until(self, kind: str, **fields: object) -> dict[str, Any]:
-        """Return the next message of a topic with these fields."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            message: dict[str, Any] = json.loads(line)
-            payload = message["payload"]
-            if message["topic"].endswith(kind) and all(payload[name] == value for name, value in fields.items()):
-                return message
-        raise AssertionError(f"no {kind} with {fields} came: {self.process.stderr and self.process.stderr.read()}")
-
-    def log_line(self) -> str:
-        """Return the next line of the log."""
-        assert self.process.stderr
-        return self.process.stderr.readline()
-
-    def change(self, text: str) -> None:
-        self._path.write_text(text)
-        self.process.send_signal(signal.SIGHUP)
 
 
 @pytest.fixture
@@ -186,15 +153,55 @@ def test_privacy_switch_stays_off_after_kill(tmp_path: Path, video: Path) -> Non
         with run.process, subscribing(second.port) as subscriber:
             assert run.until("enabled/state")["payload"] == "OFF"
             assert run.until("one/state")["payload"]["faces"] == 0
-            assert run.log_line() == f"fer-edge: switched off: frames are skipped until ON is published to {switch}\n"
+            assert (
+                run.log_line() == f"fer-edge: switched off: no frame is processed until ON is published to {switch}\n"
+            )
             run.change(settings(second, "b.sqlite"))
             assert run.until("enabled/state")["payload"] == "OFF"
             assert (tmp_path / "b.sqlite.off").exists()
-            subscriber.publish(switch, "ON", retain=True)
+
+            def switched_on() -> bool:
+                # One that the broker keeps until the runner has connected is not obeyed; the next one is.
+                subscriber.publish(switch, "ON", retain=True)
+                return not (tmp_path / "b.sqlite.off").exists()
+
+            wait_for(switched_on, "ON")
             assert run.until("enabled/state")["payload"] == "ON"
-            assert not (tmp_path / "b.sqlite.off").exists()
             run.until("one/event", event_type="new")
             run.process.kill()
+
+
+def test_off_wins_over_an_older_retained_on(tmp_path: Path, video: Path) -> None:
+    path, switch = tmp_path / "config.toml", "fer-edge/one/enabled/set"
+    with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
+        path.write_text(
+            f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
+        )
+        subscriber.publish(switch, "ON", retain=True)  # as an earlier release asked Home Assistant to do
+        run = Running(path)
+        with run.process:
+            run.until("one/event", event_type="new")
+            wait_for(lambda: b"" in subscriber.payloads(switch), "the command to be removed")
+            subscriber.publish(switch, "OFF")
+            assert run.until("enabled/state")["payload"] == "OFF"
+            run.process.terminate()
+            assert run.process.wait(30) == 0
+        # It comes back, for example from a bridge or from another program that retains it.
+        subscriber.publish(switch, "ON", retain=True)
+        removed = len(subscriber.payloads(switch)) + 1
+        run = Running(path)
+        with run.process:
+            assert run.until("enabled/state")["payload"] == "OFF"
+            wait_for(lambda: len(subscriber.payloads(switch)) == removed, "the command to be removed")
+            assert subscriber.payloads(switch)[-1] == b""
+            assert "a retained ON was not obeyed" in "".join(run.log_line() for _ in range(3))
+            assert (tmp_path / "outbox.sqlite.off").exists()
+            subscriber.publish(switch, "ON")
+            assert run.until("enabled/state")["payload"] == "ON"
+            run.until("one/event", event_type="new")
+            run.process.kill()
+        assert subscriber.payloads("fer-edge/one/enabled/state") == [b"ON", b"OFF", b"OFF", b"ON"]
 
 
 def blinking(folder: Path) -> Path:
@@ -260,3 +267,94 @@ def test_events_reach_the_broker_after_both_are_killed(tmp_path: Path) -> None:
     received = dict.fromkeys(subscriber.payloads("fer-edge/one/event"))
     assert len(set(events)) > 40
     assert [event for event in received if event in set(events)] == list(dict.fromkeys(events)), "in their order"
+
+
+def test_settings_change_over_mqtt_and_stay_until_the_configuration_changes(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While a decoder's messages are hidden, a line of the log may be lost.
+    monkeypatch.setenv("FER_EDGE_NATIVE_LOG", "1")
+    path, topic = tmp_path / "config.toml", "fer-edge/one/settings/set"
+    with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
+        text = (
+            f'node = "one"\n[camera]\nsource = "{video}"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+            f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n[events]\nsmoothing_s = 1.0\n'
+        )
+        path.write_text(text)
+        subscriber.publish(topic, '{"margin": 0.9}', retain=True)
+        run = Running(path)
+        with run.process:
+            assert run.until("settings/state")["payload"] == {"margin": 0.1, "hold_s": 0.3}
+            wait_for(lambda: b"" in subscriber.payloads(topic), "the retained command to be removed")
+            for wrong in (
+                "0.2",
+                '{"margin": 1.5}',
+                '{"margin": true}',
+                '{"model": "x"}',
+                '{"margin": NaN}',
+                "x" * 2000,
+            ):
+                subscriber.publish(topic, wrong)
+            subscriber.publish(topic, '{"margin": 0.25}')
+            assert run.until("settings/state")["payload"] == {"margin": 0.25, "hold_s": 0.3}
+            subscriber.publish(topic, '{"hold_s": 2, "margin": 0.25}')
+            assert run.until("settings/state")["payload"] == {"margin": 0.25, "hold_s": 2.0}
+            # A key that is changed in the configuration is the later change; the others stay as they are.
+            run.change(f"{text}margin = 0.3\n")
+            assert run.until("settings/state")["payload"] == {"margin": 0.3, "hold_s": 2.0}
+            run.process.kill()
+            assert run.process.stderr
+            log = run.process.stderr.read()
+        assert "settings/set: a retained message was not obeyed" in log
+        assert "settings/set: no setting was changed: margin must be at most 1; send JSON such as" in log
+        assert log.count("no setting was changed") == 5
+        assert "Traceback" not in log
+        run = Running(path)
+        with run.process:
+            assert run.until("settings/state")["payload"] == {"margin": 0.3, "hold_s": 2.0}
+            run.process.kill()
+
+
+def test_restart_over_mqtt_goes_on_in_the_same_process(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, topic = tmp_path / "config.toml", "fer-edge/one/restart/set"
+    path.write_text(f'node = "one"\n[camera]\nsource = "{video}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n')
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        subscribing(broker.port) as subscriber,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("FER_EDGE_NATIVE_LOG", "1")  # as above
+        monkeypatch.setenv("FER_EDGE_MQTT_URL", f"mqtt://127.0.0.1:{broker.port}")
+
+        def next_notice(*kinds: str) -> str:
+            while not (notice := systemd.recv(1000).decode()).startswith(kinds):
+                pass
+            return notice
+
+        subscriber.publish(topic, "PRESS", retain=True)
+        run = Running(path)
+        with run.process:
+            run.until("one/event", event_type="new")
+            assert next_notice("READY", "STOPPING") == "READY=1"
+            wait_for(lambda: b"" in subscriber.payloads(topic), "the retained command to be removed")
+            subscriber.publish(topic, "now")
+            subscriber.publish(topic, "PRESS")
+            assert run.until("one/event", event_type="end")
+            assert run.until("availability")["payload"] == "offline"
+            assert run.until("availability")["payload"] == "online"
+            run.until("one/event", event_type="new")
+            assert next_notice("RELOADING", "STOPPING").startswith("RELOADING=1")
+            assert next_notice("READY", "STOPPING") == "READY=1"
+            run.process.terminate()
+            assert run.process.wait(30) == 0
+            assert next_notice("READY", "STOPPING") == "STOPPING=1"
+            assert run.process.stderr
+            log = run.process.stderr.read()
+        assert log.count("restarting") == 1
+        assert "restart/set: to restart the runner, send PRESS" in log
+        wait_for(lambda: len(subscriber.payloads("fer-edge/one/availability")) == 4, "the messages")

@@ -85,11 +85,12 @@ def test_each_person_is_one_track_with_mostly_the_right_emotion(faces: FacesSett
     assert accuracy(events) > 0.8
 
 
-def test_tracking_needs_a_third_of_the_detections_at_similar_accuracy() -> None:
+def test_tracking_needs_less_than_half_of_the_detections_at_similar_accuracy() -> None:
     detected, detections = played(EACH_FRAME)
     tracked, tracked_detections = played(AS_SHIPPED)
     assert detections == demo.FRAMES
-    assert tracked_detections <= demo.FRAMES / 3
+    # In the frames with three faces, one detection costs less than three searches around a face.
+    assert tracked_detections < demo.FRAMES / 2
     assert accuracy(tracked) > accuracy(detected) - 0.03
     for event, tracked_event in zip(detected, tracked, strict=True):
         if event.event_type == "end":

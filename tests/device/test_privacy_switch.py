@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def test_off_lasts_until_on_even_without_the_outbox(tmp_path: Path) -> None:
     outbox = tmp_path / "state" / "outbox.sqlite"
     assert PrivacySwitch(outbox).on
-    PrivacySwitch(outbox).save(on=False)
+    assert PrivacySwitch(outbox).save(on=False)
     assert not PrivacySwitch(outbox).on
     assert [file.name for file in outbox.parent.iterdir()] == ["outbox.sqlite.off"]
     PrivacySwitch(outbox).save(on=False)
@@ -29,5 +29,5 @@ def test_failing_disk_counts_as_off(tmp_path: Path) -> None:
 
 def test_warns_if_the_switch_cannot_be_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
-    PrivacySwitch(tmp_path / "file" / "outbox.sqlite").save(on=False)
+    assert not PrivacySwitch(tmp_path / "file" / "outbox.sqlite").save(on=False)
     assert "outbox.sqlite.off: cannot save the privacy switch (" in caplog.text

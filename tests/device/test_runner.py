@@ -18,7 +18,7 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import InputError, SourceLostError
 from fer_edge_device.capture.base import Frame, NoFrameYet
-from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.factory import make_source
 from fer_edge_device.config.settings import CameraSettings, EventsSettings, FacesSettings
 from fer_edge_device.messages import Event, Info, Message, MessageFactory
 from fer_edge_device.pipeline.pipeline import Pipeline
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from fer_edge_device.capture.base import FrameSource
+    from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.messages import CameraStatus
+    from tests.device.fakes import VideoCapture
 
 INFO = Info(version="0", model="edge", model_sha256="0", labels=("a", "b"))
 
@@ -67,6 +68,9 @@ class ScriptedCamera:
         self._steps: Iterator[str] = iter(steps)
         self._number = -1
 
+    def open(self) -> None:
+        pass
+
     def read(self) -> Frame | None:
         step = next(self._steps)
         if step == "e":
@@ -82,7 +86,9 @@ class ScriptedCamera:
         pass
 
 
-def make_runner(camera: FrameSource, sink: ListSink, stats_interval: float = 10.0, idle_fps: float = 1000.0) -> Runner:
+def make_runner(
+    camera: SwitchableSource, sink: ListSink, stats_interval: float = 10.0, idle_fps: float = 1000.0
+) -> Runner:
     pipeline = Pipeline(
         make_detector(),
         TFLiteClassifier(),
@@ -98,9 +104,9 @@ def make_runner(camera: FrameSource, sink: ListSink, stats_interval: float = 10.
 
 def test_order_of_messages_from_online_to_offline() -> None:
     sink = ListSink()
-    summary = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
+    summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
-    assert kinds[:4] == ["availability", "info", "enabled/state", "camera"]
+    assert kinds[:4] == ["availability", "info", "enabled/state", "settings/state"]
     assert kinds[-2:] == ["camera", "availability"]
     assert sink.payloads("availability") == ["online", "offline"]
     assert sink.payloads("camera") == ["online", "offline"]
@@ -111,6 +117,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
         "availability": (True, 1),
         "info": (True, 1),
         "enabled/state": (True, 1),
+        "settings/state": (True, 1),
         "camera": (True, 1),
         "state": (True, 1),
         "event": (False, 1),
@@ -141,7 +148,7 @@ def test_paused_camera_is_stalled_then_online() -> None:
 
 
 def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    camera = open_source(CameraSettings(source="demo"), realtime=False)
+    camera = make_source(CameraSettings(source="demo"), realtime=False)
     sink = ListSink()
     runner = make_runner(camera, sink)
     read, numbers = camera.read, []
@@ -157,6 +164,7 @@ def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.Mon
     with notices(tmp_path, monkeypatch) as received_notices:
         summary = runner.run()
     assert sink.payloads("enabled/state") == ["ON", "OFF", "ON"]
+    assert sink.payloads("camera") == ["online", "disabled", "online", "offline"]
     assert summary.frames == 80
     assert received_notices().count("WATCHDOG=1") == 120, "a hanging camera must be noticed even then"
     off, on = [number for number, message in enumerate(sink.messages) if message.topic.endswith("enabled/state")][1:]
@@ -168,12 +176,72 @@ def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.Mon
 
 def test_runner_that_starts_switched_off_processes_no_frame_and_reports_no_faces() -> None:
     sink = ListSink()
-    runner = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink)
+    runner = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink)
     runner.enable(wanted=False)
     assert runner.run(seconds=3).frames == 0
     assert sink.payloads("enabled/state") == ["OFF"]
     assert [state.faces for state in sink.payloads("state")] == [0]
     assert sink.payloads("event") == []
+
+
+class ReactingSink(ListSink):
+    """A sink that does something with each message, on the runner's thread."""
+
+    on_message: Callable[[Message], None] | None = None
+
+    def publish(self, message: Message) -> None:
+        super().publish(message)
+        if self.on_message:
+            self.on_message(message)
+
+
+def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(
+    usb: type[VideoCapture], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sink, camera = ReactingSink(), make_source(CameraSettings(source="/dev/video9"))
+    runner = make_runner(camera, sink, stats_interval=0.05)
+    retrieved = 0
+
+    def react(message: Message) -> None:
+        nonlocal retrieved
+        switched, count = sink.payloads("enabled/state"), len(sink.payloads("stats"))
+        if message.payload == "OFF":
+            assert not usb.instances[0].isOpened(), "it must be closed before OFF is reported"
+            retrieved = usb.instances[0].retrieved
+        if switched == ["ON"] and count == 3:
+            runner.enable(wanted=False)
+        elif switched == ["ON", "OFF"] and count == 10:
+            assert len(usb.instances) == 1
+            assert usb.instances[0].retrieved == retrieved
+            runner.enable(wanted=True)
+        elif switched == ["ON", "OFF", "ON"] and message.payload == "online":
+            runner.stop(signal.SIGTERM)
+
+    sink.on_message = react
+    with notices(tmp_path, monkeypatch) as received_notices:
+        runner.run()
+        camera.close()
+    assert sink.payloads("camera") == ["online", "disabled", "online", "offline"]
+    off = sink.payloads("stats")[4:10]
+    assert {(stats.fps, stats.dropped) for stats in off} == {(0.0, off[0].dropped)}
+    assert received_notices().count("READY=1") == 1
+    assert received_notices().count("WATCHDOG=1") >= runner.summary.frames + len(off)
+
+
+def test_runner_that_starts_switched_off_is_ready_and_opens_no_camera(
+    usb: type[VideoCapture], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sink = ListSink()
+    runner = make_runner(make_source(CameraSettings(source="/dev/video9")), sink, stats_interval=0.05)
+    runner.enable(wanted=False)
+    with notices(tmp_path, monkeypatch) as received_notices:
+        runner.run(seconds=0.5)
+    assert not usb.instances
+    assert sink.payloads("camera") == ["disabled", "offline"]
+    assert [state.faces for state in sink.payloads("state")] == [0]
+    assert {stats.fps for stats in sink.payloads("stats")} == {0.0}
+    assert received_notices()[0] in {"READY=1", "WATCHDOG=1"}
+    assert {"READY=1", "WATCHDOG=1", "STOPPING=1"} <= set(received_notices())
 
 
 def test_limits_frames_of_live_source_and_processes_every_frame_of_video() -> None:
@@ -183,13 +251,13 @@ def test_limits_frames_of_live_source_and_processes_every_frame_of_video() -> No
         runner.run()
     assert runner.summary.frames == 11
     assert time.monotonic() - began > 10 / 20
-    video = make_runner(open_source(CameraSettings(source="demo"), realtime=False), ListSink(), idle_fps=0.001)
+    video = make_runner(make_source(CameraSettings(source="demo"), realtime=False), ListSink(), idle_fps=0.001)
     assert video.run(seconds=3).frames == 30
 
 
 def test_run_ends_quietly_when_every_sink_is_closed() -> None:
     sink = ListSink(max_messages=5)
-    summary = make_runner(open_source(CameraSettings(source="demo"), realtime=False), sink).run()
+    summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run()
     assert len(sink.messages) == 5
     assert summary.frames < 120
 
@@ -199,7 +267,7 @@ def test_signal_ends_the_run_in_order_and_handlers_are_restored(number: signal.S
     before = signal.getsignal(number)
     sink = ListSink()
     threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
-    summary = make_runner(open_source(CameraSettings(source="demo")), sink).run()
+    summary = make_runner(make_source(CameraSettings(source="demo")), sink).run()
     assert summary.seconds < 5
     assert summary.interrupted == (number == signal.SIGINT)
     assert [event.event_type for event in sink.payloads("event")].count("end") == summary.events["new"]
@@ -268,13 +336,13 @@ def test_notifies_systemd_after_first_frame_and_each_processed_frame(
 def test_undeliverable_notice_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
     assert (
-        make_runner(open_source(CameraSettings(source="demo"), realtime=False), ListSink()).run(seconds=0.5).frames == 5
+        make_runner(make_source(CameraSettings(source="demo"), realtime=False), ListSink()).run(seconds=0.5).frames == 5
     )
 
 
 def test_lost_camera_is_an_error_even_if_every_sink_is_closed() -> None:
     with pytest.raises(SourceLostError, match="unplugged"):
-        make_runner(ScriptedCamera("11e"), ListSink(max_messages=5)).run()
+        make_runner(ScriptedCamera("11e"), ListSink(max_messages=6)).run()
 
 
 def test_output_line_is_one_message(tmp_path: Path) -> None:

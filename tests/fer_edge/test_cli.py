@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer_edge import demo
 from fer_edge.model_zoo import DEFAULT_MODEL
@@ -140,6 +141,17 @@ def test_interrupted_tag_leaves_only_its_journal(
 
 def test_prints_version(cli: Cli) -> None:
     assert cli("--version").stdout.strip().count(".") == 2
+
+
+def test_predict_reads_heic_and_turns_webp(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    image = Image.fromarray(demo.frame(60)).convert("RGB")
+    image.save(tmp_path / "phone.heic", quality=95)
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.webp", quality=95, exif=tags)
+    lines = cli("predict", tmp_path / "phone.heic", tmp_path / "turned.webp").stdout.splitlines()
+    assert len(lines) == 6
 
 
 def test_predict_classifies_each_face(cli: Cli, photo: Path, tmp_path: Path) -> None:

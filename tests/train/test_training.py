@@ -116,7 +116,7 @@ def test_recipe_trains_from_data_to_report(
     written = load_recipe(str(out / "recipe.toml"))
     assert written.schedule.epochs == 2
     assert "images skipped" in result.stderr
-    assert ("  skipped: " in result.stderr) == eight
+    assert ("  left out: " in result.stderr) == eight
     if recipe == "edge-plus":  # training and `evaluate` measure the same
         metrics = json.loads(cli("evaluate", out / "model.keras", fer2013_csv, "--votes", votes, "--json").stdout)
         assert metrics["accuracy"] == pytest.approx(report["results"]["tested on"]["accuracy"], abs=0.01)

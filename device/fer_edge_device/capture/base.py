@@ -44,7 +44,10 @@ class FrameSource(Protocol):
 
     @property
     def status(self) -> CameraStatus:
-        """``online`` while frames arrive, ``stalled`` while they should but do not."""
+        """``online`` while frames arrive, ``stalled`` while they should but do not.
+
+        Of a `SwitchableSource` also ``offline`` until it could be opened, and ``disabled`` while it is closed.
+        """
         ...
 
     def read(self) -> Frame | None:
@@ -58,6 +61,21 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Release the device or file."""
+        ...
+
+
+class SwitchableSource(FrameSource, Protocol):
+    """A source that is opened when it is wanted; while it is closed, `read` raises `NoFrameYet`.
+
+    `fer_edge_device.capture.factory.make_source` makes one.
+    """
+
+    def open(self) -> None:
+        """Begin to open the device; harmless if it is open.
+
+        Raises:
+            SourceError: the device cannot be opened, and is not to be tried again.
+        """
         ...
 
 

@@ -6,14 +6,17 @@ clock. Any other source (`fer_edge_device.capture.video_file`) gives every frame
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import SourceError
 from fer_edge_device.capture import v4l2
+from fer_edge_device.capture.camera import Camera, Opening
 from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera, display_name
 from fer_edge_device.capture.picamera2 import PiCamera, module_number, require_module
 from fer_edge_device.capture.supervisor import LiveSource, Timeouts
@@ -22,7 +25,7 @@ from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, RealtimeP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fer_edge_device.capture.base import FrameSource
+    from fer_edge_device.capture.base import FrameSource, SwitchableSource
     from fer_edge_device.capture.supervisor import CaptureDevice
     from fer_edge_device.config.settings import CameraSettings
 
@@ -30,7 +33,33 @@ if TYPE_CHECKING:
 _FIRST_FRAME_TIMEOUT: Final = 15.0  # for a camera module, or a source that was given by name
 _TRIAL_TIMEOUT: Final = 3.0  # for the first frame of a video node that "auto" tries: many nodes are not cameras
 _LIBCAMERA_TIMEOUT: Final = 45.0  # for the start of picamera2 and libcamera: half of the unit's TimeoutStartSec
+_POLL_INTERVAL: Final = 0.1  # between checks whether a camera is still wanted
 _MIN_HANG_TIMEOUT: Final = 15.0  # for one call of a driver; see `Timeouts`
+
+
+def make_source(settings: CameraSettings, *, realtime: bool | None = None, wait: bool = False) -> SwitchableSource:
+    """Make a source that can be closed and opened again. A live source is not opened yet.
+
+    Args:
+        settings: as for `open_source`.
+        realtime: as for `open_source`.
+        wait: whether ``open`` of a live source waits for its first frame, and fails without it. Otherwise it is tried
+            again until ``exit_after_s`` has passed.
+
+    Raises:
+        SourceError: there is no such source, or a video or folder cannot be opened.
+    """
+    source = settings.source
+    if not (source == "auto" or module_number(source) is not None or _device_maker(source, settings)):
+        return _open_recording(source, realtime=realtime)
+
+    return Camera(
+        display_name(source),
+        functools.partial(_open_camera, settings),
+        give_up=settings.exit_after_s,
+        hang=_hang_timeout(settings),
+        wait=wait,
+    )
 
 
 def open_source(settings: CameraSettings, *, realtime: bool | None = None) -> FrameSource:
@@ -45,17 +74,26 @@ def open_source(settings: CameraSettings, *, realtime: bool | None = None) -> Fr
         SourceError: the source does not exist, cannot be opened, or gives no frame.
     """
     source = settings.source
-    if source == "auto":
-        return _open_any_camera(settings)
+    if source == "auto" or module_number(source) is not None or _device_maker(source, settings):
+        return _open_camera(settings, Opening())
+    return _open_recording(source, realtime=realtime)
+
+
+def _open_camera(settings: CameraSettings, opening: Opening) -> LiveSource:
+    source = settings.source
     if (number := module_number(source)) is not None:
-        return _open_module(source, number, settings)
+        return _open_module(source, number, settings, opening)
     if (make_device := _device_maker(source, settings)) is not None:
-        return _open_live(source, make_device, settings, _first_frame_timeout(settings))
+        return _open_live(source, make_device, settings, _first_frame_timeout(settings), opening)
+    return _open_any_camera(settings, opening)
+
+
+def _open_recording(source: str, *, realtime: bool | None) -> SwitchableSource:
     video = _open_video(source)
     return RealtimePlayback(video) if (source == "demo" if realtime is None else realtime) else video
 
 
-def _open_video(source: str) -> FrameSource:
+def _open_video(source: str) -> SwitchableSource:
     if source == "demo":
         return DemoVideo()
     path = Path(source)
@@ -70,17 +108,19 @@ def _open_video(source: str) -> FrameSource:
     )
 
 
-def _open_any_camera(settings: CameraSettings) -> FrameSource:
+def _open_any_camera(settings: CameraSettings, opening: Opening) -> LiveSource:
     """Open the first camera that gives a frame: the first camera module, then video nodes."""
     failures = []
     try:
-        return _open_module("picamera2", 0, settings)
+        return _open_module("picamera2", 0, settings, opening)
     except SourceError as error:
         failures.append(str(error))
     nodes = v4l2.camera_candidates()
     for source in (node.stable_path or node.path for node in nodes):
+        if opening.ended.is_set():
+            break
         try:
-            return _open_live(source, _v4l2_maker(source, settings), settings, _TRIAL_TIMEOUT)
+            return _open_live(source, _v4l2_maker(source, settings), settings, _TRIAL_TIMEOUT, opening)
         except SourceError as error:
             failures.append(str(error))
     if not nodes:
@@ -88,13 +128,13 @@ def _open_any_camera(settings: CameraSettings) -> FrameSource:
     raise SourceError(f"no camera found ({'; '.join(failures)}); connect one, or try --source demo")
 
 
-def _open_module(source: str, number: int, settings: CameraSettings) -> LiveSource:
-    _find_module(number)  # before the time for the first frame starts to run
+def _open_module(source: str, number: int, settings: CameraSettings, opening: Opening) -> LiveSource:
+    _find_module(number, opening)  # before the time for the first frame starts to run
     make_device = functools.partial(PiCamera, number, settings)
-    return _open_live(source, make_device, settings, _first_frame_timeout(settings))
+    return _open_live(source, make_device, settings, _first_frame_timeout(settings), opening)
 
 
-def _find_module(number: int) -> None:
+def _find_module(number: int, opening: Opening) -> None:
     """Check that a camera module is there, in a thread that is abandoned if libcamera hangs; see `require_module`."""
     result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -107,14 +147,15 @@ def _find_module(number: int) -> None:
             result.put(None)
 
     threading.Thread(target=find, name="camera", daemon=True).start()
-    try:
-        error = result.get(timeout=_LIBCAMERA_TIMEOUT)
-    except queue.Empty:
-        error = SourceError(
-            f"picamera2: no answer within {_LIBCAMERA_TIMEOUT:g} s when looking for camera modules; check the cable"
-        )
-    if error:
-        raise error
+    deadline = time.monotonic() + _LIBCAMERA_TIMEOUT
+    while time.monotonic() < deadline and not opening.ended.is_set():
+        with contextlib.suppress(queue.Empty):
+            if error := result.get(timeout=_POLL_INTERVAL):
+                raise error
+            return
+    raise SourceError(
+        f"picamera2: no answer within {_LIBCAMERA_TIMEOUT:g} s when looking for camera modules; check the cable"
+    )
 
 
 def _device_maker(source: str, settings: CameraSettings) -> Callable[[], CaptureDevice] | None:
@@ -138,13 +179,20 @@ def _first_frame_timeout(settings: CameraSettings) -> float:
     return max(_FIRST_FRAME_TIMEOUT, 2 * settings.stall_timeout_s)
 
 
+def _hang_timeout(settings: CameraSettings) -> float:
+    return max(_MIN_HANG_TIMEOUT, 3 * settings.stall_timeout_s)
+
+
 def _open_live(
-    source: str, make_device: Callable[[], CaptureDevice], settings: CameraSettings, first_frame_timeout: float
+    source: str,
+    make_device: Callable[[], CaptureDevice],
+    settings: CameraSettings,
+    first_frame_timeout: float,
+    opening: Opening,
 ) -> LiveSource:
-    timeouts = Timeouts(
-        settings.stall_timeout_s, settings.exit_after_s, hang=max(_MIN_HANG_TIMEOUT, 3 * settings.stall_timeout_s)
-    )
+    timeouts = Timeouts(settings.stall_timeout_s, settings.exit_after_s, hang=_hang_timeout(settings))
     live = LiveSource(display_name(source), make_device, timeouts)
+    opening.add(live)
     try:
         live.wait_for_frame(first_frame_timeout)
     except BaseException:  # also Ctrl-C

@@ -160,10 +160,12 @@ class LiveSource:
             timeout: seconds to wait.
 
         Raises:
-            SourceError: the device cannot be opened, fails at once, or gives no frame.
+            SourceError: the device cannot be opened, fails at once, gives no frame, or is closed meanwhile.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._online or self._failure, timeout)
+            self._changed.wait_for(lambda: self._online or self._failure or self._closing.is_set(), timeout)
+            if self._closing.is_set():
+                raise SourceError(f"{self._name}: closed before its first frame")
             if self._online:
                 return
             failure = self._failure
@@ -187,11 +189,23 @@ class LiveSource:
             raise NoFrameYet
         return frame
 
-    def close(self) -> None:
-        """Stop reading and release the device; abandon it if its driver hangs."""
+    @property
+    def closed(self) -> bool:
+        """Whether every thread has ended, and has released its device."""
+        readers = [self._reader, *self._hung]
+        return self._closing.is_set() and not any(each.thread and each.thread.is_alive() for each in readers)
+
+    def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """Stop reading and release the device.
+
+        Args:
+            timeout: seconds to wait. If the driver takes longer, the device is released when its call returns.
+        """
         self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
         if self._reader.thread:
-            self._reader.thread.join(_CLOSE_TIMEOUT)
+            self._reader.thread.join(timeout)
 
     def _start_reader(self) -> _Reader:
         reader = _Reader(self._make_device())

@@ -14,7 +14,8 @@ import cv2
 
 from fer_edge import demo
 from fer_edge.errors import DataError, SourceError
-from fer_edge.utils.image_io import IMAGE_SUFFIXES, read_gray
+from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, is_system_name
+from fer_edge.utils.image_io import read_gray
 from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import Frame, NoFrameYet
@@ -38,6 +39,9 @@ class _Recording:
 
     live: Final = False
     status: Final[CameraStatus] = "online"
+
+    def open(self) -> None:
+        """Do nothing: a recording has no device, and is not closed while frames are not wanted."""
 
 
 class VideoFile(_Recording):
@@ -112,7 +116,8 @@ class ImageFolder(_Recording):
             SourceError: the folder cannot be listed or has no images.
         """
         try:
-            self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            visible = (p for p in path.iterdir() if not is_system_name(p.name))
+            self._paths = sorted(p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         except OSError as error:
             raise SourceError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
         if not self._paths:

@@ -25,7 +25,7 @@ def edit_config(text: str, source_name: str, *, model: str | None = None, remove
         InputError: the configuration is invalid.
     """
     expected = to_struct(parse_toml(text, source_name), Config, source_name)
-    document = tomlkit.parse(text)
+    document = tomlkit.parse(text.removeprefix("\ufeff"))
     if remove_password_file:
         expected = msgspec.structs.replace(expected, mqtt=msgspec.structs.replace(expected.mqtt, password_file=""))
         if "mqtt" in document:

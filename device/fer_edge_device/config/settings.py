@@ -20,6 +20,17 @@ PATHS: Final = (  # keys whose values are paths, or may be
 NODE_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
 
+Margin = Annotated[
+    float, Meta(ge=0, le=1, description="how far the score of another emotion must lead before it is reported")
+]
+HoldTime = Annotated[float, Meta(ge=0, le=60, description="seconds for which it must lead")]
+
+
+def _check_name(key: str, name: str) -> None:
+    if name != name.strip() or not name.isprintable():
+        message = f"{key} must be one line of text without control characters, and without spaces at its ends"
+        raise ValueError(message)
+
 
 class CameraSettings(Section, frozen=True, kw_only=True):
     """Where frames come from."""
@@ -135,10 +146,8 @@ class EventsSettings(Section, frozen=True, kw_only=True):
     smoothing_s: Annotated[
         float, Meta(gt=0, le=60, description="time constant in seconds by which scores are smoothed")
     ] = 0.4
-    margin: Annotated[
-        float, Meta(ge=0, le=1, description="how far the score of another emotion must lead before it is reported")
-    ] = 0.1
-    hold_s: Annotated[float, Meta(ge=0, le=60, description="seconds for which it must lead")] = 0.3
+    margin: Margin = 0.1
+    hold_s: HoldTime = 0.3
     heartbeat_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="seconds before an unchanged state is published again")
     ] = 60.0
@@ -170,6 +179,17 @@ class MqttSettings(Section, frozen=True, kw_only=True):
     ha_discovery_prefix: Annotated[
         str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="Home Assistant's discovery prefix")
     ] = "homeassistant"
+    ha_suggested_area: Annotated[
+        str,
+        Meta(
+            max_length=128,
+            description="the area that Home Assistant suggests when it adds the device, such as Küche; empty: none",
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Check what the bounds cannot express."""
+        _check_name("mqtt.ha_suggested_area", self.ha_suggested_area)
 
 
 class OutboxSettings(Section, frozen=True, kw_only=True):
@@ -212,6 +232,13 @@ class Config(Section, frozen=True, kw_only=True):
     node: Annotated[
         str, Meta(description="the node's name in topics: letters, digits, '_', '.', '-'; empty: the host name")
     ] = ""
+    display_name: Annotated[
+        str,
+        Meta(
+            max_length=128,
+            description="the name that Home Assistant shows, such as Kamera Küche; empty: fer-edge and the node's name",
+        ),
+    ] = ""
     model: Annotated[
         str, Meta(description="a .tflite file with a model card, or one of the shipped models: edge, edge-plus")
     ] = "edge"
@@ -222,6 +249,10 @@ class Config(Section, frozen=True, kw_only=True):
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
     log: LogSettings = LogSettings()
+
+    def __post_init__(self) -> None:
+        """Check what the bounds cannot express."""
+        _check_name("display_name", self.display_name)
 
     def node_name(self) -> str:
         """Return the node's name in topics."""

@@ -9,10 +9,12 @@ import random
 import threading
 import time as clock
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fer_edge.errors import BrokerError, FerEdgeError, first_line
+from fer_edge.errors import BrokerError, FerEdgeError, InputError, first_line
 from fer_edge.utils.words import counted
+from fer_edge_device.messages import Message
 from fer_edge_device.mqtt.broker import Broker
 from fer_edge_device.mqtt.connection import connect
 from fer_edge_device.mqtt.event_sender import EventSender
@@ -20,10 +22,10 @@ from fer_edge_device.mqtt.failures import refusal_advice
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fer_edge_device.config.settings import MqttSettings, OutboxSettings
-    from fer_edge_device.messages import Message, MessageFactory
+    from fer_edge_device.messages import MessageFactory
     from fer_edge_device.mqtt.connection import Connection, Received
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,20 @@ _SWITCH_VALUES: Final = {"on": True, "true": True, "1": True, "off": False, "fal
 _STABLE_AFTER: Final = 30.0  # seconds after which a connection counts as stable
 _FAREWELL_TIME: Final = 2.0  # seconds of closing that are left to a running login, and to the last message
 _JOIN_GRACE: Final = 1.0  # seconds beyond the timeout of `close` for the thread to end
+
+_NO_COMMANDS: Final[Mapping[str, Callable[[bytes], None]]] = MappingProxyType({})
+
+
+class SwitchCommand(NamedTuple):
+    """A command to the privacy switch.
+
+    Attributes:
+        on: whether to process frames.
+        retained: whether the broker had kept it for this connection: it may be old.
+    """
+
+    on: bool
+    retained: bool
 
 
 class _Deadlines(NamedTuple):
@@ -63,7 +79,8 @@ class MqttSink:
         settings: MqttSettings,
         outbox: OutboxSettings,
         *,
-        on_enabled: Callable[[bool], None] | None = None,
+        on_command: Callable[[SwitchCommand], bool] | None = None,
+        commands: Mapping[str, Callable[[bytes], None]] = _NO_COMMANDS,
         backoff: tuple[float, float] = (1.0, 60.0),
     ) -> None:
         """Open the outbox and start to connect.
@@ -72,13 +89,17 @@ class MqttSink:
             messages: makes the node's messages.
             settings: the broker and the login.
             outbox: file and limits of the outbox.
-            on_enabled: called on the sink's thread with each value that arrives at ``enabled/set``.
+            on_command: called on the sink's thread with each command that arrives at ``enabled/set``; returns whether
+                it is done with, also after a power cut, so that it need not be retained any longer.
+            commands: what to do with the payload of other commands, by their topics; called on the sink's thread, and
+                not with what the broker had retained. May raise `InputError`, which is logged.
             backoff: minimum and maximum seconds between two attempts to connect, or to send a refused event.
 
         Raises:
             InputError: a setting cannot be used, or the outbox is in use.
         """
-        self._messages, self._on_enabled, self._backoff = messages, on_enabled, backoff
+        self._messages, self._on_command, self._backoff = messages, on_command, backoff
+        self._commands = commands
         self._broker = Broker(settings)
         self._ha_status_topic = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
         self._outbox = Outbox(outbox_path(outbox, messages.node), outbox)
@@ -226,7 +247,8 @@ class MqttSink:
             self._unsent |= dict(sorted(self._retained.items(), key=lambda item: item[0] != first))
 
     def _subscribe(self, connection: Connection) -> None:
-        topics = [self._messages.topic("enabled/set")] if self._on_enabled else []
+        topics = [self._messages.topic("enabled/set")] if self._on_command else []
+        topics += self._commands
         if self._ha_status_topic:
             topics.append(self._ha_status_topic)
         if topics:
@@ -238,8 +260,35 @@ class MqttSink:
             if received.payload == b"online" and not received.retained:
                 self._send_all_retained()
             return
+        if command := self._commands.get(received.topic):
+            self._carry_out(command, received)
+            return
         value = received.payload.decode(errors="replace").strip().lower()
-        if value in _SWITCH_VALUES and self._on_enabled:
-            self._on_enabled(_SWITCH_VALUES[value])
+        if value in _SWITCH_VALUES and self._on_command:
+            if self._on_command(SwitchCommand(_SWITCH_VALUES[value], retained=received.retained)):
+                self._forget_command(received.topic)
         elif value:  # an empty payload means that a retained message was removed
             logger.warning("%s: %.40r is neither ON nor OFF", received.topic, value)
+
+    def _carry_out(self, command: Callable[[bytes], None], received: Received) -> None:
+        if not received.payload:  # a retained command was removed
+            return
+        if received.retained:
+            # It may be old, and would be repeated at each connection.
+            logger.warning(
+                "%s: a retained message was not obeyed and is removed; publish it without retain", received.topic
+            )
+        else:
+            try:
+                command(received.payload)
+            except InputError as error:
+                logger.warning("%s: %s", received.topic, error)
+        self._forget_command(received.topic)
+
+    def _forget_command(self, topic: str) -> None:
+        """Remove a command from the broker, so that the next connection does not bring it again.
+
+        A broker does not say of a new message whether it is retained, so this is done for each.
+        """
+        with self._lock:
+            self._unsent[topic] = Message(topic, "", 1, retain=True)

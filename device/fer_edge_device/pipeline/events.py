@@ -88,6 +88,11 @@ class EventMaker:
         self._frame_shape = (1, 1)
         self._last_state: tuple[float, Counter[str]] | None = None
 
+    @property
+    def settings(self) -> EventsSettings:
+        """When to report; `reconfigure` sets it."""
+        return self._settings
+
     def reconfigure(self, settings: EventsSettings) -> None:
         """Use other settings from the next frame on."""
         self._settings = settings
@@ -100,8 +105,12 @@ class EventMaker:
 
     def next_frame(self, frame: Frame) -> None:
         """Go on to the next frame."""
-        self._time, self._epoch = frame.time, frame.epoch
+        self.skip_to(frame.time, frame.epoch)
         self._frame_shape = frame.gray.shape[0], frame.gray.shape[1]
+
+    def skip_to(self, time: float, epoch: float) -> None:
+        """Go on to a time without a frame; see `Frame`."""
+        self._time, self._epoch = time, epoch
 
     def reported_tracks(self) -> list[Track]:
         """Return the tracks for which there has been an event."""
@@ -144,13 +153,18 @@ class EventMaker:
         ended = [face for track in tracks if (face := self.faces.pop(track.number, None))]
         return [self._event("end", face, face.reported) for face in ended if face.reported is not None]
 
-    def make_state(self) -> State | None:
-        """Return the state if it has changed or its heartbeat is due."""
+    def make_state(self, *, heartbeat: bool = True) -> State | None:
+        """Return the state if it has changed or its heartbeat is due.
+
+        Args:
+            heartbeat: whether there is one.
+        """
         faces = [face for face in self.faces.values() if face.reported is not None]
         counts = Counter(face.reported for face in faces if face.reported is not None)
         if self._last_state:
             then, last_counts = self._last_state
-            if counts == last_counts and self._time - then < self._settings.heartbeat_interval_s:
+            due = heartbeat and self._time - then >= self._settings.heartbeat_interval_s
+            if counts == last_counts and not due:
                 return None
         self._last_state = (self._time, counts)
         time = round(self._time + self._epoch, 3)

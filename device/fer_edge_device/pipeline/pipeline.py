@@ -113,9 +113,18 @@ class Pipeline:
         self._detector = detector or self._detector
         self._classifier = classifier or self._classifier
         self._model = ModelInfo(model or self._model.name, self._classifier.card.labels)
-        self._tracker.max_age_s = events.max_age_s
         self._scheduler.reconfigure(faces, fps=fps, idle_fps=idle_fps)
-        self._events.reconfigure(events)
+        self.change_events(events)
+
+    @property
+    def events_settings(self) -> EventsSettings:
+        """When events are made; `change_events` sets it."""
+        return self._events.settings
+
+    def change_events(self, settings: EventsSettings) -> None:
+        """Make events by other settings from the next frame on."""
+        self._tracker.max_age_s = settings.max_age_s
+        self._events.reconfigure(settings)
 
     def repeat_state(self) -> None:
         """Return the state with the next frame even if it has not changed: there is a new subscriber."""
@@ -131,9 +140,7 @@ class Pipeline:
         self._tracker.next_frame(frame.time)
         self._events.next_frame(frame)
         self._scheduler.next_frame(frame.time, self._events.reported_tracks())
-        found = self._detect_around_tracks(frame.gray)
-        if self._scheduler.detection_is_due():
-            found += self._detect_in_frame(frame.gray)
+        found = self._detect(frame.gray)
         self._classify([track for track in found if self._classification_is_due(track)], frame.gray)
         with self._timed("track"):
             events = self._events.end_tracks(self._tracker.end_lost(frame.time))
@@ -143,14 +150,19 @@ class Pipeline:
             self.milliseconds[stage].append(seconds * 1e3)
         return events, state
 
-    def skip(self, frame: Frame) -> State | None:
-        """Let a frame pass without processing it, after `finish`.
+    def skip(self, time: float, epoch: float) -> State | None:
+        """Let a moment pass in which nothing is processed, after `finish`.
+
+        Args:
+            time: as in `Frame`.
+            epoch: as in `Frame`.
 
         Returns:
-            The state if there is a new subscriber or its heartbeat is due.
+            The state if there is a new subscriber. It has no heartbeat: that nothing is processed is not that nobody is
+            there.
         """
-        self._events.next_frame(frame)
-        return self._events.make_state()
+        self._events.skip_to(time, epoch)
+        return self._events.make_state(heartbeat=False)
 
     def finish(self) -> tuple[list[Event], State | None]:
         """End every track, because the source has ended or frames will be skipped.
@@ -160,19 +172,29 @@ class Pipeline:
         """
         return self._events.end_tracks(self._tracker.end_all()), self._events.make_state()
 
-    def _detect_around_tracks(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
-        """Detect each face near its last position, and return the tracks that were found."""
+    def _detect(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
+        """Detect faces as the scheduler decides, and return the tracks that were found."""
         tracks = self._scheduler.tracks_to_detect()
+        if self._scheduler.detection_comes_first(len(tracks), self._detector.roi_cost(gray.shape)):
+            found = self._detect_in_frame(gray, coarse=False)
+            # Near a track, less certain faces are accepted.
+            return found + self._detect_around([track for track in tracks if track.missed], gray)
+        found = self._detect_around(tracks, gray)
+        if self._scheduler.detection_is_due():
+            found += self._detect_in_frame(gray, coarse=self._scheduler.coarse_detection_suffices())
+        return found
+
+    def _detect_around(self, tracks: list[Track], gray: npt.NDArray[np.uint8]) -> list[Track]:
+        """Detect each face near its predicted position, and return the tracks that were found."""
         if not tracks:
             return []
         with self._timed("follow"):
-            near = [self._detector.detect_in_roi(gray, track.box) for track in tracks]
+            near = [self._detector.detect_in_roi(gray, track.predict(self._scheduler.time)) for track in tracks]
         with self._timed("track"):
             return self._tracker.update(_deduplicate(itertools.chain.from_iterable(near)), start_tracks=False)
 
-    def _detect_in_frame(self, gray: npt.NDArray[np.uint8]) -> list[Track]:
+    def _detect_in_frame(self, gray: npt.NDArray[np.uint8], *, coarse: bool) -> list[Track]:
         """Detect faces in the whole frame, and return the tracks that were not found before in this frame."""
-        coarse = self._scheduler.coarse_detection_suffices()
         with self._timed("detect"):
             faces = self._detector.detect(gray, coarse=coarse)
         with self._timed("track"):

@@ -18,7 +18,8 @@ _STATIONARY_S: Final = 0.2  # maximum time for which a stationary face is not se
 class Scheduler:
     """Decides what is done in each frame, from the time and the tracks alone.
 
-    - Around known faces the detector searches in every frame. It skips stationary faces for up to 0.2 s.
+    - Around known faces the detector searches in every frame. It skips stationary faces for up to 0.2 s. If the faces
+      are so many that one search of the whole frame costs less, it searches that instead.
     - The whole frame is searched every ``detect_interval_s``. While no face is missing, every other search is coarse:
       it finds only large faces, in a quarter of the time.
     - A missing face starts a search of the whole frame at once, then after one frame, after twice as long, and so on,
@@ -75,8 +76,18 @@ class Scheduler:
             return []
         return [track for track in self._tracker.tracks if track not in self._stationary]
 
+    def detection_comes_first(self, tracks: int, roi_cost: float) -> bool:
+        """Return whether to search the whole of this frame first, and around tracks only if they are not found in it.
+
+        Args:
+            tracks: number of tracks around which the detector must search.
+            roi_cost: as for `TrackingDetector.roi_cost`.
+        """
+        elapsed = self.time - self._frame_searched_finely_at + _JITTER
+        return tracks > 0 and (tracks * roi_cost >= 1 or elapsed >= 2 * self._settings.detect_interval_s)
+
     def detection_is_due(self) -> bool:
-        """Return whether the whole of this frame must be searched."""
+        """Return whether the whole of this frame must be searched after the search around the tracks."""
         if self._frame_searched_at is None:
             return True
         elapsed = self.time - self._frame_searched_at + _JITTER

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.errors import DataError, printable
 from fer_edge.tagging.input import tempdirs
-from fer_edge.tagging.input.video import VIDEO_SUFFIXES
 from fer_edge.utils.archive_member import unpack_errors
 from fer_edge.utils.decompress import UnpackError
+from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
 from fer_edge.utils.limits import IMAGE_BYTES
 from fer_edge.utils.tar_reader import tar_members
 from fer_edge.utils.words import megabytes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from fer_edge.tagging.input import exif
+from fer_edge.utils.exif import read_date
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,17 +26,18 @@ class ImageDate(NamedTuple):
 
 
 def date_of(path: Path) -> ImageDate | None:
-    """Return the date of an image file; None if the file cannot be read.
-
-    Without Pillow it is the date of the file, because EXIF blocks cannot be read.
-    """
+    """Return the date of an image file; None if the file cannot be read."""
     try:
-        with path.open("rb") as file:
-            start = file.read(exif.MAX_BLOCK)  # cameras write the EXIF block first
+        if not path.is_file():
+            return None
         modified = path.stat().st_mtime
+        taken = None
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size:  # an empty file cannot be mapped
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    taken = read_date(content)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
-    position = start.find(exif.PREFIX)
-    if position >= 0 and exif.is_available() and (taken := exif.read_date(start[position:])):
+    if taken:
         return ImageDate(taken, from_camera=True)
     return ImageDate(datetime.fromtimestamp(modified), from_camera=False)  # noqa: DTZ006 - local, as cameras write it

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, AnyStr, Final
 
 from fer_edge.tagging.input import archives
-from fer_edge.tagging.input.video import VIDEO_SUFFIXES
-from fer_edge.utils.image_io import IMAGE_SUFFIXES
+from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LeftOut, is_system_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-IMAGE_ENDINGS: Final = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic", ".heif", ".jp2")
+IMAGE_ENDINGS: Final = tuple(IMAGE_SUFFIXES)
 CONTAINER_ENDINGS: Final = (*VIDEO_SUFFIXES, *archives.SUFFIXES)  # files that hold several images
 KNOWN_ENDINGS: Final = (*IMAGE_ENDINGS, *CONTAINER_ENDINGS)
 _KNOWN_ENDINGS_BYTES: Final = tuple(map(os.fsencode, KNOWN_ENDINGS))
+_TRANSPORT_STREAMS: Final = (b".ts", b".mts")  # endings that TypeScript has, too
 _MAX_SORTED_IN_MEMORY: Final = 50_000  # names; longer listings are sorted on disk
 
 Identity = tuple[int, int]  # device and inode of a folder
@@ -51,19 +51,39 @@ def _write_run(names: list[bytes]) -> IO[bytes]:
     return file
 
 
-def scan_folder(folder: str) -> Iterator[bytes]:
-    """Yield the names of subfolders, with a slash at the end, and of files with a known ending.
+def scan_folder(folder: str, left_out: LeftOut) -> Iterator[bytes]:
+    """Yield the names of subfolders, with a slash at the end, and of images, videos and archives.
+
+    Args:
+        folder: The folder.
+        left_out: Counts the files and folders that are left out.
 
     Raises:
         OSError: The folder cannot be listed.
     """
     with os.scandir(os.fsencode(folder)) as entries:
         for entry in entries:
-            if _is_folder_entry(entry):
+            if is_system_name(entry.name):
+                left_out.system += 1
+            elif _is_folder_entry(entry):
                 yield entry.name + b"/"
             # A broken link counts as an image that cannot be read; its row says so.
-            elif entry.name.lower().endswith(_KNOWN_ENDINGS_BYTES) and (entry.is_symlink() or entry.is_file()):
+            elif _has_known_kind(entry) and (entry.is_symlink() or entry.is_file()):
                 yield entry.name
+            else:
+                left_out.add_other_kind(entry.name)
+
+
+def _has_known_kind(entry: os.DirEntry[bytes]) -> bool:
+    name = entry.name.lower()
+    if not name.endswith(_TRANSPORT_STREAMS):
+        return name.endswith(_KNOWN_ENDINGS_BYTES)
+    try:
+        with open(entry.path, "rb") as file:  # noqa: PTH123 - Paths are slow for a million names
+            start = file.read(5)
+    except OSError:
+        return True  # its row says why
+    return b"G" in {start[:1], start[4:]}  # each packet begins with this byte; cameras write four others before it
 
 
 def expand_pattern(pattern: str) -> Iterator[str]:
@@ -79,7 +99,7 @@ def expand_pattern(pattern: str) -> Iterator[str]:
 
 
 def _walk_folders(folder: str, visited: set[Identity]) -> Iterator[str]:
-    """Yield a folder and its subfolders, each once, without hidden ones."""
+    """Yield a folder and its subfolders, each once, without hidden ones and those of systems."""
     identity = identity_of(Path(folder))
     if identity is None or identity in visited:
         return
@@ -88,7 +108,7 @@ def _walk_folders(folder: str, visited: set[Identity]) -> Iterator[str]:
     try:
         with os.scandir(folder or os.curdir) as entries:
             names = sorted(
-                entry.name for entry in entries if not entry.name.startswith(".") and _is_folder_entry(entry)
+                entry.name for entry in entries if not is_system_name(entry.name) and _is_folder_entry(entry)
             )
     except OSError:
         return
@@ -120,7 +140,7 @@ def count_images(inputs: Sequence[str]) -> int | None:
             continue
         visited.add(identity)
         try:
-            for name in map(os.fsdecode, scan_folder(folder)):
+            for name in map(os.fsdecode, scan_folder(folder, LeftOut())):
                 if name.lower().endswith(CONTAINER_ENDINGS):
                     return None
                 if name.endswith("/"):

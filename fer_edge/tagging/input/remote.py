@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fer_edge.errors import DataError, InputError, MissingExtraError, first_line
 from fer_edge.tagging.input import tempdirs
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.file_kinds import is_system_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from fer_edge.utils.file_kinds import LeftOut
 
 _WEB: Final = ("http://", "https://")
 _PARALLEL_FETCHES: Final = 16
@@ -66,19 +69,20 @@ def check(address: str) -> None:
         ) from error
 
 
-def find(address: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:
+def find(address: str, endings: tuple[str, ...], left_out: LeftOut) -> Iterator[RemoteFile]:
     """List the files at an address.
 
     Args:
         address: The address of a file, a folder, or a pattern.
         endings: The endings of files that are taken from a folder.
+        left_out: Counts what is left out of a folder.
 
     Yields:
         The files, in order of their names; an address that cannot be listed is one file with an error.
     """
     try:
         with _as_data_error(address):
-            yield from _list_files(address, endings)
+            yield from _list_files(address, endings, left_out)
     except DataError as error:
         yield RemoteFile(without_secrets(address), address, error=str(error))
 
@@ -199,7 +203,7 @@ def without_secrets(address: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
-def _list_files(address: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:
+def _list_files(address: str, endings: tuple[str, ...], left_out: LeftOut) -> Iterator[RemoteFile]:
     files, path = _open(address)
     if address.startswith(_WEB):
         yield RemoteFile(without_secrets(address), address)
@@ -208,18 +212,29 @@ def _list_files(address: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:
             if detail["type"] == "file":
                 yield _remote_file(files.unstrip_protocol(name), detail)
     elif files.isdir(path):
-        yield from _walk(files, path, endings)
+        yield from _walk(files, path, endings, left_out)
     else:
         yield _remote_file(address, files.info(path))
 
 
-def _walk(files: Any, folder: str, endings: tuple[str, ...]) -> Iterator[RemoteFile]:  # noqa: ANN401 - fsspec has no types
+def _walk(
+    files: Any,  # noqa: ANN401 - fsspec has no types
+    folder: str,
+    endings: tuple[str, ...],
+    left_out: LeftOut,
+) -> Iterator[RemoteFile]:
     for detail in sorted(files.ls(folder, detail=True), key=lambda detail: str(detail["name"])):
         name = detail["name"]
-        if detail["type"] == "directory" and name.rstrip("/") != folder.rstrip("/"):
-            yield from _walk(files, name, endings)
+        if name.rstrip("/") == folder.rstrip("/"):
+            continue
+        if is_system_name(name.rstrip("/").rpartition("/")[2]):
+            left_out.system += 1
+        elif detail["type"] == "directory":
+            yield from _walk(files, name, endings, left_out)
         elif detail["type"] == "file" and name.lower().endswith(endings):
             yield _remote_file(files.unstrip_protocol(name), detail)
+        else:
+            left_out.add_other_kind(name)
 
 
 def _remote_file(address: str, detail: dict[str, Any]) -> RemoteFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,8 @@ from fer_edge.tagging.input.listing import (
     sorted_names,
 )
 from fer_edge.tagging.input.source import PendingSource, Source
-from fer_edge.tagging.input.video import VIDEO_SUFFIXES, split_video
+from fer_edge.tagging.input.video import split_video
+from fer_edge.utils.file_kinds import VIDEO_SUFFIXES, LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,13 +40,20 @@ class Sources:
     """
 
     def __init__(
-        self, inputs: Sequence[str], *, every: float | None = None, exclude: Iterable[Path] = (), max_bytes: int = 0
+        self,
+        inputs: Sequence[str],
+        *,
+        null: bool = False,
+        every: float | None = None,
+        exclude: Iterable[Path] = (),
+        max_bytes: int = 0,
     ) -> None:
         """Check the inputs.
 
         Args:
             inputs: Files, folders, patterns and addresses; ``-`` reads a list of them from standard input, one a line
                 or, as `find -print0` writes them, with a NUL after each.
+            null: Whether a NUL separates the names of the list in any case, so that they may contain line breaks.
             every: Seconds between the processed frames of a video; None for every frame.
             exclude: Folders to leave out, because results are written to them.
             max_bytes: Largest archive to fetch from an address.
@@ -55,6 +64,8 @@ class Sources:
         """
         self._inputs, self._every = tuple(dict.fromkeys(inputs)), every
         self._excluded, self._max_bytes = tuple(exclude), max_bytes
+        self._null = null
+        self.left_out = LeftOut()
         for path in self._inputs:
             if remote.is_address(path):
                 remote.check(path)
@@ -64,11 +75,12 @@ class Sources:
                 raise InputError(f"{printable(path)}: no such file or folder")
 
     def __iter__(self) -> Iterator[PendingSource]:
-        """Find the sources one by one."""
+        """Find the sources one by one, and count in `left_out` what is left out."""
+        self.left_out = LeftOut()
         visited = {identity for path in self._excluded if (identity := identity_of(path))}
         for path in self._inputs:
             if path == "-":
-                for line in _read_list(sys.stdin.fileno()):
+                for line in _read_list(sys.stdin.fileno(), null=self._null):
                     yield from self._find(line, visited)
             elif remote.is_address(path) or os.path.lexists(path):
                 yield from self._find(path, visited)
@@ -78,7 +90,7 @@ class Sources:
 
     def _find(self, path: str, visited: set[Identity]) -> Iterator[PendingSource]:
         if remote.is_address(path):
-            for file in remote.find(path, KNOWN_ENDINGS):
+            for file in remote.find(path, KNOWN_ENDINGS, self.left_out):
                 yield from self._remote_file(file)
         elif is_folder(path):
             named = {os.path.realpath(other) for other in self._inputs if other not in {"-", path}}
@@ -131,7 +143,7 @@ class Sources:
             return
         visited.add(identity)
         try:
-            for name in sorted_names(scan_folder(folder)):
+            for name in sorted_names(scan_folder(folder, self.left_out)):
                 path = os.path.join(folder, os.fsdecode(name.rstrip(b"/")))  # noqa: PTH118 - Paths are slow for a million names
                 if name.endswith(b"/"):
                     yield from self._folder(path, visited, (*parents, identity), named)
@@ -161,14 +173,27 @@ def _archive_members(archive: Path, display_name: str, uri: str, fingerprint: st
         yield PendingSource(source, member.read)
 
 
-def _read_list(descriptor: int) -> Iterator[str]:
-    """Yield the names in a list: each ends with a NUL if the first does, else with a line break."""
-    separator, rest = b"", b""
-    while block := os.read(descriptor, 1 << 16):
+def _read_list(descriptor: int, *, null: bool) -> Iterator[str]:
+    """Yield the names in a list: each ends with a NUL if the first does or ``null`` is set, else with a line break."""
+    separator, rest = (b"\0" if null else b""), b""
+    for block in _read_blocks(descriptor):
         separator = separator or (b"\0" if b"\0" in block else b"\n")
         *whole, rest = (rest + block).split(separator)
         yield from _decode_names(whole, separator)
     yield from _decode_names([rest], separator)
+
+
+def _read_blocks(descriptor: int) -> Iterator[bytes]:
+    """Yield the content of a list without its byte-order mark; UTF-16, as PowerShell writes it, becomes UTF-8."""
+    start = b""
+    while len(start) < len(codecs.BOM_UTF8) and (block := os.read(descriptor, len(codecs.BOM_UTF8) - len(start))):
+        start += block
+    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    block = (start if is_utf16 else start.removeprefix(codecs.BOM_UTF8)) + os.read(descriptor, 1 << 16)
+    while block:
+        yield decoder.decode(block).encode() if is_utf16 else block
+        block = os.read(descriptor, 1 << 16)
 
 
 def _decode_names(pieces: Iterable[bytes], separator: bytes) -> Iterator[str]:

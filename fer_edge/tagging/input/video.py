@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-VIDEO_SUFFIXES: Final = frozenset(
-    {".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
-)
 _PART_S: Final = 60.0
 _RUN_UP_S: Final = 2.0  # decoding a frame takes some before it; only the decoder knows how many
 

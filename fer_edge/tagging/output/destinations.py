@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import InputError, printable
-from fer_edge.tagging.input import exif, remote
+from fer_edge.tagging.input import remote
 from fer_edge.tagging.output import parquet_dataset
 from fer_edge.tagging.output.error_list import is_error_list
 from fer_edge.utils.atomic_file import ensure_writable
@@ -54,10 +54,7 @@ def check_outputs(inputs: Sequence[str], outputs: Outputs, options: TagOptions) 
 
     Raises:
         InputError: A result cannot be written, exists already, or would go among the images.
-        MissingExtraError: Sidecars take Pillow, and it is not installed.
     """
-    if options.sidecars:
-        exif.require_pillow()
     _check_folders_hold_no_inputs(inputs, result_folders(outputs, options))
     _check_writable(outputs, result_folders(outputs, options))
     _check_folders_are_empty(outputs, options)

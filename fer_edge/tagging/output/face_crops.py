@@ -13,9 +13,10 @@ from fer_edge.classification.crop import crop_face
 from fer_edge.errors import DataError, printable
 from fer_edge.geometry import NO_MARGIN, Box
 from fer_edge.tagging.input import image_decode
-from fer_edge.tagging.input.video import VIDEO_SUFFIXES, read_frames
+from fer_edge.tagging.input.video import read_frames
 from fer_edge.tagging.records import THUMBNAIL_SIDE
 from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
 from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from fer_edge.errors import printable
 from fer_edge.reports.html import data_url, render
 from fer_edge.reports.svg_plot import bars
-from fer_edge.tagging.input import exif
 from fer_edge.tagging.input.dates import date_of
 from fer_edge.tagging.output.face_crops import crop_row
 from fer_edge.tagging.output.statistics import SCORE_BINS, TableStatistics
@@ -108,8 +107,6 @@ def _plot_dates(statistics: TableStatistics) -> dict[str, str] | None:
         f"{len(dated)} of {statistics.dated.total} faces in images: {from_camera} by the date that the camera wrote"
         f" (EXIF), {len(dated) - from_camera} by the date of the file."
     )
-    if not exif.is_available():
-        text += ' The dates of cameras are missing, because Pillow is not installed: pip install "fer-edge[tag]".'
     return {"text": text, "plot": bars(labels, shares, "date", "faces")}
 
 

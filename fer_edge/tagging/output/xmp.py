@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from fer_edge.errors import InputError, printable
-from fer_edge.tagging.input import exif
 from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
@@ -75,13 +74,12 @@ def _make_packet(image: DecodedImage, faces: Sequence[Expression]) -> bytes:
     size = {"stDim:w": str(image.columns), "stDim:h": str(image.rows), "stDim:unit": "pixel"}
     ET.SubElement(regions, _qualify("mwg-rs:AppliedToDimensions"), _qualify_all(size))
     region_list = ET.SubElement(ET.SubElement(regions, _qualify("mwg-rs:RegionList")), _qualify("rdf:Bag"))
-    orientation = exif.read_orientation(image.exif_block)
     for face in faces:
         region = {"mwg-rs:Type": "Face", "mwg-rs:Description": f"{face.emotion} {face.score:.0%}"}
         item = ET.SubElement(
             ET.SubElement(region_list, _qualify("rdf:li")), _qualify("rdf:Description"), _qualify_all(region)
         )
-        x, y, width, height = _to_stored(face.box, image.columns, image.rows, orientation)
+        x, y, width, height = _to_stored(face.box, image.columns, image.rows, image.orientation)
         area = {"stArea:x": x, "stArea:y": y, "stArea:w": width, "stArea:h": height}
         numbers = {key: f"{value:.6f}" for key, value in area.items()}
         ET.SubElement(item, _qualify("mwg-rs:Area"), _qualify_all({**numbers, "stArea:unit": "normalized"}))

@@ -16,6 +16,7 @@ def test_changes_the_model_and_keeps_the_rest() -> None:
         'node = "a" # model = "x"\n model="new"  # mine\n\n[ mqtt ]\nurl = ""\n'
     )
     assert edit_config("# mine\n[camera]\n", "x", model="né\\w") == 'model = "né\\\\w"\n# mine\n[camera]\n'
+    assert edit_config("\ufeff[camera]\n", "x", model="a") == 'model = "a"\n[camera]\n'
     assert edit_config(example(), "x", model="new") == f'model = "new"\n{example()}'
 
 

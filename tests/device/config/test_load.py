@@ -59,6 +59,9 @@ def test_reads_the_systems_file_if_it_exists(tmp_path: Path, monkeypatch: pytest
         ("[log]\nlevel = 'loud'", r"c\.toml: log\.level cannot be 'loud'; choose debug, info, warning or error"),
         ("node = \n", r"c\.toml: not valid TOML, line 1: invalid value; correct it there"),
         ("[faces]\nmin_face = 10", r"c\.toml: faces\.min_face must be at least 12, or 0"),
+        ('display_name = "Küche\\n"', r"c\.toml: display_name must be one line of text without control characters"),
+        ('[mqtt]\nha_suggested_area = " Küche"', r"mqtt\.ha_suggested_area must be .* without spaces at its ends"),
+        (f'display_name = "{"x" * 129}"', r"c\.toml: display_name must .*128"),
         ("camera = 3", r"c\.toml: camera must be a table, not a whole number"),
     ],
 )

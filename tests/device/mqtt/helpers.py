@@ -12,7 +12,7 @@ from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Event, Info, MessageFactory
 from fer_edge_device.mqtt.maintenance import check_login
-from fer_edge_device.mqtt.sink import MqttSink
+from fer_edge_device.mqtt.sink import MqttSink, SwitchCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,13 +46,13 @@ def sending(
     *,
     rate: float = 10_000,
     ha_discovery: bool = False,
-    on_enabled: Callable[[bool], None] | None = None,
+    on_command: Callable[[SwitchCommand], bool] | None = None,
     backoff: tuple[float, float] = (0.02, 0.2),
 ) -> Iterator[MqttSink]:
     """Run a sink that has published its first message."""
     outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=rate)
     settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery)
-    sink = MqttSink(MESSAGES, settings, outbox, on_enabled=on_enabled, backoff=backoff)
+    sink = MqttSink(MESSAGES, settings, outbox, on_command=on_command, backoff=backoff)
     try:
         sink.publish(MESSAGES.availability("online"))
         yield sink

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from tests.device.brokers import Certificates
 
 
+def test_password_does_not_include_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("geheim\r\n", encoding="utf-8-sig")
+    assert Broker(MqttSettings(url="mqtt://u@b", password_file=str(path))).password() == "geheim"
+
+
 def test_refuses_settings_that_cannot_work(certificates: Certificates, tmp_path: Path) -> None:
     def refused(**settings: str) -> str:
         with pytest.raises(InputError) as failed:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fer_edge.errors import BrokerError, FerEdgeError
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import MessageFactory
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.mqtt.maintenance import check_login, forget_node
 from fer_edge_device.mqtt.sink import MqttSink
 from tests.device.brokers import Mosquitto, subscribing, wait_for
@@ -37,7 +37,7 @@ def test_forget_removes_the_node_from_the_broker_and_from_home_assistant(
 ) -> None:
     with sending(tmp_path, broker.port) as sink:
         sink.publish(MESSAGES.info(INFO))
-        sink.publish(discovery_message(MESSAGES, INFO))
+        sink.publish(discovery_message(MESSAGES, INFO, DeviceDescription()))
     url = f"mqtt://localhost:{broker.port}"
     message = cli("mqtt", "forget", "--mqtt", url, "--node", "hall").stderr
     assert message == f"hall is forgotten at {url} (MQTT 5)\n"

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Stats
-from fer_edge_device.mqtt.home_assistant import discovery_message
+from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Gate, Mosquitto, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 
 if TYPE_CHECKING:
-    import pytest
+    from fer_edge_device.mqtt.sink import SwitchCommand
 
 STATS = Stats(time=0, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0, dropped_events=0)
 
@@ -191,32 +192,71 @@ def test_falls_back_to_mqtt_3_1_1(
 def test_obeys_the_switch_and_ignores_unknown_values(
     broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    values: list[bool] = []
+    commands: list[SwitchCommand] = []
+
+    def obey(command: SwitchCommand) -> bool:
+        commands.append(command)
+        return True
+
     switch = MESSAGES.topic("enabled/set")
     with subscribing(broker.port) as subscriber:
         subscriber.publish(switch, "OFF", retain=True)
-        with sending(tmp_path, broker.port, on_enabled=values.append):
-            wait_for(lambda: values == [False], "the retained value")
+        with sending(tmp_path, broker.port, on_command=obey):
+            wait_for(lambda: commands == [(False, True)], "the retained value")
             for value in ("maybe", "ON", "false", "1", "0", "True"):
                 subscriber.publish(switch, value)
             subscriber.publish(switch, "", retain=True)
-            wait_for(lambda: values == [False, True, False, True, False, True], "the values")
+            live = [(on, False) for on in (True, False, True, False, True)]
+            wait_for(lambda: commands == [(False, True), *live], "the values")
     assert caplog.text.count("'maybe' is neither ON nor OFF") == 1
 
 
+@pytest.mark.parametrize("retained_before", [True, False])
+def test_removes_a_retained_command_once_it_is_done_with(
+    broker: Mosquitto, tmp_path: Path, *, retained_before: bool
+) -> None:
+    done = threading.Event()
+    switch, camera = MESSAGES.topic("enabled/set"), MESSAGES.topic("camera")
+
+    def retained() -> list[bytes]:
+        with subscribing(broker.port) as late:
+            late.publish("marker", "")
+            wait_for(lambda: late.payloads("marker"), "the end of what is retained")
+            return late.payloads(switch)
+
+    with subscribing(broker.port) as subscriber:
+        if retained_before:
+            subscriber.publish(switch, "OFF", retain=True)
+        with sending(tmp_path, broker.port, on_command=lambda _: done.is_set()) as sink:
+            if not retained_before:
+                wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
+                subscriber.publish(switch, "OFF", retain=True)
+            sink.publish(MESSAGES.camera("online"))
+            wait_for(lambda: subscriber.payloads(camera), "a message")
+            assert retained() == [b"OFF"], "the switch could not be saved, so the broker must keep the command"
+            done.set()
+            subscriber.publish(switch, "OFF", retain=True)
+            wait_for(lambda: not retained(), "the command to be removed")
+
+
 def test_does_not_receive_oversized_messages(broker: Mosquitto, tmp_path: Path) -> None:
-    values: list[bool] = []
+    commands: list[SwitchCommand] = []
+
+    def obey(command: SwitchCommand) -> bool:
+        commands.append(command)
+        return True
+
     with subscribing(broker.port) as subscriber:
         subscriber.publish(MESSAGES.topic("enabled/set"), " " * 1_000_000 + "ON", retain=True)
-        with sending(tmp_path, broker.port, on_enabled=values.append):
+        with sending(tmp_path, broker.port, on_command=obey):
             wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
             subscriber.publish(MESSAGES.topic("enabled/set"), "OFF", retain=True)
-            wait_for(lambda: values, "a value")
-    assert values == [False]
+            wait_for(lambda: commands, "a value")
+    assert commands == [(False, False)]
 
 
 def test_announces_the_node_again_when_home_assistant_starts(broker: Mosquitto, tmp_path: Path) -> None:
-    announcement = discovery_message(MESSAGES, INFO)
+    announcement = discovery_message(MESSAGES, INFO, DeviceDescription())
     with subscribing(broker.port) as subscriber:
         subscriber.publish("homeassistant/status", "online", retain=True)
         with sending(tmp_path, broker.port, ha_discovery=True) as sink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,13 @@ from fer_edge.detection.factory import make_detector
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings
 
-from .playback import Playback, Script, make_pipeline
+from .playback import Playback, RecordingModels, Script, make_pipeline
 from .scenes import around, patterned_wall, scene, video
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from fer_edge.geometry import Face
 
 
 @pytest.mark.parametrize(("gap", "every"), [(1.0, 2.0), (2.0, 5.0)])
@@ -90,6 +93,55 @@ def test_classifies_due_faces_in_one_batch() -> None:
     playback = Playback().play(video([scene(*people)] * 10))
     assert len(playback.models.batches) > 2
     assert set(playback.models.batches) == {3}
+
+
+@pytest.mark.parametrize(("people", "cheaper"), [(1, "around faces"), (2, "around faces"), (4, "whole"), (8, "whole")])
+def test_takes_the_cheaper_search_for_moving_faces(people: int, cheaper: str) -> None:
+    places = [(x, y) for y in (130, 350) for x in (85, 240, 395, 550)][:people]
+    playback = Playback().play(
+        video(
+            scene(*(("happy", around(x + 30 * math.sin(n / 2), y + 30 * math.cos(n / 2), 105)) for x, y in places))
+            for n in range(20)
+        )
+    )
+    roi_cost = playback.models.roi_cost((480, 640))
+    cost = playback.models.searches.count("whole") + roi_cost * len(playback.models.roi_boxes)
+    if cheaper == "whole":
+        assert cost < 1.15 * 20  # almost no face has to be searched for again
+        assert len(playback.pipeline.in_view) == people
+    else:
+        assert playback.models.searches == ["whole", "coarse"] * 2
+        assert cost < 20
+    assert len(playback.times("new")) == people
+
+
+def test_still_faces_are_skipped_even_if_they_are_many() -> None:
+    places = [(x, y) for y in (130, 350) for x in (85, 240, 395, 550)]
+    playback = Playback().play(video([scene(*(("happy", around(x, y, 105)) for x, y in places))] * 20))
+    assert 9 <= playback.models.searches.count("whole") <= 13
+    assert len(playback.models.roi_boxes) < len(places)
+
+
+def test_face_that_only_a_search_around_it_finds_is_kept_among_many() -> None:
+    class Shy(RecordingModels):
+        """In the whole frame, the detector misses the first face after a while."""
+
+        def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
+            faces = super().detect(gray, coarse=coarse)
+            return faces if len(self.searches) < 5 else [face for face in faces if face.box.x > 150]
+
+    places = [(x, y) for y in (130, 350) for x in (85, 240, 395, 550)]
+    playback = Playback()
+    playback.models = Shy()
+    playback.pipeline = make_pipeline(playback.models, playback.models, FacesSettings())
+    playback.play(
+        video(
+            scene(*(("happy", around(x + 30 * math.sin(n / 2), y + 30 * math.cos(n / 2), 105)) for x, y in places[:6]))
+            for n in range(30)
+        )
+    )
+    assert len(playback.times("new")) == 6
+    assert playback.times("end") == []
 
 
 def test_searches_for_lost_face_at_growing_intervals_until_it_ends() -> None:

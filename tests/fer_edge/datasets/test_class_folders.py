@@ -77,11 +77,15 @@ def test_stores_images_on_disk_at_the_given_size(sample: Sample, tmp_path: Path)
 
 def test_ignores_stray_files_and_rejects_folders_without_classes(sample: Sample, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 50))
-    for name in ("train/.ipynb_checkpoints/1.png", "train/happy/._1.png", "__MACOSX/happy/1.png"):
+    for name in (
+        *("train/.ipynb_checkpoints/1.png", "train/happy/._1.png", "__MACOSX/happy/1.png"),
+        *("train/happy/@eaDir/1.png", "train/notes.txt"),
+    ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"x")
     data = load_dataset(tree)
     assert (len(data), data.skipped) == (14, ())
+    assert data.left_out == ("4 hidden or system files and folders", "1 file of another kind (.txt 1)")
     csv = sample.write_csv(tmp_path / "some.csv", slice(0, 5)).read_bytes()
     with tarfile.open(tmp_path / "mac.tar", "w") as archive:
         for name, content in (("._fer2013.csv", b"\xff\xfe"), ("other.csv", b"caf\xe9"), ("fer2013.csv", csv)):

@@ -54,6 +54,11 @@ def test_maps_labels_and_fuses_datasets(sample: Sample, tmp_path: Path) -> None:
     assert not with_some_votes.votes[700:].any()
 
 
+def test_reads_a_map_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "map.toml").write_text('[all]\nangry = "sad"\n', encoding="utf-8-sig")
+    assert load_label_map(tmp_path / "map.toml").tables == {"all": {"angry": "sad"}}
+
+
 def test_map_merges_votes_and_rejects_unknown_names(fer2013_csv: Path) -> None:
     data = add_votes(load_dataset(fer2013_csv), votes_of(fer2013_csv))
     merged = LabelMap((), {"all": {"disgust": "angry"}}).apply({"fer2013.csv": data})[0]

@@ -82,6 +82,13 @@ def test_min_face_limits_what_is_found(detector: NetworkDetector) -> None:
     assert not NetworkDetector(SQUARES, min_face=32).detect(gray)
 
 
+def test_search_around_a_face_costs_less_the_smaller_the_smallest_face(detector: NetworkDetector) -> None:
+    costs = [NetworkDetector(detector.path, min_face).roi_cost((480, 640)) for min_face in (16, 32, 64, 128)]
+    assert costs == sorted(costs)
+    assert 0 < costs[0] < 0.5 < costs[-1]
+    assert NetworkDetector(detector.path, 32).roi_cost((960, 1280)) < costs[1]
+
+
 def test_images_of_different_sizes_do_not_affect_each_other(detector: NetworkDetector) -> None:
     # More sizes than the cache holds. Two sizes share an input, which must be cleared after the larger one.
     sizes = [(64, 96), (60, 90), (32, 32), (64, 96), (96, 64), (128, 64), (160, 64), (60, 90), (64, 96)]

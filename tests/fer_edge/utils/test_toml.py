@@ -15,3 +15,7 @@ def test_names_the_line_of_an_error(text: str, line: int) -> None:
     with pytest.raises(InputError, match=rf"^x\.toml: not valid TOML, line {line}: .*; correct it there$") as raised:
         parse_toml(text, "x.toml")
     assert "document" not in str(raised.value)
+
+
+def test_ignores_a_byte_order_mark() -> None:
+    assert parse_toml("\ufeffa = 1", "x.toml") == {"a": 1}

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fer_edge.errors import InputError
+from fer_edge_device.config.settings import EventsSettings
+from fer_edge_device.live_settings import SavedSettings, SettingsChange, parse_change
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIGURED = EventsSettings(margin=0.1, hold_s=0.3, min_hits=5)
+
+
+def test_saved_values_replace_the_configured_ones(tmp_path: Path) -> None:
+    saved = SavedSettings(tmp_path / "new" / "outbox.sqlite")
+    assert saved.apply(CONFIGURED) == CONFIGURED
+    changed = saved.change(SettingsChange(margin=0.0), CONFIGURED)
+    assert changed == EventsSettings(margin=0.0, hold_s=0.3, min_hits=5)
+    assert SavedSettings(tmp_path / "new" / "outbox.sqlite").apply(CONFIGURED) == changed
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["outbox.sqlite.settings.json"]
+
+
+def test_later_change_of_the_configuration_wins(tmp_path: Path) -> None:
+    saved = SavedSettings(tmp_path / "outbox.sqlite")
+    saved.change(SettingsChange(margin=0.2, hold_s=1.0), CONFIGURED)
+    edited = EventsSettings(margin=0.15, hold_s=0.3)
+    assert saved.apply(edited) == EventsSettings(margin=0.15, hold_s=1.0)
+    saved.change(SettingsChange(hold_s=2.0), edited)
+    assert saved.apply(CONFIGURED).margin == 0.1, "the overtaken value must not come back"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[1]", b'{"margin": {"value": 7, "configured": 0.1}}', b"{" * 10**6]
+)
+def test_damaged_file_is_ignored_with_a_warning(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "outbox.sqlite.settings.json").write_bytes(content)
+    saved = SavedSettings(tmp_path / "outbox.sqlite")
+    assert saved.apply(CONFIGURED) == CONFIGURED
+    assert "outbox.sqlite.settings.json: cannot be read (" in caplog.text
+    assert saved.change(SettingsChange(margin=0.2), CONFIGURED).margin == 0.2
+    assert saved.apply(CONFIGURED).margin == 0.2
+
+
+def test_change_holds_until_the_next_start_if_the_disk_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    saved = SavedSettings(tmp_path / "file" / "outbox.sqlite")
+    assert saved.change(SettingsChange(margin=0.2), CONFIGURED).margin == 0.2
+    assert "cannot save the settings (" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        (b"0.2", "a table"),
+        (b"{", "it ends too early"),
+        (b"\xff\xfe", "no setting was changed"),
+        (b'{"margin": 1.01}', "margin must be at most 1"),
+        (b'{"hold_s": -1}', "hold_s must be at least 0"),
+        (b'{"hold_s": "1"}', "hold_s must be a number"),
+        (b'{"hold": 1}', "there is no key hold; did you mean hold_s?"),
+        (b'{"margin": 1e999}', "no setting was changed"),
+        (b" " * 10_000, "too long"),
+        (b"[" * 900, "no setting was changed"),
+    ],
+)
+def test_refuses_wrong_change(payload: bytes, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        parse_change(payload)
