@@ -17,6 +17,17 @@ _PARAMETER: Final = re.compile(
 )
 
 
+# Control characters and what turns the direction of a text or hides in it; terminals obey some of them.
+_UNSHOWABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\uffff]"
+)
+
+
+def one_line(text: str) -> str:
+    """Return a text that a terminal shows in one line, whoever wrote it: it escapes all other characters."""
+    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the error's class name if it has no message."""
     lines = str(error).strip().splitlines()
@@ -38,8 +49,8 @@ class FerEdgeError(Exception):
     exit_status: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        """Return the message, with all passwords hidden."""
-        return hide_passwords(super().__str__())
+        """Return the message in one line, with all passwords hidden."""
+        return one_line(hide_passwords(super().__str__()))
 
 
 class InputError(FerEdgeError):

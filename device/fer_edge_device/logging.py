@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
+from fer_edge.errors import one_line
+
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import LogSettings
 
@@ -64,12 +66,19 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Ignore the stream that the base class would store."""
 
 
-class _Plain(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Escapes what a terminal would obey in names of files, topics and models."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        return one_line(super().formatMessage(record))
+
+
+class _Plain(_Formatter):
     def __init__(self) -> None:
         super().__init__("fer-edge: %(message)s")
 
 
-class _Journal(logging.Formatter):
+class _Journal(_Formatter):
     """Puts the syslog priority before each line (sd-daemon(3))."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -77,7 +86,7 @@ class _Journal(logging.Formatter):
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
-class _Json(logging.Formatter):
+class _Json(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from fer_edge.cli.options import Broker, ConfigFile, Node
+from fer_edge.cli.output import say
 from fer_edge.errors import InputError
 
 app = typer.Typer(name="mqtt")
@@ -39,4 +38,4 @@ def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) 
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
     reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix))
-    print(f"{name} is forgotten at {reached}", file=sys.stderr)
+    say(f"{name} is forgotten at {reached}", error=True)

@@ -12,6 +12,7 @@ import typer
 
 from fer_edge.cli.loading import load_detector
 from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
+from fer_edge.cli.output import say
 from fer_edge.errors import InputError
 from fer_edge.utils.duration import parse_duration
 from fer_edge.utils.words import counted
@@ -129,11 +130,11 @@ def tag(
         return
     resumed = f" ({summary.resumed} of them in an earlier run)" if summary.resumed else ""
     images, faces = counted(summary.images, "image"), counted(summary.faces, "face")
-    print(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
+    say(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
-        print(counts)
+        say(counts)
     if summary.left_out:
-        print(f"left out: {'; '.join(summary.left_out)}")
+        say(f"left out: {'; '.join(summary.left_out)}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 from fer_edge.cli.loading import load_training_faces
 from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
-from fer_edge.cli.output import commands_so_far
+from fer_edge.cli.output import commands_so_far, say
 
 app = typer.Typer()
 
@@ -64,6 +64,4 @@ def train_faces(
                 made_by=commands_so_far([read_card(weights, DetectorCard).made_by] if weights else []),
                 callbacks=[progress],
             )
-    print(
-        f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more"
-    )
+    say(f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more")
