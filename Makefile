@@ -24,7 +24,7 @@ check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }
 	@$(DEV)/ruff check -q .
 	@$(DEV)/mypy --no-error-summary
-	@said=$$($(DEV)/lint-imports --no-cache 2>&1) || { echo "$$said"; exit 1; }
+	@output=$$($(DEV)/lint-imports --no-cache 2>&1) || { echo "$$output"; exit 1; }
 
 format: .venv-dev/.ready ## format the code and fix what can be fixed
 	@$(DEV)/ruff format -q .

@@ -55,7 +55,7 @@ def serve(fps: float, port: Connection) -> None:
         server.serve_forever()
 
 
-def read_plainly(address: str, processed_fps: float, seconds: float) -> tuple[int, int]:
+def read_in_plain_loop(address: str, processed_fps: float, seconds: float) -> tuple[int, int]:
     """Decode every frame and convert it to grey; return how many arrived and how many were processed."""
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)  # noqa: TID251 - the baseline
     frames, processed, start = 0, 0, time.monotonic()
@@ -93,7 +93,7 @@ def main() -> None:
     server = multiprocessing.Process(target=serve, args=(options.fps, sender), daemon=True)
     server.start()
     address = f"http://127.0.0.1:{receiver.recv()}/"
-    for name, read in (("plain loop", read_plainly), ("supervised", read_supervised)) * 2:
+    for name, read in (("plain loop", read_in_plain_loop), ("supervised", read_supervised)) * 2:
         used, start = time.process_time(), time.monotonic()
         frames, processed = read(address, options.processed_fps, options.seconds)
         share = 100 * (time.process_time() - used) / (time.monotonic() - start)

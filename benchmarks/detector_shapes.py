@@ -30,7 +30,7 @@ from fer_edge_convert.first_stage import FirstStage
 from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_detector
 from fer_edge_train.faces.detector_batches import PIXELS
-from fer_edge_train.faces.detector_network import build, to_inference
+from fer_edge_train.faces.detector_network import build_detector, to_inference_detector
 from fer_edge_train.faces.detector_recipe import STRIDES
 from fer_edge_train.recipe_files import load_detector_recipe
 
@@ -78,7 +78,7 @@ def make_detector(shape: str, data: FaceDataset, folder: Path) -> NetworkDetecto
     """Create an untrained detector of a shape."""
     settings = [part.strip() for part in shape.split(";") if part.strip()]
     source, out = folder / "shape.keras", folder / "shape.tflite"
-    to_inference(build(load_detector_recipe("faces", settings).network)).save(source)
+    to_inference_detector(build_detector(load_detector_recipe("faces", settings).network)).save(source)
     write_card(source, CARD)
     with hide_native_stderr():  # TensorFlow's log
         convert(FirstStage(open_detector(source), test=data), Scheme.INT8, out, max_drop=ANY_DROP)

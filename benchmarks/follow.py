@@ -140,10 +140,10 @@ def measure(detector: TrackingDetector) -> None:
     noticed: dict[str, list[bool]] = {}
     for side in SIDES:
         for number in range(2 * WALLS):
-            for what, (before, after, box) in gone(side, number).items():
+            for case, (before, after, box) in gone(side, number).items():
                 place = best(detector.detect_in_roi(before, box), box) or box
-                noticed.setdefault(what, []).append(find(after, place) is None)
-    print("  noticed: " + ", ".join(f"{what} {statistics.mean(marks):.0%}" for what, marks in noticed.items()))
+                noticed.setdefault(case, []).append(find(after, place) is None)
+    print("  noticed: " + ", ".join(f"{case} {statistics.mean(marks):.0%}" for case, marks in noticed.items()))
     print(f"  {statistics.median(taken) * 1e3:.2f} ms\n")
 
 

@@ -55,15 +55,15 @@ class LoopedDemo:
     live: Final = False
     status: Final = "online"
 
-    def __init__(self, frames: int, settled: int) -> None:
+    def __init__(self, frames: int, warm_up_frames: int) -> None:
         """Draw the video.
 
         Args:
             frames: number of frames to give.
-            settled: number of frames after which to record the usage.
+            warm_up_frames: number of frames after which to record the usage.
         """
         self._video = [demo.frame(number) for number in range(demo.FRAMES)]
-        self._frames, self._settled = frames, settled
+        self._frames, self._warm_up_frames = frames, warm_up_frames
         self._number = -1
         self._start = time.monotonic()
         self.first: Usage | None = None
@@ -71,10 +71,10 @@ class LoopedDemo:
     def open(self) -> None:
         """Do nothing: there is no device."""
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last."""
         self._number += 1
-        if self._number == self._settled:
+        if self._number == self._warm_up_frames:
             self.first = usage()
         if self._number and self._number % 50_000 == 0:
             seconds = time.monotonic() - self._start
@@ -97,10 +97,9 @@ class CountingSink:
         """Start at zero."""
         self.messages = 0
 
-    def publish(self, message: Message) -> None:
-        """Count a message."""
-        del message
-        self.messages += 1
+    def publish(self, *messages: Message) -> None:
+        """Count messages."""
+        self.messages += len(messages)
 
     def close(self, timeout: float = 0.0) -> None:
         """Do nothing: nothing is open."""
@@ -112,10 +111,12 @@ def main() -> int:
         description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--frames", type=int, default=1_000_000, help="number of frames")
-    parser.add_argument("--from", type=int, default=10_000, dest="settled", help="frames before the first measurement")
+    parser.add_argument(
+        "--from", type=int, default=10_000, dest="warm_up_frames", help="frames before the first measurement"
+    )
     parser.add_argument("--min-face", type=int, default=120, help="side of the smallest face to detect, in pixels")
     options = parser.parse_args()
-    if not 0 < options.settled < options.frames:
+    if not 0 < options.warm_up_frames < options.frames:
         parser.error("--from must lie between 0 and --frames")
     classifier = TFLiteClassifier()
     pipeline = Pipeline(
@@ -129,11 +130,11 @@ def main() -> int:
         idle_fps=2.0,
     )
     info = Info(version="soak", model="soak", model_sha256=classifier.sha256, labels=classifier.card.labels)
-    camera, sink = LoopedDemo(options.frames, options.settled), CountingSink()
+    camera, sink = LoopedDemo(options.frames, options.warm_up_frames), CountingSink()
     summary = Runner(camera, pipeline, NodeIdentity(MessageFactory("soak"), info), [sink]).run()
     first, last = camera.first, usage()
     assert first is not None  # noqa: S101 - it was recorded on the way
-    print(f"after {options.settled} frames: {first}")
+    print(f"after {options.warm_up_frames} frames: {first}")
     print(f"after {summary.frames} frames: {last}")
     print(
         f"{last.resident_mb - first.resident_mb:+.2f} MB; {summary.events.total()} events and {sink.messages} messages"

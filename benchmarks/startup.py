@@ -27,17 +27,17 @@ import cv2
 from fer_edge import demo
 
 FER_EDGE: Final = (sys.executable, "-m", "fer_edge.cli")
-MOST_SECONDS: Final = 1.0
-MOST_IMPORT: Final = 0.05
-MOST_IMAGE: Final = 0.35
-MOST_MB: Final = 130.0
+MAX_SECONDS: Final = 1.0
+MAX_IMPORT: Final = 0.05
+MAX_IMAGE: Final = 0.35
+MAX_MB: Final = 130.0
 
 
 IMPORT: Final = "from fer_edge import load"
 IMAGE: Final = "import fer_edge; assert fer_edge.load('edge')(r'{}')"
 
 
-class Started(NamedTuple):
+class StartTimes(NamedTuple):
     """One start, in seconds and megabytes."""
 
     message: float
@@ -47,7 +47,7 @@ class Started(NamedTuple):
     private: float
 
 
-def seconds_to_help() -> float:
+def time_help() -> float:
     """Start to end of `fer-edge --help`."""
     start = time.perf_counter()
     subprocess.run([*FER_EDGE, "--help"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
@@ -56,12 +56,12 @@ def seconds_to_help() -> float:
 
 def seconds_within(code: str) -> float:
     """Return the seconds that some lines take in a fresh process, without its start."""
-    timed = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
-    done = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True, text=True)  # noqa: S603
+    script = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603
     return float(done.stdout)
 
 
-def run_demo(seconds: float) -> Started:
+def run_demo(seconds: float) -> StartTimes:
     """Start a run, read its messages for some seconds, and then measure its memory."""
     start = time.perf_counter()
     command = [*FER_EDGE, "run", "--source", "demo", "--node", "bench"]
@@ -76,7 +76,7 @@ def run_demo(seconds: float) -> Started:
         time.sleep(max(0.0, seconds - event))
         resident, private = memory_mb(process.pid)
         process.terminate()
-    return Started(message, cpu, event, resident, private)
+    return StartTimes(message, cpu, event, resident, private)
 
 
 def cpu_seconds(process: int) -> float:
@@ -103,8 +103,8 @@ def main() -> int:
         "--seconds", type=float, default=8.0, help="from the start of a run to the measurement of its memory"
     )
     options = parser.parse_args()
-    seconds_to_help()
-    print(f"--help          {statistics.median(seconds_to_help() for _ in range(options.runs)):.2f} s")
+    time_help()
+    print(f"--help          {statistics.median(time_help() for _ in range(options.runs)):.2f} s")
     in_python = []
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.jpg"
@@ -115,14 +115,14 @@ def main() -> int:
             print(f"{name:<16}{in_python[-1]:.3f} s in Python")
     run_demo(0)
     starts = [run_demo(options.seconds) for _ in range(options.runs)]
-    median = Started(*(statistics.median(values) for values in zip(*starts, strict=True)))
+    median = StartTimes(*(statistics.median(values) for values in zip(*starts, strict=True)))
     print(f"first message   {median.message:.2f} s, {median.cpu:.2f} s of the processor's time till then")
     print(f"first event     {median.event:.2f} s (the demo shows its first face for 0.2 s before that)")
     print(
         f"resident memory {median.resident:.0f} MB after {options.seconds:g} s, {median.private:.0f} MB of it its own"
     )
-    slow = in_python[0] > MOST_IMPORT or in_python[1] > MOST_IMAGE
-    return int(slow or median.message > MOST_SECONDS or median.resident >= MOST_MB)
+    slow = in_python[0] > MAX_IMPORT or in_python[1] > MAX_IMAGE
+    return int(slow or median.message > MAX_SECONDS or median.resident >= MAX_MB)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ WORK: Final = {
 }
 
 
-def encoded(columns: int, rows: int) -> list[tuple[str, bytes]]:
+def encode_images(columns: int, rows: int) -> list[tuple[str, bytes]]:
     """Return images with a face of each emotion, in each format."""
     found = []
     for emotion in FER2013:
@@ -78,7 +78,7 @@ def make(folder: Path, images: int, columns: int = 96, rows: int = 72, damaged: 
     originals = []
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         for copy in range(images // LINKS + 1):
-            for number, (ending, data) in enumerate(encoded(columns, rows)):
+            for number, (ending, data) in enumerate(encode_images(columns, rows)):
                 whole, cut = Path(place, f"{copy}-{number}{ending}"), Path(place, f"{copy}-{number}-cut{ending}")
                 whole.write_bytes(data)
                 cut.write_bytes(data[:40])
@@ -96,7 +96,7 @@ def kill(images: int, kills: int) -> int:
     """Compare a run that is killed with an uninterrupted one; return the exit status."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
-        seconds, right = uninterrupted(folder, images)
+        seconds, right = tag_without_interruption(folder, images)
         draw = random.Random(1)  # noqa: S311 - no secret
         command = [*FER_EDGE, str(folder), "--out", f"{place}/killed.csv"]
         done = 0
@@ -123,7 +123,7 @@ def kill_worker(images: int) -> int:
         ) as cluster,
     ):
         folder = Path(place, "images")
-        _, right = uninterrupted(folder, images)
+        _, right = tag_without_interruption(folder, images)
         with cluster.get_client() as client:
             victim = min(client.run(os.getpid).values())
         count = 0
@@ -139,7 +139,7 @@ def kill_worker(images: int) -> int:
         return int(not same(folder, f"worker {victim} of two killed after {images // 2} images") or not right)
 
 
-def uninterrupted(folder: Path, images: int) -> tuple[float, bool]:
+def tag_without_interruption(folder: Path, images: int) -> tuple[float, bool]:
     """Make images and tag them; return the seconds, and whether all damaged images are listed."""
     folder.mkdir()
     broken = make(folder, images, damaged=DAMAGED)
@@ -150,10 +150,10 @@ def uninterrupted(folder: Path, images: int) -> tuple[float, bool]:
     return seconds, (whole.images, whole.errors) == (images, broken)
 
 
-def same(folder: Path, what: str) -> bool:
+def same(folder: Path, description: str) -> bool:
     """Return whether an interrupted run gave the table of the uninterrupted one, and print it."""
     whole, killed = (folder.with_name(name).read_bytes() for name in ("whole.csv", "killed.csv"))
-    print(f"{what}: {'the same table' if whole == killed else 'ANOTHER TABLE'}")
+    print(f"{description}: {'the same table' if whole == killed else 'ANOTHER TABLE'}")
     return whole == killed
 
 
@@ -163,7 +163,7 @@ def peak_mb(process: int | str = "self") -> float:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
-def watched(folder: Path) -> None:
+def print_memory(folder: Path) -> None:
     """Tag a folder of face crops and print the peak memory."""
     workers = 0.0
     count = 0
@@ -203,9 +203,9 @@ def first(folder: Path) -> None:
     print(f"{count_images([str(folder)])} names counted in {time.monotonic() - began:.1f} s")
 
 
-def in_process(job: object, *given: object) -> None:
+def in_process(job: object, *args: object) -> None:
     """Run a function in a new process, so that its peak memory is measured alone."""
-    process = multiprocessing.get_context("spawn").Process(target=job, args=given)  # type: ignore[arg-type]
+    process = multiprocessing.get_context("spawn").Process(target=job, args=args)  # type: ignore[arg-type]
     process.start()
     process.join()
 
@@ -239,10 +239,10 @@ def share(images: int, *, face: bool) -> None:
         stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
         total = sum(own for _, _, own, _, _ in stats.values())
         shares = {
-            what: sum(own for (_, _, name), (_, _, own, _, _) in stats.items() if any(mark in name for mark in marks))
-            for what, marks in WORK.items()
+            task: sum(own for (_, _, name), (_, _, own, _, _) in stats.items() if any(mark in name for mark in marks))
+            for task, marks in WORK.items()
         }
-        print(", ".join(f"{what} {spent / total:.1%}" for what, spent in shares.items()))
+        print(", ".join(f"{task} {spent / total:.1%}" for task, spent in shares.items()))
         print(
             f"in total {sum(shares.values()) / total:.1%} of {1e3 * total / images:.1f} ms of processor time an image"
         )
@@ -251,28 +251,28 @@ def share(images: int, *, face: bool) -> None:
 def main() -> int:
     """Run the measurement that the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
+    parser.add_argument("benchmark", choices=("kill", "kill-worker", "memory", "start", "rate", "share"))
     parser.add_argument("--images", type=int, nargs="*", default=[])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--face", action="store_true", help="share: of face crops, without a detector")
     options = parser.parse_args()
-    if options.what == "kill":
+    if options.benchmark == "kill":
         return kill((options.images or [10_000])[0], options.kills)
-    if options.what == "kill-worker":
+    if options.benchmark == "kill-worker":
         return kill_worker((options.images or [10_000])[0])
-    if options.what == "rate":
+    if options.benchmark == "rate":
         rate((options.images or [3000])[0])
         return 0
-    if options.what == "share":
+    if options.benchmark == "share":
         share((options.images or [300])[0], face=options.face)
         return 0
-    sizes = options.images or ([1000, 10_000, 100_000] if options.what == "memory" else [1_000_000])
+    sizes = options.images or ([1000, 10_000, 100_000] if options.benchmark == "memory" else [1_000_000])
     for size in sizes:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place, "images")
             folder.mkdir()
             make(folder, size, 48, 48)
-            in_process(watched if options.what == "memory" else first, folder)
+            in_process(print_memory if options.benchmark == "memory" else first, folder)
     return 0
 
 

@@ -46,7 +46,7 @@ def faces() -> Step:
     """Make the detector's network and a batch of its size, with three faces in each image."""
     recipe = load_detector_recipe()
     count, side = recipe.optimizer.batch_size, round(recipe.schedule.sizes[0][1])
-    model = detector.build(recipe.network)
+    model = detector.build_detector(recipe.network)
     model.compile(keras.optimizers.AdamW(1e-3), DetectorLoss(side, **msgspec.to_builtins(recipe.loss)))
     rng = np.random.default_rng(1)
     images = rng.uniform(-1, 1, (count, side, side, 1)).astype(np.float32)

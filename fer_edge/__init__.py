@@ -85,8 +85,8 @@ if not TYPE_CHECKING:  # else a type checker would take every misspelt name for 
                 "Recognizer": "fer_edge.recognizer",
                 "annotate": "fer_edge.drawing",
             }
-            where = "fer_edge.errors" if name.endswith("Error") else modules.get(name, "fer_edge.api")
-            value = getattr(import_module(where), name)
+            module = "fer_edge.errors" if name.endswith("Error") else modules.get(name, "fer_edge.api")
+            value = getattr(import_module(module), name)
         globals()[name] = value
         return value
 

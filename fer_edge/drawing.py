@@ -63,7 +63,7 @@ def annotate(
         InputError: the image or the faces have a wrong type or shape; or ``save`` is the image itself, has an unknown
             suffix or cannot be written.
     """
-    faces = _checked(faces)
+    faces = _to_list(faces)
     out = load_bgr(image, channels=channels).copy()
     for face in faces:
         _draw_face(out, face)
@@ -89,13 +89,13 @@ def draw_summary(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> n
     small = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
     for face in faces:
         _draw_face(small, msgspec.structs.replace(face, box=Box(*(value * scale for value in face.box))))
-    picture = np.full((small.shape[0], _WIDTH, 3), _BACKGROUND, np.uint8)
+    canvas = np.full((small.shape[0], _WIDTH, 3), _BACKGROUND, np.uint8)
     left = (_WIDTH - small.shape[1]) // 2
-    picture[:, left : left + small.shape[1]] = small
-    shown = faces[:_MAX_FACES]
+    canvas[:, left : left + small.shape[1]] = small
+    drawn = faces[:_MAX_FACES]
     per_row = _WIDTH // _COLUMN
-    strips = [picture, *(_bars(shown[start : start + per_row]) for start in range(0, len(shown), per_row))]
-    if left_out := len(faces) - len(shown):
+    strips = [canvas, *(_bars(drawn[start : start + per_row]) for start in range(0, len(drawn), per_row))]
+    if left_out := len(faces) - len(drawn):
         strips.append(_note(f"and {counted(left_out, 'more face')}"))
     return np.vstack(strips)
 
@@ -105,7 +105,7 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def _checked(faces: object) -> list[Expression]:
+def _to_list(faces: object) -> list[Expression]:
     """Return the faces as a list, or raise InputError if they are anything but expressions."""
     found: list[Expression] = []
     for face in faces if isinstance(faces, Iterable) else [None]:

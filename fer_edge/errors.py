@@ -94,14 +94,14 @@ class MissingExtraError(InputError):
         extra: the optional dependency group that contains them.
     """
 
-    def __init__(self, what: str, extra: str) -> None:
+    def __init__(self, packages: str, extra: str) -> None:
         """Create the error.
 
         Args:
-            what: the missing packages, in words.
+            packages: the missing packages, in words.
             extra: the optional dependency group that contains them.
         """
-        super().__init__(f'this needs {what}, not installed here: pip install "fer-edge[{extra}]"')
+        super().__init__(f'this needs {packages}, not installed here: pip install "fer-edge[{extra}]"')
         self.extra = extra
 
 

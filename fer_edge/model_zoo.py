@@ -36,9 +36,9 @@ def find_model(model: str | Path, kind: Literal["classifier", "detector", "any"]
     if not path.exists():
         raise ModelError(f"{path}: no such model file{_hint(path, kind)}")
     if path.suffix in {".keras", ".h5", ".hdf5"} or (path / "saved_model.pb").is_file():
-        what = "a SavedModel folder" if path.is_dir() else "a Keras model"
+        form = "a SavedModel folder" if path.is_dir() else "a Keras model"
         raise ModelError(
-            f"{path}: {what}; run `fer-edge convert {path} --int8 --data fer2013.csv -o {path.stem}.tflite` first"
+            f"{path}: {form}; run `fer-edge convert {path} --int8 --data fer2013.csv -o {path.stem}.tflite` first"
         )
     return path
 

@@ -109,7 +109,7 @@ class Recognizer:
             InputError: an image is neither a path nor an array of the right type and shape.
         """
         check_channels(channels)
-        if _is_one(images):
+        if _is_single(images):
             return self._recognize(images, "image", channels)
         return [self._recognize(image, f"images[{i}]", channels) for i, image in enumerate(_parts(images))]
 
@@ -158,15 +158,15 @@ class Recognizer:
         if isinstance(crops, np.ndarray):
             _refuse_flat("crops", crops.shape, spec.height * spec.width)
             _refuse_ambiguous(crops.shape)
-        one = _is_one(crops) and not _is_batch_of_crops(crops)
+        single = _is_single(crops) and not _is_batch_of_crops(crops)
         faces = []
-        for i, crop in enumerate([crops] if one else _parts(crops)):
-            gray = load_gray(crop, "crop" if one else f"crops[{i}]", channels)
+        for i, crop in enumerate([crops] if single else _parts(crops)):
+            gray = load_gray(crop, "crop" if single else f"crops[{i}]", channels)
             faces.append(crop_whole_image(gray, spec.height, spec.width))
         batch = np.stack(faces) if faces else np.empty((0, spec.height, spec.width), np.uint8)
         with self._lock:
             scores = self._classifier.classify(batch)
-        return scores[0] if one else scores
+        return scores[0] if single else scores
 
     def _recognize(self, image: object, name: str, channels: Channels) -> Recognition:
         if self._detector is None and isinstance(image, np.ndarray):
@@ -183,7 +183,7 @@ class Recognizer:
         return Recognition(image, found, channels)
 
 
-def _is_one(images: object) -> bool:
+def _is_single(images: object) -> bool:
     """Return whether the argument is one image and not several."""
     if isinstance(images, np.ndarray):
         return images.ndim != 4

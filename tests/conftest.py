@@ -31,7 +31,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-GROUPS = ("container", "train", "convert", "install", "cluster")  # groups that share a worker, longest first
+GROUPS = (
+    "container",
+    "train",
+    "home-assistant",
+    "convert",
+    "install",
+    "cluster",
+)  # groups that share a worker, longest first
 
 
 @pytest.hookimpl(trylast=True)

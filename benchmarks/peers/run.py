@@ -107,7 +107,7 @@ class Images:
 
 
 @dataclass
-class Entrant:
+class Competitor:
     """A running tool, and its measurements so far."""
 
     worker: Worker
@@ -213,14 +213,14 @@ def install(peer: Peer, venvs: Path, *, reinstall: bool) -> Path:
         venvs: Folder of all virtual environments.
         reinstall: Whether to install the requirements again, because they may have changed.
     """
-    venv, wanted = venvs / peer.venv, "\n".join(peer.requirements)
+    venv, requirements = venvs / peer.venv, "\n".join(peer.requirements)
     ready = venv / "ready"
-    if not ready.is_file() or ready.read_text(encoding="utf-8") != wanted:
+    if not ready.is_file() or ready.read_text(encoding="utf-8") != requirements:
         print(f"installing {peer.venv} ...", file=sys.stderr)
         shutil.rmtree(venv, ignore_errors=True)
         run([sys.executable, "-m", "venv", str(venv)])
         pip(venv, *peer.requirements)
-        ready.write_text(wanted, encoding="utf-8")
+        ready.write_text(requirements, encoding="utf-8")
     elif reinstall:
         pip(venv, "--force-reinstall", "--no-deps", *peer.requirements)
     return venv
@@ -246,7 +246,7 @@ def installed_mb(venv: Path) -> float:
     return sum(found.values()) * 512 / 1e6
 
 
-def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[dict[str, Entrant], dict[str, str]]:
+def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[dict[str, Competitor], dict[str, str]]:
     """Install the tools and start them in turns; return those that answer, and the errors of the others."""
     places: dict[str, Path] = {}
     failed: dict[str, str] = {}
@@ -255,7 +255,7 @@ def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[d
             places[name] = install(PEERS[name], venvs, reinstall=name == OURS)
         except ToolError as error:
             failed[name] = f"cannot be installed: {error}"
-    entrants: dict[str, Entrant] = {}
+    competitors: dict[str, Competitor] = {}
     for again in range(starts + 1):  # the first one brings the files into memory
         for tool, venv in places.items():
             if tool in failed:
@@ -268,40 +268,41 @@ def enter(names: list[str], venvs: Path, images: Images, starts: int) -> tuple[d
                 continue
             if again == 0:
                 worker.end()
-            elif tool in entrants:
-                entrants[tool].first_s.append(worker.seconds)
+            elif tool in competitors:
+                competitors[tool].first_s.append(worker.seconds)
                 worker.end()
             else:
-                entrants[tool] = Entrant(worker, installed_mb(venv), [worker.seconds])
-    return entrants, failed
+                competitors[tool] = Competitor(worker, installed_mb(venv), [worker.seconds])
+    return competitors, failed
 
 
-def race(entrants: dict[str, Entrant], failed: dict[str, str], images: Images, rounds: int) -> None:
-    """Measure all tools in turns; a tool that fails moves from the entrants to the failed ones."""
+def race(competitors: dict[str, Competitor], failed: dict[str, str], images: Images, rounds: int) -> None:
+    """Measure all tools in turns; a tool that fails moves from the competitors to the failed ones."""
 
-    def look(entrant: Entrant) -> None:
-        entrant.face_ms += entrant.ask("face", [images.face] * FACES)[0]
-        if entrant.worker.finds_faces:
-            entrant.image_ms += entrant.ask("image", [images.image] * IMAGES)[0]
+    def measure_images(competitor: Competitor) -> None:
+        competitor.face_ms += competitor.ask("face", [images.face] * FACES)[0]
+        if competitor.worker.finds_faces:
+            competitor.image_ms += competitor.ask("image", [images.image] * IMAGES)[0]
 
-    def walk(entrant: Entrant, chunk: int) -> None:
-        if entrant.worker.finds_faces:
-            taken, found = entrant.ask("image", images.folder[chunk::CHUNKS])
-            entrant.folder_ms += taken
-            entrant.found += found
+    def measure_folder(competitor: Competitor, chunk: int) -> None:
+        if competitor.worker.finds_faces:
+            taken, found = competitor.ask("image", images.folder[chunk::CHUNKS])
+            competitor.folder_ms += taken
+            competitor.found += found
 
-    turns = [(f"round {turn + 1} of {rounds}", look) for turn in range(rounds)]
+    turns = [(f"round {turn + 1} of {rounds}", measure_images) for turn in range(rounds)]
     turns += [
-        (f"part {chunk + 1} of {CHUNKS} of the folder", functools.partial(walk, chunk=chunk)) for chunk in range(CHUNKS)
+        (f"part {chunk + 1} of {CHUNKS} of the folder", functools.partial(measure_folder, chunk=chunk))
+        for chunk in range(CHUNKS)
     ]
-    for what, turn in turns:
-        print(f"{what} ...", file=sys.stderr)
-        for tool, entrant in [*entrants.items()]:
+    for description, turn in turns:
+        print(f"{description} ...", file=sys.stderr)
+        for tool, competitor in [*competitors.items()]:
             try:
-                turn(entrant)
+                turn(competitor)
             except (ToolError, OSError) as error:
-                failed[tool] = f"failed in {what}: {error}"
-                entrants.pop(tool).worker.end()
+                failed[tool] = f"failed in {description}: {error}"
+                competitors.pop(tool).worker.end()
 
 
 def make_table(results: dict[str, Result], failed: dict[str, str], images: Images) -> str:
@@ -324,7 +325,7 @@ def make_table(results: dict[str, Result], failed: dict[str, str], images: Image
             value, ours = getattr(result, name), getattr(results[OURS], name)
             cells.append("-" if value is None else f"{value:g}" if tool == OURS else f"{value:g} (x{value / ours:.2f})")
         rows.append((tool, *cells, "-" if result.found is None else str(result.found)))
-    return "\n".join([*align_columns(head, rows), *(f"{tool}: {why}" for tool, why in failed.items())])
+    return "\n".join([*align_columns(head, rows), *(f"{tool}: {reason}" for tool, reason in failed.items())])
 
 
 def main() -> int:
@@ -350,17 +351,17 @@ def main() -> int:
         parser.error(str(error))
     with tempfile.TemporaryDirectory() as folder:
         images = make_images(Path(folder), options.folder)
-        entrants, failed = enter(names, options.venvs.absolute(), images, options.starts)
+        competitors, failed = enter(names, options.venvs.absolute(), images, options.starts)
         try:
-            if OURS in entrants:
-                race(entrants, failed, images, options.rounds)
+            if OURS in competitors:
+                race(competitors, failed, images, options.rounds)
         finally:
-            for entrant in entrants.values():
-                entrant.worker.end()
-    if OURS not in entrants:
+            for competitor in competitors.values():
+                competitor.worker.end()
+    if OURS not in competitors:
         print(f"fer-edge: {failed[OURS]}", file=sys.stderr)
         return 1
-    results = {tool: entrant.result() for tool, entrant in entrants.items()}
+    results = {tool: competitor.result() for tool, competitor in competitors.items()}
     load = os.getloadavg()[0]
     print(
         f"{machine_name()}, {len(os.sched_getaffinity(0))} processors, load {load:.1f} at the end; ratios to fer-edge"

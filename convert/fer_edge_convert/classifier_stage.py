@@ -15,11 +15,11 @@ from fer_edge.modelcard.archive import with_card
 from fer_edge.modelcard.pixel_statistics import PixelStatistics
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert.calibration import choose_calibration_rows
-from fer_edge_convert.flatbuffer import Images, deduplicate, run, with_metadata
+from fer_edge_convert.flatbuffer import Images, deduplicate, run_model, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
-from fer_edge_convert.parity import Parity, compare, divergence
+from fer_edge_convert.parity import Parity, compare_models, divergence
 from fer_edge_convert.quantization import Method, Plan, correct_biases, observe, quantize
-from fer_edge_convert.report import write_report
+from fer_edge_convert.report import write_classifier_report
 from fer_edge_convert.result import Attempt, ClassifierConversion
 from fer_edge_convert.stage import SEED, Candidate, Choice
 
@@ -121,7 +121,7 @@ class ClassifierStage:
             card=final,
             sha256=hashlib.sha256(content).hexdigest(),
             attempts=choice.attempts if choice else (),
-            way=candidate.what,
+            way=candidate.way,
             seed=SEED,
             parity=choice.parity if choice else None,
             warnings=warnings,
@@ -159,7 +159,7 @@ class ClassifierTrial:
         self.test = data.select_usage(usage)
         self._truth = self.test.classes_for(stage.card.labels)
         self._images = Images(self.test.faces, stage.card.input)
-        self._scores = run(stage.model, self._images)
+        self._scores = run_model(stage.model, self._images)
         self._calibration = calibration if calibration is not None else data
         self._rows = self._more_rows = np.empty(0, np.int64)
         # Faces that neither train nor test, so that choosing by them does not flatter the result.
@@ -169,7 +169,7 @@ class ClassifierTrial:
                 self._calibration, alone=calibration is not None
             )
             self._choice_images = Images(self._calibration.faces[choice], stage.card.input)
-        self._choice_scores = run(stage.model, self._choice_images)
+        self._choice_scores = run_model(stage.model, self._choice_images)
 
     def choose(self, max_drop: float, *, rescue: bool) -> Choice[Parity]:
         """Return the candidate with the nearest scores; with ``rescue``, the first that loses little enough."""
@@ -188,7 +188,7 @@ class ClassifierTrial:
         parity = self._compare(best)
         if rescue and self._scheme.calibrated and parity.change_points < -max_drop:
             return self._rescue(candidates, best, parity, max_drop)
-        attempts = tuple(Attempt(what=one.what, kl_divergence=one.divergence) for one in candidates)
+        attempts = tuple(Attempt(way=one.way, kl_divergence=one.divergence) for one in candidates)
         return Choice(best, parity, attempts)
 
     def loss(self, parity: Parity, max_drop: float) -> str:
@@ -207,7 +207,7 @@ class ClassifierTrial:
 
     def write_report(self, stem: Path, result: ClassifierConversion, *, refused: bool, max_drop: float) -> None:
         """Write ``<stem>.json`` and ``<stem>.html``."""
-        write_report(stem, result, self.test, refused=refused, max_drop=max_drop)
+        write_classifier_report(stem, result, self.test, refused=refused, max_drop=max_drop)
 
     def warnings(self) -> tuple[str, ...]:
         """Return what in the faces the user should check before believing the result."""
@@ -221,11 +221,11 @@ class ClassifierTrial:
     def _observe(self, rows: npt.NDArray[np.int64]) -> dict[str, ActivationStats]:
         return observe(self._stage.model, Images(self._calibration.faces[rows], self._stage.card.input))
 
-    def _candidate(self, what: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
+    def _candidate(self, way: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
         """Quantize, and measure how far the scores move."""
         model = quantize(base, plan)
         return Candidate(
-            what, base, plan, model, divergence(self._choice_scores, run(model, self._choice_images)), rows
+            way, base, plan, model, divergence(self._choice_scores, run_model(model, self._choice_images)), rows
         )
 
     def _ranges(self, stats: dict[str, ActivationStats], method: Method) -> dict[str, tuple[float, float]]:
@@ -238,7 +238,7 @@ class ClassifierTrial:
 
     def _compare(self, candidate: Candidate) -> Parity:
         """Compare a candidate with the float model on the test faces."""
-        return compare(
+        return compare_models(
             self._stage.model,
             candidate.model,
             images=self._images,
@@ -251,7 +251,7 @@ class ClassifierTrial:
 
     def _change_points(self, candidate: Candidate) -> float:
         """Return the change of the accuracy on the test faces, in points."""
-        after = run(candidate.model, self._images).argmax(axis=1)
+        after = run_model(candidate.model, self._images).argmax(axis=1)
         before = self._scores.argmax(axis=1)
         return 100 * float((after == self._truth).mean() - (before == self._truth).mean())
 
@@ -259,16 +259,16 @@ class ClassifierTrial:
         """Try what costs least first: other ranges, biases, then layers in floats, until little enough is lost."""
         attempts = [
             Attempt(
-                what=one.what,
+                way=one.way,
                 kl_divergence=one.divergence,
-                change_points=parity.change_points if one.what == best.what else None,
+                change_points=parity.change_points if one.way == best.way else None,
             )
             for one in candidates
         ]
         search = _Search(best)
         for candidate in self._rescue_candidates(parity, search):
             change = self._change_points(candidate)
-            attempts.append(Attempt(what=candidate.what, kl_divergence=candidate.divergence, change_points=change))
+            attempts.append(Attempt(way=candidate.way, kl_divergence=candidate.divergence, change_points=change))
             enough = change >= -max_drop
             if enough or candidate.divergence < search.best.divergence:
                 search.best = candidate
@@ -285,15 +285,15 @@ class ClassifierTrial:
             yield self._candidate(f"more faces, ranges by {method}", plan, model, rows)
         one = search.best
         corrected = correct_biases(model, one.model, stats)
-        yield self._candidate(f"{one.what}, biases corrected", one.plan, corrected, one.rows)
+        yield self._candidate(f"{one.way}, biases corrected", one.plan, corrected, one.rows)
         harm = {layer.name: layer.alone_kl for layer in parity.layers if layer.alone_kl is not None}
         worst = sorted(harm, key=harm.__getitem__, reverse=True)[:_MAX_FLOAT_LAYERS]
         base = search.best.base
         for count in range(1, len(worst) + 1):
             # Which ranges are best depends on what is left to quantize.
-            what = f"{count} worst layer{'s' * (count > 1)} in float16"
+            way = f"{count} worst layer{'s' * (count > 1)} in float16"
             plans = {method: Plan(scheme, self._ranges(stats, method), kept_float=worst[:count]) for method in Method}
-            ways = [self._candidate(f"{what}, ranges by {method}", plan, base, rows) for method, plan in plans.items()]
+            ways = [self._candidate(f"{way}, ranges by {method}", plan, base, rows) for method, plan in plans.items()]
             yield min(ways, key=lambda way: way.divergence)
 
     def _warnings(self) -> Iterator[str]:
@@ -327,7 +327,7 @@ class ClassifierTrial:
             truth = self._calibration.classes_for(card.labels)[self._rows]
         except DataError:
             return
-        answers = run(self._stage.model, Images(faces, card.input)).argmax(axis=1)
+        answers = run_model(self._stage.model, Images(faces, card.input)).argmax(axis=1)
         share = float((answers == truth).mean())
         if share < 0.6 * right:
             yield (

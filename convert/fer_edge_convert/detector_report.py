@@ -72,7 +72,7 @@ def write_detector_report(stem: Path, result: DetectorConversion, *, refused: bo
         outputs=[(name, f"{difference:.4f}") for name, difference in parity.difference.items()],
         layers=[(name, f"{decibels:.1f}") for name, decibels in noisiest],
         attempts=[
-            (one.what, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
+            (one.way, f"{one.kl_divergence:.4f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
             for one in result.attempts
         ],
     )

@@ -94,7 +94,7 @@ class DetectorStage(ABC):
             card=card,
             sha256=hashlib.sha256(content).hexdigest(),
             attempts=choice.attempts if choice else (),
-            way=candidate.what,
+            way=candidate.way,
             seed=SEED,
             parity=choice.parity if choice else None,
             calibration_images=len(candidate.rows),
@@ -149,21 +149,19 @@ class DetectorTrial:
         nearest_first = sorted(candidates, key=lambda one: one.divergence)
         compared: dict[str, DetectorParity] = {}
         for one in nearest_first if rescue else nearest_first[:1]:
-            compared[one.what] = self._compare(one.model)
-            if compared[one.what].lost_points <= max_drop:
+            compared[one.way] = self._compare(one.model)
+            if compared[one.way].lost_points <= max_drop:
                 break
-        best = min(
-            (one for one in nearest_first if one.what in compared), key=lambda one: compared[one.what].lost_points
-        )
+        best = min((one for one in nearest_first if one.way in compared), key=lambda one: compared[one.way].lost_points)
         attempts = tuple(
             Attempt(
-                what=one.what,
+                way=one.way,
                 kl_divergence=one.divergence,
-                change_points=compared[one.what].change_points if one.what in compared else None,
+                change_points=compared[one.way].change_points if one.way in compared else None,
             )
             for one in candidates
         )
-        return Choice(best, compared[best.what], attempts)
+        return Choice(best, compared[best.way], attempts)
 
     def warnings(self) -> tuple[str, ...]:
         """Return nothing: there are no checks of a detector's images."""
@@ -196,17 +194,17 @@ class DetectorTrial:
         # Biases that make up for the weights' errors: small scores suffer first.
         corrected = [
             self._candidate(
-                f"{one.what}, biases corrected", one.plan, correct_biases(model, one.model, stats), self._rows
+                f"{one.way}, biases corrected", one.plan, correct_biases(model, one.model, stats), self._rows
             )
             for one in plain
         ]
         return plain + corrected
 
-    def _candidate(self, what: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
+    def _candidate(self, way: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
         """Quantize, and measure how far the outputs move."""
         model = quantize(base, plan)
         divergence = self._stage.divergence(self._outputs, run_all(model, self._choice))
-        return Candidate(what, base, plan, model, divergence, rows)
+        return Candidate(way, base, plan, model, divergence, rows)
 
     def _ranges(self, stats: dict[str, ActivationStats], method: Method) -> dict[str, tuple[float, float]]:
         """Return the range of each tensor, and of the input that of all pixel values."""
@@ -228,7 +226,7 @@ class DetectorTrial:
         original_model = self._stage.model
         outputs = run_all(model, self._choice)
         original_ms, converted_ms = latency(original_model, model)
-        probes = self._choice.some(np.arange(min(_PROBES, len(self._choice))))
+        probes = self._choice.select(np.arange(min(_PROBES, len(self._choice))))
         decibels = signal_to_noise(original_model, model, probes)
         sigmoids = [one for one in read_graph(original_model, self._stage.path).operations if one.kind == "LOGISTIC"]
         # Their ranges are cut on purpose: see _ranges.

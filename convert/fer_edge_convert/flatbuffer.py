@@ -180,12 +180,12 @@ class Images:
         image: npt.NDArray[np.float32] = self._spec.normalize(self._faces[i : i + 1])[0]
         return image
 
-    def some(self, rows: npt.NDArray[np.int64]) -> Images:
+    def select(self, rows: npt.NDArray[np.int64]) -> Images:
         """Return the images of some rows."""
         return Images(self._faces[rows], self._spec)
 
 
-def run(model: bytes, images: Images | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def run_model(model: bytes, images: Images | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the real outputs of shape (n, outputs) of a model with one output; see `run_all`."""
     (outputs,) = run_all(model, images)
     return outputs

@@ -8,7 +8,7 @@ import numpy as np
 
 from fer_edge.errors import InputError
 from fer_edge.modelcard.schema import INPUT_RANGES
-from fer_edge_convert.flatbuffer import Images, run
+from fer_edge_convert.flatbuffer import Images, run_model
 from fer_edge_convert.stage import SEED
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def infer_range(source: SourceModel, labels: tuple[str, ...], data: Dataset, usa
     right = {}
     for name, scale_offset in INPUT_RANGES.items():
         spec = source.make_card(labels, scale_offset).input
-        right[name] = (run(source.model, Images(test.faces[rows], spec)).argmax(axis=1) == truth).astype(np.float64)
+        right[name] = (run_model(source.model, Images(test.faces[rows], spec)).argmax(axis=1) == truth).astype(
+            np.float64
+        )
     best = max(right, key=lambda name: right[name].mean())
     for name, other in right.items():
         gain = right[best] - other

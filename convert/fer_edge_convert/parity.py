@@ -12,7 +12,7 @@ import numpy as np
 from fer_edge.classification.metrics import Metrics, measure
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
-from fer_edge_convert.flatbuffer import Tracer, deduplicate, run
+from fer_edge_convert.flatbuffer import Tracer, deduplicate, run_model
 from fer_edge_convert.quantization import Plan, quantize
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def divergence(original: npt.NDArray[np.float32], converted: npt.NDArray[np.floa
     return float((p * np.log(p / q)).sum(axis=1).mean())
 
 
-def compare(
+def compare_models(
     original: bytes,
     converted: bytes,
     *,
@@ -134,7 +134,7 @@ def compare(
         original_scores: scores of the float model, shape (n, classes).
         probes: images to compare layers on; a few of them are used.
     """
-    scores = run(converted, images)
+    scores = run_model(converted, images)
     before, after = measure(original_scores, truth, labels), measure(scores, truth, labels)
     before_labels, after_labels = original_scores.argmax(axis=1), scores.argmax(axis=1)
     right = (after_labels == truth).astype(np.float64) - (before_labels == truth)
@@ -175,8 +175,8 @@ def _layers(original: bytes, converted: bytes, probes: Images, plan: Plan) -> tu
     stored = {node.name: node.dtype for node in read_graph(converted, Path("model")).tensors}
     cost = sum(operation.multiply_adds for operation in operations) * len(operations)
     few = int(np.clip(_LAYER_COST / max(cost, 1), *_LAYER_FACES))
-    chosen = probes.some(np.linspace(0, len(probes) - 1, min(few, len(probes))).astype(np.int64))
-    original_scores = run(original, chosen)
+    chosen = probes.select(np.linspace(0, len(probes) - 1, min(few, len(probes))).astype(np.int64))
+    original_scores = run_model(original, chosen)
     decibels = signal_to_noise(original, converted, chosen)
     layers = []
     for operation in operations:
@@ -184,7 +184,7 @@ def _layers(original: bytes, converted: bytes, probes: Images, plan: Plan) -> tu
         if plan.scheme.calibrated and name:
             one = quantize(original, plan.only_for(name))
             if one != original:
-                alone = divergence(original_scores, run(one, chosen))
+                alone = divergence(original_scores, run_model(one, chosen))
         in_floats = "FLOAT" in stored.get(name, "FLOAT")
         layers.append(
             Layer(

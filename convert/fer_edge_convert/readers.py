@@ -109,7 +109,7 @@ def _refuse_code(path: Path, config: object, *, unsafe: bool) -> None:
 def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> bytes:
     """Load with the Keras of the file's time: Keras 3 reads few files of Keras 2."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever it was trained with
-    with _quiet():
+    with _hide_output():
         try:
             if version.startswith("3"):
                 import keras  # noqa: PLC0415 - seconds, and not needed for a .tflite
@@ -139,7 +139,7 @@ def read_saved_model(path: Path, size: int | None) -> bytes:
     """Read a SavedModel folder as a float ``.tflite``; see `read_keras_archive`."""
     if not (path / "saved_model.pb").is_file():
         raise ModelError(f"{path}: not a SavedModel folder, it has no saved_model.pb")
-    with _quiet():
+    with _hide_output():
         import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
 
         try:
@@ -169,7 +169,7 @@ def _convert_function(
     if height is None or width is None:
         raise InputError(f"{path}: it takes images of any size: say which with --size, such as --size 48")
     fixed = (1, height, width, shape[3])
-    with _quiet():
+    with _hide_output():
         try:
             concrete = tf.function(function).get_concrete_function(tf.TensorSpec(fixed, tf.float32))
             # The converter freezes those variables alone that something holds which TensorFlow can track.
@@ -178,10 +178,12 @@ def _convert_function(
             converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
             model = bytes(converter.convert())
             images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
-            wanted = [concrete(tf.constant(image[None])) for image in images]
+            originals = [concrete(tf.constant(image[None])) for image in images]
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it to .tflite; {_DEBUG}") from error
-    expected = [np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, wanted), strict=True)]
+    expected = [
+        np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, originals), strict=True)
+    ]
     if len({output.shape for output in expected}) == len(expected):  # otherwise outputs cannot be told apart by shape
         given = flatbuffer.run_all(model, images)
         for output, other in zip(sorted(expected, key=lambda output: output.shape), given, strict=True):
@@ -192,7 +194,7 @@ def _convert_function(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _hide_output() -> Iterator[None]:
     """Hide the output and warnings of TensorFlow and Keras."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fer_edge_convert.result import ClassifierConversion
 
 
-def summary(result: ClassifierConversion) -> list[str]:
+def classifier_summary(result: ClassifierConversion) -> list[str]:
     """Return the report in a few lines of text."""
     parity = result.parity
     if parity is None:
@@ -42,14 +42,16 @@ def summary(result: ClassifierConversion) -> list[str]:
         lines.append(f"calibrated  on {faces}, seed {result.seed}: {result.way}")
     if any(attempt.change_points is not None for attempt in result.attempts):
         tried = [one for one in result.attempts if one.change_points is not None]
-        lines += [f"tried       {one.what}: {one.change_points:+.2f} points" for one in tried]
+        lines += [f"tried       {one.way}: {one.change_points:+.2f} points" for one in tried]
     if parity.hurts_most:
         layer = next(layer for layer in parity.layers if layer.short_name == parity.hurts_most)
         lines.append(f"hurts most  {layer.kind} {layer.short_name}: KL {layer.alone_kl:.4f} if it alone is quantized")
     return lines
 
 
-def write_report(stem: Path, result: ClassifierConversion, test: Dataset, *, refused: bool, max_drop: float) -> None:
+def write_classifier_report(
+    stem: Path, result: ClassifierConversion, test: Dataset, *, refused: bool, max_drop: float
+) -> None:
     """Write ``<stem>.json`` and ``<stem>.html``.
 
     Args:
@@ -70,7 +72,7 @@ def write_report(stem: Path, result: ClassifierConversion, test: Dataset, *, ref
     page = render(
         "parity.html",
         title=f"{result.card.name}: {result.scheme} beside float",
-        summary="\n".join([verdict, *summary(result)]),
+        summary="\n".join([verdict, *classifier_summary(result)]),
         warnings=result.warnings,
         classes=_list_classes(parity),
         attempts=_list_attempts(result),
@@ -93,7 +95,7 @@ def _list_classes(parity: Parity) -> list[tuple[object, ...]]:
 
 def _list_attempts(result: ClassifierConversion) -> list[tuple[str, str, str]]:
     return [
-        (one.what, f"{one.kl_divergence:.5f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
+        (one.way, f"{one.kl_divergence:.5f}", "" if one.change_points is None else f"{one.change_points:+.2f}")
         for one in result.attempts
     ]
 

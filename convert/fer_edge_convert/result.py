@@ -28,14 +28,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One way of quantizing that was tried.
 
     Attributes:
-        what: the way, in words.
+        way: the way of quantizing, in words.
         kl_divergence: divergence of its outputs from the float ones, on data that it was not calibrated on, or on the
             test data where nothing is calibrated. The way with the lowest is kept, unless a rescue finds one that
             loses little enough.
         change_points: change of accuracy, or of average precision, on the test data; None where that was not measured.
     """
 
-    what: str
+    way: str
     kl_divergence: float
     change_points: float | None = None
 

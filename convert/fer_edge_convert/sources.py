@@ -236,9 +236,9 @@ def _check_classifier(
     interpreter = make_interpreter(model, path)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
-        many, what = (inputs, "inputs") if len(inputs) != 1 else (outputs, "outputs")
+        many, noun = (inputs, "inputs") if len(inputs) != 1 else (outputs, "outputs")
         raise ModelError(
-            f"{path}: it has {len(many)} {what}, and a classifier has one: save the part of it that gives the emotions"
+            f"{path}: it has {len(many)} {noun}, and a classifier has one: save the part of it that gives the emotions"
         )
     taken, given = Tensor.from_detail(inputs[0]), Tensor.from_detail(outputs[0])
     if -1 in list(inputs[0].get("shape_signature", ()))[1:]:
@@ -253,7 +253,7 @@ def _check_classifier(
         raise ModelError(f"{path}: it gives {list(given.shape)}; a classifier gives a score each for 2 labels or more")
     # Fixed images, for the question must have one answer, in each of the ranges that it may have been trained with.
     noise = np.random.default_rng(0).uniform(0, 1, (8, *taken.shape[1:])).astype(np.float32)
-    scores = flatbuffer.run(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
+    scores = flatbuffer.run_model(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
     if not np.isfinite(scores).all():
         raise ModelError(f"{path}: its scores are not numbers; did its training diverge?")
     if scores.min() < 0 or scores.max() > 1 + TOLERANCE:

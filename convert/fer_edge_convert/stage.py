@@ -28,7 +28,7 @@ class Candidate:
     """A network quantized in one way.
 
     Attributes:
-        what: the way, in words.
+        way: the way of quantizing, in words.
         base: the float model that was quantized.
         plan: how it was quantized.
         model: the quantized model.
@@ -36,7 +36,7 @@ class Candidate:
         rows: of the calibration data, on which ranges were measured.
     """
 
-    what: str
+    way: str
     base: bytes
     plan: Plan
     model: bytes

@@ -25,6 +25,7 @@ from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
+from fer_edge_device.capture.video_file import RealtimePlayback
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
@@ -32,7 +33,7 @@ from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_mes
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
-from fer_edge_device.sinks import JsonLinesSink
+from fer_edge_device.sinks import JsonLinesSink, output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -62,6 +63,7 @@ class App:
         *,
         version: str,
         realtime: bool | None = None,
+        is_trial: bool = False,
         read_config: Callable[[], Config] | None = None,
     ) -> None:
         """Load the model, open a video and start to connect to the broker; `run` opens a camera.
@@ -70,6 +72,8 @@ class App:
             config: the configuration.
             version: version of fer-edge, for the ``info`` message.
             realtime: as for `open_source`.
+            is_trial: whether the source takes the place of the configured one. Then the events of a video, a folder or
+                the demo have an outbox of their own.
             read_config: reads the configuration again on SIGHUP; None leaves that signal as it is.
 
         Raises:
@@ -79,12 +83,14 @@ class App:
         self._config, self._version, self._read_config = config, version, read_config
         self._command_lock = Lock()
         self._saved_settings: SavedSettings | None = None
+        self._output: JsonLinesSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         with ExitStack() as stack:
             classifier = _make_classifier(config)
             identity = self._make_identity(config, classifier)
             self._source = self._make_source(realtime=realtime)
+            self._is_trial = is_trial and not self._source.live
             stack.callback(self._close_source)
             self._runner = Runner(
                 self._source,
@@ -93,7 +99,7 @@ class App:
                 stats_interval=config.events.stats_interval_s,
                 on_reload=self._reload if read_config else None,
             )
-            self._sinks = self._open_sinks(config, identity)
+            self._sinks = self._open_sinks(config, identity, goes_on=False)
             self._runner.use_sinks(self._sinks)
             self._runner.change_events(self._events_settings(config))
             stack.pop_all()
@@ -107,21 +113,30 @@ class App:
         Raises:
             SourceError: the camera cannot be opened, and there is no broker to tell.
             SourceLostError: the camera failed.
+            FerEdgeError: messages cannot be written to standard output, and there is no broker.
         """
         try:
-            return self._runner.run(seconds)
+            summary = self._runner.run(seconds)
         finally:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
             self._count_queued(self._runner.summary)
+        if not self._config.mqtt.url and self._output and self._output.failure:
+            raise output_error(self._output.failure)
+        return summary
 
     def _count_queued(self, summary: RunSummary) -> None:
         summary.queued = sum(sink.queued for sink in self._sinks)
         if self._config.mqtt.url:
-            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - see _open_sinks
+            summary.outbox = self._outbox_paths(self._config, self._runner.identity.messages.node)[1]
 
-            summary.outbox = outbox_path(self._config.outbox, self._runner.identity.messages.node)
+    def _outbox_paths(self, config: Config, node: str) -> tuple[Path, Path]:
+        """Return the paths of the node's own outbox, which its privacy switch is beside, and of the one to use."""
+        from fer_edge_device.mqtt.outbox import outbox_path, trial_outbox_path  # noqa: PLC0415 - see _open_sinks
+
+        path = outbox_path(config.outbox, node)
+        return path, trial_outbox_path(path) if self._is_trial else path
 
     def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
         # Without a broker nobody would learn that a camera is missing, so that is an error at once.
@@ -154,10 +169,10 @@ class App:
             for sink in self._sinks:
                 sink.close(_OLD_SINKS_TIMEOUT)
             try:
-                self._sinks = self._open_sinks(config, identity)
+                self._sinks = self._open_sinks(config, identity, goes_on=True)
             except InputError as error:
                 _log_failed_reload(error)
-                self._sinks = self._open_sinks(old, self._runner.identity)
+                self._sinks = self._open_sinks(old, self._runner.identity, goes_on=True)
                 self._runner.use_sinks(self._sinks)
                 self._runner.change_identity(
                     self._runner.identity, stats_interval=old.events.stats_interval_s, new_sinks=True
@@ -201,29 +216,47 @@ class App:
         discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
         return NodeIdentity(messages, info, discovery)
 
-    def _open_sinks(self, config: Config, identity: NodeIdentity) -> list[Sink]:
+    def _open_sinks(self, config: Config, identity: NodeIdentity, *, goes_on: bool) -> list[Sink]:
+        """Open the sinks of a configuration; ``goes_on`` says whether this run had sinks before."""
         sinks: list[Sink] = []
+        wait_until_stored: Callable[[], None] | None = None
         self._saved_settings = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
-            from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
 
-            outbox = outbox_path(config.outbox, identity.messages.node)
-            switch, saved_settings = PrivacySwitch(outbox), SavedSettings(outbox)
+            own_outbox, outbox = self._outbox_paths(config, identity.messages.node)
+            # In a trial, too, OFF is obeyed and lasts; it is for the node, and was taken from the broker.
+            switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox)
             commands: dict[str, Callable[[bytes], None]] = {
                 identity.messages.topic("settings/set"): partial(self._change_settings, saved_settings),
                 identity.messages.topic("restart/set"): self._restart,
             }
             on_command = partial(self._obey, switch)
-            sinks.append(
-                MqttSink(identity.messages, config.mqtt, config.outbox, on_command=on_command, commands=commands)
+            mqtt = MqttSink(
+                identity.messages,
+                config.mqtt,
+                config.outbox,
+                outbox_file=outbox,
+                goes_on=goes_on,
+                on_command=on_command,
+                commands=commands,
             )
+            sinks.append(mqtt)
+            wait_until_stored = mqtt.wait_until_stored
             self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
+        self._output = None
         if not sinks or config.log.messages:
-            sinks.append(JsonLinesSink(sys.stdout.buffer))
+            # A recording that is read at full speed loses no line to a slow reader, unless a broker waits as well.
+            at_full_speed = not (sinks or self._source.live or isinstance(self._source, RealtimePlayback))
+            self._output = JsonLinesSink(
+                sys.stdout.buffer,
+                wait=lambda: at_full_speed and not self._runner.stopping,
+                before_write=wait_until_stored,
+            )
+            sinks.append(self._output)
         return sinks
 
     def _events_settings(self, config: Config) -> EventsSettings:

@@ -97,8 +97,13 @@ class SavedSettings:
         """
         with self._lock:
             saved = self._read(configured)
-            for name, value in change.changes().items():
-                saved[name] = _SavedValue(value=value, configured=getattr(configured, name))
+            new = {
+                name: _SavedValue(value=value, configured=getattr(configured, name))
+                for name, value in change.changes().items()
+            }
+            if all(saved.get(name) == entry for name, entry in new.items()):  # an SD card wears out
+                return _merge(configured, saved)
+            saved |= new
             try:
                 with replacing(self._path) as temporary:
                     temporary.write_bytes(msgspec.json.encode(saved))

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
 from fer_edge.errors import one_line
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import LogSettings
 
 _OWN_PACKAGES: Final = ("fer_edge", "fer_edge_device")
 _LEVELS: Final = logging.getLevelNamesMapping()
+_STDERR_TIMEOUT: Final = 0.2  # seconds
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
@@ -41,6 +45,39 @@ def logging_is_set_up() -> bool:
     return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
 
 
+class RateLimit:
+    """Keeps whoever may send us messages from filling the log with them.
+
+    Not thread-safe.
+    """
+
+    def __init__(self, lines: int = 10, interval: float = 60.0) -> None:
+        """Allow the first lines at once.
+
+        Args:
+            lines: maximum number of lines in an interval.
+            interval: in seconds.
+        """
+        self._lines, self._interval = lines, interval
+        self._logged, self._end, self._skipped = 0, 0.0, 0
+
+    def allows(self) -> bool:
+        """Return whether a line may be logged now, and count it if not."""
+        now = time.monotonic()
+        if now >= self._end:
+            self._logged, self._end = 0, now + self._interval
+        if self._logged >= self._lines:
+            self._skipped += 1
+            return False
+        self._logged += 1
+        return True
+
+    def describe_skipped(self) -> str:
+        """Return how many lines were not logged since the last one, as the end of a line."""
+        skipped, self._skipped = self._skipped, 0
+        return f" ({counted(skipped, 'line')} like this not logged)" if skipped else ""
+
+
 def _stderr_is_journal() -> bool:
     """Return whether standard error is the stream that systemd connected to its journal.
 
@@ -53,8 +90,34 @@ def _stderr_is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
+def stderr_is_ready(timeout: float = _STDERR_TIMEOUT) -> bool:
+    """Return whether standard error takes a line; a pipe that nobody reads does not, and writing would never return.
+
+    Args:
+        timeout: seconds to wait for its reader.
+    """
+    poll = select.poll()
+    try:
+        poll.register(sys.stderr, select.POLLOUT)
+    except (AttributeError, OSError, TypeError, ValueError):  # none, closed, or not a file
+        return True
+    return bool(poll.poll(timeout * 1e3))
+
+
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the present standard error, which is replaced at times to hide output of native libraries."""
+    """Writes to the present standard error, which is replaced at times to hide output of native libraries.
+
+    A line that standard error does not take is lost, so that no thread waits for its reader.
+    """
+
+    _has_stalled = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        ready = stderr_is_ready(0.0 if self._has_stalled else _STDERR_TIMEOUT)
+        self._has_stalled = not ready
+        if ready:
+            super().emit(record)
 
     @property
     def stream(self) -> TextIO:

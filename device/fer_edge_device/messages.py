@@ -25,6 +25,7 @@ Kind = Literal[
     "camera",
     "state",
     "event",
+    "event/backlog",
     "stats",
     "enabled/state",
     "enabled/set",
@@ -110,7 +111,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         time: as in `Event`.
         fps: frames processed per second of real time.
         stages: time of each stage of a frame.
-        dropped: frames of a live source that were not processed since the start, because newer ones had arrived.
+        skipped: frames of a live source that were left out since the start, because ``camera.fps`` and
+            ``camera.idle_fps`` ask for fewer than it gives. None are counted while the runner is switched off.
+        dropped: frames of a live source that should have been processed since the start, but came while another one
+            was: this machine is too slow for ``camera.fps``.
         temp_c: temperature of the processor in degrees Celsius; None if the system does not report it.
         throttled: flags of the Raspberry Pi firmware for low voltage and throttling; None on other machines.
         rss_mb: resident memory of the process, in megabytes.
@@ -123,6 +127,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     fps: float
     stages: dict[str, Percentiles]
+    skipped: int
     dropped: int
     temp_c: float | None
     throttled: int | None
@@ -174,7 +179,8 @@ class MessageFactory:
 
     Attributes:
         node: the node's name.
-        identity: a name that is unique at the broker, in characters that Home Assistant accepts, except for dots.
+        identity: a name that no other node at the broker has, in characters that Home Assistant accepts, except for
+            dots.
     """
 
     def __init__(self, node: str, prefix: str = _PREFIX) -> None:
@@ -190,12 +196,13 @@ class MessageFactory:
         if not re.fullmatch(NODE_NAME, node):
             raise InputError(
                 f"{node!r} is not a valid node name (--node, or the key node): use 1 to 64 letters, digits, '_', '.'"
-                " and '-'"
+                " and '-', a letter or digit among them"
             )
         self.node = node
-        # Other characters become their code point, so that two prefixes never give the same name.
-        site = "" if prefix == _PREFIX else re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}", prefix) + "-"
-        self.identity = f"fer-edge-{site}{node}"
+        # Two pairs of prefix and node never give the same name: other characters of the prefix become their code point
+        # between underscores, so that it ends at the first hyphen.
+        site = "" if prefix == _PREFIX else "_" + re.sub(r"[^A-Za-z0-9]", lambda char: f"_{ord(char[0]):x}_", prefix)
+        self.identity = f"fer-edge{site}-{node}"
         self._prefix = f"{prefix}/{node}"
 
     def topic(self, kind: Kind) -> str:

@@ -9,15 +9,14 @@ import time as clock
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from fer_edge.errors import FerEdgeError
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
-from fer_edge_device.capture.base import NoFrameYet
+from fer_edge_device.capture.base import NoFrameYet, Pace
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.sd_notify import notify, reloading, status
-from fer_edge_device.sinks import SinkClosed
+from fer_edge_device.sinks import SinkClosed, output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from fer_edge_device.sinks import Sink
 
 logger = logging.getLogger(__name__)
-
-_POLL_S: Final = 0.1  # maximum time before a signal or the privacy switch is noticed while waiting for a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,9 @@ class RunSummary:
 
     Attributes:
         frames: number of frames that were processed.
+        skipped: number of frames of a live source that were left out, because ``camera.fps`` and ``camera.idle_fps``
+            ask for fewer than it gives.
+        dropped: number of frames of a live source that should have been processed, but came while another one was.
         seconds: duration of the run.
         events: number of published events of each type.
         interrupted: whether Ctrl-C ended the run.
@@ -65,6 +65,8 @@ class RunSummary:
     """
 
     frames: int = 0
+    skipped: int = 0
+    dropped: int = 0
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
@@ -112,11 +114,10 @@ class Runner:
         self._stop_signal = 0
         self._restart_wanted = False
         self._reload_wanted = False
-        self._frame_taken_at = 0.0
+        self._pace = Pace()
         self._ready = False
         self._started_at: float | None = None  # on the source's clock
         self._max_seconds = math.inf
-        self._dropped = 0
         self._stats_at, self._stats_frames = clock.monotonic(), 0
 
     def run(self, seconds: float | None = None) -> RunSummary:
@@ -149,10 +150,7 @@ class Runner:
                         self.announce_offline()
             except SinkClosed as closed:
                 if str(closed):
-                    raise FerEdgeError(
-                        f"standard output: {closed}; no messages can be published: free the disk, or redirect"
-                        " the output elsewhere"
-                    ) from None
+                    raise output_error(str(closed)) from None
             finally:
                 self.summary.restart = self._restart_wanted and not self._stop_signal
                 if self.summary.restart:
@@ -167,6 +165,11 @@ class Runner:
         """End the run after the present frame; a second signal of the same kind kills the process."""
         self._stop_signal = number
         signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal has asked the run to end."""
+        return bool(self._stop_signal)
 
     @property
     def enabled(self) -> bool:
@@ -199,7 +202,6 @@ class Runner:
         """
         self.identity, self._stats_interval = identity, stats_interval
         if new_sinks:
-            self.pipeline.repeat_state()
             self.announce()
         else:
             self._publish_message(identity.messages.info(identity.info))
@@ -208,9 +210,13 @@ class Runner:
                 self._publish_message(identity.discovery)
 
     def announce(self) -> None:
-        """Publish that this runner is online, what it is and how it is."""
+        """Publish what this runner is and how it is, and then that it is online.
+
+        In this order, what the broker still holds of a run that was killed is never taken for the present.
+        """
         messages = self.identity.messages
-        self._publish_message(messages.availability("online"))
+        now = round(clock.time(), 3) if self._source.live else 0.0
+        self._publish_message(messages.state(self.pipeline.current_state(now)))
         self._publish_message(messages.info(self.identity.info))
         self._publish_message(messages.enabled(self._enabled))
         self._publish_message(messages.settings(self.pipeline.events_settings))
@@ -218,6 +224,7 @@ class Runner:
             self._publish_message(self.identity.discovery)
         if self._published_status:
             self._publish_message(messages.camera(self._published_status))
+        self._publish_message(messages.availability("online"))
 
     def announce_offline(self) -> None:
         """Publish that this runner is offline."""
@@ -226,20 +233,21 @@ class Runner:
 
     def publish(self, events: Sequence[Event], state: State | None) -> None:
         """Publish what the pipeline returned for a frame."""
-        for event in events:
-            self.summary.events[event.event_type] += 1
-            self._publish_message(self.identity.messages.event(event))
+        self.summary.events.update(event.event_type for event in events)
+        messages = [self.identity.messages.event(event) for event in events]
         if state is not None:
-            self._publish_message(self.identity.messages.state(state))
+            messages.append(self.identity.messages.state(state))
+        if messages:
+            self._publish_message(*messages)
 
     def _loop(self) -> None:
         next_number: int | None = None
         last: float | None = None
         while (frame := self._next_frame()) is not None:
-            self._frame_taken_at = clock.monotonic()
             self._get_ready()
             if self._source.live and next_number is not None:
-                self._dropped += frame.number - next_number
+                self.summary.dropped += frame.dropped
+                self.summary.skipped += frame.number - next_number - frame.dropped
             if self._is_over(frame.time):
                 break
             next_number, last = frame.number + 1, frame.time + frame.epoch
@@ -274,14 +282,9 @@ class Runner:
             self.apply_pending()
             if self._stop_signal or self._restart_wanted:
                 return None
-            # Every frame of a video is processed; of a live source, only as many as the settings allow.
-            interval = self.pipeline.frame_interval if self._source.live else 0.0
-            left = self._frame_taken_at + interval - clock.monotonic()
-            if left > 0:
-                clock.sleep(min(left, _POLL_S))
-                continue
+            interval = self.pipeline.frame_interval
             try:
-                frame = self._source.read()
+                frame = self._source.read(self._pace.next_time(interval))
             except NoFrameYet:
                 camera_status = self._source.status
                 self._publish_camera(camera_status)
@@ -293,6 +296,7 @@ class Runner:
                     return None
                 continue
             if frame is not None:
+                self._pace.take(frame.time, interval)
                 self._publish_camera("online" if self._enabled else "disabled")
             return frame
 
@@ -351,7 +355,8 @@ class Runner:
             time=round(time, 3),
             fps=round(fps, 2),
             stages=stages,
-            dropped=self._dropped,
+            skipped=self.summary.skipped,
+            dropped=self.summary.dropped,
             temp_c=temperature_c(),
             throttled=throttled_flags(),
             rss_mb=round(resident_mb(), 1),
@@ -361,10 +366,10 @@ class Runner:
         self._publish_message(self.identity.messages.stats(stats))
         status(f"{fps:.1f} frames per second, {counted(stats.queued, 'event')} waiting to be sent")
 
-    def _publish_message(self, message: Message) -> None:
+    def _publish_message(self, *messages: Message) -> None:
         for sink in [*self._sinks]:
             try:
-                sink.publish(message)
+                sink.publish(*messages)
             except SinkClosed as closed:
                 self._sinks.remove(sink)
                 if not self._sinks:

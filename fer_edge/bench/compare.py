@@ -66,7 +66,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(change for change in self.changes if change.regression)
 
 
-def compare(old: Report, new: Report, *, tolerance: float = 0.05, anyway: bool = False) -> Comparison:
+def compare_reports(old: Report, new: Report, *, tolerance: float = 0.05, anyway: bool = False) -> Comparison:
     """Compare two benchmarks.
 
     Args:

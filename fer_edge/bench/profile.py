@@ -43,7 +43,7 @@ def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) ->
     previous: Callable[[int], object] = _do_nothing
     for count, operation in enumerate(graph.operations, start=1):
         invoke = _invoker(
-            make_interpreter(_cut(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack, own=True)
+            make_interpreter(_truncate(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack, own=True)
         )
         # In turns with the previous cut, so that drift does not count as a difference.
         before, until = (float(np.median(samples)) for samples in interleave([previous, invoke], runs))
@@ -68,7 +68,7 @@ def _invoker(interpreter: Any) -> Callable[[int], object]:  # noqa: ANN401 - the
     return lambda _run: interpreter.invoke()
 
 
-def _cut(flatbuffer: bytes, count: int, flatbuffers: Any) -> bytes:  # noqa: ANN401 - a module without types
+def _truncate(flatbuffer: bytes, count: int, flatbuffers: Any) -> bytes:  # noqa: ANN401 - a module without types
     """Return the model that consists of the first operators alone."""
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - tflite-runtime does not have it
 

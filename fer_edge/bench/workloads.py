@@ -120,10 +120,10 @@ class Workloads:
 
 def _name_models(models: Sequence[Path]) -> dict[str, Path]:
     stems = Counter(path.stem for path in models)
-    named = {printable(path.stem if stems[path.stem] == 1 else str(path)): path for path in models}
-    if len(named) < len(models):
+    by_name = {printable(path.stem if stems[path.stem] == 1 else str(path)): path for path in models}
+    if len(by_name) < len(models):
         raise InputError(f"a model is named twice among {', '.join(map(str, models))}; name each once")
-    return named
+    return by_name
 
 
 def _describe_model(name: str, classifier: TFLiteClassifier) -> Model:

@@ -95,10 +95,10 @@ def main() -> None:
     except FerEdgeError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:  # a full disk, a permission: what the machine says is what there is to say
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         if error.errno == errno.ENOSPC and not error.filename:
-            what = "there is no space left where standard output, or a file, goes; make room"
-        _fail(hide_passwords(what), 2 if isinstance(error, PermissionError) else 1)
+            message = "there is no space left where standard output, or a file, goes; make room"
+        _fail(hide_passwords(message), 2 if isinstance(error, PermissionError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", INTERRUPTED)
     except MemoryError:
@@ -109,11 +109,11 @@ def main() -> None:
             while context is not None and context.parent:
                 names.insert(0, context.info_name)
                 context = context.parent
-            what = reword_usage_error(error.format_message())
-            say(f"fer-edge: {what}; `fer-edge {' '.join(names)}--help` shows how", error=True)
+            message = reword_usage_error(error.format_message())
+            say(f"fer-edge: {message}; `fer-edge {' '.join(names)}--help` shows how", error=True)
             sys.exit(2)
-        what = f"{type(error).__name__}: {first_line(error)}"
-        _fail(f"internal error: {what}; `fer-edge --debug ...` shows where; please report it", 1)
+        message = f"{type(error).__name__}: {first_line(error)}"
+        _fail(f"internal error: {message}; `fer-edge --debug ...` shows where; please report it", 1)
 
 
 class _WarningFormatter(logging.Formatter):

@@ -83,7 +83,7 @@ def bench(
     Example: fer-edge bench edge edge-plus --threads 1,2 --html bench.html
     Example: fer-edge bench --compare old.json new.json --tolerance 10
     """
-    _refuse_idle(context)
+    _refuse_unused(context)
     if schema:
         from fer_edge.bench.results import json_schema
 
@@ -129,18 +129,18 @@ def bench(
         _write(pareto, pareto_page(report, svg=pareto.suffix.lower() == ".svg"))
 
 
-def _refuse_idle(context: typer.Context) -> None:
+def _refuse_unused(context: typer.Context) -> None:
     """Raise InputError where something was given that would do nothing."""
     sources = {one.opts[0]: context.get_parameter_source(one.name or "") for one in context.command.params}
     given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     for name, other in _FOR.items():
         if name in given and other not in given:
             raise InputError(f"{name} is for {other}; give that, too")
-    for instead, what in _INSTEAD.items():
+    for instead, reason in _INSTEAD.items():
         beside = {instead, *(name for name, other in _FOR.items() if other == instead)}
         beside |= {"--json"} if instead == "--compare" else set()
-        if instead in given and (idle := [name for name in given if name not in beside]):
-            raise InputError(f"{instead} {what}: leave out {', '.join(idle)}")
+        if instead in given and (unused := [name for name in given if name not in beside]):
+            raise InputError(f"{instead} {reason}: leave out {', '.join(unused)}")
 
 
 def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -> None:
@@ -160,9 +160,9 @@ def _ensure_writable(out: Path | None, html: Path | None, pareto: Path | None) -
         ensure_writable(path)
 
 
-def _print_progress(what: str) -> None:
+def _print_progress(description: str) -> None:
     if sys.stderr.isatty():
-        print(f"measuring {what} ...", file=sys.stderr)
+        print(f"measuring {description} ...", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:
@@ -181,10 +181,10 @@ def _numbers(option: str, text: str, max_number: int) -> tuple[int, ...]:
 
 
 def _compare(old: Path, new: Path, *, tolerance: float, anyway: bool, as_json: bool) -> None:
-    from fer_edge.bench.compare import as_text, compare
+    from fer_edge.bench.compare import as_text, compare_reports
     from fer_edge.bench.results import read_report
 
-    found = compare(read_report(old), read_report(new), tolerance=tolerance, anyway=anyway)
+    found = compare_reports(read_report(old), read_report(new), tolerance=tolerance, anyway=anyway)
     if as_json:
         print_json(found)
     else:

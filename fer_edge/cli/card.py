@@ -25,7 +25,7 @@ def card_root() -> None:
 
 @app.command("set")
 def card_set(
-    model: Annotated[Path, typer.Argument(help="A .tflite file, whoever made it.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file of any origin.")],
     labels: Labels = None,
     input_range: InputRange = None,
 ) -> None:

@@ -31,11 +31,11 @@ def config(
         print(example_text(), end="")
         return
     settings = load_config(config_file)
-    where = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
+    origin = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
     if not check:
         print(hide_passwords(as_toml(settings)), end="")
         return
     from fer_edge_device.app import check_config
 
     check_config(settings)
-    print(f"{where}: valid")
+    print(f"{origin}: valid")

@@ -80,7 +80,7 @@ def convert(
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
-    scheme = _one_of(chosen, quantize, model)
+    scheme = _choose_scheme(chosen, quantize, model)
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
@@ -90,7 +90,7 @@ def convert(
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
-    _refuse_idle(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
+    _refuse_unused(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
     second = is_model_of(model, RefinerCard)
     if not second:
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
@@ -140,22 +140,22 @@ def _check_detector_options(model: Path, scheme: str, detector: Path | None, cla
 
 def _print_result(result: Conversion, model: Path, out: Path) -> None:
     from fer_edge_convert.detector_report import detector_summary
-    from fer_edge_convert.report import summary
+    from fer_edge_convert.report import classifier_summary
     from fer_edge_convert.result import ClassifierConversion, DetectorConversion
 
     say(f"{out}: {result.scheme}, made of {model} ({result.kind})")
     if isinstance(result, DetectorConversion):
         say(*detector_summary(result))
     if isinstance(result, ClassifierConversion):
-        say(*summary(result))
+        say(*classifier_summary(result))
         if result.scheme.calibrated and result.float_operators:
             reason = "which --rescue left" if result.kept_in_floats else "for which the quantizer has no integer form"
             say(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
-def _one_of(chosen: dict[str, bool], named: str | None, model: Path) -> str:
+def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path) -> str:
     """Return the chosen scheme; without one, a missing model is reported first."""
-    wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({named} if named else set())
+    wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({scheme} if scheme else set())
     if len(wanted) != 1:
         if not model.exists():
             raise ModelError(f"{model}: no such model")
@@ -163,7 +163,7 @@ def _one_of(chosen: dict[str, bool], named: str | None, model: Path) -> str:
     return wanted.pop()
 
 
-def _refuse_idle(
+def _refuse_unused(
     scheme: str, data: Path | None, comparing: Mapping[str, object], measuring: Mapping[str, object]
 ) -> None:
     if not data:

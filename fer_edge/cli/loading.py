@@ -56,7 +56,7 @@ def load_datasets(
     from fer_edge.datasets.ferplus import add_votes, label_by_majority
     from fer_edge.datasets.label_map import load_label_map
 
-    mapped = load_label_map(label_map) if label_map else None
+    mapping = load_label_map(label_map) if label_map else None
     loaded = {path.name: _load_dataset(path, side) for path in paths}
     if len(loaded) < len(paths):
         raise InputError("two datasets have the same name; rename a file or folder")
@@ -65,7 +65,7 @@ def load_datasets(
         loaded[table] = add_votes(loaded[table], votes)
     if majority:
         loaded[table] = label_by_majority(loaded[table])
-    return mapped.apply(loaded) if mapped else list(loaded.values())
+    return mapping.apply(loaded) if mapping else list(loaded.values())
 
 
 def _load_dataset(path: Path, side: int) -> Dataset:

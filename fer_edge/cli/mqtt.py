@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from fer_edge.cli.options import Broker, ConfigFile, Node
@@ -21,10 +23,17 @@ def mqtt_root() -> None:
 
 
 @app.command()
-def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) -> None:
+def forget(
+    config: ConfigFile = None,
+    broker: Broker = None,
+    node: Node = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Do it even if the broker says that the node is online.")
+    ] = False,
+) -> None:
     """Remove a node's retained messages from the broker, and its device from Home Assistant.
 
-    Stop the node's runner first: it would publish them again.
+    Stop the node's runner first: it would publish them again. So a node that is online is refused.
 
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen
@@ -37,5 +46,5 @@ def forget(config: ConfigFile = None, broker: Broker = None, node: Node = None) 
     if not settings.mqtt.url:
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
-    reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix))
+    reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix), force=force)
     say(f"{name} is forgotten at {reached}", error=True)

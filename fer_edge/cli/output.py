@@ -38,9 +38,9 @@ def command_line() -> str:
     return printable(shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")]))
 
 
-def commands_so_far(before: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+def commands_so_far(earlier: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """Return the commands that made what a model learns from, each once, and this one."""
-    return tuple(dict.fromkeys([*(one for some in before for one in some), command_line()]))
+    return tuple(dict.fromkeys([*(command for commands in earlier for command in commands), command_line()]))
 
 
 def version() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
@@ -17,6 +18,7 @@ from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config
+    from fer_edge_device.runner import RunSummary
 
 app = typer.Typer()
 
@@ -86,7 +88,7 @@ def run(
     """
     from fer_edge_device.app import App
     from fer_edge_device.config.load import SYSTEM_CONFIG, holds_password, load_config
-    from fer_edge_device.logging import set_up_logging
+    from fer_edge_device.logging import set_up_logging, stderr_is_ready
 
     if source is not None and holds_password(source):
         raise InputError(
@@ -116,10 +118,24 @@ def run(
     set_up_logging(settings.log)
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
-    summary = App(settings, version=version(), realtime=realtime, read_config=reread).run(seconds)
+    summary = App(settings, version=version(), realtime=realtime, is_trial=source is not None, read_config=reread).run(
+        seconds
+    )
     if summary.restart:
-        # In place: systemd and a shell go on with the same process.
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+        _restart()
+    if stderr_is_ready():
+        _print_summary(summary)
+    if _is_image(settings.camera.source) and stderr_is_ready():
+        print(
+            f"fer-edge: hint: {settings.camera.source} is one image, too short for `run` to follow a face:"
+            " use `fer-edge predict` or `fer-edge tag`",
+            file=sys.stderr,
+        )
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _print_summary(summary: RunSummary) -> None:
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     print(
         f"{counted(summary.frames, 'frame')} in {summary.seconds:.1f} s ({rate:.1f} fps),"
@@ -128,17 +144,25 @@ def run(
         f" {summary.events['end']} end",
         file=sys.stderr,
     )
+    if summary.skipped or summary.dropped:
+        print(
+            f"{counted(summary.skipped, 'frame')} skipped because camera.fps and camera.idle_fps ask for fewer,"
+            f" {summary.dropped} dropped while others were processed",
+            file=sys.stderr,
+        )
     if summary.queued:
         verb = "waits" if summary.queued == 1 else "wait"
         print(f"{counted(summary.queued, 'event')} {verb} for the broker in {summary.outbox}", file=sys.stderr)
-    if _is_image(settings.camera.source):
-        print(
-            f"fer-edge: hint: {settings.camera.source} is one image, too short for `run` to follow a face:"
-            " use `fer-edge predict` or `fer-edge tag`",
-            file=sys.stderr,
-        )
-    if summary.interrupted:
-        raise typer.Exit(INTERRUPTED)
+
+
+def _restart() -> NoReturn:
+    """Start this command anew in the same process, so that systemd or a shell goes on with it."""
+    # A library may have left a device open, and it would stay open.
+    for entry in Path("/proc/self/fd").iterdir():
+        if int(entry.name) > 2:
+            with suppress(OSError):  # the one that listed them
+                os.set_inheritable(int(entry.name), False)  # noqa: FBT003 - takes no keyword
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
 
 
 def _is_image(source: str) -> bool:

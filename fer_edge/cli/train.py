@@ -9,9 +9,9 @@ import typer
 
 from fer_edge.cli.completion import complete_classifier_recipe
 from fer_edge.cli.loading import load_fused_dataset
-from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
 from fer_edge.cli.output import commands_so_far, print_metrics, say
+from fer_edge.cli.training import need_training, recipe_changes
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
@@ -54,8 +54,7 @@ def train(
     \b
     Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
     """
-    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
-    need_keras_backend()
+    need_training()
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     paths = [*([data] if data else []), *(more or [])]
@@ -65,7 +64,7 @@ def train(
     from fer_edge.datasets.readers import ensure_exists
     from fer_edge_train.recipe_files import load_recipe
 
-    training_recipe = load_recipe(recipe, [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])])
+    training_recipe = load_recipe(recipe, recipe_changes(settings, epochs))
     for path in paths:
         ensure_exists(path)
     if weights and not weights.exists():

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.loading import load_training_faces
-from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
-from fer_edge.cli.output import commands_so_far, say
+from fer_edge.cli.output import commands_so_far
+from fer_edge.cli.training import detector_training, need_training, print_average_precision, recipe_changes
 
 app = typer.Typer()
 
@@ -32,36 +32,27 @@ def train_faces(
     \b
     Example: fer-edge train-faces faces --paste fer2013.csv --out runs/faces
     """
-    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
-    need_keras_backend()
+    need_training()
     from fer_edge.datasets.faces import load_faces
-    from fer_edge.utils.native_stderr import hide_native_stderr
+    from fer_edge.modelcard.reader import read_card
+    from fer_edge.modelcard.schema import DetectorCard
     from fer_edge_train.recipe_files import load_detector_recipe
 
     # Mistakes in these are reported before Keras is loaded.
-    changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
-    training_recipe = load_detector_recipe(recipe or "faces", changes)
+    training_recipe = load_detector_recipe(recipe or "faces", recipe_changes(settings, epochs))
     parts = load_faces(data / "train"), load_faces(data / "val")
-    with hide_native_stderr():
-        from rich.console import Console
-
-        from fer_edge.modelcard.reader import read_card
-        from fer_edge.modelcard.schema import DetectorCard
+    with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.detector_training import train_detector
-        from fer_edge_train.progress import TrainingProgress
-        from fer_edge_train.run_folder import RunFolder
 
-        RunFolder(out).check(resume=resume)
-        with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
-            result = train_detector(
-                *parts,
-                training_recipe,
-                out,
-                weights=weights,
-                teacher=teacher,
-                pasted=load_training_faces(paste) if paste else None,
-                resume=resume,
-                made_by=commands_so_far([read_card(weights, DetectorCard).made_by] if weights else []),
-                callbacks=[progress],
-            )
-    say(f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more")
+        result = train_detector(
+            *parts,
+            training_recipe,
+            out,
+            weights=weights,
+            teacher=teacher,
+            pasted=load_training_faces(paste) if paste else None,
+            resume=resume,
+            made_by=commands_so_far([read_card(weights, DetectorCard).made_by] if weights else []),
+            callbacks=[progress],
+        )
+    print_average_precision(result)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.loading import load_training_faces
-from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
-from fer_edge.cli.output import commands_so_far, say
+from fer_edge.cli.output import commands_so_far
+from fer_edge.cli.training import detector_training, need_training, print_average_precision, recipe_changes
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def train_refiner(
     data: Annotated[Path, typer.Argument(help="Folder with train/ and val/, as for train-faces.")],
-    detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite.")],
+    detector: Annotated[Path, typer.Option(help="The first stage: a detector's .tflite, or the shipped faces.")],
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")],
     recipe: FacesRecipeFile = None,
     settings: Settings = None,
@@ -32,38 +32,31 @@ def train_refiner(
     \b
     Example: fer-edge train-refiner faces --detector faces.tflite --out runs/refiner
     """
-    need("train", "keras", "sklearn", "matplotlib", "tomli_w")
-    need_keras_backend()
+    need_training()
     from fer_edge.datasets.faces import load_faces
+    from fer_edge.model_zoo import find_model
     from fer_edge.modelcard.reader import read_card
     from fer_edge.modelcard.schema import DetectorCard
-    from fer_edge.utils.native_stderr import hide_native_stderr
     from fer_edge_train.recipe_files import load_refiner_recipe
 
     # Mistakes in these are reported before Keras is loaded.
-    changes = [*(settings or []), *([f"schedule.epochs={epochs}"] if epochs else [])]
-    training_recipe = load_refiner_recipe(recipe or "refiner", changes)
+    training_recipe = load_refiner_recipe(recipe or "refiner", recipe_changes(settings, epochs))
+    detector = find_model(detector, "detector")
     made_by = commands_so_far([read_card(detector, DetectorCard).made_by])
     parts = load_faces(data / "train"), load_faces(data / "val")
-    with hide_native_stderr():
-        from rich.console import Console
-
+    with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.refiner_training import train_refiner as run_training
-        from fer_edge_train.progress import TrainingProgress
-        from fer_edge_train.run_folder import RunFolder
 
-        RunFolder(out).check(resume=resume)
-        with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
-            result = run_training(
-                *parts,
-                detector,
-                training_recipe,
-                out,
-                teacher=teacher,
-                pasted=load_training_faces(paste) if paste else None,
-                resume=resume,
-                made_by=made_by,
-                on_progress=lambda done, total: progress.update_preparation(done, total, "scenes processed"),
-                callbacks=[progress],
-            )
-    say(f"{result.model}: average precision {result.matches.average_precision(20):.4f} on faces of 20 pixels and more")
+        result = run_training(
+            *parts,
+            detector,
+            training_recipe,
+            out,
+            teacher=teacher,
+            pasted=load_training_faces(paste) if paste else None,
+            resume=resume,
+            made_by=made_by,
+            on_progress=lambda done, total: progress.update_preparation(done, total, "scenes processed"),
+            callbacks=[progress],
+        )
+    print_average_precision(result)

@@ -26,6 +26,16 @@ _USAGES: Final = (
     (r"Option '?(\S+?)'? requires an argument", r"\1: give a value"),
     (r"Option '?(\S+?)'? requires (\d+) arguments", r"\1: give \2 values"),
     (r"Option '?(\S+?)'? does not take a value", r"\1: takes no value; leave it out"),
+    (r"Missing command", "missing command"),
+    (r"Missing (argument|option) '(.+?)'", r"missing \1 \2"),
+    (r"No such command '(.*?)'", r"\1: no such command"),
+    (r"No such command '(.*?)'\. Did you mean '(.*)'\?", r"\1: no such command; did you mean \2?"),
+    (r"No such option:? '?(\S+?)'?", r"\1: no such option"),
+    (
+        r"No such option:? '?(\S+?)'?\.? \(?(?:Did you mean|Possible options:) '?([^\s,]+?)'?\??\)?",
+        r"\1: no such option; did you mean \2?",
+    ),
+    (r"No such option:? '?(\S+?)'? \(?Possible options: (.*?)\)?", r"\1: no such option; similar ones are \2"),
 )
 
 
@@ -43,11 +53,11 @@ def reword_usage_error(message: str) -> str:
     return _replace(line, _USAGES)
 
 
-def _reword_value(what: str) -> str:
-    if found := re.fullmatch(r"(?:Value error, )?('.*') is not (?:one of )?('.+')", what):
+def _reword_value(message: str) -> str:
+    if found := re.fullmatch(r"(?:Value error, )?('.*') is not (?:one of )?('.+')", message):
         choices = re.findall(r"'(.*?)'", found[2])
         return f"{found[1]} is unknown; choose {listed(choices, 'or')}"
-    return _replace(what, _VALUES).removeprefix("Value error, ")
+    return _replace(message, _VALUES).removeprefix("Value error, ")
 
 
 def _replace(text: str, replacements: tuple[tuple[str, str], ...]) -> str:

@@ -80,13 +80,13 @@ def load_label_map(path: Path) -> LabelMap:
             holds lines ``old = "new"``.
 
     Raises:
-        DataError: the file cannot be read or is not a label map.
+        InputError: the file cannot be read or is not a label map.
     """
     text = read_text(path, DataError)
     try:
         document = parse_toml(text, str(path))
     except InputError as error:
-        raise DataError(f"{error}; it cannot be read as TOML") from error
+        raise DataError(str(error)) from error
     order = document.pop("order", [])
     tables = {name: table for name, table in document.items() if isinstance(table, dict)}
     texts = [

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.detection.inference import FaceNetwork
-from fer_edge.detection.postprocess import RawDetections, decode, drop_nonfinite, nms, rescale, select, to_faces
+from fer_edge.detection.postprocess import RawDetections, decode_outputs, drop_nonfinite, nms, rescale, select, to_faces
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.detection.resampling import input_size
 from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
@@ -114,7 +114,7 @@ class NetworkDetector:
         Returns:
             Detections in pixels of the image.
         """
-        detections = decode(self._network(*size).run(gray, *size, min_score), min_score, landmarks=landmarks)
+        detections = decode_outputs(self._network(*size).run(gray, *size, min_score), min_score, landmarks=landmarks)
         if not len(detections.scores):
             return detections
         return rescale(nms(detections), gray.shape[0] / size[0], gray.shape[1] / size[1])

@@ -123,7 +123,7 @@ class Journal:
             before in the order.
         """
         key = source.key
-        with self._as_error():
+        with self._as_fer_edge_error():
             if not self._database.execute("INSERT OR IGNORE INTO sequence (key) VALUES (?)", (key,)).rowcount:
                 return False
             row = self._database.execute("SELECT fingerprint FROM results WHERE key = ?", (key,)).fetchone()
@@ -135,7 +135,7 @@ class Journal:
         key = source.key
         encoded = msgspec.msgpack.encode(msgspec.structs.replace(result, thumbnails=()))
         row = (key, os.fsencode(source.path), source.kind == "video", source.fingerprint, encoded)
-        with self._as_error():
+        with self._as_fer_edge_error():
             self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", row)
             faces = [record.face for record in result.records if record.face]
             for number, (face, jpeg) in enumerate(zip(faces, result.thumbnails, strict=False)):
@@ -182,13 +182,13 @@ class Journal:
             self._commit()
 
     def _commit(self) -> None:
-        with self._as_error():
+        with self._as_fer_edge_error():
             self._database.execute("COMMIT")
             self._database.execute("BEGIN")
         self._committed = time.monotonic()
 
     @contextmanager
-    def _as_error(self) -> Iterator[None]:
+    def _as_fer_edge_error(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -207,16 +207,16 @@ def _delete(path: Path) -> None:
         path.with_name(name).unlink(missing_ok=True)
 
 
-def _check_same_run(path: Path, before: RunKey, now: RunKey) -> None:
+def _check_same_run(path: Path, previous: RunKey, current: RunKey) -> None:
     for name, label in (("model", "the model"), ("version", "fer-edge"), ("options", "the options")):
-        old, new = getattr(before, name), getattr(now, name)
+        old, new = getattr(previous, name), getattr(current, name)
         if old != new:
-            raise _other_run(path, f"{label}: {_difference(old, new)} before, {_difference(new, old)} now")
-    if before.inputs != now.inputs:
-        raise _other_run(path, "the images to tag are other ones")
+            raise _other_run_error(path, f"{label}: {_difference(old, new)} before, {_difference(new, old)} now")
+    if previous.inputs != current.inputs:
+        raise _other_run_error(path, "the images to tag are other ones")
 
 
-def _other_run(path: Path, difference: str) -> InputError:
+def _other_run_error(path: Path, difference: str) -> InputError:
     return InputError(
         f"{printable(str(path))}: an interrupted run differs in {difference};"
         " repeat its command to continue it, or start again with --overwrite"

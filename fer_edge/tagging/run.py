@@ -87,7 +87,7 @@ def tag(
         MissingExtraError: An optional package is not installed.
         FerEdgeError: The disk is full.
     """
-    table_writer.check(outputs.table)
+    table_writer.check_table_path(outputs.table)
     provenance = read_provenance(Path(options.model))
     folders = result_folders(outputs, options)
     sources = Sources(inputs, null=null, every=options.every, exclude=folders, max_bytes=options.max_fetch)

@@ -122,7 +122,7 @@ class _Processor:
 
     def _process_image(self, source: Source, name: str, data: bytes) -> SourceResult:
         options = self._options
-        image = image_decode.decode(data, name, self._min_side, min_face=options.min_face, is_face=options.face)
+        image = image_decode.decode_image(data, name, self._min_side, min_face=options.min_face, is_face=options.face)
         found, thumbnails = self._find_faces(image.gray, image.reduction)
         records = [
             FaceRecord(msgspec.structs.replace(face, box=_scale(face.box, image.reduction)), score)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     StrPath = str | os.PathLike[str]
-    ImageLike = StrPath | npt.NDArray[np.uint8]
+    # OpenCV's types do not say which numbers an image holds; what is not uint8 is refused when it is given.
+    ImageLike = StrPath | npt.NDArray[np.integer[Any] | np.floating[Any]]
 
 Channels = Literal["bgr", "rgb"]
 

@@ -40,9 +40,11 @@ def throttled_flags(devices: Path = _DEVICES) -> int | None:
 
 def describe_throttling(flags: int) -> tuple[str, ...]:
     """Describe the bits of `throttled_flags` in words: first the present state, then what happened since boot."""
-    now = tuple(f"{what} now" for bit, what in enumerate(_THROTTLED_BITS) if flags >> bit & 1)
-    before = (what for bit, what in enumerate(_THROTTLED_BITS) if flags >> (16 + bit) & 1 and not flags >> bit & 1)
-    return (*now, *(f"{what} since its start" for what in before))
+    now = tuple(f"{condition} now" for bit, condition in enumerate(_THROTTLED_BITS) if flags >> bit & 1)
+    before = (
+        condition for bit, condition in enumerate(_THROTTLED_BITS) if flags >> (16 + bit) & 1 and not flags >> bit & 1
+    )
+    return (*now, *(f"{condition} since its start" for condition in before))
 
 
 def resident_mb() -> float:

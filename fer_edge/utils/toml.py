@@ -41,10 +41,10 @@ def parse_toml(text: str, source_name: str) -> dict[str, Any]:
 
 def _place(error: tomllib.TOMLDecodeError, text: str) -> str:
     """Return the line of an error and what is wrong there."""
-    what, _, place = str(error).rstrip(")").rpartition(" (at ")
+    message, _, place = str(error).rstrip(")").rpartition(" (at ")
     found = re.match(r"line (\d+)", place)
     line = int(found[1]) if found else max(len(text.rstrip().splitlines()), 1)
-    return f"line {line}: {what[:1].lower()}{what[1:]}"
+    return f"line {line}: {message[:1].lower()}{message[1:]}"
 
 
 def to_struct(document: dict[str, Any], struct: type[T], source_name: str) -> T:

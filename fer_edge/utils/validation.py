@@ -49,20 +49,20 @@ def explain(error: msgspec.MsgspecError | UnicodeDecodeError, to: Any) -> Proble
     """
     if not isinstance(error, msgspec.ValidationError):
         return Problem("", _undecodable(error))
-    what, path, inside = _split(str(error))
-    if found := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+    message, path, inside = _split(str(error))
+    if found := re.fullmatch(r"Object contains unknown field `(.*)`", message):
         key = _join(path, found[1])
         return Problem(key, f"there is no key {key}{_nearest(key, to)}")
-    if found := re.fullmatch(r"Object missing required field `(.*)`", what):
+    if found := re.fullmatch(r"Object missing required field `(.*)`", message):
         key = _join(path, found[1])
         return Problem(key, f"{key} is missing")
     subject = f"{inside}{path}" if path else "it"
-    if found := re.fullmatch(r"Invalid (?:enum )?value (.*)", what):
+    if found := re.fullmatch(r"Invalid (?:enum )?value (.*)", message):
         return Problem(path, f"{subject} cannot be {found[1]}{_choices(path, to)}")
-    if found := re.fullmatch(r"Expected `(.*?)`(.*)", what):
+    if found := re.fullmatch(r"Expected `(.*?)`(.*)", message):
         return Problem(path, f"{subject} must {_describe_expectation(found[1], found[2])}")
     # Else a check of our own refused it, in our own words, which name the key.
-    return Problem(path, what)
+    return Problem(path, message)
 
 
 def _undecodable(error: msgspec.MsgspecError | UnicodeDecodeError) -> str:
@@ -74,15 +74,15 @@ def _undecodable(error: msgspec.MsgspecError | UnicodeDecodeError) -> str:
 
 def _split(message: str) -> tuple[str, str, str]:
     """Return what is wrong, the dotted path, and how the path is to be read."""
-    what, at, place = message.rpartition(" - at ")
+    reason, at, place = message.rpartition(" - at ")
     if not at:
         return message, "", ""
     path = place.rpartition("`$")[2].rstrip("`").removeprefix(".")
     if place.startswith("`key`"):
-        return what, path, "a key of "
+        return reason, path, "a key of "
     if path.endswith("[...]"):
-        return what, path.removesuffix("[...]"), "each value of "
-    return what, path, ""
+        return reason, path.removesuffix("[...]"), "each value of "
+    return reason, path, ""
 
 
 def _describe_expectation(type_names: str, rest: str) -> str:

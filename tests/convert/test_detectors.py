@@ -100,20 +100,20 @@ def test_refuses_a_detector_that_loses_too_much(cli: Cli, squares: Path, images:
     assert out.with_suffix(".parity.html").exists()
     report = json.loads(out.with_suffix(".parity.json").read_text())
     nearest = min(report["attempts"], key=lambda attempt: attempt["kl_divergence"])
-    assert [attempt["what"] for attempt in report["attempts"] if attempt["change_points"] is not None] == [
-        nearest["what"]
+    assert [attempt["way"] for attempt in report["attempts"] if attempt["change_points"] is not None] == [
+        nearest["way"]
     ]
     # No method is good enough, so all are tried, and the report describes the best.
     assert "rescue" not in cli(*args, "--rescue", status=1).stderr
     report = json.loads(out.with_suffix(".parity.json").read_text())
     best = max(report["attempts"], key=lambda attempt: attempt["change_points"])
-    assert report["way"] == best["what"]
+    assert report["way"] == best["way"]
     assert report["parity"]["change_points"] == best["change_points"] < -1
     # Of the methods within the limit, the one with the least divergence is kept.
     cli(*args, "--rescue", "--max-drop", str(-best["change_points"]))
     way = json.loads(out.with_suffix(".parity.json").read_text())["way"]
     enough = [attempt for attempt in report["attempts"] if attempt["change_points"] == best["change_points"]]
-    assert way == min(enough, key=lambda attempt: attempt["kl_divergence"])["what"]
+    assert way == min(enough, key=lambda attempt: attempt["kl_divergence"])["way"]
 
 
 @pytest.mark.parametrize(

@@ -82,14 +82,14 @@ def test_names_refuses_and_rescues_a_layer_with_a_bad_range(
     cli(*convert, "--rescue")
     report = json.loads((tmp_path / "out.parity.json").read_text())
     assert report["parity"]["change_points"] >= -1
-    tried_methods = [attempt["what"] for attempt in report["attempts"]]
+    tried_methods = [attempt["way"] for attempt in report["attempts"]]
     assert any("more faces" in method for method in tried_methods)
     assert any("biases corrected" in method for method in tried_methods)
     assert "2 worst layers in float16" in tried_methods[-1]
     assert all(
         attempt["change_points"] is not None
         for attempt in report["attempts"]
-        if not attempt["what"].startswith("ranges by")
+        if not attempt["way"].startswith("ranges by")
     )
     assert "CONV_2D" in report["float_operators"]
     info = json.loads(cli("inspect", out, "--json").stdout)
@@ -102,7 +102,7 @@ def test_names_refuses_and_rescues_a_layer_with_a_bad_range(
     expected = next(attempt for attempt in compared if attempt["change_points"] >= limit)
     output = cli(*convert, "--rescue", "--max-drop", str(-limit)).stdout
     report = json.loads((tmp_path / "out.parity.json").read_text())
-    assert report["way"] == expected["what"]
+    assert report["way"] == expected["way"]
     assert report["parity"]["change_points"] == expected["change_points"]
     assert f"seed 1: {expected['what']}" in output
 
@@ -130,7 +130,7 @@ def test_report_describes_every_change(cli: Cli, edge_float: Path, fer2013_csv: 
     assert result.stderr == ""
     report = json.loads((tmp_path / "edge.parity.json").read_text())
     assert report["calibration_faces"] == dict.fromkeys(report["card"]["labels"], 34)
-    assert [attempt["what"] for attempt in report["attempts"]] == [f"ranges by {method}" for method in Method]
+    assert [attempt["way"] for attempt in report["attempts"]] == [f"ranges by {method}" for method in Method]
     parity = report["parity"]
     assert parity["agreement"] >= 0.97
     low, high = parity["original_interval"]

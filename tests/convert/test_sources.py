@@ -28,7 +28,7 @@ from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import inspect_model
 from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
-from fer_edge_convert.flatbuffer import run
+from fer_edge_convert.flatbuffer import run_model
 from fer_edge_convert.input_range import infer_range
 from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_model
@@ -102,7 +102,7 @@ def test_reads_the_first_hdf5_format_of_keras_2(tmp_path: Path) -> None:
         file.attrs["model_config"] = np.bytes_(json.dumps(config))
         file.attrs["keras_version"] = np.bytes_("2.0.5")
     images = np.random.default_rng(0).uniform(0, 1, (4, 48, 48, 1)).astype(np.float32)
-    old_outputs, outputs = (run(open_model(path).model, images) for path in (old_file, KERAS2 / "sequential.h5"))
+    old_outputs, outputs = (run_model(open_model(path).model, images) for path in (old_file, KERAS2 / "sequential.h5"))
     assert np.allclose(old_outputs, outputs)
 
 
@@ -160,7 +160,7 @@ def test_rejects_wrong_input_in_one_line(
     assert "7 outputs, but there are 3 labels" in convert_error(model, "--float32", "--labels", "a,b,c", *input_range)
     assert "a label twice" in convert_error(model, "--float32", "--labels", "a,a,b,c,d,e,f", *input_range)
     assert "give --labels" in convert_error(model, "--float32", *input_range)
-    assert "none.txt: cannot be read as a file" in convert_error(
+    assert "none.txt: cannot be read as a file (No such file or directory); give" in convert_error(
         model, "--float32", "--labels", "none.txt", *input_range
     )
     assert "give --input-range" in convert_error(model, "--float32", "--labels", NAMES)

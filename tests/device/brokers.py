@@ -198,12 +198,13 @@ class Gate:
         target: port of the broker; None closes every connection at once.
         silent: whether connections are accepted and never answered.
         refuses_version_5: whether a login with MQTT 5 is answered as by a broker that supports only 3.1.1.
+        ignores_version_5: whether it is not answered at all, as by amqtt 0.12.
         visits: the number of connections so far.
     """
 
     def __init__(self) -> None:
         self.target: int | None = None
-        self.silent = self.refuses_version_5 = False
+        self.silent = self.refuses_version_5 = self.ignores_version_5 = False
         self.visits = 0
         self._server = _Server(self)
         self.port: int = self._server.server_address[1]
@@ -240,9 +241,12 @@ class _Visit(socketserver.BaseRequestHandler):
             time.sleep(0.02)
         if gate.target is None:
             return
-        first = self.request.recv(4096) if gate.refuses_version_5 else b""
+        first = self.request.recv(4096) if gate.refuses_version_5 or gate.ignores_version_5 else b""
         if first[8:9] == b"\x05":  # 0x10, length, 4 letters "MQTT" after their length, version
-            self.request.sendall(b"\x20\x02\x00\x01")
+            if gate.refuses_version_5:
+                self.request.sendall(b"\x20\x02\x00\x01")
+            else:
+                self.request.recv(1)  # until the client gives up
             return
         try:
             with socket.create_connection(("127.0.0.1", gate.target)) as broker:

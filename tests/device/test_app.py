@@ -151,8 +151,8 @@ def test_privacy_switch_stays_off_after_kill(tmp_path: Path, video: Path) -> Non
         path.write_text(settings(second, "a.sqlite"))
         run = Running(path)
         with run.process, subscribing(second.port) as subscriber:
-            assert run.until("enabled/state")["payload"] == "OFF"
             assert run.until("one/state")["payload"]["faces"] == 0
+            assert run.until("enabled/state")["payload"] == "OFF"
             assert (
                 run.log_line() == f"fer-edge: switched off: no frame is processed until ON is published to {switch}\n"
             )

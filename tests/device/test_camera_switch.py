@@ -14,6 +14,7 @@ from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.messages import MessageFactory
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import Mosquitto, Subscriber, subscribing, wait_for
+from tests.device.mqtt.helpers import new_event
 from tests.device.running import Running
 from tests.device.servers import Http, NetworkCamera, serving
 
@@ -87,7 +88,8 @@ def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
     camera: NetworkCamera, subscriber: Subscriber, config: Path, tmp_path: Path
 ) -> None:
     outbox = Outbox(tmp_path / "outbox.sqlite", OutboxSettings())
-    outbox.put(TOPICS.topic("event"), EVENT)
+    outbox.begin_run(goes_on=False)
+    outbox.put([new_event(EVENT, TOPICS.topic("event"))])
     outbox.close()
     camera.mood = "is gone"
     config.write_text(config.read_text().replace("exit_after_s = 4", "exit_after_s = 60"))

@@ -34,15 +34,17 @@ class ScriptedCamera:
     def __init__(self, frames: int) -> None:
         self._frames = frames
         self.reads: list[float] = []
+        self.wanted: list[float] = []
         self.closed = False
 
-    def read(self) -> Frame:
+    def read(self, not_before: float = 0.0) -> Frame:
+        self.wanted.append(not_before)
         self.reads.append(time.monotonic())
         if len(self.reads) == 3:
             raise NoFrameYet
         if len(self.reads) > self._frames:
             raise SourceLostError("camera failed: unplugged")
-        return Frame(demo.frame(10), len(self.reads) / 10, len(self.reads), epoch=1000.0)
+        return Frame(demo.frame(10), max(not_before, len(self.reads) / 10), len(self.reads), epoch=1000.0)
 
     def close(self) -> None:
         self.closed = True
@@ -99,10 +101,11 @@ def test_closing_the_iterator_closes_the_camera(monkeypatch: pytest.MonkeyPatch,
 def test_reads_live_source_no_faster_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = ScriptedCamera(frames=10)
     use(monkeypatch, camera)
-    settings = Config(camera=CameraSettings(source="demo", fps=20.0, idle_fps=20.0))
+    settings = Config(camera=CameraSettings(source="demo", fps=5.0, idle_fps=5.0))
     with pytest.raises(SourceLostError):
         list(app.events(settings))
-    assert camera.reads[-1] - camera.reads[0] >= 9 / 20
+    *_, before, last = camera.wanted
+    assert last - before == pytest.approx(1 / 5)
 
 
 def test_rejects_unusable_settings_in_one_line() -> None:

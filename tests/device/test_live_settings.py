@@ -23,6 +23,18 @@ def test_saved_values_replace_the_configured_ones(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["outbox.sqlite.settings.json"]
 
 
+def test_writes_only_what_changes(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite.settings.json"
+    saved = SavedSettings(tmp_path / "outbox.sqlite")
+    saved.change(SettingsChange(margin=0.2), CONFIGURED)
+    before = path.stat()
+    saved.change(SettingsChange(margin=0.2), CONFIGURED)
+    saved.change(SettingsChange(), CONFIGURED)
+    assert path.stat().st_ino == before.st_ino
+    saved.change(SettingsChange(margin=0.3), CONFIGURED)
+    assert path.stat().st_ino != before.st_ino
+
+
 def test_later_change_of_the_configuration_wins(tmp_path: Path) -> None:
     saved = SavedSettings(tmp_path / "outbox.sqlite")
     saved.change(SettingsChange(margin=0.2, hold_s=1.0), CONFIGURED)

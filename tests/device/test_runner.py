@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +45,11 @@ class ListSink:
         self.messages: list[Message] = []
         self._max_messages = max_messages
 
-    def publish(self, message: Message) -> None:
-        if len(self.messages) >= self._max_messages:
-            raise SinkClosed
-        self.messages.append(message)
+    def publish(self, *messages: Message) -> None:
+        for message in messages:
+            if len(self.messages) >= self._max_messages:
+                raise SinkClosed
+            self.messages.append(message)
 
     def close(self, timeout: float = 0.0) -> None:
         pass
@@ -67,11 +67,12 @@ class ScriptedCamera:
     def __init__(self, steps: str) -> None:
         self._steps: Iterator[str] = iter(steps)
         self._number = -1
+        self.times: list[float] = []
 
     def open(self) -> None:
         pass
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:
         step = next(self._steps)
         if step == "e":
             raise SourceLostError("the camera failed: unplugged")
@@ -80,7 +81,8 @@ class ScriptedCamera:
             raise NoFrameYet
         self.status = "online"
         self._number += int(step)
-        return Frame(np.zeros((64, 64), np.uint8), time.time(), self._number)
+        self.times.append(not_before)
+        return Frame(np.zeros((64, 64), np.uint8), not_before, self._number, dropped=int(step) // 5)
 
     def close(self) -> None:
         pass
@@ -106,7 +108,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
     sink = ListSink()
     summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
-    assert kinds[:4] == ["availability", "info", "enabled/state", "settings/state"]
+    assert kinds[:6] == ["state", "info", "enabled/state", "settings/state", "availability", "camera"]
     assert kinds[-2:] == ["camera", "availability"]
     assert sink.payloads("availability") == ["online", "offline"]
     assert sink.payloads("camera") == ["online", "offline"]
@@ -125,12 +127,12 @@ def test_order_of_messages_from_online_to_offline() -> None:
     }
 
 
-def test_stats_report_time_per_stage_and_dropped_frames() -> None:
+def test_stats_report_time_per_stage_and_skipped_and_dropped_frames() -> None:
     sink = ListSink()
     with pytest.raises(SourceLostError):
-        make_runner(ScriptedCamera("1111511e"), sink, stats_interval=0.0).run()
+        make_runner(ScriptedCamera("1121511e"), sink, stats_interval=0.0).run()
     last = sink.payloads("stats")[-1]
-    assert last.dropped == 4
+    assert (last.skipped, last.dropped) == (4, 1)
     assert last.fps > 0
     assert (last.queued, last.dropped_events) == (3, 1)
     stages = {name: stage for stats in sink.payloads("stats") for name, stage in stats.stages.items()}
@@ -153,8 +155,8 @@ def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.Mon
     runner = make_runner(camera, sink)
     read, numbers = camera.read, []
 
-    def switching() -> Frame | None:
-        frame = read()
+    def switching(not_before: float = 0.0) -> Frame | None:
+        frame = read(not_before)
         numbers.append(frame.number if frame else -1)
         if numbers[-1] in {40, 80}:
             runner.enable(numbers[-1] == 80)
@@ -189,10 +191,11 @@ class ReactingSink(ListSink):
 
     on_message: Callable[[Message], None] | None = None
 
-    def publish(self, message: Message) -> None:
-        super().publish(message)
-        if self.on_message:
-            self.on_message(message)
+    def publish(self, *messages: Message) -> None:
+        super().publish(*messages)
+        for message in messages:
+            if self.on_message:
+                self.on_message(message)
 
 
 def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(
@@ -245,12 +248,12 @@ def test_runner_that_starts_switched_off_is_ready_and_opens_no_camera(
 
 
 def test_limits_frames_of_live_source_and_processes_every_frame_of_video() -> None:
-    runner = make_runner(ScriptedCamera("1" * 11 + "e"), ListSink(), idle_fps=20.0)
-    began = time.monotonic()
+    camera = ScriptedCamera("1" * 11 + "e")
+    runner = make_runner(camera, ListSink(), idle_fps=20.0)
     with pytest.raises(SourceLostError):
         runner.run()
     assert runner.summary.frames == 11
-    assert time.monotonic() - began > 10 / 20
+    assert np.diff(camera.times) == pytest.approx([1 / 20] * 10)
     video = make_runner(make_source(CameraSettings(source="demo"), realtime=False), ListSink(), idle_fps=0.001)
     assert video.run(seconds=3).frames == 30
 
@@ -351,6 +354,7 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
         sink = JsonLinesSink(file)
         sink.publish(MessageFactory("kitchen").availability("online"))
         sink.publish(MessageFactory("kitchen").info(INFO))
+        sink.close()
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {"topic": "fer-edge/kitchen/availability", "payload": "online", "qos": 1, "retain": True}
     assert second["payload"] == {

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_type
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +35,13 @@ assert_type(fer(Path().glob("*.jpg")), list[fer_edge.Recognition])
 assert_type(fer("a.jpg")[0], fer_edge.Expression)
 assert_type(fer("a.jpg")[0].scores, dict[str, float])
 assert_type(fer.detect(array), list[fer_edge.Face])
+image = cv2.imread("a.jpg")
+assert image is not None
+assert_type(fer(image), fer_edge.Recognition)
+assert_type(fer([image, image]), list[fer_edge.Recognition])
+assert_type(fer(image[..., ::-1], channels="rgb")[0].emotion, str)
+fer_edge.annotate(image, fer(image), save="out.jpg")
+fer.classify(image)
 for event in fer_edge.watch(source=0):
     assert_type(event, fer_edge.Event)
 """

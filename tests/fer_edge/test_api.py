@@ -156,7 +156,21 @@ def test_watch_leaves_what_is_not_given_to_the_file(tmp_path: Path) -> None:
         next(fer_edge.watch("none.mp4", config=file))
 
 
-def test_opencv_is_silent_and_limits_images_unless_told_otherwise() -> None:
+def test_watch_finds_no_smaller_faces_than_the_file_allows(tmp_path: Path) -> None:
+    video, file = tmp_path / "video.avi", tmp_path / "config.toml"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (demo.WIDTH, demo.HEIGHT))
+    for number in range(20):
+        writer.write(cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    largest = max(max(face.box[2:]) for face in demo.truth(0))
+    file.write_text("[faces]\nmin_face = 40\n")
+    assert [event.event_type for event in fer_edge.watch(video, config=file)]
+    file.write_text(f"[faces]\nmin_face = {round(2 * largest)}\n")
+    assert not list(fer_edge.watch(video, config=file))
+    assert list(fer_edge.watch(video, config=file, min_face=40))  # an argument overrides it
+
+
+def test_opencv_is_silent_and_limits_images_unless_the_environment_says_otherwise() -> None:
     names = "('LOG_LEVEL', 'IO_MAX_IMAGE_PIXELS')"
     code = f"import fer_edge, os; fer_edge.load; print(*(os.environ['OPENCV_' + name] for name in {names}))"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV_")}

@@ -79,7 +79,13 @@ def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (("foo",), "No such command 'foo'; `fer-edge --help` shows how"),
+        (("foo",), "fer-edge: foo: no such command; `fer-edge --help` shows how"),
+        (("trian",), "trian: no such command; did you mean train?;"),
+        (("mqtt",), "fer-edge: missing command;"),
+        (("predict",), "fer-edge: missing argument images;"),
+        (("predict", "x", "--jsn"), "--jsn: no such option; did you mean --json?;"),
+        (("run", "--set", "x=1"), "--set: no such option; similar ones are --"),
+        (("recipes", "--x"), "--x: no such option;"),
         (("evaluate",), "; `fer-edge evaluate --help` shows how"),
         (("run", "--detector", "hog"), "--detector: 'hog' is unknown; choose network or yunet;"),
         (("predict", "x", "--min-face", "3"), "--min-face: must be at least 12;"),
@@ -491,7 +497,7 @@ def test_missing_camera_gives_advice(cli: Cli) -> None:
     message = error_line(cli, "run")
     assert "no camera found" in message
     assert "python3-picamera2" in message
-    assert "--source demo" in message
+    assert "try the source demo" in message
 
 
 def test_run_prints_messages_and_a_two_line_summary(cli: Cli) -> None:

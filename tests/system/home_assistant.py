@@ -10,8 +10,10 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -105,12 +107,21 @@ class HomeAssistant:
         """Call a service such as ``number.set_value``."""
         self.post(f"/api/services/{service.replace('.', '/')}", data)
 
-    def add_automation(self, name: str, automation: dict[str, Any]) -> str:
-        """Add an automation that counts, in ``input_number``-less fashion, by its attribute last_triggered."""
-        self.post(f"/api/config/automation/config/{name}", {"alias": name, **automation})
-        entity = f"automation.{name}"
-        self.wait_for_state(entity, lambda state: state == "on")
-        return entity
+    def add_automations(self, texts: dict[str, str]) -> None:
+        """Add automations by their names: the YAML without id and alias."""
+        with (self._folder / "automations.yaml").open("w") as file:
+            for name, text in texts.items():
+                file.write(f"- id: {name}\n  alias: {name}\n{textwrap.indent(text, '  ')}\n")
+        self.call("automation.reload")
+        for name in texts:
+            self.wait_for_state(f"automation.{name}", lambda state: state == "on")
+
+    def add_blueprint(self, path: Path) -> str:
+        """Install a blueprint of an automation, and return its name."""
+        folder = self._folder / "blueprints" / "automation" / "fer-edge"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+        return f"fer-edge/{path.name}"
 
     def ask(self, kind: str, **fields: object) -> Any:  # noqa: ANN401 - any JSON
         """Send a command over its WebSocket, and return the result."""

@@ -79,6 +79,16 @@ def journal_of_the_service(container: Container) -> str:
     return container.run("journalctl", "-q", "-o", "cat", "-u", UNIT).stdout
 
 
+def restart_over_mqtt(container: Container) -> None:
+    """Restart the runner, which to systemd goes on."""
+    process = show(container, "MainPID")
+    publish = ("mosquitto_pub", "-h", "127.0.0.1", "-q", "1", "-t", "fer-edge/container/restart/set", "-m", "PRESS")
+    container.run(*publish)
+    wait_for(lambda: journal_of_the_service(container).count("connected to mqtt://") == 2)
+    wait_for(lambda: show(container, "ActiveState") == "active")
+    assert (show(container, "MainPID"), show(container, "NRestarts")) == (process, "0")
+
+
 def test_service_starts_recovers_upgrades_and_is_removed(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +120,9 @@ def test_service_starts_recovers_upgrades_and_is_removed(
     container.run("systemctl", "reload", UNIT)
     wait_for(lambda: "configuration reloaded" in journal_of_the_service(container))
     assert show(container, "ActiveState") == "active"
+
+    restart_over_mqtt(container)
+    assert reports_faces(container)
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_for(lambda: has_restarted(container, restarts=1))

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import DataError
-from fer_edge_train.bank import IDENTITY, MIRRORED, STEP, Bank, Views, combine, digest, encode, log_softmax
+from fer_edge_train.bank import (
+    IDENTITY,
+    MIRRORED,
+    STEP,
+    Bank,
+    Views,
+    combine,
+    digest,
+    encode_log_probabilities,
+    log_softmax,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +37,7 @@ def _answers(views: int, faces: int, seed: int = 1) -> npt.NDArray[np.float32]:
 
 def _bank(faces: npt.NDArray[np.uint8], views: int = 4, seed: int = 1) -> Bank:
     unseen = np.arange(len(faces)) % 7 == 0
-    codes = encode(_answers(views, len(faces), seed))
+    codes = encode_log_probabilities(_answers(views, len(faces), seed))
     return Bank(LABELS, Views(seed=5), codes, unseen, digest(faces), {f"teacher {seed}": "from a test"})
 
 
@@ -46,7 +56,7 @@ def test_a_view_follows_from_row_number_and_seed_alone(sample: Sample) -> None:
     assert (Views(seed=6).render(sample.faces, rows, 2, 48) != made).mean() > 0.5
 
 
-def test_a_view_shows_the_same_at_every_size(sample: Sample) -> None:
+def test_view_is_the_same_at_every_size(sample: Sample) -> None:
     rows = np.arange(60)
     small, large = (Views(seed=5).render(sample.faces, rows, 2, size).astype(np.float64) for size in (48, 96))
     halved = large.reshape(60, 48, 2, 48, 2).mean(axis=(2, 4))
@@ -62,7 +72,7 @@ def test_unwarped_views_are_flipped_and_relit_at_most(sample: Sample) -> None:
     assert 70 < kept.sum() < 130
 
 
-def test_a_bank_is_read_as_it_was_written(sample: Sample, tmp_path: Path) -> None:
+def test_saves_and_loads_a_bank(sample: Sample, tmp_path: Path) -> None:
     bank = _bank(sample.faces)
     bank.save(tmp_path / "bank.npz")
     read = Bank.load(tmp_path / "bank.npz", sample.faces)
@@ -79,7 +89,7 @@ def test_answers_are_kept_to_half_a_step(sample: Sample) -> None:
         found = bank.log_probabilities(rows, view)
         assert np.exp(found).sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert np.abs(found - np.maximum(wanted[view], -255 * STEP)).max() < STEP
-    assert (encode(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
+    assert (encode_log_probabilities(np.array([0.0, -1e9], np.float32)) == [0, 255]).all()
 
 
 def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:
@@ -94,7 +104,7 @@ def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:
         combine([one, replace(two, views=Views(seed=6))])
 
 
-def test_a_bank_for_other_faces_or_of_another_kind_is_refused(sample: Sample, tmp_path: Path) -> None:
+def test_rejects_bank_for_other_faces_or_of_another_format(sample: Sample, tmp_path: Path) -> None:
     path = tmp_path / "bank.npz"
     _bank(sample.faces).save(path)
     with pytest.raises(DataError, match="for other faces"):
@@ -104,7 +114,7 @@ def test_a_bank_for_other_faces_or_of_another_kind_is_refused(sample: Sample, tm
     with pytest.raises(DataError, match="cannot be read"):
         Bank.load(tmp_path / "none.npz", sample.faces)
     path.write_bytes(b"not a bank")
-    with pytest.raises(DataError, match="not a bank of answers"):
+    with pytest.raises(DataError, match=r"damaged, or not a bank of answers; make it again$"):
         Bank.load(path, sample.faces)
     about = {"format": 2, "views": asdict(Views()), "teachers": {}}
     np.savez(path, about=np.array(json.dumps(about)))

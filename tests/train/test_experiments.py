@@ -23,7 +23,7 @@ def test_experiments_are_numbered_without_gaps() -> None:
     assert [row["number"] for row in rows()] == [f"{number:03d}" for number in range(1, len(FILES) + 1)]
 
 
-def test_rows_say_what_their_files_say() -> None:
+def test_rows_equal_the_statements_in_the_files() -> None:
     for row in rows():
         heading = (FOLDER / row["file"]).read_text(encoding="utf-8").split("\n", 1)[0]
         assert heading.replace("`", "") == f"# {row['number']}: {row['title']}"

@@ -15,7 +15,7 @@ import pytest
 
 from fer_edge.errors import InputError
 from fer_edge_train.architectures.base import HEAD
-from fer_edge_train.network import iter_layers, to_inference
+from fer_edge_train.network import iter_layers, to_inference_classifier
 from fer_edge_train.recipe_files import load_recipe
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def test_inference_network_has_same_outputs(name: str) -> None:
             if isinstance(layer, keras.layers.BatchNormalization):  # otherwise nothing of the input reaches the output
                 layer.set_weights([weight + rng.uniform(0, 0.1, weight.shape) for weight in layer.get_weights()])
                 layer.gamma.assign(layer.gamma * 3)
-        used = to_inference(trained, 48)
+        used = to_inference_classifier(trained, 48)
         images = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
         expected = keras.ops.convert_to_numpy(trained(images, training=False)[HEAD])
         outputs = keras.ops.convert_to_numpy(used(images, training=False))

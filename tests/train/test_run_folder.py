@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def test_new_run_writes_its_recipe(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.check(resume=False)
+    folder.check_can_start(resume=False)
     assert folder.begin(load_recipe("edge"), "0123", resume=False) == 0
     text = (tmp_path / "run" / "recipe.toml").read_text()
     assert text.startswith("# SHA-256 of the training data: 0123\n")
@@ -34,8 +34,8 @@ def test_resumes_last_checkpoint_of_same_run_only(tmp_path: Path) -> None:
     for epoch in (2, 10):
         (tmp_path / f"checkpoint-{epoch:04d}.keras").touch()
     with pytest.raises(InputError, match="holds a training run; add --resume"):
-        folder.check(resume=False)
-    folder.check(resume=True)
+        folder.check_can_start(resume=False)
+    folder.check_can_start(resume=True)
     assert folder.begin(recipe, "0123", resume=True) == 10
     for other, data in ((load_recipe("edge", ["seed=2"]), "0123"), (recipe, "4567")):
         with pytest.raises(InputError, match="another recipe or other data"):

@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encode, log_softmax
+from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encode_log_probabilities, log_softmax
 from fer_edge_train.near_duplicates import near_duplicates
 from fer_edge_train.split import hold_out, holdout_keys
 
@@ -58,7 +58,7 @@ NONE, RELU6 = 0, 1
 # --- kernels ---
 
 
-def compiled() -> ctypes.CDLL:
+def compile_kernels() -> ctypes.CDLL:
     """The kernels."""
     source = Path(__file__).with_name("085_kernels.cpp")
     library = Path(tempfile.mkdtemp()) / "kernels.so"
@@ -66,7 +66,7 @@ def compiled() -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-CODE = compiled()
+CODE = compile_kernels()
 
 
 def call(name: str, tensors: tuple[Tensor, ...], *numbers: int) -> None:
@@ -80,7 +80,7 @@ def padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def padded(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
+def pad(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
     """An image that needs at most symmetric padding, and that padding."""
     (top, bottom), (left, right) = (padding(n, kernel, stride) for n in x.shape[2:])
     if top == bottom and left == right:
@@ -97,8 +97,8 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]
         kernel = weight.shape[2]
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        inside, pad = padded(x, kernel, stride)
-        return functional.conv2d(inside, weight.to(BFLOAT16), None, stride, pad, 1, len(weight))
+        inside, margins = pad(x, kernel, stride)
+        return functional.conv2d(inside, weight.to(BFLOAT16), None, stride, margins, 1, len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -192,8 +192,8 @@ class Unit(nn.Module):  # type: ignore[misc]
         if self.depthwise:
             y = Depthwise.apply(x, self.conv.weight, self.stride)
         else:
-            inside, pad = padded(x, self.kernel, self.stride)
-            y = functional.conv2d(inside, self.conv.weight.to(BFLOAT16), None, self.stride, pad)
+            inside, margins = pad(x, self.kernel, self.stride)
+            y = functional.conv2d(inside, self.conv.weight.to(BFLOAT16), None, self.stride, margins)
         return Normalize.apply(y, self.norm.weight, self.norm.bias, self.norm, self.activation)
 
     def infer(self, x: Tensor) -> Tensor:
@@ -204,11 +204,11 @@ class Unit(nn.Module):  # type: ignore[misc]
             weight = (self.conv.weight.double() * scale[:, None, None, None]).to(BFLOAT16)
             bias = (norm.bias.double() - norm.running_mean.double() * scale).to(BFLOAT16)
             self.folded = weight.contiguous(memory_format=LAST), bias
-        inside, pad = padded(x, self.kernel, self.stride)
+        inside, margins = pad(x, self.kernel, self.stride)
         after = ("hardtanh", [0.0, 6.0]) if self.activation else ("none", [])
         step = [self.stride] * 2
         fused = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001 - what PyTorch compiles to itself
-        return fused(inside, *self.folded, list(pad), step, [1, 1], self.conv.groups, *after, "")
+        return fused(inside, *self.folded, list(margins), step, [1, 1], self.conv.groups, *after, "")
 
 
 class Block(nn.Module):  # type: ignore[misc]
@@ -322,31 +322,31 @@ def answers(
 ) -> npt.NDArray[np.float32]:
     """Log probabilities for one view of some faces."""
     network.eval()
-    said = np.empty((len(rows), len(LABELS)), np.float32)
+    log_probabilities = np.empty((len(rows), len(LABELS)), np.float32)
     with torch.no_grad():
         for begin in range(0, len(rows), batch):
             images = views.render(faces, rows[begin : begin + batch], view, size)
             logits = network(torch.from_numpy(images).float())
-            said[begin : begin + batch] = torch.log_softmax(logits, 1).numpy()
-    return said
+            log_probabilities[begin : begin + batch] = torch.log_softmax(logits, 1).numpy()
+    return log_probabilities
 
 
-def measured(
+def measure(
     network: Lite, faces: npt.NDArray[np.uint8], label: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], size: int
 ) -> str:
     """Accuracy and log loss, plain and by the mean of both mirror images."""
     plain, mirror = (answers(network, faces, rows, Views(), view, size) for view in (0, MIRRORED))
-    told = []
-    for said in (plain, np.logaddexp(plain, mirror) - math.log(2)):
-        loss = -said[np.arange(len(rows)), label[rows]].mean()
-        told.append(f"{100 * (said.argmax(1) == label[rows]).mean():.2f} % {loss:.4f}")
-    return ", mirrored ".join(told)
+    results = []
+    for log_probabilities in (plain, np.logaddexp(plain, mirror) - math.log(2)):
+        loss = -log_probabilities[np.arange(len(rows)), label[rows]].mean()
+        results.append(f"{100 * (log_probabilities.argmax(1) == label[rows]).mean():.2f} % {loss:.4f}")
+    return ", mirrored ".join(results)
 
 
 # --- training ---
 
 
-def covered(images: npt.NDArray[np.uint8], chance: float, rng: np.random.Generator) -> None:
+def erase(images: npt.NDArray[np.uint8], chance: float, rng: np.random.Generator) -> None:
     """Cover a rectangle of some images with one grey, in place."""
     size = images.shape[1]
     for i in np.flatnonzero(rng.random(len(images)) < chance):
@@ -355,7 +355,7 @@ def covered(images: npt.NDArray[np.uint8], chance: float, rng: np.random.Generat
         images[i, top : top + high, left : left + wide] = rng.integers(0, 256)
 
 
-def mixed(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mixup(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mixup of images and targets."""
     drawn = rng.beta(alpha, alpha, len(x)).astype(np.float32)
     share, other = torch.from_numpy(np.maximum(drawn, 1 - drawn)), torch.from_numpy(rng.permutation(len(x)))
@@ -398,9 +398,9 @@ class Run:
         for step in range(self.steps):
             chosen = order[step * options.batch : (step + 1) * options.batch]
             images = self.views.render(self.data.faces, chosen, MIRRORED + 1 + epoch, size)
-            covered(images, options.erase, rng)
+            erase(images, options.erase, rng)
             x, y = torch.from_numpy(images).float(), torch.from_numpy(self.target[chosen])
-            losses.append(self.step(*mixed(x, y, options.mixup, rng), epoch * self.steps + step))
+            losses.append(self.step(*mixup(x, y, options.mixup, rng), epoch * self.steps + step))
             if step % 50 == 49:
                 print(f"  {step + 1} loss {np.mean(losses):.4f}", flush=True)
         return float(np.mean(losses))
@@ -422,7 +422,7 @@ class Run:
                     self.mean[name].lerp_(value, 1 - keep)
         return float(loss.item())
 
-    def averaged(self) -> Lite:
+    def average(self) -> Lite:
         """A network of the mean weights."""
         network = Lite(self.options.kind)
         network.load_state_dict(self.mean)
@@ -449,19 +449,19 @@ def train(options: argparse.Namespace) -> None:
     print(f"fold {options.fold}: {len(run.rows)} faces, {len(held)} held out, {run.steps} steps an epoch", flush=True)
     for epoch in range(run.begin, len(run.sizes)):
         began, size, loss = time.monotonic(), run.sizes[epoch], run.epoch(epoch)
-        told = f"epoch {epoch + 1}, size {size}, loss {loss:.4f}, {time.monotonic() - began:.0f} s"
-        network = run.averaged()
-        told += f" | held out {measured(network, data.faces, data.label, held, size)}"
-        told += f" | other fold {measured(network, data.faces, data.label, others, size)}"
+        line = f"epoch {epoch + 1}, size {size}, loss {loss:.4f}, {time.monotonic() - began:.0f} s"
+        network = run.average()
+        line += f" | held out {measure(network, data.faces, data.label, held, size)}"
+        line += f" | other fold {measure(network, data.faces, data.label, others, size)}"
         if epoch % 4 == 3 or epoch == len(run.sizes) - 1:
-            told += f" | PublicTest {measured(network, data.public, data.public_label, public, size)}"
-        print(told, flush=True)
+            line += f" | PublicTest {measure(network, data.public, data.public_label, public, size)}"
+        print(line, flush=True)
         run.save(epoch + 1)
     small = {name: value.half().numpy() for name, value in run.mean.items() if value.is_floating_point()}
     np.savez(options.out / "weights.npz", kind=options.kind, size=run.sizes[-1], fold=options.fold, **small)
 
 
-def loaded(folder: Path) -> tuple[Lite, int, int]:
+def load_network(folder: Path) -> tuple[Lite, int, int]:
     """A network from its 16-bit weights, the size of its images and its fold."""
     with np.load(folder / "weights.npz") as stored:
         network = Lite(str(stored["kind"]))
@@ -473,7 +473,7 @@ def loaded(folder: Path) -> tuple[Lite, int, int]:
 def answer(options: argparse.Namespace) -> None:
     """Have both networks answer for all views of all faces that they have not learnt from."""
     data, views = Data(options.csv, options.votes_csv), Views(seed=BANK_SEED)
-    networks = {fold: (network, size) for network, size, fold in map(loaded, options.networks)}
+    networks = {fold: (network, size) for network, size, fold in map(load_network, options.networks)}
     codes = np.zeros((0, len(data.faces), len(LABELS)), np.uint8)
     if options.out.exists():  # go on
         codes = Bank.load(options.out, data.faces).codes
@@ -483,9 +483,12 @@ def answer(options: argparse.Namespace) -> None:
             rows = np.flatnonzero(data.fold != fold)
             total[rows] += answers(network, data.faces, rows, views, view, size)
             asked[rows] += 1
-        said = log_softmax(np.asarray(total / asked[:, None], np.float32))
-        codes = np.concatenate((codes, encode(said)[None]))
-        loss, right = -said[np.arange(len(said)), data.label].mean(), 100 * (said.argmax(1) == data.label).mean()
+        log_probabilities = log_softmax(np.asarray(total / asked[:, None], np.float32))
+        codes = np.concatenate((codes, encode_log_probabilities(log_probabilities)[None]))
+        loss, right = (
+            -log_probabilities[np.arange(len(log_probabilities)), data.label].mean(),
+            100 * (log_probabilities.argmax(1) == data.label).mean(),
+        )
         print(f"view {view}: {right:.2f} % {loss:.4f}, {time.monotonic() - began:.0f} s", flush=True)
         teachers = {options.name: "experiment 085; each face answered by the networks that have not learnt from it"}
         Bank(LABELS, views, codes, data.fold == -1, digest(data.faces), teachers).save(options.out)

@@ -1,11 +1,11 @@
 // Training kernels for x86 processors with AVX-512 and bfloat16, of channels-last pictures: gradients of depthwise
-// convolutions, and batch normalisation in one pass with the activation after it.
+// convolutions, and batch normalization in one pass with the activation after it.
 //
 // PyTorch's own gradients of depthwise convolutions take three quarters of a step of EfficientNet-Lite in bfloat16.
 // 085_efficientnet_lite.py compiles this file:  g++ -O3 -march=sapphirerapids -shared -fPIC
 //
 // Shapes: x is (pictures, height, width, channels), g the gradient of (pictures, out_height, out_width, channels);
-// sums are float32 or wider.  Depthwise kernels take channels in multiples of 16, normalisation in multiples of 8.
+// sums are float32 or wider.  Depthwise kernels take channels in multiples of 16, normalization in multiples of 8.
 
 #include <immintrin.h>
 

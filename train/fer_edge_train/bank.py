@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.errors import DataError, first_line
+from fer_edge.errors import DataError
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.npz_reader import read_npz
 from fer_edge_train.augment import affine_matrices
@@ -200,13 +200,13 @@ class Bank:
                 teachers=about["teachers"],
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path}: not a bank of answers ({first_line(error)})") from error
+            raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
         if codes.shape[1:] != (len(faces), len(bank.labels)) or bank.faces != digest(faces):
             raise DataError(f"{path}: a bank for other faces; give the data that it was made for")
         return bank
 
 
-def encode(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def encode_log_probabilities(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Encode log probabilities of any shape in 8 bits each; values below ``-255 * STEP`` are clipped."""
     codes: npt.NDArray[np.uint8] = np.clip(np.rint(log_probabilities / -STEP), 0, 255).astype(np.uint8)
     return codes
@@ -245,7 +245,7 @@ def combine(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Ba
     rows = np.arange(codes.shape[1], dtype=np.int64)
     for view in range(len(codes)):
         answers = (share * bank.log_probabilities(rows, view) for bank, share in zip(banks, shares, strict=True))
-        codes[view] = encode(log_softmax(np.asarray(sum(answers), np.float32)))
+        codes[view] = encode_log_probabilities(log_softmax(np.asarray(sum(answers), np.float32)))
     unseen = np.logical_and.reduce([bank.unseen for bank in banks])
     teachers = {name: description for bank in banks for name, description in bank.teachers.items()}
     return Bank(first.labels, first.views, codes, unseen, first.faces, teachers)

@@ -132,8 +132,8 @@ def _init_process(shared: Path, pickled: bytes, spans: list[tuple[int, int]]) ->
     init_worker()
     cv2.setNumThreads(1)
     with shared.open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    buffers = [mapped[start : start + size] for start, size in spans]
+        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    buffers = [memory[start : start + size] for start, size in spans]
     _source = pickle.loads(pickled, buffers=buffers)  # noqa: S301 - this program wrote it
 
 

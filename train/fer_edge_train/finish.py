@@ -13,8 +13,8 @@ from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.batch_norm import recompute_batchnorm
 from fer_edge_train.batches import FaceSource, PlainBatches
 from fer_edge_train.calibration import Calibration
-from fer_edge_train.network import to_inference, with_probabilities
-from fer_edge_train.report import Evaluation, write_report
+from fer_edge_train.network import to_inference_classifier, with_probabilities
+from fer_edge_train.report import Evaluation, write_classifier_report
 
 if TYPE_CHECKING:
     import keras
@@ -67,7 +67,7 @@ def finish(
         made_by: for the card, the commands that made the model and what it learnt from, in order.
     """
     batch_size = recipe.optimizer.batch_size
-    inference = to_inference(model, recipe.data.side)
+    inference = to_inference_classifier(model, recipe.data.side)
     if recipe.schedule.batchnorm_faces:
         rows = np.random.default_rng(recipe.seed).permutation(split.train)[: recipe.schedule.batchnorm_faces]
         batches = PlainBatches(FaceSource(data.faces, {}, rows, spec), batch_size)
@@ -86,7 +86,7 @@ def finish(
     test = evaluations["tested on"].metrics if len(split.test) else None
     card = _make_card(data, recipe, split, validation, test, name=name, spec=spec, made_by=made_by)
     result = ClassifierResult(folder.save_model(finished, card), validation, test)
-    write_report(folder.path, data, recipe, split, evaluations, calibration=calibration)
+    write_classifier_report(folder.path, data, recipe, split, evaluations, calibration=calibration)
     return result
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fer_edge_train.calibration import Calibration
 
 
-def to_inference(trained: keras.Model, size: int) -> keras.Model:
+def to_inference_classifier(trained: keras.Model, size: int) -> keras.Model:
     """Copy what computes the first head's logits, in float32 and for images of one size."""
     keras.config.set_dtype_policy("float32")
     return copy_model(first_head(trained), "float32", images=keras.Input((size, size, 1), name="face"))
@@ -90,7 +90,7 @@ def load_trained(path: Path) -> keras.Model:
         ) from error
 
 
-def copy_weights(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:
+def copy_classifier_weights(model: keras.Model, path: Path, labels: tuple[str, ...]) -> None:
     """Copy the weights of a trained classifier into the first head and what comes before it.
 
     Outputs for labels that the trained classifier does not have keep their weights.

@@ -60,7 +60,7 @@ class Evaluation:
         return Evaluation.of(self.scores[new], self.rows[new], data) if new.any() else None
 
 
-def write_report(
+def write_classifier_report(
     out: Path,
     data: Dataset,
     recipe: Recipe,

@@ -51,7 +51,7 @@ class RunFolder:
 
     path: Path
 
-    def check(self, *, resume: bool) -> None:
+    def check_can_start(self, *, resume: bool) -> None:
         """Refuse a folder that holds a run, unless that run is to be resumed.
 
         Raises:

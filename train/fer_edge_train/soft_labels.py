@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.errors import DataError, InputError, first_line
+from fer_edge.errors import DataError, InputError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.utils.atomic_file import replacing
@@ -104,7 +104,7 @@ def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
         scores = stored["scores"].astype(np.float32)
         found = SoftLabels(labels, scores, str(stored["faces"]), str(stored["digest"]))
     except (DataError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a file of soft labels ({first_line(error)}); make it with --teacher") from error
+        raise DataError(f"{path}: damaged, or not a file of soft labels; make it again with --teacher") from error
     if found.labels != data.labels or found.faces != data.digest() or len(found.scores) != len(data):
         raise DataError(f"{path}: soft labels for other faces or labels; make them again with --teacher")
     return replace(found, scores=found.scores / found.scores.sum(axis=1, keepdims=True))

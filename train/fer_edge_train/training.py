@@ -16,7 +16,7 @@ from fer_edge_train.batches import AugmentedBatches, FaceSource, PlainBatches
 from fer_edge_train.callbacks import EarlyStopping, PlateauRate, SeedDropout, has_stopped
 from fer_edge_train.finish import finish
 from fer_edge_train.hardware import resolve_precision
-from fer_edge_train.network import copy_weights
+from fer_edge_train.network import copy_classifier_weights
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
 from fer_edge_train.soft_labels import SoftLabels
@@ -77,7 +77,7 @@ def check_start(recipe: Recipe, out: Path, *, with_teachers: bool, resume: bool)
     """
     if with_teachers and not recipe.target.distillation:
         raise InputError("this recipe does not use teachers; add --set target.distillation=0.5")
-    RunFolder(out).check(resume=resume)
+    RunFolder(out).check_can_start(resume=resume)
 
 
 def train(
@@ -185,7 +185,7 @@ def _new_model(recipe: Recipe, labels: tuple[str, ...], heads: int, weights: Pat
     backbone = weights if network.takes_backbone_weights else None
     model = network.build(len(labels), size, auxiliary=len(labels) if heads > 1 else 0, weights=backbone)
     if weights and not backbone:
-        copy_weights(model, weights, labels)
+        copy_classifier_weights(model, weights, labels)
     return model
 
 

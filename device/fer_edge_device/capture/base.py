@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -24,14 +23,16 @@ class Frame(NamedTuple):
     Attributes:
         gray: uint8 image of shape (rows, columns).
         time: seconds on a clock that never jumps: within a video, or since an arbitrary start for a live source.
-        number: counts from 0; a gap means that frames were dropped.
+        number: counts from 0; a gap means that frames were not given.
         epoch: for a live source, what to add to ``time`` to get seconds since 1970; for a video 0.
+        dropped: how many of the frames in the gap before this one were wanted, but nobody was ready to take them.
     """
 
     gray: npt.NDArray[np.uint8]
     time: float
     number: int
     epoch: float = 0.0
+    dropped: int = 0
 
 
 class FrameSource(Protocol):
@@ -50,8 +51,12 @@ class FrameSource(Protocol):
         """
         ...
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:
         """Return the next frame; None after the last.
+
+        Args:
+            not_before: when the next frame of a live source is wanted, on the clock of its frames; earlier frames are
+                skipped. Of two frames around this time, the nearer one is given. Other sources give every frame.
 
         Raises:
             NoFrameYet: there is no new frame at the moment; read again.
@@ -79,25 +84,56 @@ class SwitchableSource(FrameSource, Protocol):
         ...
 
 
-def paced_frames(source: FrameSource, min_interval: Callable[[], float]) -> Iterator[Frame]:
+class Pace:
+    """Says when the next frame of a live source is wanted, so that the rate is right on average.
+
+    Frames come when the camera takes them, some before and some after the wanted time. So that these differences do not
+    add up, each wanted time follows from the one before rather than from the frame's.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first frame."""
+        self._wanted_at = 0.0
+
+    def next_time(self, interval: float) -> float:
+        """Return when the next frame is wanted.
+
+        Args:
+            interval: mean time between two frames, in seconds.
+        """
+        return self._wanted_at + interval
+
+    def take(self, time: float, interval: float) -> None:
+        """Take a frame.
+
+        Args:
+            time: time of the frame.
+            interval: as for `next_time`.
+        """
+        self._wanted_at += interval
+        if abs(time - self._wanted_at) >= interval:  # at the start, or after a pause: there is nothing to catch up with
+            self._wanted_at = time
+
+
+def paced_frames(source: FrameSource, interval: Callable[[], float]) -> Iterator[Frame]:
     """Yield the frames of a source until it ends.
 
     Args:
         source: gives the frames.
-        min_interval: returns the minimum time between two frames of a live source, in seconds; every frame of any other
+        interval: returns the mean time between two frames of a live source, in seconds; every frame of any other
             source is given.
 
     Raises:
         SourceLostError: the source has failed for good.
     """
+    pace = Pace()
     while True:
+        step = interval()
         try:
-            frame = source.read()
+            frame = source.read(pace.next_time(step))
         except NoFrameYet:
             continue
         if frame is None:
             return
-        taken_at = time.monotonic()
+        pace.take(frame.time, step)
         yield frame
-        if source.live:
-            time.sleep(max(taken_at + min_interval() - time.monotonic(), 0.0))

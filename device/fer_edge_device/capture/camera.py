@@ -145,8 +145,11 @@ class Camera:
         while not self._is_closed() and time.monotonic() < deadline:
             time.sleep(0.005)
 
-    def read(self) -> Frame:
+    def read(self, not_before: float = 0.0) -> Frame:
         """Return the newest frame; wait a moment for it.
+
+        Args:
+            not_before: as for `FrameSource.read`.
 
         Raises:
             NoFrameYet: no frame arrived, or the camera is closed.
@@ -162,7 +165,7 @@ class Camera:
         if source is None:
             self._check_opening(failure)
             raise NoFrameYet
-        frame = source.read()
+        frame = source.read(not_before)
         if self._number_shift is None:
             self._number_shift = self._next_number - frame.number
         frame = frame._replace(number=frame.number + self._number_shift)

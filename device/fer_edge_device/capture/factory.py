@@ -125,7 +125,7 @@ def _open_any_camera(settings: CameraSettings, opening: Opening) -> LiveSource:
             failures.append(str(error))
     if not nodes:
         failures.append("there is no /dev/video*")
-    raise SourceError(f"no camera found ({'; '.join(failures)}); connect one, or try --source demo")
+    raise SourceError(f"no camera found ({'; '.join(failures)}); connect one, or try the source demo")
 
 
 def _open_module(source: str, number: int, settings: CameraSettings, opening: Opening) -> LiveSource:

@@ -173,5 +173,5 @@ def _with_ffmpeg_options(user_options: str) -> str:
 
 def _camera_advice() -> str:
     if not list(Path("/dev").glob("video*")):
-        return "there is no /dev/video* on this machine: connect a camera, or try --source demo"
+        return "there is no /dev/video* on this machine: connect a camera, or try the source demo"
     return "is it connected, are you in the group video, and is no other program using it?"

@@ -17,6 +17,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_READ_TIMEOUT: Final = 0.5  # seconds until `read` raises NoFrameYet, so that its caller can do other things
+_READ_TIMEOUT: Final = 0.1  # seconds until `read` raises NoFrameYet, so that its caller can do other things
 _CLOSE_TIMEOUT: Final = 2.0  # seconds in which the thread may end when the source is closed
 _MAX_HUNG_THREADS: Final = 3
+_INTERVALS: Final = 5  # number of recent intervals between frames; their median is the camera's
+_MAX_MISSED: Final = 4096  # times of frames that are kept to tell which of them were wanted: two minutes of them
 
 
 class CaptureDevice(Protocol):
@@ -121,7 +124,7 @@ class _Reader:
 
 
 class LiveSource:
-    """Gives the newest frame of a device. Older frames are dropped, which leaves gaps in the frame numbers."""
+    """Gives the newest frame of a device. Frames that are not wanted or not read leave gaps in the frame numbers."""
 
     live: Final = True
 
@@ -139,6 +142,10 @@ class LiveSource:
         self._closing = threading.Event()
         self._frame: Frame | None = None
         self._frame_wanted = False
+        self._not_before = 0.0
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
+        self._missed: deque[float] = deque(maxlen=_MAX_MISSED)  # times of frames that nobody waited for
+        self._given = False
         self._number = -1
         self._online = False
         self._last_frame_at = time.monotonic()
@@ -171,8 +178,11 @@ class LiveSource:
             failure = self._failure
         raise SourceError(str(failure or self._no_frame_error(timeout))) from failure
 
-    def read(self) -> Frame:
+    def read(self, not_before: float = 0.0) -> Frame:
         """Return the newest frame, decoded now; wait a moment for it.
+
+        Args:
+            not_before: as for `FrameSource.read`.
 
         Raises:
             NoFrameYet: no frame arrived.
@@ -180,20 +190,36 @@ class LiveSource:
         """
         with self._changed:
             if self._frame and self._frame.number < self._number:
+                self._missed.append(self._frame.time)
                 self._frame = None  # it was decoded for an earlier call, which did not wait for it
-            self._frame_wanted = self._frame is None
+            self._not_before, self._frame_wanted = not_before, self._frame is None
             self._changed.wait_for(lambda: self._frame, _READ_TIMEOUT)
             frame, self._frame = self._frame, None
-        if frame is None:
-            self._supervise()
-            raise NoFrameYet
-        return frame
+            if frame is not None:
+                return frame._replace(dropped=self._count_dropped(frame.time))
+        self._supervise()
+        raise NoFrameYet
 
     @property
     def closed(self) -> bool:
         """Whether every thread has ended, and has released its device."""
         readers = [self._reader, *self._hung]
         return self._closing.is_set() and not any(each.thread and each.thread.is_alive() for each in readers)
+
+    def _count_dropped(self, time: float) -> int:
+        """Return how many of the missed frames before a time were wanted. The lock must be held."""
+        # What came before the first frame was not missed: nobody had begun to read.
+        dropped = sum(self._is_wanted(missed) for missed in self._missed if missed < time) if self._given else 0
+        later = [missed for missed in self._missed if missed > time]
+        self._missed.clear()
+        self._missed.extend(later)
+        self._given = True
+        return dropped
+
+    def _is_wanted(self, time: float) -> bool:
+        """Return whether a frame is not too early: the one before it was further from the wanted time."""
+        interval = sorted(self._intervals)[len(self._intervals) // 2] if self._intervals else 0.0
+        return time >= self._not_before - interval / 2
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
         """Stop reading and release the device.
@@ -281,7 +307,8 @@ class LiveSource:
             arrived, gray = reader.device.grab(), None
             now, epoch = time.monotonic(), time.time()
             # The first frame is always decoded, to see whether the frames can be decoded at all.
-            if arrived and (self._frame_wanted or not reader.frames):
+            waiting = self._frame_wanted
+            if arrived and ((waiting and self._is_wanted(now)) or not reader.frames):
                 gray = reader.device.retrieve()
                 arrived = gray is not None
                 damaged = 0 if arrived else damaged + 1
@@ -294,9 +321,13 @@ class LiveSource:
             with self._changed:
                 if reader.abandoned:
                     return
+                if reader.frames:
+                    self._intervals.append(now - reader.last)
                 reader.first, reader.last = reader.first if reader.frames else now, now
                 reader.frames += 1
                 self._number += 1
+                if gray is None and not waiting:
+                    self._missed.append(now)
                 if gray is not None:
                     self._hand_over(Frame(gray, now, self._number, epoch - now))
                 self._last_frame_at = now

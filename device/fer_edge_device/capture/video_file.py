@@ -69,7 +69,7 @@ class VideoFile(_Recording):
         self._number = -1
         self._time = -1.0
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last.
 
         A video that ends long before its container says is damaged or truncated: that is logged as a warning.
@@ -140,7 +140,7 @@ class ImageFolder(_Recording):
                 f"{self._folder}: {counted(len(self._paths), 'image')} in this folder, but none can be read"
             )
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next image; None after the last.
 
         Raises:
@@ -159,7 +159,7 @@ class DemoVideo(_Recording):
         """Start at the first frame."""
         self._number = -1
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last."""
         self._number += 1
         if self._number >= demo.FRAMES:
@@ -183,7 +183,7 @@ class RealtimePlayback(_Recording):
         self._next: Frame | None = None
         self._start: float | None = None
 
-    def read(self) -> Frame | None:
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame when it is due; None after the last.
 
         Raises:

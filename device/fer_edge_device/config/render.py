@@ -23,19 +23,19 @@ def example(values: Mapping[str, object] | None = None) -> str:
         values: values by dotted key, such as ``camera.source``, that are set instead of commented out.
     """
     return "# fer-edge: every key with its default. Remove the leading '# ' of a line to change it.\n\n" + _toml(
-        Config(), values or {}, comment="# ", described=True
+        Config(), values or {}, comment="# ", with_descriptions=True
     )
 
 
 def as_toml(config: Config) -> str:
     """Return a configuration as TOML, with every key."""
-    return _toml(config, {}, comment="", described=False)
+    return _toml(config, {}, comment="", with_descriptions=False)
 
 
-def _toml(config: Config, values: Mapping[str, object], *, comment: str, described: bool) -> str:
+def _toml(config: Config, values: Mapping[str, object], *, comment: str, with_descriptions: bool) -> str:
     def lines(section: Section, prefix: str = "") -> list[str]:
         return [
-            (f"# {_description(field)}\n" if described else "")
+            (f"# {_description(field)}\n" if with_descriptions else "")
             + ("" if prefix + field.name in values else comment)
             + _line(field.name, values.get(prefix + field.name, getattr(section, field.name)))
             for field in msgspec.structs.fields(type(section))
@@ -46,7 +46,7 @@ def _toml(config: Config, values: Mapping[str, object], *, comment: str, describ
     for field in msgspec.structs.fields(Config):
         section = getattr(config, field.name)
         if isinstance(section, Section):
-            title = [f"# {(section.__doc__ or '').splitlines()[0]}"] if described else []
+            title = [f"# {(section.__doc__ or '').splitlines()[0]}"] if with_descriptions else []
             parts.append("\n".join([*title, f"[{field.name}]", *lines(section, f"{field.name}.")]))
     return "\n\n".join(parts) + "\n"
 

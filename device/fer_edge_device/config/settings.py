@@ -17,7 +17,7 @@ PATHS: Final = (  # keys whose values are paths, or may be
     *("model", "camera.source", "faces.detector_model", "outbox.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
 )
-NODE_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
+NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
 
 Margin = Annotated[
@@ -45,7 +45,7 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     width: Annotated[int, Meta(ge=64, le=8192, description="requested frame width of a live camera, in pixels")] = 640
     height: Annotated[int, Meta(ge=64, le=8192, description="requested frame height, in pixels")] = 480
     fps: Annotated[
-        float, Meta(ge=0.1, le=120, description="maximum frames per second processed from a live source")
+        float, Meta(ge=0.1, le=120, description="frames per second processed from a live source, if it gives as many")
     ] = 10.0
     idle_fps: Annotated[float, Meta(ge=0.1, le=120, description="the same while no face is in view")] = 2.0
     autofocus: Annotated[
@@ -172,6 +172,19 @@ class MqttSettings(Section, frozen=True, kw_only=True):
     keepalive_s: Annotated[
         int, Meta(ge=5, le=3600, description="seconds of silence before the connection is checked")
     ] = 30
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"],
+        Meta(description="version of MQTT; auto: 5, or 3.1.1 if the broker does not support it"),
+    ] = "auto"
+    event_max_age_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=31_536_000,
+            description="seconds before a waiting event is sent to event/backlog instead of event, where it would"
+            " start automations",
+        ),
+    ] = 60.0
     topic_prefix: Annotated[
         str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="first part of every topic")
     ] = "fer-edge"

@@ -66,7 +66,8 @@ def unit_name(instance: str | None) -> str:
         return UNIT
     if not re.fullmatch(NODE_NAME, instance) or instance == "config":
         raise InputError(
-            f"--instance {instance!r}: use 1 to 64 letters, digits, '_', '.' and '-', and not the name config"
+            f"--instance {instance!r}: use 1 to 64 letters, digits, '_', '.' and '-', a letter or digit among them, and"
+            " not the name config"
         )
     return TEMPLATE.replace("@", f"@{instance}")
 

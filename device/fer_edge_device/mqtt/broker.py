@@ -22,6 +22,7 @@ class Broker:
     Attributes:
         address: host, port and user.
         keepalive: seconds of silence before the connection is checked.
+        version: the version of MQTT to use; ``auto``: 5, or 3.1.1 if the broker does not support it.
     """
 
     def __init__(self, settings: MqttSettings) -> None:
@@ -32,7 +33,7 @@ class Broker:
         """
         self._settings = settings
         self.address = parse_address(settings.url)
-        self.keepalive = settings.keepalive_s
+        self.keepalive, self.version = settings.keepalive_s, settings.version
         for key in ("ca_file", "cert_file", "key_file"):
             if getattr(settings, key) and not self.address.tls:
                 raise InputError(f"mqtt.{key} works only with an encrypted connection; set mqtt.url to mqtts://...")

@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import math
 import select
 import ssl
 import time as clock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from fer_edge.errors import BrokerError
-from fer_edge_device.mqtt.failures import explain_failure
+from fer_edge_device.mqtt.bounded_client import MAX_PACKET, PACKET_TOO_LARGE, BoundedClient
+from fer_edge_device.mqtt.failures import explain_failure, refusal_advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import paho.mqtt.client as paho
     from paho.mqtt.reasoncodes import ReasonCode
 
     from fer_edge_device.messages import Message
@@ -30,14 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_IN_FLIGHT: Final = 20  # messages that are sent and not yet acknowledged
-_MAX_PACKET: Final = 65_536  # bytes of a message to us, which MQTT 5 can limit; otherwise anybody could send 256 MB
 _SOON: Final = 10.0  # seconds after the login
 _POLL_INTERVAL: Final = 0.2  # seconds between checks of the login's deadline
 # The reason codes of MQTT 5 for a disconnection that a message can cause: not authorized, too large, malformed ...
 _MESSAGE_REASONS: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
 # The errors of the system and of OpenSSL after the other side has closed the connection.
 _CLOSED_BY_PEER: Final = (f"[Errno {errno.ECONNRESET}]", f"[Errno {errno.EPIPE}]", "EOF occurred")
-_VERSION_NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
+VERSION_NAMES: Final = {MQTTProtocolVersion.MQTTv5: "MQTT 5", MQTTProtocolVersion.MQTTv311: "MQTT 3.1.1"}
 
 
 class PublishAck(NamedTuple):
@@ -45,10 +44,12 @@ class PublishAck(NamedTuple):
 
     Attributes:
         message_id: the message's number, as returned by `Connection.send`.
+        topic: the message's topic.
         refusal: why the broker refused the message; empty if it accepted it.
     """
 
     message_id: int
+    topic: str
     refusal: str
 
 
@@ -67,6 +68,8 @@ class Connection:
 
     Attributes:
         close_reason: how the broker closed the connection, if a message may have caused that; otherwise empty.
+        max_in_flight: how many messages may be sent and not yet acknowledged.
+        version: the version of MQTT.
     """
 
     def __init__(
@@ -92,12 +95,13 @@ class Connection:
         Raises:
             BrokerError: the connection failed; says why.
         """
-        self._max_in_flight, self._unacknowledged = _MAX_IN_FLIGHT, 0
+        self.max_in_flight = _MAX_IN_FLIGHT
+        self._unacknowledged: dict[int, str] = {}
         self._deadline = deadline
         self._acks: list[PublishAck] = []
         self._received: list[Received] = []
         self._address = broker.address
-        self._protocol = protocol
+        self.version = protocol
         self._login_reason: ReasonCode | None = None
         self._login_time = clock.monotonic()
         self.close_reason = self._disconnect_reason = self._paho_error = ""
@@ -110,8 +114,10 @@ class Connection:
             start = clock.monotonic()
             while self._login_reason is None:
                 waited = clock.monotonic() - start
-                if waited >= timeout or start + waited >= deadline():
+                if start + waited >= deadline():
                     raise self._error(f"did not answer the login within {waited:.0f} s")
+                if waited >= timeout:  # some brokers do not answer in a version that they do not know
+                    raise OtherVersionError(f"{self._address}: did not answer the login within {waited:.0f} s")
                 self.step(min(timeout - waited, _POLL_INTERVAL))
         except (OSError, ValueError) as error:
             self.drop()
@@ -121,15 +127,15 @@ class Connection:
             raise
 
     def _connect_properties(self) -> Properties | None:
-        if self._protocol != MQTTProtocolVersion.MQTTv5:
+        if self.version != MQTTProtocolVersion.MQTTv5:
             return None
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = _MAX_PACKET
+        properties.MaximumPacketSize = MAX_PACKET
         return properties
 
     def _make_client(self, broker: Broker, client_id: str, will: Message | None) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=self._protocol, reconnect_on_failure=False
+        client = BoundedClient(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=self.version, reconnect_on_failure=False
         )
         client.max_inflight_messages_set(_MAX_IN_FLIGHT)
         if broker.address.user:
@@ -151,7 +157,7 @@ class Connection:
         """Return the address and the protocol of the connection."""
         transport = self._client.socket()
         tls = f", {transport.version()}" if isinstance(transport, ssl.SSLSocket) else ""
-        return f"{self._address} ({_VERSION_NAMES[self._protocol]}{tls})"
+        return f"{self._address} ({VERSION_NAMES[self.version]}{tls})"
 
     @property
     def age(self) -> float:
@@ -166,16 +172,29 @@ class Connection:
     @property
     def room(self) -> int:
         """How many messages may be sent before the next acknowledgement."""
-        return self._max_in_flight - self._unacknowledged
+        return self.max_in_flight - len(self._unacknowledged)
 
-    def send(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int:
+    def send(self, topic: str, payload: bytes, qos: int, *, retain: bool, expires_in: float | None = None) -> int:
         """Send a message.
+
+        Args:
+            topic: the whole topic.
+            payload: the encoded message.
+            qos: MQTT quality of service.
+            retain: whether the broker keeps the message for later subscribers.
+            expires_in: seconds after which the broker, if it speaks MQTT 5, no longer gives the message to a subscriber
+                who comes late; None: never.
 
         Returns:
             Its number, which the acknowledgement repeats.
         """
-        self._unacknowledged += 1
-        return self._client.publish(topic, payload, qos, retain).mid
+        properties = None
+        if expires_in is not None and self.version == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = max(1, int(expires_in))
+        number = self._client.publish(topic, payload, qos, retain, properties).mid
+        self._unacknowledged[number] = topic
+        return number
 
     def deliver(self, messages: Sequence[Message], timeout: float) -> None:
         """Send messages with QoS 1 and wait for the acknowledgements.
@@ -196,7 +215,8 @@ class Connection:
             for ack in self.take_acks():
                 topic = topics.pop(ack.message_id, "")
                 if ack.refusal:
-                    raise self._error(f"refused a message to {topic} ({ack.refusal})")
+                    advice = refusal_advice(self._address.user, topic, ack.refusal)
+                    raise self._error(f"refused a message to {topic} ({ack.refusal}); {advice}")
 
     def take_acks(self) -> list[PublishAck]:
         """Return the acknowledgements since the last call; one for QoS 0 says only that the message was sent."""
@@ -260,13 +280,15 @@ class Connection:
         """Return why the connection ended, or never began."""
         if "CERTIFICATE_REQUIRED" in self._paho_error:
             return self._error("requires a client certificate; set mqtt.cert_file and mqtt.key_file")
+        if PACKET_TOO_LARGE in self._paho_error:
+            return self._error(f"{PACKET_TOO_LARGE}; if it is a broker, find out who publishes such messages")
         if self._login_reason is None:
             hint = "does it require mqtt.cert_file" if self._address.tls else "is this its port for mqtts://"
-            return _OtherVersionError(
+            return OtherVersionError(
                 f"{self._address}: closed the connection without an answer; {hint}, or is it no broker?"
             )
         if self._login_reason == "Unsupported protocol version":
-            return _OtherVersionError(f"{self._address}: supports neither MQTT 5 nor 3.1.1")
+            return OtherVersionError(f"{self._address}: does not support {VERSION_NAMES[self.version]}")
         if self._login_reason.is_failure:
             return self._error(f"refused the login ({self._login_reason}){self._login_advice()}")
         # Not every broker says that the cause is another client of this name, or a message.
@@ -297,7 +319,7 @@ class Connection:
     ) -> None:
         self._login_reason, self._login_time = reason, clock.monotonic()
         # paho ignores this limit.
-        self._max_in_flight = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
+        self.max_in_flight = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
 
     def _on_disconnect(
         self,
@@ -320,8 +342,8 @@ class Connection:
     def _on_publish(
         self, _client: paho.Client, _data: object, number: int, reason: ReasonCode, _properties: Properties
     ) -> None:
-        self._unacknowledged -= 1
-        self._acks.append(PublishAck(number, str(reason) if reason.is_failure else ""))
+        topic = self._unacknowledged.pop(number, "")
+        self._acks.append(PublishAck(number, topic, str(reason) if reason.is_failure else ""))
 
     def _on_subscribe(
         self, _client: paho.Client, _data: object, number: int, reasons: list[ReasonCode], _properties: Properties
@@ -338,32 +360,5 @@ class Connection:
             self._paho_error = text
 
 
-def connect(
-    broker: Broker,
-    client_id: str,
-    *,
-    will: Message | None = None,
-    timeout: float = 10.0,
-    deadline: Callable[[], float] = lambda: math.inf,
-) -> Connection:
-    """Connect with MQTT 5, or with 3.1.1 if the broker does not support it.
-
-    Args:
-        broker: the broker.
-        client_id: our name at the broker.
-        will: the message that the broker publishes when the connection is lost.
-        timeout: seconds for each step of the login.
-        deadline: returns the time on the monotonic clock at which the login is abandoned; called repeatedly.
-
-    Raises:
-        BrokerError: the connection failed; says why.
-        InputError: the file of a password or certificate can no longer be used.
-    """
-    try:
-        return Connection(broker, client_id, MQTTProtocolVersion.MQTTv5, will, timeout=timeout, deadline=deadline)
-    except _OtherVersionError:
-        return Connection(broker, client_id, MQTTProtocolVersion.MQTTv311, will, timeout=timeout, deadline=deadline)
-
-
-class _OtherVersionError(BrokerError):
+class OtherVersionError(BrokerError):
     """Raised when the broker may support another version of MQTT."""

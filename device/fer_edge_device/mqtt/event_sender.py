@@ -12,7 +12,8 @@ from fer_edge_device.mqtt.failures import refusal_advice
 if TYPE_CHECKING:
     from fer_edge_device.mqtt.broker import Broker
     from fer_edge_device.mqtt.connection import Connection, PublishAck
-    from fer_edge_device.mqtt.outbox import Outbox, StoredEvent
+    from fer_edge_device.mqtt.outbox import Outbox
+    from fer_edge_device.mqtt.outbox_events import StoredEvent
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,19 @@ _DELETE_INTERVAL: Final = (
 )
 
 
+class Pace:
+    """The time of the next event, which all senders keep together.
+
+    Attributes:
+        interval: minimum seconds between two events.
+        next_time: when the next event may be sent, on the monotonic clock.
+    """
+
+    def __init__(self, interval: float) -> None:
+        """Allow the first event at once."""
+        self.interval, self.next_time = interval, clock.monotonic()
+
+
 class EventSender:
     """Sends events in order and at a limited rate, and drops one that the broker refuses again and again.
 
@@ -33,18 +47,19 @@ class EventSender:
     """
 
     def __init__(
-        self, outbox: Outbox, topic: str, interval: float, broker: Broker, backoff: tuple[float, float]
+        self, outbox: Outbox, topic: str, broker: Broker, *, suffix: str, pace: Pace, backoff: tuple[float, float]
     ) -> None:
         """Send nothing yet.
 
         Args:
             outbox: the stored events.
             topic: the node's event topic.
-            interval: minimum seconds between two events.
             broker: the broker, for the log.
+            suffix: what follows the topic of an event; empty: fresh events are sent, otherwise the others.
+            pace: limits the rate.
             backoff: minimum and maximum seconds before a refused event is sent again.
         """
-        self._outbox, self._topic, self._interval = outbox, topic, interval
+        self._outbox, self._topic, self._suffix, self._pace = outbox, topic, suffix, pace
         self._broker, self._backoff = broker, backoff
         self._waiting: deque[StoredEvent] = deque()
         self._last_id = 0
@@ -54,15 +69,30 @@ class EventSender:
         self._refused_id = self._attempts = 0
         self._delay = 0.0
         self._logged: set[str] = set()
-        self._deleted_at = self._next_time = clock.monotonic()
+        self._deleted_at = self._retry_time = clock.monotonic()
 
     @property
     def pending(self) -> bool:
         """Whether events are still to be sent and none of them was refused."""
         return bool(self._waiting) and not self._attempts
 
-    def send(self, connection: Connection) -> float:
-        """Send the events that are due.
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the event in flight may be one that makes the broker close the connection."""
+        return self._one_at_a_time and bool(self._in_flight)
+
+    @property
+    def oldest_in_flight(self) -> int | None:
+        """Smallest id of the events that are in flight, or delivered and still in the outbox; None without any."""
+        return min([*self._delivered, *(event.id for event in self._in_flight.values())], default=None)
+
+    def send(self, connection: Connection, room: int, before_id: int | None = None) -> float:
+        """Send the event that is due.
+
+        Args:
+            connection: the present connection.
+            room: how many messages may be sent.
+            before_id: for events that are no longer fresh, only those with a smaller id are sent; None: no limit.
 
         Returns:
             Seconds until the next event may be due.
@@ -73,14 +103,19 @@ class EventSender:
             self._deleted_at = now
         if self._restart and not self._in_flight:
             self._start_over()
+        if not self._suffix and self._waiting and self._outbox.seconds_fresh(self._waiting[0]) <= 0:
+            self._waiting.clear()  # no longer fresh
         if not self._waiting and not self._restart:
-            self._waiting.extend(self._outbox.after(self._last_id, 1 if self._one_at_a_time else _BATCH))
-        if self._may_send(connection) and now >= self._next_time:
+            self._waiting.extend(self._read(1 if self._one_at_a_time else _BATCH, before_id))
+        if self._may_send(connection, room) and now >= self._next_time:
             event = self._waiting.popleft()
-            self._in_flight[connection.send(event.topic, event.payload, 1, retain=False)] = event
-            self._last_id, self._next_time = event.id, now + self._interval
+            left = None if self._suffix else self._outbox.seconds_fresh(event)
+            number = connection.send(event.topic + self._suffix, event.payload, 1, retain=False, expires_in=left)
+            self._in_flight[number] = event
+            self._last_id, self._pace.next_time = event.id, now + self._pace.interval
+            room -= 1
         wait = _DELETE_INTERVAL if self._delivered else _IDLE_WAIT
-        if self._may_send(connection):
+        if self._may_send(connection, room):
             wait = min(wait, max(self._next_time - now, 0.0))
         return wait
 
@@ -95,7 +130,7 @@ class EventSender:
             return True
         if ack.refusal:
             self._one_at_a_time = self._restart = True
-            advice = refusal_advice(self._broker.address.user, event.topic, ack.refusal)
+            advice = refusal_advice(self._broker.address.user, event.topic + self._suffix, ack.refusal)
             self._log_once(
                 f"refuses events ({ack.refusal}); {advice}. Each event is sent up to {_MAX_ATTEMPTS} times, then"
                 " dropped"
@@ -118,7 +153,7 @@ class EventSender:
         self._in_flight.clear()
         is_suspect = close_reason and self._one_at_a_time and not self._restart and in_flight
         if is_suspect and self._fail(in_flight[0]):
-            advice = refusal_advice(self._broker.address.user, self._topic, close_reason)
+            advice = refusal_advice(self._broker.address.user, self._topic + self._suffix, close_reason)
             self._log_once(
                 f"closed the connection {_MAX_ATTEMPTS} times at the same event ({close_reason}), which was dropped;"
                 f" {advice}"
@@ -126,8 +161,17 @@ class EventSender:
         self._one_at_a_time = self._one_at_a_time or bool(in_flight)
         self._start_over()
 
-    def _may_send(self, connection: Connection) -> bool:
-        may_add = connection.idle if self._one_at_a_time else connection.room > 0
+    @property
+    def _next_time(self) -> float:
+        return max(self._retry_time, self._pace.next_time)
+
+    def _read(self, limit: int, before_id: int | None) -> list[StoredEvent]:
+        if self._suffix:
+            return self._outbox.backlog(self._last_id, limit, before_id)
+        return self._outbox.fresh(self._last_id, limit)
+
+    def _may_send(self, connection: Connection, room: int) -> bool:
+        may_add = connection.idle if self._one_at_a_time else room > 0
         return bool(self._waiting) and not self._restart and may_add
 
     def _start_over(self) -> None:
@@ -144,9 +188,9 @@ class EventSender:
         min_delay, max_delay = self._backoff
         self._delay = min(max_delay, 4 * self._delay or min_delay)
         if self._attempts >= max_attempts and self._outbox.drop(event.id):
-            self._attempts, self._next_time = 0, clock.monotonic() + self._interval
+            self._attempts, self._retry_time = 0, clock.monotonic() + self._pace.interval
             return True
-        self._next_time = clock.monotonic() + self._delay
+        self._retry_time = clock.monotonic() + self._delay
         return False
 
     def _delete_delivered(self) -> None:

@@ -6,6 +6,7 @@ release 2024.11 and later).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -104,5 +105,9 @@ def _components(messages: MessageFactory, labels: tuple[str, ...], description: 
 
 
 def _topic(messages: MessageFactory, discovery_prefix: str) -> str:
-    # A node name may contain dots, but this part of Home Assistant's topics may not.
-    return f"{discovery_prefix}/device/{messages.identity.replace('.', '_')}/config"
+    # A node name may contain dots, but this part of Home Assistant's topics may not. Dots and underscores are replaced
+    # together, also in a name that looks as if they had been, so that two names never share a topic.
+    name = messages.identity
+    if re.search(r"\.|_2e|_5f", name):
+        name = name.replace("_", "_5f").replace(".", "_2e")
+    return f"{discovery_prefix}/device/{name}/config"

@@ -264,6 +264,15 @@ def _diagnostic_entities(messages: MessageFactory, *, has_temperature: bool) -> 
         else HaRemoval("sensor"),
         "memory": _stats_sensor(messages, "rss_mb", "Memory", unit="MB", device_class="data_size", icon="mdi:memory"),
         "queued": _stats_sensor(messages, "queued", "Events waiting", icon="mdi:tray-full"),
+        # Climbs all the time, because a camera gives more frames than are wanted.
+        "skipped": _stats_sensor(
+            messages,
+            "skipped",
+            "Frames skipped",
+            state_class="total_increasing",
+            icon="mdi:filmstrip-box-multiple",
+            enabled_by_default=False,
+        ),
         "dropped": _stats_sensor(
             messages, "dropped", "Frames dropped", state_class="total_increasing", icon="mdi:filmstrip-off"
         ),
@@ -302,6 +311,7 @@ def _stats_sensor(
     unit: str = "",
     device_class: SensorClass = "",
     state_class: StateClass = "measurement",
+    enabled_by_default: bool = True,
 ) -> HaEntity:
     """Return a sensor for a number of the ``stats`` message."""
     return HaEntity(
@@ -315,6 +325,7 @@ def _stats_sensor(
         unit_of_measurement=unit,
         entity_category="diagnostic",
         icon=icon,
+        enabled_by_default=enabled_by_default,
     )
 
 

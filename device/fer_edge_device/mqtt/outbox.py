@@ -8,52 +8,26 @@ import sqlite3
 import threading
 import time as clock
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
+from fer_edge_device.mqtt.open_tracks import record_tracks, take_ends
+from fer_edge_device.mqtt.outbox_events import StoredEvent
+from fer_edge_device.mqtt.outbox_file import OutboxFile, result_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fer_edge_device.config.settings import OutboxSettings
+    from fer_edge_device.mqtt.outbox_events import NewEvent
 
 logger = logging.getLogger(__name__)
 
-_APPLICATION_ID: Final = 0x46456F62  # "FEob": marks a database as an outbox of fer-edge
-_VERSION: Final = 1
-_SCHEMA: Final = f"""
-    BEGIN IMMEDIATE;
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
-    );
-    CREATE TABLE dropped (count INTEGER NOT NULL);
-    INSERT INTO dropped VALUES (0);
-    PRAGMA application_id = {_APPLICATION_ID};
-    PRAGMA user_version = {_VERSION};
-    COMMIT;
-"""  # noqa: S608 - both numbers are constants
-_DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DISK_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _MAX_ID: Final = 2**63 - 1
 _MIN_CLOCK_JUMP: Final = 60.0  # seconds; smaller differences are drift
-
-
-class StoredEvent(NamedTuple):
-    """An event in the outbox.
-
-    Attributes:
-        id: increases with each event and is never reused.
-        topic: the topic to publish to.
-        payload: the encoded message.
-    """
-
-    id: int
-    topic: str
-    payload: bytes
-
-
-class _DamagedError(Exception):
-    """Raised when the file is damaged or of another release."""
+_CLOSE_TIMEOUT: Final = 1.0  # seconds to wait for a disk that hangs
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Outbox:
@@ -61,36 +35,42 @@ class Outbox:
 
     Thread-safe. While the disk is full or fails, events are dropped and counted, and no error is raised. A closed
     outbox neither stores nor returns events.
+
+    Events are fresh until they reach a certain age. Those of an earlier boot are never fresh: a machine without a
+    battery for its clock cannot tell how long it was off.
     """
 
-    def __init__(self, path: Path, settings: OutboxSettings) -> None:
+    def __init__(self, path: Path, settings: OutboxSettings, max_fresh_s: float = 60.0) -> None:
         """Open or create the file. A damaged file is renamed and replaced by a new one.
 
         Args:
-            path: the SQLite file; its folder is created.
+            path: the SQLite file; its folder is created. Both are for this user alone.
             settings: the limits.
+            max_fresh_s: age in seconds up to which an event is fresh.
 
         Raises:
             InputError: another process uses the file, it belongs to another program, or it cannot be opened.
         """
-        self._path, self._settings = path, settings
+        self._path, self._settings, self._max_fresh_s = path, settings, max_fresh_s
         self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
         self._count = self._dropped = self._unsaved_drops = self._newest_id = 0
-        self._first_id: int | None = None
-        self._offset = clock.time() - clock.monotonic()
+        self._first_id: int | None = None  # of this run
+        self._fresh_id = 0  # every event before it is no longer fresh
+        self._offset = clock.time() - since_boot()
         self._failing = self._closed = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._with_database(lambda _: None)
+            self._file = OutboxFile(
+                path, self._read_counters, own_folder=not settings.path, first_id=lambda: self._newest_id
+            )
+            self._file.use(lambda _: None)
         except OSError as error:
             raise InputError(
                 f"{path.parent}: cannot create the folder of the outbox ({error.strerror}); set outbox.path"
             ) from error
         except sqlite3.DatabaseError as error:
-            if _code(error) in _DISK_CODES:
+            if result_code(error) in _DISK_CODES:
                 self._log_failure(error)
-            elif _code(error) == sqlite3.SQLITE_BUSY:
+            elif result_code(error) == sqlite3.SQLITE_BUSY:
                 raise InputError(
                     f"{path}: another fer-edge process uses this outbox; give each its own node name or outbox.path"
                 ) from error
@@ -106,47 +86,86 @@ class Outbox:
         """Number of events that were dropped since the file was created."""
         return self._dropped
 
-    def put(self, topic: str, payload: bytes) -> None:
-        """Store an event. When this returns, it is on disk, or counted as dropped if it could not be written."""
+    def put(self, events: Sequence[NewEvent], seen: float | None = None) -> None:
+        """Store events in one transaction. When this returns, they are on disk, or counted as dropped.
+
+        Args:
+            events: the events, the oldest first.
+            seen: the time on the events' clock at which the faces of all open tracks were in view; None if unknown.
+        """
 
         def insert(database: sqlite3.Connection) -> None:
             self._follow_clock(database)
             with database:
-                cursor = database.execute(
-                    "INSERT INTO events (time, topic, payload) VALUES (?, ?, ?)", (clock.time(), topic, payload)
-                )
-                dropped = self._drop_old(database, self._count + 1)
-            self._count += 1
-            self._newest_id = cursor.lastrowid or 0
-            self._first_id = self._first_id or cursor.lastrowid
+                ids = _insert(database, [(self._offset + each.made_at, each.topic, each.payload) for each in events])
+                record_tracks(database, events, self._offset, seen)
+                dropped = self._drop_old(database, self._count + len(events))
+            self._count_new(ids)
             self._count_dropped(dropped)
 
         with self._lock:
             if not self._attempt(insert):
-                self._dropped += 1
-                self._unsaved_drops += 1
+                self._dropped += len(events)
+                self._unsaved_drops += len(events)
 
-    def after(self, last_id: int, limit: int) -> list[StoredEvent]:
-        """Return the oldest events.
+    def begin_run(self, *, goes_on: bool) -> None:
+        """Store an end for each track that an earlier run left open, because it was killed or lost its power.
+
+        Args:
+            goes_on: whether this is still the run that left the tracks open.
+        """
+
+        def begin(database: sqlite3.Connection) -> None:
+            boot = _boot_id()
+            with database:
+                ids = [] if goes_on else _insert(database, take_ends(database))
+                if database.execute("SELECT id FROM boot").fetchall() != [(boot,)]:
+                    newest = ids[-1] if ids else self._newest_id
+                    database.execute("DELETE FROM boot")
+                    database.execute("INSERT INTO boot VALUES (?, ?)", (boot, newest + 1))
+            self._count += len(ids)
+            self._newest_id = ids[-1] if ids else self._newest_id
+            (self._fresh_id,) = database.execute("SELECT first_event FROM boot").fetchone()
+
+        with self._lock:
+            self._attempt(begin)
+
+    def fresh(self, last_id: int, limit: int) -> list[StoredEvent]:
+        """Return the oldest fresh events.
 
         Args:
             last_id: only events with a greater id are returned.
             limit: maximum number of events.
         """
-        events: list[StoredEvent] = []
 
-        def select(database: sqlite3.Connection) -> None:
-            self._follow_clock(database)
-            with database:
-                dropped = self._drop_old(database, self._count)
-            self._count_dropped(dropped)
-            query = "SELECT id, topic, payload FROM events WHERE id > ? ORDER BY id LIMIT ?"
-            events.extend(map(StoredEvent._make, database.execute(query, (last_id, limit))))
+        def select(database: sqlite3.Connection) -> list[StoredEvent]:
+            query = (
+                "SELECT id, time, topic, payload FROM events WHERE id > ? AND time BETWEEN ? AND ? ORDER BY id LIMIT ?"
+            )
+            first = max(last_id, self._fresh_id - 1)
+            return [*map(StoredEvent._make, database.execute(query, (first, *self._fresh_times(), limit)))]
 
-        with self._lock:
-            if self._count:
-                self._attempt(select)
-        return events
+        return self._select(select)
+
+    def backlog(self, last_id: int, limit: int, before_id: int | None = None) -> list[StoredEvent]:
+        """Return the oldest events that are no longer fresh.
+
+        Args:
+            last_id: only events with a greater id are returned.
+            limit: maximum number of events.
+            before_id: only events with a smaller id are returned; None: no limit.
+        """
+
+        def select(database: sqlite3.Connection) -> list[StoredEvent]:
+            query = "SELECT id, time, topic, payload FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+            end = self._fresh_id if before_id is None else min(self._fresh_id, before_id)
+            return [*map(StoredEvent._make, database.execute(query, (last_id, end, limit)))]
+
+        return self._select(select)
+
+    def seconds_fresh(self, event: StoredEvent) -> float:
+        """Return for how many more seconds an event is fresh; negative if it is not."""
+        return min(self._max_fresh_s, self._max_fresh_s - (clock.time() - event.time))
 
     def drop(self, event_id: int) -> bool:
         """Drop an event and count it.
@@ -164,6 +183,12 @@ class Outbox:
         with self._lock:
             return self._attempt(delete)
 
+    def count_dropped(self, count: int) -> None:
+        """Count events that were dropped before they were stored."""
+        with self._lock:
+            self._dropped += count
+            self._unsaved_drops += count
+
     def delete(self, event_ids: Sequence[int]) -> None:
         """Delete events that have been delivered."""
 
@@ -178,17 +203,48 @@ class Outbox:
 
     def close(self) -> None:
         """Close the file; its events stay for the next run."""
+        self._closed = True
+        if self._lock.acquire(timeout=_CLOSE_TIMEOUT):  # a thread holds it for ever if the disk hangs
+            try:
+                self._file.close()
+            finally:
+                self._lock.release()
+
+    def _select(self, select: Callable[[sqlite3.Connection], list[StoredEvent]]) -> list[StoredEvent]:
+        """Read events after those that are too old were dropped."""
+        events: list[StoredEvent] = []
+
+        def update_and_select(database: sqlite3.Connection) -> None:
+            self._follow_clock(database)
+            with database:
+                dropped = self._drop_old(database, self._count)
+            self._count_dropped(dropped)
+            self._move_fresh_id(database)
+            events.extend(select(database))
+
         with self._lock:
-            self._closed = True
-            self._disconnect()
+            if self._count:
+                self._attempt(update_and_select)
+        return events
+
+    def _fresh_times(self) -> tuple[float, float]:
+        """Return the earliest and the latest time of a fresh event; the clock may have been set back a little."""
+        now = clock.time()
+        return now - self._max_fresh_s, now + _MIN_CLOCK_JUMP
+
+    def _move_fresh_id(self, database: sqlite3.Connection) -> None:
+        """Pass the events that are no longer fresh. It never goes back, so each event is passed once."""
+        query = "SELECT id FROM events WHERE id >= ? AND time BETWEEN ? AND ? ORDER BY id LIMIT 1"
+        row = database.execute(query, (self._fresh_id, *self._fresh_times())).fetchone()
+        self._fresh_id = row[0] if row else self._newest_id + 1
 
     def _attempt(self, work: Callable[[sqlite3.Connection], None]) -> bool:
         """Do some work on the database and return whether it succeeded; a failure is logged once."""
         if self._closed:
             return False
         try:
-            self._with_database(work)
-        except (sqlite3.Error, OSError) as error:
+            self._file.use(work)
+        except (sqlite3.Error, OSError, InputError) as error:
             self._log_failure(error)
             return False
         if self._failing:
@@ -205,70 +261,13 @@ class Outbox:
             )
             self._failing = True
 
-    def _with_database(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Do some work on the database. If the file turns out to be damaged, do it on a new one."""
-        try:
-            work(self._open())
-        except (_DamagedError, sqlite3.DatabaseError) as error:
-            if not isinstance(error, _DamagedError) and _code(error) not in _DAMAGE_CODES:
-                raise
-            self._replace_damaged(str(error))
-            work(self._open())
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            self._database = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
-            try:
-                self._prepare(self._database)
-            except BaseException:
-                self._disconnect()
-                raise
-        return self._database
-
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        # Set before anything is read, this keeps out other processes and keeps the log's index in memory.
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        (application,) = database.execute("PRAGMA application_id").fetchone()
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        is_new = not tables and not application
-        if not is_new and application != _APPLICATION_ID:
-            raise InputError(f"{self._path}: not an outbox but a database of another program; set another outbox.path")
-        if not is_new and version != _VERSION:
-            raise _DamagedError(f"its format is version {version}, of another release")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("BEGIN EXCLUSIVE")
-        database.commit()
-        if is_new:
-            database.executescript(_SCHEMA)
-            # After a damaged file: events with its ids may still be in flight.
-            database.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (self._newest_id,))
-            database.commit()
-        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if result != "ok":
-            raise _DamagedError(result)
+    def _read_counters(self, database: sqlite3.Connection) -> None:
+        """Read the counters of a file that was just opened."""
         self._count, newest = database.execute("SELECT COUNT(*), MAX(id) FROM events").fetchone()
         self._newest_id = newest or self._newest_id
         (saved,) = database.execute("SELECT count FROM dropped").fetchone()
         self._dropped = saved + self._unsaved_drops
-
-    def _disconnect(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    def _replace_damaged(self, reason: str) -> None:
-        self._disconnect()
-        renamed = self._path.with_name(f"{self._path.name}.damaged")
-        for suffix in ("-wal", ""):
-            file = self._path.with_name(self._path.name + suffix)
-            if file.exists():
-                file.replace(renamed.with_name(renamed.name + suffix))
-        self._count, self._first_id = 0, None
-        logger.warning(
-            "%s: damaged (%s); renamed to %s, and replaced by a new outbox", self._path, reason, renamed.name
-        )
+        self._first_id = None
 
     def _drop_old(self, database: sqlite3.Connection, count: int) -> int:
         """Delete events beyond the limits, the oldest first.
@@ -291,6 +290,12 @@ class Outbox:
             database.execute("UPDATE dropped SET count = count + ?", (dropped + self._unsaved_drops,))
         return dropped
 
+    def _count_new(self, ids: Sequence[int]) -> None:
+        """Update the counters after a transaction that stored new events."""
+        if ids:
+            self._count += len(ids)
+            self._newest_id, self._first_id = ids[-1], self._first_id or ids[0]
+
     def _count_dropped(self, dropped: int) -> None:
         """Update the counters after a transaction that dropped events."""
         self._count -= dropped
@@ -299,12 +304,31 @@ class Outbox:
 
     def _follow_clock(self, database: sqlite3.Connection) -> None:
         """Shift the times of this run's events when the clock is set, so that their age stays right."""
-        offset = clock.time() - clock.monotonic()
+        offset = clock.time() - since_boot()
         jump = offset - self._offset
         if abs(jump) > _MIN_CLOCK_JUMP and self._first_id is not None:
             with database:
                 database.execute("UPDATE events SET time = time + ? WHERE id >= ?", (jump, self._first_id))
         self._offset = offset  # only now: if the disk is full, the events' times are still to be shifted
+
+
+def _insert(database: sqlite3.Connection, rows: Sequence[tuple[float, str, bytes]]) -> list[int]:
+    """Insert events and return their ids."""
+    query = "INSERT INTO events (time, topic, payload) VALUES (?, ?, ?)"
+    return [database.execute(query, row).lastrowid or 0 for row in rows]
+
+
+def since_boot() -> float:
+    """Return seconds since the machine was started, also those in which it was suspended."""
+    return clock.clock_gettime(clock.CLOCK_BOOTTIME)
+
+
+def _boot_id() -> str:
+    """Return what identifies the time since the machine was started."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def outbox_path(settings: OutboxSettings, node: str) -> Path:
@@ -324,6 +348,10 @@ def outbox_path(settings: OutboxSettings, node: str) -> Path:
     return state / "fer-edge" / f"{node}.sqlite"
 
 
-def _code(error: sqlite3.DatabaseError) -> int:
-    """Return SQLite's primary result code."""
-    return error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else sqlite3.SQLITE_ERROR
+def trial_outbox_path(path: Path) -> Path:
+    """Return the file of an outbox for trials: what a node is shown in a trial must not wait among its own events.
+
+    Args:
+        path: the node's own outbox.
+    """
+    return path.parent / "trials" / path.name

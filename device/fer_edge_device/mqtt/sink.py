@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import threading
 import time as clock
 from contextlib import suppress
@@ -14,15 +13,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.errors import BrokerError, FerEdgeError, InputError, first_line
 from fer_edge.utils.words import counted
+from fer_edge_device.logging import RateLimit
 from fer_edge_device.messages import Message
+from fer_edge_device.mqtt.backoff import Backoff
 from fer_edge_device.mqtt.broker import Broker
-from fer_edge_device.mqtt.connection import connect
-from fer_edge_device.mqtt.event_sender import EventSender
+from fer_edge_device.mqtt.delivery import Delivery
+from fer_edge_device.mqtt.event_writer import EventWriter
 from fer_edge_device.mqtt.failures import refusal_advice
+from fer_edge_device.mqtt.login import connect
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from paho.mqtt.enums import MQTTProtocolVersion
 
     from fer_edge_device.config.settings import MqttSettings, OutboxSettings
     from fer_edge_device.messages import MessageFactory
@@ -65,12 +70,12 @@ class _Deadlines(NamedTuple):
 
 
 class MqttSink:
-    """Publishes messages from its own thread, so that `publish` never waits for the network.
+    """Publishes messages from its own threads, so that `publish` waits neither for the network nor for the disk.
 
     Events pass through the outbox and leave it when the broker has acknowledged them: none is lost, and one may be
-    delivered twice. An event that the broker refuses again and again is dropped and counted. Of each retained topic,
-    the latest message is sent, and sent again after every connect. Other messages are dropped while there is no
-    connection.
+    delivered twice. Those that have waited too long go to a topic of their own, behind the fresh ones. An event that
+    the broker refuses again and again is dropped and counted. Of each retained topic, the latest message is sent, and
+    sent again after every connect. Other messages are dropped while there is no connection.
     """
 
     def __init__(
@@ -79,9 +84,12 @@ class MqttSink:
         settings: MqttSettings,
         outbox: OutboxSettings,
         *,
+        outbox_file: Path | None = None,
+        goes_on: bool = False,
         on_command: Callable[[SwitchCommand], bool] | None = None,
         commands: Mapping[str, Callable[[bytes], None]] = _NO_COMMANDS,
-        backoff: tuple[float, float] = (1.0, 60.0),
+        backoff: tuple[float, float] = (1.0, 12.0),
+        retry: tuple[float, float] = (1.0, 60.0),
     ) -> None:
         """Open the outbox and start to connect.
 
@@ -89,59 +97,69 @@ class MqttSink:
             messages: makes the node's messages.
             settings: the broker and the login.
             outbox: file and limits of the outbox.
+            outbox_file: another file; None: the one of the settings.
+            goes_on: whether another sink of this run used the outbox before, and its faces are still in view.
             on_command: called on the sink's thread with each command that arrives at ``enabled/set``; returns whether
                 it is done with, also after a power cut, so that it need not be retained any longer.
             commands: what to do with the payload of other commands, by their topics; called on the sink's thread, and
                 not with what the broker had retained. May raise `InputError`, which is logged.
-            backoff: minimum and maximum seconds between two attempts to connect, or to send a refused event.
+            backoff: minimum and maximum seconds between two attempts to connect.
+            retry: minimum and maximum seconds between two attempts to send a refused event.
 
         Raises:
             InputError: a setting cannot be used, or the outbox is in use.
         """
-        self._messages, self._on_command, self._backoff = messages, on_command, backoff
+        self._messages, self._on_command, self._backoff = messages, on_command, Backoff(*backoff)
         self._commands = commands
         self._broker = Broker(settings)
         self._ha_status_topic = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
-        self._outbox = Outbox(outbox_path(outbox, messages.node), outbox)
-        self._events = EventSender(self._outbox, messages.topic("event"), 1 / outbox.max_rate, self._broker, backoff)
+        self._outbox = Outbox(outbox_file or outbox_path(outbox, messages.node), outbox, settings.event_max_age_s)
+        self._outbox.begin_run(goes_on=goes_on)
+        self._events = Delivery(self._outbox, messages.topic("event"), outbox, self._broker, retry)
         self._lock = threading.Lock()
         self._connected = False
         self._retained: dict[str, Message] = {}
         self._unsent: dict[str, Message] = {}  # the latest message of each topic that this connection has not sent yet
-        self._closing = threading.Event()
+        self._closed, self._closing = False, threading.Event()
         self._deadlines = _Deadlines()
-        self._delay = backoff[0]
+        self._version: MQTTProtocolVersion | None = None
         self._logged: set[str] = set()
+        self._not_obeyed = RateLimit()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._writer = EventWriter(self._outbox, self._wake_up)
         # A daemon, because a name server that does not answer must not keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._thread.start()
 
     @property
     def queued(self) -> int:
-        """Number of events in the outbox."""
-        return len(self._outbox)
+        """Number of events that wait."""
+        return len(self._outbox) + len(self._writer)
 
     @property
     def dropped(self) -> int:
         """Number of events that were dropped since the outbox was created."""
         return self._outbox.dropped
 
-    def publish(self, message: Message) -> None:
-        """Publish a message. An event is on disk when this returns, unless the sink is closed."""
-        if self._closing.is_set():
+    def publish(self, *messages: Message) -> None:
+        """Publish the messages of a frame, unless the sink is closed. Events are written to the disk together."""
+        if self._closed:
             return
-        if message.topic == self._messages.topic("event"):
-            self._outbox.put(message.topic, message.body())
-        elif message == self._messages.availability("offline"):
-            return  # `close` sends it after all events
-        else:
-            with self._lock:
+        event_topic, offline = self._messages.topic("event"), self._messages.availability("offline")
+        with self._lock:
+            for message in messages:
+                if message.topic == event_topic or message == offline:  # `close` sends the latter after all events
+                    continue
                 if message.retain:
                     self._retained[message.topic] = message
                 if self._connected:
                     self._unsent[message.topic] = message
-        os.eventfd_write(self._wake, 1)
+        self._writer.put(messages)
+        self._wake_up()
+
+    def wait_until_stored(self) -> None:
+        """Wait until the events that were published so far are on the disk, so that a power cut cannot lose them."""
+        self._writer.wait_until_stored()
 
     def close(self, timeout: float = 10.0) -> None:
         """Send what is waiting and then ``offline`` if there is a connection, and end the thread.
@@ -151,27 +169,28 @@ class MqttSink:
                 a name server does not answer. It is then left behind with a warning, and does nothing but end. Events
                 that are not sent by then stay for the next run.
         """
-        if self._closing.is_set():
+        if self._closed:
             return
+        self._closed = True
         now, farewell = clock.monotonic(), min(_FAREWELL_TIME, timeout / 2)
+        stored = self._writer.close(farewell)
         self._deadlines = _Deadlines(now + farewell, now + timeout - farewell, now + timeout)
         self._closing.set()
-        os.eventfd_write(self._wake, 1)
+        self._wake_up()
         self._thread.join(timeout + _JOIN_GRACE)
         self._outbox.close()
+        if not stored:
+            logger.warning("the disk does not answer; %s may be lost", counted(len(self._writer), "event"))
         if self._thread.is_alive():
             logger.warning("%s: the system is still trying to connect; not waiting for it", self._broker.address)
-        else:
+        elif stored:
             os.close(self._wake)
 
-    def _run(self) -> None:
-        """Connect and send; after each failure, wait longer.
+    def _wake_up(self) -> None:
+        os.eventfd_write(self._wake, 1)
 
-        The delay is drawn between the minimum and three times the previous delay ("decorrelated jitter": M. Brooker,
-        Exponential Backoff And Jitter, AWS Architecture Blog, 2015), so that devices that lost a broker together do
-        not return to it together.
-        """
-        min_delay, max_delay = self._backoff
+    def _run(self) -> None:
+        """Connect and send; after each failure, wait longer."""
         while not self._closing.is_set():
             try:
                 self._connect_and_send()
@@ -179,9 +198,9 @@ class MqttSink:
                 self._log_once(str(error))
             except Exception as error:  # noqa: BLE001 - this thread has to run for months
                 self._log_once(f"{self._broker.address}: {type(error).__name__}: {first_line(error)}")
-            self._delay = min(max_delay, random.uniform(min_delay, 3 * self._delay))  # noqa: S311 - not secret
-            logger.debug("%s: next attempt in %.2f s", self._broker.address, self._delay)
-            self._closing.wait(self._delay)
+            delay = self._backoff.next_delay()
+            logger.debug("%s: next attempt in %.2f s", self._broker.address, delay)
+            self._closing.wait(delay)
 
     def _log_once(self, problem: str) -> None:
         """Log a problem, and do not repeat it until a connection was stable."""
@@ -191,7 +210,11 @@ class MqttSink:
 
     def _connect_and_send(self) -> None:
         will = self._messages.availability("offline")
-        connection = connect(self._broker, self._messages.identity, will=will, deadline=lambda: self._deadlines.login)
+        first, self._version = self._version, None
+        connection = connect(
+            self._broker, self._messages.identity, will=will, deadline=lambda: self._deadlines.login, first=first
+        )
+        self._version = connection.version
         try:
             logger.info("connected to %s; %s waiting", connection, counted(self.queued, "event"))
             self._send_all_retained()
@@ -206,7 +229,7 @@ class MqttSink:
                 self._unsent.clear()
             connection.drop()
             if connection.age > _STABLE_AFTER:
-                self._delay = self._backoff[0]
+                self._backoff.reset()
                 self._logged.clear()
             self._handle_acks(connection)  # those that arrived just before the end
             self._events.connection_ended(connection.close_reason)
@@ -228,8 +251,7 @@ class MqttSink:
     def _handle_acks(self, connection: Connection) -> None:
         for ack in connection.take_acks():
             if not self._events.handle_ack(ack) and ack.refusal:
-                all_topics = f"{self._messages.topic('info').removesuffix('info')}#"
-                advice = refusal_advice(self._broker.address.user, all_topics, ack.refusal)
+                advice = refusal_advice(self._broker.address.user, ack.topic, ack.refusal)
                 self._log_once(f"{self._broker.address}: refuses messages ({ack.refusal}); {advice}")
 
     def _send_unsent(self, connection: Connection) -> None:
@@ -243,8 +265,9 @@ class MqttSink:
     def _send_all_retained(self) -> None:
         with self._lock:
             self._connected = True
-            first = self._messages.topic("availability")
-            self._unsent |= dict(sorted(self._retained.items(), key=lambda item: item[0] != first))
+            # Last, because what the broker still holds of an earlier run must not be taken for the present.
+            last = self._messages.topic("availability")
+            self._unsent |= dict(sorted(self._retained.items(), key=lambda item: item[0] == last))
 
     def _subscribe(self, connection: Connection) -> None:
         topics = [self._messages.topic("enabled/set")] if self._on_command else []
@@ -268,21 +291,24 @@ class MqttSink:
             if self._on_command(SwitchCommand(_SWITCH_VALUES[value], retained=received.retained)):
                 self._forget_command(received.topic)
         elif value:  # an empty payload means that a retained message was removed
-            logger.warning("%s: %.40r is neither ON nor OFF", received.topic, value)
+            self._warn_of(received, f"{value[:40]!r} is neither ON nor OFF")
+
+    def _warn_of(self, received: Received, problem: str) -> None:
+        """Warn of a message that was not obeyed, unless there were others just before."""
+        if self._not_obeyed.allows():
+            logger.warning("%s: %s%s", received.topic, problem, self._not_obeyed.describe_skipped())
 
     def _carry_out(self, command: Callable[[bytes], None], received: Received) -> None:
         if not received.payload:  # a retained command was removed
             return
         if received.retained:
             # It may be old, and would be repeated at each connection.
-            logger.warning(
-                "%s: a retained message was not obeyed and is removed; publish it without retain", received.topic
-            )
+            self._warn_of(received, "a retained message was not obeyed and is removed; publish it without retain")
         else:
             try:
                 command(received.payload)
             except InputError as error:
-                logger.warning("%s: %s", received.topic, error)
+                self._warn_of(received, str(error))
         self._forget_command(received.topic)
 
     def _forget_command(self, topic: str) -> None:

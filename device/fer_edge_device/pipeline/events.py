@@ -99,10 +99,6 @@ class EventMaker:
         for face in self.faces.values():
             face.smoother.settings = settings
 
-    def repeat_state(self) -> None:
-        """Let the next `make_state` return the state even if it has not changed."""
-        self._last_state = None
-
     def next_frame(self, frame: Frame) -> None:
         """Go on to the next frame."""
         self.skip_to(frame.time, frame.epoch)
@@ -159,23 +155,36 @@ class EventMaker:
         Args:
             heartbeat: whether there is one.
         """
-        faces = [face for face in self.faces.values() if face.reported is not None]
-        counts = Counter(face.reported for face in faces if face.reported is not None)
+        counts = self._counts()
         if self._last_state:
             then, last_counts = self._last_state
+            then = then or self._time  # published before the first frame
+            self._last_state = (then, last_counts)
             due = heartbeat and self._time - then >= self._settings.heartbeat_interval_s
             if counts == last_counts and not due:
                 return None
+        return self.current_state(round(self._time + self._epoch, 3))
+
+    def current_state(self, time: float) -> State:
+        """Return the state, whether or not it has changed, and count its heartbeat from now on.
+
+        Args:
+            time: the present time, on the clock of the events.
+        """
+        counts = self._counts()
         self._last_state = (self._time, counts)
-        time = round(self._time + self._epoch, 3)
-        if not faces:
+        rows = [face.scores() for face in self.faces.values() if face.reported is not None]
+        if not rows:
             return State(time=time, faces=0, emotion=None, scores={}, counts={})
-        rows = [face.scores() for face in faces]
         # Just after a change of the model, faces may have scores for different labels.
         labels = dict.fromkeys(label for row in rows for label in row)
         scores = {label: round(sum(row.get(label, 0.0) for row in rows) / len(rows), 4) for label in labels}
         emotion = max(counts, key=lambda label: (counts[label], scores[label]))
-        return State(time=time, faces=len(faces), emotion=emotion, scores=scores, counts=dict(counts))
+        return State(time=time, faces=len(rows), emotion=emotion, scores=scores, counts=dict(counts))
+
+    def _counts(self) -> Counter[str]:
+        """Return how many reported faces have each emotion."""
+        return Counter(face.reported for face in self.faces.values() if face.reported is not None)
 
     def _make_event(self, face: TrackedFace) -> Event | None:
         labels, smoother = face.model.labels, face.smoother

@@ -126,9 +126,13 @@ class Pipeline:
         self._tracker.max_age_s = settings.max_age_s
         self._events.reconfigure(settings)
 
-    def repeat_state(self) -> None:
-        """Return the state with the next frame even if it has not changed: there is a new subscriber."""
-        self._events.repeat_state()
+    def current_state(self, time: float) -> State:
+        """Return the faces in view, for a new subscriber.
+
+        Args:
+            time: the present time, on the clock of the events.
+        """
+        return self._events.current_state(time)
 
     def step(self, frame: Frame) -> tuple[list[Event], State | None]:
         """Process a frame.
@@ -158,8 +162,7 @@ class Pipeline:
             epoch: as in `Frame`.
 
         Returns:
-            The state if there is a new subscriber. It has no heartbeat: that nothing is processed is not that nobody is
-            there.
+            The state if it has changed. It has no heartbeat: that nothing is processed is not that nobody is there.
         """
         self._events.skip_to(time, epoch)
         return self._events.make_state(heartbeat=False)

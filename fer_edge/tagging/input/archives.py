@@ -102,7 +102,7 @@ def unpack(path: Path, position: int, display_name: str, destination: Path, max_
         if file is None:
             raise DataError(f"{display_name}: no longer in the archive")
         if file.size > max_bytes:
-            raise tempdirs.too_large(display_name, max_bytes)
+            raise tempdirs.size_error(display_name, max_bytes)
         with file.open() as content:
             _copy(content, destination, display_name, max_bytes)
 
@@ -114,10 +114,10 @@ def _copy(content: IO[bytes], destination: Path, display_name: str, max_bytes: i
             while block := _read_block(content, display_name):
                 written += len(block)
                 if written > max_bytes:
-                    raise tempdirs.too_large(display_name, max_bytes)
+                    raise tempdirs.size_error(display_name, max_bytes)
                 out.write(block)
     except OSError as error:
-        raise tempdirs.no_room(display_name, error) from error
+        raise tempdirs.write_error(display_name, error) from error
 
 
 def _read_block(content: IO[bytes], display_name: str) -> bytes:

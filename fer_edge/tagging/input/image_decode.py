@@ -32,7 +32,7 @@ class DecodedImage(NamedTuple):
     orientation: int = 1
 
 
-def decode(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> DecodedImage:
+def decode_image(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> DecodedImage:
     """Decode an image, at a reduced scale if its format allows it and no face gets too small.
 
     Args:

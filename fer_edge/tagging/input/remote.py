@@ -47,7 +47,7 @@ def is_address(text: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", text) is not None
 
 
-def check(address: str) -> None:
+def check_address(address: str) -> None:
     """Check that a package for addresses of this kind is installed.
 
     Raises:
@@ -121,7 +121,7 @@ def fetch(address: str, destination: Path, max_bytes: int) -> None:
 
     def check_size(size: int | None, fetched: int, **_: object) -> None:
         if max(size or 0, fetched) > max_bytes:
-            raise tempdirs.too_large(without_secrets(address), max_bytes)
+            raise tempdirs.size_error(without_secrets(address), max_bytes)
 
     with _as_data_error(address):
         files, path = _open(address)
@@ -264,7 +264,7 @@ def _as_data_error(address: str) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise tempdirs.no_room(without_secrets(address), error) from error
+            raise tempdirs.write_error(without_secrets(address), error) from error
         raise DataError(f"{without_secrets(address)}: cannot be reached ({_reason(address, error)})") from error
 
 

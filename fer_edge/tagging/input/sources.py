@@ -68,7 +68,7 @@ class Sources:
         self.left_out = LeftOut()
         for path in self._inputs:
             if remote.is_address(path):
-                remote.check(path)
+                remote.check_address(path)
             elif path == "-" and sys.stdin is None:
                 raise InputError("-: standard input is closed; give a list there, or paths")
             elif path != "-" and not os.path.lexists(path) and next(expand_pattern(path), None) is None:
@@ -93,8 +93,8 @@ class Sources:
             for file in remote.find(path, KNOWN_ENDINGS, self.left_out):
                 yield from self._remote_file(file)
         elif is_folder(path):
-            named = {os.path.realpath(other) for other in self._inputs if other not in {"-", path}}
-            yield from self._folder(path, visited, (), {file for file in named if not is_folder(file)})
+            other_inputs = {os.path.realpath(other) for other in self._inputs if other not in {"-", path}}
+            yield from self._folder(path, visited, (), {file for file in other_inputs if not is_folder(file)})
         else:
             yield from self._file(path)
 
@@ -126,7 +126,7 @@ class Sources:
             yield PendingSource(msgspec.structs.replace(source, error=str(error)))
 
     def _folder(
-        self, folder: str, visited: set[Identity], parents: tuple[Identity, ...], named: set[str]
+        self, folder: str, visited: set[Identity], parents: tuple[Identity, ...], other_inputs: set[str]
     ) -> Iterator[PendingSource]:
         """Find the sources in a folder and its subfolders; each folder is visited once.
 
@@ -134,7 +134,7 @@ class Sources:
             folder: Path of the folder.
             visited: Folders that were visited before; this method adds to it.
             parents: The folders that this one lies in.
-            named: Real paths of files that the user named; they are not repeated here.
+            other_inputs: Real paths of files that the user named; they are not repeated here.
         """
         identity = identity_of(Path(folder))
         if identity in parents:
@@ -146,8 +146,8 @@ class Sources:
             for name in sorted_names(scan_folder(folder, self.left_out)):
                 path = os.path.join(folder, os.fsdecode(name.rstrip(b"/")))  # noqa: PTH118 - Paths are slow for a million names
                 if name.endswith(b"/"):
-                    yield from self._folder(path, visited, (*parents, identity), named)
-                elif not named or os.path.realpath(path) not in named:
+                    yield from self._folder(path, visited, (*parents, identity), other_inputs)
+                elif not other_inputs or os.path.realpath(path) not in other_inputs:
                     yield from self._file(path)
         except OSError as error:
             yield _refusal(folder, f"cannot be listed ({error.strerror})")

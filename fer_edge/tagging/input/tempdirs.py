@@ -32,7 +32,7 @@ def folder() -> Iterator[Path]:
     try:
         path, lock = _create_locked()
     except OSError as error:
-        raise no_room(tempfile.gettempdir(), error) from error
+        raise write_error(tempfile.gettempdir(), error) from error
     try:
         yield path
     finally:
@@ -56,14 +56,14 @@ def clean() -> None:
                 os.close(lock)
 
 
-def no_room(name: str, error: OSError) -> DataError:
+def write_error(name: str, error: OSError) -> DataError:
     """Return the error for a file that cannot be written into a temporary folder."""
     return DataError(
         f"{name}: cannot be written to {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to another folder"
     )
 
 
-def too_large(name: str, max_bytes: int) -> DataError:
+def size_error(name: str, max_bytes: int) -> DataError:
     """Return the error for a file with more than ``max_bytes`` bytes."""
     return DataError(f"{name}: refused, it has more than {max_bytes / 1e6:.0f} MB (see --max-fetch)")
 

@@ -77,7 +77,7 @@ def _check_folders_hold_no_inputs(inputs: Sequence[str], folders: Sequence[Path]
 def _check_writable(outputs: Outputs, folders: Sequence[Path]) -> None:
     is_dataset = parquet_dataset.is_dataset(outputs.table)
     if remote.is_address(outputs.table):
-        remote.check(outputs.table)
+        remote.check_address(outputs.table)
         exists = bool(parquet_dataset.list_parts(outputs.table)) if is_dataset else remote.exists(outputs.table)
     elif is_dataset:
         ensure_writable(Path(parquet_dataset.part_name(outputs.table, 0)))

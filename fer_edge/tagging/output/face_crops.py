@@ -47,7 +47,7 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
     path = Path(row.path)
     if row.time is None:
         side = int(max(row.box.width, row.box.height)) if row.box else 0
-        image = image_decode.decode(
+        image = image_decode.decode_image(
             read_bytes(path, IMAGE_BYTES), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False
         )
         return image.gray, image.reduction

@@ -134,8 +134,8 @@ def _show_faces(statistics: TableStatistics) -> dict[str, Any]:
                 missing += 1
         if faces:
             groups.append({"label": label, "faces": faces})
-    were = f"{missing} more face was" if missing == 1 else f"{missing} more faces were"
-    text = f"{were} chosen, but the images cannot be read here." if missing else ""
+    subject = f"{missing} more face was" if missing == 1 else f"{missing} more faces were"
+    text = f"{subject} chosen, but the images cannot be read here." if missing else ""
     return {"groups": groups, "missing": text}
 
 

@@ -26,7 +26,7 @@ class _TableWriter(Protocol):
     def append(self, row: FaceRow) -> None: ...
 
 
-def check(table: str) -> None:
+def check_table_path(table: str) -> None:
     """Check that a table can be written in the format that its name asks for.
 
     Args:

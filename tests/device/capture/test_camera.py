@@ -50,7 +50,7 @@ def read_until_lost(camera: Camera) -> None:
             camera.read()
 
 
-def test_opens_nothing_until_it_is_wanted(usb: type[VideoCapture]) -> None:
+def test_opens_nothing_until_needed(usb: type[VideoCapture]) -> None:
     with usb_camera() as camera:
         assert camera.status == "disabled"
         with pytest.raises(NoFrameYet):
@@ -67,6 +67,7 @@ def test_closes_the_device_and_opens_it_again_without_a_gap_in_the_numbers(usb: 
             frame = next_frame(camera)
             until(lambda: camera.status == "online")
             assert last is None or (frame.number == last.number + 1 and frame.time > last.time)
+            assert frame.dropped == 0, "nothing is missed while the camera is closed"
             last = next_frame(camera)
             camera.close()
             assert camera.status == "disabled"

@@ -12,12 +12,15 @@ from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
 from fer_edge_device.messages import Event, Info, MessageFactory
 from fer_edge_device.mqtt.maintenance import check_login
+from fer_edge_device.mqtt.outbox import since_boot
+from fer_edge_device.mqtt.outbox_events import NewEvent
 from fer_edge_device.mqtt.sink import MqttSink, SwitchCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fer_edge_device.messages import Kind
     from tests.device.brokers import ReceivedMessage
 
 MESSAGES = MessageFactory("hall")
@@ -39,6 +42,10 @@ def event(number: int, track: str = "s-1") -> Event:
     )
 
 
+def new_event(payload: bytes, topic: str = "fer-edge/hall/event", track: str = "", *, is_end: bool = True) -> NewEvent:
+    return NewEvent(topic, payload, since_boot(), track, 0.0, is_end)
+
+
 @contextmanager
 def sending(
     tmp_path: Path,
@@ -48,11 +55,12 @@ def sending(
     ha_discovery: bool = False,
     on_command: Callable[[SwitchCommand], bool] | None = None,
     backoff: tuple[float, float] = (0.02, 0.2),
+    event_max_age_s: float = 3600.0,
 ) -> Iterator[MqttSink]:
     """Run a sink that has published its first message."""
     outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=rate)
-    settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery)
-    sink = MqttSink(MESSAGES, settings, outbox, on_command=on_command, backoff=backoff)
+    settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery, event_max_age_s=event_max_age_s)
+    sink = MqttSink(MESSAGES, settings, outbox, on_command=on_command, backoff=backoff, retry=backoff)
     try:
         sink.publish(MESSAGES.availability("online"))
         yield sink
@@ -60,12 +68,12 @@ def sending(
         sink.close()
 
 
-def times(received: list[ReceivedMessage], track: str = "s-1") -> list[float]:
-    """Return the times of a track's events in the order of arrival."""
+def times(received: list[ReceivedMessage], track: str = "s-1", kind: Kind = "event") -> list[float]:
+    """Return the times of a track's updates in the order of arrival."""
     events = [
-        msgspec.json.decode(message.payload, type=Event) for message in received if message.topic.endswith("/event")
+        msgspec.json.decode(message.payload, type=Event) for message in received if message.topic.endswith(f"/{kind}")
     ]
-    return [event.time for event in events if event.id == track]
+    return [event.time for event in events if event.id == track and event.event_type == "update"]
 
 
 def refusal(settings: MqttSettings) -> str:

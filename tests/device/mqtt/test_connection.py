@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import socket
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,9 @@ import pytest
 
 from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import MqttSettings
+from fer_edge_device.mqtt.backoff import Backoff
 from fer_edge_device.mqtt.maintenance import check_login
+from fer_edge_device.mqtt.sink import MqttSink
 from tests.device.brokers import PASSWORD, USER, Certificates, Gate, Mosquitto, wait_for
 from tests.device.mqtt.helpers import MESSAGES, event, refusal, sending
 
@@ -105,3 +110,77 @@ def test_reports_an_address_without_a_broker(broker: Mosquitto, gate: Gate) -> N
     gate.silent = True
     with pytest.raises(BrokerError, match="did not answer the login within 1 s"):
         check_login(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall", timeout=1)
+
+
+def test_falls_back_to_mqtt_3_1_1_when_a_login_with_5_is_not_answered(broker: Mosquitto, gate: Gate) -> None:
+    gate.ignores_version_5, gate.target = True, broker.port
+    settings = MqttSettings(url=f"mqtt://localhost:{gate.port}")
+    assert "(MQTT 3.1.1)" in check_login(settings, "hall", timeout=0.5)
+    assert gate.visits == 2
+    forced = msgspec.structs.replace(settings, version="3.1.1")
+    assert "(MQTT 3.1.1)" in check_login(forced, "hall", timeout=30)
+    assert gate.visits == 3
+    with pytest.raises(BrokerError, match="did not answer the login"):
+        check_login(msgspec.structs.replace(settings, version="5"), "hall", timeout=0.5)
+    assert gate.visits == 4
+
+
+def test_tries_the_version_that_worked_first(gate: Gate, broker: Mosquitto, tmp_path: Path) -> None:
+    gate.refuses_version_5, gate.target = True, broker.port
+    with sending(tmp_path, gate.port) as sink:
+        sink.publish(MESSAGES.event(event(1)))
+        wait_for(lambda: sink.queued == 0, "a connection")
+        assert gate.visits == 2
+        broker.kill()
+        broker.start()
+        gate.target = broker.port
+        sink.publish(MESSAGES.event(event(2)))
+        wait_for(lambda: sink.queued == 0, "another")
+
+
+def test_does_not_wait_long_after_repeated_outages() -> None:
+    backoff = Backoff(*inspect.signature(MqttSink).parameters["backoff"].default)
+    delays = [backoff.next_delay() for _ in range(500)]
+    assert min(delays) >= 1
+    assert max(delays) < 15
+    assert len(set(delays)) > 50
+    backoff.reset()
+    assert backoff.next_delay() <= 3
+
+
+ENDLESS = b"\x00" * 65_536
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"", b"\x20\x03\x00\x00\x00"],
+    ids=["before the login is answered", "after it"],
+)
+def test_closes_the_connection_when_a_packet_of_256_mb_is_announced(
+    greeting: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = 0
+    ended = threading.Event()
+
+    def serve() -> None:
+        nonlocal sent
+        client, _ = server.accept()
+        with client:
+            client.recv(4096)
+            try:
+                client.sendall(greeting + b"\x30\xff\xff\xff\x7f")
+                while sent < 100_000_000:
+                    client.sendall(ENDLESS)
+                    sent += len(ENDLESS)
+            except OSError:
+                pass
+        ended.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with sending(tmp_path, server.getsockname()[1], backoff=(60, 60)):
+            assert ended.wait(60)
+        thread.join()
+    assert sent < 20_000_000, "what the system's buffers hold"
+    assert "sent a packet of more than 65,536 bytes" in caplog.text

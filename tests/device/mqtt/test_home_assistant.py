@@ -14,6 +14,7 @@ import jinja2
 import msgspec
 import pytest
 
+from fer_edge.errors import InputError
 from fer_edge_device.live_settings import parse_change
 from fer_edge_device.messages import Event, Info, MessageFactory, Stats
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message, removal_message
@@ -288,11 +289,11 @@ def test_score_sensors_are_disabled_and_own_the_label() -> None:
         "4.0",
         "5.0",
     ]
-    assert not any(entity["enabled_by_default"] for entity in scores.values())
-    assert all(entity.get("enabled_by_default", True) for key, entity in made.items() if key not in scores)
+    disabled = {key for key, entity in made.items() if not entity.get("enabled_by_default", True)}
+    assert disabled == {*scores, "skipped"}
 
 
-def test_removes_what_another_model_or_machine_had() -> None:
+def test_removes_entities_of_another_model_or_machine() -> None:
     sent = discovery(has_temperature=False)["components"]
     assert sent["temperature"] == sent["score_contempt"] == {"platform": "sensor"}
     assert sent["became_sad"] == {"platform": "device_automation"}
@@ -330,6 +331,34 @@ def test_entities_match_the_published_messages() -> None:
     # The defaults of payload_on and state_on are ON and OFF.
     assert [messages.enabled(on).payload for on in (True, False)] == ["ON", "OFF"]
     assert made["camera"]["options"] == ["online", "stalled", "offline", "disabled"]
+
+
+def test_no_two_nodes_share_a_name_at_the_broker_or_a_topic() -> None:
+    sites = ["fer-edge", "x", "x/y", "x_y", "x-y", "éa", "\u0e9a", "a", "a/b"]
+    names = [
+        "pi.hall",
+        "pi_hall",
+        "pi-hall",
+        "pi_2ehall",
+        "pi_5f2ehall",
+        "pi__hall",
+        "y-z",
+        "x-y-z",
+        "b-z",
+        "a-b-z",
+        "z",
+    ]
+    nodes = [MessageFactory(name, site) for name in names for site in sites]
+    assert len({node.identity for node in nodes}) == len(nodes)
+    topics = [discovery_message(node, INFO, DeviceDescription()).topic for node in [*nodes, MessageFactory("pi_hall")]]
+    assert len(set(topics)) == len(nodes)
+    assert topics[-1] == "homeassistant/device/fer-edge-pi_hall/config"
+
+
+@pytest.mark.parametrize("name", [".", "..", "-", "_", "-.-", "a/b", "", "x" * 65, "hall\n"])
+def test_refuses_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(InputError, match="not a valid node name"):
+        MessageFactory(name)
 
 
 @pytest.mark.parametrize("node", ["kitchen", "kitchen.2", "Kitchen_2-b"])

@@ -17,11 +17,14 @@ import msgspec
 import pytest
 
 from fer_edge_device.config.settings import MqttSettings, OutboxSettings
+from fer_edge_device.messages import Event
 from fer_edge_device.mqtt.sink import MqttSink
 from tests.device.brokers import USER, Certificates, Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
+from tests.device.servers import Http, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -65,8 +68,8 @@ def test_loses_no_event_when_the_broker_is_killed(
             gate.target = broker.port
             wait_for(functools.partial(subscriber.has_received, before + 3), "a connection")
             retained = subscriber.received[before : before + 2]
-            assert [message.topic for message in retained] == [MESSAGES.topic("availability"), MESSAGES.topic("info")]
-            assert retained[0].payload == b"online"
+            assert [message.topic for message in retained] == [MESSAGES.topic("info"), MESSAGES.topic("availability")]
+            assert retained[1].payload == b"online"
             time.sleep(rng.uniform(0, 0.15))
             broker.kill()
             gate.target = None
@@ -113,6 +116,7 @@ def run():
         print(os.getpid(), flush=True)
         for number in range(first, first + 100_000):
             sink.publish(messages.event(msgspec.structs.replace(event, time=number)))
+            sink.wait_until_stored()
             file.write(b".")  # reported: from here on it must not be lost
 
 for _ in sys.stdin:
@@ -148,4 +152,45 @@ def test_loses_no_event_when_the_runner_is_killed(broker: Mosquitto, tmp_path: P
         # The last runner may have been killed between writing to the outbox and to the journal.
         assert reported <= len(arrived) <= reported + 1
         assert reported > 100
+        ends = {each.time for each in events(subscriber) if each.event_type == "end"}
+        assert 10 < len(ends) <= 50, "most runs left a face in view"
         assert b"offline" in subscriber.payloads(MESSAGES.topic("availability"))  # the will
+
+
+def events(subscriber: Subscriber) -> list[Event]:
+    return [msgspec.json.decode(payload, type=Event) for payload in subscriber.payloads(MESSAGES.topic("event"))]
+
+
+@pytest.mark.slow
+def test_restart_after_a_kill_shows_the_present_and_ends_the_faces_of_before(broker: Mosquitto, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    with serving(Http) as camera, subscribing(broker.port) as subscriber:
+        config.write_text(
+            f'node = "hall"\n[camera]\nsource = "http://127.0.0.1:{camera.port}/video"\n[mqtt]\n'
+            f'url = "mqtt://localhost:{broker.port}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
+        )
+
+        def run_until(condition: Callable[[], object], description: str) -> None:
+            command = [sys.executable, "-m", "fer_edge.cli", "run", "--config", str(config)]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as runner:
+                try:
+                    wait_for(condition, description)
+                finally:
+                    runner.kill()
+
+        def topics() -> list[str]:
+            return [received.topic.removeprefix("fer-edge/hall/") for received in list(subscriber.received)]
+
+        run_until(lambda: "event" in topics(), "a face")
+        wait_for(lambda: b"offline" in subscriber.payloads(MESSAGES.topic("availability")), "the will")
+        before = len(subscriber.received)
+        opened = {each.id for each in events(subscriber)}
+        run_until(lambda: "stats" in topics()[before:], "the second run")
+        second = subscriber.received[before:]
+        online = next(index for index, message in enumerate(second) if message.payload == b"online")
+        states = [message.payload for message in second[:online] if message.topic == MESSAGES.topic("state")]
+        assert [msgspec.json.decode(payload)["faces"] for payload in states] == [0]
+        ended = [each.id for each in events(subscriber) if each.event_type == "end"]
+        assert opened
+        assert opened <= set(ended)
+        assert len(ended) == len(set(ended))

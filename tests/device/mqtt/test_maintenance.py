@@ -27,7 +27,7 @@ def test_prefixes_separate_nodes_of_the_same_name(broker: Mosquitto, tmp_path: P
         wait_for(lambda: subscriber.payloads(other_messages.topic("availability")), "the second")
         assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
         check_login(settings, "hall")
-        forget_node(settings, other_messages)
+        forget_node(settings, other_messages, force=True)
         assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
         other_sink.close()
 
@@ -50,3 +50,33 @@ def test_forget_removes_the_node_from_the_broker_and_from_home_assistant(
     assert failed == f"fer-edge: {url}: refused the connection; is a broker running there?\n"
     assert "mqtt.url" in cli("mqtt", "forget", "--node", "hall", status=2).stderr
     assert issubclass(BrokerError, FerEdgeError)
+
+
+def test_forget_refuses_a_node_that_is_running(broker: Mosquitto, tmp_path: Path, cli: Cli) -> None:
+    url = f"mqtt://localhost:{broker.port}"
+    command = ("mqtt", "forget", "--mqtt", url, "--node", "hall")
+    with sending(tmp_path, broker.port), subscribing(broker.port) as subscriber:
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
+        refused = cli(*command, status=2).stderr
+        assert "hall is online at" in refused
+        assert "stop its runner first" in refused
+        assert subscriber.payloads(MESSAGES.topic("availability")) == [b"online"]
+        assert "hall is forgotten" in cli(*command, "--force").stderr
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability"))[1:], "the removal")
+        assert subscriber.payloads(MESSAGES.topic("availability"))[1] == b""
+
+
+def test_names_that_differ_in_dots_and_underscores_are_forgotten_apart(broker: Mosquitto) -> None:
+    settings = MqttSettings(url=f"mqtt://localhost:{broker.port}")
+    nodes = [MessageFactory(name) for name in ("pi.hall", "pi_hall", "pi_2ehall")]
+    with subscribing(broker.port) as subscriber:
+        for node in nodes:
+            announcement = discovery_message(node, INFO, DeviceDescription())
+            subscriber.publish(announcement.topic, "announced", retain=True)
+        forget_node(settings, nodes[0])
+    with subscribing(broker.port) as late:
+        late.publish("done", "")
+        wait_for(lambda: late.payloads("done"), "an echo")
+        assert {message.topic for message in late.received if message.retained} == {
+            discovery_message(node, INFO, DeviceDescription()).topic for node in nodes[1:]
+        }

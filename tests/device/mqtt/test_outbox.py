@@ -7,20 +7,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fer_edge.errors import InputError
 from fer_edge_device.config.settings import OutboxSettings
-from fer_edge_device.mqtt.outbox import Outbox, outbox_path
+from fer_edge_device.mqtt.outbox import Outbox, outbox_path, since_boot
+from tests.device.mqtt.helpers import new_event
+
+if TYPE_CHECKING:
+    from fer_edge_device.mqtt.outbox_events import StoredEvent
 
 USE_OUTBOX = """
 import sys, time
 from pathlib import Path
 from fer_edge_device.config.settings import OutboxSettings
-from fer_edge_device.mqtt.outbox import Outbox
+from fer_edge_device.mqtt.outbox import Outbox, since_boot
+from fer_edge_device.mqtt.outbox_events import NewEvent
 outbox = Outbox(Path(sys.argv[1]), OutboxSettings())
-outbox.put("topic", b"payload")
+outbox.put([NewEvent("topic", b"payload", since_boot(), "", 0, True)])
 print("open", flush=True)
 time.sleep(300)
 """
@@ -31,30 +37,35 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "outbox.sqlite"
 
 
+def stored(outbox: Outbox, last_id: int = 0, limit: int = 10_000) -> list[StoredEvent]:
+    """Return the oldest events after one, fresh or not."""
+    return (outbox.backlog(last_id, limit) + outbox.fresh(last_id, limit))[:limit]
+
+
 def payloads(outbox: Outbox) -> list[str]:
-    return [each.payload.decode() for each in outbox.after(0, 10_000)]
+    return [each.payload.decode() for each in stored(outbox)]
 
 
 def fill(outbox: Outbox, *numbers: int) -> None:
     for number in numbers:
-        outbox.put("topic", str(number).encode())
+        outbox.put([new_event(str(number).encode(), "topic")])
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, hours: float, *, passes: bool) -> None:
     """Set the clock forward by some hours, or let that time pass."""
-    now, since_start = time.time() + hours * 3600, time.monotonic() + hours * 3600
+    now, since_start = time.time() + hours * 3600, since_boot() + hours * 3600
     monkeypatch.setattr(time, "time", lambda: now)
     if passes:
-        monkeypatch.setattr(time, "monotonic", lambda: since_start)
+        monkeypatch.setattr(time, "clock_gettime", lambda _: since_start)
 
 
 def test_returns_events_in_order_until_they_are_deleted(path: Path) -> None:
     outbox = Outbox(path, OutboxSettings())
     fill(outbox, *range(5))
-    events = outbox.after(0, 3)
+    events = stored(outbox, 0, 3)
     assert [(each.topic, each.payload) for each in events] == [("topic", b"0"), ("topic", b"1"), ("topic", b"2")]
     assert payloads(outbox) == ["0", "1", "2", "3", "4"]
-    assert [each.payload for each in outbox.after(events[-1].id, 10)] == [b"3", b"4"]
+    assert [each.payload for each in stored(outbox, events[-1].id, 10)] == [b"3", b"4"]
     outbox.delete([events[1].id, events[0].id, 999])
     assert payloads(outbox) == ["2", "3", "4"]
     assert len(outbox) == 3
@@ -64,21 +75,21 @@ def test_returns_events_in_order_until_they_are_deleted(path: Path) -> None:
 def test_keeps_events_over_a_restart_and_never_reuses_ids(path: Path) -> None:
     first = Outbox(path, OutboxSettings())
     fill(first, 1, 2)
-    last = first.after(0, 10)[-1].id
+    last = stored(first, 0, 10)[-1].id
     first.delete([last])
     first.close()
     second = Outbox(path, OutboxSettings())
     fill(second, 3)
     assert payloads(second) == ["1", "3"]
-    assert second.after(0, 10)[-1].id > last
+    assert stored(second, 0, 10)[-1].id > last
     second.close()
 
 
 def test_synchronizes_every_event_to_the_disk(path: Path) -> None:
     outbox = Outbox(path, OutboxSettings())
-    assert outbox._database is not None
-    assert outbox._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert outbox._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert outbox._file._database is not None
+    assert outbox._file._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert outbox._file._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     outbox.close()
 
 
@@ -112,12 +123,12 @@ def test_drops_and_counts_events_that_are_too_old(path: Path, monkeypatch: pytes
 def test_counts_a_dropped_event_and_stays_closed(path: Path) -> None:
     outbox = Outbox(path, OutboxSettings())
     fill(outbox, 1, 2)
-    assert outbox.drop(outbox.after(0, 1)[0].id)
+    assert outbox.drop(stored(outbox, 0, 1)[0].id)
     assert (payloads(outbox), len(outbox), outbox.dropped) == (["2"], 1, 1)
     outbox.close()
     reopened = Outbox(path, OutboxSettings())
-    outbox.put("topic", b"3")
-    assert outbox.after(0, 10) == []
+    outbox.put([new_event(b"3")])
+    assert stored(outbox, 0, 10) == []
     assert (payloads(reopened), reopened.dropped) == (["2"], 1)
     reopened.close()
 
@@ -160,13 +171,13 @@ def test_renames_a_file_with_damaged_pages(path: Path, caplog: pytest.LogCapture
 def test_renames_a_file_that_is_damaged_while_open(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     outbox = Outbox(path, OutboxSettings())
     fill(outbox, 1)
-    assert outbox._database is not None
-    outbox._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    outbox._database.execute("PRAGMA cache_size = 0")
-    outbox._database.execute("PRAGMA shrink_memory")
+    assert outbox._file._database is not None
+    outbox._file._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    outbox._file._database.execute("PRAGMA cache_size = 0")
+    outbox._file._database.execute("PRAGMA shrink_memory")
     path.write_bytes(b"no database " * 4000)
     fill(outbox, 2)
-    assert [(each.id, each.payload) for each in outbox.after(1, 10)] == [(2, b"2")], "ids are not reused"
+    assert [(each.id, each.payload) for each in stored(outbox, 1, 10)] == [(2, b"2")], "ids are not reused"
     assert "renamed to outbox.sqlite.damaged" in caplog.text
     outbox.close()
 
@@ -212,16 +223,16 @@ def test_refuses_an_outbox_that_another_process_uses(path: Path) -> None:
 def test_drops_events_while_the_disk_is_full_and_warns_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     outbox = Outbox(path, OutboxSettings())
     fill(outbox, 1)
-    assert outbox._database is not None
-    (pages,) = outbox._database.execute("PRAGMA page_count").fetchone()
-    outbox._database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
+    assert outbox._file._database is not None
+    (pages,) = outbox._file._database.execute("PRAGMA page_count").fetchone()
+    outbox._file._database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
     big = b"x" * 100_000
     for _ in range(3):
-        outbox.put("topic", big)
+        outbox.put([new_event(big)])
     assert (len(outbox), outbox.dropped) == (1, 3)
     assert caplog.text.count("events cannot be stored (database or disk is full)") == 1
-    outbox._database.execute("PRAGMA max_page_count = 100000")
-    outbox.put("topic", big)
+    outbox._file._database.execute("PRAGMA max_page_count = 100000")
+    outbox.put([new_event(big)])
     assert "events can be stored again" in caplog.text
     outbox.close()
     reopened = Outbox(path, OutboxSettings())
@@ -234,14 +245,16 @@ def test_survives_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from fer_edge_device.config.settings import OutboxSettings
-from fer_edge_device.mqtt.outbox import Outbox
+from fer_edge_device.mqtt.outbox import Outbox, since_boot
+from fer_edge_device.mqtt.outbox_events import NewEvent
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))
 outbox = Outbox(Path(sys.argv[1]), OutboxSettings())
-outbox.put("topic", b"1")
-outbox.put("topic", b"2")
-print(outbox.after(0, 9), len(outbox), outbox.dropped)
+put = lambda payload: outbox.put([NewEvent("topic", payload, since_boot(), "", 0, True)])
+put(b"1")
+put(b"2")
+print(outbox.fresh(0, 9), len(outbox), outbox.dropped)
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-outbox.put("topic", b"3")
+put(b"3")
 print(len(outbox), outbox.dropped)
 outbox.close()
 """
@@ -260,17 +273,19 @@ def test_keeps_the_age_of_events_while_the_disk_is_full(tmp_path: Path) -> None:
 import resource, sys, time
 from pathlib import Path
 from fer_edge_device.config.settings import OutboxSettings
-from fer_edge_device.mqtt.outbox import Outbox
+from fer_edge_device.mqtt.outbox import Outbox, since_boot
+from fer_edge_device.mqtt.outbox_events import NewEvent
 outbox = Outbox(Path(sys.argv[1]), OutboxSettings(max_age_h=2))
-outbox.put("topic", b"1")
+put = lambda payload: outbox.put([NewEvent("topic", payload, since_boot(), "", 0, True)])
+put(b"1")
 later = time.time() + 365 * 24 * 3600
 time.time = lambda: later
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))
-outbox.put("topic", b"2")
+put(b"2")
 print(outbox.dropped)
 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-outbox.put("topic", b"3")
-print([each.payload for each in outbox.after(0, 9)], outbox.dropped)
+put(b"3")
+print([each.payload for each in outbox.fresh(0, 9)], outbox.dropped)
 outbox.close()
 """
     result = subprocess.run(

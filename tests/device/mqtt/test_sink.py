@@ -24,7 +24,7 @@ from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 if TYPE_CHECKING:
     from fer_edge_device.mqtt.sink import SwitchCommand
 
-STATS = Stats(time=0, fps=1, stages={}, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0, dropped_events=0)
+STATS = Stats(time=0, fps=1, stages={}, skipped=0, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0)
 
 
 def test_delivers_messages_and_offline_last(broker: Mosquitto, tmp_path: Path) -> None:
@@ -68,7 +68,10 @@ def test_sends_waiting_messages_to_a_broker_that_comes_later(
             gate.target = broker.port
             wait_for(lambda: sink.queued == 0, "the outbox to be empty")
             assert times(subscriber.received) == list(range(5))
-            assert subscriber.received[0].topic == MESSAGES.topic("availability")
+            assert [message.topic for message in subscriber.received[:2]] == [
+                MESSAGES.topic("camera"),
+                MESSAGES.topic("availability"),
+            ]
             assert subscriber.payloads(MESSAGES.topic("camera")) == [b"online"]
             assert subscriber.payloads(MESSAGES.topic("stats")) == []
     complaints = [record for record in caplog.records if "closed the connection without an answer" in record.message]
@@ -237,6 +240,23 @@ def test_removes_a_retained_command_once_it_is_done_with(
             done.set()
             subscriber.publish(switch, "OFF", retain=True)
             wait_for(lambda: not retained(), "the command to be removed")
+
+
+def test_whoever_may_publish_cannot_fill_the_log(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    obeyed = threading.Event()
+
+    def obey(_: SwitchCommand) -> bool:
+        obeyed.set()
+        return True
+
+    with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port, on_command=obey):
+        for number in range(300):
+            subscriber.publish(MESSAGES.topic("enabled/set"), f"nonsense {number}")
+        subscriber.publish(MESSAGES.topic("enabled/set"), "OFF")
+        assert obeyed.wait(60)
+    assert caplog.text.count("is neither ON nor OFF") == 10
 
 
 def test_does_not_receive_oversized_messages(broker: Mosquitto, tmp_path: Path) -> None:

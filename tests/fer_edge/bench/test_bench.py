@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fer_edge.bench.compare import compare, ratio_interval
+from fer_edge.bench.compare import compare_reports, ratio_interval
 from fer_edge.bench.conditions import Condition
 from fer_edge.bench.environment import warnings
 from fer_edge.bench.interleave import TURN, compute_stats, interleave, make_case
@@ -178,13 +178,13 @@ def _make_reports(scale: float, seed: int) -> tuple[Report, Report]:
 
 def test_reports_a_slowdown_but_not_noise() -> None:
     for seed in range(4):
-        assert not compare(*_make_reports(1, seed)).regressions
-        change = compare(*_make_reports(1.2, seed)).changes[0]
+        assert not compare_reports(*_make_reports(1, seed)).regressions
+        change = compare_reports(*_make_reports(1.2, seed)).changes[0]
         assert change.regression
         assert change.verdict == "slower"
         assert change.interval[0] < 1.2 < change.interval[1] or change.ratio == pytest.approx(1.2, rel=0.03)
-        assert compare(*_make_reports(0.8, seed)).changes[0].verdict == "faster"
-    assert not compare(*_make_reports(1.2, 1), tolerance=0.3).regressions
+        assert compare_reports(*_make_reports(0.8, seed)).changes[0].verdict == "faster"
+    assert not compare_reports(*_make_reports(1.2, 1), tolerance=0.3).regressions
 
 
 def test_interval_covers_the_true_ratio_of_autocorrelated_runs() -> None:
@@ -211,9 +211,9 @@ def test_compares_different_machines_only_with_anyway() -> None:
     with pytest.raises(
         InputError, match=f"not the same conditions: {differences}; --anyway compares them all the same"
     ):
-        compare(make_report(), other)
+        compare_reports(make_report(), other)
     times = {CASE_IDS[0]: _make_times(1, 7)}
-    comparison = compare(
+    comparison = compare_reports(
         make_report(times), msgspec.structs.replace(make_report(times), environment=other.environment), anyway=True
     )
     assert "; ".join(comparison.notes) == differences
@@ -223,7 +223,7 @@ def test_notes_different_files_of_the_same_name() -> None:
     old = make_report({CASE_IDS[1]: _make_times(1, 7)})
     settings = msgspec.structs.replace(old.settings, detector_sha256="2" * 64, found=1.5)
     models = (msgspec.structs.replace(old.models[0], sha256="3" * 64),)
-    assert compare(old, msgspec.structs.replace(old, settings=settings, models=models)).notes == (
+    assert compare_reports(old, msgspec.structs.replace(old, settings=settings, models=models)).notes == (
         "edge (000000000000) is compared with edge (333333333333): another file",
         "network detector (111111111111) is compared with network detector (222222222222): another file",
         "faces found in a frame: 2, then 1.5; not the same amount of work",
@@ -253,9 +253,9 @@ def test_rejects_damaged_reports(content: bytes, message: str) -> None:
 
 def test_compare_requires_enough_runs_and_a_common_case() -> None:
     with pytest.raises(InputError, match="too few runs to compare"):
-        compare(make_report(), make_report())
+        compare_reports(make_report(), make_report())
     with pytest.raises(InputError, match="no case in common"):
-        compare(make_report({CASE_IDS[0]: _make_times(1, 0)}), make_report({CASE_IDS[1]: _make_times(1, 0)}))
+        compare_reports(make_report({CASE_IDS[0]: _make_times(1, 0)}), make_report({CASE_IDS[1]: _make_times(1, 0)}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from fer_edge.datasets.dataset import fuse
 from fer_edge.datasets.ferplus import add_votes
 from fer_edge.datasets.label_map import LabelMap, load_label_map
 from fer_edge.datasets.readers import load_dataset
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, InputError
 
 from .files import write
 
@@ -80,12 +80,23 @@ def test_map_merges_votes_and_rejects_unknown_names(fer2013_csv: Path) -> None:
     ("text", "message"),
     [
         *((text, "not a label map") for text in ("order = 1\n", "x = 1\n", "[all]\nsad = 3\n", "order = [1]\n")),
-        ("[all\n", "cannot be read as TOML"),
+        ("[all\n", r"map\.toml: not valid TOML, line 1: .*; correct it there$"),
         ('order = ["a", "a"]\n', "order: a is there twice"),
         ('order = ["happy", "happiness"]\n', "order: happy is there twice, maybe under two names for it"),
         ('[all]\nhappy = "a"\nhappiness = "b"\n', r"\[all\]: happy is there twice"),
     ],
 )
 def test_rejects_damaged_map(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(InputError, match=message):
         load_label_map(write(tmp_path / "map.toml", text))
+
+
+def test_rejects_unreadable_map(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes('[all]\nmüde = "sad"\n'.encode("latin-1"))
+    for name, reason in (
+        ("latin.toml", "it is not text in UTF-8"),
+        ("missing.toml", "No such file or directory"),
+        ("", "Is a directory"),
+    ):
+        with pytest.raises(DataError, match=rf"the label map cannot be read \({reason}\)$"):
+            load_label_map(tmp_path / name)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode, nms
+from fer_edge.detection.postprocess import NO_DETECTIONS, Level, Output, RawDetections, decode_outputs, nms
 
 
 def level(stride: int = 8, rows: int = 3, columns: int = 4, fill: float = 0.0) -> Level:
@@ -22,7 +22,7 @@ def test_decodes_a_cell() -> None:
     fine_level.score.values[0, 2, 1] = 0.75
     fine_level.box.values[0, 2, 1] = [0.5, -0.25, np.log(2), np.log(4)]
     fine_level.landmarks.values[0, 2, 1] = np.arange(10)
-    detections = decode([level(16), fine_level], 0.5)
+    detections = decode_outputs([level(16), fine_level], 0.5)
     # The cell's centre is at (12, 20), the face's at (16, 18); it is 16 wide and 32 high.
     assert detections.boxes[0] == pytest.approx([8, 2, 16, 32])
     assert detections.scores.tolist() == [0.75]
@@ -39,7 +39,10 @@ def test_decodes_quantized_outputs_like_real_ones() -> None:
         for values, (scale, zero) in zip(stored, steps, strict=True)
     ]
     for threshold in (0.0, 0.25, 0.5, 0.996):
-        detections, expected = decode([quantized], threshold), decode([Level(16, *map(Output, real))], threshold)
+        detections, expected = (
+            decode_outputs([quantized], threshold),
+            decode_outputs([Level(16, *map(Output, real))], threshold),
+        )
         assert all(
             np.array_equal(values, expected_values)
             for values, expected_values in zip(detections, expected, strict=True)
@@ -48,7 +51,7 @@ def test_decodes_quantized_outputs_like_real_ones() -> None:
 
 def test_unreachable_threshold_finds_nothing() -> None:
     full = Level(8, *(Output(np.full((1, 2, 2, n), 127, np.int8), 1 / 256, -128) for n in (1, 4, 10)))
-    assert len(decode([full], 1.0).scores) == len(decode([], 0.5).scores) == 0
+    assert len(decode_outputs([full], 1.0).scores) == len(decode_outputs([], 0.5).scores) == 0
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38])
@@ -60,15 +63,15 @@ def test_drops_nonfinite_values_without_overflow(garbage: float) -> None:
     sound.score.values[:] = 0.1
     sound.score.values[0, 0, :3, 0] = 0.9, garbage, 0.8
     for outputs in (broken, sound):
-        assert all(np.isfinite(values).all() for values in decode([outputs], 0.5))
-    assert {0.9, 0.8} <= set(np.round(decode([sound], 0.5).scores.astype(float), 4))
+        assert all(np.isfinite(values).all() for values in decode_outputs([outputs], 0.5))
+    assert {0.9, 0.8} <= set(np.round(decode_outputs([sound], 0.5).scores.astype(float), 4))
 
 
 def test_keeps_the_best_of_very_many_detections() -> None:
     full = level(8, 100, 100)
     scores: npt.NDArray[np.float32] = np.random.default_rng(1).uniform(0.5, 1, (1, 100, 100, 1)).astype(np.float32)
     full.score.values[:] = scores
-    detections = decode([full], 0.5)
+    detections = decode_outputs([full], 0.5)
     assert len(detections.scores) == 300
     assert detections.scores.min() >= np.sort(scores.ravel())[-300]
 

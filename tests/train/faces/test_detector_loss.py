@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fer_edge.detection.postprocess import Level, Output, decode
+from fer_edge.detection.postprocess import Level, Output, decode_outputs
 from fer_edge_train.faces.detector_assignment import assign, cell_grid, decode_boxes, follow_teacher, iou
 from fer_edge_train.faces.detector_loss import DetectorLoss, efficient_iou_loss, quality_focal_loss
-from fer_edge_train.faces.detector_network import CHANNELS, build, to_inference
+from fer_edge_train.faces.detector_network import CHANNELS, build_detector, to_inference_detector
 from fer_edge_train.faces.detector_recipe import STRIDES, DetectorNetwork
 from fer_edge_train.faces.detector_targets import FACE, Annotations, pack
 
@@ -142,8 +142,8 @@ def test_cell_follows_teacher_unless_it_misses_annotated_face() -> None:
 
 
 def test_inference_network_agrees_with_training_network() -> None:
-    training = build(DetectorNetwork(stem=4, widths=(8, 8, 8), blocks=(1, 1, 1)))
-    inference = to_inference(training)
+    training = build_detector(DetectorNetwork(stem=4, widths=(8, 8, 8), blocks=(1, 1, 1)))
+    inference = to_inference_detector(training)
     image = np.random.default_rng(1).uniform(-1, 1, (1, 64, 64, 1)).astype(np.float32)
     joined = np.asarray(training.predict_on_batch(image))
     outputs = [np.asarray(output) for output in inference.predict_on_batch(image)]
@@ -154,7 +154,7 @@ def test_inference_network_agrees_with_training_network() -> None:
     scores = np.concatenate([output.ravel() for output in outputs[::3]])
     assert scores == pytest.approx(1 / (1 + np.exp(-joined[0, :, 0])), abs=1e-5)
     levels = [Level(stride, *map(Output, outputs[3 * i : 3 * i + 3])) for i, stride in enumerate(STRIDES)]
-    cells = decode(levels, 1e-6)
+    cells = decode_outputs(levels, 1e-6)
     assert cells is not None
     corners = ops.convert_to_numpy(decode_boxes(joined[..., 1:5], cell_grid(64)))[0]
     found_corners = np.concatenate((cells.boxes[:, :2], cells.boxes[:, :2] + cells.boxes[:, 2:]), axis=1)

@@ -67,7 +67,7 @@ class DetectorEvaluation:
         ]
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class DetectorComparison(msgspec.Struct, frozen=True):
     """Another detector at one of its thresholds, and ours with as many false alarms.
 
     Attributes:
@@ -83,7 +83,7 @@ class Comparison(msgspec.Struct, frozen=True):
     own_recall: float
 
 
-def compare(evaluation: DetectorEvaluation, other: FaceDetector) -> list[Comparison]:
+def compare_detectors(evaluation: DetectorEvaluation, other: FaceDetector) -> list[DetectorComparison]:
     """Run another detector on the same images and compare."""
     detections = []
     for gray in evaluation.grays:
@@ -95,7 +95,7 @@ def compare(evaluation: DetectorEvaluation, other: FaceDetector) -> list[Compari
     for threshold in _THRESHOLDS:
         alarms = theirs.false_positives_per_image(threshold)
         own_recall = ours.recall(ours.threshold_at(alarms), MIN_SIDE)
-        rows.append(Comparison(threshold, alarms, theirs.recall(threshold, MIN_SIDE), own_recall))
+        rows.append(DetectorComparison(threshold, alarms, theirs.recall(threshold, MIN_SIDE), own_recall))
     return rows
 
 

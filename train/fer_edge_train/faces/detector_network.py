@@ -22,7 +22,7 @@ _INITIAL_SCORE: Final = 0.01  # of every cell before training (Lin et al. 2017, 
 _INITIAL_SIDE: Final = 2.5  # of every box before training, in strides, so that each level starts with its own sizes
 
 
-def build(network: DetectorNetwork) -> keras.Model:
+def build_detector(network: DetectorNetwork) -> keras.Model:
     """Build the network that is trained.
 
     Each 2x2 pixels first become the four channels of one, because convolutions of one channel are slow.  A pyramid as
@@ -50,7 +50,7 @@ def build(network: DetectorNetwork) -> keras.Model:
     return model
 
 
-def to_inference(model: keras.Model) -> keras.Model:
+def to_inference_detector(model: keras.Model) -> keras.Model:
     """Return the network for inference, which shares its weights with the one that is trained.
 
     Returns:
@@ -63,7 +63,7 @@ def to_inference(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, outputs)
 
 
-def copy_weights(network: keras.Model, trained: keras.Model) -> bool:
+def copy_detector_weights(network: keras.Model, trained: keras.Model) -> bool:
     """Copy the weights of a trained network.  Residual blocks that it does not have change nothing at first.
 
     Chen et al. 2015 (arXiv:1511.05641) grow networks in this way.

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.detection.metrics import Matches
-    from fer_edge_train.faces.detector_evaluation import Comparison, DetectorEvaluation
+    from fer_edge_train.faces.detector_evaluation import DetectorComparison, DetectorEvaluation
 
 SIZES: Final = ((0.0, 20.0), (20.0, 32.0), (32.0, 64.0), (64.0, np.inf))
 
 
-def write_report(
+def write_detector_report(
     out: Path,
     title: str,
     evaluation: DetectorEvaluation,
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[DetectorComparison],
     history: list[dict[str, float]],
 ) -> None:
     """Write ``report/index.html``, which needs no other file, and ``report/report.json``.

@@ -13,11 +13,11 @@ from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_train.batch_workers import batch_workers, worker_count
 from fer_edge_train.faces.detector_batches import PIXELS, SceneBatches
-from fer_edge_train.faces.detector_evaluation import DetectorEvaluation, compare
+from fer_edge_train.faces.detector_evaluation import DetectorEvaluation, compare_detectors
 from fer_edge_train.faces.detector_loss import DetectorLoss
-from fer_edge_train.faces.detector_network import build, copy_weights, to_inference
+from fer_edge_train.faces.detector_network import build_detector, copy_detector_weights, to_inference_detector
 from fer_edge_train.faces.detector_recipe import STRIDES
-from fer_edge_train.faces.detector_report import write_report
+from fer_edge_train.faces.detector_report import write_detector_report
 from fer_edge_train.faces.detector_run import (
     DetectorResult,
     card_data,
@@ -29,7 +29,6 @@ from fer_edge_train.faces.detector_run import (
 )
 from fer_edge_train.faces.detector_validation import FALSE_ALARMS, DetectorValidation, detect_faces
 from fer_edge_train.faces.scene_sources import load_sources
-from fer_edge_train.faces.yunet_teacher import check_teacher
 from fer_edge_train.network import load_trained
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
@@ -84,7 +83,7 @@ def train_detector(
         ModelError: ``weights`` are those of another network, or ``teacher`` is not a YuNet.
     """
     folder = RunFolder(out)
-    folder.check(resume=resume)
+    folder.check_can_start(resume=resume)
     data = select_images(data, recipe.data)
     if len(data) < recipe.optimizer.batch_size:
         images = "1 image" if len(data) == 1 else f"{len(data)} images"
@@ -96,13 +95,11 @@ def train_detector(
     keras.utils.set_random_seed(recipe.seed)
     yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
     sources = load_sources(data, recipe.data, pasted, teacher)
-    if sources.teacher:
-        check_teacher(sources.teacher)
     epochs_done = folder.begin(recipe, fingerprint(training_data(sources, weights)), resume=resume)
     grays = [validation.gray(i) for i in range(len(validation))]
     schedule, checkpoint = recipe.schedule, folder.load_checkpoint(epochs_done)
-    model = checkpoint or build(recipe.network)
-    network = to_inference(model)
+    model = checkpoint or build_detector(recipe.network)
+    network = to_inference_detector(model)
     if weights and not checkpoint:
         _start_from(network, weights)
     steps = len(data) // recipe.optimizer.batch_size
@@ -137,12 +134,14 @@ def train_detector(
         note="It finds faces; it does not tell whose they are.",
     )
     result = DetectorResult(folder.save_model(network, card), matches)
-    write_report(out, recipe.summary, evaluation, compare(evaluation, yunet) if yunet else [], record.history.rows)
+    write_detector_report(
+        out, recipe.summary, evaluation, compare_detectors(evaluation, yunet) if yunet else [], record.history.rows
+    )
     return result
 
 
 def _start_from(network: keras.Model, path: Path) -> None:
-    if not copy_weights(network, load_trained(path)):
+    if not copy_detector_weights(network, load_trained(path)):
         raise ModelError(
             f"{path}: weights of another network than the recipe's; give a detector that was trained with this recipe"
         )

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fer_edge.detection.metrics import ImageDetections, match
-from fer_edge.detection.postprocess import Level, Output, RawDetections, decode, nms
+from fer_edge.detection.postprocess import Level, Output, RawDetections, decode_outputs, nms
 from fer_edge_train.faces.detector_batches import PIXELS
 from fer_edge_train.faces.detector_recipe import STRIDES
 
@@ -31,7 +31,7 @@ def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> 
     """Detect faces in grey images of any sizes.
 
     Args:
-        model: result of `fer_edge_train.faces.detector_network.to_inference`.
+        model: result of `fer_edge_train.faces.detector_network.to_inference_detector`.
         grays: uint8 images.
     """
     stride = max(STRIDES)
@@ -52,7 +52,7 @@ def detect_faces(model: keras.Model, grays: Sequence[npt.NDArray[np.uint8]]) -> 
 def _decode(outputs: list[npt.NDArray[np.float32]], shape: tuple[int, ...]) -> ImageDetections:
     tensors = [Output(values) for values in outputs]
     levels = [Level(stride, *tensors[3 * i : 3 * i + 3]) for i, stride in enumerate(STRIDES)]
-    return clip_to_image(nms(decode(levels, _MIN_SCORE)), shape)
+    return clip_to_image(nms(decode_outputs(levels, _MIN_SCORE)), shape)
 
 
 def clip_to_image(detections: RawDetections, shape: tuple[int, ...]) -> ImageDetections:

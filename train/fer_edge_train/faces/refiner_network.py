@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fer_edge_train.faces.refiner_recipe import RefinerNetwork
 
 
-def build(network: RefinerNetwork) -> keras.Model:
+def build_refiner(network: RefinerNetwork) -> keras.Model:
     """Build the network that is trained.
 
     Each 2x2 pixels first become the four channels of one, as in the first stage.  A depthwise convolution as large as
@@ -41,7 +41,7 @@ def build(network: RefinerNetwork) -> keras.Model:
     return keras.Model(images, layers.Concatenate()(outputs))
 
 
-def to_inference(model: keras.Model) -> keras.Model:
+def to_inference_refiner(model: keras.Model) -> keras.Model:
     """Return the network for inference, which shares its weights with the one that is trained.
 
     Returns:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.metrics import pairwise_intersection, pairwise_iou
-from fer_edge.detection.postprocess import RawDetections, decode, nms
+from fer_edge.detection.postprocess import RawDetections, decode_outputs, nms
 from fer_edge.detection.resampling import crop_squares
 from fer_edge.modelcard.archive import model_bytes
 from fer_edge.modelcard.reader import read_card
@@ -83,7 +83,7 @@ def propose(
     network = _load_network(source.detector, side, get_ident())
     parts = []
     for image, rows in zip(images, truth, strict=True):
-        cells = decode(network.run(image, side, side, min_score), min_score)
+        cells = decode_outputs(network.run(image, side, side, min_score), min_score)
         parts.append(_propose_in_scene(image, cells, rows, recipe, rng, has_teacher=source.scenes.teacher is not None))
     return concatenate_proposals(parts)
 

@@ -13,8 +13,8 @@ from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.schema import RefinerCard
 from fer_edge_train.batch_workers import batch_workers, worker_count
 from fer_edge_train.faces.detector_batches import PIXELS
-from fer_edge_train.faces.detector_evaluation import DetectorEvaluation, compare
-from fer_edge_train.faces.detector_report import write_report
+from fer_edge_train.faces.detector_evaluation import DetectorEvaluation, compare_detectors
+from fer_edge_train.faces.detector_report import write_detector_report
 from fer_edge_train.faces.detector_run import (
     DetectorResult,
     card_data,
@@ -27,11 +27,10 @@ from fer_edge_train.faces.detector_run import (
 from fer_edge_train.faces.detector_validation import DetectorValidation
 from fer_edge_train.faces.refiner_batches import ProposalBatches, collect_proposals
 from fer_edge_train.faces.refiner_loss import RefinerLoss
-from fer_edge_train.faces.refiner_network import build, to_inference
+from fer_edge_train.faces.refiner_network import build_refiner, to_inference_refiner
 from fer_edge_train.faces.refiner_proposals import ProposalSource
 from fer_edge_train.faces.refiner_validation import ValidationProposals
 from fer_edge_train.faces.scene_sources import load_sources
-from fer_edge_train.faces.yunet_teacher import check_teacher
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
 from fer_edge_train.torch_kernels import native_kernels
@@ -87,7 +86,7 @@ def train_refiner(
         ModelError: ``detector`` is not a detector, or ``teacher`` is not a YuNet.
     """
     folder = RunFolder(out)
-    folder.check(resume=resume)
+    folder.check_can_start(resume=resume)
     first_stage = NetworkDetector(detector, min_face=1)
     data = select_images(data, recipe.data)
     if not len(data):
@@ -96,12 +95,10 @@ def train_refiner(
     keras.utils.set_random_seed(recipe.seed)
     yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
     source = ProposalSource(load_sources(data, recipe.data, pasted, teacher), detector)
-    if source.scenes.teacher:
-        check_teacher(source.scenes.teacher)
     epochs_done = folder.begin(recipe, fingerprint(training_data(source.scenes, detector)), resume=resume)
     proposals = ValidationProposals.of(first_stage, validation, recipe)
-    model = folder.load_checkpoint(epochs_done) or build(recipe.network)
-    network = to_inference(model)
+    model = folder.load_checkpoint(epochs_done) or build_refiner(recipe.network)
+    network = to_inference_refiner(model)
     schedule = recipe.schedule
     record = folder.record(schedule, epochs_done)
     measure = DetectorValidation(
@@ -129,7 +126,9 @@ def train_refiner(
         note=f"It checks the faces that {first_stage.card.name} finds.",
     )
     result = DetectorResult(folder.save_model(network, card), matches)
-    write_report(out, recipe.summary, evaluation, compare(evaluation, yunet) if yunet else [], record.history.rows)
+    write_detector_report(
+        out, recipe.summary, evaluation, compare_detectors(evaluation, yunet) if yunet else [], record.history.rows
+    )
     return result
 
 

@@ -66,7 +66,7 @@ class ValidationProposals:
         """Run the second stage and return one box for each face.
 
         Args:
-            network: result of `fer_edge_train.faces.refiner_network.to_inference`.
+            network: result of `fer_edge_train.faces.refiner_network.to_inference_refiner`.
         """
         outputs = np.empty((len(self.squares), 15), np.float32)
         for start in range(0, len(outputs), _BATCH):

@@ -67,7 +67,7 @@ def paste_face(
     x, y = rng.uniform(0, (side - width, side - height))
     box = np.array([[x, y, width, height]], np.float32)
     square = np.array([[x + (width - size) / 2, y + (height - size) / 2, size, size]], np.float32)
-    if pairwise_intersection(square, np.concatenate((annotations.boxes, annotations.ignored))).any():
+    if _covers_annotations(square, annotations):
         return annotations
     face = sources.pasted[int(rng.integers(len(sources.pasted)))]
     if rng.random() < augmentation.flip:
@@ -92,7 +92,7 @@ def add_clutter(
     size = math.exp(rng.uniform(math.log(augmentation.min_face), math.log(0.7 * side)))
     centre = rng.uniform(0, side, 2)
     square = np.array([[*(centre - size / 2), size, size]], np.float32)
-    if pairwise_intersection(square, np.concatenate((annotations.boxes, annotations.ignored))).any():
+    if _covers_annotations(square, annotations):
         return
     drawn, mask = draw_clutter(rng)
     angle = rng.uniform(-0.5, 0.5)
@@ -143,6 +143,11 @@ def change_appearance(
         encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
     return out
+
+
+def _covers_annotations(square: npt.NDArray[np.float32], annotations: Annotations) -> bool:
+    """Return whether a square, a box of shape (1, 4), overlaps an annotated face or region."""
+    return bool(pairwise_intersection(square, np.concatenate((annotations.boxes, annotations.ignored))).any())
 
 
 def _fade_light(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fer_edge_train.faces.detector_targets import Annotations
-from fer_edge_train.faces.yunet_teacher import Teacher
+from fer_edge_train.faces.yunet_teacher import Teacher, check_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class SceneSources(NamedTuple):
 
 
 def load_sources(
-    data: FaceDataset, options: DetectorData, pasted: npt.NDArray[np.uint8] | None = None, teacher: Path | None = None
+    data: FaceDataset, options: DetectorData, pasted: npt.NDArray[np.uint8] | None = None, yunet: Path | None = None
 ) -> SceneSources:
     """Load all images into memory and apply the recipe to their annotations.
 
@@ -55,11 +55,15 @@ def load_sources(
         data: images with annotated faces.
         options: which annotations count.
         pasted: faces to paste, uint8 of shape (n, side, side).
-        teacher: YuNet's ONNX file.
+        yunet: the teacher's ONNX file.
 
     Raises:
         DataError: an image cannot be read.
+        ModelError: the teacher is not a YuNet.
     """
+    teacher = Teacher(yunet, options.teacher_scales) if yunet else None
+    if teacher:
+        check_teacher(teacher)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         grays = list(pool.map(data.gray, range(len(data))))
     images = [AnnotatedImage(gray, _annotations(one, options)) for gray, one in zip(grays, data.images, strict=True)]
@@ -70,7 +74,7 @@ def load_sources(
         np.array(empty, np.int64),
         np.repeat(np.arange(len(images)), repeats),
         np.empty((0, 48, 48), np.uint8) if pasted is None else pasted,
-        Teacher(teacher, options.teacher_scales) if teacher else None,
+        teacher,
     )
 
 
