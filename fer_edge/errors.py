@@ -13,8 +13,17 @@ _LOGIN: Final = re.compile(r"(\w:/+)[^\s/:]*:\S*@")
 # A password may contain any character, so everything to the end of the address is hidden; the text around the address
 # stays.
 _PARAMETER: Final = re.compile(
-    r"(\w:/+\S*?(?:pas\w*|pwd|psw|pw|secret|token|key|auth)=)\S*?(?=[\"')\],;:]*(?:\s|$))", re.IGNORECASE
+    r"(\w:/+\S*?(?:pas\w*|pwd|psw|pw|secret|token|key|auth|sig|signature|credential|session|jwt)=)"
+    r"\S*?(?=[\"')\],;:]*(?:\s|$))",
+    re.IGNORECASE,
 )
+# Some addresses are secrets themselves: a part of the path follows a word such as "token", or is a long mix of letters
+# and digits, as the keys of streams and webhooks are.
+_WEB_ADDRESS: Final = re.compile(r"\b(?:https?|rtmp\w?|rtsps?|srt|wss?):/+[^\s/]+/\S+", re.IGNORECASE)
+_NAMED_SECRET: Final = re.compile(
+    r"(/(?:\w*token|\w*key|secret|password|auth|webhook)/)[^/?#\"')\],;:]+", re.IGNORECASE
+)
+_RANDOM_PART: Final = re.compile(r"(?<=/)(?=[\w~=-]*\d)(?=[\w~=-]*[A-Za-z])[\w~=-]{16,}(?=[/?#\"')\],;:]|$)")
 
 
 # Control characters and what turns the direction of a text or hides in it; terminals obey some of them.
@@ -37,10 +46,20 @@ def first_line(error: BaseException) -> str:
 def hide_passwords(text: str) -> str:
     """Hide the passwords in a text.
 
-    In each address, ``...`` replaces the user name and password, and every parameter from the first password on.  A
-    single slash after the scheme is recognized too, because `pathlib` shortens ``//`` to ``/``.
+    In each address, ``...`` replaces the user name and password, every parameter from the first password on, and the
+    parts of a path that look like a secret.  A single slash after the scheme is recognized too, because `pathlib`
+    shortens ``//`` to ``/``.
     """
+    return _WEB_ADDRESS.sub(_hide_parts, hide_named_passwords(text))
+
+
+def hide_named_passwords(text: str) -> str:
+    """Hide the passwords in a text that an address names as such: logins and parameters, but no parts of a path."""
     return _PARAMETER.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
+
+
+def _hide_parts(address: re.Match[str]) -> str:
+    return _RANDOM_PART.sub("...", _NAMED_SECRET.sub(r"\1...", address[0]))
 
 
 class FerEdgeError(Exception):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fer_edge.errors import InputError, hide_passwords
+from fer_edge.errors import InputError, hide_named_passwords
 from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
 from fer_edge_device.config.settings import PATHS, Config
@@ -61,7 +61,7 @@ def load_config(
 def holds_password(address: str) -> bool:
     """Return whether an address contains a password, which a command line would show to every user."""
     address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # the port
-    return hide_passwords(address) != address
+    return hide_named_passwords(address) != address
 
 
 def _option_name(key: str) -> str:
