@@ -18,6 +18,7 @@ from fer_edge.utils.limits import (
     JPEG2000_PIXELS,
     JPEG_PIXELS,
     PROGRESSIVE_JPEG_PIXELS,
+    SCANNED_JPEG_PIXELS,
     STORED_PIXEL_BYTES,
 )
 from fer_edge.utils.tiff_header import read_tiff_size
@@ -32,7 +33,6 @@ _PNM: Final = re.compile(rb"P[1-6](?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\
 _PNM_BYTES: Final = 1 << 16  # in which the size stands
 _CONTAINER_BOXES: Final = {b"meta", b"iprp", b"ipco"}
 _MAX_BOXES: Final = 10_000
-_MAX_SCANNED_PIXELS: Final = 1 << 31  # pixels times scans of a progressive JPEG, each of which takes time
 
 
 class ImageSize(NamedTuple):
@@ -114,7 +114,7 @@ def _read_jpeg(data: bytes) -> ImageSize | None:
             rows, columns = struct.unpack_from(">HH", data, position + 4)
             if marker in {0xC0, 0xC1}:
                 return ImageSize("a JPEG", columns, rows, max_pixels=JPEG_PIXELS)
-            if data.count(b"\xff\xda") * rows * columns > _MAX_SCANNED_PIXELS:
+            if data.count(b"\xff\xda") * rows * columns > SCANNED_JPEG_PIXELS:
                 raise ValueError(marker)
             return ImageSize("a progressive JPEG", columns, rows, max_pixels=PROGRESSIVE_JPEG_PIXELS)
         position += 1 + length

@@ -36,6 +36,7 @@ TRIAL_S: Final = 25.0
 # Images, in pixels of the image as it is stored.
 JPEG_PIXELS: Final = 1 << 30  # decoded at a smaller scale
 PROGRESSIVE_JPEG_PIXELS: Final = 1 << 26  # all of whose coefficients are in memory
+SCANNED_JPEG_PIXELS: Final = 1 << 31  # pixels times scans, each of which takes time
 GRAY_PIXELS: Final = 1 << 27  # decoded
 COLOUR_PIXELS: Final = 1 << 26  # decoded
 STORED_PIXEL_BYTES: Final = 1 << 29  # of all pixels as they are stored

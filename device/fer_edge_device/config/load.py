@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 SYSTEM_CONFIG: Final = Path("/etc/fer-edge/config.toml")
 _PREFIX: Final = "FER_EDGE_"
-_NOT_KEYS: Final = frozenset({"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013"})  # read by other parts, and by tests
+_NOT_KEYS: Final = frozenset(
+    {"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013", "FER_EDGE_TAG_PASSWORD", "FER_EDGE_TAG_PASSWORD_FILE"}
+)  # read by other parts, and by tests
 
 
 def load_config(
