@@ -97,16 +97,30 @@ def _try(path: Path, request: Request, model: bytes) -> bool:
         raise ModelError(f"{path}: takes longer than {TRIAL_S:g} s to load and run; {_ADVICE}") from None
     except (OSError, MemoryError) as error:
         raise FerEdgeError(f"{path}: cannot be tried in a process of its own ({error}); make room in memory") from error
-    if done.returncode == -signal.SIGXCPU:
+    return interpret(path, done.returncode)
+
+
+def interpret(path: Path, status: int) -> bool:
+    """Return whether the runtime accepts a model, by the exit status of the process that tried it.
+
+    Args:
+        path: the model's file.
+        status: the exit status; minus the number of a signal.
+
+    Raises:
+        ModelError: the model ended the process, or took too much time or memory.
+        FerEdgeError: the process did not work.
+    """
+    if status == -signal.SIGXCPU:
         raise ModelError(f"{path}: takes longer than {TRIAL_CPU_S} s to load and run; {_ADVICE}")
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    if status < 0:
+        name = signal.Signals(-status).name
         raise ModelError(f"{path}: crashes the runtime ({name} in a process of its own); {_ADVICE}")
-    if done.returncode == OUT_OF_MEMORY:
+    if status == OUT_OF_MEMORY:
         raise ModelError(f"{path}: takes more than {megabytes(TRIAL_BYTES)} of memory; {_ADVICE}")
-    if done.returncode not in {WORKS, REFUSED}:
+    if status not in {WORKS, REFUSED}:
         raise FerEdgeError(
-            f"{path}: cannot be tried in a process of its own (exit status {done.returncode}); is the runtime installed"
+            f"{path}: cannot be tried in a process of its own (exit status {status}); is the runtime installed"
             " for this Python, and is there memory left?"
         )
-    return done.returncode == WORKS
+    return status == WORKS
