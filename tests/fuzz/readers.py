@@ -111,8 +111,9 @@ def try_in_fork(path: Path, request: trial_process.Request, model: bytes) -> boo
 
 
 def _images() -> tuple[bytes, ...]:
-    suffixes = (".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm", ".pgm")
-    images = [cv2.imencode(suffix, image)[1].tobytes() for suffix in suffixes for image in (GRAY, COLOUR)]
+    of_both = [(suffix, image) for suffix in (".png", ".jpg", ".bmp", ".tiff", ".webp") for image in (GRAY, COLOUR)]
+    pairs = (*of_both, (".ppm", COLOUR), (".pgm", GRAY))
+    images = [cv2.imencode(suffix, image)[1].tobytes() for suffix, image in pairs]
     images.append(cv2.imencode(".jpg", COLOUR, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes())
     from PIL import Image  # noqa: PLC0415 - an extra
 
@@ -166,12 +167,11 @@ def _pack(data: bytes, ending: str) -> bytes:
     import gzip  # noqa: PLC0415
     import lzma  # noqa: PLC0415
 
-    packers: dict[str, Callable[[bytes], bytes]] = {
-        "tar.gz": gzip.compress,
-        "tar.bz2": bz2.compress,
-        "tar.xz": lzma.compress,
-    }
-    return packers[ending](data) if ending in packers else data
+    if ending == "tar.gz":
+        return gzip.compress(data)
+    if ending == "tar.bz2":
+        return bz2.compress(data)
+    return lzma.compress(data) if ending == "tar.xz" else data
 
 
 def _npz() -> bytes:
