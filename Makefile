@@ -40,7 +40,7 @@ clean: ## remove the virtual environments and every cache
 .venv/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fer-edge needs Python 3.11 or later: make PYTHON=python3.13 ..."; exit 2; }
 	@$(PYTHON) -m venv .venv || { echo "no venv module: sudo apt install python3-venv"; exit 2; }
-	@echo "setting up .venv (a minute, about 350 MB)"
+	@echo "setting up .venv (a minute, about 360 MB)"
 	@.venv/bin/pip install -q --disable-pip-version-check -e ".[device]"
 	@touch $@
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
-import multiprocessing
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,10 +14,11 @@ import numpy as np
 import pytest
 
 from fer_edge.classification.labels import FER2013
-from tests import warm
+from tests.fork_server import LIGHT, WITH_TENSORFLOW, ForkServer
 
 if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerProcess
+    import subprocess
+    from collections.abc import Iterator
 
     import numpy.typing as npt
 
@@ -111,78 +108,26 @@ class Cli(Protocol):
 
 
 @pytest.fixture(scope="session")
-def cli() -> Cli:
-    """Return a function that runs ``fer-edge`` in a new process and checks its exit status."""
-
-    def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "fer_edge.cli", *map(str, args)],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            timeout=240,
-            check=False,
-            env={**os.environ, "COLUMNS": "200"},
-        )
-        assert result.returncode == status, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
-        assert "Traceback" not in result.stderr
-        return result
-
-    return run
-
-
-class StartWarm(Protocol):
-    def __call__(self, *args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess: ...
-
-
-_WARM = multiprocessing.get_context("forkserver")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """Return a function that runs ``fer-edge`` in a process of its own and checks its exit status."""
+    with ForkServer(LIGHT, tmp_path_factory.mktemp("output")) as server:
+        yield server.run
 
 
 @pytest.fixture(scope="session")
-def warm_output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return the files for standard output and standard error of `start_warm`."""
-    folder = tmp_path_factory.mktemp("output")
-    return folder / "stdout", folder / "stderr"
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Run ``fer-edge`` in forks of a process that has loaded TensorFlow, which takes longer than most commands."""
+    with ForkServer(WITH_TENSORFLOW, tmp_path_factory.mktemp("output")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def start_warm(warm_output: tuple[Path, Path]) -> StartWarm:
-    """Return a function that starts ``fer-edge`` in a fork with TensorFlow loaded, which halves short commands."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's messages at import
-    _WARM.set_forkserver_preload(warm.PRELOADED)
-
-    def start(*args: str | Path, cwd: Path | None = None, eager: bool = False) -> ForkServerProcess:
-        command = list(map(str, args))
-        process = _WARM.Process(
-            target=warm.run, args=(command, *warm_output, cwd or Path.cwd()), kwargs={"eager": eager}
-        )
-        process.start()
-        return process
-
-    return start
+def warm_cli(fork_server: ForkServer) -> Cli:
+    """Return a function like `cli` with TensorFlow loaded."""
+    return fork_server.run
 
 
 @pytest.fixture(scope="session")
-def warm_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
-    """Return a function like `cli` that uses `start_warm`."""
-    return _run_to_completion(start_warm, *warm_output)
-
-
-@pytest.fixture(scope="session")
-def eager_cli(start_warm: StartWarm, warm_output: tuple[Path, Path]) -> Cli:
+def eager_cli(fork_server: ForkServer) -> Cli:
     """Return a function like `warm_cli` without graphs, which take longer to build than a few training steps."""
-    return _run_to_completion(functools.partial(start_warm, eager=True), *warm_output)
-
-
-def _run_to_completion(start: StartWarm, out: Path, err: Path) -> Cli:
-    def run(*args: str | Path, status: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        process = start(*args, cwd=cwd)
-        process.join(500)
-        process.kill()
-        assert process.exitcode is not None, "it took too long"
-        result = subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
-        assert result.returncode == status, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
-        assert "Traceback" not in result.stderr
-        return result
-
-    return run
+    return functools.partial(fork_server.run, eager=True)

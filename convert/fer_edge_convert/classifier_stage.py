@@ -210,7 +210,7 @@ class ClassifierTrial:
         write_classifier_report(stem, result, self.test, refused=refused, max_drop=max_drop)
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what in the faces the user should check before believing the result."""
+        """Return warnings about the faces, which the user should check before believing the result."""
         return tuple(self._warnings())
 
     def count_labels(self, rows: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -256,7 +256,7 @@ class ClassifierTrial:
         return 100 * float((after == self._truth).mean() - (before == self._truth).mean())
 
     def _rescue(self, candidates: list[Candidate], best: Candidate, parity: Parity, max_drop: float) -> Choice[Parity]:
-        """Try what costs least first: other ranges, biases, then layers in floats, until little enough is lost."""
+        """Try the cheapest remedies first: other ranges, biases, then layers in floats, until little enough is lost."""
         attempts = [
             Attempt(
                 way=one.way,

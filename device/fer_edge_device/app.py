@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+import cv2
 import msgspec
 
 from fer_edge.classification.classifier import TFLiteClassifier
@@ -25,6 +26,7 @@ from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
+from fer_edge_device.capture.opencv import reduction
 from fer_edge_device.capture.video_file import RealtimePlayback
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.live_settings import SavedSettings, parse_change
@@ -81,11 +83,16 @@ class App:
             SourceError: there is no such source, or a video cannot be opened.
         """
         self._config, self._version, self._read_config = config, version, read_config
+        self._may_shrink = _may_shrink(config)
         self._command_lock = Lock()
         self._saved_settings: SavedSettings | None = None
         self._output: JsonLinesSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
+        # The runner's images are small: more threads of OpenCV cost a third more processor time and gain none, and they
+        # would compete with the camera's thread and TFLite's (benchmarks/camera_decoding.py). This concerns the whole
+        # process, so `events`, which runs in somebody else's, leaves it alone.
+        cv2.setNumThreads(1)
         with ExitStack() as stack:
             classifier = _make_classifier(config)
             identity = self._make_identity(config, classifier)
@@ -140,7 +147,9 @@ class App:
 
     def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
         # Without a broker nobody would learn that a camera is missing, so that is an error at once.
-        return make_source(self._config.camera, realtime=realtime, wait=not self._config.mqtt.url)
+        return make_source(
+            self._config.camera, realtime=realtime, may_shrink=self._may_shrink, wait=not self._config.mqtt.url
+        )
 
     def _close_source(self) -> None:
         self._source.close()
@@ -150,7 +159,7 @@ class App:
         sd_notify.reloading()
         try:
             # Everything that can fail comes first. The model is loaded again: its file may have been replaced.
-            config = self._read_config() if self._read_config else self._config
+            config = self._keep_min_face(self._read_config() if self._read_config else self._config)
             _check_messages(config)
             classifier, detector = _make_classifier(config), _make_detector(config)
         except Exception as error:  # noqa: BLE001 - whatever a new file does, the old configuration goes on
@@ -159,6 +168,13 @@ class App:
             self._apply(config, classifier, detector)
         finally:
             sd_notify.notify("READY=1")
+
+    def _keep_min_face(self, config: Config) -> Config:
+        """Return a configuration with the present smallest face if the camera's frames may have been shrunk for it."""
+        if not (self._may_shrink and config.faces.min_face):
+            return config
+        logger.warning("faces.min_face: this change takes effect after a restart")
+        return msgspec.structs.replace(config, faces=msgspec.structs.replace(config.faces, min_face=0))
 
     def _apply(self, config: Config, classifier: TFLiteClassifier, detector: TrackingDetector) -> None:
         old = self._config
@@ -326,7 +342,7 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         SourceLostError: the camera failed.
     """
     classifier = _make_classifier(config)
-    with closing(open_source(config.camera, realtime=realtime)) as source:
+    with closing(open_source(config.camera, realtime=realtime, may_shrink=_may_shrink(config))) as source:
         pipeline = _make_pipeline(config, classifier, live=source.live)
         try:
             for frame in paced_frames(source, lambda: pipeline.frame_interval):
@@ -359,6 +375,11 @@ def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) 
         fps=config.camera.fps,
         idle_fps=config.camera.idle_fps,
     )
+
+
+def _may_shrink(config: Config) -> bool:
+    """Return whether a camera may shrink its frames: only if the smallest face is relative to them."""
+    return not config.faces.min_face and reduction(max(config.camera.width, config.camera.height)) > 1
 
 
 def _make_classifier(config: Config) -> TFLiteClassifier:

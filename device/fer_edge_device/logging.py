@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -105,12 +106,21 @@ def stderr_is_ready(timeout: float = _STDERR_TIMEOUT) -> bool:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the present standard error, which is replaced at times to hide output of native libraries.
+    """Writes to standard error through a descriptor of its own.
 
-    A line that standard error does not take is lost, so that no thread waits for its reader.
+    The usual one is replaced at times to hide output of native libraries, also while another thread writes a line. A
+    line that standard error does not take is lost, so that no thread waits for its reader.
     """
 
     _has_stalled = False
+
+    def __init__(self) -> None:
+        """Use the present standard error."""
+        super().__init__()
+        self._stderr: TextIO = sys.stderr
+        with suppress(AttributeError, OSError, ValueError):  # none, closed, or not a file
+            copy = os.dup(sys.stderr.fileno())
+            self._stderr = os.fdopen(copy, "w", 1, encoding=sys.stderr.encoding, errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
@@ -122,7 +132,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     @property
     def stream(self) -> TextIO:
         """Standard error."""
-        return sys.stderr
+        return self._stderr
 
     @stream.setter
     def stream(self, _: TextIO) -> None:

@@ -17,6 +17,9 @@ class PrivacySwitch:
 
     While the switch is off, a file exists. Its content is never read, so it cannot be damaged, and damage to the outbox
     does not switch a node on.
+
+    Attributes:
+        path: the file.
     """
 
     def __init__(self, outbox: Path) -> None:
@@ -25,13 +28,13 @@ class PrivacySwitch:
         Args:
             outbox: path of the outbox.
         """
-        self._path = outbox.with_name(f"{outbox.name}.off")
+        self.path = outbox.with_name(f"{outbox.name}.off")
 
     @property
     def on(self) -> bool:
         """Whether frames may be processed. If the disk fails, the switch counts as off."""
         try:
-            self._path.lstat()
+            self.path.lstat()
         except OSError as error:
             return isinstance(error, FileNotFoundError | NotADirectoryError)
         return False
@@ -46,23 +49,23 @@ class PrivacySwitch:
             return True
         try:
             if on:
-                self._path.unlink()
+                self.path.unlink()
             else:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._path.touch()
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch()
             self._sync_folder()
         except OSError as error:
             logger.warning(
                 "%s: cannot save the privacy switch (%s); it holds only until the next start."
                 " Fix the problem and switch again",
-                self._path,
+                self.path,
                 error.strerror,
             )
             return False
         return True
 
     def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
         finally:

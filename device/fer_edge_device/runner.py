@@ -292,22 +292,23 @@ class Runner:
                 # still being opened, which has time-outs of its own, must not.
                 if camera_status in {"disabled", "offline"}:
                     notify("WATCHDOG=1")
-                if not self._enabled and self._is_over_while_off():
-                    return None
+                if not self._enabled:
+                    self._tick_while_off()
+                    if self._is_over(clock.monotonic()):  # the clock of live sources
+                        return None
                 continue
             if frame is not None:
                 self._pace.take(frame.time, interval)
                 self._publish_camera("online" if self._enabled else "disabled")
             return frame
 
-    def _is_over_while_off(self) -> bool:
-        """Do what goes on while a live source is closed, and return whether the run has lasted long enough."""
-        now = clock.monotonic()  # the clock of live sources
+    def _tick_while_off(self) -> None:
+        """Do what goes on while a live source is closed."""
+        now = clock.monotonic()
         epoch = clock.time() - now
         self._get_ready()
         self.publish([], self.pipeline.skip(now, epoch))
         self._publish_stats_if_due(now + epoch)
-        return self._is_over(now)
 
     def apply_pending(self) -> None:
         """Apply what signals and the privacy switch have asked for since the last frame."""

@@ -156,7 +156,7 @@ def _print_summary(summary: RunSummary) -> None:
 
 
 def _restart() -> NoReturn:
-    """Start this command anew in the same process, so that systemd or a shell goes on with it."""
+    """Start this command again in the same process, which systemd or a shell goes on waiting for."""
     # A library may have left a device open, and it would stay open.
     for entry in Path("/proc/self/fd").iterdir():
         if int(entry.name) > 2:

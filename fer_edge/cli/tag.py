@@ -151,7 +151,7 @@ def tag(
 
 @contextmanager
 def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[SourceResult | None], None]]:
-    """Show how far it is on a terminal, and nothing elsewhere; gives what is to be called after each image."""
+    """Show progress if standard error is a terminal; yield the function to call after each image."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -26,7 +26,8 @@ app = typer.Typer()
 def train(
     data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
     more: Annotated[
-        list[Path] | None, typer.Option("--data", help="Another dataset to fuse with the first; may be repeated.")
+        list[Path] | None,
+        typer.Option("--data", metavar="PATH", help="Another dataset to fuse with the first; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[
@@ -41,7 +42,7 @@ def train(
         typer.Option(help="Start from this .keras; for transfer learning, the weights file of its backbone."),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="A .keras to learn from (distillation); may be repeated.")
+        list[Path] | None, typer.Option(metavar="PATH", help="A .keras to learn from (distillation); may be repeated.")
     ] = None,
     soft_labels: Annotated[
         Path | None, typer.Option(help="An .npz with the teachers' scores: read if it exists, else written.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PADDING: Final = 128  # pixel value outside the image
 
-_FACES_ACROSS: Final = 16  # by default, the smallest face to find is this fraction of the image's longer side
+FACES_ACROSS: Final = 16  # by default, the smallest face to find is this fraction of the image's longer side
 
 
 def input_size(
@@ -32,7 +32,7 @@ def input_size(
     Returns:
         Rows and columns of the shrunk image, and the side of the smallest face in the original image.
     """
-    smallest = max((min_face or max(shape) // _FACES_ACROSS) * (2 if coarse else 1), window)
+    smallest = max((min_face or max(shape) // FACES_ACROSS) * (2 if coarse else 1), window)
     rows, columns = (max(1, round(side * window / smallest)) for side in shape)
     return rows, columns, smallest
 

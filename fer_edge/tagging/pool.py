@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fer_edge.utils.signals import defer_signals
 from fer_edge.utils.worker import init_worker
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ def _process_pool(count: int) -> Iterator[Callable[..., Future[Any]]]:
                 return pool.submit(work, *args)
             except BrokenProcessPool:
                 pool.shutdown()
-        pool = ProcessPoolExecutor(count, context, init_worker)
-        return pool.submit(work, *args)
+        with defer_signals():  # a pool that is interrupted while it starts cannot be shut down
+            pool = ProcessPoolExecutor(count, context, init_worker)
+            return pool.submit(work, *args)
 
     try:
         yield submit

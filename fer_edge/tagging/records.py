@@ -23,12 +23,14 @@ class FaceRecord(msgspec.Struct, frozen=True, array_like=True):
         detector_score: Confidence of the detector; None for a face crop.
         time: Time of the frame within its video, in seconds; None for an image.
         error: What went wrong; empty if nothing did.
+        frame: Number of the frame within its part of a video, because several frames may have the same time.
     """
 
     face: Expression | None = None
     detector_score: float | None = None
     time: float | None = None
     error: str = ""
+    frame: int = 0
 
 
 class SourceResult(msgspec.Struct, frozen=True, array_like=True):

@@ -53,7 +53,7 @@ def make_rows(results: Iterable[tuple[str, bool, SourceResult]], every: float | 
 
 def _number_tracks(tracker: Tracker, records: Sequence[FaceRecord]) -> Iterator[int | None]:
     """Yield the number of each record's track; None for a record without a face."""
-    for time, group in itertools.groupby(records, key=lambda record: record.time):
+    for (time, _), group in itertools.groupby(records, key=lambda record: (record.time, record.frame)):
         frame = list(group)
         tracker.end_lost(time or 0.0)
         faces = [Face(record.face.box, record.detector_score or 0.0) for record in frame if record.face]

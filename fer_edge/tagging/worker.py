@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import msgspec
-import numpy as np
 
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
@@ -33,12 +32,13 @@ from fer_edge.utils.limits import IMAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from fer_edge.detection.base import FaceDetector
     from fer_edge.tagging.input.source import Source
-    from fer_edge.tagging.input.video import VideoFrame
     from fer_edge.tagging.options import TagOptions
+    from fer_edge.video.base import VideoFrame
 
 
 def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult]:
@@ -97,6 +97,7 @@ class _Processor:
         spec = self._classifier.card.input
         self._min_side = max(spec.height, spec.width)
         self._detectors: dict[int, FaceDetector] = {}
+        self._last_copy: tuple[Path, float] | None = None
 
     def process(self, source: Source, fetched: Path | DataError | None = None) -> SourceResult:
         """Process one source; an error in it affects its own records only.
@@ -148,8 +149,9 @@ class _Processor:
                 local_name = str(path)
                 if self._options.sha256:
                     digest = hash_video(path)
-                for frame in read_frames(path, source.begin, source.end, self._options.every):
-                    frame_records, frame_thumbnails = self._process_frame(frame, source)
+                frames = read_frames(path, source.begin, source.end, self._options.every)
+                for number, frame in enumerate(frames):
+                    frame_records, frame_thumbnails = self._process_frame(frame, number, source)
                     records += frame_records
                     thumbnails += frame_thumbnails
         except DataError as error:  # the frames before the error count
@@ -157,16 +159,23 @@ class _Processor:
             records.append(FaceRecord(time=source.begin, error=message))
         return SourceResult(tuple(records), digest, tuple(thumbnails))
 
-    def _process_frame(self, frame: VideoFrame, source: Source) -> tuple[list[FaceRecord], list[bytes]]:
-        gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
-        found, thumbnails = self._find_faces(gray, 1)
-        records = [FaceRecord(face, score, frame.time) for face, score in found] or [FaceRecord(time=frame.time)]
+    def _process_frame(self, frame: VideoFrame, number: int, source: Source) -> tuple[list[FaceRecord], list[bytes]]:
+        time = round(frame.time, 3)
+        found, thumbnails = self._find_faces(frame.gray(), 1)
+        records = [FaceRecord(face, score, time, frame=number) for face, score in found]
+        records = records or [FaceRecord(time=time, frame=number)]
         if self._options.annotate and found:
-            copy = annotate(frame.image, [face for face, _ in found])
-            path = Path(self._options.annotate) / relative_path(source.path) / f"{frame.time:012.3f}.jpg"
-            if error := save_copy(copy, path, source.uri):
-                records.append(FaceRecord(time=frame.time, error=error))
+            copy = annotate(frame.bgr(), [face for face, _ in found])
+            folder = Path(self._options.annotate) / relative_path(source.path)
+            if error := save_copy(copy, self._copy_path(folder, time, number), source.uri):
+                records.append(FaceRecord(time=time, error=error, frame=number))
         return records, thumbnails
+
+    def _copy_path(self, folder: Path, time: float, number: int) -> Path:
+        """Return where the copy of a frame goes; the second and later frames of the same time get their number, too."""
+        repeated = self._last_copy == (folder, time)
+        self._last_copy = folder, time
+        return folder / (f"{time:012.3f}-{number}.jpg" if repeated else f"{time:012.3f}.jpg")
 
     def _find_faces(
         self, gray: npt.NDArray[np.uint8], reduction: int

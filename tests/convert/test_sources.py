@@ -164,7 +164,9 @@ def test_rejects_wrong_input_in_one_line(
         model, "--float32", "--labels", "none.txt", *input_range
     )
     assert "give --input-range" in convert_error(model, "--float32", "--labels", NAMES)
-    assert "'0..2' is not one of" in convert_error(model, "--float32", "--labels", NAMES, "--input-range", "0..2")
+    assert "'0..2' is unknown; choose 0..1, -1..1 or 0..255" in convert_error(
+        model, "--float32", "--labels", NAMES, "--input-range", "0..2"
+    )
     assert "choose one way to quantize" in convert_error(edge_float, "--data", few_faces_csv)
     assert "choose one way to quantize" in convert_error(edge_float, "--int8", "--float16")
     assert "give --data" in convert_error(edge_float, "--int8")
@@ -214,7 +216,7 @@ def test_foreign_model_runs_with_a_card(cli: Cli, sample: Sample, tmp_path: Path
     model.write_bytes(model_bytes(DEFAULT_MODEL))
     assert "no model card" in error_line(cli, "run", "--source", "demo", "--model", model)
     card_set = ("card", "set", model)
-    assert "no labels are known: give --labels" in error_line(cli, *card_set)
+    assert "no labels are known: give --labels" in error_line(cli, *card_set, "--input-range", "-1..1")
     assert "give --input-range" in error_line(cli, *card_set, "--labels", NAMES)
     labels = tmp_path / "labels.txt"
     labels.write_text(NAMES.replace(",", "\n"))

@@ -253,8 +253,14 @@ class Picamera2:
 
 
 class VideoCapture:
-    """The part of cv2.VideoCapture that is used, with a USB camera that behaves as the class attributes say."""
+    """The part of cv2.VideoCapture that is used, with a USB camera that behaves as the class attributes say.
 
+    Like the real one with V4L2, it decodes Motion JPEG and YUYV to BGR, or gives them as they are: Motion JPEG as one
+    row of bytes, YUYV with two channels. A camera keeps its format if it lacks the one that is asked for.
+    """
+
+    formats: tuple[str, ...] = ("YUYV", "MJPG")  # the first is used unless another is asked for
+    size = (640, 480)
     opens = True
     frames_then_fails: int | None = None
     flat = False
@@ -277,6 +283,7 @@ class VideoCapture:
         self.settings: dict[int, float] = {}
         self.retrieved = 0
         self._number = -1
+        self._format = "RGB3" if self.flat else self.formats[0]
         time.sleep(self.opening_takes)
         if self.opens:
             self._descriptor = os.open(os.devnull, os.O_RDONLY)
@@ -285,8 +292,18 @@ class VideoCapture:
         return self._descriptor is not None
 
     def set(self, key: int, value: float) -> bool:
+        if key == cv2.CAP_PROP_FOURCC:
+            wanted = int(value).to_bytes(4, "little").decode()
+            found = wanted in self.formats and not self.flat
+            self._format = wanted if found else self._format
+            return found
         self.settings[key] = value
         return True
+
+    def get(self, key: int) -> float:
+        if key == cv2.CAP_PROP_FOURCC:
+            return float(int.from_bytes(self._format.encode(), "little"))
+        return float(self.size[key == cv2.CAP_PROP_FRAME_HEIGHT])
 
     def grab(self) -> bool:
         while self.hangs:
@@ -303,7 +320,20 @@ class VideoCapture:
             return False, None
         if self.flat:
             return True, np.zeros((1, 691200), np.uint8)
-        return True, cv2.cvtColor(demo.frame(self._number), cv2.COLOR_GRAY2BGR, dst=image)
+        gray = demo.frame(self._number)
+        if self.size != (640, 480):
+            gray = np.asarray(cv2.resize(gray, self.size), np.uint8)
+        colour = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR, dst=image)
+        raw = self.settings.get(cv2.CAP_PROP_CONVERT_RGB) == 0
+        if not raw or self._format not in {"MJPG", "YUYV"}:
+            return True, colour
+        return True, self.as_sent(colour)
+
+    def as_sent(self, colour: cv2.typing.MatLike) -> cv2.typing.MatLike:
+        """Return a frame as the camera sends it."""
+        if self._format == "MJPG":
+            return cv2.imencode(".jpg", colour)[1].reshape(1, -1)
+        return cv2.cvtColor(colour, cv2.COLOR_BGR2YUV_YUYV)
 
     def release(self) -> None:
         if self._descriptor is not None:

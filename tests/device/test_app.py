@@ -269,11 +269,7 @@ def test_events_reach_the_broker_after_both_are_killed(tmp_path: Path) -> None:
     assert [event for event in received if event in set(events)] == list(dict.fromkeys(events)), "in their order"
 
 
-def test_settings_change_over_mqtt_and_stay_until_the_configuration_changes(
-    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # While a decoder's messages are hidden, a line of the log may be lost.
-    monkeypatch.setenv("FER_EDGE_NATIVE_LOG", "1")
+def test_settings_change_over_mqtt_and_stay_until_the_configuration_changes(tmp_path: Path, video: Path) -> None:
     path, topic = tmp_path / "config.toml", "fer-edge/one/settings/set"
     with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
         text = (
@@ -328,7 +324,6 @@ def test_restart_over_mqtt_goes_on_in_the_same_process(
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setenv("FER_EDGE_NATIVE_LOG", "1")  # as above
         monkeypatch.setenv("FER_EDGE_MQTT_URL", f"mqtt://127.0.0.1:{broker.port}")
 
         def next_notice(*kinds: str) -> str:

@@ -51,7 +51,7 @@ class ScriptedCamera:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, camera: ScriptedCamera) -> None:
-    monkeypatch.setattr(app, "open_source", lambda settings, *, realtime: camera)  # noqa: ARG005
+    monkeypatch.setattr(app, "open_source", lambda settings, *, realtime, may_shrink: camera)  # noqa: ARG005
 
 
 def test_demo_gives_the_events_that_the_command_publishes() -> None:

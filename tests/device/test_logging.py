@@ -81,6 +81,26 @@ with hide_native_stderr():
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_no_line_is_lost_while_another_thread_hides_native_output() -> None:
+    script = """
+import logging, threading
+from fer_edge.utils.native_stderr import hide_native_stderr
+from fer_edge_device.config.settings import LogSettings
+from fer_edge_device.logging import set_up_logging
+set_up_logging(LogSettings())
+def log():
+    for number in range(2000):
+        logging.getLogger("fer_edge_device").warning("%d", number)
+thread = threading.Thread(target=log)
+thread.start()
+while thread.is_alive():
+    with hide_native_stderr():
+        pass
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stderr.splitlines() == [f"fer-edge: {number}" for number in range(2000)]
+
+
 def test_debug_level_shows_lines_of_all_packages(tmp_path: Path) -> None:
     lines = log_lines("debug", "journal", tmp_path / "log")
     assert lines[0] == "<7>a detail"

@@ -35,7 +35,8 @@ from fer_edge_train.teachers import Teachers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Cli, Sample, StartWarm
+    from tests.conftest import Cli, Sample
+    from tests.fork_server import ForkServer
 
 # One worker, so that TensorFlow is loaded once and the model of `trained` is made once.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
@@ -268,18 +269,17 @@ def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: 
     assert "(`fer-edge --debug train ...` shows why):" in result.stderr
 
 
-def test_resumes_killed_run(start_warm: StartWarm, eager_cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
+def test_resumes_killed_run(fork_server: ForkServer, eager_cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=4", "schedule.stop_epochs=0"))
     command: tuple[str | Path, ...] = ("train", fer2013_csv, *recipe, "--epochs", "5", "--out")
-    process = start_warm(*command, out, eager=True)
+    process = fork_server.start(*command, out, eager=True)
     deadline = time.monotonic() + 400
     while not list(out.glob("checkpoint-0002.keras")):
-        assert process.is_alive()
+        assert not process.has_ended()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
-    process.join()
     refused = eager_cli(*command, out, status=2).stderr
     assert "add --resume" in refused.splitlines()[-1]
     assert "another recipe or other data" in eager_cli(*command, out, "--resume", "--set", "seed=2", status=2).stderr

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.errors import SourceError
 from fer_edge_device.capture import v4l2
 from fer_edge_device.capture.camera import Camera, Opening
+from fer_edge_device.capture.http_stream import HttpStream
 from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera, display_name
 from fer_edge_device.capture.picamera2 import PiCamera, module_number, require_module
 from fer_edge_device.capture.supervisor import LiveSource, Timeouts
@@ -37,12 +38,15 @@ _POLL_INTERVAL: Final = 0.1  # between checks whether a camera is still wanted
 _MIN_HANG_TIMEOUT: Final = 15.0  # for one call of a driver; see `Timeouts`
 
 
-def make_source(settings: CameraSettings, *, realtime: bool | None = None, wait: bool = False) -> SwitchableSource:
+def make_source(
+    settings: CameraSettings, *, realtime: bool | None = None, may_shrink: bool = False, wait: bool = False
+) -> SwitchableSource:
     """Make a source that can be closed and opened again. A live source is not opened yet.
 
     Args:
         settings: as for `open_source`.
         realtime: as for `open_source`.
+        may_shrink: as for `open_source`.
         wait: whether ``open`` of a live source waits for its first frame, and fails without it. Otherwise it is tried
             again until ``exit_after_s`` has passed.
 
@@ -55,37 +59,38 @@ def make_source(settings: CameraSettings, *, realtime: bool | None = None, wait:
 
     return Camera(
         display_name(source),
-        functools.partial(_open_camera, settings),
+        functools.partial(_open_camera, settings, may_shrink=may_shrink),
         give_up=settings.exit_after_s,
         hang=_hang_timeout(settings),
         wait=wait,
     )
 
 
-def open_source(settings: CameraSettings, *, realtime: bool | None = None) -> FrameSource:
+def open_source(settings: CameraSettings, *, realtime: bool | None = None, may_shrink: bool = False) -> FrameSource:
     """Open a source. A live source has given its first frame when this returns.
 
     Args:
         settings: ``source`` is ``auto``, ``picamera2``, ``picamera2:N``, ``demo``, the number or path of a camera, the
             address of a stream, a video or a folder.
         realtime: whether a video plays no faster than it was recorded; None: only the demo does.
+        may_shrink: as for `V4l2Camera`.
 
     Raises:
         SourceError: the source does not exist, cannot be opened, or gives no frame.
     """
     source = settings.source
     if source == "auto" or module_number(source) is not None or _device_maker(source, settings):
-        return _open_camera(settings, Opening())
+        return _open_camera(settings, Opening(), may_shrink=may_shrink)
     return _open_recording(source, realtime=realtime)
 
 
-def _open_camera(settings: CameraSettings, opening: Opening) -> LiveSource:
+def _open_camera(settings: CameraSettings, opening: Opening, *, may_shrink: bool) -> LiveSource:
     source = settings.source
     if (number := module_number(source)) is not None:
         return _open_module(source, number, settings, opening)
-    if (make_device := _device_maker(source, settings)) is not None:
+    if (make_device := _device_maker(source, settings, may_shrink=may_shrink)) is not None:
         return _open_live(source, make_device, settings, _first_frame_timeout(settings), opening)
-    return _open_any_camera(settings, opening)
+    return _open_any_camera(settings, opening, may_shrink=may_shrink)
 
 
 def _open_recording(source: str, *, realtime: bool | None) -> SwitchableSource:
@@ -108,7 +113,7 @@ def _open_video(source: str) -> SwitchableSource:
     )
 
 
-def _open_any_camera(settings: CameraSettings, opening: Opening) -> LiveSource:
+def _open_any_camera(settings: CameraSettings, opening: Opening, *, may_shrink: bool) -> LiveSource:
     """Open the first camera that gives a frame: the first camera module, then video nodes."""
     failures = []
     try:
@@ -120,7 +125,8 @@ def _open_any_camera(settings: CameraSettings, opening: Opening) -> LiveSource:
         if opening.ended.is_set():
             break
         try:
-            return _open_live(source, _v4l2_maker(source, settings), settings, _TRIAL_TIMEOUT, opening)
+            make_device = _v4l2_maker(source, settings, may_shrink=may_shrink)
+            return _open_live(source, make_device, settings, _TRIAL_TIMEOUT, opening)
         except SourceError as error:
             failures.append(str(error))
     if not nodes:
@@ -158,17 +164,29 @@ def _find_module(number: int, opening: Opening) -> None:
     )
 
 
-def _device_maker(source: str, settings: CameraSettings) -> Callable[[], CaptureDevice] | None:
+def _device_maker(
+    source: str, settings: CameraSettings, *, may_shrink: bool = False
+) -> Callable[[], CaptureDevice] | None:
     """Return what makes the device of a stream or a video node; None for any other source."""
     if "://" in source:
-        return functools.partial(NetworkStream, source, settings.stall_timeout_s)
+        is_http = source.lower().startswith(("http://", "https://"))
+        return functools.partial(HttpStream if is_http else NetworkStream, source, settings.stall_timeout_s)
     if _is_number(source) or source.startswith("/dev/"):
-        return _v4l2_maker(int(source) if _is_number(source) else source, settings)
+        return _v4l2_maker(int(source) if _is_number(source) else source, settings, may_shrink=may_shrink)
     return None
 
 
-def _v4l2_maker(number_or_path: int | str, settings: CameraSettings) -> Callable[[], CaptureDevice]:
-    return functools.partial(V4l2Camera, number_or_path, settings.width, settings.height, settings.stall_timeout_s)
+def _v4l2_maker(
+    number_or_path: int | str, settings: CameraSettings, *, may_shrink: bool
+) -> Callable[[], CaptureDevice]:
+    return functools.partial(
+        V4l2Camera,
+        number_or_path,
+        settings.width,
+        settings.height,
+        settings.stall_timeout_s,
+        may_shrink=may_shrink,
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from fer_edge.detection.resampling import FACES_ACROSS
 from fer_edge.errors import SourceError, SourceLostError, first_line
+from fer_edge_device.capture.pixel_formats import KNOWN, decode_luma
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+# Shortest side of the smallest face to find in a shrunk frame, in pixels: its crop is not enlarged for a classifier of
+# 48x48 pixels (benchmarks/camera_decoding.py).
+_MIN_SHRUNK_FACE: Final = 56
 _MJPG: Final = cv2.VideoWriter.fourcc(*"MJPG")
 _FFMPEG_VARIABLE: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _FFMPEG_OPTIONS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
@@ -39,9 +44,11 @@ class _OpenCvDevice:
 
 
 class V4l2Camera(_OpenCvDevice):
-    """A camera with a video node in ``/dev``."""
+    """A camera with a video node in ``/dev``. Frames are decoded straight to grey, if their format is a usual one."""
 
-    def __init__(self, number_or_path: int | str, width: int, height: int, stall_timeout: float) -> None:
+    def __init__(
+        self, number_or_path: int | str, width: int, height: int, stall_timeout: float, *, may_shrink: bool = False
+    ) -> None:
         """Choose a camera, without opening it.
 
         Args:
@@ -50,8 +57,12 @@ class V4l2Camera(_OpenCvDevice):
             width: requested frame width; the camera gives the nearest that it has.
             height: requested frame height.
             stall_timeout: seconds after which waiting for a frame fails.
+            may_shrink: whether large frames may be given at half their size or less, which decodes Motion JPEG faster.
+                Faces of a sixteenth of the longer side stay large enough to be found and classified.
         """
         super().__init__()
+        self._may_shrink, self._pixel_format, self._reduced = may_shrink, "", 1
+        self._frame_width = self._frame_height = 0
         self._source, self._width, self._height = number_or_path, width, height
         # For the whole process, in whole seconds: OpenCV reads it once.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(stall_timeout)))
@@ -67,6 +78,18 @@ class V4l2Camera(_OpenCvDevice):
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._height)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         self._capture = capture
+        self._choose_decoding(capture)
+
+    def _choose_decoding(self, capture: cv2.VideoCapture) -> None:
+        """Let OpenCV leave frames as the camera sends them, if their luma can be had for less than their colours."""
+        code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        pixel_format = code.to_bytes(4, "little").decode("latin-1").strip()
+        self._frame_width = max(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), 0)
+        self._frame_height = max(int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), 0)
+        is_raw = pixel_format in KNOWN and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        self._pixel_format = pixel_format if is_raw else ""
+        longer_side = min(max(self._width, self._height), max(self._frame_width, self._frame_height))
+        self._reduced = reduction(longer_side) if self._may_shrink else 1
 
     def grab(self) -> bool:
         """Wait for the next frame; see `CaptureDevice`."""
@@ -77,7 +100,13 @@ class V4l2Camera(_OpenCvDevice):
     def retrieve(self) -> npt.NDArray[np.uint8] | None:
         """Decode the frame; see `CaptureDevice`."""
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
-        return to_gray(self._image, str(self._source)) if ok and self._image is not None else None
+        if not ok or self._image is None:
+            return None
+        is_colour = self._image.ndim == 3 and self._image.shape[2] == 3
+        if self._pixel_format and not is_colour:
+            data = np.asarray(self._image, np.uint8)
+            return decode_luma(data, self._pixel_format, self._frame_width, self._frame_height, self._reduced)
+        return to_gray(self._image, str(self._source))
 
 
 class NetworkStream(_OpenCvDevice):
@@ -131,8 +160,21 @@ class NetworkStream(_OpenCvDevice):
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
         image: cv2.typing.MatLike | None = self._image
         if ok and self._undecoded_jpeg and image is not None:
-            image = cv2.imdecode(image.reshape(-1), cv2.IMREAD_GRAYSCALE)
+            return decode_luma(np.asarray(image, np.uint8), "MJPG", 0, 0, 1)
         return to_gray(image, self._name) if ok and image is not None else None
+
+
+def reduction(longer_side: int) -> int:
+    """Return the factor by which frames can be shrunk without harm to faces of a sixteenth of their longer side.
+
+    Args:
+        longer_side: longer side of the frames, in pixels.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    smallest_face = longer_side // FACES_ACROSS
+    return max(factor for factor in (1, 2, 4, 8) if factor == 1 or smallest_face // factor >= _MIN_SHRUNK_FACE)
 
 
 def to_gray(image: cv2.typing.MatLike, source_name: str) -> npt.NDArray[np.uint8]:

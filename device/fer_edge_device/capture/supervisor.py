@@ -1,8 +1,9 @@
 """A live source under supervision: always the newest frame, and a new opening whenever frames stop.
 
-A thread opens the device and grabs every frame, so that none grows old in a buffer. It decodes only the frames that are
-read. When frames stop or the device fails, the thread closes the device and opens it again after a delay. The delay
-doubles with each failure and is randomized, so that many devices that lost one access point do not return in step.
+A thread opens the device and grabs every frame, so that none grows old in a buffer. It asks the device to decode only
+the frames that are read. When frames stop or the device fails, the thread closes the device and opens it again after a
+delay. The delay doubles with each failure and is randomized, so that many devices that lost one access point do not
+return in step.
 
 A driver may also hang within a call. Such a thread cannot be ended from outside, and releasing a capture that a thread
 is using would crash the process. So the thread is abandoned, and another one opens the device. An abandoned thread

@@ -6,20 +6,16 @@ They give every frame, with the time within the video, so that each replay gives
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Final
-
-import cv2
 
 from fer_edge import demo
 from fer_edge.errors import DataError, SourceError
 from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, is_system_name
 from fer_edge.utils.image_io import read_gray
-from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge.utils.words import counted
+from fer_edge.video.factory import open_video
 from fer_edge_device.capture.base import Frame, NoFrameYet
-from fer_edge_device.capture.opencv import to_gray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,59 +47,38 @@ class VideoFile(_Recording):
         """Open a video.
 
         Raises:
-            SourceError: the file cannot be read, or OpenCV cannot read it as a video.
+            SourceError: the file cannot be read as a video.
         """
-        self._path = path
         try:
-            os.fsencode(path).decode("utf-8")
-        except UnicodeDecodeError as error:  # OpenCV crashes on such a name
-            raise SourceError(f"{path}: its name is not UTF-8, so OpenCV cannot open it; rename the file") from error
-        if not os.access(path, os.R_OK):
-            raise SourceError(f"{path}: cannot be read; check its permissions")
-        with hide_native_stderr():  # OpenCV and FFmpeg print their own errors; ours follows
-            self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            raise SourceError(f"{path}: not a video that OpenCV can read")
-        self._fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
-        self._expected_frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            self._reader = open_video(path)
+        except DataError as error:
+            raise SourceError(str(error)) from error
+        self._frames = self._reader.frames()
         self._number = -1
-        self._time = -1.0
+        self._has_warned = False
 
     def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
         """Return the next frame; None after the last.
 
-        A video that ends long before its container says is damaged or truncated: that is logged as a warning.
+        A video that is damaged or cut short ends like any other, with a warning in the log.
 
         Raises:
-            SourceError: the video has no frame that OpenCV can read.
+            SourceError: the video has no frame that can be decoded.
         """
-        ok, image = self._capture.read()
-        if not ok:
+        frame = next(self._frames, None)
+        if frame is None:
             if self._number < 0:
-                raise SourceError(f"{self._path}: has no frame that OpenCV can read")
-            self._warn_if_truncated(self._number + 1)
+                raise SourceError(self._reader.problem)
+            if self._reader.problem and not self._has_warned:
+                logger.warning("%s", self._reader.problem)
+                self._has_warned = True
             return None
         self._number += 1
-        position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        # Some containers have no usable times: continue at the nominal frame rate.
-        step = 1 / self._fps if self._number else 0.0
-        self._time = position if position > self._time else max(self._time, 0.0) + step
-        return Frame(to_gray(image, str(self._path)), round(self._time, 3), self._number)
+        return Frame(frame.gray(), round(frame.time, 3), self._number)
 
     def close(self) -> None:
         """Close the file."""
-        self._capture.release()
-
-    def _warn_if_truncated(self, frames: int) -> None:
-        # For many containers OpenCV estimates the number of frames from duration and rate, and it may be negative.
-        if frames < self._expected_frames - max(2, self._expected_frames / 50):
-            logger.warning(
-                "%s: ended after %d of about %d frames; the video is damaged or truncated",
-                self._path,
-                frames,
-                self._expected_frames,
-            )
-        self._expected_frames = 0.0
+        self._reader.close()
 
 
 class ImageFolder(_Recording):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from fer_edge.errors import FerEdgeError, SourceLostError
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.camera_devices import camera_users, device_path, is_local, open_files, uses_camera
 from fer_edge_device.doctor.host import service_units
+from fer_edge_device.doctor.outbox import outbox_file
+from fer_edge_device.privacy_switch import PrivacySwitch
 
 if TYPE_CHECKING:
     from fer_edge_device.capture.base import Frame, FrameSource
@@ -26,6 +29,8 @@ def check_camera(config: Config) -> Finding:
     device = device_path(source)
     if local and (device is None or Path(device).exists()) and (finding := _used_by_service(device)):
         return finding
+    if (local or "://" in source) and _is_switched_off(config):
+        return Finding("ok", "the node is switched off, so its camera was not opened")
     from fer_edge_device.capture.factory import open_source  # noqa: PLC0415 - heavy
 
     start = time.monotonic()
@@ -43,6 +48,12 @@ def check_camera(config: Config) -> Finding:
     if frame.gray.max() - frame.gray.min() < 8:
         return Finding("warning", f"{message}, but of a single grey", "is the lens covered, or the room dark?")
     return Finding("ok", message)
+
+
+def _is_switched_off(config: Config) -> bool:
+    """Return whether the privacy switch is off, as far as this user may see it; without a broker there is none."""
+    switch = PrivacySwitch(outbox_file(config, installed=bool(service_units())))
+    return bool(config.mqtt.url) and os.access(switch.path.parent, os.X_OK) and not switch.on
 
 
 def _used_by_service(device: str | None) -> Finding | None:

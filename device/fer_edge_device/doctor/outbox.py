@@ -50,6 +50,14 @@ def check_outbox(config: Config) -> Finding:
     return Finding("ok", message)
 
 
+def outbox_file(config: Config, *, installed: bool) -> Path:
+    """Return the file of the outbox, beside which the privacy switch is; see `outbox_folder`."""
+    folder = outbox_folder(config, installed=installed)
+    if config.outbox.path:
+        return folder / Path(config.outbox.path).name
+    return folder / ("outbox.sqlite" if installed else f"{config.node_name()}.sqlite")
+
+
 def outbox_folder(config: Config, *, installed: bool) -> Path:
     """Return the folder of the outbox.
 

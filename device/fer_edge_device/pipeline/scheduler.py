@@ -20,8 +20,8 @@ class Scheduler:
 
     - Around known faces the detector searches in every frame. It skips stationary faces for up to 0.2 s. If the faces
       are so many that one search of the whole frame costs less, it searches that instead.
-    - The whole frame is searched every ``detect_interval_s``. While no face is missing, every other search is coarse:
-      it finds only large faces, in a quarter of the time.
+    - The whole frame is searched every ``detect_interval_s``, or ``fps`` times per second while no face is known. While
+      no face is missing, every other search is coarse: it finds only large faces, in a quarter of the time.
     - A missing face starts a search of the whole frame at once, then after one frame, after twice as long, and so on,
       until its track ends.
     - A face is classified every ``classify_interval_s``, or half as often while its emotion does not change.
@@ -93,7 +93,8 @@ class Scheduler:
         elapsed = self.time - self._frame_searched_at + _JITTER
         interval = self._settings.detect_interval_s
         if not self._tracker.tracks:
-            interval = min(interval, 1 / self._idle_fps)
+            # That is every frame that a live source gives meanwhile, and enough of a video to see somebody who runs.
+            interval = min(interval, 1 / self._fps)
         # The time that a face had been missing at the last search is the time to wait for the next one.
         return elapsed >= interval or any(
             elapsed >= self._frame_searched_at - track.last_seen for track in self._missing_tracks()

@@ -1,4 +1,4 @@
-"""Find everything that is to be tagged: one source at a time, in a fixed order, in constant memory."""
+"""Find everything to tag: one source at a time, in a fixed order, in constant memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fer_edge.tagging.input.listing import (
     sorted_names,
 )
 from fer_edge.tagging.input.source import PendingSource, Source
-from fer_edge.tagging.input.video import split_video
+from fer_edge.tagging.input.video import measure_video, split_video
 from fer_edge.utils.file_kinds import VIDEO_SUFFIXES, LeftOut
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Sources:
         if name.endswith(archives.SUFFIXES):
             yield from _archive_members(Path(path), path, path, fingerprint)
         elif name.endswith(tuple(VIDEO_SUFFIXES)):
-            for begin, end in split_video(Path(path), self._every):
+            for begin, end in split_video(measure_video(Path(path)), self._every):
                 yield PendingSource(Source(path, path, "video", fingerprint, begin=begin, end=end))
         else:
             yield PendingSource(Source(path, path, fingerprint=fingerprint))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-import numpy as np
 
 from fer_edge.classification.crop import crop_face
 from fer_edge.errors import DataError, printable
@@ -20,6 +19,7 @@ from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
 from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from fer_edge.tagging.output.table_reader import TableRow
@@ -57,4 +57,4 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
         frame = next(frames, None)
         if frame is None:
             raise DataError(f"{path}: has no frame at {row.time:g} s")
-        return np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8), 1
+        return frame.gray(), 1

@@ -110,11 +110,12 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: type[VideoCapture], s
     camera.close()
     [capture] = usb.instances
     assert (capture.source, capture.api) == (which, cv2.CAP_V4L2)
+    assert capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"MJPG")
     assert capture.settings == {
-        cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"),
         cv2.CAP_PROP_FRAME_WIDTH: 320,
         cv2.CAP_PROP_FRAME_HEIGHT: 240,
         cv2.CAP_PROP_BUFFERSIZE: 1,
+        cv2.CAP_PROP_CONVERT_RGB: 0,
     }
 
 
@@ -167,5 +168,5 @@ def test_rejects_invalid_sources(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="1 image in this folder, but none can be read"):
         opened(tmp_path).read()
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(SourceError, match="not a video that OpenCV can read"):
+    with pytest.raises(SourceError, match="not a video that FFmpeg can read"):
         opened(tmp_path / "text.mp4")

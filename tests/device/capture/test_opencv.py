@@ -17,6 +17,7 @@ from fer_edge.errors import SourceError
 from fer_edge.utils.system import resident_mb
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.http_stream import HttpStream
 from fer_edge_device.capture.opencv import NetworkStream
 from fer_edge_device.capture.supervisor import LiveSource, Timeouts
 from fer_edge_device.config.settings import CameraSettings
@@ -36,7 +37,8 @@ def restored_ffmpeg_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def stream(address: str, timeouts: Timeouts = QUICK) -> Iterator[LiveSource]:
-    camera = LiveSource(address, lambda: NetworkStream(address, timeouts.stall), timeouts)
+    device = HttpStream if address.startswith("http") else NetworkStream
+    camera = LiveSource(address, lambda: device(address, timeouts.stall), timeouts)
     try:
         yield camera
     finally:

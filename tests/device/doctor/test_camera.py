@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from fer_edge_device.config.settings import CameraSettings, Config, MqttSettings, OutboxSettings
 from fer_edge_device.doctor import camera
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.camera import check_camera
 from fer_edge_device.doctor.camera_devices import camera_users
 from fer_edge_device.doctor.checks import CHECKS
 from fer_edge_device.doctor.runner import run_checks
+from fer_edge_device.privacy_switch import PrivacySwitch
 from tests.device.doctor.helpers import SERVICE, finding, with_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from tests.device.fakes import VideoCapture
 
 
 def test_reports_a_camera_that_hangs() -> None:
@@ -42,6 +46,18 @@ def test_accepts_a_source_with_frames_and_reports_a_missing_one(tmp_path: Path) 
     dark = finding("camera", with_source(tmp_path / "dark"))
     assert dark.level == "warning"
     assert "lens" in dark.advice
+
+
+def test_does_not_open_the_camera_of_a_node_that_is_switched_off(usb: type[VideoCapture], tmp_path: Path) -> None:
+    outbox = OutboxSettings(path=str(tmp_path / "events.sqlite"))
+    config = Config(camera=CameraSettings(source="7"), mqtt=MqttSettings(url="mqtt://localhost"), outbox=outbox)
+    switch = PrivacySwitch(tmp_path / "events.sqlite")
+    switch.save(on=False)
+    assert check_camera(config) == Finding("ok", "the node is switched off, so its camera was not opened")
+    assert not usb.instances
+    switch.save(on=True)
+    assert "gives 640x480 frames" in check_camera(config).message
+    assert not usb.instances[0].isOpened()
 
 
 def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def test_person_who_walks_or_runs_across_is_reported_as_one_track(sides_per_seco
     assert playback.times("new")[0][1] == pytest.approx(2 / fps, abs=0.001)
 
 
+@pytest.mark.parametrize("first", range(5))
+def test_runner_is_reported_whenever_the_run_begins(first: int) -> None:
+    run = across(1.5)
+    playback, people = play([lambda number: run(number - first) if number >= first else None], 25)
+    assert people == {1: [0]}
+    assert [(name, round(time, 3)) for name, time in playback.times("new")] == [("s-1", (first + 2) / 10)]
+
+
 @pytest.mark.parametrize("apart", [0, 40])
 @pytest.mark.parametrize("sides_per_frame", [0.15, 0.3, 0.6, 1.0])
 def test_people_who_cross_keep_their_tracks(sides_per_frame: float, apart: int) -> None:

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from concurrent.futures import process as futures_process
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,13 +39,14 @@ from fer_edge.model_zoo import DEFAULT_MODEL, find_model
 from fer_edge.tagging.input import listing, tempdirs
 from fer_edge.tagging.input.source import Source
 from fer_edge.tagging.input.sources import Sources
-from fer_edge.tagging.input.video import split_video
+from fer_edge.tagging.input.video import measure_video, split_video
 from fer_edge.tagging.options import TagOptions
 from fer_edge.tagging.output.destinations import Outputs
 from fer_edge.tagging.output.xmp import relative_path
 from fer_edge.tagging.pool import map_in_processes
 from fer_edge.tagging.run import TagSummary, tag
 from fer_edge.tagging.worker import process
+from tests.videos import make_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -394,7 +396,7 @@ def test_reads_archives_in_place_and_refuses_bombs(tmp_path: Path) -> None:
     errors = {name: str(row.error) for name, row in rows if row.error}
     assert set(errors) == {"a.zip/bomb.png", "a.zip/video.mp4", "c.tar", "d.zip"}
     assert "refused, it would unpack to 67 MB" in errors["a.zip/bomb.png"]
-    assert "video.mp4: not a video that OpenCV can read" in errors["a.zip/video.mp4"]
+    assert "video.mp4: not a video that FFmpeg can read" in errors["a.zip/video.mp4"]
     assert "damaged, or not the kind of archive" in errors["c.tar"]
 
 
@@ -441,6 +443,16 @@ def test_video_in_parts_gives_the_rows_of_the_whole_video(video: Path, tmp_path:
     assert 6 <= len({row.track for row in rows if row.track}) <= 10
 
 
+def test_frames_of_the_same_time_are_told_apart(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", [0, 100, 100, 100, 200, 300], gop=1)
+    options = msgspec.structs.replace(OPTIONS, annotate=str(tmp_path / "copies"))
+    run(tmp_path / "t.csv", path, options=options)
+    rows = read_table(tmp_path / "t.csv")
+    assert [row.time for row in rows] == [time for time in (0, 0.1, 0.1, 0.1, 0.2, 0.3) for _ in range(3)]
+    assert {row.track for row in rows} == {1, 2, 3}
+    assert len(list((tmp_path / "copies").rglob("*.jpg"))) == 6
+
+
 def test_does_not_split_a_video_with_an_absurd_frame_count(video: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(damaged), cv2.VideoWriter.fourcc(*"MJPG"), 3, (64, 48))
@@ -452,8 +464,8 @@ def test_does_not_split_a_video_with_an_absurd_frame_count(video: Path, tmp_path
     assert int.from_bytes(data[frame_count_at : frame_count_at + 4], "little") == 30
     data[frame_count_at : frame_count_at + 4] = (2**31 - 1).to_bytes(4, "little")
     damaged.write_bytes(data)
-    assert list(split_video(damaged, 0.5)) == [(0, math.inf)]
-    assert len(list(split_video(video, 0.5))) > 1
+    assert list(split_video(measure_video(damaged), 0.5)) == [(0, math.inf)]
+    assert list(split_video(measure_video(video), 0.5)) == [(0, 60), (60, math.inf)]
 
 
 def test_damaged_video_gives_an_error_row(video: Path, tmp_path: Path) -> None:
@@ -466,7 +478,7 @@ def test_damaged_video_gives_an_error_row(video: Path, tmp_path: Path) -> None:
     summary = run(tmp_path / "t.csv", *videos, options=options)
     assert (summary.images, summary.resumed) == (2, 2)
     first, *later_rows = read_table(tmp_path / "t.csv")
-    assert "none.mp4: not a video that OpenCV can read" in str(first.error)
+    assert "none.mp4: not a video that FFmpeg can read" in str(first.error)
     assert {row.time for row in later_rows} == {0, 60}
 
 
@@ -588,6 +600,19 @@ def test_crashing_item_fails_alone() -> None:
     chunks = ([number, number + 1] for number in range(0, 40, 2))
     results = list(map_in_processes(kill_process_at_13, chunks, 2, lambda _: -1))
     assert results == [(number, -1 if number == 13 else number * 2) for number in range(40)]
+
+
+def test_signal_while_processes_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = futures_process._ExecutorManagerThread
+    start = manager.start
+
+    def start_after_signal(thread: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(thread)
+
+    monkeypatch.setattr(manager, "start", start_after_signal)
+    with pytest.raises(KeyboardInterrupt):
+        list(map_in_processes(kill_process_at_13, [[1]], 1, lambda _: -1))
 
 
 def test_writes_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:

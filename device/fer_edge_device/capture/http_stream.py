@@ -1,0 +1,136 @@
+"""Streams over HTTP: Motion JPEG, read with bounded memory, and everything else through FFmpeg."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from fer_edge.errors import DataError, SourceError, SourceLostError
+from fer_edge.utils import image_io
+from fer_edge_device.capture.multipart import MultipartReader, TooLargeError
+from fer_edge_device.capture.opencv import NetworkStream, display_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_CHUNK: Final = 65_536
+# What FFmpeg, which has no limit, would take for Motion JPEG, whatever the camera calls it.
+_PART: Final = re.compile(rb"\s*--[^\r\n]*\r?\n(?:[\w-]+:[^\n]*\n)*?content-type:[ \t]*image/jpeg", re.IGNORECASE)
+_JPEG: Final = b"\xff\xd8"
+
+
+class HttpStream:
+    """A camera with an address that begins with ``http://`` or ``https://``.
+
+    Certificates are not verified: those of network cameras are made by themselves, as a rule.
+    """
+
+    def __init__(self, address: str, stall_timeout: float) -> None:
+        """Choose a stream, without opening it.
+
+        Args:
+            address: may contain a user and a password.
+            stall_timeout: seconds after which connecting, or waiting for a frame, fails.
+        """
+        self._address, self._name, self._stall_timeout = address, display_name(address), stall_timeout
+        self._response: http.client.HTTPResponse | None = None
+        self._reader: MultipartReader | None = None
+        self._other: NetworkStream | None = None
+        self._image = b""
+
+    def open(self) -> None:
+        """Open the stream; see `CaptureDevice`."""
+        self.close()
+        try:
+            self._response = _request(self._address, self._stall_timeout)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise SourceError(
+                f"{self._name}: cannot be opened; are address and password right, and is the camera on the network?"
+            ) from None
+        if (start := self._peek()).startswith(_JPEG):
+            self._reader = MultipartReader(bare=True)
+        elif self._response.headers.get_content_maintype() == "multipart" or _PART.match(start):
+            self._reader = MultipartReader()
+        else:
+            self.close()
+            self._other = NetworkStream(self._address, self._stall_timeout)
+            self._other.open()
+
+    def grab(self) -> bool:
+        """Wait for the next frame; see `CaptureDevice`."""
+        if self._other is not None:
+            return self._other.grab()
+        if self._reader is None or self._response is None:
+            raise self._ended()
+        deadline = time.monotonic() + self._stall_timeout
+        try:
+            while not (image := self._reader.next_image()):
+                data = self._response.read1(_CHUNK)
+                if (not data and not self._reader.end()) or time.monotonic() > deadline:
+                    raise self._ended()
+                self._reader.feed(data)
+        except TooLargeError as error:
+            raise SourceLostError(f"{self._name}: {error}") from None
+        except (OSError, ValueError, http.client.HTTPException):
+            raise self._ended() from None
+        self._image = image
+        return True
+
+    def retrieve(self) -> npt.NDArray[np.uint8] | None:
+        """Decode the frame; see `CaptureDevice`."""
+        if self._other is not None:
+            return self._other.retrieve()
+        try:
+            return image_io.decode(self._image, self._name).pixels
+        except DataError:
+            return None
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._image, self._reader = b"", None
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+        if self._other is not None:
+            self._other.close()
+            self._other = None
+
+    stop = close
+
+    def _peek(self) -> bytes:
+        """Return the beginning of the body, without taking it."""
+        try:
+            return self._response.peek(_CHUNK) if self._response else b""
+        except (OSError, ValueError, http.client.HTTPException):
+            return b""
+
+    def _ended(self) -> SourceLostError:
+        return SourceLostError(f"{self._name}: the stream ended, or gave no frame for {self._stall_timeout:g} s")
+
+
+def _request(address: str, timeout: float) -> http.client.HTTPResponse:
+    """Ask for a stream, with the login of its address if the camera wants one (Basic or Digest)."""
+    parts = urlsplit(address)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPBasicAuthHandler(passwords),
+        urllib.request.HTTPDigestAuthHandler(passwords),
+    )
+    response: http.client.HTTPResponse = opener.open(bare, timeout=timeout)
+    return response

@@ -1,0 +1,1 @@
+"""Reading video files: upright grey frames with the times of the container."""

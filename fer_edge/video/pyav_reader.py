@@ -1,0 +1,220 @@
+"""Reading videos with PyAV, which gives FFmpeg's own streams, times and errors."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import cv2
+import numpy as np
+from av.sidedata.sidedata import SideData
+
+from fer_edge.errors import DataError
+from fer_edge.utils.exif import turn_upright
+from fer_edge.utils.words import counted
+from fer_edge.video.timestamps import Clock
+from fer_edge.video.truncation import missing_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from av.container.input import InputContainer
+    from av.video.frame import VideoFrame as AvFrame
+    from av.video.stream import VideoStream
+
+# Titles may be of any encoding. Later releases of PyAV read none before they are asked for.
+_LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+# PyAV discards FFmpeg's messages. That must stay: passing them to Python's logging can deadlock the decoder's threads.
+_SEEKABLE: Final = frozenset({"mov", "matroska", "avi"})  # containers whose index leads to the frames of any time
+_RUN_UPS_S: Final = (0.0, 5.0, 60.0)  # before the wanted time, until a key frame lies before it
+# Formats whose first plane is the grey image, 8 bits a pixel.
+_PLANAR: Final = frozenset(
+    {"yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p", "yuva420p", "nv12", "nv21"}
+)
+_PLANAR_FULL: Final = frozenset({"gray", "yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p"})
+_FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG: black is 0 and white 255; otherwise they are 16 and 235
+_TO_FULL_RANGE: Final = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+_DISPLAY_MATRICES: Final = {  # EXIF orientation by the signs of a, b, c and d in FFmpeg's display matrix
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+
+
+class PyAvFrame:
+    """A decoded frame; see `fer_edge.video.base.VideoFrame`."""
+
+    def __init__(self, frame: AvFrame, time: float) -> None:
+        """Keep a frame of PyAV.
+
+        Args:
+            frame: the frame.
+            time: seconds from the start of the video.
+        """
+        self._frame, self.time = frame, time
+
+    def gray(self) -> npt.NDArray[np.uint8]:
+        """Return the upright frame in grey, uint8 of shape (rows, columns)."""
+        frame, kind = self._frame, self._frame.format.name
+        stride = frame.planes[0].line_size
+        if stride < frame.width or kind not in _PLANAR | _PLANAR_FULL:
+            return self._turn(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
+        plane = np.frombuffer(memoryview(frame.planes[0]), np.uint8)
+        luma = plane[: stride * frame.height].reshape(frame.height, stride)[:, : frame.width]
+        is_full = kind in _PLANAR_FULL or frame.color_range == _FULL_RANGE
+        return self._turn(luma.copy() if is_full else np.asarray(cv2.LUT(luma, _TO_FULL_RANGE), np.uint8))
+
+    def bgr(self) -> npt.NDArray[np.uint8]:
+        """Return the upright frame in colour, uint8 of shape (rows, columns, 3)."""
+        return self._turn(np.asarray(self._frame.to_ndarray(format="bgr24"), np.uint8))
+
+    def _turn(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return turn_upright(image, _read_orientation(self._frame))
+
+
+class PyAvReader:
+    """An open video; see `fer_edge.video.base.VideoReader`."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Open a video. Sound, subtitles, further videos and cover pictures in it are ignored.
+
+        Args:
+            path: the file.
+            threads: threads of the decoder; 0 for one per core.
+
+        Raises:
+            DataError: the file cannot be read as a video.
+        """
+        self._path = path
+        try:
+            # An absolute path is never taken for another protocol, and the content cannot name other files or hosts.
+            self._container: InputContainer = av.open(
+                str(path.absolute()), options={"protocol_whitelist": "file"}, **_LENIENT
+            )
+        except (av.FFmpegError, OSError) as error:
+            reason = ": it is cut short; copy it again" if missing_bytes(path) else ""
+            raise DataError(f"{path}: not a video that FFmpeg can read{reason}") from error
+        try:
+            self._stream = self._find_stream()
+        except DataError:
+            self._container.close()
+            raise
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads
+        rate = self._stream.guessed_rate
+        self._clock = Clock(float(rate) if rate else 0.0)
+        self._start = self._find_start()
+        self._undecodable: list[float] = []
+        self._problem = ""
+
+    @property
+    def duration(self) -> float | None:
+        """Length in seconds, if the video can be read from any time; None if only from its start."""
+        is_seekable = not _SEEKABLE.isdisjoint(self._container.format.name.split(","))
+        duration = self._container.duration
+        return duration / av.time_base if is_seekable and duration and duration > 0 else None
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with the frames read so far; empty if nothing was."""
+        if self._problem or not self._undecodable:
+            return self._problem
+        packets = counted(len(self._undecodable), "frame")
+        return f"{self._path}: {packets} from {self._undecodable[0]:.3f} s on cannot be decoded; it is damaged"
+
+    def frames(self, begin: float = 0.0) -> Iterator[PyAvFrame]:
+        """Yield the frames in order of their times; see `fer_edge.video.base.VideoReader`."""
+        decoded = self._decode_from(begin) if begin and self.duration else self._decode()
+        has_frames = False
+        for frame in decoded:
+            has_frames = True
+            yield PyAvFrame(frame, self._clock.next(self._time_of(frame)))
+        if missing := missing_bytes(self._path):
+            size = self._path.stat().st_size
+            self._problem = (
+                f"{self._path}: ends after {self._clock.last:.1f} s, because it is cut short: {size} of"
+                f" {size + missing} bytes; copy it again"
+            )
+        elif not has_frames and not begin:
+            self._problem = f"{self._path}: has no frame that FFmpeg can decode"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _find_stream(self) -> VideoStream:
+        stream = self._container.streams.best("video")
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+            raise DataError(f"{self._path}: holds no video")
+        if stream.codec_context is None:
+            raise DataError(f"{self._path}: FFmpeg has no decoder for this kind of video")
+        return stream  # type: ignore[return-value] # a stream of video
+
+    def _find_start(self) -> float:
+        """Return the time at which players start, in seconds on the clock of the container."""
+        start = (self._container.start_time or 0) / av.time_base
+        if start >= 0:
+            return start
+        # Encoded sound begins a little before zero, but nothing is heard of that.
+        own = self._stream.start_time
+        return min(float(own * self._stream.time_base), 0.0) if own and self._stream.time_base else 0.0
+
+    def _time_of(self, frame: AvFrame) -> float | None:
+        return None if frame.pts is None or frame.time is None else frame.time - self._start
+
+    def _decode_from(self, begin: float) -> Iterator[AvFrame]:
+        """Decode from a key frame before ``begin`` on."""
+        for run_up in _RUN_UPS_S:
+            wanted = max(begin - run_up, 0.0) + self._start
+            try:
+                self._container.seek(int(wanted * av.time_base), backward=True)
+            except av.FFmpegError:
+                break
+            frames = self._decode()
+            first = next(frames, None)
+            if first is not None and (time := self._time_of(first)) is not None and time <= begin:
+                return itertools.chain([first], frames)
+        self._container.seek(self._container.start_time or 0, backward=True)
+        return self._decode()
+
+    def _decode(self) -> Iterator[AvFrame]:
+        """Decode from here to the end, and leave out what is damaged."""
+        has_frames = False
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError as error:
+                self._problem = f"{self._path}: cannot be read beyond {self._clock.last:.1f} s ({error.strerror})"
+                return
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                # What comes before the first key frame of a recording cannot be decoded, but is not damaged.
+                if has_frames:
+                    self._undecodable.append(self._clock.last)
+                continue
+            for frame in frames:
+                has_frames = True
+                yield frame
+
+
+def _read_orientation(frame: AvFrame) -> int:
+    """Return how a frame is turned, as an EXIF orientation, 1..8."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return 1
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    largest = max(map(abs, (a, b, c, d)), default=0) or 1
+    return _DISPLAY_MATRICES.get(tuple(round(value / largest) for value in (a, b, c, d)), 1)

@@ -1,0 +1,135 @@
+"""Test grey frames of USB cameras in the formats that they send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge import demo
+from fer_edge_device.capture.opencv import V4l2Camera, reduction
+from fer_edge_device.capture.pixel_formats import KNOWN, decode_luma
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from tests.device.fakes import VideoCapture
+
+
+def first_frame(width: int = 640, height: int = 480, *, may_shrink: bool = False) -> npt.NDArray[np.uint8] | None:
+    camera = V4l2Camera("/dev/video9", width, height, 1.0, may_shrink=may_shrink)
+    camera.open()
+    assert camera.grab()
+    gray = camera.retrieve()
+    camera.close()
+    return gray
+
+
+def difference(gray: npt.NDArray[np.uint8] | None, expected: npt.NDArray[np.uint8]) -> float:
+    assert gray is not None
+    assert gray.dtype == np.uint8
+    assert gray.shape == expected.shape
+    assert gray.flags.c_contiguous
+    return float(np.abs(gray.astype(int) - expected).mean())
+
+
+@pytest.mark.parametrize(
+    ("formats", "tolerance"), [(("YUYV", "MJPG"), 2.0), (("MJPG",), 2.0), (("YUYV",), 12.0), (("XXXX",), 0.6)]
+)
+def test_gives_grey_frames_whatever_the_camera_sends(
+    usb: type[VideoCapture], formats: tuple[str, ...], tolerance: float
+) -> None:
+    usb.formats = formats
+    expected = demo.frame(0)
+    if formats == ("YUYV",):  # a camera's luma has 219 levels: nothing else changes
+        yuyv = cv2.cvtColor(cv2.cvtColor(expected, cv2.COLOR_GRAY2BGR), cv2.COLOR_BGR2YUV_YUYV)
+        expected = np.asarray(yuyv[..., 0], np.uint8)
+        tolerance = 0.0
+    assert difference(first_frame(), expected) <= tolerance
+    [capture] = usb.instances
+    assert (capture.settings.get(cv2.CAP_PROP_CONVERT_RGB) == 0) == (formats != ("XXXX",))
+
+
+def test_large_frames_are_shrunk_only_if_they_may_be(usb: type[VideoCapture]) -> None:
+    usb.size = (1920, 1080)
+    expected = np.asarray(cv2.resize(demo.frame(0), (1920, 1080)), np.uint8)
+    assert difference(first_frame(1920, 1080), expected) < 2
+    half = cv2.resize(expected, (960, 540), interpolation=cv2.INTER_AREA)
+    assert difference(first_frame(1920, 1080, may_shrink=True), np.asarray(half, np.uint8)) < 2
+    # A small face is a sixteenth of what was asked for, even if the camera gives more.
+    assert difference(first_frame(640, 480, may_shrink=True), expected) < 2
+
+
+@pytest.mark.parametrize(("longer_side", "factor"), [(0, 1), (640, 1), (1280, 1), (1920, 2), (3840, 4), (7680, 8)])
+def test_reduction_keeps_small_faces_large_enough(longer_side: int, factor: int) -> None:
+    assert reduction(longer_side) == factor
+
+
+class Damaging:
+    """Damages what a camera sends."""
+
+    def __init__(self, damage: str) -> None:
+        self._damage = damage
+
+    def __call__(self, data: cv2.typing.MatLike) -> npt.NDArray[np.uint8]:
+        flat = np.asarray(data, np.uint8).reshape(1, -1)
+        return {
+            "empty": flat[:, :0],
+            "cut": flat[:, : flat.size // 3],
+            "text": np.array([list(b"<html>busy</html>")], np.uint8),
+        }[self._damage]
+
+
+@pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "text"])
+def test_damaged_frame_is_no_frame_and_no_error(usb: type[VideoCapture], pixel_format: str, damage: str) -> None:
+    usb.formats = (pixel_format,)
+    camera = V4l2Camera("/dev/video9", 640, 480, 1.0)
+    camera.open()
+    [capture] = usb.instances
+    sent = capture.as_sent
+    capture.as_sent = lambda colour: Damaging(damage)(sent(colour))  # type: ignore[method-assign]
+    assert camera.grab()
+    damaged = camera.retrieve()
+    # Of a JPEG that ends early, OpenCV gives the rows that have come.
+    assert damaged is None or (pixel_format, damage, damaged.shape) == ("MJPG", "cut", (480, 640))
+    capture.as_sent = sent  # type: ignore[method-assign]
+    assert camera.grab()
+    assert camera.retrieve() is not None
+    camera.close()
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "code"),
+    [
+        ("YUYV", cv2.COLOR_BGR2YUV_YUYV),
+        ("YVYU", cv2.COLOR_BGR2YUV_YVYU),
+        ("UYVY", cv2.COLOR_BGR2YUV_UYVY),
+        ("YU12", cv2.COLOR_BGR2YUV_I420),
+        ("YV12", cv2.COLOR_BGR2YUV_YV12),
+    ],
+)
+def test_luma_of_each_format_is_the_same(pixel_format: str, code: int) -> None:
+    colour = cv2.cvtColor(demo.frame(30), cv2.COLOR_GRAY2BGR)
+    luma = np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2YUV_I420)[:480], np.uint8)
+    for data in (cv2.cvtColor(colour, code), cv2.cvtColor(colour, code).reshape(1, -1)):
+        assert difference(decode_luma(np.asarray(data, np.uint8), pixel_format, 640, 480, 1), luma) <= 0.5
+
+
+def test_planes_of_chroma_are_ignored() -> None:
+    planes = np.full((720, 640), 77, np.uint8)
+    planes[:480] = demo.frame(0)
+    for pixel_format in ("NV12", "NV21"):
+        assert difference(decode_luma(planes, pixel_format, 640, 480, 1), demo.frame(0)) == 0
+    assert difference(decode_luma(demo.frame(0), "GREY", 640, 480, 1), demo.frame(0)) == 0
+
+
+@pytest.mark.parametrize("pixel_format", sorted(KNOWN))
+def test_any_bytes_and_sizes_give_a_frame_or_none(pixel_format: str) -> None:
+    rng = np.random.default_rng(1)
+    for width, height in ((0, 0), (1, 1), (63, 47), (10**6, 10**6)):
+        for size in (0, 1, 2, 1000, 6000):
+            gray = decode_luma(rng.integers(0, 256, (1, size), np.uint8), pixel_format, width, height, 2)
+            assert gray is None or gray.shape == (height, width)
