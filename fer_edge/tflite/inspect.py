@@ -17,7 +17,7 @@ from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import render
 from fer_edge.tflite.graph import Operation, read_graph
-from fer_edge.tflite.interpreter import Tensor, make_interpreter, runtime_name
+from fer_edge.tflite.interpreter import Tensor, check_model_header, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +124,7 @@ def inspect_model(path: Path) -> Inspection:
 def _inspect(
     path: Path, content: bytes, flatbuffer: bytes, card: AnyCard | None, refiner: Inspection | None = None
 ) -> Inspection:
+    check_model_header(flatbuffer, path)
     graph = read_graph(flatbuffer, path)
     digest = hashlib.sha256(flatbuffer).hexdigest()
     try:

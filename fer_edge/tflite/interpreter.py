@@ -139,7 +139,7 @@ def make_interpreter(
         FerEdgeError: the runtime does not work with the installed NumPy.
     """
     module = importlib.import_module(runtime_module())
-    _check_header(model, path)
+    check_model_header(model, path)
     if not own and not trial.works(model, path, module.__name__, xnnpack=xnnpack, input_shape=input_shape):
         raise _refusal(path, input_shape)
     try:
@@ -201,8 +201,12 @@ def _find_runtime() -> tuple[str, str]:
     raise MissingExtraError(message, "device")
 
 
-def _check_header(model: bytes, path: Path) -> None:
-    """Reject a file that is not a flatbuffer, before the runtime prints its own warnings about it."""
+def check_model_header(model: bytes, path: Path) -> None:
+    """Reject a file that is not a flatbuffer of a model.
+
+    Raises:
+        ModelError: it is anything else.
+    """
     if path.suffix == ".keras" and model[4:8] != b"TFL3":
         raise ModelError(f"{path}: a Keras model; make a .tflite of it with `fer-edge convert`")
     if len(model) < 8 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] >= len(model):
