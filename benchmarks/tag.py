@@ -233,9 +233,9 @@ def share(images: int, *, face: bool) -> None:
         make(folder, images, *((96, 72) if face else (640, 480)))
         job = msgspec.structs.replace(OPTIONS, face=face)
         sources = [Source(str(path), str(path)) for path in sorted(folder.iterdir())]
-        process(job, sources[:20])
+        list(process(job, sources[:20]))
         profile = cProfile.Profile(time.process_time)
-        profile.runcall(process, job, sources)
+        profile.runcall(list, process(job, sources))
         stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
         total = sum(own for _, _, own, _, _ in stats.values())
         shares = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet, Pace
+from fer_edge_device.logging import RateLimit
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.sd_notify import notify, reloading, status
 from fer_edge_device.sinks import SinkClosed, output_error
@@ -111,6 +112,7 @@ class Runner:
         self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
         self._events_wanted = pipeline.events_settings
+        self._commands_logged = RateLimit()
         self._stop_signal = 0
         self._restart_wanted = False
         self._reload_wanted = False
@@ -318,7 +320,7 @@ class Runner:
         if (events := self._events_wanted) != self.pipeline.events_settings:
             self.pipeline.change_events(events)
             self._publish_message(self.identity.messages.settings(events))
-            logger.info("settings changed: margin %g, hold_s %g", events.margin, events.hold_s)
+            self._log_command(f"settings changed: margin {events.margin:g}, hold_s {events.hold_s:g}")
         if self._enabled_wanted != self._enabled:
             self._enabled = self._enabled_wanted
             if self._enabled:
@@ -329,7 +331,12 @@ class Runner:
                 self.publish(*self.pipeline.finish())
                 self._publish_camera(self._source.status if self._source.live else "disabled")
             self._publish_message(self.identity.messages.enabled(self._enabled))
-            logger.info("switched %s", "on" if self._enabled else f"off: {self._describe_off()}")
+            self._log_command(f"switched {'on' if self._enabled else f'off: {self._describe_off()}'}")
+
+    def _log_command(self, text: str) -> None:
+        """Log what a command did, unless there were many just before: whoever may publish could fill the log."""
+        if self._commands_logged.allows():
+            logger.info("%s%s", text, self._commands_logged.describe_skipped())
 
     def _describe_off(self) -> str:
         return "the camera is closed" if self._source.status == "disabled" else "no frame is processed"

@@ -64,7 +64,7 @@ class Cluster:
         self._submit = client.get_executor(pure=False).submit
 
     def process(
-        self, options: TagOptions, chunks: Iterable[list[Source]], on_crash: Callable[[Source], SourceResult]
+        self, options: TagOptions, chunks: Iterable[list[Source]], on_failure: Callable[[Source, str], SourceResult]
     ) -> Generator[tuple[Source, SourceResult], None, None]:
         """Process chunks of sources.
 
@@ -72,7 +72,7 @@ class Cluster:
             options: How to process them, with paths of this machine. The model files are sent to the workers; the
                 workers must see the folders.
             chunks: The sources.
-            on_crash: Makes the result of a source that crashes each worker.
+            on_failure: Makes the result of a source that crashes each worker, from the source and the reason.
 
         Yields:
             Sources and results, in order.
@@ -83,7 +83,7 @@ class Cluster:
         detector = _read_file(options.detector_model) if options.detector_model else None
         files = self._client.submit(_identity, _ModelFiles(_read_file(options.model), detector), pure=False)
         work = partial(_process_on_worker, _with_absolute_folders(options), str(Path.cwd()))
-        yield from self._map_in_order(work, chunks, on_crash, files)
+        yield from self._map_in_order(work, chunks, on_failure, files)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Call a function with each item, as `map` does.
@@ -92,32 +92,39 @@ class Cluster:
             FerEdgeError: The scheduler or all workers are gone, or an item crashes each worker.
         """
 
-        def on_crash(_: Item) -> Result:
+        def on_failure(_item: Item, _reason: str) -> Result:
             raise FerEdgeError(
                 f"{self._address}: writing a part of the table crashes each worker; do they lack memory?"
             )
 
-        pairs = self._map_in_order(partial(_call_each, function), ([item] for item in items), on_crash)
+        pairs = self._map_in_order(partial(_call_each, function), ([item] for item in items), on_failure)
         return (result for _, result in pairs)
 
     def _map_in_order(
         self,
         work: Callable[..., list[Result]],
         chunks: Iterable[list[Item]],
-        on_crash: Callable[[Item], Result],
+        on_failure: Callable[[Item, str], Result],
         *args: object,
     ) -> Generator[tuple[Item, Result], None, None]:
         def submit(chunk: list[Item]) -> Future[list[Result]]:
             result: Future[list[Result]] = self._submit(work, chunk, *args)
             return result
 
+        def results(chunk: list[Item], future: Future[list[Result]]) -> Iterator[Result]:
+            if not self._has_crashed(future):
+                yield from future.result()
+                return
+            for item in chunk:  # only one that crashes each worker again is lost
+                alone = submit([item])
+                failed = self._has_crashed(alone)
+                yield on_failure(item, "crashed each worker; do they lack memory?") if failed else alone.result()[0]
+
         yield from map_in_order(
             chunks,
             submit=submit,
-            submit_alone=submit,
-            has_crashed=self._has_crashed,
+            results=results,
             max_pending=lambda: CHUNKS_PER_PROCESS * max(self._count_threads(), 1),
-            on_crash=on_crash,
         )
 
     def _count_threads(self) -> int:
@@ -267,7 +274,7 @@ def _process_on_worker(
         else msgspec.structs.replace(source, uri=str(Path(client_folder, source.uri)))
         for source in sources
     ]
-    return process_in_worker(msgspec.structs.replace(options, model=model, detector_model=detector), absolute)
+    return list(process_in_worker(msgspec.structs.replace(options, model=model, detector_model=detector), absolute))
 
 
 def _unpack(file: _FileContent, folder: Path) -> Path:

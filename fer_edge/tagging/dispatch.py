@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.tagging.pool import map_in_processes
+from fer_edge.tagging.input.video import measure_videos
+from fer_edge.tagging.pool import ProcessPool, map_in_processes
 from fer_edge.tagging.records import failed_result
 from fer_edge.tagging.worker import process, process_in_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from pathlib import Path
 
     from fer_edge.tagging.cluster import Cluster
     from fer_edge.tagging.input.source import Source
     from fer_edge.tagging.options import TagOptions
     from fer_edge.tagging.records import SourceResult
 
+_PATIENCE_S: Final = 60  # with a video that is only opened
 _CHUNK_SOURCES: Final = 16
 _CHUNK_BYTES: Final = 4 << 20
 
@@ -33,12 +37,19 @@ def process_all(
     """
     chunks = _make_chunks(sources)
     if not isinstance(executor, int):
-        yield from executor.process(options, chunks, _crash_result)
+        yield from executor.process(options, chunks, _make_failure)
     elif executor:
-        yield from map_in_processes(functools.partial(process_in_worker, options), chunks, executor, _crash_result)
+        yield from map_in_processes(functools.partial(process_in_worker, options), chunks, executor, _make_failure)
     else:
         for chunk in chunks:
             yield from zip(chunk, process(options, chunk), strict=True)
+
+
+@contextmanager
+def video_measurer() -> Iterator[Callable[[Path], float]]:
+    """Yield a function that measures videos in a process of its own, which a damaged one may crash; see `Sources`."""
+    with ProcessPool(measure_videos, 1, lambda _path, _reason: 0.0, _PATIENCE_S) as pool:
+        yield lambda path: pool.submit([path]).result()[0]
 
 
 def _make_chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
@@ -55,5 +66,5 @@ def _make_chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield chunk
 
 
-def _crash_result(source: Source) -> SourceResult:
-    return failed_result(source, f"{source.path}: crashed the process that worked on it; is there too little memory?")
+def _make_failure(source: Source, reason: str) -> SourceResult:
+    return failed_result(source, f"{source.path}: {reason}")

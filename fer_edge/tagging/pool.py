@@ -1,77 +1,246 @@
-"""Work in other processes: results come in the order of the chunks, and few of either are in memory."""
+"""Work in other processes, so that whatever one item does costs that item alone: an error, a crash, or a hang.
+
+Each process is served by a thread of its own, which starts it, hands it chunks, and ends it if it hangs.  No other
+process is touched.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import queue
+import signal
+import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 
+from fer_edge.errors import FerEdgeError, InputError, first_line
 from fer_edge.utils.signals import defer_signals
-from fer_edge.utils.worker import init_worker
+from fer_edge.utils.worker import init_worker, on_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable, Generator, Iterable
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNKS_PER_PROCESS: Final = 3  # one in work, one queued, one whose result waits for its turn
+PATIENCE_S: Final = 120  # without a sign of progress: far beyond what any image takes, also on a Pi
+_TICK_S: Final = 1.0
+_START_TRIES: Final = 3
+_CONTEXT: Final = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
 
 
-def map_in_processes(
-    work: Callable[[list[Item]], list[Result]],
-    chunks: Iterable[list[Item]],
-    processes: int,
-    on_crash: Callable[[Item], Result],
-) -> Generator[tuple[Item, Result], None, None]:
-    """Process chunks of items in several processes.
+class _Message(NamedTuple):
+    """What a process tells: that it lives, a result, the failure of an item, or an error that ends the run."""
 
-    If the system kills a process, as it does when memory runs out, the items of its chunk are tried again one by one.
-    Only an item that crashes a process again is lost.
+    kind: Literal["alive", "result", "failure", "error"]
+    content: Any = None
 
-    Args:
-        work: A function of a module, or a partial of one; it maps items to their results.
-        chunks: The items.
-        processes: Number of processes.
-        on_crash: Makes the result of an item that crashes a process of its own.
 
-    Yields:
-        Items and results, in the order of the chunks.
-    """
-    with _process_pool(processes) as submit, _process_pool(1) as submit_alone:
-        yield from map_in_order(
-            chunks,
-            submit=partial(submit, work),
-            submit_alone=partial(submit_alone, work),
-            has_crashed=lambda future: isinstance(future.exception(), BrokenProcessPool),
-            max_pending=lambda: CHUNKS_PER_PROCESS * processes,
-            on_crash=on_crash,
-        )
+class ProcessPool(Generic[Item, Result]):
+    """Some processes that work on chunks of items."""
+
+    def __init__(
+        self,
+        work: Callable[[list[Item]], Iterable[Result]],
+        processes: int,
+        on_failure: Callable[[Item, str], Result],
+        patience_s: int = PATIENCE_S,
+    ) -> None:
+        """Create a pool; processes start when there is work for them.
+
+        Args:
+            work: A function of a module, or a partial of one; it gives the result of each item, one after the other.
+                It may call `report_progress` during long work. A `FerEdgeError` ends the run.
+            processes: Number of processes.
+            on_failure: Makes the result of an item that failed, from the item and the reason.
+            patience_s: Seconds without progress after which a process is ended.
+        """
+        self._work, self._on_failure, self._patience_s = work, on_failure, patience_s
+        self._tasks: queue.SimpleQueue[tuple[list[Item], Future[list[Result]]] | None] = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._processes = processes
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Return the pool."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """End the processes; work that is not done is not waited for."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        for worker in self._workers:
+            worker.close()
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, chunk: list[Item]) -> Future[list[Result]]:
+        """Queue a chunk; its future gives a result for each item."""
+        future: Future[list[Result]] = Future()
+        self._tasks.put((chunk, future))
+        if len(self._threads) < self._processes:
+            with defer_signals():  # a thread that is not started cannot be waited for
+                worker = _Worker(self._work, self._patience_s)
+                self._workers.append(worker)
+                self._threads.append(threading.Thread(target=self._serve, args=(worker,), name="pool", daemon=True))
+                self._threads[-1].start()
+        return future
+
+    def _serve(self, worker: _Worker) -> None:
+        while (task := self._tasks.get()) is not None:
+            chunk, future = task
+            try:
+                future.set_result(self._process(worker, chunk))
+            except Exception as error:  # noqa: BLE001 - raised where the result is awaited
+                future.set_exception(error)
+
+    def _process(self, worker: _Worker, chunk: list[Item]) -> list[Result]:
+        results: list[Result] = []
+        while len(results) < len(chunk):
+            reason, is_crash = worker.run(chunk[len(results) :], results)
+            if not reason:
+                break
+            item = chunk[len(results)]
+            # A process may be killed because others took the memory, so the item is tried again, alone.
+            if is_crash and len(chunk) > 1:
+                reason, _ = worker.run([item], results)
+            if reason:
+                results.append(self._on_failure(item, reason))
+        return results
+
+
+class _Worker:
+    """A process, which is started again after a crash."""
+
+    def __init__(self, work: Callable[[list[Any]], Iterable[Any]], patience_s: int) -> None:
+        self._work, self._patience_s = work, patience_s
+        self._process: SpawnProcess | None = None
+        self._connection: Connection[Any, Any] | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()  # between the start of a process and the end of the pool
+
+    def run(self, items: list[Any], results: list[Any]) -> tuple[str, bool]:
+        """Process items, and append their results.
+
+        Returns:
+            Why the item after the results failed, and whether its process crashed; an empty text if no item failed.
+
+        Raises:
+            FerEdgeError: An error that ends the run, or the process cannot be started.
+        """
+        wanted = len(results) + len(items)
+        try:
+            connection = self._connection or self._start()
+            connection.send(items)
+            while len(results) < wanted:
+                message = self._receive(connection, self._patience_s)
+                if message is None:
+                    self._end()
+                    return f"no progress within {self._patience_s} s; left out", False
+                if message.kind == "result":
+                    results.append(message.content)
+                elif message.kind == "failure":
+                    return message.content, False
+                elif message.kind == "error":
+                    raise message.content
+        except (EOFError, OSError):
+            return f"crashed the process that worked on it ({self._end()})", True
+        return "", False
+
+    def close(self) -> None:
+        """End the process for good."""
+        with self._lock:
+            self._is_closed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _start(self) -> Connection[Any, Any]:
+        for _ in range(_START_TRIES):
+            with self._lock:
+                if self._is_closed:
+                    raise FerEdgeError("the pool is closed")
+                self._connection, other = _CONTEXT.Pipe()
+                self._process = _CONTEXT.Process(target=_serve_process, args=(other, self._work), daemon=True)
+                self._process.start()
+                other.close()
+            try:
+                if self._receive(self._connection, PATIENCE_S) is not None:
+                    return self._connection
+            except (EOFError, OSError):
+                pass
+            reason = self._end()
+        raise FerEdgeError(f"a worker process cannot be started ({reason}); the same command continues")
+
+    @staticmethod
+    def _receive(connection: Connection[Any, Any], patience_s: int) -> _Message | None:
+        """Return the next message; None if none came in time."""
+        # Ticks are counted, not seconds: while this machine sleeps, or this process is stopped, no time passes.
+        for _ in range(max(round(patience_s / _TICK_S), 1)):
+            if connection.poll(_TICK_S):
+                message: _Message = connection.recv()
+                return message
+        return None
+
+    def _end(self) -> str:
+        """Kill the process, if it still runs, and return how it ended."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if process is None or connection is None:
+            return "never started"
+        connection.close()
+        process.join(_TICK_S)  # one that crashed ends by itself
+        process.kill()
+        process.join()
+        code = process.exitcode or 0
+        if code == -signal.SIGKILL:
+            return "SIGKILL; is there too little memory?"
+        return signal.Signals(-code).name if code < 0 else f"status {code}"
+
+
+def _serve_process(connection: Connection[Any, Any], work: Callable[[list[Any]], Iterable[Any]]) -> None:
+    """Process chunks, until the other end of the connection is closed."""
+    init_worker()
+    lock = threading.Lock()
+
+    def send(message: _Message) -> None:
+        with lock:
+            connection.send(message)
+
+    on_progress(lambda: send(_Message("alive")))
+    send(_Message("alive"))
+    while True:
+        try:
+            items = connection.recv()
+        except EOFError:
+            return
+        try:
+            for result in work(items):
+                send(_Message("result", result))
+        except FerEdgeError as error:
+            # Errors with more arguments than a message cannot be pickled.
+            send(_Message("error", (InputError if error.exit_status == 2 else FerEdgeError)(str(error))))
+        except Exception as error:  # noqa: BLE001 - libraries raise errors of many kinds
+            send(_Message("failure", f"cannot be processed ({type(error).__name__}: {first_line(error)})"))
 
 
 def map_in_order(
     chunks: Iterable[list[Item]],
     *,
     submit: Callable[[list[Item]], Future[list[Result]]],
-    submit_alone: Callable[[list[Item]], Future[list[Result]]],
-    has_crashed: Callable[[Future[list[Result]]], bool],
+    results: Callable[[list[Item], Future[list[Result]]], Iterable[Result]],
     max_pending: Callable[[], int],
-    on_crash: Callable[[Item], Result],
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Process chunks of items wherever they are submitted to.
+    """Process chunks of items wherever they are submitted to; few items and results are in memory.
 
     Args:
         chunks: The items.
         submit: Submits a chunk.
-        submit_alone: Submits a single item whose chunk crashed its process.
-        has_crashed: Waits for a future; tells whether its process crashed.
+        results: Waits for a future; gives the results of a chunk.
         max_pending: Gives the number of chunks that may be queued or in work now.
-        on_crash: Makes the result of an item that crashes a process of its own.
 
     Yields:
         Items and results, in the order of the chunks.
@@ -84,36 +253,21 @@ def map_in_order(
         if not pending:
             return
         chunk, future = pending.popleft()
-        if not has_crashed(future):
-            yield from zip(chunk, future.result(), strict=True)
-            continue
-        for item in chunk:
-            alone = submit_alone([item])
-            yield item, on_crash(item) if has_crashed(alone) else alone.result()[0]
+        yield from zip(chunk, results(chunk, future), strict=True)
 
 
-@contextmanager
-def _process_pool(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """Yield a function that submits work; it starts the processes when needed, and again after a crash."""
-    context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
-    before = set(multiprocessing.active_children())
-    pool: ProcessPoolExecutor | None = None
-
-    def submit(work: Callable[..., object], *args: object) -> Future[Any]:
-        nonlocal pool
-        if pool is not None:
-            try:
-                return pool.submit(work, *args)
-            except BrokenProcessPool:
-                pool.shutdown()
-        with defer_signals():  # a pool that is interrupted while it starts cannot be shut down
-            pool = ProcessPoolExecutor(count, context, init_worker)
-            return pool.submit(work, *args)
-
-    try:
-        yield submit
-    finally:
-        for child in set(multiprocessing.active_children()) - before:
-            child.kill()  # after an interruption, the rest is not waited for
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+def map_in_processes(
+    work: Callable[[list[Item]], Iterable[Result]],
+    chunks: Iterable[list[Item]],
+    processes: int,
+    on_failure: Callable[[Item, str], Result],
+    patience_s: int = PATIENCE_S,
+) -> Generator[tuple[Item, Result], None, None]:
+    """Process chunks of items in several processes; see `ProcessPool` and `map_in_order`."""
+    with ProcessPool(work, processes, on_failure, patience_s) as pool:
+        yield from map_in_order(
+            chunks,
+            submit=pool.submit,
+            results=lambda _, future: future.result(),
+            max_pending=lambda: CHUNKS_PER_PROCESS * processes,
+        )

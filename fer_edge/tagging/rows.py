@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_edge.detection.factory import detector_file, make_detector
 from fer_edge.errors import InputError, printable
 from fer_edge.model_zoo import DEFAULT_MODEL, DetectorName, find_model
-from fer_edge.tagging.dispatch import process_all
+from fer_edge.tagging.dispatch import process_all, video_measurer
 from fer_edge.tagging.input import remote
 from fer_edge.tagging.input.sources import Sources
+from fer_edge.tagging.input.video import measure_video
 from fer_edge.tagging.options import TagOptions
 from fer_edge.tagging.output.columns import column_types, column_values
 from fer_edge.tagging.provenance import read_provenance
@@ -95,7 +96,10 @@ def _iterate(
 ) -> Iterator[dict[str, Any]]:
     columns = tuple(column_types(provenance.labels))
     is_empty = True
-    with closing(process_all(_unique(sources), options, workers)) as results:
+    with (
+        video_measurer() if workers else nullcontext(measure_video) as sources.measure,
+        closing(process_all(_unique(sources), options, workers)) as results,
+    ):
         for source_rows in make_rows(_without_source(results), options.every):
             is_empty = False
             for row in source_rows.rows:

@@ -13,9 +13,10 @@ import msgspec
 from fer_edge.detection.factory import detector_file
 from fer_edge.errors import InputError, printable
 from fer_edge.tagging.cluster import connect
-from fer_edge.tagging.dispatch import process_all
+from fer_edge.tagging.dispatch import process_all, video_measurer
 from fer_edge.tagging.input import remote, tempdirs
 from fer_edge.tagging.input.sources import Sources
+from fer_edge.tagging.input.video import measure_video
 from fer_edge.tagging.journal import Journal, RunKey
 from fer_edge.tagging.output import parquet_dataset, table_writer
 from fer_edge.tagging.output.contact_sheet import write_sheet
@@ -89,11 +90,13 @@ def tag(
     """
     table_writer.check_table_path(outputs.table)
     provenance = read_provenance(Path(options.model))
+    table_writer.check_columns(outputs.table, provenance)
     folders = result_folders(outputs, options)
     sources = Sources(inputs, null=null, every=options.every, exclude=folders, max_bytes=options.max_fetch)
     check_outputs(inputs, outputs, options)
     run_key = _make_run_key(inputs, outputs, options, provenance)
     with (
+        video_measurer() if cluster or processes else nullcontext(measure_video) as sources.measure,
         _clean_tempdirs(),
         connect(cluster) if cluster else nullcontext() as connected,
         closing(Journal(outputs.journal, run_key, overwrite=outputs.overwrite)) as journal,

@@ -30,7 +30,7 @@ from fer_edge.tflite.trial import trust_models
 from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
     from fer_edge.video.base import VideoFrame
 
 
-def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult]:
+def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> Iterator[SourceResult]:
     """Process sources in a process or thread that is one of several: like `process`, on one core."""
     cv2.setNumThreads(1)
     trust_models()  # which the process that hands out the work has tried
     return process(options, sources)
 
 
-def process(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult]:
-    """Process images and parts of videos.
+def process(options: TagOptions, sources: Sequence[Source]) -> Iterator[SourceResult]:
+    """Process images and parts of videos one by one.
 
     Args:
         options: How to process them.
         sources: The images and parts.
 
-    Returns:
+    Yields:
         The result of each source; errors of a source are part of its result.
 
     Raises:
@@ -64,11 +64,12 @@ def process(options: TagOptions, sources: Sequence[Source]) -> list[SourceResult
     processor = _load_processor(options)
     addresses = [source.uri for source in sources if source.kind == "file" and remote.is_address(source.uri)]
     if not addresses:
-        return [processor.process(source) for source in sources]
+        yield from map(processor.process, sources)
+        return
     max_bytes = min(IMAGE_BYTES, options.max_fetch)
     with tempdirs.folder() as folder:
         fetched = dict(zip(addresses, remote.fetch_all(addresses, folder, max_bytes), strict=True))
-        return [processor.process(source, fetched.get(source.uri)) for source in sources]
+        yield from (processor.process(source, fetched.get(source.uri)) for source in sources)
 
 
 class _Cache(threading.local):

@@ -6,7 +6,21 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from multiprocessing import connection
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PROGRESS_INTERVAL_S: Final = 1.0
+
+
+class _Progress:
+    """How this process reports that it works; set in worker processes."""
+
+    report: Callable[[], None] | None = None
+    reported_at = 0.0
 
 
 def init_worker() -> None:
@@ -19,6 +33,18 @@ def init_worker() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def on_progress(report: Callable[[], None]) -> None:
+    """Set what `report_progress` calls in this process, from any thread."""
+    _Progress.report = report
+
+
+def report_progress() -> None:
+    """Tell the parent process that work goes on, at most once a second; outside worker processes do nothing."""
+    if _Progress.report is not None and time.monotonic() - _Progress.reported_at >= _PROGRESS_INTERVAL_S:
+        _Progress.reported_at = time.monotonic()
+        _Progress.report()
 
 
 def _exit_with(sentinel: int) -> None:

@@ -5,6 +5,7 @@ The camera is one of the network, because it sees itself whether anybody looks.
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from tests.device.servers import Http, NetworkCamera, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.conftest import Cli
 
 TOPICS = MessageFactory("one")
 EVENT = b'{"schema":1,"event_type":"end","id":"s-1","time":1.0}'
@@ -118,3 +121,14 @@ def test_camera_that_stays_missing_ends_the_run_and_says_why(
     assert "Traceback" not in log
     wait_for(lambda: subscriber.payloads(TOPICS.topic("availability"))[-1:] == [b"offline"], "the last word")
     assert subscriber.payloads(TOPICS.topic("camera"))[-1] == b"offline"
+
+
+def test_summary_tells_skipped_from_dropped_frames(camera: NetworkCamera, cli: Cli) -> None:
+    result = cli("run", "--source", f"http://127.0.0.1:{camera.port}/video", "--seconds", "2", "--config", "/dev/null")
+    assert result.returncode == 0, result.stderr
+    line = result.stderr.splitlines()[2]
+    found = re.fullmatch(
+        r"(\d+) frames skipped because camera\.fps and camera\.idle_fps ask for fewer, \d+ dropped while .*", line
+    )
+    assert found, line
+    assert int(found[1]) > 2

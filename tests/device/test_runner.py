@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -258,6 +259,32 @@ def test_limits_frames_of_live_source_and_processes_every_frame_of_video() -> No
     assert video.run(seconds=3).frames == 30
 
 
+def test_counts_no_frame_while_off_and_the_others_as_skipped_or_dropped(
+    usb: type[VideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = make_source(CameraSettings(source="/dev/video9"), wait=True)
+    runner = make_runner(camera, ListSink(), idle_fps=50.0)
+    read, numbers = camera.read, []
+
+    def switching(not_before: float = 0.0) -> Frame | None:
+        frame = read(not_before)
+        assert frame
+        numbers.append(frame.number)
+        if len(numbers) == 10:
+            runner.enable(wanted=False)
+            threading.Timer(0.5, runner.enable, (True,)).start()
+        if len(numbers) == 30:
+            runner.stop(signal.SIGUSR1)
+        return frame
+
+    monkeypatch.setattr(camera, "read", switching)
+    summary = runner.run()
+    camera.close()
+    assert len(usb.instances) == 2
+    assert summary.frames == len(numbers) == 30
+    assert summary.frames + summary.skipped + summary.dropped == numbers[-1] - numbers[0] + 1
+
+
 def test_run_ends_quietly_when_every_sink_is_closed() -> None:
     sink = ListSink(max_messages=5)
     summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run()
@@ -370,3 +397,14 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
 def test_rejects_invalid_node_names(name: str) -> None:
     with pytest.raises(InputError, match="--node"):
         MessageFactory(name)
+
+
+def test_whoever_may_switch_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink = ListSink()
+    runner = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink)
+    for number in range(40):
+        runner.enable(wanted=bool(number % 2))
+        runner.apply_pending()
+    assert len(sink.payloads("enabled/state")) == 40
+    assert caplog.text.count("switched o") == 10

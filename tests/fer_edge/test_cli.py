@@ -476,7 +476,7 @@ def test_run_rejects_unusable_sources(cli: Cli, tmp_path: Path) -> None:
     assert "no source '9999999'" in error_line(cli, "run", "--source", "9999999")
     video = tmp_path / os.fsdecode(b"na\xffme.mp4")
     video.write_bytes(b"any")
-    assert "its name is not UTF-8" in error_line(cli, "run", "--source", video)
+    assert "na\\udcffme.mp4: not a video that FFmpeg can read" in error_line(cli, "run", "--source", video)
     message = error_line(cli, "run", "--source", "rtsp://me:secret@127.0.0.1:1/stream")
     assert "do not give a password in the address" in message
     assert "secret" not in message

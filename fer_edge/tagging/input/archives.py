@@ -17,6 +17,7 @@ from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
 from fer_edge.utils.limits import IMAGE_BYTES
 from fer_edge.utils.tar_reader import tar_members
 from fer_edge.utils.words import megabytes
+from fer_edge.utils.worker import report_progress
 from fer_edge.utils.zip_reader import open_zip
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _copy(content: IO[bytes], destination: Path, display_name: str, max_bytes: i
 
 
 def _read_block(content: IO[bytes], display_name: str) -> bytes:
+    report_progress()
     with _as_data_error(display_name):
         return content.read(_BLOCK)
 

@@ -6,17 +6,20 @@ import functools
 import hashlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import DataError, printable
 from fer_edge.tagging.input import archives, remote, tempdirs
 from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.limits import IMAGE_BYTES
+from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fer_edge.tagging.input.source import Source
+
+_BLOCK: Final = 1 << 20
 
 
 def read_image(source: Source, fetched: Path | None) -> bytes:
@@ -69,5 +72,9 @@ def hash_video(path: Path) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _hash_file(path: Path, modified: int) -> str:  # noqa: ARG001 - part of the cache's key
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            report_progress()
+            digest.update(block)
+    return digest.hexdigest()

@@ -16,6 +16,7 @@ from fer_edge.tagging.input import tempdirs
 from fer_edge.tagging.input.address_password import with_password
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.file_kinds import is_system_name
+from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,6 +122,7 @@ def fetch(address: str, destination: Path, max_bytes: int) -> None:
     from fsspec import Callback  # noqa: PLC0415 - an extra
 
     def check_size(size: int | None, fetched: int, **_: object) -> None:
+        report_progress()
         if max(size or 0, fetched) > max_bytes:
             raise tempdirs.size_error(without_secrets(address), max_bytes)
 

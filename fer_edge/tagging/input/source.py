@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from fer_edge.errors import DataError
+from fer_edge.errors import DataError, first_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,3 +65,6 @@ class PendingSource(NamedTuple):
             return msgspec.structs.replace(self.source, data=self.read())
         except DataError as error:
             return msgspec.structs.replace(self.source, error=str(error))
+        except Exception as error:  # noqa: BLE001 - what one member does ends no run
+            message = f"{printable(self.source.path)}: cannot be read ({type(error).__name__}: {first_line(error)})"
+            return msgspec.structs.replace(self.source, error=message)

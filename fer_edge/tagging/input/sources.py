@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from fer_edge.errors import DataError, InputError, printable
+from fer_edge.errors import DataError, InputError, first_line, printable
 from fer_edge.tagging.input import archives, remote, tempdirs
 from fer_edge.tagging.input.listing import (
     CONTAINER_ENDINGS,
@@ -29,7 +29,7 @@ from fer_edge.tagging.input.video import measure_video, split_video
 from fer_edge.utils.file_kinds import VIDEO_SUFFIXES, LeftOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Sources:
@@ -66,6 +66,7 @@ class Sources:
         self._excluded, self._max_bytes = tuple(exclude), max_bytes
         self._null = null
         self.left_out = LeftOut()
+        self.measure: Callable[[Path], float] = measure_video
         for path in self._inputs:
             if remote.is_address(path):
                 remote.check_address(path)
@@ -153,12 +154,18 @@ class Sources:
             yield _refusal(folder, f"cannot be listed ({error.strerror})")
 
     def _file(self, path: str) -> Iterator[PendingSource]:
+        try:
+            yield from self._parts_of_file(path)
+        except Exception as error:  # noqa: BLE001 - what one file does ends no run
+            yield _refusal(path, f"cannot be read ({type(error).__name__}: {first_line(error)})")
+
+    def _parts_of_file(self, path: str) -> Iterator[PendingSource]:
         name = path.lower()
         fingerprint = fingerprint_of(path)
         if name.endswith(archives.SUFFIXES):
             yield from _archive_members(Path(path), path, path, fingerprint)
         elif name.endswith(tuple(VIDEO_SUFFIXES)):
-            for begin, end in split_video(measure_video(Path(path)), self._every):
+            for begin, end in split_video(self.measure(Path(path)), self._every):
                 yield PendingSource(Source(path, path, "video", fingerprint, begin=begin, end=end))
         else:
             yield PendingSource(Source(path, path, fingerprint=fingerprint))

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import DataError
+from fer_edge.utils.worker import report_progress
 from fer_edge.video.factory import open_video
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def measure_video(path: Path) -> float:
             return duration if duration * _MIN_BYTES_PER_S <= path.stat().st_size else 0.0
     except (DataError, OSError):
         return 0.0
+
+
+def measure_videos(paths: list[Path]) -> Iterator[float]:
+    """Yield the length of each video; see `measure_video`."""
+    return map(measure_video, paths)
 
 
 def split_video(duration: float, every: float | None) -> Iterator[tuple[float, float]]:
@@ -59,6 +65,7 @@ def read_frames(path: Path, begin: float, end: float, every: float | None) -> Ge
     with closing(open_video(path, threads=1)) as reader:
         due = begin
         for frame in reader.frames(begin):
+            report_progress()
             if frame.time >= end:
                 break
             if frame.time < due:

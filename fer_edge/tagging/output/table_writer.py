@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, printable
@@ -44,6 +44,25 @@ def check_table_path(table: str) -> None:
         )
     if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("pyarrow", "parquet")
+
+
+def check_columns(table: str, provenance: Provenance) -> None:
+    """Check that the labels of the model can be columns of the table, before the work begins.
+
+    Raises:
+        InputError: They cannot: SQLite, for example, does not tell upper from lower case.
+    """
+    if _ending(table) != ".sqlite":
+        return
+    with closing(sqlite3.connect(":memory:")) as database:
+        try:
+            database.execute(_create_statement(provenance))
+        except (sqlite3.Error, UnicodeEncodeError) as error:
+            raise InputError(
+                f"{printable(remote.without_secrets(table))}: SQLite cannot have columns for the model's labels"
+                f" {printable(', '.join(provenance.labels))} ({error}); choose another kind of table, or change"
+                " the labels with `fer-edge card set`"
+            ) from error
 
 
 def open_table(path: Path, provenance: Provenance) -> AbstractContextManager[_TableWriter]:
@@ -99,15 +118,11 @@ def _csv(path: Path, provenance: Provenance) -> Iterator[_Batches]:
 @contextmanager
 def _sqlite(path: Path, provenance: Provenance) -> Iterator[_Batches]:
     """Write the table ``faces`` of an SQLite file; a path that is not UTF-8 is a BLOB."""
-    sql_types = {str: "TEXT", int: "INTEGER", float: "REAL"}
     columns = column_types(provenance.labels)
-    definition = ", ".join(
-        f'"{name.replace(chr(34), chr(34) * 2)}" {sql_types[kind]}' for name, kind in columns.items()
-    )
     try:
         database = sqlite3.connect(path)
         try:
-            database.execute(f"CREATE TABLE faces ({definition})")
+            database.execute(_create_statement(provenance))
             insert = f"INSERT INTO faces VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - question marks
             batches = _Batches(
                 lambda rows: database.executemany(insert, ((_text_or_bytes(row[0]), *row[1:]) for row in rows)),
@@ -120,6 +135,13 @@ def _sqlite(path: Path, provenance: Provenance) -> Iterator[_Batches]:
             database.close()
     except sqlite3.Error as error:
         raise FerEdgeError(f"{printable(str(path))}: cannot be written ({error})") from error
+
+
+def _create_statement(provenance: Provenance) -> str:
+    sql_types = {str: "TEXT", int: "INTEGER", float: "REAL"}
+    columns = column_types(provenance.labels).items()
+    definition = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" {sql_types[kind]}' for name, kind in columns)
+    return f"CREATE TABLE faces ({definition})"
 
 
 @contextmanager

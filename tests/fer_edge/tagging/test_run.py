@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 import zipfile
-from concurrent.futures import process as futures_process
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,14 +35,15 @@ from fer_edge import demo
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.geometry import Box
 from fer_edge.model_zoo import DEFAULT_MODEL, find_model
-from fer_edge.tagging.input import listing, tempdirs
+from fer_edge.tagging.input import archives, listing, tempdirs
 from fer_edge.tagging.input.source import Source
 from fer_edge.tagging.input.sources import Sources
 from fer_edge.tagging.input.video import measure_video, split_video
 from fer_edge.tagging.options import TagOptions
+from fer_edge.tagging.output.columns import Provenance
 from fer_edge.tagging.output.destinations import Outputs
+from fer_edge.tagging.output.table_writer import check_columns
 from fer_edge.tagging.output.xmp import relative_path
-from fer_edge.tagging.pool import map_in_processes
 from fer_edge.tagging.run import TagSummary, tag
 from fer_edge.tagging.worker import process
 from tests.videos import make_video
@@ -400,6 +400,47 @@ def test_reads_archives_in_place_and_refuses_bombs(tmp_path: Path) -> None:
     assert "damaged, or not the kind of archive" in errors["c.tar"]
 
 
+def test_archive_with_an_empty_name_costs_no_other_image(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = cv2.imencode(".png", make_small_image())[1].tobytes()
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("x", b"")
+        archive.writestr("b.png", image)
+    data = (folder / "a.zip").read_bytes()
+    central = data.rindex(b"PK\1\2", 0, data.rindex(b"PK\1\2"))
+    named = bytearray(data)
+    named[central + 28 : central + 30] = bytes(2)  # its name is empty now, and one byte of it is left over
+    named[central + 30 : central + 32] = (1).to_bytes(2, "little")
+    (folder / "a.zip").write_bytes(named)
+    (folder / "c.png").write_bytes(image)
+    summary = run(tmp_path / "t.csv", folder)
+    assert summary.faces >= 1
+    assert os.fsencode(folder / "c.png") in {row.path for row in read_table(tmp_path / "t.csv") if row.emotion}
+
+
+def test_error_while_a_file_is_listed_is_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("string index\nout of range")
+
+    monkeypatch.setattr(archives, "members", fail)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.zip").touch()
+    cv2.imwrite(str(tmp_path / "in" / "b.png"), make_small_image())
+    assert run(tmp_path / "t.csv", tmp_path / "in").errors == 1
+    first, second = read_table(tmp_path / "t.csv")
+    assert str(first.error).endswith("a.zip: cannot be read (IndexError: string index)")
+    assert second.emotion == "happy"
+
+
+def test_labels_that_no_column_can_have_are_refused_before_the_work() -> None:
+    provenance = Provenance(labels=("Happy", "happy"), model="edge", model_sha256="", version="")
+    with pytest.raises(InputError, match=r"t\.sqlite: SQLite cannot have columns for the model's labels Happy, happy"):
+        check_columns("t.sqlite", provenance)
+    for table in ("t.csv", "t.jsonl", "t.parquet", "parts/"):
+        check_columns(table, provenance)
+
+
 def test_refuses_image_bombs(cli: Cli, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "bomb.png"), np.zeros((17_000, 17_000), np.uint8))
     header = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03" + bytes(64)
@@ -590,31 +631,6 @@ def test_limits_downloads_and_hides_secrets_of_addresses(
     assert not list(temporary_folder.iterdir())
 
 
-def kill_process_at_13(items: list[int]) -> list[int]:
-    if 13 in items:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return [item * 2 for item in items]
-
-
-def test_crashing_item_fails_alone() -> None:
-    chunks = ([number, number + 1] for number in range(0, 40, 2))
-    results = list(map_in_processes(kill_process_at_13, chunks, 2, lambda _: -1))
-    assert results == [(number, -1 if number == 13 else number * 2) for number in range(40)]
-
-
-def test_signal_while_processes_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    manager = futures_process._ExecutorManagerThread
-    start = manager.start
-
-    def start_after_signal(thread: threading.Thread) -> None:
-        signal.raise_signal(signal.SIGINT)
-        start(thread)
-
-    monkeypatch.setattr(manager, "start", start_after_signal)
-    with pytest.raises(KeyboardInterrupt):
-        list(map_in_processes(kill_process_at_13, [[1]], 1, lambda _: -1))
-
-
 def test_writes_sidecars_annotated_copies_and_contact_sheets(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -731,7 +747,8 @@ def test_annotated_copy_on_a_full_disk_gives_an_error_row(small_disk: Path, tmp_
     cv2.imwrite(str(tmp_path / "0.png"), make_small_image())
     (small_disk / "rest").write_bytes(bytes(240_000))
     options = msgspec.structs.replace(OPTIONS, annotate=str(small_disk))
-    result = process(options, [Source(f"{number}.png", str(tmp_path / "0.png")) for number in range(9)])[-1]
+    sources = [Source(f"{number}.png", str(tmp_path / "0.png")) for number in range(9)]
+    *_, result = process(options, sources)
     error = f"{small_disk}/8.png: cannot be written (No space left on device); make room"
     assert [record.error for record in result.records] == ["", error]
 
