@@ -122,7 +122,9 @@ def read_graph(model: bytes, path: Path) -> Graph:
         return _read_graph(model, path, _names(schema.BuiltinOperator), _names(schema.TensorType))
     except (FlatbufferError, IndexError) as error:
         reason = str(error) if isinstance(error, FlatbufferError) else "a number stands for nothing"
-        raise ModelError(f"{path}: damaged ({reason}); copy or make it again") from error
+        raise ModelError(
+            f"{path}: a runtime cannot load it, because it is damaged ({reason}); copy or make it again"
+        ) from error
 
 
 def _read_graph(model: bytes, path: Path, kinds: dict[int, str], types: dict[int, str]) -> Graph:

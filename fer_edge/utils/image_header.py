@@ -26,9 +26,10 @@ from fer_edge.utils.tiff_header import read_tiff_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+JPEG2000: Final = "a JPEG 2000"
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
-_JPEG2000: Final = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_JPEG2000_STARTS: Final = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _PNM: Final = re.compile(rb"P[1-6](?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})\s")
 _PNM_BYTES: Final = 1 << 16  # in which the size stands
 _CONTAINER_BOXES: Final = {b"meta", b"iprp", b"ipco"}
@@ -175,14 +176,14 @@ def _read_tiff(data: bytes) -> ImageSize | None:
 
 
 def _read_jpeg2000(data: bytes) -> ImageSize | None:
-    if not data.startswith(_JPEG2000):
+    if not data.startswith(_JPEG2000_STARTS):
         return None
     at = data.index(b"\xff\x4f\xff\x51")
     x, y, x0, y0, tile_x, tile_y = struct.unpack_from(">6I", data, at + 8)
     (components,) = struct.unpack_from(">H", data, at + 40)
     if not (x0 < x and y0 < y and 0 < components <= 4 and x // max(tile_x, 1) * (y // max(tile_y, 1)) < 1 << 16):
         raise ValueError(components)
-    return ImageSize("a JPEG 2000", x - x0, y - y0, max_pixels=JPEG2000_PIXELS)
+    return ImageSize(JPEG2000, x - x0, y - y0, max_pixels=JPEG2000_PIXELS)
 
 
 def _read_heif(data: bytes) -> ImageSize | None:

@@ -11,7 +11,8 @@ from fer_edge.errors import DataError
 from fer_edge.utils import pillow_image
 from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.exif import read_orientation, turn_upright
-from fer_edge.utils.image_header import check_header
+from fer_edge.utils.image_header import JPEG2000, check_header
+from fer_edge.utils.isolated_decode import decode_isolated
 from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ def decode(data: bytes, name: str, *, colour: bool = False, reduced: int = 1) ->
     Raises:
         DataError: the image cannot be decoded, or has too many pixels.
     """
-    check_header(data, name, reduced, colour=colour)
+    size = check_header(data, name, reduced, colour=colour)
     if pillow_image.needs_pillow(data):
         return DecodedImage(*pillow_image.decode(data, name, colour=colour))
     orientation = read_orientation(data)
-    pixels = _decode(data, name, (_COLOUR if colour else _GRAY)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = (_COLOUR if colour else _GRAY)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = (decode_isolated if size.kind == JPEG2000 else _decode)(data, name, flags)
     # OpenCV turns a TIFF in any case, and WebP not in all its releases: everything else is turned here.
     is_tiff = data[:2] in {b"II", b"MM"}
     return DecodedImage(pixels if is_tiff else turn_upright(pixels, orientation), orientation)

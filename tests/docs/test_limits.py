@@ -31,7 +31,11 @@ def test_the_manual_states_every_limit() -> None:
         "JPEG, which": [limits.JPEG_PIXELS // mb],
         "progressive JPEG": [limits.PROGRESSIVE_JPEG_PIXELS // mb, limits.SCANNED_JPEG_PIXELS // mb],
         "HEIC": [limits.HEIF_PIXELS // mb],
-        "JPEG 2000": [limits.JPEG2000_PIXELS // mb],
+        "JPEG 2000, which": [
+            limits.JPEG2000_PIXELS // mb,
+            limits.DECODER_PROCESS_BYTES // mb,
+            int(limits.DECODER_PROCESS_S),
+        ],
         "image of more than four bytes": [limits.STORED_PIXEL_BYTES // mb],
         "table of faces": [limits.TABLE_BYTES // mb, limits.TABLE_ROW_BYTES // mb],
         "table of boxes": [limits.TABLE_ROWS],

@@ -43,5 +43,5 @@ def test_damaged_graphs_are_one_error() -> None:
 
 @pytest.mark.parametrize("model", [b"", b"\0" * 8, b"\xff" * 64, b"\x08\0\0\0TFL3\0\0\0\0"])
 def test_rejects_what_is_no_flatbuffer(model: bytes) -> None:
-    with pytest.raises(ModelError, match=r"m\.tflite: damaged \("):
+    with pytest.raises(ModelError, match=r"m\.tflite: a runtime cannot load it, because it is damaged \("):
         read_graph(model, MODEL)

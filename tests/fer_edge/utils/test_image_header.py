@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ import pytest
 
 from fer_edge.errors import DataError
 from fer_edge.utils.image_header import check_header
-from fer_edge.utils.image_io import decode_gray
+from fer_edge.utils.image_io import decode, decode_gray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 # A file type box, and a box of metadata that says 65535x65535 pixels.
 HEIC = bytes.fromhex(
@@ -131,3 +133,15 @@ def test_refuses_tiles_larger_than_the_image() -> None:
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
     with pytest.raises(DataError, match="too many pixels"):
         check_header(data, "x")
+
+
+def test_decodes_jpeg_2000_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """A damaged one makes OpenJPEG crash where memory is short."""
+    cv2.imwrite(str(tmp_path / "a.jp2"), IMAGE)
+    data = (tmp_path / "a.jp2").read_bytes()
+    assert check_header(data, "x") == ("a JPEG 2000", 40, 30, 1, 25_000_000)
+    assert np.array_equal(decode(data, "x", colour=True).pixels, cv2.imread(str(tmp_path / "a.jp2")))
+    assert decode_gray(data, "x").shape == (30, 40)
+    for at in range(60, len(data), len(data) // 4):
+        with contextlib.suppress(DataError):
+            decode_gray(data[:at] + b"\xff" * 40 + data[at + 40 :], "x")
