@@ -1,4 +1,4 @@
-"""Decoding JPEG 2000 in a process of its own: OpenJPEG crashes where a damaged image asks for more memory than there is."""
+"""Decoding JPEG 2000 in a process of its own: OpenJPEG crashes where a damaged image asks for too much memory."""
 
 from __future__ import annotations
 
