@@ -20,6 +20,7 @@ from fer_edge.utils.worker import init_worker, on_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from ctypes import c_int
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
@@ -34,9 +35,9 @@ _CONTEXT: Final = multiprocessing.get_context("spawn")  # a fork would inherit l
 
 
 class _Message(NamedTuple):
-    """What a process tells: that it lives, a result, the failure of an item, or an error that ends the run."""
+    """What a process tells: that it lives, the results of all items, why one failed, or an error that ends the run."""
 
-    kind: Literal["alive", "result", "failure", "error"]
+    kind: Literal["alive", "results", "failure", "error"]
     content: Any = None
 
 
@@ -77,6 +78,8 @@ class ProcessPool(Generic[Item, Result]):
             worker.close()
         for thread in self._threads:
             thread.join()
+        for worker in self._workers:
+            worker.join()
 
     def submit(self, chunk: list[Item]) -> Future[list[Result]]:
         """Queue a chunk; its future gives a result for each item."""
@@ -99,18 +102,32 @@ class ProcessPool(Generic[Item, Result]):
                 future.set_exception(error)
 
     def _process(self, worker: _Worker, chunk: list[Item]) -> list[Result]:
-        results: list[Result] = []
-        while len(results) < len(chunk):
-            reason, is_crash = worker.run(chunk[len(results) :], results)
-            if not reason:
+        results: dict[int, Result] = {}
+        while remaining := [number for number in range(len(chunk)) if number not in results]:
+            done, failure = worker.run([chunk[number] for number in remaining])
+            if failure is None:
+                results.update(zip(remaining, done, strict=True))
                 break
-            item = chunk[len(results)]
+            number = remaining[min(failure.position, len(remaining) - 1)]  # the last one, if only sending failed
             # A process may be killed because others took the memory, so the item is tried again, alone.
-            if is_crash and len(chunk) > 1:
-                reason, _ = worker.run([item], results)
-            if reason:
-                results.append(self._on_failure(item, reason))
-        return results
+            if failure.is_crash and len(chunk) > 1:
+                done, failure = worker.run([chunk[number]])
+            results[number] = self._on_failure(chunk[number], failure.reason) if failure else done[0]
+        return [results[number] for number in range(len(chunk))]
+
+
+class _Failure(NamedTuple):
+    """Why an item failed.
+
+    Attributes:
+        position: Position of the item among those that were sent.
+        reason: Why it failed.
+        is_crash: Whether its process ended.
+    """
+
+    position: int
+    reason: str
+    is_crash: bool = False
 
 
 class _Worker:
@@ -120,36 +137,37 @@ class _Worker:
         self._work, self._patience_s = work, patience_s
         self._process: SpawnProcess | None = None
         self._connection: Connection[Any, Any] | None = None
+        self._position = _CONTEXT.RawValue("i")  # shared with the process: how many of the items it has done
         self._is_closed = False
         self._lock = threading.Lock()  # between the start of a process and the end of the pool
 
-    def run(self, items: list[Any], results: list[Any]) -> tuple[str, bool]:
-        """Process items, and append their results.
+    def run(self, items: list[Any]) -> tuple[list[Any], _Failure | None]:
+        """Process items.
 
         Returns:
-            Why the item after the results failed, and whether its process crashed; an empty text if no item failed.
+            Their results, or which item failed, and why.
 
         Raises:
             FerEdgeError: An error that ends the run, or the process cannot be started.
         """
-        wanted = len(results) + len(items)
         try:
             connection = self._connection or self._start()
+            self._position.value = 0
             connection.send(items)
-            while len(results) < wanted:
+            while True:
                 message = self._receive(connection, self._patience_s)
                 if message is None:
                     self._end()
-                    return f"no progress within {self._patience_s} s; left out", False
-                if message.kind == "result":
-                    results.append(message.content)
-                elif message.kind == "failure":
-                    return message.content, False
-                elif message.kind == "error":
+                    return [], _Failure(self._position.value, f"no progress within {self._patience_s} s; left out")
+                if message.kind == "results":
+                    return message.content, None
+                if message.kind == "failure":
+                    return [], _Failure(self._position.value, message.content)
+                if message.kind == "error":
                     raise message.content
         except (EOFError, OSError):
-            return f"crashed the process that worked on it ({self._end()})", True
-        return "", False
+            reason = f"crashed the process that worked on it ({self._end()})"
+            return [], _Failure(self._position.value, reason, is_crash=True)
 
     def close(self) -> None:
         """End the process for good."""
@@ -158,13 +176,19 @@ class _Worker:
             if self._process is not None:
                 self._process.kill()
 
+    def join(self) -> None:
+        """Wait until the process has ended."""
+        if self._process is not None:
+            self._process.join()
+
     def _start(self) -> Connection[Any, Any]:
         for _ in range(_START_TRIES):
             with self._lock:
                 if self._is_closed:
                     raise FerEdgeError("the pool is closed")
                 self._connection, other = _CONTEXT.Pipe()
-                self._process = _CONTEXT.Process(target=_serve_process, args=(other, self._work), daemon=True)
+                arguments = (other, self._position, self._work)
+                self._process = _CONTEXT.Process(target=_serve_process, args=arguments, daemon=True)
                 self._process.start()
                 other.close()
             try:
@@ -201,7 +225,9 @@ class _Worker:
         return signal.Signals(-code).name if code < 0 else f"status {code}"
 
 
-def _serve_process(connection: Connection[Any, Any], work: Callable[[list[Any]], Iterable[Any]]) -> None:
+def _serve_process(
+    connection: Connection[Any, Any], position: c_int, work: Callable[[list[Any]], Iterable[Any]]
+) -> None:
     """Process chunks, until the other end of the connection is closed."""
     init_worker()
     lock = threading.Lock()
@@ -218,8 +244,11 @@ def _serve_process(connection: Connection[Any, Any], work: Callable[[list[Any]],
         except EOFError:
             return
         try:
+            results = []
             for result in work(items):
-                send(_Message("result", result))
+                results.append(result)
+                position.value = len(results)
+            send(_Message("results", results))
         except FerEdgeError as error:
             # Errors with more arguments than a message cannot be pickled.
             send(_Message("error", (InputError if error.exit_status == 2 else FerEdgeError)(str(error))))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import Cli
+    from tests.conftest import Cli, Sample
 
 MODELS = Path(__file__).parents[2] / "models"
 COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axis}" for i in range(5) for axis in "xy"))
@@ -71,3 +71,17 @@ def squares_in_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with (folder / part / "labels.csv").open("w", newline="") as file:
             csv.writer(file).writerows(rows)
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_faces_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the CSV of 70 faces, half of them for calibration."""
+    return sample.write_csv(tmp_path_factory.mktemp("few") / "fer2013.csv", slice(0, 700, 10))
+
+
+@pytest.fixture(scope="session")
+def first_stage(cli: Cli, foreign: Path, squares_in_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the detector of squares, converted to int8, with its parity report beside it."""
+    out = tmp_path_factory.mktemp("first") / "squares.tflite"
+    cli("convert", foreign / "squares.keras", "--int8", "--data", squares_in_images, "-o", out)
+    return out

@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
 
 
-@pytest.fixture(scope="module")
-def first_stage(cli: Cli, foreign: Path, squares_in_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("first") / "squares.tflite"
-    cli("convert", foreign / "squares.keras", "--int8", "--data", squares_in_images, "-o", out)
-    return out
-
-
 def test_writes_both_stages_into_one_file(
     cli: Cli, foreign: Path, first_stage: Path, squares_in_images: Path, tmp_path: Path
 ) -> None:

@@ -45,12 +45,6 @@ NAMES = ",".join(LABELS)
 INPUT_OPTIONS = ("--labels", NAMES, "--input-range", "0..1")
 
 
-@pytest.fixture(scope="module")
-def few_faces_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the CSV of 70 faces, half of them for calibration."""
-    return sample.write_csv(tmp_path_factory.mktemp("few") / "fer2013.csv", slice(0, 700, 10))
-
-
 @pytest.mark.parametrize(
     ("name", "shape", "kinds"),
     [

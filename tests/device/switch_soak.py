@@ -85,7 +85,7 @@ class Soak:
         self._connecting_since = 0  # the number of messages that had been received
         self._last_report = b""  # of the switch
         self._on_was_sent = False  # to this process
-        self._may_be_on = False  # whether an ON was sent that this process may obey, or has obeyed
+        self._pending_on = 0  # how often ON was sent that this process may still obey
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._history: list[str] = []
@@ -150,7 +150,7 @@ class Soak:
         self._history.append(f"proved {value}")
         if not on:  # watch for a while
             with self._lock:
-                self._may_be_on = False  # commands are obeyed in order
+                self._pending_on = 0  # commands are obeyed in order
             time.sleep(0.5)
 
     def _command(self, *, on: bool) -> None:
@@ -166,14 +166,15 @@ class Soak:
     def _send(self, *, on: bool, retain: bool) -> None:
         if on and self._runner:
             with self._lock:
-                self._on_was_sent = self._may_be_on = True
+                self._on_was_sent = True
+                self._pending_on += 1
         self._subscriber.publish(TOPICS.topic("enabled/set"), "ON" if on else "OFF", retain=retain)
 
     def _restart(self, *, kill: bool) -> None:
         self.figures.actions["kills" if kill else "restarts"] += 1
         self._history.append("kill" if kill else "restart")
         self._stop(kill=kill)
-        was_off = self._last_report == b"OFF" and not self._may_be_on
+        was_off = self._last_report == b"OFF" and not self._pending_on
         if self._chance.random() < 0.8:  # what is sent meanwhile
             self._command(on=self._chance.random() < 0.8)
         self._start()
@@ -219,9 +220,9 @@ class Soak:
             self._report(f"exit status {status} after SIGTERM")
         self._runner = None
         with self._lock:
-            if self._may_be_on:
+            if self._pending_on:
                 self._last_report = b""  # it may have obeyed the ON without a report
-            self._on_was_sent = self._may_be_on = False
+            self._on_was_sent, self._pending_on = False, 0
 
     def _is_connected(self) -> bool:
         assert self._runner
@@ -246,8 +247,10 @@ class Soak:
                         continue
                     if (self._last_report, message.payload) == (b"OFF", b"ON") and not self._on_was_sent:
                         self._report(f"ON without a command after {self._history}")
+                    if (self._last_report, message.payload, self._pending_on) == (b"OFF", b"ON", 1):
+                        self._pending_on = 0  # with more of them, it is not known which was obeyed
                     self._last_report = message.payload
-                if self._last_report != b"OFF" or self._may_be_on:
+                if self._last_report != b"OFF" or self._pending_on:
                     continue
                 self.figures.samples_while_off += 1
                 if count := open_connections(self._port):

@@ -6,10 +6,14 @@
 set -eu
 folder=$(realpath -m "$1")
 shift
-if [ ! -e "$folder/ha/bin/hass" ]; then
+certificates=/etc/ssl/certs/ca-certificates.crt
+if [ ! -e "$folder/usr/bin/python3" ]; then
     mmdebstrap --variant=minbase "$@" \
         --include=python3,python3-venv,python3-dev,g++,libc6-dev,ca-certificates,ffmpeg,libturbojpeg0 forky "$folder" >&2
     cp -L /etc/resolv.conf /etc/hosts "$folder/etc/"
+    cp -L "$certificates" "$folder$certificates" # the host may trust a proxy
+fi
+if [ ! -e "$folder/ha/bin/hass" ]; then
     chroot "$folder" python3 -m venv /ha
     chroot "$folder" /ha/bin/pip install -q homeassistant >&2
 fi
@@ -17,4 +21,4 @@ fi
 for each in /tmp /dev /proc; do
     mountpoint -q "$folder$each" || mount --bind "$each" "$folder$each"
 done
-echo "HASS_COMMAND='chroot $folder env HOME=/root /ha/bin/hass'"
+echo "HASS_COMMAND='chroot $folder env HOME=/root SSL_CERT_FILE=$certificates /ha/bin/hass'"

@@ -186,7 +186,7 @@ def test_automations_run_on_fresh_events_alone(setup: Setup) -> None:
             "blueprint": f"use_blueprint:\n  path: {blueprint}\n  input:\n{inputs}"
             + "".join(f"      {line}\n" for line in publishing("blueprint").splitlines()),
             "trigger": f"triggers:\n- trigger: device\n  domain: mqtt\n  device_id: {device}\n  type: became happy\n"
-            f"  subtype: face\nactions:\n{publishing('trigger')}",
+            f"  subtype: face\nmode: queued\nactions:\n{publishing('trigger')}",
         }
     )
 

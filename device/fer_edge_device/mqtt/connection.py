@@ -193,7 +193,9 @@ class Connection:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = max(1, int(expires_in))
         number = self._client.publish(topic, payload, qos, retain, properties).mid
-        self._unacknowledged[number] = topic
+        # The client may have sent a message with QoS 0 already, and no broker acknowledges it.
+        if qos:
+            self._unacknowledged[number] = topic
         return number
 
     def deliver(self, messages: Sequence[Message], timeout: float) -> None:

@@ -192,6 +192,17 @@ def test_falls_back_to_mqtt_3_1_1(
     )
 
 
+def test_sends_any_number_of_messages_that_are_not_acknowledged(broker: Mosquitto, tmp_path: Path) -> None:
+    topic = MESSAGES.topic("stats")
+    with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port) as sink:
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
+        for count in range(1, 51):
+            sink.publish(MESSAGES.stats(STATS))
+            wait_for(lambda count=count: len(subscriber.payloads(topic)) == count, "a message")  # type: ignore[misc]
+        sink.publish(MESSAGES.camera("online"))
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("camera")), "another message")
+
+
 def test_obeys_the_switch_and_ignores_unknown_values(
     broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
