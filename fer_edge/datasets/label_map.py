@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_edge.classification.labels import canonical_label
-from fer_edge.errors import DataError, InputError
+from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import parse_toml
 
@@ -82,11 +82,13 @@ def load_label_map(path: Path) -> LabelMap:
     Raises:
         InputError: the file cannot be read or is not a label map.
     """
-    text = read_text(path, DataError)
     try:
-        document = parse_toml(text, str(path))
-    except InputError as error:
-        raise DataError(str(error)) from error
+        text = read_text(path, DataError)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix("cannot be read ").strip("()")
+        reason = reason.replace("not a text file", "it is not text")
+        raise DataError(f"{path}: the label map cannot be read ({reason})") from error
+    document = parse_toml(text, str(path))
     order = document.pop("order", [])
     tables = {name: table for name, table in document.items() if isinstance(table, dict)}
     texts = [
