@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from fer_edge.datasets.class_folders import EncodedImage, is_class_image, read_class_folders
-from fer_edge.datasets.fer2013_csv import is_face_table, raise_data_errors, read_csv
+from fer_edge.datasets.class_folders import EncodedImage, count_left_out, is_class_image, read_class_folders
+from fer_edge.datasets.fer2013_csv import raise_data_errors, read_csv, table_rank
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import TextLines
 from fer_edge.utils.decompress import UnpackError
@@ -20,11 +20,13 @@ from fer_edge.utils.words import counted
 from fer_edge.utils.zip_reader import open_zip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge.utils.archive_member import ArchiveMember
+
+    Members = Iterable[tuple[PurePosixPath, ArchiveMember]]
 
 
 def read_zip(path: Path, side: int) -> Dataset:
@@ -43,10 +45,7 @@ def read_zip(path: Path, side: int) -> Dataset:
             with open_zip(path) as archive:
                 is_open = True
                 members = dict(_check_members(path, archive.members))
-                for name, member in members.items():
-                    if table := _read_face_table(member, name, path, side):
-                        return table
-                return read_class_folders(_read_images(members.items()), path, side, LeftOut())
+                return _read_members(members.items, path, side)
         except UnpackError as error:
             what = "damaged or encrypted archive" if is_open else "not a zip archive, or one cut short"
             raise DataError(f"{path}: {what} ({error}); download it again") from error
@@ -64,33 +63,48 @@ def read_tar(path: Path, side: int) -> Dataset:
     """
     with raise_data_errors(path):
         try:
-            for name, member in _check_members(path, tar_members(path)):
-                if table := _read_face_table(member, name, path, side):
-                    return table
-            return read_class_folders(_read_images(_check_members(path, tar_members(path))), path, side, LeftOut())
+            return _read_members(lambda: _check_members(path, tar_members(path)), path, side)
         except UnpackError as error:
             raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
 
 
-def _read_images(members: Iterable[tuple[PurePosixPath, ArchiveMember]]) -> Iterator[EncodedImage]:
+def _read_members(members: Callable[[], Members], path: Path, side: int) -> Dataset:
+    """Read the best table of faces among the members, the largest of several, or the images in class folders.
+
+    Args:
+        members: lists the members; called twice, and each must be read before the next one is asked for.
+        path: the archive, for errors.
+        side: rows and columns of the faces to return.
+    """
+    ranks = {name: (_rank_table(member), member.size) for name, member in members() if _is_table(name)}
+    best = max(ranks, key=lambda name: ranks[name], default=None)
+    if best and ranks[best][0]:
+        table = next(member for name, member in members() if name == best)
+        with table.open() as file:
+            return read_csv(TextLines(file, f"{path}/{best}"), f"{path}/{best}", side)
+    left_out = LeftOut()
+    return read_class_folders(_read_images(members(), left_out), path, side, left_out)
+
+
+def _is_table(name: PurePosixPath) -> bool:
+    return name.suffix.lower() == ".csv" and not has_system_name(name.parts)
+
+
+def _rank_table(member: ArchiveMember) -> int:
+    with member.open() as file:
+        try:
+            return table_rank(next(TextLines(file, member.name), ""))
+        except (UnicodeDecodeError, DataError):  # such as a line of megabytes
+            return 0
+
+
+def _read_images(members: Members, left_out: LeftOut) -> Iterator[EncodedImage]:
+    """Yield the images in class folders, and count the other members."""
     for name, member in members:
         if is_class_image(name):
             yield EncodedImage(name, member.read(IMAGE_BYTES))
-
-
-def _read_face_table(member: ArchiveMember, name: PurePosixPath, path: Path, side: int) -> Dataset | None:
-    """Read a CSV inside an archive; return None if it is another file, such as a sample submission."""
-    if name.suffix.lower() != ".csv" or has_system_name(name.parts):
-        return None
-    with member.open() as file:
-        lines = TextLines(file, f"{path}/{name}")
-        try:
-            first = next(lines, "")
-        except UnicodeDecodeError:
-            return None
-        if not is_face_table(first):
-            return None
-        return read_csv(lines, f"{path}/{name}", side, first)
+        else:
+            count_left_out(name, left_out)
 
 
 def _check_members(path: Path, members: Iterable[ArchiveMember]) -> Iterator[tuple[PurePosixPath, ArchiveMember]]:

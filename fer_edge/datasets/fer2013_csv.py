@@ -45,24 +45,27 @@ def raise_data_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: damaged ({first_line(error)}); download it again") from error
 
 
-def is_face_table(first_line: str) -> bool:
-    """Return whether the first line of a CSV is that of a table of faces."""
-    return {"emotion", "pixels"} <= set(_read_header(csv.reader([first_line])))
+def table_rank(first_line: str) -> int:
+    """Return how good a table of faces is by the first line of its CSV: 2 with usages, 1 without, 0 for another table.
+
+    FER-2013's archive holds ``train.csv``, which lacks usages, beside ``icml_face_data.csv``, which has all faces.
+    """
+    columns = set(_read_header(csv.reader([first_line])))
+    return (1 + ("usage" in columns)) if {"emotion", "pixels"} <= columns else 0
 
 
-def read_csv(lines: TextLines, name: str, side: int, first: str | None = None) -> Dataset:
+def read_csv(lines: TextLines, name: str, side: int) -> Dataset:
     """Read a CSV with the columns ``emotion``, ``pixels`` and, optionally, ``Usage``.
 
     Args:
         lines: lines of the file; the columns may be in any order, and their names may be surrounded by spaces.
         name: name of the file, for the dataset and for errors.
         side: rows and columns of the faces to return.
-        first: the first line, if it was read already.
 
     Raises:
         DataError: a column is missing, a row is invalid, or there are no rows.
     """
-    header = _read_header(csv.reader([next(lines, "") if first is None else first]))
+    header = _read_header(csv.reader([next(lines, "")]))
     if missing := [column for column in ("emotion", "pixels") if column not in header]:
         raise DataError(
             f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"

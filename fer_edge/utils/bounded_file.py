@@ -38,7 +38,11 @@ def open_regular(path: Path, error: type[InputError] = DataError) -> IO[bytes]:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        what = "a folder, not a file" if stat.S_ISDIR(mode) else "not a regular file but a device, pipe or socket"
+        what = (
+            "cannot be read (Is a directory)"
+            if stat.S_ISDIR(mode)
+            else "not a regular file but a device, pipe or socket"
+        )
         raise error(f"{path}: {what}")
     return os.fdopen(descriptor, "rb")
 

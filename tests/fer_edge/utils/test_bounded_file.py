@@ -18,7 +18,7 @@ def test_reads_regular_files_up_to_a_limit(tmp_path: Path) -> None:
         read_bytes(path, 4)
     with pytest.raises(ModelError, match=r"none: cannot be read \(No such file"):
         read_bytes(tmp_path / "none", 5, ModelError)
-    with pytest.raises(DataError, match="a folder"):
+    with pytest.raises(DataError, match="Is a directory"):
         read_bytes(tmp_path, 5)
 
 
