@@ -79,9 +79,10 @@ def _read_members(members: Callable[[], Members], path: Path, side: int) -> Data
     ranks = {name: (_rank_table(member), member.size) for name, member in members() if _is_table(name)}
     best = max(ranks, key=lambda name: ranks[name], default=None)
     if best and ranks[best][0]:
-        table = next(member for name, member in members() if name == best)
-        with table.open() as file:
-            return read_csv(TextLines(file, f"{path}/{best}"), f"{path}/{best}", side)
+        for name, member in members():  # the archive is open as long as they are listed
+            if name == best:
+                with member.open() as file:
+                    return read_csv(TextLines(file, f"{path}/{best}"), f"{path}/{best}", side)
     left_out = LeftOut()
     return read_class_folders(_read_images(members(), left_out), path, side, left_out)
 
