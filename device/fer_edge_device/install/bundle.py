@@ -104,7 +104,8 @@ def _password_file(config: Path) -> Path | None:
     try:
         password = read_bytes(path, TEXT_BYTES, InputError)
     except InputError as error:
-        raise InputError(f"the password_file of {config}: {error}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{path}, the password_file of {config}: {reason}") from error
     if not password.strip():
         raise InputError(f"{path}: contains no password")
     return path
