@@ -185,7 +185,12 @@ class Bank:
         Raises:
             DataError: it cannot be read, is no bank, or is for other faces.
         """
-        stored = read_npz(path)
+        try:
+            stored = read_npz(path)
+        except DataError as error:
+            if "cannot be read" in str(error):
+                raise
+            raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
         try:
             about = json.loads(str(stored["about"]))
             if about["format"] != FORMAT:
