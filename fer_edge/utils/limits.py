@@ -43,4 +43,4 @@ STORED_PIXEL_BYTES: Final = 1 << 29  # of all pixels as they are stored
 HEIF_PIXELS: Final = 50_000_000
 JPEG2000_PIXELS: Final = 25_000_000
 DECODER_PROCESS_BYTES: Final = 600 << 20  # of a decoder that has a process of its own
-DECODER_PROCESS_S: Final = 15.0
+DECODER_PROCESS_S: Final = 8.0
