@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEV := .venv-dev/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test fuzz check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ test: check ## set up what tests need and run them all
 	  || { echo "tests need more of the system: sudo apt install$$missing"; exit 2; }
 	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
 	@$(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
+
+fuzz: .venv-dev/.ready ## read 100,000 mutants of images, archives, tables, models and configurations: hours
+	@$(DEV)/python -m tests.fuzz.run
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }

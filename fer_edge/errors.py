@@ -6,21 +6,35 @@ status of the class.
 
 from __future__ import annotations
 
-import lzma
 import re
-import zipfile
-import zlib
 from typing import ClassVar, Final
-
-# Raised by `zipfile`, besides OSError, if an archive is damaged, encrypted or compressed by an unknown method.
-DAMAGED_ZIP: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 _LOGIN: Final = re.compile(r"(\w:/+)[^\s/:]*:\S*@")
 # A password may contain any character, so everything to the end of the address is hidden; the text around the address
 # stays.
 _PARAMETER: Final = re.compile(
-    r"(\w:/+\S*?(?:pas\w*|pwd|psw|pw|secret|token|key|auth)=)\S*?(?=[\"')\],;:]*(?:\s|$))", re.IGNORECASE
+    r"(\w:/+\S*?(?:pas\w*|pwd|psw|pw|secret|token|key|auth|sig|signature|credential|session|jwt)=)"
+    r"\S*?(?=[\"')\],;:]*(?:\s|$))",
+    re.IGNORECASE,
 )
+# Some addresses are secrets themselves: a part of the path follows a word such as "token", or is a long mix of letters
+# and digits, as the keys of streams and webhooks are.
+_WEB_ADDRESS: Final = re.compile(r"\b(?:https?|rtmp\w?|rtsps?|srt|wss?):/+[^\s/]+/\S+", re.IGNORECASE)
+_NAMED_SECRET: Final = re.compile(
+    r"(/(?:\w*token|\w*key|secret|password|auth|webhook)/)[^/?#\"')\],;:]+", re.IGNORECASE
+)
+_RANDOM_PART: Final = re.compile(r"(?<=/)(?=[\w~=-]*\d)(?=[\w~=-]*[A-Za-z])[\w~=-]{16,}(?=[/?#\"')\],;:]|$)")
+
+
+# Control characters and what turns the direction of a text or hides in it; terminals obey some of them.
+_UNSHOWABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\uffff]"
+)
+
+
+def one_line(text: str) -> str:
+    """Return a text that a terminal shows in one line, whoever wrote it: it escapes all other characters."""
+    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def first_line(error: BaseException) -> str:
@@ -32,10 +46,20 @@ def first_line(error: BaseException) -> str:
 def hide_passwords(text: str) -> str:
     """Hide the passwords in a text.
 
-    In each address, ``...`` replaces the user name and password, and every parameter from the first password on.  A
-    single slash after the scheme is recognized too, because `pathlib` shortens ``//`` to ``/``.
+    In each address, ``...`` replaces the user name and password, every parameter from the first password on, and the
+    parts of a path that look like a secret.  A single slash after the scheme is recognized too, because `pathlib`
+    shortens ``//`` to ``/``.
     """
+    return _WEB_ADDRESS.sub(_hide_parts, hide_named_passwords(text))
+
+
+def hide_named_passwords(text: str) -> str:
+    """Hide the passwords in a text that an address names as such: logins and parameters, but no parts of a path."""
     return _PARAMETER.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
+
+
+def _hide_parts(address: re.Match[str]) -> str:
+    return _RANDOM_PART.sub("...", _NAMED_SECRET.sub(r"\1...", address[0]))
 
 
 class FerEdgeError(Exception):
@@ -44,8 +68,8 @@ class FerEdgeError(Exception):
     exit_status: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        """Return the message, with all passwords hidden."""
-        return hide_passwords(super().__str__())
+        """Return the message in one line, with all passwords hidden."""
+        return one_line(hide_passwords(super().__str__()))
 
 
 class InputError(FerEdgeError):

@@ -15,6 +15,7 @@ DEFAULT_MODEL: Final = _FOLDER / "edge.tflite"
 DEFAULT_DETECTOR: Final = _FOLDER / "faces.tflite"
 CLASSIFIERS: Final = ("edge", "edge-plus")
 DETECTORS: Final = ("faces",)
+SHIPPED: Final = tuple(_FOLDER / f"{name}.tflite" for name in CLASSIFIERS + DETECTORS)
 
 
 def find_model(model: str | Path, kind: Literal["classifier", "detector", "any"] = "classifier") -> Path:

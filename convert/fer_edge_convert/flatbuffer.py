@@ -197,7 +197,7 @@ def run_all(model: bytes, images: Images | npt.NDArray[np.float32]) -> list[npt.
     The model's input and outputs may be of any type. Several outputs are in the order of their shapes, because
     converters change the order of the model.
     """
-    interpreter = make_interpreter(model, Path("model"))
+    interpreter = make_interpreter(model, Path("model"), own=True)
     taken = Tensor.from_detail(interpreter.get_input_details()[0])
     given = sorted(map(Tensor.from_detail, interpreter.get_output_details()), key=lambda tensor: tensor.shape)
     outputs = [np.empty((len(images), *tensor.shape[1:]), np.float32) for tensor in given]

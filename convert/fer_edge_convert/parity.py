@@ -249,7 +249,7 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
 
 def latency(original: bytes, converted: bytes) -> tuple[float, float]:
     """Return the median milliseconds of both, measured in turns, because machines are noisy."""
-    interpreters = [make_interpreter(model, Path("model")) for model in (original, converted)]
+    interpreters = [make_interpreter(model, Path("model"), own=True) for model in (original, converted)]
     times: list[list[float]] = [[], []]
     for interpreter in interpreters:
         taken = Tensor.from_detail(interpreter.get_input_details()[0])

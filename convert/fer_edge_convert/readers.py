@@ -8,17 +8,21 @@ import json
 import os
 import re
 import warnings
-import zipfile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fer_edge.errors import InputError, ModelError, printable
+from fer_edge.utils.decompress import UnpackError
+from fer_edge.utils.limits import JSON_BYTES
+from fer_edge.utils.zip_reader import open_zip
 from fer_edge_convert import flatbuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from fer_edge.utils.archive_member import ArchiveMember
 
 _MODULES: Final = {"builtins", "keras", "tf_keras", "numpy"}  # whose classes may be made by name
 _OPERATIONS: Final = (
@@ -27,6 +31,7 @@ _OPERATIONS: Final = (
 )
 _TRUST: Final = "; --unsafe runs it, if you trust who made it"
 TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
+_BLOCK: Final = 1 << 20
 _DEBUG: Final = "`fer-edge --debug convert ...` shows why"
 
 
@@ -46,13 +51,25 @@ def read_keras_archive(path: Path, size: int | None, *, unsafe: bool) -> tuple[s
         InputError: the size is needed and not given.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-            config = json.loads(archive.read("config.json"))
+        with open_zip(path, ModelError) as archive:
+            _check_members(archive.members)
+            texts = {member.name: member for member in archive.members}
+            version = str(json.loads(texts["metadata.json"].read(JSON_BYTES))["keras_version"])
+            config = json.loads(texts["config.json"].read(JSON_BYTES))
     except Exception as error:  # a damaged archive can fail anywhere
         raise ModelError(f"{path}: damaged, or not a .keras file; save or copy the model again") from error
     _refuse_code(path, config, unsafe=unsafe)
     return f"Keras {printable(version)}", _by_keras(path, version, size, unsafe=unsafe)
+
+
+def _check_members(members: Sequence[ArchiveMember]) -> None:
+    """Unpack each member once, because Keras reads them whole: none may be more than the directory says."""
+    for member in members:
+        if member.is_bomb:
+            raise UnpackError(f"{member.name} would unpack to {member.size} bytes")
+        with member.open() as file:
+            while file.read(_BLOCK):
+                pass
 
 
 def read_hdf5(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:

@@ -16,6 +16,7 @@ from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.errors import InputError, ModelError, printable
 from fer_edge.modelcard.archive import attached_labels, check_flatbuffer, has_card, model_bytes
+from fer_edge.modelcard.card_labels import label_problem
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
@@ -75,8 +76,8 @@ class SourceModel:
             raise InputError(
                 f"{self.path}: it has {self.outputs} outputs, but there are {len(known)} labels ({', '.join(known)})"
             )
-        if len(set(known)) != len(known):
-            raise InputError(f"{self.path}: a label twice in {', '.join(known)}; each output needs a name of its own")
+        if problem := label_problem(known):
+            raise InputError(f"{self.path}: {problem}; each output needs a name of its own")
         if scale_offset is None:
             if self.card is None:
                 raise InputError(

@@ -20,7 +20,7 @@ import msgspec
 
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
-from fer_edge.errors import FerEdgeError, InputError, SourceLostError
+from fer_edge.errors import InputError, SourceLostError
 from fer_edge.model_zoo import find_model
 from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
@@ -162,7 +162,7 @@ class App:
             config = self._keep_min_face(self._read_config() if self._read_config else self._config)
             _check_messages(config)
             classifier, detector = _make_classifier(config), _make_detector(config)
-        except (FerEdgeError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a new file does, the old configuration goes on
             _log_failed_reload(error)
         else:
             self._apply(config, classifier, detector)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
+from fer_edge.errors import one_line
 from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
@@ -138,12 +139,19 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Ignore the stream that the base class would store."""
 
 
-class _Plain(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Escapes what a terminal would obey in names of files, topics and models."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(one_line, super().format(record).split("\n")))
+
+
+class _Plain(_Formatter):
     def __init__(self) -> None:
         super().__init__("fer-edge: %(message)s")
 
 
-class _Journal(logging.Formatter):
+class _Journal(_Formatter):
     """Puts the syslog priority before each line (sd-daemon(3))."""
 
     def format(self, record: logging.LogRecord) -> str:

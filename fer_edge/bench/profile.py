@@ -42,7 +42,9 @@ def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) ->
     operators = []
     previous: Callable[[int], object] = _do_nothing
     for count, operation in enumerate(graph.operations, start=1):
-        invoke = _invoker(make_interpreter(_truncate(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack))
+        invoke = _invoker(
+            make_interpreter(_truncate(flatbuffer, count, flatbuffers), path, threads, xnnpack=xnnpack, own=True)
+        )
         # In turns with the previous cut, so that drift does not count as a difference.
         before, until = (float(np.median(samples)) for samples in interleave([previous, invoke], runs))
         operators.append(

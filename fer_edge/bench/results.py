@@ -12,6 +12,8 @@ import msgspec
 
 from fer_edge.bench.conditions import Condition, Environment, Settings
 from fer_edge.errors import InputError
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import JSON_BYTES
 from fer_edge.utils.validation import explain
 from fer_edge.utils.words import counted
 
@@ -256,10 +258,7 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: The file cannot be read, is not a report, or has another version.
     """
-    try:
-        return decode_report(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a result of `fer-edge bench`") from error
+    return decode_report(read_bytes(path, JSON_BYTES, InputError), str(path))
 
 
 def decode_report(text: bytes, source_name: str) -> Report:
@@ -283,6 +282,8 @@ def decode_report(text: bytes, source_name: str) -> Report:
         raise InputError(
             f"{source_name}: not a result of `fer-edge bench --json` ({explain(error, Report).message})"
         ) from error
+    except RecursionError as error:
+        raise InputError(f"{source_name}: not a result of `fer-edge bench --json`, it is nested too deeply") from error
 
 
 def encode_report(report: Report) -> bytes:

@@ -23,6 +23,8 @@ from fer_edge.errors import InputError, printable
 from fer_edge.modelcard.archive import model_bytes
 from fer_edge.tflite.inspect import delegation, find_not_delegated
 from fer_edge.tflite.interpreter import make_interpreter, runtime_name
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import MODEL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +102,7 @@ class Workloads:
         detector = detector_file(options.detector, options.detector_model)
         return Settings(
             detector=options.detector,
-            detector_sha256=hashlib.sha256(detector.read_bytes()).hexdigest(),
+            detector_sha256=hashlib.sha256(read_bytes(detector, MODEL_BYTES)).hexdigest(),
             min_face=options.min_face,
             frame=(demo.WIDTH, demo.HEIGHT),
             faces=round(fmean(map(len, self._truth.values())), 2),

@@ -11,6 +11,7 @@ import numpy as np
 from fer_edge.classification.classifier import TFLiteClassifier, with_self_test
 from fer_edge.errors import InputError, ModelError, printable
 from fer_edge.modelcard.archive import attached_labels, attached_members, check_flatbuffer, model_bytes, with_card
+from fer_edge.modelcard.card_labels import label_problem
 from fer_edge.modelcard.reader import read_any_card
 from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge.tflite.interpreter import make_interpreter
@@ -46,8 +47,8 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
     if len(labels) != outputs:
         known = f"there are {len(labels)} labels ({', '.join(labels)})" if labels else "no labels are known"
         raise InputError(f"{path}: it has {outputs} outputs, but {known}: give --labels, in the order of the outputs")
-    if len(set(labels)) != len(labels):
-        raise InputError(f"{path}: a label twice in {', '.join(labels)}; give each output a different name")
+    if problem := label_problem(labels):
+        raise InputError(f"{path}: {problem}; give each output a different name")
     if scale_offset is None:
         if old is None:
             raise InputError(

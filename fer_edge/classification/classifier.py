@@ -11,7 +11,7 @@ import numpy as np
 from fer_edge.classification.crop import crop_face
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.model_zoo import DEFAULT_MODEL, find_model
-from fer_edge.modelcard.archive import check_flatbuffer, model_bytes
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.modelcard.selftest import SelfTest
@@ -93,7 +93,7 @@ class TFLiteClassifier:
         """
         self.path = find_model(model)
         self.card = read_card(self.path, ClassifierCard)
-        self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        self.sha256 = hashlib.sha256(read_model(self.path)).hexdigest()
         flatbuffer = model_bytes(self.path)
         check_flatbuffer(self.path, self.card, flatbuffer)
         self._crop_size = (self.card.input.height, self.card.input.width)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fer_edge.errors import InputError
+from fer_edge.utils.bounded_file import read_text
 
 FER2013: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven classes of FER-2013 in the order of its numbers (Goodfellow et al. 2013, arXiv:1307.0414)."""
@@ -43,13 +44,9 @@ def parse_labels(text: str) -> tuple[str, ...]:
         InputError: there are fewer than two labels, or the file cannot be read.
     """
     try:
-        lines = text.replace(",", "\n") if "," in text else Path(text).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise InputError(
-            f"--labels {text}: cannot be read as a file ({reason}); give angry,disgust,... or a file with"
-            " one label per line"
-        ) from error
+        lines = text.replace(",", "\n") if "," in text else read_text(Path(text))
+    except InputError as error:
+        raise InputError(f"--labels {error}; give angry,disgust,... or a file with one label per line") from error
     labels = tuple(line.strip() for line in lines.splitlines() if line.strip())
     if len(labels) < 2:
         raise InputError(f"--labels {text}: give at least two, as angry,disgust,... or a file with one label per line")

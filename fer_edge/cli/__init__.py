@@ -36,10 +36,10 @@ from fer_edge.cli import (
     train_faces,
     train_refiner,
 )
-from fer_edge.cli.output import INTERRUPTED
+from fer_edge.cli.output import INTERRUPTED, say
 from fer_edge.cli.output import version as installed_version
 from fer_edge.cli.usage_errors import reword_usage_error
-from fer_edge.errors import FerEdgeError, first_line, hide_passwords
+from fer_edge.errors import FerEdgeError, first_line, hide_passwords, one_line
 from fer_edge.utils.opencv_defaults import set_opencv_defaults
 
 app = typer.Typer(name="fer-edge", rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -101,6 +101,8 @@ def main() -> None:
         _fail(hide_passwords(message), 2 if isinstance(error, PermissionError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", INTERRUPTED)
+    except MemoryError:
+        _fail("there is too little memory for this", 1)
     except Exception as error:  # noqa: BLE001 - the last resort
         if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
             names, context = [""], getattr(error, "ctx", None)
@@ -108,7 +110,7 @@ def main() -> None:
                 names.insert(0, context.info_name)
                 context = context.parent
             message = reword_usage_error(error.format_message())
-            print(f"fer-edge: {message}; `fer-edge {' '.join(names)}--help` shows how", file=sys.stderr)
+            say(f"fer-edge: {message}; `fer-edge {' '.join(names)}--help` shows how", error=True)
             sys.exit(2)
         message = f"{type(error).__name__}: {first_line(error)}"
         _fail(f"internal error: {message}; `fer-edge --debug ...` shows where; please report it", 1)
@@ -120,7 +122,7 @@ class _WarningFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record in one line."""
         mark = "warning: " if record.levelno == logging.WARNING else ""
-        return f"fer-edge: {mark}{record.getMessage()}"
+        return one_line(f"fer-edge: {mark}{record.getMessage()}")
 
 
 def _set_up_process() -> None:
@@ -142,5 +144,5 @@ def _fail(message: str, status: int) -> NoReturn:
     if log and log.logging_is_set_up():  # it is `run` that fails
         logging.getLogger("fer_edge").error("%s", message)
     elif sys.stderr is not None:
-        print(f"fer-edge: {message}", file=sys.stderr)
+        say(f"fer-edge: {message}", error=True)
     sys.exit(status)

@@ -10,7 +10,7 @@ import typer
 
 from fer_edge.cli.completion import complete_classifier
 from fer_edge.cli.options import AsJson, Detector, DetectorModel, MinFace
-from fer_edge.cli.output import print_json
+from fer_edge.cli.output import print_json, say
 from fer_edge.errors import InputError
 from fer_edge.utils.duration import parse_duration
 
@@ -188,7 +188,7 @@ def _compare(old: Path, new: Path, *, tolerance: float, anyway: bool, as_json: b
     if as_json:
         print_json(found)
     else:
-        print(as_text(found))
+        say(*as_text(found).splitlines())
     if found.regressions:
         raise typer.Exit(1)
 

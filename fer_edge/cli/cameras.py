@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fer_edge.cli.options import AsJson
-from fer_edge.cli.output import print_json, warn
+from fer_edge.cli.output import print_json, say, warn
 
 app = typer.Typer()
 
@@ -25,7 +25,7 @@ def cameras(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     elif found:
-        print(format_cameras(found))
+        say(*format_cameras(found).splitlines())
     if not found:
         warn(
             "no camera found: connect one (a Pi's camera module needs the package python3-picamera2 too),"

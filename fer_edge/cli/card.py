@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.options import InputRange, Labels
+from fer_edge.cli.output import say
 from fer_edge.errors import InputError
 
 app = typer.Typer(name="card")
@@ -42,5 +43,5 @@ def card_set(
     names = parse_labels(labels) if labels else ()
     card = set_card(model, names, INPUT_RANGES[input_range] if input_range else None)
     spec = card.input
-    print(f"{model}: {spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
-    print(f"labels {', '.join(card.labels)}")
+    say(f"{model}: {spec.width}x{spec.height}x{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    say(f"labels {', '.join(card.labels)}")

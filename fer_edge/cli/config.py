@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.options import ConfigFile
+from fer_edge.cli.output import say, warn
 from fer_edge.errors import hide_passwords
 
 app = typer.Typer()
@@ -36,6 +37,9 @@ def config(
         print(hide_passwords(as_toml(settings)), end="")
         return
     from fer_edge_device.app import check_config
+    from fer_edge_device.config.secret_files import open_secrets
 
     check_config(settings)
-    print(f"{origin}: valid")
+    for line in open_secrets(settings, config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None)):
+        warn(line)
+    say(f"{origin}: valid")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,7 @@ import typer
 from fer_edge.cli.loading import check_square, load_fused_dataset
 from fer_edge.cli.needs import need
 from fer_edge.cli.options import InputRange, LabelMap, Labels, Usage, Votes
-from fer_edge.cli.output import command_line, warn
+from fer_edge.cli.output import command_line, say, warn
 from fer_edge.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -144,14 +143,14 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
     from fer_edge_convert.report import classifier_summary
     from fer_edge_convert.result import ClassifierConversion, DetectorConversion
 
-    print(f"{out}: {result.scheme}, made of {model} ({result.kind})")
+    say(f"{out}: {result.scheme}, made of {model} ({result.kind})")
     if isinstance(result, DetectorConversion):
-        print("\n".join(detector_summary(result)))
+        say(*detector_summary(result))
     if isinstance(result, ClassifierConversion):
-        print("\n".join(classifier_summary(result)))
+        say(*classifier_summary(result))
         if result.scheme.calibrated and result.float_operators:
             reason = "which --rescue left" if result.kept_in_floats else "for which the quantizer has no integer form"
-            print(f"in floats   {', '.join(result.float_operators)}, {reason}")
+            say(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
 def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path) -> str:
@@ -240,5 +239,5 @@ def _card_for(
     if input_range is None and source.card is None and dataset is not None:
         known = source.make_card(labels, INPUT_RANGES["0..1"]).labels
         input_range = infer_range(source, known, dataset, usage)
-        print(f"input range {input_range}, with which the model is right most often", file=sys.stderr)
+        say(f"input range {input_range}, with which the model is right most often", error=True)
     return source.make_card(labels, INPUT_RANGES[input_range] if input_range else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_edge.cli.completion import complete_classifier
+from fer_edge.cli.output import say
 from fer_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def deploy(
         outcomes = deploy_to(
             hosts,
             bundle,
-            on_progress=lambda host, step: print(f"{host}: {step}", file=sys.stderr),
+            on_progress=lambda host, step: say(f"{host}: {step}", error=True),
             ssh_config=ssh_config,
         )
     _print_outcomes(outcomes)
@@ -69,20 +69,18 @@ def deploy(
 def _print_outcomes(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.failed_step:
-            print(f"{outcome.host}: failed to {outcome.failed_step}; its last lines:")
-            print("".join(f"  {line}\n" for line in outcome.output), end="")
+            say(f"{outcome.host}: failed to {outcome.failed_step}; its last lines:")
+            say(*(f"  {line}" for line in outcome.output))
         if outcome.benchmark:
-            print(
-                f"{outcome.host}: {outcome.benchmark.machine}, {outcome.benchmark.runtime}, {outcome.benchmark.model}"
-            )
+            say(f"{outcome.host}: {outcome.benchmark.machine}, {outcome.benchmark.runtime}, {outcome.benchmark.model}")
             for name in ("classifier", "detect", "whole_frame"):
                 row = getattr(outcome.benchmark, name)
-                print(f"  {name.replace('_', ' '):<12}median {row.median:.3f} ms, p95 {row.p95:.3f} ms")
+                say(f"  {name.replace('_', ' '):<12}median {row.median:.3f} ms, p95 {row.p95:.3f} ms")
     wide = max(4, *(len(outcome.host) for outcome in outcomes)) + 2
-    print(f"{'host':<{wide}}{'version':<12}{'classifier':>12}{'frame':>12}  outcome")
+    say(f"{'host':<{wide}}{'version':<12}{'classifier':>12}{'frame':>12}  outcome")
     for outcome in outcomes:
         measured = outcome.benchmark
         figures = (measured.classifier.median, measured.whole_frame.median) if measured else ()
         cells = "".join(f"{f'{value:.2f} ms':>12}" for value in figures) or f"{'-':>12}{'-':>12}"
         status = f"failed to {outcome.failed_step}" if outcome.failed_step else "ready"
-        print(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {status}")
+        say(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {status}")

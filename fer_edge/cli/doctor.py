@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.options import AsJson
-from fer_edge.cli.output import print_json
+from fer_edge.cli.output import print_json, say
 from fer_edge.utils.words import counted
 
 app = typer.Typer()
@@ -41,11 +41,11 @@ def doctor(
         if as_json:
             findings.append(dataclasses.asdict(finding))
         else:
-            print(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.message, finding.advice)))}")
+            say(f"{finding.level:<9}{finding.name:<13}{'; '.join(filter(None, (finding.message, finding.advice)))}")
     if as_json:
         print_json(findings)
     else:
         counts = (counted(levels[level], level) for level in ("failure", "warning"))
-        print(f"{counted(levels.total(), 'check')}: {', '.join(counts)}")
+        say(f"{counted(levels.total(), 'check')}: {', '.join(counts)}")
     if levels["failure"]:
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from fer_edge.cli.completion import complete_classifier
 from fer_edge.cli.loading import check_square, load_datasets
 from fer_edge.cli.needs import need, need_keras_backend
 from fer_edge.cli.options import FORMS, AsJson, LabelMap, Usage, Votes
-from fer_edge.cli.output import fields, print_json, print_metrics
+from fer_edge.cli.output import fields, print_json, print_metrics, say
 
 if TYPE_CHECKING:
     from fer_edge.classification.classifier import TFLiteClassifier
@@ -63,7 +62,7 @@ def evaluate(
     each = [one.select_usage(usage) for one in load_datasets(data, votes, label_map, side, majority=votes is not None)]
     part = fuse(each)
     for line in part.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", error=True)
     truth = part.classes_for(classifier.card.labels)
     metrics = measure(classifier.classify(part.faces), truth, classifier.card.labels)
     if as_json:
@@ -72,7 +71,7 @@ def evaluate(
         )
     else:
         judged = (f"{' and '.join(_usages(one))} of {path}" for path, one in zip(data, each, strict=True))
-        print(f"{model} on {' and '.join(judged)}")
+        say(f"{model} on {' and '.join(judged)}")
         print_metrics(metrics)
 
 

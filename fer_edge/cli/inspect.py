@@ -9,7 +9,7 @@ import typer
 
 from fer_edge.cli.completion import complete_model
 from fer_edge.cli.options import AsJson
-from fer_edge.cli.output import print_json
+from fer_edge.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from fer_edge.modelcard.schema import AnyCard
@@ -44,33 +44,33 @@ def inspect(
     if as_json:
         print_json(found)
         return
-    print(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
+    say(f"{found.path}  {found.bytes / 1e3:.1f} kB  sha256 {found.sha256}")
     damaged = "" if found.intact else ", which is not what its card says: damaged"
-    print(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}{damaged}")
+    say(f"{'flatbuffer':<15}sha256 {found.flatbuffer_sha256}{damaged}")
     for name, tensor in (("input", found.input), *(("output", output) for output in found.outputs)):
         real = f", real = {tensor.scale:g} * (stored - {tensor.zero_point})" if tensor.scale else ""
-        print(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
-    print(f"{'operators':<15}{', '.join(f'{name} x{count}' for name, count in found.operators.items())}")
+        say(f"{name:<15}{tensor.dtype} {list(tensor.shape)}{real}")
+    say(f"{'operators':<15}{', '.join(f'{name} x{count}' for name, count in found.operators.items())}")
     for i, layer in enumerate(found.layers, start=1):
         types = "/".join(dict.fromkeys(node.dtype.lower() for node in (*layer.inputs, *layer.outputs)))
         cost = f"{layer.multiply_adds / 1e6:8.2f} M {layer.constant_bytes / 1e3:8.1f} kB"
         shape = "x".join(map(str, layer.outputs[0].shape if layer.outputs else ()))
-        print(f"  {i:>3}  {layer.kind:<22}{cost}  {shape:<16}{types}")
-    print(f"{'multiply-adds':<15}{found.multiply_adds / 1e6:.1f} million")
-    print(f"{'parameters':<15}{found.parameters}")
-    print(f"{'activation':<15}{found.largest_activation_bytes / 1e3:.1f} kB, the largest")
-    print(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
-    print(f"{'XNNPACK':<15}{found.delegation}")
-    print(f"{'metadata':<15}{', '.join(found.metadata) or 'none'}")
+        say(f"  {i:>3}  {layer.kind:<22}{cost}  {shape:<16}{types}")
+    say(f"{'multiply-adds':<15}{found.multiply_adds / 1e6:.1f} million")
+    say(f"{'parameters':<15}{found.parameters}")
+    say(f"{'activation':<15}{found.largest_activation_bytes / 1e3:.1f} kB, the largest")
+    say(f"{'integer only':<15}{'yes' if found.integer_only else 'no'}")
+    say(f"{'XNNPACK':<15}{found.delegation}")
+    say(f"{'metadata':<15}{', '.join(found.metadata) or 'none'}")
     if second := found.refiner:
         damaged = "" if second.intact else "; not what its card says: damaged"
-        print(
+        say(
             f"{'second stage':<15}{second.input.dtype} {list(second.input.shape)}, {second.bytes / 1e3:.1f} kB,"
             f" {second.multiply_adds / 1e6:.1f} million multiply-adds a face, {second.parameters} parameters, integer"
             f" only: {'yes' if second.integer_only else 'no'}{damaged}"
         )
     if found.card is None:
-        print(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
+        say(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
     else:
         _print_card(found.card)
 
@@ -78,18 +78,18 @@ def inspect(
 def _print_card(card: AnyCard) -> None:
     from fer_edge.modelcard.schema import ClassifierCard, DetectorCard
 
-    print(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
+    say(f"{'card':<15}{card.name}, schema {card.schema}, {card.task}")
     size = "any size x "
     if isinstance(card, ClassifierCard):
-        print(f"{'labels':<15}{', '.join(card.labels)}")
+        say(f"{'labels':<15}{', '.join(card.labels)}")
         size = f"{card.input.width}x{card.input.height}x"
     elif isinstance(card, DetectorCard):
-        print(f"{'threshold':<15}{card.threshold:g}, for faces from {card.smallest_face:g} pixels of the input on")
+        say(f"{'threshold':<15}{card.threshold:g}, for faces from {card.smallest_face:g} pixels of the input on")
     spec = card.input
-    print(f"{'image':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    say(f"{'image':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
     for name, score in card.scores.items():
-        print(f"{'score':<15}{name}: {score:.4f}")
-    print(f"{'data':<15}{card.data}")
+        say(f"{'score':<15}{name}: {score:.4f}")
+    say(f"{'data':<15}{card.data}")
     for made_by in card.made_by:
-        print(f"{'made by':<15}{made_by}")
-    print(f"{'note':<15}{card.note}")
+        say(f"{'made by':<15}{made_by}")
+    say(f"{'note':<15}{card.note}")

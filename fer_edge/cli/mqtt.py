@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from fer_edge.cli.options import Broker, ConfigFile, Node
+from fer_edge.cli.output import say
 from fer_edge.errors import InputError
 
 app = typer.Typer(name="mqtt")
@@ -47,4 +47,4 @@ def forget(
         raise InputError("no broker is given: --mqtt mqtt://HOST, or mqtt.url in the configuration")
     name = settings.node_name()
     reached = forget_node(settings.mqtt, MessageFactory(name, settings.mqtt.topic_prefix), force=force)
-    print(f"{name} is forgotten at {reached}", file=sys.stderr)
+    say(f"{name} is forgotten at {reached}", error=True)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
+from fer_edge.errors import one_line, printable
 from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
@@ -16,15 +17,24 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130  # the exit status that a shell expects after Ctrl-C
 
 
+def say(*lines: str, error: bool = False) -> None:
+    """Print lines; what a terminal would obey in the names of files, labels and models is escaped.
+
+    Args:
+        lines: the lines.
+        error: whether they go to standard error.
+    """
+    for line in lines:
+        print(one_line(line), file=sys.stderr if error else sys.stdout)
+
+
 def warn(message: str) -> None:
     """Print a warning."""
-    print(f"fer-edge: warning: {message}", file=sys.stderr)
+    say(f"fer-edge: warning: {message}", error=True)
 
 
 def command_line() -> str:
     """Return the command that makes the same model again, for its card: as it was typed, without ``--resume``."""
-    from fer_edge.errors import printable
-
     return printable(shlex.join(["fer-edge", *(word for word in sys.argv[1:] if word != "--resume")]))
 
 
@@ -62,7 +72,7 @@ def print_metrics(metrics: Metrics) -> None:
     """Print accuracy, the figures of each class, and the confusion matrix."""
     print(f"accuracy {metrics.accuracy:.2%} of {counted(metrics.faces, 'face')}", end="")
     print(f", macro F1 {metrics.macro_f1:.3f}, expected calibration error {metrics.ece:.3f}")
-    wide = max(8, *map(len, metrics.classes)) + 2
+    wide = max(8, *map(len, metrics.classes)) + 2  # the card has checked that labels can be printed
     print(f"{'':<{wide}}{'precision':>9}{'recall':>8}{'F1':>8}{'faces':>7}   predicted:", end="")
     print("".join(f"{name:>{wide}}" for name in metrics.classes))
     for (label, one), row in zip(metrics.classes.items(), metrics.confusion, strict=True):

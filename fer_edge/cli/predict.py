@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fer_edge.cli.options import AsJson, Detector, DetectorModel, IsFace, MinFace, Model
-from fer_edge.cli.output import print_json
+from fer_edge.cli.output import print_json, say
 from fer_edge.errors import InputError
 
 app = typer.Typer()
@@ -49,7 +48,7 @@ def predict(
                 found = recognizer(image)
         except DataError as error:
             failed = True
-            print(f"fer-edge: {error}", file=sys.stderr)
+            say(f"fer-edge: {error}", error=True)
             continue
         if save:
             annotate(image, found, save)
@@ -59,8 +58,8 @@ def predict(
         for one in found:
             x, y, width, height = (round(value) for value in one.box)
             others = ", ".join(f"{name} {score:.0%}" for name, score in one.scores.items() if name != one.emotion)
-            print(f"{image}: {one.emotion} {one.score:.0%} at {x},{y} {width}x{height} ({others})")
+            say(f"{image}: {one.emotion} {one.score:.0%} at {x},{y} {width}x{height} ({others})")
         if not found:
-            print(f"{image}: no face found")
+            say(f"{image}: no face found")
     if failed:
         raise typer.Exit(2)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fer_edge.cli.output import say
+
 app = typer.Typer()
 
 
@@ -33,4 +35,4 @@ def report(
         drawn = make_report(tags, images=not no_images)
     with replacing(out) as temporary:
         temporary.write_text(drawn, encoding="utf-8")
-    print(out)
+    say(str(out))

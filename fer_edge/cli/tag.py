@@ -12,7 +12,8 @@ import typer
 
 from fer_edge.cli.loading import load_detector
 from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
-from fer_edge.errors import InputError
+from fer_edge.cli.output import say, warn
+from fer_edge.errors import InputError, hide_named_passwords
 from fer_edge.utils.duration import parse_duration
 from fer_edge.utils.words import counted
 
@@ -57,12 +58,16 @@ def tag(
     max_fetch: Annotated[
         int,
         typer.Option(
-            min=1, help="Largest file to fetch from an address, or video to unpack, in MB; of images 537 at most."
+            min=1, help="Largest file to fetch from an address, or video to unpack, in MB; of images 268 at most."
         ),
     ] = 4000,
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Each name in the list of - ends with a NUL, as of find -print0.")
     ] = False,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the password of addresses that name a user, as https://me@host/photos/a.jpg."),
+    ] = None,
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash each file.")] = False,
     errors: Annotated[Path | None, typer.Option(help="CSV file that lists what could not be read.")] = None,
     sidecar: Annotated[
@@ -88,12 +93,20 @@ def tag(
     """
     from fer_edge.detection.factory import detector_file
     from fer_edge.model_zoo import DEFAULT_MODEL, find_model
+    from fer_edge.tagging.input.address_password import use_password_file
     from fer_edge.tagging.input.remote import without_secrets
     from fer_edge.tagging.options import TagOptions
     from fer_edge.tagging.output.destinations import Outputs
     from fer_edge.tagging.run import tag as write_table
     from fer_edge.utils.native_stderr import hide_native_stderr
 
+    if password_file:
+        use_password_file(password_file)
+    if any(hide_named_passwords(path) != path for path in (*paths, out)):
+        warn(
+            "an address holds a password, which every user of this machine can see; name the user alone, and give"
+            " --password-file FILE or the variable FER_EDGE_TAG_PASSWORD"
+        )
     if cluster and workers:
         raise InputError("--workers is for this machine only; a cluster has its own workers: leave one of them out")
     if sidecar_dir and not sidecar:
@@ -129,11 +142,11 @@ def tag(
         return
     resumed = f" ({summary.resumed} of them in an earlier run)" if summary.resumed else ""
     images, faces = counted(summary.images, "image"), counted(summary.faces, "face")
-    print(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
+    say(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
     if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
-        print(counts)
+        say(counts)
     if summary.left_out:
-        print(f"left out: {'; '.join(summary.left_out)}")
+        say(f"left out: {'; '.join(summary.left_out)}")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from fer_edge.cli.completion import complete_classifier_recipe
 from fer_edge.cli.loading import load_fused_dataset
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
-from fer_edge.cli.output import commands_so_far, print_metrics
+from fer_edge.cli.output import commands_so_far, print_metrics, say
 from fer_edge.cli.training import need_training, recipe_changes
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
@@ -122,7 +121,7 @@ def train(
                 made_by=commands_so_far(read_card(one, ClassifierCard).made_by for one in (*(teacher or []), *start)),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],
             )
-    print(
+    say(
         f"{result.model}: {result.validation.accuracy:.2%} of {counted(result.validation.faces, 'held-out face')} right"
     )
     if result.test:
@@ -134,12 +133,12 @@ def _describe(dataset: Dataset, split: Split) -> None:
     import numpy as np
 
     skipped = counted(len(dataset.skipped), "image")
-    print(f"{dataset.name}: {counted(len(dataset), 'face')}, {skipped} skipped", file=sys.stderr)
+    say(f"{dataset.name}: {counted(len(dataset), 'face')}, {skipped} skipped", error=True)
     for line in dataset.left_out:
-        print(f"  left out: {line}", file=sys.stderr)
+        say(f"  left out: {line}", error=True)
     for name, rows in split.parts_by_name().items():
         counts = np.bincount(dataset.classes[rows], minlength=len(dataset.labels))
         each = ", ".join(f"{label} {count}" for label, count in zip(dataset.labels, counts, strict=True))
         duplicates = np.isin(rows, split.duplicates).sum()
         also = f"; {duplicates} of them near-duplicates of training faces" if duplicates else ""
-        print(f"  {name}: {counts.sum()} ({each}){also}", file=sys.stderr)
+        say(f"  {name}: {counts.sum()} ({each}){also}", error=True)

@@ -5,35 +5,28 @@ Members are read directly from the archive.  Nothing is extracted to disk, so no
 
 from __future__ import annotations
 
-import io
-import lzma
-import tarfile
-import zipfile
-import zlib
-from itertools import chain
 from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from fer_edge.datasets.class_folders import EncodedImage, is_class_image, read_class_folders
-from fer_edge.datasets.fer2013_csv import is_face_table, raise_data_errors, read_csv
-from fer_edge.errors import DAMAGED_ZIP, DataError
+from fer_edge.datasets.class_folders import EncodedImage, count_left_out, is_class_image, read_class_folders
+from fer_edge.datasets.fer2013_csv import raise_data_errors, read_csv, table_rank
+from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import TextLines
+from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.file_kinds import LeftOut, has_system_name
+from fer_edge.utils.limits import ARCHIVE_BYTES, ARCHIVE_MEMBERS, IMAGE_BYTES, TABLE_BYTES
+from fer_edge.utils.tar_reader import tar_members
+from fer_edge.utils.words import counted
+from fer_edge.utils.zip_reader import open_zip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
+    from fer_edge.utils.archive_member import ArchiveMember
 
-# Limits of an archive's uncompressed content: generous for a dataset of faces, but they protect the disk and memory.
-_MAX_MEMBERS: Final = 2_000_000
-_MAX_TOTAL_BYTES: Final = 16 << 30
-_MAX_MEMBER_BYTES: Final = 2 << 30
-_MAX_IMAGE_BYTES: Final = 256 << 20
-_MAX_RATIO: Final = 100  # of uncompressed to compressed size; about 3 for FER-2013's CSV
-_MIN_RATIO_BYTES: Final = 16 << 20  # smaller members may have any ratio
-
-_MAX_HEADER_CHARACTERS: Final = 1000
+    Members = Iterable[tuple[PurePosixPath, ArchiveMember]]
 
 
 def read_zip(path: Path, side: int) -> Dataset:
@@ -46,25 +39,16 @@ def read_zip(path: Path, side: int) -> Dataset:
     Raises:
         DataError: the archive is damaged, unsafe or contains no dataset.
     """
+    is_open = False
     with raise_data_errors(path):
         try:
-            archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{path}: not a zip archive, or one cut short; download it again") from error
-        with archive:
-            members = _check_zip_members(path, archive)
-            try:
-                for name, info in members.items():
-                    if name.suffix.lower() == ".csv" and not has_system_name(name.parts):
-                        with archive.open(info) as raw:
-                            table = _read_face_table(raw, f"{path}/{name}", side)
-                        if table:
-                            return table
-                images = ((name, info) for name, info in members.items() if is_class_image(name))
-                encoded = (EncodedImage(name, archive.read(info)) for name, info in images)
-                return read_class_folders(encoded, path, side, LeftOut())
-            except DAMAGED_ZIP as error:
-                raise DataError(f"{path}: damaged or encrypted archive ({error}); download it again") from error
+            with open_zip(path) as archive:
+                is_open = True
+                members = dict(_check_members(path, archive.members))
+                return _read_members(members.items, path, side)
+        except UnpackError as error:
+            what = "damaged or encrypted archive" if is_open else "not a zip archive, or one cut short"
+            raise DataError(f"{path}: {what} ({error}); download it again") from error
 
 
 def read_tar(path: Path, side: int) -> Dataset:
@@ -79,68 +63,64 @@ def read_tar(path: Path, side: int) -> Dataset:
     """
     with raise_data_errors(path):
         try:
-            with tarfile.open(path) as archive:
-                for name, info in _check_tar_members(path, archive):
-                    is_table = name.suffix.lower() == ".csv" and not has_system_name(name.parts)
-                    if is_table and (raw := archive.extractfile(info)):
-                        table = _read_face_table(raw, f"{path}/{name}", side)
-                        if table:
-                            return table
-            with tarfile.open(path) as archive:
-                images = ((n, i) for n, i in _check_tar_members(path, archive) if is_class_image(n))
-                opened = ((name, archive.extractfile(info)) for name, info in images)
-                encoded = (EncodedImage(name, raw.read()) for name, raw in opened if raw)
-                return read_class_folders(encoded, path, side, LeftOut())
-        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+            return _read_members(lambda: _check_members(path, tar_members(path)), path, side)
+        except UnpackError as error:
             raise DataError(f"{path}: not a tar archive, or one cut short ({error}); download it again") from error
 
 
-def is_zip_bomb(info: zipfile.ZipInfo) -> bool:
-    """Return whether a member is compressed far more than images and tables can be."""
-    return info.file_size > max(_MIN_RATIO_BYTES, _MAX_RATIO * info.compress_size)
+def _read_members(members: Callable[[], Members], path: Path, side: int) -> Dataset:
+    """Read the best table of faces among the members, the largest of several, or the images in class folders.
+
+    Args:
+        members: lists the members; called twice, and each must be read before the next one is asked for.
+        path: the archive, for errors.
+        side: rows and columns of the faces to return.
+    """
+    ranks = {name: (_rank_table(member), member.size) for name, member in members() if _is_table(name)}
+    best = max(ranks, key=lambda name: ranks[name], default=None)
+    if best and ranks[best][0]:
+        for name, member in members():  # the archive is open as long as they are listed
+            if name == best:
+                with member.open() as file:
+                    return read_csv(TextLines(file, f"{path}/{best}"), f"{path}/{best}", side)
+    left_out = LeftOut()
+    return read_class_folders(_read_images(members(), left_out), path, side, left_out)
 
 
-def _read_face_table(raw: IO[bytes], name: str, side: int) -> Dataset | None:
-    """Read a CSV inside an archive; return None if it is another table, such as a sample submission."""
-    with io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+def _is_table(name: PurePosixPath) -> bool:
+    return name.suffix.lower() == ".csv" and not has_system_name(name.parts)
+
+
+def _rank_table(member: ArchiveMember) -> int:
+    with member.open() as file:
         try:
-            first = file.readline(_MAX_HEADER_CHARACTERS)
-        except UnicodeDecodeError:
-            return None
-        return read_csv(chain([first], file), name, side) if is_face_table(first) else None
+            return table_rank(next(TextLines(file, member.name), ""))
+        except (UnicodeDecodeError, DataError):  # such as a line of megabytes
+            return 0
 
 
-def _check_zip_members(path: Path, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Return the files of an archive by name; an unsafe member makes the whole archive invalid."""
-    members: dict[PurePosixPath, zipfile.ZipInfo] = {}
-    for info in archive.infolist():
-        name = _check_name(path, info.filename)
-        if info.is_dir():
-            continue
-        if info.file_size > _MAX_MEMBER_BYTES or is_zip_bomb(info):
-            raise DataError(
-                f"{path}: refused, its member {info.filename!r} would unpack from {info.compress_size}"
-                f" to {info.file_size} bytes"
-            )
-        members[name] = info
-    total = sum(info.file_size for info in members.values())
-    if len(members) > _MAX_MEMBERS or total > _MAX_TOTAL_BYTES:
-        raise DataError(f"{path}: refused, it would unpack to {len(members)} files of {total} bytes")
-    return members
+def _read_images(members: Members, left_out: LeftOut) -> Iterator[EncodedImage]:
+    """Yield the images in class folders, and count the other members."""
+    for name, member in members:
+        if is_class_image(name):
+            yield EncodedImage(name, member.read(IMAGE_BYTES))
+        else:
+            count_left_out(name, left_out)
 
 
-def _check_tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, tarfile.TarInfo]]:
-    """Yield the files of an archive one by one, without links and devices."""
+def _check_members(path: Path, members: Iterable[ArchiveMember]) -> Iterator[tuple[PurePosixPath, ArchiveMember]]:
+    """Yield the files of an archive one by one; an unsafe one makes the whole archive invalid."""
     total = 0
-    for count, info in enumerate(archive):
-        if not info.isfile():
-            continue
-        name = _check_name(path, info.name)
-        total += info.size
-        limit = _MAX_IMAGE_BYTES if is_class_image(name) else _MAX_MEMBER_BYTES
-        if info.size > limit or count >= _MAX_MEMBERS or total > _MAX_TOTAL_BYTES:
-            raise DataError(f"{path}: refused, it would unpack to {total} bytes with its member {info.name!r}")
-        yield name, info
+    for count, member in enumerate(members, 1):
+        name = _check_name(path, member.name)
+        total += member.size
+        limit = IMAGE_BYTES if is_class_image(name) else TABLE_BYTES
+        if member.size > limit or member.is_bomb or count > ARCHIVE_MEMBERS or total > ARCHIVE_BYTES:
+            raise DataError(
+                f"{path}: refused, it would unpack to {total} bytes in {counted(count, 'file')} with its member"
+                f" {member.name!r}, which would unpack from {member.packed_size} to {member.size} bytes"
+            )
+        yield name, member
 
 
 def _check_name(path: Path, text: str) -> PurePosixPath:

@@ -15,8 +15,10 @@ from fer_edge.datasets.dataset import TRAINING, USAGES, Dataset
 from fer_edge.datasets.face_store import FaceStore
 from fer_edge.datasets.fer2013_csv import CLASS_NUMBERS
 from fer_edge.errors import DataError, printable
+from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, LeftOut, has_system_name, is_system_name
-from fer_edge.utils.image_io import decode_gray, read_bytes
+from fer_edge.utils.image_io import decode_gray
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -120,7 +122,7 @@ def list_images(folder: Path, left_out: LeftOut) -> Iterator[EncodedImage]:
             name = PurePosixPath(path.relative_to(folder))
             if is_class_image(name):
                 try:
-                    yield EncodedImage(name, read_bytes(path))
+                    yield EncodedImage(name, read_bytes(path, IMAGE_BYTES))
                 except DataError as error:
                     yield EncodedImage(name, error)
             else:

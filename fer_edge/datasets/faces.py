@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import csv
 import math
-import zipfile
+import weakref
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from fer_edge.errors import DAMAGED_ZIP, DataError
+from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import csv_rows, limited, open_regular, open_table
+from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, has_system_name
 from fer_edge.utils.image_io import decode_gray, read_gray
+from fer_edge.utils.limits import IMAGE_BYTES, TABLE_ROWS
+from fer_edge.utils.zip_reader import ZipReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
+
+    from fer_edge.utils.archive_member import ArchiveMember
 
 LABELS: Final = "labels.csv"
 IGNORE: Final = "ignore.csv"
@@ -51,6 +57,18 @@ class FaceImage:
     ignored: npt.NDArray[np.float32]
 
 
+class ZippedImage(NamedTuple):
+    """An image in a zip.
+
+    Attributes:
+        archive: the zip.
+        member: the image in it.
+    """
+
+    archive: Path
+    member: ArchiveMember
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceDataset:
     """Images with or without labelled faces.
@@ -65,7 +83,7 @@ class FaceDataset:
     name: str
     images: tuple[FaceImage, ...]
     labelled: bool
-    files: tuple[zipfile.ZipFile | Path, ...]
+    files: tuple[ZippedImage | Path, ...]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -84,13 +102,13 @@ class FaceDataset:
             DataError: the image cannot be read.
         """
         file, name = self.files[i], self.images[i].name
-        if not isinstance(file, zipfile.ZipFile):
+        if isinstance(file, Path):
             return read_gray(file)
         try:
-            data = file.read(name)
-        except (*DAMAGED_ZIP, OSError) as error:
-            raise DataError(f"{file.filename}: {name} cannot be read; the file was cut short or changed") from error
-        return decode_gray(data, f"{file.filename}: {name}")
+            data = file.member.read(IMAGE_BYTES)
+        except UnpackError as error:
+            raise DataError(f"{file.archive}: {name} cannot be read; the file was cut short or changed") from error
+        return decode_gray(data, f"{file.archive}: {name}")
 
     def subset(self, indices: Iterable[int]) -> FaceDataset:
         """Return the dataset with only some of its images."""
@@ -139,7 +157,7 @@ def _rows_by_image(table: Path) -> dict[str, list[dict[str, str]]]:
     return rows
 
 
-def _find_images(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
+def _find_images(folder: Path) -> Iterator[tuple[str, ZippedImage | Path]]:
     """Yield each image's name and its zip or file, always in the same order."""
     if folder.is_file():
         yield from _find_zipped(folder)
@@ -153,31 +171,39 @@ def _find_images(folder: Path) -> Iterator[tuple[str, zipfile.ZipFile | Path]]:
             yield from _find_zipped(file)
 
 
-def _find_zipped(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
+def _find_zipped(path: Path) -> Iterator[tuple[str, ZippedImage]]:
     if path.suffix.lower() != ".zip":
         raise DataError(f"{path}: no images with labelled faces; give a folder with labels.csv, or a zip of images")
+    file = open_regular(path)
     try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+        archive = ZipReader(file)
+    except UnpackError as error:
+        file.close()
         raise DataError(f"{path}: not a zip, or a damaged one") from error
-    for name in archive.namelist():
+    weakref.finalize(archive, file.close)  # when the dataset is gone
+    for member in archive.members:
+        name = member.name
         if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not has_system_name(name.split("/")):
-            yield name, archive
+            yield name, ZippedImage(path, member)
 
 
 def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+        with open_table(path) as lines:
+            rows = csv_rows(lines)
+            head = next(rows, [])
+            if missing := [name for name in columns if name not in head]:
                 raise DataError(f"{path}: no column {missing[0]}; it needs {', '.join(columns)}")
-            for row in reader:
-                if None in row.values():
-                    raise DataError(f"{path}, line {reader.line_num}: too few columns")
+            for number, cells in enumerate(limited(rows, TABLE_ROWS, str(path)), 2):
+                if not cells:
+                    continue
+                if len(cells) < len(head):
+                    raise DataError(f"{path}, line {number}: too few columns")
+                row = dict(zip(head, cells, strict=False))
                 if row["x"] and (problem := _find_problem(row)):
-                    raise DataError(f"{path}, line {reader.line_num}: {problem}; correct the line or delete it")
+                    raise DataError(f"{path}, line {number}: {problem}; correct the line or delete it")
                 yield row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table; copy it again") from error
 
 

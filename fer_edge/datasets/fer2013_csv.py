@@ -12,16 +12,22 @@ import numpy as np
 from fer_edge.classification.crop import crop_whole_image
 from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.dataset import TRAINING, Dataset, canonical_usage
-from fer_edge.errors import DataError, printable
+from fer_edge.datasets.face_store import FaceStore
+from fer_edge.errors import DataError, first_line, printable
+from fer_edge.utils.bounded_file import csv_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from fer_edge.utils.bounded_file import TextLines
+
 FER2013_SIDE: Final = 48
 CLASS_NUMBERS: Final = tuple(map(str, range(len(FER2013))))
+_MAX_USAGE_CHARACTERS: Final = 64
+_MAX_USAGES: Final = 100  # different ones in a file
 
 
 @contextmanager
@@ -31,20 +37,24 @@ def raise_data_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is None:  # from bz2 and gzip, which raise it for damaged data
-            raise DataError(f"{path}: damaged ({error}); download it again") from error
+            raise DataError(f"{path}: damaged ({first_line(error)}); download it again") from error
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file; give fer2013.csv, a folder, or a zip of either") from error
     except (csv.Error, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); download it again") from error
+        raise DataError(f"{path}: damaged ({first_line(error)}); download it again") from error
 
 
-def is_face_table(first_line: str) -> bool:
-    """Return whether the first line of a CSV is that of a table of faces."""
-    return {"emotion", "pixels"} <= set(_read_header(csv.reader([first_line])))
+def table_rank(first_line: str) -> int:
+    """Return how good a table of faces is by the first line of its CSV: 2 with usages, 1 without, 0 for another table.
+
+    FER-2013's archive holds ``train.csv``, which lacks usages, beside ``icml_face_data.csv``, which has all faces.
+    """
+    columns = set(_read_header(csv.reader([first_line])))
+    return (1 + ("usage" in columns)) if {"emotion", "pixels"} <= columns else 0
 
 
-def read_csv(lines: Iterable[str], name: str, side: int) -> Dataset:
+def read_csv(lines: TextLines, name: str, side: int) -> Dataset:
     """Read a CSV with the columns ``emotion``, ``pixels`` and, optionally, ``Usage``.
 
     Args:
@@ -55,36 +65,42 @@ def read_csv(lines: Iterable[str], name: str, side: int) -> Dataset:
     Raises:
         DataError: a column is missing, a row is invalid, or there are no rows.
     """
-    reader = csv.reader(lines)
-    header = _read_header(reader)
+    header = _read_header(csv.reader([next(lines, "")]))
     if missing := [column for column in ("emotion", "pixels") if column not in header]:
         raise DataError(
             f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"
         )
     emotion_at, pixels_at = header.index("emotion"), header.index("pixels")
     usage_at = header.index("usage") if "usage" in header else None
-    faces, classes, usages = [], [], []
-    with warnings.catch_warnings():
+    classes: list[int] = []
+    usages: list[str] = []
+    interned: dict[str, str] = {}  # one string object for all rows of a part
+    with warnings.catch_warnings(), FaceStore(side) as store:
         warnings.simplefilter("error", DeprecationWarning)
-        for row in reader:
+        lines.row_bytes = 0
+        for number, row in enumerate(csv_rows(lines), 2):
             if not row:
                 continue
-            place = f"{name}, line {reader.line_num}"
+            place = f"{name}, line {number}"
             if len(row) < len(header):
                 raise DataError(
                     f"{place}: {len(row)} of {len(header)} columns; the file was cut short: download it again"
                 )
             face = _parse_pixels(row[pixels_at], place)
-            faces.append(face if side == FER2013_SIDE else crop_whole_image(face, side, side))
+            store.add([face if side == FER2013_SIDE else crop_whole_image(face, side, side)])
             if row[emotion_at].strip() not in CLASS_NUMBERS:
                 raise DataError(
                     f"{place}: emotion is {row[emotion_at][:20]!r}, not a number from 0 to {len(FER2013) - 1}"
                 )
             classes.append(int(row[emotion_at]))
-            usages.append(TRAINING if usage_at is None else canonical_usage(row[usage_at]))
-    if not faces:
-        raise DataError(f"{name}: no rows under its header")
-    return Dataset(printable(name), FER2013, np.stack(faces), np.array(classes, np.int64), np.array(usages))
+            usage = TRAINING if usage_at is None else canonical_usage(row[usage_at])
+            if len(usage) > _MAX_USAGE_CHARACTERS or len(interned) > _MAX_USAGES:
+                raise DataError(f"{place}: Usage is {usage[:20]!r}, not a part such as Training")
+            usages.append(interned.setdefault(usage, usage))
+        if not classes:
+            raise DataError(f"{name}: no rows under its header")
+        faces = store.map_faces()
+    return Dataset(printable(name), FER2013, faces, np.array(classes, np.int64), np.array(usages))
 
 
 def _read_header(reader: Iterator[list[str]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,9 +11,12 @@ from fer_edge.classification.labels import FERPLUS
 from fer_edge.datasets.dataset import canonical_usage
 from fer_edge.datasets.fer2013_csv import raise_data_errors
 from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import csv_rows, open_table
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from fer_edge.datasets.dataset import Dataset
 
@@ -36,21 +38,31 @@ def add_votes(dataset: Dataset, path: Path) -> Dataset:
     Raises:
         DataError: the file has too few columns or rows, or its rows do not belong to the dataset.
     """
-    with raise_data_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
-        reader: csv.DictReader[str] = csv.DictReader(file)
-        missing = [column for column in ("Usage", *_VOTE_COLUMNS) if column not in (reader.fieldnames or ())]
+    count = 0
+    usages: list[str] = []
+    votes: list[npt.NDArray[np.float32]] = []
+    with raise_data_errors(path), open_table(path) as lines:
+        rows = csv_rows(lines)
+        head = next(rows, [])
+        missing = [column for column in ("Usage", *_VOTE_COLUMNS) if column not in head]
         if missing:
             raise DataError(f"{path}: no column {', '.join(missing)}; give FER+'s fer2013new.csv")
-        rows = list(reader)
-        if wrong := [number for number, row in enumerate(rows) if None in row.values() or None in row]:
-            raise DataError(f"{path}, line {wrong[0] + 2}: not as many columns as its first line; download it again")
-        if [canonical_usage(row["Usage"]) for row in rows] != dataset.usages.tolist():
-            raise DataError(
-                f"{path}: its {len(rows)} rows are not the {len(dataset)} rows of {dataset.name};"
-                " give the fer2013new.csv and the fer2013.csv that belong together"
-            )
-        votes = np.array([[int(row[column]) for column in _VOTE_COLUMNS] for row in rows], np.float32)
-    return replace(dataset, votes=votes)
+        positions = [head.index(column) for column in _VOTE_COLUMNS]
+        for number, row in enumerate(rows, 2):
+            if not row:
+                continue
+            if len(row) != len(head):
+                raise DataError(f"{path}, line {number}: not as many columns as its first line; download it again")
+            count += 1
+            if len(usages) <= len(dataset):
+                usages.append(canonical_usage(row[head.index("Usage")]))
+                votes.append(np.array([int(row[position]) for position in positions], np.float32))
+    if usages != dataset.usages.tolist():
+        raise DataError(
+            f"{path}: its {count} rows are not the {len(dataset)} rows of {dataset.name};"
+            " give the fer2013new.csv and the fer2013.csv that belong together"
+        )
+    return replace(dataset, votes=np.stack(votes))
 
 
 def label_by_majority(dataset: Dataset) -> Dataset:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fer_edge.classification.labels import canonical_label
 from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import parse_toml
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ def load_label_map(path: Path) -> LabelMap:
         InputError: the file cannot be read or is not a label map.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: the label map cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: the label map cannot be read (it is not text in UTF-8)") from error
+        text = read_text(path, DataError)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix("cannot be read ").strip("()")
+        reason = reason.replace("not a text file", "it is not text")
+        raise DataError(f"{path}: the label map cannot be read ({reason})") from error
     document = parse_toml(text, str(path))
     order = document.pop("order", [])
     tables = {name: table for name, table in document.items() if isinstance(table, dict)}

@@ -8,6 +8,7 @@ from fer_edge.datasets.archives import read_tar, read_zip
 from fer_edge.datasets.class_folders import list_images, read_class_folders
 from fer_edge.datasets.fer2013_csv import FER2013_SIDE, raise_data_errors, read_csv
 from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import open_table
 from fer_edge.utils.file_kinds import LeftOut
 
 if TYPE_CHECKING:
@@ -48,5 +49,5 @@ def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
         return read_zip(path, side)
     if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
         return read_tar(path, side)
-    with raise_data_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
-        return read_csv(file, str(path), side)
+    with raise_data_errors(path), open_table(path) as lines:
+        return read_csv(lines, str(path), side)

@@ -13,7 +13,7 @@ from fer_edge.detection.resampling import input_size
 from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
 from fer_edge.detection.selftest import TEST_SIDE, check_self_test
 from fer_edge.geometry import largest_first
-from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, refiner_bytes
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model, refiner_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.array_checks import check_gray
@@ -63,7 +63,7 @@ class NetworkDetector:
         """
         self.path = path
         self.card = read_card(path, DetectorCard)
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.sha256 = hashlib.sha256(read_model(path)).hexdigest()
         self._flatbuffer = model_bytes(path)
         check_flatbuffer(path, self.card, self._flatbuffer)
         self._min_face, self._threads = min_face, threads

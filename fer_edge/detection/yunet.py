@@ -12,7 +12,10 @@ from fer_edge.detection.resampling import input_size
 from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
 from fer_edge.errors import ModelError
 from fer_edge.geometry import Box, CropSpec, Face, largest_first
+from fer_edge.tflite import trial
 from fer_edge.utils.array_checks import check_gray
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import MODEL_BYTES
 from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
@@ -46,8 +49,10 @@ class YuNetDetector:
         Raises:
             ModelError: the file is missing or is not a YuNet network.
         """
-        if not model.is_file():
+        if not model.exists():
             raise ModelError(f"{model}: no such file; download face_detection_yunet_2023mar.onnx from the OpenCV Zoo")
+        if not trial.works(read_bytes(model, MODEL_BYTES, ModelError), model, "cv2"):
+            raise ModelError(f"{model}: not a YuNet network that OpenCV {cv2.__version__} can read")
         try:
             with hide_native_stderr():  # OpenCV 5 prints irrelevant warnings
                 self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)

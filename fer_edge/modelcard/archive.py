@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fer_edge.errors import DAMAGED_ZIP, ModelError, first_line
+from fer_edge.errors import DataError, ModelError
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.decompress import UnpackError
+from fer_edge.utils.limits import CARD_BYTES, MODEL_BYTES, TEXT_BYTES
+from fer_edge.utils.zip_reader import ZipReader, open_zip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +61,9 @@ def with_card(model: bytes, card: AnyCard, attached: Sequence[tuple[zipfile.ZipI
 def has_card(path: Path) -> bool:
     """Return whether a model file contains a card, damaged or not."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return CARD_NAME in archive.namelist()
-    except (*DAMAGED_ZIP, OSError):
+        with open_zip(path) as archive:
+            return archive.find(CARD_NAME) is not None
+    except (UnpackError, DataError):
         return False
 
 
@@ -76,6 +80,32 @@ def with_refiner(detector: bytes, card: DetectorCard, refiner: bytes) -> bytes:
     return with_card(detector, card, [(zipfile.ZipInfo(REFINER_NAME, _EPOCH), refiner)])
 
 
+def read_model(path: Path) -> bytes:
+    """Read a whole model file.
+
+    Raises:
+        ModelError: the file is missing, is not a regular file, or is too large.
+    """
+    return read_bytes(path, MODEL_BYTES, ModelError)
+
+
+def card_text(path: Path) -> bytes | None:
+    """Read the card in a ``.tflite`` or ``.keras`` file, without decoding it; None if there is no card.
+
+    Raises:
+        ModelError: the file cannot be read, or the card is damaged or too large.
+    """
+    member = None
+    try:
+        with open_zip(path, ModelError) as archive:  # a .keras may be larger than memory
+            member = archive.find(CARD_NAME)
+            return member.read(CARD_BYTES) if member else None
+    except UnpackError as error:
+        if member is None:
+            return None
+        raise ModelError(f"{path}: damaged model card ({error}); make the model again") from error
+
+
 def refiner_bytes(path: Path) -> bytes:
     """Read the flatbuffer of a face detector's second stage from its ``.tflite`` file.
 
@@ -83,24 +113,25 @@ def refiner_bytes(path: Path) -> bytes:
         ModelError: the second stage is missing or damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(REFINER_NAME)
-    except (*DAMAGED_ZIP, KeyError, OSError) as error:
-        raise ModelError(
-            f"{path}: the card describes a second stage, but {REFINER_NAME} is missing from the file or damaged;"
-            " copy or make the file again"
-        ) from error
+        member = _open_archive(read_model(path)).find(REFINER_NAME)
+        if member is not None:
+            return member.read(MODEL_BYTES)
+        reason = ""
+    except UnpackError as error:
+        reason = f" ({error})"
+    raise ModelError(
+        f"{path}: the card describes a second stage, but {REFINER_NAME} is missing from the file or damaged{reason};"
+        " copy or make the file again"
+    )
 
 
 def model_bytes(path: Path) -> bytes:
     """Read the flatbuffer of a ``.tflite`` file, without the archive behind it."""
-    data = path.read_bytes()
+    data = read_model(path)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            end = min((info.header_offset for info in archive.infolist()), default=len(data))
-    except zipfile.BadZipFile:
+        return data[: _open_archive(data).start]
+    except UnpackError:
         return data
-    return data[:end]
 
 
 def check_flatbuffer(path: Path, card: AnyCard, flatbuffer: bytes) -> None:
@@ -120,20 +151,24 @@ def attached_members(path: Path) -> list[tuple[zipfile.ZipInfo, bytes]]:
         An empty list if the file has no archive.
 
     Raises:
-        ModelError: a member is damaged.
+        ModelError: a member is damaged, or they are too large.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
+    data = read_model(path)
+    if not zipfile.is_zipfile(io.BytesIO(data)):
         return []
+    left = MODEL_BYTES
+    attached = []
     try:
-        with archive:
-            others = [info for info in archive.infolist() if info.filename not in {CARD_NAME, LABELS_NAME}]
-            return [(info, archive.read(info)) for info in others]
-    except (*DAMAGED_ZIP, OSError) as error:
+        for member in _open_archive(data).members:
+            if member.name not in {CARD_NAME, LABELS_NAME}:
+                content = member.read(left)
+                left -= len(content)
+                attached.append((zipfile.ZipInfo(member.name, _EPOCH), content))
+    except UnpackError as error:
         raise ModelError(
-            f"{path}: the archive behind the model is damaged ({first_line(error)}); copy or make the file again"
+            f"{path}: the archive behind the model is damaged ({error}); copy or make the file again"
         ) from error
+    return attached
 
 
 def attached_labels(path: Path) -> tuple[str, ...]:
@@ -143,9 +178,17 @@ def attached_labels(path: Path) -> tuple[str, ...]:
         An empty tuple if there is no such file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".txt")]
-            text = archive.read(names[0]).decode(errors="replace") if len(names) == 1 else ""
-    except (*DAMAGED_ZIP, OSError):
+        texts = [member for member in _open_archive(read_model(path)).members if member.name.endswith(".txt")]
+        text = texts[0].read(TEXT_BYTES).decode("utf-8-sig", errors="replace") if len(texts) == 1 else ""
+    except UnpackError:
         return ()
     return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _open_archive(model: bytes) -> ZipReader:
+    """Open the archive behind a flatbuffer.
+
+    Raises:
+        UnpackError: there is none, or a damaged one.
+    """
+    return ZipReader(io.BytesIO(model))

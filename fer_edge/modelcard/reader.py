@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from fer_edge.errors import DAMAGED_ZIP, ModelError
-from fer_edge.modelcard.archive import CARD_NAME
+from fer_edge.errors import ModelError
+from fer_edge.modelcard.archive import card_text
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard, RefinerCard
 from fer_edge.utils.validation import explain
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 CardT = TypeVar("CardT", ClassifierCard, DetectorCard, RefinerCard)
 
-_MAX_CARD_BYTES: Final = 1 << 20
 _DESCRIPTION: Final[dict[type[AnyCard], str]] = {
     ClassifierCard: "an expression classifier",
     DetectorCard: "a face detector",
@@ -39,21 +37,21 @@ def read_any_card(path: Path) -> AnyCard:
         ModelError: the file is missing, or its card is missing or damaged.
     """
     ensure_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(CARD_NAME) as member:
-            text = member.read(_MAX_CARD_BYTES)
-    except (*DAMAGED_ZIP, KeyError, OSError) as error:
+    text = card_text(path)
+    if text is None:
         raise ModelError(
             f"{path}: no model card in it; the file was cut short or was not made by `fer-edge convert`"
             " (a .tflite) or `fer-edge train` (a .keras): make it again with that command,"
             " or add a card to a .tflite from elsewhere with `fer-edge card set`"
-        ) from error
+        )
     try:
         card: AnyCard = _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{path}: damaged model card ({explain(error, AnyCard).message}); make the model again"
         ) from error
+    except RecursionError as error:
+        raise ModelError(f"{path}: damaged model card (it is nested too deeply); make the model again") from error
     return card
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.geometry import NO_MARGIN, CropSpec
+from fer_edge.modelcard.card_labels import label_problem
 from fer_edge.modelcard.pixel_statistics import PixelStatistics
 from fer_edge.modelcard.selftest import SelfTest
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 # Scale and offset from a pixel, 0..255, to the model's input, by the value range used in training.
 INPUT_RANGES: Final = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
 
-PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+# The bounds keep arithmetic finite and memory bounded, whoever wrote the card.
+Side = Annotated[int, msgspec.Meta(gt=0, le=1024)]
+Real = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Line = Annotated[str, msgspec.Meta(max_length=1000)]
+Remark = Annotated[str, msgspec.Meta(max_length=100_000)]
 
 
 class PixelSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +43,8 @@ class PixelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     channels: Literal[1, 3] = 1
-    scale: Annotated[float, msgspec.Meta(gt=0)]
-    offset: float
+    scale: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    offset: Real
 
     @property
     def pixels(self) -> npt.NDArray[np.float32]:
@@ -59,8 +65,8 @@ class InputSpec(PixelSpec, frozen=True, kw_only=True):
         width: columns of the face image.
     """
 
-    height: PositiveInt
-    width: PositiveInt
+    height: Side
+    width: Side
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
@@ -79,13 +85,13 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
     """
 
     schema: Literal[1] = 1
-    name: str
-    flatbuffer_sha256: str = ""
+    name: Line
+    flatbuffer_sha256: Line = ""
     self_test: SelfTest | None = None
-    scores: dict[str, float] = {}
-    made_by: tuple[str, ...] = ()
-    data: str = ""
-    note: str = ""
+    scores: dict[Line, Real] = {}
+    made_by: tuple[Remark, ...] = ()
+    data: Remark = ""
+    note: Remark = ""
 
     @property
     def task(self) -> str:
@@ -102,15 +108,14 @@ class ClassifierCard(ModelCard, frozen=True, kw_only=True, tag="expression"):
         pixels: statistics of the training faces; None if they were not recorded.
     """
 
-    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    labels: tuple[str, ...]
     input: InputSpec
     pixels: PixelStatistics | None = None
 
     def __post_init__(self) -> None:
-        """Reject duplicate labels."""
-        if len(set(self.labels)) != len(self.labels):
-            message = "duplicate label"
-            raise ValueError(message)
+        """Reject labels that cannot be told apart, or cannot be printed."""
+        if problem := label_problem(self.labels):
+            raise ValueError(problem)
 
 
 class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
@@ -126,11 +131,15 @@ class RefinerCard(ModelCard, frozen=True, kw_only=True, tag="faces-refiner"):
     """
 
     input: PixelSpec
-    side: PositiveInt
-    extent: Annotated[float, msgspec.Meta(gt=0)]
-    min_score: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    side: Side
+    extent: Annotated[float, msgspec.Meta(ge=0.1, le=100)]
+    min_score: Share
+    threshold: Share
     crop_spec: CropSpec = NO_MARGIN
+
+    def __post_init__(self) -> None:
+        """Reject a crop that cannot be made."""
+        _check_crop(self.crop_spec)
 
 
 class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
@@ -146,11 +155,23 @@ class DetectorCard(ModelCard, frozen=True, kw_only=True, tag="faces"):
     """
 
     input: PixelSpec
-    strides: Annotated[tuple[PositiveInt, ...], msgspec.Meta(min_length=1)] = (8, 16, 32)
-    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
-    smallest_face: Annotated[float, msgspec.Meta(gt=0)] = 12.0
+    strides: Annotated[
+        tuple[Annotated[int, msgspec.Meta(gt=0, le=128)], ...], msgspec.Meta(min_length=1, max_length=8)
+    ] = (8, 16, 32)
+    threshold: Share = 0.5
+    smallest_face: Annotated[float, msgspec.Meta(ge=1, le=64)] = 12.0
     crop_spec: CropSpec = NO_MARGIN
     refiner: RefinerCard | None = None
+
+    def __post_init__(self) -> None:
+        """Reject a crop that cannot be made."""
+        _check_crop(self.crop_spec)
+
+
+def _check_crop(spec: CropSpec) -> None:
+    if not (0.1 <= spec.scale <= 10 and -10 <= spec.shift <= 10):
+        message = f"crop_spec is a square of {spec.scale:g} times the box, moved by {spec.shift:g}"
+        raise ValueError(message)
 
 
 AnyCard = ClassifierCard | DetectorCard | RefinerCard

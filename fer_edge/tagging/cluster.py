@@ -24,7 +24,8 @@ from fer_edge.tagging.input import remote
 from fer_edge.tagging.pool import CHUNKS_PER_PROCESS, map_in_order
 from fer_edge.tagging.worker import process_in_worker
 from fer_edge.utils.atomic_file import replacing
-from fer_edge.utils.image_io import read_bytes
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import MODEL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -231,7 +232,7 @@ def _scheduler_version(client: Any) -> object:  # noqa: ANN401 - Dask has no typ
 
 
 def _read_file(path: str) -> _FileContent:
-    data = read_bytes(Path(path))
+    data = read_bytes(Path(path), MODEL_BYTES)
     return _FileContent(f"fer-edge-{hashlib.sha256(data).hexdigest()}{Path(path).suffix}", data)
 
 

@@ -24,7 +24,8 @@ from fer_edge.tagging.output.destinations import check_outputs, result_folders
 from fer_edge.tagging.output.error_list import open_error_list
 from fer_edge.tagging.provenance import read_provenance
 from fer_edge.tagging.tracks import make_rows
-from fer_edge.utils.image_io import read_bytes
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import MODEL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -126,7 +127,7 @@ def _make_run_key(inputs: Sequence[str], outputs: Outputs, options: TagOptions, 
     values = msgspec.structs.asdict(options) | {"model": None, "threads": None, "thumbnails": None}
     values["montage"] = outputs.montage
     file = detector_file(options.detector, Path(options.detector_model) if options.detector_model else None)
-    values["detector_model"] = hashlib.sha256(read_bytes(file)).hexdigest()[:12]
+    values["detector_model"] = hashlib.sha256(read_bytes(file, MODEL_BYTES)).hexdigest()[:12]
     return RunKey(
         model=f"{provenance.model} (sha256 {provenance.model_sha256[:12]})",
         version=provenance.version,

@@ -26,6 +26,8 @@ from fer_edge.tagging.input.video import read_frames
 from fer_edge.tagging.output.image_files import save_copy, save_sidecar
 from fer_edge.tagging.output.xmp import relative_path
 from fer_edge.tagging.records import THUMBNAIL_SIDE, FaceRecord, SourceResult, failed_result
+from fer_edge.tflite.trial import trust_models
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> Iterator[SourceResult]:
     """Process sources in a process or thread that is one of several: like `process`, on one core."""
     cv2.setNumThreads(1)
+    trust_models()  # which the process that hands out the work has tried
     return process(options, sources)
 
 
@@ -63,7 +66,7 @@ def process(options: TagOptions, sources: Sequence[Source]) -> Iterator[SourceRe
     if not addresses:
         yield from map(processor.process, sources)
         return
-    max_bytes = min(image_decode.MAX_FILE_BYTES, options.max_fetch)
+    max_bytes = min(IMAGE_BYTES, options.max_fetch)
     with tempdirs.folder() as folder:
         fetched = dict(zip(addresses, remote.fetch_all(addresses, folder, max_bytes), strict=True))
         yield from (processor.process(source, fetched.get(source.uri)) for source in sources)

@@ -1,4 +1,4 @@
-"""The graph of a ``.tflite`` file, read with the schema in the package ai-edge-litert."""
+"""The graph of a ``.tflite`` file; the package ai-edge-litert has the names of its operators and types."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fer_edge.errors import InputError, ModelError
+from fer_edge.tflite.flatbuffer_reader import MAX_DIMENSIONS, FlatbufferError, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _WEIGHTED: Final = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -27,6 +29,8 @@ _BITS: Final = {
     "UINT4": 4,
 }
 _DEFAULT_BITS: Final = 32
+_OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # fields of a model
+_OMITTED: Final = -1  # in place of an optional input
 
 
 class GraphTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,9 +107,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_graph(model: bytes, path: Path) -> Graph:
-    """Read the first graph of a flatbuffer.
-
-    Load the flatbuffer with a runtime first, because this function does not check whether it is damaged.
+    """Read the first graph of a flatbuffer, whoever made it.
 
     Args:
         model: the flatbuffer.
@@ -113,60 +115,79 @@ def read_graph(model: bytes, path: Path) -> Graph:
 
     Raises:
         InputError: the installed runtime does not include the schema.
-        ModelError: the graph has an operator that the schema does not know.
+        ModelError: the flatbuffer is damaged, or has an operator that the schema does not know.
     """
     schema = _schema()
-    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
-    graph = parsed.subgraphs[0]
-    kinds = _names(schema.BuiltinOperator)
-    types = _names(schema.TensorType)
-    tensors = tuple(_read_tensor(tensor, parsed.buffers, types) for tensor in graph.tensors)
+    try:
+        return _read_graph(model, path, _names(schema.BuiltinOperator), _names(schema.TensorType))
+    except (FlatbufferError, IndexError) as error:
+        reason = str(error) if isinstance(error, FlatbufferError) else "a number stands for nothing"
+        raise ModelError(
+            f"{path}: a runtime cannot load it, because it is damaged ({reason}); copy or make it again"
+        ) from error
+
+
+def _read_graph(model: bytes, path: Path, kinds: dict[int, str], types: dict[int, str]) -> Graph:
+    root = Table.root(model)
+    graph = root.tables(_SUBGRAPHS)[0]
+    # Whether each buffer holds elements: in itself or, in files of more than 2 GB, behind the flatbuffer.
+    filled = [buffer.length(0, 1) > 0 or buffer.integer(1, "Q") > 1 for buffer in root.tables(_BUFFERS)]
+    tensors = tuple(_read_tensor(tensor, filled, types) for tensor in graph.tables(0))
+    codes = [
+        # Old files have the number in the first field, newer ones in the fourth.
+        (max(code.integer(3, "i"), code.integer(0, "b")), code.integer(2, "i", 1))
+        for code in root.tables(_OPERATOR_CODES)
+    ]
     operations = []
-    for operator in graph.operators:
-        code = parsed.operatorCodes[operator.opcodeIndex]
-        # Old files have the number in `deprecatedBuiltinCode`, newer ones in `builtinCode`.
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    for operator in graph.tables(3):
+        number, version = codes[operator.integer(0, "I")]
         if number not in kinds:
             raise ModelError(f"{path}: operator {number} is newer than the installed runtime; upgrade the runtime")
-        inputs = tuple(tensors[i] for i in _indices(operator.inputs) if i >= 0)
-        outputs = tuple(tensors[i] for i in _indices(operator.outputs))
+        inputs = _select(tensors, [i for i in operator.integers(1) if i != _OMITTED])
+        outputs = _select(tensors, operator.integers(2))
         cost = _multiply_adds(kinds[number], inputs, outputs)
         operations.append(
-            Operation(kind=kinds[number], version=code.version, inputs=inputs, outputs=outputs, multiply_adds=cost)
+            Operation(kind=kinds[number], version=version, inputs=inputs, outputs=outputs, multiply_adds=cost)
         )
     return Graph(
         operations=tuple(operations),
         tensors=tensors,
-        inputs=tuple(tensors[i] for i in _indices(graph.inputs)),
-        outputs=tuple(tensors[i] for i in _indices(graph.outputs)),
-        metadata=tuple(entry.name.decode() for entry in parsed.metadata or []),
+        inputs=_select(tensors, graph.integers(1)),
+        outputs=_select(tensors, graph.integers(2)),
+        metadata=tuple(entry.text(0) for entry in root.tables(_METADATA)),
     )
 
 
-def _read_tensor(tensor: Any, buffers: list[Any], types: dict[int, str]) -> GraphTensor:  # noqa: ANN401 - the schema has no types
-    shape = tuple(_indices(tensor.shape))
-    dtype = types[tensor.type]
-    data, quantization = buffers[tensor.buffer].data, tensor.quantization
+def _select(tensors: tuple[GraphTensor, ...], indices: Sequence[int]) -> tuple[GraphTensor, ...]:
+    if any(i < 0 for i in indices):
+        raise IndexError
+    return tuple(tensors[i] for i in indices)
+
+
+def _read_tensor(tensor: Table, filled: list[bool], types: dict[int, str]) -> GraphTensor:
+    shape = tensor.integers(0)
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0:
+        raise FlatbufferError(f"a tensor of {len(shape)} dimensions, or of a negative size")
+    number = tensor.integer(1, "b")
+    if number not in types:
+        raise FlatbufferError(f"elements of type {number}")
+    dtype, quantization = types[number], tensor.table(4)
     return GraphTensor(
-        name=(tensor.name or b"").decode(errors="replace"),
+        name=tensor.text(3),
         shape=shape,
         dtype=dtype,
         bytes=-(-math.prod(shape) * _BITS.get(dtype, _DEFAULT_BITS) // 8),
-        constant=data is not None and len(data) > 0,
-        quantized=quantization is not None and quantization.scale is not None and len(quantization.scale) > 0,
+        constant=filled[tensor.integer(2, "I")],
+        quantized=quantization is not None and quantization.length(2, 4) > 0,
     )
 
 
 def _multiply_adds(kind: str, inputs: tuple[GraphTensor, ...], outputs: tuple[GraphTensor, ...]) -> int:
-    if kind not in _WEIGHTED:
+    if kind not in _WEIGHTED or len(inputs) < 2 or not outputs:
         return 0
     weights = inputs[1].shape
     # Each output element needs one multiply-add for each weight that contributes to it.
     return math.prod(outputs[0].shape) * math.prod(weights[1:3] if kind == "DEPTHWISE_CONV_2D" else weights[1:])
-
-
-def _indices(values: Any) -> list[int]:  # noqa: ANN401 - an array, a list or nothing
-    return [] if values is None else [int(value) for value in values]
 
 
 def _names(enumeration: type) -> dict[int, str]:

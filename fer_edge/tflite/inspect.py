@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from fer_edge.errors import ModelError, printable
-from fer_edge.modelcard.archive import model_bytes, refiner_bytes
+from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model, refiner_bytes
 from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import render
 from fer_edge.tflite.graph import Operation, read_graph
-from fer_edge.tflite.interpreter import Tensor, make_interpreter, runtime_name
+from fer_edge.tflite.interpreter import Tensor, check_model_header, make_interpreter, runtime_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,23 +111,30 @@ def inspect_model(path: Path) -> Inspection:
         InputError: the installed runtime does not include the schema.
     """
     ensure_file(path)
-    try:
+    card = None
+    with suppress(ModelError):
         card = read_any_card(path)
-    except ModelError:
-        card = None
     refiner = None
     if isinstance(card, DetectorCard) and card.refiner:
         flatbuffer = refiner_bytes(path)
         refiner = _inspect(path, flatbuffer, flatbuffer, card.refiner)
-    return _inspect(path, path.read_bytes(), model_bytes(path), card, refiner)
+    return _inspect(path, read_model(path), model_bytes(path), card, refiner)
 
 
 def _inspect(
     path: Path, content: bytes, flatbuffer: bytes, card: AnyCard | None, refiner: Inspection | None = None
 ) -> Inspection:
-    interpreter = make_interpreter(flatbuffer, path)
+    check_model_header(flatbuffer, path)
     graph = read_graph(flatbuffer, path)
     digest = hashlib.sha256(flatbuffer).hexdigest()
+    try:
+        interpreter = make_interpreter(flatbuffer, path)
+    except ModelError:
+        if card is not None:
+            check_flatbuffer(path, card, flatbuffer)  # a difference from the card says more
+        raise
+    if not interpreter.get_input_details():
+        raise ModelError(f"{path}: has no input; copy or make it again")
     return Inspection(
         path=str(path),
         sha256=hashlib.sha256(content).hexdigest(),

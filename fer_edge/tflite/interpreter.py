@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_line
+from fer_edge.tflite import trial
 from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Tensor:
         if not self.scale:
             return real.astype(self.dtype)
         limits = np.iinfo(np.dtype(self.dtype))
-        steps = np.rint(real / np.float32(self.scale)) + self.zero_point
+        with np.errstate(all="ignore"):  # a damaged model can have any scale
+            steps = np.nan_to_num(np.rint(real / np.float32(self.scale)) + np.float32(self.zero_point))
         return np.asarray(steps.clip(limits.min, limits.max), self.dtype)
 
 
@@ -116,8 +118,11 @@ def make_interpreter(
     *,
     xnnpack: bool = True,
     input_shape: tuple[int, ...] | None = None,
+    own: bool = False,
 ) -> Interpreter:
     """Load a flatbuffer and allocate its tensors.
+
+    A model of unknown origin is first tried in another process, because a damaged one can crash a runtime.
 
     Args:
         model: the flatbuffer.
@@ -125,15 +130,18 @@ def make_interpreter(
         threads: number of threads that an invocation may use.
         xnnpack: whether to use the XNNPACK delegate if the runtime has it.
         input_shape: shape of the only input, if it differs from the shape in the flatbuffer.
+        own: whether this process made the flatbuffer, so that no trial is needed.
 
     Raises:
         MissingExtraError: no runtime is installed.
-        ModelError: the flatbuffer is damaged, does not accept the shape, or has an operator that the runtime does not
-            know.
+        ModelError: the flatbuffer is damaged, crashes the runtime, takes too much time or memory, does not accept the
+            shape, or has an operator that the runtime does not know.
         FerEdgeError: the runtime does not work with the installed NumPy.
     """
     module = importlib.import_module(runtime_module())
-    _check_header(model, path)
+    check_model_header(model, path)
+    if not own and not trial.works(model, path, module.__name__, xnnpack=xnnpack, input_shape=input_shape):
+        raise _refusal(path, input_shape)
     try:
         with hide_native_stderr():
             kernels = module.OpResolverType
@@ -145,12 +153,7 @@ def make_interpreter(
                 interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], input_shape)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        if input_shape:
-            raise ModelError(f"{path}: cannot take an input of {list(input_shape)}") from error
-        raise ModelError(
-            f"{path}: {runtime_name()} cannot load it, because it is damaged or has an operator that this runtime does"
-            " not know; copy or make it again, or update the runtime"
-        ) from error
+        raise _refusal(path, input_shape) from error
     except (ImportError, AttributeError) as error:  # for example tflite-runtime with NumPy 2
         raise FerEdgeError(
             f"{runtime_name()} does not work here ({first_line(error)}); is it made for this NumPy?"
@@ -180,6 +183,15 @@ def invoke(interpreter: Interpreter) -> None:
     interpreter.invoke()
 
 
+def _refusal(path: Path, input_shape: tuple[int, ...] | None) -> ModelError:
+    if input_shape:
+        return ModelError(f"{path}: cannot take an input of {list(input_shape)}")
+    return ModelError(
+        f"{path}: {runtime_name()} cannot load it, because it is damaged or has an operator that this runtime does"
+        " not know; copy or make it again, or update the runtime"
+    )
+
+
 def _find_runtime() -> tuple[str, str]:
     """Return the module and the package of the installed runtime."""
     for module, package in _PACKAGES:
@@ -189,8 +201,12 @@ def _find_runtime() -> tuple[str, str]:
     raise MissingExtraError(message, "device")
 
 
-def _check_header(model: bytes, path: Path) -> None:
-    """Reject a file that is not a flatbuffer, before the runtime prints its own warnings about it."""
+def check_model_header(model: bytes, path: Path) -> None:
+    """Reject a file that is not a flatbuffer of a model.
+
+    Raises:
+        ModelError: it is anything else.
+    """
     if path.suffix == ".keras" and model[4:8] != b"TFL3":
         raise ModelError(f"{path}: a Keras model; make a .tflite of it with `fer-edge convert`")
     if len(model) < 8 or model[4:8] != b"TFL3" or struct.unpack_from("<I", model)[0] >= len(model):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
@@ -10,7 +9,11 @@ import numpy as np
 
 from fer_edge.errors import DataError
 from fer_edge.utils import pillow_image
+from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.exif import read_orientation, turn_upright
+from fer_edge.utils.image_header import JPEG2000, check_header
+from fer_edge.utils.isolated_decode import decode_isolated
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,12 +57,14 @@ def decode(data: bytes, name: str, *, colour: bool = False, reduced: int = 1) ->
             AVIF and GIF are not shrunk.
 
     Raises:
-        DataError: the image cannot be decoded.
+        DataError: the image cannot be decoded, or has too many pixels.
     """
+    size = check_header(data, name, reduced, colour=colour)
     if pillow_image.needs_pillow(data):
         return DecodedImage(*pillow_image.decode(data, name, colour=colour))
     orientation = read_orientation(data)
-    pixels = _decode(data, name, (_COLOUR if colour else _GRAY)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = (_COLOUR if colour else _GRAY)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = (decode_isolated if size.kind == JPEG2000 else _decode)(data, name, flags)
     # OpenCV turns a TIFF in any case, and WebP not in all its releases: everything else is turned here.
     is_tiff = data[:2] in {b"II", b"MM"}
     return DecodedImage(pixels if is_tiff else turn_upright(pixels, orientation), orientation)
@@ -72,40 +77,23 @@ def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as grey; see `decode_gray`."""
-    return decode_gray(read_bytes(path), str(path))
+    return decode_gray(_read_file(path), str(path))
 
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as BGR, uint8 of shape (rows, columns, 3); see `decode`."""
-    return decode(read_bytes(path), str(path), colour=True).pixels
+    return decode(_read_file(path), str(path), colour=True).pixels
 
 
-def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
-    """Read a regular file.
-
-    Args:
-        path: the file.
-        max_bytes: largest accepted size; None for any size.
-
-    Raises:
-        DataError: the file cannot be read, is not a regular file, or is too large.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-            raise DataError(f"{path}: not a regular file")
-        if max_bytes is not None and status.st_size > max_bytes:
-            raise DataError(f"{path}: refused, it is larger than {max_bytes / 1e6:.0f} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+def _read_file(path: Path) -> bytes:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")
+    return read_bytes(path, IMAGE_BYTES)
 
 
 def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         too_large = "CV_IO_MAX" in str(error)  # set_opencv_defaults sets OPENCV_IO_MAX_IMAGE_PIXELS
         reason = "refused, too many pixels" if too_large else f"cannot be decoded ({error.err})"

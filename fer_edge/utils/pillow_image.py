@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fer_edge.errors import DataError, MissingExtraError, first_line
 from fer_edge.utils.exif import turn_upright
+from fer_edge.utils.image_header import is_heif
+from fer_edge.utils.limits import GRAY_PIXELS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-_MAX_PIXELS: Final = 1 << 28
 _ROTATIONS: Final = {0: 1, 1: 8, 2: 3, 3: 6}  # EXIF orientation by quarters of a turn to the left
 
 
 def needs_pillow(data: bytes) -> bool:
     """Return whether an image file has a format that Pillow decodes here."""
-    return _is_heif(data) or data.startswith(b"GIF8")
+    return is_heif(data) or data.startswith(b"GIF8")
 
 
 def decode(data: bytes, name: str, *, colour: bool) -> tuple[npt.NDArray[np.uint8], int]:
@@ -42,29 +42,32 @@ def decode(data: bytes, name: str, *, colour: bool) -> tuple[npt.NDArray[np.uint
     try:
         from PIL import Image  # noqa: PLC0415 - an extra
 
-        if _is_heif(data):
+        if is_heif(data):
             import pillow_heif  # noqa: PLC0415 - an extra
 
             pillow_heif.register_heif_opener()
     except ImportError as error:
-        packages, extra = ("Pillow and pillow-heif", "heif") if _is_heif(data) else ("Pillow", "tag")
+        packages, extra = ("Pillow and pillow-heif", "heif") if is_heif(data) else ("Pillow", "tag")
         raise DataError(f"{name}: {MissingExtraError(packages, extra)}") from error
     Image.MAX_IMAGE_PIXELS = None  # Pillow would warn of sizes far below the limit that follows
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise DataError(f"{name}: refused, it has {image.width}x{image.height} pixels")
+            _check_size(image, name)
             orientation, is_upright = _read_orientation(data, image)
             pixels = np.asarray(image.convert("RGB" if colour else "L"), np.uint8)
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged image makes Pillow raise errors of many kinds
         raise DataError(f"{name}: not an image, or a damaged one ({first_line(error)})") from error
     if colour:
         pixels = np.ascontiguousarray(pixels[..., ::-1])
     return (pixels if is_upright else turn_upright(pixels, orientation)), orientation
 
 
-def _is_heif(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+def _check_size(image: Any, name: str) -> None:  # noqa: ANN401 - Pillow has no types here
+    """Refuse an image whose first frame is larger than its header says."""
+    if image.width * image.height > GRAY_PIXELS:
+        raise DataError(f"{name}: refused, it has {image.width}x{image.height} pixels")
 
 
 def _read_orientation(data: bytes, image: object) -> tuple[int, bool]:

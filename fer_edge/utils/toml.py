@@ -35,6 +35,8 @@ def parse_toml(text: str, source_name: str) -> dict[str, Any]:
         return tomllib.loads(text.removeprefix("\ufeff"))  # a byte-order mark, as Notepad writes it
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source_name}: not valid TOML, {_place(error, text)}; correct it there") from error
+    except (RecursionError, ValueError) as error:  # such as a number of thousands of digits
+        raise InputError(f"{source_name}: not valid TOML, a value is nested too deeply or too long") from error
 
 
 def _place(error: tomllib.TOMLDecodeError, text: str) -> str:
@@ -92,7 +94,7 @@ def parse_value(text: str) -> Any:  # noqa: ANN401 - any type that TOML has
     """Parse a single TOML value; a text that is not valid TOML is returned as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (RecursionError, ValueError):
         return text.strip()
 
 

@@ -28,3 +28,8 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     """
     *before, end = words
     return f"{', '.join(before)} {last} {end}" if before else end
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes in words, such as ``134 MB`` or ``262 kB``."""
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # PyAV discards FFmpeg's messages. That must stay: passing them to Python's logging can deadlock the decoder's threads.
 _SEEKABLE: Final = frozenset({"mov", "matroska", "avi"})  # containers whose index leads to the frames of any time
+_MAX_PIXELS: Final = 1 << 26  # of a frame: twice as many as 8K has
 _RUN_UPS_S: Final = (0.0, 5.0, 60.0)  # before the wanted time, until a key frame lies before it
 # Formats whose first plane is the grey image, 8 bits a pixel.
 _PLANAR: Final = frozenset(
@@ -108,6 +109,11 @@ class PyAvReader:
         except DataError:
             self._container.close()
             raise
+        if self._stream.width * self._stream.height > _MAX_PIXELS:
+            size = f"{self._stream.width}x{self._stream.height}"
+            self._container.close()
+            raise DataError(f"{path}: refused, its frames have {size} pixels")
+        self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}  # the size may change later
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
         rate = self._stream.guessed_rate

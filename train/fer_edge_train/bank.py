@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.errors import DAMAGED_ZIP, DataError
+from fer_edge.errors import DataError
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.npz_reader import read_npz
 from fer_edge_train.augment import affine_matrices
 
 if TYPE_CHECKING:
@@ -185,22 +186,25 @@ class Bank:
             DataError: it cannot be read, is no bank, or is for other faces.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                about = json.loads(str(stored["about"]))
-                if about["format"] != FORMAT:
-                    raise DataError(f"{path}: a bank of format {about['format']}; this version reads format {FORMAT}")
-                codes = np.cumsum(stored["codes"], axis=0, dtype=np.uint8)
-                bank = cls(
-                    labels=tuple(str(label) for label in stored["labels"]),
-                    views=Views(**about["views"]),
-                    codes=codes,
-                    unseen=np.unpackbits(stored["unseen"], count=codes.shape[1]).astype(bool),
-                    faces=str(stored["faces"]),
-                    teachers=about["teachers"],
-                )
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or 'damaged'})") from error
-        except (*DAMAGED_ZIP, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            stored = read_npz(path)
+        except DataError as error:
+            if "cannot be read" in str(error):
+                raise
+            raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
+        try:
+            about = json.loads(str(stored["about"]))
+            if about["format"] != FORMAT:
+                raise DataError(f"{path}: a bank of format {about['format']}; this version reads format {FORMAT}")
+            codes = np.cumsum(stored["codes"], axis=0, dtype=np.uint8)
+            bank = cls(
+                labels=tuple(str(label) for label in stored["labels"]),
+                views=Views(**about["views"]),
+                codes=codes,
+                unseen=np.unpackbits(stored["unseen"], count=codes.shape[1]).astype(bool),
+                faces=str(stored["faces"]),
+                teachers=about["teachers"],
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
         if codes.shape[1:] != (len(faces), len(bank.labels)) or bank.faces != digest(faces):
             raise DataError(f"{path}: a bank for other faces; give the data that it was made for")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fer_edge.errors import InputError
+from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
 from fer_edge.utils.words import listed
 from fer_edge_train.faces.detector_recipe import DetectorRecipe
@@ -122,8 +123,4 @@ def _list_recipe_files() -> dict[str, tuple[type[Section], Traversable]]:
 
 
 def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise InputError(f"{path}: the recipe cannot be read ({reason})") from error
+    return read_text(Path(path))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_edge.errors import DAMAGED_ZIP, DataError, InputError
+from fer_edge.errors import DataError, InputError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.npz_reader import read_npz
 from fer_edge_train.teachers import Teachers, digest_files
 
 if TYPE_CHECKING:
@@ -98,13 +99,11 @@ def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
         DataError: the file cannot be read, or is for other faces or labels.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            labels = tuple(str(label) for label in stored["labels"])
-            scores = stored["scores"].astype(np.float32)
-            found = SoftLabels(labels, scores, str(stored["faces"]), str(stored["digest"]))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or 'damaged'})") from error
-    except (*DAMAGED_ZIP, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        stored = read_npz(path)
+        labels = tuple(str(label) for label in stored["labels"])
+        scores = stored["scores"].astype(np.float32)
+        found = SoftLabels(labels, scores, str(stored["faces"]), str(stored["digest"]))
+    except (DataError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged, or not a file of soft labels; make it again with --teacher") from error
     if found.labels != data.labels or found.faces != data.digest() or len(found.scores) != len(data):
         raise DataError(f"{path}: soft labels for other faces or labels; make them again with --teacher")

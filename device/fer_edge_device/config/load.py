@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fer_edge.errors import InputError, hide_passwords
+from fer_edge.errors import InputError, hide_named_passwords
+from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
 from fer_edge_device.config.settings import PATHS, Config
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 SYSTEM_CONFIG: Final = Path("/etc/fer-edge/config.toml")
 _PREFIX: Final = "FER_EDGE_"
-_NOT_KEYS: Final = frozenset({"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013"})  # read by other parts, and by tests
+_NOT_KEYS: Final = frozenset(
+    {"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013", "FER_EDGE_TAG_PASSWORD", "FER_EDGE_TAG_PASSWORD_FILE"}
+)  # read by other parts, and by tests
 
 
 def load_config(
@@ -60,7 +63,7 @@ def load_config(
 def holds_password(address: str) -> bool:
     """Return whether an address contains a password, which a command line would show to every user."""
     address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # the port
-    return hide_passwords(address) != address
+    return hide_named_passwords(address) != address
 
 
 def _option_name(key: str) -> str:
@@ -69,14 +72,14 @@ def _option_name(key: str) -> str:
 
 
 def _read(path: Path) -> str:
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise InputError(f"{path}: you may not read this configuration; use sudo, or join the group video")
+    if str(path) == os.devnull:  # stands for no configuration, also not the system's
+        return ""
     try:
-        return path.read_text(encoding="utf-8")
-    except PermissionError as error:
-        raise InputError(f"{path}: you may not read this configuration; use sudo, or join the group video") from error
-    except OSError as error:
-        raise InputError(f"{path}: the configuration cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8") from error
+        return read_text(path)
+    except InputError as error:
+        raise InputError(str(error).replace("cannot be read", "the configuration cannot be read")) from error
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, object]]:

@@ -13,6 +13,7 @@ from fer_edge_device.doctor.models import check_classifier, check_detector
 from fer_edge_device.doctor.outbox import check_outbox
 from fer_edge_device.doctor.picamera2 import check_picamera2
 from fer_edge_device.doctor.python import check_python
+from fer_edge_device.doctor.secrets import check_secrets
 from fer_edge_device.doctor.service import check_service
 from fer_edge_device.doctor.temperature import check_temperature
 from fer_edge_device.doctor.video_group import check_video_group
@@ -33,6 +34,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     ),
     "model": Check(check_classifier),
     "detector": Check(check_detector),
+    "secrets": Check(check_secrets),
     "broker": Check(
         check_broker,
         timeout=2 * BROKER_TIMEOUT,

@@ -6,7 +6,6 @@ import email.parser
 import re
 import subprocess
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,11 +13,15 @@ from typing import Final
 import msgspec
 
 import fer_edge
-from fer_edge.errors import FerEdgeError, InputError
+from fer_edge.errors import DataError, FerEdgeError, InputError
 from fer_edge.model_zoo import find_model
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge.utils.bounded_file import read_bytes, read_text
+from fer_edge.utils.decompress import UnpackError
+from fer_edge.utils.limits import CARD_BYTES, TEXT_BYTES
+from fer_edge.utils.zip_reader import open_zip
 from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import load_config
 from fer_edge_device.install.host import Host
@@ -80,7 +83,7 @@ def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None =
         password = _password_file(config)
         if password:
             files[_PASSWORD] = password
-        text = config.read_text(encoding="utf-8")
+        text = read_text(config)
         text = edit_config(text, str(config), model=model_value, remove_password_file=password is not None)
     manifest = Manifest(
         wheel=wheel.name,
@@ -99,19 +102,21 @@ def _password_file(config: Path) -> Path | None:
     if not value or (Path(value).is_absolute() and not path.exists()):
         return None
     try:
-        if not path.read_bytes().strip():
-            raise InputError(f"{path}: contains no password")
-    except OSError as error:
-        raise InputError(f"{path}, the password_file of {config}: cannot be read ({error.strerror})") from error
+        password = read_bytes(path, TEXT_BYTES, InputError)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{path}, the password_file of {config}: {reason}") from error
+    if not password.strip():
+        raise InputError(f"{path}: contains no password")
     return path
 
 
 def _check_wheel(wheel: Path) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-            metadata = email.parser.BytesParser().parsebytes(archive.read(name))
-    except (OSError, zipfile.BadZipFile, StopIteration) as error:
+        with open_zip(wheel) as archive:
+            member = next(one for one in archive.members if re.fullmatch(r"[^/]+\.dist-info/METADATA", one.name))
+            metadata = email.parser.BytesParser().parsebytes(member.read(CARD_BYTES))
+    except (DataError, UnpackError, StopIteration) as error:
         raise InputError(f"{wheel}: not a readable wheel; without --wheel, one is built from the clone") from error
     if wheel.suffix != ".whl" or metadata["Name"] != "fer-edge":
         raise InputError(f"{wheel}: not a wheel of fer-edge but of {metadata['Name']}")

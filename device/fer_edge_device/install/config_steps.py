@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import MODEL_BYTES, TEXT_BYTES
 from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import holds_password, load_config
@@ -59,7 +61,7 @@ def model_steps(host: Host, options: InstallOptions) -> list[Step]:
     if options.model is None:
         return []
     path = model_path(host, options.model)
-    return [*folder_step(path.parent), *file_step(path, options.model.read_bytes())]
+    return [*folder_step(path.parent), *file_step(path, read_bytes(options.model, MODEL_BYTES, InputError))]
 
 
 def password_steps(host: Host, options: InstallOptions) -> list[Step]:
@@ -70,10 +72,7 @@ def password_steps(host: Host, options: InstallOptions) -> list[Step]:
     """
     if options.password_file is None:
         return []
-    try:
-        password = options.password_file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{options.password_file}: cannot be read ({error.strerror})") from error
+    password = read_bytes(options.password_file, TEXT_BYTES, InputError)
     if not password.strip():
         raise InputError(f"{options.password_file}: contains no password")
     path = host.root / PASSWORD

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import InputError
+from fer_edge.utils.bounded_file import read_text
 from fer_edge_device.mqtt.address import parse_address
 from fer_edge_device.mqtt.failures import os_reason
 
@@ -57,11 +58,9 @@ class Broker:
         else:
             return None
         try:
-            password = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
-        except OSError as error:
-            raise InputError(f"{path}: {name} cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: {name} is not a text file in UTF-8") from error
+            password = read_text(Path(path)).rstrip("\r\n")
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
         if not password:
             raise InputError(f"{path}: {name} is empty")
         return password

@@ -5,27 +5,30 @@ Images are read one by one; a video is unpacked to a temporary file.
 
 from __future__ import annotations
 
-import tarfile
-import zipfile
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fer_edge.datasets.archives import is_zip_bomb
-from fer_edge.errors import DAMAGED_ZIP, DataError, first_line, printable
+from fer_edge.errors import DataError, printable
 from fer_edge.tagging.input import tempdirs
-from fer_edge.tagging.input.image_decode import MAX_FILE_BYTES
-from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
+from fer_edge.utils.archive_member import unpack_errors
+from fer_edge.utils.decompress import UnpackError
+from fer_edge.utils.file_kinds import VIDEO_SUFFIXES, LeftOut, has_system_name
+from fer_edge.utils.limits import IMAGE_BYTES
+from fer_edge.utils.tar_reader import tar_members
+from fer_edge.utils.words import megabytes
 from fer_edge.utils.worker import report_progress
+from fer_edge.utils.zip_reader import open_zip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from typing import IO
 
+    from fer_edge.utils.archive_member import ArchiveMember
+
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK: Final = 1 << 20
-_ARCHIVE_ERRORS: Final = (*DAMAGED_ZIP, tarfile.TarError, OSError, ValueError)
 
 
 class Member(NamedTuple):
@@ -50,25 +53,7 @@ class Member(NamedTuple):
         return not self.error and self.read is None
 
 
-class _ArchiveFile(NamedTuple):
-    """A file in an archive of any kind.
-
-    Attributes:
-        position: Position among all members, from 0.
-        name: Name in the archive.
-        size: Size of the unpacked file, in bytes, as the archive states it.
-        too_dense: Whether its compression ratio is that of a zip bomb.
-        open: Opens it; gives None for a link.
-    """
-
-    position: int
-    name: str
-    size: int
-    too_dense: bool
-    open: Callable[[], IO[bytes] | None]
-
-
-def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> Iterator[Member]:
+def members(path: Path, image_endings: tuple[str, ...], display_name: str, left_out: LeftOut) -> Iterator[Member]:
     """List the images and videos in an archive, in its order.
 
     If the archive is damaged, the last member carries the error.
@@ -77,6 +62,7 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> It
         path: A ``.zip`` file, or a ``.tar`` file, compressed or not.
         image_endings: Endings of the names of images.
         display_name: Name of the archive in errors.
+        left_out: Counts the members that are left out.
     """
     position = -1
     try:
@@ -84,20 +70,23 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str) -> It
             position = file.position
             name = file.name.lower()
             is_video = name.endswith(tuple(VIDEO_SUFFIXES))
-            # macOS adds folders of metadata, whose files have the names of images.
-            if "__MACOSX" in file.name.split("/") or not (is_video or name.endswith(image_endings)):
+            if has_system_name(file.name.split("/")):
+                left_out.system += 1
+                continue
+            if not (is_video or name.endswith(image_endings)):
+                left_out.add_other_kind(file.name)
                 continue
             member_name = printable(f"{display_name}/{file.name}")
-            if file.too_dense or (file.size > MAX_FILE_BYTES and not is_video):
-                error = f"{member_name}: refused, it would unpack to {file.size / 1e6:.0f} MB"
+            if file.is_bomb or (file.size > IMAGE_BYTES and not is_video):
+                error = f"{member_name}: refused, it would unpack to {megabytes(file.size)}"
                 yield Member(file.name, position, None, error)
             else:
                 yield Member(file.name, position, None if is_video else partial(_read, file, member_name))
-    except _ARCHIVE_ERRORS as error:
-        message = (
-            f"{printable(display_name)}: damaged, or not the kind of archive that its name says ({first_line(error)})"
-        )
+    except UnpackError as error:
+        message = f"{printable(display_name)}: damaged, or not the kind of archive that its name says ({error})"
         yield Member("", position + 1, None, message)
+    except DataError as error:
+        yield Member("", position + 1, None, str(error))
 
 
 def unpack(path: Path, position: int, display_name: str, destination: Path, max_bytes: int) -> None:
@@ -119,14 +108,18 @@ def unpack(path: Path, position: int, display_name: str, destination: Path, max_
             raise DataError(f"{display_name}: no longer in the archive")
         if file.size > max_bytes:
             raise tempdirs.size_error(display_name, max_bytes)
-        with _open(file, display_name) as content:
-            _copy(content, destination, display_name)
+        with file.open() as content:
+            _copy(content, destination, display_name, max_bytes)
 
 
-def _copy(content: IO[bytes], destination: Path, display_name: str) -> None:
+def _copy(content: IO[bytes], destination: Path, display_name: str, max_bytes: int) -> None:
+    written = 0
     try:
         with destination.open("wb") as out:
             while block := _read_block(content, display_name):
+                written += len(block)
+                if written > max_bytes:
+                    raise tempdirs.size_error(display_name, max_bytes)
                 out.write(block)
     except OSError as error:
         raise tempdirs.write_error(display_name, error) from error
@@ -138,40 +131,23 @@ def _read_block(content: IO[bytes], display_name: str) -> bytes:
         return content.read(_BLOCK)
 
 
-def _files(path: Path) -> Generator[_ArchiveFile]:
-    return _zip_files(path) if path.suffix.lower() == ".zip" else _tar_files(path)
+def _files(path: Path) -> Generator[ArchiveMember]:
+    if path.suffix.lower() != ".zip":
+        yield from tar_members(path)
+        return
+    with open_zip(path) as archive:
+        yield from archive.members
 
 
-def _zip_files(path: Path) -> Generator[_ArchiveFile]:
-    with zipfile.ZipFile(path) as archive:
-        for index, info in enumerate(archive.infolist()):
-            if not info.is_dir():
-                yield _ArchiveFile(index, info.filename, info.file_size, is_zip_bomb(info), partial(archive.open, info))
-
-
-def _tar_files(path: Path) -> Generator[_ArchiveFile]:
-    with tarfile.open(path) as archive:
-        for index, info in enumerate(archive):
-            if info.isfile():
-                yield _ArchiveFile(index, info.name, info.size, False, partial(archive.extractfile, info))  # noqa: FBT003
-            archive.members.clear()  # type: ignore[attr-defined] # otherwise it keeps every one in memory
-
-
-def _read(file: _ArchiveFile, display_name: str) -> bytes:
-    with _as_data_error(display_name), _open(file, display_name) as content:
-        return content.read(MAX_FILE_BYTES)
-
-
-def _open(file: _ArchiveFile, display_name: str) -> IO[bytes]:
-    content = file.open()
-    if content is None:
-        raise DataError(f"{display_name}: a link, which is not followed in an archive")
-    return content
+def _read(file: ArchiveMember, display_name: str) -> bytes:
+    with _as_data_error(display_name):
+        return file.read(IMAGE_BYTES)
 
 
 @contextmanager
 def _as_data_error(display_name: str) -> Iterator[None]:
     try:
-        yield
-    except _ARCHIVE_ERRORS as error:
-        raise DataError(f"{display_name}: damaged or encrypted ({first_line(error)})") from error
+        with unpack_errors():
+            yield
+    except UnpackError as error:
+        raise DataError(f"{display_name}: damaged or encrypted ({error})") from error

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import DataError, printable
-from fer_edge.tagging.input import archives, image_decode, remote, tempdirs
-from fer_edge.utils.image_io import read_bytes
+from fer_edge.tagging.input import archives, remote, tempdirs
+from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.limits import IMAGE_BYTES
 from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def read_image(source: Source, fetched: Path | None) -> bytes:
         return source.data
     path = fetched or Path(source.uri)
     try:
-        return read_bytes(path, image_decode.MAX_FILE_BYTES)
+        return read_bytes(path, IMAGE_BYTES)
     except DataError as error:
         raise DataError(str(error).replace(str(path), source.path)) from error
 

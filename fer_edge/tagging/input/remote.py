@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fer_edge.errors import DataError, InputError, MissingExtraError, first_line
 from fer_edge.tagging.input import tempdirs
+from fer_edge.tagging.input.address_password import with_password
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.file_kinds import is_system_name
 from fer_edge.utils.worker import report_progress
@@ -254,7 +255,7 @@ def _open(address: str) -> tuple[Any, str]:
 
         # The default limits the whole transfer to five minutes, too short for a video.
         options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)}
-    files, path = url_to_fs(address, **options)
+    files, path = url_to_fs(with_password(address), **options)
     return files, path
 
 
@@ -262,7 +263,7 @@ def _open(address: str) -> tuple[Any, str]:
 def _as_data_error(address: str) -> Iterator[None]:
     try:
         yield
-    except DataError:
+    except InputError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:

@@ -114,7 +114,7 @@ class Sources:
             with tempdirs.folder() as folder:
                 archive = folder / PurePosixPath(source.path).name
                 remote.fetch(source.uri, archive, self._max_bytes)
-                for pending in _archive_members(archive, source.path, source.uri, source.fingerprint):
+                for pending in _archive_members(archive, source.path, source.uri, source.fingerprint, self.left_out):
                     member = pending.source
                     if member.kind == "video":
                         error = (
@@ -163,7 +163,7 @@ class Sources:
         name = path.lower()
         fingerprint = fingerprint_of(path)
         if name.endswith(archives.SUFFIXES):
-            yield from _archive_members(Path(path), path, path, fingerprint)
+            yield from _archive_members(Path(path), path, path, fingerprint, self.left_out)
         elif name.endswith(tuple(VIDEO_SUFFIXES)):
             for begin, end in split_video(self.measure(Path(path)), self._every):
                 yield PendingSource(Source(path, path, "video", fingerprint, begin=begin, end=end))
@@ -171,9 +171,11 @@ class Sources:
             yield PendingSource(Source(path, path, fingerprint=fingerprint))
 
 
-def _archive_members(archive: Path, display_name: str, uri: str, fingerprint: str) -> Iterator[PendingSource]:
+def _archive_members(
+    archive: Path, display_name: str, uri: str, fingerprint: str, left_out: LeftOut
+) -> Iterator[PendingSource]:
     """Find the sources in an archive that was read from ``uri``."""
-    for member in archives.members(archive, IMAGE_ENDINGS, display_name):
+    for member in archives.members(archive, IMAGE_ENDINGS, display_name, left_out):
         path = f"{display_name}/{member.name}".rstrip("/")
         kind: Literal["video", "member"] = "video" if member.is_video else "member"
         source = Source(path, uri, kind, fingerprint, member_position=member.position, error=member.error)

@@ -6,6 +6,7 @@ import csv
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from fer_edge.tagging.output.csv_cells import guard_cell
 from fer_edge.utils.atomic_file import replacing
 
 if TYPE_CHECKING:
@@ -34,4 +35,4 @@ def open_error_list(path: Path | None) -> Iterator[Callable[[str, str], object]]
     ):
         writer = csv.writer(file)
         writer.writerow(_HEAD)
-        yield lambda image, error: writer.writerow((image, error))
+        yield lambda image, error: writer.writerow((guard_cell(image), guard_cell(error)))

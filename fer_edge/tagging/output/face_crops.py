@@ -14,8 +14,9 @@ from fer_edge.geometry import NO_MARGIN, Box
 from fer_edge.tagging.input import image_decode
 from fer_edge.tagging.input.video import read_frames
 from fer_edge.tagging.records import THUMBNAIL_SIDE
+from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.file_kinds import VIDEO_SUFFIXES
-from fer_edge.utils.image_io import read_bytes
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,7 @@ def _read_image(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
     if row.time is None:
         side = int(max(row.box.width, row.box.height)) if row.box else 0
         image = image_decode.decode_image(
-            read_bytes(path), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False
+            read_bytes(path, IMAGE_BYTES), printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False
         )
         return image.gray, image.reduction
     if path.suffix.lower() not in VIDEO_SUFFIXES:

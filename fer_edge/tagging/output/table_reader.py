@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
-import math
 import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fer_edge.errors import InputError, MissingExtraError, first_line, printable
+from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line, printable
 from fer_edge.geometry import Box
 from fer_edge.tagging.output import parquet_dataset
+from fer_edge.tagging.output.csv_cells import unguard_cell
+from fer_edge.utils.bounded_file import csv_rows, open_regular, open_table
+from fer_edge.utils.limits import TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from pathlib import Path
 
 _COLUMNS: Final = ("path", "time", "x", "y", "width", "height", "emotion", "score", "error", "model", "model_sha256")
 _BATCH_ROWS: Final = 10_000
+_MAX_NUMBER: Final = 1e9  # seconds or pixels
 
 
 class TableRow(NamedTuple):
@@ -69,12 +71,17 @@ def read_table(table: Path) -> Generator[TableRow]:
             yield _make_row(values)
     except KeyError as error:
         raise InputError(f"{name}: has no column {error}; `fer-edge tag` did not write it") from error
-    except (ValueError, TypeError, IndexError, csv.Error, sqlite3.Error, OSError) as error:
+    except FerEdgeError:
+        raise
+    except Exception as error:  # each format has its own errors for damaged files
         raise InputError(f"{name}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})") from error
 
 
 def _make_row(values: tuple[Any, ...]) -> TableRow:
     path, time, x, y, width, height, emotion, score, error, model, digest = values
+    for text in (path, emotion or "", error or "", model, digest):
+        if not isinstance(text, str) or len(text) > TEXT_BYTES:
+            raise ValueError(f"a value of type {type(text).__name__} where a text should be, or a long one")
     return TableRow(
         path,
         _number(time) if time not in {None, ""} else None,
@@ -88,18 +95,18 @@ def _make_row(values: tuple[Any, ...]) -> TableRow:
 
 def _number(value: Any) -> float:  # noqa: ANN401 - a table may hold anything
     number = float(value)
-    if not math.isfinite(number):
+    if not -_MAX_NUMBER <= number <= _MAX_NUMBER:
         raise ValueError(f"{value} where a number should be")
     return number
 
 
 def _csv(table: Path) -> Iterator[tuple[str, ...]]:
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.reader(file)
+    with open_table(table, "surrogateescape") as lines:
+        rows = csv_rows(lines)
         positions = _positions(next(rows, []))
         for row in rows:
-            yield tuple([row[position] for position in positions])
-    with table.open("rb") as whole:
+            yield tuple([unguard_cell(row[position]) for position in positions])
+    with open_regular(table) as whole:
         whole.seek(-1, os.SEEK_END)
         if whole.read() != b"\n":
             raise ValueError("the last one is incomplete")
@@ -116,14 +123,16 @@ def _positions(head: list[str]) -> list[int]:
 
 
 def _json_lines(table: Path) -> Iterator[tuple[object, ...]]:
-    with table.open(encoding="ascii") as file:
-        for line in file:
+    with open_table(table) as lines:
+        for line in lines:
+            lines.row_bytes = 0
             row = json.loads(line)
             box = row["box"] or (None,) * 4
             yield (row["path"], row["time"], *box, *[row[name] for name in _COLUMNS[6:]])
 
 
 def _sqlite(table: Path) -> Iterator[tuple[object, ...]]:
+    open_regular(table).close()
     with closing(sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True)) as database:
         head = [column for _, column, *_ in database.execute("PRAGMA table_info(faces)")]
         _positions(head)
@@ -137,6 +146,7 @@ def _parquet(table: Path) -> Iterator[tuple[object, ...]]:
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
     for name in sorted(parquet_dataset.list_parts(f"{table}/")) if table.is_dir() else [str(table)]:
+        open_regular(Path(name)).close()
         with parquet.ParquetFile(name) as file:
             _positions(file.schema_arrow.names)
             for batch in file.iter_batches(_BATCH_ROWS, columns=[*_COLUMNS, "path_bytes"]):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, printable
 from fer_edge.tagging.input import remote
 from fer_edge.tagging.output.columns import FaceRow, Provenance, column_types, column_values, json_fields
+from fer_edge.tagging.output.csv_cells import guard_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,11 +106,11 @@ class _Batches:
 
 @contextmanager
 def _csv(path: Path, provenance: Provenance) -> Iterator[_Batches]:
-    """Write CSV; bytes of a path that are not UTF-8 stay as they are."""
+    """Write CSV; bytes of a path that are not UTF-8 stay as they are, and no text looks like a formula."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(column_types(provenance.labels))
-        batches = _Batches(writer.writerows, provenance)
+        batches = _Batches(lambda rows: writer.writerows(map(guard_cell, row) for row in rows), provenance)
         yield batches
         batches.flush()
 

@@ -129,6 +129,7 @@ def test_a_tilde_in_a_path_is_the_users_home(tmp_path: Path, monkeypatch: pytest
         ("rtsp://[fe80::1]:554/s", "rtsp://[fe80::1]:554/s"),
         ("rtsp://me@host:554/s", "rtsp://me@host:554/s"),
         ("http://host:8080/?action=stream", "http://host:8080/?action=stream"),
+        ("https://host/a?X-Amz-Signature=0123", "https://host/a?X-Amz-Signature=..."),
     ],
 )
 def test_finds_and_hides_a_password_anywhere_in_an_address(
@@ -138,6 +139,23 @@ def test_finds_and_hides_a_password_anywhere_in_an_address(
     path = write(tmp_path / "c.toml", as_toml(Config(camera=CameraSettings(source=address))))
     assert f'source = "{printed}"\n' in cli("config", "--config", path).stdout
     assert str(InputError(f"{address}: cannot be opened")) == f"{printed}: cannot be opened"
+
+
+@pytest.mark.parametrize(
+    ("address", "printed"),
+    [
+        ("rtsps://10.0.0.1:7441/AbCdEfGh12345678", "rtsps://10.0.0.1:7441/..."),
+        ("http://ha/api/webhook/front-door", "http://ha/api/webhook/..."),
+        ("https://host/token/abc/stream", "https://host/token/.../stream"),
+        ("https://host/0123456789abcdef0123/a.mjpeg", "https://host/.../a.mjpeg"),
+        ("https://host/photos/IMG_20240101_120000.jpg", "https://host/photos/IMG_20240101_120000.jpg"),
+        ("rtsp://camera/Streaming/Channels/101", "rtsp://camera/Streaming/Channels/101"),
+        ("s3://bucket/0123456789abcdef0123/a.jpg", "s3://bucket/0123456789abcdef0123/a.jpg"),
+    ],
+)
+def test_hides_parts_of_a_path_that_look_like_a_secret(address: str, printed: str) -> None:
+    assert str(InputError(f"{address}: cannot be opened")) == f"{printed}: cannot be opened"
+    assert not holds_password(address)
 
 
 def test_a_port_is_not_a_password() -> None:

@@ -88,6 +88,12 @@ def test_refuses_relative_paths(pi: Pi, wheel: ProgramSource, tmp_path: Path, te
         install_steps(pi.host, InstallOptions(config=config), wheel)
 
 
+def test_refuses_an_empty_password(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(InputError, match="empty: contains no password"):
+        install_steps(pi.host, InstallOptions(password_file=tmp_path / "empty"), wheel)
+
+
 @pytest.mark.parametrize("path", ["events.sqlite", "/run/a.sqlite", "/var/lib/a.sqlite", "/var/lib/fer-edge/a.sqlite"])
 def test_refuses_an_outbox_that_the_service_cannot_write(
     pi: Pi, wheel: ProgramSource, tmp_path: Path, path: str
@@ -109,7 +115,7 @@ def test_refuses_an_outbox_that_the_service_cannot_write(
         (InstallOptions(mqtt="mqtt://pi:[secret@broker"), "use --password-file"),
         (InstallOptions(camera="rtsp://pi:secret/@host/a"), "write the address into a file as camera.source"),
         (InstallOptions(password_file=Path("/nonexistent/password")), "/nonexistent/password: cannot be read"),
-        (InstallOptions(password_file=Path("/dev/null")), "contains no password"),
+        (InstallOptions(password_file=Path("/dev/null")), "/dev/null: not a regular file"),
         (InstallOptions(camera="/home/pi/video.mp4"), "the service cannot see this folder"),
         (InstallOptions(camera="video.mp4"), "camera.source 'video.mp4': the service runs in / and does not find it"),
         (InstallOptions(instance="a/b"), "--instance 'a/b'"),

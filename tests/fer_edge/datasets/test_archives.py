@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -83,6 +84,42 @@ def test_ignores_other_tables_and_images_in_zip(sample: Sample, tmp_path: Path) 
     csv = sample.write_csv(tmp_path / "some.csv", slice(0, 5)).read_bytes()
     members = {"example_submission.csv": b"id,emotion\n1,2\n", "cover.png": b"x", "icml_face_data.csv": csv}
     assert len(load_dataset(zipped(tmp_path / "kaggle.zip", members))) == 5
+
+
+def test_reads_the_best_table_of_an_archive(sample: Sample, tmp_path: Path) -> None:
+    whole = sample.write_csv(tmp_path / "icml_face_data.csv", slice(0, 700, 25))
+    header, *lines = whole.read_text().splitlines()
+    columns = header.split(",")
+    usage_at = next(number for number, column in enumerate(columns) if column.strip().lower() == "usage")
+    without = [",".join(line.split(",")[:usage_at]) for line in (header, *lines, *lines)]
+    (tmp_path / "train.csv").write_text("\n".join(without))
+    sample.write_csv(tmp_path / "small.csv", slice(0, 100, 25))
+    names = ("train.csv", "small.csv", "icml_face_data.csv")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.write(tmp_path / name, name)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        for name in names:
+            tar.add(tmp_path / name, name)
+    for ending in ("zip", "tar.gz"):
+        dataset = load_dataset(tmp_path / f"a.{ending}")
+        assert dataset.name.endswith("icml_face_data.csv")
+        assert len(dataset) == 28
+        assert set(dataset.usages) > {"PublicTest"}
+
+
+def test_counts_what_is_left_out_of_an_archive(sample: Sample, tmp_path: Path) -> None:
+    tree = sample.write_tree(tmp_path / "tree", slice(0, 700, 50))
+    for ending in ("zip", "tar"):
+        shutil.make_archive(str(tmp_path / "a"), ending, tree)
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.writestr("__MACOSX/train/happy/._1.png", b"x")
+        archive.writestr("README.txt", b"x")
+    assert load_dataset(tmp_path / "a.zip").left_out == (
+        "1 hidden or system file or folder",
+        "1 file of another kind (.txt 1)",
+    )
+    assert load_dataset(tmp_path / "a.tar").left_out == ()
 
 
 def test_rejects_zip_bomb(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING
 
 import cv2
@@ -81,6 +82,18 @@ def test_summary_and_error_tell_what_was_left_out(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "in" / "a.png"), demo.frame(60))
     summary = tag([str(tmp_path / "in")], Outputs(str(tmp_path / "t.csv")), options)
     assert summary.left_out == ("1 hidden or system file or folder", "1 file of another kind (.txt 1)")
+
+
+def test_archive_leaves_out_and_counts_the_same(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a.jpg", "in/@eaDir/a.jpg", "._a.jpg", "../b.jpg", "notes.txt"):
+            archive.writestr(name, b"x")
+    sources = Sources([str(tmp_path / "a.zip")])
+    assert list_paths(sources, tmp_path) == ["a.zip/a.jpg", "a.zip/../b.jpg"]
+    assert sources.left_out.lines() == (
+        "2 hidden or system files and folders",
+        "1 file of another kind (.txt 1)",
+    )
 
 
 @pytest.mark.parametrize(

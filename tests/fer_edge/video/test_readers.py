@@ -12,7 +12,7 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.errors import DataError
-from fer_edge.video import factory
+from fer_edge.video import factory, pyav_reader
 from fer_edge.video.factory import open_video
 from tests.videos import (
     HALF,
@@ -221,6 +221,13 @@ def test_starts_at_any_time_without_losing_a_frame(tmp_path: Path, name: str) ->
         ]
     with closing(open_video(path)) as video:
         assert video.duration == pytest.approx(6.0, abs=0.1)
+
+
+def test_refuses_frames_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mkv")
+    monkeypatch.setattr(pyav_reader, "_MAX_PIXELS", WIDTH * HEIGHT - 1)
+    with pytest.raises(DataError, match=f"refused, its frames have {WIDTH}x{HEIGHT} pixels"):
+        open_video(path)
 
 
 def test_playlist_cannot_name_other_files(tmp_path: Path) -> None:

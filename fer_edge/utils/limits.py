@@ -1,0 +1,46 @@
+"""The largest inputs that fer-edge reads; ``docs/limits.md`` shows them in one table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Sizes of files and of unpacked members, in bytes.
+MODEL_BYTES: Final = 128 << 20
+CARD_BYTES: Final = 1 << 20
+TEXT_BYTES: Final = 256 << 10  # a configuration, recipe, label map, list of labels or password
+TEXT_LINE: Final = 8192  # characters of one of their lines
+JSON_BYTES: Final = 16 << 20  # a result of `fer-edge bench`
+IMAGE_BYTES: Final = 256 << 20
+TABLE_BYTES: Final = 2 << 30
+TABLE_ROW_BYTES: Final = 1 << 20
+TABLE_ROWS: Final = 500_000  # of a table that is read into memory
+
+# Archives.
+ARCHIVE_DIRECTORY_BYTES: Final = 32 << 20  # of a zip: 300,000 members or more
+ARCHIVE_HEADER_BYTES: Final = 1 << 20  # of one member of a tar, with its long names
+ARCHIVE_BYTES: Final = 16 << 30  # unpacked, of a dataset
+ARCHIVE_MEMBERS: Final = 500_000
+ARCHIVE_RATIO: Final = 100  # of unpacked to packed size
+ARCHIVE_RATIO_FREE_BYTES: Final = 16 << 20  # a smaller member may have any ratio
+DECODER_BYTES: Final = 128 << 20  # that a decoder of LZMA may use
+
+# Cards.
+LABELS: Final = 1000
+LABEL_CHARACTERS: Final = 60  # a file name of them, in UTF-8, must not be longer than 255 bytes
+
+# Models in a runtime.
+TRIAL_BYTES: Final = 600 << 20
+TRIAL_CPU_S: Final = 8
+TRIAL_S: Final = 25.0
+
+# Images, in pixels of the image as it is stored.
+JPEG_PIXELS: Final = 1 << 30  # decoded at a smaller scale
+PROGRESSIVE_JPEG_PIXELS: Final = 1 << 26  # all of whose coefficients are in memory
+SCANNED_JPEG_PIXELS: Final = 1 << 31  # pixels times scans, each of which takes time
+GRAY_PIXELS: Final = 1 << 27  # decoded
+COLOUR_PIXELS: Final = 1 << 26  # decoded
+STORED_PIXEL_BYTES: Final = 1 << 29  # of all pixels as they are stored
+HEIF_PIXELS: Final = 50_000_000
+JPEG2000_PIXELS: Final = 25_000_000
+DECODER_PROCESS_BYTES: Final = 600 << 20  # of a decoder that has a process of its own
+DECODER_PROCESS_S: Final = 8.0

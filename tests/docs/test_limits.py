@@ -1,0 +1,51 @@
+"""The table of the manual says what the program does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fer_edge.utils import limits
+
+TEXT = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| (.*?) \| (.*) \|$", TEXT, re.MULTILINE))
+
+
+def numbers(kind: str) -> list[int]:
+    (row,) = [value for key, value in ROWS.items() if key.startswith(kind)]
+    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", row)]
+
+
+def test_the_manual_states_every_limit() -> None:
+    mb = 1_000_000
+    stated = {
+        "model (": [limits.MODEL_BYTES // mb, limits.MODEL_BYTES // mb],
+        "model in a runtime": [limits.TRIAL_BYTES // mb, limits.TRIAL_CPU_S, int(limits.TRIAL_S)],
+        "model card": [limits.CARD_BYTES // mb],
+        "labels": [2, limits.LABELS, 1, limits.LABEL_CHARACTERS],
+        "configuration": [limits.TEXT_BYTES // 1000, limits.TEXT_LINE],
+        "result of": [limits.JSON_BYTES // mb],
+        "image file": [limits.IMAGE_BYTES // mb],
+        "image, decoded to grey": [limits.GRAY_PIXELS // mb],
+        "image, decoded to colour": [limits.COLOUR_PIXELS // mb],
+        "JPEG, which": [limits.JPEG_PIXELS // mb],
+        "progressive JPEG": [limits.PROGRESSIVE_JPEG_PIXELS // mb, limits.SCANNED_JPEG_PIXELS // mb],
+        "HEIC": [limits.HEIF_PIXELS // mb],
+        "JPEG 2000, which": [
+            limits.JPEG2000_PIXELS // mb,
+            limits.DECODER_PROCESS_BYTES // mb,
+            int(limits.DECODER_PROCESS_S),
+        ],
+        "image of more than four bytes": [limits.STORED_PIXEL_BYTES // mb],
+        "table of faces": [limits.TABLE_BYTES // mb, limits.TABLE_ROW_BYTES // mb],
+        "table of boxes": [limits.TABLE_ROWS],
+        "directory of a zip": [limits.ARCHIVE_DIRECTORY_BYTES // mb, 300_000],
+        "headers of one member": [limits.ARCHIVE_HEADER_BYTES // mb],
+        "members of a tar": [limits.ARCHIVE_MEMBERS],
+        "archive of a dataset": [limits.ARCHIVE_BYTES // mb],
+        "archive or member": [limits.ARCHIVE_RATIO],
+        "memory of an LZMA": [limits.DECODER_BYTES // mb],
+    }
+    assert {kind: numbers(kind) for kind in stated} == stated
+    unstated = {"kind", "---", "video in an archive"}
+    assert len(ROWS) == len(stated) + len([row for row in ROWS if row.startswith(tuple(unstated))])

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_edge.errors import DataError
+from fer_edge.utils.image_header import check_header
+from fer_edge.utils.image_io import decode, decode_gray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# A file type box, and a box of metadata that says 65535x65535 pixels.
+HEIC = bytes.fromhex(
+    "00000018 66747970 68656963 00000000 6d696631 68656963"
+    "00000030 6d657461 00000000 00000024 69707270 0000001c 6970636f 00000014 69737065 00000000 0000ffff 0000ffff"
+)
+IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+
+
+def encoded(suffix: str, parameters: Sequence[int] = ()) -> bytes:
+    return bytes(cv2.imencode(suffix, IMAGE, list(parameters))[1].tobytes())
+
+
+def png(columns: int, rows: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)), *chunks, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        (".png", "a PNG"),
+        (".jpg", "a JPEG"),
+        (".bmp", "a BMP"),
+        (".tiff", "a TIFF"),
+        (".webp", "a WebP"),
+        (".ppm", "a PNM"),
+    ],
+)
+def test_reads_the_size_of_every_format(suffix: str, kind: str) -> None:
+    data = encoded(suffix)
+    size = check_header(data, "x")
+    assert (size.kind, size.columns, size.rows) == (kind, 40, 30)
+    for end in range(0, len(data), max(len(data) // 50, 1)):  # whatever is cut off, it is our error or none
+        try:
+            check_header(data[:end], "x")
+        except DataError as error:
+            assert str(error).startswith("x: ")  # noqa: PT017 - most ends are errors
+
+
+def test_knows_jpegs_whose_coefficients_are_all_in_memory() -> None:
+    assert check_header(encoded(".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]), "x").kind == "a progressive JPEG"
+
+
+def resized(data: bytes, form: str, at: int, columns: int, rows: int) -> bytes:
+    return data[:at] + struct.pack(form, columns, rows) + data[at + struct.calcsize(form) :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(60_000, 60_000),
+        resized(encoded(".bmp"), "<ii", 18, 40_000, -40_000),
+        encoded(".ppm").replace(b"40 30", b"90000 90000"),
+        b"GIF89a" + struct.pack("<HH", 65535, 65535),
+        b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff",
+        HEIC,
+    ],
+)
+def test_refuses_too_many_pixels(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"x: refused, too many pixels: .* may have [0-9]+ million"):
+        check_header(data, "x")
+
+
+def test_a_jpeg_may_be_large_if_it_is_shrunk() -> None:
+    data = encoded(".jpg")
+    at = data.index(b"\xff\xc0") + 5
+    large = resized(data, ">HH", at, 20_000, 20_000)
+    assert check_header(large, "x", 8).columns == 20_000
+    with pytest.raises(DataError, match="too many pixels"):
+        check_header(large, "x")
+    with pytest.raises(DataError, match="may have 67 million"):
+        check_header(resized(data, ">HH", at, 10_000, 10_000), "x", colour=True)
+
+
+def test_refuses_a_progressive_jpeg_of_thousands_of_scans() -> None:
+    data = encoded(".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    scans = resized(data, ">HH", data.index(b"\xff\xc2") + 5, 8000, 8000) + b"\xff\xda" * 1000
+    with pytest.raises(DataError, match="not an image, or a damaged one"):
+        check_header(scans, "x")
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFF0, 0x7FFFFFFF, 100])
+def test_refuses_chunks_longer_than_the_file(length: int) -> None:
+    """OpenCV allocates what a chunk's length says."""
+    data = png(8, 8)
+    chunk = data[:33] + struct.pack(">I", length) + b"\xbd"
+    with pytest.raises(DataError, match="not an image, or a damaged one"):
+        decode_gray(chunk, "x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        b"\xff\xd8",
+        b"\xff\xd8" + b"\xff" * 100,
+        b"II*\0\xff\xff\xff\xff",
+        b"II*\0\x08\0\0\0\xff\xff",
+        b"II+\0\x08\0\0\0" + b"\xff" * 40,
+        b"\x59\xa6\x6a\x95" + bytes(40),  # Sun raster, which no one checks
+        b"#?RADIANCE\n-Y 99999 +X 99999\n",
+    ],
+)
+def test_gives_decoders_nothing_that_it_does_not_know(data: bytes) -> None:
+    with pytest.raises(DataError, match="x: not an image, or a damaged one"):
+        decode_gray(data, "x")
+
+
+def test_refuses_tiles_larger_than_the_image() -> None:
+    tags = [(256, 4, 1, 40), (257, 4, 1, 30), (322, 4, 1, 1 << 20), (323, 4, 1, 1 << 20)]
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    with pytest.raises(DataError, match="too many pixels"):
+        check_header(data, "x")
+
+
+def test_decodes_jpeg_2000_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """A damaged one makes OpenJPEG crash where memory is short."""
+    cv2.imwrite(str(tmp_path / "a.jp2"), cv2.resize(IMAGE, (160, 120)))
+    data = (tmp_path / "a.jp2").read_bytes()
+    assert check_header(data, "x") == ("a JPEG 2000", 160, 120, 1, 25_000_000)
+    assert np.array_equal(decode(data, "x", colour=True).pixels, cv2.imread(str(tmp_path / "a.jp2")))
+    assert decode_gray(data, "x").shape == (120, 160)
+    for at in range(60, len(data), len(data) // 4):
+        with contextlib.suppress(DataError):
+            decode_gray(data[:at] + b"\xff" * 40 + data[at + 40 :], "x")
