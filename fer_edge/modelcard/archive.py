@@ -159,11 +159,12 @@ def attached_members(path: Path) -> list[tuple[zipfile.ZipInfo, bytes]]:
     left = MODEL_BYTES
     attached = []
     try:
-        for member in _open_archive(data).members:
+        archive = _open_archive(data)
+        for member in archive.members:
             if member.name not in {CARD_NAME, LABELS_NAME}:
                 content = member.read(left)
                 left -= len(content)
-                attached.append((zipfile.ZipInfo(member.name, _EPOCH), content))
+                attached.append((archive.attributes(member), content))
     except UnpackError as error:
         raise ModelError(
             f"{path}: the archive behind the model is damaged ({error}); copy or make the file again"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_edge.errors import DataError, first_line
+from fer_edge.errors import first_line
 from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.limits import TABLE_BYTES
 from fer_edge.utils.zip_reader import open_zip
@@ -23,13 +23,14 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of an archive.
 
     Raises:
-        DataError: the file cannot be read, or is not such an archive.
+        DataError: the file cannot be read.
+        UnpackError: it is not such an archive, or a damaged one.
     """
     try:
         with open_zip(path) as archive:
             return {member.name.removesuffix(".npy"): _parse(member.read(TABLE_BYTES)) for member in archive.members}
-    except (UnpackError, ValueError, TypeError, SyntaxError) as error:
-        raise DataError(f"{path}: not an archive of arrays, or a damaged one ({first_line(error)})") from error
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise UnpackError(first_line(error)) from error
 
 
 def _parse(content: bytes) -> npt.NDArray[Any]:

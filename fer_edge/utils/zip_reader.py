@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _LZMA_HEADER: Final = struct.Struct("<2xH")
 _ENCRYPTED: Final = 0x1 | 0x40
+_UTF8: Final = 0x800
 
 
 class ZipReader:
@@ -50,7 +51,7 @@ class ZipReader:
         self._file, self._lock = file, threading.Lock()
         self._length = file.seek(0, io.SEEK_END)
         with unpack_errors(), zipfile.ZipFile(_LimitedReader(file)) as archive:
-            infos = archive.infolist()
+            self._infos = infos = archive.infolist()
         self.start = min((info.header_offset for info in infos), default=self._length)
         if not 0 <= self.start <= self._length:
             raise UnpackError("its directory is damaged")
@@ -64,6 +65,13 @@ class ZipReader:
         """Return the last member of a name, as unzip tools do; None if there is none."""
         return next((member for member in reversed(self.members) if member.name == name), None)
 
+    def attributes(self, member: ArchiveMember) -> zipfile.ZipInfo:
+        """Return a member's name, date and compression, for a copy of it in another archive."""
+        info = self._infos[member.position]
+        attributes = zipfile.ZipInfo(member.name, info.date_time)
+        attributes.compress_type, attributes.external_attr = info.compress_type, info.external_attr
+        return attributes
+
     def _packed_size(self, info: zipfile.ZipInfo) -> int:
         return min(info.compress_size, max(self._length - info.header_offset, 0))
 
@@ -74,6 +82,9 @@ class ZipReader:
         if info.flag_bits & _ENCRYPTED:
             raise UnpackError("encrypted")
         _, name_size, extra_size = _LOCAL_HEADER.unpack(header)
+        name = self._read_at(info.header_offset + len(header), name_size)
+        if name.decode("utf-8" if info.flag_bits & _UTF8 else "cp437", "replace") != info.orig_filename:
+            raise UnpackError("its directory has another name for a file")
         packed = _Slice(self._read_at, info.header_offset + len(header) + name_size + extra_size, info.compress_size)
         if info.compress_type == zipfile.ZIP_STORED:
             unpacked: io.RawIOBase = packed

@@ -154,7 +154,7 @@ def test_rejects_wrong_input_in_one_line(
     assert "7 outputs, but there are 3 labels" in convert_error(model, "--float32", "--labels", "a,b,c", *input_range)
     assert "a label twice" in convert_error(model, "--float32", "--labels", "a,a,b,c,d,e,f", *input_range)
     assert "give --labels" in convert_error(model, "--float32", *input_range)
-    assert "none.txt: cannot be read as a file (No such file or directory); give" in convert_error(
+    assert "none.txt: cannot be read (No such file or directory); give" in convert_error(
         model, "--float32", "--labels", "none.txt", *input_range
     )
     assert "give --input-range" in convert_error(model, "--float32", "--labels", NAMES)

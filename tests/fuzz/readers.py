@@ -7,8 +7,10 @@ import io
 import os
 import re
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -35,14 +37,13 @@ from fer_edge.tflite import trial, trial_process
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import as_html, inspect_model
 from fer_edge.utils.file_kinds import LeftOut
-from fer_edge.utils.npz_reader import read_npz
 from fer_edge_device.config.load import load_config
 from fer_edge_device.config.render import example
+from fer_edge_train.bank import Bank, Views, digest
 from fer_edge_train.recipe_files import load_recipe, recipe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 GRAY: Final = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
 COLOUR: Final = np.dstack([GRAY, GRAY // 2, GRAY // 3])
@@ -92,7 +93,7 @@ def readers() -> list[Reader]:
         Reader("recipe.toml", (recipe_text("cnn3").encode(),), lambda path: load_recipe(str(path), [])),
         Reader("labels.txt", (b"angry\nhappy\nsad\n",), lambda path: parse_labels(str(path))),
         Reader("bench.json", (b'{"schema": 1, "made": "x"}',), read_report),
-        Reader("a.npz", (_npz(),), read_npz),
+        Reader("a.npz", (_bank(),), lambda path: Bank.load(path, GRAY[None])),
         Reader("card.tflite", (model[-12_000:], detector[-60_000:]), _read_card),
         Reader("graph.tflite", (model_bytes(DEFAULT_MODEL), model_bytes(DEFAULT_DETECTOR)), _read_flatbuffer),
         Reader("inspect.tflite", (model, detector), _inspect, cost=20),
@@ -175,10 +176,13 @@ def _pack(data: bytes, ending: str) -> bytes:
     return lzma.compress(data) if ending == "tar.xz" else data
 
 
-def _npz() -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, a=GRAY, b=np.arange(5.0), c=np.array(["x", "y"]))
-    return file.getvalue()
+def _bank() -> bytes:
+    codes = np.random.default_rng(1).integers(0, 99, (2, 1, 2), np.uint8)
+    bank = Bank(("happy", "sad"), Views(), codes, np.array([False]), digest(GRAY[None]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bank.npz"
+        bank.save(path)
+        return path.read_bytes()
 
 
 def _tag_table(ending: str) -> bytes:

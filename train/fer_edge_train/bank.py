@@ -21,6 +21,7 @@ import numpy as np
 
 from fer_edge.errors import DataError
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.npz_reader import read_npz
 from fer_edge_train.augment import affine_matrices
 
@@ -187,9 +188,7 @@ class Bank:
         """
         try:
             stored = read_npz(path)
-        except DataError as error:
-            if "cannot be read" in str(error):
-                raise
+        except UnpackError as error:
             raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
         try:
             about = json.loads(str(stored["about"]))

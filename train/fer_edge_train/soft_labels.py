@@ -11,6 +11,7 @@ from fer_edge.errors import DataError, InputError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.npz_reader import read_npz
 from fer_edge_train.teachers import Teachers, digest_files
 
@@ -103,7 +104,7 @@ def load_soft_labels(path: Path, data: Dataset) -> SoftLabels:
         labels = tuple(str(label) for label in stored["labels"])
         scores = stored["scores"].astype(np.float32)
         found = SoftLabels(labels, scores, str(stored["faces"]), str(stored["digest"]))
-    except (DataError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (UnpackError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged, or not a file of soft labels; make it again with --teacher") from error
     if found.labels != data.labels or found.faces != data.digest() or len(found.scores) != len(data):
         raise DataError(f"{path}: soft labels for other faces or labels; make them again with --teacher")
