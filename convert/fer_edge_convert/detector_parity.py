@@ -1,4 +1,4 @@
-"""How far a quantized detector is from the one it was made of."""
+"""Comparison of a quantized detector with the one it was made of."""
 
 from __future__ import annotations
 

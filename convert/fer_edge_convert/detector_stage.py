@@ -1,4 +1,4 @@
-"""What both stages of a face detector share in being converted: data, candidates, comparison and result."""
+"""Parts that converting both stages of a face detector shares: data, candidates, comparison and result."""
 
 from __future__ import annotations
 

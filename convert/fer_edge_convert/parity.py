@@ -1,4 +1,4 @@
-"""How far a quantized classifier is from the one it was made of, and which layer does most harm."""
+"""Comparison of a quantized classifier with the one it was made of, and search for the most harmful layer."""
 
 from __future__ import annotations
 

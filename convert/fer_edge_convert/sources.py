@@ -36,13 +36,13 @@ class SourceModel:
 
     Attributes:
         path: where it came from.
-        kind: what it is, for people.
+        kind: name of its format, for messages.
         model: a float ``.tflite`` that takes one image and gives probabilities.
         height: rows of the image.
         width: columns of the image.
         channels: 1 or 3.
         outputs: how many classes it tells apart.
-        card: what it says of itself; None where somebody else made it.
+        card: its model card; None if somebody else made it.
         labels: names of the outputs that came with it; empty where none did.
     """
 
@@ -198,9 +198,9 @@ class RefinerSource:
         path: where it came from.
         kind: what it is, for people.
         model: a float ``.tflite``.
-        card: what it says of itself.
+        card: its model card.
         detector: the ``.tflite`` of the first stage.
-        first: that one, loaded.
+        first: the first stage, loaded.
     """
 
     path: Path

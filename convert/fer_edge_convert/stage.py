@@ -1,4 +1,4 @@
-"""What conversion must know of a network: a classifier, or a stage of a face detector."""
+"""The protocol of a network to convert: a classifier, or a stage of a face detector."""
 
 from __future__ import annotations
 

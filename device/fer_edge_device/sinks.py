@@ -1,4 +1,4 @@
-"""Where messages are published: the protocol, and standard output."""
+"""Sinks, which publish messages: the protocol, and standard output."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How long a face and a frame take on this machine, in a form that can be defended and compared."""
+"""Benchmarks of a face and of a frame on this machine, with results that can be defended and compared."""

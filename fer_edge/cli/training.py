@@ -1,4 +1,4 @@
-"""What the commands that train have in common."""
+"""Options and checks that the commands for training share."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ _VALUES: Final = (
     (r"(.+) is not a valid (?:int|integer)", "must be a whole number"),
     (r"(.+) is not a valid float", "must be a number"),
 )
+_QUOTED: Final = r"'(.*?)'"
 # The whole message, where it is not about a value.
 _USAGES: Final = (
     (r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", r"unexpected argument: \1"),
@@ -27,9 +28,7 @@ _USAGES: Final = (
     (r"Option '?(\S+?)'? requires (\d+) arguments", r"\1: give \2 values"),
     (r"Option '?(\S+?)'? does not take a value", r"\1: takes no value; leave it out"),
     (r"Missing command", "missing command"),
-    (r"Missing (argument|option) '(.+?)'", r"missing \1 \2"),
-    (r"No such command '(.*?)'", r"\1: no such command"),
-    (r"No such command '(.*?)'\. Did you mean '(.*)'\?", r"\1: no such command; did you mean \2?"),
+    (r"Missing (argument|option) (.+)", r"missing \1 \2"),
     (r"No such option:? '?(\S+?)'?", r"\1: no such option"),
     (
         r"No such option:? '?(\S+?)'?\.? \(?(?:Did you mean|Possible options:) '?([^\s,]+?)'?\??\)?",
@@ -50,12 +49,16 @@ def reword_usage_error(message: str) -> str:
     if found:
         # click names an option by all of its forms: '--out' / '-o'.
         return f"{found[1].replace(chr(39), '')}: {_reword_value(found[2])}"
-    return _replace(line, _USAGES)
+    if found := re.fullmatch(r"No such command '(.*?)'(?:\. Did you mean (.*)\?)?", line):
+        advice = f"; did you mean {listed(re.findall(_QUOTED, found[2]), 'or')}?" if found[2] else ""
+        return f"{found[1]}: no such command{advice}"
+    reworded = _replace(line, _USAGES)
+    return reworded.replace("'", "") if reworded.startswith("missing ") else reworded
 
 
 def _reword_value(message: str) -> str:
     if found := re.fullmatch(r"(?:Value error, )?('.*') is not (?:one of )?('.+')", message):
-        choices = re.findall(r"'(.*?)'", found[2])
+        choices = re.findall(_QUOTED, found[2])
         return f"{found[1]} is unknown; choose {listed(choices, 'or')}"
     return _replace(message, _VALUES).removeprefix("Value error, ")
 

@@ -1,4 +1,4 @@
-"""What processing a source gives; it travels between processes and machines, so everything here can be pickled."""
+"""The results of processing a source; they travel between processes and machines, so all of them can be pickled."""
 
 from __future__ import annotations
 

@@ -26,9 +26,11 @@ def parse_duration(text: str, option: str, *, min_s: float = 0.0, max_s: float =
     """
     display = text if text.isprintable() and len(text) <= 80 else describe_value(text)
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|)", text.strip())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if seconds <= 0:
+    if not match:
         raise InputError(f"{option} {display}: not a duration; write a number and a unit, such as 500ms, 1s, 2m or 1h")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0:
+        raise InputError(f"{option} {display}: give a duration above 0, such as 500ms, 1s, 2m or 1h")
     if not min_s <= seconds <= max_s:
         limits = f"from {_words(min_s)} to {_words(max_s)}" if math.isfinite(max_s) else f"of at least {_words(min_s)}"
         raise InputError(f"{option} {display}: give a duration {limits}")

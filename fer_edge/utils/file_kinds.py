@@ -1,4 +1,4 @@
-"""Which files of a folder or archive are images, videos, or nothing of the user's."""
+"""Kinds of files in folders and archives: images, videos, and files that are not the user's own."""
 
 from __future__ import annotations
 

@@ -156,7 +156,10 @@ def _wrong_shape(shape: tuple[int, ...]) -> str:
         order = ", with channels='rgb' if the image is RGBA" if shape[-1] == 4 else ""
         return f"shape {shape} has an alpha channel; leave it out: image[..., :{shape[-1] - 1}]{order}"
     if len(shape) == 3 and shape[0] in {1, 3, 4}:
-        return f"shape {shape} seems to have its channels first; move them to the end: image.transpose(1, 2, 0)"
+        return (
+            f"shape {shape} is not that of one image; if the channels come first, give image.transpose(1, 2, 0);"
+            " for several grey images, give list(images)"
+        )
     expected = "an image is (rows, columns) or (rows, columns, 3)"
     if len(shape) == 3:
         return f"shape {shape} is not that of one image: {expected}; give several grey images as list(images)"

@@ -1,4 +1,4 @@
-"""What a reader of videos gives, whichever library decodes."""
+"""The frames of a video and its properties, the same for each library that decodes."""
 
 from __future__ import annotations
 

@@ -81,6 +81,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
     [
         (("foo",), "fer-edge: foo: no such command; `fer-edge --help` shows how"),
         (("trian",), "trian: no such command; did you mean train?;"),
+        (("service", "instal"), "instal: no such command; did you mean install or uninstall?"),
+        (("convert", "model.tflite"), "missing option -o / --out"),
         (("mqtt",), "fer-edge: missing command;"),
         (("predict",), "fer-edge: missing argument images;"),
         (("predict", "x", "--jsn"), "--jsn: no such option; did you mean --json?;"),

@@ -167,7 +167,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no rows": (lambda: np.empty((0, 48), np.uint8), "empty"),
     "no columns": (lambda: np.empty((48, 0), np.uint8), "empty"),
     "RGBA batch": (lambda: np.zeros((2, 48, 48, 4), np.uint8), r"(images|crops)\[0\]: .* alpha channel"),
-    "channels first batch": (lambda: np.zeros((2, 3, 48, 48), np.uint8), "channels first"),
+    "channels first batch": (lambda: np.zeros((2, 3, 48, 48), np.uint8), r"channels come first, give image\.transpose"),
     "nothing": (lambda: None, "NoneType is neither a path nor a NumPy array"),
     "number": (lambda: 3, "int is neither a path nor"),
     "encoded image": (lambda: b"\x89PNG", "bytes is neither a path nor"),
@@ -199,7 +199,10 @@ def test_rejects_wrong_images(recognizer: Recognizer, case: str, method: str) ->
 @pytest.mark.parametrize("shape", [(3, 48, 64), (1, 48, 64), (4, 48, 64)])
 def test_rejects_channels_first(recognizer: Recognizer, shape: tuple[int, ...]) -> None:
     for method in (recognizer, recognizer.detect):
-        with pytest.raises(fer_edge.InputError, match=r"channels first; .* image\.transpose\(1, 2, 0\)"):
+        with pytest.raises(
+            fer_edge.InputError,
+            match=r"channels come first, give image\.transpose\(1, 2, 0\); for several grey images, give list",
+        ):
             method(np.zeros(shape, np.uint8))
 
 

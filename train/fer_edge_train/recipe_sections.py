@@ -1,4 +1,4 @@
-"""What the recipes of classifiers, face detectors and refiners have in common: number types, optimizer and schedule."""
+"""Sections that the recipes of classifiers, face detectors and refiners share: number types, optimizer and schedule."""
 
 from __future__ import annotations
 

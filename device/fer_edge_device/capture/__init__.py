@@ -1,1 +1,1 @@
-"""Where frames come from: cameras, streams, videos, folders of images and the demo."""
+"""Sources of frames: cameras, streams, videos, folders of images and the demo."""

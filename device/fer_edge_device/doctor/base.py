@@ -1,4 +1,4 @@
-"""What a check is, and what it returns."""
+"""Checks of a machine, and their findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several checks ask about this machine."""
+"""Facts about this machine that several checks need."""
 
 from __future__ import annotations
 

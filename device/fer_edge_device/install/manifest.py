@@ -1,4 +1,4 @@
-"""What ``fer-edge deploy`` and the program that it runs on a host exchange."""
+"""Messages between ``fer-edge deploy`` and the program that it runs on a host."""
 
 from __future__ import annotations
 

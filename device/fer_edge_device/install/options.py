@@ -1,4 +1,4 @@
-"""What a user can choose about the service."""
+"""Options of the service that a user can choose."""
 
 from __future__ import annotations
 

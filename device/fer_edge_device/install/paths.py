@@ -1,4 +1,4 @@
-"""Where the parts of the service lie on a host."""
+"""Paths of the service's parts on a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the service's program is installed from."""
+"""Sources from which the service's program is installed."""
 
 from __future__ import annotations
 

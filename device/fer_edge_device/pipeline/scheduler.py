@@ -1,4 +1,4 @@
-"""When to detect, where to search, and when to classify."""
+"""The schedule of detection, search and classification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the results go, and the checks that protect other files before the work begins."""
+"""The places of the results, and the checks that protect other files before the work begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cell of the detector's output should find which face, in any Keras backend."""
+"""Assignment of faces to the cells of the detector's output, in any Keras backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training a detector and training a refiner have in common: data checks, fingerprint, card scores and result."""
+"""Parts that training a detector and a refiner share: data checks, fingerprint, card scores and result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the first stage of a detector proposes in scenes, for the second one to learn from."""
+"""Proposals of a detector's first stage in scenes, for the second one to learn from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scenes are made from: annotated images, faces to paste and a teacher."""
+"""Sources of scenes: annotated images, faces to paste and a teacher."""
 
 from __future__ import annotations
 
