@@ -79,11 +79,12 @@ def test_closing_does_not_wait_for_a_stalled_reader(
     pipe: tuple[BinaryIO, BinaryIO], caplog: pytest.LogCaptureFixture
 ) -> None:
     reader, writer = pipe
+    before = set(threading.enumerate())
     sink = JsonLinesSink(writer)
     for number in range(100):
         sink.publish(message(number))
     sink.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "stdout"]
+    assert set(threading.enumerate()) <= before
     found = re.search(r"its reader has stalled; (\d+) messages not written", caplog.text)
     assert found
     writer.close()
@@ -137,9 +138,10 @@ def test_waits_for_the_reader_if_no_line_may_be_lost(pipe: tuple[BinaryIO, Binar
 def test_is_closed_when_its_reader_has_gone_or_the_disk_is_full(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     reader, writer = pipe
     reader.close()
+    before = set(threading.enumerate())
     sink = JsonLinesSink(writer)
     sink.publish(message(0))
-    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "stdout"], "the failure")
+    wait_for(lambda: set(threading.enumerate()) <= before, "the failure")
     with pytest.raises(SinkClosed, match=r"^$"):
         sink.publish(message(1))
     sink.close()
