@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fer_edge_device.mqtt.event_sender import EventSender, Pace
+from fer_edge_device.mqtt.event_sender import EventSender, RateLimit
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import OutboxSettings
@@ -33,9 +33,9 @@ class Delivery:
             broker: the broker, for the log.
             backoff: minimum and maximum seconds before a refused event is sent again.
         """
-        pace = Pace(1 / settings.max_rate)
-        self._fresh = EventSender(outbox, topic, broker, suffix="", pace=pace, backoff=backoff)
-        self._backlog = EventSender(outbox, topic, broker, suffix=BACKLOG, pace=pace, backoff=backoff)
+        rate_limit = RateLimit(1 / settings.max_rate)
+        self._fresh = EventSender(outbox, topic, broker, suffix="", rate_limit=rate_limit, backoff=backoff)
+        self._backlog = EventSender(outbox, topic, broker, suffix=BACKLOG, rate_limit=rate_limit, backoff=backoff)
 
     @property
     def pending(self) -> bool:

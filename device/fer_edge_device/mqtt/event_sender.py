@@ -25,8 +25,8 @@ _DELETE_INTERVAL: Final = (
 )
 
 
-class Pace:
-    """The time of the next event, which all senders keep together.
+class RateLimit:
+    """The rate of events that all senders share.
 
     Attributes:
         interval: minimum seconds between two events.
@@ -47,7 +47,14 @@ class EventSender:
     """
 
     def __init__(
-        self, outbox: Outbox, topic: str, broker: Broker, *, suffix: str, pace: Pace, backoff: tuple[float, float]
+        self,
+        outbox: Outbox,
+        topic: str,
+        broker: Broker,
+        *,
+        suffix: str,
+        rate_limit: RateLimit,
+        backoff: tuple[float, float],
     ) -> None:
         """Send nothing yet.
 
@@ -56,10 +63,10 @@ class EventSender:
             topic: the node's event topic.
             broker: the broker, for the log.
             suffix: what follows the topic of an event; empty: fresh events are sent, otherwise the others.
-            pace: limits the rate.
+            rate_limit: limits the rate.
             backoff: minimum and maximum seconds before a refused event is sent again.
         """
-        self._outbox, self._topic, self._suffix, self._pace = outbox, topic, suffix, pace
+        self._outbox, self._topic, self._suffix, self._rate_limit = outbox, topic, suffix, rate_limit
         self._broker, self._backoff = broker, backoff
         self._waiting: deque[StoredEvent] = deque()
         self._last_id = 0
@@ -112,7 +119,7 @@ class EventSender:
             left = None if self._suffix else self._outbox.seconds_fresh(event)
             number = connection.send(event.topic + self._suffix, event.payload, 1, retain=False, expires_in=left)
             self._in_flight[number] = event
-            self._last_id, self._pace.next_time = event.id, now + self._pace.interval
+            self._last_id, self._rate_limit.next_time = event.id, now + self._rate_limit.interval
             room -= 1
         wait = _DELETE_INTERVAL if self._delivered else _IDLE_WAIT
         if self._may_send(connection, room):
@@ -163,7 +170,7 @@ class EventSender:
 
     @property
     def _next_time(self) -> float:
-        return max(self._retry_time, self._pace.next_time)
+        return max(self._retry_time, self._rate_limit.next_time)
 
     def _read(self, limit: int, before_id: int | None) -> list[StoredEvent]:
         if self._suffix:
@@ -188,7 +195,7 @@ class EventSender:
         min_delay, max_delay = self._backoff
         self._delay = min(max_delay, 4 * self._delay or min_delay)
         if self._attempts >= max_attempts and self._outbox.drop(event.id):
-            self._attempts, self._retry_time = 0, clock.monotonic() + self._pace.interval
+            self._attempts, self._retry_time = 0, clock.monotonic() + self._rate_limit.interval
             return True
         self._retry_time = clock.monotonic() + self._delay
         return False

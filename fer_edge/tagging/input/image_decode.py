@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _MAX_REDUCTION: Final = 8
 
 
-class DecodedImage(NamedTuple):
-    """A decoded image.
+class StoredImage(NamedTuple):
+    """An image to search for faces, and how it is stored.
 
     Attributes:
         gray: uint8 of shape (rows, columns), upright.
@@ -32,7 +32,7 @@ class DecodedImage(NamedTuple):
     orientation: int = 1
 
 
-def decode_image(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> DecodedImage:
+def decode_image(data: bytes, name: str, min_side: int, *, min_face: int | None, is_face: bool) -> StoredImage:
     """Decode an image, at a reduced scale if its format allows it and no face gets too small.
 
     Args:
@@ -49,14 +49,14 @@ def decode_image(data: bytes, name: str, min_side: int, *, min_face: int | None,
     if not size.is_jpeg:
         gray, orientation = image_io.decode(data, name)
         rows, columns = gray.shape if orientation < 5 else gray.shape[::-1]
-        return DecodedImage(gray, 1, columns, rows, orientation)
+        return StoredImage(gray, 1, columns, rows, orientation)
     sides = size.columns, size.rows
     face = min(sides) if is_face else min_face or max(sides) // 16
     reduction = next(scale for scale in (_MAX_REDUCTION, 4, 2, 1) if scale == 1 or face // scale >= min_side)
     gray, orientation = image_io.decode(data, name, reduced=reduction)
-    return DecodedImage(gray, reduction, *sides, orientation)
+    return StoredImage(gray, reduction, *sides, orientation)
 
 
-def decode_colour_at(data: bytes, name: str, image: DecodedImage) -> npt.NDArray[np.uint8]:
+def decode_colour_at(data: bytes, name: str, image: StoredImage) -> npt.NDArray[np.uint8]:
     """Decode the same image to BGR, uint8 of shape (rows, columns, 3), at the same reduction."""
     return image_io.decode(data, name, colour=True, reduced=image.reduction).pixels

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.expression import Expression
-    from fer_edge.tagging.input.image_decode import DecodedImage
+    from fer_edge.tagging.input.image_decode import StoredImage
     from fer_edge.tagging.input.source import Source
 
 
@@ -46,7 +46,7 @@ def save_copy(image: npt.NDArray[np.uint8], path: Path, original: str) -> str:
     return ""
 
 
-def save_sidecar(source: Source, image: DecodedImage, faces: Sequence[Expression], folder: str | None) -> str:
+def save_sidecar(source: Source, image: StoredImage, faces: Sequence[Expression], folder: str | None) -> str:
     """Write the XMP sidecar of an image.
 
     Args:

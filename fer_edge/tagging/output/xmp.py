@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fer_edge.expression import Expression
     from fer_edge.geometry import Box
-    from fer_edge.tagging.input.image_decode import DecodedImage
+    from fer_edge.tagging.input.image_decode import StoredImage
 
 _NAMESPACES: Final = {
     "x": "adobe:ns:meta/",
@@ -41,7 +41,7 @@ def relative_path(path: str) -> Path:
     return Path(*(part for part in parts if part not in {"/", "//", "..", "."}))
 
 
-def write_sidecar(path: Path, image: DecodedImage, faces: Sequence[Expression]) -> None:
+def write_sidecar(path: Path, image: StoredImage, faces: Sequence[Expression]) -> None:
     """Write a sidecar; it replaces one of an earlier run.
 
     Args:
@@ -62,7 +62,7 @@ def write_sidecar(path: Path, image: DecodedImage, faces: Sequence[Expression]) 
         temporary.write_bytes(_make_packet(image, faces))
 
 
-def _make_packet(image: DecodedImage, faces: Sequence[Expression]) -> bytes:
+def _make_packet(image: StoredImage, faces: Sequence[Expression]) -> bytes:
     version = importlib.metadata.version("fer-edge")
     meta = ET.Element(_qualify("x:xmpmeta"), {_qualify("x:xmptk"): f"{_TOOLKIT} {version}"})
     rdf = ET.SubElement(meta, _qualify("rdf:RDF"))
