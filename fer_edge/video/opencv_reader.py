@@ -10,7 +10,7 @@ import numpy as np
 from fer_edge.errors import DataError, printable
 from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge.video.timestamps import Clock
-from fer_edge.video.truncation import missing_bytes
+from fer_edge.video.truncation import describe_truncation, missing_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,12 +101,8 @@ class OpenCvReader:
         while self._capture.grab():
             yield OpenCvFrame(self._capture, self._clock.next(self._position(is_first=not has_frames and not begin)))
             has_frames = True
-        if missing := missing_bytes(self._path):
-            size = self._path.stat().st_size
-            self.problem = (
-                f"{self._path}: ends after {self._clock.last:.1f} s, because it is cut short: {size} of"
-                f" {size + missing} bytes; copy it again"
-            )
+        if problem := describe_truncation(self._path, self._clock.last):
+            self.problem = problem
         elif not has_frames and not begin:
             self.problem = f"{self._path}: has no frame that OpenCV can decode"
 

@@ -15,7 +15,7 @@ from fer_edge.errors import DataError
 from fer_edge.utils.exif import turn_upright
 from fer_edge.utils.words import counted
 from fer_edge.video.timestamps import Clock
-from fer_edge.video.truncation import missing_bytes
+from fer_edge.video.truncation import describe_truncation, missing_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,12 +144,8 @@ class PyAvReader:
         for frame in decoded:
             has_frames = True
             yield PyAvFrame(frame, self._clock.next(self._time_of(frame)))
-        if missing := missing_bytes(self._path):
-            size = self._path.stat().st_size
-            self._problem = (
-                f"{self._path}: ends after {self._clock.last:.1f} s, because it is cut short: {size} of"
-                f" {size + missing} bytes; copy it again"
-            )
+        if problem := describe_truncation(self._path, self._clock.last):
+            self._problem = problem
         elif not has_frames and not begin:
             self._problem = f"{self._path}: has no frame that FFmpeg can decode"
 

@@ -45,6 +45,20 @@ def missing_bytes(path: Path) -> int:
     return max(end - size, 0)
 
 
+def describe_truncation(path: Path, last: float) -> str:
+    """Describe that a video is cut short; return an empty text if it is not.
+
+    Args:
+        path: the video.
+        last: time of its last frame, in seconds.
+    """
+    missing = missing_bytes(path)
+    if not missing:
+        return ""
+    size = path.stat().st_size
+    return f"{path}: ends after {last:.1f} s, because it is cut short: {size} of {size + missing} bytes; copy it again"
+
+
 def _end_of_boxes(file: IO[bytes]) -> int:
     position = 0
     for _ in range(_MAX_BOXES):
