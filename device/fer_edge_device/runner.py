@@ -224,13 +224,13 @@ class Runner:
         self._publish_message(messages.settings(self.pipeline.events_settings))
         if self.identity.discovery:
             self._publish_message(self.identity.discovery)
-        if self._published_status:
-            self._publish_message(messages.camera(self._published_status))
+        self._published_status = self._camera_status
+        self._publish_message(messages.camera(self._published_status))
         self._publish_message(messages.availability("online"))
 
     def announce_offline(self) -> None:
         """Publish that this runner is offline."""
-        self._publish_message(self.identity.messages.camera("offline"))
+        self._publish_camera("offline")
         self._publish_message(self.identity.messages.availability("offline"))
 
     def publish(self, events: Sequence[Event], state: State | None) -> None:
@@ -329,7 +329,7 @@ class Runner:
                 if self._source.live:
                     self._source.close()
                 self.publish(*self.pipeline.finish())
-                self._publish_camera(self._source.status if self._source.live else "disabled")
+                self._publish_camera(self._camera_status)
             self._publish_message(self.identity.messages.enabled(self._enabled))
             self._log_command(f"switched {'on' if self._enabled else f'off: {self._describe_off()}'}")
 
@@ -340,6 +340,11 @@ class Runner:
 
     def _describe_off(self) -> str:
         return "the camera is closed" if self._source.status == "disabled" else "no frame is processed"
+
+    @property
+    def _camera_status(self) -> CameraStatus:
+        """The status of the source; a video is played on while the runner is switched off, but not used."""
+        return self._source.status if self._source.live or self._enabled else "disabled"
 
     def _publish_camera(self, camera_status: CameraStatus) -> None:
         if camera_status != self._published_status:

@@ -107,6 +107,30 @@ def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
         assert run.process.wait(30) == 0
 
 
+def test_restart_after_a_kill_corrects_the_status_of_the_camera_before_online(
+    camera: NetworkCamera, subscriber: Subscriber, config: Path
+) -> None:
+    def statuses() -> list[bytes]:
+        return subscriber.payloads(TOPICS.topic("camera"))
+
+    run = Running(config)
+    with run.process:
+        wait_for(lambda: statuses()[-1:] == [b"online"], "the camera")
+        run.process.kill()
+    wait_for(lambda: subscriber.payloads(TOPICS.topic("availability"))[-1] == b"offline", "the last will")
+    camera.mood = "hangs"
+    before = len(subscriber.received)
+    run = Running(config)
+    with run.process:
+        wait_for(lambda: subscriber.payloads(TOPICS.topic("availability"))[-1] == b"online", "the node")
+        topics = [message.topic for message in subscriber.received[before:]]
+        assert topics.index(TOPICS.topic("camera")) < topics.index(TOPICS.topic("availability"))
+        run.process.terminate()
+        assert run.process.wait(30) == 0
+    assert statuses()[-1] == b"offline"
+    assert statuses().count(b"offline") == 2, "it is said once in each run that the camera does not answer"
+
+
 def test_camera_that_stays_missing_ends_the_run_and_says_why(
     camera: NetworkCamera, subscriber: Subscriber, config: Path
 ) -> None:
