@@ -112,6 +112,7 @@ class SavedSettings:
             saved |= new
             try:
                 with replacing(self._path) as temporary:
+                    temporary.chmod(0o600)
                     temporary.write_bytes(msgspec.json.encode(saved))
             except (FerEdgeError, OSError) as error:
                 logger.warning(
