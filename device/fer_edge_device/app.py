@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.config.settings import Config, EventsSettings, LogSettings
     from fer_edge_device.messages import Event
-    from fer_edge_device.mqtt.sink import SwitchCommand
+    from fer_edge_device.mqtt.commands import SwitchCommand
+    from fer_edge_device.mqtt.sink import MqttSink
     from fer_edge_device.runner import RunSummary
     from fer_edge_device.sinks import Sink
 
@@ -86,6 +87,7 @@ class App:
         self._command_lock = Lock()
         self._saved_settings: SavedSettings | None = None
         self._output: JsonLinesSink | None = None
+        self._mqtt: MqttSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         # The runner's images are small: more threads of OpenCV cost a third more processor time and gain none, and they
@@ -122,6 +124,9 @@ class App:
             FerEdgeError: messages cannot be written to standard output, and there is no broker.
         """
         try:
+            if self._mqtt and self._runner.enabled:
+                # A retained OFF must arrive before the camera is opened and its light goes on.
+                self._mqtt.wait_for_retained_command()
             summary = self._runner.run(seconds)
         finally:
             self._close_source()
@@ -235,7 +240,7 @@ class App:
         """Open the sinks of a configuration; ``goes_on`` says whether this run had sinks before."""
         sinks: list[Sink] = []
         wait_until_stored: Callable[[], None] | None = None
-        self._saved_settings = None
+        self._saved_settings = self._mqtt = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
@@ -248,7 +253,7 @@ class App:
                 identity.messages.topic("restart/set"): self._restart,
             }
             on_command = partial(self._obey, switch)
-            mqtt = MqttSink(
+            self._mqtt = MqttSink(
                 identity.messages,
                 config.mqtt,
                 config.outbox,
@@ -257,8 +262,8 @@ class App:
                 on_command=on_command,
                 commands=commands,
             )
-            sinks.append(mqtt)
-            wait_until_stored = mqtt.wait_until_stored
+            sinks.append(self._mqtt)
+            wait_until_stored = self._mqtt.wait_until_stored
             self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)

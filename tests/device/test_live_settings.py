@@ -79,6 +79,8 @@ def test_change_holds_until_the_next_start_if_the_disk_fails(tmp_path: Path, cap
         (b'{"margin": 1e999}', "no setting was changed"),
         (b" " * 10_000, "too long"),
         (b"[" * 900, "no setting was changed"),
+        (b"{}", "no setting was changed: it names none; send JSON such as"),
+        (b'{"margin": null}', "no setting was changed: it names none; send JSON such as"),
     ],
 )
 def test_refuses_wrong_change(payload: bytes, problem: str) -> None:

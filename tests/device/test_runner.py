@@ -408,3 +408,5 @@ def test_whoever_may_switch_cannot_fill_the_log(caplog: pytest.LogCaptureFixture
         runner.apply_pending()
     assert len(sink.payloads("enabled/state")) == 40
     assert caplog.text.count("switched o") == 10
+    runner.run(seconds=0.1)
+    assert caplog.messages[-1] == "30 more commands were not logged"
