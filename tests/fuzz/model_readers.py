@@ -29,7 +29,7 @@ def model_readers() -> Iterator[Reader]:
     archive, files = _seeds("keras2/sequential-2.keras"), _seeds("keras2/sequential.h5", "keras2/xception.h5")
     yield Reader("m.keras", archive, check_isolated, cost=8)
     yield Reader("m.h5", files, check_isolated, cost=8)
-    yield Reader("yunet.onnx", (_onnx(),), YuNetDetector, cost=8)
+    yield Reader("yunet.onnx", (_onnx(),), YuNetDetector, cost=40)
     yield Reader("converted.keras", archive, _convert, cost=200, needs_tensorflow=True)
     yield Reader("converted.h5", files[:1], _convert, cost=200, needs_tensorflow=True)
     yield Reader("saved_model.pb", _seeds("saved_model/saved_model.pb"), _convert_folder, 200, needs_tensorflow=True)

@@ -40,6 +40,7 @@ from .reader import Reader
 from .table_readers import GRAY, face_table, table_readers
 from .video_readers import video_readers
 
+_TRY: Final = trial._try
 COLOUR: Final = np.dstack([GRAY, GRAY // 2, GRAY // 3])
 
 
@@ -75,6 +76,8 @@ def readers() -> list[Reader]:
 
 def try_in_fork(path: Path, request: trial_process.Request, model: bytes) -> bool:
     """Stand for `fer_edge.tflite.trial._try`: a fork of this process is quicker than a new one."""
+    if request.path:  # OpenCV runs the model on threads, which a fork does not have
+        return _TRY(path, request, model)
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
