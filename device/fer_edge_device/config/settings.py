@@ -18,7 +18,13 @@ PATHS: Final = (  # keys whose values are paths, or may be
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
 )
 NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
-TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
+# Brokers keep topics that begin with a dollar sign for themselves.
+_TOPIC_PART: Final = r"(?=[^/]*\w)[^+#/\x00-\x1f\x7f]+"
+TOPIC_PREFIX: Final = rf"^(?!\$){_TOPIC_PART}(/{_TOPIC_PART})*\Z"
+_TOPIC_FORM: Final = {
+    "form": "be a topic such as fer-edge or home/cameras, each part with a letter or digit, without +, # and control"
+    " characters, and without $ at its start"
+}
 
 Margin = Annotated[
     float, Meta(ge=0, le=1, description="how far the score of another emotion must lead before it is reported")
@@ -186,11 +192,12 @@ class MqttSettings(Section, frozen=True, kw_only=True):
         ),
     ] = 60.0
     topic_prefix: Annotated[
-        str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="first part of every topic")
+        str, Meta(pattern=TOPIC_PREFIX, max_length=128, extra=_TOPIC_FORM, description="first part of every topic")
     ] = "fer-edge"
     ha_discovery: Annotated[bool, Meta(description="announce the device to Home Assistant")] = False
     ha_discovery_prefix: Annotated[
-        str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="Home Assistant's discovery prefix")
+        str,
+        Meta(pattern=TOPIC_PREFIX, max_length=128, extra=_TOPIC_FORM, description="Home Assistant's discovery prefix"),
     ] = "homeassistant"
     ha_suggested_area: Annotated[
         str,
@@ -212,7 +219,8 @@ class OutboxSettings(Section, frozen=True, kw_only=True):
         str,
         # A damaged outbox is renamed. The suffix makes sure that this never happens to another file.
         Meta(
-            pattern=r"^(.*[^/]\.sqlite)?$",
+            pattern=r"^(.*[^/]\.sqlite)?\Z",
+            extra={"form": "be a path that ends in .sqlite, such as /var/lib/fer-edge/outbox.sqlite, or empty"},
             description="its file, which must end in .sqlite; empty: outbox.sqlite in the service's state folder, or"
             " a file in ~/.local/state/fer-edge",
         ),

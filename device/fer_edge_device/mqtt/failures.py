@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import first_line
+from fer_edge.utils.words import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH.
 _TIME_ERRORS: Final = (9, 10)
@@ -43,14 +47,15 @@ def explain_failure(error: OSError | ValueError, *, tls: bool) -> str:
     return f"cannot be reached ({os_reason(error) if isinstance(error, OSError) else first_line(error)})"
 
 
-def refusal_advice(user: str, topic: str, reason: str) -> str:
+def refusal_advice(user: str, topics: Sequence[str], reason: str) -> str:
     """Return what to do about a broker that refuses messages.
 
     Args:
         user: the user who is logged in; empty for an anonymous login.
-        topic: the topic of the messages.
+        topics: the topics of the messages.
         reason: why the broker refused them.
     """
     if reason == "Not authorized":
-        return f"allow {f'the user {user}' if user else 'anonymous clients'} to publish to {topic} on the broker"
-    return "see the broker's log"
+        who = f"the user {user}" if user else "anonymous clients"
+        return f"allow {who} to publish to {listed(topics)} on the broker"
+    return f"see the broker's log about {listed(topics)}"
