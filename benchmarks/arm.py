@@ -145,7 +145,7 @@ def prepare(work: Path, yunet: Path | None) -> None:
             ("3 faces, moving", 3, True),
         )
     }
-    np.savez(work / "videos.npz", **videos)
+    np.savez(work / "videos.npz", allow_pickle=False, **videos)
     np.save(work / "frame.npy", videos["1 face, still"][0])
     (work / "yunet.onnx").unlink(missing_ok=True)
     if yunet:
@@ -177,7 +177,7 @@ def emulate(cpu: str, work: Path) -> tuple[dict[str, Counts], Symbols]:
         "PYTHONPATH": ":".join(map(str, (ROOT, ROOT / "device", work / "site"))),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = ["qemu-aarch64", "-L", work / "debian", "-cpu", f"cortex-{cpu}", "-plugin",
+    command: list[str | Path] = ["qemu-aarch64", "-L", work / "debian", "-cpu", f"cortex-{cpu}", "-plugin",
                f"{work / 'plugin.so'},out={work / 'counts.txt'}", work / "debian" / "usr" / "bin" / f"python{PYTHON}",
                HERE / "arm_guest.py", work]  # fmt: skip
     done = subprocess.run(command, env=environment, check=False)  # noqa: S603 - our own program

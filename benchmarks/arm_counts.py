@@ -93,7 +93,7 @@ class Symbols:
             maps: the process's ``/proc/self/maps``.
         """
         self._mappings = [
-            _Mapping(*(int(edge, 16) for edge in parts[0].split("-")), int(parts[2], 16), Path(parts[5]))
+            _Mapping(*_edges(parts[0]), int(parts[2], 16), Path(parts[5]))
             for parts in map(str.split, maps.splitlines())
             if len(parts) > 5 and "x" in parts[1] and parts[5].startswith("/")
         ]
@@ -129,6 +129,11 @@ class Symbols:
             found.sort()
             self._functions[path] = ([at for at, _ in found], [name for _, name in found])
         return self._functions[path]
+
+
+def _edges(span: str) -> tuple[int, int]:
+    start, end = span.split("-")
+    return int(start, 16), int(end, 16)
 
 
 def _segments(path: Path) -> Iterator[tuple[int, int, int]]:
