@@ -115,7 +115,21 @@ def limited(megabytes: int) -> Iterator[Limit]:
             (folder / "memory.swap.max").write_text("0", "ascii")
         yield Limit(folder, unified=unified)
     finally:
-        folder.rmdir()
+        _remove(folder)
+
+
+def _remove(group: Path) -> None:
+    """Remove a group as soon as the last process in it has ended."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _words(path: Path) -> list[str]:
