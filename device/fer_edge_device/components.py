@@ -10,6 +10,7 @@ from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import find_model
+from fer_edge_device.capture.http_stream import tls_context
 from fer_edge_device.messages import MessageFactory
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def config_problems(config: Config) -> list[str]:
     checks: tuple[Callable[[], object], ...] = (
         partial(load_classifier, config),
         partial(load_detector, config),
+        partial(tls_context, config.camera),
         partial(check_messages, config),
         partial(_check_outbox, config.outbox.path),
     )

@@ -14,7 +14,7 @@ from msgspec import Meta
 from fer_edge.utils.toml import Section
 
 PATHS: Final = (  # keys whose values are paths, or may be
-    *("model", "camera.source", "faces.detector_model", "outbox.path"),
+    *("model", "camera.source", "camera.ca_file", "faces.detector_model", "outbox.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
 )
 NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
@@ -48,6 +48,20 @@ class CameraSettings(Section, frozen=True, kw_only=True):
             " camera, rtsp://..., http://..., a video or a folder"
         ),
     ] = "auto"
+    verify_certificate: Annotated[
+        bool,
+        Meta(
+            description="verify the certificate of an https camera; false: whoever is in between can read the password"
+            " and show other images"
+        ),
+    ] = True
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="certificates to trust, for https, such as the one that a camera made for itself; empty: the"
+            " system's certificates"
+        ),
+    ] = ""
     width: Annotated[int, Meta(ge=64, le=8192, description="requested frame width of a live camera, in pixels")] = 640
     height: Annotated[int, Meta(ge=64, le=8192, description="requested frame height, in pixels")] = 480
     fps: Annotated[
