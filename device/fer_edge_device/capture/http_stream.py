@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 from fer_edge.errors import DataError, SourceError, SourceLostError
 from fer_edge.utils import image_io
 from fer_edge_device.capture.multipart import MultipartReader, TooLargeError
-from fer_edge_device.capture.opencv import NetworkStream, display_name
+from fer_edge_device.capture.opencv import NetworkStream
+from fer_edge_device.capture.source_name import display_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fer_edge_device.capture.picamera2 import module_number
+from fer_edge_device.capture.source_name import module_number
 
 
 def is_local(source: str) -> bool:
