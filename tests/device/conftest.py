@@ -41,6 +41,7 @@ def pi(monkeypatch: pytest.MonkeyPatch, hardware: fakes.Hardware, tmp_path: Path
     (modules / "picamera2.py").write_text("from tests.device.fakes import Picamera2\n")
     (modules / "libcamera.py").write_text("from tests.device.fakes import controls\n")
     monkeypatch.setattr(sys, "path", [str(modules), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{Path(__file__).parents[2]}")  # of other processes
     return hardware
 
 
@@ -54,13 +55,13 @@ def hardware(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[fakes.
     until(lambda: not camera_processes())
 
 
-def camera_processes() -> list[int]:
-    """Return the numbers of the camera processes that this process has started."""
-    found = []
+def camera_processes(parent: int | None = None) -> list[int]:
+    """Return the numbers of the camera processes that a process has started; by default, this one."""
+    wanted, found = parent or os.getpid(), []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"capture.child" in (path / "cmdline").read_bytes():
+            started_by = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if started_by == wanted and b"capture.child" in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
     return found
 
@@ -79,6 +80,12 @@ def next_frame(camera: FrameSource) -> Frame:
             assert frame is not None
             return frame
     raise AssertionError("no frame came")
+
+
+def read_until_lost(camera: Camera) -> None:
+    while True:
+        with contextlib.suppress(NoFrameYet):
+            camera.read()
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -54,7 +54,7 @@ _BEHAVIOUR: Final[dict[str, Any]] = {
     "enumeration_hangs": False,
     "frame_hangs": False,
     "is_too_old": False,
-    "lores_format": "YUV420",
+    "frame_format": "YUV420",
     # of a USB camera
     "formats": ("YUYV", "MJPG"),  # the first is used unless another is asked for
     "size": (640, 480),
@@ -77,8 +77,10 @@ _BEHAVIOUR: Final[dict[str, Any]] = {
 class Hardware:
     """The hardware as a test sees it: setting an attribute changes how the fakes behave; see ``_BEHAVIOUR``."""
 
+    _folder: Path
+
     def __init__(self, folder: Path) -> None:
-        self.__dict__["_folder"] = folder
+        object.__setattr__(self, "_folder", folder)
 
     def __setattr__(self, name: str, value: object) -> None:
         assert name in _BEHAVIOUR
@@ -106,7 +108,7 @@ class Hardware:
 
 def install() -> None:
     """Let this process use the fakes; called in the camera's."""
-    cv2.VideoCapture = VideoCapture  # type: ignore[assignment, misc] # noqa: TID251
+    cv2.VideoCapture = VideoCapture  # type: ignore[assignment, misc]
     v4l2.list_nodes = _list_nodes
 
 
@@ -172,14 +174,15 @@ class CompletedRequest:
 
     def __init__(self, camera: Picamera2, number: int) -> None:
         self._camera, self._number = camera, number
+        self._config = camera.camera_configuration()
         self.released = False
         camera.requests_out += 1
 
     def make_buffer(self, name: str) -> npt.NDArray[np.uint8]:
-        assert name == "lores"
-        assert not self.released
+        lores = self._config.get(name)
+        if self.released or lores is None:
+            raise RuntimeError(f"Stream {name!r} is not defined")
         self._camera.copied += 1
-        lores = self._camera.camera_configuration()["lores"]
         (width, height), stride = lores["size"], lores["stride"]
         # The colour planes lie below the luma plane.
         planes = np.full((height * 3 // 2, stride), 128, np.uint8)
@@ -187,7 +190,8 @@ class CompletedRequest:
         return planes.reshape(-1)
 
     def release(self) -> None:
-        assert not self.released
+        if self.released:
+            raise RuntimeError("CompletedRequest: lock now has negative ref_count")
         self.released = True
         self._camera.requests_out -= 1
 
@@ -225,6 +229,10 @@ class Picamera2(_Recorded):
     def __init__(self, camera_num: int = 0) -> None:
         super().__init__()
         behaviour = _behaviour()
+        if camera_num >= len(behaviour.modules):
+            raise RuntimeError(
+                f'No camera number {camera_num} found - use "rpicam-hello --list-cameras" to check connected cameras'
+            )
         self.module = behaviour.modules[camera_num]
         self.is_open = False
         self._pipe = os.pipe()
@@ -232,10 +240,8 @@ class Picamera2(_Recorded):
         if behaviour.in_use or any(other.module == self.module and other.is_open for other in self.opened):
             os.close(self._pipe[0])
             self.record(module=self.module)
-            try:
-                raise RuntimeError("Failed to acquire camera: Device or resource busy")
-            except RuntimeError as error:
-                raise RuntimeError("Camera __init__ sequence did not complete.") from error
+            reason = RuntimeError("Failed to acquire camera: Device or resource busy")
+            raise RuntimeError("Camera __init__ sequence did not complete.") from reason
         self.is_open = True
         self.opened.append(self)
         self.requests_out: int = 0
@@ -279,7 +285,7 @@ class Picamera2(_Recorded):
     @property
     def camera_controls(self) -> dict[str, tuple[float, float, float]]:
         found: dict[str, tuple[float, float, float]] = _behaviour().controls_of_camera
-        return found
+        return found if self.is_open else {}
 
     @property
     def sensor_modes(self) -> list[dict[str, Any]]:
@@ -297,13 +303,34 @@ class Picamera2(_Recorded):
         buffer_count: int = 6,
         controls: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
+        if not self.is_open:
+            raise RuntimeError("Camera not opened")
+        whole = self._stream({"format": "XBGR8888", "size": (1280, 720), "preserve_ar": True}, main or {})
         return {
-            "main": {"size": (1280, 720), "format": "XBGR8888"} | (main or {}),
-            "lores": lores,
-            "raw": raw,
+            "use_case": "video",
+            "transform": None,
+            "colour_space": None,
             "buffer_count": buffer_count,
+            "queue": True,
+            "main": whole,
+            "lores": None
+            if lores is None
+            else self._stream({"format": "YUV420", "size": whole["size"], "preserve_ar": False}, lores),
+            "raw": raw,
             "controls": {"FrameDurationLimits": (33333, 33333)} | (controls or {}),
+            "sensor": None,
+            "display": "main",
+            "encode": "main",
         }
+
+    @staticmethod
+    def _stream(defaults: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+        valid = ("format", "size", "stride", "preserve_ar")
+        for key in wanted:
+            if key not in valid:
+                raise ValueError(f"Bad key {key!r}: valid stream configuration keys are {valid}")
+        stream = defaults | wanted
+        return {**stream, "size": tuple(n // 2 * 2 for n in stream["size"])}
 
     def configure(self, camera_config: dict[str, Any]) -> None:
         main, lores = camera_config["main"], camera_config["lores"]
@@ -312,12 +339,14 @@ class Picamera2(_Recorded):
             raise RuntimeError("Camera must be stopped before configuring")
         if behaviour.fails_to_configure:
             raise RuntimeError("Failed to configure camera: Invalid argument")
-        if lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]:
+        if lores and (lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]):
             raise RuntimeError("lores stream dimensions may not exceed main stream")
-        # Sizes are made even, and rows padded to a multiple of 64 bytes.
-        width, height = (number // 2 * 2 for number in lores["size"])
-        given = {"size": (width, height), "format": behaviour.lores_format, "stride": -(-width // 64) * 64}
-        self._config = {"main": main, "lores": lores | given, "raw": camera_config["raw"]}
+        for stream in filter(None, (main, lores)):
+            width, height = stream["size"]
+            stride = -(-width // 64) * 64
+            # The real one takes another format without an error if the camera lacks the wanted one.
+            stream.update(format=behaviour.frame_format, stride=stride, framesize=stride * height * 3 // 2)
+        self._config = camera_config
         self.controls_given = {}
         self.set_controls(camera_config["controls"])
 
@@ -332,6 +361,8 @@ class Picamera2(_Recorded):
         self._note()
 
     def start(self) -> None:
+        if self._started:
+            return
         if self._loop is None:
             self._loop_must_end = False
             self._loop = threading.Thread(target=self._run, name="picamera2", daemon=True)
@@ -375,6 +406,7 @@ class Picamera2(_Recorded):
             self.stop_preview()
         self.stop()
         self.is_open = False
+        self._config = {}
         for descriptor in self._pipe:
             os.close(descriptor)
         self._note()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.errors import SourceError
 from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
+from fer_edge_device.capture.http_stream import tls_context
 from fer_edge_device.capture.source_name import display_name, is_camera
 from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, RealtimePlayback, VideoFile
 
@@ -37,11 +38,14 @@ def make_source(
             again until ``exit_after_s`` has passed.
 
     Raises:
+        InputError: ``camera.ca_file`` cannot be used.
         SourceError: there is no such source, or a video or folder cannot be opened.
     """
     source = settings.source
     if not is_camera(source):
         return _open_recording(source, realtime=realtime)
+    if source.lower().startswith("https://"):
+        tls_context(settings)
     return Camera(settings, make_timeouts(settings), may_shrink=may_shrink, wait=wait)
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT: Final = 30.0  # seconds for the interpreter and its imports, which a slow SD card can delay
 _END_TIMEOUT: Final = 0.7  # seconds in which it may release the camera before it is killed
-_KILL_TIMEOUT: Final = 1.0  # seconds for which the kernel's end of a killed process is waited for
+_KILL_TIMEOUT: Final = 3.0  # seconds for which the kernel's end of a killed process is waited for
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # It reads the folders of modules from standard input, for arguments can be seen by every user.
 _PROGRAM: Final = (

@@ -109,13 +109,14 @@ class _Search:
 
     def _make_device(self, source: str) -> CaptureDevice:
         # OpenCV takes long to load, and a camera module needs none of it.
-        from fer_edge_device.capture.http_stream import HttpStream  # noqa: PLC0415
+        from fer_edge_device.capture.http_stream import HttpStream, tls_context  # noqa: PLC0415
         from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera  # noqa: PLC0415
 
         settings = self._settings
         if is_stream(source):
-            is_http = source.lower().startswith(("http://", "https://"))
-            return (HttpStream if is_http else NetworkStream)(source, settings.stall_timeout_s)
+            if source.lower().startswith(("http://", "https://")):
+                return HttpStream(source, settings.stall_timeout_s, tls_context(settings))
+            return NetworkStream(source, settings.stall_timeout_s)
         return V4l2Camera(
             int(source) if is_number(source) else source,
             settings.width,

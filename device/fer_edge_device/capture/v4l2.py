@@ -122,9 +122,7 @@ def list_nodes(skipped: Container[str] = (), on_node: Callable[[str], None] = la
     return found
 
 
-def camera_candidates(
-    skipped: Container[str] = (), on_node: Callable[[str], None] = lambda _: None
-) -> list[VideoNode]:
+def camera_candidates(skipped: Container[str] = (), on_node: Callable[[str], None] = lambda _: None) -> list[VideoNode]:
     """Return the nodes that may be cameras, in the order in which to try them: USB cameras first.
 
     The codecs and image processors of a Pi also have nodes, which look like cameras until they are read.

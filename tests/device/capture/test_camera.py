@@ -25,11 +25,12 @@ from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
 from fer_edge_device.capture.process import CameraProcess
 from fer_edge_device.config.settings import CameraSettings
-from tests.device.conftest import LONG, camera_processes, newest_number, next_frame, until
+from tests.device.conftest import LONG, camera_processes, newest_number, next_frame, read_until_lost, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fer_edge_device.messages import CameraStatus
     from tests.device.fakes import Hardware
 
 SETTINGS = CameraSettings(source="/dev/video9")
@@ -46,16 +47,18 @@ def opened(timeouts: Timeouts = QUICK, *, wait: bool = True) -> Iterator[Camera]
         camera.close()
 
 
-def read_until_lost(camera: Camera) -> None:
-    while True:
-        with contextlib.suppress(NoFrameYet):
-            camera.read()
-
-
-def read_until_status(camera: Camera, status: str) -> None:
+def read_until_status(camera: Camera, status: CameraStatus) -> None:
     while camera.status != status:
         with contextlib.suppress(NoFrameYet):
             camera.read()
+
+
+def gives_no_frame(camera: Camera) -> bool:
+    try:
+        camera.read()
+    except NoFrameYet:
+        return True
+    return False
 
 
 def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
@@ -84,7 +87,8 @@ def test_decodes_only_frames_that_are_read_and_counts_dropped_ones(usb: Hardware
     assert usb.instances[0].retrieved <= 3
 
 
-def test_gives_whole_frames_that_stay_until_the_next_read_and_cannot_be_written(usb: Hardware) -> None:
+@pytest.mark.usefixtures("usb")
+def test_gives_whole_frames_that_stay_until_the_next_read_and_cannot_be_written() -> None:
     with opened() as camera:
         for _ in range(20):
             frame = next_frame(camera)
@@ -109,9 +113,7 @@ def test_drops_decoded_frame_that_has_grown_old(usb: Hardware) -> None:
     with opened() as camera:
         next_frame(camera)
         usb.interval = 0.3
-        with pytest.raises(NoFrameYet):  # asks for a frame, and does not wait for it
-            while True:
-                camera.read()
+        until(lambda: gives_no_frame(camera))
         usb.interval = 0.005
         number = newest_number(camera)
         until(lambda: newest_number(camera) > number + 10)
@@ -125,7 +127,6 @@ def test_closes_the_device_and_opens_it_again_without_a_gap_in_the_numbers(usb: 
             camera.open()
             camera.open()
             frame = next_frame(camera)
-            assert camera.status == "online"
             assert last is None or (frame.number == last.number + 1 and frame.time > last.time)
             assert frame.dropped == 0, "nothing is missed while the camera is closed"
             last = next_frame(camera)
@@ -291,7 +292,6 @@ def test_a_hanging_opening_blocks_neither_read_nor_close(usb: Hardware) -> None:
         start = time.monotonic()
         with pytest.raises(NoFrameYet):
             camera.read()
-        assert camera.status == "offline"
         camera.close()
         assert camera.status == "disabled"
         assert time.monotonic() - start < LONG / 3
@@ -360,9 +360,8 @@ def test_opens_the_camera_again_after_its_process_was_killed_or_has_crashed(
         assert "(SIGABRT)" in caplog.text
 
 
-def test_signals_of_a_terminal_or_of_systemd_do_not_end_the_process(
-    usb: Hardware, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("usb")
+def test_signals_of_a_terminal_or_of_systemd_do_not_end_the_process(capfd: pytest.CaptureFixture[str]) -> None:
     with opened(wait=False) as camera:
         camera.open()
         [process] = camera_processes()
@@ -377,9 +376,7 @@ def test_signals_of_a_terminal_or_of_systemd_do_not_end_the_process(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_process_that_cannot_be_started_is_one_line(
-    usb: Hardware, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_cannot_be_started_is_one_line(usb: Hardware, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(SourceError, match=r"/dev/video9: the camera's process cannot be started \(No such file"):
         Camera(SETTINGS, QUICK, wait=True).open()
@@ -437,7 +434,7 @@ def test_two_hundred_reopenings_leak_no_descriptor_thread_or_memory(
 
 def test_switchings_and_kills_at_random_moments_leak_nothing(usb: Hardware) -> None:
     def count() -> tuple[int, int, set[str]]:
-        names = {path.name for path in Path("/dev/shm").iterdir()}
+        names = {path.name for path in Path("/dev/shm").iterdir()}  # noqa: S108 - only listed
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), names
 
     camera = Camera(SETTINGS, QUICK)

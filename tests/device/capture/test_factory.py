@@ -30,7 +30,8 @@ def sources(usb: Hardware) -> list[object]:
     return [capture.source for capture in usb.instances if hasattr(capture, "source")]
 
 
-def test_auto_prefers_pi_camera(pi: Hardware, usb: Hardware) -> None:
+@pytest.mark.usefixtures("usb")
+def test_auto_prefers_pi_camera(pi: Hardware) -> None:
     camera = opened("auto")
     assert camera.live
     assert camera.status == "online"
@@ -72,7 +73,8 @@ def test_auto_skips_nodes_without_images_and_prefers_stable_path(usb: Hardware) 
     assert sources(usb)[1:] == ["/dev/v4l/by-id/usb-webcam", "/dev/video0", "/dev/video2"]
 
 
-def test_auto_without_camera_reports_what_it_tried(usb: Hardware) -> None:
+@pytest.mark.usefixtures("usb")
+def test_auto_without_camera_reports_what_it_tried() -> None:
     with pytest.raises(SourceError, match=r"no camera found \(picamera2 .*; there is no /dev/video\*\); connect one"):
         opened("auto")
 
@@ -104,9 +106,7 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: Hardware, source: str
         ("flat", True, r"gave a frame of shape \(1, 691200\), which is not an image"),
     ],
 )
-def test_unusable_camera_is_an_error_with_its_cause(
-    usb: Hardware, attribute: str, value: object, message: str
-) -> None:
+def test_unusable_camera_is_an_error_with_its_cause(usb: Hardware, attribute: str, value: object, message: str) -> None:
     setattr(usb, attribute, value)
     with pytest.raises(SourceError, match=message) as error:
         opened("0")

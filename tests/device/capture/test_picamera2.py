@@ -13,12 +13,11 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.errors import SourceError, SourceLostError
-from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
 from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
-from tests.device.conftest import LONG, camera_processes, newest_number, next_frame, until
+from tests.device.conftest import LONG, camera_processes, newest_number, next_frame, read_until_lost, until
 from tests.device.fakes import FIXED, MODULES, AfModeEnum, AfTriggerEnum
 
 if TYPE_CHECKING:
@@ -54,15 +53,17 @@ def test_gives_luma_plane_without_padding(pi: Hardware) -> None:
 
 
 def test_asks_for_small_buffers_alone(pi: Hardware) -> None:
-    open_source(MODULE).close()
+    camera = open_source(MODULE)
     config = pi.instances[0].config
+    camera.close()
     assert config["raw"] is None
-    assert (config["main"]["format"], config["main"]["size"]) == ("YUV420", [640, 480])
+    for stream in ("main", "lores"):
+        assert (config[stream]["format"], config[stream]["size"]) == ("YUV420", [640, 480])
 
 
-@pytest.mark.parametrize("lores_format", ["YUV420", "NV12"])
-def test_reads_every_format_that_begins_with_luma(pi: Hardware, lores_format: str) -> None:
-    pi.lores_format = lores_format
+@pytest.mark.parametrize("frame_format", ["YUV420", "NV12"])
+def test_reads_every_format_that_begins_with_luma(pi: Hardware, frame_format: str) -> None:
+    pi.frame_format = frame_format
     camera = open_source(MODULE)
     gray = next_frame(camera).gray.copy()
     camera.close()
@@ -70,7 +71,7 @@ def test_reads_every_format_that_begins_with_luma(pi: Hardware, lores_format: st
 
 
 def test_rejects_a_format_without_luma(pi: Hardware) -> None:
-    pi.lores_format = "RGB888"
+    pi.frame_format = "RGB888"
     with pytest.raises(SourceError, match="gives frames as RGB888, but not as YUV420"):
         open_source(MODULE)
 
@@ -95,9 +96,7 @@ def test_copies_only_frames_that_are_read_and_releases_all(pi: Hardware) -> None
         ("off", {"AfMode": AfModeEnum.Manual, "LensPosition": 2.0}),
     ],
 )
-def test_sets_focus(
-    pi: Hardware, autofocus: Literal["continuous", "once", "off"], expected: dict[str, object]
-) -> None:
+def test_sets_focus(pi: Hardware, autofocus: Literal["continuous", "once", "off"], expected: dict[str, object]) -> None:
     open_source(CameraSettings(source="picamera2", autofocus=autofocus, lens_position=2.0)).close()
     controls = pi.instances[0].controls_given
     assert {name: controls[name] for name in controls if name in {"AfMode", "AfTrigger", "LensPosition"}} == expected
@@ -193,9 +192,7 @@ def test_an_enumeration_that_hangs_ends_within_its_time(pi: Hardware) -> None:
     camera = Camera(MODULE, timeouts)
     camera.open()
     with pytest.raises(SourceLostError, match=rf"{message}; gave up after \d+ s"):
-        while True:
-            with contextlib.suppress(NoFrameYet):
-                camera.read()
+        read_until_lost(camera)
     camera.close()
     assert not camera_processes()
 

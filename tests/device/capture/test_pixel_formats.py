@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tests.device.fakes import Hardware
 
 
-
 def first_frame(width: int = 640, height: int = 480, *, may_shrink: bool = False) -> npt.NDArray[np.uint8] | None:
     camera = V4l2Camera("/dev/video9", width, height, 1.0, may_shrink=may_shrink)
     camera.open()
@@ -40,9 +39,7 @@ def difference(gray: npt.NDArray[np.uint8] | None, expected: npt.NDArray[np.uint
 @pytest.mark.parametrize(
     ("formats", "tolerance"), [(("YUYV", "MJPG"), 2.0), (("MJPG",), 2.0), (("YUYV",), 12.0), (("XXXX",), 0.6)]
 )
-def test_gives_grey_frames_whatever_the_camera_sends(
-    usb: Hardware, formats: tuple[str, ...], tolerance: float
-) -> None:
+def test_gives_grey_frames_whatever_the_camera_sends(usb: Hardware, formats: tuple[str, ...], tolerance: float) -> None:
     usb.formats = formats
     expected = demo.frame(0)
     if formats == ("YUYV",):  # a camera's luma has 219 levels: nothing else changes
