@@ -127,6 +127,8 @@ class App:
             if self._mqtt and self._runner.enabled:
                 # A retained OFF must arrive before the camera is opened and its light goes on.
                 self._mqtt.wait_for_retained_command()
+                if not self._runner.enabled:
+                    _log_off(self._runner.identity.messages)
             summary = self._runner.run(seconds)
         finally:
             self._close_source()
@@ -300,9 +302,7 @@ class App:
         """Switch off if an earlier run was off, and save the result."""
         with self._command_lock:
             if not switch.on:
-                logger.info(
-                    "switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set")
-                )
+                _log_off(messages)
                 self._runner.enable(wanted=False)
             switch.save(on=self._runner.enabled)
 
@@ -391,6 +391,10 @@ def _restart_only(settings: CameraSettings | LogSettings) -> CameraSettings | Lo
     if isinstance(settings, CameraSettings):
         return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
     return settings
+
+
+def _log_off(messages: MessageFactory) -> None:
+    logger.info("switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set"))
 
 
 def _log_failed_reload(error: Exception) -> None:

@@ -102,6 +102,8 @@ def test_off_that_waits_in_the_broker_is_obeyed_before_the_camera_is_opened(
         wait_for(lambda: subscriber.payloads(TOPICS.topic("camera"))[-1] == b"online", "the camera")
         run.process.terminate()
         assert run.process.wait(30) == 0
+        assert run.process.stderr
+        assert run.process.stderr.read().count("switched off: no frame is processed until ON is published to") == 1
     assert camera.calls == 1
 
 

@@ -329,7 +329,9 @@ def test_goes_on_after_a_retained_message_that_an_old_broker_sends_whatever_its_
             wait_for(lambda: is_online_after(2, subscriber), "the third connection")
             subscriber.publish(switch, "OFF")
             wait_for(lambda: commands == [(False, False)], "a command")
-            wait_for(lambda: times(subscriber.received) == [1], "an event")
+            wait_for(
+                lambda: 1 in times(subscriber.received), "an event"
+            )  # twice, if a connection ended before its answer
     assert f"more than 65,536 bytes, a retained message to {switch}, which is removed" in caplog.text
     assert "mosquitto_pub --retain --null-message --topic homeassistant/status" in caplog.text
     assert caplog.text.count("more than 65,536 bytes") == 2
