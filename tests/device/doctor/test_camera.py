@@ -67,11 +67,15 @@ def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(camera, "service_units", lambda: [replace(SERVICE, pid=os.getpid())])
     with open("/dev/null", "rb"):  # noqa: PTH123 - this process stands for the service's
         used = check_camera(with_source(source))
+    with open("/dev/null", "rb") as file, subprocess.Popen(["sleep", "600"], stdin=file) as child:  # noqa: PTH123, S607
+        used_by_child = check_camera(with_source(source))  # which stands for the camera's process
+        child.kill()
+    assert used_by_child == used
     assert (used.level, used.message.partition(";")[0]) == ("ok", "fer-edge.service is running and uses it")
     absent = finding("camera", with_source("/dev/video987"))
     assert (absent.level, "/dev/video987: cannot be opened" in absent.message) == ("failure", True)
 
-    monkeypatch.setattr(camera, "open_files", lambda _: None)  # as for another user's process
+    monkeypatch.setattr(camera, "open_files_of_service", lambda _: None)  # as for another user's process
     unseen = check_camera(with_source(source))
     assert unseen == Finding(
         "warning", "fer-edge.service is running and may use the camera", "sudo shows whether it does"
