@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import FerEdgeError, SourceLostError
 from fer_edge_device.doctor.base import Finding
-from fer_edge_device.doctor.camera_devices import camera_users, device_path, is_local, open_files_of_service, uses_camera
+from fer_edge_device.doctor.camera_devices import (
+    camera_users,
+    device_path,
+    is_local,
+    open_files_of_service,
+    uses_camera,
+)
 from fer_edge_device.doctor.host import service_units
 from fer_edge_device.doctor.outbox import outbox_file
 from fer_edge_device.privacy_switch import PrivacySwitch

@@ -44,8 +44,9 @@ def _children(pid: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has exited
-            # The name before the state and the parent may contain anything.
-            if int((folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]) == pid:
+            # The name of the program, in front, may contain anything.
+            status = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+            if int(status.split()[1]) == pid:
                 found.append(int(folder.name))
     return found
 
