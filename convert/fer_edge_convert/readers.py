@@ -1,4 +1,7 @@
-"""Read models of other forms as a float ``.tflite``, through TensorFlow."""
+"""Read models of other forms as a float ``.tflite``, through TensorFlow.
+
+This runs in a process of its own; see `fer_edge_convert.isolated_reader`.
+"""
 
 from __future__ import annotations
 
@@ -7,138 +10,95 @@ import io
 import json
 import os
 import re
+import shutil
+import tempfile
 import warnings
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fer_edge.errors import InputError, ModelError, printable
-from fer_edge.utils.decompress import UnpackError
-from fer_edge.utils.limits import JSON_BYTES
+from fer_edge.errors import InputError, ModelError
+from fer_edge.utils.limits import KERAS_BYTES
 from fer_edge.utils.zip_reader import open_zip
 from fer_edge_convert import flatbuffer
+from fer_edge_convert.keras_config import use_float32
+from fer_edge_convert.keras_files import CONFIG_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from fer_edge.utils.archive_member import ArchiveMember
-
-_MODULES: Final = {"builtins", "keras", "tf_keras", "numpy"}  # whose classes may be made by name
-_OPERATIONS: Final = (
-    *("math.", "nn.", "__operators__.", "image.resize", "cast", "clip_by_value", "concat", "expand_dims", "identity"),
-    *("pad", "reshape", "split", "squeeze", "stack", "tile", "transpose"),
-)
-_TRUST: Final = "; --unsafe runs it, if you trust who made it"
-TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
-_BLOCK: Final = 1 << 20
+_TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
 _DEBUG: Final = "`fer-edge --debug convert ...` shows why"
 
 
-def read_keras_archive(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
-    """Read a ``.keras`` file.
+def load_tensorflow() -> None:
+    """Import TensorFlow."""
+    with _hide_output():
+        import tensorflow  # noqa: F401, ICN001, PLC0415 - seconds, and not needed for a .tflite
+
+
+def read_keras(path: Path, version: str, config: Any, size: int | None, *, unsafe: bool) -> bytes:  # noqa: ANN401 - JSON
+    """Read a ``.keras`` or HDF5 file that was checked, as a float ``.tflite``.
 
     Args:
         path: the file.
+        version: the version of Keras that made it; empty for the first ones.
+        config: the parsed description of the model.
         size: side of the images, for a model that takes any.
         unsafe: whether code in the file may be run.
 
-    Returns:
-        What it is, for people, and a float ``.tflite``.
-
     Raises:
-        ModelError: it is damaged, or cannot be converted.
+        ModelError: it cannot be converted.
         InputError: the size is needed and not given.
     """
-    try:
-        with open_zip(path, ModelError) as archive:
-            _check_members(archive.members)
-            texts = {member.name: member for member in archive.members}
-            version = str(json.loads(texts["metadata.json"].read(JSON_BYTES))["keras_version"])
-            config = json.loads(texts["config.json"].read(JSON_BYTES))
-    except Exception as error:  # a damaged archive can fail anywhere
-        raise ModelError(f"{path}: damaged, or not a .keras file; save or copy the model again") from error
-    _refuse_code(path, config, unsafe=unsafe)
-    return f"Keras {printable(version)}", _by_keras(path, version, size, unsafe=unsafe)
+    with tempfile.TemporaryDirectory() as folder:
+        source = path
+        if use_float32(config):
+            source = Path(folder, f"model{path.suffix}")
+            (_copy_archive if path.suffix == ".keras" else _copy_hdf5)(path, source, json.dumps(config))
+        return _by_keras(path, source, version, size, unsafe=unsafe)
 
 
-def _check_members(members: Sequence[ArchiveMember]) -> None:
-    """Unpack each member once, because Keras reads them whole: none may be more than the directory says."""
-    for member in members:
-        if member.is_bomb:
-            raise UnpackError(f"{member.name} would unpack to {member.size} bytes")
-        with member.open() as file:
-            while file.read(_BLOCK):
-                pass
+def _copy_archive(path: Path, copy: Path, config: str) -> None:
+    with open_zip(path, ModelError) as archive, zipfile.ZipFile(copy, "w") as out:
+        for member in archive.members:
+            out.writestr(member.name, config if member.name == CONFIG_NAME else member.read(KERAS_BYTES))
 
 
-def read_hdf5(path: Path, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
-    """Read an HDF5 file of Keras 2 or before; see `read_keras_archive`."""
+def _copy_hdf5(path: Path, copy: Path, config: str) -> None:
     import h5py  # noqa: PLC0415 - Keras brings it
 
-    try:
-        with h5py.File(path) as file:
-            version, text = (_text(file.attrs.get(name)) for name in ("keras_version", "model_config"))
-        config = json.loads(text) if text else None
-    except Exception as error:  # a damaged file can fail anywhere
-        raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
-    if config is None:
-        raise ModelError(
-            f"{path}: it holds weights without their model; build the model, load them, and save it whole:"
-            ' model.save("model.keras")'
-        )
-    _refuse_code(path, config, unsafe=unsafe)
-    return f"Keras {version or '1'}, HDF5", _by_keras(path, version, size, unsafe=unsafe)
+    shutil.copyfile(path, copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = config
 
 
-def _text(value: object) -> str:
-    """Return an attribute of an HDF5 file, which old ones hold as bytes; empty where there is none."""
-    return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)
+def _by_keras(path: Path, source: Path, version: str, size: int | None, *, unsafe: bool) -> bytes:
+    """Load with the Keras of the file's time: Keras 3 reads few files of Keras 2.
 
-
-def _refuse_code(path: Path, config: object, *, unsafe: bool) -> None:
-    """Refuse a model whose description holds what would run as code while it is loaded.
-
-    A Lambda layer, and a wrapper with a function of its own, are pickled functions; a class of somebody's module is
-    imported; and an operation by name may be any of TensorFlow's, those that write files among them.
+    Args:
+        path: the user's file, for errors.
+        source: the file to load, which may be a copy.
+        version: the version of Keras that made it.
+        size: as for `read_keras`.
+        unsafe: as for `read_keras`.
     """
-    if unsafe:
-        return
-    waiting = [config]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += one
-        if not isinstance(one, dict):
-            continue
-        waiting += one.values()
-        name, module = one.get("class_name"), one.get("module")
-        lambdas = [key for key, value in one.items() if key.endswith("_type") and value == "lambda"]
-        if name in {"Lambda", "__lambda__"} or lambdas:
-            raise ModelError(f"{path}: it has a Lambda layer, which is code that loading would run{_TRUST}")
-        if name and module and str(module).partition(".")[0] not in _MODULES:
-            raise ModelError(f"{path}: it has a {name} of {module}, which is code that loading would run{_TRUST}")
-        function = one.get("function")
-        if isinstance(function, str) and not function.startswith(_OPERATIONS):
-            raise ModelError(f"{path}: it calls {function}, which is code that loading would run{_TRUST}")
-
-
-def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> bytes:
-    """Load with the Keras of the file's time: Keras 3 reads few files of Keras 2."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever it was trained with
     with _hide_output():
         try:
             if version.startswith("3"):
                 import keras  # noqa: PLC0415 - seconds, and not needed for a .tflite
 
-                model = keras.models.load_model(str(path), compile=False, safe_mode=not unsafe)
+                model = keras.models.load_model(str(source), compile=False, safe_mode=not unsafe)
             else:
                 import tf_keras  # noqa: PLC0415 - likewise
                 from tf_keras.src.saving.serialization_lib import SafeModeScope  # noqa: PLC0415
 
                 # Its loader of HDF5 files asks for the mode, but has no argument for it.
                 with SafeModeScope(safe_mode=not unsafe):
-                    model = tf_keras.models.load_model(str(path), compile=False)
+                    model = tf_keras.models.load_model(str(source), compile=False)
             shapes = [tuple(one.shape) for one in model.inputs]
         except Exception as error:  # a damaged file can fail anywhere in Keras
             unknown = re.search(r"(?:Could not locate class|Unknown layer:) '(\w+)'", str(error))
@@ -153,16 +113,14 @@ def _by_keras(path: Path, version: str, size: int | None, *, unsafe: bool) -> by
 
 
 def read_saved_model(path: Path, size: int | None) -> bytes:
-    """Read a SavedModel folder as a float ``.tflite``; see `read_keras_archive`."""
-    if not (path / "saved_model.pb").is_file():
-        raise ModelError(f"{path}: not a SavedModel folder, it has no saved_model.pb")
+    """Read a SavedModel folder that was checked, as a float ``.tflite``; see `read_keras`."""
     with _hide_output():
         import tensorflow as tf  # noqa: PLC0415 - seconds, and not needed for a .tflite
 
         try:
-            loaded = tf.saved_model.load(str(path))
-            signature: Any = loaded.signatures.get("serving_default") or next(iter(loaded.signatures.values()))
-            taken = {name: tuple(spec.shape) for name, spec in signature.structured_input_signature[1].items()}
+            loaded = tf.saved_model.load(str(path))  # whose variables live as long as it does
+            signature = _choose_signature(loaded.signatures)
+            taken = {name: (tuple(spec.shape), spec.dtype) for name, spec in _inputs(signature).items()}
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(
                 f"{path}: TensorFlow cannot load it, or nothing in it can be called; save it with model.export;"
@@ -170,8 +128,24 @@ def read_saved_model(path: Path, size: int | None) -> bytes:
             ) from error
     if len(taken) != 1:
         raise ModelError(f"{path}: it has {len(taken)} inputs ({', '.join(taken)}); a classifier takes one image")
-    ((name, shape),) = taken.items()
-    return _convert_function(path, lambda x: signature(**{name: x}), shape, size)
+    ((name, (shape, dtype)),) = taken.items()
+    return _convert_function(path, lambda x: signature(**{name: tf.cast(x, dtype)}), shape, size)
+
+
+def _choose_signature(signatures: Any) -> Any:  # noqa: ANN401 - TensorFlow has no types
+    """Return the signature that is served by default; if that takes no image, one that does."""
+
+    def rank(name: str) -> tuple[bool, bool]:
+        inputs = list(_inputs(signatures[name]).values())
+        takes_image = len(inputs) == 1 and len(inputs[0].shape) == 4
+        return not takes_image, name != "serving_default"
+
+    return signatures[min(signatures, key=rank)]
+
+
+def _inputs(signature: Any) -> dict[str, Any]:  # noqa: ANN401 - TensorFlow has no types
+    inputs: dict[str, Any] = signature.structured_input_signature[1]
+    return inputs
 
 
 def _convert_function(
@@ -182,6 +156,8 @@ def _convert_function(
 
     if len(shape) != 4 or shape[3] is None:
         raise ModelError(f"{path}: it takes {list(shape)}; a classifier takes images, [n, height, width, channels]")
+    if shape[0] not in {None, 1}:
+        raise ModelError(f"{path}: it takes batches of {shape[0]} images; save it with a batch of any size, or of one")
     height, width = shape[1] or size, shape[2] or size
     if height is None or width is None:
         raise InputError(f"{path}: it takes images of any size: say which with --size, such as --size 48")
@@ -194,7 +170,9 @@ def _convert_function(
             owner.variables_used = list(concrete.variables)
             converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
             model = bytes(converter.convert())
+            # Of each range that models take; one of whole numbers would see only zeros in the first.
             images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
+            images[2:] *= 255
             originals = [concrete(tf.constant(image[None])) for image in images]
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it to .tflite; {_DEBUG}") from error
@@ -205,7 +183,7 @@ def _convert_function(
         given = flatbuffer.run_all(model, images)
         for output, other in zip(sorted(expected, key=lambda output: output.shape), given, strict=True):
             difference = float(np.abs(output - other).max() / max(np.abs(output).max(), 1.0))
-            if not difference < TOLERANCE:
+            if not difference < _TOLERANCE:
                 raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
     return model
 

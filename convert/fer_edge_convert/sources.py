@@ -23,11 +23,12 @@ from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, R
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge_convert import flatbuffer
-from fer_edge_convert.readers import TOLERANCE, read_hdf5, read_keras_archive, read_saved_model
+from fer_edge_convert.isolated_reader import read_isolated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_TOLERANCE: Final = 1e-3  # of probabilities
 _DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most training images
 
 
@@ -120,15 +121,15 @@ def open_model(path: Path, *, size: int | None = None, unsafe: bool = False) -> 
     card: ClassifierCard | None = None
     labels: tuple[str, ...] = ()
     if path.is_dir():
-        kind, model = "SavedModel", read_saved_model(path, size)
+        kind, model = read_isolated(path, "saved_model", size, unsafe=unsafe)
     elif path.suffix == ".tflite":
         kind, model = "float .tflite", model_bytes(path)
         labels = attached_labels(path)
         _refuse_quantized(path, model)
     elif path.suffix == ".keras":
-        kind, model = read_keras_archive(path, size, unsafe=unsafe)
+        kind, model = read_isolated(path, "keras", size, unsafe=unsafe)
     elif path.suffix in {".h5", ".hdf5"}:
-        kind, model = read_hdf5(path, size, unsafe=unsafe)
+        kind, model = read_isolated(path, "hdf5", size, unsafe=unsafe)
     else:
         raise ModelError(
             f"{path}: not a model that can be converted: give a .keras, .h5 or .hdf5 file, a SavedModel folder or a"
@@ -177,7 +178,7 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     """
     card = read_card(path, DetectorCard)
     if path.suffix == ".keras":
-        kind, model = read_keras_archive(path, _DETECTOR_SIDE, unsafe=unsafe)
+        kind, model = read_isolated(path, "keras", _DETECTOR_SIDE, unsafe=unsafe)
     else:
         kind, model = "float .tflite", model_bytes(path)
         check_flatbuffer(path, card, model)
@@ -225,7 +226,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     """
     card = read_card(path, RefinerCard)
     first = NetworkDetector(detector, min_face=1)
-    kind, model = read_keras_archive(path, card.side, unsafe=unsafe)
+    kind, model = read_isolated(path, "keras", card.side, unsafe=unsafe)
     FaceRefiner(model, card, path)
     return RefinerSource(path, kind, model, card, detector, first)
 
@@ -257,7 +258,7 @@ def _check_classifier(
     scores = flatbuffer.run_model(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
     if not np.isfinite(scores).all():
         raise ModelError(f"{path}: its scores are not numbers; did its training diverge?")
-    if scores.min() < 0 or scores.max() > 1 + TOLERANCE:
+    if scores.min() < 0 or scores.max() > 1 + _TOLERANCE:
         model = flatbuffer.with_softmax(model)
     _, height, width, channels = taken.shape
     return SourceModel(path, kind, model, height, width, channels, given.shape[1], card, labels)
