@@ -41,7 +41,8 @@ def pi(monkeypatch: pytest.MonkeyPatch, hardware: fakes.Hardware, tmp_path: Path
     (modules / "picamera2.py").write_text("from tests.device.fakes import Picamera2\n")
     (modules / "libcamera.py").write_text("from tests.device.fakes import controls\n")
     monkeypatch.setattr(sys, "path", [str(modules), *sys.path])
-    monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{Path(__file__).parents[2]}")  # of other processes
+    folders = (modules, Path(__file__).parents[2], os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, filter(None, folders))))  # of other processes
     return hardware
 
 

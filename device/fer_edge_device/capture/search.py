@@ -70,8 +70,9 @@ class _Search:
         elif (number := module_number(source)) is not None:
             self._read_module(source, number)
         else:
+            device = self._make_device(source)  # which may load a library, before the driver's time starts to run
             self._announce(source, f"{display_name(source)}: the driver hangs", self._task.timeouts.hang)
-            self._run(source, self._make_device(source))
+            self._run(source, device)
 
     def _read_any(self) -> None:
         """Read the first camera that gives a frame: the first camera module, then video nodes."""
@@ -86,9 +87,10 @@ class _Search:
         nodes = v4l2.camera_candidates(self._skipped, self._announce_node)
         for node in nodes:
             source, trial = node.stable_path or node.path, self._task.timeouts.trial
+            device = self._make_device(source)
             self._announce(node.path, f"{source}: gave no frame for {trial:g} s; is it unplugged or in use?", trial)
             try:
-                self._run(source, self._make_device(source), trial)
+                self._run(source, device, trial)
             except FerEdgeError as error:
                 failures.append(str(error))
             else:

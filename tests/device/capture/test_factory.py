@@ -42,7 +42,7 @@ def test_auto_prefers_pi_camera(pi: Hardware) -> None:
 def test_auto_goes_on_without_a_libcamera_that_hangs(pi: Hardware, usb: Hardware) -> None:
     pi.enumeration_hangs = True
     usb.nodes = [WEBCAM]
-    camera = Camera(CameraSettings(), Timeouts(stall=5, give_up=60, hang=15, enumeration=1.5), wait=True)
+    camera = Camera(CameraSettings(), Timeouts(stall=5, give_up=60, hang=15, enumeration=3, trial=10), wait=True)
     camera.open()
     next_frame(camera)
     camera.close()

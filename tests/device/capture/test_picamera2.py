@@ -160,7 +160,7 @@ def test_opens_new_camera_after_long_stall_and_when_the_event_loop_has_failed(pi
 
 @pytest.mark.parametrize("hanging", ["frame_hangs", "stop_hangs"])
 def test_kills_a_process_in_which_libcamera_hangs(pi: Hardware, hanging: str) -> None:
-    with module(Timeouts(stall=0.3, give_up=60, hang=1.0, min_delay=0.01, max_delay=0.02)) as camera:
+    with module(Timeouts(stall=0.3, give_up=60, hang=3.0, min_delay=0.01, max_delay=0.02)) as camera:
         last = next_frame(camera)
         pi.gives_frames = False
         setattr(pi, hanging, True)
@@ -186,7 +186,7 @@ def test_a_camera_that_hangs_when_it_is_stopped_is_closed_all_the_same(pi: Hardw
 def test_an_enumeration_that_hangs_ends_within_its_time(pi: Hardware) -> None:
     pi.enumeration_hangs = True
     message = r"picamera2: no answer within 2 s when looking for camera modules; check the cable"
-    timeouts = Timeouts(stall=1, give_up=1.5, hang=1, enumeration=2)
+    timeouts = Timeouts(stall=1, give_up=1.5, hang=3, enumeration=2)
     with pytest.raises(SourceError, match=message), module(timeouts):
         pass
     camera = Camera(MODULE, timeouts)
