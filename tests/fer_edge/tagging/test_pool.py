@@ -145,6 +145,14 @@ def test_error_of_all_items_ends_the_run(item: int, message: str) -> None:
         results_of([1, item], [2])
 
 
+def wait_for_kills(folder: Path, number: int, seconds: int) -> None:
+    for _ in range(10 * seconds):
+        if (folder / "kills").read_text().count("\n") >= number:
+            return
+        report_progress()
+        threading.Event().wait(0.1)
+
+
 def take_all_memory(folder: Path, items: list[str]) -> Iterator[str]:
     """Be killed if another process works as well, as by a kernel whose memory is enough for one of them."""
     for item in items:
@@ -155,11 +163,10 @@ def take_all_memory(folder: Path, items: list[str]) -> Iterator[str]:
                 with (folder / "kills").open("a") as kills:
                     kills.write(f"{item}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
-            # Until another process was killed twice, or it is clear that it is not tried again meanwhile.
-            for _ in range(20):
-                if (folder / "is_tried").exists() or (folder / "kills").read_text().count("\n") > 1:
-                    break
-                threading.Event().wait(0.1)
+            if not (folder / "is_tried").exists():
+                # Until another process was killed, and then was killed again or is clearly not tried meanwhile.
+                wait_for_kills(folder, 1, seconds=60)
+                wait_for_kills(folder, 2, seconds=2)
             (folder / "is_tried").touch()
         yield item.upper()
 
