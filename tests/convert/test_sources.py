@@ -28,8 +28,9 @@ from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import inspect_model
 from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
+from fer_edge_convert.evidence import find_out
 from fer_edge_convert.flatbuffer import run_model
-from fer_edge_convert.input_range import infer_range
+from fer_edge_convert.formats.request import ReadOptions
 from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_model
 
@@ -104,22 +105,22 @@ def test_infers_the_input_range_from_data(foreign: Path, fer2013_csv: Path) -> N
     data = load_dataset(fer2013_csv, 48)
     raw = open_model(foreign / "raw.keras")
     assert raw.card is None
-    assert infer_range(raw, LABELS, data, "PublicTest") == "0..255"
-    with pytest.raises(InputError, match="values its pixels had in training, and the data does not tell"):
-        infer_range(open_model(foreign / "logits.keras"), LABELS, data, None)
+    assert find_out(raw, data, "PublicTest", LABELS).pixels.name == "0..255"
+    with pytest.raises(InputError, match="data does not tell which values its pixels had in training"):
+        find_out(open_model(foreign / "logits.keras"), data, None, LABELS)
 
 
 def test_model_of_any_size_requires_a_size(foreign: Path) -> None:
     with pytest.raises(InputError, match="say which with --size"):
         open_model(foreign / "any-size.keras")
-    assert open_model(foreign / "any-size.keras", size=32).height == 32
+    assert open_model(foreign / "any-size.keras", ReadOptions(size=32)).height == 32
 
 
 @pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5"])
 def test_runs_code_of_a_model_only_with_unsafe(foreign: Path, name: str) -> None:
     with pytest.raises(ModelError, match=r"Lambda layer, .*--unsafe"):
         open_model(foreign / name)
-    assert open_model(foreign / name, unsafe=True).outputs == 7
+    assert open_model(foreign / name, ReadOptions(unsafe=True)).outputs == 7
 
 
 def test_rejects_a_model_with_two_outputs(foreign: Path) -> None:

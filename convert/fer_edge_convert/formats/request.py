@@ -1,0 +1,30 @@
+"""What the user says about a model that is to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user says about a model that is to be read.
+
+    Attributes:
+        size: side of the images in pixels, for a model that takes any size.
+        output: name of the output that gives the expression, for a model with several.
+        classes: how many labels the user gave; 0 if none.
+        architecture: JSON file that describes the layers, for a file that holds only weights.
+        custom: Python file that defines the model's own layers; its code is run.
+        unsafe: whether code that is stored in the model, such as a Lambda layer's, may be run.
+    """
+
+    size: int | None = None
+    output: str | None = None
+    classes: int = 0
+    architecture: Path | None = None
+    custom: Path | None = None
+    unsafe: bool = False
