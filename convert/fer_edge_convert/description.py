@@ -10,6 +10,7 @@ from fer_edge.classification.labels import FER2013
 from fer_edge.errors import InputError
 from fer_edge.modelcard.archive import attached_labels, has_card
 from fer_edge.modelcard.schema import INPUT_RANGES
+from fer_edge.utils.words import listed
 from fer_edge_convert.evidence import find_out
 from fer_edge_convert.pixel_values import RANGES, PixelValues, normalized
 
@@ -85,13 +86,13 @@ def ask_for_missing(path: Path, scheme: Scheme, out: Path, statement: Statement,
             asked = [one for one in asked if one[0] != "--input-range"]
     if not asked:
         return
-    needed = "; ".join(f"{option} ({meaning})" for option, _, meaning in asked)
+    needed = listed([f"{option} ({meaning})" for option, _, meaning in asked], "and")
     stated = ["--labels", ",".join(statement.labels)] if statement.labels else []
     stated += statement.pixels.option.split() if statement.pixels else []
     words = ["fer-edge", "convert", str(path), f"--{scheme}", *stated]
     words += [word for option, value, _ in asked for word in (option, value)]
     command = shlex.join([*words, "-o", str(out)])
-    raise InputError(f"{path}: more must be known of it: {needed}; such as {command}")
+    raise InputError(f"{path}: give {needed}, as in: {command}")
 
 
 def describe(

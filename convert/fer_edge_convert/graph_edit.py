@@ -187,7 +187,7 @@ class _Edit:
             for output in signature.outputs:
                 output.tensorIndex = new
 
-    def prepend(
+    def prepend(  # noqa: PLR0917 - of one operator
         self,
         kind: int,
         name: str,

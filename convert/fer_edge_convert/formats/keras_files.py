@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from dataclasses import replace
@@ -141,6 +142,12 @@ def _load_parts(
     if not options.unsafe:
         refuse_code(described, simple, custom)
 
+    def load_whole(keras: Any) -> Any:  # noqa: ANN401 - Keras 3
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copy(path, Path(folder) / "model.h5"))
+            _replace_description(copy, json.dumps(simple))
+            return keras.models.load_model(str(copy), custom_objects=custom, compile=False)
+
     def load(keras: Any) -> Any:  # noqa: ANN401 - either Keras
         model = keras.models.model_from_json(json.dumps(simple), custom_objects=custom)
         with contextlib.ExitStack() as stack:
@@ -157,7 +164,16 @@ def _load_parts(
                 model.load_weights(str(file), by_name=True)
         return model
 
-    return _convert(path, version, load, options)
+    # The description in an HDF5 file of Keras 3 is in Keras 2's form, which only its loader of whole files reads.
+    is_whole = path == described and version.startswith("3")
+    return _convert(path, version, load_whole if is_whole else load, options)
+
+
+def _replace_description(path: Path, config: str) -> None:
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = config
 
 
 def _find_architecture(weights: Path) -> Path | None:
