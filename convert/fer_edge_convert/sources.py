@@ -17,6 +17,7 @@ from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.errors import InputError, ModelError, printable
+from fer_edge.model_zoo import missing_source
 from fer_edge.modelcard.archive import attached_labels, check_flatbuffer, has_card, model_bytes
 from fer_edge.modelcard.card_labels import label_problem
 from fer_edge.modelcard.reader import read_card
@@ -149,7 +150,7 @@ def open_model(path: Path, options: ReadOptions = ReadOptions()) -> SourceModel:
         InputError: an option is needed and was not given, or does not fit the model.
     """
     if not path.exists():
-        raise ModelError(f"{path}: no such model")
+        raise missing_source(path)
     card: ClassifierCard | None = None
     form = find_form(path)
     kind, model = form(path, options)

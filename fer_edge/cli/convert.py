@@ -12,7 +12,8 @@ from fer_edge.cli.loading import check_square, load_fused_dataset
 from fer_edge.cli.needs import need
 from fer_edge.cli.options import InputRange, LabelMap, Labels, Usage, Votes
 from fer_edge.cli.output import command_line, say, warn
-from fer_edge.errors import InputError, ModelError
+from fer_edge.errors import InputError
+from fer_edge.model_zoo import missing_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,7 +202,7 @@ def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path) -> 
     wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({scheme} if scheme else set())
     if len(wanted) != 1:
         if not model.exists():
-            raise ModelError(f"{model}: no such model")
+            raise missing_source(model)
         raise InputError("choose one way to quantize: --int8, --int16x8, --dynamic, --float16 or --float32")
     return wanted.pop()
 

@@ -24,6 +24,11 @@ ARCHIVE_RATIO: Final = 100  # of unpacked to packed size
 ARCHIVE_RATIO_FREE_BYTES: Final = 16 << 20  # a smaller member may have any ratio
 DECODER_BYTES: Final = 128 << 20  # that a decoder of LZMA may use
 
+# Processes that tag.
+WAITING_BYTES: Final = 128 << 20  # of images from archives that are queued or in work
+WAITING_BYTES_PER_THREAD: Final = 8 << 20  # the same of each thread of a cluster
+PATIENCE_S: Final = 120  # without a sign of progress: far beyond what any image takes, also on a Pi
+
 # Cards.
 LABELS: Final = 1000
 LABEL_CHARACTERS: Final = 60  # a file name of them, in UTF-8, must not be longer than 255 bytes

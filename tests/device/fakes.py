@@ -52,23 +52,27 @@ class CompletedRequest:
 
     def __init__(self, camera: Picamera2, number: int) -> None:
         self._camera, self._number = camera, number
+        self._config = camera.camera_configuration()
         self.released = False
         camera.requests_out += 1
 
-    def make_array(self, name: str) -> npt.NDArray[np.uint8]:
-        assert name == "lores"
-        assert not self.released
+    def make_buffer(self, name: str) -> npt.NDArray[np.uint8]:
+        if self.released or self._config.get(name) is None:
+            raise RuntimeError(f"Stream {name!r} is not defined")
         self._camera.copied += 1
-        width, height = self._camera.camera_configuration()["lores"]["size"]
-        gray = cv2.resize(demo.frame(self._number), (width, height))
-        # Rows are padded to a multiple of 64 bytes; the colour planes lie below the luma plane.
-        stride = -(-width // 64) * 64
-        planes = np.full((height * 3 // 2, stride), 128, np.uint8)
-        planes[:height, :width] = gray
-        return planes
+        stream = self._config[name]
+        width, height = stream["size"]
+        # Rows are padded; the colour planes lie below the luma plane.
+        planes = np.full((height * 3 // 2, stream["stride"]), 128, np.uint8)
+        planes[:height, :width] = cv2.resize(demo.frame(self._number), (width, height))
+        return planes.reshape(-1)
+
+    def make_array(self, name: str) -> npt.NDArray[np.uint8]:
+        return self.make_buffer(name).reshape(-1, self._config[name]["stride"])
 
     def release(self) -> None:
-        assert not self.released
+        if self.released:
+            raise RuntimeError("CompletedRequest: lock now has negative ref_count")
         self.released = True
         self._camera.requests_out -= 1
 
@@ -97,7 +101,8 @@ class Picamera2:
     """The part of picamera2's class that is used, with a camera that plays the demo at 50 frames per second.
 
     Like the real one, it processes calls in order in a thread of its own, so that a stop waits behind a capture that
-    waits for a frame; it keeps the newest frame; and it closes itself at exit.
+    waits for a frame; it keeps the newest frame; and it closes itself at exit. The thread runs from `start` to
+    `stop_preview`. A job for which no thread runs waits for ever.
     """
 
     instances: list[Picamera2] = []  # noqa: RUF012 - a record for the tests, emptied by their fixture
@@ -106,18 +111,24 @@ class Picamera2:
         {"Model": "HD Webcam", "Id": "/base/soc/usb@7e980000/usb1-1.2-1.2:1.0-046d:0825", "Num": 1},
     )
     controls_of_camera: dict[str, tuple[float, float, float]] = FIXED | FOCUS
+    format = "YUV420"  # of the frames; the real one takes another without an error if the camera lacks the wanted one
     fails_to_configure = False
     in_use = False
     gives_frames = True
-    breaks = False
+    breaks = False  # an exception ends the thread, as when a frame's memory cannot be read
     stop_hangs = False
 
     def __init__(self, camera_num: int = 0) -> None:
+        if camera_num >= len(self.modules):
+            raise RuntimeError(
+                f'No camera number {camera_num} found - use "rpicam-hello --list-cameras" to check connected cameras'
+            )
         self.module = self.modules[camera_num]
         self.closed: bool = False
         # libcamera does not let a camera be acquired twice.
         if self.in_use or any(other.module is self.module and not other.closed for other in self.instances):
-            raise RuntimeError("Camera __init__ sequence did not complete.")
+            reason = RuntimeError("Failed to acquire camera: Device or resource busy")
+            raise RuntimeError("Camera __init__ sequence did not complete.") from reason
         self.instances.append(self)
         self.requests_out: int = 0
         self.copied: int = 0
@@ -129,8 +140,8 @@ class Picamera2:
         self._newest: CompletedRequest | None = None
         self._number = -1
         self._started = False
-        self._loop = threading.Thread(target=self._run, name="picamera2", daemon=True)
-        self._loop.start()
+        self._preview: threading.Thread | None = None
+        self._preview_ended = threading.Event()
         atexit.register(self.close)
 
     @classmethod
@@ -139,7 +150,7 @@ class Picamera2:
 
     @property
     def camera_controls(self) -> dict[str, tuple[float, float, float]]:
-        return self.controls_of_camera
+        return {} if self.closed else self.controls_of_camera
 
     @property
     def sensor_modes(self) -> list[dict[str, Any]]:
@@ -152,28 +163,53 @@ class Picamera2:
         self,
         main: dict[str, Any] | None = None,
         lores: dict[str, Any] | None = None,
+        raw: dict[str, Any] | None = None,
         *,
         buffer_count: int = 6,
         controls: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
+        if self.closed:
+            raise RuntimeError("Camera not opened")
+        whole = self._stream({"format": "XBGR8888", "size": (1280, 720), "preserve_ar": True}, main or {})
         return {
-            "main": main or {"size": (1280, 720), "format": "XBGR8888"},
-            "lores": lores,
+            "use_case": "video",
+            "transform": None,
+            "colour_space": None,
             "buffer_count": buffer_count,
+            "queue": True,
+            "main": whole,
+            "lores": None
+            if lores is None
+            else self._stream({"format": "YUV420", "size": whole["size"], "preserve_ar": False}, lores),
+            "raw": raw,
             "controls": {"FrameDurationLimits": (33333, 33333)} | (controls or {}),
+            "sensor": None,
+            "display": "main",
+            "encode": "main",
         }
+
+    @staticmethod
+    def _stream(defaults: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+        valid = ("format", "size", "stride", "preserve_ar")
+        for key in wanted:
+            if key not in valid:
+                raise ValueError(f"Bad key {key!r}: valid stream configuration keys are {valid}")
+        stream = defaults | wanted
+        return {**stream, "size": tuple(n // 2 * 2 for n in stream["size"])}
 
     def configure(self, camera_config: dict[str, Any]) -> None:
         main, lores = camera_config["main"], camera_config["lores"]
-        assert lores["format"] == "YUV420"
         if self._started:
             raise RuntimeError("Camera must be stopped before configuring")
         if self.fails_to_configure:
             raise RuntimeError("Failed to configure camera: Invalid argument")
-        if lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]:
+        if lores and (lores["size"][0] > main["size"][0] or lores["size"][1] > main["size"][1]):
             raise RuntimeError("lores stream dimensions may not exceed main stream")
-        # Sizes are made even.
-        self._config = {"main": main, "lores": {**lores, "size": tuple(n // 2 * 2 for n in lores["size"])}}
+        for stream in filter(None, (main, lores)):
+            width, height = stream["size"]
+            stride = -(-width // 64) * 64
+            stream.update(format=self.format, stride=stride, framesize=stride * height * 3 // 2)
+        self._config = camera_config
         self.controls_given = {}
         self.set_controls(camera_config["controls"])
 
@@ -187,12 +223,23 @@ class Picamera2:
             self.controls_given[name] = value
 
     def start(self) -> None:
+        if self._started:
+            return
         self.starts += 1
         self._started = True
+        if self._preview is None:
+            self._preview_ended.clear()
+            self._preview = threading.Thread(target=self._run, name="picamera2", daemon=True)
+            self._preview.start()
+
+    def stop_preview(self) -> None:
+        if self._preview is None:
+            raise RuntimeError("No preview specified.")
+        self._preview_ended.set()
+        self._preview.join()
+        self._preview = None
 
     def capture_request(self, wait: bool | float | None = None) -> Any:  # noqa: ANN401, FBT001 - as picamera2's
-        if self.breaks:
-            raise RuntimeError("camera disconnected")
         return self._dispatch(self._take_newest, wait=wait)
 
     def wait(self, job: Job, timeout: float | None = None) -> Any:  # noqa: ANN401 - as picamera2's
@@ -205,16 +252,22 @@ class Picamera2:
             self._jobs = []
 
     def stop(self) -> None:
-        if self._started:
+        if not self._started:
+            return
+        if self._preview:
             self._dispatch(self._stop, wait=True)
+        else:
+            self._stop()
 
     def close(self) -> None:
         atexit.unregister(self.close)
+        if self._preview:
+            self.stop_preview()
         if self.closed:
             return
         self.stop()
         self.closed = True
-        self._loop.join()
+        self._config = {}
 
     def _dispatch(self, function: Callable[[], tuple[bool, Any]], *, wait: bool | float | None) -> Any:  # noqa: ANN401
         job = Job(function)
@@ -241,9 +294,10 @@ class Picamera2:
         self._newest = None
 
     def _run(self) -> None:
-        while not self.closed:
-            time.sleep(0.02)
+        while not self._preview_ended.wait(0.02):
             with self._lock:
+                if self._started and self.breaks:
+                    return
                 if self._started and self.gives_frames:
                     self._drop_newest()
                     self._number += 1

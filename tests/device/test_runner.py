@@ -109,7 +109,7 @@ def test_order_of_messages_from_online_to_offline() -> None:
     sink = ListSink()
     summary = make_runner(make_source(CameraSettings(source="demo"), realtime=False), sink).run(seconds=3)
     kinds = [message.topic.removeprefix("fer-edge/test/") for message in sink.messages]
-    assert kinds[:6] == ["state", "info", "enabled/state", "settings/state", "availability", "camera"]
+    assert kinds[:6] == ["state", "info", "enabled/state", "settings/state", "camera", "availability"]
     assert kinds[-2:] == ["camera", "availability"]
     assert sink.payloads("availability") == ["online", "offline"]
     assert sink.payloads("camera") == ["online", "offline"]
@@ -225,7 +225,7 @@ def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(
     with notices(tmp_path, monkeypatch) as received_notices:
         runner.run()
         camera.close()
-    assert sink.payloads("camera") == ["online", "disabled", "online", "offline"]
+    assert sink.payloads("camera") == ["offline", "online", "disabled", "online", "offline"]
     off = sink.payloads("stats")[4:10]
     assert {(stats.fps, stats.dropped) for stats in off} == {(0.0, off[0].dropped)}
     assert received_notices().count("READY=1") == 1
@@ -408,3 +408,5 @@ def test_whoever_may_switch_cannot_fill_the_log(caplog: pytest.LogCaptureFixture
         runner.apply_pending()
     assert len(sink.payloads("enabled/state")) == 40
     assert caplog.text.count("switched o") == 10
+    runner.run(seconds=0.1)
+    assert caplog.messages[-1] == "30 more commands were not logged"

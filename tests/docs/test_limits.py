@@ -37,6 +37,8 @@ def test_the_manual_states_every_limit() -> None:
             int(limits.DECODER_PROCESS_S),
         ],
         "image of more than four bytes": [limits.STORED_PIXEL_BYTES // mb],
+        "images of archives that wait": [limits.WAITING_BYTES // mb, limits.WAITING_BYTES_PER_THREAD // mb],
+        "input that makes no progress": [limits.PATIENCE_S],
         "table of faces": [limits.TABLE_BYTES // mb, limits.TABLE_ROW_BYTES // mb],
         "table of boxes": [limits.TABLE_ROWS],
         "directory of a zip": [limits.ARCHIVE_DIRECTORY_BYTES // mb, 300_000],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.errors import SourceError
 from fer_edge_device.capture import v4l2
 from fer_edge_device.capture.camera import Camera, Opening
-from fer_edge_device.capture.http_stream import HttpStream
+from fer_edge_device.capture.http_stream import HttpStream, tls_context
 from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera, display_name
 from fer_edge_device.capture.picamera2 import PiCamera, module_number, require_module
 from fer_edge_device.capture.supervisor import LiveSource, Timeouts
@@ -51,6 +51,7 @@ def make_source(
             again until ``exit_after_s`` has passed.
 
     Raises:
+        InputError: ``camera.ca_file`` cannot be used.
         SourceError: there is no such source, or a video or folder cannot be opened.
     """
     source = settings.source
@@ -169,8 +170,9 @@ def _device_maker(
 ) -> Callable[[], CaptureDevice] | None:
     """Return what makes the device of a stream or a video node; None for any other source."""
     if "://" in source:
-        is_http = source.lower().startswith(("http://", "https://"))
-        return functools.partial(HttpStream if is_http else NetworkStream, source, settings.stall_timeout_s)
+        if source.lower().startswith(("http://", "https://")):
+            return functools.partial(HttpStream, source, settings.stall_timeout_s, tls_context(settings))
+        return functools.partial(NetworkStream, source, settings.stall_timeout_s)
     if _is_number(source) or source.startswith("/dev/"):
         return _v4l2_maker(int(source) if _is_number(source) else source, settings, may_shrink=may_shrink)
     return None

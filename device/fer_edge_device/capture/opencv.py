@@ -112,15 +112,17 @@ class V4l2Camera(_OpenCvDevice):
 class NetworkStream(_OpenCvDevice):
     """A stream from a network address, through FFmpeg."""
 
-    def __init__(self, address: str, stall_timeout: float) -> None:
+    def __init__(self, address: str, stall_timeout: float, *, name: str = "") -> None:
         """Choose a stream, without opening it.
 
         Args:
-            address: ``rtsp://...``, ``http://...`` or another address that FFmpeg knows.
+            address: ``rtsp://...``, ``http://...`` or another address that FFmpeg knows. FFmpeg does not verify
+                certificates.
             stall_timeout: seconds after which waiting for a frame fails; opening may take longer.
+            name: names the stream in messages; empty: its address does.
         """
         super().__init__()
-        self._address, self._name, self._stall_timeout = address, display_name(address), stall_timeout
+        self._address, self._name, self._stall_timeout = address, name or display_name(address), stall_timeout
         os.environ[_FFMPEG_VARIABLE] = _with_ffmpeg_options(os.environ.get(_FFMPEG_VARIABLE, ""))
         self._undecoded_jpeg = False
 

@@ -93,7 +93,10 @@ class PiCamera:
         """Stop the camera without closing it; see `CaptureDevice`."""
         self._release()
         if self._camera is not None:
-            # The stop would wait behind a request that waits for a frame.
+            # Without its event loop, which may have failed, picamera2 stops the camera itself rather than wait for it.
+            # It starts another one with the camera.
+            with contextlib.suppress(RuntimeError):  # there is none
+                self._camera.stop_preview()
             self._camera.cancel_all_and_flush()
             self._job = None
             self._camera.stop()
@@ -209,4 +212,6 @@ def find_modules() -> list[dict[str, Any]]:
 
 
 def _failure_message(error: Exception) -> str:
-    return f"picamera2: {first_line(error)}; is the camera connected, and no other program using it?"
+    # picamera2 says that something went wrong, and libcamera before it says what.
+    reason = error.__cause__ or error
+    return f"picamera2: {first_line(reason)}; is the camera connected, and no other program using it?"

@@ -145,6 +145,23 @@ def test_abandons_camera_that_hangs_on_stop(pi: type[Picamera2]) -> None:
     assert len(pi.instances) == 2
 
 
+def test_stops_and_closes_camera_whose_event_loop_has_ended(pi: type[Picamera2]) -> None:
+    camera = PiCamera(0, MODULE)
+    camera.open()
+    pi.breaks = True
+    while camera.grab():
+        pass
+    camera.stop()
+    pi.breaks = False
+    camera.open()
+    assert camera.grab()
+    pi.breaks = True
+    while camera.grab():
+        pass
+    camera.close()
+    assert pi.instances[0].closed
+
+
 HANGS_AT_EXIT = """
 import sys
 from types import SimpleNamespace
@@ -196,7 +213,7 @@ def test_missing_camera_or_package_is_an_error_with_advice(
 
 def test_camera_in_use_is_an_error_with_advice(pi: type[Picamera2]) -> None:
     pi.in_use = True
-    with pytest.raises(SourceError, match="no other program using it"):
+    with pytest.raises(SourceError, match=r"Device or resource busy; .* no other program using it"):
         open_source(MODULE)
 
 
