@@ -27,9 +27,8 @@ from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge.utils.words import counted
 from fer_edge_convert import flatbuffer, graph_edit
 from fer_edge_convert.formats.forms import find_form
-from fer_edge_convert.formats.keras_files import read_keras_archive
+from fer_edge_convert.formats.isolated import read_isolated
 from fer_edge_convert.formats.request import ReadOptions
-from fer_edge_convert.formats.tensorflow import TOLERANCE
 from fer_edge_convert.formats.tflite_file import read_tflite
 from fer_edge_convert.layout import channels_last
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from fer_edge_convert.pixel_values import PixelValues
 
+_TOLERANCE: Final = 1e-3  # of probabilities
 _SUM_TOLERANCE: Final = 0.01  # of the sum of scores
 _DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most training images
 
@@ -153,11 +153,11 @@ def open_model(path: Path, options: ReadOptions = ReadOptions()) -> SourceModel:
         raise missing_source(path)
     card: ClassifierCard | None = None
     form = find_form(path)
-    kind, model = form(path, options)
-    labels = attached_labels(path) if form is read_tflite else ()
+    kind, model = read_tflite(path, options) if form == "tflite" else read_isolated(path, form, options)
+    labels = attached_labels(path) if form == "tflite" else ()
     if path.is_file() and has_card(path):
         card = read_card(path, ClassifierCard)
-        if form is read_tflite:
+        if form == "tflite":
             check_flatbuffer(path, card, model_bytes(path))
     source = _check_classifier(path, kind, model, card, labels)
     if options.size and (source.height, source.width) != (options.size, options.size):
@@ -198,7 +198,7 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     """
     card = read_card(path, DetectorCard)
     if path.suffix == ".keras":
-        kind, model = read_keras_archive(path, ReadOptions(size=_DETECTOR_SIDE, unsafe=unsafe))
+        kind, model = read_isolated(path, "keras", ReadOptions(size=_DETECTOR_SIDE, unsafe=unsafe))
     else:
         check_flatbuffer(path, card, model_bytes(path))
         kind, model = read_tflite(path, ReadOptions())
@@ -245,7 +245,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     """
     card = read_card(path, RefinerCard)
     first = NetworkDetector(detector, min_face=1)
-    kind, model = read_keras_archive(path, ReadOptions(size=card.side, unsafe=unsafe))
+    kind, model = read_isolated(path, "keras", ReadOptions(size=card.side, unsafe=unsafe))
     FaceRefiner(model, card, path)
     return RefinerSource(path, kind, model, card, detector, first)
 
@@ -282,7 +282,7 @@ def _check_classifier(
             f"{path}: its {classes} outputs are of -1..1, such as valence and arousal; a classifier gives a score for"
             " each label"
         )
-    if scores.min() < -TOLERANCE or scores.max() > 1 + TOLERANCE:
+    if scores.min() < -_TOLERANCE or scores.max() > 1 + _TOLERANCE:
         model = graph_edit.with_softmax(model)
         sums_to_one = True
     else:

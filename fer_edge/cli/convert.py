@@ -159,7 +159,7 @@ def convert(
             else:
                 names = parse_labels(labels) if labels else ()
                 statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
-                options = ReadOptions(size, output, len(names), architecture, custom, unsafe)
+                options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe)
                 faces = _Faces(data, calibrate, votes, label_map, usage)
                 result = run(_classifier_stage(model, Scheme(scheme), out, statement, options, faces))
         except RefusedError as error:
@@ -258,8 +258,6 @@ def _classifier_stage(
     from fer_edge_convert.description import ask_for_missing, describe
     from fer_edge_convert.sources import open_model
 
-    if not model.exists():
-        raise ModelError(f"{model}: no such model")
     ask_for_missing(model, scheme, out, statement, faces.data)
     source = open_model(model, options)
     data = _load_faces(faces.data, faces.votes, faces.label_map, source)
@@ -267,6 +265,10 @@ def _classifier_stage(
     prepared, card, lines = describe(source, statement, data, faces.usage)
     say(*lines, error=True)
     return ClassifierStage(prepared, card, data=data, calibration=calibration, usage=faces.usage)
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
 
 
 def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, source: SourceModel) -> Dataset | None:

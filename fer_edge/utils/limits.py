@@ -38,6 +38,14 @@ TRIAL_BYTES: Final = 600 << 20
 TRIAL_CPU_S: Final = 8
 TRIAL_S: Final = 25.0
 
+# Keras models and SavedModel folders, which a process of its own reads.
+KERAS_BYTES: Final = 1 << 30
+KERAS_OBJECTS: Final = 100_000  # arrays and groups of a file, or files of a folder
+CONVERSION_BYTES: Final = 2 << 30  # beyond what TensorFlow itself takes
+CONVERSION_BYTES_PER_BYTE: Final = 6  # of the model, in addition
+CONVERSION_CPU_S: Final = 60
+CONVERSION_CPU_S_PER_MB: Final = 2  # of the model, in addition
+
 # Images, in pixels of the image as it is stored.
 JPEG_PIXELS: Final = 1 << 30  # decoded at a smaller scale
 PROGRESSIVE_JPEG_PIXELS: Final = 1 << 26  # all of whose coefficients are in memory

@@ -131,6 +131,43 @@ def main(out: Path) -> None:
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(any_size))
     keras.Model(any_size, layers.Dense(7, activation="softmax")(pooled)).save(out / "any-size.keras")
     sequential(keras).save_weights(out / "only.weights.h5")
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        for name, package in ((f"{policy}.keras", keras), (f"{policy}.h5", tf_keras)):
+            package.mixed_precision.set_global_policy(policy)
+            sequential(package).save(out / name)
+            package.mixed_precision.set_global_policy("float32")
+    _save_signatures(out, keras)
+
+
+def _save_signatures(out: Path, keras: Any) -> None:  # noqa: ANN401
+    """Save SavedModels whose signatures are not the one that Keras exports."""
+    import tensorflow as tf  # noqa: PLC0415 - see main
+
+    class Signatures(tf.Module):  # type: ignore[misc] # TensorFlow has no types
+        def __init__(self) -> None:
+            self.network = sequential(keras)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 48, 48, 1), tf.uint8)])  # type: ignore[untyped-decorator]
+        def from_bytes(self, x: Any) -> Any:  # noqa: ANN401
+            return {"scores": self.network(tf.cast(x, tf.float32) / 255, training=False)}
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])  # type: ignore[untyped-decorator]
+        def from_files(self, x: Any) -> Any:  # noqa: ANN401
+            return {"length": tf.strings.length(x)}
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 48, 48, 1), tf.float32)])  # type: ignore[untyped-decorator]
+        def serve(self, x: Any) -> Any:  # noqa: ANN401
+            return {"scores": self.network(x, training=False)}
+
+        @tf.function(input_signature=[tf.TensorSpec((32, 48, 48, 1), tf.float32)])  # type: ignore[untyped-decorator]
+        def serve_batch(self, x: Any) -> Any:  # noqa: ANN401
+            return {"scores": self.network(x, training=False)}
+
+    module = Signatures()
+    tf.saved_model.save(module, str(out / "saved-bytes"), signatures={"serving_default": module.from_bytes})
+    two = {"classify": module.from_files, "serve": module.serve}
+    tf.saved_model.save(module, str(out / "saved-two"), signatures=two)
+    tf.saved_model.save(module, str(out / "saved-batch"), signatures={"serving_default": module.serve_batch})
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_reads_weights_with_the_description_beside_them(
     shutil.copy(foreign / folder / weights, alone)
     with pytest.raises(ModelError, match=r"weights without their layers; give .*--architecture FILE\.json"):
         open_model(alone)
-    options = ReadOptions(architecture=foreign / folder / "fer.json")
+    options = ReadOptions(architecture=str(foreign / folder / "fer.json"))
     assert np.allclose(scores(open_model(alone, options)), expected, atol=1e-6)
 
 

@@ -157,6 +157,31 @@ def test_runs_code_of_a_model_only_with_unsafe(foreign: Path, name: str) -> None
     assert open_model(foreign / name, ReadOptions(unsafe=True)).outputs == 7
 
 
+@pytest.mark.parametrize(
+    "name", ["mixed_float16.keras", "mixed_bfloat16.keras", "mixed_float16.h5", "mixed_bfloat16.h5"]
+)
+def test_reads_models_that_were_trained_in_half_precision(foreign: Path, name: str) -> None:
+    before = (foreign / name).read_bytes()
+    source = open_model(foreign / name)
+    assert (source.height, source.channels, source.outputs) == (48, 1, 7)
+    assert (foreign / name).read_bytes() == before
+    kinds = {tensor.dtype for tensor in read_graph(source.model, source.path).tensors}
+    assert not {kind for kind in kinds if "16" in kind}
+
+
+def test_reads_the_signature_that_takes_images(foreign: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1)).astype(np.float32)
+    by_two, by_bytes = (open_model(foreign / name).model for name in ("saved-two", "saved-bytes"))
+    assert np.allclose(run_model(by_two, images / np.float32(255)), run_model(by_bytes, images), atol=1e-3)
+    with pytest.raises(ModelError, match=r"saved-batch: it takes 32 images at a time; save it for one image"):
+        open_model(foreign / "saved-batch")
+
+
+def test_rejects_a_model_with_two_outputs(foreign: Path) -> None:
+    with pytest.raises(ModelError, match="2 outputs, and a classifier has one"):
+        open_model(foreign / "two.keras")
+
+
 def test_rejects_wrong_input_in_one_line(
     cli: Cli, foreign: Path, few_faces_csv: Path, edge_float: Path, tmp_path: Path
 ) -> None:

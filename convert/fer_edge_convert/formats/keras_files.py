@@ -15,13 +15,11 @@ import re
 import shutil
 import tempfile
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_edge.errors import InputError, ModelError, first_line, printable
 from fer_edge.utils.bounded_file import read_bytes
-from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.limits import JSON_BYTES
 from fer_edge.utils.zip_reader import open_zip
 from fer_edge_convert.formats.keras_config import has_augmentation, refuse_code, simplify
@@ -29,9 +27,8 @@ from fer_edge_convert.formats.outputs import choose_output
 from fer_edge_convert.formats.tensorflow import DEBUG, convert_function, hide_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from fer_edge.utils.archive_member import ArchiveMember
     from fer_edge_convert.formats.request import ReadOptions
 
 _BLOCK: Final = 1 << 20
@@ -54,7 +51,6 @@ def read_keras_archive(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     """
     try:
         with open_zip(path, ModelError) as archive:
-            _check_members(archive.members)
             texts = {member.name: member for member in archive.members}
             version = str(json.loads(texts["metadata.json"].read(JSON_BYTES))["keras_version"])
             config = simplify(json.loads(texts["config.json"].read(JSON_BYTES)))
@@ -80,36 +76,41 @@ def read_hdf5(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     try:
         with h5py.File(path) as file:
             version, text = (_text(file.attrs.get(name)) for name in ("keras_version", "model_config"))
-            members = list(file)
-            by_layer_name = "layer_names" in file.attrs or "model_weights" in file
+            is_empty = not len(file) and text == ""
         config = json.loads(text) if text else None
     except Exception as error:  # a damaged file can fail anywhere
         raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
-    if not members and config is None:
+    if is_empty:
         raise ModelError(f"{path}: an HDF5 file without a model in it; save or copy the model again")
     if config is not None:
         return f"Keras {version or '1'}, HDF5", _load_parts(path, path, config, version, options, by_layer_name=True)
-    return _read_weights(path, options, by_layer_name=by_layer_name)
+    return read_weights(path, options)
 
 
-def read_architecture(path: Path, options: ReadOptions) -> tuple[str, bytes]:
-    """Read a JSON file that describes the layers, with the weights beside it; see `read_keras_archive`."""
-    weights = [path.with_name(path.name.removesuffix(".json") + suffix) for suffix in _WEIGHTS]
-    found = [file for file in weights if file.is_file()]
+def find_weights(description: Path) -> Path:
+    """Return the weights beside the JSON file that describes their layers: of the same name, or the only ones.
+
+    Raises:
+        ModelError: there are none, or several.
+    """
+    stem = description.name.removesuffix(".json")
+    found = [file for suffix in _WEIGHTS if (file := description.with_name(stem + suffix)).is_file()]
     if not found:
-        others = sorted({*path.parent.glob("*.h5"), *path.parent.glob("*.hdf5")})
+        others = sorted({*description.parent.glob("*.h5"), *description.parent.glob("*.hdf5")})
         found = others if len(others) == 1 else []
     if not found:
         raise ModelError(
-            f"{path}: it describes layers and holds no weights; give the file of the weights:"
-            f" fer-edge convert WEIGHTS.h5 --architecture {path}"
+            f"{description}: it describes layers and holds no weights; give the file of the weights:"
+            f" fer-edge convert WEIGHTS.h5 --architecture {description}"
         )
-    return _read_weights(found[0], replace(options, architecture=path), by_layer_name=None)
+    return found[0]
 
 
-def _read_weights(path: Path, options: ReadOptions, *, by_layer_name: bool | None) -> tuple[str, bytes]:
-    """Read weights whose layers a JSON file describes."""
-    architecture = options.architecture or _find_architecture(path)
+def read_weights(path: Path, options: ReadOptions) -> tuple[str, bytes]:
+    """Read weights whose layers a JSON file describes; see `read_keras_archive`."""
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    architecture = Path(options.architecture) if options.architecture else _find_architecture(path)
     if architecture is None:
         raise ModelError(
             f"{path}: it holds weights without their layers; give the JSON file that describes them,"
@@ -121,13 +122,10 @@ def _read_weights(path: Path, options: ReadOptions, *, by_layer_name: bool | Non
         version = _version_of(config)
     except Exception as error:  # whatever the file holds
         raise ModelError(f"{architecture}: not a model's description, as model.to_json() writes it") from error
-    if by_layer_name is None:
-        import h5py  # noqa: PLC0415 - Keras brings it
-
-        with contextlib.suppress(OSError), h5py.File(path) as file:
-            by_layer_name = "layer_names" in file.attrs or "model_weights" in file
+    with h5py.File(path) as file:
+        by_layer_name = "layer_names" in file.attrs or "model_weights" in file
     kind = f"Keras {version}, layers of {printable(architecture.name)}"
-    return kind, _load_parts(path, architecture, config, version, options, by_layer_name=bool(by_layer_name))
+    return kind, _load_parts(path, architecture, config, version, options, by_layer_name=by_layer_name)
 
 
 def _load_parts(
@@ -202,16 +200,6 @@ def _version_of(config: dict[str, Any]) -> str:
     return printable(str(config.get("keras_version") or ("3" if "module" in config else "2")))
 
 
-def _check_members(members: Sequence[ArchiveMember]) -> None:
-    """Unpack each member once, because Keras reads them whole: none may be more than the directory says."""
-    for member in members:
-        if member.is_bomb:
-            raise UnpackError(f"{member.name} would unpack to {member.size} bytes")
-        with member.open() as file:
-            while file.read(_BLOCK):
-                pass
-
-
 def _copy_archive(path: Path, copy: Path, config: str) -> None:
     """Copy a ``.keras`` file with another description."""
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
@@ -229,10 +217,11 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)
 
 
-def _load_custom(path: Path | None) -> dict[str, Any]:
+def _load_custom(name: str | None) -> dict[str, Any]:
     """Run the user's own file, and return the classes and functions that it defines, by name."""
-    if path is None:
+    if name is None:
         return {}
+    path = Path(name)
     if not path.is_file():
         raise InputError(f"--custom {path}: no such file")
     spec = importlib.util.spec_from_file_location("fer_edge_custom_layers", path)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
+class ReadOptions(msgspec.Struct, frozen=True):
     """What the user says about a model that is to be read.
 
     Attributes:
@@ -25,6 +20,6 @@ class ReadOptions:
     size: int | None = None
     output: str | None = None
     classes: int = 0
-    architecture: Path | None = None
-    custom: Path | None = None
+    architecture: str | None = None
+    custom: str | None = None
     unsafe: bool = False

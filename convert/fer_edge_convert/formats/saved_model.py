@@ -18,8 +18,6 @@ _RANKS = {2, 3, 4}  # of a tensor that may hold images
 
 def read_saved_model(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     """Read a SavedModel folder, by the signature that takes one image; see `read_keras_archive`."""
-    if not (path / "saved_model.pb").is_file():
-        raise ModelError(f"{path}: not a SavedModel folder, it has no saved_model.pb")
     with hide_output():
         import tensorflow as tf  # noqa: PLC0415 - takes seconds, and is not needed for a .tflite
 

@@ -22,6 +22,12 @@ TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was 
 DEBUG: Final = "`fer-edge --debug convert ...` shows why"
 
 
+def load() -> None:
+    """Import TensorFlow."""
+    with hide_output():
+        import tensorflow  # noqa: F401, ICN001, PLC0415 - takes seconds, and is not needed for a .tflite
+
+
 def convert_function(
     path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None, dtype: str = "float32"
 ) -> bytes:
@@ -53,8 +59,9 @@ def convert_function(
             converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
             model = bytes(converter.convert())
             images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
+            images[2:] *= 255  # of each range that models take
             if dtype != "float32":
-                images = np.rint(255 * images)
+                images = np.rint(images)
             originals = [concrete(tf.cast(image[None], dtype)) for image in images]
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it to .tflite ({_reason(error)}); {DEBUG}") from error
