@@ -177,11 +177,6 @@ def test_reads_the_signature_that_takes_images(foreign: Path) -> None:
         open_model(foreign / "saved-batch")
 
 
-def test_rejects_a_model_with_two_outputs(foreign: Path) -> None:
-    with pytest.raises(ModelError, match="2 outputs, and a classifier has one"):
-        open_model(foreign / "two.keras")
-
-
 def test_rejects_wrong_input_in_one_line(
     cli: Cli, foreign: Path, few_faces_csv: Path, edge_float: Path, tmp_path: Path
 ) -> None:
