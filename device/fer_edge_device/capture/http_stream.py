@@ -15,8 +15,9 @@ from fer_edge.errors import DataError, SourceError, SourceLostError
 from fer_edge.utils import image_io
 from fer_edge.utils.tls import client_context, explain_certificate
 from fer_edge_device.capture.multipart import MultipartReader, TooLargeError
-from fer_edge_device.capture.opencv import NetworkStream, display_name
+from fer_edge_device.capture.opencv import NetworkStream
 from fer_edge_device.capture.relay import PipeRelay
+from fer_edge_device.capture.source_name import display_name
 from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
