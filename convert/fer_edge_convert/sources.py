@@ -198,10 +198,10 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     """
     card = read_card(path, DetectorCard)
     if path.suffix == ".keras":
-        kind, model = read_isolated(path, "keras", ReadOptions(size=_DETECTOR_SIDE, unsafe=unsafe))
+        kind, model = read_isolated(path, "keras", ReadOptions(size=_DETECTOR_SIDE, every_output=True, unsafe=unsafe))
     else:
         check_flatbuffer(path, card, model_bytes(path))
-        kind, model = read_tflite(path, ReadOptions())
+        kind, model = read_tflite(path, ReadOptions(every_output=True))
     _, height, width, _ = Tensor.from_detail(make_interpreter(model, path).get_input_details()[0]).shape
     # Of another size, too, where a layer may have taken the first for granted.
     for rows, columns in ((height, width), (max(card.strides), 2 * max(card.strides))):
@@ -245,7 +245,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     """
     card = read_card(path, RefinerCard)
     first = NetworkDetector(detector, min_face=1)
-    kind, model = read_isolated(path, "keras", ReadOptions(size=card.side, unsafe=unsafe))
+    kind, model = read_isolated(path, "keras", ReadOptions(size=card.side, every_output=True, unsafe=unsafe))
     FaceRefiner(model, card, path)
     return RefinerSource(path, kind, model, card, detector, first)
 

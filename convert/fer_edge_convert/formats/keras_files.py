@@ -265,6 +265,8 @@ def _convert(path: Path, version: str, load: Callable[[Any], Any], options: Read
             raise ModelError(f"{path}: {_reason(error)}; {DEBUG}") from error
     if len(shapes) != 1:
         raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one image")
+    if options.every_output:
+        return convert_function(path, lambda image: model(image, training=False), shapes[0], options.size)
     chosen = list(outputs).index(choose_output(path, outputs, options))
 
     def classify(image: Any) -> Any:  # noqa: ANN401 - a tensor of either Keras

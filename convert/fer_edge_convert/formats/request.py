@@ -15,6 +15,7 @@ class ReadOptions(msgspec.Struct, frozen=True):
         architecture: JSON file that describes the layers, for a file that holds only weights.
         custom: Python file that defines the model's own layers; its code is run.
         unsafe: whether code that is stored in the model, such as a Lambda layer's, may be run.
+        every_output: whether to keep all outputs, as those of a face detector.
     """
 
     size: int | None = None
@@ -23,3 +24,4 @@ class ReadOptions(msgspec.Struct, frozen=True):
     architecture: str | None = None
     custom: str | None = None
     unsafe: bool = False
+    every_output: bool = False

@@ -37,7 +37,7 @@ def read_tflite(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     model = pack(parsed)
     interpreter = make_interpreter(model, path)
     outputs = {str(one["name"]): tuple(map(int, one["shape"])) for one in interpreter.get_output_details()}
-    if len(outputs) > 1:
+    if len(outputs) > 1 and not options.every_output:
         model = with_only_output(model, list(outputs).index(choose_output(path, outputs, options)))
     given = np.dtype(interpreter.get_input_details()[0]["dtype"])
     return kind, model if given == np.float32 else without_input_cast(model)
