@@ -98,7 +98,8 @@ def processes_of_the_service(container: Container) -> list[str]:
 def watch_a_network_camera(container: Container, config: Path) -> None:
     """Let the service watch a camera of the network for a while, which its second process reads."""
     images = [cv2.imencode(".jpg", demo.frame(number))[1].tobytes() for number in range(demo.FRAMES)]
-    (container.root / "root/video").write_bytes(b"".join(images * 5))
+    video = container.root / "root/video"
+    video.write_bytes(b"".join(images * 5))
     container.run("systemd-run", "--unit=camera", "python3", "-m", "http.server", "8000", "--directory", "/root")
     before = config.read_text()
     config.write_text(before.replace('source = "/srv/video"', 'source = "http://127.0.0.1:8000/video"'))
@@ -113,6 +114,8 @@ def watch_a_network_camera(container: Container, config: Path) -> None:
     )
     wait_for(lambda: next_message(container, "camera") == "online")
     assert show(container, "MainPID") == runner
+    container.run("systemctl", "stop", "camera")
+    video.unlink()
     config.write_text(before)
     container.run("systemctl", "restart", UNIT)
     assert reports_faces(container)
