@@ -20,7 +20,7 @@ test: check ## set up what tests need and run them all
 	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
 	@$(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
-fuzz: .venv-dev/.ready ## read 100,000 mutants of images, archives, tables, models and configurations: hours
+fuzz: .venv-dev/.ready ## read 100,000 mutants of everything that comes from elsewhere: half an hour
 	@$(DEV)/python -m tests.fuzz.run
 
 check: .venv-dev/.ready ## formatting, lint, types and the direction of imports

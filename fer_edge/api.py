@@ -82,7 +82,8 @@ def watch(
     The source is opened when the first event is requested, and closed when the source ends or an error occurs. To stop
     earlier, close the iterator: ``with contextlib.closing(fer_edge.watch()) as events:``.
 
-    The thread that requests the next event does all the work. Frames that a camera delivers in the meantime are
+    The thread that requests the next event does all the work; only the driver of a camera runs in a process of its own,
+    which needs no ``if __name__ == "__main__"`` in a script. Frames that a camera delivers in the meantime are
     skipped. Each call loads its own models, so several threads can watch a source each.
 
     Args:

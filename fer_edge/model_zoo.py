@@ -43,6 +43,20 @@ def find_model(model: str | Path, kind: Literal["classifier", "detector", "any"]
     return path
 
 
+def missing_source(path: Path) -> ModelError:
+    """Return the error for a model to convert that does not exist, with a remedy.
+
+    Args:
+        path: the model, as the user named it; perhaps the name of a shipped one, which is converted already.
+    """
+    near = difflib.get_close_matches(path.name, CLASSIFIERS + DETECTORS, 1) if path.parent == Path() else []
+    remedy = "check the path; give a .keras, .h5 or .hdf5 file, a SavedModel folder or a float .tflite"
+    if near:
+        name = "it" if near[0] == path.name else f"did you mean {near[0]}? It"
+        remedy = f"{name} is shipped as a converted model, which other commands take by its name"
+    return ModelError(f"{path}: no such model; {remedy}")
+
+
 def _hint(path: Path, kind: str) -> str:
     """Return a hint if a path may be the misspelt name of a shipped model; otherwise an empty text."""
     names = {"classifier": CLASSIFIERS, "detector": DETECTORS}.get(kind, CLASSIFIERS + DETECTORS)

@@ -10,6 +10,7 @@ import numpy as np
 from fer_edge.errors import ModelError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge_convert.formats.isolated import check_isolated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ class KerasClassifier:
         if path.suffix != ".keras":
             raise ModelError(f"{path}: not a .keras model; give the model.keras that `fer-edge train` made")
         self.card = read_card(path, ClassifierCard)
+        check_isolated(path)
         try:
             self.model = keras.models.load_model(path, compile=False)
         except Exception as error:  # a damaged file can fail anywhere in Keras

@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import msgspec
 
-from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.detection.factory import make_detector
 from fer_edge.errors import InputError, SourceLostError
-from fer_edge.model_zoo import find_model
 from fer_edge.utils.system import temperature_c
 from fer_edge_device import sd_notify
 from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.capture.opencv import reduction
 from fer_edge_device.capture.video_file import RealtimePlayback
+from fer_edge_device.components import check_messages, load_classifier, load_detector
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
@@ -40,11 +38,13 @@ from fer_edge_device.sinks import JsonLinesSink, output_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.config.settings import Config, EventsSettings, LogSettings
     from fer_edge_device.messages import Event
-    from fer_edge_device.mqtt.sink import SwitchCommand
+    from fer_edge_device.mqtt.commands import SwitchCommand
+    from fer_edge_device.mqtt.sink import MqttSink
     from fer_edge_device.runner import RunSummary
     from fer_edge_device.sinks import Sink
 
@@ -87,6 +87,7 @@ class App:
         self._command_lock = Lock()
         self._saved_settings: SavedSettings | None = None
         self._output: JsonLinesSink | None = None
+        self._mqtt: MqttSink | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         # The runner's images are small: more threads of OpenCV cost a third more processor time and gain none, and they
@@ -94,7 +95,7 @@ class App:
         # process, so `events`, which runs in somebody else's, leaves it alone.
         cv2.setNumThreads(1)
         with ExitStack() as stack:
-            classifier = _make_classifier(config)
+            classifier = load_classifier(config)
             identity = self._make_identity(config, classifier)
             self._source = self._make_source(realtime=realtime)
             self._is_trial = is_trial and not self._source.live
@@ -123,6 +124,11 @@ class App:
             FerEdgeError: messages cannot be written to standard output, and there is no broker.
         """
         try:
+            if self._mqtt and self._runner.enabled:
+                # A retained OFF must arrive before the camera is opened and its light goes on.
+                self._mqtt.wait_for_retained_command()
+                if not self._runner.enabled:
+                    _log_off(self._runner.identity.messages)
             summary = self._runner.run(seconds)
         finally:
             self._close_source()
@@ -160,8 +166,8 @@ class App:
         try:
             # Everything that can fail comes first. The model is loaded again: its file may have been replaced.
             config = self._keep_min_face(self._read_config() if self._read_config else self._config)
-            _check_messages(config)
-            classifier, detector = _make_classifier(config), _make_detector(config)
+            check_messages(config)
+            classifier, detector = load_classifier(config), load_detector(config)
         except Exception as error:  # noqa: BLE001 - whatever a new file does, the old configuration goes on
             _log_failed_reload(error)
         else:
@@ -236,7 +242,7 @@ class App:
         """Open the sinks of a configuration; ``goes_on`` says whether this run had sinks before."""
         sinks: list[Sink] = []
         wait_until_stored: Callable[[], None] | None = None
-        self._saved_settings = None
+        self._saved_settings = self._mqtt = None
         if config.mqtt.url:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
@@ -249,7 +255,7 @@ class App:
                 identity.messages.topic("restart/set"): self._restart,
             }
             on_command = partial(self._obey, switch)
-            mqtt = MqttSink(
+            self._mqtt = MqttSink(
                 identity.messages,
                 config.mqtt,
                 config.outbox,
@@ -258,8 +264,8 @@ class App:
                 on_command=on_command,
                 commands=commands,
             )
-            sinks.append(mqtt)
-            wait_until_stored = mqtt.wait_until_stored
+            sinks.append(self._mqtt)
+            wait_until_stored = self._mqtt.wait_until_stored
             self._saved_settings = saved_settings
             # Not before: an outbox that another runner holds must not switch this one off.
             self._adopt_switch(switch, identity.messages)
@@ -296,9 +302,7 @@ class App:
         """Switch off if an earlier run was off, and save the result."""
         with self._command_lock:
             if not switch.on:
-                logger.info(
-                    "switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set")
-                )
+                _log_off(messages)
                 self._runner.enable(wanted=False)
             switch.save(on=self._runner.enabled)
 
@@ -341,7 +345,7 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         SourceError: the source cannot be opened.
         SourceLostError: the camera failed.
     """
-    classifier = _make_classifier(config)
+    classifier = load_classifier(config)
     with closing(open_source(config.camera, realtime=realtime, may_shrink=_may_shrink(config))) as source:
         pipeline = _make_pipeline(config, classifier, live=source.live)
         try:
@@ -353,20 +357,9 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
         yield from pipeline.finish()[0]
 
 
-def check_config(config: Config) -> None:
-    """Check that everything a configuration names can be used, without opening the camera or reaching the broker.
-
-    Raises:
-        InputError: something cannot be used.
-    """
-    _make_classifier(config)
-    _make_detector(config)
-    _check_messages(config)
-
-
 def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pipeline:
     return Pipeline(
-        _make_detector(config),
+        load_detector(config),
         classifier,
         session=_session(config.camera.source, live=live),
         model=_model_name(classifier),
@@ -382,16 +375,6 @@ def _may_shrink(config: Config) -> bool:
     return not config.faces.min_face and reduction(max(config.camera.width, config.camera.height)) > 1
 
 
-def _make_classifier(config: Config) -> TFLiteClassifier:
-    return TFLiteClassifier(find_model(Path(config.model)), config.threads)
-
-
-def _make_detector(config: Config) -> TrackingDetector:
-    faces = config.faces
-    path = Path(faces.detector_model) if faces.detector_model else None
-    return make_detector(faces.detector, path, faces.min_face or None)
-
-
 def _model_name(classifier: TFLiteClassifier) -> str:
     return f"{classifier.card.name}-{classifier.sha256[:8]}"
 
@@ -403,20 +386,15 @@ def _session(source: str, *, live: bool) -> str:
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]
 
 
-def _check_messages(config: Config) -> None:
-    """Check the node's name, the topics and the broker's address."""
-    MessageFactory(config.node_name(), config.mqtt.topic_prefix)
-    if config.mqtt.url:
-        from fer_edge_device.mqtt.broker import Broker  # noqa: PLC0415 - see _open_sinks
-
-        Broker(config.mqtt)
-
-
 def _restart_only(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:
     """Return a section with the keys neutralized that can be changed without a restart."""
     if isinstance(settings, CameraSettings):
         return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
     return settings
+
+
+def _log_off(messages: MessageFactory) -> None:
+    logger.info("switched off: no frame is processed until ON is published to %s", messages.topic("enabled/set"))
 
 
 def _log_failed_reload(error: Exception) -> None:

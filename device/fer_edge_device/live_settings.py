@@ -50,10 +50,16 @@ def parse_change(payload: bytes) -> SettingsChange:
     if len(payload) > _MAX_BYTES:
         raise InputError('the settings are too long; send JSON such as {"margin": 0.2}')
     try:
-        return msgspec.json.decode(payload, type=SettingsChange)
+        change = msgspec.json.decode(payload, type=SettingsChange)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        problem = explain(error, SettingsChange).message
-        raise InputError(f'no setting was changed: {problem}; send JSON such as {{"margin": 0.2}}') from error
+        raise _no_change(explain(error, SettingsChange).message) from error
+    if not change.changes():
+        raise _no_change("it names none")
+    return change
+
+
+def _no_change(problem: str) -> InputError:
+    return InputError(f'no setting was changed: {problem}; send JSON such as {{"margin": 0.2}}')
 
 
 class _SavedValue(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +112,7 @@ class SavedSettings:
             saved |= new
             try:
                 with replacing(self._path) as temporary:
+                    temporary.chmod(0o600)
                     temporary.write_bytes(msgspec.json.encode(saved))
             except (FerEdgeError, OSError) as error:
                 logger.warning(

@@ -46,37 +46,50 @@ def logging_is_set_up() -> bool:
     return any(isinstance(handler.formatter, _Plain | _Journal | _Json) for handler in logging.root.handlers)
 
 
-class RateLimit:
+class RateLimitedLog:
     """Keeps whoever may send us messages from filling the log with them.
 
     Not thread-safe.
     """
 
-    def __init__(self, lines: int = 10, interval: float = 60.0) -> None:
+    def __init__(
+        self, logger: logging.Logger, level: int, noun: str, *, lines: int = 10, interval: float = 60.0
+    ) -> None:
         """Allow the first lines at once.
 
         Args:
+            logger: logs the lines.
+            level: the level of the lines.
+            noun: what each line tells of, in the singular.
             lines: maximum number of lines in an interval.
             interval: in seconds.
         """
+        self._logger, self._level, self._noun = logger, level, noun
         self._lines, self._interval = lines, interval
         self._logged, self._end, self._skipped = 0, 0.0, 0
 
-    def allows(self) -> bool:
-        """Return whether a line may be logged now, and count it if not."""
+    def log(self, line: str) -> None:
+        """Log a line, or count it if there were many just before."""
+        self.flush()
         now = time.monotonic()
         if now >= self._end:
             self._logged, self._end = 0, now + self._interval
         if self._logged >= self._lines:
             self._skipped += 1
-            return False
+            return
         self._logged += 1
-        return True
+        self._logger.log(self._level, "%s", line)
 
-    def describe_skipped(self) -> str:
-        """Return how many lines were not logged since the last one, as the end of a line."""
-        skipped, self._skipped = self._skipped, 0
-        return f" ({counted(skipped, 'line')} like this not logged)" if skipped else ""
+    def flush(self, *, at_end: bool = False) -> None:
+        """Log how many lines were only counted, once their interval is over; call this now and then.
+
+        Args:
+            at_end: do not wait for that.
+        """
+        if self._skipped and (at_end or time.monotonic() >= self._end):
+            were = "was" if self._skipped == 1 else "were"
+            self._logger.log(self._level, "%s %s not logged", counted(self._skipped, f"more {self._noun}"), were)
+            self._skipped = 0
 
 
 def _stderr_is_journal() -> bool:

@@ -52,7 +52,7 @@ class PrivacySwitch:
                 self.path.unlink()
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch()
+                self.path.touch(0o600)
             self._sync_folder()
         except OSError as error:
             logger.warning(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fer_edge.utils.system import resident_mb, temperature_c, throttled_flags
 from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet, Pace
-from fer_edge_device.logging import RateLimit
+from fer_edge_device.logging import RateLimitedLog
 from fer_edge_device.messages import Percentiles, Stats
 from fer_edge_device.sd_notify import notify, reloading, status
 from fer_edge_device.sinks import SinkClosed, output_error
@@ -112,7 +112,7 @@ class Runner:
         self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
         self._events_wanted = pipeline.events_settings
-        self._commands_logged = RateLimit()
+        self._command_log = RateLimitedLog(logger, logging.INFO, "command")
         self._stop_signal = 0
         self._restart_wanted = False
         self._reload_wanted = False
@@ -154,6 +154,7 @@ class Runner:
                 if str(closed):
                     raise output_error(str(closed)) from None
             finally:
+                self._command_log.flush(at_end=True)
                 self.summary.restart = self._restart_wanted and not self._stop_signal
                 if self.summary.restart:
                     reloading()  # to systemd, the process goes on
@@ -224,13 +225,13 @@ class Runner:
         self._publish_message(messages.settings(self.pipeline.events_settings))
         if self.identity.discovery:
             self._publish_message(self.identity.discovery)
-        if self._published_status:
-            self._publish_message(messages.camera(self._published_status))
+        self._published_status = self._camera_status
+        self._publish_message(messages.camera(self._published_status))
         self._publish_message(messages.availability("online"))
 
     def announce_offline(self) -> None:
         """Publish that this runner is offline."""
-        self._publish_message(self.identity.messages.camera("offline"))
+        self._publish_camera("offline")
         self._publish_message(self.identity.messages.availability("offline"))
 
     def publish(self, events: Sequence[Event], state: State | None) -> None:
@@ -314,13 +315,14 @@ class Runner:
 
     def apply_pending(self) -> None:
         """Apply what signals and the privacy switch have asked for since the last frame."""
+        self._command_log.flush()
         if self._reload_wanted and self._on_reload:
             self._reload_wanted = False
             self._on_reload()
         if (events := self._events_wanted) != self.pipeline.events_settings:
             self.pipeline.change_events(events)
             self._publish_message(self.identity.messages.settings(events))
-            self._log_command(f"settings changed: margin {events.margin:g}, hold_s {events.hold_s:g}")
+            self._command_log.log(f"settings changed: margin {events.margin:g}, hold_s {events.hold_s:g}")
         if self._enabled_wanted != self._enabled:
             self._enabled = self._enabled_wanted
             if self._enabled:
@@ -329,17 +331,17 @@ class Runner:
                 if self._source.live:
                     self._source.close()
                 self.publish(*self.pipeline.finish())
-                self._publish_camera(self._source.status if self._source.live else "disabled")
+                self._publish_camera(self._camera_status)
             self._publish_message(self.identity.messages.enabled(self._enabled))
-            self._log_command(f"switched {'on' if self._enabled else f'off: {self._describe_off()}'}")
-
-    def _log_command(self, text: str) -> None:
-        """Log what a command did, unless there were many just before: whoever may publish could fill the log."""
-        if self._commands_logged.allows():
-            logger.info("%s%s", text, self._commands_logged.describe_skipped())
+            self._command_log.log(f"switched {'on' if self._enabled else f'off: {self._describe_off()}'}")
 
     def _describe_off(self) -> str:
         return "the camera is closed" if self._source.status == "disabled" else "no frame is processed"
+
+    @property
+    def _camera_status(self) -> CameraStatus:
+        """The status of the source; a video is played on while the runner is switched off, but not used."""
+        return self._source.status if self._source.live or self._enabled else "disabled"
 
     def _publish_camera(self, camera_status: CameraStatus) -> None:
         if camera_status != self._published_status:

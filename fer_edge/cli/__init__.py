@@ -38,7 +38,7 @@ from fer_edge.cli import (
 )
 from fer_edge.cli.output import INTERRUPTED, say
 from fer_edge.cli.output import version as installed_version
-from fer_edge.cli.usage_errors import reword_usage_error
+from fer_edge.cli.usage_errors import named_commands, reword_usage_error
 from fer_edge.errors import FerEdgeError, first_line, hide_passwords, one_line
 from fer_edge.utils.opencv_defaults import set_opencv_defaults
 
@@ -105,12 +105,9 @@ def main() -> None:
         _fail("there is too little memory for this", 1)
     except Exception as error:  # noqa: BLE001 - the last resort
         if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
-            names, context = [""], getattr(error, "ctx", None)
-            while context is not None and context.parent:
-                names.insert(0, context.info_name)
-                context = context.parent
             message = reword_usage_error(error.format_message())
-            say(f"fer-edge: {message}; `fer-edge {' '.join(names)}--help` shows how", error=True)
+            names = named_commands(typer.main.get_command(app), sys.argv[1:])
+            say(f"fer-edge: {message}; `{' '.join(['fer-edge', *names, '--help'])}` shows how", error=True)
             sys.exit(2)
         message = f"{type(error).__name__}: {first_line(error)}"
         _fail(f"internal error: {message}; `fer-edge --debug ...` shows where; please report it", 1)

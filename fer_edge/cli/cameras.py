@@ -19,9 +19,10 @@ def cameras(as_json: AsJson = False) -> None:
     \b
     Example: fer-edge cameras --json
     """
-    from fer_edge_device.capture.camera_list import format_cameras, list_cameras
+    from fer_edge_device.capture.camera_list import format_cameras
+    from fer_edge_device.capture.find_cameras import find_cameras
 
-    found = list_cameras()
+    found = find_cameras()
     if as_json:
         print_json(found)
     elif found:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fer_edge.cli.options import ConfigFile
 from fer_edge.cli.output import say, warn
 from fer_edge.errors import hide_passwords
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 app = typer.Typer()
 
@@ -31,15 +34,27 @@ def config(
     if example:
         print(example_text(), end="")
         return
-    settings = load_config(config_file)
-    origin = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else "the defaults")
-    if not check:
-        print(hide_passwords(as_toml(settings)), end="")
-        return
-    from fer_edge_device.app import check_config
+    file = config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None)
+    if check:
+        _check(file)
+    else:
+        print(hide_passwords(as_toml(load_config(file))), end="")
+
+
+def _check(file: Path | None) -> None:
+    """Print everything that is wrong, a line each."""
+    from fer_edge_device.components import config_problems
+    from fer_edge_device.config.load import file_problems, load_config
     from fer_edge_device.config.secret_files import open_secrets
 
-    check_config(settings)
-    for line in open_secrets(settings, config_file or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None)):
-        warn(line)
-    say(f"{origin}: valid")
+    problems = file_problems(file) if file else []
+    if not problems:
+        settings = load_config(file)
+        problems = config_problems(settings)
+        for line in open_secrets(settings, file):
+            warn(line)
+    for problem in problems:
+        say(f"fer-edge: {hide_passwords(problem)}", error=True)
+    if problems:
+        raise typer.Exit(2)
+    say(f"{file or 'the defaults'}: valid")

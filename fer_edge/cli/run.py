@@ -12,7 +12,7 @@ import typer
 
 from fer_edge.cli.completion import complete_classifier, complete_detector
 from fer_edge.cli.options import Broker, ConfigFile, Node
-from fer_edge.cli.output import INTERRUPTED, version
+from fer_edge.cli.output import INTERRUPTED, say, version
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
@@ -125,12 +125,8 @@ def run(
         _restart()
     if stderr_is_ready():
         _print_summary(summary)
-    if _is_image(settings.camera.source) and stderr_is_ready():
-        print(
-            f"fer-edge: hint: {settings.camera.source} is one image, too short for `run` to follow a face:"
-            " use `fer-edge predict` or `fer-edge tag`",
-            file=sys.stderr,
-        )
+    if stderr_is_ready() and (hint := _hint(settings.camera.source, summary)):
+        say(f"fer-edge: hint: {hint} use `fer-edge predict` or `fer-edge tag`", error=True)
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -163,6 +159,18 @@ def _restart() -> NoReturn:
             with suppress(OSError):  # the one that listed them
                 os.set_inheritable(int(entry.name), False)  # noqa: FBT003 - takes no keyword
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+
+
+def _hint(source: str, summary: RunSummary) -> str:
+    """Return why nothing was reported of images that are not the frames of a video; empty if they may be."""
+    if _is_image(source):
+        return f"{source} is one image, too short for `run` to follow a face:"
+    if source and Path(source).is_dir() and not summary.events:
+        return (
+            f"{source}: `run` plays the images of a folder as one video and reports only a face that stays in place;"
+            " for photos,"
+        )
+    return ""
 
 
 def _is_image(source: str) -> bool:

@@ -11,7 +11,7 @@ from fer_edge.cli.completion import complete_classifier_recipe
 from fer_edge.cli.loading import load_fused_dataset
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
 from fer_edge.cli.output import commands_so_far, print_metrics, say
-from fer_edge.cli.training import need_training, recipe_changes
+from fer_edge.cli.training import check_keras_files, need_training, recipe_changes
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
@@ -70,6 +70,7 @@ def train(
         ensure_exists(path)
     if weights and not weights.exists():
         raise InputError(f"{weights}: no such weights file; give a trained .keras, or the weights file of a backbone")
+    check_keras_files([*(teacher or []), weights])
     with hide_native_stderr():
         from rich.console import Console
 

@@ -10,7 +10,13 @@ import typer
 from fer_edge.cli.loading import load_training_faces
 from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
 from fer_edge.cli.output import commands_so_far
-from fer_edge.cli.training import detector_training, need_training, print_average_precision, recipe_changes
+from fer_edge.cli.training import (
+    check_keras_files,
+    detector_training,
+    need_training,
+    print_average_precision,
+    recipe_changes,
+)
 
 app = typer.Typer()
 
@@ -41,6 +47,7 @@ def train_faces(
     # Mistakes in these are reported before Keras is loaded.
     training_recipe = load_detector_recipe(recipe or "faces", recipe_changes(settings, epochs))
     parts = load_faces(data / "train"), load_faces(data / "val")
+    check_keras_files([weights])
     with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.detector_training import train_detector
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fer_edge.cli.needs import need, need_keras_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from fer_edge_train.faces.detector_run import DetectorResult
@@ -23,6 +23,19 @@ def need_training() -> None:
     """
     need("train", "keras", "sklearn", "matplotlib", "tomli_w")
     need_keras_backend()
+
+
+def check_keras_files(paths: Iterable[Path | None]) -> None:
+    """Check files that Keras will read, in another process; those that are missing are left to who reads them.
+
+    Raises:
+        ModelError: one is damaged, or made to do harm.
+    """
+    from fer_edge_convert.formats.isolated import check_isolated
+
+    for path in paths:
+        if path and path.is_file():
+            check_isolated(path)
 
 
 def recipe_changes(settings: list[str] | None, epochs: int | None) -> list[str]:

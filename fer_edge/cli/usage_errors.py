@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fer_edge.utils.words import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # What is wrong with a value, and how to say it.  Typer checks values with click's words or, from 0.26 on, pydantic's.
 _VALUES: Final = (
@@ -54,6 +57,26 @@ def reword_usage_error(message: str) -> str:
         return f"{found[1]}: no such command{advice}"
     reworded = _replace(line, _USAGES)
     return reworded.replace("'", "") if reworded.startswith("missing ") else reworded
+
+
+def named_commands(root: Any, arguments: Sequence[str]) -> list[str]:  # noqa: ANN401 - of whichever click typer brings
+    """Return the commands that a command line names, such as ``["mqtt", "forget"]``.
+
+    The error itself does not always know them: one about an option without its value does not.
+
+    Args:
+        root: the command of the whole program.
+        arguments: the command line without the program.
+    """
+    names: list[str] = []
+    for argument in arguments:
+        if argument.startswith("-"):
+            continue
+        root = getattr(root, "commands", {}).get(argument)
+        if root is None:
+            break
+        names.append(argument)
+    return names
 
 
 def _reword_value(message: str) -> str:

@@ -12,7 +12,7 @@ import importlib.util
 import logging
 import re
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line
-from fer_edge.tagging.input import remote
+from fer_edge.tagging.cluster_worker import FileContent, ModelFiles, close_pool, process_on_worker
+from fer_edge.tagging.input.source import data_size
 from fer_edge.tagging.pool import CHUNKS_PER_PROCESS, map_in_order
-from fer_edge.tagging.worker import process_in_worker
-from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.bounded_file import read_bytes
-from fer_edge.utils.limits import MODEL_BYTES
+from fer_edge.utils.limits import MODEL_BYTES, PATIENCE_S, WAITING_BYTES, WAITING_BYTES_PER_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -41,18 +40,6 @@ _VERSION: Final = importlib.metadata.version("fer-edge")
 _CONNECT_S: Final = 10
 _NO_WORKERS_S: Final = 60.0
 _CONTINUE: Final = "; when it is back, the same command continues"
-
-
-class _FileContent(msgspec.Struct, frozen=True):
-    """A file that is sent to workers."""
-
-    name: str
-    data: bytes
-
-
-class _ModelFiles(msgspec.Struct, frozen=True):
-    model: _FileContent
-    detector_model: _FileContent | None
 
 
 class Cluster:
@@ -81,9 +68,13 @@ class Cluster:
             FerEdgeError: The scheduler or all workers are gone.
         """
         detector = _read_file(options.detector_model) if options.detector_model else None
-        files = self._client.submit(_identity, _ModelFiles(_read_file(options.model), detector), pure=False)
-        work = partial(_process_on_worker, _with_absolute_folders(options), str(Path.cwd()))
-        yield from self._map_in_order(work, chunks, on_failure, files)
+        files = self._client.submit(_identity, ModelFiles(_read_file(options.model), detector), pure=False)
+        work = partial(process_on_worker, _with_absolute_folders(options), str(Path.cwd()), PATIENCE_S)
+        try:
+            yield from self._map_in_order(work, chunks, on_failure, files, size=data_size)
+        finally:
+            with suppress(Exception):  # a worker that has gone has no processes
+                self._client.run(close_pool)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Call a function with each item, as `map` does.
@@ -106,6 +97,7 @@ class Cluster:
         chunks: Iterable[list[Item]],
         on_failure: Callable[[Item, str], Result],
         *args: object,
+        size: Callable[[Item], int] = lambda _item: 0,
     ) -> Generator[tuple[Item, Result], None, None]:
         def submit(chunk: list[Item]) -> Future[list[Result]]:
             result: Future[list[Result]] = self._submit(work, chunk, *args)
@@ -125,6 +117,8 @@ class Cluster:
             submit=submit,
             results=results,
             max_pending=lambda: CHUNKS_PER_PROCESS * max(self._count_threads(), 1),
+            size=size,
+            max_bytes=lambda: max(WAITING_BYTES, WAITING_BYTES_PER_THREAD * self._count_threads()),
         )
 
     def _count_threads(self) -> int:
@@ -231,9 +225,9 @@ def _scheduler_version(client: Any) -> object:  # noqa: ANN401 - Dask has no typ
         return error
 
 
-def _read_file(path: str) -> _FileContent:
+def _read_file(path: str) -> FileContent:
     data = read_bytes(Path(path), MODEL_BYTES)
-    return _FileContent(f"fer-edge-{hashlib.sha256(data).hexdigest()}{Path(path).suffix}", data)
+    return FileContent(f"fer-edge-{hashlib.sha256(data).hexdigest()}{Path(path).suffix}", data)
 
 
 def _with_absolute_folders(options: TagOptions) -> TagOptions:
@@ -248,38 +242,5 @@ def _call_each(function: Callable[[Item], Result], items: list[Item]) -> list[Re
     return [function(item) for item in items]
 
 
-def _identity(files: _ModelFiles) -> _ModelFiles:
+def _identity(files: ModelFiles) -> ModelFiles:
     return files
-
-
-def _process_on_worker(
-    options: TagOptions, client_folder: str, sources: list[Source], files: _ModelFiles
-) -> list[SourceResult]:
-    """Process sources on a worker.
-
-    Args:
-        options: How to process them.
-        client_folder: Working directory of the client, which relative paths start from.
-        sources: The sources.
-        files: The models that were sent along.
-    """
-    from distributed import get_worker  # noqa: PLC0415 - an extra
-
-    folder = Path(get_worker().local_directory)
-    detector = files.detector_model and str(_unpack(files.detector_model, folder))
-    model = str(_unpack(files.model, folder))
-    absolute = [
-        source
-        if remote.is_address(source.uri)
-        else msgspec.structs.replace(source, uri=str(Path(client_folder, source.uri)))
-        for source in sources
-    ]
-    return list(process_in_worker(msgspec.structs.replace(options, model=model, detector_model=detector), absolute))
-
-
-def _unpack(file: _FileContent, folder: Path) -> Path:
-    path = folder / file.name
-    if not path.exists():
-        with replacing(path) as temporary:
-            temporary.write_bytes(file.data)
-    return path

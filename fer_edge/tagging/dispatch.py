@@ -6,9 +6,10 @@ import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from fer_edge.tagging.input.source import data_size
 from fer_edge.tagging.input.video import measure_videos
 from fer_edge.tagging.pool import ProcessPool, map_in_processes
-from fer_edge.tagging.records import failed_result
+from fer_edge.tagging.records import result_of_failure
 from fer_edge.tagging.worker import process, process_in_worker
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def process_all(
     """
     chunks = _make_chunks(sources)
     if not isinstance(executor, int):
-        yield from executor.process(options, chunks, _make_failure)
+        yield from executor.process(options, chunks, result_of_failure)
     elif executor:
-        yield from map_in_processes(functools.partial(process_in_worker, options), chunks, executor, _make_failure)
+        work = functools.partial(process_in_worker, options)
+        yield from map_in_processes(work, chunks, executor, result_of_failure, size=data_size)
     else:
         for chunk in chunks:
             yield from zip(chunk, process(options, chunk), strict=True)
@@ -58,13 +60,11 @@ def _make_chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
     size = 0
     for source in sources:
         chunk.append(source)
-        size += len(source.data)
-        if len(chunk) == _CHUNK_SOURCES or size > _CHUNK_BYTES or source.kind == "video":
-            yield chunk
-            chunk, size = [], 0
+        size += data_size(source)
+        is_full = len(chunk) == _CHUNK_SOURCES or size > _CHUNK_BYTES or source.kind == "video"
+        del source  # with its data, which would stay in memory while the next source is read
+        if is_full:
+            full, chunk, size = [chunk], [], 0
+            yield full.pop()
     if chunk:
         yield chunk
-
-
-def _make_failure(source: Source, reason: str) -> SourceResult:
-    return failed_result(source, f"{source.path}: {reason}")

@@ -7,19 +7,22 @@ process is touched.
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import queue
 import signal
 import threading
 from collections import deque
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 
 from fer_edge.errors import FerEdgeError, InputError, first_line
+from fer_edge.utils.limits import PATIENCE_S, WAITING_BYTES
 from fer_edge.utils.signals import defer_signals
 from fer_edge.utils.worker import init_worker, on_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from ctypes import c_int
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
@@ -28,9 +31,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNKS_PER_PROCESS: Final = 3  # one in work, one queued, one whose result waits for its turn
-PATIENCE_S: Final = 120  # without a sign of progress: far beyond what any image takes, also on a Pi
 _TICK_S: Final = 1.0
 _START_TRIES: Final = 3
+_starting: Final = threading.Lock()
 _CONTEXT: Final = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
 
 
@@ -100,6 +103,7 @@ class ProcessPool(Generic[Item, Result]):
                 future.set_result(self._process(worker, chunk))
             except Exception as error:  # noqa: BLE001 - raised where the result is awaited
                 future.set_exception(error)
+            del task, chunk, future  # they would stay in memory while this waits for the next
 
     def _process(self, worker: _Worker, chunk: list[Item]) -> list[Result]:
         results: dict[int, Result] = {}
@@ -153,7 +157,7 @@ class _Worker:
         try:
             connection = self._connection or self._start()
             self._position.value = 0
-            connection.send(items)
+            _send(connection, items)
             while True:
                 message = self._receive(connection, self._patience_s)
                 if message is None:
@@ -189,7 +193,8 @@ class _Worker:
                 self._connection, other = _CONTEXT.Pipe()
                 arguments = (other, self._position, self._work)
                 self._process = _CONTEXT.Process(target=_serve_process, args=arguments, daemon=True)
-                self._process.start()
+                with _allow_children():
+                    self._process.start()
                 other.close()
             try:
                 if self._receive(self._connection, PATIENCE_S) is not None:
@@ -205,7 +210,7 @@ class _Worker:
         # Ticks are counted, not seconds: while this machine sleeps, or this process is stopped, no time passes.
         for _ in range(max(round(patience_s / _TICK_S), 1)):
             if connection.poll(_TICK_S):
-                message: _Message = connection.recv()
+                message: _Message = _receive(connection)
                 return message
         return None
 
@@ -225,6 +230,37 @@ class _Worker:
         return signal.Signals(-code).name if code < 0 else f"status {code}"
 
 
+@contextmanager
+def _allow_children() -> Iterator[None]:
+    """Let this process start another one, also if it is a daemon, as the workers of Dask are.
+
+    `multiprocessing` forbids it, because it would not end the children of a daemon that is killed; ours end by
+    themselves when their parent does.
+    """
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001 - it has no setter
+    with _starting:
+        is_daemon, config["daemon"] = config.get("daemon"), False
+        try:
+            yield
+        finally:
+            config["daemon"] = is_daemon
+
+
+def _send(connection: Connection[Any, Any], content: object) -> None:
+    """Send something; large buffers in it are not copied, as `Connection.send` would."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(content, 5, buffer_callback=buffers.append)
+    connection.send_bytes(len(buffers).to_bytes(4) + head)
+    for buffer in buffers:
+        connection.send_bytes(buffer.raw())
+
+
+def _receive(connection: Connection[Any, Any]) -> Any:  # noqa: ANN401 - whatever was sent
+    head = connection.recv_bytes()
+    buffers = [connection.recv_bytes() for _ in range(int.from_bytes(head[:4]))]
+    return pickle.loads(memoryview(head)[4:], buffers=buffers)  # noqa: S301 - from our own process
+
+
 def _serve_process(
     connection: Connection[Any, Any], position: c_int, work: Callable[[list[Any]], Iterable[Any]]
 ) -> None:
@@ -234,13 +270,13 @@ def _serve_process(
 
     def send(message: _Message) -> None:
         with lock:
-            connection.send(message)
+            _send(connection, message)
 
     on_progress(lambda: send(_Message("alive")))
     send(_Message("alive"))
     while True:
         try:
-            items = connection.recv()
+            items = _receive(connection)
         except EOFError:
             return
         try:
@@ -248,6 +284,7 @@ def _serve_process(
             for result in work(items):
                 results.append(result)
                 position.value = len(results)
+            items = None  # which would stay in memory until the next ones come
             send(_Message("results", results))
         except FerEdgeError as error:
             # Errors with more arguments than a message cannot be pickled.
@@ -262,6 +299,8 @@ def map_in_order(
     submit: Callable[[list[Item]], Future[list[Result]]],
     results: Callable[[list[Item], Future[list[Result]]], Iterable[Result]],
     max_pending: Callable[[], int],
+    size: Callable[[Item], int],
+    max_bytes: Callable[[], int] = lambda: WAITING_BYTES,
 ) -> Generator[tuple[Item, Result], None, None]:
     """Process chunks of items wherever they are submitted to; few items and results are in memory.
 
@@ -270,19 +309,29 @@ def map_in_order(
         submit: Submits a chunk.
         results: Waits for a future; gives the results of a chunk.
         max_pending: Gives the number of chunks that may be queued or in work now.
+        size: Gives the memory that an item takes, in bytes.
+        max_bytes: Gives the memory of chunks that are queued or in work beyond which no more are read.
 
     Yields:
         Items and results, in the order of the chunks.
     """
     chunks = iter(chunks)
-    pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    pending: deque[tuple[list[Item], Future[list[Result]], int]] = deque()
+    in_flight = 0
     while True:
-        while len(pending) < max_pending() and (chunk := next(chunks, None)) is not None:
-            pending.append((chunk, submit(chunk)))
+        while len(pending) < max_pending() and in_flight <= max_bytes() and (chunk := next(chunks, None)) is not None:
+            chunk_size = sum(map(size, chunk))
+            pending.append((chunk, submit(chunk), chunk_size))
+            in_flight += chunk_size
+            del chunk  # the last one would stay in memory
         if not pending:
             return
-        chunk, future = pending.popleft()
-        yield from zip(chunk, results(chunk, future), strict=True)
+        chunk, future, chunk_size = pending.popleft()
+        done, of_chunk = deque(chunk), deque(results(chunk, future))
+        del chunk, future
+        while done:  # each item leaves the memory when the caller has dropped it
+            yield done.popleft(), of_chunk.popleft()
+        in_flight -= chunk_size
 
 
 def map_in_processes(
@@ -290,6 +339,8 @@ def map_in_processes(
     chunks: Iterable[list[Item]],
     processes: int,
     on_failure: Callable[[Item, str], Result],
+    *,
+    size: Callable[[Item], int] = lambda _item: 0,
     patience_s: int = PATIENCE_S,
 ) -> Generator[tuple[Item, Result], None, None]:
     """Process chunks of items in several processes; see `ProcessPool` and `map_in_order`."""
@@ -299,4 +350,5 @@ def map_in_processes(
             submit=pool.submit,
             results=lambda _, future: future.result(),
             max_pending=lambda: CHUNKS_PER_PROCESS * processes,
+            size=size,
         )

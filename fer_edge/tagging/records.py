@@ -51,3 +51,8 @@ def failed_result(source: Source, error: str) -> SourceResult:
     """Return the result of a source that could not be processed."""
     time = source.begin if source.kind == "video" else None
     return SourceResult((FaceRecord(time=time, error=printable(error)),))
+
+
+def result_of_failure(source: Source, reason: str) -> SourceResult:
+    """Return the result of a source whose process crashed or was ended."""
+    return failed_result(source, f"{source.path}: {reason}")

@@ -162,6 +162,7 @@ def _fill_journal(
             journal.store(source, result)
             on_result(result)
             count += source.begin == 0
+            del source  # with its data, which would stay in memory while the next one is awaited
     return count
 
 

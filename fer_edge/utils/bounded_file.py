@@ -74,15 +74,15 @@ def read_stream(file: IO[bytes], max_bytes: int, name: str, error: type[InputErr
     Raises:
         InputError: the stream is too large or cannot be read.
     """
-    content = bytearray()
+    content = io.BytesIO()  # which gives its bytes away without copying them
     try:
-        while block := file.read(min(_BLOCK, max_bytes + 1 - len(content))):
-            content += block
-            if len(content) > max_bytes:
+        while block := file.read(min(_BLOCK, max_bytes + 1 - content.tell())):
+            content.write(block)
+            if content.tell() > max_bytes:
                 raise error(f"{name}: refused, it is larger than {megabytes(max_bytes)}")
     except OSError as cause:
         raise error(f"{name}: cannot be read ({cause.strerror or cause})") from cause
-    return bytes(content)
+    return content.getvalue()
 
 
 def read_text(path: Path, error: type[InputError] = InputError, max_bytes: int = TEXT_BYTES) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCK: Final = 1 << 16
+STEP: Final = 1 << 20  # bytes that come out at a time at most, because they are copied
 MAGIC_BYTES: Final = 6  # at the start of a stream, which tell how it is compressed
 
 
@@ -140,7 +141,7 @@ class UnpackedStream(io.RawIOBase):
         if not len(buffer):
             return 0
         try:
-            block = self._next_block(len(buffer))
+            block = self._next_block(min(len(buffer), STEP))
         except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
             raise UnpackError(str(error) or type(error).__name__) from error
         self._unpacked += len(block)

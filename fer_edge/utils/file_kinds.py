@@ -25,6 +25,7 @@ VIDEO_SUFFIXES: Final = frozenset(
         *(".webm", ".wmv"),
     }
 )
+ARCHIVE_SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # What systems and photo managers keep beside the photos: thumbnails, deleted files, metadata.  In lower case.
 _SYSTEM_NAMES: Final = frozenset(
     {

@@ -11,6 +11,7 @@ from fer_edge.errors import DataError
 from fer_edge.utils import pillow_image
 from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.exif import read_orientation, turn_upright
+from fer_edge.utils.file_kinds import ARCHIVE_SUFFIXES, VIDEO_SUFFIXES
 from fer_edge.utils.image_header import JPEG2000, check_header
 from fer_edge.utils.isolated_decode import decode_isolated
 from fer_edge.utils.limits import IMAGE_BYTES
@@ -77,18 +78,26 @@ def decode_gray(data: bytes, name: str, reduced: int = 1) -> npt.NDArray[np.uint
 
 def read_gray(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as grey; see `decode_gray`."""
-    return decode_gray(_read_file(path), str(path))
+    return _read(path, colour=False)
 
 
 def read_colour(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as BGR, uint8 of shape (rows, columns, 3); see `decode`."""
-    return decode(_read_file(path), str(path), colour=True).pixels
+    return _read(path, colour=True)
 
 
-def _read_file(path: Path) -> bytes:
+def _read(path: Path, *, colour: bool) -> npt.NDArray[np.uint8]:
     if path.is_dir():
         raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")
-    return read_bytes(path, IMAGE_BYTES)
+    try:
+        return decode(read_bytes(path, IMAGE_BYTES), str(path), colour=colour).pixels
+    except DataError:
+        name = path.name.lower()
+        kinds = {"videos": tuple(VIDEO_SUFFIXES), "archives": ARCHIVE_SUFFIXES}
+        kind = next((kind for kind, suffixes in kinds.items() if name.endswith(suffixes)), "")
+        if kind and path.is_file():
+            raise DataError(f"{path}: not an image; fer_edge.tag and `fer-edge tag` take {kind}") from None
+        raise
 
 
 def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:

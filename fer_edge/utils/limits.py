@@ -24,6 +24,11 @@ ARCHIVE_RATIO: Final = 100  # of unpacked to packed size
 ARCHIVE_RATIO_FREE_BYTES: Final = 16 << 20  # a smaller member may have any ratio
 DECODER_BYTES: Final = 128 << 20  # that a decoder of LZMA may use
 
+# Processes that tag.
+WAITING_BYTES: Final = 128 << 20  # of images from archives that are queued or in work
+WAITING_BYTES_PER_THREAD: Final = 8 << 20  # the same of each thread of a cluster
+PATIENCE_S: Final = 120  # without a sign of progress: far beyond what any image takes, also on a Pi
+
 # Cards.
 LABELS: Final = 1000
 LABEL_CHARACTERS: Final = 60  # a file name of them, in UTF-8, must not be longer than 255 bytes
@@ -32,6 +37,14 @@ LABEL_CHARACTERS: Final = 60  # a file name of them, in UTF-8, must not be longe
 TRIAL_BYTES: Final = 600 << 20
 TRIAL_CPU_S: Final = 8
 TRIAL_S: Final = 25.0
+
+# Keras models and SavedModel folders, which a process of its own reads.
+KERAS_BYTES: Final = 1 << 30
+KERAS_OBJECTS: Final = 100_000  # arrays and groups of a file, or files of a folder
+CONVERSION_BYTES: Final = 2 << 30  # beyond what TensorFlow itself takes
+CONVERSION_BYTES_PER_BYTE: Final = 6  # of the model, in addition
+CONVERSION_CPU_S: Final = 60
+CONVERSION_CPU_S_PER_MB: Final = 2  # of the model, in addition
 
 # Images, in pixels of the image as it is stored.
 JPEG_PIXELS: Final = 1 << 30  # decoded at a smaller scale

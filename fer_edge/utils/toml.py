@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,6 +65,25 @@ def to_struct(document: dict[str, Any], struct: type[T], source_name: str) -> T:
         raise InputError(f"{source_name}: {explain(error, struct).message}") from error
 
 
+def find_problems(document: Mapping[str, Any], struct: type[msgspec.Struct]) -> list[Problem]:
+    """Return everything that is wrong with a parsed TOML document, in its order.
+
+    Args:
+        document: the document.
+        struct: the class that it is for.
+    """
+    rest = copy.deepcopy(dict(document))
+    problems: dict[str, Problem] = {}
+    while problem := _find_problem(rest, struct):
+        key = problem.key
+        if key in problems:  # it lacks now, which is no other problem
+            key = key.rpartition(".")[0]
+        problems.setdefault(problem.key, problem)
+        if not _remove_key(rest, key):
+            break
+    return list(problems.values())
+
+
 def override(
     document: dict[str, Any], settings: Mapping[str, tuple[str, object]], struct: type[msgspec.Struct]
 ) -> None:
@@ -104,6 +124,16 @@ def _find_problem(document: dict[str, Any], struct: type[msgspec.Struct]) -> Pro
     except msgspec.ValidationError as error:
         return explain(error, struct)
     return None
+
+
+def _remove_key(table: object, key: str) -> bool:
+    """Remove a dotted key, parts of which may hold dots themselves, and return whether it was there."""
+    if not isinstance(table, dict):
+        return False
+    if key in table:
+        del table[key]
+        return True
+    return any(key.startswith(f"{name}.") and _remove_key(table[name], key[len(name) + 1 :]) for name in table)
 
 
 def _set_key(document: dict[str, Any], key: str, value: object, source_name: str) -> None:

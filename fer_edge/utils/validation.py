@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -60,7 +61,8 @@ def explain(error: msgspec.MsgspecError | UnicodeDecodeError, to: Any) -> Proble
     if found := re.fullmatch(r"Invalid (?:enum )?value (.*)", message):
         return Problem(path, f"{subject} cannot be {found[1]}{_choices(path, to)}")
     if found := re.fullmatch(r"Expected `(.*?)`(.*)", message):
-        return Problem(path, f"{subject} must {_describe_expectation(found[1], found[2])}")
+        form = _form(path, to) if found[2].startswith(" matching regex") else ""
+        return Problem(path, f"{subject} must {form or _describe_expectation(found[1], found[2])}")
     # Else a check of our own refused it, in our own words, which name the key.
     return Problem(path, message)
 
@@ -93,7 +95,7 @@ def _describe_expectation(type_names: str, rest: str) -> str:
         is_fraction = names == ["int"] and found[1] == "float"
         return f"be {kind}, {'without a decimal point' if is_fraction else f'not {_TYPES.get(found[1], found[1])}'}"
     if found := re.fullmatch(r" (>=|>|<=|<) (-?[\d.e+-]+)", rest):
-        return f"be {_BOUNDS[found[1]]} {float(found[2]):g}"
+        return f"be {_BOUNDS[found[1]]} {_in_digits(found[2])}"
     if found := re.fullmatch(r" that's a multiple of (\d+)", rest):
         return f"be a multiple of {found[1]}"
     if found := re.fullmatch(
@@ -106,6 +108,12 @@ def _describe_expectation(type_names: str, rest: str) -> str:
     if found := re.fullmatch(r" matching regex (.*)", rest):
         return f"match the pattern {found[1]}"
     return f"be {kind}"
+
+
+def _in_digits(number: str) -> str:
+    """Return a number as people write it, without an exponent."""
+    value = Decimal(number)
+    return f"{value:,f}" if value % 1 else f"{value:,.0f}"
 
 
 def _plural(noun: str) -> str:
@@ -151,15 +159,30 @@ def _structs(of: Any) -> Iterator[type[msgspec.Struct]]:  # noqa: ANN401 - a typ
             yield from _structs(each)
 
 
+def _form(path: str, to: Any) -> str:  # noqa: ANN401 - a type of any form
+    """Return the form that a text must have, in words: those that its `msgspec.Meta` has as ``extra["form"]``."""
+    for struct, last in _owners(path, to):
+        for meta in getattr(_field(struct, last), "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and (form := (meta.extra or {}).get("form")):
+                return str(form)
+    return ""
+
+
 def _choices(path: str, to: Any) -> str:  # noqa: ANN401 - a type of any form
     """Return a hint for a value that is none of those that a key takes: which they are."""
+    owners = _owners(path, to)
+    tags = [str(config.tag) for struct, last in owners if (config := struct.__struct_config__).tag_field == last]
+    choices = tags or [str(choice) for struct, last in owners for choice in _literals(_field(struct, last))]
+    return f"; choose {listed(choices, 'or')}" if choices else ""
+
+
+def _owners(path: str, to: Any) -> list[tuple[type[msgspec.Struct], str]]:  # noqa: ANN401 - a type of any form
+    """Return the structures that a path may lead to, each with the name of the field in it."""
     *sections, last = re.sub(r"\[.*?\]", "", path).split(".")
     structs = list(_structs(to))
     for section in sections:
         structs = [each for struct in structs for each in _structs(_field(struct, section))]
-    tags = [str(config.tag) for struct in structs if (config := struct.__struct_config__).tag_field == last]
-    choices = tags or [str(choice) for struct in structs for choice in _literals(_field(struct, last))]
-    return f"; choose {listed(choices, 'or')}" if choices else ""
+    return [(struct, last) for struct in structs]
 
 
 def _field(struct: type[msgspec.Struct], name: str) -> Any:  # noqa: ANN401 - a type of any form

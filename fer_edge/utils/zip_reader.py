@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 from fer_edge.errors import DataError, InputError
 from fer_edge.utils.archive_member import ArchiveMember, unpack_errors
 from fer_edge.utils.bounded_file import open_regular
-from fer_edge.utils.decompress import BLOCK, Inflater, UnpackedStream, UnpackError, lzma_of_zip
+from fer_edge.utils.decompress import BLOCK, STEP, Inflater, UnpackedStream, UnpackError, lzma_of_zip
 from fer_edge.utils.limits import ARCHIVE_DIRECTORY_BYTES
 from fer_edge.utils.words import megabytes
 
@@ -174,7 +174,7 @@ class _Slice(io.RawIOBase):
         return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self.read_some(len(buffer))
+        data = self.read_some(min(len(buffer), STEP))
         buffer[: len(data)] = data
         return len(data)
 

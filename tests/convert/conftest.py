@@ -13,11 +13,20 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_edge_convert.formats import isolated
+from tests.fork_server import read_in_process
+
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
 MODELS = Path(__file__).parents[2] / "models"
 COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axis}" for i in range(5) for axis in "xy"))
+
+
+@pytest.fixture(autouse=True)
+def _read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read models that need TensorFlow in this process, because loading it takes longer than most conversions."""
+    monkeypatch.setattr(isolated, "run_reader", read_in_process)
 
 
 @pytest.fixture(scope="session")

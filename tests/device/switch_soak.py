@@ -123,7 +123,7 @@ class Soak:
             time.sleep(self._chance.choice((0.0, 0.05, self._chance.uniform(0, 2))))
         self._prove(on=False)
         self._prove(on=True)
-        if self._chance.random() < 0.5:
+        if self.figures.actions["sequences"] % 2:  # the next one starts switched off
             self._prove(on=False)
         self._stop(kill=self._chance.random() < 0.5)
 

@@ -14,7 +14,7 @@ import pytest
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.messages import MessageFactory
 from fer_edge_device.mqtt.outbox import Outbox
-from tests.device.brokers import Mosquitto, Subscriber, subscribing, wait_for
+from tests.device.brokers import Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.mqtt.helpers import new_event
 from tests.device.running import Running
 from tests.device.servers import Http, NetworkCamera, serving
@@ -87,6 +87,41 @@ def test_off_closes_the_camera_and_a_restart_leaves_it_closed(
     assert (camera.calls, camera.viewers) == (calls, 0)
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_off_that_waits_in_the_broker_is_obeyed_before_the_camera_is_opened(
+    version: str, camera: NetworkCamera, subscriber: Subscriber, config: Path
+) -> None:
+    config.write_text(config.read_text().replace("[outbox]", f'version = "{version}"\n[outbox]'))
+    subscriber.publish(TOPICS.topic("enabled/set"), "OFF", retain=True)
+    run = Running(config)
+    with run.process:
+        wait_for(lambda: subscriber.payloads(TOPICS.topic("availability")) == [b"online"], "the node")
+        assert subscriber.payloads(TOPICS.topic("enabled/state")) == [b"OFF"]
+        assert subscriber.payloads(TOPICS.topic("camera")) == [b"disabled"]
+        subscriber.publish(TOPICS.topic("enabled/set"), "ON")
+        wait_for(lambda: subscriber.payloads(TOPICS.topic("camera"))[-1] == b"online", "the camera")
+        run.process.terminate()
+        assert run.process.wait(30) == 0
+        assert run.process.stderr
+        assert run.process.stderr.read().count("switched off: no frame is processed until ON is published to") == 1
+    assert camera.calls == 1
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["does not answer", "cannot be reached"])
+def test_camera_is_opened_if_the_broker(
+    camera: NetworkCamera, broker: Mosquitto, config: Path, *, silent: bool
+) -> None:
+    with Gate() as gate:
+        gate.silent = silent
+        config.write_text(config.read_text().replace(str(broker.port), str(gate.port)))
+        run = Running(config)
+        with run.process:
+            assert run.until("/availability")["payload"] == "online"
+            wait_for(lambda: camera.viewers, "the camera")
+            run.process.terminate()
+            assert run.process.wait(30) == 0
+
+
 def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
     camera: NetworkCamera, subscriber: Subscriber, config: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +140,30 @@ def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
         wait_for(lambda: subscriber.payloads(TOPICS.topic("camera"))[-1] == b"online", "the camera")
         run.process.terminate()
         assert run.process.wait(30) == 0
+
+
+def test_restart_after_a_kill_corrects_the_status_of_the_camera_before_online(
+    camera: NetworkCamera, subscriber: Subscriber, config: Path
+) -> None:
+    def statuses() -> list[bytes]:
+        return subscriber.payloads(TOPICS.topic("camera"))
+
+    run = Running(config)
+    with run.process:
+        wait_for(lambda: statuses()[-1:] == [b"online"], "the camera")
+        run.process.kill()
+    wait_for(lambda: subscriber.payloads(TOPICS.topic("availability"))[-1] == b"offline", "the last will")
+    camera.mood = "hangs"
+    before = len(subscriber.received)
+    run = Running(config)
+    with run.process:
+        wait_for(lambda: subscriber.payloads(TOPICS.topic("availability"))[-1] == b"online", "the node")
+        topics = [message.topic for message in subscriber.received[before:]]
+        assert topics.index(TOPICS.topic("camera")) < topics.index(TOPICS.topic("availability"))
+        run.process.terminate()
+        assert run.process.wait(30) == 0
+    assert statuses()[-1] == b"offline"
+    assert statuses().count(b"offline") == 2, "it is said once in each run that the camera does not answer"
 
 
 def test_camera_that_stays_missing_ends_the_run_and_says_why(

@@ -21,6 +21,7 @@ def test_saved_values_replace_the_configured_ones(tmp_path: Path) -> None:
     assert changed == EventsSettings(margin=0.0, hold_s=0.3, min_hits=5)
     assert SavedSettings(tmp_path / "new" / "outbox.sqlite").apply(CONFIGURED) == changed
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["outbox.sqlite.settings.json"]
+    assert (tmp_path / "new" / "outbox.sqlite.settings.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_writes_only_what_changes(tmp_path: Path) -> None:
@@ -78,6 +79,8 @@ def test_change_holds_until_the_next_start_if_the_disk_fails(tmp_path: Path, cap
         (b'{"margin": 1e999}', "no setting was changed"),
         (b" " * 10_000, "too long"),
         (b"[" * 900, "no setting was changed"),
+        (b"{}", "no setting was changed: it names none; send JSON such as"),
+        (b'{"margin": null}', "no setting was changed: it names none; send JSON such as"),
     ],
 )
 def test_refuses_wrong_change(payload: bytes, problem: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
+
+from fer_edge_device.logging import RateLimitedLog
+from tests.device.brokers import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +117,27 @@ def test_json_lines_have_time_level_logger_and_message(tmp_path: Path) -> None:
     assert set(lines[0]) == {"time", "level", "logger", "message"}
     assert (lines[0]["level"], lines[0]["logger"]) == ("info", "fer_edge_device.capture.factory")
     assert datetime.fromisoformat(lines[0]["time"]).tzinfo is not None
+
+
+def test_lines_beyond_the_limit_are_counted_when_the_interval_is_over_or_at_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = RateLimitedLog(logging.getLogger("test"), logging.WARNING, "word", lines=2, interval=0.2)
+    for word in ("a", "b", "c", "d"):
+        log.log(word)
+        log.flush()
+    assert caplog.messages == ["a", "b"]
+
+    def is_counted() -> bool:
+        log.flush()
+        return len(caplog.messages) > 2
+
+    wait_for(is_counted, "the count")
+    for word in ("e", "f", "g"):
+        log.log(word)
+    log.flush(at_end=True)
+    log.flush(at_end=True)
+    assert caplog.messages[2:] == ["2 more words were not logged", "e", "f", "1 more word was not logged"]
 
 
 def test_process_without_standard_error_continues() -> None:

@@ -16,6 +16,7 @@ def test_off_lasts_until_on_even_without_the_outbox(tmp_path: Path) -> None:
     assert PrivacySwitch(outbox).save(on=False)
     assert not PrivacySwitch(outbox).on
     assert [file.name for file in outbox.parent.iterdir()] == ["outbox.sqlite.off"]
+    assert (outbox.parent / "outbox.sqlite.off").stat().st_mode & 0o777 == 0o600
     PrivacySwitch(outbox).save(on=False)
     PrivacySwitch(outbox).save(on=True)
     assert PrivacySwitch(outbox).on

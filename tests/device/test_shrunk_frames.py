@@ -14,7 +14,7 @@ from fer_edge_device.config.settings import CameraSettings, Config, EventsSettin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.device.fakes import VideoCapture
+    from tests.device.fakes import Hardware
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def full_hd(min_face: int = 0, width: int = 1920) -> Config:
 
 
 @pytest.mark.parametrize("min_face", [0, 120])
-def test_finds_the_same_faces_in_shrunk_frames(usb: type[VideoCapture], min_face: int) -> None:
+def test_finds_the_same_faces_in_shrunk_frames(usb: Hardware, min_face: int) -> None:
     usb.size, usb.interval = (1920, 1080), 0.03
     stream = events(full_hd(min_face))
     event = next(stream)
@@ -57,7 +57,7 @@ def test_smallest_face_stays_until_a_restart_if_frames_may_be_shrunk(
     assert "configuration reloaded" in caplog.text
 
 
-def test_runner_uses_one_thread_of_opencv_and_the_library_leaves_them_alone(usb: type[VideoCapture]) -> None:
+def test_runner_uses_one_thread_of_opencv_and_the_library_leaves_them_alone(usb: Hardware) -> None:
     cv2.setNumThreads(2)
     stream = events(full_hd())
     usb.interval = 0.03

@@ -21,6 +21,9 @@ def test_the_manual_states_every_limit() -> None:
     stated = {
         "model (": [limits.MODEL_BYTES // mb, limits.MODEL_BYTES // mb],
         "model in a runtime": [limits.TRIAL_BYTES // mb, limits.TRIAL_CPU_S, int(limits.TRIAL_S)],
+        "Keras file": [limits.KERAS_BYTES // mb, limits.KERAS_OBJECTS],
+        "memory of that process": [limits.CONVERSION_BYTES // mb, 850, limits.CONVERSION_BYTES_PER_BYTE],
+        "processor time of that process": [limits.CONVERSION_CPU_S, limits.CONVERSION_CPU_S_PER_MB],
         "model card": [limits.CARD_BYTES // mb],
         "labels": [2, limits.LABELS, 1, limits.LABEL_CHARACTERS],
         "configuration": [limits.TEXT_BYTES // 1000, limits.TEXT_LINE],
@@ -37,6 +40,8 @@ def test_the_manual_states_every_limit() -> None:
             int(limits.DECODER_PROCESS_S),
         ],
         "image of more than four bytes": [limits.STORED_PIXEL_BYTES // mb],
+        "images of archives that wait": [limits.WAITING_BYTES // mb, limits.WAITING_BYTES_PER_THREAD // mb],
+        "input that makes no progress": [limits.PATIENCE_S],
         "table of faces": [limits.TABLE_BYTES // mb, limits.TABLE_ROW_BYTES // mb],
         "table of boxes": [limits.TABLE_ROWS],
         "directory of a zip": [limits.ARCHIVE_DIRECTORY_BYTES // mb, 300_000],

@@ -100,8 +100,11 @@ def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
         (("run", "--log-level", "x"), "choose debug, info, warning or error;"),
         (("tag", "x", "--out", "y", "--sidecar", "foo"), "--sidecar: 'foo' is unknown; choose xmp;"),
         (("run", "extra"), "unexpected argument: extra;"),
-        (("predict", "x", "--min-face"), "--min-face: give a value;"),
-        (("convert", "nope.keras", "-o", "x.tflite"), "nope.keras: no such model"),
+        (("predict", "x", "--min-face"), "--min-face: give a value; `fer-edge predict --help` shows how"),
+        (("mqtt", "forget", "--node"), "--node: give a value; `fer-edge mqtt forget --help` shows how"),
+        (("convert", "nope.keras", "-o", "x.tflite"), "nope.keras: no such model; check the path; give a .keras, "),
+        (("convert", "egde", "-o", "x.tflite"), "egde: no such model; did you mean edge? It is shipped as a converted"),
+        (("convert", "edge", "--int8", "-o", "x.tflite"), "edge: no such model; it is shipped as a converted model"),
         (("bench", "--runs", "0"), "--runs"),
         (("run", "--seconds", "-1"), "--seconds"),
         (("card", "set", "x.tflite", "--label", "x"), "`fer-edge card set --help` shows how"),
@@ -221,6 +224,16 @@ def test_predict_rejects_folder_and_pipe(cli: Cli, tmp_path: Path) -> None:
     assert "fer_edge.tag and `fer-edge tag` take folders" in error_line(cli, "predict", tmp_path)
 
 
+def test_predict_names_the_command_for_videos_and_archives(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    for name, kind in (("a.MP4", "videos"), ("a.tar.gz", "archives"), ("a.zip", "archives")):
+        (tmp_path / name).write_bytes(b"any")
+        expected = f"{tmp_path / name}: not an image; fer_edge.tag and `fer-edge tag` take {kind}"
+        assert error_line(cli, "predict", tmp_path / name) == f"fer-edge: {expected}\n"
+    shutil.copy(photo, tmp_path / "photo.mjpeg")
+    assert "neutral" in cli("predict", tmp_path / "photo.mjpeg").stdout
+    assert "cannot be read (No such file" in error_line(cli, "predict", tmp_path / "none.mp4")
+
+
 def test_predict_skips_and_names_unreadable_images(cli: Cli, photo: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "bad.jpg"
     damaged.write_text("no image")
@@ -337,6 +350,44 @@ def test_errors_and_config_hide_passwords(cli: Cli, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[camera]\nsource = "rtsp://me:secret@camera/stream"\n')
     assert 'source = "rtsp://...@camera/stream"' in cli("config", "--config", config).stdout
+
+
+def test_config_check_lists_every_mistake(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'nodde = "a"\nthreads = 900\n[mqtt]\nkeepalive_s = "a"\nevent_max_age_s = 1e9\nfoo.bar = 1\n'
+        "[camera]\nfps = 0\nidle_fps = 1\n[events]\nmargin = 2\n[camera.x]\n"
+    )
+    checked = cli("config", "--config", config, "--check", status=2)
+    assert checked.stdout == ""
+    assert checked.stderr.splitlines() == [
+        f"fer-edge: {config}: {problem}"
+        for problem in (
+            "there is no key nodde; did you mean node?",
+            "threads must be at most 64",
+            "mqtt.keepalive_s must be a whole number, not text",
+            "mqtt.event_max_age_s must be at most 31,536,000",
+            "there is no key mqtt.foo",
+            "camera.fps must be at least 0.1",
+            "there is no key camera.x",
+            "events.margin must be at most 1",
+        )
+    ]
+
+
+def test_config_check_lists_every_file_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'model = "none"\n[faces]\ndetector_model = "nothing"\n[mqtt]\nurl = "http://x"\n'
+        '[outbox]\npath = "/proc/x/../outbox.sqlite"\n'
+    )
+    lines = cli("config", "--config", config, "--check", status=2).stderr.splitlines()
+    for line, expected in zip(lines, ("none: no such", "nothing: no such", "mqtt.url: ", "outbox.path: "), strict=True):
+        assert line.startswith(f"fer-edge: {expected}")
+    (tmp_path / "folder.sqlite").mkdir()
+    for path, problem in (("folder.sqlite", "is not a file"), ("config.toml/o.sqlite", "no file can be kept at")):
+        config.write_text(f'[outbox]\npath = "{tmp_path / path}"\n')
+        assert problem in error_line(cli, "config", "--config", config, "--check")
 
 
 def test_undeliverable_messages_give_an_error_status(cli: Cli) -> None:
@@ -537,6 +588,18 @@ def test_replayed_video_gives_the_same_events(cli: Cli, tmp_path: Path) -> None:
 def test_run_of_one_image_names_the_commands_for_images(cli: Cli, photo: Path) -> None:
     assert "use `fer-edge predict` or `fer-edge tag`" in cli("run", "--source", photo).stderr
     assert "hint" not in cli("run", "--source", "demo", "--seconds", "0.5", "--full-speed").stderr
+
+
+def test_run_explains_why_photos_give_no_event(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photo, folder)
+    stderr = cli("run", "--source", folder).stderr
+    assert f"hint: {folder}: `run` plays the images of a folder as one video" in stderr
+    assert "use `fer-edge predict` or `fer-edge tag`" in stderr
+    for number in range(9):
+        shutil.copy(photo, folder / f"{number}.png")
+    assert "hint" not in cli("run", "--source", folder).stderr
 
 
 def test_run_says_which_events_still_wait_for_the_broker(

@@ -5,22 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import tarfile
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import cv2
 import msgspec
 import numpy as np
 
-from fer_edge.bench.results import read_report
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.classification.labels import parse_labels
-from fer_edge.datasets.faces import load_faces
 from fer_edge.datasets.label_map import load_label_map
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.detection.network import NetworkDetector
@@ -31,44 +27,26 @@ from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.tagging.input import archives
 from fer_edge.tagging.input.dates import date_of
 from fer_edge.tagging.input.image_decode import decode_colour_at, decode_image
-from fer_edge.tagging.output.columns import column_types
-from fer_edge.tagging.output.table_reader import read_table
 from fer_edge.tflite import trial, trial_process
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import as_html, inspect_model
 from fer_edge.utils.file_kinds import LeftOut
-from fer_edge_device.config.load import load_config
-from fer_edge_device.config.render import example
 from fer_edge_train.bank import Bank, Views, digest
 from fer_edge_train.recipe_files import load_recipe, recipe_text
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .device_readers import device_readers
+from .model_readers import model_readers
+from .reader import Reader
+from .table_readers import GRAY, face_table, table_readers
+from .video_readers import video_readers
 
-GRAY: Final = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
+_TRY: Final = trial._try
 COLOUR: Final = np.dstack([GRAY, GRAY // 2, GRAY // 3])
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A reader.
-
-    Attributes:
-        name: file name of its inputs.
-        seeds: inputs that it reads.
-        read: reads a file; raises `FerEdgeError` and nothing else.
-        cost: how many times longer it takes than the quick ones.
-    """
-
-    name: str
-    seeds: tuple[bytes, ...]
-    read: Callable[[Path], object]
-    cost: int = 1
 
 
 def readers() -> list[Reader]:
     """Return all readers."""
-    table, tree, votes = _face_table(), _class_images(), b"file,x,y,w,h\na.png,1,2,30,40\na.png,,,,\n"
+    table, tree = face_table(), _class_images()
     model, detector = DEFAULT_MODEL.read_bytes(), DEFAULT_DETECTOR.read_bytes()
     tarred = _tarred(tree)
     return [
@@ -80,30 +58,26 @@ def readers() -> list[Reader]:
             for ending in ("tar", "tar.gz", "tar.bz2", "tar.xz")
         ),
         Reader("b.tar.gz", (_pack(tarred, "tar.gz"), _pack(_tarred({"fer2013.csv": table}), "tar.gz")), load_dataset),
-        Reader("fer2013.csv", (table,), load_dataset),
-        Reader("labels.csv", (votes,), _read_boxes),
-        Reader("t.csv", (_tag_table("csv"),), _read_rows),
-        Reader("t.jsonl", (_tag_table("jsonl"),), _read_rows),
-        Reader(
-            "config.toml",
-            (example().replace("# ", "").encode(), b'node = "a"\n[camera]\nsource = "demo"\n'),
-            load_config,
-        ),
         Reader("map.toml", (b'order = ["happy", "sad"]\n[all]\nanger = ""\n',), load_label_map),
         Reader("recipe.toml", (recipe_text("cnn3").encode(),), lambda path: load_recipe(str(path), [])),
         Reader("labels.txt", (b"angry\nhappy\nsad\n",), lambda path: parse_labels(str(path))),
-        Reader("bench.json", (b'{"schema": 1, "made": "x"}',), read_report),
         Reader("a.npz", (_bank(),), lambda path: Bank.load(path, GRAY[None])),
         Reader("card.tflite", (model[-12_000:], detector[-60_000:]), _read_card),
         Reader("graph.tflite", (model_bytes(DEFAULT_MODEL), model_bytes(DEFAULT_DETECTOR)), _read_flatbuffer),
         Reader("inspect.tflite", (model, detector), _inspect, cost=20),
         Reader("hashed.tflite", (model_bytes(DEFAULT_MODEL),), _load_rehashed, cost=20),
         Reader("faces.tflite", (detector,), NetworkDetector, cost=5),
+        *table_readers(),
+        *device_readers(),
+        *model_readers(),
+        *video_readers(),
     ]
 
 
 def try_in_fork(path: Path, request: trial_process.Request, model: bytes) -> bool:
     """Stand for `fer_edge.tflite.trial._try`: a fork of this process is quicker than a new one."""
+    if request.path:  # OpenCV runs the model on threads, which a fork does not have
+        return _TRY(path, request, model)
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -130,11 +104,6 @@ def _images() -> tuple[bytes, ...]:
             continue
         images.append(file.getvalue())
     return tuple(images)
-
-
-def _face_table() -> bytes:
-    face = " ".join(map(str, GRAY[:48, :48].ravel()))
-    return f"emotion,pixels,Usage\n3,{face},Training\n4,{face},PublicTest\n".encode()
 
 
 def _class_images() -> dict[str, bytes]:
@@ -185,17 +154,6 @@ def _bank() -> bytes:
         return path.read_bytes()
 
 
-def _tag_table(ending: str) -> bytes:
-    if ending == "csv":
-        face = "a.png,,,1,2,30,40,happy,0.9,0.9,0.8,,,edge,abc,1"
-        error = "b.mp4,1.5,1,,,,,,,,,,damaged,edge,abc,1"
-        return "\n".join([",".join(column_types(("happy",))), face, error, ""]).encode()
-    return (
-        b'{"path": "a.png", "time": null, "track": null, "box": [1, 2, 30, 40], "emotion": "happy", "score": 0.9,'
-        b' "scores": {"happy": 0.9}, "error": null, "model": "edge", "model_sha256": "abc"}\n'
-    )
-
-
 def _read_image(path: Path) -> None:
     data = path.read_bytes()
     image = decode_image(data, path.name, 48, min_face=None, is_face=False)
@@ -208,16 +166,6 @@ def _read_archive(path: Path) -> None:
         assert "\n" not in member.error
         if member.read:
             member.read()
-
-
-def _read_boxes(path: Path) -> None:
-    (path.parent / "a.png").write_bytes(cv2.imencode(".png", GRAY)[1].tobytes())
-    load_faces(path.parent)
-
-
-def _read_rows(path: Path) -> None:
-    for _ in read_table(path):
-        pass
 
 
 def _read_card(path: Path) -> None:
@@ -243,8 +191,3 @@ def _load_rehashed(path: Path) -> None:
     path.write_bytes(with_card(model, card))
     classifier = TFLiteClassifier(path)
     classifier.classify(np.zeros((2, card.input.height, card.input.width), np.uint8))
-
-
-def is_one_line(message: str) -> bool:
-    """Return whether a message is one line that a terminal can show."""
-    return bool(message) and not re.search(r"[\x00-\x1f\x7f-\x9f]", message) and "internal error" not in message

@@ -26,9 +26,12 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.errors import FerEdgeError
 from fer_edge.tflite import trial
 from fer_edge.utils.native_stderr import hide_native_stderr
+from fer_edge_convert.formats import isolated, tensorflow
 
+from .model_readers import read_in_fork
 from .mutate import mutate
-from .readers import Reader, is_one_line, readers, try_in_fork
+from .reader import Reader, is_one_line
+from .readers import readers, try_in_fork
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 MAX_S: Final = 10
 _MAX_MB: Final = 700
+_TENSORFLOW_MB: Final = 850  # that it takes by itself
 _MAX_ADDRESS_SPACE: Final = 3_000_000 << 10
 
 
@@ -71,10 +75,16 @@ def _work(
     position: Synchronized[int],
     results: multiprocessing.SimpleQueue[tuple[int, str]],
 ) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE,) * 2)
+    if not reader.needs_tensorflow:  # whose threads reserve more
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _hang)
     trial._try = try_in_fork
+    isolated.run_reader = read_in_fork
+    max_mb = _MAX_MB
+    if reader.needs_tensorflow:
+        tensorflow.load()
+        max_mb += _TENSORFLOW_MB
     with tempfile.TemporaryDirectory() as folder, hide_native_stderr():
         for seed in range(first, last):
             position.value = seed
@@ -82,8 +92,8 @@ def _work(
             outcome = check(reader, seed, Path(folder))
             signal.alarm(0)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-            results.put((seed, outcome if peak < _MAX_MB else f"{peak} MB"))
-            if peak >= _MAX_MB:
+            results.put((seed, outcome if peak < max_mb else f"{peak} MB"))
+            if peak >= max_mb:
                 os._exit(0)
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import string
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fer_edge.errors import FerEdgeError, hide_passwords, one_line
+from fer_edge.expression import Expression
+from fer_edge.geometry import Box
 from fer_edge.modelcard.card_labels import label_problem
+from fer_edge.tagging.input.image_decode import StoredImage
 from fer_edge.tagging.output.csv_cells import guard_cell, unguard_cell
+from fer_edge.tagging.output.xmp import write_sidecar
 from fer_edge.tflite import trial
 from fer_edge.utils.toml import parse_toml
+from fer_edge_convert.formats import isolated
+from tests.fork_server import read_in_process
 
-from .readers import Reader, is_one_line, readers, try_in_fork
+from .model_readers import read_in_fork
+from .reader import Reader, is_one_line
+from .readers import readers, try_in_fork
 from .run import check
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MUTANTS = 30
 few = settings(
@@ -27,17 +35,35 @@ few = settings(
 )
 
 
-@pytest.mark.parametrize("reader", [pytest.param(reader, id=reader.name) for reader in readers()])
-def test_readers_refuse_mutants_in_one_line(reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# TensorFlow is loaded in the worker that converts models.
+READERS = [
+    pytest.param(
+        reader,
+        id=reader.name,
+        marks=[pytest.mark.slow, pytest.mark.xdist_group("convert")] if reader.needs_tensorflow else [],
+    )
+    for reader in readers()
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_new_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_try", try_in_fork)
+    reader = request.node.callspec.params.get("reader") if hasattr(request.node, "callspec") else None
+    # A fork would not have the threads of TensorFlow.
+    in_process = reader is not None and reader.needs_tensorflow
+    monkeypatch.setattr(isolated, "run_reader", read_in_process if in_process else read_in_fork)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_refuse_mutants_in_one_line(reader: Reader, tmp_path: Path) -> None:
     outcomes = {seed: check(reader, seed, tmp_path) for seed in range(max(MUTANTS // reader.cost, 2))}
     assert set(outcomes.values()) <= {"read", "refused"}, outcomes
 
 
-@pytest.mark.parametrize("reader", [pytest.param(reader, id=reader.name) for reader in readers()])
-def test_readers_read_their_seeds(reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_read_their_seeds(reader: Reader, tmp_path: Path) -> None:
     """A reader that refuses everything would hide every defect behind it."""
-    monkeypatch.setattr(trial, "_try", try_in_fork)
     path = tmp_path / reader.name
     refused = 0
     for seed in reader.seeds:
@@ -46,13 +72,24 @@ def test_readers_read_their_seeds(reader: Reader, tmp_path: Path, monkeypatch: p
             reader.read(path)
         except FerEdgeError:
             refused += 1
-    assert refused < len(reader.seeds) or reader.name == "bench.json"
+    assert refused < len(reader.seeds)
 
 
 @few
 @given(st.text())
 def test_one_line_is_one_line(text: str) -> None:
     assert is_one_line(f"x{one_line(text)}") or "internal error" in text
+
+
+@few
+@given(st.text(max_size=70), st.integers(1, 8))
+def test_sidecars_are_xml(label: str, orientation: int) -> None:
+    assume(not label_problem([label, "another"]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.xmp")
+        image = StoredImage(np.zeros((30, 40), np.uint8), 1, 40, 30, orientation)
+        write_sidecar(path, image, [Expression(Box(1, 2, 30, 20), label, 0.5, {label: 0.5})])
+        ET.parse(path)  # noqa: S314 - what we wrote
 
 
 @few

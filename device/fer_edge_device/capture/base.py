@@ -21,7 +21,7 @@ class Frame(NamedTuple):
     """One image of a source.
 
     Attributes:
-        gray: uint8 image of shape (rows, columns).
+        gray: uint8 image of shape (rows, columns), read-only; of a live source, valid until its next frame is read.
         time: seconds on a clock that never jumps: within a video, or since an arbitrary start for a live source.
         number: counts from 0; a gap means that frames were not given.
         epoch: for a live source, what to add to ``time`` to get seconds since 1970; for a video 0.

@@ -1,114 +1,94 @@
-"""A live source that can be closed, and opened again or for the first time, while its reader goes on.
+"""A camera that can be closed, and opened again or for the first time, while its reader goes on.
 
-This is the one place where a camera is switched off and on. A thread opens it, because that may take long and a driver
-may hang; it tries again until the camera is there. Closing ends that thread, or the opened source, and `Camera.status`
-says ``disabled`` only once no thread can have the device open any more.
+A process of its own calls the driver (`fer_edge_device.capture.process`). Here it is started, watched and ended: when a
+call of the driver takes too long, the process is killed, and another one opens the camera. So whatever a driver does,
+the reader never waits for it. `Camera.status` says ``disabled`` only once no process can have the device open any more.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.errors import FerEdgeError, SourceError, SourceLostError, first_line
-from fer_edge_device.capture.base import NoFrameYet
+import msgspec
+
+from fer_edge.errors import FerEdgeError, SourceError, SourceLostError
+from fer_edge_device.capture.base import Frame, NoFrameYet
+from fer_edge_device.capture.channel import Failed, Given, Online, Task, Trying
+from fer_edge_device.capture.process import CameraProcess
+from fer_edge_device.capture.source_name import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fer_edge_device.capture.base import Frame
-    from fer_edge_device.capture.supervisor import LiveSource
+    from fer_edge_device.capture.channel import FromCamera, Timeouts
+    from fer_edge_device.config.settings import CameraSettings
     from fer_edge_device.messages import CameraStatus
 
 logger = logging.getLogger(__name__)
 
-_READ_TIMEOUT: Final = 0.5  # seconds until `read` raises NoFrameYet while the camera is being opened
-_CLOSED_POLL: Final = 0.1  # the same while it is closed: its caller may be about to open it
-_CLOSE_TIMEOUT: Final = 2.0  # seconds for which `close` waits
-_MIN_DELAY: Final = 0.5  # seconds before the camera is tried again for the first time
-_MAX_DELAY: Final = 5.0
-
-
-class Opening:
-    """The opening of a camera, which can be ended at any moment, and everything that it has opened."""
-
-    def __init__(self) -> None:
-        """Begin to open; see `Camera`."""
-        self.ended = threading.Event()
-        self.thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._sources: list[LiveSource] = []
-
-    def add(self, source: LiveSource) -> None:
-        """Add a source that is being opened, so that it is closed when this ends."""
-        with self._lock:
-            self._sources = [each for each in self._sources if not each.closed]
-            self._sources.append(source)
-            if self.ended.is_set():
-                source.close(0.0)
-
-    def end(self) -> None:
-        """Let everything be closed, without waiting for it."""
-        self.ended.set()
-        with self._lock:
-            for source in self._sources:
-                source.close(0.0)
-
-    @property
-    def closed(self) -> bool:
-        """Whether this has ended and nothing is open any more."""
-        if not self.ended.is_set() or (self.thread and self.thread.is_alive()):
-            return False
-        with self._lock:
-            return all(source.closed for source in self._sources)
+_READ_TIMEOUT: Final = 0.1  # seconds until `read` raises NoFrameYet, so that its caller can do other things
+_OPENING_TIMEOUT: Final = 0.5  # the same while the camera is opened for the first time
+_LOGGERS: Final = ("", "fer_edge_device", "picamera2", "libcamera")  # whose levels the process needs
 
 
 class Camera:
-    """A camera or stream that is opened when it is wanted. Frame numbers have no gap where it was closed."""
+    """A camera or stream that is opened when it is wanted. Frame numbers have no gap where it was closed.
+
+    Not thread-safe.
+    """
 
     live: Final = True
 
     def __init__(
-        self,
-        source_name: str,
-        open_source: Callable[[Opening], LiveSource],
-        *,
-        give_up: float,
-        hang: float,
-        wait: bool = False,
+        self, settings: CameraSettings, timeouts: Timeouts, *, may_shrink: bool = False, wait: bool = False
     ) -> None:
         """Choose a camera, without opening it.
 
         Args:
-            source_name: names the source in messages; must hold no password.
-            open_source: opens it and waits for its first frame; raises a `FerEdgeError` if it cannot.
-            give_up: seconds without a first frame until the source counts as lost.
-            hang: seconds that closing may take until the source counts as lost: then only the end of the process can
-                close the device.
+            settings: the camera.
+            timeouts: how long to wait.
+            may_shrink: as for `fer_edge_device.capture.opencv.V4l2Camera`.
             wait: whether `open` waits for the first frame, and fails without it.
         """
-        self._name, self._open_source = source_name, open_source
-        self._give_up, self._hang, self._wait = give_up, hang, wait
-        self._changed = threading.Condition()
-        self._opening: Opening | None = None
-        self._ended: list[Opening] = []  # earlier openings that may not be closed yet
-        self._since = time.monotonic()  # when `open` or `close` was called
-        self._source: LiveSource | None = None
-        self._failure: FerEdgeError | None = None
+        self._name = display_name(settings.source)
+        self._first_task = Task(settings=settings, timeouts=timeouts, may_shrink=may_shrink)
+        self._task = self._first_task
+        self._timeouts, self._wait = timeouts, wait
+        self._process: CameraProcess | None = None
+        self._unkillable: list[CameraProcess] = []  # killed processes that a driver keeps in the kernel
+        self._kernel_hang_logged = False
+        self._wanted = False
         self._next_number = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin to open the camera as if for the first time."""
+        self._task = self._first_task
+        self._since = self._last_frame_at = time.monotonic()
+        self._online = False
+        self._failure: FerEdgeError | None = None  # since frames arrived last
+        self._start_at, self._delay = 0.0, 0.0
+        self._forget_process()
+
+    def _forget_process(self) -> None:
+        """Expect nothing of the present process."""
+        self._process = None
+        self._trying: Trying | None = None
+        self._requested = False
+        self._given: Given | None = None
         self._number_shift: int | None = None
+        self._online_since = 0.0
 
     @property
     def status(self) -> CameraStatus:
         """Whether frames arrive, the camera has not been found yet, or it is closed."""
-        with self._changed:
-            if self._source:
-                return self._source.status
-            if self._opening:
-                return "offline"
+        self._update()
+        if not self._wanted:
             return "disabled" if self._is_closed() else "stalled"
+        if not self._task.has_given_frames:
+            return "offline"
+        fresh = time.monotonic() - self._last_frame_at <= self._timeouts.stall
+        return "online" if self._online and fresh else "stalled"
 
     def open(self) -> None:
         """Begin to open the camera; does nothing if that was done before.
@@ -116,34 +96,31 @@ class Camera:
         Raises:
             SourceError: the camera was to be waited for, and cannot be opened.
         """
-        if self._opening:
+        if self._wanted:
             return
-        opening = Opening()
-        if self._wait:
-            self._source = self._open_source(opening)
-        with self._changed:
-            self._opening, self._since, self._failure = opening, time.monotonic(), None
-        if self._source:
+        self._forget()
+        self._wanted = True
+        if not self._wait:
+            self._update()
             return
-        # A daemon: a driver that hangs must not keep the process from exiting.
-        opening.thread = threading.Thread(target=self._run, args=(opening,), name="camera-opener", daemon=True)
-        opening.thread.start()
+        try:
+            while not self._task.has_given_frames:
+                self._update()
+                self._raise_failure()
+                self._pause()
+        except BaseException:  # also Ctrl-C
+            self.close()
+            raise
 
-    def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """Close the camera.
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure
 
-        Args:
-            timeout: seconds to wait. If the driver takes longer, the device is closed when its call returns.
-        """
-        if self._opening:
-            self._opening.end()
-            with self._changed:
-                self._ended.append(self._opening)
-                self._opening = self._source = self._number_shift = None
-                self._since = time.monotonic()
-        deadline = time.monotonic() + timeout
-        while not self._is_closed() and time.monotonic() < deadline:
-            time.sleep(0.005)
+    def close(self) -> None:
+        """Close the camera. If its driver hangs, its process is killed."""
+        self._wanted = False
+        self._end_process()
+        self._forget()
 
     def read(self, not_before: float = 0.0) -> Frame:
         """Return the newest frame; wait a moment for it.
@@ -151,78 +128,190 @@ class Camera:
         Args:
             not_before: as for `FrameSource.read`.
 
+        Returns:
+            A frame whose image is read-only, and valid until the next call.
+
         Raises:
             NoFrameYet: no frame arrived, or the camera is closed.
-            SourceLostError: no frame arrived for a long time, or the driver hangs.
+            SourceLostError: no frame arrived for a long time.
         """
-        if not self._opening:
-            self._check_closing()
-            time.sleep(_CLOSED_POLL)
-            raise NoFrameYet
-        with self._changed:
-            self._changed.wait_for(lambda: self._source, _READ_TIMEOUT)
-            source, failure = self._source, self._failure
-        if source is None:
-            self._check_opening(failure)
-            raise NoFrameYet
-        frame = source.read(not_before)
+        if self._process:
+            self._process.set_not_before(not_before)
+        self._update()
+        self._request()
+        opening = self._wanted and not self._task.has_given_frames
+        end = time.monotonic() + (_OPENING_TIMEOUT if opening else _READ_TIMEOUT)
+        while True:
+            if frame := self._take():
+                return frame
+            self._check_silence()
+            if (left := end - time.monotonic()) <= 0:
+                raise NoFrameYet
+            self._pause(left)
+            self._update()
+            if self._given is None:
+                self._request()
+
+    def _pause(self, seconds: float = _READ_TIMEOUT) -> None:
+        """Wait until the process has something to say."""
+        if self._process:
+            self._process.wait(seconds)
+        else:
+            time.sleep(seconds)
+
+    def _request(self) -> None:
+        """Ask for a frame, unless one is on its way or has come while we waited for it."""
+        process, given = self._process, self._given
+        if process is None or self._requested or (given and given.number == process.newest_number):
+            return
+        self._given, self._requested = None, True
+        process.request(missed=given is not None)
+
+    def _take(self) -> Frame | None:
+        """Return the frame that was asked for; None if it has not come yet."""
+        process, given = self._process, self._given
+        if process is None or given is None:
+            return None
+        self._given = None
         if self._number_shift is None:
-            self._number_shift = self._next_number - frame.number
-        frame = frame._replace(number=frame.number + self._number_shift)
-        self._next_number = frame.number + 1
-        return frame
+            self._number_shift = self._next_number - given.number
+        number = given.number + self._number_shift
+        self._next_number = number + 1
+        return Frame(process.view(given), given.time, number, given.epoch, given.dropped)
+
+    def _update(self) -> None:
+        """Take what the process has said, and see that there is one if the camera is wanted."""
+        if not self._wanted:
+            self._check_closing()
+            return
+        now = time.monotonic()
+        if self._process is None:
+            if now >= self._start_at and self._is_closed():  # a device can be opened only once
+                self._start()
+            return
+        process = self._process
+        for message in process.messages():
+            self._handle(message)
+            if self._process is not process:
+                return
+        self._last_frame_at = max(self._last_frame_at, process.newest_time)
+        if process.ended:
+            self._replace_ended()
+        elif process.hangs:
+            self._replace_hanging()
+
+    def _start(self) -> None:
+        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in _LOGGERS}
+        try:
+            self._process = CameraProcess(msgspec.structs.replace(self._task, log_levels=levels))
+        except SourceError as error:
+            self._fail(f"{self._name}: {error}", self._next_delay())
+
+    def _handle(self, message: FromCamera) -> None:
+        if isinstance(message, Given):
+            self._given, self._requested = message, False
+        elif isinstance(message, Trying):
+            self._trying = message
+        elif isinstance(message, Failed):
+            self._trying = None
+            self._fail(message.failure, message.delay)
+        elif isinstance(message, Online):
+            self._handle_online(message)
+
+    def _handle_online(self, message: Online) -> None:
+        now = time.monotonic()
+        if self._failure:
+            again, since = (" again", self._last_frame_at) if self._task.has_given_frames else ("", self._since)
+            logger.info("%s: gives frames%s after %.0f s", self._name, again, now - since)
+        self._trying, self._failure, self._online = None, None, True
+        self._online_since = self._last_frame_at = now
+        settings = self._task.settings
+        if settings is not None:  # if it was found by trying, it is this one from now on
+            settings = msgspec.structs.replace(settings, source=message.source)
+        self._task = msgspec.structs.replace(self._task, settings=settings, has_given_frames=True, skipped={})
+
+    def _fail(self, text: str, delay: float) -> None:
+        """Record that the camera could not be opened or has failed, and is opened again after a delay."""
+        failure = (SourceLostError if self._task.has_given_frames else SourceError)(text)
+        if self._task.has_given_frames:
+            level, action = (logging.WARNING if self._online else logging.INFO), "opening it"
+        else:
+            repeated = self._failure is not None and str(self._failure) == str(failure)
+            level, action = (logging.DEBUG if repeated else logging.WARNING), "trying"
+        self._failure, self._online = failure, False
+        if not (self._wait and not self._task.has_given_frames):  # then `open` raises it
+            logger.log(level, "%s (%s again in %.1f s)", failure, action, delay)
+
+    def _next_delay(self) -> float:
+        """Return how long to wait before another process is started, and start none before."""
+        gave_frames = self._online and self._last_frame_at - self._online_since > self._delay
+        timeouts = self._timeouts
+        max_delay = timeouts.max_delay if self._task.has_given_frames else timeouts.max_first_delay
+        self._delay = min(2 * self._delay, max_delay) if self._delay and not gave_frames else timeouts.min_delay
+        self._start_at = time.monotonic() + self._delay
+        return self._delay
+
+    def _replace_ended(self) -> None:
+        """Let another process take over from one that has ended."""
+        process = self._end_process()
+        if process and (reason := process.exit_reason()) != "status 0":  # such a process asks to be replaced
+            self._fail(f"{self._name}: the camera's process ended ({reason})", self._next_delay())
+
+    def _replace_hanging(self) -> None:
+        """Kill a process in which a driver hangs, and let another one take over."""
+        trying, settings = self._trying, self._task.settings
+        if self._process:
+            self._process.kill()
+        self._end_process()
+        if trying and settings and settings.source == "auto":  # there may be other cameras
+            self._task = msgspec.structs.replace(
+                self._task, skipped=self._task.skipped | {trying.candidate: trying.failure}
+            )
+            logger.warning("%s (trying another camera)", trying.failure)
+            return
+        self._fail(trying.failure if trying else f"{self._name}: the driver hangs", self._next_delay())
+
+    def _end_process(self) -> CameraProcess | None:
+        process = self._process
+        if process is not None:
+            process.end()
+            if not process.is_gone:
+                self._unkillable.append(process)
+            self._forget_process()
+        return process
 
     def _is_closed(self) -> bool:
-        """Return whether nothing is open of earlier openings; the present one does not count."""
-        with self._changed:
-            self._ended = [opening for opening in self._ended if not opening.closed]
-            return not self._ended
+        """Return whether no earlier process is left."""
+        self._unkillable = [process for process in self._unkillable if not process.is_gone]
+        if not self._unkillable:
+            self._kernel_hang_logged = False
+        return not self._unkillable
 
     def _check_closing(self) -> None:
-        if not self._is_closed() and time.monotonic() - self._since >= self._hang:
-            raise SourceLostError(
-                f"{self._name}: cannot be switched off, because its driver hangs; the end of this process closes it"
-            )
+        """Say it if the camera cannot be closed."""
+        if not self._is_closed() and not self._kernel_hang_logged:
+            self._kernel_hang_logged = True
+            logger.error("%s: cannot be switched off: %s", self._name, self._describe_kernel_hang())
 
-    def _check_opening(self, failure: FerEdgeError | None) -> None:
-        waited = time.monotonic() - self._since
-        if failure and waited >= self._give_up:  # what opens it has its own time-outs
-            raise SourceLostError(f"{failure}; gave up after {waited:.0f} s") from failure
+    def _describe_kernel_hang(self) -> str:
+        numbers = ", ".join(str(process.number) for process in self._unkillable)
+        return f"its driver hangs in the kernel (process {numbers}); unplug the camera, or restart the machine"
 
-    def _run(self, opening: Opening) -> None:
-        """Open the camera as soon as it is there; the body of the opening's thread."""
-        while not self._is_closed():  # a device can be opened only once
-            if opening.ended.wait(0.01):
-                return
-        start, delay = time.monotonic(), _MIN_DELAY
-        while not opening.ended.is_set():
-            try:
-                source = self._open_source(opening)
-            except FerEdgeError as error:
-                failure = error.with_traceback(None)
-            except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the caller must learn of it
-                failure = SourceError(f"{self._name}: failed ({first_line(error)})")
-            else:
-                self._hand_over(opening, source, time.monotonic() - start)
-                return
-            self._record_failure(opening, failure, delay)
-            opening.ended.wait(delay)
-            delay = min(2 * delay, _MAX_DELAY)
+    def _check_silence(self) -> None:
+        """Give up if there was no frame for a long time."""
+        if not self._wanted:
+            return
+        silence = time.monotonic() - self._last_frame_at
+        if silence < self._timeouts.give_up:
+            return
+        if not self._is_closed():
+            raise SourceLostError(f"{self._name}: {self._describe_kernel_hang()}")
+        if self._task.has_given_frames:
+            raise no_frame_error(self._name, silence) from self._failure
+        if self._failure:  # before the first failure, each call of a driver has a limit of its own
+            raise SourceLostError(f"{self._failure}; gave up after {silence:.0f} s") from self._failure
 
-    def _hand_over(self, opening: Opening, source: LiveSource, seconds: float) -> None:
-        with self._changed:
-            if self._opening is not opening:
-                return
-            found, self._failure = self._failure is not None, None
-            self._source = source
-            self._changed.notify_all()
-        if found:
-            logger.info("%s: gives frames after %.0f s", self._name, seconds)
 
-    def _record_failure(self, opening: Opening, failure: FerEdgeError, delay: float) -> None:
-        with self._changed:
-            if self._opening is not opening:
-                return
-            repeated = self._failure is not None and str(self._failure) == str(failure)
-            self._failure = failure
-        logger.log(logging.DEBUG if repeated else logging.WARNING, "%s (trying again in %.1f s)", failure, delay)
+def no_frame_error(name: str, seconds: float) -> SourceLostError:
+    """Return the error for a camera that gives no frames."""
+    return SourceLostError(f"{name}: gave no frame for {seconds:.3g} s; is it unplugged or in use?")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from fer_edge.errors import SourceError, first_line
+from fer_edge.errors import SourceError
 from fer_edge.utils.native_stderr import hide_native_stderr
 from fer_edge_device.capture import v4l2
-from fer_edge_device.capture.picamera2 import find_modules
+from fer_edge_device.capture.picamera2 import driver_reason, find_modules
 from fer_edge_device.capture.v4l2 import CameraMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+_MODULES: Final = "picamera2"
+_NODE_TIMEOUT: Final = 5.0  # seconds in which the kernel must describe a video node
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,25 @@ class FoundCamera:
     problem: str | None = None
 
 
-def list_cameras() -> list[FoundCamera]:
+def list_cameras(
+    skipped: Mapping[str, str], module_timeout: float, announce: Callable[[str, float], None]
+) -> list[FoundCamera]:
     """Return the camera modules and the video nodes that give images, in the order in which ``auto`` tries them.
 
     No image is taken. Camera modules that no other program uses are opened for a moment.
+
+    Args:
+        skipped: what has hung before, ``picamera2`` or the path of a node, and what happened; it is not asked again.
+        module_timeout: seconds in which the camera modules must be listed.
+        announce: called before a driver is, which may hang, with its name as in ``skipped`` and the time it has.
     """
-    found = [*_camera_modules(), *(_from_node(node) for node in v4l2.camera_candidates())]
+    found = [FoundCamera(name, "camera", "unknown", problem=problem) for name, problem in skipped.items()]
+    if _MODULES not in skipped:
+        announce(_MODULES, module_timeout)
+        found += _camera_modules()
+    nodes = v4l2.camera_candidates(skipped, lambda path: announce(path, _NODE_TIMEOUT))
+    found += [_from_node(node) for node in nodes]
+    found.sort(key=lambda camera: camera.driver != "picamera2" and camera.source != _MODULES)
     return [replace(camera, auto=index == 0) for index, camera in enumerate(found)]
 
 
@@ -89,7 +105,7 @@ def _from_module(number: int, module: dict[str, Any]) -> FoundCamera:
         finally:
             camera.close()
     except Exception as error:  # noqa: BLE001 - RuntimeError if it is in use
-        problem = f"its modes cannot be read ({first_line(error)}); is another program using it?"
+        problem = f"its modes cannot be read ({driver_reason(error)}); is another program using it?"
     source = f"picamera2:{number}" if number else "picamera2"
     return FoundCamera(source, str(module.get("Model", "camera")), "picamera2", modes=modes, problem=problem)
 

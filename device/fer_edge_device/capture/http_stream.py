@@ -13,8 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from fer_edge.errors import DataError, SourceError, SourceLostError
 from fer_edge.utils import image_io
+from fer_edge.utils.tls import client_context, explain_certificate
 from fer_edge_device.capture.multipart import MultipartReader, TooLargeError
-from fer_edge_device.capture.opencv import NetworkStream, display_name
+from fer_edge_device.capture.opencv import NetworkStream
+from fer_edge_device.capture.relay import PipeRelay
+from fer_edge_device.capture.source_name import display_name
+from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,46 +28,61 @@ _CHUNK: Final = 65_536
 # What FFmpeg, which has no limit, would take for Motion JPEG, whatever the camera calls it.
 _PART: Final = re.compile(rb"\s*--[^\r\n]*\r?\n(?:[\w-]+:[^\n]*\n)*?content-type:[ \t]*image/jpeg", re.IGNORECASE)
 _JPEG: Final = b"\xff\xd8"
+_PLAYLIST: Final = b"#EXTM3U"
+_UNVERIFIED: Final = "set camera.verify_certificate to false"
 
 
 class HttpStream:
-    """A camera with an address that begins with ``http://`` or ``https://``.
+    """A camera with an address that begins with ``http://`` or ``https://``."""
 
-    Certificates are not verified: those of network cameras are made by themselves, as a rule.
-    """
-
-    def __init__(self, address: str, stall_timeout: float) -> None:
+    def __init__(self, address: str, stall_timeout: float, tls: ssl.SSLContext | None = None) -> None:
         """Choose a stream, without opening it.
 
         Args:
             address: may contain a user and a password.
             stall_timeout: seconds after which connecting, or waiting for a frame, fails.
+            tls: verifies certificates, or does not; see `tls_context`. None: by the certificates of the system.
         """
         self._address, self._name, self._stall_timeout = address, display_name(address), stall_timeout
+        self._tls = tls or tls_context(CameraSettings())
         self._response: http.client.HTTPResponse | None = None
         self._reader: MultipartReader | None = None
         self._other: NetworkStream | None = None
+        self._relay: PipeRelay | None = None
         self._image = b""
 
     def open(self) -> None:
         """Open the stream; see `CaptureDevice`."""
         self.close()
         try:
-            self._response = _request(self._address, self._stall_timeout)
+            self._response = _request(self._address, self._stall_timeout, self._tls)
         except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
-            raise SourceError(
-                f"{self._name}: cannot be opened; are address and password right, and is the camera on the network?"
-            ) from None
+            raise SourceError(f"{self._name}: {_explain(error)}") from None
         if (start := self._peek()).startswith(_JPEG):
             self._reader = MultipartReader(bare=True)
         elif self._response.headers.get_content_maintype() == "multipart" or _PART.match(start):
             self._reader = MultipartReader()
         else:
+            self._open_with_ffmpeg(self._response, start)
+
+    def _open_with_ffmpeg(self, response: http.client.HTTPResponse, start: bytes) -> None:
+        """Let FFmpeg read the stream: through a pipe, if a certificate was verified, which FFmpeg may not do."""
+        address = self._address
+        if response.url.startswith("https:") and self._tls.verify_mode != ssl.CERT_NONE:
+            if start.startswith(_PLAYLIST):
+                self.close()
+                raise SourceError(
+                    f"{self._name}: is a playlist, whose streams may come from servers that are not verified; use the"
+                    f" address of a stream, or {_UNVERIFIED}"
+                )
+            self._response, self._relay = None, PipeRelay(response)  # which closes the response
+            address = self._relay.address
+        else:
             self.close()
-            self._other = NetworkStream(self._address, self._stall_timeout)
-            self._other.open()
+        self._other = NetworkStream(address, self._stall_timeout, name=self._name)
+        self._other.open()
 
     def grab(self) -> bool:
         """Wait for the next frame; see `CaptureDevice`."""
@@ -103,6 +122,9 @@ class HttpStream:
         if self._other is not None:
             self._other.close()
             self._other = None
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
 
     stop = close
 
@@ -117,18 +139,38 @@ class HttpStream:
         return SourceLostError(f"{self._name}: the stream ended, or gave no frame for {self._stall_timeout:g} s")
 
 
-def _request(address: str, timeout: float) -> http.client.HTTPResponse:
+def tls_context(settings: CameraSettings) -> ssl.SSLContext:
+    """Return how the certificates of cameras are verified.
+
+    Raises:
+        InputError: ``camera.ca_file`` cannot be used.
+    """
+    context = client_context(settings.ca_file, "camera.ca_file")
+    # Certificates that cameras make for themselves lack what the strict rules of Python 3.13 demand.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not settings.verify_certificate:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _explain(error: Exception) -> str:
+    """Say why a stream cannot be opened, without repeating what may be secret."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"{explain_certificate(reason, 'camera.ca_file')}; or {_UNVERIFIED}"
+    return "cannot be opened; are address and password right, and is the camera on the network?"
+
+
+def _request(address: str, timeout: float, tls: ssl.SSLContext) -> http.client.HTTPResponse:
     """Ask for a stream, with the login of its address if the camera wants one (Basic or Digest)."""
     parts = urlsplit(address)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPSHandler(context=tls),
         _RefusalCloser(),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPDigestAuthHandler(passwords),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,7 @@ import numpy as np
 from fer_edge.detection.resampling import FACES_ACROSS
 from fer_edge.errors import SourceError, SourceLostError, first_line
 from fer_edge_device.capture.pixel_formats import KNOWN, decode_luma
+from fer_edge_device.capture.source_name import display_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -112,15 +112,17 @@ class V4l2Camera(_OpenCvDevice):
 class NetworkStream(_OpenCvDevice):
     """A stream from a network address, through FFmpeg."""
 
-    def __init__(self, address: str, stall_timeout: float) -> None:
+    def __init__(self, address: str, stall_timeout: float, *, name: str = "") -> None:
         """Choose a stream, without opening it.
 
         Args:
-            address: ``rtsp://...``, ``http://...`` or another address that FFmpeg knows.
+            address: ``rtsp://...``, ``http://...`` or another address that FFmpeg knows. FFmpeg does not verify
+                certificates.
             stall_timeout: seconds after which waiting for a frame fails; opening may take longer.
+            name: names the stream in messages; empty: its address does.
         """
         super().__init__()
-        self._address, self._name, self._stall_timeout = address, display_name(address), stall_timeout
+        self._address, self._name, self._stall_timeout = address, name or display_name(address), stall_timeout
         os.environ[_FFMPEG_VARIABLE] = _with_ffmpeg_options(os.environ.get(_FFMPEG_VARIABLE, ""))
         self._undecoded_jpeg = False
 
@@ -195,16 +197,6 @@ def to_gray(image: cv2.typing.MatLike, source_name: str) -> npt.NDArray[np.uint8
     raise SourceLostError(
         f"{source_name}: gave a frame of shape {image.shape}, which is not an image; try another --width and --height"
     )
-
-
-def display_name(source: str) -> str:
-    """Return the name of a source without what may be secret: of an address, only the scheme and the host."""
-    scheme, separator, rest = source.partition("://")
-    if separator:
-        host, *after = re.split("[/?#]", rest, maxsplit=1)
-        # A password may contain any character. With an @ further on, its end is uncertain.
-        return f"{scheme}://{'...' if '@' in ''.join(after) else host.rpartition('@')[2]}"
-    return scheme.rpartition("@")[2]
 
 
 def _with_ffmpeg_options(user_options: str) -> str:

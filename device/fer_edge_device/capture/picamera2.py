@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_edge.errors import SourceError, SourceLostError, first_line
@@ -20,11 +19,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GRAB_TIMEOUT: Final = 0.5  # seconds
+_LUMA_FIRST: Final = {"YUV420", "YVU420", "NV12", "NV21"}  # formats that begin with the luma of all pixels
 _DEFAULT_FRAME_US: Final = 33_333  # duration of a frame in picamera2's video configuration, in microseconds
 
 
 class PiCamera:
     """A camera module. The luma plane of its low-resolution stream is the grey frame, without conversion.
+
+    No stream of the sensor's raw data is asked for, and none with three bytes or more a pixel: of 640x480, such buffers
+    take 20.7 MiB rather than 3.5.
 
     The same `Picamera2` object is used until an error occurs. After a stall it is stopped, configured again and
     started, because libcamera does not always release a closed camera.
@@ -41,7 +44,7 @@ class PiCamera:
         self._camera: Any = None
         self._job: Any = None
         self._request: Any = None
-        self._width = self._height = 0
+        self._width = self._height = self._stride = 0
 
     def open(self) -> None:
         """Open the camera if necessary, and start it; see `CaptureDevice`."""
@@ -49,22 +52,34 @@ class PiCamera:
             self._camera = self._acquire()
         settings = self._settings
         try:
-            size = {"size": (settings.width, settings.height)}
             # The low-resolution stream must be no larger than the main one, and of the same shape.
+            stream = {"size": (settings.width, settings.height), "format": "YUV420"}
             self._camera.configure(
                 self._camera.create_video_configuration(
-                    main=size, lores={**size, "format": "YUV420"}, buffer_count=4, controls=self._controls()
+                    main=stream, lores=dict(stream), raw=None, buffer_count=4, controls=self._controls()
                 )
             )
-            self._width, self._height = self._camera.camera_configuration()["lores"]["size"]
+            self._use_format(self._camera.camera_configuration()["lores"])
             self._camera.start()
             if settings.autofocus == "once" and "AfTrigger" in self._camera.camera_controls:
                 from libcamera import controls  # noqa: PLC0415 - comes with picamera2
 
                 self._camera.set_controls({"AfTrigger": controls.AfTriggerEnum.Start})
+        except SourceError:
+            self.close()
+            raise
         except Exception as error:
             self.close()
             raise SourceError(_failure_message(error)) from error
+
+    def _use_format(self, lores: dict[str, Any]) -> None:
+        """Remember the layout that the camera really gives, which may differ from what it was asked for."""
+        if lores["format"] not in _LUMA_FIRST:
+            raise SourceError(
+                f"picamera2: the camera gives frames as {lores['format']}, but not as YUV420, which fer-edge reads"
+            )
+        self._width, self._height = lores["size"]
+        self._stride = lores["stride"]
 
     def grab(self) -> bool:
         """Wait for the next frame; see `CaptureDevice`."""
@@ -83,17 +98,20 @@ class PiCamera:
     def retrieve(self) -> npt.NDArray[np.uint8]:
         """Copy the frame; see `CaptureDevice`."""
         try:
-            planes: npt.NDArray[np.uint8] = self._request.make_array("lores")
+            data: npt.NDArray[np.uint8] = self._request.make_buffer("lores")
+            luma = data[: self._height * self._stride].reshape(self._height, self._stride)
         except Exception as error:
             raise SourceLostError(_failure_message(error)) from error
-        # YUV420 has the luma plane in the first `height` rows and the colour planes below. Rows may be padded.
-        return planes[: self._height, : self._width]
+        return luma[:, : self._width]  # rows may be padded
 
     def stop(self) -> None:
         """Stop the camera without closing it; see `CaptureDevice`."""
         self._release()
         if self._camera is not None:
-            # The stop would wait behind a request that waits for a frame.
+            # Without its event loop, which may have failed, picamera2 stops the camera itself rather than wait for it.
+            # It starts another one with the camera.
+            with contextlib.suppress(RuntimeError):  # there is none
+                self._camera.stop_preview()
             self._camera.cancel_all_and_flush()
             self._job = None
             self._camera.stop()
@@ -165,12 +183,6 @@ class PiCamera:
             self._request = None
 
 
-def module_number(source: str) -> int | None:
-    """Return the module's number in a source ``picamera2`` or ``picamera2:N``; None for any other source."""
-    match = re.fullmatch(r"picamera2(?::([0-9]{1,3}))?", source)
-    return int(match[1] or 0) if match else None
-
-
 def require_module(number: int) -> None:
     """Check that a camera module is there.
 
@@ -208,5 +220,10 @@ def find_modules() -> list[dict[str, Any]]:
     return [camera for camera in found if "/usb" not in camera["Id"]]
 
 
+def driver_reason(error: Exception) -> str:
+    """Return what went wrong: picamera2 often says only where, and the error before it says what."""
+    return first_line(error.__cause__ or error)
+
+
 def _failure_message(error: Exception) -> str:
-    return f"picamera2: {first_line(error)}; is the camera connected, and no other program using it?"
+    return f"picamera2: {driver_reason(error)}; is the camera connected, and no other program using it?"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     Ioctl = Callable[[int, int, bytearray], object]
 
@@ -105,19 +105,33 @@ class VideoNode:
     problem: str | None = None
 
 
-def list_nodes() -> list[VideoNode]:
-    """Return every video node of this machine, in order of number."""
+def list_nodes(skipped: Container[str] = (), on_node: Callable[[str], None] = lambda _: None) -> list[VideoNode]:
+    """Return every video node of this machine, in order of number.
+
+    Args:
+        skipped: paths of nodes to leave out.
+        on_node: called with the path of each node before its driver is, which may hang.
+    """
     stable = {path.resolve(): str(path) for path in sorted(_BY_ID.glob("*"), reverse=True)}
     paths = sorted(_DEV.glob("video*"), key=lambda path: (len(path.name), path.name))
-    return [_node(path, stable.get(path.resolve())) for path in paths]
+    found = []
+    for path in paths:
+        if str(path) not in skipped:
+            on_node(str(path))
+            found.append(_node(path, stable.get(path.resolve())))
+    return found
 
 
-def camera_candidates() -> list[VideoNode]:
+def camera_candidates(skipped: Container[str] = (), on_node: Callable[[str], None] = lambda _: None) -> list[VideoNode]:
     """Return the nodes that may be cameras, in the order in which to try them: USB cameras first.
 
     The codecs and image processors of a Pi also have nodes, which look like cameras until they are read.
+
+    Args:
+        skipped: as for `list_nodes`.
+        on_node: as for `list_nodes`.
     """
-    found = [node for node in list_nodes() if node.captures or node.problem]
+    found = [node for node in list_nodes(skipped, on_node) if node.captures or node.problem]
     return sorted(found, key=lambda node: not node.bus.startswith("usb"))
 
 

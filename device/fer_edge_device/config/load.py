@@ -12,7 +12,7 @@ import msgspec
 
 from fer_edge.errors import InputError, hide_named_passwords
 from fer_edge.utils.bounded_file import read_text
-from fer_edge.utils.toml import Section, override, parse_toml, parse_value, to_struct
+from fer_edge.utils.toml import Section, find_problems, override, parse_toml, parse_value, to_struct
 from fer_edge_device.config.settings import PATHS, Config
 
 if TYPE_CHECKING:
@@ -58,6 +58,15 @@ def load_config(
         if last in table:
             table[last] = os.path.expanduser(table[last])  # noqa: PTH111 - pathlib would change addresses
     return to_struct(values, Config, source_name)
+
+
+def file_problems(path: Path) -> list[str]:
+    """Return everything that is wrong with the keys and values of a configuration file, a line each.
+
+    Raises:
+        InputError: the file cannot be read, or is not TOML.
+    """
+    return [f"{path}: {problem.message}" for problem in find_problems(parse_toml(_read(path), str(path)), Config)]
 
 
 def holds_password(address: str) -> bool:

@@ -14,11 +14,17 @@ from msgspec import Meta
 from fer_edge.utils.toml import Section
 
 PATHS: Final = (  # keys whose values are paths, or may be
-    *("model", "camera.source", "faces.detector_model", "outbox.path"),
+    *("model", "camera.source", "camera.ca_file", "faces.detector_model", "outbox.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
 )
 NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
-TOPIC_PREFIX: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
+# Brokers keep topics that begin with a dollar sign for themselves.
+_TOPIC_PART: Final = r"(?=[^/]*\w)[^+#/\x00-\x1f\x7f]+"
+TOPIC_PREFIX: Final = rf"^(?!\$){_TOPIC_PART}(/{_TOPIC_PART})*\Z"
+_TOPIC_FORM: Final = {
+    "form": "be a topic such as fer-edge or home/cameras, each part with a letter or digit, without +, # and control"
+    " characters, and without $ at its start"
+}
 
 Margin = Annotated[
     float, Meta(ge=0, le=1, description="how far the score of another emotion must lead before it is reported")
@@ -42,6 +48,20 @@ class CameraSettings(Section, frozen=True, kw_only=True):
             " camera, rtsp://..., http://..., a video or a folder"
         ),
     ] = "auto"
+    verify_certificate: Annotated[
+        bool,
+        Meta(
+            description="verify the certificate of an https camera; false: whoever is in between can read the password"
+            " and show other images"
+        ),
+    ] = True
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="certificates to trust, for https, such as the one that a camera made for itself; empty: the"
+            " system's certificates"
+        ),
+    ] = ""
     width: Annotated[int, Meta(ge=64, le=8192, description="requested frame width of a live camera, in pixels")] = 640
     height: Annotated[int, Meta(ge=64, le=8192, description="requested frame height, in pixels")] = 480
     fps: Annotated[
@@ -186,11 +206,12 @@ class MqttSettings(Section, frozen=True, kw_only=True):
         ),
     ] = 60.0
     topic_prefix: Annotated[
-        str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="first part of every topic")
+        str, Meta(pattern=TOPIC_PREFIX, max_length=128, extra=_TOPIC_FORM, description="first part of every topic")
     ] = "fer-edge"
     ha_discovery: Annotated[bool, Meta(description="announce the device to Home Assistant")] = False
     ha_discovery_prefix: Annotated[
-        str, Meta(pattern=TOPIC_PREFIX, max_length=128, description="Home Assistant's discovery prefix")
+        str,
+        Meta(pattern=TOPIC_PREFIX, max_length=128, extra=_TOPIC_FORM, description="Home Assistant's discovery prefix"),
     ] = "homeassistant"
     ha_suggested_area: Annotated[
         str,
@@ -212,7 +233,8 @@ class OutboxSettings(Section, frozen=True, kw_only=True):
         str,
         # A damaged outbox is renamed. The suffix makes sure that this never happens to another file.
         Meta(
-            pattern=r"^(.*[^/]\.sqlite)?$",
+            pattern=r"^(.*[^/]\.sqlite)?\Z",
+            extra={"form": "be a path that ends in .sqlite, such as /var/lib/fer-edge/outbox.sqlite, or empty"},
             description="its file, which must end in .sqlite; empty: outbox.sqlite in the service's state folder, or"
             " a file in ~/.local/state/fer-edge",
         ),

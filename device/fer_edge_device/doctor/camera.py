@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import FerEdgeError, SourceLostError
 from fer_edge_device.doctor.base import Finding
-from fer_edge_device.doctor.camera_devices import camera_users, device_path, is_local, open_files, uses_camera
+from fer_edge_device.doctor.camera_devices import (
+    camera_users,
+    device_path,
+    is_local,
+    open_files_of_service,
+    uses_camera,
+)
 from fer_edge_device.doctor.host import service_units
 from fer_edge_device.doctor.outbox import outbox_file
 from fer_edge_device.privacy_switch import PrivacySwitch
@@ -59,7 +65,7 @@ def _is_switched_off(config: Config) -> bool:
 def _used_by_service(device: str | None) -> Finding | None:
     """Return a finding if a running unit has the camera open; two processes cannot read one camera."""
     for unit in service_units():
-        files = open_files(unit.pid) if unit.active == "active" else set()
+        files = open_files_of_service(unit.pid) if unit.active == "active" else set()
         if files is None:
             return Finding("warning", f"{unit.name} is running and may use the camera", "sudo shows whether it does")
         if uses_camera(files, device):

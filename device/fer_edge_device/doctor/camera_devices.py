@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fer_edge_device.capture.picamera2 import module_number
+from fer_edge_device.capture.source_name import module_number
 
 
 def is_local(source: str) -> bool:
@@ -26,6 +26,29 @@ def uses_camera(open_files: set[str], device: str | None) -> bool:
     if device:
         return device in open_files
     return any(path.startswith(("/dev/video", "/dev/media")) for path in open_files)
+
+
+def open_files_of_service(pid: int) -> set[str] | None:
+    """Return the files that a process and those it has started have open; None if this user may not see them."""
+    found: set[str] = set()
+    for number in [pid, *_children(pid)]:
+        files = open_files(number)
+        if files is None:
+            return None
+        found |= files
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has exited
+            # The name of the program, in front, may contain anything.
+            status = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+            if int(status.split()[1]) == pid:
+                found.append(int(folder.name))
+    return found
 
 
 def open_files(pid: int) -> set[str] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import first_line
 from fer_edge.utils.system import machine_name
-from fer_edge_device.capture.picamera2 import module_number
+from fer_edge_device.capture.source_name import module_number
 from fer_edge_device.doctor.base import Finding
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from fer_edge.errors import InputError
 from fer_edge.utils.bounded_file import read_text
+from fer_edge.utils.tls import client_context, os_reason
 from fer_edge_device.mqtt.address import parse_address
-from fer_edge_device.mqtt.failures import os_reason
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import MqttSettings
@@ -73,11 +73,8 @@ class Broker:
         """
         if not self.address.tls:
             return None
-        authorities, certificate, key = self._settings.ca_file, self._settings.cert_file, self._settings.key_file
-        try:
-            context = ssl.create_default_context(cafile=authorities or None)
-        except OSError as error:
-            raise InputError(f"{authorities}: mqtt.ca_file cannot be used ({os_reason(error)})") from error
+        certificate, key = self._settings.cert_file, self._settings.key_file
+        context = client_context(self._settings.ca_file, "mqtt.ca_file")
         context.sslsocket_class = _ClosingSocket
         if certificate:
             try:

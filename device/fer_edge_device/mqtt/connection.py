@@ -15,7 +15,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from fer_edge.errors import BrokerError
-from fer_edge_device.mqtt.bounded_client import MAX_PACKET, PACKET_TOO_LARGE, BoundedClient
+from fer_edge.utils.words import listed
+from fer_edge_device.mqtt.bounded_client import MAX_PACKET, PACKET_TOO_LARGE, BoundedClient, LargeMessage
 from fer_edge_device.mqtt.failures import explain_failure, refusal_advice
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Connection:
         properties.MaximumPacketSize = MAX_PACKET
         return properties
 
-    def _make_client(self, broker: Broker, client_id: str, will: Message | None) -> paho.Client:
+    def _make_client(self, broker: Broker, client_id: str, will: Message | None) -> BoundedClient:
         client = BoundedClient(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=self.version, reconnect_on_failure=False
         )
@@ -173,6 +174,11 @@ class Connection:
     def room(self) -> int:
         """How many messages may be sent before the next acknowledgement."""
         return self.max_in_flight - len(self._unacknowledged)
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has answered every subscription."""
+        return not self._subscriptions
 
     def send(self, topic: str, payload: bytes, qos: int, *, retain: bool, expires_in: float | None = None) -> int:
         """Send a message.
@@ -217,7 +223,7 @@ class Connection:
             for ack in self.take_acks():
                 topic = topics.pop(ack.message_id, "")
                 if ack.refusal:
-                    advice = refusal_advice(self._address.user, topic, ack.refusal)
+                    advice = refusal_advice(self._address.user, [topic], ack.refusal)
                     raise self._error(f"refused a message to {topic} ({ack.refusal}); {advice}")
 
     def take_acks(self) -> list[PublishAck]:
@@ -283,7 +289,7 @@ class Connection:
         if "CERTIFICATE_REQUIRED" in self._paho_error:
             return self._error("requires a client certificate; set mqtt.cert_file and mqtt.key_file")
         if PACKET_TOO_LARGE in self._paho_error:
-            return self._error(f"{PACKET_TOO_LARGE}; if it is a broker, find out who publishes such messages")
+            return self._too_large()
         if self._login_reason is None:
             hint = "does it require mqtt.cert_file" if self._address.tls else "is this its port for mqtts://"
             return OtherVersionError(
@@ -297,6 +303,11 @@ class Connection:
         is_unclear = self.age < _SOON and self._disconnect_reason in {"closed by the broker", "Session taken over"}
         hint = "; may it publish there, and does another device have the same node name?" if is_unclear else ""
         return self._error(f"connection lost ({self._paho_error or self._disconnect_reason}){hint}")
+
+    def _too_large(self) -> BrokerError:
+        if message := self._client.large_message:
+            return PacketTooLargeError(f"{self._address}: {PACKET_TOO_LARGE}", message)
+        return self._error(f"{PACKET_TOO_LARGE}; is it a broker?")
 
     def _login_advice(self) -> str:
         if str(self._login_reason) not in {"Bad user name or password", "Not authorized"}:
@@ -350,9 +361,12 @@ class Connection:
     def _on_subscribe(
         self, _client: paho.Client, _data: object, number: int, reasons: list[ReasonCode], _properties: Properties
     ) -> None:
+        refused: dict[str, list[str]] = {}
         for topic, reason in zip(self._subscriptions.pop(number), reasons, strict=True):
             if reason.is_failure:
-                logger.warning("%s: refused the subscription to %s (%s)", self._address, topic, reason)
+                refused.setdefault(str(reason), []).append(topic)
+        for reason_text, topics in refused.items():
+            logger.warning("%s: refused the subscription to %s (%s)", self._address, listed(topics), reason_text)
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         self._received.append(Received(message.topic, bytes(message.payload), message.retain))
@@ -364,3 +378,16 @@ class Connection:
 
 class OtherVersionError(BrokerError):
     """Raised when the broker may support another version of MQTT."""
+
+
+class PacketTooLargeError(BrokerError):
+    """Raised when a message ended the connection because of its length.
+
+    Attributes:
+        large_message: its topic, and whether it is retained.
+    """
+
+    def __init__(self, problem: str, large_message: LargeMessage) -> None:
+        """Store the problem and the message."""
+        super().__init__(problem)
+        self.large_message = large_message

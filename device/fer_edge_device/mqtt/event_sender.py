@@ -137,7 +137,7 @@ class EventSender:
             return True
         if ack.refusal:
             self._one_at_a_time = self._restart = True
-            advice = refusal_advice(self._broker.address.user, event.topic + self._suffix, ack.refusal)
+            advice = refusal_advice(self._broker.address.user, [event.topic + self._suffix], ack.refusal)
             self._log_once(
                 f"refuses events ({ack.refusal}); {advice}. Each event is sent up to {_MAX_ATTEMPTS} times, then"
                 " dropped"
@@ -160,7 +160,7 @@ class EventSender:
         self._in_flight.clear()
         is_suspect = close_reason and self._one_at_a_time and not self._restart and in_flight
         if is_suspect and self._fail(in_flight[0]):
-            advice = refusal_advice(self._broker.address.user, self._topic + self._suffix, close_reason)
+            advice = refusal_advice(self._broker.address.user, [self._topic + self._suffix], close_reason)
             self._log_once(
                 f"closed the connection {_MAX_ATTEMPTS} times at the same event ({close_reason}), which was dropped;"
                 f" {advice}"

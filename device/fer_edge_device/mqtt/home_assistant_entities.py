@@ -98,19 +98,12 @@ def make_components(messages: MessageFactory, labels: tuple[str, ...], *, has_te
         has_temperature: whether the system reports the temperature of the processor.
     """
     return (
-        _face_entities(messages, labels)
-        | {f"score_{_slug(label)}": _score_sensor(messages, label) for label in labels}
+        _while_enabled(messages, _face_sensors(messages, labels))
+        | {"enabled": _switch(messages)}
         | _triggers(messages, labels)
         | _controls(messages)
         | _diagnostic_entities(messages, has_temperature=has_temperature)
     )
-
-
-def available_while_enabled(messages: MessageFactory) -> tuple[HaAvailability, ...]:
-    """Return the availability of what only a node that is switched on can know; all of it must hold."""
-    online = HaAvailability(topic=messages.topic("availability"))
-    enabled = HaAvailability(topic=messages.topic("enabled/state"), payload_available="ON", payload_not_available="OFF")
-    return online, enabled
 
 
 def removed_components(old: Components, new: Components) -> Components:
@@ -118,8 +111,19 @@ def removed_components(old: Components, new: Components) -> Components:
     return {key: HaRemoval(component.platform) for key, component in old.items() if key not in new}
 
 
-def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Components:
-    identity, state, availability = messages.identity, messages.topic("state"), available_while_enabled(messages)
+def _while_enabled(messages: MessageFactory, entities: dict[str, HaEntity]) -> Components:
+    """Return entities that are available only while the node is online and switched on."""
+    online = HaAvailability(topic=messages.topic("availability"))
+    enabled = HaAvailability(topic=messages.topic("enabled/state"), payload_available="ON", payload_not_available="OFF")
+    return {
+        key: msgspec.structs.replace(entity, availability=(online, enabled), availability_mode="all")
+        for key, entity in entities.items()
+    }
+
+
+def _face_sensors(messages: MessageFactory, labels: tuple[str, ...]) -> dict[str, HaEntity]:
+    """Return the entities that say something about faces."""
+    identity, state = messages.identity, messages.topic("state")
     return {
         "emotion": HaEntity(
             platform="sensor",
@@ -132,8 +136,6 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             options=labels,
             json_attributes_topic=state,
             json_attributes_template=_STATE_ATTRIBUTES,
-            availability=availability,
-            availability_mode="all",
             icon="mdi:emoticon-outline",
         ),
         "faces": HaEntity(
@@ -143,8 +145,6 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             state_topic=state,
             value_template="{{ value_json.faces }}",
             state_class="measurement",
-            availability=availability,
-            availability_mode="all",
             icon="mdi:account-multiple-outline",
         ),
         "occupancy": HaEntity(
@@ -154,8 +154,6 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             state_topic=state,
             value_template="{{ 'ON' if value_json.faces else 'OFF' }}",
             device_class="occupancy",
-            availability=availability,
-            availability_mode="all",
         ),
         "face": HaEntity(
             platform="event",
@@ -164,20 +162,22 @@ def _face_entities(messages: MessageFactory, labels: tuple[str, ...]) -> Compone
             state_topic=messages.topic("event"),
             value_template=_EVENT,
             event_types=("new", "update", "end"),
-            availability=availability,
-            availability_mode="all",
             icon="mdi:face-recognition",
         ),
-        "enabled": HaEntity(
-            platform="switch",
-            unique_id=f"{identity}-enabled",
-            name="Enabled",
-            state_topic=messages.topic("enabled/state"),
-            command_topic=messages.topic("enabled/set"),
-            # Not retained: an ON that lies in the broker would switch the node on again after somebody else's OFF.
-            icon="mdi:eye-outline",
-        ),
+        **{f"score_{_slug(label)}": _score_sensor(messages, label) for label in labels},
     }
+
+
+def _switch(messages: MessageFactory) -> HaEntity:
+    return HaEntity(
+        platform="switch",
+        unique_id=f"{messages.identity}-enabled",
+        name="Enabled",
+        state_topic=messages.topic("enabled/state"),
+        command_topic=messages.topic("enabled/set"),
+        # Not retained: an ON that lies in the broker would switch the node on again after somebody else's OFF.
+        icon="mdi:eye-outline",
+    )
 
 
 def _score_sensor(messages: MessageFactory, label: str) -> HaEntity:
@@ -192,8 +192,6 @@ def _score_sensor(messages: MessageFactory, label: str) -> HaEntity:
         state_class="measurement",
         unit_of_measurement="%",
         suggested_display_precision=0,
-        availability=available_while_enabled(messages),
-        availability_mode="all",
         enabled_by_default=False,
         icon="mdi:percent-outline",
     )

@@ -8,20 +8,20 @@ import os
 import threading
 import time as clock
 from contextlib import suppress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fer_edge.errors import BrokerError, FerEdgeError, InputError, first_line
+from fer_edge.errors import BrokerError, FerEdgeError, first_line
 from fer_edge.utils.words import counted
-from fer_edge_device.logging import RateLimit
 from fer_edge_device.messages import Message
 from fer_edge_device.mqtt.backoff import Backoff
 from fer_edge_device.mqtt.broker import Broker
+from fer_edge_device.mqtt.commands import NO_COMMANDS, Commands
+from fer_edge_device.mqtt.connection import PacketTooLargeError
 from fer_edge_device.mqtt.delivery import Delivery
 from fer_edge_device.mqtt.event_writer import EventWriter
-from fer_edge_device.mqtt.failures import refusal_advice
 from fer_edge_device.mqtt.login import connect
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path
+from fer_edge_device.mqtt.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,28 +31,15 @@ if TYPE_CHECKING:
 
     from fer_edge_device.config.settings import MqttSettings, OutboxSettings
     from fer_edge_device.messages import MessageFactory
-    from fer_edge_device.mqtt.connection import Connection, Received
+    from fer_edge_device.mqtt.commands import SwitchCommand
+    from fer_edge_device.mqtt.connection import Connection
 
 logger = logging.getLogger(__name__)
 
-_SWITCH_VALUES: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _STABLE_AFTER: Final = 30.0  # seconds after which a connection counts as stable
 _FAREWELL_TIME: Final = 2.0  # seconds of closing that are left to a running login, and to the last message
 _JOIN_GRACE: Final = 1.0  # seconds beyond the timeout of `close` for the thread to end
-
-_NO_COMMANDS: Final[Mapping[str, Callable[[bytes], None]]] = MappingProxyType({})
-
-
-class SwitchCommand(NamedTuple):
-    """A command to the privacy switch.
-
-    Attributes:
-        on: whether to process frames.
-        retained: whether the broker had kept it for this connection: it may be old.
-    """
-
-    on: bool
-    retained: bool
+_RETAINED_TIMEOUT: Final = 2.0  # seconds of the first connection in which a retained command should arrive
 
 
 class _Deadlines(NamedTuple):
@@ -87,7 +74,7 @@ class MqttSink:
         outbox_file: Path | None = None,
         goes_on: bool = False,
         on_command: Callable[[SwitchCommand], bool] | None = None,
-        commands: Mapping[str, Callable[[bytes], None]] = _NO_COMMANDS,
+        commands: Mapping[str, Callable[[bytes], None]] = NO_COMMANDS,
         backoff: tuple[float, float] = (1.0, 12.0),
         retry: tuple[float, float] = (1.0, 60.0),
     ) -> None:
@@ -109,10 +96,17 @@ class MqttSink:
         Raises:
             InputError: a setting cannot be used, or the outbox is in use.
         """
-        self._messages, self._on_command, self._backoff = messages, on_command, Backoff(*backoff)
-        self._commands = commands
+        self._messages, self._backoff = messages, Backoff(*backoff)
         self._broker = Broker(settings)
-        self._ha_status_topic = f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None
+        self._commands = Commands(
+            messages,
+            on_switch=on_command,
+            others=commands,
+            ha_status_topic=f"{settings.ha_discovery_prefix}/status" if settings.ha_discovery else None,
+            on_ha_start=self._send_all_retained,
+            remove=self._remove_retained,
+        )
+        self._refusals = Refusals(self._broker)
         self._outbox = Outbox(outbox_file or outbox_path(outbox, messages.node), outbox, settings.event_max_age_s)
         self._outbox.begin_run(goes_on=goes_on)
         self._events = Delivery(self._outbox, messages.topic("event"), outbox, self._broker, retry)
@@ -124,11 +118,11 @@ class MqttSink:
         self._deadlines = _Deadlines()
         self._version: MQTTProtocolVersion | None = None
         self._logged: set[str] = set()
-        self._not_obeyed = RateLimit()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._writer = EventWriter(self._outbox, self._wake_up)
         # A daemon, because a name server that does not answer must not keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._started_at = clock.monotonic()
         self._thread.start()
 
     @property
@@ -160,6 +154,13 @@ class MqttSink:
     def wait_until_stored(self) -> None:
         """Wait until the events that were published so far are on the disk, so that a power cut cannot lose them."""
         self._writer.wait_until_stored()
+
+    def wait_for_retained_command(self) -> None:
+        """Wait for a command to the switch that the broker may have retained.
+
+        This takes a moment if the broker answers, none if it cannot be reached, and two seconds otherwise.
+        """
+        self._commands.wait_for_retained(self._started_at + _RETAINED_TIMEOUT - clock.monotonic())
 
     def close(self, timeout: float = 10.0) -> None:
         """Send what is waiting and then ``offline`` if there is a connection, and end the thread.
@@ -198,6 +199,8 @@ class MqttSink:
                 self._log_once(str(error))
             except Exception as error:  # noqa: BLE001 - this thread has to run for months
                 self._log_once(f"{self._broker.address}: {type(error).__name__}: {first_line(error)}")
+            self._commands.give_up_retained()
+            self._commands.flush_log(at_end=self._closing.is_set())
             delay = self._backoff.next_delay()
             logger.debug("%s: next attempt in %.2f s", self._broker.address, delay)
             self._closing.wait(delay)
@@ -218,11 +221,13 @@ class MqttSink:
         try:
             logger.info("connected to %s; %s waiting", connection, counted(self.queued, "event"))
             self._send_all_retained()
-            self._subscribe(connection)
+            self._commands.subscribe(connection)
             self._send_and_receive(connection)
             with suppress(BrokerError):
                 connection.deliver([will], self._deadlines.disconnect - clock.monotonic())
                 connection.disconnect(self._deadlines.disconnect - clock.monotonic())
+        except PacketTooLargeError as error:
+            raise BrokerError(f"{error}{self._commands.handle_large_message(error.large_message)}") from error
         finally:
             with self._lock:
                 self._connected = False
@@ -231,28 +236,31 @@ class MqttSink:
             if connection.age > _STABLE_AFTER:
                 self._backoff.reset()
                 self._logged.clear()
+                self._refusals.forget()
+                self._commands.connection_was_stable()
             self._handle_acks(connection)  # those that arrived just before the end
+            self._refusals.log(at_end=True)
             self._events.connection_ended(connection.close_reason)
 
     def _send_and_receive(self, connection: Connection) -> None:
         """Send and receive until the sink is closed and everything is sent, or the deadline has passed."""
         while clock.monotonic() < self._deadlines.sending:
             self._send_unsent(connection)
-            wait = self._events.send(connection)
+            wait = min(self._events.send(connection), self._commands.check(connection))
             if self._closing.is_set() and connection.idle and not self._unsent and not self._events.pending:
                 return
             connection.step(max(min(wait, self._deadlines.sending - clock.monotonic()), 0.0), self._wake)
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             self._handle_acks(connection)
+            self._refusals.log()
             for received in connection.take_received():
-                self._on_message(received)
+                self._commands.handle(received)
 
     def _handle_acks(self, connection: Connection) -> None:
         for ack in connection.take_acks():
             if not self._events.handle_ack(ack) and ack.refusal:
-                advice = refusal_advice(self._broker.address.user, ack.topic, ack.refusal)
-                self._log_once(f"{self._broker.address}: refuses messages ({ack.refusal}); {advice}")
+                self._refusals.add(ack)
 
     def _send_unsent(self, connection: Connection) -> None:
         while connection.room > 0:
@@ -269,52 +277,7 @@ class MqttSink:
             last = self._messages.topic("availability")
             self._unsent |= dict(sorted(self._retained.items(), key=lambda item: item[0] == last))
 
-    def _subscribe(self, connection: Connection) -> None:
-        topics = [self._messages.topic("enabled/set")] if self._on_command else []
-        topics += self._commands
-        if self._ha_status_topic:
-            topics.append(self._ha_status_topic)
-        if topics:
-            connection.subscribe(topics)
-
-    def _on_message(self, received: Received) -> None:
-        if received.topic == self._ha_status_topic:
-            # Home Assistant has started. A retained message is older than this connection, which has sent everything.
-            if received.payload == b"online" and not received.retained:
-                self._send_all_retained()
-            return
-        if command := self._commands.get(received.topic):
-            self._carry_out(command, received)
-            return
-        value = received.payload.decode(errors="replace").strip().lower()
-        if value in _SWITCH_VALUES and self._on_command:
-            if self._on_command(SwitchCommand(_SWITCH_VALUES[value], retained=received.retained)):
-                self._forget_command(received.topic)
-        elif value:  # an empty payload means that a retained message was removed
-            self._warn_of(received, f"{value[:40]!r} is neither ON nor OFF")
-
-    def _warn_of(self, received: Received, problem: str) -> None:
-        """Warn of a message that was not obeyed, unless there were others just before."""
-        if self._not_obeyed.allows():
-            logger.warning("%s: %s%s", received.topic, problem, self._not_obeyed.describe_skipped())
-
-    def _carry_out(self, command: Callable[[bytes], None], received: Received) -> None:
-        if not received.payload:  # a retained command was removed
-            return
-        if received.retained:
-            # It may be old, and would be repeated at each connection.
-            self._warn_of(received, "a retained message was not obeyed and is removed; publish it without retain")
-        else:
-            try:
-                command(received.payload)
-            except InputError as error:
-                self._warn_of(received, str(error))
-        self._forget_command(received.topic)
-
-    def _forget_command(self, topic: str) -> None:
-        """Remove a command from the broker, so that the next connection does not bring it again.
-
-        A broker does not say of a new message whether it is retained, so this is done for each.
-        """
+    def _remove_retained(self, topic: str) -> None:
+        """Remove what the broker has retained of a topic."""
         with self._lock:
             self._unsent[topic] = Message(topic, "", 1, retain=True)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from fer_edge.utils.archive_member import ArchiveMember
 
-SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK: Final = 1 << 20
 
 

@@ -12,14 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, AnyStr, Final
 
-from fer_edge.tagging.input import archives
-from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LeftOut, is_system_name
+from fer_edge.utils.file_kinds import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, LeftOut, is_system_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 IMAGE_ENDINGS: Final = tuple(IMAGE_SUFFIXES)
-CONTAINER_ENDINGS: Final = (*VIDEO_SUFFIXES, *archives.SUFFIXES)  # files that hold several images
+CONTAINER_ENDINGS: Final = (*VIDEO_SUFFIXES, *ARCHIVE_SUFFIXES)  # files that hold several images
 KNOWN_ENDINGS: Final = (*IMAGE_ENDINGS, *CONTAINER_ENDINGS)
 _KNOWN_ENDINGS_BYTES: Final = tuple(map(os.fsencode, KNOWN_ENDINGS))
 _TRANSPORT_STREAMS: Final = (b".ts", b".mts")  # endings that TypeScript has, too

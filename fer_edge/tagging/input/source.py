@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import pickle
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -13,6 +15,7 @@ from fer_edge.errors import DataError, first_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import SupportsIndex
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -40,10 +43,25 @@ class Source(msgspec.Struct, frozen=True):
     end: float = math.inf
     error: str = ""
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        """Pickle the encoded image apart, so that it can travel to another process without being copied."""
+        fields = msgspec.structs.asdict(self)
+        data = fields.pop("data")
+        return _unpickle, (fields, pickle.PickleBuffer(data) if operator.index(protocol) >= 5 and data else data)
+
     @property
     def key(self) -> bytes:
         """A hash that identifies the source; it reveals no password of an address."""
         return hashlib.sha256(os.fsencode(f"{self.uri}\0{self.path}\0{self.begin}\0{self.member_position}")).digest()
+
+
+def data_size(source: Source) -> int:
+    """Return the size of the encoded image that a source holds, in bytes."""
+    return len(source.data)
+
+
+def _unpickle(fields: dict[str, Any], data: bytes | bytearray | memoryview) -> Source:
+    return Source(data=data if isinstance(data, bytes) else bytes(data), **fields)
 
 
 class PendingSource(NamedTuple):

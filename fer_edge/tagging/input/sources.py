@@ -26,7 +26,7 @@ from fer_edge.tagging.input.listing import (
 )
 from fer_edge.tagging.input.source import PendingSource, Source
 from fer_edge.tagging.input.video import measure_video, split_video
-from fer_edge.utils.file_kinds import VIDEO_SUFFIXES, LeftOut
+from fer_edge.utils.file_kinds import ARCHIVE_SUFFIXES, VIDEO_SUFFIXES, LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,7 +104,7 @@ class Sources:
         source = Source(file.display_name, file.address, fingerprint=file.fingerprint, error=file.error)
         if file.error or not name.endswith(CONTAINER_ENDINGS):
             yield PendingSource(source)
-        elif not name.endswith(archives.SUFFIXES):
+        elif not name.endswith(ARCHIVE_SUFFIXES):
             yield PendingSource(msgspec.structs.replace(source, kind="video"))
         else:
             yield from self._remote_archive(source)
@@ -162,7 +162,7 @@ class Sources:
     def _parts_of_file(self, path: str) -> Iterator[PendingSource]:
         name = path.lower()
         fingerprint = fingerprint_of(path)
-        if name.endswith(archives.SUFFIXES):
+        if name.endswith(ARCHIVE_SUFFIXES):
             yield from _archive_members(Path(path), path, path, fingerprint, self.left_out)
         elif name.endswith(tuple(VIDEO_SUFFIXES)):
             for begin, end in split_video(self.measure(Path(path)), self._every):

@@ -6,17 +6,24 @@ import contextlib
 import hashlib
 import http.server
 import re
+import ssl
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge.errors import SourceError, SourceLostError
-from fer_edge_device.capture.http_stream import HttpStream
+from fer_edge.errors import InputError, SourceError, SourceLostError
+from fer_edge_device.capture.factory import make_source, open_source
+from fer_edge_device.capture.http_stream import HttpStream, tls_context
 from fer_edge_device.capture.multipart import MAX_IMAGE, MultipartReader, TooLargeError
+from fer_edge_device.components import config_problems
+from fer_edge_device.config.settings import CameraSettings, Config
+from tests.device.brokers import Certificates, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +41,7 @@ class Camera(http.server.ThreadingHTTPServer):
 
     Attributes:
         sent: bytes that were sent.
+        requests: number of requests.
     """
 
     daemon_threads = True
@@ -42,7 +50,7 @@ class Camera(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.content_type, self.start, self.rest = content_type, start, rest
         self.realm = ""
-        self.sent = 0
+        self.sent = self.requests = 0
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -52,6 +60,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.server.requests += 1
         if self.server.realm and not self.knows_password():
             self.send_response(401)
             self.send_header("WWW-Authenticate", f'Digest realm="{self.server.realm}", nonce="n", qop="auth"')
@@ -81,12 +90,18 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def camera(content_type: str, start: bytes, rest: bytes = b"") -> Iterator[tuple[Camera, str]]:
+def camera(
+    content_type: str, start: bytes, rest: bytes = b"", *, certificate: tuple[Path, Path] | None = None
+) -> Iterator[tuple[Camera, str]]:
     with Camera(content_type, start, rest) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield server, f"127.0.0.1:{server.server_address[1]}/video"
+            yield server, f"{'localhost' if certificate else '127.0.0.1'}:{server.server_address[1]}/video"
         finally:
             server.shutdown()
             thread.join()
@@ -186,13 +201,19 @@ def test_is_bounded_whatever_the_camera_calls_it(start: bytes) -> None:
         assert server.sent < MAX_IMAGE + SYSTEM_BUFFERS
 
 
-def test_plays_a_video_over_http(tmp_path: Path) -> None:
+@pytest.fixture
+def video(tmp_path: Path) -> bytes:
+    """Return a video of five frames."""
     path = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for _ in range(5):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
-    with camera("video/x-msvideo", path.read_bytes()) as (_, address):
+    return path.read_bytes()
+
+
+def test_plays_a_video_over_http(video: bytes) -> None:
+    with camera("video/x-msvideo", video) as (_, address):
         stream = HttpStream(f"http://{address}", 30)
         stream.open()
         assert stream.grab()
@@ -211,6 +232,128 @@ def test_logs_in_with_digest() -> None:
         stream.close()
         with pytest.raises(SourceError, match="are address and password right"):
             HttpStream(f"http://me:guess@{address}", 30).open()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls") / "certificates")
+
+
+@pytest.fixture
+def https_camera(certificates: Certificates) -> Iterator[tuple[Camera, str]]:
+    """Return a camera whose certificate is for localhost, and an address with a password."""
+    with camera(MULTIPART, PARTS["with lengths"], certificate=certificates.issue("localhost")) as (server, address):
+        yield server, f"https://me:secret@{address}"
+
+
+def test_refuses_a_camera_whose_certificate_is_not_valid_before_anything_is_sent(
+    https_camera: tuple[Camera, str], certificates: Certificates
+) -> None:
+    server, address = https_camera
+    with pytest.raises(SourceError) as failed:
+        HttpStream(address, 30).open()
+    assert re.fullmatch(
+        r"https://localhost:\d+: its certificate is not valid \(.*\); if it is your own, set camera\.ca_file to the"
+        r" certificate of its issuer; or set camera\.verify_certificate to false",
+        str(failed.value),
+    )
+    trusting = tls_context(CameraSettings(ca_file=str(certificates.authority)))
+    with pytest.raises(SourceError, match="use the name that the certificate was issued for"):
+        HttpStream(address.replace("localhost", "127.0.0.1"), 30, trusting).open()
+    assert server.requests == 0
+
+
+def test_trusts_the_certificates_of_the_configuration(
+    https_camera: tuple[Camera, str], certificates: Certificates
+) -> None:
+    stream = HttpStream(https_camera[1], 30, tls_context(CameraSettings(ca_file=str(certificates.authority))))
+    stream.open()
+    assert images(stream) == JPEGS
+    stream.close()
+
+
+def test_verification_can_be_switched_off(https_camera: tuple[Camera, str]) -> None:
+    for host in ("localhost", "127.0.0.1"):
+        address = https_camera[1].replace("localhost", host)
+        stream = HttpStream(address, 30, tls_context(CameraSettings(verify_certificate=False)))
+        stream.open()
+        assert images(stream) == JPEGS
+        stream.close()
+
+
+def test_source_verifies_as_the_configuration_says(certificates: Certificates) -> None:
+    with camera(
+        MULTIPART, PARTS["with lengths"], PARTS["with lengths"], certificate=certificates.issue("localhost")
+    ) as (
+        _,
+        address,
+    ):
+        settings = CameraSettings(source=f"https://{address}", stall_timeout_s=1, exit_after_s=2)
+        with pytest.raises(SourceError, match="its certificate is not valid"):
+            open_source(settings)
+        for change in ({"ca_file": str(certificates.authority)}, {"verify_certificate": False}):
+            source = open_source(msgspec.structs.replace(settings, **change))
+            assert source.status == "online"
+            source.close()
+
+
+def test_trusts_the_certificate_that_a_camera_made_for_itself(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    name = ("-subj", "/CN=camera", "-addext", "subjectAltName=DNS:localhost")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *name, "-keyout", key, "-out", certificate],  # noqa: S607
+        check=True,
+        capture_output=True,
+    )
+    with camera(MULTIPART, PARTS["with lengths"], certificate=(certificate, key)) as (_, address):
+        stream = HttpStream(f"https://{address}", 30, tls_context(CameraSettings(ca_file=str(certificate))))
+        stream.open()
+        assert images(stream) == JPEGS
+        stream.close()
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_plays_a_video_over_https(video: bytes, certificates: Certificates, *, verify: bool) -> None:
+    settings = CameraSettings(ca_file=str(certificates.authority), verify_certificate=verify)
+    with camera("video/x-msvideo", video, certificate=certificates.issue("localhost")) as (server, address):
+        stream = HttpStream(f"https://{address}", 30, tls_context(settings))
+        stream.open()
+        assert stream.grab()
+        image = stream.retrieve()
+        assert image is not None
+        assert image.shape == (48, 64)
+        stream.close()
+        # FFmpeg does not verify, so it must not connect by itself.
+        assert (server.requests == 1) is verify
+
+
+def test_stream_that_is_closed_early_disconnects(certificates: Certificates, video: bytes) -> None:
+    settings = CameraSettings(ca_file=str(certificates.authority))
+    with camera("video/x-msvideo", video, b"x" * 65_536, certificate=certificates.issue("localhost")) as (_, address):
+        threads = threading.active_count()
+        stream = HttpStream(f"https://{address}", 30, tls_context(settings))
+        stream.open()
+        assert stream.grab()
+        assert threading.active_count() > threads
+        stream.close()
+        wait_for(lambda: threading.active_count() <= threads, "the relay and the connection to end")
+
+
+def test_playlist_over_https_is_refused(certificates: Certificates) -> None:
+    settings = CameraSettings(ca_file=str(certificates.authority))
+    with camera("audio/mpegurl", b"#EXTM3U\n", certificate=certificates.issue("localhost")) as (_, address):
+        stream = HttpStream(f"https://{address}", 30, tls_context(settings))
+        with pytest.raises(SourceError, match=r"is a playlist, .*set camera\.verify_certificate to false"):
+            stream.open()
+
+
+def test_certificates_that_cannot_be_used_are_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    with pytest.raises(InputError, match=r"ca\.pem: camera\.ca_file cannot be used \(No such file"):
+        make_source(CameraSettings(source="https://camera.local/", ca_file=str(file)))
+    file.touch()
+    (problem,) = config_problems(Config(camera=CameraSettings(ca_file=str(file))))
+    assert "camera.ca_file cannot be used" in problem
 
 
 def test_a_server_that_is_none_is_an_error() -> None:

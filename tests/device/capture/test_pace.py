@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from types import SimpleNamespace
@@ -11,27 +13,32 @@ import numpy as np
 import pytest
 
 from fer_edge_device.capture import supervisor
-from fer_edge_device.capture.base import Pace, paced_frames
-from fer_edge_device.capture.supervisor import LiveSource, Timeouts
-from tests.device.conftest import until
+from fer_edge_device.capture.base import Frame, Pace, paced_frames
+from fer_edge_device.capture.channel import Timeouts
+from fer_edge_device.capture.supervisor import CameraReader
+from tests.device.conftest import LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from fer_edge_device.capture.base import Frame
+    from fer_edge_device.capture.channel import FromCamera
+    from fer_edge_device.messages import CameraStatus
 
 TIMEOUTS = Timeouts(stall=1e6, give_up=1e6, hang=1e6)
 
 
 class Metronome:
-    """A camera that takes a frame when somebody waits for one, or when it is told to.
+    """A camera that takes a frame when somebody waits for one, or when it is told to; and who waits, in this process.
 
     Attributes:
         now: the time.
         decoded: number of frames that were decoded.
     """
+
+    live = True
+    status: CameraStatus = "online"
 
     def __init__(self, fps: float, jitter: float = 0.0) -> None:
         """Begin at an arbitrary time.
@@ -43,26 +50,51 @@ class Metronome:
         self.now, self.decoded = 1000.0, 0
         self._interval, self._jitter = 1 / fps, jitter
         self._rng = np.random.default_rng(1)
-        self._start, self._number = self.now, 0
+        self._start, self._number, self._newest = self.now, 0, -1
         self._ordered = threading.Semaphore(0)
-        self.source: LiveSource | None = None
+        self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self.wanted, self.not_before = False, 0.0
+        self._thread = threading.Thread(target=self._read_until_closed)
+
+    def start(self) -> None:
+        """Read the camera in a thread."""
+        self._thread.start()
+        until(lambda: self._newest >= 0)
+
+    def _read_until_closed(self) -> None:
+        with contextlib.suppress(EOFError):
+            CameraReader("metronome", "metronome", self, TIMEOUTS, self).run()
 
     def take(self, frames: int) -> None:
         """Take frames while nobody waits for one."""
-        assert self.source is not None
-        last = self.source._number + frames
+        last = self._newest + frames
         for _ in range(frames):
             self._ordered.release()
-        until(lambda: self.source is not None and self.source._number == last)
+        until(lambda: self._newest == last)
+
+    # As a source of frames:
+
+    def read(self, not_before: float = 0.0) -> Frame:
+        self.not_before = not_before
+        self.wanted = True
+        return self._frames.get(timeout=LONG)
+
+    def close(self) -> None:
+        self._closing.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # As a device:
 
     def open(self) -> None:
         pass
 
     def grab(self) -> bool:
-        while self.source is None or not (self.source._frame_wanted or self._number == 0):
+        while not (self.wanted or self._number == 0):
             if self._ordered.acquire(timeout=0.001):
                 break
-            if self.source is not None and self.source._closing.is_set():
+            if self._closing.is_set():
                 return False
         self._number += 1
         self.now = self._start + self._number * self._interval + self._rng.uniform(-self._jitter, self._jitter)
@@ -75,29 +107,50 @@ class Metronome:
     def stop(self) -> None:
         pass
 
-    close = stop
+    # As who wants the frames:
+
+    def expect(self, seconds: float) -> None:
+        pass
+
+    def send(self, message: FromCamera) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+    def check(self) -> None:
+        if self._closing.is_set():
+            raise EOFError
+
+    def take_missed(self) -> bool:
+        return False
+
+    def note_frame(self, number: int, time: float) -> None:  # noqa: ARG002
+        self._newest = number
+
+    def give(self, gray: npt.NDArray[np.uint8], number: int, time: float, epoch: float, dropped: int) -> None:
+        self.wanted = False
+        self._frames.put(Frame(gray, time, number, epoch, dropped))
 
 
 @pytest.fixture
 def metronomes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Metronome]]:
-    """Make every metronome that a test appends the clock of its source."""
+    """Make every metronome that a test appends the clock of its reader."""
     made: list[Metronome] = []
     clock = SimpleNamespace(monotonic=lambda: made[-1].now, time=time.time)
     monkeypatch.setattr(supervisor, "time", clock)
     yield made
     for metronome in made:
-        assert metronome.source is not None
-        metronome.source.close()
+        metronome.close()
 
 
-def started(made: list[Metronome], metronome: Metronome) -> LiveSource:
+def started(made: list[Metronome], metronome: Metronome) -> Metronome:
     made.append(metronome)
-    metronome.source = LiveSource("metronome", lambda: metronome, TIMEOUTS)
-    metronome.source.wait_for_frame(60)
-    return metronome.source
+    metronome.start()
+    return metronome
 
 
-def read_for(source: LiveSource, seconds: float, fps: float) -> list[Frame]:
+def read_for(source: Metronome, seconds: float, fps: float) -> list[Frame]:
     """Return the frames of some seconds of the source's time."""
     frames: list[Frame] = []
     for frame in paced_frames(source, lambda: 1 / fps):

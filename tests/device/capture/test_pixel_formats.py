@@ -11,11 +11,12 @@ import pytest
 from fer_edge import demo
 from fer_edge_device.capture.opencv import V4l2Camera, reduction
 from fer_edge_device.capture.pixel_formats import KNOWN, decode_luma
+from tests.device.fakes import VideoCapture
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from tests.device.fakes import VideoCapture
+    from tests.device.fakes import Hardware
 
 
 def first_frame(width: int = 640, height: int = 480, *, may_shrink: bool = False) -> npt.NDArray[np.uint8] | None:
@@ -38,9 +39,7 @@ def difference(gray: npt.NDArray[np.uint8] | None, expected: npt.NDArray[np.uint
 @pytest.mark.parametrize(
     ("formats", "tolerance"), [(("YUYV", "MJPG"), 2.0), (("MJPG",), 2.0), (("YUYV",), 12.0), (("XXXX",), 0.6)]
 )
-def test_gives_grey_frames_whatever_the_camera_sends(
-    usb: type[VideoCapture], formats: tuple[str, ...], tolerance: float
-) -> None:
+def test_gives_grey_frames_whatever_the_camera_sends(usb: Hardware, formats: tuple[str, ...], tolerance: float) -> None:
     usb.formats = formats
     expected = demo.frame(0)
     if formats == ("YUYV",):  # a camera's luma has 219 levels: nothing else changes
@@ -49,10 +48,10 @@ def test_gives_grey_frames_whatever_the_camera_sends(
         tolerance = 0.0
     assert difference(first_frame(), expected) <= tolerance
     [capture] = usb.instances
-    assert (capture.settings.get(cv2.CAP_PROP_CONVERT_RGB) == 0) == (formats != ("XXXX",))
+    assert (capture.settings.get(str(cv2.CAP_PROP_CONVERT_RGB)) == 0) == (formats != ("XXXX",))
 
 
-def test_large_frames_are_shrunk_only_if_they_may_be(usb: type[VideoCapture]) -> None:
+def test_large_frames_are_shrunk_only_if_they_may_be(usb: Hardware) -> None:
     usb.size = (1920, 1080)
     expected = np.asarray(cv2.resize(demo.frame(0), (1920, 1080)), np.uint8)
     assert difference(first_frame(1920, 1080), expected) < 2
@@ -84,18 +83,19 @@ class Damaging:
 
 @pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV"])
 @pytest.mark.parametrize("damage", ["empty", "cut", "text"])
-def test_damaged_frame_is_no_frame_and_no_error(usb: type[VideoCapture], pixel_format: str, damage: str) -> None:
+def test_damaged_frame_is_no_frame_and_no_error(
+    usb: Hardware, monkeypatch: pytest.MonkeyPatch, pixel_format: str, damage: str
+) -> None:
     usb.formats = (pixel_format,)
     camera = V4l2Camera("/dev/video9", 640, 480, 1.0)
     camera.open()
-    [capture] = usb.instances
-    sent = capture.as_sent
-    capture.as_sent = lambda colour: Damaging(damage)(sent(colour))  # type: ignore[method-assign]
+    as_sent = VideoCapture.as_sent
+    monkeypatch.setattr(VideoCapture, "as_sent", lambda capture, colour: Damaging(damage)(as_sent(capture, colour)))
     assert camera.grab()
     damaged = camera.retrieve()
     # Of a JPEG that ends early, OpenCV gives the rows that have come.
     assert damaged is None or (pixel_format, damage, damaged.shape) == ("MJPG", "cut", (480, 640))
-    capture.as_sent = sent  # type: ignore[method-assign]
+    monkeypatch.setattr(VideoCapture, "as_sent", as_sent)
     assert camera.grab()
     assert camera.retrieve() is not None
     camera.close()

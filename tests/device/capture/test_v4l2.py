@@ -4,20 +4,22 @@ import ctypes
 import errno
 import json
 import struct
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fer_edge import cli
-from fer_edge_device.capture import camera_list, v4l2
-from fer_edge_device.capture.camera_list import format_cameras, list_cameras
+from fer_edge_device.capture import v4l2
+from fer_edge_device.capture.camera_list import format_cameras
+from fer_edge_device.capture.channel import Timeouts
+from fer_edge_device.capture.find_cameras import find_cameras
 from fer_edge_device.capture.v4l2 import CameraMode, VideoNode
+from tests.device.conftest import camera_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.device.fakes import Picamera2
+    from tests.device.fakes import Hardware
 
 U32 = ctypes.c_uint32
 
@@ -195,7 +197,7 @@ def test_node_that_cannot_be_queried_has_a_problem(tmp_path: Path, monkeypatch: 
     assert tenth.stable_path == str(by_id / "usb-cam-video-index0")
 
 
-def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_cameras_in_the_order_of_auto(usb: Hardware, pi: Hardware) -> None:
     nodes = [
         VideoNode("/dev/video0", card="isp", driver="bcm2835-isp", bus="platform:isp", captures=True),
         VideoNode("/dev/video1", card="metadata"),
@@ -210,8 +212,8 @@ def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: py
             stable_path="/dev/v4l/by-id/webcam",
         ),
     ]
-    monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
-    cameras = list_cameras()
+    usb.nodes = nodes
+    cameras = find_cameras()
     assert [(camera.source, camera.auto) for camera in cameras] == [
         ("picamera2", True),
         ("/dev/video3", False),
@@ -230,41 +232,52 @@ def test_lists_cameras_in_the_order_of_auto(pi: type[Picamera2], monkeypatch: py
         "/dev/video2  camera [unknown]",
         "  cannot be opened: Permission denied; join the group video",
     ]
-    assert all(pi_camera.closed for pi_camera in pi.instances)
+    assert not any(module.is_open for module in pi.instances)
 
 
-def test_lists_module_in_use_without_modes(pi: type[Picamera2], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(v4l2, "list_nodes", list)
+def test_lists_module_in_use_without_modes_and_says_why(usb: Hardware, pi: Hardware) -> None:
     pi.in_use = True
-    [camera] = list_cameras()
+    [camera] = find_cameras()
     assert camera.modes == ()
-    assert "is another program using it?" in str(camera.problem)
+    assert camera.problem == (
+        "its modes cannot be read (Failed to acquire camera: Device or resource busy); is another program using it?"
+    )
+    assert not usb.instances[0].is_open
+
+
+def test_lists_what_does_not_hang(usb: Hardware, pi: Hardware) -> None:
+    usb.nodes = [
+        VideoNode("/dev/video0", card="hangs"),
+        VideoNode("/dev/video1", card="Webcam", driver="uvcvideo", captures=True),
+    ]
+    pi.enumeration_hangs = True
+    module, node, webcam = find_cameras(Timeouts(stall=1, give_up=1, hang=5, enumeration=2))
+    assert (module.source, module.problem) == (
+        "picamera2",
+        "no answer from its driver within 2 s; check the cable",
+    )
+    assert (node.source, node.problem) == ("/dev/video0", "no answer from its driver within 5 s; check the cable")
+    assert webcam.name == "Webcam"
+    assert not camera_processes()
 
 
 def test_command_prints_text_or_json_and_succeeds_without_cameras(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    usb: Hardware, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "picamera2", None)
-    nodes: list[VideoNode] = []
-    monkeypatch.setattr(v4l2, "list_nodes", lambda: nodes)
-
     def run(*options: str) -> tuple[str, str]:
         assert cli.app(["cameras", *options], standalone_mode=False) is None
         output = capsys.readouterr()
         return output.out, output.err
 
-    assert run()[0] == ""
     out, err = run("--json")
     assert json.loads(out) == []
     assert err.count("\n") == 1
     assert "no camera found: connect one" in err
-    nodes.append(
-        VideoNode(
-            "/dev/video0", card="Webcam", driver="uvcvideo", captures=True, modes=(CameraMode("MJPG", 2, 1, (5.0,)),)
-        )
-    )
-    assert run() == (format_cameras(camera_list.list_cameras()) + "\n", "")
+    modes = (CameraMode("MJPG", 2, 1, (5.0,)), *[CameraMode("YUYV", 640, 480, (30.0,))] * 1000)
+    usb.nodes = [VideoNode("/dev/video0", card="Webcam", driver="uvcvideo", captures=True, modes=modes)]
+    assert run()[0].startswith("/dev/video0  Webcam [uvcvideo]  (auto tries this first)\n  MJPG  2x1  5 fps\n")
     [camera] = json.loads(run("--json")[0])
     assert camera["source"] == "/dev/video0"
-    assert camera["modes"] == [{"format": "MJPG", "width": 2, "height": 1, "fps": [5.0], "min_size": None}]
+    assert camera["modes"][0] == {"format": "MJPG", "width": 2, "height": 1, "fps": [5.0], "min_size": None}
+    assert len(camera["modes"]) == 1001
     assert camera["auto"] is True

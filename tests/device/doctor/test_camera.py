@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from tests.device.fakes import VideoCapture
+    from tests.device.fakes import Hardware
 
 
 def test_reports_a_camera_that_hangs() -> None:
@@ -48,7 +48,7 @@ def test_accepts_a_source_with_frames_and_reports_a_missing_one(tmp_path: Path) 
     assert "lens" in dark.advice
 
 
-def test_does_not_open_the_camera_of_a_node_that_is_switched_off(usb: type[VideoCapture], tmp_path: Path) -> None:
+def test_does_not_open_the_camera_of_a_node_that_is_switched_off(usb: Hardware, tmp_path: Path) -> None:
     outbox = OutboxSettings(path=str(tmp_path / "events.sqlite"))
     config = Config(camera=CameraSettings(source="7"), mqtt=MqttSettings(url="mqtt://localhost"), outbox=outbox)
     switch = PrivacySwitch(tmp_path / "events.sqlite")
@@ -57,7 +57,7 @@ def test_does_not_open_the_camera_of_a_node_that_is_switched_off(usb: type[Video
     assert not usb.instances
     switch.save(on=True)
     assert "gives 640x480 frames" in check_camera(config).message
-    assert not usb.instances[0].isOpened()
+    assert not usb.instances[0].is_open
 
 
 def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,11 +67,15 @@ def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(camera, "service_units", lambda: [replace(SERVICE, pid=os.getpid())])
     with open("/dev/null", "rb"):  # noqa: PTH123 - this process stands for the service's
         used = check_camera(with_source(source))
+    with open("/dev/null", "rb") as file, subprocess.Popen(["sleep", "600"], stdin=file) as child:  # noqa: PTH123, S607
+        used_by_child = check_camera(with_source(source))  # which stands for the camera's process
+        child.kill()
+    assert used_by_child == used
     assert (used.level, used.message.partition(";")[0]) == ("ok", "fer-edge.service is running and uses it")
     absent = finding("camera", with_source("/dev/video987"))
     assert (absent.level, "/dev/video987: cannot be opened" in absent.message) == ("failure", True)
 
-    monkeypatch.setattr(camera, "open_files", lambda _: None)  # as for another user's process
+    monkeypatch.setattr(camera, "open_files_of_service", lambda _: None)  # as for another user's process
     unseen = check_camera(with_source(source))
     assert unseen == Finding(
         "warning", "fer-edge.service is running and may use the camera", "sudo shows whether it does"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import pytest
@@ -14,13 +14,14 @@ from fer_edge_device.messages import Event, Info, MessageFactory
 from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.outbox import since_boot
 from fer_edge_device.mqtt.outbox_events import NewEvent
-from fer_edge_device.mqtt.sink import MqttSink, SwitchCommand
+from fer_edge_device.mqtt.sink import MqttSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fer_edge_device.messages import Kind
+    from fer_edge_device.mqtt.commands import SwitchCommand
     from tests.device.brokers import ReceivedMessage
 
 MESSAGES = MessageFactory("hall")
@@ -56,10 +57,13 @@ def sending(
     on_command: Callable[[SwitchCommand], bool] | None = None,
     backoff: tuple[float, float] = (0.02, 0.2),
     event_max_age_s: float = 3600.0,
+    version: Literal["auto", "3.1.1"] = "auto",
 ) -> Iterator[MqttSink]:
     """Run a sink that has published its first message."""
     outbox = OutboxSettings(path=str(tmp_path / "outbox.sqlite"), max_rate=rate)
-    settings = MqttSettings(url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery, event_max_age_s=event_max_age_s)
+    settings = MqttSettings(
+        url=f"mqtt://localhost:{port}", ha_discovery=ha_discovery, event_max_age_s=event_max_age_s, version=version
+    )
     sink = MqttSink(MESSAGES, settings, outbox, on_command=on_command, backoff=backoff, retry=backoff)
     try:
         sink.publish(MESSAGES.availability("online"))

@@ -52,6 +52,23 @@ def test_forget_removes_the_node_from_the_broker_and_from_home_assistant(
     assert issubclass(BrokerError, FerEdgeError)
 
 
+def test_forget_says_that_nothing_is_known_of_a_node(broker: Mosquitto, cli: Cli) -> None:
+    command = ("mqtt", "forget", "--mqtt", f"mqtt://localhost:{broker.port}", "--node", "hal")
+    message = cli(*command, status=2).stderr
+    assert message.startswith(
+        f"fer-edge: nothing is known of hal at mqtt://localhost:{broker.port} (MQTT 5): check --node"
+    )
+    assert "hal is forgotten" in cli(*command, "--force").stderr
+
+
+def test_forget_removes_what_is_too_large_to_be_read(broker: Mosquitto) -> None:
+    settings = MqttSettings(url=f"mqtt://localhost:{broker.port}", version="3.1.1")
+    with subscribing(broker.port) as subscriber:
+        subscriber.publish(MESSAGES.topic("enabled/set"), "x" * 100_000, retain=True)
+        forget_node(settings, MESSAGES)
+        wait_for(lambda: b"" in subscriber.payloads(MESSAGES.topic("enabled/set")), "the removal")
+
+
 def test_forget_refuses_a_node_that_is_running(broker: Mosquitto, tmp_path: Path, cli: Cli) -> None:
     url = f"mqtt://localhost:{broker.port}"
     command = ("mqtt", "forget", "--mqtt", url, "--node", "hall")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from fer_edge_device.mqtt.sink import SwitchCommand
+    from fer_edge_device.mqtt.commands import SwitchCommand
 
 KITCHEN = MessageFactory("kitchen")
 ANNOUNCEMENT = discovery_message(KITCHEN, INFO, DeviceDescription())
@@ -88,3 +88,18 @@ def test_advice_after_a_refusal_names_the_topic(
         with kitchen(tmp_path, settings, []):
             wait_for(lambda: advice in caplog.text, "the advice")
     assert caplog.text.count("refuses messages") == 1
+
+
+def test_refused_topics_are_listed_in_one_line(
+    tmp_path: Path, password_file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        allowing(tmp_path, f"user {USER}\ntopic write fer-edge/kitchen/event\n") as broker,
+        kitchen(tmp_path, settings_for(broker, password_file), []) as sink,
+    ):
+        sink.publish(KITCHEN.camera("online"))
+        wait_for(lambda: "refuses messages" in caplog.text, "the advice")
+        wait_for(lambda: sink.queued == 0, "the event")
+    (line,) = [line for line in caplog.messages if "refuse" in line]
+    topics = {KITCHEN.topic(kind) for kind in ("info", "camera", "availability")} | {ANNOUNCEMENT.topic}
+    assert topics <= set(re.split("[, ]+", line))

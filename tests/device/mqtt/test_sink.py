@@ -18,11 +18,11 @@ from fer_edge_device.messages import Stats
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.outbox import Outbox
-from tests.device.brokers import Gate, Mosquitto, subscribing, wait_for
+from tests.device.brokers import Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 
 if TYPE_CHECKING:
-    from fer_edge_device.mqtt.sink import SwitchCommand
+    from fer_edge_device.mqtt.commands import SwitchCommand
 
 STATS = Stats(time=0, fps=1, stages={}, skipped=0, dropped=0, temp_c=None, throttled=None, rss_mb=1, queued=0)
 
@@ -225,18 +225,32 @@ def test_obeys_the_switch_and_ignores_unknown_values(
     assert caplog.text.count("'maybe' is neither ON nor OFF") == 1
 
 
+def retained_at(broker: Mosquitto, topic: str) -> list[bytes]:
+    """Return what a late subscriber gets."""
+    with subscribing(broker.port) as late:
+        late.publish("marker", "")
+        wait_for(lambda: late.payloads("marker"), "the end of what is retained")
+        return late.payloads(topic)
+
+
+def test_removes_a_retained_command_that_makes_no_sense(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch = MESSAGES.topic("enabled/set")
+    for value in ("maybe", " "):
+        with subscribing(broker.port) as subscriber:
+            subscriber.publish(switch, value, retain=True)
+        with sending(tmp_path, broker.port, on_command=lambda _: True):
+            wait_for(lambda: not retained_at(broker, switch), "its removal")
+    assert caplog.text.count("is neither ON nor OFF") == 2
+
+
 @pytest.mark.parametrize("retained_before", [True, False])
 def test_removes_a_retained_command_once_it_is_done_with(
     broker: Mosquitto, tmp_path: Path, *, retained_before: bool
 ) -> None:
     done = threading.Event()
     switch, camera = MESSAGES.topic("enabled/set"), MESSAGES.topic("camera")
-
-    def retained() -> list[bytes]:
-        with subscribing(broker.port) as late:
-            late.publish("marker", "")
-            wait_for(lambda: late.payloads("marker"), "the end of what is retained")
-            return late.payloads(switch)
 
     with subscribing(broker.port) as subscriber:
         if retained_before:
@@ -247,10 +261,12 @@ def test_removes_a_retained_command_once_it_is_done_with(
                 subscriber.publish(switch, "OFF", retain=True)
             sink.publish(MESSAGES.camera("online"))
             wait_for(lambda: subscriber.payloads(camera), "a message")
-            assert retained() == [b"OFF"], "the switch could not be saved, so the broker must keep the command"
+            assert retained_at(broker, switch) == [b"OFF"], (
+                "the switch could not be saved, so the broker must keep the command"
+            )
             done.set()
             subscriber.publish(switch, "OFF", retain=True)
-            wait_for(lambda: not retained(), "the command to be removed")
+            wait_for(lambda: not retained_at(broker, switch), "the command to be removed")
 
 
 def test_whoever_may_publish_cannot_fill_the_log(
@@ -263,11 +279,13 @@ def test_whoever_may_publish_cannot_fill_the_log(
         return True
 
     with subscribing(broker.port) as subscriber, sending(tmp_path, broker.port, on_command=obey):
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")), "a connection")
         for number in range(300):
             subscriber.publish(MESSAGES.topic("enabled/set"), f"nonsense {number}")
         subscriber.publish(MESSAGES.topic("enabled/set"), "OFF")
         assert obeyed.wait(60)
     assert caplog.text.count("is neither ON nor OFF") == 10
+    assert caplog.messages[-1] == "290 more wrong messages were not logged"
 
 
 def test_does_not_receive_oversized_messages(broker: Mosquitto, tmp_path: Path) -> None:
@@ -284,6 +302,63 @@ def test_does_not_receive_oversized_messages(broker: Mosquitto, tmp_path: Path) 
             subscriber.publish(MESSAGES.topic("enabled/set"), "OFF", retain=True)
             wait_for(lambda: commands, "a value")
     assert commands == [(False, False)]
+
+
+def is_online_after(losses: int, subscriber: Subscriber) -> bool:
+    """Return whether the node has lost so many connections, and has got another one."""
+    said = subscriber.payloads(MESSAGES.topic("availability"))
+    return said.count(b"offline") == losses and said[-1] == b"online"
+
+
+def test_goes_on_after_a_retained_message_that_an_old_broker_sends_whatever_its_length(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands: list[SwitchCommand] = []
+
+    def obey(command: SwitchCommand) -> bool:
+        commands.append(command)
+        return True
+
+    switch = MESSAGES.topic("enabled/set")
+    with subscribing(broker.port) as subscriber:
+        subscriber.publish(switch, "x" * 1_000_000, retain=True)
+        subscriber.publish("homeassistant/status", "x" * 1_000_000, retain=True)
+        with sending(tmp_path, broker.port, on_command=obey, ha_discovery=True, version="3.1.1") as sink:
+            sink.publish(MESSAGES.event(event(1)))
+            wait_for(lambda: "is ignored from now on" in caplog.text, "both messages")
+            wait_for(lambda: is_online_after(2, subscriber), "the third connection")
+            subscriber.publish(switch, "OFF")
+            wait_for(lambda: commands == [(False, False)], "a command")
+            wait_for(
+                lambda: 1 in times(subscriber.received), "an event"
+            )  # twice, if a connection ended before its answer
+    assert f"more than 65,536 bytes, a retained message to {switch}, which is removed" in caplog.text
+    assert "mosquitto_pub --retain --null-message --topic homeassistant/status" in caplog.text
+    assert caplog.text.count("more than 65,536 bytes") == 2
+    assert not retained_at(broker, switch)
+    assert len(retained_at(broker, "homeassistant/status")) == 1, "it is not ours to remove"
+
+
+def test_goes_on_after_a_live_message_that_is_too_large(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands: list[SwitchCommand] = []
+
+    def obey(command: SwitchCommand) -> bool:
+        commands.append(command)
+        return True
+
+    switch = MESSAGES.topic("enabled/set")
+    with (
+        subscribing(broker.port) as subscriber,
+        sending(tmp_path, broker.port, on_command=obey, version="3.1.1"),
+    ):
+        wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability")) == [b"online"], "a connection")
+        subscriber.publish(switch, "x" * 100_000)
+        wait_for(lambda: is_online_after(1, subscriber), "another connection")
+        subscriber.publish(switch, "OFF")
+        wait_for(lambda: commands == [(False, False)], "a command")
+    assert f"more than 65,536 bytes, a message to {switch}; find out who publishes" in caplog.text
 
 
 def test_announces_the_node_again_when_home_assistant_starts(broker: Mosquitto, tmp_path: Path) -> None:

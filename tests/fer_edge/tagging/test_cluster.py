@@ -104,6 +104,40 @@ def test_cluster_resumes_the_run_of_one_machine(
     assert parquet.read_table("far.parquet").num_rows == 1
 
 
+def test_input_that_hangs_costs_its_own_row(
+    two_workers: Any,  # noqa: ANN401 - Dask has no types
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tag_cluster, "PATIENCE_S", 10)
+    with two_workers.get_client() as client:
+        workers = client.run(os.getpid).values()
+    result_numbers = iter(range(150))
+
+    def stop_process(_result: object) -> None:
+        if next(result_numbers) == 20:
+            os.kill(next(child for worker in workers for child in _children(worker)), signal.SIGSTOP)
+
+    table = tmp_path / "far.csv"
+    summary = tag(
+        [str(images)], Outputs(str(table)), OPTIONS, cluster=two_workers.scheduler_address, on_result=stop_process
+    )
+    with table.open(newline="") as file:
+        errors = [row["error"] for row in csv.DictReader(file) if "not an image" not in row["error"] and row["error"]]
+    assert len(errors) == 1
+    assert errors[0].endswith(".png: no progress within 10 s; left out")
+    assert summary.images == 150
+    assert not [child for worker in workers for child in _children(worker)], "the processes end with the run"
+
+
+def _children(pid: int) -> list[int]:
+    """Return the child processes of a process that run our pool."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 def _interrupt(_result: object) -> None:
     raise KeyboardInterrupt
 

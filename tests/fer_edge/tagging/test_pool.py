@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from multiprocessing import Process, active_children
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError
-from fer_edge.tagging.pool import ProcessPool, map_in_processes
+from fer_edge.tagging.input.source import Source
+from fer_edge.tagging.pool import ProcessPool, map_in_order, map_in_processes
 from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
@@ -60,6 +63,57 @@ def test_results_come_in_order() -> None:
     chunks = [[number, number + 1] for number in range(0, 40, 2)]
     assert results_of(*chunks) == [(number, number * 2) for number in range(40)]
     assert results_of() == []
+
+
+def test_bytes_in_flight_are_bounded() -> None:
+    def most_waiting(size: int) -> int:
+        read = done = most = 0
+
+        def chunks() -> Iterator[list[int]]:
+            nonlocal read, most
+            for number in range(20):
+                read += 1
+                most = max(most, read - done)
+                yield [number]
+
+        def submit(chunk: list[int]) -> Future[list[int]]:
+            future: Future[list[int]] = Future()
+            future.set_result(chunk)
+            return future
+
+        results = map_in_order(
+            chunks(),
+            submit=submit,
+            results=lambda _, future: future.result(),
+            max_pending=lambda: 6,
+            size=lambda _: size,
+            max_bytes=lambda: 100,
+        )
+        for item, result in results:
+            assert item == result == done
+            done += 1
+        assert done == 20
+        return most
+
+    assert (most_waiting(1), most_waiting(60), most_waiting(500)) == (6, 2, 1)
+
+
+def test_images_travel_without_copies() -> None:
+    source = Source("a/b.png", "a.zip", "member", "1-2", data=b"image" * 1000, member_position=3)
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps([source], 5, buffer_callback=buffers.append)
+    assert len(head) < len(source.data)
+    (copy,) = pickle.loads(head, buffers=[source.data])  # noqa: S301 - our own
+    assert copy == source
+    assert copy.data is source.data
+    for protocol in (2, 4, 5):
+        assert pickle.loads(pickle.dumps(source, protocol)) == source  # noqa: S301 - likewise
+    assert list(map_in_processes(_first_bytes, [[source]], 1, lambda _, reason: reason)) == [(source, b"image")]
+
+
+def _first_bytes(sources: list[Source]) -> Iterator[bytes | str]:
+    for source in sources:
+        yield source.data[:5]
 
 
 def test_item_that_crashes_hangs_or_raises_fails_alone() -> None:

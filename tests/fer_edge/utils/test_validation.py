@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import override, to_struct
+from fer_edge.utils.toml import find_problems, override, to_struct
 from fer_edge.utils.validation import explain
 
 
@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: tuple[int, int] = (1, 1)
     sizes: tuple[tuple[float, int], ...] = ()
     name: Annotated[str, msgspec.Meta(pattern="^[a-z]*$", max_length=5)] = "a"
+    code: Annotated[str, msgspec.Meta(pattern="^[0-9]*$", extra={"form": "consist of digits"})] = ""
+    large: Annotated[float, msgspec.Meta(ge=1e-7, le=31_536_000)] = 1.0
     pair: tuple[int, float] | None = None
 
 
@@ -62,6 +64,9 @@ class Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ({"settings": {"sizes": [[1.5, 2], ["x", 2]]}}, "settings.sizes[1][0] must be a number, not text"),
         ({"settings": {"name": "abcdef"}}, "settings.name must have at most 5 characters"),
         ({"settings": {"name": "A"}}, "settings.name must match the pattern '^[a-z]*$'"),
+        ({"settings": {"code": "A"}}, "settings.code must consist of digits"),
+        ({"settings": {"large": 1e9}}, "settings.large must be at most 31,536,000"),
+        ({"settings": {"large": 0}}, "settings.large must be at least 0.0000001"),
         ({"settings": {"pair": 3}}, "settings.pair must be a list, not a whole number"),
         ({"settings": 3}, "settings must be a table, not a whole number"),
         ({"settings": {"count": 99}}, "settings.count must not be 99"),
@@ -111,3 +116,18 @@ def test_names_the_setting_that_the_user_gave() -> None:
     tables: dict[str, Any] = {"title": 3}
     override(tables, settings(count=2), Whole)
     assert tables == {"title": 3, "settings": {"count": 2}}, "what was wrong before is the file's mistake"
+
+
+def test_finds_every_problem_of_a_table() -> None:
+    table = {"settings": {"count": "x", "rate": 5, "depht": 1, "name": "a"}, "network": {"kind": "huge"}, "x.y": 1}
+    before = str(table)
+    assert [problem.message.partition(";")[0] for problem in find_problems(table, Whole)] == [
+        "settings.count must be a whole number, not text",
+        "settings.rate must be at most 1",
+        "there is no key settings.depht",
+        "network.kind cannot be 'huge'",
+        "there is no key x.y",
+        "title is missing",
+    ]
+    assert str(table) == before
+    assert not find_problems({"title": "a"}, Whole)

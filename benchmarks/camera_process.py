@@ -1,0 +1,276 @@
+"""Measure what the camera's own process costs, and compare ways to start it.
+
+    python benchmarks/camera_process.py [--fps 10] [--seconds 20] [--rounds 2] [--starts 5]
+
+Another process serves images of 640x480 that hold their numbers, as Motion JPEG over HTTP, and notes when it sends one.
+Two readers take turns: one reads the camera in a thread of this process, as fer-edge did before, the other in a process
+of its own. For each, the script prints the median and the 95th percentile of the time from sending an image to having
+its pixels here, and the share of one core that both processes took. Then it prints the memory that the camera's process
+adds, as the growth of the proportional set size of all processes, and the same with the time to start for the ways of
+`multiprocessing`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.server
+import importlib
+import multiprocessing
+import os
+import queue
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from fer_edge_device.capture.base import Frame, NoFrameYet, paced_frames
+from fer_edge_device.capture.factory import make_source, make_timeouts
+from fer_edge_device.capture.http_stream import HttpStream
+from fer_edge_device.capture.supervisor import CameraReader
+from fer_edge_device.config.settings import CameraSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    import numpy.typing as npt
+
+    from fer_edge_device.capture.base import FrameSource
+    from fer_edge_device.capture.channel import FromCamera
+    from fer_edge_device.messages import CameraStatus
+
+_BITS: Final = 16
+_MODULES: Final = ("fer_edge_device.capture.child", "fer_edge_device.capture.http_stream")  # what the process needs
+
+
+def image_of(number: int) -> bytes:
+    """Return a JPEG that holds a number in its first row of blocks."""
+    image = cv2.resize(np.random.default_rng(number).integers(60, 200, (30, 40), np.uint8), (640, 480))
+    for bit in range(_BITS):
+        image[:32, bit * 40 : bit * 40 + 40] = 255 * (number >> bit & 1)
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))[1].tobytes()
+
+
+def number_in(gray: npt.NDArray[np.uint8]) -> int:
+    """Return the number that an image holds."""
+    return sum(int(gray[16, bit * 40 + 20] > 127) << bit for bit in range(_BITS))
+
+
+def serve(fps: float, port: Connection, sent: Any) -> None:  # noqa: ANN401 - a shared array
+    """Serve images to every client."""
+    images = [image_of(number) for number in range(256)]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
+            self.end_headers()
+            due, number = time.monotonic(), 0
+            with contextlib.suppress(OSError):
+                while True:
+                    image = images[number % len(images)]
+                    head = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+                    sent[number % len(images)] = time.monotonic()
+                    self.wfile.write(head.encode() + image + b"\r\n")
+                    due, number = due + 1 / fps, number + 1
+                    time.sleep(max(0.0, due - time.monotonic()))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        port.send(server.server_address[1])
+        server.serve_forever()
+
+
+class ReaderThread:
+    """A camera that a thread of this process reads."""
+
+    live = True
+    status: CameraStatus = "online"
+
+    def __init__(self, settings: CameraSettings) -> None:
+        """Open a stream."""
+        self.wanted, self.not_before = False, 0.0
+        self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        device = HttpStream(settings.source, settings.stall_timeout_s)
+        reader = CameraReader("stream", settings.source, device, make_timeouts(settings), self)
+        self._thread = threading.Thread(target=self._read, args=(reader,))
+        self._thread.start()
+
+    def _read(self, reader: CameraReader) -> None:
+        with contextlib.suppress(EOFError):
+            reader.run()
+
+    def read(self, not_before: float = 0.0) -> Frame:
+        """Return the next frame."""
+        self.not_before, self.wanted = not_before, True
+        try:
+            return self._frames.get(timeout=0.1)
+        except queue.Empty:
+            raise NoFrameYet from None
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        self._thread.join()
+
+    def give(self, gray: npt.NDArray[np.uint8], number: int, time: float, epoch: float, dropped: int) -> None:
+        """Take a frame from the thread."""
+        self.wanted = False
+        self._frames.put(Frame(gray, time, number, epoch, dropped))
+
+    def check(self) -> None:
+        """End the thread when the camera is closed."""
+        if self._closing.is_set():
+            raise EOFError
+
+    def take_missed(self) -> bool:
+        """Return that every frame was taken."""
+        return False
+
+    def expect(self, seconds: float) -> None:
+        """Do nothing: a thread cannot be killed."""
+
+    def send(self, message: FromCamera) -> None:
+        """Do nothing."""
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def note_frame(self, number: int, time: float) -> None:
+        """Do nothing."""
+
+
+def open_in_process(settings: CameraSettings) -> FrameSource:
+    """Open a stream as fer-edge does."""
+    source = make_source(settings, wait=True)
+    source.open()
+    return source
+
+
+def cpu_seconds(processes: list[int]) -> float:
+    """Return the processor time of all threads of some processes."""
+    total = 0
+    for process in processes:
+        for task in Path("/proc", str(process), "task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def pss_mb(processes: list[int]) -> float:
+    """Return the proportional set size of some processes together, in megabytes."""
+    total = 0
+    for process in processes:
+        for line in Path("/proc", str(process), "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total * 1024 / 1e6
+
+
+def family(without: int) -> list[int]:
+    """Return this process and its descendants, without one and its own."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [os.getpid()]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process and child != without]
+    return found
+
+
+def measure(source: FrameSource, sent: Any, fps: float, seconds: float, server: int) -> tuple[list[float], float]:  # noqa: ANN401
+    """Return the latencies of the frames in milliseconds, and the share of a core."""
+    latencies: list[float] = []
+    processes = family(server)
+    used = start = 0.0
+    for frame in paced_frames(source, lambda: 1 / fps):
+        now = time.monotonic()
+        latencies.append(1000 * (now - sent[number_in(frame.gray)]))
+        if len(latencies) == 10:  # everything has been loaded
+            start, used = now, cpu_seconds(processes)
+        if start and now - start > seconds:
+            break
+    share = (cpu_seconds(processes) - used) / (time.monotonic() - start)
+    return latencies[10:], share
+
+
+def work(ready: Any, ended: Any) -> None:  # noqa: ANN401 - events
+    """Load what the camera's process needs, and wait."""
+    for module in _MODULES:
+        importlib.import_module(module)
+    ready.set()
+    ended.wait()
+
+
+def measure_start(method: str, server: int) -> tuple[float, float]:
+    """Return how many seconds a way of `multiprocessing` takes to start a process, and the memory that it adds."""
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(list(_MODULES))
+    before = pss_mb(family(server))
+    start = time.monotonic()
+    ready, ended = context.Event(), context.Event()
+    process = context.Process(target=work, args=(ready, ended))  # type: ignore[attr-defined]
+    process.start()
+    ready.wait()
+    seconds = time.monotonic() - start
+    added = pss_mb(family(server)) - before
+    ended.set()
+    process.join()
+    return seconds, added
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fps", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--starts", type=int, default=5)
+    options = parser.parse_args()
+    receiver, sender = multiprocessing.Pipe()
+    sent = multiprocessing.Array("d", 256, lock=False)
+    server = multiprocessing.Process(target=serve, args=(options.fps, sender, sent), daemon=True)
+    server.start()
+    number = server.pid or 0
+    settings = CameraSettings(source=f"http://127.0.0.1:{receiver.recv()}/", fps=options.fps)
+    importlib.import_module("fer_edge_device.app")  # a runner has all of this loaded
+    readers: list[tuple[str, Callable[[CameraSettings], FrameSource]]] = [
+        ("thread", ReaderThread),
+        ("process", open_in_process),
+    ]
+    for name, open_source in readers * options.rounds:
+        source = open_source(settings)
+        latencies, share = measure(source, sent, options.fps, options.seconds, number)
+        source.close()
+        p95 = statistics.quantiles(latencies, n=20)[-1]
+        print(
+            f"{name:8} latency {statistics.median(latencies):.2f} ms, p95 {p95:.2f} ms; {100 * share:.2f} % of a core"
+        )
+    for _ in range(options.starts):
+        before, start = pss_mb(family(number)), time.monotonic()
+        source = open_in_process(settings)
+        seconds = time.monotonic() - start
+        for _ in range(20):
+            with contextlib.suppress(NoFrameYet):
+                source.read()
+        added = pss_mb(family(number)) - before
+        source.close()
+        print(f"interpreter: first frame after {seconds:.2f} s, {added:.1f} MB more")
+    for method in ("spawn", "forkserver"):  # the latter's first start includes the server's, and its helper stays
+        for _ in range(options.starts):
+            seconds, added = measure_start(method, number)
+            print(f"{method}: started after {seconds:.2f} s, {added:.1f} MB more")
+    server.terminate()
+
+
+if __name__ == "__main__":
+    main()

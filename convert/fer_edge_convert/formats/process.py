@@ -1,0 +1,149 @@
+"""The process in which a model that needs TensorFlow is read; see `fer_edge_convert.formats.isolated`.
+
+Standard input has a `Request` in JSON; standard output gets an `Answer`, a line of JSON, and then the ``.tflite``.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fer_edge.errors import InputError, ModelError
+from fer_edge.tflite.trial import trust_models
+from fer_edge_convert.formats.checks import check_hdf5, check_keras_archive, check_saved_model
+from fer_edge_convert.formats.forms import Form
+from fer_edge_convert.formats.request import ReadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a step may take: bytes of memory beyond those in use, and seconds of processor time."""
+
+    memory: int
+    cpu_s: int
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to read.
+
+    Attributes:
+        path: the file or folder.
+        form: its format.
+        options: what the user says about it.
+        check_only: whether to read the file without TensorFlow, and to give no ``.tflite``.
+        check: limits of reading the file.
+        conversion: limits of loading and converting the model.
+    """
+
+    path: str
+    form: Form
+    options: ReadOptions
+    check_only: bool = False
+    check: Limits
+    conversion: Limits
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it.
+
+    Attributes:
+        kind: what the model is, for people; empty if there was an error.
+        error: the message.
+        is_model_error: whether the error is about the model, not the options.
+        cause: the traceback of the error.
+    """
+
+    kind: str = ""
+    error: str = ""
+    is_model_error: bool = True
+    cause: str = ""
+
+
+def main() -> None:
+    """Read what standard input asks for, and exit."""
+    out = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):  # TensorFlow writes to both
+        os.dup2(null, descriptor)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    trust_models()  # which are made here
+    out.write(answer(msgspec.json.decode(sys.stdin.buffer.read(), type=Request), limit=True))
+    out.flush()
+    os._exit(0)  # TensorFlow's own end takes time
+
+
+def answer(request: Request, *, limit: bool) -> bytes:
+    """Read a model, and return the answer and the ``.tflite``.
+
+    Args:
+        request: what to read.
+        limit: whether to lower the limits of this process.
+    """
+    try:
+        kind, model = _read(request, limit=limit)
+        given = Answer(kind=kind)
+    except InputError as error:
+        model = b""
+        given = Answer(
+            error=str(error),
+            is_model_error=isinstance(error, ModelError),
+            cause="".join(traceback.format_exception(error)),
+        )
+    return msgspec.json.encode(given) + b"\n" + model
+
+
+def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
+    path = Path(request.path)
+    if limit:
+        _set_limits(request.check)
+    from fer_edge_convert.formats import keras_files, saved_model, tensorflow  # noqa: PLC0415 - a check needs none
+
+    weights = path
+    if request.form == "description":
+        weights = keras_files.find_weights(path)
+    checks: dict[str, Callable[[Path], object]] = {"keras": check_keras_archive, "saved_model": check_saved_model}
+    checks.get(request.form, check_hdf5)(weights)
+    if request.check_only:
+        return request.form, b""
+    if limit:
+        _lift_limits()
+    tensorflow.load()
+    if limit:
+        _set_limits(request.conversion)
+    if request.form == "description":
+        return keras_files.read_weights(weights, msgspec.structs.replace(request.options, architecture=str(path)))
+    readers = {
+        "keras": keras_files.read_keras_archive,
+        "hdf5": keras_files.read_hdf5,
+        "saved_model": saved_model.read_saved_model,
+    }
+    return readers[request.form](path, request.options)
+
+
+def _set_limits(limits: Limits) -> None:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_AS, pages * _PAGE + limits.memory)
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + limits.cpu_s)
+
+
+def _lift_limits() -> None:
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (hard, hard))
+
+
+def _limit(kind: int, value: int) -> None:
+    """Lower a limit for now; a lower one of the user stays."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
