@@ -462,7 +462,14 @@ def train(options: argparse.Namespace) -> None:
         print(line, flush=True)
         run.save(epoch + 1)
     small = {name: value.half().numpy() for name, value in run.mean.items() if value.is_floating_point()}
-    np.savez(options.out / "weights.npz", kind=options.kind, size=run.sizes[-1], fold=options.fold_of_answers, folds=options.folds, **small)
+    np.savez(
+        options.out / "weights.npz",
+        kind=options.kind,
+        size=run.sizes[-1],
+        fold=options.fold_of_answers,
+        folds=options.folds,
+        **small,
+    )
 
 
 def load_network(folder: Path) -> tuple[Lite, int, int, int]:
