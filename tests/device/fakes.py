@@ -220,8 +220,9 @@ class Picamera2(_Recorded):
     """The part of picamera2's class that is used, with a camera that plays the demo at 50 frames per second.
 
     Like the real one, it processes calls in order in a thread of its own, so that a stop waits behind a capture that
-    waits for a frame, and for ever when that thread has ended; it keeps the newest frame; it closes itself at exit; and
-    when it cannot be made, it leaves a descriptor open.
+    waits for a frame; it keeps the newest frame; it closes itself at exit; and when it cannot be made, it leaves a
+    descriptor open. The thread runs from `start` to `stop_preview`. A job for which no thread runs waits for ever.
+    `tests/system/picamera2` compares it with the real one.
     """
 
     opened: list[Picamera2] = []  # noqa: RUF012 - those of this process
