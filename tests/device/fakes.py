@@ -143,12 +143,14 @@ class _Recorded:
     def __init__(self) -> None:
         self._path = _folder() / f"{time.time_ns():020d}.object"
         self._record: dict[str, Any] = {"is_open": False, "process": os.getpid()}
+        self._recording = threading.Lock()
 
     def record(self, **values: object) -> None:
-        self._record |= values
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(self._record))
-        part.replace(self._path)
+        with self._recording:
+            self._record |= values
+            part = self._path.with_suffix(".part")
+            part.write_text(json.dumps(self._record))
+            part.replace(self._path)
 
 
 class AfModeEnum(enum.IntEnum):
