@@ -134,6 +134,7 @@ class App:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
+            self._close_settings()
             self._count_queued(self._runner.summary)
         if not self._config.mqtt.url and self._output and self._output.failure:
             raise output_error(self._output.failure)
@@ -190,6 +191,7 @@ class App:
             self._runner.announce_offline()
             for sink in self._sinks:
                 sink.close(_OLD_SINKS_TIMEOUT)
+            self._close_settings()
             try:
                 self._sinks = self._open_sinks(config, identity, goes_on=True)
             except InputError as error:
@@ -284,6 +286,10 @@ class App:
     def _events_settings(self, config: Config) -> EventsSettings:
         """Return the configured settings, with those in place that were changed over MQTT."""
         return self._saved_settings.apply(config.events) if self._saved_settings else config.events
+
+    def _close_settings(self) -> None:
+        if self._saved_settings:
+            self._saved_settings.close()
 
     def _change_settings(self, saved: SavedSettings, payload: bytes) -> None:
         """Save and apply new settings; called from the thread of a sink."""
