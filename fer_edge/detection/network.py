@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.postprocess import RawDetections, decode_outputs, drop_nonfinite, nms, rescale, select, to_faces
@@ -17,6 +17,7 @@ from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.array_checks import check_gray
+from fer_edge.utils.system import has_dot_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +29,25 @@ if TYPE_CHECKING:
     from fer_edge.geometry import Box, CropSpec, Face
 
 _MAX_NETWORKS: Final = 6  # networks of different input sizes that are kept; loading one takes as long as many frames
-# In pixels of the first stage's input that take the same time; fitted to times of detect and detect_in_roi on one core.
-_CALL_COST: Final = 4_700  # of running the first stage at all
-_ROI_REFINER_COST: Final = 10_000  # of the second stage in a region, beyond that of the same face in the image
 _SIZE_TOLERANCE: Final = 0.85  # boxes are not exact: accepted side relative to the smallest face to find
+
+
+class _Overhead(NamedTuple):
+    """What a search costs beside its pixels, in pixels of the first stage's input that take the same time.
+
+    Attributes:
+        call: running the first stage at all.
+        refiner: the second stage in a region, beyond that of the same face in the image.
+    """
+
+    call: int
+    refiner: int
+
+
+# Fitted to times of detect and detect_in_roi on one core with int8 dot products, where a pixel costs little.
+_WITH_DOT_PRODUCTS: Final = _Overhead(call=4_700, refiner=13_500)
+# From benchmarks/arm.py for a Cortex-A53 and A72, with 2.5 times the time for an instruction that is not on vectors.
+_WITHOUT_DOT_PRODUCTS: Final = _Overhead(call=2_000, refiner=4_000)
 
 
 class NetworkDetector:
@@ -67,6 +83,7 @@ class NetworkDetector:
         self._flatbuffer = model_bytes(path)
         check_flatbuffer(path, self.card, self._flatbuffer)
         self._min_face, self._threads = min_face, threads
+        self._overhead = _WITH_DOT_PRODUCTS if has_dot_products() else _WITHOUT_DOT_PRODUCTS
         self._threshold = self.card.threshold if threshold is None else threshold
         self._networks: OrderedDict[tuple[int, int], FaceNetwork] = OrderedDict()
         self._refiner: FaceRefiner | None = None
@@ -97,8 +114,8 @@ class NetworkDetector:
         """Return the relative cost of a search near a face; see `TrackingDetector.roi_cost`."""
         rows, columns, _ = input_size(shape, self._min_face, self.card.smallest_face)
         height, width = self._padded(rows, columns)
-        roi = ROI_SIDE**2 + _CALL_COST + (_ROI_REFINER_COST if self._refiner else 0)
-        return roi / (height * width + _CALL_COST)
+        roi = ROI_SIDE**2 + self._overhead.call + (self._overhead.refiner if self._refiner else 0)
+        return roi / (height * width + self._overhead.call)
 
     def propose(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], min_score: float, *, landmarks: bool = False

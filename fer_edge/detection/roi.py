@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fer_edge.geometry import Box, Face
 
 # Measured by benchmarks/follow.py.
-ROI_SIDE: Final = 128  # pixels of the detector's input
+ROI_SIDE: Final = 96  # pixels of the detector's input
 ROI_SCALE: Final = 1.6  # relative to the face's longer side, so that a face may move by a third of it between frames
 ROI_SCORE_RATIO: Final = 0.6  # lower threshold in a region, relative to the usual one: a face is likely to be there
 

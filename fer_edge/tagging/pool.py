@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 
 from fer_edge.errors import FerEdgeError, InputError, first_line
+from fer_edge.tagging.gate import Gate
 from fer_edge.utils.limits import PATIENCE_S, WAITING_BYTES
 from fer_edge.utils.signals import defer_signals
 from fer_edge.utils.worker import init_worker, on_progress
@@ -45,7 +46,11 @@ class _Message(NamedTuple):
 
 
 class ProcessPool(Generic[Item, Result]):
-    """Some processes that work on chunks of items."""
+    """Some processes that work on chunks of items.
+
+    An item whose process crashes is tried again while no other process works.  If it succeeds then, they were too many
+    for the memory of the machine, and from then on there is one process less.
+    """
 
     def __init__(
         self,
@@ -68,6 +73,8 @@ class ProcessPool(Generic[Item, Result]):
         self._workers: list[_Worker] = []
         self._processes = processes
         self._threads: list[threading.Thread] = []
+        self._gate = Gate()
+        self._surplus: set[_Worker] = set()
 
     def __enter__(self) -> Self:
         """Return the pool."""
@@ -97,27 +104,39 @@ class ProcessPool(Generic[Item, Result]):
         return future
 
     def _serve(self, worker: _Worker) -> None:
-        while (task := self._tasks.get()) is not None:
+        while worker not in self._surplus and (task := self._tasks.get()) is not None:
             chunk, future = task
             try:
                 future.set_result(self._process(worker, chunk))
             except Exception as error:  # noqa: BLE001 - raised where the result is awaited
                 future.set_exception(error)
             del task, chunk, future  # they would stay in memory while this waits for the next
+        worker.end()
 
     def _process(self, worker: _Worker, chunk: list[Item]) -> list[Result]:
         results: dict[int, Result] = {}
         while remaining := [number for number in range(len(chunk)) if number not in results]:
-            done, failure = worker.run([chunk[number] for number in remaining])
+            with self._gate.together():
+                done, failure = worker.run([chunk[number] for number in remaining])
             if failure is None:
                 results.update(zip(remaining, done, strict=True))
                 break
             number = remaining[min(failure.position, len(remaining) - 1)]  # the last one, if only sending failed
-            # A process may be killed because others took the memory, so the item is tried again, alone.
-            if failure.is_crash and len(chunk) > 1:
-                done, failure = worker.run([chunk[number]])
+            if failure.is_crash and (len(chunk) > 1 or self._processes > 1):
+                done, failure = self._run_alone(worker, chunk[number])
             results[number] = self._on_failure(chunk[number], failure.reason) if failure else done[0]
         return [results[number] for number in range(len(chunk))]
+
+    def _run_alone(self, worker: _Worker, item: Item) -> tuple[list[Result], _Failure | None]:
+        """Process an item while no other process holds memory, because a process may be killed for what others took."""
+        with self._gate.alone():
+            others = [one for one in self._workers if one is not worker]
+            for other in others:
+                other.end()
+            done, failure = worker.run([item])
+            if failure is None and len(self._surplus) < len(others):
+                self._surplus.add(worker)
+            return done, failure
 
 
 class _Failure(NamedTuple):
@@ -179,6 +198,10 @@ class _Worker:
             self._is_closed = True
             if self._process is not None:
                 self._process.kill()
+
+    def end(self) -> None:
+        """End the process, which must have no work; the next work starts another."""
+        self._end()
 
     def join(self) -> None:
         """Wait until the process has ended."""

@@ -54,32 +54,32 @@ _DISPLAY_MATRICES: Final = {  # EXIF orientation by the signs of a, b, c and d i
 class PyAvFrame:
     """A decoded frame; see `fer_edge.video.base.VideoFrame`."""
 
-    def __init__(self, frame: AvFrame, time: float) -> None:
+    def __init__(self, frame: AvFrame, time: float, orientation: int) -> None:
         """Keep a frame of PyAV.
 
         Args:
             frame: the frame.
             time: seconds from the start of the video.
+            orientation: how it is turned, as an EXIF orientation, 1..8.
         """
-        self._frame, self.time = frame, time
+        self._frame, self.time, self._orientation = frame, time, orientation
 
     def gray(self) -> npt.NDArray[np.uint8]:
         """Return the upright frame in grey, uint8 of shape (rows, columns)."""
         frame, kind = self._frame, self._frame.format.name
-        stride = frame.planes[0].line_size
-        if stride < frame.width or kind not in _PLANAR | _PLANAR_FULL:
-            return self._turn(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
-        plane = np.frombuffer(memoryview(frame.planes[0]), np.uint8)
-        luma = plane[: stride * frame.height].reshape(frame.height, stride)[:, : frame.width]
+        if frame.planes[0].line_size < frame.width or kind not in _PLANAR | _PLANAR_FULL:
+            return self._turn(_first_plane(frame.reformat(format="gray")).copy())
+        luma = _first_plane(frame)
         is_full = kind in _PLANAR_FULL or frame.color_range == _FULL_RANGE
         return self._turn(luma.copy() if is_full else np.asarray(cv2.LUT(luma, _TO_FULL_RANGE), np.uint8))
 
     def bgr(self) -> npt.NDArray[np.uint8]:
         """Return the upright frame in colour, uint8 of shape (rows, columns, 3)."""
-        return self._turn(np.asarray(self._frame.to_ndarray(format="bgr24"), np.uint8))
+        frame = self._frame.reformat(format="bgr24")
+        return self._turn(_first_plane(frame, 3).reshape(frame.height, frame.width, 3).copy())
 
     def _turn(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        return turn_upright(image, _read_orientation(self._frame))
+        return turn_upright(image, self._orientation)
 
 
 class PyAvReader:
@@ -121,6 +121,7 @@ class PyAvReader:
         self._start = self._find_start()
         self._undecodable: list[float] = []
         self._problem = ""
+        self._orientations: dict[int, int] = {}
 
     @property
     def duration(self) -> float | None:
@@ -143,7 +144,7 @@ class PyAvReader:
         has_frames = False
         for frame in decoded:
             has_frames = True
-            yield PyAvFrame(frame, self._clock.next(self._time_of(frame)))
+            yield PyAvFrame(frame, self._clock.next(self._time_of(frame)), self._orientation(frame))
         if problem := describe_truncation(self._path, self._clock.last):
             self._problem = problem
         elif not has_frames and not begin:
@@ -172,6 +173,17 @@ class PyAvReader:
 
     def _time_of(self, frame: AvFrame) -> float | None:
         return None if frame.pts is None or frame.time is None else frame.time - self._start
+
+    def _orientation(self, frame: AvFrame) -> int:
+        """Return how a frame is turned, as an EXIF orientation, 1..8.
+
+        The side data is read for one frame of each rotation, because a frame whose side data was read refers to itself
+        and would stay in memory until Python's garbage collector runs: in some releases, for sixty frames and more.
+        """
+        rotation = frame.rotation
+        if rotation not in self._orientations:
+            self._orientations[rotation] = _read_orientation(frame)
+        return self._orientations[rotation]
 
     def _decode_from(self, begin: float) -> Iterator[AvFrame]:
         """Decode from a key frame before ``begin`` on."""
@@ -210,6 +222,16 @@ class PyAvReader:
             for frame in frames:
                 has_frames = True
                 yield frame
+
+
+def _first_plane(frame: AvFrame, channels: int = 1) -> npt.NDArray[np.uint8]:
+    """Return a view of a frame's first plane, of shape (rows, columns * channels).
+
+    `VideoFrame.to_ndarray` makes the same array, but leaves the frame in memory until the garbage collector runs.
+    """
+    plane = frame.planes[0]
+    pixels = np.frombuffer(memoryview(plane), np.uint8)[: plane.line_size * frame.height]
+    return pixels.reshape(frame.height, plane.line_size)[:, : frame.width * channels]
 
 
 def _read_orientation(frame: AvFrame) -> int:

@@ -5,9 +5,10 @@
     python 085_efficientnet_lite.py train --fold 1 --out runs/lite0-1
     python 085_efficientnet_lite.py answer runs/lite0-0 runs/lite0-1 --out models/lite0-bank.npz
 
-The faces that fer-edge holds out are learnt from by neither network.  The others fall into two folds, near-duplicates
-into the same one; each network learns from one fold and answers for the faces of the other, and both answer for the
-faces held out.  A run goes on from its last finished epoch when the same command is given again.
+No network learns from the faces that fer-edge holds out.  The others fall into folds (two, or as many as `--folds`
+says), near-duplicates into the same one.  Network K learns from all folds but K + 1 (but 0, if K is the last one) and
+answers for the faces of that one; all networks answer for the faces held out.  A run goes on from its last finished
+epoch when the same command is given again.
 
 It needs g++ and a processor with AVX-512 and bfloat16: 085_kernels.cpp is compiled beside the run.  One thread is all
 it uses, for a step of these small networks fills no more.
@@ -289,7 +290,7 @@ def with_imagenet(kind: str) -> Lite:
 class Data:
     """FER-2013's Training and PublicTest with FER+'s votes, and who learns from which faces."""
 
-    def __init__(self, faces: Path, votes: Path) -> None:
+    def __init__(self, faces: Path, votes: Path, folds: int) -> None:
         """Read both files, whose rows are the same faces."""
         with faces.open(newline="") as one, votes.open(newline="") as two:
             rows = [(a, b) for a, b in zip(csv.DictReader(one), csv.DictReader(two), strict=True)
@@ -303,10 +304,12 @@ class Data:
         at = np.flatnonzero(training)
         groups = near_duplicates(pixels)[at]
         kept, _ = hold_out(groups, holdout_keys(pixels, at, HELD_OUT_SEED), HELD_OUT)
-        halves = hold_out(groups[kept], holdout_keys(pixels, at[kept], FOLD_SEED), 0.5)
-        self.fold = np.full(len(at), -1)
-        for fold, half in enumerate(halves):
-            self.fold[kept[half]] = fold
+        self.fold, rest = np.full(len(at), -1), kept
+        for fold in range(folds - 1):
+            keys = holdout_keys(pixels, at[rest], FOLD_SEED + fold)
+            part, others = hold_out(groups[rest], keys, 1 - 1 / (folds - fold))
+            self.fold[rest[part]], rest = fold, rest[others]
+        self.fold[rest] = folds - 1
         self.faces, self.label, self.hard, self.shares = pixels[at], label[at], hard[at], shares[at]
         self.public, self.public_label = pixels[~training], label[~training]
 
@@ -369,7 +372,7 @@ class Run:
     def __init__(self, data: Data, options: argparse.Namespace) -> None:
         """Begin from ImageNet's weights, or go on from the checkpoint."""
         self.data, self.options = data, options
-        self.rows = np.flatnonzero(data.fold == options.fold)
+        self.rows = np.flatnonzero((data.fold >= 0) & (data.fold != options.fold_of_answers))
         self.target = (1 - options.votes) * data.hard + options.votes * data.shares
         self.views = Views(seed=options.seed + 1 + options.fold)
         counts = (part.split(":") for part in options.sizes.split(","))
@@ -442,10 +445,11 @@ class Run:
 def train(options: argparse.Namespace) -> None:
     """Train one network."""
     options.out.mkdir(parents=True, exist_ok=True)
-    data = Data(options.csv, options.votes_csv)
+    options.fold_of_answers = (options.fold + 1) % options.folds
+    data = Data(options.csv, options.votes_csv, options.folds)
     run = Run(data, options)
     held, public = np.flatnonzero(data.fold == -1), np.arange(len(data.public))
-    others = np.flatnonzero(data.fold == 1 - options.fold)[:1500]
+    others = np.flatnonzero(data.fold == options.fold_of_answers)[:1500]
     print(f"fold {options.fold}: {len(run.rows)} faces, {len(held)} held out, {run.steps} steps an epoch", flush=True)
     for epoch in range(run.begin, len(run.sizes)):
         began, size, loss = time.monotonic(), run.sizes[epoch], run.epoch(epoch)
@@ -458,29 +462,36 @@ def train(options: argparse.Namespace) -> None:
         print(line, flush=True)
         run.save(epoch + 1)
     small = {name: value.half().numpy() for name, value in run.mean.items() if value.is_floating_point()}
-    np.savez(options.out / "weights.npz", kind=options.kind, size=run.sizes[-1], fold=options.fold, **small)
+    np.savez(
+        options.out / "weights.npz",
+        kind=options.kind,
+        size=run.sizes[-1],
+        fold=options.fold_of_answers,
+        folds=options.folds,
+        **small,
+    )
 
 
-def load_network(folder: Path) -> tuple[Lite, int, int]:
-    """A network from its 16-bit weights, the size of its images and its fold."""
+def load_network(folder: Path) -> tuple[Lite, int, int, int]:
+    """A network from its 16-bit weights, the size of its images, the fold it answers for, and of how many."""
     with np.load(folder / "weights.npz") as stored:
         network = Lite(str(stored["kind"]))
         weights = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored if "." in name}
         network.load_state_dict(weights, strict=False)
-        return network.eval(), int(stored["size"]), int(stored["fold"])
+        return network.eval(), int(stored["size"]), int(stored["fold"]), int(stored["folds"])
 
 
 def answer(options: argparse.Namespace) -> None:
-    """Have both networks answer for all views of all faces that they have not learnt from."""
-    data, views = Data(options.csv, options.votes_csv), Views(seed=BANK_SEED)
-    networks = {fold: (network, size) for network, size, fold in map(load_network, options.networks)}
+    """Have the networks answer for all views of all faces that they have not learnt from."""
+    networks = [load_network(folder) for folder in options.networks]
+    data, views = Data(options.csv, options.votes_csv, networks[0][3]), Views(seed=BANK_SEED)
     codes = np.zeros((0, len(data.faces), len(LABELS)), np.uint8)
     if options.out.exists():  # go on
         codes = Bank.load(options.out, data.faces).codes
     for view in range(len(codes), options.views):
         began, total, asked = time.monotonic(), np.zeros(codes.shape[1:], np.float32), np.zeros(len(data.faces))
-        for fold, (network, size) in networks.items():
-            rows = np.flatnonzero(data.fold != fold)
+        for network, size, fold, _ in networks:
+            rows = np.flatnonzero((data.fold == -1) | (data.fold == fold))
             total[rows] += answers(network, data.faces, rows, views, view, size)
             asked[rows] += 1
         log_probabilities = log_softmax(np.asarray(total / asked[:, None], np.float32))
@@ -505,7 +516,8 @@ def main() -> None:
     both.add_argument("--out", type=Path, required=True)
     one = commands.add_parser("train", parents=[both])
     one.set_defaults(command=train)
-    one.add_argument("--fold", type=int, choices=(0, 1), required=True)
+    one.add_argument("--fold", type=int, required=True)
+    one.add_argument("--folds", type=int, default=2)
     one.add_argument("--kind", choices=SIZES, default="lite0")
     one.add_argument("--sizes", default="96:13,112:6", help="images' side and for how many epochs")
     one.add_argument("--seed", type=int, default=850)
@@ -518,7 +530,7 @@ def main() -> None:
     one.add_argument("--average", type=float, default=0.998)
     two = commands.add_parser("answer", parents=[both])
     two.set_defaults(command=answer)
-    two.add_argument("networks", nargs=2, type=Path)
+    two.add_argument("networks", nargs="+", type=Path)
     two.add_argument("--views", type=int, default=16)
     two.add_argument("--name", default="efficientnet-lite0, two folds")
     options = parser.parse_args()

@@ -10,6 +10,7 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.detection import network
 from fer_edge.detection.factory import make_detector
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings, FacesSettings
@@ -95,8 +96,22 @@ def test_classifies_due_faces_in_one_batch() -> None:
     assert set(playback.models.batches) == {3}
 
 
-@pytest.mark.parametrize(("people", "cheaper"), [(1, "around faces"), (2, "around faces"), (4, "whole"), (8, "whole")])
-def test_takes_the_cheaper_search_for_moving_faces(people: int, cheaper: str) -> None:
+@pytest.mark.parametrize(
+    ("people", "dot_products", "cheaper"),
+    [
+        (1, True, "around faces"),
+        (2, True, "around faces"),
+        (3, True, "whole"),
+        (8, True, "whole"),
+        (3, False, "around faces"),
+        (5, False, "around faces"),
+        (8, False, "whole"),
+    ],
+)
+def test_takes_the_cheaper_search_for_moving_faces(
+    monkeypatch: pytest.MonkeyPatch, *, people: int, dot_products: bool, cheaper: str
+) -> None:
+    monkeypatch.setattr(network, "has_dot_products", lambda: dot_products)
     places = [(x, y) for y in (130, 350) for x in (85, 240, 395, 550)][:people]
     playback = Playback().play(
         video(

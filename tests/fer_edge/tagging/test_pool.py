@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from functools import partial
 from multiprocessing import Process, active_children
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +23,7 @@ from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 CRASH, SEGFAULT, HANG, LEAK, FAIL, SLOW, BREAK, EXTRA = range(100, 108)
 
@@ -140,6 +143,42 @@ def test_item_that_crashes_hangs_or_raises_fails_alone() -> None:
 def test_error_of_all_items_ends_the_run(item: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         results_of([1, item], [2])
+
+
+def wait_for_kills(folder: Path, number: int, seconds: int) -> None:
+    for _ in range(10 * seconds):
+        if (folder / "kills").read_text().count("\n") >= number:
+            return
+        report_progress()
+        threading.Event().wait(0.1)
+
+
+def take_all_memory(folder: Path, items: list[str]) -> Iterator[str]:
+    """Be killed if another process works as well, as by a kernel whose memory is enough for one of them."""
+    for item in items:
+        with (folder / "memory").open("w") as memory:
+            try:
+                fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with (folder / "kills").open("a") as kills:
+                    kills.write(f"{item}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not (folder / "is_tried").exists():
+                # Until another process was killed, and then was killed again or is clearly not tried meanwhile.
+                wait_for_kills(folder, 1, seconds=60)
+                wait_for_kills(folder, 2, seconds=2)
+            (folder / "is_tried").touch()
+        yield item.upper()
+
+
+def test_item_is_tried_alone_if_memory_is_enough_for_one_process(tmp_path: Path) -> None:
+    (tmp_path / "kills").touch()
+    items = [f"item {number}" for number in range(12)]
+    work_on_them = partial(take_all_memory, tmp_path)
+    results = list(map_in_processes(work_on_them, [[item] for item in items], 3, lambda _, reason: reason))
+    assert results == [(item, item.upper()) for item in items]
+    # Each kill ends a process for good, down to one.
+    assert 1 <= (tmp_path / "kills").read_text().count("\n") <= 2
 
 
 def crash_at_start() -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -248,3 +249,16 @@ def test_refuses_what_is_no_video(tmp_path: Path) -> None:
         (tmp_path / "a.mp4").write_bytes(content)
         with pytest.raises(DataError, match="not a video that"):
             open_video(tmp_path / "a.mp4")
+
+
+def test_frames_leave_memory_when_they_were_used(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mp4")
+    gc.collect()
+    gc.disable()  # which frees what refers to itself only now and then
+    try:
+        with closing(open_video(path)) as video:
+            for frame in video.frames():
+                assert frame.gray().shape == frame.bgr().shape[:2]
+            assert sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()) < 4
+    finally:
+        gc.enable()
