@@ -251,7 +251,7 @@ class App:
 
             own_outbox, outbox = self._outbox_paths(config, identity.messages.node)
             # In a trial, too, OFF is obeyed and lasts; it is for the node, and was taken from the broker.
-            switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox)
+            switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox, self._use_saved_settings)
             commands: dict[str, Callable[[bytes], None]] = {
                 identity.messages.topic("settings/set"): partial(self._change_settings, saved_settings),
                 identity.messages.topic("restart/set"): self._restart,
@@ -292,10 +292,15 @@ class App:
             self._saved_settings.close()
 
     def _change_settings(self, saved: SavedSettings, payload: bytes) -> None:
-        """Save and apply new settings; called from the thread of a sink."""
+        """Save new settings, and then apply them; called from the thread of a sink."""
         change = parse_change(payload)
         with self._command_lock:
-            self._runner.change_events(saved.change(change, self._config.events))
+            saved.change(change, self._config.events)
+
+    def _use_saved_settings(self) -> None:
+        """Apply settings that were saved; what is published of them next holds after a power cut."""
+        with self._command_lock:
+            self._runner.change_events(self._events_settings(self._config))
 
     def _restart(self, payload: bytes) -> None:
         """Restart the runner; called from the thread of a sink."""

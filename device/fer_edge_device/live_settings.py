@@ -15,6 +15,7 @@ from fer_edge.utils.validation import explain
 from fer_edge_device.config.settings import EventsSettings, HoldTime, Margin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -84,12 +85,14 @@ class SavedSettings:
     the command behind them, which may be an OFF.
     """
 
-    def __init__(self, outbox: Path) -> None:
+    def __init__(self, outbox: Path, on_saved: Callable[[], None] = lambda: None) -> None:
         """Use the file beside an outbox.
 
         Args:
             outbox: path of the outbox.
+            on_saved: called on the thread when changes are on the disk, or could not be written.
         """
+        self._on_saved = on_saved
         self._path = outbox.with_name(f"{outbox.name}.settings.json")
         self._lock = Lock()
         self._saved: dict[str, _SavedValue] | None = None  # None: not read yet
@@ -102,8 +105,8 @@ class SavedSettings:
         with self._lock:
             return _merge(configured, self._current(configured))
 
-    def change(self, change: SettingsChange, configured: EventsSettings) -> EventsSettings:
-        """Save new values, and return the settings to use; if they cannot be saved, a warning is logged.
+    def change(self, change: SettingsChange, configured: EventsSettings) -> None:
+        """Save new values soon; if they cannot be saved, a warning is logged.
 
         Args:
             change: the new values.
@@ -116,13 +119,12 @@ class SavedSettings:
                 for name, value in change.changes().items()
             }
             if any(saved.get(name) != entry for name, entry in new.items()):  # an SD card wears out
-                saved = self._saved = saved | new
+                self._saved = saved | new
                 self._unwritten = True
                 if self._writer is None:
                     # A daemon, because a disk that hangs must not keep the process from exiting.
                     self._writer = Thread(target=self._write, name="settings", daemon=True)
                     self._writer.start()
-            return _merge(configured, saved)
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is not written yet, and write at once from now on.
@@ -154,6 +156,7 @@ class SavedSettings:
                     self._path,
                     first_line(error),
                 )
+            self._on_saved()
             self._closing.wait(_WRITE_INTERVAL)
 
     def _current(self, configured: EventsSettings) -> dict[str, _SavedValue]:

@@ -314,7 +314,7 @@ class Connection:
             return self._error(f"refused the login ({self._login_reason}){self._login_advice()}")
         # Not every broker says that the cause is another client of this name, or a message.
         is_unclear = self.age < _SOON and self._disconnect_reason in {"closed by the broker", "Session taken over"}
-        hint = "; may this user publish there, or does another device use the same node name?" if is_unclear else ""
+        hint = "; may this user publish there, and does another device have the same node name?" if is_unclear else ""
         return self._error(f"connection lost ({self._paho_error or self._disconnect_reason}){hint}")
 
     def _too_large(self) -> BrokerError:
