@@ -11,7 +11,8 @@ memory, which no emulator shows. So compare rows of one column: beside the proje
 OpenCV, and the classifier's multiply-adds in a naive loop. The count of a call is the difference between n and 2n
 calls, so that starting does not count.
 
-It needs no root. What it needs of Debian: qemu-user, gcc, gcc-aarch64-linux-gnu and mmdebstrap.
+It needs no root, but some packages of Debian: qemu-user, gcc, gcc-aarch64-linux-gnu, mmdebstrap and uidmap. QEMU must
+be 8 or older and have plugins, as in Debian 12; Debian 13 builds it without.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ PROGRAMS: Final = {
     "gcc": "gcc",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "mmdebstrap": "mmdebstrap",
+    "newuidmap": "uidmap",
 }
 PYTHON: Final = "3.11"
 WHEELS: Final = ("ai-edge-litert", "numpy<2", "opencv-python-headless<4.12", "msgspec", "ml-dtypes<0.6")
@@ -104,6 +106,8 @@ def main() -> None:
     options = parser.parse_args()
     if missing := sorted(package for program, package in PROGRAMS.items() if not shutil.which(program)):
         sys.exit(f"needs more of the system: sudo apt install {' '.join(missing)}")
+    if not has_plugins():
+        sys.exit("this QEMU cannot load the plugin that counts: take qemu-user of Debian 12, which is QEMU 7.2")
     if options.yunet and not options.yunet.is_file():
         sys.exit(f"{options.yunet}: no such file; download face_detection_yunet_2023mar.onnx from the OpenCV Zoo")
     prepare(options.work, options.yunet)
@@ -123,8 +127,13 @@ def prepare(work: Path, yunet: Path | None) -> None:
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "debian").exists():
         say("unpacking Debian's Python for arm64")
+        archive, folder = work / "debian.tar", work / "debian.new"
         run("mmdebstrap", "--variant=extract", "--skip=check/qemu", "--arch=arm64", "--include=python3,libstdc++6",
-            "bookworm", work / "debian.new")  # fmt: skip
+            "bookworm", archive)  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        # By way of an archive, so that the files belong to the caller.
+        run("tar", "-C", folder, "--exclude=./dev", "--no-same-owner", "-xf", archive)
+        archive.unlink()
         (work / "debian.new").rename(work / "debian")
     if not (work / "site").exists():
         say("fetching wheels for arm64")
@@ -132,7 +141,7 @@ def prepare(work: Path, yunet: Path | None) -> None:
         run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:", *platforms,
             f"--python-version={PYTHON}", "--target", work / "site.new", *WHEELS)  # fmt: skip
         (work / "site.new").rename(work / "site")
-    run("gcc", "-shared", "-fPIC", "-O2", "-fvisibility=hidden", f"-DAPI={plugin_api()}",
+    run("gcc", "-shared", "-fPIC", "-O2", "-fvisibility=hidden",
         HERE / "arm_plugin.c", "-o", work / "plugin.so")  # fmt: skip
     run("aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-nostdlib", "-O2", "-fno-tree-vectorize",
         HERE / "arm_naive.c", "-o", work / "naive.so")  # fmt: skip
@@ -152,10 +161,10 @@ def prepare(work: Path, yunet: Path | None) -> None:
         shutil.copyfile(yunet, work / "yunet.onnx")
 
 
-def plugin_api() -> int:
-    """Return the version of the plugin interface of the installed QEMU: 1 or 3."""
-    found = re.search(r"version (\d+)\.(\d+)", run("qemu-aarch64", "--version"))
-    return 3 if found and (int(found[1]), int(found[2])) >= (9, 1) else 1
+def has_plugins() -> bool:
+    """Return whether the installed QEMU loads plugins of the version of ours."""
+    found = re.search(r"version (\d+)", run("qemu-aarch64", "--version"))
+    return found is not None and int(found[1]) < 9 and "QEMU_PLUGIN" in run("qemu-aarch64", "--help")
 
 
 def emulate(cpu: str, work: Path) -> tuple[dict[str, Counts], Symbols]:

@@ -5,8 +5,8 @@
  * each block of code that ran since the last mark: address, runs, and per run the instructions, those on vectors and
  * floats, the dot products, and the loads and stores.
  *
- * The few functions of QEMU's plugin interface that are used are declared here, so that no header is needed.
- * Compile with -DAPI=1 for QEMU up to 8, and -DAPI=3 for 9.1 and later.
+ * The few functions of QEMU's plugin interface that are used are declared here, so that no header is needed. This is
+ * version 1 of the interface, of QEMU 4.2 to 8.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,13 +31,9 @@ void qemu_plugin_register_vcpu_syscall_cb(plugin_id id,
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
-#if API >= 3
-size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *out, size_t length);
-#else
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
-#endif
 
-EXPORT int qemu_plugin_version = API;
+EXPORT int qemu_plugin_version = 1;
 
 struct block {
     struct block *next;
@@ -50,12 +46,8 @@ static FILE *result;
 
 static uint32_t word_of(struct qemu_plugin_insn *insn)
 {
-    uint32_t word = 0;
-#if API >= 3
-    qemu_plugin_insn_data(insn, &word, sizeof word);
-#else
+    uint32_t word;
     memcpy(&word, qemu_plugin_insn_data(insn), sizeof word);
-#endif
     return word;
 }
 
