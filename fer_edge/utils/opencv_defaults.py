@@ -8,8 +8,8 @@ import os
 def set_opencv_defaults() -> None:
     """Silence OpenCV's own messages and limit the size of images, unless the environment already says otherwise.
 
-    The errors of fer-edge say what failed and what to do. An image may have 268 million pixels; without a limit, a
-    small file could fill the memory.
+    The errors of fer-edge say what failed and what to do. `fer_edge.utils.image_header` refuses images of fewer pixels
+    than this limit, by their headers; this one is for a decoder that reads another size than the header states.
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -55,3 +55,10 @@ def test_the_manual_states_every_limit() -> None:
     assert {kind: numbers(kind) for kind in stated} == stated
     unstated = {"kind", "---", "video in an archive"}
     assert len(ROWS) == len(stated) + len([row for row in ROWS if row.startswith(tuple(unstated))])
+
+
+def test_the_manual_of_the_python_api_states_the_same_pixels() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "python-api.md").read_text(encoding="utf-8")
+    found = re.search(r"more than (\d+) million pixels, or (\d+) million where it is decoded to colour", page)
+    assert found
+    assert [int(number) for number in found.groups()] == [limits.GRAY_PIXELS // 10**6, limits.COLOUR_PIXELS // 10**6]

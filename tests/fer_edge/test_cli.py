@@ -234,6 +234,21 @@ def test_predict_names_the_command_for_videos_and_archives(cli: Cli, photo: Path
     assert "cannot be read (No such file" in error_line(cli, "predict", tmp_path / "none.mp4")
 
 
+def test_image_that_is_too_large_for_colour_keeps_its_faces(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    stored = cv2.imread(str(photo), cv2.IMREAD_GRAYSCALE)
+    large = np.full((8300, 8300), 128, np.uint8)
+    large[: stored.shape[0], : stored.shape[1]] = stored
+    image = tmp_path / "large.png"
+    cv2.imwrite(str(image), large, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert "may have 67 million; make it smaller" in error_line(cli, "predict", image, "--save", tmp_path / "x.png")
+    args = ("--min-face", "40", "--annotate", tmp_path / "copies", "--out", tmp_path / "t.jsonl")
+    cli("tag", image, *args)
+    *faces, error = map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines())
+    assert len(faces) == 3
+    assert not any(face["error"] for face in faces)
+    assert error["error"].endswith("make it smaller; it was not annotated")
+
+
 def test_predict_skips_and_names_unreadable_images(cli: Cli, photo: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "bad.jpg"
     damaged.write_text("no image")
