@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import flatbuffers
 import numpy as np
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.modelcard.schema import PixelSpec
+
+# Activations with kernels for integers that ai-edge-quantizer does not know, and the types of those.
+_INTEGER_ACTIVATIONS: Final = {
+    schema.BuiltinOperator.ELU: {schema.TensorType.INT8},
+    schema.BuiltinOperator.LEAKY_RELU: {schema.TensorType.INT8, schema.TensorType.INT16},
+    schema.BuiltinOperator.PRELU: {schema.TensorType.INT8},
+}
 
 
 def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
@@ -100,11 +107,11 @@ class _Sharing(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
         return self._places[key]
 
 
-def with_integer_moves(model: bytes) -> bytes:
-    """Return the quantized model with integers where an operator that the quantizer does not know only moves elements.
+def with_integer_operators(model: bytes) -> bytes:
+    """Return the quantized model with integers in the operators that have a form for them but the quantizer left out.
 
-    Such an operator is between a DEQUANTIZE and a QUANTIZE. Both are removed if their scale and zero
-    point are the same.
+    Such an operator is between a DEQUANTIZE and a QUANTIZE, which are removed: around one that only moves elements if
+    their scale and zero point are the same, and around an activation in any case.
     """
     parsed = parse(model)
     graph = parsed.subgraphs[0]
@@ -114,15 +121,24 @@ def with_integer_moves(model: bytes) -> bytes:
         return len(operators) == 1 and parsed.operatorCodes[operators[0].opcodeIndex].builtinCode == kind
 
     gone = []
-    for move in [one for one in graph.operators if are([one], kinds.DEPTH_TO_SPACE)]:
-        before = [one for one in graph.operators if move.inputs[0] in one.outputs]
-        after = [one for one in graph.operators if move.outputs[0] in one.inputs]
+    for operator in graph.operators:
+        kind = parsed.operatorCodes[operator.opcodeIndex].builtinCode
+        if kind != kinds.DEPTH_TO_SPACE and kind not in _INTEGER_ACTIVATIONS:
+            continue
+        before = [one for one in graph.operators if operator.inputs[0] in one.outputs]
+        after = [one for one in graph.operators if operator.outputs[0] in one.inputs]
         if not (are(before, kinds.DEQUANTIZE) and are(after, kinds.QUANTIZE)):
             continue
-        steps = [graph.tensors[i].quantization for i in (before[0].inputs[0], after[0].outputs[0])]
-        if len({(*one.scale, *one.zeroPoint) for one in steps}) == 1:
-            move.inputs, move.outputs = before[0].inputs, after[0].outputs
-            gone += [before[0], after[0]]
+        ends = [graph.tensors[i] for i in (before[0].inputs[0], after[0].outputs[0])]
+        if kind == kinds.DEPTH_TO_SPACE:
+            if len({(*one.quantization.scale, *one.quantization.zeroPoint) for one in ends}) > 1:
+                continue
+        elif any(one.type not in _INTEGER_ACTIVATIONS[kind] for one in ends):
+            continue
+        if kind == kinds.PRELU:
+            operator.inputs[1] = _add_int8_constant(parsed, operator.inputs[1])
+        operator.inputs, operator.outputs = [before[0].inputs[0], *operator.inputs[1:]], after[0].outputs
+        gone += [before[0], after[0]]
     still = {int(i) for one in graph.operators if one not in gone for i in one.inputs}
     graph.operators = [
         one
@@ -130,6 +146,24 @@ def with_integer_moves(model: bytes) -> bytes:
         if one not in gone or (are([one], kinds.DEQUANTIZE) and int(one.outputs[0]) in still)
     ]
     return pack(parsed) if gone else model
+
+
+def _add_int8_constant(parsed: Any, index: int) -> int:  # noqa: ANN401 - the schema has no types
+    """Add a constant in int8 with the values of one in floats."""
+    graph = parsed.subgraphs[0]
+    old = graph.tensors[index]
+    values = real_values(old, np.asarray(parsed.buffers[old.buffer].data, np.uint8))
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = old.name + b";int8", old.shape, schema.TensorType.INT8
+    scale = max(float(np.abs(values).max()), 1e-6) / 127
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [0]
+    tensor.buffer = len(parsed.buffers)
+    buffer = schema.BufferT()
+    buffer.data = np.rint(values / scale).astype(np.int8).view(np.uint8).ravel()
+    parsed.buffers.append(buffer)
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
 
 
 class Images:

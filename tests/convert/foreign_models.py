@@ -70,6 +70,14 @@ def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
     ]
     augmented = [keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)]), *narrow]
     keras.Sequential([keras.Input((48, 48, 1)), *augmented]).save(out / "augmented.keras")
+    keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            *(layers.Conv2D(4, 3, strides=2), layers.LeakyReLU(0.1), layers.Conv2D(4, 3, activation="elu")),
+            *(layers.Conv2D(4, 3), layers.PReLU("uniform", shared_axes=(1, 2))),
+            *(layers.Flatten(), layers.Dense(7, activation="softmax")),
+        ]
+    ).save(out / "activations.keras")
     keras.mixed_precision.set_global_policy("mixed_float16")
     half = [keras.Input((48, 48, 1)), layers.Conv2D(4, 3, strides=4), layers.Flatten(), layers.Dense(7)]
     keras.Sequential([*half, layers.Softmax(dtype="float32")]).save(out / "mixed.keras")

@@ -59,6 +59,7 @@ INPUT_OPTIONS = ("--labels", NAMES, "--input-range", "0..1")
         ("saved", (64, 64, 1), {"DEPTHWISE_CONV_2D", "ADD"}),
         ("sequential-3.h5", (48, 48, 1), {"CONV_2D", "FULLY_CONNECTED"}),
         ("logits.keras", (48, 48, 1), {"FULLY_CONNECTED", "SOFTMAX"}),
+        ("activations.keras", (48, 48, 1), {"LEAKY_RELU", "ELU", "PRELU"}),
     ],
 )
 def test_converts_foreign_models_to_int8(
