@@ -15,7 +15,7 @@ from fer_edge.geometry import Box
 from fer_edge.tagging.output import parquet_dataset
 from fer_edge.tagging.output.csv_cells import unguard_cell
 from fer_edge.utils.bounded_file import csv_rows, open_regular, open_table
-from fer_edge.utils.limits import TEXT_BYTES
+from fer_edge.utils.limits import TABLE_ROW_BYTES, TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -134,6 +134,11 @@ def _json_lines(table: Path) -> Iterator[tuple[object, ...]]:
 def _sqlite(table: Path) -> Iterator[tuple[object, ...]]:
     open_regular(table).close()
     with closing(sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        # A view or a virtual table may calculate for ever; what is calculated may be as long as it likes.
+        kinds = database.execute("SELECT sql FROM sqlite_schema WHERE name = 'faces'").fetchall()
+        if any(not str(sql).upper().startswith("CREATE TABLE ") for (sql,) in kinds):
+            raise ValueError("faces is not a table")
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TABLE_ROW_BYTES)
         head = [column for _, column, *_ in database.execute("PRAGMA table_info(faces)")]
         _positions(head)
         for path, *others in database.execute(f"SELECT {', '.join(_COLUMNS)} FROM faces"):  # noqa: S608 - constants

@@ -6,6 +6,8 @@ import html
 import json
 import os
 import re
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -160,3 +162,22 @@ def test_table_without_rows_gives_a_page_without_faces(study: Study, cli: Cli, t
     assert "No faces." in (tmp_path / "page.html").read_text()
     result = cli("report", tmp_path / "t.csv", "--out", tmp_path / "t.csv", status=2)
     assert "end it in .html" in result.stderr
+
+
+def test_refuses_a_database_that_calculates(tmp_path: Path) -> None:
+    columns = "time, x, y, width, height, emotion, score, error, model, model_sha256"
+    for path, statement in (
+        (
+            "view",
+            f"CREATE VIEW faces(path, {columns}) AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)",  # noqa: S608 - constants
+        ),
+        ("blob", f"CREATE TABLE faces (path AS (zeroblob(900000000)), {columns})"),
+    ):
+        table = tmp_path / f"{path}.sqlite"
+        with closing(sqlite3.connect(table)) as database:
+            database.execute(f"{statement} SELECT {', '.join(['i'] * 11)} FROM n" if path == "view" else statement)  # noqa: S608 - likewise
+            if path == "blob":
+                database.execute("INSERT INTO faces (time) VALUES (1)")
+            database.commit()
+        with pytest.raises(InputError, match=rf"{path}\.sqlite: (not what|has no column)"):
+            make_report([table])
