@@ -2,10 +2,10 @@
 PYTHON ?= python3
 DEV := .venv-dev/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check format clean
+.PHONY: help demo test test-picamera2 fuzz check format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: .venv/.ready ## watch the embedded video for twelve seconds: messages, then a summary
 	@.venv/bin/fer-edge run --source demo --node demo
@@ -19,6 +19,10 @@ test: check ## set up what tests need and run them all
 	  || { echo "tests need more of the system: sudo apt install$$missing"; exit 2; }
 	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
 	@$(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
+
+test-picamera2: .venv-dev/.ready ## test the camera module with the real picamera2, in a chroot that this makes
+	@FER_EDGE_PICAMERA2_CHROOT=$${FER_EDGE_PICAMERA2_CHROOT:-$$HOME/.cache/fer-edge-tests/picamera2} \
+	  $(DEV)/python -m pytest tests/system/picamera2
 
 fuzz: .venv-dev/.ready ## read 100,000 mutants of everything that comes from elsewhere: half an hour
 	@$(DEV)/python -m tests.fuzz.run

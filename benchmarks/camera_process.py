@@ -5,9 +5,9 @@
 Another process serves images of 640x480 that hold their numbers, as Motion JPEG over HTTP, and notes when it sends one.
 Two readers take turns: one reads the camera in a thread of this process, as fer-edge did before, the other in a process
 of its own. For each, the script prints the median and the 95th percentile of the time from sending an image to having
-its pixels here, and the share of one core that both processes took. Then it prints the memory that the camera's process
-adds, as the growth of the proportional set size of all processes, and the same with the time to start for the ways of
-`multiprocessing`.
+its pixels here, the share of one core that all processes took, and the memory that reading adds, as the growth of their
+proportional set size. Then it prints the time to the first frame, and for the ways of `multiprocessing` the time to
+start a process that has loaded the same, and the memory that it adds.
 """
 
 from __future__ import annotations
@@ -186,8 +186,14 @@ def family(without: int) -> list[int]:
     return found
 
 
-def measure(source: FrameSource, sent: Any, fps: float, seconds: float, server: int) -> tuple[list[float], float]:  # noqa: ANN401
-    """Return the latencies of the frames in milliseconds, and the share of a core."""
+def measure(
+    source: FrameSource,
+    sent: Any,  # noqa: ANN401 - a shared array
+    fps: float,
+    seconds: float,
+    server: int,
+) -> tuple[list[float], float, float]:
+    """Return the latencies of the frames in milliseconds, the share of a core, and the memory of all processes."""
     latencies: list[float] = []
     processes = family(server)
     used = start = 0.0
@@ -199,7 +205,7 @@ def measure(source: FrameSource, sent: Any, fps: float, seconds: float, server: 
         if start and now - start > seconds:
             break
     share = (cpu_seconds(processes) - used) / (time.monotonic() - start)
-    return latencies[10:], share
+    return latencies[10:], share, pss_mb(processes)
 
 
 def work(ready: Any, ended: Any) -> None:  # noqa: ANN401 - events
@@ -248,23 +254,20 @@ def main() -> None:
         ("process", open_in_process),
     ]
     for name, open_source in readers * options.rounds:
+        before = pss_mb(family(number))
         source = open_source(settings)
-        latencies, share = measure(source, sent, options.fps, options.seconds, number)
+        latencies, share, memory = measure(source, sent, options.fps, options.seconds, number)
         source.close()
         p95 = statistics.quantiles(latencies, n=20)[-1]
         print(
-            f"{name:8} latency {statistics.median(latencies):.2f} ms, p95 {p95:.2f} ms; {100 * share:.2f} % of a core"
+            f"{name}: latency {statistics.median(latencies):.2f} ms, p95 {p95:.2f} ms;"
+            f" {100 * share:.2f} % of a core; {memory - before:.1f} MB"
         )
     for _ in range(options.starts):
-        before, start = pss_mb(family(number)), time.monotonic()
+        start = time.monotonic()
         source = open_in_process(settings)
-        seconds = time.monotonic() - start
-        for _ in range(20):
-            with contextlib.suppress(NoFrameYet):
-                source.read()
-        added = pss_mb(family(number)) - before
+        print(f"process: first frame after {time.monotonic() - start:.2f} s")
         source.close()
-        print(f"interpreter: first frame after {seconds:.2f} s, {added:.1f} MB more")
     for method in ("spawn", "forkserver"):  # the latter's first start includes the server's, and its helper stays
         for _ in range(options.starts):
             seconds, added = measure_start(method, number)

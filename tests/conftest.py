@@ -30,6 +30,7 @@ DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 GROUPS = (
     "container",
+    "picamera2",
     "train",
     "home-assistant",
     "convert",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from itertools import count
@@ -26,19 +27,50 @@ if TYPE_CHECKING:
     from fer_edge.modelcard.schema import PixelSpec
 
 
+def with_softmax(model: bytes) -> bytes:
+    """Return the model with a softmax after its output, which holds logits."""
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    logits = graph.outputs[0]
+    scores = copy.copy(graph.tensors[logits])
+    names = {tensor.name for tensor in graph.tensors}
+    name = b"scores"
+    while name in names:  # quantizers know tensors by their names
+        name += b"_"
+    scores.name, scores.buffer = name, len(parsed.buffers)
+    parsed.buffers.append(schema.BufferT())
+    graph.tensors.append(scores)
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SOFTMAX
+    code.version = 1
+    parsed.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(parsed.operatorCodes) - 1
+    operator.inputs, operator.outputs = [logits], [len(graph.tensors) - 1]
+    operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+    operator.builtinOptions = schema.SoftmaxOptionsT()
+    operator.builtinOptions.beta = 1.0
+    graph.operators.append(operator)
+    graph.outputs = [len(graph.tensors) - 1]
+    for signature in parsed.signatureDefs or []:
+        for output in signature.outputs:
+            output.tensorIndex = graph.outputs[0]
+    return _pack(parsed)
+
+
 def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
     """Return a constant as real values, dequantized along its axis; None if there is none of that name."""
-    parsed = parse(model)
+    parsed = _parse(model)
     for tensor in parsed.subgraphs[0].tensors:
         data = parsed.buffers[tensor.buffer].data
         if tensor.name.decode() == name and data is not None and len(data):
-            return real_values(tensor, np.asarray(data, np.uint8))
+            return _real(tensor, np.asarray(data, np.uint8))
     return None
 
 
 def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """Return the model with other values in float constants, by name."""
-    parsed = parse(model)
+    parsed = _parse(model)
     tensors = parsed.subgraphs[0].tensors
     users = Counter(tensor.buffer for tensor in tensors)
     for tensor in tensors:
@@ -49,19 +81,19 @@ def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]])
             tensor.buffer = len(parsed.buffers)
             parsed.buffers.append(schema.BufferT())
         parsed.buffers[tensor.buffer].data = np.frombuffer(new.astype("<f4").tobytes(), np.uint8)
-    return pack(parsed)
+    return _pack(parsed)
 
 
 def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
     """Return the model with a named metadata buffer, in place of one of that name."""
-    parsed = parse(model)
+    parsed = _parse(model)
     entry = schema.MetadataT()
     entry.name, entry.buffer = name.encode(), len(parsed.buffers)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(content, np.uint8)
     parsed.buffers.append(buffer)
     parsed.metadata = [one for one in parsed.metadata or [] if one.name != entry.name] + [entry]
-    return pack(parsed)
+    return _pack(parsed)
 
 
 def deduplicate(model: bytes) -> bytes:
@@ -70,14 +102,14 @@ def deduplicate(model: bytes) -> bytes:
     A quantized tensor has a zero point of eight bytes for each of its channels, all of them 0. A name lists every layer
     of which a converter made the operator, each with the name of the model and of the operation.
     """
-    parsed = parse(model)
+    parsed = _parse(model)
     taken: set[bytes] = set()
     for tensor in parsed.subgraphs[0].tensors:
         *path, last = tensor.name.partition(b";")[0].split(b"/")
         short = b"/".join(path[1:]) or last
         tensor.name = next(name for name in _number_names(short) if name not in taken)
         taken.add(tensor.name)
-    return pack(parsed, _Sharing(len(model)))
+    return _pack(parsed, _Sharing(len(model)))
 
 
 def _number_names(name: bytes) -> Iterator[bytes]:
@@ -106,7 +138,7 @@ def with_integer_moves(model: bytes) -> bytes:
     Such an operator is between a DEQUANTIZE and a QUANTIZE. Both are removed if their scale and zero
     point are the same.
     """
-    parsed = parse(model)
+    parsed = _parse(model)
     graph = parsed.subgraphs[0]
     kinds = schema.BuiltinOperator
 
@@ -129,7 +161,7 @@ def with_integer_moves(model: bytes) -> bytes:
         for one in graph.operators
         if one not in gone or (are([one], kinds.DEQUANTIZE) and int(one.outputs[0]) in still)
     ]
-    return pack(parsed) if gone else model
+    return _pack(parsed) if gone else model
 
 
 class Images:
@@ -206,7 +238,7 @@ class Tracer:
                 "the runtime cannot run this model with its plain kernels; `fer-edge --debug convert ...` shows why"
             ) from error
         self._input = Tensor.from_detail(self._interpreter.get_input_details()[0])
-        graph = parse(model).subgraphs[0]
+        graph = _parse(model).subgraphs[0]
         indices = [*graph.inputs, *(i for operator in graph.operators for i in operator.outputs)]
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._kept = {details[i]["name"]: (i, details[i]["quantization_parameters"]) for i in indices if i in details}
@@ -223,8 +255,7 @@ class Tracer:
                 yield name, value.astype(np.float32)
 
 
-def real_values(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # noqa: ANN401 - no types
-    """Return the content of a constant as real values, dequantized along its axis."""
+def _real(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # noqa: ANN401 - the schema has no types
     kinds = {
         schema.TensorType.FLOAT32: "<f4",
         schema.TensorType.FLOAT16: "<f2",
@@ -244,13 +275,11 @@ def real_values(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
     return real
 
 
-def parse(model: bytes) -> Any:  # noqa: ANN401 - the schema has no types
-    """Return the content of a flatbuffer as objects that can be changed."""
+def _parse(model: bytes) -> Any:  # noqa: ANN401 - the schema has no types
     return flatbuffer_utils.read_model_from_bytearray(bytearray(model))
 
 
-def pack(parsed: Any, builder: flatbuffers.Builder | None = None) -> bytes:  # noqa: ANN401 - the schema has no types
-    """Return the flatbuffer of such objects."""
+def _pack(parsed: Any, builder: flatbuffers.Builder | None = None) -> bytes:  # noqa: ANN401 - the schema has no types
     for buffer in parsed.buffers:  # arrays are written at once, lists a byte at a time
         if buffer.data is not None:
             buffer.data = np.asarray(buffer.data, np.uint8)

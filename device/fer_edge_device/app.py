@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Seconds in which the old sinks may send what waits when a reload replaces them. A stop may arrive meanwhile, and then
-# the new sinks take up to 10 s. With one second each for what hangs and two for the camera, that is less than
+# the new sinks take up to 10 s. With one second each for what hangs and four for the camera, that is less than
 # TimeoutStopSec of the unit.
 _OLD_SINKS_TIMEOUT: Final = 2.0
 

@@ -143,12 +143,14 @@ class _Recorded:
     def __init__(self) -> None:
         self._path = _folder() / f"{time.time_ns():020d}.object"
         self._record: dict[str, Any] = {"is_open": False, "process": os.getpid()}
+        self._recording = threading.Lock()
 
     def record(self, **values: object) -> None:
-        self._record |= values
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(self._record))
-        part.replace(self._path)
+        with self._recording:
+            self._record |= values
+            part = self._path.with_suffix(".part")
+            part.write_text(json.dumps(self._record))
+            part.replace(self._path)
 
 
 class AfModeEnum(enum.IntEnum):
@@ -220,8 +222,9 @@ class Picamera2(_Recorded):
     """The part of picamera2's class that is used, with a camera that plays the demo at 50 frames per second.
 
     Like the real one, it processes calls in order in a thread of its own, so that a stop waits behind a capture that
-    waits for a frame, and for ever when that thread has ended; it keeps the newest frame; it closes itself at exit; and
-    when it cannot be made, it leaves a descriptor open.
+    waits for a frame; it keeps the newest frame; it closes itself at exit; and when it cannot be made, it leaves a
+    descriptor open. The thread runs from `start` to `stop_preview`. A job for which no thread runs waits for ever.
+    `tests/system/picamera2` compares it with the real one.
     """
 
     opened: list[Picamera2] = []  # noqa: RUF012 - those of this process

@@ -72,7 +72,7 @@ def _make_tree(suite: str, folder: Path) -> None:
             *("unshare", "--mount", "--propagation=private"),
             *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={PACKAGES}"),
             *('--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/doc/*"),
-            *(suite, str(folder), f"deb {_debian_archive()} {suite} main"),
+            *(suite, str(folder), f"deb {debian_archive()} {suite} main"),
         ],
         capture_output=True,
         text=True,
@@ -88,7 +88,7 @@ def _make_tree(suite: str, folder: Path) -> None:
     (folder / "etc/hostname").write_text("container\n")
 
 
-def _debian_archive() -> str:
+def debian_archive() -> str:
     """Return the address from which this machine gets Debian packages."""
     listing = ("apt-get", "indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)", "Created-By: Packages")
     lines = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()

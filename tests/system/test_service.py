@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import pytest
 
+from fer_edge import demo
 from tests.system.containers import Container, debian_tree, wait_for
 
 if TYPE_CHECKING:
@@ -89,6 +91,37 @@ def restart_over_mqtt(container: Container) -> None:
     assert (show(container, "MainPID"), show(container, "NRestarts")) == (process, "0")
 
 
+def processes_of_the_service(container: Container) -> list[str]:
+    return container.run("cat", f"/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs").stdout.split()
+
+
+def watch_a_network_camera(container: Container, config: Path) -> None:
+    """Let the service watch a camera of the network for a while, which its second process reads."""
+    images = [cv2.imencode(".jpg", demo.frame(number))[1].tobytes() for number in range(demo.FRAMES)]
+    video = container.root / "root/video"
+    video.write_bytes(b"".join(images * 5))
+    container.run("systemd-run", "--unit=camera", "python3", "-m", "http.server", "8000", "--directory", "/root")
+    before = config.read_text()
+    config.write_text(before.replace('source = "/srv/video"', 'source = "http://127.0.0.1:8000/video"'))
+    assert config.read_text() != before
+    container.run("systemctl", "restart", UNIT)
+    wait_for(lambda: next_message(container, "camera") == "online")
+    runner, camera = processes_of_the_service(container)
+    assert runner == show(container, "MainPID")
+    container.run("kill", "-KILL", camera)
+    wait_for(
+        lambda: len(processes_of_the_service(container)) == 2 and camera not in processes_of_the_service(container)
+    )
+    wait_for(lambda: next_message(container, "camera") == "online")
+    assert show(container, "MainPID") == runner
+    container.run("systemctl", "stop", "camera")
+    video.unlink()
+    config.write_text(before)
+    container.run("systemctl", "restart", UNIT)
+    assert reports_faces(container)
+    assert len(processes_of_the_service(container)) == 1
+
+
 def test_service_starts_recovers_upgrades_and_is_removed(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +156,8 @@ def test_service_starts_recovers_upgrades_and_is_removed(
 
     restart_over_mqtt(container)
     assert reports_faces(container)
+
+    watch_a_network_camera(container, config)
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_for(lambda: has_restarted(container, restarts=1))

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,8 @@ from fer_edge_device.capture.search import read_camera
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
 
 _F_SETSIG: Final = 10  # fcntl(2); Python has no name for it
 _RESULT_PART: Final = 32_768  # bytes
@@ -144,9 +147,18 @@ class _Handler(logging.Handler):
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = LogLine(record.levelno, record.name, self.format(record)[:_LOG_LINE])
+        text = record.getMessage()
+        if record.exc_info and (error := record.exc_info[1]):
+            text += f" ({first_line(error)})"
+        line = LogLine(record.levelno, record.name, text[:_LOG_LINE])
         with suppress(OSError):
             self._channel.send_if_possible(line)
+
+
+def _log_end_of_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Log that a thread of a driver's library has ended by an exception, in one line rather than a traceback."""
+    if arguments.exc_value:
+        logger.warning("a thread of the camera's driver failed (%s)", first_line(arguments.exc_value))
 
 
 def main() -> None:
@@ -162,6 +174,7 @@ def main() -> None:
     for name, level in task.log_levels.items():
         logging.getLogger(name).setLevel(level)
     logging.getLogger().addHandler(_Handler(channel))
+    threading.excepthook = _log_end_of_thread
     link = Link(channel, SharedState(int(sys.argv[2])))
     status = 0
     with suppress(EOFError):  # the runner has ended, or has no more use for this process

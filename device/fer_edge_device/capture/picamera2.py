@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,6 +116,7 @@ class PiCamera:
             self._camera.cancel_all_and_flush()
             self._job = None
             self._camera.stop()
+            gc.collect()  # picamera2 leaves descriptors in objects that refer to each other
 
     def close(self) -> None:
         """Stop and close the camera; see `CaptureDevice`."""
@@ -124,6 +126,8 @@ class PiCamera:
         self._camera = self._job = None
         if camera is not None:
             camera.close()
+            del camera
+            gc.collect()  # as in `stop`
 
     def _acquire(self) -> Any:  # noqa: ANN401 - picamera2 has no types
         require_module(self._number)
@@ -221,8 +225,11 @@ def find_modules() -> list[dict[str, Any]]:
 
 
 def driver_reason(error: Exception) -> str:
-    """Return what went wrong: picamera2 often says only where, and the error before it says what."""
-    return first_line(error.__cause__ or error)
+    """Return what went wrong: picamera2 often says only where, and the first of the errors behind it says what."""
+    reason: BaseException = error
+    while reason.__cause__:
+        reason = reason.__cause__
+    return first_line(reason)
 
 
 def _failure_message(error: Exception) -> str:

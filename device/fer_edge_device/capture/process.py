@@ -179,6 +179,9 @@ def _start(task: Task, end: socket.socket, state: SharedState) -> subprocess.Pop
         for name, value in os.environ.items()
         if not name.startswith("FER_EDGE_") or name == "FER_EDGE_NATIVE_LOG"
     }
+    if "FER_EDGE_NATIVE_LOG" not in environment:
+        # Without these, libcamera reports every opening in several lines, which colours make unreadable in a journal.
+        environment = {"LIBCAMERA_LOG_LEVELS": "*:WARN", "LIBCAMERA_LOG_NO_COLOR": "1", **environment}
     # Numbers above those of the standard streams, which may be closed here.
     descriptors = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 3) for each in (end.fileno(), state.descriptor)]
     # Blocked until it ignores them, so that no Ctrl-C ends it while it starts.

@@ -111,9 +111,13 @@ class _Search:
 
     def _make_device(self, source: str) -> CaptureDevice:
         # OpenCV takes long to load, and a camera module needs none of it.
+        import cv2  # noqa: PLC0415
+
         from fer_edge_device.capture.http_stream import HttpStream, tls_context  # noqa: PLC0415
         from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera  # noqa: PLC0415
 
+        # A frame is small: more threads would cost more processor time and gain none (benchmarks/camera_decoding.py).
+        cv2.setNumThreads(1)
         settings = self._settings
         if is_stream(source):
             if source.lower().startswith(("http://", "https://")):

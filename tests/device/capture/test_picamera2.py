@@ -16,6 +16,7 @@ from fer_edge.errors import SourceError, SourceLostError
 from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
 from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.picamera2 import driver_reason
 from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import LONG, camera_processes, newest_number, next_frame, read_until_lost, until
 from tests.device.fakes import FIXED, MODULES, AfModeEnum, AfTriggerEnum
@@ -233,6 +234,14 @@ def test_camera_in_use_is_an_error_with_libcameras_reason(pi: Hardware) -> None:
         "picamera2: Failed to acquire camera: Device or resource busy; is the camera connected, and no other program"
         " using it?"
     )
+
+
+def test_gives_the_first_of_several_reasons() -> None:
+    where, what = RuntimeError("Camera __init__ sequence did not complete."), RuntimeError("Camera(s) not found")
+    where.__cause__ = RuntimeError("Failed to initialize camera")
+    where.__cause__.__cause__ = what
+    assert driver_reason(where) == "Camera(s) not found"
+    assert driver_reason(what) == "Camera(s) not found"
 
 
 def test_rejects_picamera2_that_cannot_cancel_requests(pi: Hardware) -> None:

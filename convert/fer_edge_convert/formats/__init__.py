@@ -1,1 +1,0 @@
-"""Forms of models that can be converted: each is read as a float ``.tflite``."""
