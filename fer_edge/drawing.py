@@ -64,12 +64,24 @@ def annotate(
             suffix or cannot be written.
     """
     faces = _to_list(faces)
-    out = load_bgr(image, channels=channels).copy()
-    for face in faces:
-        _draw_face(out, face)
+    out = load_bgr(image, channels=channels)
+    if isinstance(image, np.ndarray):  # an image that was read is a copy already
+        out = out.copy()
+    draw_faces(out, faces)
     if save is not None:
         _save(out, Path(check_path(save, "save")), Path(image) if isinstance(image, str | os.PathLike) else None)
     return out
+
+
+def draw_faces(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> None:
+    """Draw the box, emotion and score of each face into an image.
+
+    Args:
+        image: uint8 BGR image of shape (rows, columns, 3).
+        faces: the faces that were recognized in the image.
+    """
+    for face in faces:
+        _draw_face(image, face)
 
 
 def draw_summary(image: npt.NDArray[np.uint8], faces: Sequence[Expression]) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,7 @@ PROGRAM = "fer_edge.cli"
 LIGHT = ("ai_edge_litert.interpreter", "msgspec", "numpy")  # no OpenCV, because fer-edge sets it up first
 WITH_TENSORFLOW = (
     *("fer_edge_train.progress", "fer_edge_train.report", "fer_edge_train.training", "fer_edge_convert.conversion"),
-    *("fer_edge_convert.isolated_reader", "tensorflow", "tf_keras"),
+    *("fer_edge_convert.formats.isolated", "tensorflow", "tf_keras"),
 )
 
 
@@ -117,10 +117,10 @@ class Command:
 
 
 def read_in_process(request: bytes, timeout: float) -> tuple[int, bytes]:  # noqa: ARG001 - stands for another function
-    """Stand for `fer_edge_convert.isolated_reader.run_reader`, whose process would load TensorFlow again."""
-    from fer_edge_convert import reader_process  # noqa: PLC0415 - not in every fork server
+    """Stand for `fer_edge_convert.formats.isolated.run_reader`, whose process would load TensorFlow again."""
+    from fer_edge_convert.formats import process  # noqa: PLC0415 - not in every fork server
 
-    return 0, reader_process.answer(msgspec.json.decode(request, type=reader_process.Request), limit=False)
+    return 0, process.answer(msgspec.json.decode(request, type=process.Request), limit=False)
 
 
 def _serve() -> None:
@@ -150,7 +150,7 @@ def _run(args: list[str], environment: dict[str, str], folder: str, outputs: lis
             os.dup2(file.fileno(), descriptor)
     if eager:
         sys.modules["tensorflow"].config.run_functions_eagerly(run_eagerly=True)
-    if reader := sys.modules.get("fer_edge_convert.isolated_reader"):
+    if reader := sys.modules.get("fer_edge_convert.formats.isolated"):
         reader.run_reader = read_in_process  # type: ignore[attr-defined]
     sys.argv = ["fer-edge", *args]
     runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)

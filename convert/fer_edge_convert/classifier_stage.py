@@ -149,6 +149,7 @@ class ClassifierTrial:
 
     Attributes:
         test: the faces to compare on.
+        can_lose: whether the float model is right more often than one that always gives one label.
     """
 
     def __init__(
@@ -160,6 +161,8 @@ class ClassifierTrial:
         self._truth = self.test.classes_for(stage.card.labels)
         self._images = Images(self.test.faces, stage.card.input)
         self._scores = run_model(stage.model, self._images)
+        self._right = float((self._scores.argmax(axis=1) == self._truth).mean())
+        self.can_lose = self._right > float(np.bincount(self._truth).max() / len(self._truth))
         self._calibration = calibration if calibration is not None else data
         self._rows = self._more_rows = np.empty(0, np.int64)
         # Faces that neither train nor test, so that choosing by them does not flatter the result.
@@ -297,9 +300,8 @@ class ClassifierTrial:
             yield min(ways, key=lambda way: way.divergence)
 
     def _warnings(self) -> Iterator[str]:
-        right = float((self._scores.argmax(axis=1) == self._truth).mean())
-        chance = float(np.bincount(self._truth).max() / len(self._truth))
-        if right <= chance:
+        right = self._right
+        if not self.can_lose:
             yield (
                 f"the float model itself is right on {right:.1%} of the faces, no more than always giving one label:"
                 " check the order of --labels, --input-range, and whether these are faces of its kind"

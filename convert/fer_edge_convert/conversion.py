@@ -78,7 +78,7 @@ def convert(
     choice = trial.choose(max_drop, rescue=rescue)
     warnings = trial.warnings()
     result, content = trial.result(out, choice, command, warnings)
-    refused = -(choice.parity.change_points or 0.0) > max_drop
+    refused = trial.can_lose and -(choice.parity.change_points or 0.0) > max_drop
     if not refused:  # before the report, which would otherwise describe another model
         _write(out, content)
     trial.write_report(stem, result, refused=refused, max_drop=max_drop)

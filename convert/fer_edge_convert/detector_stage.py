@@ -128,6 +128,8 @@ class DetectorStage(ABC):
 class DetectorTrial:
     """The images and outputs that all ways of quantizing a network share; see `Trial`."""
 
+    can_lose = True
+
     def __init__(self, stage: DetectorStage, scheme: Scheme, test: FaceDataset, calibration: FaceDataset) -> None:
         """Choose images and run the float model on them.
 

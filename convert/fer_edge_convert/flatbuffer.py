@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import flatbuffers
 import numpy as np
@@ -26,51 +25,27 @@ if TYPE_CHECKING:
 
     from fer_edge.modelcard.schema import PixelSpec
 
-
-def with_softmax(model: bytes) -> bytes:
-    """Return the model with a softmax after its output, which holds logits."""
-    parsed = _parse(model)
-    graph = parsed.subgraphs[0]
-    logits = graph.outputs[0]
-    scores = copy.copy(graph.tensors[logits])
-    names = {tensor.name for tensor in graph.tensors}
-    name = b"scores"
-    while name in names:  # quantizers know tensors by their names
-        name += b"_"
-    scores.name, scores.buffer = name, len(parsed.buffers)
-    parsed.buffers.append(schema.BufferT())
-    graph.tensors.append(scores)
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SOFTMAX
-    code.version = 1
-    parsed.operatorCodes.append(code)
-    operator = schema.OperatorT()
-    operator.opcodeIndex = len(parsed.operatorCodes) - 1
-    operator.inputs, operator.outputs = [logits], [len(graph.tensors) - 1]
-    operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
-    operator.builtinOptions = schema.SoftmaxOptionsT()
-    operator.builtinOptions.beta = 1.0
-    graph.operators.append(operator)
-    graph.outputs = [len(graph.tensors) - 1]
-    for signature in parsed.signatureDefs or []:
-        for output in signature.outputs:
-            output.tensorIndex = graph.outputs[0]
-    return _pack(parsed)
+# Activations with kernels for integers that ai-edge-quantizer does not know, and the types of those.
+_INTEGER_ACTIVATIONS: Final = {
+    schema.BuiltinOperator.ELU: {schema.TensorType.INT8},
+    schema.BuiltinOperator.LEAKY_RELU: {schema.TensorType.INT8, schema.TensorType.INT16},
+    schema.BuiltinOperator.PRELU: {schema.TensorType.INT8},
+}
 
 
 def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
     """Return a constant as real values, dequantized along its axis; None if there is none of that name."""
-    parsed = _parse(model)
+    parsed = parse(model)
     for tensor in parsed.subgraphs[0].tensors:
         data = parsed.buffers[tensor.buffer].data
         if tensor.name.decode() == name and data is not None and len(data):
-            return _real(tensor, np.asarray(data, np.uint8))
+            return real_values(tensor, np.asarray(data, np.uint8))
     return None
 
 
 def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """Return the model with other values in float constants, by name."""
-    parsed = _parse(model)
+    parsed = parse(model)
     tensors = parsed.subgraphs[0].tensors
     users = Counter(tensor.buffer for tensor in tensors)
     for tensor in tensors:
@@ -81,19 +56,19 @@ def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]])
             tensor.buffer = len(parsed.buffers)
             parsed.buffers.append(schema.BufferT())
         parsed.buffers[tensor.buffer].data = np.frombuffer(new.astype("<f4").tobytes(), np.uint8)
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def with_metadata(model: bytes, name: str, content: bytes) -> bytes:
     """Return the model with a named metadata buffer, in place of one of that name."""
-    parsed = _parse(model)
+    parsed = parse(model)
     entry = schema.MetadataT()
     entry.name, entry.buffer = name.encode(), len(parsed.buffers)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(content, np.uint8)
     parsed.buffers.append(buffer)
     parsed.metadata = [one for one in parsed.metadata or [] if one.name != entry.name] + [entry]
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def deduplicate(model: bytes) -> bytes:
@@ -102,14 +77,14 @@ def deduplicate(model: bytes) -> bytes:
     A quantized tensor has a zero point of eight bytes for each of its channels, all of them 0. A name lists every layer
     of which a converter made the operator, each with the name of the model and of the operation.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     taken: set[bytes] = set()
     for tensor in parsed.subgraphs[0].tensors:
         *path, last = tensor.name.partition(b";")[0].split(b"/")
         short = b"/".join(path[1:]) or last
         tensor.name = next(name for name in _number_names(short) if name not in taken)
         taken.add(tensor.name)
-    return _pack(parsed, _Sharing(len(model)))
+    return pack(parsed, _Sharing(len(model)))
 
 
 def _number_names(name: bytes) -> Iterator[bytes]:
@@ -132,13 +107,13 @@ class _Sharing(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
         return self._places[key]
 
 
-def with_integer_moves(model: bytes) -> bytes:
-    """Return the quantized model with integers where an operator that the quantizer does not know only moves elements.
+def with_integer_operators(model: bytes) -> bytes:
+    """Return the quantized model with integers in the operators that have a form for them but the quantizer left out.
 
-    Such an operator is between a DEQUANTIZE and a QUANTIZE. Both are removed if their scale and zero
-    point are the same.
+    Such an operator is between a DEQUANTIZE and a QUANTIZE, which are removed: around one that only moves elements if
+    their scale and zero point are the same, and around an activation in any case.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
     kinds = schema.BuiltinOperator
 
@@ -146,22 +121,49 @@ def with_integer_moves(model: bytes) -> bytes:
         return len(operators) == 1 and parsed.operatorCodes[operators[0].opcodeIndex].builtinCode == kind
 
     gone = []
-    for move in [one for one in graph.operators if are([one], kinds.DEPTH_TO_SPACE)]:
-        before = [one for one in graph.operators if move.inputs[0] in one.outputs]
-        after = [one for one in graph.operators if move.outputs[0] in one.inputs]
+    for operator in graph.operators:
+        kind = parsed.operatorCodes[operator.opcodeIndex].builtinCode
+        if kind != kinds.DEPTH_TO_SPACE and kind not in _INTEGER_ACTIVATIONS:
+            continue
+        before = [one for one in graph.operators if operator.inputs[0] in one.outputs]
+        after = [one for one in graph.operators if operator.outputs[0] in one.inputs]
         if not (are(before, kinds.DEQUANTIZE) and are(after, kinds.QUANTIZE)):
             continue
-        steps = [graph.tensors[i].quantization for i in (before[0].inputs[0], after[0].outputs[0])]
-        if len({(*one.scale, *one.zeroPoint) for one in steps}) == 1:
-            move.inputs, move.outputs = before[0].inputs, after[0].outputs
-            gone += [before[0], after[0]]
+        ends = [graph.tensors[i] for i in (before[0].inputs[0], after[0].outputs[0])]
+        if kind == kinds.DEPTH_TO_SPACE:
+            if len({(*one.quantization.scale, *one.quantization.zeroPoint) for one in ends}) > 1:
+                continue
+        elif any(one.type not in _INTEGER_ACTIVATIONS[kind] for one in ends):
+            continue
+        if kind == kinds.PRELU:
+            operator.inputs[1] = _add_int8_constant(parsed, operator.inputs[1])
+        operator.inputs, operator.outputs = [before[0].inputs[0], *operator.inputs[1:]], after[0].outputs
+        gone += [before[0], after[0]]
     still = {int(i) for one in graph.operators if one not in gone for i in one.inputs}
     graph.operators = [
         one
         for one in graph.operators
         if one not in gone or (are([one], kinds.DEQUANTIZE) and int(one.outputs[0]) in still)
     ]
-    return _pack(parsed) if gone else model
+    return pack(parsed) if gone else model
+
+
+def _add_int8_constant(parsed: Any, index: int) -> int:  # noqa: ANN401 - the schema has no types
+    """Add a constant in int8 with the values of one in floats."""
+    graph = parsed.subgraphs[0]
+    old = graph.tensors[index]
+    values = real_values(old, np.asarray(parsed.buffers[old.buffer].data, np.uint8))
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = old.name + b";int8", old.shape, schema.TensorType.INT8
+    scale = max(float(np.abs(values).max()), 1e-6) / 127
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [0]
+    tensor.buffer = len(parsed.buffers)
+    buffer = schema.BufferT()
+    buffer.data = np.rint(values / scale).astype(np.int8).view(np.uint8).ravel()
+    parsed.buffers.append(buffer)
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
 
 
 class Images:
@@ -238,7 +240,7 @@ class Tracer:
                 "the runtime cannot run this model with its plain kernels; `fer-edge --debug convert ...` shows why"
             ) from error
         self._input = Tensor.from_detail(self._interpreter.get_input_details()[0])
-        graph = _parse(model).subgraphs[0]
+        graph = parse(model).subgraphs[0]
         indices = [*graph.inputs, *(i for operator in graph.operators for i in operator.outputs)]
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._kept = {details[i]["name"]: (i, details[i]["quantization_parameters"]) for i in indices if i in details}
@@ -255,7 +257,8 @@ class Tracer:
                 yield name, value.astype(np.float32)
 
 
-def _real(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # noqa: ANN401 - the schema has no types
+def real_values(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:  # noqa: ANN401 - no types
+    """Return the content of a constant as real values, dequantized along its axis."""
     kinds = {
         schema.TensorType.FLOAT32: "<f4",
         schema.TensorType.FLOAT16: "<f2",
@@ -275,11 +278,13 @@ def _real(tensor: Any, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]: 
     return real
 
 
-def _parse(model: bytes) -> Any:  # noqa: ANN401 - the schema has no types
+def parse(model: bytes) -> Any:  # noqa: ANN401 - the schema has no types
+    """Return the content of a flatbuffer as objects that can be changed."""
     return flatbuffer_utils.read_model_from_bytearray(bytearray(model))
 
 
-def _pack(parsed: Any, builder: flatbuffers.Builder | None = None) -> bytes:  # noqa: ANN401 - the schema has no types
+def pack(parsed: Any, builder: flatbuffers.Builder | None = None) -> bytes:  # noqa: ANN401 - the schema has no types
+    """Return the flatbuffer of such objects."""
     for buffer in parsed.buffers:  # arrays are written at once, lists a byte at a time
         if buffer.data is not None:
             buffer.data = np.asarray(buffer.data, np.uint8)

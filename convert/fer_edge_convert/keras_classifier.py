@@ -10,7 +10,7 @@ import numpy as np
 from fer_edge.errors import ModelError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
-from fer_edge_convert.isolated_reader import check_isolated
+from fer_edge_convert.formats.isolated import check_isolated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
 from fer_edge.errors import ModelError
 from fer_edge.tflite.graph import read_graph
-from fer_edge_convert.flatbuffer import Tracer, constant, with_constants, with_integer_moves
+from fer_edge_convert.flatbuffer import Tracer, constant, with_constants, with_integer_operators
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -187,7 +187,7 @@ def quantize(model: bytes, plan: Plan) -> bytes:
             f"the quantizer cannot make {plan.scheme} of this model: try another scheme, such as --float16;"
             " `fer-edge --debug convert ...` shows why"
         ) from error
-    return with_integer_moves(bytes(result.quantized_model))
+    return with_integer_operators(bytes(result.quantized_model))
 
 
 def correct_biases(model: bytes, quantized: bytes, stats: Mapping[str, ActivationStats]) -> bytes:

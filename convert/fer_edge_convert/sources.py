@@ -6,11 +6,13 @@ none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fer_edge.classification.labels import canonical_label
 from fer_edge.detection.inference import FaceNetwork
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.refiner import FaceRefiner
@@ -22,13 +24,21 @@ from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
-from fer_edge_convert import flatbuffer
-from fer_edge_convert.isolated_reader import read_isolated
+from fer_edge.utils.words import counted
+from fer_edge_convert import flatbuffer, graph_edit
+from fer_edge_convert.formats.forms import find_form
+from fer_edge_convert.formats.isolated import read_isolated
+from fer_edge_convert.formats.request import ReadOptions
+from fer_edge_convert.formats.tflite_file import read_tflite
+from fer_edge_convert.layout import channels_last
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fer_edge_convert.pixel_values import PixelValues
+
 _TOLERANCE: Final = 1e-3  # of probabilities
+_SUM_TOLERANCE: Final = 0.01  # of the sum of scores
 _DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most training images
 
 
@@ -46,6 +56,7 @@ class SourceModel:
         outputs: how many classes it tells apart.
         card: its model card; None if somebody else made it.
         labels: names of the outputs that came with it; empty where none did.
+        sums_to_one: whether its scores sum to one, as those of a softmax do; those of sigmoids do not.
     """
 
     path: Path
@@ -57,6 +68,23 @@ class SourceModel:
     outputs: int
     card: ClassifierCard | None
     labels: tuple[str, ...]
+    sums_to_one: bool = True
+
+    def with_pixels(self, pixels: PixelValues) -> SourceModel:
+        """Return the model for an input of ``pixels``; what differs from channel to channel goes into the model."""
+        model = self.model
+        last = 255 * pixels.scale[-1] + pixels.offset[-1]
+        if flatbuffer.constant(model, graph_edit.OPACITY) is not None:
+            plane = np.full((1, self.height, self.width, 1), last, np.float32)
+            model = flatbuffer.with_constants(model, {graph_edit.OPACITY: plane})
+        if not pixels.is_uniform:
+            if self.channels != len(pixels.scale):
+                raise InputError(
+                    f"{self.path}: it takes images of {counted(self.channels, 'channel')}, and --input-mean or"
+                    f" --input-std has {len(pixels.scale)} values; give one for all of them"
+                )
+            model = graph_edit.with_normalization(model, pixels.scale, pixels.offset)
+        return replace(self, model=model)
 
     def make_card(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
         """Return the card of the converted model.
@@ -80,6 +108,11 @@ class SourceModel:
             )
         if problem := label_problem(known):
             raise InputError(f"{self.path}: {problem}; each output needs a name of its own")
+        if dimensions := {"arousal", "valence"}.intersection(map(canonical_label, known)):
+            raise InputError(
+                f"{self.path}: {' and '.join(sorted(dimensions))}: these are amounts, not expressions; fer-edge takes"
+                " classifiers, which give a score for each label"
+            )
         if scale_offset is None:
             if self.card is None:
                 raise InputError(
@@ -104,43 +137,30 @@ class SourceModel:
         return ClassifierCard(name=name, labels=known, input=spec, note=f"converted from {file}")
 
 
-def open_model(path: Path, *, size: int | None = None, unsafe: bool = False) -> SourceModel:
+def open_model(path: Path, options: ReadOptions = ReadOptions()) -> SourceModel:  # noqa: B008 - it is immutable
     """Load a model of any form.
 
     Args:
-        path: a ``.keras``, ``.h5`` or ``.hdf5`` file, a SavedModel folder or a float ``.tflite``.
-        size: side of the images, for a model that takes any; None asks for it.
-        unsafe: whether code that is stored in the file, a Lambda layer's, may be run.
+        path: a ``.keras``, ``.h5``, ``.hdf5`` or ``.tflite`` file, a SavedModel folder, or the JSON file that describes
+            the layers of the weights beside it.
+        options: what the user says about it.
 
     Raises:
         ModelError: there is no such model, it is damaged, or it is not an image classifier.
-        InputError: the size is needed and not given, or given and not that of the model.
+        InputError: an option is needed and was not given, or does not fit the model.
     """
     if not path.exists():
         raise missing_source(path)
     card: ClassifierCard | None = None
-    labels: tuple[str, ...] = ()
-    if path.is_dir():
-        kind, model = read_isolated(path, "saved_model", size, unsafe=unsafe)
-    elif path.suffix == ".tflite":
-        kind, model = "float .tflite", model_bytes(path)
-        labels = attached_labels(path)
-        _refuse_quantized(path, model)
-    elif path.suffix == ".keras":
-        kind, model = read_isolated(path, "keras", size, unsafe=unsafe)
-    elif path.suffix in {".h5", ".hdf5"}:
-        kind, model = read_isolated(path, "hdf5", size, unsafe=unsafe)
-    else:
-        raise ModelError(
-            f"{path}: not a model that can be converted: give a .keras, .h5 or .hdf5 file, a SavedModel folder or a"
-            " float .tflite"
-        )
+    form = find_form(path)
+    kind, model = read_tflite(path, options) if form == "tflite" else read_isolated(path, form, options)
+    labels = attached_labels(path) if form == "tflite" else ()
     if path.is_file() and has_card(path):
         card = read_card(path, ClassifierCard)
-        if path.suffix == ".tflite":
-            check_flatbuffer(path, card, model)
+        if form == "tflite":
+            check_flatbuffer(path, card, model_bytes(path))
     source = _check_classifier(path, kind, model, card, labels)
-    if size and (source.height, source.width) != (size, size):
+    if options.size and (source.height, source.width) != (options.size, options.size):
         raise InputError(f"{path}: it takes {source.width}x{source.height} and no other size; leave --size out")
     return source
 
@@ -178,11 +198,10 @@ def open_detector(path: Path, *, unsafe: bool = False) -> DetectorSource:
     """
     card = read_card(path, DetectorCard)
     if path.suffix == ".keras":
-        kind, model = read_isolated(path, "keras", _DETECTOR_SIDE, unsafe=unsafe)
+        kind, model = read_isolated(path, "keras", ReadOptions(size=_DETECTOR_SIDE, every_output=True, unsafe=unsafe))
     else:
-        kind, model = "float .tflite", model_bytes(path)
-        check_flatbuffer(path, card, model)
-        _refuse_quantized(path, model)
+        check_flatbuffer(path, card, model_bytes(path))
+        kind, model = read_tflite(path, ReadOptions(every_output=True))
     _, height, width, _ = Tensor.from_detail(make_interpreter(model, path).get_input_details()[0]).shape
     # Of another size, too, where a layer may have taken the first for granted.
     for rows, columns in ((height, width), (max(card.strides), 2 * max(card.strides))):
@@ -226,7 +245,7 @@ def open_refiner(path: Path, detector: Path, *, unsafe: bool = False) -> Refiner
     """
     card = read_card(path, RefinerCard)
     first = NetworkDetector(detector, min_face=1)
-    kind, model = read_isolated(path, "keras", card.side, unsafe=unsafe)
+    kind, model = read_isolated(path, "keras", ReadOptions(size=card.side, every_output=True, unsafe=unsafe))
     FaceRefiner(model, card, path)
     return RefinerSource(path, kind, model, card, detector, first)
 
@@ -235,7 +254,7 @@ def _check_classifier(
     path: Path, kind: str, model: bytes, card: ClassifierCard | None, labels: tuple[str, ...]
 ) -> SourceModel:
     """Refuse what is not an image classifier; add a softmax to one that gives logits."""
-    interpreter = make_interpreter(model, path)
+    interpreter = make_interpreter(model, path, own=True)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
         many, noun = (inputs, "inputs") if len(inputs) != 1 else (outputs, "outputs")
@@ -247,30 +266,26 @@ def _check_classifier(
         raise ModelError(
             f"{path}: it takes images of any size; make it again with a fixed size, or give the original model"
         )
-    if len(taken.shape) != 4 or taken.shape[0] != 1 or taken.shape[3] not in {1, 3}:
-        raise ModelError(
-            f"{path}: it takes {list(taken.shape)}; a classifier takes one image, [1, height, width, 1 or 3]"
-        )
-    if len(given.shape) != 2 or given.shape[0] != 1 or given.shape[1] < 2:
+    model, shape = channels_last(path, graph_edit.with_constant_shapes(model), taken.shape)
+    classes = math.prod(given.shape)
+    if classes < 2 or classes != max(given.shape):
         raise ModelError(f"{path}: it gives {list(given.shape)}; a classifier gives a score each for 2 labels or more")
+    if given.shape != (1, classes):
+        model = graph_edit.with_output_shape(model, (1, classes))
     # Fixed images, for the question must have one answer, in each of the ranges that it may have been trained with.
-    noise = np.random.default_rng(0).uniform(0, 1, (8, *taken.shape[1:])).astype(np.float32)
+    noise = np.random.default_rng(0).uniform(0, 1, (8, *shape)).astype(np.float32)
     scores = flatbuffer.run_model(model, np.concatenate([noise, 2 * noise - 1, 255 * noise]))
     if not np.isfinite(scores).all():
         raise ModelError(f"{path}: its scores are not numbers; did its training diverge?")
-    if scores.min() < 0 or scores.max() > 1 + _TOLERANCE:
-        model = flatbuffer.with_softmax(model)
-    _, height, width, channels = taken.shape
-    return SourceModel(path, kind, model, height, width, channels, given.shape[1], card, labels)
-
-
-def _refuse_quantized(path: Path, model: bytes) -> None:
-    interpreter = make_interpreter(model, path)
-    details = [*interpreter.get_input_details(), *interpreter.get_output_details()]
-    if any(np.dtype(detail["dtype"]) != np.float32 for detail in details) or any(
-        node.quantized for node in read_graph(model, path).tensors
-    ):
+    if read_graph(model, path).operations[-1].kind == "TANH":
         raise ModelError(
-            f"{path}: it is quantized already; give the float model it was made of, or use it as it is after"
-            f" fer-edge card set {path} --labels ... --input-range ..."
+            f"{path}: its {classes} outputs are of -1..1, such as valence and arousal; a classifier gives a score for"
+            " each label"
         )
+    if scores.min() < -_TOLERANCE or scores.max() > 1 + _TOLERANCE:
+        model = graph_edit.with_softmax(model)
+        sums_to_one = True
+    else:
+        sums_to_one = bool(np.abs(scores.sum(axis=1) - 1).max() < _SUM_TOLERANCE)
+    height, width, channels = shape
+    return SourceModel(path, kind, model, height, width, channels, classes, card, labels, sums_to_one)

@@ -60,7 +60,13 @@ class Choice(Generic[ParityT]):
 
 
 class Trial(Protocol[ParityT, ResultT]):
-    """A network with data and a scheme, ready to try ways of quantizing it."""
+    """A network with data and a scheme, ready to try ways of quantizing it.
+
+    Attributes:
+        can_lose: whether the float network is right more often than by chance, so that it has something to lose.
+    """
+
+    can_lose: bool
 
     def choose(self, max_drop: float, *, rescue: bool) -> Choice[ParityT]:
         """Return the best candidate.

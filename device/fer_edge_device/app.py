@@ -134,6 +134,7 @@ class App:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
+            self._close_settings()
             self._count_queued(self._runner.summary)
         if not self._config.mqtt.url and self._output and self._output.failure:
             raise output_error(self._output.failure)
@@ -190,6 +191,7 @@ class App:
             self._runner.announce_offline()
             for sink in self._sinks:
                 sink.close(_OLD_SINKS_TIMEOUT)
+            self._close_settings()
             try:
                 self._sinks = self._open_sinks(config, identity, goes_on=True)
             except InputError as error:
@@ -249,7 +251,7 @@ class App:
 
             own_outbox, outbox = self._outbox_paths(config, identity.messages.node)
             # In a trial, too, OFF is obeyed and lasts; it is for the node, and was taken from the broker.
-            switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox)
+            switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox, self._use_saved_settings)
             commands: dict[str, Callable[[bytes], None]] = {
                 identity.messages.topic("settings/set"): partial(self._change_settings, saved_settings),
                 identity.messages.topic("restart/set"): self._restart,
@@ -285,11 +287,20 @@ class App:
         """Return the configured settings, with those in place that were changed over MQTT."""
         return self._saved_settings.apply(config.events) if self._saved_settings else config.events
 
+    def _close_settings(self) -> None:
+        if self._saved_settings:
+            self._saved_settings.close()
+
     def _change_settings(self, saved: SavedSettings, payload: bytes) -> None:
-        """Save and apply new settings; called from the thread of a sink."""
+        """Save new settings, and then apply them; called from the thread of a sink."""
         change = parse_change(payload)
         with self._command_lock:
-            self._runner.change_events(saved.change(change, self._config.events))
+            saved.change(change, self._config.events)
+
+    def _use_saved_settings(self) -> None:
+        """Apply settings that were saved; what is published of them next holds after a power cut."""
+        with self._command_lock:
+            self._runner.change_events(self._events_settings(self._config))
 
     def _restart(self, payload: bytes) -> None:
         """Restart the runner; called from the thread of a sink."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,11 +15,13 @@ from fer_edge.utils.validation import explain
 from fer_edge_device.config.settings import EventsSettings, HoldTime, Margin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 1000
+_WRITE_INTERVAL: Final = 1.0  # minimum seconds between two writes of the file
 
 
 class LiveSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,52 +80,92 @@ class SavedSettings:
     """The values that were set over MQTT, kept beside the outbox, so that they survive a restart.
 
     The latest change wins: a value counts until the configuration has another one than at the time it was set.
+
+    A thread writes the file, at most once a second: whoever sends many changes neither wears out an SD card nor delays
+    the command behind them, which may be an OFF.
     """
 
-    def __init__(self, outbox: Path) -> None:
+    def __init__(self, outbox: Path, on_saved: Callable[[], None] = lambda: None) -> None:
         """Use the file beside an outbox.
 
         Args:
             outbox: path of the outbox.
+            on_saved: called on the thread when changes are on the disk, or could not be written.
         """
+        self._on_saved = on_saved
         self._path = outbox.with_name(f"{outbox.name}.settings.json")
         self._lock = Lock()
+        self._saved: dict[str, _SavedValue] | None = None  # None: not read yet
+        self._writer: Thread | None = None  # as long as something is to be written
+        self._unwritten = False
+        self._closing = Event()
 
     def apply(self, configured: EventsSettings) -> EventsSettings:
         """Return the configured settings with the saved values in place."""
         with self._lock:
-            return _merge(configured, self._read(configured))
+            return _merge(configured, self._current(configured))
 
-    def change(self, change: SettingsChange, configured: EventsSettings) -> EventsSettings:
-        """Save new values, and return the settings to use; if they cannot be saved, log a warning.
+    def change(self, change: SettingsChange, configured: EventsSettings) -> None:
+        """Save new values soon; if they cannot be saved, a warning is logged.
 
         Args:
             change: the new values.
             configured: the settings of the configuration.
         """
         with self._lock:
-            saved = self._read(configured)
+            saved = self._current(configured)
             new = {
                 name: _SavedValue(value=value, configured=getattr(configured, name))
                 for name, value in change.changes().items()
             }
-            if all(saved.get(name) == entry for name, entry in new.items()):  # an SD card wears out
-                return _merge(configured, saved)
-            saved |= new
+            if any(saved.get(name) != entry for name, entry in new.items()):  # an SD card wears out
+                self._saved = saved | new
+                self._unwritten = True
+                if self._writer is None:
+                    # A daemon, because a disk that hangs must not keep the process from exiting.
+                    self._writer = Thread(target=self._write, name="settings", daemon=True)
+                    self._writer.start()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write what is not written yet, and write at once from now on.
+
+        Args:
+            timeout: maximum seconds to wait for the disk.
+        """
+        self._closing.set()
+        with self._lock:
+            writer = self._writer
+        if writer is not None:
+            writer.join(timeout)
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                if not self._unwritten:
+                    self._writer = None
+                    return
+                self._unwritten = False
+                content = msgspec.json.encode(self._saved)
             try:
                 with replacing(self._path) as temporary:
                     temporary.chmod(0o600)
-                    temporary.write_bytes(msgspec.json.encode(saved))
+                    temporary.write_bytes(content)
             except (FerEdgeError, OSError) as error:
                 logger.warning(
                     "%s: cannot save the settings (%s); they hold only until the next start",
                     self._path,
                     first_line(error),
                 )
-            return _merge(configured, saved)
+            self._on_saved()
+            self._closing.wait(_WRITE_INTERVAL)
 
-    def _read(self, configured: EventsSettings) -> dict[str, _SavedValue]:
+    def _current(self, configured: EventsSettings) -> dict[str, _SavedValue]:
         """Return the saved values that the configuration has not overtaken."""
+        if self._saved is None:
+            self._saved = self._read()
+        return {name: entry for name, entry in self._saved.items() if entry.configured == getattr(configured, name)}
+
+    def _read(self) -> dict[str, _SavedValue]:
         try:
             with self._path.open("rb") as file:
                 saved = msgspec.json.decode(file.read(_MAX_BYTES), type=dict[str, _SavedValue])
@@ -133,7 +175,7 @@ class SavedSettings:
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             logger.warning("%s: cannot be read (%s); using the configuration", self._path, first_line(error))
             return {}
-        return {name: entry for name, entry in saved.items() if entry.configured == getattr(configured, name)}
+        return saved
 
 
 def _merge(configured: EventsSettings, saved: dict[str, _SavedValue]) -> EventsSettings:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fer_edge.datasets.dataset import Dataset
-    from fer_edge.modelcard.schema import ClassifierCard
     from fer_edge_convert.classifier_stage import ClassifierStage
+    from fer_edge_convert.description import Statement
     from fer_edge_convert.detector_stage import DetectorStage
+    from fer_edge_convert.formats.request import ReadOptions
+    from fer_edge_convert.quantization import Scheme
     from fer_edge_convert.result import Conversion
     from fer_edge_convert.sources import SourceModel
     from fer_edge_convert.stage import ParityT, ResultT, Stage
@@ -32,7 +34,8 @@ app = typer.Typer()
 @app.command()
 def convert(
     model: Annotated[
-        Path, typer.Argument(help="A .keras, .h5 or .hdf5 file, a SavedModel folder, or a float .tflite.")
+        Path,
+        typer.Argument(help="A .keras, .h5 or .hdf5 file, weights with a .json beside them, a SavedModel, a .tflite."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
     data: Annotated[
@@ -51,6 +54,27 @@ def convert(
     ] = None,
     labels: Labels = None,
     input_range: InputRange = None,
+    input_mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Mean that was subtracted from pixels in training, of --input-range, or of 0..255: 129 or r,g,b."
+        ),
+    ] = None,
+    input_std: Annotated[
+        str | None, typer.Option(help="Deviation by which pixels were divided after that: 65 or r,g,b.")
+    ] = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Convert even if the data contradicts --labels or --input-range.")
+    ] = False,
+    output: Annotated[
+        str | None, typer.Option(help="Name of the output that gives the expression, of a model with several.")
+    ] = None,
+    architecture: Annotated[
+        Path | None, typer.Option(help="JSON file that describes the layers, for a file of weights.")
+    ] = None,
+    custom: Annotated[
+        Path | None, typer.Option(help="Python file that defines the model's own layers; its code is run.")
+    ] = None,
     size: Annotated[
         int | None,
         typer.Option(min=16, max=1024, help="Side of the images in pixels, for a model that takes any size."),
@@ -97,13 +121,29 @@ def convert(
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
     is_face_detector = second or is_model_of(model, DetectorCard)
     if is_face_detector:
-        classifiers = {"labels": labels, "input-range": input_range, "size": size, "usage": usage}
-        _check_detector_options(model, scheme, detector, {**classifiers, "votes": votes, "map": label_map})
+        classifiers = {
+            "labels": labels,
+            "input-range": input_range,
+            "input-mean": input_mean,
+            "input-std": input_std,
+            "unchecked": unchecked,
+            "output": output,
+            "architecture": architecture,
+            "custom": custom,
+            "size": size,
+            "usage": usage,
+            "votes": votes,
+            "map": label_map,
+        }
+        _check_detector_options(model, scheme, detector, classifiers)
     else:
         for path in filter(None, (data, calibrate)):
             ensure_exists(path)
     with hide_native_stderr():
+        from fer_edge.classification.labels import parse_labels
         from fer_edge_convert.conversion import convert as run_conversion
+        from fer_edge_convert.description import Statement, read_pixel_options
+        from fer_edge_convert.formats.request import ReadOptions
         from fer_edge_convert.quantization import Scheme
         from fer_edge_convert.result import RefusedError
 
@@ -112,13 +152,16 @@ def convert(
                 stage, Scheme(scheme), out, max_drop=max_drop, rescue=rescue, report=report, command=command_line()
             )
 
-        faces = _Faces(data, calibrate, votes, label_map, usage)
         result: Conversion
         try:
             if is_face_detector:
                 result = run(_detector_stage(model, detector, data, calibrate, unsafe=unsafe))
             else:
-                result = run(_classifier_stage(model, faces, labels, input_range, size, unsafe=unsafe))
+                names = parse_labels(labels) if labels else ()
+                statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
+                options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe)
+                faces = _Faces(data, calibrate, votes, label_map, usage)
+                result = run(_classifier_stage(model, Scheme(scheme), out, statement, options, faces))
         except RefusedError as error:
             for warning in error.warnings:
                 warn(warning)
@@ -209,18 +252,23 @@ class _Faces:
 
 
 def _classifier_stage(
-    model: Path, faces: _Faces, labels: str | None, input_range: str | None, size: int | None, *, unsafe: bool
+    model: Path, scheme: Scheme, out: Path, statement: Statement, options: ReadOptions, faces: _Faces
 ) -> ClassifierStage:
-    from fer_edge.classification.labels import parse_labels
     from fer_edge_convert.classifier_stage import ClassifierStage
+    from fer_edge_convert.description import ask_for_missing, describe
     from fer_edge_convert.sources import open_model
 
-    source = open_model(model, size=size, unsafe=unsafe)
-    names = parse_labels(labels) if labels else ()
+    ask_for_missing(model, scheme, out, statement, faces.data)
+    source = open_model(model, options)
     data = _load_faces(faces.data, faces.votes, faces.label_map, source)
     calibration = _load_faces(faces.calibrate, None, None, source)
-    card = _card_for(source, names, input_range, data, faces.usage)
-    return ClassifierStage(source, card, data=data, calibration=calibration, usage=faces.usage)
+    prepared, card, lines = describe(source, statement, data, faces.usage)
+    say(*lines, error=True)
+    return ClassifierStage(prepared, card, data=data, calibration=calibration, usage=faces.usage)
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
 
 
 def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, source: SourceModel) -> Dataset | None:
@@ -228,17 +276,3 @@ def _load_faces(path: Path | None, votes: Path | None, label_map: Path | None, s
         return None
     check_square(source.path, source.height, source.width, "convert it without --data and --calibrate")
     return load_fused_dataset([path], votes, label_map, source.height, majority=votes is not None)
-
-
-def _card_for(
-    source: SourceModel, labels: tuple[str, ...], input_range: str | None, dataset: Dataset | None, usage: str | None
-) -> ClassifierCard:
-    """Return the card of the converted model, from the model, the options or the data."""
-    from fer_edge.modelcard.schema import INPUT_RANGES
-    from fer_edge_convert.input_range import infer_range
-
-    if input_range is None and source.card is None and dataset is not None:
-        known = source.make_card(labels, INPUT_RANGES["0..1"]).labels
-        input_range = infer_range(source, known, dataset, usage)
-        say(f"input range {input_range}, with which the model is right most often", error=True)
-    return source.make_card(labels, INPUT_RANGES[input_range] if input_range else None)

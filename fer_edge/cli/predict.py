@@ -33,6 +33,7 @@ def predict(
     from fer_edge.api import load
     from fer_edge.drawing import annotate
     from fer_edge.errors import DataError
+    from fer_edge.utils.image_io import check_colour
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     if save and len(images) > 1:
@@ -45,7 +46,7 @@ def predict(
     for image in images:
         try:
             with hide_native_stderr():  # what image libraries say of damaged images
-                found = recognizer(image)
+                found = recognizer(check_colour(image) if save else image)
         except DataError as error:
             failed = True
             say(f"fer-edge: {error}", error=True)

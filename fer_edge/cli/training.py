@@ -31,7 +31,7 @@ def check_keras_files(paths: Iterable[Path | None]) -> None:
     Raises:
         ModelError: one is damaged, or made to do harm.
     """
-    from fer_edge_convert.isolated_reader import check_isolated
+    from fer_edge_convert.formats.isolated import check_isolated
 
     for path in paths:
         if path and path.is_file():

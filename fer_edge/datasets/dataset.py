@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.classification.labels import FERPLUS_COLUMNS
+from fer_edge.classification.labels import FERPLUS_COLUMNS, canonical_label, propose_label_map
 from fer_edge.datasets.face_store import CHUNK, join_faces
 from fer_edge.errors import DataError
 
@@ -121,20 +121,23 @@ class Dataset:
         if labels == self.labels:
             return self
         classes = _index_of(self.labels, labels)[self.classes]
-        missing = ", ".join(label for label in self.labels if label not in labels)
+        known = set(map(canonical_label, labels))
+        missing = ", ".join(label for label in self.labels if canonical_label(label) not in known)
         return replace(self, labels=labels, classes=np.maximum(classes, 0)).select(classes >= 0, f"of labels {missing}")
 
     def classes_for(self, labels: tuple[str, ...]) -> npt.NDArray[np.int64]:
-        """Return each face's class as an index into a model's labels.
+        """Return each face's class as an index into a model's labels, in whatever spelling.
 
         Raises:
             DataError: a face has a label that the model does not have.
         """
-        unknown = [self.labels[i] for i in np.unique(self.classes) if self.labels[i] not in labels]
+        known = set(map(canonical_label, labels))
+        unknown = [self.labels[i] for i in np.unique(self.classes) if canonical_label(self.labels[i]) not in known]
         if unknown:
             raise DataError(
-                f"{self.name}: the model does not know {', '.join(unknown)}; it knows {', '.join(labels)}:"
-                " give data with those labels"
+                f"{self.name}: the model does not know {', '.join(unknown)}; it knows {', '.join(labels)}: leave those"
+                f" faces out, or rename them, with --map map.toml, a file that holds"
+                f" {propose_label_map(unknown, labels)}"
             )
         return _index_of(self.labels, labels)[self.classes]
 
@@ -143,9 +146,10 @@ class Dataset:
         if self.votes is None:
             return None
         chosen = np.zeros((len(self), len(labels)), np.float32)
+        voted = [canonical_label(label) for label in self.vote_labels]
         for i, label in enumerate(labels):
-            if label in self.vote_labels:
-                chosen[:, i] = self.votes[:, self.vote_labels.index(label)]
+            if canonical_label(label) in voted:
+                chosen[:, i] = self.votes[:, voted.index(canonical_label(label))]
         return chosen
 
     def digest(self) -> str:
@@ -185,5 +189,8 @@ def fuse(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def _index_of(names: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the index of each name among labels, -1 if it is not among them."""
-    return np.array([labels.index(name) if name in labels else -1 for name in names], np.int64)
+    """Return the index of each name among labels, in whatever spelling, -1 if it is not among them."""
+    spelled = [canonical_label(label) for label in labels]
+    return np.array(
+        [spelled.index(canonical_label(name)) if canonical_label(name) in spelled else -1 for name in names], np.int64
+    )

@@ -41,7 +41,7 @@ def raise_data_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file; give fer2013.csv, a folder, or a zip of either") from error
-    except (csv.Error, ValueError) as error:
+    except (csv.Error, OverflowError, ValueError) as error:
         raise DataError(f"{path}: damaged ({first_line(error)}); download it again") from error
 
 

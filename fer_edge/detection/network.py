@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -12,11 +13,13 @@ from fer_edge.detection.refiner import FaceRefiner
 from fer_edge.detection.resampling import input_size
 from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
 from fer_edge.detection.selftest import TEST_SIDE, check_self_test
+from fer_edge.detection.tiling import propose_in_tiles
 from fer_edge.geometry import largest_first
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model, refiner_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.utils.array_checks import check_gray
+from fer_edge.utils.limits import DETECTOR_PIXELS
 from fer_edge.utils.system import has_dot_products
 
 if TYPE_CHECKING:
@@ -131,6 +134,13 @@ class NetworkDetector:
         Returns:
             Detections in pixels of the image.
         """
+        if size[0] * size[1] > DETECTOR_PIXELS:
+            return propose_in_tiles(
+                gray,
+                size,
+                math.isqrt(DETECTOR_PIXELS),
+                lambda part, part_size: self.propose(part, part_size, min_score, landmarks=landmarks),
+            )
         detections = decode_outputs(self._network(*size).run(gray, *size, min_score), min_score, landmarks=landmarks)
         if not len(detections.scores):
             return detections

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
-from fer_edge.detection.postprocess import RawDetections, rescale, to_faces
+from fer_edge.detection.postprocess import NO_DETECTIONS, RawDetections, rescale, to_faces
 from fer_edge.detection.resampling import input_size
 from fer_edge.detection.roi import ROI_SCORE_RATIO, ROI_SIDE, search_roi
+from fer_edge.detection.tiling import propose_in_tiles
 from fer_edge.errors import ModelError
 from fer_edge.geometry import Box, CropSpec, Face, largest_first
 from fer_edge.tflite import trial
 from fer_edge.utils.array_checks import check_gray
 from fer_edge.utils.bounded_file import read_bytes
-from fer_edge.utils.limits import MODEL_BYTES
+from fer_edge.utils.limits import MODEL_BYTES, YUNET_PIXELS
 from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
@@ -85,6 +87,14 @@ class YuNetDetector:
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], min_side: float, threshold: float
     ) -> Iterator[Face]:
         """Find the faces in an image that is resized to ``size`` first."""
+        self._network.setScoreThreshold(threshold)
+        if size[0] * size[1] > YUNET_PIXELS:
+            detections = propose_in_tiles(gray, size, math.isqrt(YUNET_PIXELS), self._propose)
+        else:
+            detections = self._propose(gray, size)
+        return to_faces(detections, gray.shape, min_side)
+
+    def _propose(self, gray: npt.NDArray[np.uint8], size: tuple[int, int]) -> RawDetections:
         rows, columns = size
         if self._small.shape != size:
             self._small, self._colour = np.empty(size, np.uint8), np.empty((*size, 3), np.uint8)
@@ -94,10 +104,9 @@ class YuNetDetector:
             small = self._small
         cv2.cvtColor(small, cv2.COLOR_GRAY2BGR, self._colour)
         self._network.setInputSize((columns, rows))
-        self._network.setScoreThreshold(threshold)
         _, found = self._network.detect(self._colour)
         if found is None:
-            return iter(())
+            return NO_DETECTIONS
         valid = np.asarray(found[(np.abs(found) < _MAX_COORDINATE).all(axis=1)], np.float32)
         detections = RawDetections(valid[:, :4], valid[:, -1], valid[:, 4:14].reshape(-1, 5, 2))
-        return to_faces(rescale(detections, gray.shape[0] / rows, gray.shape[1] / columns), gray.shape, min_side)
+        return rescale(detections, gray.shape[0] / rows, gray.shape[1] / columns)

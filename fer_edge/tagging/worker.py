@@ -16,7 +16,7 @@ import msgspec
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
 from fer_edge.detection.factory import make_detector
-from fer_edge.drawing import annotate
+from fer_edge.drawing import draw_faces
 from fer_edge.errors import DataError, first_line, printable
 from fer_edge.expression import Expression, expression
 from fer_edge.geometry import NO_MARGIN, Box, Face
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.detection.base import FaceDetector
+    from fer_edge.tagging.input.image_decode import StoredImage
     from fer_edge.tagging.input.source import Source
     from fer_edge.tagging.options import TagOptions
     from fer_edge.video.base import VideoFrame
@@ -132,14 +133,24 @@ class _Processor:
         ]
         errors = []
         if options.annotate and found:
-            copy = annotate(image_decode.decode_colour_at(data, name, image), [face for face, _ in found])
-            errors.append(save_copy(copy, Path(options.annotate) / relative_path(source.path), source.uri))
+            errors.append(self._annotate_image(source, name, data, image, [face for face, _ in found]))
         if options.sidecars:
             faces = [record.face for record in records if record.face]
             errors.append(save_sidecar(source, image, faces, options.sidecar_dir))
         failures = [FaceRecord(error=error) for error in errors if error]
         digest = hashlib.sha256(data).hexdigest() if options.sha256 else None
         return SourceResult((*(records or [FaceRecord()]), *failures), digest, tuple(thumbnails))
+
+    def _annotate_image(
+        self, source: Source, name: str, data: bytes, image: StoredImage, faces: Sequence[Expression]
+    ) -> str:
+        """Write a copy with the faces drawn, and return why that failed; empty if it did not."""
+        try:
+            copy = image_decode.decode_colour_at(data, name, image)
+        except DataError as error:  # the faces count
+            return f"{error}; it was not annotated"
+        draw_faces(copy, faces)
+        return save_copy(copy, Path(self._options.annotate or "") / relative_path(source.path), source.uri)
 
     def _process_video(self, source: Source, name: str) -> SourceResult:
         records: list[FaceRecord] = []
@@ -166,7 +177,8 @@ class _Processor:
         records = [FaceRecord(face, score, time, frame=number) for face, score in found]
         records = records or [FaceRecord(time=time, frame=number)]
         if self._options.annotate and found:
-            copy = annotate(frame.bgr(), [face for face, _ in found])
+            copy = frame.bgr()
+            draw_faces(copy, [face for face, _ in found])
             folder = Path(self._options.annotate) / relative_path(source.path)
             if error := save_copy(copy, self._copy_path(folder, time, number), source.uri):
                 records.append(FaceRecord(time=time, error=error, frame=number))

@@ -86,6 +86,17 @@ def read_colour(path: Path) -> npt.NDArray[np.uint8]:
     return _read(path, colour=True)
 
 
+def check_colour(path: Path) -> Path:
+    """Check that an image is not too large to be decoded to colour, and return its path.
+
+    Raises:
+        DataError: it is, or it cannot be read.
+    """
+    if not path.name.lower().endswith((*VIDEO_SUFFIXES, *ARCHIVE_SUFFIXES)):  # of which `read_gray` knows more
+        check_header(read_bytes(path, IMAGE_BYTES), str(path), colour=True)
+    return path
+
+
 def _read(path: Path, *, colour: bool) -> npt.NDArray[np.uint8]:
     if path.is_dir():
         raise DataError(f"{path}: a folder; fer_edge.tag and `fer-edge tag` take folders")

@@ -24,6 +24,10 @@ ARCHIVE_RATIO: Final = 100  # of unpacked to packed size
 ARCHIVE_RATIO_FREE_BYTES: Final = 16 << 20  # a smaller member may have any ratio
 DECODER_BYTES: Final = 128 << 20  # that a decoder of LZMA may use
 
+# What a face detector takes at a time, in pixels; a larger image is searched in tiles.
+DETECTOR_PIXELS: Final = 1 << 22
+YUNET_PIXELS: Final = 1 << 20
+
 # Processes that tag.
 WAITING_BYTES: Final = 128 << 20  # of images from archives that are queued or in work
 WAITING_BYTES_PER_THREAD: Final = 8 << 20  # the same of each thread of a cluster

@@ -197,7 +197,11 @@ class PyAvReader:
             first = next(frames, None)
             if first is not None and (time := self._time_of(first)) is not None and time <= begin:
                 return itertools.chain([first], frames)
-        self._container.seek(self._container.start_time or 0, backward=True)
+        try:
+            self._container.seek(self._container.start_time or 0, backward=True)
+        except av.FFmpegError as error:  # a damaged index
+            self._problem = f"{self._path}: cannot be read from {begin:.1f} s on ({error.strerror})"
+            return iter(())
         return self._decode()
 
     def _decode(self) -> Iterator[AvFrame]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge_convert import isolated_reader
+from fer_edge_convert.formats import isolated
 from tests.fork_server import read_in_process
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axi
 @pytest.fixture(autouse=True)
 def _read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read models that need TensorFlow in this process, because loading it takes longer than most conversions."""
-    monkeypatch.setattr(isolated_reader, "run_reader", read_in_process)
+    monkeypatch.setattr(isolated, "run_reader", read_in_process)
 
 
 @pytest.fixture(scope="session")

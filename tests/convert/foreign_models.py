@@ -53,6 +53,46 @@ def mobilenet(keras: Any) -> Any:  # noqa: ANN401
     return keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=7)
 
 
+def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
+    """Write models in the less usual forms in which people publish them."""
+    for name, package in (("two", tf_keras), ("three", keras)):
+        folder = out / f"parts-{name}"
+        folder.mkdir()
+        model = sequential(package)
+        model.save(folder / "whole.keras")
+        (folder / "fer.json").write_text(model.to_json())
+        model.save_weights(folder / ("fer.h5" if package is tf_keras else "fer.weights.h5"))
+    layers = keras.layers
+    narrow = [
+        layers.Conv2D(4, 3, strides=4, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(7, activation="softmax"),
+    ]
+    augmented = [keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)]), *narrow]
+    keras.Sequential([keras.Input((48, 48, 1)), *augmented]).save(out / "augmented.keras")
+    keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            *(layers.Conv2D(4, 3, strides=2), layers.LeakyReLU(0.1), layers.Conv2D(4, 3, activation="elu")),
+            *(layers.Conv2D(4, 3), layers.PReLU("uniform", shared_axes=(1, 2))),
+            *(layers.Flatten(), layers.Dense(7, activation="softmax")),
+        ]
+    ).save(out / "activations.keras")
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    half = [keras.Input((48, 48, 1)), layers.Conv2D(4, 3, strides=4), layers.Flatten(), layers.Dense(7)]
+    keras.Sequential([*half, layers.Softmax(dtype="float32")]).save(out / "mixed.keras")
+    keras.mixed_precision.set_global_policy("float32")
+    for name, shape in (("flat", (2304,)), ("no-channels", (48, 48)), ("four-channels", (48, 48, 4))):
+        keras.Sequential(
+            [keras.Input(shape), layers.Flatten(), layers.Dense(7, activation="softmax"), layers.Reshape((1, 1, 7))]
+        ).save(out / f"{name}.keras")
+    image = keras.Input((48, 48, 1))
+    flat = layers.Flatten()(layers.AveragePooling2D(6)(image))
+    sigmoids = layers.Dense(7, activation="sigmoid")(flat)
+    keras.Model(image, sigmoids).save(out / "sigmoids.keras")
+    keras.Model(image, layers.Dense(2, activation="tanh")(flat)).save(out / "valence.keras")
+
+
 def main(out: Path) -> None:
     """Write all models into a folder."""
     import keras  # noqa: PLC0415
@@ -94,6 +134,7 @@ def main(out: Path) -> None:
                 package_layers.Dense(7, activation="softmax"),
             ]
         ).save(out / name)
+    write_parts(keras, tf_keras, out)
     any_size = keras.Input((None, None, 3))
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(any_size))
     keras.Model(any_size, layers.Dense(7, activation="softmax")(pooled)).save(out / "any-size.keras")

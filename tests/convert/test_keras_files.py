@@ -12,27 +12,26 @@ import pytest
 
 from fer_edge.errors import ModelError
 from fer_edge.utils.limits import TRIAL_CPU_S
-from fer_edge_convert import isolated_reader, keras_files
-from fer_edge_convert.isolated_reader import check_isolated, read_isolated, run_reader
+from fer_edge_convert.formats import checks, isolated
+from fer_edge_convert.formats.isolated import check_isolated, read_isolated, run_reader
+from fer_edge_convert.formats.request import ReadOptions
 
 KERAS2 = Path(__file__).parents[1] / "data" / "keras2"
 
 
 @pytest.fixture
 def _own_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated_reader, "run_reader", run_reader)
+    monkeypatch.setattr(isolated, "run_reader", run_reader)
 
 
 def test_unpacks_no_bomb_in_a_keras_file(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     shutil.copy(KERAS2 / "sequential-2.keras", path)
-    version, config = keras_files.check_keras_archive(path)
-    assert version.startswith("2.")
-    assert config["class_name"] == "Sequential"
+    checks.check_keras_archive(path)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("weights.h5", bytes(100 << 20))
     with pytest.raises(ModelError, match=r"m\.keras: damaged, or not a \.keras file"):
-        keras_files.check_keras_archive(path)
+        checks.check_keras_archive(path)
 
 
 def test_reads_no_other_files_through_a_model(tmp_path: Path) -> None:
@@ -51,7 +50,7 @@ def test_reads_no_other_files_through_a_model(tmp_path: Path) -> None:
                 layout[:] = h5py.VirtualSource(str(KERAS2 / "xception.h5"), "x", (4,))
                 file.create_virtual_dataset("x", layout)
         with pytest.raises(ModelError, match=r"m\.h5: refused, it refers to other files"):
-            keras_files.check_hdf5(path)
+            checks.check_hdf5(path)
 
 
 def test_unpacks_no_weights_beyond_the_limit(tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_unpacks_no_weights_beyond_the_limit(tmp_path: Path) -> None:
         file.create_dataset("x", (1 << 20, 1 << 10), "f4", compression="gzip", chunks=(1 << 10, 1 << 10))
     assert path.stat().st_size < 1 << 20
     with pytest.raises(ModelError, match=r"refused, its weights are larger than 1074 MB"):
-        keras_files.check_hdf5(path)
+        checks.check_hdf5(path)
 
 
 def test_links_in_circles_end(tmp_path: Path) -> None:
@@ -70,16 +69,16 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["a/b"] = file["/"]
         file["a/soft"] = h5py.SoftLink("/a")
-    assert keras_files.check_hdf5(path)[0].startswith("2.")
+    assert checks.check_hdf5(path)["keras_version"].startswith("2.")
 
 
 def test_refuses_special_files_in_a_saved_model(foreign: Path, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     shutil.copytree(foreign / "saved", saved)
-    keras_files.check_saved_model(saved)
+    checks.check_saved_model(saved)
     os.mkfifo(saved / "variables" / "more")
     with pytest.raises(ModelError, match=r"more: not a regular file but a device, pipe or socket"):
-        keras_files.check_saved_model(saved)
+        checks.check_saved_model(saved)
 
 
 @pytest.mark.usefixtures("_own_process")
@@ -96,10 +95,10 @@ def test_whatever_happens_in_the_process_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, message: str
 ) -> None:
     shutil.copy(KERAS2 / "sequential-2.keras", tmp_path / "m.keras")
-    monkeypatch.setattr(isolated_reader, "_COMMAND", program)
-    monkeypatch.setattr(isolated_reader, "TRIAL_S", 1 - 2 * TRIAL_CPU_S)
+    monkeypatch.setattr(isolated, "_COMMAND", program)
+    monkeypatch.setattr(isolated, "TRIAL_S", 1 - 2 * TRIAL_CPU_S)
     if "sleep" not in program:
-        monkeypatch.setattr(isolated_reader, "TRIAL_S", 60)
+        monkeypatch.setattr(isolated, "TRIAL_S", 60)
     with pytest.raises(ModelError, match=message) as caught:
         check_isolated(tmp_path / "m.keras")
     assert "\n" not in str(caught.value)
@@ -121,7 +120,7 @@ def test_checks_files_in_another_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_own_process")
 def test_converts_in_another_process() -> None:
-    kind, model = read_isolated(KERAS2 / "sequential.h5", "hdf5", None, unsafe=False)
+    kind, model = read_isolated(KERAS2 / "sequential.h5", "hdf5", ReadOptions())
     assert kind.startswith("Keras 2.")
     assert kind.endswith(", HDF5")
     assert model[4:8] == b"TFL3"

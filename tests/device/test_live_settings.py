@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,9 @@ CONFIGURED = EventsSettings(margin=0.1, hold_s=0.3, min_hits=5)
 def test_saved_values_replace_the_configured_ones(tmp_path: Path) -> None:
     saved = SavedSettings(tmp_path / "new" / "outbox.sqlite")
     assert saved.apply(CONFIGURED) == CONFIGURED
-    changed = saved.change(SettingsChange(margin=0.0), CONFIGURED)
+    saved.change(SettingsChange(margin=0.0), CONFIGURED)
+    saved.close()
+    changed = saved.apply(CONFIGURED)
     assert changed == EventsSettings(margin=0.0, hold_s=0.3, min_hits=5)
     assert SavedSettings(tmp_path / "new" / "outbox.sqlite").apply(CONFIGURED) == changed
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["outbox.sqlite.settings.json"]
@@ -28,12 +31,36 @@ def test_writes_only_what_changes(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite.settings.json"
     saved = SavedSettings(tmp_path / "outbox.sqlite")
     saved.change(SettingsChange(margin=0.2), CONFIGURED)
+    saved.close()
     before = path.stat()
     saved.change(SettingsChange(margin=0.2), CONFIGURED)
     saved.change(SettingsChange(), CONFIGURED)
+    saved.close()
     assert path.stat().st_ino == before.st_ino
     saved.change(SettingsChange(margin=0.3), CONFIGURED)
+    saved.close()
     assert path.stat().st_ino != before.st_ino
+
+
+def test_many_changes_are_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write takes 50 ms on an SD card, and an OFF may be waiting behind a hundred changes."""
+    writes = []
+    synchronize = os.fsync
+
+    def record(file: int) -> None:
+        writes.append(file)
+        synchronize(file)
+
+    monkeypatch.setattr(os, "fsync", record)
+    saved = SavedSettings(tmp_path / "outbox.sqlite")
+    for number in range(1000):
+        saved.change(SettingsChange(margin=number / 1000), CONFIGURED)
+    saved.change(SettingsChange(hold_s=2.0), CONFIGURED)
+    saved.close()
+    assert 1 <= len(writes) < 100
+    assert SavedSettings(tmp_path / "outbox.sqlite").apply(CONFIGURED) == EventsSettings(
+        margin=0.999, hold_s=2.0, min_hits=5
+    )
 
 
 def test_later_change_of_the_configuration_wins(tmp_path: Path) -> None:
@@ -55,14 +82,18 @@ def test_damaged_file_is_ignored_with_a_warning(
     saved = SavedSettings(tmp_path / "outbox.sqlite")
     assert saved.apply(CONFIGURED) == CONFIGURED
     assert "outbox.sqlite.settings.json: cannot be read (" in caplog.text
-    assert saved.change(SettingsChange(margin=0.2), CONFIGURED).margin == 0.2
+    saved.change(SettingsChange(margin=0.2), CONFIGURED)
     assert saved.apply(CONFIGURED).margin == 0.2
+    saved.close()
+    assert SavedSettings(tmp_path / "outbox.sqlite").apply(CONFIGURED).margin == 0.2
 
 
 def test_change_holds_until_the_next_start_if_the_disk_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     saved = SavedSettings(tmp_path / "file" / "outbox.sqlite")
-    assert saved.change(SettingsChange(margin=0.2), CONFIGURED).margin == 0.2
+    saved.change(SettingsChange(margin=0.2), CONFIGURED)
+    saved.close()
+    assert saved.apply(CONFIGURED).margin == 0.2
     assert "cannot save the settings (" in caplog.text
 
 

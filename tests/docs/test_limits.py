@@ -33,6 +33,7 @@ def test_the_manual_states_every_limit() -> None:
         "image, decoded to colour": [limits.COLOUR_PIXELS // mb],
         "JPEG, which": [limits.JPEG_PIXELS // mb],
         "progressive JPEG": [limits.PROGRESSIVE_JPEG_PIXELS // mb, limits.SCANNED_JPEG_PIXELS // mb],
+        "pixels that a face": [limits.DETECTOR_PIXELS // mb, limits.YUNET_PIXELS // mb],
         "HEIC": [limits.HEIF_PIXELS // mb],
         "JPEG 2000, which": [
             limits.JPEG2000_PIXELS // mb,

@@ -12,8 +12,9 @@ import h5py  # noqa: F401 - here, so that a fork has it
 import msgspec
 
 from fer_edge.detection.yunet import YuNetDetector
-from fer_edge_convert import reader_process
-from fer_edge_convert.isolated_reader import check_isolated, read_isolated
+from fer_edge_convert.formats import process
+from fer_edge_convert.formats.isolated import check_isolated, read_isolated
+from fer_edge_convert.formats.request import ReadOptions
 from tests.fer_edge.detection import onnx_squares
 
 from .reader import Reader
@@ -36,14 +37,14 @@ def model_readers() -> Iterator[Reader]:
 
 
 def read_in_fork(request: bytes, timeout: float) -> tuple[int, bytes]:  # noqa: ARG001 - the fuzzer has its own
-    """Stand for `fer_edge_convert.isolated_reader.run_reader`: a fork of this process is quicker than a new one."""
+    """Stand for `fer_edge_convert.formats.isolated.run_reader`: a fork of this process is quicker than a new one."""
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:
         os.close(ours)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         with os.fdopen(theirs, "wb") as file:
-            file.write(reader_process.answer(msgspec.json.decode(request, type=reader_process.Request), limit=True))
+            file.write(process.answer(msgspec.json.decode(request, type=process.Request), limit=True))
         os._exit(0)
     os.close(theirs)
     with os.fdopen(ours, "rb") as file:
@@ -63,11 +64,11 @@ def _onnx() -> bytes:
 
 
 def _convert(path: Path) -> None:
-    read_isolated(path, "keras" if path.suffix == ".keras" else "hdf5", None, unsafe=False)
+    read_isolated(path, "keras" if path.suffix == ".keras" else "hdf5", ReadOptions())
 
 
 def _convert_folder(path: Path) -> None:
     folder = path.parent / "saved"
     shutil.copytree(_DATA / "saved_model", folder, dirs_exist_ok=True)
     shutil.copy(path, folder / path.name)
-    read_isolated(folder, "saved_model", None, unsafe=False)
+    read_isolated(folder, "saved_model", ReadOptions())

@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.errors import FerEdgeError
 from fer_edge.tflite import trial
 from fer_edge.utils.native_stderr import hide_native_stderr
-from fer_edge_convert import isolated_reader
-from fer_edge_convert import readers as keras_readers
+from fer_edge_convert.formats import isolated, tensorflow
 
 from .model_readers import read_in_fork
 from .mutate import mutate
@@ -81,10 +80,10 @@ def _work(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _hang)
     trial._try = try_in_fork
-    isolated_reader.run_reader = read_in_fork
+    isolated.run_reader = read_in_fork
     max_mb = _MAX_MB
     if reader.needs_tensorflow:
-        keras_readers.load_tensorflow()
+        tensorflow.load()
         max_mb += _TENSORFLOW_MB
     with tempfile.TemporaryDirectory() as folder, hide_native_stderr():
         for seed in range(first, last):

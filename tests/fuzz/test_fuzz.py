@@ -21,7 +21,7 @@ from fer_edge.tagging.output.csv_cells import guard_cell, unguard_cell
 from fer_edge.tagging.output.xmp import write_sidecar
 from fer_edge.tflite import trial
 from fer_edge.utils.toml import parse_toml
-from fer_edge_convert import isolated_reader
+from fer_edge_convert.formats import isolated
 from tests.fork_server import read_in_process
 
 from .model_readers import read_in_fork
@@ -52,7 +52,7 @@ def _no_new_processes(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     reader = request.node.callspec.params.get("reader") if hasattr(request.node, "callspec") else None
     # A fork would not have the threads of TensorFlow.
     in_process = reader is not None and reader.needs_tensorflow
-    monkeypatch.setattr(isolated_reader, "run_reader", read_in_process if in_process else read_in_fork)
+    monkeypatch.setattr(isolated, "run_reader", read_in_process if in_process else read_in_fork)
 
 
 @pytest.mark.parametrize("reader", READERS)

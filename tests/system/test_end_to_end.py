@@ -146,7 +146,7 @@ def test_wrong_input_to_train_and_convert_gives_one_line(
     with zipfile.ZipFile(run_dir / "model.keras") as source, zipfile.ZipFile(damaged, "w") as target:
         for name in source.namelist():
             target.writestr(name, source.read(name)[: 500 if name.endswith(".h5") else None])
-    assert "Keras cannot load it" in error_line("convert", damaged, *convert)
+    assert "damaged, or not a .keras file" in error_line("convert", damaged, *convert)
     assert not list(tmp_path.glob("*.tflite"))
 
 

@@ -167,9 +167,10 @@ class Commands:
         return [*topics, self._ha_status_topic] if self._ha_status_topic else topics
 
     def _switch(self, received: Received) -> None:
-        value = received.payload.decode(errors="replace").strip().lower()
+        text = received.payload.decode(errors="replace")
+        value = text.strip().lower()
         if value not in _SWITCH_VALUES or not self._on_switch:
-            self._wrong_messages.log(f"{received.topic}: {value[:40]!r} is neither ON nor OFF")
+            self._wrong_messages.log(f"{received.topic}: {text[:40]!r} is neither ON nor OFF")
             self._remove(received.topic)
         elif self._on_switch(SwitchCommand(_SWITCH_VALUES[value], retained=received.retained)):
             self._remove(received.topic)

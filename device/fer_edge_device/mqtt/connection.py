@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _MAX_IN_FLIGHT: Final = 20  # messages that are sent and not yet acknowledged
 _SOON: Final = 10.0  # seconds after the login
 _POLL_INTERVAL: Final = 0.2  # seconds between checks of the login's deadline
+_MAX_READS: Final = 100  # reads of one step; an OFF behind a flood of other messages must not wait for each of them
 # The reason codes of MQTT 5 for a disconnection that a message can cause: not authorized, too large, malformed ...
 _MESSAGE_REASONS: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
 # The errors of the system and of OpenSSL after the other side has closed the connection.
@@ -263,12 +264,24 @@ class Connection:
         pending = self._address.tls and transport.pending() > 0
         events = dict(poll.poll(0 if pending else timeout * 1e3)).get(transport.fileno(), 0)
         if pending or events & ~select.POLLOUT:
-            self._client.loop_read()
+            self._read()
         if events & select.POLLOUT:
             self._client.loop_write()
         self._client.loop_misc()
         if self._client.socket() is None:
             raise self._lost()
+
+    def _read(self) -> None:
+        """Read the messages that have arrived, but leave some for the next step if they are many."""
+        for _ in range(_MAX_READS):
+            self._client.loop_read()
+            transport: Any = self._client.socket()
+            if transport is None:
+                return
+            readable = select.poll()
+            readable.register(transport, select.POLLIN)
+            if not (self._address.tls and transport.pending() > 0) and not readable.poll(0):
+                return
 
     def disconnect(self, timeout: float) -> None:
         """Disconnect properly, so that the broker does not publish the will."""
@@ -301,7 +314,7 @@ class Connection:
             return self._error(f"refused the login ({self._login_reason}){self._login_advice()}")
         # Not every broker says that the cause is another client of this name, or a message.
         is_unclear = self.age < _SOON and self._disconnect_reason in {"closed by the broker", "Session taken over"}
-        hint = "; may it publish there, and does another device have the same node name?" if is_unclear else ""
+        hint = "; may this user publish there, and does another device have the same node name?" if is_unclear else ""
         return self._error(f"connection lost ({self._paho_error or self._disconnect_reason}){hint}")
 
     def _too_large(self) -> BrokerError:

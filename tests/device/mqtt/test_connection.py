@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import socket
 import threading
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from paho.mqtt import publish
 
 from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import MqttSettings
 from fer_edge_device.mqtt.backoff import Backoff
+from fer_edge_device.mqtt.broker import Broker
+from fer_edge_device.mqtt.login import connect
 from fer_edge_device.mqtt.maintenance import check_login
 from fer_edge_device.mqtt.sink import MqttSink
-from tests.device.brokers import PASSWORD, USER, Certificates, Gate, Mosquitto, wait_for
+from tests.device.brokers import PASSWORD, USER, Certificates, Gate, Mosquitto, subscribing, wait_for
 from tests.device.mqtt.helpers import MESSAGES, event, refusal, sending
 
 if TYPE_CHECKING:
@@ -72,6 +76,28 @@ def test_verifies_the_certificate_of_the_broker(certificates: Certificates, tmp_
         )
         message = refusal(MqttSettings(url=f"mqtt://{address}"))
         assert "closed the connection without an answer; is this its port for mqtts://, or is it no broker?" in message
+
+
+def test_reads_many_messages_in_one_step(tmp_path: Path) -> None:
+    """Otherwise an OFF waits until each message before it has been handled on its own."""
+    with Mosquitto(tmp_path / "broker") as broker, subscribing(broker.port) as subscriber:
+        settings = MqttSettings(url=f"mqtt://localhost:{broker.port}")
+        connection = connect(Broker(settings), "reader", deadline=lambda: math.inf)
+        try:
+            connection.subscribe(["flood"])
+            while not connection.subscribed:
+                connection.step(1.0)
+            publish.multiple([{"topic": "flood", "payload": str(number)} for number in range(500)], port=broker.port)
+            wait_for(lambda: subscriber.has_received(500), "the messages")
+            connection.step(1.0)
+            first = connection.take_received()
+            assert 50 <= len(first) < 500, "but not without end"
+            while len(first) < 500:
+                connection.step(1.0)
+                first += connection.take_received()
+            assert [message.payload for message in first] == [str(number).encode() for number in range(500)]
+        finally:
+            connection.drop()
 
 
 def test_refuses_an_expired_certificate(certificates: Certificates, tmp_path: Path) -> None:

@@ -217,12 +217,12 @@ def test_obeys_the_switch_and_ignores_unknown_values(
         subscriber.publish(switch, "OFF", retain=True)
         with sending(tmp_path, broker.port, on_command=obey):
             wait_for(lambda: commands == [(False, True)], "the retained value")
-            for value in ("maybe", "ON", "false", "1", "0", "True"):
+            for value in ("Maybe", "ON", "false", "1", "0", "True"):
                 subscriber.publish(switch, value)
             subscriber.publish(switch, "", retain=True)
             live = [(on, False) for on in (True, False, True, False, True)]
             wait_for(lambda: commands == [(False, True), *live], "the values")
-    assert caplog.text.count("'maybe' is neither ON nor OFF") == 1
+    assert caplog.text.count("'Maybe' is neither ON nor OFF") == 1
 
 
 def retained_at(broker: Mosquitto, topic: str) -> list[bytes]:

@@ -34,6 +34,14 @@ def test_votes_have_the_order_of_the_labels(fer2013_csv: Path, sample: Sample) -
         assert votes[row, FER2013.index(label)] == int(sample.rows[row][column])
 
 
+def test_rejects_votes_beyond_any_number(fer2013_csv: Path, tmp_path: Path) -> None:
+    table = tmp_path / "votes.csv"
+    head, first, *_ = votes_of(fer2013_csv).read_text().splitlines()
+    table.write_text(f"{head}\n{first.rpartition(',')[0]},{'9' * 400}\n")
+    with pytest.raises(DataError, match=r"votes\.csv: damaged \(int too large"):
+        add_votes(load_dataset(fer2013_csv), table)
+
+
 def test_rejects_votes_of_other_rows(fer2013_csv: Path, sample: Sample, tmp_path: Path) -> None:
     data = load_dataset(fer2013_csv)
     short = sample.write_votes(tmp_path / "short.csv", slice(0, 699))

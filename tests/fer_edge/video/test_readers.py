@@ -181,6 +181,27 @@ def test_reads_on_after_damage(tmp_path: Path) -> None:
     assert "cannot be decoded; it is damaged" in problem
 
 
+def test_damaged_index_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = pyav_reader.PyAvReader(make_video(tmp_path / "v.mkv"), 1)
+
+    class Container:
+        """The container of a file whose index is damaged."""
+
+        def __init__(self, real: Any) -> None:  # noqa: ANN401 - FFmpeg's
+            self._real = real
+
+        def seek(self, *_: object, **__: object) -> None:
+            raise av.error.PermissionError(1, "Operation not permitted")
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - likewise
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(reader, "_container", Container(reader._container))
+    with closing(reader):
+        assert list(reader.frames(1.0)) == []
+        assert reader.problem.endswith("v.mkv: cannot be read from 1.0 s on (Operation not permitted)")
+
+
 def test_cover_picture_is_no_video(tmp_path: Path) -> None:
     times, first, _ = read(make_video(tmp_path / "a.mkv", cover_first=True))
     assert times == EVEN

@@ -21,13 +21,16 @@ from fer_edge.utils.limits import (
     TRIAL_S,
 )
 from fer_edge.utils.words import megabytes
-from fer_edge_convert.reader_process import Answer, Form, Limits, Request
+from fer_edge_convert.formats.process import Answer, Limits, Request
+from fer_edge_convert.formats.request import ReadOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CHECKED: Final[dict[str, Form]] = {".keras": "keras", ".h5": "weights", ".hdf5": "weights"}
-_COMMAND: Final = "import sys; sys.path[:] = sys.argv[1:]; from fer_edge_convert.reader_process import main; main()"
+    from fer_edge_convert.formats.forms import Form
+
+_CHECKED: Final[dict[str, Form]] = {".keras": "keras", ".h5": "hdf5", ".hdf5": "hdf5"}
+_COMMAND: Final = "import sys; sys.path[:] = sys.argv[1:]; from fer_edge_convert.formats.process import main; main()"
 _ADVICE: Final = "it is damaged, or made to do harm: save or copy the model again"
 
 
@@ -35,14 +38,13 @@ class _ReaderError(Exception):
     """The traceback of the other process, which ``--debug`` shows."""
 
 
-def read_isolated(path: Path, form: Form, size: int | None, *, unsafe: bool) -> tuple[str, bytes]:
+def read_isolated(path: Path, form: Form, options: ReadOptions) -> tuple[str, bytes]:
     """Read a model in another process.
 
     Args:
         path: the file, or the folder of a SavedModel.
         form: its format.
-        size: side of the images, for a model that takes any.
-        unsafe: whether code in it may be run.
+        options: what the user says about it.
 
     Returns:
         What it is, for people, and a float ``.tflite``.
@@ -52,7 +54,7 @@ def read_isolated(path: Path, form: Form, size: int | None, *, unsafe: bool) -> 
         InputError: the size is needed and not given.
         FerEdgeError: the other process does not work.
     """
-    return _read(_request(path, form, size=size, unsafe=unsafe))
+    return _read(_request(path, form, options))
 
 
 def check_isolated(path: Path) -> None:
@@ -66,18 +68,15 @@ def check_isolated(path: Path) -> None:
         FerEdgeError: the other process does not work.
     """
     if form := _CHECKED.get(path.suffix):
-        _read(_request(path, form, check_only=True))
+        _read(_request(path, form, ReadOptions(), check_only=True))
 
 
-def _request(
-    path: Path, form: Form, *, size: int | None = None, unsafe: bool = False, check_only: bool = False
-) -> Request:
+def _request(path: Path, form: Form, options: ReadOptions, *, check_only: bool = False) -> Request:
     length = path.stat().st_size if path.is_file() else 0
     return Request(
         path=str(path),
         form=form,
-        size=size,
-        unsafe=unsafe,
+        options=options,
         check_only=check_only,
         check=Limits(TRIAL_BYTES + 3 * length, TRIAL_CPU_S + length // 10**7),
         conversion=Limits(

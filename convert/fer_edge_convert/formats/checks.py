@@ -1,20 +1,19 @@
 """Check a Keras file or a SavedModel before TensorFlow sees it.
 
 HDF5 files are programs for a library that trusts them: they may name other files, unpack to any size, and crash it. So
-everything in them is read once here, in a process that may die; see `fer_edge_convert.isolated_reader`.
+everything in them is read once here, in a process that may die; see `fer_edge_convert.formats.isolated`.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import stat
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from fer_edge.errors import ModelError
 from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.decompress import UnpackError
-from fer_edge.utils.limits import JSON_BYTES, KERAS_BYTES, KERAS_OBJECTS
+from fer_edge.utils.limits import KERAS_BYTES, KERAS_OBJECTS
 from fer_edge.utils.words import megabytes
 from fer_edge.utils.zip_reader import open_zip
 
@@ -24,15 +23,11 @@ if TYPE_CHECKING:
 
     from fer_edge.utils.archive_member import ArchiveMember
 
-CONFIG_NAME: Final = "config.json"
 _BLOCK: Final = 1 << 20
 
 
-def check_keras_archive(path: Path) -> tuple[str, Any]:
+def check_keras_archive(path: Path) -> None:
     """Check a ``.keras`` file.
-
-    Returns:
-        The version of Keras that made it, and the parsed description of the model.
 
     Raises:
         ModelError: it is damaged or too large, or refers to other files.
@@ -40,9 +35,6 @@ def check_keras_archive(path: Path) -> tuple[str, Any]:
     try:
         with open_zip(path, ModelError) as archive:
             _check_members(archive.members)
-            texts = {member.name: member for member in archive.members}
-            version = str(json.loads(texts["metadata.json"].read(JSON_BYTES))["keras_version"])
-            config = json.loads(texts[CONFIG_NAME].read(JSON_BYTES))
             for member in archive.members:
                 if member.name.endswith(".h5"):
                     _read_all(path, io.BytesIO(member.read(KERAS_BYTES)))
@@ -50,10 +42,9 @@ def check_keras_archive(path: Path) -> tuple[str, Any]:
         raise
     except Exception as error:  # a damaged archive can fail anywhere
         raise ModelError(f"{path}: damaged, or not a .keras file; save or copy the model again") from error
-    return version, config
 
 
-def check_weights(path: Path) -> dict[str, Any]:
+def check_hdf5(path: Path) -> dict[str, Any]:
     """Check an HDF5 file; see `check_keras_archive`.
 
     Returns:
@@ -65,22 +56,6 @@ def check_weights(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # a damaged file can fail anywhere
         raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
-
-
-def check_hdf5(path: Path) -> tuple[str, Any]:
-    """Check an HDF5 file with a model of Keras 2 or before; see `check_keras_archive`."""
-    attributes = check_weights(path)
-    try:
-        version, text = (_text(attributes.get(name)) for name in ("keras_version", "model_config"))
-        config = json.loads(text) if text else None
-    except (RecursionError, ValueError) as error:
-        raise ModelError(f"{path}: damaged, or not an HDF5 file; save or copy the model again") from error
-    if config is None:
-        raise ModelError(
-            f"{path}: it holds weights without their model; build the model, load them, and save it whole:"
-            ' model.save("model.keras")'
-        )
-    return version, config
 
 
 def check_saved_model(path: Path) -> None:
@@ -145,8 +120,3 @@ def _objects(path: Path, root: Any) -> Iterator[Any]:  # noqa: ANN401 - h5py has
                 if isinstance(one.get(name, getlink=True), h5py.ExternalLink):
                     raise ModelError(f"{path}: refused, it refers to other files; save the model again")
                 waiting.append(one[name])
-
-
-def _text(value: object) -> str:
-    """Return an attribute of an HDF5 file, which old ones hold as bytes; empty where there is none."""
-    return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)

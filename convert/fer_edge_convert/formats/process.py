@@ -1,4 +1,4 @@
-"""The process in which a model that needs TensorFlow is read; see `fer_edge_convert.isolated_reader`.
+"""The process in which a model that needs TensorFlow is read; see `fer_edge_convert.formats.isolated`.
 
 Standard input has a `Request` in JSON; standard output gets an `Answer`, a line of JSON, and then the ``.tflite``.
 """
@@ -10,19 +10,20 @@ import resource
 import sys
 import traceback
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fer_edge.errors import InputError, ModelError, printable
+from fer_edge.errors import InputError, ModelError
 from fer_edge.tflite.trial import trust_models
-from fer_edge_convert.keras_config import refuse_code
-from fer_edge_convert.keras_files import check_hdf5, check_keras_archive, check_saved_model, check_weights
+from fer_edge_convert.formats.checks import check_hdf5, check_keras_archive, check_saved_model
+from fer_edge_convert.formats.forms import Form
+from fer_edge_convert.formats.request import ReadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-Form = Literal["keras", "hdf5", "weights", "saved_model"]  # weights: an HDF5 file without a model
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -38,8 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: the file or folder.
         form: its format.
-        size: side of the images, for a model that takes any.
-        unsafe: whether code in the file may be run.
+        options: what the user says about it.
         check_only: whether to read the file without TensorFlow, and to give no ``.tflite``.
         check: limits of reading the file.
         conversion: limits of loading and converting the model.
@@ -47,8 +47,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     form: Form
-    size: int | None = None
-    unsafe: bool = False
+    options: ReadOptions
     check_only: bool = False
     check: Limits
     conversion: Limits
@@ -107,27 +106,28 @@ def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
     path = Path(request.path)
     if limit:
         _set_limits(request.check)
-    version, config = "", None
-    if request.form == "saved_model":
-        check_saved_model(path)
-    elif request.form == "weights":
-        check_weights(path)
-    else:
-        version, config = (check_keras_archive if request.form == "keras" else check_hdf5)(path)
-        refuse_code(path, config, unsafe=request.unsafe)
+    from fer_edge_convert.formats import keras_files, saved_model, tensorflow  # noqa: PLC0415 - a check needs none
+
+    weights = path
+    if request.form == "description":
+        weights = keras_files.find_weights(path)
+    checks: dict[str, Callable[[Path], object]] = {"keras": check_keras_archive, "saved_model": check_saved_model}
+    checks.get(request.form, check_hdf5)(weights)
     if request.check_only:
         return request.form, b""
     if limit:
         _lift_limits()
-    from fer_edge_convert import readers  # noqa: PLC0415 - a check needs none
-
-    readers.load_tensorflow()
+    tensorflow.load()
     if limit:
         _set_limits(request.conversion)
-    if request.form == "saved_model":
-        return "SavedModel", readers.read_saved_model(path, request.size)
-    model = readers.read_keras(path, version, config, request.size, unsafe=request.unsafe)
-    return f"Keras {printable(version) or '1'}{', HDF5' if request.form == 'hdf5' else ''}", model
+    if request.form == "description":
+        return keras_files.read_weights(weights, msgspec.structs.replace(request.options, architecture=str(path)))
+    readers = {
+        "keras": keras_files.read_keras_archive,
+        "hdf5": keras_files.read_hdf5,
+        "saved_model": saved_model.read_saved_model,
+    }
+    return readers[request.form](path, request.options)
 
 
 def _set_limits(limits: Limits) -> None:

@@ -1,0 +1,1 @@
+"""Forms of models that can be converted: each is read as a float ``.tflite``."""

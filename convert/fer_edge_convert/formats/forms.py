@@ -1,0 +1,47 @@
+"""Tell the form of a model by its content, because names are often wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from fer_edge.errors import ModelError
+from fer_edge_convert.formats.not_a_model import refuse_other_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Form = Literal["keras", "hdf5", "description", "saved_model", "tflite"]
+_SUFFIXES: Final[dict[str, Form]] = {
+    ".tflite": "tflite",
+    ".keras": "keras",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".json": "description",
+}
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_ZIP: Final = b"PK\x03\x04"
+
+
+def find_form(path: Path) -> Form:
+    """Return the form of a model.
+
+    Raises:
+        ModelError: it is no model that can be converted.
+    """
+    if path.is_dir():
+        return "saved_model"
+    refuse_other_file(path)
+    with path.open("rb") as file:
+        begin = file.read(8)
+    if begin == _HDF5:
+        return "hdf5"
+    if begin[4:] == b"TFL3":
+        return "tflite"
+    if begin.startswith(_ZIP) and path.suffix in {".h5", ".hdf5"}:
+        return "keras"
+    if path.suffix in _SUFFIXES:
+        return _SUFFIXES[path.suffix]
+    raise ModelError(
+        f"{path}: not a model that can be converted: give a .keras, .h5, .hdf5 or .tflite file, a SavedModel folder, or"
+        " the .json that describes the layers of weights"
+    )

@@ -1,0 +1,111 @@
+"""Convert a TensorFlow function of one image to a float ``.tflite``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fer_edge.errors import InputError, ModelError, first_line
+from fer_edge_convert.flatbuffer import run_all
+from fer_edge_convert.graph_edit import without_input_cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
+DEBUG: Final = "`fer-edge --debug convert ...` shows why"
+
+
+def load() -> None:
+    """Import TensorFlow."""
+    with hide_output():
+        import tensorflow  # noqa: F401, ICN001, PLC0415 - takes seconds, and is not needed for a .tflite
+
+
+def convert_function(
+    path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None, dtype: str = "float32"
+) -> bytes:
+    """Convert a function of an image, and check the result against it.
+
+    Args:
+        path: the model, for errors.
+        function: the function; takes a tensor of shape ``shape`` and returns one tensor or several.
+        shape: shape of the image, with None for a dimension of any size; the first is the number of images.
+        size: side of the images, where ``shape`` leaves it open.
+        dtype: element type of the image.
+
+    Returns:
+        A ``.tflite`` that takes one image in float32, in the layout of ``shape``.
+
+    Raises:
+        ModelError: TensorFlow cannot convert it, or gives other outputs afterwards.
+        InputError: the size is needed and was not given.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds
+
+    fixed = (1, *_fix_size(path, shape, size))
+    with hide_output():
+        try:
+            concrete = tf.function(function).get_concrete_function(tf.TensorSpec(fixed, dtype))
+            # The converter freezes those variables alone that something holds which TensorFlow can track.
+            owner = tf.Module()
+            owner.variables_used = list(concrete.variables)
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
+            model = bytes(converter.convert())
+            images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
+            images[2:] *= 255  # of each range that models take
+            if dtype != "float32":
+                images = np.rint(images)
+            originals = [concrete(tf.cast(image[None], dtype)) for image in images]
+        except Exception as error:  # TensorFlow has many ways to say that it cannot
+            raise ModelError(f"{path}: TensorFlow cannot convert it to .tflite ({_reason(error)}); {DEBUG}") from error
+    if dtype != "float32":
+        model = without_input_cast(model)
+    expected = [
+        np.concatenate(list(map(np.asarray, each))) for each in zip(*map(tf.nest.flatten, originals), strict=True)
+    ]
+    if len({output.shape for output in expected}) == len(expected):  # otherwise outputs cannot be told apart by shape
+        results = run_all(model, images)
+        for output, other in zip(sorted(expected, key=lambda output: output.shape), results, strict=True):
+            difference = float(np.abs(output - other).max() / max(np.abs(output).max(), 1.0))
+            if not difference < TOLERANCE:
+                raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
+    return model
+
+
+def _fix_size(path: Path, shape: tuple[int | None, ...], size: int | None) -> tuple[int, ...]:
+    """Return the shape of one image, with the size in place of rows and columns that are open."""
+    if shape and shape[0] not in {None, 1}:
+        raise ModelError(f"{path}: it takes {shape[0]} images at a time; save it for one image, or for any number")
+    first_channels = len(shape) == 4 and shape[1] in {1, 3}
+    if len(shape) not in {2, 3, 4} or (shape[-1] is None and not first_channels):
+        raise ModelError(f"{path}: it takes {_spell(shape)}; a classifier takes images, [n, height, width, channels]")
+    fixed = tuple(length if length is not None else size for length in shape[1:])
+    if None in fixed:
+        raise InputError(f"{path}: it takes images of any size: say which with --size, such as --size 48")
+    return tuple(int(length) for length in fixed if length is not None)
+
+
+def _spell(shape: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('n' if length is None else str(length) for length in shape)}]"
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of TensorFlow's message that names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "error:" in line or "Error" in line or "is neither a custom op" in line]
+    return (named or lines or [first_line(error)])[-1].rpartition("error: ")[2][:200]
+
+
+@contextlib.contextmanager
+def hide_output() -> Iterator[None]:
+    """Hide the output and warnings of TensorFlow and Keras."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        yield

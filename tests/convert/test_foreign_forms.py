@@ -1,0 +1,166 @@
+"""Test the less usual forms in which people publish models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from fer_edge.classification.labels import FER2013
+from fer_edge.errors import FerEdgeError, InputError, ModelError
+from fer_edge.tflite.graph import read_graph
+from fer_edge_convert.flatbuffer import pack, parse, run_model
+from fer_edge_convert.formats.request import ReadOptions
+from fer_edge_convert.pixel_values import RANGES, normalized
+from fer_edge_convert.quantization import Plan, Scheme, quantize
+from fer_edge_convert.sources import open_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fer_edge_convert.sources import SourceModel
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
+IMAGES = np.random.default_rng(0).uniform(0, 1, (4, 48, 48, 1)).astype(np.float32)
+
+
+def scores(source: SourceModel) -> np.ndarray:
+    return run_model(source.model, np.repeat(IMAGES, source.channels, axis=3))
+
+
+@pytest.mark.parametrize(("folder", "weights"), [("parts-two", "fer.h5"), ("parts-three", "fer.weights.h5")])
+def test_reads_weights_with_the_description_beside_them(
+    foreign: Path, tmp_path: Path, *, folder: str, weights: str
+) -> None:
+    expected = scores(open_model(foreign / folder / "whole.keras"))
+    for path in (foreign / folder / weights, foreign / folder / "fer.json"):
+        source = open_model(path)
+        assert "layers of fer.json" in source.kind
+        assert np.allclose(scores(source), expected, atol=1e-6)
+    alone = tmp_path / weights
+    shutil.copy(foreign / folder / weights, alone)
+    with pytest.raises(ModelError, match=r"weights without their layers; give .*--architecture FILE\.json"):
+        open_model(alone)
+    options = ReadOptions(architecture=str(foreign / folder / "fer.json"))
+    assert np.allclose(scores(open_model(alone, options)), expected, atol=1e-6)
+
+
+def test_searches_the_description_beside_weights_for_code(foreign: Path, tmp_path: Path) -> None:
+    shutil.copy(foreign / "parts-two" / "fer.h5", tmp_path)
+    config = json.loads((foreign / "parts-two" / "fer.json").read_text())
+    config["config"]["layers"].insert(1, {"class_name": "Lambda", "config": {"name": "x", "function": ["4wEA", None]}})
+    (tmp_path / "fer.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"fer\.json: it has a Lambda layer"):
+        open_model(tmp_path / "fer.h5")
+
+
+def test_ignores_layers_and_settings_that_are_for_training_alone(foreign: Path, tmp_path: Path) -> None:
+    expected = scores(open_model(foreign / "augmented.keras"))
+    changed = tmp_path / "augmented.keras"
+    with zipfile.ZipFile(foreign / "augmented.keras") as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                text = content.decode().replace('"factor"', '"value_range": [0, 255], "factor"')
+                config = json.loads(text)
+                config["compile_config"] = {"loss": {"module": "theirs", "class_name": "FocalLoss", "config": {}}}
+                content = json.dumps(config).encode()
+            target.writestr(name, content)
+    assert np.array_equal(scores(open_model(changed)), expected)
+
+
+def test_calculates_in_float32_whatever_the_policy_of_training(foreign: Path) -> None:
+    source = open_model(foreign / "mixed.keras")
+    assert {one.dtype for one in read_graph(source.model, source.path).tensors} <= {"FLOAT32", "INT32"}
+
+
+@pytest.mark.parametrize("name", ["flat", "no-channels", "four-channels"])
+def test_takes_one_image_and_gives_one_row_of_scores(foreign: Path, name: str) -> None:
+    source = open_model(foreign / f"{name}.keras")
+    assert (source.height, source.width, source.outputs) == (48, 48, 7)
+    assert source.channels == (3 if name == "four-channels" else 1)
+    if name == "four-channels":  # its fourth channel, opacity, is as bright as a pixel can be
+        bright, dark = (run_model(source.with_pixels(RANGES[r]).model, np.zeros((1, 48, 48, 3), np.float32))
+                        for r in ("0..255", "0..1"))  # fmt: skip
+        assert not np.allclose(bright, dark)
+
+
+def test_normalizes_each_channel_as_stated(foreign: Path) -> None:
+    source = open_model(foreign / "mobilenet.keras")
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 96, 96, 3)).astype(np.float32)
+    stated = normalized((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "0..1")
+    made = source.with_pixels(stated)
+    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.allclose(run_model(made.model, pixels), run_model(source.model, expected.astype(np.float32)), atol=1e-4)
+    assert made.make_card(FER2013, stated.scale_offset).input.scale == 1
+    with pytest.raises(InputError, match="images of 1 channel, and --input-mean"):
+        open_model(foreign / "logits.keras").with_pixels(stated)
+
+
+def test_names_scores_that_are_no_probabilities(foreign: Path) -> None:
+    assert not open_model(foreign / "sigmoids.keras").sums_to_one
+    with pytest.raises(ModelError, match=r"outputs are of -1\.\.1, such as valence and arousal"):
+        open_model(foreign / "valence.keras")
+    with pytest.raises(InputError, match="arousal and valence: these are amounts"):
+        open_model(foreign / "logits.keras").make_card(("valence", "Arousal", *"abcde"), (1.0, 0.0))
+
+
+def test_chooses_among_outputs_by_name_or_number_of_labels(foreign: Path) -> None:
+    with pytest.raises(InputError, match=r"has 2 outputs \(softmax\w* of 7, dense\w* of 2\).*--output NAME"):
+        open_model(foreign / "two.keras")
+    assert open_model(foreign / "two.keras", ReadOptions(classes=7)).outputs == 7
+    with pytest.raises(InputError, match=r"no output densed, but .*did you mean dense"):
+        open_model(foreign / "two.keras", ReadOptions(output="densed"))
+
+
+def test_reads_the_weights_of_small_tflite_files(edge_float: Path, foreign: Path, tmp_path: Path) -> None:
+    whole = open_model(foreign / "logits.keras")
+    for scheme, kind in ((Scheme.FLOAT16, "weights in float16"), (Scheme.DYNAMIC, "weights in int8")):
+        path = tmp_path / f"{scheme}.tflite"
+        path.write_bytes(quantize(open_model(edge_float).model, Plan(scheme, {})))
+        source = open_model(path)
+        assert kind in source.kind
+        assert not any(one.quantized for one in read_graph(source.model, path).tensors)
+        assert np.abs(scores(source) - scores(open_model(edge_float))).max() < 0.05
+    old = parse(whole.model)
+    for code in old.operatorCodes:
+        code.builtinCode = schema.BuiltinOperator.ADD  # 0, as before TensorFlow 2.4
+    path = tmp_path / "old.tflite"
+    path.write_bytes(pack(old))
+    source = open_model(path)
+    assert np.array_equal(scores(source), scores(whole))
+    assert any(one.quantized for one in read_graph(quantize(source.model, Plan(Scheme.DYNAMIC, {})), path).tensors)
+
+
+def write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def write_empty_hdf5(path: Path, _: str) -> None:
+    h5py.File(path, "w").close()
+
+
+@pytest.mark.parametrize(
+    ("write", "text", "problem"),
+    [
+        (write_text, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer"),
+        (write_text, "\n<!DOCTYPE html>\n<html>", "a web page, not a model"),
+        (write_text, "", "empty; copy or download"),
+        (write_empty_hdf5, "", "an HDF5 file without a model in it"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".h5", ".keras", ".tflite"])
+def test_names_files_that_are_no_models(
+    tmp_path: Path, write: Callable[[Path, str], None], *, text: str, problem: str, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    write(path, text)
+    with pytest.raises(FerEdgeError, match=problem):
+        open_model(path)
