@@ -117,7 +117,12 @@ class ProcessPool(Generic[Item, Result]):
         results: dict[int, Result] = {}
         while remaining := [number for number in range(len(chunk)) if number not in results]:
             with self._gate.together():
-                done, failure = worker.run([chunk[number] for number in remaining])
+                try:
+                    done, failure = worker.run([chunk[number] for number in remaining])
+                except _StartError as error:
+                    if self._processes == 1:
+                        raise
+                    failure = _Failure(0, str(error), is_crash=True)
             if failure is None:
                 results.update(zip(remaining, done, strict=True))
                 break
@@ -137,6 +142,10 @@ class ProcessPool(Generic[Item, Result]):
             if failure is None and len(self._surplus) < len(others):
                 self._surplus.add(worker)
             return done, failure
+
+
+class _StartError(FerEdgeError):
+    """A process cannot be started."""
 
 
 class _Failure(NamedTuple):
@@ -225,7 +234,7 @@ class _Worker:
             except (EOFError, OSError):
                 pass
             reason = self._end()
-        raise FerEdgeError(f"a worker process cannot be started ({reason}); the same command continues")
+        raise _StartError(f"a worker process cannot be started ({reason}); the same command continues")
 
     @staticmethod
     def _receive(connection: Connection[Any, Any], patience_s: int) -> _Message | None:

@@ -7,13 +7,16 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PROGRESS_INTERVAL_S: Final = 1.0
+_OOM_SCORE: Final = 500  # added to the score of 0 to 1000 by which the kernel chooses what to kill
 
 
 class _Progress:
@@ -27,8 +30,11 @@ def init_worker() -> None:
     """Initialize a worker process.
 
     The process ignores Ctrl-C, which its parent handles, and exits when its parent exits.  Without a thread that waits
-    for that, a worker would not notice that its parent was killed.
+    for that, a worker would not notice that its parent was killed.  When memory runs out, the kernel kills a worker,
+    which can be started again, rather than the parent.
     """
+    with suppress(OSError):  # no /proc, or already more
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), "ascii")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

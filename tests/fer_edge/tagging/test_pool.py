@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import Future
 from functools import partial
 from multiprocessing import Process, active_children
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -23,7 +24,6 @@ from fer_edge.utils.worker import report_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CRASH, SEGFAULT, HANG, LEAK, FAIL, SLOW, BREAK, EXTRA = range(100, 108)
 
@@ -181,6 +181,16 @@ def test_item_is_tried_alone_if_memory_is_enough_for_one_process(tmp_path: Path)
     assert 1 <= (tmp_path / "kills").read_text().count("\n") <= 2
 
 
+def oom_scores(items: list[int]) -> list[int]:
+    return [int(Path("/proc/self/oom_score_adj").read_text()) for _ in items]
+
+
+def test_kernel_kills_workers_before_their_parent() -> None:
+    ((_, of_worker),) = map_in_processes(oom_scores, [[1]], 1, lambda _, reason: reason)
+    assert isinstance(of_worker, int)
+    assert of_worker > int(Path("/proc/self/oom_score_adj").read_text())
+
+
 def crash_at_start() -> NoReturn:
     os._exit(3)
 
@@ -195,9 +205,10 @@ class CrashesWhenLoaded:
         return items
 
 
-def test_process_that_never_starts_ends_the_run() -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_process_that_never_starts_ends_the_run(processes: int) -> None:
     with pytest.raises(FerEdgeError, match=r"a worker process cannot be started \(status 3\)"):
-        list(map_in_processes(CrashesWhenLoaded(), [[1]], 1, lambda _, reason: reason))
+        list(map_in_processes(CrashesWhenLoaded(), [[1], [2]], processes, lambda _, reason: reason))
 
 
 def test_ends_only_processes_that_it_started() -> None:
