@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import struct
 from typing import TYPE_CHECKING, Any, Final
@@ -151,8 +152,11 @@ class PyAvReader:
             self._problem = f"{self._path}: has no frame that FFmpeg can decode"
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and end the decoders of videos that were closed before."""
         self._container.close()
+        # A container and its streams refer to each other, so that decoders of earlier videos, with their threads, would
+        # live until Python looks for circles.
+        gc.collect()
 
     def _find_stream(self) -> VideoStream:
         stream = self._container.streams.best("video")

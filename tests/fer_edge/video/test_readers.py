@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -28,8 +29,6 @@ from tests.videos import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 EVEN = [number / 10 for number in range(20)]
@@ -179,6 +178,18 @@ def test_reads_on_after_damage(tmp_path: Path) -> None:
     assert times[-1] == 1.9
     assert 10 < len(times) < 20
     assert "cannot be decoded; it is damaged" in problem
+
+
+def test_closed_videos_leave_no_threads(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4")
+
+    def threads_after(videos: int) -> int:
+        for _ in range(videos):
+            with closing(open_video(video)) as reader:
+                next(reader.frames())
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    assert threads_after(8) <= threads_after(1)
 
 
 def test_damaged_index_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
