@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from fer_edge.classification.labels import FER2013
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import missing_source
 from fer_edge.modelcard.archive import attached_labels, has_card
 from fer_edge.modelcard.schema import INPUT_RANGES
 from fer_edge.utils.words import listed
 from fer_edge_convert.evidence import find_out
+from fer_edge_convert.formats.forms import find_form
 from fer_edge_convert.pixel_values import RANGES, PixelValues, normalized
 
 if TYPE_CHECKING:
@@ -72,8 +74,12 @@ def ask_for_missing(path: Path, scheme: Scheme, out: Path, statement: Statement,
         data: faces to compare on.
 
     Raises:
+        ModelError: there is no such model, or it is of no form that can be converted.
         InputError: something is missing; the message holds the command to type.
     """
+    if not path.exists():
+        raise missing_source(path)
+    find_form(path)
     known = path.is_file() and has_card(path)
     asked = []
     if not (known or statement.labels or data or (path.suffix == ".tflite" and attached_labels(path))):
