@@ -6,6 +6,8 @@ import csv
 import os
 import shutil
 import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,22 +115,32 @@ def test_input_that_hangs_costs_its_own_row(
     monkeypatch.setattr(tag_cluster, "PATIENCE_S", 10)
     with two_workers.get_client() as client:
         workers = client.run(os.getpid).values()
-    result_numbers = iter(range(150))
-
-    def stop_process(_result: object) -> None:
-        if next(result_numbers) == 20:
-            os.kill(next(child for worker in workers for child in _children(worker)), signal.SIGSTOP)
-
+    ended = threading.Event()
+    thread = threading.Thread(target=_stop_one_at_work, args=(list(workers), ended))
     table = tmp_path / "far.csv"
-    summary = tag(
-        [str(images)], Outputs(str(table)), OPTIONS, cluster=two_workers.scheduler_address, on_result=stop_process
-    )
+    thread.start()
+    try:
+        summary = tag([str(images)], Outputs(str(table)), OPTIONS, cluster=two_workers.scheduler_address)
+    finally:
+        ended.set()
+        thread.join()
     with table.open(newline="") as file:
         errors = [row["error"] for row in csv.DictReader(file) if "not an image" not in row["error"] and row["error"]]
     assert len(errors) == 1
     assert errors[0].endswith(".png: no progress within 10 s; left out")
     assert summary.images == 150
     assert not [child for worker in workers for child in _children(worker)], "the processes end with the run"
+
+
+def _stop_one_at_work(workers: list[int], ended: threading.Event) -> None:
+    """Stop a process that works on an image: one that calculates and has loaded the models' runtime."""
+    while not ended.wait(0.01):
+        for child in (child for worker in workers for child in _children(worker)):
+            with suppress(OSError):  # it has ended
+                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                if fields[0] == "R" and "ai_edge_litert" in Path(f"/proc/{child}/maps").read_text():
+                    os.kill(child, signal.SIGSTOP)
+                    return
 
 
 def _children(pid: int) -> list[int]:
