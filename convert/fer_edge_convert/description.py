@@ -79,17 +79,15 @@ def ask_for_missing(path: Path, scheme: Scheme, out: Path, statement: Statement,
     """
     if not path.exists():
         raise missing_source(path)
-    find_form(path)
+    form = find_form(path)
     known = path.is_file() and has_card(path)
     asked = []
-    if not (known or statement.labels or data or (path.suffix == ".tflite" and attached_labels(path))):
+    if not (known or statement.labels or data or (form == "tflite" and attached_labels(path))):
         asked.append(("--labels", ",".join(FER2013), "the names of its outputs, in their order"))
-    if not (known or statement.pixels or data):
+    if not (known or statement.pixels or data or scheme.calibrated):  # for int8, faces tell it
         asked.append(("--input-range", "0..1", f"of its pixels in training: {', '.join(INPUT_RANGES)}"))
     if scheme.calibrated and not data:
         asked.append(("--data", "fer2013.csv", "faces to measure ranges and to compare on"))
-        if not known:  # faces tell it
-            asked = [one for one in asked if one[0] != "--input-range"]
     if not asked:
         return
     needed = listed([f"{option} ({meaning})" for option, _, meaning in asked], "and")

@@ -33,9 +33,8 @@ _ROUNDS: Final = (120, 400, 1600)  # faces; ways that are clearly worse are left
 _COST: Final = 1e12  # multiply-adds that may be spent, beyond the first round
 _MARGIN: Final = 0.02  # of accuracy, by which the best must beat another; and by three times the noise
 _SIGMAS: Final = 3.0
-_LEAST_KNOWLEDGE: Final = (
-    0.15  # of the way from chance to always right; a network with random weights gets a part of it
-)
+# Share of the way from chance to always right that a model must be above; random weights give a part of it.
+_LEAST_KNOWLEDGE: Final = 0.15
 _ORDERS: Final = {"FER-2013's order": FER2013, "FER+'s order": FERPLUS, "RAF-DB's order": RAFDB}
 
 

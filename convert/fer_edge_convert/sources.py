@@ -29,6 +29,7 @@ from fer_edge_convert import flatbuffer, graph_edit
 from fer_edge_convert.formats.forms import find_form
 from fer_edge_convert.formats.isolated import read_isolated
 from fer_edge_convert.formats.request import ReadOptions
+from fer_edge_convert.formats.tensorflow import TOLERANCE
 from fer_edge_convert.formats.tflite_file import read_tflite
 from fer_edge_convert.layout import channels_last
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from fer_edge_convert.pixel_values import PixelValues
 
-_TOLERANCE: Final = 1e-3  # of probabilities
 _SUM_TOLERANCE: Final = 0.01  # of the sum of scores
 _DETECTOR_SIDE: Final = 320  # the size for which a face detector is converted; that of most training images
 
@@ -282,7 +282,7 @@ def _check_classifier(
             f"{path}: its {classes} outputs are of -1..1, such as valence and arousal; a classifier gives a score for"
             " each label"
         )
-    if scores.min() < -_TOLERANCE or scores.max() > 1 + _TOLERANCE:
+    if scores.min() < -TOLERANCE or scores.max() > 1 + TOLERANCE:
         model = graph_edit.with_softmax(model)
         sums_to_one = True
     else:

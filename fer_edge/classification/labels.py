@@ -29,9 +29,6 @@ FERPLUS_COLUMNS: Final = (*FERPLUS, "unknown", "no face")
 RAFDB: Final = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 """The seven classes of RAF-DB in the order of its numbers (Li et al. 2017, CVPR)."""
 
-AFFECTNET: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
-"""The eight classes of AffectNet in the order of its numbers (Mollahosseini et al. 2017, arXiv:1708.03985)."""
-
 _ALIASES: Final = {
     "afraid": "fear",
     "anger": "angry",
