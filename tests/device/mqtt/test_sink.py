@@ -153,11 +153,10 @@ def test_waits_longer_after_each_failure_at_random(
         return len(waits)
 
     with sending(tmp_path, gate.port, backoff=(0.01, 0.3)):
-        wait_for(lambda: count() >= 25, "attempts")
+        wait_for(lambda: count() >= 25 and max(waits) > 0.1, "attempts, a long wait among them")
     assert all(0.01 <= wait <= 0.3 for wait in waits)
     assert len(set(waits)) > 5
     assert waits[0] <= 0.03
-    assert max(waits) > 0.1
 
 
 def test_leaks_nothing_over_hundreds_of_attempts(tmp_path: Path) -> None:
