@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.server
 import importlib
 import multiprocessing
 import os
@@ -33,16 +32,17 @@ from fer_edge_device.capture.factory import make_source, make_timeouts
 from fer_edge_device.capture.http_stream import HttpStream
 from fer_edge_device.capture.supervisor import CameraReader
 from fer_edge_device.config.settings import CameraSettings
+from jpeg_server import serving_jpegs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
 
     import numpy.typing as npt
 
     from fer_edge_device.capture.base import FrameSource
     from fer_edge_device.capture.channel import FromCamera
     from fer_edge_device.messages import CameraStatus
+    from jpeg_server import JpegServer
 
 _BITS: Final = 16
 _MODULES: Final = ("fer_edge_device.capture.child", "fer_edge_device.capture.http_stream")  # what the process needs
@@ -59,33 +59,6 @@ def image_of(number: int) -> bytes:
 def number_in(gray: npt.NDArray[np.uint8]) -> int:
     """Return the number that an image holds."""
     return sum(int(gray[16, bit * 40 + 20] > 127) << bit for bit in range(_BITS))
-
-
-def serve(fps: float, port: Connection, sent: Any) -> None:  # noqa: ANN401 - a shared array
-    """Serve images to every client."""
-    images = [image_of(number) for number in range(256)]
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
-            self.end_headers()
-            due, number = time.monotonic(), 0
-            with contextlib.suppress(OSError):
-                while True:
-                    image = images[number % len(images)]
-                    head = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
-                    sent[number % len(images)] = time.monotonic()
-                    self.wfile.write(head.encode() + image + b"\r\n")
-                    due, number = due + 1 / fps, number + 1
-                    time.sleep(max(0.0, due - time.monotonic()))
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        port.send(server.server_address[1])
-        server.serve_forever()
 
 
 class ReaderThread:
@@ -234,6 +207,26 @@ def measure_start(method: str, server: int) -> tuple[float, float]:
     return seconds, added
 
 
+def compare(server: JpegServer, fps: float, seconds: float, rounds: int) -> None:
+    """Read a stream in a thread and in a process in turn, and print what each costs."""
+    settings = CameraSettings(source=server.address, fps=fps)
+    importlib.import_module("fer_edge_device.app")  # a runner has all of this loaded
+    readers: list[tuple[str, Callable[[CameraSettings], FrameSource]]] = [
+        ("thread", ReaderThread),
+        ("process", open_in_process),
+    ]
+    for name, open_source in readers * rounds:
+        before = pss_mb(family(server.process))
+        source = open_source(settings)
+        latencies, share, memory = measure(source, server.sent, fps, seconds, server.process)
+        source.close()
+        p95 = statistics.quantiles(latencies, n=20)[-1]
+        print(
+            f"{name}: latency {statistics.median(latencies):.2f} ms, p95 {p95:.2f} ms;"
+            f" {100 * share:.2f} % of a core; {memory - before:.1f} MB"
+        )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -242,37 +235,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--starts", type=int, default=5)
     options = parser.parse_args()
-    receiver, sender = multiprocessing.Pipe()
-    sent = multiprocessing.Array("d", 256, lock=False)
-    server = multiprocessing.Process(target=serve, args=(options.fps, sender, sent), daemon=True)
-    server.start()
-    number = server.pid or 0
-    settings = CameraSettings(source=f"http://127.0.0.1:{receiver.recv()}/", fps=options.fps)
-    importlib.import_module("fer_edge_device.app")  # a runner has all of this loaded
-    readers: list[tuple[str, Callable[[CameraSettings], FrameSource]]] = [
-        ("thread", ReaderThread),
-        ("process", open_in_process),
-    ]
-    for name, open_source in readers * options.rounds:
-        before = pss_mb(family(number))
-        source = open_source(settings)
-        latencies, share, memory = measure(source, sent, options.fps, options.seconds, number)
-        source.close()
-        p95 = statistics.quantiles(latencies, n=20)[-1]
-        print(
-            f"{name}: latency {statistics.median(latencies):.2f} ms, p95 {p95:.2f} ms;"
-            f" {100 * share:.2f} % of a core; {memory - before:.1f} MB"
-        )
-    for _ in range(options.starts):
-        start = time.monotonic()
-        source = open_in_process(settings)
-        print(f"process: first frame after {time.monotonic() - start:.2f} s")
-        source.close()
-    for method in ("spawn", "forkserver"):  # the latter's first start includes the server's, and its helper stays
+    with serving_jpegs([image_of(number) for number in range(256)], options.fps) as server:
+        compare(server, options.fps, options.seconds, options.rounds)
+        settings = CameraSettings(source=server.address, fps=options.fps)
         for _ in range(options.starts):
-            seconds, added = measure_start(method, number)
-            print(f"{method}: started after {seconds:.2f} s, {added:.1f} MB more")
-    server.terminate()
+            start = time.monotonic()
+            source = open_in_process(settings)
+            print(f"process: first frame after {time.monotonic() - start:.2f} s")
+            source.close()
+        for method in ("spawn", "forkserver"):  # the latter's first start includes the server's, and its helper stays
+            for _ in range(options.starts):
+                seconds, added = measure_start(method, server.process)
+                print(f"{method}: started after {seconds:.2f} s, {added:.1f} MB more")
 
 
 if __name__ == "__main__":

@@ -11,49 +11,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.server
-import multiprocessing
 import os
 import time
-from typing import TYPE_CHECKING
 
 import cv2
 
-from fer_edge import demo
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.capture.factory import open_source
 from fer_edge_device.config.settings import CameraSettings
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-
-def serve(fps: float, port: Connection) -> None:
-    """Serve the demo to every client."""
-    images = [
-        cv2.imencode(".jpg", cv2.cvtColor(demo.frame(number), cv2.COLOR_GRAY2BGR))[1].tobytes() for number in range(120)
-    ]
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
-            self.end_headers()
-            due, number = time.monotonic(), 0
-            with contextlib.suppress(OSError):
-                while True:
-                    image = images[number % len(images)]
-                    head = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
-                    self.wfile.write(head.encode() + image + b"\r\n")
-                    due, number = due + 1 / fps, number + 1
-                    time.sleep(max(0.0, due - time.monotonic()))
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        port.send(server.server_address[1])
-        server.serve_forever()
+from jpeg_server import demo_images, serving_jpegs
 
 
 def read_in_plain_loop(address: str, processed_fps: float, seconds: float) -> tuple[int, int]:
@@ -90,16 +56,12 @@ def main() -> None:
     parser.add_argument("--processed-fps", type=float, default=2)
     parser.add_argument("--seconds", type=float, default=30)
     options = parser.parse_args()
-    receiver, sender = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=serve, args=(options.fps, sender), daemon=True)
-    server.start()
-    address = f"http://127.0.0.1:{receiver.recv()}/"
-    for name, read in (("plain loop", read_in_plain_loop), ("supervised", read_supervised)) * 2:
-        used, start = sum(os.times()[:4]), time.monotonic()  # also of the camera's process, with its start
-        frames, processed = read(address, options.processed_fps, options.seconds)
-        share = 100 * (sum(os.times()[:4]) - used) / (time.monotonic() - start)
-        print(f"{name}: {frames} frames, {processed} processed, {share:.2f} % of a core")
-    server.terminate()
+    with serving_jpegs(demo_images(), options.fps) as server:
+        for name, read in (("plain loop", read_in_plain_loop), ("supervised", read_supervised)) * 2:
+            used, start = sum(os.times()[:4]), time.monotonic()  # also of the camera's process, with its start
+            frames, processed = read(server.address, options.processed_fps, options.seconds)
+            share = 100 * (sum(os.times()[:4]) - used) / (time.monotonic() - start)
+            print(f"{name}: {frames} frames, {processed} processed, {share:.2f} % of a core")
 
 
 if __name__ == "__main__":
