@@ -32,6 +32,7 @@ _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__ver
 # PyAV discards FFmpeg's messages. That must stay: passing them to Python's logging can deadlock the decoder's threads.
 _SEEKABLE: Final = frozenset({"mov", "matroska", "avi"})  # containers whose index leads to the frames of any time
 _MAX_PIXELS: Final = 1 << 26  # of a frame: twice as many as 8K has
+_MAX_CLOSED_PIXELS: Final = 1 << 22  # two frames of Full HD: a decoder may keep sixteen of each
 _RUN_UPS_S: Final = (0.0, 5.0, 60.0)  # before the wanted time, until a key frame lies before it
 # Formats whose first plane is the grey image, 8 bits a pixel.
 _PLANAR: Final = frozenset(
@@ -85,6 +86,8 @@ class PyAvFrame:
 
 class PyAvReader:
     """An open video; see `fer_edge.video.base.VideoReader`."""
+
+    _closed_pixels = 0  # of one frame of each closed video whose decoder may still be in memory
 
     def __init__(self, path: Path, threads: int) -> None:
         """Open a video. Sound, subtitles, further videos and cover pictures in it are ignored.
@@ -152,11 +155,14 @@ class PyAvReader:
             self._problem = f"{self._path}: has no frame that FFmpeg can decode"
 
     def close(self) -> None:
-        """Close the file, and end the decoders of videos that were closed before."""
+        """Close the file, and end the decoders of videos that were closed before, if they hold much."""
         self._container.close()
-        # A container and its streams refer to each other, so that decoders of earlier videos, with their threads, would
-        # live until Python looks for circles.
-        gc.collect()
+        # A container and its streams refer to each other, so that the decoder, with its threads and frames, lives until
+        # Python looks for circles.  That takes a third of a second in a large program: too long for each short video.
+        PyAvReader._closed_pixels += self._stream.width * self._stream.height
+        if self._stream.codec_context.thread_count != 1 or PyAvReader._closed_pixels > _MAX_CLOSED_PIXELS:
+            PyAvReader._closed_pixels = 0
+            gc.collect()
 
     def _find_stream(self) -> VideoStream:
         stream = self._container.streams.best("video")
