@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fer_edge_device.config.settings import EventsSettings
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, MessageFactory, State
     from fer_edge_device.pipeline.pipeline import Pipeline
-    from fer_edge_device.sinks import Sink
+    from fer_edge_device.sinks import Observer, Sink
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Runner:
         identity: NodeIdentity,
         sinks: Sequence[Sink] = (),
         *,
+        observers: Sequence[Observer] = (),
         stats_interval: float = 10.0,
         on_reload: Callable[[], None] | None = None,
     ) -> None:
@@ -102,12 +103,13 @@ class Runner:
             pipeline: turns them into events.
             identity: who this runner is.
             sinks: where to publish; the run ends when all of them are closed.
+            observers: are told every message, too; the run does not depend on them.
             stats_interval: seconds of real time between two ``stats`` messages.
             on_reload: called on SIGHUP, between two frames; None leaves that signal as it is.
         """
         self.pipeline, self.identity = pipeline, identity
         self.summary = RunSummary()
-        self._source, self._sinks = source, list(sinks)
+        self._source, self._sinks, self._observers = source, list(sinks), observers
         self._stats_interval, self._on_reload = stats_interval, on_reload
         self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
@@ -377,6 +379,8 @@ class Runner:
         status(f"{fps:.1f} frames per second, {counted(stats.queued, 'event')} waiting to be sent")
 
     def _publish_message(self, *messages: Message) -> None:
+        for observer in self._observers:
+            observer.observe(*messages)
         for sink in [*self._sinks]:
             try:
                 sink.publish(*messages)

@@ -63,6 +63,14 @@ class Sink(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Is told every message that a runner publishes, as a page or a history is; the run goes on without it."""
+
+    def observe(self, *messages: Message) -> None:
+        """Take over the messages of a frame, or another message; never wait, and never fail."""
+        ...
+
+
 class JsonLinesSink:
     """Writes each message as a line of JSON from its own thread, so that `publish` never waits for the reader.
 
