@@ -40,13 +40,15 @@ if TYPE_CHECKING:
 
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.base import TrackingDetector
+    from fer_edge.utils.toml import Section
     from fer_edge_device.capture.base import SwitchableSource
-    from fer_edge_device.config.settings import Config, EventsSettings, LogSettings
+    from fer_edge_device.config.settings import Config, EventsSettings
+    from fer_edge_device.history.recorder import HistoryRecorder
     from fer_edge_device.messages import Event
     from fer_edge_device.mqtt.commands import SwitchCommand
     from fer_edge_device.mqtt.sink import MqttSink
     from fer_edge_device.runner import RunSummary
-    from fer_edge_device.sinks import Sink
+    from fer_edge_device.sinks import Observer, Sink
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class App:
         self._saved_settings: SavedSettings | None = None
         self._output: JsonLinesSink | None = None
         self._mqtt: MqttSink | None = None
+        self._history: HistoryRecorder | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         # The runner's images are small: more threads of OpenCV cost a third more processor time and gain none, and they
@@ -100,10 +103,12 @@ class App:
             self._source = self._make_source(realtime=realtime)
             self._is_trial = is_trial and not self._source.live
             stack.callback(self._close_source)
+            stack.callback(self._close_observers)
             self._runner = Runner(
                 self._source,
                 _make_pipeline(config, classifier, live=self._source.live),
                 identity,
+                observers=self._open_observers(config),
                 stats_interval=config.events.stats_interval_s,
                 on_reload=self._reload if read_config else None,
             )
@@ -134,6 +139,7 @@ class App:
             self._close_source()
             for sink in self._sinks:
                 sink.close()
+            self._close_observers()
             self._close_settings()
             self._count_queued(self._runner.summary)
         if not self._config.mqtt.url and self._output and self._output.failure:
@@ -217,7 +223,7 @@ class App:
             model=_model_name(classifier),
         )
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
-        for section in ("camera", "log"):
+        for section in ("camera", "history", "log"):
             if _restart_only(getattr(config, section)) != _restart_only(getattr(old, section)):
                 logger.warning("[%s]: these changes take effect after a restart", section)
         logger.info("configuration reloaded")
@@ -239,6 +245,23 @@ class App:
         )
         discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
         return NodeIdentity(messages, info, discovery)
+
+    def _open_observers(self, config: Config) -> list[Observer]:
+        if not config.history.enabled:
+            return []
+        # SQLite takes time to import, which only users of a history should wait for.
+        from fer_edge_device.history.database import history_path  # noqa: PLC0415
+        from fer_edge_device.history.recorder import HistoryRecorder  # noqa: PLC0415
+
+        path = history_path(config.history, config.node_name())
+        if self._is_trial:
+            path = path.parent / "trials" / path.name
+        self._history = HistoryRecorder(path, config.history, live=self._source.live)
+        return [self._history]
+
+    def _close_observers(self) -> None:
+        if self._history:
+            self._history.close()
 
     def _open_sinks(self, config: Config, identity: NodeIdentity, *, goes_on: bool) -> list[Sink]:
         """Open the sinks of a configuration; ``goes_on`` says whether this run had sinks before."""
@@ -397,7 +420,7 @@ def _session(source: str, *, live: bool) -> str:
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]
 
 
-def _restart_only(settings: CameraSettings | LogSettings) -> CameraSettings | LogSettings:
+def _restart_only(settings: Section) -> Section:
     """Return a section with the keys neutralized that can be changed without a restart."""
     if isinstance(settings, CameraSettings):
         return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)

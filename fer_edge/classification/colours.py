@@ -20,6 +20,11 @@ class Colour(NamedTuple):
         """Whether white text is easier to read on this colour than black text."""
         return sum(self) < 400
 
+    @property
+    def css(self) -> str:
+        """The colour for a page, such as ``#0072b2``."""
+        return f"#{self.red:02x}{self.green:02x}{self.blue:02x}"
+
 
 # The palette of Okabe & Ito (2008, https://jfly.uni-koeln.de/color/): readable on dark and on light, and most
 # colour-blind people can tell its colours apart.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -67,7 +68,13 @@ def _frame(drawn: str, x_label: str, y_label: str, names: int) -> str:
     )
 
 
-def bars(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
+def bars(
+    labels: Sequence[str],
+    shares: Mapping[str, Sequence[float]],
+    x_label: str,
+    y_label: str,
+    colours: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return an SVG image of stacked bars.
 
     Args:
@@ -75,6 +82,7 @@ def bars(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: 
         shares: For each name in the legend, its share of each bar.
         x_label: Label of the horizontal axis.
         y_label: Label of the vertical axis.
+        colours: The CSS colour of each name; the others have colours of their own.
     """
     totals = [sum(values) for values in zip(*shares.values(), strict=True)]
     bottom = _HEIGHT - _BOTTOM
@@ -83,7 +91,7 @@ def bars(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: 
     out = "".join(_grid_line(tick, vertical) for tick in vertical.ticks)
     heights = [0.0] * len(labels)
     for number, (name, values) in enumerate(shares.items()):
-        colour, _ = _style(number)
+        colour = colours.get(name) or _style(number)[0]
         for bar, value in enumerate(values):
             if value:
                 low, high = vertical.at(heights[bar]), vertical.at(heights[bar] + value)
@@ -93,7 +101,7 @@ def bars(labels: Sequence[str], shares: Mapping[str, Sequence[float]], x_label: 
                     f"<title>{html.escape(f'{labels[bar]}, {name}: {value:g}')}</title></rect>"
                 )
                 heights[bar] += value
-        out += _legend_entry(Series(name, []), number)
+        out += _legend_entry(Series(name, []), number, colours.get(name))
     every = math.ceil(len(labels) / _MAX_BAR_LABELS)
     for bar in range(0, len(labels), every):
         out += (
@@ -164,8 +172,8 @@ def _draw_series(series: Series, number: int, horizontal: _Axis, vertical: _Axis
     return out
 
 
-def _legend_entry(series: Series, number: int) -> str:
-    colour, dash = _style(number)
+def _legend_entry(series: Series, number: int, own_colour: str | None = None) -> str:
+    colour, dash = (own_colour, "") if own_colour else _style(number)
     y = _HEIGHT + _LEGEND * number + 4
     return (
         f'<path d="M{_LEFT} {y}h24" stroke="{colour}" stroke-width="3" stroke-dasharray="{dash}"/>'

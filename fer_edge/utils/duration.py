@@ -9,14 +9,14 @@ from typing import Final
 from fer_edge.errors import InputError
 from fer_edge.utils.arguments import describe_value
 
-_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def parse_duration(text: str, option: str, *, min_s: float = 0.0, max_s: float = math.inf) -> float:
     """Convert a duration such as ``500ms``, ``1s``, ``2m``, ``1.5h`` or ``90`` to seconds.
 
     Args:
-        text: a positive number with a unit: ``ms``, ``s``, ``m`` or ``h``; without a unit, seconds.
+        text: a positive number with a unit: ``ms``, ``s``, ``m``, ``h`` or ``d``; without a unit, seconds.
         option: the command-line option that gave it, for the error.
         min_s: shortest accepted duration, in seconds.
         max_s: longest accepted duration, in seconds.
@@ -25,7 +25,7 @@ def parse_duration(text: str, option: str, *, min_s: float = 0.0, max_s: float =
         InputError: the text is not a duration, or the duration is zero or outside the limits.
     """
     display = text if text.isprintable() and len(text) <= 80 else describe_value(text)
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|)", text.strip())
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|d|)", text.strip())
     if not match:
         raise InputError(f"{option} {display}: not a duration; write a number and a unit, such as 500ms, 1s, 2m or 1h")
     seconds = float(match[1]) * _SECONDS[match[2]]

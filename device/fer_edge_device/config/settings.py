@@ -14,7 +14,7 @@ from msgspec import Meta
 from fer_edge.utils.toml import Section
 
 PATHS: Final = (  # keys whose values are paths, or may be
-    *("model", "camera.source", "camera.ca_file", "faces.detector_model", "outbox.path"),
+    *("model", "camera.source", "camera.ca_file", "faces.detector_model", "outbox.path", "history.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
 )
 NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
@@ -246,6 +246,26 @@ class OutboxSettings(Section, frozen=True, kw_only=True):
     max_rate: Annotated[float, Meta(gt=0, le=10_000, description="maximum events sent per second")] = 100.0
 
 
+class HistorySettings(Section, frozen=True, kw_only=True):
+    """What is kept on disk of the faces in view: states by the minute, and events; no images."""
+
+    enabled: Annotated[bool, Meta(description="keep a history")] = False
+    path: Annotated[
+        str,
+        # A damaged history is renamed. The suffix makes sure that this never happens to another file.
+        Meta(
+            pattern=r"^(.*[^/]\.sqlite)?\Z",
+            extra={"form": "be a path that ends in .sqlite, such as /var/lib/fer-edge/history.sqlite, or empty"},
+            description="its file, which must end in .sqlite; empty: history.sqlite in the service's state folder, or"
+            " a file in ~/.local/state/fer-edge",
+        ),
+    ] = ""
+    max_days: Annotated[float, Meta(gt=0, le=3650, description="days before a minute or an event is deleted")] = 90.0
+    max_mb: Annotated[
+        float, Meta(ge=1, le=10_000, description="maximum size in megabytes; the oldest is deleted first")
+    ] = 50.0
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """What is written to standard error."""
 
@@ -283,6 +303,7 @@ class Config(Section, frozen=True, kw_only=True):
     events: EventsSettings = EventsSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
+    history: HistorySettings = HistorySettings()
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:

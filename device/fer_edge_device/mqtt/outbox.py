@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from fer_edge.errors import InputError
 from fer_edge_device.mqtt.open_tracks import record_tracks, take_ends
 from fer_edge_device.mqtt.outbox_events import StoredEvent
-from fer_edge_device.mqtt.outbox_file import OutboxFile, result_code
+from fer_edge_device.mqtt.outbox_file import OutboxFile
+from fer_edge_device.sqlite_file import result_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,6 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
+from fer_edge_device.sqlite_file import (
+    PRIVATE_FOLDER,
+    DamagedError,
+    check_pages,
+    is_damage,
+    make_folders,
+    make_private,
+    rename_damaged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,13 +47,6 @@ _LATER_TABLES: Final = """
     CREATE TABLE IF NOT EXISTS boot (id TEXT NOT NULL, first_event INTEGER NOT NULL);
     COMMIT;
 """
-_DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_PRIVATE_FOLDER: Final = 0o700
-_PRIVATE_FILE: Final = 0o600
-
-
-class _DamagedError(Exception):
-    """Raised when the file is damaged or of another release."""
 
 
 class OutboxFile:
@@ -75,13 +77,10 @@ class OutboxFile:
         """
         self._path, self._on_open, self._first_id = path, on_open, first_id
         self._database: sqlite3.Connection | None = None
-        for folder in reversed(path.parent.parents):
-            if not folder.exists():
-                folder.mkdir(_PRIVATE_FOLDER, exist_ok=True)
-        path.parent.mkdir(_PRIVATE_FOLDER, exist_ok=True)
+        make_folders(path)
         if own_folder:
             with suppress(OSError):  # it belongs to somebody else, who has decided who may enter
-                path.parent.chmod(_PRIVATE_FOLDER)
+                path.parent.chmod(PRIVATE_FOLDER)
 
     def use(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Do some work on the database. If the file turns out to be damaged, do it on a new one.
@@ -93,8 +92,8 @@ class OutboxFile:
         """
         try:
             work(self._open())
-        except (_DamagedError, sqlite3.DatabaseError) as error:
-            if not isinstance(error, _DamagedError) and result_code(error) not in _DAMAGE_CODES:
+        except (DamagedError, sqlite3.DatabaseError) as error:
+            if not is_damage(error):
                 raise
             self._replace_damaged(str(error))
             work(self._open())
@@ -107,7 +106,7 @@ class OutboxFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
-            self._make_private()
+            make_private(self._path)
             self._database = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
             try:
                 self._prepare(self._database)
@@ -115,15 +114,6 @@ class OutboxFile:
                 self.close()
                 raise
         return self._database
-
-    def _make_private(self) -> None:
-        """Create the file for this user alone; SQLite gives its log the same mode."""
-        with suppress(OSError):  # SQLite says better what is wrong
-            self._path.touch(_PRIVATE_FILE, exist_ok=False)
-        with suppress(OSError):
-            # The mode is changed by name: to close a descriptor of the file would release SQLite's locks on it.
-            if self._path.is_file():
-                self._path.chmod(_PRIVATE_FILE)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         # Set before anything is read, this keeps out other processes and keeps the log's index in memory.
@@ -135,7 +125,7 @@ class OutboxFile:
         if not is_new and application != _APPLICATION_ID:
             raise InputError(f"{self._path}: not an outbox but a database of another program; set another outbox.path")
         if not is_new and version != _VERSION:
-            raise _DamagedError(f"its format is version {version}, of another release")
+            raise DamagedError(f"its format is version {version}, of another release")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("BEGIN EXCLUSIVE")
@@ -145,23 +135,12 @@ class OutboxFile:
             database.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (self._first_id(),))
             database.commit()
         database.executescript(_LATER_TABLES)
-        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if result != "ok":
-            raise _DamagedError(result)
+        check_pages(database)
         self._on_open(database)
 
     def _replace_damaged(self, reason: str) -> None:
         self.close()
-        renamed = self._path.with_name(f"{self._path.name}.damaged")
-        for suffix in ("-wal", ""):
-            file = self._path.with_name(self._path.name + suffix)
-            if file.exists():
-                file.replace(renamed.with_name(renamed.name + suffix))
+        renamed = rename_damaged(self._path)
         logger.warning(
             "%s: damaged (%s); renamed to %s, and replaced by a new outbox", self._path, reason, renamed.name
         )
-
-
-def result_code(error: sqlite3.DatabaseError) -> int:
-    """Return SQLite's primary result code."""
-    return error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else sqlite3.SQLITE_ERROR

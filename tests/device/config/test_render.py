@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def test_the_example_contains_the_defaults_as_comments(tmp_path: Path) -> None:
     text = example()
-    assert tomllib.loads(text) == {name: {} for name in ("camera", "faces", "events", "mqtt", "outbox", "log")}
+    sections = ("camera", "faces", "events", "mqtt", "outbox", "history", "log")
+    assert tomllib.loads(text) == {name: {} for name in sections}
     keys = [
         line.removeprefix("# ") if " = " in line and line.split()[1].isidentifier() and line.split()[2] == "=" else line
         for line in text.splitlines()

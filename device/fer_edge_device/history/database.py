@@ -1,0 +1,378 @@
+"""The SQLite file of a history: one process writes it, others read it or delete from it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from fer_edge.errors import FerEdgeError, InputError, printable
+from fer_edge_device.config.load import SYSTEM_CONFIG
+from fer_edge_device.history.rows import PastEvent, Period
+from fer_edge_device.sqlite_file import (
+    DamagedError,
+    check_pages,
+    is_damage,
+    make_folders,
+    make_private,
+    rename_damaged,
+    result_code,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fer_edge_device.config.settings import HistorySettings
+
+logger = logging.getLogger(__name__)
+_Row = TypeVar("_Row", Period, PastEvent)
+
+_APPLICATION_ID: Final = 0x46456869  # "FEhi": marks a database as a history of fer-edge
+_VERSION: Final = 1
+_SCHEMA: Final = f"""
+    BEGIN IMMEDIATE;
+    CREATE TABLE minutes (
+        start INTEGER PRIMARY KEY, observed_s REAL NOT NULL, face_s REAL NOT NULL, max_faces INTEGER NOT NULL,
+        new_faces INTEGER NOT NULL, emotion_s TEXT NOT NULL
+    );
+    CREATE TABLE events (
+        time REAL NOT NULL, event_type TEXT NOT NULL, track TEXT NOT NULL, emotion TEXT NOT NULL, score REAL NOT NULL,
+        previous TEXT, duration_s REAL NOT NULL, x REAL NOT NULL, y REAL NOT NULL, width REAL NOT NULL,
+        height REAL NOT NULL, model TEXT NOT NULL, scores TEXT NOT NULL
+    );
+    CREATE INDEX events_by_time ON events (time);
+    CREATE TABLE deleted (before REAL NOT NULL);
+    INSERT INTO deleted VALUES (0);
+    PRAGMA application_id = {_APPLICATION_ID};
+    PRAGMA user_version = {_VERSION};
+    COMMIT;
+"""  # noqa: S608 - both numbers are constants
+_TIMES: Final = """
+    SELECT MIN(low), MAX(high) FROM (
+        SELECT MIN(start) AS low, MAX(start) AS high FROM minutes UNION ALL SELECT MIN(time), MAX(time) FROM events
+    )
+"""
+_WAIT_S: Final = 10.0  # for another process that uses the file
+_STATE: Final = Path("/var/lib")
+_DAY_S: Final = 86_400
+_PRUNED_SHARE: Final = 0.1  # of the time that a history covers, when it is too large
+
+
+class HistoryDatabase:
+    """The file, open for writing. Other users cannot read it, and what is deleted is overwritten. Not thread-safe."""
+
+    def __init__(self, path: Path, settings: HistorySettings) -> None:
+        """Open the file, or create it.
+
+        Args:
+            path: the SQLite file.
+            settings: how much may be kept.
+
+        Raises:
+            InputError: the file cannot be created, or belongs to another program.
+        """
+        self._path, self._settings = path, settings
+        self._database: sqlite3.Connection | None = None
+        try:
+            make_folders(path)
+            self._open()
+        except (DamagedError, sqlite3.DatabaseError) as error:
+            if not is_damage(error):
+                raise InputError(f"{printable(str(path))}: cannot be opened ({error}); set history.path") from error
+            self._replace_damaged(str(error))
+        except OSError as error:
+            raise InputError(f"{printable(str(path))}: {error.strerror}; set history.path") from error
+
+    def write(self, minutes: Sequence[Period], events: Sequence[PastEvent]) -> None:
+        """Write what is new, without what has been deleted meanwhile, and delete what is old or too much.
+
+        Raises:
+            sqlite3.Error: it cannot be written now.
+            OSError: a damaged file cannot be renamed.
+        """
+        try:
+            self._write(minutes, events)
+        except (DamagedError, sqlite3.DatabaseError) as error:
+            if not is_damage(error):
+                raise
+            self._replace_damaged(str(error))
+            self._write(minutes, events)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            make_private(self._path)
+            self._database = _connect(self._path)
+            try:
+                _prepare(self._database, self._path)
+            except BaseException:
+                self.close()
+                raise
+        return self._database
+
+    def _write(self, minutes: Sequence[Period], events: Sequence[PastEvent]) -> None:
+        database, now = self._open(), time.time()
+        with _transaction(database):
+            (deleted_before,) = database.execute("SELECT MAX(before) FROM deleted").fetchone()
+            if deleted_before > now:  # the clock has been set back
+                deleted_before = 0.0
+            for minute in minutes:
+                if minute.start >= deleted_before:
+                    _add_minute(database, minute)
+            database.executemany(
+                f"INSERT INTO events VALUES ({', '.join('?' * len(PastEvent.__struct_fields__))})",  # noqa: S608
+                [event.values() for event in events if event.time >= deleted_before],
+            )
+            _delete(database, now - self._settings.max_days * _DAY_S)
+            _prune(database, self._settings.max_mb * 1_000_000)
+        database.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page
+
+    def _replace_damaged(self, reason: str) -> None:
+        self.close()
+        renamed = rename_damaged(self._path)
+        logger.warning(
+            "%s: damaged (%s); renamed to %s, and replaced by a new history", self._path, reason, renamed.name
+        )
+        self._open()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a history for reading; a runner may write to it meanwhile.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    _find(path, "set history.enabled = true in the configuration of `fer-edge run`, or name a history with --file")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=_WAIT_S, uri=True)) as database:
+            database.execute("PRAGMA trusted_schema = OFF")
+            _check(database, path)
+            yield database
+    except sqlite3.Error as error:
+        raise _cannot_use(path, error) from error
+
+
+def read_minutes(database: sqlite3.Connection, since: float, until: float) -> Iterator[Period]:
+    """Yield the minutes that start in [since, until), in seconds since 1970, in order.
+
+    Raises:
+        InputError: a row is damaged.
+    """
+    query = "SELECT * FROM minutes WHERE start >= ? AND start < ? ORDER BY start"
+    for start, observed_s, face_s, max_faces, new_faces, emotion_s in database.execute(query, (since, until)):
+        yield _to(Period, [start, observed_s, face_s, max_faces, new_faces], "emotion_s", emotion_s)
+
+
+def read_events(database: sqlite3.Connection, since: float, until: float) -> Iterator[PastEvent]:
+    """Yield the events in [since, until), in seconds since 1970, in order.
+
+    Raises:
+        InputError: a row is damaged.
+    """
+    query = "SELECT * FROM events WHERE time >= ? AND time < ? ORDER BY time, rowid"
+    for *values, scores in database.execute(query, (since, until)):
+        yield _to(PastEvent, values, "scores", scores)
+
+
+def delete_history(path: Path, before: float) -> tuple[int, int]:
+    """Delete what is older than a time from a history; the freed space is overwritten and given back.
+
+    A runner that has not yet written what it saw before that time will not write it.
+
+    Args:
+        path: the file; copies of it that were damaged are deleted, too.
+        before: seconds since 1970; infinity deletes everything.
+
+    Returns:
+        How many minutes and events were deleted.
+
+    Raises:
+        InputError: the file cannot be opened, or is no history.
+        FerEdgeError: another process uses it all the time.
+    """
+    _find(path, "nothing was deleted")
+    try:
+        with closing(_connect(path)) as database:
+            _check(database, path)
+            with _transaction(database):
+                counts = _delete(database, before)
+                database.execute("UPDATE deleted SET before = ?", (min(before, time.time()),))
+            database.execute("VACUUM")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error as error:
+        raise _cannot_use(path, error) from error
+    for damaged in path.parent.glob(f"{path.name}.damaged*"):
+        damaged.unlink(missing_ok=True)
+    return counts
+
+
+def history_path(settings: HistorySettings, node: str) -> Path:
+    """Return the file of a node's history: as configured, else in the service's state folder, else in the user's.
+
+    Raises:
+        InputError: the user has no home folder.
+    """
+    if settings.path:
+        return Path(settings.path)
+    if folders := os.environ.get("STATE_DIRECTORY"):
+        return Path(folders.split(":")[0], "history.sqlite")
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    except RuntimeError as error:
+        raise InputError("this user has no home folder for the history; set history.path") from error
+    return state / "fer-edge" / f"{node}-history.sqlite"
+
+
+def find_history(settings: HistorySettings, node: str, config: Path) -> Path:
+    """Return the file of a node's history for another command than `fer-edge run`.
+
+    Args:
+        settings: the section of the configuration.
+        node: the node's name.
+        config: the configuration's file; the service's state folder belongs to those in its folder.
+
+    Raises:
+        InputError: the user has no home folder.
+    """
+    if settings.path or config.parent != SYSTEM_CONFIG.parent or not config.exists():
+        return history_path(settings, node)
+    unit = "fer-edge" if config.name == SYSTEM_CONFIG.name else f"fer-edge@{config.stem}"
+    return _STATE / unit / "history.sqlite"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA secure_delete = ON").fetchall()
+    return database
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    is_new = not tables and not application
+    if is_new:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    else:
+        _check(database, path)
+        check_pages(database)
+    database.execute("PRAGMA journal_mode = WAL").fetchall()
+    database.execute("PRAGMA synchronous = NORMAL")
+    if is_new:
+        database.executescript(_SCHEMA)
+
+
+def _check(database: sqlite3.Connection, path: Path) -> None:
+    """Check that a database is a history of this release."""
+    name = printable(str(path))
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise InputError(f"{name}: not a history but a database of another program; set another history.path")
+    if version != _VERSION:
+        raise InputError(f"{name}: a history of another release (version {version}); update fer-edge, or move it away")
+
+
+def _find(path: Path, advice: str) -> None:
+    """Check that there is a history.
+
+    Args:
+        path: the file.
+        advice: what to say if there is none.
+    """
+    try:
+        found = path.is_file()
+    except PermissionError:
+        raise InputError(f"{printable(str(path))}: only the service and root may read it; try sudo") from None
+    if not found:
+        raise InputError(f"{printable(str(path))}: no history; {advice}")
+
+
+def _cannot_use(path: Path, error: sqlite3.Error) -> FerEdgeError:
+    name = printable(str(path))
+    if isinstance(error, sqlite3.OperationalError) and result_code(error) in {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    }:
+        return FerEdgeError(f"{name}: another process uses it all the time; try again")
+    if is_damage(error):
+        return InputError(f"{name}: damaged, or not a history ({error})")
+    return InputError(f"{name}: cannot be used ({error}); its owner, often the service, and root may (sudo)")
+
+
+def _add_minute(database: sqlite3.Connection, minute: Period) -> None:
+    """Write a minute; of a run that ended in the same minute, a part may be there."""
+    before = next(read_minutes(database, minute.start, minute.start + 1), None)
+    if before:
+        before.add(minute)
+        minute = before
+    database.execute(
+        "INSERT OR REPLACE INTO minutes VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            minute.start,
+            round(minute.observed_s, 1),
+            round(minute.face_s, 1),
+            minute.max_faces,
+            minute.new_faces,
+            msgspec.json.encode({emotion: round(seconds, 1) for emotion, seconds in minute.emotion_s.items()}).decode(),
+        ),
+    )
+
+
+def _delete(database: sqlite3.Connection, before: float) -> tuple[int, int]:
+    """Delete what is older than a time; return how many minutes and events that was."""
+    minutes = database.execute("DELETE FROM minutes WHERE start < ?", (before,)).rowcount
+    events = database.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount
+    return minutes, events
+
+
+def _prune(database: sqlite3.Connection, max_bytes: float) -> None:
+    """Delete the oldest rows until the rest fits."""
+    while _used_bytes(database) > max_bytes:
+        first, last = database.execute(_TIMES).fetchone()
+        if first is None:
+            return
+        _delete(database, first + max((last - first) * _PRUNED_SHARE, 1.0))
+
+
+def _used_bytes(database: sqlite3.Connection) -> int:
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    return int(size * (pages - free))
+
+
+def _to(row: type[_Row], values: list[object], last: str, text: str) -> _Row:
+    """Convert the values of a row, the last of which is JSON."""
+    names = row.__struct_fields__
+    try:
+        fields = dict(zip(names, values, strict=False)) | {last: msgspec.json.decode(text)}
+        return msgspec.convert(fields, row)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise InputError(
+            f"the history has a damaged row ({error}); `fer-edge history delete` removes all of it"
+        ) from error
