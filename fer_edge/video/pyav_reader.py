@@ -33,6 +33,7 @@ _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__ver
 _SEEKABLE: Final = frozenset({"mov", "matroska", "avi"})  # containers whose index leads to the frames of any time
 _MAX_PIXELS: Final = 1 << 26  # of a frame: twice as many as 8K has
 _MAX_CLOSED_PIXELS: Final = 1 << 22  # two frames of Full HD: a decoder may keep sixteen of each
+_MAX_CLOSED: Final = 16  # small videos: a frame that was converted may hold threads, too
 _RUN_UPS_S: Final = (0.0, 5.0, 60.0)  # before the wanted time, until a key frame lies before it
 # Formats whose first plane is the grey image, 8 bits a pixel.
 _PLANAR: Final = frozenset(
@@ -159,7 +160,7 @@ class PyAvReader:
         self._container.close()
         # A container and its streams refer to each other, so that the decoder, with its threads and frames, lives until
         # Python looks for circles.  That takes a third of a second in a large program: too long for each short video.
-        PyAvReader._closed_pixels += self._stream.width * self._stream.height
+        PyAvReader._closed_pixels += self._stream.width * self._stream.height + _MAX_CLOSED_PIXELS // _MAX_CLOSED
         if self._stream.codec_context.thread_count != 1 or PyAvReader._closed_pixels > _MAX_CLOSED_PIXELS:
             PyAvReader._closed_pixels = 0
             gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -41,6 +42,7 @@ def read_in_fork(request: bytes, timeout: float) -> tuple[int, bytes]:  # noqa: 
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:
+        gc.freeze()  # garbage of libraries may wait for their threads, which a fork does not have
         os.close(ours)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         with os.fdopen(theirs, "wb") as file:

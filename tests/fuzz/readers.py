@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -80,6 +81,7 @@ def try_in_fork(path: Path, request: trial_process.Request, model: bytes) -> boo
         return _TRY(path, request, model)
     child = os.fork()
     if not child:
+        gc.freeze()  # as in read_in_fork
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         os._exit(trial_process.attempt(request, model))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -10,6 +10,7 @@ is one.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import random
@@ -75,6 +76,7 @@ def _work(
     position: Synchronized[int],
     results: multiprocessing.SimpleQueue[tuple[int, str]],
 ) -> None:
+    gc.freeze()  # as in read_in_fork
     if not reader.needs_tensorflow:  # whose threads reserve more
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -10,18 +10,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_edge.classification.colours import emotion_colour
 from fer_edge.errors import printable
 from fer_edge.reports.html import data_url, render
 from fer_edge.reports.svg_plot import bars
 from fer_edge.tagging.input.dates import date_of
-from fer_edge.tagging.output.face_crops import crop_row
+from fer_edge.tagging.output.face_crops import MissingImageError, crop_rows
 from fer_edge.tagging.output.statistics import SCORE_BINS, TableStatistics
 from fer_edge.tagging.output.table_reader import read_table
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fer_edge.tagging.input.dates import ImageDate
     from fer_edge.tagging.output.table_reader import TableRow
 
 # For at most so many days between the first and the last image, bars are labelled in this form.
@@ -47,6 +48,7 @@ def make_report(tables: Sequence[Path], *, images: bool = True) -> str:
     return render(
         "tags.html",
         title="Faces and their expressions",
+        headline=_headline(statistics),
         tables=", ".join(printable(str(table)) for table in tables),
         counts=_count(statistics),
         scores=_plot_scores(statistics) if has_faces else None,
@@ -56,6 +58,18 @@ def make_report(tables: Sequence[Path], *, images: bool = True) -> str:
         faces=_show_faces(statistics) if has_faces and images else None,
         errors=_list_errors(statistics),
     )
+
+
+def _headline(statistics: TableStatistics) -> str:
+    """Say how many faces there are, and which emotions they show most often."""
+    counts: Counter[str] = Counter()
+    for emotions in statistics.emotions.values():
+        counts.update(emotions)
+    if not counts.total():
+        return ""
+    shares = ", ".join(f"{label} {count / counts.total():.0%}" for label, count in counts.most_common(3))
+    where = counted(statistics.images.total(), "image or video", "images and videos")
+    return f"{counted(counts.total(), 'face')} in {where}. Most often: {shares}."
 
 
 def _count(statistics: TableStatistics) -> dict[str, Any]:
@@ -69,45 +83,75 @@ def _count(statistics: TableStatistics) -> dict[str, Any]:
     return {
         "head": ("model", "images and videos", "faces", "errors", *labels),
         "rows": rows,
-        "plot": bars(labels, by_model, "emotion", "faces") if labels else None,
+        "plot": _plot_counts(labels, by_model) if statistics.images and any(map(any, by_model.values())) else None,
     }
+
+
+def _plot_counts(labels: Sequence[str], by_model: dict[str, list[int]]) -> str:
+    """Plot the faces of each emotion: in its colour if there is one model, otherwise by model."""
+    if len(by_model) > 1:
+        return bars(labels, by_model, "emotion", "faces")
+    [counts] = by_model.values()
+    shares = {
+        label: [count if each == label else 0 for each in labels] for label, count in zip(labels, counts, strict=True)
+    }
+    return bars(labels, shares, "emotion", "faces", _colours(labels))
+
+
+def _colours(labels: Sequence[str]) -> dict[str, str]:
+    return {label: emotion_colour(label).css for label in labels}
 
 
 def _plot_scores(statistics: TableStatistics) -> str:
     bins = [f"{number / SCORE_BINS:.2f}" for number in range(SCORE_BINS)]
     shares = {label: statistics.scores[label] for label in statistics.labels}
-    return bars(bins, shares, f"score, in steps of {1 / SCORE_BINS:g}", "faces")
+    return bars(bins, shares, f"score, in steps of {1 / SCORE_BINS:g}", "faces", _colours(statistics.labels))
 
 
 def _plot_videos(statistics: TableStatistics) -> list[dict[str, str]]:
     videos = []
     for path, timeline in statistics.timelines.items():
-        bins = range(max(timeline.bins) + 1)
-        shares = {label: [timeline.bins[number][label] for number in bins] for label in statistics.labels}
-        times = [str(timedelta(seconds=number * timeline.step)) for number in bins]
-        videos.append({"path": printable(path), "plot": bars(times, shares, "time", "faces")})
+        people = [timeline.people(number) for number in range(max(timeline.bins) + 1)]
+        by_emotion = {label: [counts[label] for counts in people] for label in statistics.labels}
+        times = [str(timedelta(seconds=number * timeline.step)) for number in range(len(people))]
+        videos.append(
+            {
+                "path": printable(path),
+                "plot": bars(times, by_emotion, "time in the video", "people", _colours(statistics.labels)),
+                "shares": ", ".join(f"{label} {share:.0%}" for label, share in timeline.shares()),
+                "step": counted(timeline.step, "second"),
+            }
+        )
     return videos
 
 
 def _plot_dates(statistics: TableStatistics) -> dict[str, str] | None:
-    """Plot faces over the dates of their images, as far as the images are on this machine."""
-    dated: list[tuple[ImageDate, str]] = []
+    """Plot faces over the dates that cameras wrote, as far as the images are on this machine."""
+    dated: list[tuple[datetime, str]] = []
+    undated = 0
     path_of = operator.attrgetter("path")
     for path, rows in itertools.groupby(sorted(statistics.dated.items, key=path_of), key=path_of):
         if found := date_of(Path(path)):
-            dated += [(found, row.emotion) for row in rows]
-    if not dated:
+            emotions = [row.emotion for row in rows]
+            if found.from_camera:
+                dated += [(found.date, emotion) for emotion in emotions]
+            else:
+                undated += len(emotions)
+    if not dated and not undated:
         return None
-    dates = [found.date for found, _ in dated]
+    verb = "is in an image" if len(dated) == 1 else "are in images"
+    text = f"{len(dated)} of {counted(statistics.dated.total, 'face')} {verb} with a date from the camera (EXIF)."
+    if undated:
+        text += (
+            f" {undated} more: the image has only the date of its file, which may be a copy's; the chart leaves it out."
+        )
+    if not dated:
+        return {"text": text, "plot": ""}
+    dates = [date for date, _ in dated]
     form, labels = _divide_time(min(dates), max(dates))
-    counts = Counter((found.date.strftime(form), emotion) for found, emotion in dated)
+    counts = Counter((date.strftime(form), emotion) for date, emotion in dated)
     shares = {emotion: [counts[label, emotion] for label in labels] for emotion in statistics.labels}
-    from_camera = sum(found.from_camera for found, _ in dated)
-    text = (
-        f"{len(dated)} of {statistics.dated.total} faces in images: {from_camera} by the date that the camera wrote"
-        f" (EXIF), {len(dated) - from_camera} by the date of the file."
-    )
-    return {"text": text, "plot": bars(labels, shares, "date", "faces")}
+    return {"text": text, "plot": bars(labels, shares, "date", "faces", _colours(statistics.labels))}
 
 
 def _divide_time(first: datetime, last: datetime) -> tuple[str, list[str]]:
@@ -124,18 +168,23 @@ def _divide_time(first: datetime, last: datetime) -> tuple[str, list[str]]:
 
 
 def _show_faces(statistics: TableStatistics) -> dict[str, Any]:
-    groups, missing = [], 0
+    chosen = [row for label in statistics.labels if label in statistics.faces for row in statistics.faces[label].items]
+    crops = {id(row): crop for row, crop in crop_rows(chosen)}
+    missing = Counter(str(crop) for crop in crops.values() if isinstance(crop, MissingImageError))
+    groups = []
     for label in statistics.labels:
-        faces = []
-        for row in sorted(statistics.faces[label].items, key=lambda row: -row.score):
-            if jpeg := crop_row(row):
-                faces.append({"url": data_url(jpeg, "jpeg"), "source": _name(row), "score": f"{row.score:.2f}"})
-            else:
-                missing += 1
+        rows = sorted(statistics.faces[label].items, key=lambda row: -row.score) if label in statistics.faces else []
+        faces = [
+            {"url": data_url(jpeg, "jpeg"), "source": _name(row), "score": f"{row.score:.2f}"}
+            for row in rows
+            if isinstance(jpeg := crops[id(row)], bytes)
+        ]
         if faces:
             groups.append({"label": label, "faces": faces})
-    subject = f"{missing} more face was" if missing == 1 else f"{missing} more faces were"
-    text = f"{subject} chosen, but the images cannot be read here." if missing else ""
+    text = ""
+    if missing:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in missing.most_common())
+        text = f"{counted(missing.total(), 'more face')} cannot be shown, because of the image: {reasons}."
     return {"groups": groups, "missing": text}
 
 

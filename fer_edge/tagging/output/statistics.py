@@ -51,23 +51,39 @@ class Timeline:
 
     Attributes:
         step: Width of a bin, in seconds.
-        bins: For each bin with faces, how many of each emotion.
+        bins: For each bin with faces and each track in it, how many frames show each emotion.
     """
 
     def __init__(self) -> None:
         """Start without faces."""
         self.step = 1
-        self.bins: dict[int, Counter[str]] = defaultdict(Counter)
+        self.bins: dict[int, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
 
-    def add(self, time: float, emotion: str) -> None:
-        """Count a face at a time, in seconds."""
+    def add(self, time: float, track: int, emotion: str) -> None:
+        """Count a frame of a face at a time, in seconds."""
         while time >= self.step * _MAX_TIME_BINS:
             self.step *= 2
-            merged: dict[int, Counter[str]] = defaultdict(Counter)
-            for number, counts in self.bins.items():
-                merged[number // 2].update(counts)
-            self.bins = merged
-        self.bins[int(max(time, 0) // self.step)][emotion] += 1
+            bins, self.bins = self.bins, defaultdict(lambda: defaultdict(Counter))
+            for number, tracks in bins.items():
+                for each, counts in tracks.items():
+                    self.bins[number // 2][each].update(counts)
+        self.bins[int(max(time, 0) // self.step)][track][emotion] += 1
+
+    def people(self, number: int) -> Counter[str]:
+        """Return how many people of a bin showed each emotion in most of their frames."""
+        return (
+            Counter(counts.most_common(1)[0][0] for counts in self.bins[number].values())
+            if number in self.bins
+            else Counter()
+        )
+
+    def shares(self) -> list[tuple[str, float]]:
+        """Return the share of each emotion in the frames of all faces, 0..1, the largest first."""
+        total: Counter[str] = Counter()
+        for tracks in self.bins.values():
+            for counts in tracks.values():
+                total.update(counts)
+        return [(emotion, count / total.total()) for emotion, count in total.most_common()]
 
 
 class TableStatistics:
@@ -96,12 +112,17 @@ class TableStatistics:
         self.timelines: dict[str, Timeline] = {}
         self.more_videos = 0
         self.errors: list[TableRow] = []
+        self._labels: set[str] = set()
+        self._row_labels: tuple[str, ...] = ()
 
     def add_table(self, rows: Iterable[TableRow]) -> None:
         """Count the rows of one table."""
         previous: str | None = None
         timeline: Timeline | None = None
         for row in rows:
+            if row.labels != self._row_labels:
+                self._row_labels = row.labels
+                self._labels.update(row.labels)
             if row.path != previous:
                 previous = row.path
                 self.images[row.model] += 1
@@ -116,7 +137,7 @@ class TableStatistics:
                     self.dated.add(row)
                 else:
                     timeline = timeline or self._timeline_of(row.path)
-                    timeline.add(row.time, row.emotion)
+                    timeline.add(row.time, row.track or 0, row.emotion)
 
     def _add_face(self, row: TableRow) -> None:
         self.emotions[row.model][row.emotion] += 1
@@ -132,6 +153,6 @@ class TableStatistics:
 
     @property
     def labels(self) -> list[str]:
-        """The emotions that occur, in the order of FER-2013."""
+        """The emotions of the models, in the order of FER-2013."""
         known = {name: position for position, name in enumerate(FER2013)}
-        return sorted(self.scores, key=lambda name: (known.get(name, len(known)), name))
+        return sorted(self._labels.union(self.scores), key=lambda name: (known.get(name, len(known)), name))

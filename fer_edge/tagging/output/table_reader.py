@@ -8,7 +8,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line, printable
 from fer_edge.geometry import Box
@@ -20,9 +20,15 @@ from fer_edge.utils.limits import TABLE_ROW_BYTES, TEXT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-_COLUMNS: Final = ("path", "time", "x", "y", "width", "height", "emotion", "score", "error", "model", "model_sha256")
+_COLUMNS: Final = (
+    *("path", "time", "x", "y", "width", "height", "emotion", "score", "error", "model", "model_sha256", "track"),
+)
+_SCORE: Final = "score_"  # begins the name of a column with the score of a label
 _BATCH_ROWS: Final = 10_000
 _MAX_NUMBER: Final = 1e9  # seconds or pixels
+
+
+_Row: TypeAlias = tuple[tuple[Any, ...], tuple[str, ...]]  # the values of `_COLUMNS`, and the labels of the model
 
 
 class TableRow(NamedTuple):
@@ -36,6 +42,8 @@ class TableRow(NamedTuple):
         score: The highest score, 0..1.
         error: What went wrong; empty if nothing did.
         model: Name of the model, and the start of its file's hash.
+        track: Number of the face within its video; None for an image.
+        labels: Every label of the model.
     """
 
     path: str
@@ -45,6 +53,8 @@ class TableRow(NamedTuple):
     score: float
     error: str
     model: str
+    track: int | None = None
+    labels: tuple[str, ...] = ()
 
 
 def read_table(table: Path) -> Generator[TableRow]:
@@ -67,8 +77,8 @@ def read_table(table: Path) -> Generator[TableRow]:
         raise InputError(f"{name}: a folder without parts of a table, such as faces-000000.parquet")
     number = 0
     try:
-        for number, values in enumerate(_READERS[ending](table), 1):  # noqa: B007 - the errors below contain it
-            yield _make_row(values)
+        for number, (values, labels) in enumerate(_READERS[ending](table), 1):  # noqa: B007 - for the errors below
+            yield _make_row(values, labels)
     except KeyError as error:
         raise InputError(f"{name}: has no column {error}; `fer-edge tag` did not write it") from error
     except FerEdgeError:
@@ -77,9 +87,9 @@ def read_table(table: Path) -> Generator[TableRow]:
         raise InputError(f"{name}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})") from error
 
 
-def _make_row(values: tuple[Any, ...]) -> TableRow:
-    path, time, x, y, width, height, emotion, score, error, model, digest = values
-    for text in (path, emotion or "", error or "", model, digest):
+def _make_row(values: tuple[Any, ...], labels: tuple[str, ...]) -> TableRow:
+    path, time, x, y, width, height, emotion, score, error, model, digest, track = values
+    for text in (path, emotion or "", error or "", model, digest, *labels):
         if not isinstance(text, str) or len(text) > TEXT_BYTES:
             raise ValueError(f"a value of type {type(text).__name__} where a text should be, or a long one")
     return TableRow(
@@ -90,6 +100,8 @@ def _make_row(values: tuple[Any, ...]) -> TableRow:
         _number(score) if emotion else 0.0,
         error or "",
         f"{model} ({digest[:12]})",
+        int(_number(track)) if track not in {None, ""} else None,
+        labels,
     )
 
 
@@ -100,12 +112,13 @@ def _number(value: Any) -> float:  # noqa: ANN401 - a table may hold anything
     return number
 
 
-def _csv(table: Path) -> Iterator[tuple[str, ...]]:
+def _csv(table: Path) -> Iterator[_Row]:
     with open_table(table, "surrogateescape") as lines:
         rows = csv_rows(lines)
-        positions = _positions(next(rows, []))
+        head = next(rows, [])
+        positions, labels = _positions(head), _labels(head)
         for row in rows:
-            yield tuple([unguard_cell(row[position]) for position in positions])
+            yield tuple([unguard_cell(row[position]) for position in positions]), labels
     with open_regular(table) as whole:
         whole.seek(-1, os.SEEK_END)
         if whole.read() != b"\n":
@@ -122,16 +135,20 @@ def _positions(head: list[str]) -> list[int]:
     return [known[name] for name in _COLUMNS]
 
 
-def _json_lines(table: Path) -> Iterator[tuple[object, ...]]:
+def _labels(head: list[str]) -> tuple[str, ...]:
+    return tuple(name.removeprefix(_SCORE) for name in head if name.startswith(_SCORE))
+
+
+def _json_lines(table: Path) -> Iterator[_Row]:
     with open_table(table) as lines:
         for line in lines:
             lines.row_bytes = 0
             row = json.loads(line)
             box = row["box"] or (None,) * 4
-            yield (row["path"], row["time"], *box, *[row[name] for name in _COLUMNS[6:]])
+            yield (row["path"], row["time"], *box, *[row[name] for name in _COLUMNS[6:]]), tuple(row["scores"] or ())
 
 
-def _sqlite(table: Path) -> Iterator[tuple[object, ...]]:
+def _sqlite(table: Path) -> Iterator[_Row]:
     open_regular(table).close()
     with closing(sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True)) as database:
         # A view or a virtual table may calculate for ever; what is calculated may be as long as it likes.
@@ -141,11 +158,12 @@ def _sqlite(table: Path) -> Iterator[tuple[object, ...]]:
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TABLE_ROW_BYTES)
         head = [column for _, column, *_ in database.execute("PRAGMA table_info(faces)")]
         _positions(head)
+        labels = _labels(head)
         for path, *others in database.execute(f"SELECT {', '.join(_COLUMNS)} FROM faces"):  # noqa: S608 - constants
-            yield (os.fsdecode(path), *others)
+            yield (os.fsdecode(path), *others), labels
 
 
-def _parquet(table: Path) -> Iterator[tuple[object, ...]]:
+def _parquet(table: Path) -> Iterator[_Row]:
     if importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("pyarrow", "parquet")
     from pyarrow import parquet  # noqa: PLC0415 - an extra
@@ -154,17 +172,19 @@ def _parquet(table: Path) -> Iterator[tuple[object, ...]]:
         open_regular(Path(name)).close()
         with parquet.ParquetFile(name) as file:
             _positions(file.schema_arrow.names)
+            labels = _labels(file.schema_arrow.names)
             for batch in file.iter_batches(_BATCH_ROWS, columns=[*_COLUMNS, "path_bytes"]):
                 columns = batch.to_pydict()
                 paths = map(_decode_path, columns["path"], columns["path_bytes"])
-                yield from zip(paths, *[columns[name] for name in _COLUMNS[1:]], strict=True)
+                for values in zip(paths, *[columns[name] for name in _COLUMNS[1:]], strict=True):
+                    yield values, labels
 
 
 def _decode_path(text: str, raw: bytes | None) -> str:
     return os.fsdecode(raw) if raw else text
 
 
-_READERS: Final[dict[str, Callable[[Path], Iterable[tuple[Any, ...]]]]] = {
+_READERS: Final[dict[str, Callable[[Path], Iterable[_Row]]]] = {
     ".jsonl": _json_lines,
     ".csv": _csv,
     ".parquet": _parquet,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sqlite3
+import zipfile
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,8 @@ from markupsafe import escape
 from PIL import Image
 
 from fer_edge import demo
+from fer_edge.classification.colours import emotion_colour
+from fer_edge.classification.labels import FER2013
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.tagging.input.dates import date_of
@@ -78,13 +81,15 @@ def test_every_table_format_gives_the_same_standalone_page(study: Study) -> None
     pages = [make_report([table]) for table in study.tables]
     assert len({page.replace(str(table), "") for page, table in zip(pages, study.tables, strict=True)}) == 1
     page = pages[0]
-    counts = {name: count for name, count in study.summary.emotions.items() if count}
+    counts = {label: study.summary.emotions.get(label, 0) for label in FER2013}
     header, values = rows(page)[:2]
-    assert header == ["model", "images and videos", "faces", "errors", *counts]
+    assert header == ["model", "images and videos", "faces", "errors", *FER2013]
     assert values[1:] == [str(number) for number in (5, study.summary.faces, 1, *counts.values())]
+    assert f"{study.summary.faces} faces in 5 images and videos. Most often: " in page
     assert values[0].startswith("edge (")
     assert page.count("data:image/jpeg;base64,") == sum(min(count, 24) for count in counts.values())
-    assert "9 of 9 faces in images: 6 by the date that the camera wrote (EXIF), 3 by the date of the file" in page
+    assert "6 of 9 faces are in images with a date from the camera (EXIF). 3 more: " in page
+    assert all(emotion_colour(label).css in page for label in counts), "each emotion has its colour"
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "<script" not in page
     assert "<b>" not in page
@@ -118,7 +123,37 @@ def test_reports_missing_images(study: Study, tmp_path: Path) -> None:
     table.write_text(study.tables[1].read_text().replace(str(study.images), "/nowhere"))
     page = make_report([table])
     assert "data:image" not in page
-    assert "were chosen, but the images cannot be read here" in page
+    assert "cannot be shown, because of the image: not on this machine" in page
+
+
+def test_shows_faces_of_archives(study: Study, tmp_path: Path) -> None:
+    archive, table = tmp_path / "a.zip", tmp_path / "t.csv"
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, name in enumerate(("a.jpg", "b.jpg")):
+            file.write(study.images / name, f"folder/{number}.jpg")
+    summary = tag([str(archive)], Outputs(str(table)), TagOptions(model=str(DEFAULT_MODEL)))
+    page = make_report([table])
+    assert page.count("data:image/jpeg;base64,") == summary.faces == 6
+    assert "cannot be shown" not in page
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(study.images / "a.jpg", "folder/0.jpg")
+    assert "because of the image: not in the archive any more (3)" in make_report([table])
+
+
+def test_timeline_counts_people_not_frames(study: Study, tmp_path: Path) -> None:
+    lines = study.tables[1].read_text().splitlines()
+    row = json.loads(next(line for line in lines if "video.mp4" in line))
+    moments = [(0.1 * number, track, emotion) for number in range(9) for track, emotion in ((1, "sad"), (2, "happy"))]
+    moments += [(0.05, 1, "fear")]
+    table = tmp_path / "t.jsonl"
+    table.write_text(
+        "\n".join(json.dumps({**row, "time": time, "track": each, "emotion": name}) for time, each, name in moments)
+    )
+    page = make_report([table], images=False)
+    assert "0:00:00, sad: 1</title>" in page
+    assert "0:00:00, happy: 1</title>" in page
+    assert "0:00:00, fear" not in page
+    assert "Frames of all faces: sad 47%, happy 47%, fear 5%." in page
 
 
 def test_date_comes_from_exif_or_else_from_the_file(study: Study) -> None:
@@ -136,7 +171,7 @@ def test_date_comes_from_exif_or_else_from_the_file(study: Study) -> None:
         ("t.jsonl", "{", "after 0 rows"),
         (
             "t.csv",
-            "path,time,x,y,width,height,emotion,score,error,model,model_sha256\nx,inf,,,,,,,,m,0\n",
+            "path,time,x,y,width,height,emotion,score,error,model,model_sha256,track\nx,inf,,,,,,,,m,0,\n",
             "after 1 rows (inf where a number should be)",
         ),
         ("t.sqlite", "no database, and long enough", "after 0 rows"),
@@ -165,7 +200,7 @@ def test_table_without_rows_gives_a_page_without_faces(study: Study, cli: Cli, t
 
 
 def test_refuses_a_database_that_calculates(tmp_path: Path) -> None:
-    columns = "time, x, y, width, height, emotion, score, error, model, model_sha256"
+    columns = "time, x, y, width, height, emotion, score, error, model, model_sha256, track"
     for path, statement in (
         (
             "view",
@@ -175,7 +210,7 @@ def test_refuses_a_database_that_calculates(tmp_path: Path) -> None:
     ):
         table = tmp_path / f"{path}.sqlite"
         with closing(sqlite3.connect(table)) as database:
-            database.execute(f"{statement} SELECT {', '.join(['i'] * 11)} FROM n" if path == "view" else statement)  # noqa: S608 - likewise
+            database.execute(f"{statement} SELECT {', '.join(['i'] * 12)} FROM n" if path == "view" else statement)  # noqa: S608 - likewise
             if path == "blob":
                 database.execute("INSERT INTO faces (time) VALUES (1)")
             database.commit()
