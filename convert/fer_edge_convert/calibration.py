@@ -53,3 +53,21 @@ def choose_calibration_rows(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[
         parts[2].append(shuffled[first : _MORE * each])
     # Shuffled, because a moving average forgets what comes first.
     return tuple(rng.permutation(np.concatenate(part)) for part in parts)
+
+
+def split_test_rows(classes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split faces to test on into halves with the same labels, always in the same way.
+
+    Args:
+        classes: class of each face, shape (n,).
+
+    Returns:
+        Rows to choose by, which may be none, and rows to report on, each in their order.
+    """
+    rng = np.random.default_rng(SEED)
+    choice: list[npt.NDArray[np.int64]] = []
+    for label in np.unique(classes):
+        rows = rng.permutation(np.flatnonzero(classes == label))
+        choice.append(rows[: len(rows) // 2])
+    chosen = np.sort(np.concatenate(choice))
+    return chosen, np.setdiff1d(np.arange(len(classes)), chosen)

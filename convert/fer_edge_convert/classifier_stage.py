@@ -14,7 +14,8 @@ from fer_edge.errors import DataError, printable
 from fer_edge.modelcard.archive import with_card
 from fer_edge.modelcard.pixel_statistics import PixelStatistics
 from fer_edge.tflite.graph import read_graph
-from fer_edge_convert.calibration import choose_calibration_rows
+from fer_edge.utils.words import counted
+from fer_edge_convert.calibration import choose_calibration_rows, split_test_rows
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_model, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare_models, divergence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _MAX_OVERLAP: Final = 0.1  # share of the calibration faces that may be tested on, too: FER-2013 has a few twice
 _MAX_FLOAT_LAYERS: Final = 6  # that a rescue may leave in floats
+_FEW_FACES: Final = 100  # on which a difference of one point is hardly to be seen
 
 
 class ClassifierStage:
@@ -81,6 +83,14 @@ class ClassifierStage:
         if self._data is None:
             raise DataError(f"{self.path}: no faces to compare on")
         return ClassifierTrial(self, scheme, self._data, self._calibration, self._usage)
+
+    def calibration_images(self) -> Images | None:
+        """Return images for another compiler to measure ranges on; None without data."""
+        data = self._calibration if self._calibration is not None else self._data
+        if data is None:
+            return None
+        _, rows, _ = choose_calibration_rows(data, alone=self._calibration is not None)
+        return Images(data.faces[rows], self.card.input)
 
     def result(
         self,
@@ -128,9 +138,29 @@ class ClassifierStage:
             calibration_faces=faces,
             float_operators=tuple(dict.fromkeys(in_floats)),
             kept_in_floats=len(candidate.plan.kept_float),
+            choice_faces=trial.choice_faces if trial else 0,
             parts=parts,
         )
         return result, content
+
+
+@dataclass(frozen=True, slots=True)
+class _TestFaces:
+    """Faces to test on, with what the float model says of them.
+
+    Attributes:
+        images: n faces.
+        truth: class indices of shape (n,).
+        scores: of the float model, shape (n, classes).
+    """
+
+    images: Images
+    truth: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+    def select(self, rows: npt.NDArray[np.int64]) -> _TestFaces:
+        """Return some of the faces."""
+        return _TestFaces(self.images.select(rows), self.truth[rows], self.scores[rows])
 
 
 @dataclass(slots=True)
@@ -148,7 +178,8 @@ class ClassifierTrial:
     """The faces and scores that all ways of quantizing a classifier share; see `Trial`.
 
     Attributes:
-        test: the faces to compare on.
+        test: the faces to compare on; a rescue takes half of them away, to choose by.
+        choice_faces: how many faces to test on a rescue has to choose by.
         can_lose: whether the float model is right more often than one that always gives one label.
     """
 
@@ -158,15 +189,16 @@ class ClassifierTrial:
         """Choose faces and run the float model on them."""
         self._stage, self._scheme = stage, scheme
         self.test = data.select_usage(usage)
-        self._truth = self.test.classes_for(stage.card.labels)
-        self._images = Images(self.test.faces, stage.card.input)
-        self._scores = run_model(stage.model, self._images)
-        self._right = float((self._scores.argmax(axis=1) == self._truth).mean())
-        self.can_lose = self._right > float(np.bincount(self._truth).max() / len(self._truth))
+        self.choice_faces = 0
+        truth = self.test.classes_for(stage.card.labels)
+        images = Images(self.test.faces, stage.card.input)
+        self._tested = _TestFaces(images, truth, run_model(stage.model, images))
+        self._right = float((self._tested.scores.argmax(axis=1) == truth).mean())
+        self.can_lose = self._right > float(np.bincount(truth).max() / len(truth))
         self._calibration = calibration if calibration is not None else data
         self._rows = self._more_rows = np.empty(0, np.int64)
         # Faces that neither train nor test, so that choosing by them does not flatter the result.
-        self._choice_images = self._images
+        self._choice_images = images
         if scheme.calibrated:
             choice, self._rows, self._more_rows = choose_calibration_rows(
                 self._calibration, alone=calibration is not None
@@ -175,7 +207,13 @@ class ClassifierTrial:
         self._choice_scores = run_model(stage.model, self._choice_images)
 
     def choose(self, max_drop: float, *, rescue: bool) -> Choice[Parity]:
-        """Return the candidate with the nearest scores; with ``rescue``, the first that loses little enough."""
+        """Return the candidate with the nearest scores; with ``rescue``, the first that loses little enough.
+
+        A rescue chooses by half of the faces to test on, and reports on the other half.
+
+        Raises:
+            DataError: there are too few faces to split.
+        """
         model = self._stage.model
         if self._scheme.calibrated:
             stats = self._observe(self._rows)
@@ -188,9 +226,11 @@ class ClassifierTrial:
         else:
             candidates = [self._candidate(str(self._scheme), Plan(self._scheme, {}), model, self._rows)]
         best = min(candidates, key=lambda candidate: candidate.divergence)
+        if rescue and self._scheme.calibrated:
+            chosen_by = self._hold_out()
+            if self._change_points(best, chosen_by) < -max_drop:
+                return self._rescue(candidates, best, chosen_by, max_drop)
         parity = self._compare(best)
-        if rescue and self._scheme.calibrated and parity.change_points < -max_drop:
-            return self._rescue(candidates, best, parity, max_drop)
         attempts = tuple(Attempt(way=one.way, kl_divergence=one.divergence) for one in candidates)
         return Choice(best, parity, attempts)
 
@@ -244,33 +284,48 @@ class ClassifierTrial:
         return compare_models(
             self._stage.model,
             candidate.model,
-            images=self._images,
-            truth=self._truth,
+            images=self._tested.images,
+            truth=self._tested.truth,
             labels=self._stage.card.labels,
             plan=candidate.plan,
-            original_scores=self._scores,
+            original_scores=self._tested.scores,
             probes=self._choice_images,
         )
 
-    def _change_points(self, candidate: Candidate) -> float:
-        """Return the change of the accuracy on the test faces, in points."""
-        after = run_model(candidate.model, self._images).argmax(axis=1)
-        before = self._scores.argmax(axis=1)
-        return 100 * float((after == self._truth).mean() - (before == self._truth).mean())
-
-    def _rescue(self, candidates: list[Candidate], best: Candidate, parity: Parity, max_drop: float) -> Choice[Parity]:
-        """Try the cheapest remedies first: other ranges, biases, then layers in floats, until little enough is lost."""
-        attempts = [
-            Attempt(
-                way=one.way,
-                kl_divergence=one.divergence,
-                change_points=parity.change_points if one.way == best.way else None,
+    def _hold_out(self) -> _TestFaces:
+        """Take half of the faces to test on away, to choose by."""
+        choice, rest = split_test_rows(self._tested.truth)
+        if not len(choice):
+            raise DataError(
+                f"{self.test.name}: {counted(len(rest), 'face')} to test on; --rescue needs two of one label at least:"
+                " one to choose by, and one to report on"
             )
+        kept = np.zeros(len(self.test), bool)
+        kept[rest] = True
+        held_out, self._tested = self._tested.select(choice), self._tested.select(rest)
+        self.test, self.choice_faces = self.test.select(kept), len(choice)
+        return held_out
+
+    @staticmethod
+    def _change_points(candidate: Candidate, faces: _TestFaces) -> float:
+        """Return the change of the accuracy on some faces, in points."""
+        after = run_model(candidate.model, faces.images).argmax(axis=1)
+        before = faces.scores.argmax(axis=1)
+        return 100 * float((after == faces.truth).mean() - (before == faces.truth).mean())
+
+    def _rescue(
+        self, candidates: list[Candidate], best: Candidate, faces: _TestFaces, max_drop: float
+    ) -> Choice[Parity]:
+        """Try the cheapest remedies first: other ranges, biases, then layers in floats, until little enough is lost."""
+        parity = self._compare(best)
+        before = self._change_points(best, faces)
+        attempts = [
+            Attempt(way=one.way, kl_divergence=one.divergence, change_points=before if one.way == best.way else None)
             for one in candidates
         ]
         search = _Search(best)
         for candidate in self._rescue_candidates(parity, search):
-            change = self._change_points(candidate)
+            change = self._change_points(candidate, faces)
             attempts.append(Attempt(way=candidate.way, kl_divergence=candidate.divergence, change_points=change))
             enough = change >= -max_drop
             if enough or candidate.divergence < search.best.divergence:
@@ -305,6 +360,12 @@ class ClassifierTrial:
             yield (
                 f"the float model itself is right on {right:.1%} of the faces, no more than always giving one label:"
                 " check the order of --labels, --input-range, and whether these are faces of its kind"
+            )
+        if self.choice_faces and len(self.test) < _FEW_FACES:
+            yield (
+                f"--rescue chose by {counted(self.choice_faces, 'face')}, and the report is of the other"
+                f" {len(self.test)}: too few to see a difference of one point; give {2 * _FEW_FACES} faces or more to"
+                " test on"
             )
         if self._scheme.calibrated:
             yield from self._calibration_warnings(right)

@@ -44,6 +44,9 @@ def detector_summary(result: DetectorConversion) -> list[str]:
         lines.append(
             f"{'calibrated':<12}on {counted(result.calibration_images, 'image')}, seed {result.seed}: {result.way}"
         )
+    if result.choice_images:
+        images = counted(result.choice_images, "image")
+        lines.append(f"{'rescue':<12}chose by {images} of the test data; the figures above are of the others")
     return lines
 
 

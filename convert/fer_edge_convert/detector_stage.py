@@ -15,6 +15,7 @@ from fer_edge.detection.metrics import DetectionMetrics, detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import DataError, printable
 from fer_edge.tflite.graph import read_graph
+from fer_edge_convert.calibration import split_test_rows
 from fer_edge_convert.detector_parity import DetectorParity
 from fer_edge_convert.detector_report import write_detector_report
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_all
@@ -80,7 +81,12 @@ class DetectorStage(ABC):
         return DetectorTrial(self, scheme, self._test or calibration, calibration)
 
     def result(
-        self, out: Path, candidate: Candidate, command: str, choice: Choice[DetectorParity] | None = None
+        self,
+        out: Path,
+        candidate: Candidate,
+        command: str,
+        choice: Choice[DetectorParity] | None = None,
+        choice_images: int = 0,
     ) -> tuple[DetectorConversion, bytes]:
         """Return the result, and the file with its card."""
         scheme, scores = candidate.plan.scheme, {}
@@ -98,6 +104,7 @@ class DetectorStage(ABC):
             seed=SEED,
             parity=choice.parity if choice else None,
             calibration_images=len(candidate.rows),
+            choice_images=choice_images,
         )
         return result, content
 
@@ -144,26 +151,40 @@ class DetectorTrial:
         rows = shuffled[_CHOICE_IMAGES:][:CALIBRATION_IMAGES]
         self._rows = rows if len(rows) else shuffled
         self._outputs = run_all(stage.model, self._choice)
+        self._choice_images = 0  # that a rescue has to choose by
 
     def choose(self, max_drop: float, *, rescue: bool) -> Choice[DetectorParity]:
-        """Return the nearest candidate; with ``rescue``, the nearest that loses little enough, else the best."""
+        """Return the nearest candidate; with ``rescue``, the nearest that loses little enough, else the best.
+
+        A rescue chooses by half of the labelled images, and reports on the other half.
+
+        Raises:
+            DataError: there are too few images with faces to split.
+        """
         candidates = self._candidates()
         nearest_first = sorted(candidates, key=lambda one: one.divergence)
-        compared: dict[str, DetectorParity] = {}
-        for one in nearest_first if rescue else nearest_first[:1]:
-            compared[one.way] = self._compare(one.model)
-            if compared[one.way].lost_points <= max_drop:
-                break
-        best = min((one for one in nearest_first if one.way in compared), key=lambda one: compared[one.way].lost_points)
+        best = nearest_first[0]
+        changes: dict[str, float] = {}
+        if rescue and self._scheme.calibrated and self._test.labelled:
+            choice = self._hold_out()
+            before = self._measure(self._stage.model, choice).average_precision
+            for one in nearest_first:
+                changes[one.way] = 100 * (self._measure(one.model, choice).average_precision - before)
+                if changes[one.way] >= -max_drop:
+                    break
+            best = max((one for one in nearest_first if one.way in changes), key=lambda one: changes[one.way])
+        parity = self._compare(best.model)
+        if not changes and parity.change_points is not None:
+            changes[best.way] = parity.change_points
         attempts = tuple(
             Attempt(
                 way=one.way,
                 kl_divergence=one.divergence,
-                change_points=compared[one.way].change_points if one.way in compared else None,
+                change_points=changes.get(one.way),
             )
             for one in candidates
         )
-        return Choice(best, compared[best.way], attempts)
+        return Choice(best, parity, attempts)
 
     def warnings(self) -> tuple[str, ...]:
         """Return nothing: there are no checks of a detector's images."""
@@ -178,11 +199,23 @@ class DetectorTrial:
     ) -> tuple[DetectorConversion, bytes]:
         """Return the result, and the file with its card."""
         del warnings
-        return self._stage.result(out, choice.candidate, command, choice)
+        return self._stage.result(out, choice.candidate, command, choice, self._choice_images)
 
     def write_report(self, stem: Path, result: DetectorConversion, *, refused: bool, max_drop: float) -> None:
         """Write ``<stem>.json`` and ``<stem>.html``."""
         write_detector_report(stem, result, refused=refused, max_drop=max_drop)
+
+    def _hold_out(self) -> FaceDataset:
+        """Take half of the images to test on away, to choose by; images with and without faces alike."""
+        choice, rest = split_test_rows(np.array([bool(len(image.boxes)) for image in self._test.images], np.int64))
+        halves = self._test.subset(choice.tolist()), self._test.subset(rest.tolist())
+        if not all(any(len(image.boxes) for image in half.images) for half in halves):
+            raise DataError(
+                f"{self._test.name}: one image with faces to test on; --rescue needs two at least: one to choose by,"
+                " and one to report on"
+            )
+        self._test, self._choice_images = halves[1], len(choice)
+        return halves[0]
 
     def _candidates(self) -> list[Candidate]:
         model, scheme = self._stage.model, self._scheme
@@ -235,7 +268,7 @@ class DetectorTrial:
         scores = {node.name for one in sigmoids for node in (*one.inputs, *one.outputs)}
         original = converted = change = None
         if self._test.labelled:
-            original, converted = (self._measure(one) for one in (original_model, model))
+            original, converted = (self._measure(one, self._test) for one in (original_model, model))
             change = 100 * (converted.average_precision - original.average_precision)
         return DetectorParity(
             difference={
@@ -252,14 +285,14 @@ class DetectorTrial:
             converted_ms=converted_ms,
         )
 
-    def _measure(self, model: bytes) -> DetectionMetrics:
+    def _measure(self, model: bytes, data: FaceDataset) -> DetectionMetrics:
         """Return how well a model finds faces in images of full size."""
         card, content = self._stage.content(model, {}, "", None)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             path.write_bytes(content)
             detector = NetworkDetector(path, min_face=1, threshold=_MIN_COMPARED_SCORE)
-        return match(detect_all(detector, self._test), self._test.images).metrics(card.threshold)
+        return match(detect_all(detector, data), data.images).metrics(card.threshold)
 
 
 def _ensure_faces(test: FaceDataset) -> None:

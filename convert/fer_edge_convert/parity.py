@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from fer_edge.classification.comparison import change_of_accuracy, wilson_interval
 from fer_edge.classification.metrics import Metrics, measure
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from fer_edge_convert.flatbuffer import Images
 
-_NORMAL_95: Final = 1.959964
 # Scores in int8 come in steps of 1/256: less than half a step is no evidence.
 _MIN_SCORE: Final = 1 / 512
 _LAYER_COST: Final = 4e9  # multiply-adds that may be spent on comparing layers one by one
@@ -137,17 +137,16 @@ def compare_models(
     scores = run_model(converted, images)
     before, after = measure(original_scores, truth, labels), measure(scores, truth, labels)
     before_labels, after_labels = original_scores.argmax(axis=1), scores.argmax(axis=1)
-    right = (after_labels == truth).astype(np.float64) - (before_labels == truth)
-    spread = _NORMAL_95 * float(right.std()) / len(right) ** 0.5
+    change = change_of_accuracy(before_labels == truth, after_labels == truth)
     layers = _layers(original, converted, probes, plan)
     original_ms, converted_ms = latency(original, converted)
     return Parity(
         original=before,
         converted=after,
-        original_interval=_wilson(before.accuracy, before.faces),
-        converted_interval=_wilson(after.accuracy, after.faces),
+        original_interval=wilson_interval(before.accuracy, before.faces),
+        converted_interval=wilson_interval(after.accuracy, after.faces),
         change_points=100 * (after.accuracy - before.accuracy),
-        change_interval=(100 * (float(right.mean()) - spread), 100 * (float(right.mean()) + spread)),
+        change_interval=change.interval,
         agreement=float((before_labels == after_labels).mean()),
         kl_divergence=divergence(original_scores, scores),
         recall_change_points={
@@ -238,13 +237,6 @@ def _worst(
         )
         for row in rows
     )
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Return Wilson's score interval for a share of ``count``."""
-    z = _NORMAL_95**2 / count
-    middle, half = share + z / 2, _NORMAL_95 * ((share * (1 - share) + z / 4) / count) ** 0.5
-    return (middle - half) / (1 + z), (middle + half) / (1 + z)
 
 
 def latency(original: bytes, converted: bytes) -> tuple[float, float]:

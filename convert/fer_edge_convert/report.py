@@ -40,6 +40,9 @@ def classifier_summary(result: ClassifierConversion) -> list[str]:
     if result.calibration_faces:
         faces = counted(sum(result.calibration_faces.values()), "face")
         lines.append(f"calibrated  on {faces}, seed {result.seed}: {result.way}")
+    if result.choice_faces:
+        faces = counted(result.choice_faces, "face")
+        lines.append(f"rescue      chose by {faces} of the test data; the figures above are of the others")
     if any(attempt.change_points is not None for attempt in result.attempts):
         tried = [one for one in result.attempts if one.change_points is not None]
         lines += [f"tried       {one.way}: {one.change_points:+.2f} points" for one in tried]

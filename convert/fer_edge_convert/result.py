@@ -32,7 +32,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         kl_divergence: divergence of its outputs from the float ones, on data that it was not calibrated on, or on the
             test data where nothing is calibrated. The way with the lowest is kept, unless a rescue finds one that
             loses little enough.
-        change_points: change of accuracy, or of average precision, on the test data; None where that was not measured.
+        change_points: change of accuracy, or of average precision, on the data that the way was chosen by: half of the
+            test data for a rescue; None where that was not measured.
     """
 
     way: str
@@ -75,6 +76,7 @@ class ClassifierConversion(Conversion, frozen=True, kw_only=True):
         calibration_faces: how many faces of each label ranges were measured on; empty where none were.
         float_operators: kinds of the operators that calculate in floats.
         kept_in_floats: how many layers a rescue left in floats.
+        choice_faces: how many faces a rescue chose by; the comparison is on others. 0 without a rescue.
         parts: names of the dataset's parts that both models were tested on.
     """
 
@@ -83,6 +85,7 @@ class ClassifierConversion(Conversion, frozen=True, kw_only=True):
     calibration_faces: dict[str, int]
     float_operators: tuple[str, ...]
     kept_in_floats: int
+    choice_faces: int
     parts: tuple[str, ...]
 
 
@@ -91,8 +94,10 @@ class DetectorConversion(Conversion, frozen=True, kw_only=True):
 
     Attributes:
         calibration_images: how many images ranges were measured on.
+        choice_images: how many images a rescue chose by; the comparison is on others. 0 without a rescue.
     """
 
     card: DetectorCard
     parity: DetectorParity | None
     calibration_images: int
+    choice_images: int

@@ -52,6 +52,13 @@ def convert(
     quantize: Annotated[
         Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The scheme by name.")
     ] = None,
+    target: Annotated[
+        Literal["edgetpu", "hailo", "hailo8", "imx500"] | None,
+        typer.Option(
+            "--for",
+            help="Accelerator to compile for: the Edge TPU, Hailo-8L, Hailo-8 or IMX500; not tried on hardware.",
+        ),
+    ] = None,
     labels: Labels = None,
     input_range: InputRange = None,
     input_mean: Annotated[
@@ -105,7 +112,7 @@ def convert(
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
-    scheme = _choose_scheme(chosen, quantize, model)
+    scheme = _choose_scheme(chosen, quantize, model, target)
     need("convert", "ai_edge_quantizer")
     if model.suffix != ".tflite":
         need("convert", "keras", "tensorflow", "tf_keras")
@@ -115,7 +122,8 @@ def convert(
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
-    _refuse_unused(scheme, data, comparing, {"calibrate": calibrate, "rescue": rescue})
+    _refuse_unused(scheme, data, comparing, {"calibrate": None if target else calibrate, "rescue": rescue})
+    _check_target(target, model, data or calibrate)
     second = is_model_of(model, RefinerCard)
     if not second:
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
@@ -134,6 +142,7 @@ def convert(
             "usage": usage,
             "votes": votes,
             "map": label_map,
+            "for": target,
         }
         _check_detector_options(model, scheme, detector, classifiers)
     else:
@@ -153,6 +162,7 @@ def convert(
             )
 
         result: Conversion
+        stage: ClassifierStage | None = None
         try:
             if is_face_detector:
                 result = run(_detector_stage(model, detector, data, calibrate, unsafe=unsafe))
@@ -161,7 +171,8 @@ def convert(
                 statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
                 options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe)
                 faces = _Faces(data, calibrate, votes, label_map, usage)
-                result = run(_classifier_stage(model, Scheme(scheme), out, statement, options, faces))
+                stage = _classifier_stage(model, Scheme(scheme), out, statement, options, faces)
+                result = run(stage)
         except RefusedError as error:
             for warning in error.warnings:
                 warn(warning)
@@ -169,6 +180,36 @@ def convert(
     for warning in result.warnings:
         warn(warning)
     _print_result(result, model, out)
+    _compile(target, stage, model, out)
+
+
+def _check_target(target: str | None, model: Path, data: Path | None) -> None:
+    if not target:
+        return
+    from fer_edge_convert.targets import Target, check_source
+
+    chosen = Target(target)
+    check_source(chosen, model)
+    if chosen.takes_calibration and not data:
+        raise InputError(f"--for {target} writes faces for {chosen.compiler} to measure ranges on: give --data, too")
+
+
+def _compile(target: str | None, stage: ClassifierStage | None, model: Path, out: Path) -> None:
+    """Write what the compiler of a target takes, and compile it, or say how to."""
+    if not target or not stage:
+        return
+    from fer_edge_convert.compilers import compile_files
+    from fer_edge_convert.targets import Target, TargetFiles, left_to_cpu, write_files
+
+    files = TargetFiles(Target(target), out, model)
+    for path in write_files(files, stage.calibration_images()):
+        say(f"written     {path}")
+    if files.target is Target.EDGETPU and (kinds := left_to_cpu(out.read_bytes(), out)):
+        say(f"on the CPU  {', '.join(kinds)}, which the Edge TPU does not run, and all that comes after")
+    if compiled := compile_files(files):
+        say(f"compiled    {compiled}, by {files.target.compiler}; not tried on hardware")
+        return
+    say(f"not compiled: no {files.target.compiler} on PATH. Where it is installed, run:", *files.hints())
 
 
 def _check_detector_options(model: Path, scheme: str, detector: Path | None, classifiers: Mapping[str, object]) -> None:
@@ -197,9 +238,14 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
             say(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
-def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path) -> str:
-    """Return the chosen scheme; without one, a missing model is reported first."""
+def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path, target: str | None) -> str:
+    """Return the chosen scheme, or that of the target; without either, a missing model is reported first."""
     wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({scheme} if scheme else set())
+    if target:
+        needed = "int8" if target == "edgetpu" else "float32"
+        if other := wanted - {needed}:
+            raise InputError(f"--for {target} needs {needed}; leave --{min(other)} out")
+        return needed
     if len(wanted) != 1:
         if not model.exists():
             raise missing_source(model)

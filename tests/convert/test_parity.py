@@ -17,6 +17,7 @@ from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
+from fer_edge_convert.calibration import split_test_rows
 from fer_edge_convert.metadata import METADATA
 from fer_edge_convert.parity import divergence
 from fer_edge_convert.quantization import ActivationStats, Method, Plan, Scheme, correct_biases, observe, quantize
@@ -69,7 +70,7 @@ def test_names_refuses_and_rescues_a_layer_with_a_bad_range(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     model, name = model_with_bad_layer
-    faces_csv = sample.write_csv(tmp_path_factory.mktemp("third") / "fer2013.csv", slice(0, 700, 3))
+    faces_csv = sample.write_csv(tmp_path_factory.mktemp("half") / "fer2013.csv", slice(0, 700, 2))
     out = tmp_path / "out.tflite"
     out.write_text("the old model")
     convert = ("convert", model, "--int8", "--data", faces_csv, "-o", out)
@@ -84,9 +85,13 @@ def test_names_refuses_and_rescues_a_layer_with_a_bad_range(
     assert report["parity"]["change_points"] < -1
     assert name in (tmp_path / "out.parity.html").read_text()
 
-    cli(*convert, "--rescue")
+    result = cli(*convert, "--rescue", "--max-drop", "3")
+    assert "--rescue chose by 84 faces, and the report is of the other 91: too few" in result.stderr
     report = json.loads((tmp_path / "out.parity.json").read_text())
-    assert report["parity"]["change_points"] >= -1
+    assert report["choice_faces"] == 84
+    assert report["parity"]["original"]["faces"] == 91
+    assert report["parity"]["change_points"] >= -3
+    assert report["attempts"][-1]["change_points"] >= -3
     tried_methods = [attempt["way"] for attempt in report["attempts"]]
     assert any("more faces" in method for method in tried_methods)
     assert any("biases corrected" in method for method in tried_methods)
@@ -103,13 +108,17 @@ def test_names_refuses_and_rescues_a_layer_with_a_bad_range(
 
     # The first method within the limit is kept, whatever the divergence of its scores.
     compared = [attempt for attempt in report["attempts"] if attempt["change_points"] is not None]
-    limit = max(attempt["change_points"] for attempt in compared[1:-1])
-    expected = next(attempt for attempt in compared if attempt["change_points"] >= limit)
-    output = cli(*convert, "--rescue", "--max-drop", str(-limit)).stdout
-    report = json.loads((tmp_path / "out.parity.json").read_text())
-    assert report["way"] == expected["way"]
-    assert report["parity"]["change_points"] == expected["change_points"]
-    assert f"seed 1: {expected['way']}" in output
+    assert report["way"] == next(attempt["way"] for attempt in compared if attempt["change_points"] >= -3)
+    assert f"seed 1: {report['way']}" in result.stdout
+    assert "chose by 84 faces of the test data; the figures above are of the others" in result.stdout
+
+
+def test_splits_test_faces_with_the_same_labels() -> None:
+    classes = np.array([0, 1, 0, 1, 0, 1, 1, 2])
+    choice, rest = split_test_rows(classes)
+    assert np.bincount(classes[choice], minlength=3).tolist() == [1, 2, 0]
+    assert sorted([*choice, *rest]) == list(range(8))
+    assert split_test_rows(classes)[0].tolist() == choice.tolist()
 
 
 def test_refuses_calibration_on_noise(cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path) -> None:
