@@ -15,6 +15,8 @@ _WIDTH: Final = 720
 _HEIGHT: Final = 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 16, 48
 _LEGEND: Final = 18  # height of a line of the legend
+_LEGEND_MARK: Final = 52  # width of an entry without its name
+_LETTER: Final = 7  # width of a letter
 # Distinguishable for most colour-blind people (Okabe & Ito 2008).
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MAX_BAR_LABELS: Final = 8
@@ -49,18 +51,24 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, from_zero: boo
     horizontal = _Axis.over((x for x, _ in points), _LEFT, _WIDTH - _RIGHT)
     vertical = _Axis.over((y for _, y in points), _HEIGHT - _BOTTOM, _TOP, from_zero=from_zero)
     drawn = "".join(_draw_series(each, number, horizontal, vertical) for number, each in enumerate(series))
-    legend = "".join(_legend_entry(each, number) for number, each in enumerate(series))
-    return _frame(f"{_draw_grid(horizontal, vertical)}{drawn}{legend}", x_label, y_label, len(series))
+    legend = [(each.name, *_style(number)) for number, each in enumerate(series)]
+    return _frame(f"{_draw_grid(horizontal, vertical)}{drawn}", x_label, y_label, legend)
 
 
-def _frame(drawn: str, x_label: str, y_label: str, names: int) -> str:
-    """Return the image with its axis labels, and with room for a number of names in the legend."""
-    height, bottom = _HEIGHT + _LEGEND * names, _HEIGHT - _BOTTOM
+def _frame(drawn: str, x_label: str, y_label: str, legend: Sequence[tuple[str, str, str]]) -> str:
+    """Return the image with its axis labels and its legend: the name, colour and dashes of each series."""
+    widest = max(len(name) for name, *_ in legend) * _LETTER + _LEGEND_MARK
+    columns = max(1, min(len(legend), (_WIDTH - _LEFT - _RIGHT) // widest))
+    height, bottom = _HEIGHT + _LEGEND * math.ceil(len(legend) / columns), _HEIGHT - _BOTTOM
+    entries = "".join(
+        _legend_entry(*entry, _LEFT + number % columns * widest, _HEIGHT + _LEGEND * (number // columns) + 4)
+        for number, entry in enumerate(legend)
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
         f' role="img" font-family="system-ui, sans-serif" font-size="12" style="max-width:100%;background:#fff">'
         f"<title>{html.escape(f'{y_label} by {x_label}')}</title>"
-        f"{drawn}"
+        f"{drawn}{entries}"
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{bottom + 36}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
         f'<text transform="translate(16 {(_TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">'
@@ -101,14 +109,14 @@ def bars(
                     f"<title>{html.escape(f'{labels[bar]}, {name}: {value:g}')}</title></rect>"
                 )
                 heights[bar] += value
-        out += _legend_entry(Series(name, []), number, colours.get(name))
     every = math.ceil(len(labels) / _MAX_BAR_LABELS)
     for bar in range(0, len(labels), every):
         out += (
             f'<text x="{_LEFT + width * (bar + 0.5):.1f}" y="{bottom + 18}" text-anchor="middle">'
             f"{html.escape(labels[bar])}</text>"
         )
-    return _frame(out, x_label, y_label, len(shares))
+    legend = [(name, colours.get(name) or _style(number)[0], "") for number, name in enumerate(shares)]
+    return _frame(out, x_label, y_label, legend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +180,8 @@ def _draw_series(series: Series, number: int, horizontal: _Axis, vertical: _Axis
     return out
 
 
-def _legend_entry(series: Series, number: int, own_colour: str | None = None) -> str:
-    colour, dash = (own_colour, "") if own_colour else _style(number)
-    y = _HEIGHT + _LEGEND * number + 4
+def _legend_entry(name: str, colour: str, dash: str, x: int, y: int) -> str:
     return (
-        f'<path d="M{_LEFT} {y}h24" stroke="{colour}" stroke-width="3" stroke-dasharray="{dash}"/>'
-        f'<text x="{_LEFT + 32}" y="{y + 4}">{html.escape(series.name)}</text>'
+        f'<path d="M{x} {y}h24" stroke="{colour}" stroke-width="3" stroke-dasharray="{dash}"/>'
+        f'<text x="{x + 32}" y="{y + 4}">{html.escape(name)}</text>'
     )
