@@ -14,7 +14,9 @@ import pytest
 from fer_edge.errors import FerEdgeError
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge.tflite.graph import read_graph
 from fer_edge_convert.compilers import compile_files
+from fer_edge_convert.flatbuffer import parse
 from fer_edge_convert.targets import Target, TargetFiles, left_to_cpu
 from tests.convert.conftest import MODELS
 
@@ -89,6 +91,15 @@ def test_edge_tpu(cli: Cli, edge_float: Path, few_faces_csv: Path, tmp_path: Pat
     info = json.loads(cli("inspect", out, "--json").stdout)
     assert info["integer_only"]
     assert info["input"]["dtype"] == "int8"
+    scales = {
+        tensor.name.decode(): tensor.quantization.scale for tensor in parse(out.read_bytes()).subgraphs[0].tensors
+    }
+    weights = {
+        kind: [one.inputs[1].name for one in read_graph(out.read_bytes(), out).operations if one.kind == kind]
+        for kind in ("CONV_2D", "FULLY_CONNECTED")
+    }
+    assert {len(scales[name]) for name in weights["FULLY_CONNECTED"]} == {1}, "its compiler takes no other dense layer"
+    assert min(len(scales[name]) for name in weights["CONV_2D"]) > 1
 
     install(tools / "edgetpu_compiler", EDGE_TPU)
     assert f"compiled    {tmp_path / 'edge_edgetpu.tflite'}, by edgetpu_compiler; not tried" in cli(*convert).stdout
