@@ -63,7 +63,9 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def ask_for_missing(path: Path, scheme: Scheme, out: Path, statement: Statement, data: Path | None) -> None:
+def ask_for_missing(
+    path: Path, scheme: Scheme, out: Path, statement: Statement, data: Path | None, *, target: str | None = None
+) -> None:
     """Ask for everything that is needed and missing, before anything takes time.
 
     Args:
@@ -72,6 +74,7 @@ def ask_for_missing(path: Path, scheme: Scheme, out: Path, statement: Statement,
         out: the file to write.
         statement: what the user says.
         data: faces to compare on.
+        target: the accelerator that ``--for`` names, which implies the scheme.
 
     Raises:
         ModelError: there is no such model, or it is of no form that can be converted.
@@ -93,7 +96,7 @@ def ask_for_missing(path: Path, scheme: Scheme, out: Path, statement: Statement,
     needed = listed([f"{option} ({meaning})" for option, _, meaning in asked], "and")
     stated = ["--labels", ",".join(statement.labels)] if statement.labels else []
     stated += statement.pixels.option.split() if statement.pixels else []
-    words = ["fer-edge", "convert", str(path), f"--{scheme}", *stated]
+    words = ["fer-edge", "convert", str(path), *(["--for", target] if target else [f"--{scheme}"]), *stated]
     words += [word for option, value, _ in asked for word in (option, value)]
     command = shlex.join([*words, "-o", str(out)])
     raise InputError(f"{path}: give {needed}, as in: {command}")

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from fer_edge.errors import InputError
-from fer_edge.utils.bounded_file import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,19 +60,3 @@ def propose_label_map(unknown: Sequence[str], labels: Sequence[str]) -> str:
         key = label if re.fullmatch(r"[A-Za-z0-9_-]+", label) else json.dumps(label)
         lines.append(f"{key} = {json.dumps(by_canonical.get(group, ''))}")
     return f"all = {{{', '.join(lines)}}}"
-
-
-def parse_labels(text: str) -> tuple[str, ...]:
-    """Read the value of ``--labels``: ``angry,disgust,...``, or a file with one label per line.
-
-    Raises:
-        InputError: there are fewer than two labels, or the file cannot be read.
-    """
-    try:
-        lines = text.replace(",", "\n") if "," in text else read_text(Path(text))
-    except InputError as error:
-        raise InputError(f"--labels {error}; give angry,disgust,... or a file with one label per line") from error
-    labels = tuple(line.strip() for line in lines.splitlines() if line.strip())
-    if len(labels) < 2:
-        raise InputError(f"--labels {text}: give at least two, as angry,disgust,... or a file with one label per line")
-    return labels

@@ -35,7 +35,7 @@ def card_set(
     Example: fer-edge card set theirs.tflite --labels angry,happy,neutral --input-range 0..1
     """
     from fer_edge.classification.card_edit import set_card
-    from fer_edge.classification.labels import parse_labels
+    from fer_edge.classification.label_list import parse_labels
     from fer_edge.modelcard.schema import INPUT_RANGES
 
     if labels is None and input_range is None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fer_edge_convert.description import Statement
     from fer_edge_convert.detector_stage import DetectorStage
     from fer_edge_convert.formats.request import ReadOptions
-    from fer_edge_convert.quantization import Scheme
     from fer_edge_convert.result import Conversion
     from fer_edge_convert.sources import SourceModel
     from fer_edge_convert.stage import ParityT, ResultT, Stage
@@ -149,9 +148,9 @@ def convert(
         for path in filter(None, (data, calibrate)):
             ensure_exists(path)
     with hide_native_stderr():
-        from fer_edge.classification.labels import parse_labels
+        from fer_edge.classification.label_list import parse_labels
         from fer_edge_convert.conversion import convert as run_conversion
-        from fer_edge_convert.description import Statement, read_pixel_options
+        from fer_edge_convert.description import Statement, ask_for_missing, read_pixel_options
         from fer_edge_convert.formats.request import ReadOptions
         from fer_edge_convert.quantization import Scheme
         from fer_edge_convert.result import RefusedError
@@ -171,7 +170,8 @@ def convert(
                 statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
                 options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe)
                 faces = _Faces(data, calibrate, votes, label_map, usage)
-                stage = _classifier_stage(model, Scheme(scheme), out, statement, options, faces)
+                ask_for_missing(model, Scheme(scheme), out, statement, data, target=target)
+                stage = _classifier_stage(model, statement, options, faces)
                 result = run(stage)
         except RefusedError as error:
             for warning in error.warnings:
@@ -297,14 +297,11 @@ class _Faces:
     usage: str | None
 
 
-def _classifier_stage(
-    model: Path, scheme: Scheme, out: Path, statement: Statement, options: ReadOptions, faces: _Faces
-) -> ClassifierStage:
+def _classifier_stage(model: Path, statement: Statement, options: ReadOptions, faces: _Faces) -> ClassifierStage:
     from fer_edge_convert.classifier_stage import ClassifierStage
-    from fer_edge_convert.description import ask_for_missing, describe
+    from fer_edge_convert.description import describe
     from fer_edge_convert.sources import open_model
 
-    ask_for_missing(model, scheme, out, statement, faces.data)
     source = open_model(model, options)
     data = _load_faces(faces.data, faces.votes, faces.label_map, source)
     calibration = _load_faces(faces.calibrate, None, None, source)

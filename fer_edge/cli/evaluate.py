@@ -102,7 +102,9 @@ def _split_arguments(model: Path, rest: list[Path]) -> tuple[list[Path], list[Pa
     while data and (data[0].suffix in _MODEL_FILES or (str(data[0]) in CLASSIFIERS and not data[0].exists())):
         models.append(data.pop(0))
     if not data:
-        raise InputError(f"{models[-1]}: a model; give the labelled faces to measure on after it, such as fer2013.csv")
+        raise InputError(
+            f"{models[-1]}: a model; give the models first, then the labelled faces to measure on, such as fer2013.csv"
+        )
     twice = next((one for i, one in enumerate(models) if one in models[:i]), None)
     if twice:
         raise InputError(f"{twice}: given twice; give each model once")

@@ -148,6 +148,25 @@ def write_empty_hdf5(path: Path, _: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("saved/saved_model.pb", "a part of a SavedModel; give the folder that it lies in: .*saved$"),
+        ("frozen.pb", "a frozen graph of TensorFlow 1, .*from_frozen_graph"),
+        ("model.zip", "an archive; unpack it"),
+        ("model.pkl", r"a pickle of Python, .* save the model with model\.save"),
+        ("model.json", "a TensorFlow.js model, .*tensorflowjs_converter .* model.json model.h5"),
+        ("fer.caffemodel", "a Caffe model"),
+    ],
+)
+def test_names_models_of_other_programs(tmp_path: Path, name: str, advice: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"format": "layers-model", "modelTopology": {}, "weightsManifest": []}')
+    with pytest.raises(FerEdgeError, match=advice):
+        open_model(path)
+
+
+@pytest.mark.parametrize(
     ("write", "text", "problem"),
     [
         (write_text, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer"),

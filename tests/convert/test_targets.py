@@ -84,6 +84,8 @@ def install(path: Path, script: str) -> None:
 def test_edge_tpu(cli: Cli, edge_float: Path, few_faces_csv: Path, tmp_path: Path, tools: Path) -> None:
     out = tmp_path / "edge.tflite"
     convert = ("convert", edge_float, "--for", "edgetpu", "--data", few_faces_csv, "--max-drop", "9", "-o", out)
+    error = cli("convert", edge_float, "--for", "edgetpu", "-o", out, status=2).stderr
+    assert f"as in: fer-edge convert {edge_float} --for edgetpu --data fer2013.csv -o {out}" in error
     assert "--for edgetpu needs int8; leave --float16 out" in cli(*convert, "--float16", status=2).stderr
     lines = cli(*convert).stdout.splitlines()
     assert lines[-2].startswith("not compiled: no edgetpu_compiler on PATH")

@@ -69,7 +69,7 @@ def test_limits_the_faces(cli: Cli, faces_csv: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("edge", "edge-plus"), "edge-plus: a model; give the labelled faces to measure on after it"),
+        (("edge", "edge-plus"), "edge-plus: a model; give the models first, then the labelled faces"),
         (("edge", "edge", "faces.csv"), "edge: given twice"),
         (("edge", "faces.csv", "--confusion-html", "page.txt"), "--confusion-html page.txt: end it in .html"),
         (("edge", "faces.csv", "--confusion-html", "/dev/null/page.html"), "cannot write there"),

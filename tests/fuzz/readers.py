@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from fer_edge.classification.classifier import TFLiteClassifier
-from fer_edge.classification.labels import parse_labels
+from fer_edge.classification.label_list import parse_labels
 from fer_edge.datasets.label_map import load_label_map
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.detection.network import NetworkDetector

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from fer_edge.errors import ModelError
-from fer_edge_convert.formats.not_a_model import refuse_other_file
+from fer_edge_convert.formats.not_a_model import refuse_other_file, refuse_other_form
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,7 @@ def find_form(path: Path) -> Form:
         return "tflite"
     if begin.startswith(_ZIP) and path.suffix in {".h5", ".hdf5"}:
         return "keras"
+    refuse_other_form(path)
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
     raise ModelError(

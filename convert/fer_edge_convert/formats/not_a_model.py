@@ -10,6 +10,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _READ: Final = 1024
+_ARCHIVE: Final = "an archive; unpack it, and give the model that is in it"
+_PICKLE: Final = (
+    "a pickle of Python, which is not read, because opening one may run any code; save the model with"
+    " model.save('model.keras') where it was made"
+)
+_CAFFE: Final = "a Caffe model, which is not read here; ask for a Keras or .tflite file"
+_OTHER_FORMS: Final = {
+    ".pb": (
+        "a frozen graph of TensorFlow 1, which is not read here; make a .tflite of it with"
+        " tf.compat.v1.lite.TFLiteConverter.from_frozen_graph, or ask for the Keras file"
+    ),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".rar", ".7z"), _ARCHIVE),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
+    **dict.fromkeys((".caffemodel", ".prototxt"), _CAFFE),
+}
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 
 
@@ -32,3 +47,23 @@ def refuse_other_file(path: Path) -> None:
         )
     if begin.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ModelError(f"{path}: a web page, not a model; download the file itself, on GitHub by its Raw button")
+
+
+def refuse_other_form(path: Path) -> None:
+    """Refuse a model of a form that is not read here, with what to do.
+
+    Raises:
+        ModelError: it is one.
+    """
+    with path.open("rb") as file:
+        begin = file.read(_READ)
+    remedy = _OTHER_FORMS.get(path.suffix.lower(), "")
+    if path.name == "saved_model.pb":
+        remedy = f"a part of a SavedModel; give the folder that it lies in: {path.parent}"
+    elif path.suffix == ".json" and (b'"weightsManifest"' in begin or b'"modelTopology"' in begin):
+        remedy = (
+            "a TensorFlow.js model, which is not read here; make a Keras file of it with"
+            f" `tensorflowjs_converter --input_format tfjs_layers_model --output_format keras {path.name} model.h5`"
+        )
+    if remedy:
+        raise ModelError(f"{path}: {remedy}")
