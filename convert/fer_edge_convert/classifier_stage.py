@@ -214,6 +214,7 @@ class ClassifierTrial:
         Raises:
             DataError: there are too few faces to split.
         """
+        chosen_by = self._hold_out() if rescue and self._scheme.calibrated else None
         model = self._stage.model
         if self._scheme.calibrated:
             stats = self._observe(self._rows)
@@ -226,10 +227,8 @@ class ClassifierTrial:
         else:
             candidates = [self._candidate(str(self._scheme), Plan(self._scheme, {}), model, self._rows)]
         best = min(candidates, key=lambda candidate: candidate.divergence)
-        if rescue and self._scheme.calibrated:
-            chosen_by = self._hold_out()
-            if self._change_points(best, chosen_by) < -max_drop:
-                return self._rescue(candidates, best, chosen_by, max_drop)
+        if chosen_by and self._change_points(best, chosen_by) < -max_drop:
+            return self._rescue(candidates, best, chosen_by, max_drop)
         parity = self._compare(best)
         attempts = tuple(Attempt(way=one.way, kl_divergence=one.divergence) for one in candidates)
         return Choice(best, parity, attempts)

@@ -161,12 +161,12 @@ class DetectorTrial:
         Raises:
             DataError: there are too few images with faces to split.
         """
+        choice = self._hold_out() if rescue and self._scheme.calibrated and self._test.labelled else None
         candidates = self._candidates()
         nearest_first = sorted(candidates, key=lambda one: one.divergence)
         best = nearest_first[0]
         changes: dict[str, float] = {}
-        if rescue and self._scheme.calibrated and self._test.labelled:
-            choice = self._hold_out()
+        if choice is not None:
             before = self._measure(self._stage.model, choice).average_precision
             for one in nearest_first:
                 changes[one.way] = 100 * (self._measure(one.model, choice).average_precision - before)

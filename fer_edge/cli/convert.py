@@ -180,7 +180,7 @@ def convert(
     for warning in result.warnings:
         warn(warning)
     _print_result(result, model, out)
-    _compile(target, stage, model, out)
+    _compile(target, stage, result.kind, model, out)
 
 
 def _check_target(target: str | None, model: Path, data: Path | None) -> None:
@@ -194,7 +194,7 @@ def _check_target(target: str | None, model: Path, data: Path | None) -> None:
         raise InputError(f"--for {target} writes faces for {chosen.compiler} to measure ranges on: give --data, too")
 
 
-def _compile(target: str | None, stage: ClassifierStage | None, model: Path, out: Path) -> None:
+def _compile(target: str | None, stage: ClassifierStage | None, kind: str, model: Path, out: Path) -> None:
     """Write what the compiler of a target takes, and compile it, or say how to."""
     if not target or not stage:
         return
@@ -202,6 +202,8 @@ def _compile(target: str | None, stage: ClassifierStage | None, model: Path, out
     from fer_edge_convert.targets import Target, TargetFiles, left_to_cpu, write_files
 
     files = TargetFiles(Target(target), out, model)
+    if files.target is Target.IMX500 and kind.startswith("Keras 3"):
+        warn(f"{model}: of {kind}; the TensorFlow of Sony's MCT has Keras 2, which may not read it")
     for path in write_files(files, stage.calibration_images()):
         say(f"written     {path}")
     if files.target is Target.EDGETPU and (kinds := left_to_cpu(out.read_bytes(), out)):

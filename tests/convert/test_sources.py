@@ -179,7 +179,7 @@ def test_reads_the_signature_that_takes_images(foreign: Path) -> None:
 
 
 def test_rejects_wrong_input_in_one_line(
-    cli: Cli, foreign: Path, few_faces_csv: Path, edge_float: Path, tmp_path: Path
+    cli: Cli, foreign: Path, sample: Sample, few_faces_csv: Path, *, edge_float: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.tflite"
 
@@ -231,6 +231,10 @@ def test_rejects_wrong_input_in_one_line(
         )
     assert "--rescue does nothing for float16" in convert_error(model, "--float16", "--data", few_faces_csv, "--rescue")
     assert "--calibrate does nothing for dynamic" in convert_error(model, "--dynamic", "--calibrate", few_faces_csv)
+    one_each = sample.write_csv(tmp_path / "seven.csv", slice(50, 700, 100))
+    assert "seven.csv: 4 faces to test on; --rescue needs two of one label at least" in convert_error(
+        edge_float, "--int8", "--data", one_each, "--rescue"
+    )
     empty_folder = tmp_path / "nobody" / "angry"
     empty_folder.mkdir(parents=True)
     assert "nobody" in convert_error(edge_float, "--int8", "--data", few_faces_csv, "--calibrate", empty_folder.parent)
