@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -29,6 +30,7 @@ from fer_edge_device.components import check_messages, load_classifier, load_det
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
+from fer_edge_device.mqtt.commands import SwitchCommand
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
@@ -44,11 +46,13 @@ if TYPE_CHECKING:
     from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.config.settings import Config, EventsSettings
     from fer_edge_device.history.recorder import HistoryRecorder
+    from fer_edge_device.history.rows import Period
     from fer_edge_device.messages import Event
-    from fer_edge_device.mqtt.commands import SwitchCommand
     from fer_edge_device.mqtt.sink import MqttSink
     from fer_edge_device.runner import RunSummary
     from fer_edge_device.sinks import Observer, Sink
+    from fer_edge_device.web.live_view import LiveView
+    from fer_edge_device.web.start import Page
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +95,8 @@ class App:
         self._output: JsonLinesSink | None = None
         self._mqtt: MqttSink | None = None
         self._history: HistoryRecorder | None = None
+        self._view = self._make_view(config)
+        self._page: Page | None = None
         if sys.stdout is None:
             raise InputError("standard output is closed, but messages go there: redirect it to a file or /dev/null")
         # The runner's images are small: more threads of OpenCV cost a third more processor time and gain none, and they
@@ -109,12 +115,14 @@ class App:
                 _make_pipeline(config, classifier, live=self._source.live),
                 identity,
                 observers=self._open_observers(config),
+                viewer=self._view,
                 stats_interval=config.events.stats_interval_s,
                 on_reload=self._reload if read_config else None,
             )
             self._sinks = self._open_sinks(config, identity, goes_on=False)
             self._runner.use_sinks(self._sinks)
             self._runner.change_events(self._events_settings(config))
+            self._open_page(config)
             stack.pop_all()
 
     def run(self, seconds: float | None = None) -> RunSummary:
@@ -149,14 +157,21 @@ class App:
     def _count_queued(self, summary: RunSummary) -> None:
         summary.queued = sum(sink.queued for sink in self._sinks)
         if self._config.mqtt.url:
-            summary.outbox = self._outbox_paths(self._config, self._runner.identity.messages.node)[1]
+            summary.outbox = self._outbox_paths(self._config)[1]
 
-    def _outbox_paths(self, config: Config, node: str) -> tuple[Path, Path]:
+    def _outbox_paths(self, config: Config) -> tuple[Path, Path]:
         """Return the paths of the node's own outbox, which its privacy switch is beside, and of the one to use."""
         from fer_edge_device.mqtt.outbox import outbox_path, trial_outbox_path  # noqa: PLC0415 - see _open_sinks
 
-        path = outbox_path(config.outbox, node)
+        path = outbox_path(config.outbox, config.node_name())
         return path, trial_outbox_path(path) if self._is_trial else path
+
+    def _make_view(self, config: Config) -> LiveView | None:
+        if not config.web.listen:
+            return None
+        from fer_edge_device.web.live_view import LiveView  # noqa: PLC0415 - only users of the page should wait for it
+
+        return LiveView()
 
     def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
         # Without a broker nobody would learn that a camera is missing, so that is an error at once.
@@ -223,7 +238,7 @@ class App:
             model=_model_name(classifier),
         )
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
-        for section in ("camera", "history", "log"):
+        for section in ("camera", "history", "web", "log"):
             if _restart_only(getattr(config, section)) != _restart_only(getattr(old, section)):
                 logger.warning("[%s]: these changes take effect after a restart", section)
         logger.info("configuration reloaded")
@@ -247,19 +262,49 @@ class App:
         return NodeIdentity(messages, info, discovery)
 
     def _open_observers(self, config: Config) -> list[Observer]:
-        if not config.history.enabled:
-            return []
-        # SQLite takes time to import, which only users of a history should wait for.
-        from fer_edge_device.history.database import history_path  # noqa: PLC0415
-        from fer_edge_device.history.recorder import HistoryRecorder  # noqa: PLC0415
+        observers: list[Observer] = [self._view] if self._view else []
+        if config.history.enabled:
+            # SQLite takes time to import, which only users of a history should wait for.
+            from fer_edge_device.history.recorder import HistoryRecorder  # noqa: PLC0415
+
+            self._history = HistoryRecorder(self._history_path(config), config.history, live=self._source.live)
+            observers.append(self._history)
+        return observers
+
+    def _history_path(self, config: Config) -> Path:
+        from fer_edge_device.history.database import history_path  # noqa: PLC0415 - see _open_observers
 
         path = history_path(config.history, config.node_name())
-        if self._is_trial:
-            path = path.parent / "trials" / path.name
-        self._history = HistoryRecorder(path, config.history, live=self._source.live)
-        return [self._history]
+        return path.parent / "trials" / path.name if self._is_trial else path
+
+    def _open_page(self, config: Config) -> None:
+        """Start to serve the page, if there is one."""
+        if not self._view:
+            return
+        from fer_edge_device.web.controls import Controls  # noqa: PLC0415 - only users of the page should wait for it
+        from fer_edge_device.web.start import Page  # noqa: PLC0415 - likewise
+
+        switch = None if self._is_trial and not config.mqtt.url else PrivacySwitch(self._outbox_paths(config)[0])
+        if switch and not config.mqtt.url:
+            self._adopt_switch(switch, self._runner.identity.messages)
+        controls = Controls(
+            node=config.display_name or config.node_name(),
+            switch=partial(self._switch_from_page, switch),
+            restart=self._runner.request_restart,
+            read_history=partial(_read_hours, self._history_path(config)) if self._history else None,
+        )
+        self._page = Page(config, self._view, controls)
+
+    def _switch_from_page(self, switch: PrivacySwitch | None, on: bool) -> bool:  # noqa: FBT001 - a switch
+        """Switch on or off, as a message does; a trial without a broker saves nothing."""
+        if switch is None:
+            self._runner.enable(on)
+            return False
+        return self._obey(switch, SwitchCommand(on=on, retained=False))
 
     def _close_observers(self) -> None:
+        if self._page:
+            self._page.close()
         if self._history:
             self._history.close()
 
@@ -272,7 +317,7 @@ class App:
             # The MQTT client takes 0.1 s to import, which only users of a broker should wait for.
             from fer_edge_device.mqtt.sink import MqttSink  # noqa: PLC0415
 
-            own_outbox, outbox = self._outbox_paths(config, identity.messages.node)
+            own_outbox, outbox = self._outbox_paths(config)
             # In a trial, too, OFF is obeyed and lasts; it is for the node, and was taken from the broker.
             switch, saved_settings = PrivacySwitch(own_outbox), SavedSettings(outbox, self._use_saved_settings)
             commands: dict[str, Callable[[bytes], None]] = {
@@ -389,6 +434,15 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
             yield from pipeline.finish()[0]
             raise
         yield from pipeline.finish()[0]
+
+
+def _read_hours(path: Path, since: float) -> list[Period]:
+    """Return the hours of a history since a time, in seconds since 1970."""
+    from fer_edge_device.history.database import read_minutes, reading  # noqa: PLC0415 - see App._open_observers
+    from fer_edge_device.history.periods import combine  # noqa: PLC0415 - likewise
+
+    with reading(path) as database:
+        return [*combine(read_minutes(database, since, math.inf), "hour")]
 
 
 def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pipeline:

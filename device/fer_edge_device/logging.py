@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
@@ -90,6 +91,24 @@ class RateLimitedLog:
             were = "was" if self._skipped == 1 else "were"
             self._logger.log(self._level, "%s %s not logged", counted(self._skipped, f"more {self._noun}"), were)
             self._skipped = 0
+
+
+class LogTail(logging.Handler):
+    """Keeps the last lines of the log, to show them."""
+
+    def __init__(self, lines: int = 50) -> None:
+        """Keep so many lines."""
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=lines)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        moment = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "seconds")
+        self._lines.append(one_line(f"{moment[:19]} {record.levelname.lower()}: {record.getMessage()}"))
+
+    def lines(self) -> list[str]:
+        """Return the lines, the oldest first."""
+        return [*self._lines]
 
 
 def _stderr_is_journal() -> bool:

@@ -76,6 +76,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     model: str
 
 
+class VisibleFace(msgspec.Struct, frozen=True, kw_only=True):
+    """A face in the present frame, for those who look at it; not a message of its own.
+
+    Attributes:
+        id: as in `Event`.
+        box: as in `Event`.
+        emotion: the reported emotion; None before the face's first event.
+        scores: smoothed score of each emotion, 0..1.
+        duration_s: seconds for which the face has been in view.
+        tilt: angle of the line between the eyes, in degrees, positive clockwise; None if the eyes are not known.
+    """
+
+    id: str
+    box: tuple[float, float, float, float]
+    emotion: str | None
+    scores: dict[str, float]
+    duration_s: float
+    tilt: float | None
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """All faces in view.
 

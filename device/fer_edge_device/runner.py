@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fer_edge_device.config.settings import EventsSettings
     from fer_edge_device.messages import CameraStatus, Event, Info, Message, MessageFactory, State
     from fer_edge_device.pipeline.pipeline import Pipeline
-    from fer_edge_device.sinks import Observer, Sink
+    from fer_edge_device.sinks import Observer, Sink, Viewer
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Runner:
         sinks: Sequence[Sink] = (),
         *,
         observers: Sequence[Observer] = (),
+        viewer: Viewer | None = None,
         stats_interval: float = 10.0,
         on_reload: Callable[[], None] | None = None,
     ) -> None:
@@ -104,12 +105,14 @@ class Runner:
             identity: who this runner is.
             sinks: where to publish; the run ends when all of them are closed.
             observers: are told every message, too; the run does not depend on them.
+            viewer: shows frames; None: nobody looks.
             stats_interval: seconds of real time between two ``stats`` messages.
             on_reload: called on SIGHUP, between two frames; None leaves that signal as it is.
         """
         self.pipeline, self.identity = pipeline, identity
         self.summary = RunSummary()
         self._source, self._sinks, self._observers = source, list(sinks), observers
+        self._viewer = viewer
         self._stats_interval, self._on_reload = stats_interval, on_reload
         self._published_status: CameraStatus | None = None
         self._enabled = self._enabled_wanted = True
@@ -259,6 +262,8 @@ class Runner:
             if self._enabled:
                 self.publish(*self.pipeline.step(frame))
                 self.summary.frames += 1
+                if self._viewer and self._viewer.wants_frame():
+                    self._viewer.show(frame.gray, self.pipeline.visible_faces())
             else:
                 self.publish([], self.pipeline.skip(frame.time, frame.epoch))
             notify("WATCHDOG=1")

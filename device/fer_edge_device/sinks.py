@@ -16,10 +16,13 @@ from fer_edge.errors import FerEdgeError
 from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
-    from fer_edge_device.messages import Message
+    import numpy as np
+    import numpy.typing as npt
+
+    from fer_edge_device.messages import Message, VisibleFace
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,23 @@ class Observer(Protocol):
 
     def observe(self, *messages: Message) -> None:
         """Take over the messages of a frame, or another message; never wait, and never fail."""
+        ...
+
+
+class Viewer(Protocol):
+    """Shows frames while somebody looks."""
+
+    def wants_frame(self) -> bool:
+        """Return whether to show the present frame."""
+        ...
+
+    def show(self, gray: npt.NDArray[np.uint8], faces: Sequence[VisibleFace]) -> None:
+        """Show a frame; never wait.
+
+        Args:
+            gray: uint8 of shape (rows, columns), valid during this call.
+            faces: the faces in it.
+        """
         ...
 
 

@@ -36,6 +36,7 @@ from fer_edge.cli import (
     train,
     train_faces,
     train_refiner,
+    web,
 )
 from fer_edge.cli.output import INTERRUPTED, say
 from fer_edge.cli.output import version as installed_version
@@ -58,6 +59,7 @@ for command in (
     card,
     bench,
     run,
+    web,
     history,
     config,
     cameras,

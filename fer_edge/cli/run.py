@@ -71,6 +71,12 @@ def run(
             help="Play a video at its own pace, or as fast as possible; by default only the demo plays in real time.",
         ),
     ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Serve a live page there; without a host, only this machine can open it."
+        ),
+    ] = None,
     log_format: Annotated[
         Literal["auto", "plain", "json", "journal"] | None, typer.Option(help="Form of the log's lines.")
     ] = None,
@@ -107,6 +113,7 @@ def run(
         "faces.detector": detector,
         "faces.detector_model": detector_model,
         "faces.min_face": min_face,
+        "web.listen": web,
         "log.format": log_format,
         "log.level": log_level,
     }

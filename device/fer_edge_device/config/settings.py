@@ -16,6 +16,7 @@ from fer_edge.utils.toml import Section
 PATHS: Final = (  # keys whose values are paths, or may be
     *("model", "camera.source", "camera.ca_file", "faces.detector_model", "outbox.path", "history.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
+    *("web.token_file", "web.cert_file", "web.key_file"),
 )
 NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
 # Brokers keep topics that begin with a dollar sign for themselves.
@@ -266,6 +267,43 @@ class HistorySettings(Section, frozen=True, kw_only=True):
     ] = 50.0
 
 
+class WebSettings(Section, frozen=True, kw_only=True):
+    """The page that shows what the node sees, and its API."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            max_length=260,
+            description="where the page is served: a port, for this machine alone, or HOST:PORT, such as 0.0.0.0:8080;"
+            " empty: no page",
+        ),
+    ] = ""
+    picture: Annotated[
+        Literal["off", "silhouette", "pixelated", "full"],
+        Meta(
+            description="what the page shows of the room: nothing, faces as silhouettes, a coarse picture in which"
+            " faces cannot be recognized, or everything"
+        ),
+    ] = "pixelated"
+    hosts: Annotated[
+        str,
+        Meta(
+            max_length=1000,
+            description="further names by which browsers call this machine, with commas between them, such as the"
+            " name of a reverse proxy; then the token is needed on this machine, too",
+        ),
+    ] = ""
+    token_file: Annotated[
+        str,
+        Meta(
+            description="file with the token, or with sha256: and its hash; empty: the systemd credential web-token, or"
+            " a file that is made at the first start; `fer-edge web token` shows it"
+        ),
+    ] = ""
+    cert_file: Annotated[str, Meta(description="certificate for https, with its chain; empty: http")] = ""
+    key_file: Annotated[str, Meta(description="private key of the certificate; empty: it is in cert_file")] = ""
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """What is written to standard error."""
 
@@ -304,6 +342,7 @@ class Config(Section, frozen=True, kw_only=True):
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = OutboxSettings()
     history: HistorySettings = HistorySettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -14,7 +13,6 @@ from urllib.parse import quote
 import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, printable
-from fer_edge_device.config.load import SYSTEM_CONFIG
 from fer_edge_device.history.rows import PastEvent, Period
 from fer_edge_device.sqlite_file import (
     DamagedError,
@@ -25,6 +23,7 @@ from fer_edge_device.sqlite_file import (
     rename_damaged,
     result_code,
 )
+from fer_edge_device.state_folder import find_state_file, state_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +59,6 @@ _TIMES: Final = """
     )
 """
 _WAIT_S: Final = 10.0  # for another process that uses the file
-_STATE: Final = Path("/var/lib")
 _DAY_S: Final = 86_400
 _PRUNED_SHARE: Final = 0.1  # of the time that a history covers, when it is too large
 
@@ -225,15 +223,7 @@ def history_path(settings: HistorySettings, node: str) -> Path:
     Raises:
         InputError: the user has no home folder.
     """
-    if settings.path:
-        return Path(settings.path)
-    if folders := os.environ.get("STATE_DIRECTORY"):
-        return Path(folders.split(":")[0], "history.sqlite")
-    try:
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    except RuntimeError as error:
-        raise InputError("this user has no home folder for the history; set history.path") from error
-    return state / "fer-edge" / f"{node}-history.sqlite"
+    return Path(settings.path) if settings.path else state_file(*_names(node))
 
 
 def find_history(settings: HistorySettings, node: str, config: Path) -> Path:
@@ -242,15 +232,16 @@ def find_history(settings: HistorySettings, node: str, config: Path) -> Path:
     Args:
         settings: the section of the configuration.
         node: the node's name.
-        config: the configuration's file; the service's state folder belongs to those in its folder.
+        config: the configuration's file.
 
     Raises:
         InputError: the user has no home folder.
     """
-    if settings.path or config.parent != SYSTEM_CONFIG.parent or not config.exists():
-        return history_path(settings, node)
-    unit = "fer-edge" if config.name == SYSTEM_CONFIG.name else f"fer-edge@{config.stem}"
-    return _STATE / unit / "history.sqlite"
+    return Path(settings.path) if settings.path else find_state_file(*_names(node), config)
+
+
+def _names(node: str) -> tuple[str, str, str]:
+    return "history.sqlite", f"{node}-history.sqlite", "history.path"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

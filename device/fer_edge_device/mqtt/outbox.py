@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time as clock
@@ -15,6 +14,7 @@ from fer_edge_device.mqtt.open_tracks import record_tracks, take_ends
 from fer_edge_device.mqtt.outbox_events import StoredEvent
 from fer_edge_device.mqtt.outbox_file import OutboxFile
 from fer_edge_device.sqlite_file import result_code
+from fer_edge_device.state_folder import state_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -338,15 +338,7 @@ def outbox_path(settings: OutboxSettings, node: str) -> Path:
     Raises:
         InputError: the user has no home folder.
     """
-    if settings.path:
-        return Path(settings.path)
-    if folders := os.environ.get("STATE_DIRECTORY"):
-        return Path(folders.split(":")[0], "outbox.sqlite")
-    try:
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    except RuntimeError as error:
-        raise InputError("this user has no home folder for the outbox; set outbox.path") from error
-    return state / "fer-edge" / f"{node}.sqlite"
+    return Path(settings.path) if settings.path else state_file("outbox.sqlite", f"{node}.sqlite", "outbox.path")
 
 
 def trial_outbox_path(path: Path) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fer_edge.tracking.smoothing import Smoother
-from fer_edge_device.messages import Event, State
+from fer_edge_device.messages import Event, State, VisibleFace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.geometry import Box
+    from fer_edge.geometry import Box, Face
     from fer_edge.tracking.tracker import Track
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings
@@ -143,6 +144,21 @@ class EventMaker:
                 events.append(event)
         return events
 
+    def visible_faces(self, tracks: Iterable[Track]) -> list[VisibleFace]:
+        """Return the faces of tracks, also of those that are not reported yet."""
+        return [
+            VisibleFace(
+                id=self._id(track),
+                box=_relative(track.box, *self._frame_shape),
+                emotion=self.faces[track.number].reported,
+                scores=self.faces[track.number].scores(),
+                duration_s=round(track.last_seen - track.first_seen, 1),
+                tilt=_tilt(track.face),
+            )
+            for track in tracks
+            if track.number in self.faces
+        ]
+
     def end_tracks(self, tracks: Iterable[Track]) -> list[Event]:
         """Forget the faces of tracks that have ended, and make an ``end`` of each that was reported."""
         # A track has no face if its first frame was interrupted.
@@ -204,7 +220,7 @@ class EventMaker:
         track, scores = face.track, face.scores()
         return Event(
             event_type=event_type,
-            id=f"{self._session}-{track.number}",
+            id=self._id(track),
             time=round(track.last_seen + self._epoch, 3),
             emotion=emotion,
             score=scores[emotion],
@@ -214,6 +230,17 @@ class EventMaker:
             duration_s=round(track.last_seen - track.first_seen, 3),
             model=face.model.name,
         )
+
+    def _id(self, track: Track) -> str:
+        return f"{self._session}-{track.number}"
+
+
+def _tilt(face: Face) -> float | None:
+    """Return the angle of the line between the eyes, in degrees, positive clockwise."""
+    if face.landmarks is None:
+        return None
+    left, right = face.landmarks.left_eye, face.landmarks.right_eye
+    return round(math.degrees(math.atan2(right.y - left.y, right.x - left.x)), 1)
 
 
 def _relative(box: Box, rows: int, columns: int) -> RelativeBox:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fer_edge.tracking.tracker import Track
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings, FacesSettings
-    from fer_edge_device.messages import Event, State
+    from fer_edge_device.messages import Event, State, VisibleFace
 
 STAGES: Final = ("follow", "detect", "classify", "track")
 _MAX_TIMINGS: Final = 1000  # per stage
@@ -83,6 +83,10 @@ class Pipeline:
     def in_view(self) -> list[Track]:
         """The tracks whose face was in the latest frame, including tracks that are not reported yet."""
         return self._scheduler.tracks_in_view()
+
+    def visible_faces(self) -> list[VisibleFace]:
+        """Return the faces in the latest frame, also those that are not reported yet."""
+        return self._events.visible_faces(self.in_view)
 
     def reconfigure(
         self,

@@ -298,7 +298,7 @@ def test_says_that_another_process_uses_the_file(path: Path, monkeypatch: pytest
 
 
 def test_finds_the_history_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fer_edge_device.history.database.SYSTEM_CONFIG", tmp_path / "config.toml")
+    monkeypatch.setattr("fer_edge_device.state_folder.SYSTEM_CONFIG", tmp_path / "config.toml")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name, unit in (("config", "fer-edge"), ("kitchen", "fer-edge@kitchen")):
         config = tmp_path / f"{name}.toml"

@@ -1,0 +1,150 @@
+"""Who gets in: the host that a request names, its origin, token or session, and its rate.
+
+On loopback no token is asked for; the check of `Host` keeps out pages that a browser has open elsewhere (DNS
+rebinding). Everywhere else, a request needs the token or the cookie of a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.requests import Request
+
+    from fer_edge_device.web.token import Token
+
+COOKIE: Final = "fer_edge_session"
+SESSION_S: Final = 30 * 86_400
+_MAX_SESSIONS: Final = 100
+_MAX_CLIENTS: Final = 1_000
+_MAX_REQUESTS: Final = 400  # at once, from one address
+_REQUESTS_PER_S: Final = 200.0  # twenty browsers behind one proxy
+_MAX_LOGINS: Final = 5  # wrong ones at once, from one address
+_LOGINS_PER_S: Final = 1 / 30
+_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class RateLimit:
+    """Token buckets, one for each address; the oldest are forgotten."""
+
+    def __init__(self, size: int, per_second: float) -> None:
+        """Allow so many at once, and so many a second after that."""
+        self._size, self._per_second = size, per_second
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def allows(self, address: str, cost: float = 1.0) -> bool:
+        """Return whether an address may go on, and count that.
+
+        Args:
+            address: the address.
+            cost: how much to count; 0 only asks.
+        """
+        now = time.monotonic()
+        level, then = self._buckets.pop(address, (float(self._size), now))
+        level = min(level + (now - then) * self._per_second, self._size)
+        allowed = level >= 1
+        self._buckets[address] = level - cost if allowed else level, now
+        if len(self._buckets) > _MAX_CLIENTS:
+            del self._buckets[next(iter(self._buckets))]
+        return allowed
+
+
+class Access:
+    """Decides about requests."""
+
+    def __init__(self, token: Token | None, hosts: Iterable[str]) -> None:
+        """Start without sessions.
+
+        Args:
+            token: opens the page; None: only this machine can connect, and nothing is asked for.
+            hosts: further names by which this machine may be called.
+        """
+        self._token = token
+        names = {*_LOCAL_NAMES, *(host.lower() for host in hosts)}
+        if token:
+            name = socket.gethostname().lower()
+            names |= {name, f"{name.partition('.')[0]}.local", socket.getfqdn().lower()}
+        self._names = names
+        self._sessions: dict[bytes, float] = {}  # by hash: until when
+        self._requests = RateLimit(_MAX_REQUESTS, _REQUESTS_PER_S)
+        self._logins = RateLimit(_MAX_LOGINS, _LOGINS_PER_S)
+
+    def knows_host(self, request: Request) -> bool:
+        """Return whether a request names this machine: a page elsewhere may have pointed its own name here."""
+        host = _host_of(f"//{request.headers.get('host', '')}")
+        return host in self._names or (self._token is not None and _is_address(host))
+
+    def has_own_origin(self, request: Request) -> bool:
+        """Return whether a request that changes something is from this page, or from no page at all."""
+        origin = request.headers.get("origin")
+        site = request.headers.get("sec-fetch-site", "same-origin")
+        own = urlsplit(f"//{request.headers.get('host', '')}").netloc
+        return site in {"same-origin", "none"} and (origin is None or urlsplit(origin).netloc == own)
+
+    def is_within_rate(self, request: Request) -> bool:
+        """Count a request, and return whether its address has not made too many."""
+        return self._requests.allows(_client(request))
+
+    def is_allowed(self, request: Request) -> bool:
+        """Return whether a request has the token or a session, if it needs one."""
+        if self._token is None:
+            return True
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._matches(request, given.strip())
+        until = self._sessions.get(_digest(request.cookies.get(COOKIE, "")), 0.0)
+        return time.monotonic() < until
+
+    def log_in(self, request: Request, token: str) -> str | None:
+        """Return the cookie of a new session; None if the token is wrong, or the address tried too many."""
+        if self._token is None or not self._matches(request, token):
+            return None
+        cookie = secrets.token_urlsafe(32)
+        self._sessions[_digest(cookie)] = time.monotonic() + SESSION_S
+        if len(self._sessions) > _MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        return cookie
+
+    def log_out(self, request: Request) -> None:
+        """End the session of a request."""
+        self._sessions.pop(_digest(request.cookies.get(COOKIE, "")), None)
+
+    def _matches(self, request: Request, given: str) -> bool:
+        client = _client(request)
+        if self._token is None or not self._logins.allows(client, 0):
+            return False
+        if self._token.matches(given):
+            return True
+        self._logins.allows(client)
+        return False
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _host_of(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
