@@ -26,6 +26,8 @@ MAX_SAMPLES: Final = 4000  # kept of each case
 
 Workload = Literal["classifier", "detect", "whole_frame"]
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # a larger one is no result, and no float
+
 
 class LatencyStats(msgspec.Struct, frozen=True, kw_only=True):
     """Statistics of the times of one case, in milliseconds, after a warm-up.
@@ -45,7 +47,7 @@ class LatencyStats(msgspec.Struct, frozen=True, kw_only=True):
     p95: float
     p99: float
     standard_deviation: float
-    runs: int
+    runs: Count
     per_second: float
 
 
@@ -65,9 +67,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     job: Workload
     model: str = ""
-    threads: int = 0
+    threads: Count = 0
     xnnpack: bool = True
-    batch: int = 1
+    batch: Count = 1
     latency: LatencyStats
     samples: Annotated[tuple[Annotated[float, msgspec.Meta(gt=0)], ...], msgspec.Meta(min_length=1)]
 
@@ -112,7 +114,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     path: str
     sha256: str
-    bytes: int
+    bytes: Count
     accuracy: float | None
     accuracy_of: str
     delegate: str
@@ -134,7 +136,7 @@ class StartupCost(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     model: str
-    processes: int
+    processes: Count
     import_ms: float
     load_ms: float
     first_run_ms: float
@@ -156,7 +158,7 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     median: float
-    frames: int
+    frames: Count
     condition: Condition
 
 
@@ -185,7 +187,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str
-    multiply_adds: int
+    multiply_adds: Count
     until_ms: float
     own_ms: float
 
@@ -244,7 +246,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Version(msgspec.Struct):
-    schema: int
+    schema: Count
 
 
 def json_schema() -> dict[str, Any]:
