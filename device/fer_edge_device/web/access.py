@@ -86,8 +86,8 @@ class Access:
         """Return whether a request that changes something is from this page, or from no page at all."""
         origin = request.headers.get("origin")
         site = request.headers.get("sec-fetch-site", "same-origin")
-        own = urlsplit(f"//{request.headers.get('host', '')}").netloc
-        return site in {"same-origin", "none"} and (origin is None or urlsplit(origin).netloc == own)
+        own = f"//{request.headers.get('host', '')}".lower()
+        return site in {"same-origin", "none"} and (origin is None or origin.lower().endswith(own))
 
     def is_within_rate(self, request: Request) -> bool:
         """Count a request, and return whether its address has not made too many."""

@@ -10,6 +10,7 @@ from fer_edge.errors import InputError
 from fer_edge.utils.arguments import describe_value
 
 _MAX_PORT: Final = 65_535
+_MAX_CONNECTIONS: Final = 128
 
 
 class ListenAddress(NamedTuple):
@@ -54,7 +55,34 @@ def parse_listen_address(text: str, name: str) -> ListenAddress:
     return ListenAddress(host, int(port))
 
 
-def bind(address: ListenAddress, name: str) -> socket.socket:
+class BoundedListener(socket.socket):
+    """A listening socket that closes what comes when there are too many connections, also during TLS's handshake."""
+
+    def __init__(self, family: int) -> None:
+        """Create a socket.
+
+        Args:
+            family: of its address.
+        """
+        super().__init__(family, socket.SOCK_STREAM)
+        self._accepted: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Accept a connection.
+
+        Raises:
+            ConnectionAbortedError: there were too many, and it was closed.
+        """
+        connection, address = super().accept()
+        self._accepted = [each for each in self._accepted if each.fileno() != -1]
+        if len(self._accepted) >= _MAX_CONNECTIONS:
+            connection.close()
+            raise ConnectionAbortedError
+        self._accepted.append(connection)
+        return connection, address
+
+
+def bind(address: ListenAddress, name: str) -> BoundedListener:
     """Return a socket that listens.
 
     Args:
@@ -66,7 +94,7 @@ def bind(address: ListenAddress, name: str) -> socket.socket:
     """
     try:
         family, *_, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = BoundedListener(family)
     except OSError as error:
         raise InputError(f"{name} {address.host}:{address.port}: {error.strerror or error}") from error
     try:

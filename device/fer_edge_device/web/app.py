@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from importlib.resources import files
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from fer_edge.classification.colours import emotion_colour
 from fer_edge.errors import FerEdgeError
@@ -25,7 +27,7 @@ from fer_edge_device.web.picture import encode_picture
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from starlette.requests import Request
+    from starlette.types import Message, Receive, Scope, Send
 
     from fer_edge_device.config.settings import WebSettings
     from fer_edge_device.logging import LogTail
@@ -78,7 +80,7 @@ class WebApp:
         self._picture: Picture = settings.picture
         self._tls = bool(settings.cert_file)
         self._viewers: set[asyncio.Queue[bytes]] = set()
-        self._changed = asyncio.Event()
+        self._changed, self._tick = asyncio.Event(), asyncio.Event()
         self._last_event = 0
         self._image: tuple[int, bytes] = (0, b"")
         self._encoding = asyncio.Lock()
@@ -101,9 +103,9 @@ class WebApp:
             "/api/enabled": self._set_enabled,
             "/api/restart": self._restart,
         }
-        routes = [Route(path, self._guard(answer), methods=["GET"]) for path, answer in get.items()]
-        routes += [Route(path, self._guard(answer), methods=["POST"]) for path, answer in post.items()]
-        self.asgi = Starlette(routes=routes)
+        routes = [Route(path, answer, methods=["GET"]) for path, answer in get.items()]
+        routes += [Route(path, answer, methods=["POST"]) for path, answer in post.items()]
+        self._router = Router(routes, redirect_slashes=False)
 
     def tell_change(self) -> None:
         """Tell viewers what is new, soon; called in the server's thread."""
@@ -115,7 +117,11 @@ class WebApp:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            events, frame = self._new_events(), self._view.frame
+            self._tick.set()
+            self._tick = asyncio.Event()
+            events, frame, is_off = self._new_events(), self._view.frame, self._view.is_off
+            if frame is None:
+                self._image = 0, b""
             if not self._viewers:
                 continue
             updates = [_update("event", {"number": each.number, **_fields(each.event)}) for each in events]
@@ -124,9 +130,12 @@ class WebApp:
                 frame_number = frame.number
                 updates.append(_update("frame", _describe(frame)))
             for viewer in [*self._viewers]:
-                for update in updates:
-                    with suppress(asyncio.QueueFull):  # who is slow misses some
-                        viewer.put_nowait(update)
+                # Who is slow misses some; and nothing that was seen before is sent after the node was switched off.
+                if is_off or viewer.qsize() + len(updates) > _MAX_WAITING:
+                    while not viewer.empty():
+                        viewer.get_nowait()
+                for update in updates[-_MAX_WAITING:]:
+                    viewer.put_nowait(update)
 
     def _new_events(self) -> list[Any]:
         events = self._view.events_after(self._last_event)
@@ -134,15 +143,16 @@ class WebApp:
             self._last_event = events[-1].number
         return events
 
-    def _guard(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request before it is answered, and add the headers that every response has."""
 
-        async def guarded(request: Request) -> Response:
-            response = self._refuse(request) or await answer(request)
-            response.headers.update(_HEADERS)
-            return response
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
 
-        return guarded
+        if scope["type"] == "http":
+            await (self._refuse(Request(scope)) or self._router)(scope, receive, send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
         access = self._access
@@ -195,7 +205,7 @@ class WebApp:
         self._view.add_viewer(1)
         try:
             yield _update("state", self._snapshot())
-            for each in self._view.events_after(0):
+            for each in [] if self._view.is_off else self._view.events_after(0):
                 yield _update("event", {"number": each.number, **_fields(each.event)})
             while True:
                 try:
@@ -212,15 +222,25 @@ class WebApp:
             return _error(400, "after: give the number of a frame")
         if self._picture == "off":
             return _error(404, "web.picture is off")
-        frame = self._view.frame
-        if frame is None or frame.number <= int(after):
-            frame = await run_in_threadpool(self._view.wait_for_frame, int(after), _IMAGE_S)
+        frame = await self._wait_for_frame(int(after))
         if frame is None:
             return _error(404, "no image: the node is switched off, or its camera gives none")
         image = await self._encode(frame)
         if not self._view.enabled:  # switched off meanwhile
             return _error(404, "no image: the node is switched off")
         return Response(image, media_type="image/jpeg", headers={"X-Frame": str(frame.number)})
+
+    async def _wait_for_frame(self, after: int) -> ShownFrame | None:
+        """Return a frame that is newer than another one; None if none comes in time, or the node is switched off."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_IMAGE_S):
+                while not self._view.is_off:
+                    tick = self._tick
+                    self._view.ask_for_frame()
+                    if (frame := self._view.frame) and frame.number > after:
+                        return frame
+                    await tick.wait()
+        return None
 
     async def _encode(self, frame: ShownFrame) -> bytes:
         """Return the JPEG of a frame; it is made once for all viewers."""
@@ -235,7 +255,7 @@ class WebApp:
 
     async def _history(self, request: Request) -> Response:
         hours = request.query_params.get("hours", "48")
-        if not (hours.isascii() and hours.isdigit() and 0 < int(hours[:6]) <= _MAX_HISTORY_H):
+        if not (re.fullmatch(r"[0-9]{1,3}", hours) and 0 < int(hours) <= _MAX_HISTORY_H):
             return _error(400, f"hours: give a number from 1 to {_MAX_HISTORY_H}")
         if self._controls.read_history is None:
             return _error(404, "no history is kept; set history.enabled = true")
@@ -270,7 +290,10 @@ class WebApp:
         return _json({"restarting": True}, 202)
 
     async def _log_in(self, request: Request) -> Response:
-        fields = parse_qs((await _read_body(request)).decode("utf-8", "replace"), max_num_fields=4)
+        try:
+            fields = parse_qs((await _read_body(request)).decode("utf-8", "replace"), max_num_fields=4)
+        except ValueError:  # more of them
+            fields = {}
         cookie = self._access.log_in(request, fields.get("token", [""])[0].strip())
         if cookie is None:
             return RedirectResponse("login?wrong", 303)
@@ -318,7 +341,7 @@ def _error(status: int, message: str) -> Response:
 def _file(name: str) -> Response:
     file = _STATIC / name
     suffix = name.rpartition(".")[2]
-    if "/" in name or suffix not in _TYPES or not file.is_file():
+    if not re.fullmatch(r"[a-z]{1,20}\.[a-z]{2,4}", name) or suffix not in _TYPES or not file.is_file():
         return _error(404, "there is no such page")
     return Response(file.read_bytes(), media_type=_TYPES[suffix])
 

@@ -64,7 +64,6 @@ class LiveView:
         """Start without messages."""
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
-        self._frame_arrived = threading.Condition(self._lock)
         self._statuses: dict[str, str] = {}
         self._state: State | None = None
         self._stats: Stats | None = None
@@ -76,7 +75,7 @@ class LiveView:
         self._recent: list[tuple[float, tuple[float, float, float, float]]] = []
         self._frames = 0
         self._viewers = 0
-        self._wanted_until = self._next_frame_at = 0.0
+        self._wanted_until = self._shown_at = self._next_frame_at = 0.0
 
     def observe(self, *messages: Message) -> None:
         """Take over messages; see `fer_edge_device.sinks.Observer`."""
@@ -99,7 +98,6 @@ class LiveView:
                     self._settings = payload
             if not self._enabled:
                 self._frame = None
-                self._frame_arrived.notify_all()
         self.on_change()
 
     def wants_frame(self) -> bool:
@@ -122,8 +120,7 @@ class LiveView:
             self._recent += [(now, face.box) for face in faces]
             self._frames += 1
             self._frame = ShownFrame(self._frames, np.array(gray), tuple(faces), tuple(box for _, box in self._recent))
-            self._next_frame_at = now + _FRAME_INTERVAL_S
-            self._frame_arrived.notify_all()
+            self._shown_at, self._next_frame_at = now, now + _FRAME_INTERVAL_S
         self.on_change()
 
     def add_viewer(self, change: int) -> None:
@@ -133,17 +130,9 @@ class LiveView:
             if not self._viewers:
                 self._frame = None
 
-    def wait_for_frame(self, after: int, timeout: float) -> ShownFrame | None:
-        """Return a frame that is newer than another one; None if none comes in time or the camera is off.
-
-        Args:
-            after: number of the other frame; 0 takes any.
-            timeout: in seconds.
-        """
-        with self._lock:
-            self._wanted_until = clock.monotonic() + _WANTED_S
-            self._frame_arrived.wait_for(lambda: self._is_off or self._newer_than(after), timeout)
-            return self._frame if self._newer_than(after) else None
+    def ask_for_frame(self) -> None:
+        """Let frames be shown for some seconds, as if somebody looked."""
+        self._wanted_until = clock.monotonic() + _WANTED_S
 
     @property
     def enabled(self) -> bool:
@@ -152,9 +141,17 @@ class LiveView:
             return self._enabled
 
     @property
-    def frame(self) -> ShownFrame | None:
-        """The latest frame; None if nobody looks or the camera is off."""
+    def is_off(self) -> bool:
+        """Whether the runner has said that it is switched off; before its first message, it is neither on nor off."""
         with self._lock:
+            return self._statuses.get("enabled/state") == "OFF"
+
+    @property
+    def frame(self) -> ShownFrame | None:
+        """The latest frame; None if it is old, nobody looks, or the camera is off."""
+        with self._lock:
+            if self._frame and clock.monotonic() - self._shown_at > _WANTED_S:
+                self._frame = None
             return self._frame
 
     def events_after(self, number: int) -> list[NumberedEvent]:
@@ -176,14 +173,6 @@ class LiveView:
                 "events": dict(self._event_counts),
             }
 
-    def _newer_than(self, number: int) -> bool:
-        return self._frame is not None and self._frame.number > number
-
     @property
     def _enabled(self) -> bool:
         return self._statuses.get("enabled/state") == "ON"
-
-    @property
-    def _is_off(self) -> bool:
-        """Whether the runner has said that it is switched off; before its first message, it is neither on nor off."""
-        return self._statuses.get("enabled/state") == "OFF"

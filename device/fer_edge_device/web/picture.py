@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Literal
 
 import cv2
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
 
 Picture = Literal["off", "silhouette", "pixelated", "full"]
 
-_CELLS: Final = 80  # of a pixelated picture, across its longer side: a face that was not found has few of them
-_SILHOUETTE_CELLS: Final = 20
-_FACE_CELLS: Final = 6  # across a face
+_CELLS: Final = 24  # of a coarse picture, across its longer side: a face that was not found has few of them
+_FACE_CELLS: Final = 6  # across a face, at most
 _MARGIN: Final = 0.3  # of a face's box, on each side, that is replaced as well
 _SILHOUETTE: Final = 40  # grey of a silhouette
 _QUALITY: Final = 70  # of the JPEG
@@ -28,7 +28,8 @@ def encode_picture(
     """Return a JPEG of a frame, without what must not be shown.
 
     A face that the detector has missed is not replaced as a face. So ``pixelated`` and ``silhouette`` make the whole
-    picture coarse as well: a face of an eighth of its width has ten cells across, and a smaller one fewer.
+    picture coarse: a face of a quarter of its width has six cells across, and a smaller one fewer. A larger face gets
+    larger cells. The cells stay in place, so that many pictures of a face that moves show no more than one.
 
     Args:
         gray: uint8 of shape (rows, columns).
@@ -42,16 +43,18 @@ def encode_picture(
         return None
     if picture == "full":
         return _encode(gray)
-    shown = _pixelate(gray, _CELLS if picture == "pixelated" else _SILHOUETTE_CELLS)
     rows, columns = gray.shape
+    shown = _pixelate(gray, 1)
     for x, y, width, height in boxes:
         left, right = _span(x, width, columns)
         top, bottom = _span(y, height, rows)
         if picture == "silhouette":
             centre, axes = ((left + right) // 2, (top + bottom) // 2), ((right - left) // 2, (bottom - top) // 2)
             cv2.ellipse(shown, centre, axes, 0, 0, 360, (_SILHOUETTE,), cv2.FILLED)
-        elif right > left and bottom > top:
-            shown[top:bottom, left:right] = _pixelate(gray[top:bottom, left:right], _FACE_CELLS)
+        else:
+            cells = max(width * columns, height * rows) / max(rows, columns) * _CELLS  # across the face
+            if (size := math.ceil(cells / _FACE_CELLS)) > 1:
+                shown[top:bottom, left:right] = _pixelate(gray, size)[top:bottom, left:right]
     return _encode(shown)
 
 
@@ -61,17 +64,16 @@ def _span(start: float, length: float, size: int) -> tuple[int, int]:
     return max(int(first * size), 0), min(int(np.ceil(last * size)), size)
 
 
-def _pixelate(gray: npt.NDArray[np.uint8], cells: int) -> npt.NDArray[np.uint8]:
+def _pixelate(gray: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     """Replace cells by their means.
 
     Args:
         gray: uint8 of shape (rows, columns).
-        cells: number of cells across the longer side.
+        size: side of a cell, in cells of the picture.
     """
     rows, columns = gray.shape
-    side = max(rows, columns) / cells
-    size = max(round(columns / side), 1), max(round(rows / side), 1)
-    small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+    side = max(rows, columns) / _CELLS * size
+    small = cv2.resize(gray, (max(round(columns / side), 1), max(round(rows / side), 1)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (columns, rows), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fer_edge_device.web.app import WebApp
     from fer_edge_device.web.live_view import LiveView
 
-_MAX_CONNECTIONS: Final = 128
 _HEADER_BYTES: Final = 16_384
 _REQUEST_S: Final = 10.0  # for the headers of a request
 _ANSWER_S: Final = 60.0  # for any answer but a stream of updates
@@ -30,23 +29,12 @@ _CLOSE_S: Final = 2.0
 
 
 class _BoundedProtocol(H11Protocol):
-    """HTTP with a limit on connections, and on the time that a request may take."""
-
-    _refused = False
+    """HTTP with a limit on the time that a request may take."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, unless there are too many."""
-        if len(self.connections) >= _MAX_CONNECTIONS:
-            self._refused = True
-            transport.abort()
-            return
+        """Take a connection."""
         super().connection_made(transport)
         self._check_in(_REQUEST_S)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
-        if not self._refused:
-            super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -95,6 +83,9 @@ class WebServer:
             uvicorn.Config(
                 app.asgi,
                 http=_BoundedProtocol,
+                interface="asgi3",
+                loop="asyncio",
+                backlog=16,  # how many connections asyncio accepts at a time
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -140,8 +131,12 @@ class WebServer:
 
 def _check_certificate(certificate: Path, key: Path | None) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, _refuse_pass_phrase)
+    except (OSError, ValueError) as error:
         name = printable(str(key or certificate))
-        reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
+        reason = (error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", "")) or error
         raise InputError(f"web.cert_file, web.key_file: {name} cannot be used ({reason})") from error
+
+
+def _refuse_pass_phrase() -> str:
+    raise ValueError("it has a pass phrase")

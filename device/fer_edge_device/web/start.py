@@ -8,11 +8,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.errors import MissingExtraError
+from fer_edge.errors import InputError, MissingExtraError
 from fer_edge_device.logging import LogTail
 from fer_edge_device.state_folder import find_state_file, state_file
 from fer_edge_device.web.address import bind, parse_listen_address
-from fer_edge_device.web.token import Token, read_token
+from fer_edge_device.web.token import Token, is_hash, read_token
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import Config
@@ -85,7 +85,11 @@ def show_token(config: Config, config_file: Path) -> str:
     Raises:
         InputError: it cannot be read.
     """
-    return read_token(config.web, find_state_file(*_token_names(config.node_name()), config_file))[0]
+    text, source = read_token(config.web, find_state_file(*_token_names(config.node_name()), config_file))
+    Token(text, source)
+    if is_hash(text):
+        raise InputError(f"{source}: holds only the hash of the token; write a new token there if you have lost it")
+    return text
 
 
 def _token_names(node: str) -> tuple[str, str, str]:

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 _HASH: Final = "sha256:"  # begins a token of which only the hash is kept
 _MIN_LENGTH: Final = 12
 _CREDENTIAL: Final = "web-token"
+
+
+def is_hash(text: str) -> bool:
+    """Return whether a text is only the hash of a token."""
+    return text.startswith(_HASH)
 
 
 class Token:
@@ -34,7 +41,7 @@ class Token:
             InputError: it is too short, or no hash.
         """
         try:
-            self._digest = bytes.fromhex(text.removeprefix(_HASH)) if text.startswith(_HASH) else _digest(text)
+            self._digest = bytes.fromhex(text.removeprefix(_HASH)) if is_hash(text) else _digest(text)
         except ValueError:
             self._digest = b""
         if len(self._digest) != hashlib.sha256().digest_size or len(text) < _MIN_LENGTH:
@@ -77,13 +84,14 @@ def _make(path: Path) -> None:
     """Write a new token, which only this user can read."""
     try:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:  # of mode 0600
+            file.write(f"{secrets.token_urlsafe(24)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+            with suppress(FileExistsError):  # another process was quicker
+                os.link(file.name, path)
     except OSError as error:
         raise InputError(f"{printable(str(path))}: cannot be written ({error.strerror}); set web.token_file") from error
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{secrets.token_urlsafe(24)}\n")
 
 
 def _digest(text: str) -> bytes:

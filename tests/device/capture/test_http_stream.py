@@ -292,9 +292,7 @@ def test_source_verifies_as_the_configuration_says(certificates: Certificates) -
         with pytest.raises(SourceError, match="its certificate is not valid"):
             open_source(settings)
         for change in ({"ca_file": str(certificates.authority)}, {"verify_certificate": False}):
-            source = open_source(msgspec.structs.replace(settings, **change))
-            assert source.status == "online"
-            source.close()
+            open_source(msgspec.structs.replace(settings, **change)).close()  # after its first frame
 
 
 def test_trusts_the_certificate_that_a_camera_made_for_itself(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -14,10 +15,11 @@ import pytest
 from fer_edge import demo
 from fer_edge.detection.factory import make_detector
 from fer_edge.errors import InputError
-from fer_edge_device.messages import State, VisibleFace
+from fer_edge_device.messages import MessageFactory, State, VisibleFace
 from fer_edge_device.web.access import RateLimit
 from fer_edge_device.web.address import parse_listen_address
 from fer_edge_device.web.framing import framing_hints
+from fer_edge_device.web.live_view import LiveView
 from fer_edge_device.web.picture import encode_picture
 from fer_edge_device.web.token import Token
 
@@ -154,6 +156,50 @@ def test_hash_of_a_token_is_enough() -> None:
             Token(wrong, "x")
 
 
+def test_wrong_requests_are_refused(serve_page: Serve) -> None:
+    with serve_page() as address, client(address) as http:
+        assert http.post("api/enabled", json={"enabled": False}, headers={"Origin": "http://["}).status_code == 403
+        assert http.post("login", data=dict.fromkeys("abcdef", "x")).status_code == 303
+        for path in (f"static/{'a' * 4000}.css", "static/..%2fapp.py", "login/", "nothing", "static/none.css"):
+            answer = http.get(path)
+            assert answer.status_code == 404
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert http.get("api/history?hours=000001" + "9" * 500).status_code == 400
+        assert http.put("api/enabled").status_code == 405
+        assert http.get("login/", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_switch_does_not_wait_for_images(serve_page: Serve) -> None:
+    with serve_page() as address, client(address) as http:
+        wait_for(lambda: http.get("api/image").status_code == 200)
+        with ThreadPoolExecutor(60) as pool:
+            images = [pool.submit(http.get, f"api/image?after={10**9}") for _ in range(60)]
+            time.sleep(0.5)
+            start = time.monotonic()
+            http.post("api/enabled", json={"enabled": False})
+            assert {image.result().status_code for image in images} == {404}
+            assert time.monotonic() - start < 4, "images would be waited for five seconds"
+
+
+def test_image_is_never_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    view, now = LiveView(), [100.0]
+    monkeypatch.setattr("fer_edge_device.web.live_view.clock.monotonic", lambda: now[0])
+    view.observe(MessageFactory("test").enabled(True))  # noqa: FBT003
+    assert not view.wants_frame()
+    view.ask_for_frame()
+    assert view.wants_frame()
+    view.show(demo.frame(0), [])
+    assert not view.wants_frame(), "the last one was shown just now"
+    assert view.frame
+    now[0] += 10
+    assert view.frame is None
+    view.show(demo.frame(0), [])
+    view.observe(MessageFactory("test").enabled(False))  # noqa: FBT003
+    assert view.frame is None
+    view.show(demo.frame(0), [])
+    assert view.frame is None
+
+
 def test_garbage_and_slow_clients_end(serve_page: Serve) -> None:
     with serve_page() as address, client(address) as http:
         port = httpx.URL(address).port or 0
@@ -164,6 +210,8 @@ def test_garbage_and_slow_clients_end(serve_page: Serve) -> None:
                 while connection.recv(65_536):
                     pass
         connections = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(300)]
+        for connection in connections:
+            connection.settimeout(2)
         refused = 0
         for connection in connections[200:]:
             try:
@@ -227,10 +275,10 @@ def test_faces_cannot_be_recognized_in_a_pixelated_picture() -> None:
     box = make_detector().detect(gray)[0].box
     part = slice(int(box.y), int(box.y + box.height)), slice(int(box.x), int(box.x + box.width))
     relative = box.x / columns, box.y / rows, box.width / columns, box.height / rows
-    for boxes, cells in (([relative], 8), ([], 20)):  # also a face that the detector has missed is coarse
+    for boxes in ([relative], []):  # also a face that the detector has missed is coarse
         shown = decode(encode_picture(gray, boxes, "pixelated"))
         edges = np.abs(np.diff(shown[part], axis=1)).mean(axis=0) > 8
-        assert edges.sum() < 2 * cells, "a few edges between cells, of one or two pixels in a JPEG"
+        assert edges.sum() <= 2 * 6, "a few edges between cells, of one or two pixels in a JPEG"
         assert np.abs(shown[part] - gray[part].astype(int)).mean() > 5
 
 

@@ -38,13 +38,17 @@ function duration(seconds) {
   return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+function say(status) {
+  if (byId("status").textContent !== status) byId("status").textContent = status; // screen readers repeat every change
+}
+
 function showState(latest) {
   state = latest;
   document.title = `${state.node} – fer-edge`;
   byId("node").textContent = state.node;
   const faces = state.state ? state.state.faces : 0;
   const people = faces === 1 ? "1 face in view" : `${faces} faces in view`;
-  byId("status").textContent = state.enabled ? `camera ${state.camera}, ${people}` : "switched off: the camera is closed";
+  say(state.enabled ? `camera ${state.camera}, ${people}` : "switched off: the camera is closed");
   const button = byId("switch");
   button.disabled = false;
   button.setAttribute("aria-checked", String(state.enabled));
@@ -52,6 +56,7 @@ function showState(latest) {
     showFaces([]);
     byId("hints").replaceChildren();
     drawBoxes({ width: 640, height: 480, faces: [] });
+    if (!state.enabled) byId("events").replaceChildren();
     hidePicture(state.enabled ? "Waiting for the camera" : "Switched off: nothing is shown or recorded");
   } else if (state.picture === "off") {
     byId("curtain").hidden = true;
@@ -199,9 +204,11 @@ updates.onopen = () => {
   shownFrame = 0;
   setTimeout(showHistory, 500);
 };
-updates.onerror = () => {
-  byId("status").textContent = "no connection to the runner; trying again";
+updates.onerror = async () => {
+  say("no connection to the runner; trying again");
   hidePicture("No connection to the runner");
+  const answer = await fetch("api/state").catch(() => null);
+  if (answer && answer.status === 401) location.assign("login");
 };
 showLog();
 setInterval(showLog, 10000);
