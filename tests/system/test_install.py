@@ -38,8 +38,12 @@ def test_wheel_contains_only_packages_and_data(wheel: Path) -> None:
     for recipe in ("classifier/edge.toml", "detector/faces.toml", "refiner/refiner.toml"):
         assert f"fer_edge_train/recipes/{recipe}" in names
     assert "fer_edge/reports/templates/base.html" in names
+    assert "fer_edge_device/web/static/index.html" in names
     data = {name for name in names if not name.endswith((".py", "py.typed")) and ".dist-info/" not in name}
-    assert {name.rpartition(".")[2] for name in data} == {"tflite", "png", "html", "toml", "service", "sh"}
+    assert {name.rpartition(".")[2] for name in data} == {
+        *("tflite", "png", "html", "toml", "service", "sh"),
+        *("css", "js", "json", "svg"),  # the live page
+    }
     assert sum(sizes[name] for name in data) < 2_000_000  # the three models are 1.9 MB in the wheel
     assert max(sizes[name] for name in names - data) < 50_000
 
