@@ -17,7 +17,7 @@ test: check ## set up what tests need and run them all
 	[ -z "$$missing" ] \
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends $$missing; } \
 	  || { echo "tests need more of the system: sudo apt install$$missing"; exit 2; }
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -qy --no-install-recommends chromium; } \
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } \
 	  || echo "Chromium is not available here (sudo apt install chromium): the tests of the page in a browser are skipped"
 	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
 	@$(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
