@@ -57,9 +57,13 @@ def check_camera(config: Config) -> Finding:
 
 
 def _is_switched_off(config: Config) -> bool:
-    """Return whether the privacy switch is off, as far as this user may see it; without a broker there is none."""
+    """Return whether the privacy switch is off, as far as this user may see it.
+
+    Only a node with a broker or a page has a switch.
+    """
     switch = PrivacySwitch(outbox_file(config, installed=bool(service_units())))
-    return bool(config.mqtt.url) and os.access(switch.path.parent, os.X_OK) and not switch.on
+    has_switch = bool(config.mqtt.url or config.web.listen)
+    return has_switch and os.access(switch.path.parent, os.X_OK) and not switch.on
 
 
 def _used_by_service(device: str | None) -> Finding | None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 import numpy as np
 
-from fer_edge_device.config.settings import CameraSettings, Config, MqttSettings, OutboxSettings
+from fer_edge_device.config.settings import CameraSettings, Config, MqttSettings, OutboxSettings, WebSettings
 from fer_edge_device.doctor import camera
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.camera import check_camera
@@ -53,7 +54,9 @@ def test_does_not_open_the_camera_of_a_node_that_is_switched_off(usb: Hardware, 
     config = Config(camera=CameraSettings(source="7"), mqtt=MqttSettings(url="mqtt://localhost"), outbox=outbox)
     switch = PrivacySwitch(tmp_path / "events.sqlite")
     switch.save(on=False)
-    assert check_camera(config) == Finding("ok", "the node is switched off, so its camera was not opened")
+    with_page = msgspec.structs.replace(config, mqtt=MqttSettings(), web=WebSettings(listen="8080"))
+    for each in (config, with_page):
+        assert check_camera(each) == Finding("ok", "the node is switched off, so its camera was not opened")
     assert not usb.instances
     switch.save(on=True)
     assert "gives 640x480 frames" in check_camera(config).message
