@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import select
 import socket
@@ -85,7 +86,7 @@ def test_updates_state_and_image_are_served(serve_page: Serve) -> None:
         assert "the page is at" in http.get("api/log").json()["lines"][0]
 
 
-def test_document_describes_every_route(serve_page: Serve) -> None:
+def test_described_routes_answer_as_described(serve_page: Serve) -> None:
     with serve_page() as address, client(address) as http:
         described = http.get("api/openapi.json").json()["paths"]
         for path, methods in described.items():
@@ -93,7 +94,7 @@ def test_document_describes_every_route(serve_page: Serve) -> None:
                 if path != "/api/events":
                     answer = http.request(method, path)
                     assert answer.status_code != 405
-                    assert str(answer.status_code) in methods[method]["responses"] or answer.status_code == 404
+                    assert str(answer.status_code) in methods[method]["responses"]
 
 
 def test_off_shows_nothing_and_stays(serve_page: Serve, tmp_path: Path) -> None:
@@ -149,9 +150,10 @@ def test_token_opens_the_page_from_elsewhere(serve_page: Serve, tmp_path: Path, 
 
 
 def test_hash_of_a_token_is_enough() -> None:
-    digest = "b9b9a6d4b1a0a2c4e3d0f1c7d0bb8a6e2d1f5f7c0e3b4a59687f6e5d4c3b2a19"
-    assert not Token(f"sha256:{digest}", "x").matches(digest)
-    assert Token("correct horse battery", "x").matches("correct horse battery")
+    digest = hashlib.sha256(b"correct horse battery").hexdigest()
+    for text in ("correct horse battery", f"sha256:{digest}"):
+        assert Token(text, "x").matches("correct horse battery")
+        assert not Token(text, "x").matches(digest)
     for wrong in ("short", "sha256:12", "sha256:xyz"):
         with pytest.raises(InputError, match="at least 12 characters"):
             Token(wrong, "x")
@@ -287,8 +289,8 @@ def test_silhouette_and_off_show_less() -> None:
 
 
 def test_hints_tell_what_is_wrong() -> None:
-    def face(box: tuple[float, float, float, float], tilt: float | None = 0.0) -> VisibleFace:
-        return VisibleFace(id="a-1", box=box, emotion=None, scores={}, duration_s=0.0, tilt=tilt)
+    def face(box: tuple[float, float, float, float], roll: float | None = 0.0) -> VisibleFace:
+        return VisibleFace(id="a-1", box=box, emotion=None, scores={}, duration_s=0.0, roll=roll)
 
     gray = np.full((480, 640), 120, np.uint8)
     assert framing_hints(gray, [face(BOX)]) == []
