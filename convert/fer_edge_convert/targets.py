@@ -18,7 +18,6 @@ import numpy as np
 from fer_edge.errors import InputError
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.atomic_file import replacing
-from fer_edge_convert.quantization import Scheme
 
 if TYPE_CHECKING:
     from fer_edge_convert.flatbuffer import Images
@@ -104,9 +103,9 @@ class Target(StrEnum):
     IMX500 = "imx500"
 
     @property
-    def scheme(self) -> Scheme:
-        """How the ``.tflite`` for its compiler is quantized: the others quantize a float model themselves."""
-        return Scheme.INT8 if self is Target.EDGETPU else Scheme.FLOAT32
+    def scheme(self) -> str:
+        """The scheme of the ``.tflite`` for its compiler: most compilers quantize a float model themselves."""
+        return "int8" if self is Target.EDGETPU else "float32"
 
     @property
     def compiler(self) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -36,6 +35,7 @@ from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
 from fer_edge_device.sinks import JsonLinesSink, output_error
+from fer_edge_device.state_folder import trial_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.config.settings import Config, EventsSettings
     from fer_edge_device.history.recorder import HistoryRecorder
-    from fer_edge_device.history.rows import Period
     from fer_edge_device.messages import Event
     from fer_edge_device.mqtt.sink import MqttSink
     from fer_edge_device.runner import RunSummary
@@ -161,10 +160,10 @@ class App:
 
     def _outbox_paths(self, config: Config) -> tuple[Path, Path]:
         """Return the paths of the node's own outbox, which its privacy switch is beside, and of the one to use."""
-        from fer_edge_device.mqtt.outbox import outbox_path, trial_outbox_path  # noqa: PLC0415 - see _open_sinks
+        from fer_edge_device.mqtt.outbox import outbox_path  # noqa: PLC0415 - see _open_sinks
 
         path = outbox_path(config.outbox, config.node_name())
-        return path, trial_outbox_path(path) if self._is_trial else path
+        return path, trial_file(path) if self._is_trial else path
 
     def _make_view(self, config: Config) -> LiveView | None:
         if not config.web.listen:
@@ -275,7 +274,7 @@ class App:
         from fer_edge_device.history.database import history_path  # noqa: PLC0415 - see _open_observers
 
         path = history_path(config.history, config.node_name())
-        return path.parent / "trials" / path.name if self._is_trial else path
+        return trial_file(path) if self._is_trial else path
 
     def _open_page(self, config: Config) -> None:
         """Start to serve the page, if there is one."""
@@ -291,7 +290,7 @@ class App:
             node=config.display_name or config.node_name(),
             switch=partial(self._switch_from_page, switch),
             restart=self._runner.request_restart,
-            read_history=partial(_read_hours, self._history_path(config)) if self._history else None,
+            history=self._history_path(config) if self._history else None,
         )
         self._page = Page(config, self._view, controls)
 
@@ -434,15 +433,6 @@ def events(config: Config, *, realtime: bool = False) -> Generator[Event, None, 
             yield from pipeline.finish()[0]
             raise
         yield from pipeline.finish()[0]
-
-
-def _read_hours(path: Path, since: float) -> list[Period]:
-    """Return the hours of a history since a time, in seconds since 1970."""
-    from fer_edge_device.history.database import read_minutes, reading  # noqa: PLC0415 - see App._open_observers
-    from fer_edge_device.history.periods import combine  # noqa: PLC0415 - likewise
-
-    with reading(path) as database:
-        return [*combine(read_minutes(database, since, math.inf), "hour")]
 
 
 def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) -> Pipeline:

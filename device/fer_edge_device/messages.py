@@ -85,7 +85,7 @@ class VisibleFace(msgspec.Struct, frozen=True, kw_only=True):
         emotion: the reported emotion; None before the face's first event.
         scores: smoothed score of each emotion, 0..1.
         duration_s: seconds for which the face has been in view.
-        tilt: angle of the line between the eyes, in degrees, positive clockwise; None if the eyes are not known.
+        roll: clockwise rotation of the line through the eyes, in degrees; None if the eyes are not known.
     """
 
     id: str
@@ -93,7 +93,7 @@ class VisibleFace(msgspec.Struct, frozen=True, kw_only=True):
     emotion: str | None
     scores: dict[str, float]
     duration_s: float
-    tilt: float | None
+    roll: float | None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +188,10 @@ class Message(msgspec.Struct, frozen=True):
     payload: Event | State | Stats | Info | LiveSettings | str
     qos: Literal[0, 1]
     retain: bool
+
+    def is_of(self, kind: Kind) -> bool:
+        """Return whether the message is of a kind, of whichever node."""
+        return self.topic.endswith(f"/{kind}")
 
     def body(self) -> bytes:
         """Return the payload as it is published."""

@@ -67,7 +67,10 @@ class Sink(Protocol):
 
 
 class Observer(Protocol):
-    """Is told every message that a runner publishes, as a page or a history is; the run goes on without it."""
+    """Is told every message that a runner publishes. A page and a history are observers.
+
+    The run does not depend on its observers.
+    """
 
     def observe(self, *messages: Message) -> None:
         """Take over the messages of a frame, or another message; never wait, and never fail."""

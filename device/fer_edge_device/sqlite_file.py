@@ -1,13 +1,18 @@
-"""What the program's SQLite files have in common: privacy, a mark, and what is done about damage."""
+"""What the program's SQLite files have in common: they are private, and a damaged one is replaced."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 PRIVATE_FOLDER: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
@@ -36,18 +41,92 @@ def check_pages(database: sqlite3.Connection) -> None:
         raise DamagedError(result)
 
 
-def make_folders(path: Path) -> None:
-    """Create the folders of a file for this user alone, as far as they do not exist.
+class SqliteFile(ABC):
+    """A database that other users cannot read. It is opened when it is used, and replaced when it is damaged.
 
-    Raises:
-        OSError: one cannot be created.
+    Not thread-safe.
+
+    Attributes:
+        noun: what the file is, for the log.
     """
+
+    noun: ClassVar[str]
+
+    def __init__(self, path: Path) -> None:
+        """Create the folder, without opening the file.
+
+        Raises:
+            OSError: the folder cannot be created.
+        """
+        self._path = path
+        self._database: sqlite3.Connection | None = None
+        _make_folders(path)
+
+    def use(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do some work on the database. If the file turns out to be damaged, do it on a new one.
+
+        Raises:
+            InputError: the file belongs to another program.
+            sqlite3.Error: the work failed, or another process uses the file.
+            OSError: the damaged file cannot be renamed.
+        """
+        try:
+            work(self._open())
+        except (DamagedError, sqlite3.DatabaseError) as error:
+            if not is_damage(error):
+                raise
+            self._replace_damaged(str(error))
+            work(self._open())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    @abstractmethod
+    def _connect(self) -> sqlite3.Connection:
+        """Connect to the file."""
+
+    @abstractmethod
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Check a file that was just opened, and create its tables if it is new.
+
+        Raises:
+            DamagedError: it is damaged.
+        """
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            _make_private(self._path)
+            self._database = self._connect()
+            try:
+                self._prepare(self._database)
+            except BaseException:
+                self.close()
+                raise
+        return self._database
+
+    def _replace_damaged(self, reason: str) -> None:
+        self.close()
+        renamed = self._path.with_name(f"{self._path.name}.damaged")
+        for suffix in ("-wal", ""):
+            file = self._path.with_name(self._path.name + suffix)
+            if file.exists():
+                file.replace(renamed.with_name(renamed.name + suffix))
+        logger.warning(
+            "%s: damaged (%s); renamed to %s, and replaced by a new %s", self._path, reason, renamed.name, self.noun
+        )
+
+
+def _make_folders(path: Path) -> None:
+    """Create the folders of a file for this user alone, as far as they do not exist."""
     for folder in reversed(path.parents):
         if not folder.is_dir():
             folder.mkdir(PRIVATE_FOLDER, exist_ok=True)
 
 
-def make_private(path: Path) -> None:
+def _make_private(path: Path) -> None:
     """Create a file for this user alone; SQLite gives its log the same mode."""
     with suppress(OSError):  # SQLite says better what is wrong
         path.touch(_PRIVATE_FILE, exist_ok=False)
@@ -55,20 +134,6 @@ def make_private(path: Path) -> None:
         # The mode is changed by name: to close a descriptor of the file would release SQLite's locks on it.
         if path.is_file():
             path.chmod(_PRIVATE_FILE)
-
-
-def rename_damaged(path: Path) -> Path:
-    """Rename a damaged file, and its log, so that a new one can take its place; return the new name.
-
-    Raises:
-        OSError: it cannot be renamed.
-    """
-    renamed = path.with_name(f"{path.name}.damaged")
-    for suffix in ("-wal", ""):
-        file = path.with_name(path.name + suffix)
-        if file.exists():
-            file.replace(renamed.with_name(renamed.name + suffix))
-    return renamed
 
 
 def result_code(error: sqlite3.DatabaseError) -> int:

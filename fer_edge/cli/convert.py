@@ -244,7 +244,9 @@ def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path, tar
     """Return the chosen scheme, or that of the target; without either, a missing model is reported first."""
     wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({scheme} if scheme else set())
     if target:
-        needed = "int8" if target == "edgetpu" else "float32"
+        from fer_edge_convert.targets import Target
+
+        needed = Target(target).scheme
         if other := wanted - {needed}:
             raise InputError(f"--for {target} needs {needed}; leave --{min(other)} out")
         return needed

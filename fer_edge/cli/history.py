@@ -15,8 +15,6 @@ from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fer_edge_device.history.rows import Period
 
 app = typer.Typer(name="history")
@@ -53,7 +51,7 @@ def history(
     from fer_edge.utils.atomic_file import check_suffix, ensure_writable, replacing
     from fer_edge_device.history.database import read_events, reading
     from fer_edge_device.history.export import SUFFIXES, write_events, write_periods
-    from fer_edge_device.history.periods import combine
+    from fer_edge_device.history.periods import read_periods
 
     if events and not out:
         raise InputError("--events: say where to write them, such as --out events.csv")
@@ -63,7 +61,7 @@ def history(
             need("parquet", "pyarrow")
         ensure_writable(out)
     begin, end = _times(since, until)
-    path = _find(file, config, node)
+    path, _ = _find(file, config, node)
     if events and out:
         with reading(path) as database:
             found = [*read_events(database, begin, end)]
@@ -71,7 +69,7 @@ def history(
             write_events(temporary, found)
         say(f"{out}: {counted(len(found), 'event')}")
         return
-    periods = [*combine(_minutes(path, begin, end), by)]
+    periods = read_periods(path, begin, end, by)
     if out:
         with replacing(out) as temporary:
             write_periods(temporary, periods)
@@ -95,13 +93,14 @@ def report(
     Example: fer-edge history report --since 30d --out history.html
     """
     from fer_edge.utils.atomic_file import check_suffix, ensure_writable, replacing
+    from fer_edge_device.history.periods import read_periods
     from fer_edge_device.history.report import make_history_page
 
     check_suffix(out, "--out", ".html")
     ensure_writable(out)
     begin, end = _times(since, until)
-    path = _find(file, config, node)
-    page = make_history_page([*_minutes(path, begin, end)], _node_name(config, node))
+    path, name = _find(file, config, node)
+    page = make_history_page(read_periods(path, begin, end, "minute"), name)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     say(str(out))
@@ -129,7 +128,7 @@ def delete(
 
     if everything == (before is not None):
         raise InputError("say what to delete: --all, or --before 30d")
-    path = _find(file, config, node)
+    path, _ = _find(file, config, node)
     minutes, events = delete_history(path, math.inf if before is None else parse_time(before, "--before"))
     say(f"{path}: deleted {counted(minutes, 'minute')} and {counted(events, 'event')}")
 
@@ -143,29 +142,14 @@ def _times(since: str, until: str | None) -> tuple[float, float]:
     return begin, end
 
 
-def _find(file: Path | None, config: Path | None, node: str | None) -> Path:
-    """Return the history: the one that is given, or of the configuration; of an installed service, the service's."""
-    if file:
-        return file
+def _find(file: Path | None, config: Path | None, node: str | None) -> tuple[Path, str]:
+    """Return the history and the name to show: of the file, or of the node that the configuration describes."""
     from fer_edge_device.config.load import SYSTEM_CONFIG, load_config
     from fer_edge_device.history.database import find_history
 
     settings = load_config(config, options={"node": node})
-    return find_history(settings.history, settings.node_name(), config or SYSTEM_CONFIG)
-
-
-def _node_name(config: Path | None, node: str | None) -> str:
-    from fer_edge_device.config.load import load_config
-
-    settings = load_config(config, options={"node": node})
-    return settings.display_name or settings.node_name()
-
-
-def _minutes(path: Path, begin: float, end: float) -> Iterator[Period]:
-    from fer_edge_device.history.database import read_minutes, reading
-
-    with reading(path) as database:
-        yield from read_minutes(database, begin, end)
+    name = settings.display_name or settings.node_name()
+    return file or find_history(settings.history, settings.node_name(), config or SYSTEM_CONFIG), name
 
 
 def _print(periods: list[Period], by: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from fer_edge.errors import ModelError
-from fer_edge_convert.formats.not_a_model import refuse_other_file, refuse_other_form
+from fer_edge_convert.formats.not_a_model import read_begin, refuse_other_file, refuse_other_form
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,16 +30,15 @@ def find_form(path: Path) -> Form:
     """
     if path.is_dir():
         return "saved_model"
-    refuse_other_file(path)
-    with path.open("rb") as file:
-        begin = file.read(8)
-    if begin == _HDF5:
+    begin = read_begin(path)
+    refuse_other_file(path, begin)
+    if begin.startswith(_HDF5):
         return "hdf5"
-    if begin[4:] == b"TFL3":
+    if begin[4:8] == b"TFL3":
         return "tflite"
     if begin.startswith(_ZIP) and path.suffix in {".h5", ".hdf5"}:
         return "keras"
-    refuse_other_form(path)
+    refuse_other_form(path, begin)
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
     raise ModelError(

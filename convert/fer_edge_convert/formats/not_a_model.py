@@ -28,17 +28,29 @@ _OTHER_FORMS: Final = {
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 
 
-def refuse_other_file(path: Path) -> None:
-    """Refuse a file that stands in the place of a model: a Git LFS pointer, a web page, or nothing.
+def read_begin(path: Path) -> bytes:
+    """Return the first bytes of a file.
 
     Raises:
-        ModelError: it is one of these, or cannot be read.
+        ModelError: it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            begin = file.read(_READ)
+            return file.read(_READ)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def refuse_other_file(path: Path, begin: bytes) -> None:
+    """Refuse a file that stands in the place of a model: a Git LFS pointer, a web page, or nothing.
+
+    Args:
+        path: the file.
+        begin: its first bytes.
+
+    Raises:
+        ModelError: it is one of these.
+    """
     if not begin:
         raise ModelError(f"{path}: empty; copy or download the model again")
     if begin.startswith(_LFS):
@@ -49,14 +61,16 @@ def refuse_other_file(path: Path) -> None:
         raise ModelError(f"{path}: a web page, not a model; download the file itself, on GitHub by its Raw button")
 
 
-def refuse_other_form(path: Path) -> None:
+def refuse_other_form(path: Path, begin: bytes) -> None:
     """Refuse a model of a form that is not read here, with what to do.
+
+    Args:
+        path: the file.
+        begin: its first bytes.
 
     Raises:
         ModelError: it is one.
     """
-    with path.open("rb") as file:
-        begin = file.read(_READ)
     remedy = _OTHER_FORMS.get(path.suffix.lower(), "")
     if path.name == "saved_model.pb":
         remedy = f"a part of a SavedModel; give the folder that it lies in: {path.parent}"

@@ -33,6 +33,22 @@ Margin = Annotated[
 HoldTime = Annotated[float, Meta(ge=0, le=60, description="seconds for which it must lead")]
 
 
+def _sqlite_path(name: str) -> Meta:
+    """Return the bounds of a path of a database, and their description.
+
+    A damaged database is renamed. The suffix makes sure that this never happens to another file.
+
+    Args:
+        name: its name in the service's state folder.
+    """
+    return Meta(
+        pattern=r"^(.*[^/]\.sqlite)?\Z",
+        extra={"form": f"be a path that ends in .sqlite, such as /var/lib/fer-edge/{name}, or empty"},
+        description=f"its file, which must end in .sqlite; empty: {name} in the service's state folder, or a file in"
+        " ~/.local/state/fer-edge",
+    )
+
+
 def _check_name(key: str, name: str) -> None:
     if name != name.strip() or not name.isprintable():
         message = f"{key} must be one line of text without control characters, and without spaces at its ends"
@@ -230,16 +246,7 @@ class MqttSettings(Section, frozen=True, kw_only=True):
 class OutboxSettings(Section, frozen=True, kw_only=True):
     """The queue on disk in which events wait until the broker has acknowledged them."""
 
-    path: Annotated[
-        str,
-        # A damaged outbox is renamed. The suffix makes sure that this never happens to another file.
-        Meta(
-            pattern=r"^(.*[^/]\.sqlite)?\Z",
-            extra={"form": "be a path that ends in .sqlite, such as /var/lib/fer-edge/outbox.sqlite, or empty"},
-            description="its file, which must end in .sqlite; empty: outbox.sqlite in the service's state folder, or"
-            " a file in ~/.local/state/fer-edge",
-        ),
-    ] = ""
+    path: Annotated[str, _sqlite_path("outbox.sqlite")] = ""
     max_events: Annotated[
         int, Meta(ge=1, le=10_000_000, description="maximum number of events; the oldest are dropped first")
     ] = 100_000
@@ -251,16 +258,7 @@ class HistorySettings(Section, frozen=True, kw_only=True):
     """What is kept on disk of the faces in view: states by the minute, and events; no images."""
 
     enabled: Annotated[bool, Meta(description="keep a history")] = False
-    path: Annotated[
-        str,
-        # A damaged history is renamed. The suffix makes sure that this never happens to another file.
-        Meta(
-            pattern=r"^(.*[^/]\.sqlite)?\Z",
-            extra={"form": "be a path that ends in .sqlite, such as /var/lib/fer-edge/history.sqlite, or empty"},
-            description="its file, which must end in .sqlite; empty: history.sqlite in the service's state folder, or"
-            " a file in ~/.local/state/fer-edge",
-        ),
-    ] = ""
+    path: Annotated[str, _sqlite_path("history.sqlite")] = ""
     max_days: Annotated[float, Meta(gt=0, le=3650, description="days before a minute or an event is deleted")] = 90.0
     max_mb: Annotated[
         float, Meta(ge=1, le=10_000, description="maximum size in megabytes; the oldest is deleted first")

@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge_device.doctor.base import Finding
 from fer_edge_device.doctor.host import service_units, user_name
+from fer_edge_device.mqtt.outbox import outbox_path
+from fer_edge_device.state_folder import SERVICE_STATE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fer_edge_device.config.settings import Config
 
 _MIN_FREE: Final = 20e6  # bytes
 _EVENT_BYTES: Final = 1000  # of one event on disk
-_SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 
 
 def check_outbox(config: Config) -> Finding:
     """Check that the folder of the outbox is writable and has enough free space."""
     if not config.mqtt.url:
         return Finding("ok", "not needed without a broker")
-    existing = folder = outbox_folder(config, installed=bool(service_units()))
+    existing = folder = outbox_file(config, installed=bool(service_units())).parent
     try:
         while not existing.exists():
             existing = existing.parent
@@ -32,7 +34,7 @@ def check_outbox(config: Config) -> Finding:
             file.write(b"fer-edge")
             os.fsync(file.fileno())
     except OSError as error:
-        if folder == _SERVICE_STATE and os.geteuid():
+        if folder == SERVICE_STATE and os.geteuid():
             return Finding("ok", f"only the service and root may read {folder}; sudo shows more")
         return Finding(
             "failure",
@@ -51,22 +53,12 @@ def check_outbox(config: Config) -> Finding:
 
 
 def outbox_file(config: Config, *, installed: bool) -> Path:
-    """Return the file of the outbox, beside which the privacy switch is; see `outbox_folder`."""
-    folder = outbox_folder(config, installed=installed)
-    if config.outbox.path:
-        return folder / Path(config.outbox.path).name
-    return folder / ("outbox.sqlite" if installed else f"{config.node_name()}.sqlite")
-
-
-def outbox_folder(config: Config, *, installed: bool) -> Path:
-    """Return the folder of the outbox.
+    """Return the file of the outbox, beside which the privacy switch is.
 
     Args:
         config: the service's configuration.
         installed: whether the service is installed.
     """
-    if config.outbox.path:
-        return Path(config.outbox.path).absolute().parent
-    if installed:
-        return _SERVICE_STATE
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fer-edge"
+    if installed and not config.outbox.path:
+        return SERVICE_STATE / "outbox.sqlite"
+    return outbox_path(config.outbox, config.node_name()).absolute()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -14,15 +13,7 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, printable
 from fer_edge_device.history.rows import PastEvent, Period
-from fer_edge_device.sqlite_file import (
-    DamagedError,
-    check_pages,
-    is_damage,
-    make_folders,
-    make_private,
-    rename_damaged,
-    result_code,
-)
+from fer_edge_device.sqlite_file import SqliteFile, check_pages, is_damage, result_code
 from fer_edge_device.state_folder import find_state_file, state_file
 
 if TYPE_CHECKING:
@@ -30,7 +21,6 @@ if TYPE_CHECKING:
 
     from fer_edge_device.config.settings import HistorySettings
 
-logger = logging.getLogger(__name__)
 _Row = TypeVar("_Row", Period, PastEvent)
 
 _APPLICATION_ID: Final = 0x46456869  # "FEhi": marks a database as a history of fer-edge
@@ -63,8 +53,10 @@ _DAY_S: Final = 86_400
 _PRUNED_SHARE: Final = 0.1  # of the time that a history covers, when it is too large
 
 
-class HistoryDatabase:
-    """The file, open for writing. Other users cannot read it, and what is deleted is overwritten. Not thread-safe."""
+class HistoryDatabase(SqliteFile):
+    """The file, open for writing; what is deleted is overwritten."""
+
+    noun = "history"
 
     def __init__(self, path: Path, settings: HistorySettings) -> None:
         """Open the file, or create it.
@@ -76,17 +68,15 @@ class HistoryDatabase:
         Raises:
             InputError: the file cannot be created, or belongs to another program.
         """
-        self._path, self._settings = path, settings
-        self._database: sqlite3.Connection | None = None
+        self._settings = settings
+        name = printable(str(path))
         try:
-            make_folders(path)
-            self._open()
-        except (DamagedError, sqlite3.DatabaseError) as error:
-            if not is_damage(error):
-                raise InputError(f"{printable(str(path))}: cannot be opened ({error}); set history.path") from error
-            self._replace_damaged(str(error))
+            super().__init__(path)
+            self.use(lambda _: None)
+        except sqlite3.Error as error:
+            raise InputError(f"{name}: cannot be opened ({error}); set history.path") from error
         except OSError as error:
-            raise InputError(f"{printable(str(path))}: {error.strerror}; set history.path") from error
+            raise InputError(f"{name}: {error.strerror}; set history.path") from error
 
     def write(self, minutes: Sequence[Period], events: Sequence[PastEvent]) -> None:
         """Write what is new, without what has been deleted meanwhile, and delete what is old or too much.
@@ -95,33 +85,27 @@ class HistoryDatabase:
             sqlite3.Error: it cannot be written now.
             OSError: a damaged file cannot be renamed.
         """
-        try:
-            self._write(minutes, events)
-        except (DamagedError, sqlite3.DatabaseError) as error:
-            if not is_damage(error):
-                raise
-            self._replace_damaged(str(error))
-            self._write(minutes, events)
+        self.use(lambda database: self._write(database, minutes, events))
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+    def _connect(self) -> sqlite3.Connection:
+        return _connect(self._path)
 
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            make_private(self._path)
-            self._database = _connect(self._path)
-            try:
-                _prepare(self._database, self._path)
-            except BaseException:
-                self.close()
-                raise
-        return self._database
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        is_new = not tables and not application
+        if is_new:
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        else:
+            _check(database, self._path)
+            check_pages(database)
+        database.execute("PRAGMA journal_mode = WAL").fetchall()
+        database.execute("PRAGMA synchronous = NORMAL")
+        if is_new:
+            database.executescript(_SCHEMA)
 
-    def _write(self, minutes: Sequence[Period], events: Sequence[PastEvent]) -> None:
-        database, now = self._open(), time.time()
+    def _write(self, database: sqlite3.Connection, minutes: Sequence[Period], events: Sequence[PastEvent]) -> None:
+        now = time.time()
         with _transaction(database):
             (deleted_before,) = database.execute("SELECT MAX(before) FROM deleted").fetchone()
             if deleted_before > now:  # the clock has been set back
@@ -136,14 +120,6 @@ class HistoryDatabase:
             _delete(database, now - self._settings.max_days * _DAY_S)
             _prune(database, self._settings.max_mb * 1_000_000)
         database.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page
-
-    def _replace_damaged(self, reason: str) -> None:
-        self.close()
-        renamed = rename_damaged(self._path)
-        logger.warning(
-            "%s: damaged (%s); renamed to %s, and replaced by a new history", self._path, reason, renamed.name
-        )
-        self._open()
 
 
 @contextmanager
@@ -262,21 +238,6 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
             database.execute("ROLLBACK")
 
 
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    is_new = not tables and not application
-    if is_new:
-        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    else:
-        _check(database, path)
-        check_pages(database)
-    database.execute("PRAGMA journal_mode = WAL").fetchall()
-    database.execute("PRAGMA synchronous = NORMAL")
-    if is_new:
-        database.executescript(_SCHEMA)
-
-
 def _check(database: sqlite3.Connection, path: Path) -> None:
     """Check that a database is a history of this release."""
     name = printable(str(path))
@@ -365,5 +326,5 @@ def _to(row: type[_Row], values: list[object], last: str, text: str) -> _Row:
         return msgspec.convert(fields, row)
     except (msgspec.MsgspecError, TypeError) as error:
         raise InputError(
-            f"the history has a damaged row ({error}); `fer-edge history delete` removes all of it"
+            f"the history has a damaged row ({error}); `fer-edge history delete --all` removes all of it"
         ) from error

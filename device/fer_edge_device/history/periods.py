@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal
 from fer_edge.errors import InputError
 from fer_edge.utils.arguments import describe_value
 from fer_edge.utils.duration import parse_duration
+from fer_edge_device.history.database import read_minutes, reading
 from fer_edge_device.history.rows import Period
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 Length = Literal["minute", "hour", "day"]
 
@@ -34,6 +36,16 @@ def combine(minutes: Iterable[Period], length: Length) -> Iterator[Period]:
         period.add(minute)
     if period is not None:
         yield period
+
+
+def read_periods(path: Path, since: float, until: float, length: Length) -> list[Period]:
+    """Return the periods of a history that begin in [since, until), in seconds since 1970, in order.
+
+    Raises:
+        InputError: there is no history, or it cannot be read.
+    """
+    with reading(path) as database:
+        return [*combine(read_minutes(database, since, until), length)]
 
 
 def labels_of(periods: Iterable[Period]) -> list[str]:
@@ -75,6 +87,8 @@ def local_time(seconds: float) -> str:
 def _start_of(minute: int, length: Length) -> int:
     if length == "minute":
         return minute
-    moment = datetime.fromtimestamp(minute).astimezone()  # an hour may begin at half past one of UTC
-    moment = moment.replace(minute=0) if length == "hour" else moment.replace(hour=0, minute=0)
-    return int(moment.replace(tzinfo=None).timestamp()) if length == "day" else int(moment.timestamp())
+    moment = datetime.fromtimestamp(minute).astimezone()
+    if length == "hour":  # which may begin at half past one of UTC
+        return int(moment.replace(minute=0).timestamp())
+    # Midnight may have another offset from UTC than the moment has.
+    return int(datetime.combine(moment.date(), datetime.min.time()).timestamp())

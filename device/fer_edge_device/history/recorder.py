@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fer_edge_device.config.settings import HistorySettings
-    from fer_edge_device.messages import Message
+    from fer_edge_device.messages import Kind, Message
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class HistoryRecorder:
         """
         self._database = HistoryDatabase(path, settings)
         self._path, self._live = path, live
-        self._statuses = {"camera": "", "enabled/state": ""}
+        self._statuses: dict[Kind, str] = {"camera": "", "enabled/state": ""}
         self._state: State | None = None
         self._changed = threading.Condition()
         self._minutes: deque[Period] = deque(maxlen=_MAX_MINUTES)
@@ -67,7 +67,7 @@ class HistoryRecorder:
             self._count()
             for message in messages:
                 for kind in self._statuses:
-                    if message.topic.endswith(f"/{kind}"):
+                    if message.is_of(kind):
                         self._statuses[kind] = str(message.payload)
                 if isinstance(message.payload, State):
                     self._state = message.payload

@@ -37,10 +37,8 @@ class Period(msgspec.Struct):
         self.face_s += other.face_s
         self.max_faces = max(self.max_faces, other.max_faces)
         self.new_faces += other.new_faces
-        self.emotion_s = {
-            emotion: self.emotion_s.get(emotion, 0.0) + other.emotion_s.get(emotion, 0.0)
-            for emotion in [*self.emotion_s, *(each for each in other.emotion_s if each not in self.emotion_s)]
-        }
+        for emotion, seconds in other.emotion_s.items():
+            self.emotion_s[emotion] = self.emotion_s.get(emotion, 0.0) + seconds
 
 
 class PastEvent(msgspec.Struct, frozen=True):

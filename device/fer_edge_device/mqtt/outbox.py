@@ -339,12 +339,3 @@ def outbox_path(settings: OutboxSettings, node: str) -> Path:
         InputError: the user has no home folder.
     """
     return Path(settings.path) if settings.path else state_file("outbox.sqlite", f"{node}.sqlite", "outbox.path")
-
-
-def trial_outbox_path(path: Path) -> Path:
-    """Return the file of an outbox for trials: what a node is shown in a trial must not wait among its own events.
-
-    Args:
-        path: the node's own outbox.
-    """
-    return path.parent / "trials" / path.name

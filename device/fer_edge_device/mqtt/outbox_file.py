@@ -1,28 +1,17 @@
-"""The SQLite file of an outbox: opened, checked, and replaced when it is damaged."""
+"""The SQLite file of an outbox."""
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
-from fer_edge_device.sqlite_file import (
-    PRIVATE_FOLDER,
-    DamagedError,
-    check_pages,
-    is_damage,
-    make_folders,
-    make_private,
-    rename_damaged,
-)
+from fer_edge_device.sqlite_file import PRIVATE_FOLDER, DamagedError, SqliteFile, check_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-logger = logging.getLogger(__name__)
 
 _APPLICATION_ID: Final = 0x46456F62  # "FEob": marks a database as an outbox of fer-edge
 _VERSION: Final = 1
@@ -49,11 +38,10 @@ _LATER_TABLES: Final = """
 """
 
 
-class OutboxFile:
-    """The database, which only this process uses, and which other users cannot read.
+class OutboxFile(SqliteFile):
+    """The database, which only this process uses."""
 
-    Not thread-safe.
-    """
+    noun = "outbox"
 
     def __init__(
         self,
@@ -75,45 +63,14 @@ class OutboxFile:
         Raises:
             OSError: the folder cannot be created.
         """
-        self._path, self._on_open, self._first_id = path, on_open, first_id
-        self._database: sqlite3.Connection | None = None
-        make_folders(path)
+        super().__init__(path)
+        self._on_open, self._first_id = on_open, first_id
         if own_folder:
             with suppress(OSError):  # it belongs to somebody else, who has decided who may enter
                 path.parent.chmod(PRIVATE_FOLDER)
 
-    def use(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Do some work on the database. If the file turns out to be damaged, do it on a new one.
-
-        Raises:
-            InputError: the file belongs to another program.
-            sqlite3.Error: the work failed, or another process uses the file.
-            OSError: the damaged file cannot be renamed.
-        """
-        try:
-            work(self._open())
-        except (DamagedError, sqlite3.DatabaseError) as error:
-            if not is_damage(error):
-                raise
-            self._replace_damaged(str(error))
-            work(self._open())
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            make_private(self._path)
-            self._database = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
-            try:
-                self._prepare(self._database)
-            except BaseException:
-                self.close()
-                raise
-        return self._database
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=0, check_same_thread=False)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         # Set before anything is read, this keeps out other processes and keeps the log's index in memory.
@@ -137,10 +94,3 @@ class OutboxFile:
         database.executescript(_LATER_TABLES)
         check_pages(database)
         self._on_open(database)
-
-    def _replace_damaged(self, reason: str) -> None:
-        self.close()
-        renamed = rename_damaged(self._path)
-        logger.warning(
-            "%s: damaged (%s); renamed to %s, and replaced by a new outbox", self._path, reason, renamed.name
-        )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fer_edge.geometry import Box, Face
+    from fer_edge.geometry import Box
     from fer_edge.tracking.tracker import Track
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings
@@ -150,13 +150,13 @@ class EventMaker:
             VisibleFace(
                 id=self._id(track),
                 box=_relative(track.box, *self._frame_shape),
-                emotion=self.faces[track.number].reported,
-                scores=self.faces[track.number].scores(),
+                emotion=face.reported,
+                scores=face.scores(),
                 duration_s=round(track.last_seen - track.first_seen, 1),
-                tilt=_tilt(track.face),
+                roll=None if track.face.landmarks is None else round(math.degrees(track.face.roll), 1),
             )
             for track in tracks
-            if track.number in self.faces
+            if (face := self.faces.get(track.number))
         ]
 
     def end_tracks(self, tracks: Iterable[Track]) -> list[Event]:
@@ -233,14 +233,6 @@ class EventMaker:
 
     def _id(self, track: Track) -> str:
         return f"{self._session}-{track.number}"
-
-
-def _tilt(face: Face) -> float | None:
-    """Return the angle of the line between the eyes, in degrees, positive clockwise."""
-    if face.landmarks is None:
-        return None
-    left, right = face.landmarks.left_eye, face.landmarks.right_eye
-    return round(math.degrees(math.atan2(right.y - left.y, right.x - left.x)), 1)
 
 
 def _relative(box: Box, rows: int, columns: int) -> RelativeBox:

@@ -6,13 +6,14 @@ rebinding). Everywhere else, a request needs the token or the cookie of a sessio
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import secrets
 import socket
 import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+from fer_edge_device.web.token import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +79,10 @@ class Access:
         self._logins = RateLimit(_MAX_LOGINS, _LOGINS_PER_S)
 
     def knows_host(self, request: Request) -> bool:
-        """Return whether a request names this machine: a page elsewhere may have pointed its own name here."""
+        """Return whether a request names this machine.
+
+        A page elsewhere may have pointed its own name here.
+        """
         host = _host_of(f"//{request.headers.get('host', '')}")
         return host in self._names or (self._token is not None and _is_address(host))
 
@@ -100,7 +104,7 @@ class Access:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._matches(request, given.strip())
-        until = self._sessions.get(_digest(request.cookies.get(COOKIE, "")), 0.0)
+        until = self._sessions.get(digest(request.cookies.get(COOKIE, "")), 0.0)
         return time.monotonic() < until
 
     def log_in(self, request: Request, token: str) -> str | None:
@@ -108,14 +112,14 @@ class Access:
         if self._token is None or not self._matches(request, token):
             return None
         cookie = secrets.token_urlsafe(32)
-        self._sessions[_digest(cookie)] = time.monotonic() + SESSION_S
+        self._sessions[digest(cookie)] = time.monotonic() + SESSION_S
         if len(self._sessions) > _MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         return cookie
 
     def log_out(self, request: Request) -> None:
         """End the session of a request."""
-        self._sessions.pop(_digest(request.cookies.get(COOKIE, "")), None)
+        self._sessions.pop(digest(request.cookies.get(COOKIE, "")), None)
 
     def _matches(self, request: Request, given: str) -> bool:
         client = _client(request)
@@ -144,7 +148,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

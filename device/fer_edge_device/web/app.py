@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from contextlib import suppress
@@ -19,6 +20,7 @@ from starlette.routing import Route, Router
 
 from fer_edge.classification.colours import emotion_colour
 from fer_edge.errors import FerEdgeError
+from fer_edge_device.history.periods import read_periods
 from fer_edge_device.web.access import COOKIE, SESSION_S
 from fer_edge_device.web.framing import framing_hints
 from fer_edge_device.web.metrics import CONTENT_TYPE, render_metrics
@@ -113,7 +115,7 @@ class WebApp:
 
     async def broadcast(self) -> None:
         """Tell viewers everything that is new, for ever."""
-        frame_number = 0
+        frame_number, last_state = 0, b""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -125,7 +127,10 @@ class WebApp:
             if not self._viewers:
                 continue
             updates = [_update("event", {"number": each.number, **_fields(each.event)}) for each in events]
-            updates.append(_update("state", self._snapshot()))
+            state = _update("state", self._snapshot())
+            if state != last_state:
+                last_state = state
+                updates.append(state)
             if frame and frame.number != frame_number:
                 frame_number = frame.number
                 updates.append(_update("frame", _describe(frame)))
@@ -134,7 +139,8 @@ class WebApp:
                 if is_off or viewer.qsize() + len(updates) > _MAX_WAITING:
                     while not viewer.empty():
                         viewer.get_nowait()
-                for update in updates[-_MAX_WAITING:]:
+                    viewer.put_nowait(state)
+                for update in updates[1 - _MAX_WAITING :]:
                     viewer.put_nowait(update)
 
     def _new_events(self) -> list[Any]:
@@ -190,7 +196,7 @@ class WebApp:
         return {
             "node": self._controls.node,
             "picture": self._picture,
-            "has_history": self._controls.read_history is not None,
+            "has_history": self._controls.history is not None,
             "colours": {label: emotion_colour(label).css for label in labels},
             **latest,
         }
@@ -257,10 +263,11 @@ class WebApp:
         hours = request.query_params.get("hours", "48")
         if not (re.fullmatch(r"[0-9]{1,3}", hours) and 0 < int(hours) <= _MAX_HISTORY_H):
             return _error(400, f"hours: give a number from 1 to {_MAX_HISTORY_H}")
-        if self._controls.read_history is None:
+        history, since = self._controls.history, time.time() - int(hours) * 3600
+        if history is None:
             return _error(404, "no history is kept; set history.enabled = true")
         try:
-            periods = await run_in_threadpool(self._controls.read_history, time.time() - int(hours) * 3600)
+            periods = await run_in_threadpool(read_periods, history, since, math.inf, "hour")
         except FerEdgeError as error:
             return _error(503, str(error))
         return _json({"periods": periods})

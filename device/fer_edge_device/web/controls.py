@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from fer_edge_device.history.rows import Period
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,10 @@ class Controls:
         node: name of the node.
         switch: switches frames on or off; returns whether that is saved.
         restart: restarts the runner.
-        read_history: returns the hours since a time in seconds since 1970; None without a history.
+        history: the file of the history; None without one.
     """
 
     node: str
     switch: Callable[[bool], bool]
     restart: Callable[[], None]
-    read_history: Callable[[float], list[Period]] | None
+    history: Path | None

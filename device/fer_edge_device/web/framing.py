@@ -17,7 +17,7 @@ Hint = Literal["dark", "bright", "far", "tilted", "cut"]
 _DARK: Final = 40  # mean grey, 0..255
 _BRIGHT: Final = 215
 _SMALL_FACE: Final = 40  # pixels across: the classifier's 48 would have to be made up
-_TILT: Final = 25  # degrees
+_MAX_ROLL: Final = 25  # degrees
 _EDGE: Final = 0.005  # of the image
 
 
@@ -38,7 +38,7 @@ def framing_hints(gray: npt.NDArray[np.uint8], faces: Iterable[VisibleFace]) -> 
         "dark": brightness < _DARK,
         "bright": brightness > _BRIGHT,
         "far": any(face.box[2] * gray.shape[1] < _SMALL_FACE for face in faces),
-        "tilted": any(face.tilt is not None and abs(face.tilt) > _TILT for face in faces),
+        "tilted": any(face.roll is not None and abs(face.roll) > _MAX_ROLL for face in faces),
         "cut": any(_touches_edge(face) for face in faces),
     }
     return [hint for hint, applies in found.items() if applies]

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge_device.live_settings import LiveSettings
-    from fer_edge_device.messages import Message, VisibleFace
+    from fer_edge_device.messages import Kind, Message, VisibleFace
 
 _MAX_EVENTS: Final = 100
-_STATUSES: Final = ("availability", "camera", "enabled/state")
+_STATUSES: Final[tuple[Kind, ...]] = ("availability", "camera", "enabled/state")
 _FRAME_INTERVAL_S: Final = 0.2  # between two frames that are shown
 _HIDDEN_S: Final = 1.0
 _WANTED_S: Final = 5.0  # for which a request for one image counts as looking
@@ -93,7 +93,7 @@ class LiveView:
                 elif isinstance(payload, Info):
                     self._info = payload
                 elif isinstance(payload, str):
-                    self._statuses |= {kind: payload for kind in _STATUSES if message.topic.endswith(f"/{kind}")}
+                    self._statuses |= {kind: payload for kind in _STATUSES if message.is_of(kind)}
                 else:
                     self._settings = payload
             if not self._enabled:

@@ -1,4 +1,4 @@
-"""The server of the page, in a thread of its own, with limits on everything that comes from outside."""
+"""Serve the page from a thread of its own. All that comes from outside has a limit."""
 
 from __future__ import annotations
 
@@ -34,25 +34,27 @@ class _BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
         super().connection_made(transport)
-        self._check_in(_REQUEST_S)
+        self._expect_request()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        self._check_in(_REQUEST_S)
+        self._expect_request()
 
-    def _check_in(self, seconds: float) -> None:
-        self.loop.call_later(seconds, self._check, self.cycle)
+    def _expect_request(self) -> None:
+        self.loop.call_later(_REQUEST_S, self._check_request, self.cycle)
 
-    def _check(self, cycle: object) -> None:
-        """Close the connection if nothing has happened since this check was ordered, except in a stream."""
-        if self.transport is None or self.transport.is_closing() or self.cycle is not cycle:
-            if self.cycle is not cycle and self.cycle is not None and not self.cycle.response_complete:
-                self.loop.call_later(_ANSWER_S, self._end_slow_answer, self.cycle)
+    def _check_request(self, previous: object) -> None:
+        """Close the connection if no whole request has come since the previous one; limit the time of its answer."""
+        if self.transport.is_closing():
             return
-        self.transport.abort()
+        if self.cycle is previous:
+            self.transport.abort()
+        elif not self.cycle.response_complete:
+            self.loop.call_later(_ANSWER_S, self._end_slow_answer, self.cycle)
 
     def _end_slow_answer(self, cycle: object) -> None:
+        """Close the connection if a request is still being answered, unless the answer is the stream of updates."""
         if self.cycle is cycle and not self.cycle.response_complete and self.cycle.scope["path"] != _STREAM:
             self.transport.abort()
 

@@ -41,7 +41,7 @@ class Token:
             InputError: it is too short, or no hash.
         """
         try:
-            self._digest = bytes.fromhex(text.removeprefix(_HASH)) if is_hash(text) else _digest(text)
+            self._digest = bytes.fromhex(text.removeprefix(_HASH)) if is_hash(text) else digest(text)
         except ValueError:
             self._digest = b""
         if len(self._digest) != hashlib.sha256().digest_size or len(text) < _MIN_LENGTH:
@@ -51,7 +51,7 @@ class Token:
 
     def matches(self, text: str) -> bool:
         """Return whether a text is the token; takes the same time for every text."""
-        return hmac.compare_digest(_digest(text), self._digest)
+        return hmac.compare_digest(digest(text), self._digest)
 
 
 def read_token(settings: WebSettings, path: Path) -> tuple[str, str]:
@@ -94,5 +94,6 @@ def _make(path: Path) -> None:
         raise InputError(f"{printable(str(path))}: cannot be written ({error.strerror}); set web.token_file") from error
 
 
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
+    """Return the SHA-256 hash of a secret."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

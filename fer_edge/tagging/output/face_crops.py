@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 
@@ -32,18 +32,28 @@ if TYPE_CHECKING:
     from fer_edge.tagging.output.table_reader import TableRow
 
 
-class MissingImageError(DataError):
-    """Raised when an image of a table cannot be read here."""
+class FaceCrop(NamedTuple):
+    """The face of a row.
+
+    Attributes:
+        row: The row.
+        jpeg: The face as a JPEG; empty if there is a problem.
+        problem: Why the image cannot be read; empty if it can.
+    """
+
+    row: TableRow
+    jpeg: bytes
+    problem: str = ""
 
 
-def crop_rows(rows: Sequence[TableRow]) -> Iterator[tuple[TableRow, bytes | MissingImageError]]:
-    """Yield each row with a JPEG of its face, or with why its image cannot be read; an archive is read once."""
+def crop_rows(rows: Sequence[TableRow]) -> Iterator[FaceCrop]:
+    """Yield the face of each row; an archive is read once."""
     by_archive: dict[Path, list[TableRow]] = defaultdict(list)
     for row in rows:
         if archive := _archive_of(row):
             by_archive[archive].append(row)
         else:
-            yield row, _crop_file(row)
+            yield _crop_file(row)
     for archive, wanted in by_archive.items():
         yield from _crop_members(archive, wanted)
 
@@ -57,7 +67,7 @@ def _archive_of(row: TableRow) -> Path | None:
         return None
 
 
-def _crop_members(archive: Path, rows: Sequence[TableRow]) -> Iterator[tuple[TableRow, bytes | MissingImageError]]:
+def _crop_members(archive: Path, rows: Sequence[TableRow]) -> Iterator[FaceCrop]:
     waiting: dict[str, list[TableRow]] = defaultdict(list)
     for row in rows:
         waiting[row.path].append(row)
@@ -66,43 +76,44 @@ def _crop_members(archive: Path, rows: Sequence[TableRow]) -> Iterator[tuple[Tab
         if path not in waiting or member.read is None:
             continue
         for row in waiting.pop(path):
-            yield row, _crop(row, member.read)
+            yield _crop(row, member.read)
         if not waiting:
             return
     for left in waiting.values():
         for row in left:
             reason = "videos in archives are not unpacked" if row.time is not None else "not in the archive any more"
-            yield row, MissingImageError(reason)
+            yield FaceCrop(row, b"", reason)
 
 
-def _crop_file(row: TableRow) -> bytes | MissingImageError:
+def _crop_file(row: TableRow) -> FaceCrop:
     if is_address(row.path):
-        return MissingImageError("at an address, from which nothing is fetched")
+        return FaceCrop(row, b"", "at an address, from which nothing is fetched")
     if not os.path.exists(row.path):  # noqa: PTH110 - pathlib refuses what is no name
-        return MissingImageError("not on this machine")
+        return FaceCrop(row, b"", "not on this machine")
     return _crop(row, lambda: read_bytes(Path(row.path), IMAGE_BYTES))
 
 
-def _crop(row: TableRow, read: Callable[[], bytes]) -> bytes | MissingImageError:
-    """Return a JPEG of the face in a row.
+def _crop(row: TableRow, read: Callable[[], bytes]) -> FaceCrop:
+    """Return the face of a row.
 
     Args:
-        row: the row.
-        read: reads the content of an image; not called for a video.
+        row: The row.
+        read: Reads the content of an image; not called for a video.
     """
     try:
-        gray, reduction = _read_frame(row) if row.time is not None else _decode(row, read())
+        gray, reduction = (_read_frame(row), 1) if row.time is not None else _decode(row, read())
     except (DataError, OSError, ValueError):
-        return MissingImageError("damaged, or of another kind")
+        return FaceCrop(row, b"", "damaged, or of another kind")
     box = Box(*(value / reduction for value in row.box or ()))
     rows, columns = gray.shape
     if box.x >= columns or box.y >= rows:
-        return MissingImageError("another image by now")
-    return cv2.imencode(".jpg", crop_face(gray, box, THUMBNAIL_SIDE, THUMBNAIL_SIDE, NO_MARGIN))[1].tobytes()
+        return FaceCrop(row, b"", "another image by now")
+    face = crop_face(gray, box, THUMBNAIL_SIDE, THUMBNAIL_SIDE, NO_MARGIN)
+    return FaceCrop(row, cv2.imencode(".jpg", face)[1].tobytes())
 
 
-def _read_frame(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
-    """Return the frame of a row of a video in grey, and that it has its size.
+def _read_frame(row: TableRow) -> npt.NDArray[np.uint8]:
+    """Return the frame of a row of a video in grey.
 
     Raises:
         DataError: It cannot be read.
@@ -115,10 +126,15 @@ def _read_frame(row: TableRow) -> tuple[npt.NDArray[np.uint8], int]:
         frame = next(frames, None)
         if frame is None:
             raise DataError(f"{path}: has no frame at {time:g} s")
-        return frame.gray(), 1
+        return frame.gray()
 
 
 def _decode(row: TableRow, data: bytes) -> tuple[npt.NDArray[np.uint8], int]:
+    """Return the image of a row in grey, and how many times smaller it is than the original.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
     side = int(max(row.box.width, row.box.height)) if row.box else 0
     image = image_decode.decode_image(data, printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False)
     return image.gray, image.reduction

@@ -15,7 +15,7 @@ from fer_edge.errors import printable
 from fer_edge.reports.html import data_url, render
 from fer_edge.reports.svg_plot import bars
 from fer_edge.tagging.input.dates import date_of
-from fer_edge.tagging.output.face_crops import MissingImageError, crop_rows
+from fer_edge.tagging.output.face_crops import crop_rows
 from fer_edge.tagging.output.statistics import SCORE_BINS, TableStatistics
 from fer_edge.tagging.output.table_reader import read_table
 from fer_edge.utils.words import counted
@@ -168,22 +168,19 @@ def _divide_time(first: datetime, last: datetime) -> tuple[str, list[str]]:
 
 
 def _show_faces(statistics: TableStatistics) -> dict[str, Any]:
-    chosen = [row for label in statistics.labels if label in statistics.faces for row in statistics.faces[label].items]
-    crops = {id(row): crop for row, crop in crop_rows(chosen)}
-    missing = Counter(str(crop) for crop in crops.values() if isinstance(crop, MissingImageError))
+    crops = [*crop_rows([row for sample in statistics.faces.values() for row in sample.items])]
     groups = []
     for label in statistics.labels:
-        rows = sorted(statistics.faces[label].items, key=lambda row: -row.score) if label in statistics.faces else []
-        faces = [
-            {"url": data_url(jpeg, "jpeg"), "source": _name(row), "score": f"{row.score:.2f}"}
-            for row in rows
-            if isinstance(jpeg := crops[id(row)], bytes)
-        ]
-        if faces:
+        shown = [crop for crop in crops if crop.jpeg and crop.row.emotion == label]
+        if shown:
+            faces = [
+                {"url": data_url(jpeg, "jpeg"), "source": _name(row), "score": f"{row.score:.2f}"}
+                for row, jpeg, _ in sorted(shown, key=lambda crop: -crop.row.score)
+            ]
             groups.append({"label": label, "faces": faces})
     text = ""
-    if missing:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in missing.most_common())
+    if missing := Counter(crop.problem for crop in crops if crop.problem):
+        reasons = "; ".join(f"{problem} ({count})" for problem, count in missing.most_common())
         text = f"{counted(missing.total(), 'more face')} cannot be shown, because of the image: {reasons}."
     return {"groups": groups, "missing": text}
 

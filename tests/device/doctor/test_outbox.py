@@ -5,7 +5,7 @@ import types
 from typing import TYPE_CHECKING
 
 from fer_edge_device.config.settings import Config, MqttSettings, OutboxSettings
-from fer_edge_device.doctor.outbox import check_outbox, outbox_folder
+from fer_edge_device.doctor.outbox import check_outbox, outbox_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,5 +28,5 @@ def test_checks_the_folder_of_the_outbox(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: types.SimpleNamespace(free=free))
         assert check(tmp_path / "outbox.sqlite").level == level
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert outbox_folder(Config(), installed=False) == tmp_path / "fer-edge"
-    assert str(outbox_folder(Config(), installed=True)) == "/var/lib/fer-edge"
+    assert outbox_file(Config(), installed=False).parent == tmp_path / "fer-edge"
+    assert str(outbox_file(Config(), installed=True).parent) == "/var/lib/fer-edge"
