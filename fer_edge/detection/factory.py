@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def make_detector(
-    name: DetectorName = "network", model: str | Path | None = None, min_face: int | None = None
+    name: DetectorName = "network",
+    model: str | Path | None = None,
+    min_face: int | None = None,
+    min_score: float | None = None,
 ) -> TrackingDetector:
     """Create a face detector.
 
@@ -24,6 +27,7 @@ def make_detector(
         name: ``network`` or ``yunet``.
         model: the detector's file; see `detector_file`.
         min_face: side of the smallest face to find, in pixels; None for a sixteenth of an image's longer side.
+        min_score: lowest score of a face, 0..1; None for the detector's own.
 
     Raises:
         InputError: ``yunet`` without a file.
@@ -31,8 +35,8 @@ def make_detector(
     """
     path = detector_file(name, model)
     if name == "network":
-        return NetworkDetector(path, min_face)
-    return YuNetDetector(path, min_face)
+        return NetworkDetector(path, min_face, min_score=min_score)
+    return YuNetDetector(path, min_face, min_score)
 
 
 def detector_file(name: DetectorName, model: str | Path | None) -> Path:

@@ -144,7 +144,7 @@ def match(found: Sequence[ImageDetections], images: Sequence[FaceImage], min_iou
     """Match detected boxes with labelled faces.
 
     The box with the highest score is matched first, with the face that it overlaps most, then the box with the next
-    score, as in Everingham et al. 2015.  A second box on a face is a false positive.  A box of which half or more lies
+    score, as in Everingham et al. 2015. A second box on a face is a false positive. A box of which half or more lies
     in an ignored region is not counted.
 
     Args:

@@ -65,15 +65,15 @@ class NetworkDetector:
     """
 
     def __init__(
-        self, path: Path, min_face: int | None = None, *, threshold: float | None = None, threads: int = 1
+        self, path: Path, min_face: int | None = None, *, min_score: float | None = None, threads: int = 1
     ) -> None:
         """Load a detector.
 
         Args:
             path: the file.
-            min_face: side of the smallest face to find, in pixels.  None shrinks images for faces of a sixteenth of
+            min_face: side of the smallest face to find, in pixels. None shrinks images for faces of a sixteenth of
                 their longer side and returns smaller faces, too, if they are found.
-            threshold: lowest score of a face, 0..1; None for the threshold on the card.
+            min_score: lowest score of a face, 0..1, as `detect` returns it; None for the threshold on the card.
             threads: number of threads that the runtime may use.
 
         Raises:
@@ -87,7 +87,10 @@ class NetworkDetector:
         check_flatbuffer(path, self.card, self._flatbuffer)
         self._min_face, self._threads = min_face, threads
         self._overhead = _WITH_DOT_PRODUCTS if has_dot_products() else _WITHOUT_DOT_PRODUCTS
-        self._threshold = self.card.threshold if threshold is None else threshold
+        calibration = self.card.calibration
+        self._threshold = self.card.threshold
+        if min_score is not None:
+            self._threshold = calibration.score_at(min_score) if calibration else min_score
         self._networks: OrderedDict[tuple[int, int], FaceNetwork] = OrderedDict()
         self._refiner: FaceRefiner | None = None
         if self.card.refiner:
@@ -102,16 +105,17 @@ class NetworkDetector:
         return self.card.crop_spec
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
-        """Find the faces in an image; see `TrackingDetector.detect`.  Every box lies within the image."""
+        """Find the faces in an image; see `TrackingDetector.detect`. Every box lies within the image."""
         check_gray(gray)
         rows, columns, _ = input_size(gray.shape, self._min_face, self.card.smallest_face, coarse=coarse)
         min_side = _SIZE_TOLERANCE * (self._min_face or 0)
-        return largest_first(self._find(gray, (rows, columns), min_side, self._threshold))
+        return largest_first(self._calibrate(self._find(gray, (rows, columns), min_side, self._threshold)))
 
     def detect_in_roi(self, gray: npt.NDArray[np.uint8], box: Box) -> list[Face]:
         """Find a face near its expected position; see `TrackingDetector.detect_in_roi`."""
         check_gray(gray)
-        return search_roi(gray, box, lambda part, size: self._find(part, size, 0, ROI_SCORE_RATIO * self._threshold))
+        threshold = ROI_SCORE_RATIO * self._threshold
+        return search_roi(gray, box, lambda part, size: self._calibrate(self._find(part, size, 0, threshold)))
 
     def roi_cost(self, shape: tuple[int, ...]) -> float:
         """Return the relative cost of a search near a face; see `TrackingDetector.roi_cost`."""
@@ -164,10 +168,17 @@ class NetworkDetector:
             difference = max(difference, check_self_test(self._refiner.card.self_test, outputs, self.path))
         return difference
 
+    def _calibrate(self, faces: Iterator[Face]) -> Iterator[Face]:
+        """Replace the scores of faces by the precision to expect."""
+        calibration = self.card.calibration
+        if calibration is None:
+            return faces
+        return (face._replace(score=calibration.precision_at(face.score)) for face in faces)
+
     def _find(
         self, gray: npt.NDArray[np.uint8], size: tuple[int, int], min_side: float, threshold: float
     ) -> Iterator[Face]:
-        """Find the faces in an image that is resized to ``size`` first."""
+        """Find the faces in an image that is resized to ``size`` first; their scores are not calibrated."""
         if not self._refiner:
             return to_faces(self.propose(gray, size, threshold, landmarks=True), gray.shape, min_side)
         detections = self.propose(gray, size, self._refiner.card.min_score)

@@ -92,7 +92,7 @@ NO_DETECTIONS: Final = RawDetections(
 def decode_outputs(levels: Sequence[Level], threshold: float, *, landmarks: bool = True) -> RawDetections:
     """Decode the cells whose score reaches a threshold.
 
-    If there are more than 300, the best 300 are kept.  Cells with values that are not finite are dropped.
+    If there are more than 300, the best 300 are kept. Cells with values that are not finite are dropped.
 
     Args:
         levels: outputs of the network.

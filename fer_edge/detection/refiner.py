@@ -1,7 +1,7 @@
 """The second stage of a face detector, which checks every box that the first stage proposes.
 
-This is a cascade as in Zhang et al. 2016 (doi:10.1109/LSP.2016.2603342).  The first network searches the whole image
-and must be small for that.  The second network sees only a few squares, in the image's full resolution, and decides for
+This is a cascade as in Zhang et al. 2016 (doi:10.1109/LSP.2016.2603342). The first network searches the whole image
+and must be small for that. The second network sees only a few squares, in the image's full resolution, and decides for
 each whether it shows a face, and where exactly.
 """
 
@@ -129,7 +129,7 @@ def decode_squares(
         first_scores: the first stage's scores, 0..1, float32 of shape (n,).
 
     Returns:
-        Detections in pixels of the image.  The score is the geometric mean of both stages' odds, because the stages
+        Detections in pixels of the image. The score is the geometric mean of both stages' odds, because the stages
         make different errors.
     """
     sides = squares[:, 2:]

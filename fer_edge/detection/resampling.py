@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 PADDING: Final = 128  # pixel value outside the image
 
+_SUBPIXELS: Final = 32  # positions within a pixel that cv2.remap tells apart
+_FARTHEST: Final = 32_000 * _SUBPIXELS  # of a position, because cv2.remap takes int16 pixels
+
 FACES_ACROSS: Final = 16  # by default, the smallest face to find is this fraction of the image's longer side
 
 
@@ -47,7 +50,7 @@ class Shrinker:
     def shrink(self, gray: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
         """Resize an image with little aliasing.
 
-        The image is halved by averaging four pixels as often as possible and then resized bilinearly.  Averaging over
+        The image is halved by averaging four pixels as often as possible and then resized bilinearly. Averaging over
         areas of any other size would take longer than the network.
 
         Args:
@@ -131,14 +134,34 @@ def crop_square(gray: npt.NDArray[np.uint8], square: tuple[float, float, float],
             cv2.resize(part[: 2 * half[0], : 2 * half[1]], half[::-1], interpolation=cv2.INTER_AREA), np.uint8
         )
         scale *= 2
-    # Map the centres of the part's pixels to the centres of the crop's pixels.
+    # Map the centres of the crop's pixels to the centres of the part's pixels.
     shift = (scale - 1) / 2
-    matrix = np.array(
-        [[scale, 0, (x - left) * side / length + shift], [0, scale, (y - top) * side / length + shift]], np.float64
-    )
+    offset = ((x - left) * side / length + shift, (y - top) * side / length + shift)
+    return _sample(part, scale, offset, side)
+
+
+def _sample(part: npt.NDArray[np.uint8], scale: float, offset: tuple[float, float], side: int) -> npt.NDArray[np.uint8]:
+    """Sample a square bilinearly at positions that are rounded to `_SUBPIXELS`.
+
+    ``cv2.warpAffine`` rounds the positions in OpenCV 4 and not in OpenCV 5, and its pixels differ by up to 3. With
+    rounded positions ``cv2.remap`` gives the same pixels in both.
+
+    Args:
+        part: uint8 image.
+        scale: pixels of the result per pixel of the image.
+        offset: x and y of the image's first pixel in the result.
+        side: rows and columns of the result.
+
+    Returns:
+        uint8 array of shape (side, side), filled with `PADDING` outside the image.
+    """
+    exact = (np.arange(side) - np.array(offset)[:, None]) * (_SUBPIXELS / scale)
+    rounded = np.rint(np.minimum(np.maximum(exact, -_FARTHEST), _FARTHEST)).astype(np.int32)
+    (columns, rows), (right, down) = np.divmod(rounded, _SUBPIXELS)
+    pixels = np.empty((side, side, 2), np.int16)
+    pixels[:, :, 0], pixels[:, :, 1] = columns, rows[:, None]
+    fractions = (right + _SUBPIXELS * down[:, None]).astype(np.uint16)
     return np.asarray(
-        cv2.warpAffine(
-            part, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(PADDING,)
-        ),
+        cv2.remap(part, pixels, fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(PADDING,)),
         np.uint8,
     )

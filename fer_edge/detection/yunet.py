@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+_THRESHOLD: Final = 0.7
 _MAX_COORDINATE: Final = 1e6  # pixels; larger values come from an overflow in the network
 
 
@@ -40,17 +41,18 @@ class YuNetDetector:
 
     _WINDOW: Final = 20  # pixels; smaller faces are found less reliably
 
-    def __init__(self, model: Path, min_face: int | None = None, threshold: float = 0.7) -> None:
+    def __init__(self, model: Path, min_face: int | None = None, min_score: float | None = None) -> None:
         """Load a network.
 
         Args:
             model: ``face_detection_yunet_2023mar.onnx`` of the OpenCV Zoo, or a later version.
             min_face: side of the smallest face to find, in pixels; None for a sixteenth of an image's longer side.
-            threshold: lowest score of a face, 0..1.
+            min_score: lowest score of a face, 0..1, in YuNet's own scores; None for 0.7.
 
         Raises:
             ModelError: the file is missing or is not a YuNet network.
         """
+        threshold = _THRESHOLD if min_score is None else min_score
         if not model.exists():
             raise ModelError(f"{model}: no such file; download face_detection_yunet_2023mar.onnx from the OpenCV Zoo")
         if not trial.works(read_bytes(model, MODEL_BYTES, ModelError), model, "cv2"):
@@ -68,7 +70,7 @@ class YuNetDetector:
         self._small, self._colour = np.empty((0, 0), np.uint8), np.empty((0, 0, 3), np.uint8)
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
-        """Find the faces in an image; see `TrackingDetector.detect`.  Every box lies within the image."""
+        """Find the faces in an image; see `TrackingDetector.detect`. Every box lies within the image."""
         check_gray(gray)
         rows, columns, min_side = input_size(gray.shape, self._min_face, self._WINDOW, coarse=coarse)
         return largest_first(self._find(gray, (rows, columns), min_side, self._threshold))

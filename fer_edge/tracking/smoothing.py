@@ -29,10 +29,20 @@ class SmoothingSettings(Protocol):
         ...
 
 
+def smoothing_weight(elapsed_s: float, smoothing_s: float) -> float:
+    """Return the weight of a new value in exponential smoothing, 0..1.
+
+    Args:
+        elapsed_s: seconds since the previous value; below 0 counts as 0.
+        smoothing_s: time constant in seconds, above 0.
+    """
+    return 1 - math.exp(-max(elapsed_s, 0) / smoothing_s)
+
+
 class Smoother:
     """Exponential smoothing of scores over time, with hysteresis on the label.
 
-    Another label is reported when its smoothed score has led by a margin for some time.  The weight of new scores
+    Another label is reported when its smoothed score has led by a margin for some time. The weight of new scores
     depends on the time since the previous ones, so the result does not depend on the frame rate.
 
     Attributes:
@@ -65,7 +75,7 @@ class Smoother:
             scores: scores of shape (labels,).
             time: time of the frame, in seconds.
         """
-        weight = 1 - math.exp(-max(time - self._time, 0) / self.settings.smoothing_s)
+        weight = smoothing_weight(time - self._time, self.settings.smoothing_s)
         self.scores = self.scores + weight * (scores - self.scores)
         self._time = time
         leader = int(self.scores.argmax())

@@ -127,9 +127,9 @@ class Tracker:
 
         Args:
             faces: the detections.
-            start_tracks: whether a face that matches no track starts a new one.  If not, the faces are not all those of
+            start_tracks: whether a face that matches no track starts a new one. If not, the faces are not all those of
                 the frame, and a face is not matched with a distant track (rule 3).
-            coarse: whether the boxes are inexact.  Then a face that may be stationary keeps its box.
+            coarse: whether the boxes are inexact. Then a face that may be stationary keeps its box.
 
         Returns:
             The tracks that are matched now and were not matched in this frame before, in the order of the faces.
