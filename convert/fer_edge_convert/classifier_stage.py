@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -55,6 +55,7 @@ class ClassifierStage:
         data: Dataset | None = None,
         calibration: Dataset | None = None,
         usage: str | None = None,
+        one_dense_scale: bool = False,
     ) -> None:
         """Take a model and its data.
 
@@ -64,8 +65,10 @@ class ClassifierStage:
             data: faces to compare on; ranges are measured on those of its Training part.
             calibration: faces to measure ranges on instead.
             usage: the part to compare on; by default what is neither Training nor validation.
+            one_dense_scale: whether dense layers have one scale for all outputs.
         """
         self.path, self.kind, self.model = source.path, source.kind, source.model
+        self.one_dense_scale = one_dense_scale
         self.card = card
         self._data, self._calibration, self._usage = data, calibration, usage
 
@@ -146,7 +149,7 @@ class ClassifierStage:
 
 @dataclass(frozen=True, slots=True)
 class _TestFaces:
-    """Faces to test on, with what the float model says of them.
+    """Faces to test on, with the scores of the float model.
 
     Attributes:
         images: n faces.
@@ -219,13 +222,11 @@ class ClassifierTrial:
         if self._scheme.calibrated:
             stats = self._observe(self._rows)
             candidates = [
-                self._candidate(
-                    f"ranges by {method}", Plan(self._scheme, self._ranges(stats, method)), model, self._rows
-                )
+                self._candidate(f"ranges by {method}", self._plan(self._ranges(stats, method)), model, self._rows)
                 for method in Method
             ]
         else:
-            candidates = [self._candidate(str(self._scheme), Plan(self._scheme, {}), model, self._rows)]
+            candidates = [self._candidate(str(self._scheme), self._plan({}), model, self._rows)]
         best = min(candidates, key=lambda candidate: candidate.divergence)
         if chosen_by and self._change_points(best, chosen_by) < -max_drop:
             return self._rescue(candidates, best, chosen_by, max_drop)
@@ -256,12 +257,15 @@ class ClassifierTrial:
         return tuple(self._warnings())
 
     def count_labels(self, rows: npt.NDArray[np.int64]) -> dict[str, int]:
-        """Return how many calibration faces of each label some rows are."""
+        """Count the faces of each label in some rows of the calibration data."""
         counts = np.bincount(self._calibration.classes[rows], minlength=len(self._calibration.labels))
         return dict(zip(self._calibration.labels, counts.tolist(), strict=True))
 
     def _observe(self, rows: npt.NDArray[np.int64]) -> dict[str, ActivationStats]:
         return observe(self._stage.model, Images(self._calibration.faces[rows], self._stage.card.input))
+
+    def _plan(self, ranges: dict[str, tuple[float, float]]) -> Plan:
+        return Plan(self._scheme, ranges, one_dense_scale=self._stage.one_dense_scale)
 
     def _candidate(self, way: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
         """Quantize, and measure how far the scores move."""
@@ -271,11 +275,12 @@ class ClassifierTrial:
         )
 
     def _ranges(self, stats: dict[str, ActivationStats], method: Method) -> dict[str, tuple[float, float]]:
-        """Return the range of each tensor, and of the input that of all pixel values."""
+        """Return the range of each tensor; that of the input covers all pixel values, where they are known."""
         spec = self._stage.card.input
         ranges = {name: one.range(method) for name, one in stats.items()}
-        name = read_graph(self._stage.model, self._stage.path).inputs[0].name
-        ranges[name] = (spec.offset, 255 * spec.scale + spec.offset)
+        if not spec.per_image:
+            name = read_graph(self._stage.model, self._stage.path).inputs[0].name
+            ranges[name] = (spec.offset, 255 * spec.scale + spec.offset)
         return ranges
 
     def _compare(self, candidate: Candidate) -> Parity:
@@ -334,11 +339,11 @@ class ClassifierTrial:
         return Choice(search.best, self._compare(search.best), tuple(attempts))
 
     def _rescue_candidates(self, parity: Parity, search: _Search) -> Iterator[Candidate]:
-        """Yield ways to try, each made when it is asked for, because it depends on the best so far."""
-        model, scheme, rows = self._stage.model, self._scheme, self._more_rows
+        """Yield ways to try; each is made on request, because it depends on the best so far."""
+        model, rows = self._stage.model, self._more_rows
         stats = self._observe(rows)
         for method in Method:
-            plan = Plan(scheme, self._ranges(stats, method))
+            plan = self._plan(self._ranges(stats, method))
             yield self._candidate(f"more faces, ranges by {method}", plan, model, rows)
         one = search.best
         corrected = correct_biases(model, one.model, stats)
@@ -349,7 +354,9 @@ class ClassifierTrial:
         for count in range(1, len(worst) + 1):
             # Which ranges are best depends on what is left to quantize.
             way = f"{count} worst layer{'s' * (count > 1)} in float16"
-            plans = {method: Plan(scheme, self._ranges(stats, method), kept_float=worst[:count]) for method in Method}
+            plans = {
+                method: replace(self._plan(self._ranges(stats, method)), kept_float=worst[:count]) for method in Method
+            }
             ways = [self._candidate(f"{way}, ranges by {method}", plan, base, rows) for method, plan in plans.items()]
             yield min(ways, key=lambda way: way.divergence)
 

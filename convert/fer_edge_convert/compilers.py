@@ -62,7 +62,7 @@ def compile_files(files: TargetFiles) -> Path | None:
 
 
 def _run(command: list[str], folder: str, output: BinaryIO, log: Path) -> None:
-    """Run a command in a folder, for what it leaves where it runs, with its output in a log."""
+    """Run a command in a folder, where it leaves its files, and write its output to a log."""
     begin = output.tell()
     try:
         status = subprocess.run(  # noqa: S603 - the target's own command

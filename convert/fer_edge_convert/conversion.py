@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, ModelError, printable
 from fer_edge.utils.atomic_file import ensure_writable, replacing
-from fer_edge_convert.quantization import Plan, Scheme, quantize
+from fer_edge_convert.quantization import Plan, Scheme, float_operators, quantize
 from fer_edge_convert.result import RefusedError
 from fer_edge_convert.stage import Candidate
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fer_edge_convert.stage import ParityT, ResultT, Stage
 
+_NAMED: Final = 3  # layers of a kind that a message names
 _FINER: Final = {
     Scheme.INT8: ("--int16x8", "--float16"),
     Scheme.INT16X8: ("--float16",),
@@ -33,6 +34,7 @@ def convert(
     *,
     max_drop: float = 1.0,
     rescue: bool = False,
+    allow_float: bool = False,
     report: Path | None = None,
     command: str = "",
 ) -> ResultT:
@@ -44,13 +46,14 @@ def convert(
         out: the ``.tflite`` to write, whole or not at all.
         max_drop: how many points of accuracy, or of average precision, may be lost.
         rescue: whether to try other ways when more is lost.
+        allow_float: whether operators without an integer form may stay in floats.
         report: path of the report without ``.html`` and ``.json``; by default beside ``out``.
         command: the command that makes the file, for its card.
 
     Raises:
         InputError: ``out`` has another ending, or there is no data to measure ranges on.
         DataError: the data cannot be read, or does not fit the model.
-        ModelError: the model cannot be quantized.
+        ModelError: the model cannot be quantized, or not all of it.
         RefusedError: too much was lost. The report is written, the model is not.
     """
     if out.suffix != ".tflite":
@@ -58,12 +61,14 @@ def convert(
     if out.resolve() == stage.path.resolve():
         raise InputError(f"{out}: is the model itself; choose another name")
     ensure_writable(out)
+    if scheme.calibrated and not allow_float:
+        _refuse_floats(stage.path, stage.model, scheme)
     if not stage.has_data:
         if scheme.calibrated:
             raise InputError(
                 f"{scheme} is compared with the float model on {stage.images}: give --data, such as {stage.example}"
             )
-        plan = Plan(scheme, {})
+        plan = Plan(scheme, {}, one_dense_scale=stage.one_dense_scale)
         model = quantize(stage.model, plan)
         result, content = stage.result(
             out, Candidate(str(scheme), stage.model, plan, model, 0, np.empty(0, np.int64)), command
@@ -89,6 +94,25 @@ def convert(
             warnings,
         )
     return result
+
+
+def _refuse_floats(path: Path, model: bytes, scheme: Scheme) -> None:
+    """Refuse a model of which a part would stay in floats."""
+    places: dict[str, list[str]] = {}
+    for one in float_operators(model, scheme):
+        places.setdefault(one.kind, []).append(one.short_name)
+    if places:
+        spelled = ", ".join(f"{kind} (in {_spell_places(names)})" for kind, names in places.items())
+        raise ModelError(
+            f"{path}: --{scheme} would leave {spelled} in floats, which the quantizer has no integers for; use other"
+            " activations, --dynamic or --float16, or allow it with --allow-float"
+        )
+
+
+def _spell_places(names: list[str]) -> str:
+    """Return the names of a few layers."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return printable(", ".join(names[:_NAMED])) + more
 
 
 def _write(out: Path, content: bytes) -> None:

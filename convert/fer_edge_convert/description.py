@@ -1,4 +1,4 @@
-"""What must be known of a classifier, from its card, the user or the data."""
+"""What must be known about a classifier, from its card, the user or the data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fer_edge.utils.words import listed
 from fer_edge_convert.evidence import find_out
 from fer_edge_convert.formats.forms import find_form
 from fer_edge_convert.pixel_values import RANGES, PixelValues, normalized
+from fer_edge_convert.targets import Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What the user says of a classifier.
+    """What the user states about a classifier.
 
     Attributes:
         labels: names of the outputs, in order; empty if not given.
         pixels: values of the pixels in training; None if not given.
-        unchecked: whether to believe it even if the data contradicts it.
+        unchecked: whether to accept it even if the data contradicts it.
     """
 
     labels: tuple[str, ...] = ()
@@ -96,10 +97,17 @@ def ask_for_missing(
     needed = listed([f"{option} ({meaning})" for option, _, meaning in asked], "and")
     stated = ["--labels", ",".join(statement.labels)] if statement.labels else []
     stated += statement.pixels.option.split() if statement.pixels else []
-    words = ["fer-edge", "convert", str(path), *(["--for", target] if target else [f"--{scheme}"]), *stated]
+    words = ["fer-edge", "convert", str(path), *_spell_scheme(scheme, target), *stated]
     words += [word for option, value, _ in asked for word in (option, value)]
     command = shlex.join([*words, "-o", str(out)])
     raise InputError(f"{path}: give {needed}, as in: {command}")
+
+
+def _spell_scheme(scheme: Scheme, target: str | None) -> list[str]:
+    """Return the options for a target and a scheme, which is left out where the target implies it."""
+    if target is None:
+        return [f"--{scheme}"]
+    return ["--for", target, *([] if Target(target).schemes[0] == scheme else [f"--{scheme}"])]
 
 
 def describe(
@@ -121,12 +129,12 @@ def describe(
         DataError: the data has a label that the model does not have.
     """
     if source.card is not None:
-        scale_offset = statement.pixels.scale_offset if statement.pixels else None
+        mapping = statement.pixels.mapping if statement.pixels else None
         made = source.with_pixels(statement.pixels) if statement.pixels else source
-        return made, made.make_card(statement.labels, scale_offset), ()
+        return made, made.make_card(statement.labels, mapping), ()
     labels, pixels, lines = statement.labels or source.labels, statement.pixels, []
     if labels:
-        source.make_card(labels, (1.0, 0.0))  # refuses labels that do not fit
+        source.make_card(labels, INPUT_RANGES["0..255"])  # refuses labels that do not fit
     if not source.sums_to_one:
         lines.append(
             "scores      do not sum to one, like those of sigmoids: each says how likely its label is on its own"
@@ -136,4 +144,4 @@ def describe(
         labels, pixels = finding.labels, finding.pixels
         lines += finding.lines
     made = source.with_pixels(pixels) if pixels else source
-    return made, made.make_card(labels, pixels.scale_offset if pixels else None), tuple(lines)
+    return made, made.make_card(labels, pixels.mapping if pixels else None), tuple(lines)

@@ -54,8 +54,8 @@ def divergence(original: Sequence[npt.NDArray[np.float32]], converted: Sequence[
     """Return how far the outputs of a detector's first stage are from the original ones, per image.
 
     Scores count by their Kullback-Leibler divergence in nats where either model may see a face, because the thousands
-    of cells that are surely none would hide the few that matter. Boxes count by their mean difference where there is a
-    face, landmarks not at all.
+    of cells that clearly show none would hide the few that matter. Boxes count by their mean difference where there is
+    a face, landmarks not at all.
 
     Args:
         original: each level's scores of shape (n, rows, columns, 1), boxes (..., 4) and landmarks (..., 10), in

@@ -1,4 +1,4 @@
-"""Parts that converting both stages of a face detector shares: data, candidates, comparison and result."""
+"""What converting both stages of a face detector has in common: data, candidates, comparison and result."""
 
 from __future__ import annotations
 
@@ -55,14 +55,17 @@ class DetectorStage(ABC):
     model: bytes
     input: PixelSpec
 
-    def __init__(self, test: FaceDataset | None, calibration: FaceDataset | None) -> None:
+    def __init__(
+        self, test: FaceDataset | None, calibration: FaceDataset | None, *, one_dense_scale: bool = False
+    ) -> None:
         """Take the data.
 
         Args:
             test: images to compare on, best with marked faces.
             calibration: images to measure ranges on; by default those of ``test``.
+            one_dense_scale: whether dense layers have one scale for all outputs.
         """
-        self._test, self._calibration = test, calibration
+        self._test, self._calibration, self.one_dense_scale = test, calibration, one_dense_scale
 
     @property
     def has_data(self) -> bool:
@@ -79,6 +82,15 @@ class DetectorStage(ABC):
         if calibration is None:
             raise DataError(f"{self.path}: no images to compare on")
         return DetectorTrial(self, scheme, self._test or calibration, calibration)
+
+    def calibration_images(self) -> Images | None:
+        """Return images for another compiler to measure ranges on; None without data.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        data = self._calibration or self._test
+        return self.inputs(data, _calibration_rows(data)) if data else None
 
     def result(
         self,
@@ -110,7 +122,7 @@ class DetectorStage(ABC):
 
     @abstractmethod
     def inputs(self, data: FaceDataset, rows: npt.NDArray[np.int64]) -> Images:
-        """Return what the network sees of some images, all of one size."""
+        """Return the network's inputs for some images, all of one size."""
 
     @abstractmethod
     def divergence(
@@ -147,9 +159,7 @@ class DetectorTrial:
         _ensure_faces(test)
         shuffled = np.random.default_rng(SEED).permutation(len(calibration))
         self._choice = stage.inputs(calibration, shuffled[:_CHOICE_IMAGES])
-        # Few images serve for both.
-        rows = shuffled[_CHOICE_IMAGES:][:CALIBRATION_IMAGES]
-        self._rows = rows if len(rows) else shuffled
+        self._rows = _calibration_rows(calibration)
         self._outputs = run_all(stage.model, self._choice)
         self._choice_images = 0  # that a rescue has to choose by
 
@@ -220,10 +230,10 @@ class DetectorTrial:
     def _candidates(self) -> list[Candidate]:
         model, scheme = self._stage.model, self._scheme
         if not scheme.calibrated:
-            return [self._candidate(str(scheme), Plan(scheme, {}), model, np.empty(0, np.int64))]
+            return [self._candidate(str(scheme), self._plan({}), model, np.empty(0, np.int64))]
         stats = observe(model, self._stage.inputs(self._calibration, self._rows))
         plain = [
-            self._candidate(f"ranges by {method}", Plan(scheme, self._ranges(stats, method)), model, self._rows)
+            self._candidate(f"ranges by {method}", self._plan(self._ranges(stats, method)), model, self._rows)
             for method in Method
         ]
         # Biases that make up for the weights' errors: small scores suffer first.
@@ -235,6 +245,9 @@ class DetectorTrial:
         ]
         return plain + corrected
 
+    def _plan(self, ranges: dict[str, tuple[float, float]]) -> Plan:
+        return Plan(self._scheme, ranges, one_dense_scale=self._stage.one_dense_scale)
+
     def _candidate(self, way: str, plan: Plan, base: bytes, rows: npt.NDArray[np.int64]) -> Candidate:
         """Quantize, and measure how far the outputs move."""
         model = quantize(base, plan)
@@ -242,7 +255,7 @@ class DetectorTrial:
         return Candidate(way, base, plan, model, divergence, rows)
 
     def _ranges(self, stats: dict[str, ActivationStats], method: Method) -> dict[str, tuple[float, float]]:
-        """Return the range of each tensor, and of the input that of all pixel values."""
+        """Return the range of each tensor; that of the input covers all pixel values."""
         ranges = {name: one.range(method) for name, one in stats.items()}
         graph = read_graph(self._stage.model, self._stage.path)
         spec = self._stage.input
@@ -291,11 +304,18 @@ class DetectorTrial:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             path.write_bytes(content)
-            detector = NetworkDetector(path, min_face=1, threshold=_MIN_COMPARED_SCORE)
-        return match(detect_all(detector, data), data.images).metrics(card.threshold)
+            detector = NetworkDetector(path, min_face=1, min_score=_MIN_COMPARED_SCORE)
+        return match(detect_all(detector, data), data.images).metrics(card.min_score)
+
+
+def _calibration_rows(data: FaceDataset) -> npt.NDArray[np.int64]:
+    """Return the images to measure ranges on; few images also serve to choose by."""
+    shuffled = np.random.default_rng(SEED).permutation(len(data))
+    rows = shuffled[_CHOICE_IMAGES:][:CALIBRATION_IMAGES]
+    return rows if len(rows) else shuffled
 
 
 def _ensure_faces(test: FaceDataset) -> None:
-    """Refuse labelled images of which none has a marked face: average precision says nothing of them."""
+    """Refuse labelled images without any marked face: average precision cannot be measured on them."""
     if test.labelled and not any(len(image.boxes) for image in test.images):
         raise DataError(f"{test.name}: no face is marked in these images, to compare on; give some with faces")

@@ -30,10 +30,15 @@ class FirstStage(DetectorStage):
     """The network that processes the whole image; it is a detector by itself."""
 
     def __init__(
-        self, source: DetectorSource, *, test: FaceDataset | None = None, calibration: FaceDataset | None = None
+        self,
+        source: DetectorSource,
+        *,
+        test: FaceDataset | None = None,
+        calibration: FaceDataset | None = None,
+        one_dense_scale: bool = False,
     ) -> None:
         """Take a network and its data; see `DetectorStage`."""
-        super().__init__(test, calibration)
+        super().__init__(test, calibration, one_dense_scale=one_dense_scale)
         self.path, self.kind, self.model = source.path, source.kind, source.model
         self.input, self._source = source.card.input, source
 

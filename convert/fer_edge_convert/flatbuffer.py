@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 # Activations with kernels for integers that ai-edge-quantizer does not know, and the types of those.
 _INTEGER_ACTIVATIONS: Final = {
+    schema.BuiltinOperator.ABS: {schema.TensorType.INT8, schema.TensorType.INT16},
     schema.BuiltinOperator.ELU: {schema.TensorType.INT8},
     schema.BuiltinOperator.LEAKY_RELU: {schema.TensorType.INT8, schema.TensorType.INT16},
+    schema.BuiltinOperator.LOG: {schema.TensorType.INT8},
     schema.BuiltinOperator.PRELU: {schema.TensorType.INT8},
+    schema.BuiltinOperator.RELU6: {schema.TensorType.INT8},
 }
 
 
@@ -107,14 +110,20 @@ class _Sharing(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
         return self._places[key]
 
 
-def with_integer_operators(model: bytes) -> bytes:
+def with_integer_operators(model: bytes, ranges: Mapping[str, tuple[float, float]]) -> bytes:
     """Return the quantized model with integers in the operators that have a form for them but the quantizer left out.
 
     Such an operator is between a DEQUANTIZE and a QUANTIZE, which are removed: around one that only moves elements if
-    their scale and zero point are the same, and around an activation in any case.
+    their scale and zero point are the same, and around an activation in any case. Between activations in a row, there
+    is neither: the tensor gets a scale of its own.
+
+    Args:
+        model: the model.
+        ranges: smallest and largest value of each activation in int8, by tensor; empty if they are not in int8.
     """
     parsed = parse(model)
     graph = parsed.subgraphs[0]
+    _quantize_between(parsed, ranges)
     kinds = schema.BuiltinOperator
 
     def are(operators: list[Any], kind: int) -> bool:
@@ -146,6 +155,63 @@ def with_integer_operators(model: bytes) -> bytes:
         if one not in gone or (are([one], kinds.DEQUANTIZE) and int(one.outputs[0]) in still)
     ]
     return pack(parsed) if gone else model
+
+
+def _quantize_between(parsed: Any, ranges: Mapping[str, tuple[float, float]]) -> None:  # noqa: ANN401
+    """Add a QUANTIZE and a DEQUANTIZE between activations in a row that come after and before integers."""
+    graph, kinds = parsed.subgraphs[0], schema.BuiltinOperator
+
+    def kind(operator: Any) -> int:  # noqa: ANN401
+        return int(parsed.operatorCodes[operator.opcodeIndex].builtinCode)
+
+    def reader(operator: Any) -> Any:  # noqa: ANN401
+        found = [one for one in graph.operators if operator.outputs[0] in one.inputs]
+        return found[0] if len(found) == 1 else None
+
+    for begin in [one for one in graph.operators if kind(one) == kinds.DEQUANTIZE]:
+        row, end = [], reader(begin)
+        while end is not None and schema.TensorType.INT8 in _INTEGER_ACTIVATIONS.get(kind(end), ()):
+            row.append(end)
+            end = reader(end)
+        if end is None or kind(end) != kinds.QUANTIZE:
+            continue
+        for one, after in pairwise(row):
+            name = graph.tensors[one.outputs[0]].name.decode()
+            if name not in ranges:
+                break
+            stored, again = _add_int8_tensors(parsed, int(one.outputs[0]), ranges[name])
+            place = graph.operators.index(after)
+            # Operators of their kinds are there already: that at the begin of the row, and that at its end.
+            graph.operators[place:place] = [
+                _make_operator(end.opcodeIndex, one.outputs[0], stored),
+                _make_operator(begin.opcodeIndex, stored, again),
+            ]
+            after.inputs = [again if i == one.outputs[0] else i for i in after.inputs]
+
+
+def _make_operator(code: int, taken: int, given: int) -> Any:  # noqa: ANN401 - the schema has no types
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = code, [taken], [given]
+    return operator
+
+
+def _add_int8_tensors(parsed: Any, index: int, limits: tuple[float, float]) -> tuple[int, int]:  # noqa: ANN401
+    """Add a tensor in int8 for the values of one in floats, and another one in floats."""
+    graph = parsed.subgraphs[0]
+    low, high = limits
+    scale = (high - low) / 255
+    for suffix, is_stored in ((b";int8", True), (b";again", False)):
+        tensor = schema.TensorT()
+        old = graph.tensors[index]
+        tensor.name, tensor.shape, tensor.shapeSignature = old.name + suffix, old.shape, old.shapeSignature
+        tensor.type, tensor.buffer = schema.TensorType.FLOAT32, len(parsed.buffers)
+        if is_stored:
+            tensor.type = schema.TensorType.INT8
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [round(-128 - low / scale)]
+        parsed.buffers.append(schema.BufferT())
+        graph.tensors.append(tensor)
+    return len(graph.tensors) - 2, len(graph.tensors) - 1
 
 
 def _add_int8_constant(parsed: Any, index: int) -> int:  # noqa: ANN401 - the schema has no types

@@ -1,12 +1,13 @@
-"""Change what a float model takes and gives, by operators before its input and after its output.
+"""Change the input and the output of a float model, by operators before and after it.
 
 Models of one task differ at their ends alone: logits or scores, images with or without an axis of channels, channels
-first or last.  Here they all come to take one image, [1, height, width, channels], and to give [1, labels].
+first or last. Here they are all changed to take one image, [1, height, width, channels], and to give [1, labels].
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,8 +25,12 @@ _Kinds = schema.BuiltinOperator
 
 
 def with_softmax(model: bytes) -> bytes:
-    """Return the model with a softmax after its output, which holds logits."""
+    """Return the model with a softmax after its output, which holds logits or logarithms of scores."""
     edit = _Edit(model)
+    last = edit.graph.operators[-1]
+    if edit.kind(last) == _Kinds.LOG_SOFTMAX and list(last.outputs) == [edit.output]:
+        edit.graph.outputs = [last.inputs[0]]  # of which a softmax gives the same
+        edit.drop_unused()
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
     edit.append(_Kinds.SOFTMAX, "scores", edit.shape(edit.output), options=options)
@@ -51,9 +56,25 @@ def with_channels_last(model: bytes) -> bytes:
     """Return the model with its input in the order [1, height, width, channels] instead of channels first."""
     edit = _Edit(model)
     one, channels, height, width = edit.shape(edit.input)
+    readers = [one for one in edit.graph.operators if edit.input in one.inputs]
+    turned = {edit.shape(int(one.outputs[0])) for one in readers if _turns_to_last(edit, one)}
+    if len(readers) == 1 and turned == {(one, height, width, channels)}:  # what it does first would only undo it
+        edit.graph.operators.remove(readers[0])
+        edit.set_input(int(readers[0].outputs[0]))
+        return edit.finish()
     order = edit.constant(np.array((0, 3, 1, 2), np.int32))
     edit.prepend(_Kinds.TRANSPOSE, "image", (one, height, width, channels), [order], schema.TransposeOptionsT())
     return edit.finish()
+
+
+def _turns_to_last(edit: _Edit, operator: Any) -> bool:  # noqa: ANN401 - the schema has no types
+    """Return whether an operator moves the channels of an image last."""
+    if edit.kind(operator) == _Kinds.RESHAPE:
+        return edit.shape(edit.input)[1] == 1  # of one channel, nothing moves
+    if edit.kind(operator) != _Kinds.TRANSPOSE:
+        return False
+    data = edit.parsed.buffers[edit.graph.tensors[operator.inputs[1]].buffer].data
+    return data is not None and np.asarray(data, np.uint8).view("<i4").tolist() == [0, 2, 3, 1]
 
 
 def with_opaque_channel(model: bytes, value: float = 1.0) -> bytes:
@@ -93,6 +114,103 @@ def with_constant_shapes(model: bytes) -> bytes:
         return model
     edit.drop_unused()
     return edit.finish()
+
+
+def with_simple_activations(model: bytes) -> bytes:
+    """Return the model with SELU, CELU, softplus, and ELU of any slope, by operators that can be in integers.
+
+    Converters write the first and the last as a choice between x and an exponential, which no quantizer takes. The same
+    is gamma * LEAKY_RELU(ELU(x)), for ELU keeps the sign. Softplus, of which mish is a function, becomes
+    RELU(x) - LOG(LOGISTIC(ABS(x))): no value in it grows faster than x, so that integers can hold each of them.
+    """
+    edit = _Edit(model)
+    changed = False
+    for last in list(edit.graph.operators):
+        made = _make_elu(edit, last) or _make_celu(edit, last) or _make_softplus(edit, last)
+        if made:
+            place = edit.graph.operators.index(last)
+            edit.graph.operators[place : place + 1] = made
+            changed = True
+    if not changed:
+        return model
+    edit.drop_unused()
+    return edit.finish()
+
+
+def _make_elu(edit: _Edit, choice: Any) -> list[Any]:  # noqa: ANN401 - the schema has no types
+    """Return the operators for a choice that is SELU or ELU; none if it is neither."""
+    found = _find_elu(edit, choice)
+    if found is None:
+        return []
+    x, slope, factor = found
+    kept = int(choice.outputs[0])
+    elu = edit.like(kept, "elu")
+    end = kept if factor == 1 else edit.like(kept, "leaky_relu")
+    leaky = schema.LeakyReluOptionsT()
+    leaky.alpha = slope
+    made = [edit.operator(_Kinds.ELU, [x], elu), edit.operator(_Kinds.LEAKY_RELU, [elu], end, leaky)]
+    return made if factor == 1 else [*made, edit.scaling(end, factor, kept)]
+
+
+def _make_celu(edit: _Edit, total: Any) -> list[Any]:  # noqa: ANN401 - the schema has no types
+    """Return alpha * ELU(x / alpha) for a sum that is CELU: RELU(x) + alpha * (exp(min(x, 0) / alpha) - 1)."""
+    if edit.kind(total) != _Kinds.ADD or total.builtinOptions.fusedActivationFunction:
+        return []
+    for positive, negative in (map(int, total.inputs), map(int, reversed(total.inputs))):
+        x = (edit.inputs_of(positive, _Kinds.RELU) or [-1])[0]
+        exponential, alpha = edit.by_number(negative, _Kinds.MUL)
+        power, one = edit.by_number(exponential if alpha else negative, _Kinds.SUB)
+        (scaled,) = edit.inputs_of(power, _Kinds.EXP) or [-1]
+        below, slope = edit.by_number(scaled, _Kinds.MUL)
+        clipped, zero = edit.by_number(below if slope else scaled, _Kinds.MINIMUM)
+        alpha, slope = alpha or 1.0, slope or 1.0
+        if one == 1 and zero == 0 and clipped == x and math.isclose(alpha * slope, 1, rel_tol=1e-4):
+            kept = int(total.outputs[0])
+            if alpha == 1:
+                return [edit.operator(_Kinds.ELU, [x], kept)]
+            small, elu = edit.like(kept, "scaled"), edit.like(kept, "elu")
+            made = [edit.scaling(x, slope, small), edit.operator(_Kinds.ELU, [small], elu)]
+            return [*made, edit.scaling(elu, alpha, kept)]
+    return []
+
+
+def _make_softplus(edit: _Edit, logarithm: Any) -> list[Any]:  # noqa: ANN401 - the schema has no types
+    """Return the operators for a logarithm that is softplus: log(exp(x) + 1); none if it is something else."""
+    if edit.kind(logarithm) != _Kinds.LOG:
+        return []
+    exponential, one = edit.by_number(int(logarithm.inputs[0]), _Kinds.ADD)
+    (x,) = edit.inputs_of(exponential, _Kinds.EXP) or [-1]
+    if one != 1 or x < 0:
+        return []
+    kept = int(logarithm.outputs[0])
+    positive, size, share, rest = (edit.like(kept, name) for name in ("relu", "abs", "sigmoid", "log"))
+    return [
+        edit.operator(_Kinds.RELU, [x], positive),
+        edit.operator(_Kinds.ABS, [x], size),
+        edit.operator(_Kinds.LOGISTIC, [size], share),
+        edit.operator(_Kinds.LOG, [share], rest),
+        edit.operator(_Kinds.SUB, [positive, rest], kept, schema.SubOptionsT()),
+    ]
+
+
+def _find_elu(edit: _Edit, choice: Any) -> tuple[int, float, float] | None:  # noqa: ANN401 - the schema has no types
+    """Return x, slope and factor if an operator chooses factor * x above 0 and factor * slope * (exp(x) - 1) below."""
+    if edit.kind(choice) not in {_Kinds.SELECT, _Kinds.SELECT_V2}:
+        return None
+    condition, above, below = map(int, choice.inputs)
+    x, zero = edit.by_number(condition, _Kinds.GREATER)
+    if zero != 0:
+        return None
+    negative, scale = edit.by_number(below, _Kinds.MUL)
+    if scale is None:
+        return None
+    if edit.inputs_of(above, _Kinds.ELU) == [x]:  # Keras writes ELU of another slope than 1 like this
+        return (x, scale, 1.0) if negative == above or edit.inputs_of(negative, _Kinds.ELU) == [x] else None
+    positive, factor = edit.by_number(above, _Kinds.MUL) if above != x else (x, 1.0)
+    exponential, one = edit.by_number(negative, _Kinds.SUB)
+    if positive != x or not factor or one != 1 or edit.inputs_of(exponential, _Kinds.EXP) != [x]:
+        return None
+    return x, scale / factor, factor
 
 
 def with_only_output(model: bytes, index: int) -> bytes:
@@ -180,8 +298,8 @@ class _Edit:
         options: Any = None,  # noqa: ANN401 - the schema has no types
     ) -> None:
         """Add an operator after the output."""
-        old, new = self.output, self._like(self.output, name, shape)
-        self.graph.operators.append(self._operator(kind, [old, *others], new, options))
+        old, new = self.output, self.like(self.output, name, shape)
+        self.graph.operators.append(self.operator(kind, [old, *others], new, options))
         self.graph.outputs = [new]
         for signature in self.parsed.signatureDefs or []:
             for output in signature.outputs:
@@ -197,10 +315,10 @@ class _Edit:
         of_type: int | None = None,
     ) -> None:
         """Add an operator before the input."""
-        old, new = self.input, self._like(self.input, name, shape)
+        old, new = self.input, self.like(self.input, name, shape)
         if of_type is not None:
             self.graph.tensors[new].type = of_type
-        self.graph.operators.insert(0, self._operator(kind, [new, *others], old, options))
+        self.graph.operators.insert(0, self.operator(kind, [new, *others], old, options))
         self.set_input(new)
 
     def set_input(self, tensor: int) -> None:
@@ -209,6 +327,23 @@ class _Edit:
         for signature in self.parsed.signatureDefs or []:
             for one in signature.inputs:
                 one.tensorIndex = tensor
+
+    def inputs_of(self, tensor: int, kind: int) -> list[int] | None:
+        """Return what an operator of some kind makes a tensor of; None if none of that kind makes it."""
+        for one in self.graph.operators:
+            if tensor in one.outputs and self.kind(one) == kind:
+                return [int(i) for i in one.inputs]
+        return None
+
+    def by_number(self, tensor: int, kind: int) -> tuple[int, float | None]:
+        """Return a tensor and a number, if an operator of some kind makes another tensor of them."""
+        inputs = self.inputs_of(tensor, kind) or []
+        order = (inputs, inputs[::-1]) if kind in {_Kinds.ADD, _Kinds.MINIMUM, _Kinds.MUL} else (inputs,)
+        for one, other in (pair for pair in order if len(pair) == 2):
+            data = self.parsed.buffers[self.graph.tensors[other].buffer].data
+            if self.graph.tensors[other].type == schema.TensorType.FLOAT32 and data is not None and len(data) == 4:
+                return one, float(np.asarray(data, np.uint8).view("<f4")[0])
+        return -1, None
 
     def drop_unused(self) -> None:
         """Remove the operators that no output needs."""
@@ -223,11 +358,16 @@ class _Edit:
         """Return the changed model."""
         return pack(self.parsed)
 
-    def _like(self, tensor: int, name: str, shape: Sequence[int]) -> int:
-        """Add a tensor without content, of another tensor's type."""
+    def scaling(self, tensor: int, factor: float, result: int) -> Any:  # noqa: ANN401 - the schema has no types
+        """Return an operator that multiplies a tensor by a number."""
+        number = self.constant(np.array(factor, np.float32))
+        return self.operator(_Kinds.MUL, [tensor, number], result, schema.MulOptionsT())
+
+    def like(self, tensor: int, name: str, shape: Sequence[int] | None = None) -> int:
+        """Add a tensor without content, of another tensor's type; by default of its shape, too."""
         made = copy.copy(self.graph.tensors[tensor])
         made.name, made.buffer = self._free_name(name), len(self.parsed.buffers)
-        made.shape, made.shapeSignature = list(shape), None
+        made.shape, made.shapeSignature = list(self.shape(tensor) if shape is None else shape), None
         self.parsed.buffers.append(schema.BufferT())
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
@@ -240,7 +380,8 @@ class _Edit:
         self._names.add(free)
         return free
 
-    def _operator(self, kind: int, inputs: list[int], output: int, options: Any) -> Any:  # noqa: ANN401
+    def operator(self, kind: int, inputs: list[int], output: int, options: Any = None) -> Any:  # noqa: ANN401
+        """Return a new operator."""
         code = schema.OperatorCodeT()
         code.builtinCode, code.version = kind, 1
         code.deprecatedBuiltinCode = min(kind, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)

@@ -15,7 +15,7 @@ from fer_edge.modelcard.archive import LABELS_NAME
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fer_edge.modelcard.schema import ClassifierCard
+    from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 
 METADATA: Final = "TFLITE_METADATA"
 _IDENTIFIER: Final = b"M001"
@@ -34,18 +34,12 @@ def metadata(card: ClassifierCard) -> bytes:
     builder = flatbuffers.Builder(1024)
     spec = card.input
     colours = _table(builder, 2, {0: ("Int8", _RGB if spec.channels == 3 else _GRAYSCALE)})
-    # A pixel becomes (pixel - mean) / std there, pixel * scale + offset here.
-    mean, std = -spec.offset / spec.scale, 1 / spec.scale
-    normalized = _table(builder, 2, {0: _floats(builder, [mean]), 1: _floats(builder, [std])})
-    unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION), 1: normalized})
-    black, white = spec.offset, 255 * spec.scale + spec.offset
     image = _tensor(
         builder,
         "face",
         f"A face cut out of an image, {spec.width} by {spec.height} pixels.",
         content=_table(builder, 3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: colours}),
-        units=_vector(builder, [unit]),
-        stats=_table(builder, 2, {0: _floats(builder, [white]), 1: _floats(builder, [black])}),
+        **_pixel_fields(builder, spec),
     )
     file = _table(
         builder,
@@ -79,13 +73,28 @@ def metadata(card: ClassifierCard) -> bytes:
     return bytes(builder.Output())
 
 
+def _pixel_fields(builder: flatbuffers.Builder, spec: InputSpec) -> dict[str, int]:
+    """Write how pixels become the input; nothing if each image is standardized, for which the schema has no word."""
+    if spec.per_image:
+        return {}
+    # A pixel becomes (pixel - mean) / std there, pixel * scale + offset here.
+    mean, std = -spec.offset / spec.scale, 1 / spec.scale
+    normalized = _table(builder, 2, {0: _floats(builder, [mean]), 1: _floats(builder, [std])})
+    unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION), 1: normalized})
+    black, white = spec.offset, 255 * spec.scale + spec.offset
+    return {
+        "units": _vector(builder, [unit]),
+        "stats": _table(builder, 2, {0: _floats(builder, [white]), 1: _floats(builder, [black])}),
+    }
+
+
 def _tensor(
     builder: flatbuffers.Builder,
     name: str,
     description: str,
     *,
     content: int,
-    stats: int,
+    stats: int | None = None,
     units: int | None = None,
     files: int | None = None,
 ) -> int:
@@ -93,8 +102,9 @@ def _tensor(
         0: builder.CreateString(name),
         1: builder.CreateString(description),
         3: content,
-        5: stats,
     }
+    if stats is not None:
+        fields[5] = stats
     if units is not None:
         fields[4] = units
     if files is not None:

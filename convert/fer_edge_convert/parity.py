@@ -35,9 +35,9 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """What quantization does to one operator's output.
 
     Attributes:
-        name: of the output.
+        name: name of the output.
         short_name: the part of it that says which layer of the original it was.
-        kind: of the operator.
+        kind: kind of the operator.
         signal_to_noise_db: power of the float values over that of the error, in decibels, with all before it
             quantized too; None where it has no counterpart in floats.
         alone_kl: divergence of the scores, in nats, when this operator alone is quantized; None where that was not

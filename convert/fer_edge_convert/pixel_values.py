@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fer_edge.errors import InputError
-from fer_edge.modelcard.schema import INPUT_RANGES
+from fer_edge.modelcard.schema import INPUT_RANGES, PixelMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,14 @@ class PixelValues:
         option: the options of ``fer-edge convert`` that say so.
         scale: factor, one for all channels or one for each.
         offset: value added after scaling, as many.
+        per_image: whether each image is standardized before.
     """
 
     name: str
     option: str
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    per_image: bool = False
 
     @property
     def is_uniform(self) -> bool:
@@ -31,14 +33,16 @@ class PixelValues:
         return len(set(self.scale)) == 1 and len(set(self.offset)) == 1
 
     @property
-    def scale_offset(self) -> tuple[float, float]:
-        """Scale and offset on the card; the model itself does what differs from channel to channel."""
-        return (self.scale[0], self.offset[0]) if self.is_uniform else (1.0, 0.0)
+    def mapping(self) -> PixelMapping:
+        """What the card says; the model itself does what differs from channel to channel."""
+        scale, offset = (self.scale[0], self.offset[0]) if self.is_uniform else (1.0, 0.0)
+        return PixelMapping(scale, offset, self.per_image)
 
 
+_NAMES: Final = {"per-image": "standardized image by image"}
 RANGES: Final = {
-    name: PixelValues(name, f"--input-range {name}", (scale,), (offset,))
-    for name, (scale, offset) in INPUT_RANGES.items()
+    name: PixelValues(_NAMES.get(name, name), f"--input-range {name}", (one.scale,), (one.offset,), one.per_image)
+    for name, one in INPUT_RANGES.items()
 }
 # Mean and deviation of ImageNet's pixels in the order red, green, blue, of pixels 0..1; and the means in the order
 # blue, green, red, of pixels 0..255, that Caffe's networks subtract (Keras: preprocess_input of VGG and ResNet).
@@ -55,7 +59,7 @@ def normalized(means: tuple[float, ...], deviations: tuple[float, ...], input_ra
         input_range: range of the pixels before, such as ``0..1``.
 
     Raises:
-        InputError: their numbers differ, or a deviation is not above 0.
+        InputError: their numbers differ, a deviation is not above 0, or the range is ``per-image``.
     """
     count = max(len(means), len(deviations))
     if {len(means), len(deviations)} - {1, count} or count not in {1, 3}:
@@ -65,7 +69,12 @@ def normalized(means: tuple[float, ...], deviations: tuple[float, ...], input_ra
         )
     if min(deviations) <= 0:
         raise InputError(f"--input-std {min(deviations):g}: give a value above 0")
-    scale, offset = INPUT_RANGES[input_range]
+    scale, offset, per_image = INPUT_RANGES[input_range]
+    if per_image:
+        raise InputError(
+            f"--input-range {input_range}: each image has its own mean and deviation; leave --input-mean and"
+            " --input-std out"
+        )
     pairs = [(means[i % len(means)], deviations[i % len(deviations)]) for i in range(count)]
     spelled = [",".join(f"{value:g}" for value in values) for values in (means, deviations)]
     option = f"--input-mean {spelled[0]} --input-std {spelled[1]}"

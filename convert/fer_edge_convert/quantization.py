@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fer_edge.tflite.graph import Operation
     from fer_edge_convert.flatbuffer import Images
 
 _Operations = qtyping.TFLOperationName
 _Algorithms = algorithm_manager.AlgorithmName
-# tflite-runtime 2.14 takes the first channel's scale for all of a dense layer's, so that there must be one.
-_TENSORWISE: Final = qtyping.QuantGranularity.TENSORWISE
+_Granularity = qtyping.QuantGranularity
 _KEPT: Final = 1024  # values of a tensor that are kept of each image, for percentiles
 _DECAY: Final = 0.95
 _MIN_RANGE: Final = 1e-5
+_MAX_BIAS: Final = 2**30  # steps of a bias in int32
 
 
 class Scheme(StrEnum):
@@ -128,16 +129,18 @@ class Plan:
     """How a model is quantized.
 
     Attributes:
-        scheme: of most of it.
+        scheme: scheme of most of it.
         ranges: smallest and largest value of each activation, by tensor.
         kept_float: outputs of the operators that stay in floats, weights in float16.
         only: the output of the one operator that is quantized; empty quantizes all.
+        one_dense_scale: whether a dense layer has one scale for all of its outputs, instead of one for each.
     """
 
     scheme: Scheme
     ranges: Mapping[str, tuple[float, float]]
     kept_float: Collection[str] = ()
     only: str = ""
+    one_dense_scale: bool = False
 
     def only_for(self, name: str) -> Plan:
         """Return the same plan for one operator, with all others in floats."""
@@ -153,17 +156,12 @@ def quantize(model: bytes, plan: Plan) -> bytes:
     if plan.scheme is Scheme.FLOAT32:
         return model
     work = quantizer.Quantizer(model)
-    everything = f"^{re.escape(plan.only)};?$" if plan.only else ".*"
-    match plan.scheme:
-        case Scheme.FLOAT16:
-            _cast(work, everything)
-        case Scheme.DYNAMIC:
-            work.add_dynamic_config(everything, _Operations.ALL_SUPPORTED, 8)
-            work.add_dynamic_config(everything, _Operations.FULLY_CONNECTED, 8, _TENSORWISE)
-        case Scheme.INT8 | Scheme.INT16X8:
-            bits = 8 if plan.scheme is Scheme.INT8 else 16
-            work.add_static_config(everything, _Operations.ALL_SUPPORTED, bits, 8)
-            work.add_static_config(everything, _Operations.FULLY_CONNECTED, bits, 8, _TENSORWISE)
+    _configure(work, plan)
+    if plan.scheme is Scheme.INT8 and not plan.one_dense_scale:
+        for name in _find_overflowing_dense(model, plan):
+            if plan.only in {"", name}:
+                scope = f"^{re.escape(name)};?$"
+                work.add_static_config(scope, _Operations.FULLY_CONNECTED, 8, 8, _Granularity.TENSORWISE)
     kinds = {one.name: one.kind for one in read_graph(model, Path("model")).operations} if plan.kept_float else {}
     for name in plan.kept_float:
         scope = f"^{re.escape(name)};?$"
@@ -187,7 +185,20 @@ def quantize(model: bytes, plan: Plan) -> bytes:
             f"the quantizer cannot make {plan.scheme} of this model: try another scheme, such as --float16;"
             " `fer-edge --debug convert ...` shows why"
         ) from error
-    return with_integer_operators(bytes(result.quantized_model))
+    return with_integer_operators(bytes(result.quantized_model), plan.ranges if plan.scheme is Scheme.INT8 else {})
+
+
+def float_operators(model: bytes, scheme: Scheme) -> list[Operation]:
+    """Return the operators of a float model that stay in floats when it is quantized."""
+    graph = read_graph(model, Path("model"))
+    activations = [*graph.inputs, *(node for one in graph.operations for node in one.outputs)]
+    quantized = quantize(model, Plan(scheme, dict.fromkeys((node.name for node in activations), (-1.0, 1.0))))
+    return [
+        one
+        for one in read_graph(quantized, Path("model")).operations
+        if one.kind not in {"QUANTIZE", "DEQUANTIZE"}
+        and any("FLOAT" in node.dtype for node in (*one.inputs, *one.outputs))
+    ]
 
 
 def correct_biases(model: bytes, quantized: bytes, stats: Mapping[str, ActivationStats]) -> bytes:
@@ -217,6 +228,42 @@ def correct_biases(model: bytes, quantized: bytes, stats: Mapping[str, Activatio
             shift = error @ np.resize(mean, error.shape[1])
         changes[bias] = (old - shift).astype(np.float32)
     return with_constants(model, changes)
+
+
+def _configure(work: quantizer.Quantizer, plan: Plan) -> None:
+    """Say how the operators are quantized, but for those that stay in floats."""
+    everything = f"^{re.escape(plan.only)};?$" if plan.only else ".*"
+    dense = _Granularity.TENSORWISE if plan.one_dense_scale else _Granularity.CHANNELWISE
+    match plan.scheme:
+        case Scheme.FLOAT16:
+            _cast(work, everything)
+        case Scheme.DYNAMIC:
+            work.add_dynamic_config(everything, _Operations.ALL_SUPPORTED, 8)
+            work.add_dynamic_config(everything, _Operations.FULLY_CONNECTED, 8, dense)
+        case Scheme.INT8 | Scheme.INT16X8:
+            bits = 8 if plan.scheme is Scheme.INT8 else 16
+            work.add_static_config(everything, _Operations.ALL_SUPPORTED, bits, 8)
+            work.add_static_config(everything, _Operations.FULLY_CONNECTED, bits, 8, dense)
+
+
+def _find_overflowing_dense(model: bytes, plan: Plan) -> list[str]:
+    """Return the dense layers with an output whose weights are so small that its bias would not fit into int32.
+
+    A bias has the scale of the input times that of the weights. With one scale for all outputs, there is room for it.
+    """
+    found = []
+    for operation in read_graph(model, Path("model")).operations:
+        if operation.kind != "FULLY_CONNECTED" or len(operation.inputs) < 3:
+            continue
+        given, weights, bias = (node.name for node in operation.inputs[:3])
+        values, added = constant(model, weights), constant(model, bias)
+        if values is None or added is None or given not in plan.ranges:
+            continue
+        low, high = plan.ranges[given]
+        step = (high - low) / 255 * np.abs(values).max(axis=1).astype(np.float64) / 127
+        if (np.abs(added) > _MAX_BIAS * step).any():
+            found.append(operation.name)
+    return found
 
 
 def _cast(work: quantizer.Quantizer, scope: str) -> None:

@@ -49,7 +49,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
         scheme: how it is quantized.
         kind: form of the original.
         card: the card in the file.
-        sha256: of the file.
+        sha256: hash of the file.
         attempts: the ways that were tried, in order.
         way: the one that was kept.
         seed: seed of the choice of calibration data.

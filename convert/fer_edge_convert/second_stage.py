@@ -31,10 +31,15 @@ class SecondStage(DetectorStage):
     """The network that checks what the first stage takes for faces."""
 
     def __init__(
-        self, source: RefinerSource, *, test: FaceDataset | None = None, calibration: FaceDataset | None = None
+        self,
+        source: RefinerSource,
+        *,
+        test: FaceDataset | None = None,
+        calibration: FaceDataset | None = None,
+        one_dense_scale: bool = False,
     ) -> None:
         """Take a network and its data; see `DetectorStage`."""
-        super().__init__(test, calibration)
+        super().__init__(test, calibration, one_dense_scale=one_dense_scale)
         self.path, self.kind, self.model = source.path, source.kind, source.model
         self.input, self._source = source.card.input, source
 
@@ -78,6 +83,7 @@ class SecondStage(DetectorStage):
         card = msgspec.structs.replace(
             first,
             threshold=own.threshold,
+            calibration=None,  # of the first stage alone, or of another second one
             crop_spec=own.crop_spec,
             scores={**own.scores, **scores},
             # The commands of the second stage include those of the first, from whose proposals it learnt.

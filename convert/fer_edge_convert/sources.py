@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from fer_edge.model_zoo import missing_source
 from fer_edge.modelcard.archive import attached_labels, check_flatbuffer, has_card, model_bytes
 from fer_edge.modelcard.card_labels import label_problem
 from fer_edge.modelcard.reader import read_card
-from fer_edge.modelcard.schema import ClassifierCard, DetectorCard, InputSpec, RefinerCard
+from fer_edge.modelcard.schema import INPUT_RANGES, ClassifierCard, DetectorCard, InputSpec, RefinerCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
-from fer_edge.utils.words import counted
+from fer_edge.utils.words import counted, listed
 from fer_edge_convert import flatbuffer, graph_edit
 from fer_edge_convert.formats.forms import find_form
 from fer_edge_convert.formats.isolated import read_isolated
@@ -36,6 +36,7 @@ from fer_edge_convert.layout import channels_last
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fer_edge.modelcard.schema import PixelMapping
     from fer_edge_convert.pixel_values import PixelValues
 
 _SUM_TOLERANCE: Final = 0.01  # of the sum of scores
@@ -64,7 +65,7 @@ class SourceModel:
     model: bytes
     height: int
     width: int
-    channels: int
+    channels: Literal[1, 3]
     outputs: int
     card: ClassifierCard | None
     labels: tuple[str, ...]
@@ -86,12 +87,16 @@ class SourceModel:
             model = graph_edit.with_normalization(model, pixels.scale, pixels.offset)
         return replace(self, model=model)
 
-    def make_card(self, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
+    def input_spec(self, mapping: PixelMapping) -> InputSpec:
+        """Return the input of the converted model, for pixels that become its values in some way."""
+        return InputSpec.from_mapping(mapping, height=self.height, width=self.width, channels=self.channels)
+
+    def make_card(self, labels: tuple[str, ...], mapping: PixelMapping | None) -> ClassifierCard:
         """Return the card of the converted model.
 
         Args:
             labels: names of the outputs; empty takes those that came with the model.
-            scale_offset: from a pixel, 0..255, to its input; None takes what its own card says.
+            mapping: from a pixel, 0..255, to its input; None takes what its own card says.
 
         Raises:
             InputError: something is neither given nor in the model, or they disagree.
@@ -113,15 +118,14 @@ class SourceModel:
                 f"{self.path}: {' and '.join(sorted(dimensions))}: these are amounts, not expressions; fer-edge takes"
                 " classifiers, which give a score for each label"
             )
-        if scale_offset is None:
+        if mapping is None:
             if self.card is None:
                 raise InputError(
-                    f"{self.path}: it does not say which values its pixels had in training: give --input-range 0..1,"
-                    " -1..1 or 0..255"
+                    f"{self.path}: it does not say which values its pixels had in training: give"
+                    f" --input-range {listed(tuple(INPUT_RANGES), 'or')}"
                 )
-            scale_offset = self.card.input.scale, self.card.input.offset
-        scale, offset = scale_offset
-        spec = InputSpec(height=self.height, width=self.width, channels=self.channels, scale=scale, offset=offset)  # type: ignore[arg-type]
+            mapping = self.card.input.mapping
+        spec = self.input_spec(mapping)
         if self.card:
             return ClassifierCard(
                 name=self.card.name,
@@ -266,7 +270,8 @@ def _check_classifier(
         raise ModelError(
             f"{path}: it takes images of any size; make it again with a fixed size, or give the original model"
         )
-    model, shape = channels_last(path, graph_edit.with_constant_shapes(model), taken.shape)
+    model = graph_edit.with_simple_activations(graph_edit.with_constant_shapes(model))
+    model, shape = channels_last(path, model, taken.shape)
     classes = math.prod(given.shape)
     if classes < 2 or classes != max(given.shape):
         raise ModelError(f"{path}: it gives {list(given.shape)}; a classifier gives a score each for 2 labels or more")
@@ -288,4 +293,4 @@ def _check_classifier(
     else:
         sums_to_one = bool(np.abs(scores.sum(axis=1) - 1).max() < _SUM_TOLERANCE)
     height, width, channels = shape
-    return SourceModel(path, kind, model, height, width, channels, classes, card, labels, sums_to_one)
+    return SourceModel(path, kind, model, height, width, 3 if channels == 3 else 1, classes, card, labels, sums_to_one)

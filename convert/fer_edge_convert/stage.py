@@ -32,8 +32,8 @@ class Candidate:
         base: the float model that was quantized.
         plan: how it was quantized.
         model: the quantized model.
-        divergence: of its outputs from the original ones.
-        rows: of the calibration data, on which ranges were measured.
+        divergence: divergence of its outputs from the original ones.
+        rows: rows of the calibration data on which ranges were measured.
     """
 
     way: str
@@ -49,7 +49,7 @@ class Choice(Generic[ParityT]):
     """The candidate that was chosen.
 
     Attributes:
-        candidate: the one.
+        candidate: the candidate.
         parity: its comparison with the float model.
         attempts: all that were tried, in order.
     """
@@ -106,6 +106,7 @@ class Stage(Protocol[ParityT, ResultT]):
         images: noun for what ranges are measured on: ``faces`` or ``images``.
         example: a dataset of them, for error messages.
         int16: whether activations may be in int16.
+        one_dense_scale: whether dense layers have one scale for all outputs, as some runtimes need.
     """
 
     path: Path
@@ -114,6 +115,7 @@ class Stage(Protocol[ParityT, ResultT]):
     images: str
     example: str
     int16: bool
+    one_dense_scale: bool
 
     def trial(self, scheme: Scheme) -> Trial[ParityT, ResultT]:
         """Prepare the data for a scheme."""

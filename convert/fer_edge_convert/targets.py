@@ -65,7 +65,7 @@ _EDGE_TPU_OPERATORS: Final = {
     "TRANSPOSE",
     "TRANSPOSE_CONV",
 }
-_KERAS_FILES: Final = {".keras", ".h5", ".hdf5"}
+_KERAS_FILES: Final = {".keras", ".h5", ".hdf5", ".json"}
 _IMX500_SCRIPT: Final = '''\
 """Quantize a model for the IMX500. Run this where edge-mdt[tf] is installed."""
 
@@ -85,37 +85,51 @@ def batches():
         yield [np.array(images[begin : begin + 10])]
 
 
+{loading}
 quantized, _ = mct.ptq.keras_post_training_quantization(
-    tf.keras.models.load_model({source!r}, compile=False),
+    model,
     batches,
     target_platform_capabilities=get_target_platform_capabilities(tpc_version="1.0", device_type="imx500"),
 )
 mct.exporter.keras_export_model(model=quantized, save_model_path=str(here / {quantized!r}))
 '''
+_LOADING: Final = "model = tf.keras.models.load_model({model!r}, compile=False)"
+_LOADING_PARTS: Final = """\
+model = tf.keras.models.model_from_json(Path({architecture!r}).read_text(encoding="utf-8"))
+model.load_weights({model!r})"""
 
 
 class Target(StrEnum):
     """A device to convert for."""
 
+    TFLITE_RUNTIME = "tflite-runtime"
     EDGETPU = "edgetpu"
     HAILO = "hailo"
     HAILO8 = "hailo8"
     IMX500 = "imx500"
 
     @property
-    def scheme(self) -> str:
-        """The scheme of the ``.tflite`` for its compiler: most compilers quantize a float model themselves."""
-        return "int8" if self is Target.EDGETPU else "float32"
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes that it takes, the usual one first: most compilers quantize a float model themselves."""
+        if self is Target.TFLITE_RUNTIME:
+            return ("int8", "int16x8", "dynamic", "float16", "float32")
+        return ("int8",) if self is Target.EDGETPU else ("float32",)
+
+    @property
+    def one_dense_scale(self) -> bool:
+        """Whether dense layers need one scale for all outputs; tflite-runtime 2.14 needs it for dynamic range alone."""
+        return self in {Target.TFLITE_RUNTIME, Target.EDGETPU}
 
     @property
     def compiler(self) -> str:
-        """The name of its compiler's program."""
-        return {Target.EDGETPU: "edgetpu_compiler", Target.IMX500: "imxconv-tf"}.get(self, "hailo")
+        """The name of its compiler's program; empty if it needs none."""
+        names = {Target.TFLITE_RUNTIME: "", Target.EDGETPU: "edgetpu_compiler", Target.IMX500: "imxconv-tf"}
+        return names.get(self, "hailo")
 
     @property
     def takes_calibration(self) -> bool:
         """Whether its compiler measures ranges itself, on images that are written for it."""
-        return self is not Target.EDGETPU
+        return "float32" in self.schemes[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +139,14 @@ class TargetFiles:
     Attributes:
         target: the target.
         tflite: the ``.tflite``.
-        source: the model that was converted.
+        source: the model that was converted, or its weights.
+        architecture: the JSON file that describes the layers of the weights; None for a whole model.
     """
 
     target: Target
     tflite: Path
     source: Path
+    architecture: Path | None = None
 
     @property
     def calibration(self) -> Path:
@@ -188,12 +204,28 @@ class TargetFiles:
         return [shlex.join(command) for command in self.commands()]
 
 
-def check_source(target: Target, model: Path) -> None:
+def check_source(target: Target, model: Path, *, is_detector: bool = False, is_second_stage: bool = False) -> None:
     """Refuse a model that a target's compiler cannot take in any form.
 
+    Args:
+        target: the target.
+        model: the file.
+        is_detector: whether it is a stage of a face detector.
+        is_second_stage: whether it is the second one, which is written into the file of the first.
+
     Raises:
-        InputError: it is no Keras file, and the target is the IMX500.
+        InputError: it is no Keras file, and the target is the IMX500; or it is a stage that cannot be compiled.
     """
+    if is_second_stage and target.compiler:
+        raise InputError(
+            f"{model}: the second stage of a face detector, which is written into the file of the first;"
+            f" {target.compiler} compiles one network: give the first stage, or leave --for out"
+        )
+    if is_detector and target is Target.IMX500:
+        raise InputError(
+            f"{model}: a face detector of images of any size, and the IMX500's converter takes one size only; --for"
+            " imx500 is for classifiers"
+        )
     if target is Target.IMX500 and model.suffix not in _KERAS_FILES:
         raise InputError(
             f"{model}: the IMX500's converter imxconv-tf takes a Keras model only, quantized by Sony's MCT; give the"
@@ -213,8 +245,11 @@ def write_files(files: TargetFiles, images: Images | None) -> list[Path]:
             array.flush()
         written.append(files.calibration)
     if files.target is Target.IMX500:
+        loading = _LOADING if files.architecture is None else _LOADING_PARTS
         text = _IMX500_SCRIPT.format(
-            source=str(files.source.resolve()),
+            loading=loading.format(
+                model=str(files.source.resolve()), architecture=str((files.architecture or files.source).resolve())
+            ),
             calibration=files.calibration.name,
             quantized=files.quantized.name,
         )

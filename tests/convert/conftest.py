@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from tests.fork_server import read_in_process
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
+    from tests.fork_server import ForkServer
 
 MODELS = Path(__file__).parents[2] / "models"
 COLUMNS = ("file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axis}" for i in range(5) for axis in "xy"))
@@ -44,17 +43,10 @@ def edge_float(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def foreign(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with models as other people make them, and a detector of squares."""
     out = tmp_path_factory.mktemp("foreign")
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.convert.foreign_models", out],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=MODELS.parent,
-    )
-    assert result.returncode == 0, result.stderr
+    fork_server.run(out, program="tests.convert.foreign_models", cwd=MODELS.parent)
     return out
 
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def sequential(keras: Any) -> Any:  # noqa: ANN401 - either Keras
     """Return a narrow version of the network that many notebooks train on FER-2013."""
@@ -75,9 +77,24 @@ def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
             keras.Input((48, 48, 1)),
             *(layers.Conv2D(4, 3, strides=2), layers.LeakyReLU(0.1), layers.Conv2D(4, 3, activation="elu")),
             *(layers.Conv2D(4, 3), layers.PReLU("uniform", shared_axes=(1, 2))),
+            *(layers.Conv2D(4, 3, activation="selu"), layers.Conv2D(4, 3), layers.ELU(0.5)),
+            layers.Conv2D(4, 3, activation="hard_silu"),
             *(layers.Flatten(), layers.Dense(7, activation="softmax")),
         ]
     ).save(out / "activations.keras")
+    keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            *(layers.Conv2D(4, 3, strides=4, activation="hard_shrink", name="shrunk"), layers.Flatten()),
+            layers.Dense(7, activation="softmax"),
+        ]
+    ).save(out / "shrunk.keras")
+    curves = [layers.Conv2D(8, 3, strides=2, activation=name) for name in ("celu", "mish", "softplus", "softsign")]
+    keras.Sequential([keras.Input((48, 48, 1)), *curves, layers.Flatten(), layers.Dense(7, activation="softmax")]).save(
+        out / "curves.keras"
+    )
+    for name, package in (("channels-first.keras", keras), ("channels-first.h5", tf_keras)):
+        _save_channels_first(package, out / name)
     keras.mixed_precision.set_global_policy("mixed_float16")
     half = [keras.Input((48, 48, 1)), layers.Conv2D(4, 3, strides=4), layers.Flatten(), layers.Dense(7)]
     keras.Sequential([*half, layers.Softmax(dtype="float32")]).save(out / "mixed.keras")
@@ -91,6 +108,29 @@ def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
     sigmoids = layers.Dense(7, activation="sigmoid")(flat)
     keras.Model(image, sigmoids).save(out / "sigmoids.keras")
     keras.Model(image, layers.Dense(2, activation="tanh")(flat)).save(out / "valence.keras")
+
+
+def _save_channels_first(keras: Any, path: Path) -> None:  # noqa: ANN401
+    """Save a network as people trained them with Theano: images of shape (channels, height, width)."""
+    layers, first = keras.layers, {"data_format": "channels_first"}
+    image = keras.Input((1, 48, 48))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", **first)(image)
+    x = layers.MaxPooling2D(4, **first)(layers.BatchNormalization(axis=1)(x))
+    x = layers.SeparableConv2D(8, 3, activation="relu", **first)(x)
+    flat = layers.Flatten(**first)(layers.AveragePooling2D(2, **first)(x))
+    scores = layers.Dense(7, activation="softmax")(flat)
+    keras.Model(image, scores).save(path)
+
+
+def _save_spread(keras: Any, path: Path) -> None:  # noqa: ANN401
+    """Save a network with a dense layer whose outputs differ thirtyfold in the size of their weights."""
+    layers = keras.layers
+    dense = layers.Dense(32, activation="relu")
+    end = [layers.AveragePooling2D(4), layers.Flatten(), dense, layers.Dense(7, activation="softmax")]
+    network = keras.Sequential([keras.Input((48, 48, 1)), *end])
+    weights, biases = dense.get_weights()
+    dense.set_weights([weights * np.geomspace(0.1, 3, 32, dtype=np.float32), biases])
+    network.save(path)
 
 
 def main(out: Path) -> None:
@@ -119,6 +159,8 @@ def main(out: Path) -> None:
     edge = keras.models.load_model(Path(__file__).parents[2] / "models" / "edge.keras", compile=False)
     # The shipped model with normalization as its first layer.
     keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 128, -1), edge]).save(out / "raw.keras")
+    # The same for images that are standardized by themselves: it gives each face the same contrast.
+    keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 2), edge]).save(out / "per-image.keras")
     image = keras.Input((48, 48, 1))
     flat = layers.Flatten()(layers.AveragePooling2D(6)(image))
     logits = layers.Dense(7)(flat)
@@ -135,6 +177,7 @@ def main(out: Path) -> None:
             ]
         ).save(out / name)
     write_parts(keras, tf_keras, out)
+    _save_spread(keras, out / "spread.keras")
     any_size = keras.Input((None, None, 3))
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(any_size))
     keras.Model(any_size, layers.Dense(7, activation="softmax")(pooled)).save(out / "any-size.keras")

@@ -72,6 +72,18 @@ def test_same_command_gives_same_bytes(cli: Cli, squares: Path, images: Path, co
     assert repeated == card
 
 
+def test_leaves_out_images_that_are_reserved_for_tests(cli: Cli, squares: Path, images: Path, tmp_path: Path) -> None:
+    names = [image.name for image in load_faces(images, "val").images]
+    split, out = tmp_path / "split.csv", tmp_path / "out.tflite"
+    split.write_text("file,part\n" + "".join(f"{name},test\n" for name in names[1::2]))
+    cli("convert", squares, "--int8", "--data", images, "--split", split, "-o", out)
+    report = json.loads(out.with_suffix(".parity.json").read_text())
+    assert report["parity"]["original"]["images"] == len(names[::2])
+    split.write_text("file,part\n" + "".join(f"{name},test\n" for name in names))
+    error = cli("convert", squares, "--int8", "--data", images, "--split", split, "-o", out, status=2).stderr
+    assert f"{split}: all images in {images / 'val'} are reserved for tests" in error
+
+
 def test_outputs_do_not_depend_on_input_size(cli: Cli, squares: Path, converted: Path, tmp_path: Path) -> None:
     float_model = tmp_path / "float.tflite"
     cli("convert", squares, "--float32", "-o", float_model)
@@ -157,6 +169,8 @@ def test_rejects_wrong_options_in_one_line(cli: Cli, squares: Path, tmp_path: Pa
     errors = cli("convert", squares, "--int8", "--labels", "a,b", "-o", out, status=2).stderr
     assert "squares.keras: a face detector, and --labels is for classifiers; leave it out" in errors
     assert "give --data" in cli("convert", squares, "--int8", "-o", out, status=2).stderr
+    errors = cli("convert", squares, "--float32", "--split", squares, "-o", out, status=2).stderr
+    assert "--split is for comparing both models on faces; give --data, too" in errors
     assert "which LiteRT cannot run with --int16x8" in cli("convert", squares, "--int16x8", "-o", out, status=2).stderr
     assert "a face detector; give a classifier here" in cli("evaluate", squares, tmp_path, status=2).stderr
 

@@ -13,12 +13,17 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from fer_edge.classification.labels import FER2013
+from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import FerEdgeError, InputError, ModelError
+from fer_edge.modelcard.schema import INPUT_RANGES, PixelSpec
 from fer_edge.tflite.graph import read_graph
-from fer_edge_convert.flatbuffer import pack, parse, run_model
+from fer_edge_convert.classifier_stage import ClassifierStage
+from fer_edge_convert.conversion import convert
+from fer_edge_convert.flatbuffer import Images, pack, parse, run_model
+from fer_edge_convert.formats.isolated import read_isolated
 from fer_edge_convert.formats.request import ReadOptions
 from fer_edge_convert.pixel_values import RANGES, normalized
-from fer_edge_convert.quantization import Plan, Scheme, quantize
+from fer_edge_convert.quantization import Method, Plan, Scheme, observe, quantize
 from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:
@@ -50,6 +55,9 @@ def test_reads_weights_with_the_description_beside_them(
         open_model(alone)
     options = ReadOptions(architecture=str(foreign / folder / "fer.json"))
     assert np.allclose(scores(open_model(alone, options)), expected, atol=1e-6)
+    twice = json.dumps((foreign / folder / "fer.json").read_text())  # json.dump(model.to_json(), file)
+    alone.with_name("fer.json").write_text(twice)
+    assert np.allclose(scores(open_model(alone)), expected, atol=1e-6)
 
 
 def test_searches_the_description_beside_weights_for_code(foreign: Path, tmp_path: Path) -> None:
@@ -99,7 +107,7 @@ def test_normalizes_each_channel_as_stated(foreign: Path) -> None:
     made = source.with_pixels(stated)
     expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert np.allclose(run_model(made.model, pixels), run_model(source.model, expected.astype(np.float32)), atol=1e-4)
-    assert made.make_card(FER2013, stated.scale_offset).input.scale == 1
+    assert made.make_card(FER2013, stated.mapping).input.scale == 1
     with pytest.raises(InputError, match="images of 1 channel, and --input-mean"):
         open_model(foreign / "logits.keras").with_pixels(stated)
 
@@ -109,7 +117,7 @@ def test_names_scores_that_are_no_probabilities(foreign: Path) -> None:
     with pytest.raises(ModelError, match=r"outputs are of -1\.\.1, such as valence and arousal"):
         open_model(foreign / "valence.keras")
     with pytest.raises(InputError, match="arousal and valence: these are amounts"):
-        open_model(foreign / "logits.keras").make_card(("valence", "Arousal", *"abcde"), (1.0, 0.0))
+        open_model(foreign / "logits.keras").make_card(("valence", "Arousal", *"abcde"), INPUT_RANGES["0..255"])
 
 
 def test_chooses_among_outputs_by_name_or_number_of_labels(foreign: Path) -> None:
@@ -139,6 +147,42 @@ def test_reads_the_weights_of_small_tflite_files(edge_float: Path, foreign: Path
     assert any(one.quantized for one in read_graph(quantize(source.model, Plan(Scheme.DYNAMIC, {})), path).tensors)
 
 
+def test_refuses_an_integer_model_with_floats_in_it(foreign: Path, few_faces_csv: Path, tmp_path: Path) -> None:
+    source, out = open_model(foreign / "shrunk.keras"), tmp_path / "out.tflite"
+    stage = ClassifierStage(
+        source, source.make_card(FER2013, INPUT_RANGES["0..1"]), data=load_dataset(few_faces_csv, 48)
+    )
+    problem = r"--int8 would leave ABS \(in \S*shrunk\S*\), GREATER \(in \S*shrunk\S*\) in floats, .*--allow-float"
+    with pytest.raises(ModelError, match=problem):
+        convert(stage, Scheme.INT8, out, max_drop=100)
+    assert not out.exists()
+    assert "GREATER" in convert(stage, Scheme.INT8, out, max_drop=100, allow_float=True).float_operators
+    assert convert(stage, Scheme.FLOAT16, out, max_drop=100).float_operators
+
+
+def test_writes_elu_and_selu_by_operators_with_integers(foreign: Path) -> None:
+    _, model = read_isolated(foreign / "activations.keras", "keras", ReadOptions())  # compared with Keras's own scores
+    kinds = [one.kind for one in read_graph(model, foreign).operations]
+    assert {"SELECT", "SELECT_V2", "GREATER", "EXP"}.isdisjoint(kinds)
+    assert kinds.count("ELU") == 3
+
+
+def test_calculates_smooth_activations_in_integers(foreign: Path) -> None:
+    _, model = read_isolated(foreign / "curves.keras", "keras", ReadOptions())
+    kinds = [one.kind for one in read_graph(model, foreign).operations]
+    assert {"ELU", "TANH", "LOG", "DIV"} <= set(kinds)
+    assert "EXP" not in kinds
+    noise = np.random.default_rng(3).integers(0, 256, (50, 48, 48), np.uint8)
+    images = Images(noise, PixelSpec(channels=1, scale=1 / 8, offset=-16))
+    ranges = {name: one.range(Method.MINMAX) for name, one in observe(model, images).items()}
+    quantized = quantize(model, Plan(Scheme.INT8, ranges))
+    operations = read_graph(quantized, foreign).operations
+    assert not any("FLOAT" in node.dtype for one in operations for node in (*one.inputs, *one.outputs))
+    expected, got = run_model(model, images), run_model(quantized, images)
+    assert np.ptp(expected, axis=0).max() > 0.2
+    assert np.abs(got - expected).max() < 0.05
+
+
 def write_text(path: Path, text: str) -> None:
     path.write_text(text)
 
@@ -156,6 +200,9 @@ def write_empty_hdf5(path: Path, _: str) -> None:
         ("model.pkl", r"a pickle of Python, .* save the model with model\.save"),
         ("model.json", "a TensorFlow.js model, .*tensorflowjs_converter .* model.json model.h5"),
         ("fer.caffemodel", "a Caffe model"),
+        ("cp.ckpt.data-00000-of-00001", r"a part of a TensorFlow checkpoint, .* model\.load_weights"),
+        ("cp.ckpt.index", "a part of a TensorFlow checkpoint"),
+        ("CNNEmotions.mlmodel", "a Core ML model"),
     ],
 )
 def test_names_models_of_other_programs(tmp_path: Path, name: str, advice: str) -> None:
@@ -171,6 +218,8 @@ def test_names_models_of_other_programs(tmp_path: Path, name: str, advice: str) 
     [
         (write_text, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer"),
         (write_text, "\n<!DOCTYPE html>\n<html>", "a web page, not a model"),
+        (write_text, '<?xml version="1.0"?>\n<net name="0003_EmoNet_ResNet10" version="10">', "an OpenVINO network"),
+        (write_text, '<?xml version="1.0"?>\n<opencv_storage>\n<cascade>', "a cascade of OpenCV, which finds faces"),
         (write_text, "", "empty; copy or download"),
         (write_empty_hdf5, "", "an HDF5 file without a model in it"),
     ],

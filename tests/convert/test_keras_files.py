@@ -16,6 +16,8 @@ from fer_edge_convert.formats import checks, isolated
 from fer_edge_convert.formats.isolated import check_isolated, read_isolated, run_reader
 from fer_edge_convert.formats.request import ReadOptions
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("convert")]  # the worker that has models of other people
+
 KERAS2 = Path(__file__).parents[1] / "data" / "keras2"
 
 
@@ -117,7 +119,6 @@ def test_checks_files_in_another_process(tmp_path: Path) -> None:
         check_isolated(tmp_path / "m.h5")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_own_process")
 def test_converts_in_another_process() -> None:
     kind, model = read_isolated(KERAS2 / "sequential.h5", "hdf5", ReadOptions())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
 # One worker, so that the models are made once.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("parity")]
 
 
 @pytest.fixture(scope="module")

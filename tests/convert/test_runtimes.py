@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.classification.labels import FER2013
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import read_card
-from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge.modelcard.schema import INPUT_RANGES, ClassifierCard
 from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantization import Scheme
@@ -67,8 +68,25 @@ def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     pip = (sys.executable, "-m", "pip", f"--python={python}", "install", "-q", "--no-compile")
-    subprocess.run([*pip, "tflite-runtime==2.14.0", "numpy<2"], check=True)
+    # And what fer_edge needs to load a classifier.
+    subprocess.run([*pip, "tflite-runtime==2.14.0", "numpy<2", "msgspec", "opencv-python-headless<4.12"], check=True)
     return python
+
+
+# Saves the scores of classifiers for faces, or says why one is refused.
+CLASSIFY = """
+import sys
+from pathlib import Path
+import numpy as np
+from fer_edge.classification.classifier import TFLiteClassifier
+from fer_edge.errors import ModelError
+faces = np.load(sys.argv[1])
+for model in map(Path, sys.argv[2:]):
+    try:
+        np.save(model.with_suffix(".scores.npy"), TFLiteClassifier(model, xnnpack=False).classify(faces))
+    except ModelError as error:
+        print(error)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +97,7 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
         shutil.copy(DEFAULT_MODEL.with_name(f"{name}.tflite"), folder)
     source = open_model(Path(__file__).parents[1] / "data" / "keras2" / "xception.h5")
     faces = load_dataset(sample.write_csv(folder / "few.csv", slice(0, 700, 20)), 64)
-    card = source.make_card(FER2013, (1 / 255, 0))
+    card = source.make_card(FER2013, INPUT_RANGES["0..1"])
     convert(ClassifierStage(source, card, data=faces), Scheme.INT8, folder / "xception.tflite", max_drop=100)
     (folder / "first.tflite").write_bytes(model_bytes(DEFAULT_DETECTOR))
     (folder / "second.tflite").write_bytes(refiner_bytes(DEFAULT_DETECTOR))
@@ -116,6 +134,35 @@ def test_classifiers_agree_in_every_runtime(name: str, scores: Path) -> None:
         litert, other = load_scores(scores, name, "litert", "usual"), load_scores(scores, name, runtime, "usual")
         assert (litert.argmax(axis=1) == other.argmax(axis=1)).mean() >= 0.9
         assert np.abs(litert - other).mean() < 3
+
+
+def test_tflite_runtime_is_right_or_refuses(old_python: Path, foreign: Path, sample: Sample, tmp_path: Path) -> None:
+    source = open_model(foreign / "spread.keras")
+    card = source.make_card(FER2013, INPUT_RANGES["0..1"])
+    faces = load_dataset(sample.write_csv(tmp_path / "few.csv", slice(0, 700, 20)), 48)
+    models = []
+    for scheme in (Scheme.INT8, Scheme.INT16X8, Scheme.DYNAMIC):
+        for one_dense_scale in (False, True):
+            stage = ClassifierStage(source, card, data=faces, one_dense_scale=one_dense_scale)
+            models.append(tmp_path / f"{scheme}-{'one' if one_dense_scale else 'each'}.tflite")
+            convert(stage, scheme, models[-1], max_drop=100)
+    np.save(tmp_path / "faces.npy", faces.faces)
+    command = [old_python, "-c", CLASSIFY, tmp_path / "faces.npy", *models]
+    result = subprocess.run(
+        list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    (refusal,) = result.stdout.splitlines()
+    assert refusal.startswith(f"{tmp_path / 'dynamic-each.tflite'}: tflite-runtime 2.14.0 takes the scale of a dense")
+    assert refusal.endswith("convert the model again with --for tflite-runtime")
+    for model in models:
+        if model.stem == "dynamic-each":
+            continue
+        found = np.load(model.with_suffix(".scores.npy"))
+        assert np.ptp(found, axis=0).max() > 0.2, "the scores depend on the face"
+        # The two round their inputs in floats differently, and nothing else.
+        tolerance = 0.02 if model.stem == "dynamic-one" else 1e-6
+        assert np.abs(found - TFLiteClassifier(model, xnnpack=False).classify(faces.faces)).max() <= tolerance
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import subprocess
-import sys
+import signal
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from fer_edge.errors import DataError, InputError, ModelError
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes
 from fer_edge.modelcard.reader import read_card
-from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge.modelcard.schema import INPUT_RANGES, ClassifierCard, PixelMapping
 from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.inspect import inspect_model
 from fer_edge_convert.classifier_stage import ClassifierStage
@@ -39,6 +39,7 @@ from fer_edge_convert.sources import open_model
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
+    from tests.fork_server import ForkServer
 
 # One worker, so that the models are made once.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
@@ -59,7 +60,9 @@ INPUT_OPTIONS = ("--labels", NAMES, "--input-range", "0..1")
         ("saved", (64, 64, 1), {"DEPTHWISE_CONV_2D", "ADD"}),
         ("sequential-3.h5", (48, 48, 1), {"CONV_2D", "FULLY_CONNECTED"}),
         ("logits.keras", (48, 48, 1), {"FULLY_CONNECTED", "SOFTMAX"}),
-        ("activations.keras", (48, 48, 1), {"LEAKY_RELU", "ELU", "PRELU"}),
+        ("activations.keras", (48, 48, 1), {"LEAKY_RELU", "ELU", "PRELU", "HARD_SWISH"}),
+        ("channels-first.keras", (48, 48, 1), {"CONV_2D", "FULLY_CONNECTED"}),
+        ("channels-first.h5", (48, 48, 1), {"DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
     ],
 )
 def test_converts_foreign_models_to_int8(
@@ -68,7 +71,7 @@ def test_converts_foreign_models_to_int8(
     """The models have random weights, so only the agreement of float and int8 matters."""
     model = KERAS2 / name if (KERAS2 / name).exists() else foreign / name
     source = open_model(model)
-    card = source.make_card(LABELS, (1 / 255, 0))
+    card = source.make_card(LABELS, INPUT_RANGES["0..1"])
     out = tmp_path / "out.tflite"
     # Convert in this process, because loading TensorFlow takes longer than converting.
     stage = ClassifierStage(source, card, data=load_dataset(few_faces_csv, shape[0]))
@@ -114,8 +117,36 @@ def test_infers_the_input_range_from_data(foreign: Path, fer2013_csv: Path) -> N
         find_out(open_model(foreign / "logits.keras"), data, None, LABELS)
 
 
-def test_contradicts_a_wrong_order_of_labels_and_wrong_pixels(foreign: Path, fer2013_csv: Path) -> None:
-    data = load_dataset(fer2013_csv, 48)
+def test_finds_out_that_each_image_is_standardized(cli: Cli, foreign: Path, sample: Sample, tmp_path: Path) -> None:
+    """Test it with faces of any brightness and little contrast."""
+    rng = np.random.default_rng(1)
+    gain = rng.uniform(0.15, 0.5, (len(sample.faces), 1, 1))
+    faces = np.rint(sample.faces * gain + rng.uniform(0, 120, gain.shape)).astype(np.uint8)
+    data, out = replace(sample, faces=faces).write_csv(tmp_path / "dim.csv"), tmp_path / "out.tflite"
+    model = foreign / "per-image.keras"
+    convert_int8 = ("convert", model, "--int8", "--data", data, "--labels", NAMES, "--max-drop", "3", "-o", out)
+    result = cli(*convert_int8)
+    (found,) = [line for line in result.stderr.splitlines() if line.startswith("pixels")]
+    assert found.startswith("pixels      standardized image by image: right on ")
+    card = read_card(out, ClassifierCard)
+    assert card.input.mapping == INPUT_RANGES["per-image"]
+    report = json.loads(out.with_suffix(".parity.json").read_text())["parity"]
+    assert report["original"]["accuracy"] > 0.5
+    evaluated = json.loads(cli("evaluate", out, data, "--json").stdout)
+    assert evaluated["accuracy"] == pytest.approx(report["converted"]["accuracy"])
+    wrong = cli(*convert_int8, "--input-range", "-1..1", status=2).stderr
+    assert "with --input-range per-image; give that, or --unchecked" in wrong
+    assert "deviation of the image" in cli("inspect", out).stdout
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(model_bytes(out))
+    cli("card", "set", bare, "--labels", NAMES, "--input-range", "per-image")
+    assert read_card(bare, ClassifierCard).input == card.input
+    expected = TFLiteClassifier(out).classify(faces[:50])
+    assert np.array_equal(TFLiteClassifier(bare).classify(faces[:50]), expected)
+
+
+def test_contradicts_a_wrong_order_of_labels_and_wrong_pixels(foreign: Path, sample: Sample, tmp_path: Path) -> None:
+    data = load_dataset(sample.write_csv(tmp_path / "some.csv", slice(0, 700, 4)), 48)
     raw = open_model(foreign / "raw.keras")
     spelled = ("Angry", "Disgusted", "Fearful", "Happy", "Sad", "Surprised", "Neutral")
     assert find_out(raw, data, "PublicTest", spelled, RANGES["0..255"]).labels == spelled
@@ -219,7 +250,10 @@ def test_rejects_wrong_input_in_one_line(
         ("--input-std", "0", "give a value above 0"),
     ):
         assert problem in convert_error(model, "--float32", "--labels", NAMES, option, value)
-    assert "'0..2' is unknown; choose 0..1, -1..1 or 0..255" in convert_error(
+    assert "each image has its own mean and deviation; leave --input-mean and --input-std out" in convert_error(
+        model, "--float32", "--labels", NAMES, "--input-range", "per-image", "--input-mean", "129"
+    )
+    assert "'0..2' is unknown; choose 0..1, -1..1, 0..255 or per-image" in convert_error(
         model, "--float32", "--labels", NAMES, "--input-range", "0..2"
     )
     assert "choose one way to quantize" in convert_error(edge_float, "--data", few_faces_csv)
@@ -241,27 +275,22 @@ def test_rejects_wrong_input_in_one_line(
     assert not out.exists()
 
 
-def test_killed_conversion_keeps_the_old_model(edge_float: Path, few_faces_csv: Path, tmp_path: Path) -> None:
+def test_killed_conversion_leaves_the_complete_old_or_new_model(
+    fork_server: ForkServer, foreign: Path, few_faces_csv: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.tflite"
     out.write_text("the old model")
-    command = [
-        sys.executable,
-        "-m",
-        "fer_edge.cli",
-        "convert",
-        edge_float,
-        "--int8",
-        "--data",
-        few_faces_csv,
-        "-o",
-        out,
-    ]
-    with subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2.5)
-        process.kill()
-    assert [path.name for path in tmp_path.iterdir()] == ["out.tflite"]
+    command = ("convert", foreign / "logits.keras", "--int8", "--data", few_faces_csv, *INPUT_OPTIONS, "-o", out)
+
+    def convert_until_killed(before_writing: Path) -> list[str]:
+        process = fork_server.start(*command, kill_before_writing=before_writing)
+        assert process.wait(500) == -signal.SIGKILL
+        return [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+
+    assert convert_until_killed(out) == ["out.tflite"]
     assert out.read_text() == "the old model"
+    assert convert_until_killed(tmp_path / "out.parity.json") == ["out.tflite"]
+    assert TFLiteClassifier(out).self_test() is not None
 
 
 def error_line(cli: Cli, *args: str | Path) -> str:
@@ -292,12 +321,14 @@ def test_foreign_model_runs_with_a_card(cli: Cli, sample: Sample, tmp_path: Path
     cli(*card_set, "--labels", NAMES.replace("angry", "cross"))
     assert read_card(model, ClassifierCard).labels[0] == "cross"
     assert read_card(model, ClassifierCard).input.offset == -1
-    attached = tmp_path / "attached.tflite"
-    attached.write_bytes(model_bytes(DEFAULT_MODEL))
-    with zipfile.ZipFile(attached, "a") as archive:
-        archive.writestr("labelmap.txt", NAMES.replace(",", "\n"))
-    cli("card", "set", attached, "--input-range", "-1..1")
-    assert read_card(attached, ClassifierCard).labels == LABELS
+    numbered = "\n".join(f"{number} {label}" for number, label in reversed(list(enumerate(LABELS))))
+    for text in (NAMES.replace(",", "\n"), numbered):
+        attached = tmp_path / "attached.tflite"
+        attached.write_bytes(model_bytes(DEFAULT_MODEL))
+        with zipfile.ZipFile(attached, "a") as archive:
+            archive.writestr("labelmap.txt", text)
+        cli("card", "set", attached, "--input-range", "-1..1")
+        assert read_card(attached, ClassifierCard).labels == LABELS
 
 
 def test_new_card_keeps_other_attachments(tmp_path: Path) -> None:
@@ -309,7 +340,7 @@ def test_new_card_keeps_other_attachments(tmp_path: Path) -> None:
         archive.writestr("labels.txt", "a\nb\n")
         archive.writestr(attachment, "as is " * 99)
     for _ in range(2):
-        set_card(model, LABELS, (1 / 128, -1.0))
+        set_card(model, LABELS, PixelMapping(1 / 128, -1.0))
         with zipfile.ZipFile(model) as archive:
             assert sorted(archive.namelist()) == ["fer_edge.json", "labels.txt", "licence/terms.txt"]
             assert archive.read("labels.txt").decode().split() == list(LABELS)
@@ -333,7 +364,7 @@ def test_rejects_a_damaged_lzma_attachment(tmp_path: Path) -> None:
     middle = content.index(b"terms.txt") + 200
     model.write_bytes(content[:middle] + bytes(300) + content[middle + 300 :])
     with pytest.raises(ModelError, match="the archive behind the model is damaged"):
-        set_card(model, LABELS, (1 / 128, -1.0))
+        set_card(model, LABELS, PixelMapping(1 / 128, -1.0))
 
 
 def test_finds_hidden_code(tmp_path: Path) -> None:
@@ -344,6 +375,9 @@ def test_finds_hidden_code(tmp_path: Path) -> None:
         '{"class_name": "ResidualWrapper", "config": {"residual_fn_type": "lambda", "residual_fn": ["4wEA", null]}}',
         '{"module": "os", "class_name": "system", "config": {}}',
         '{"class_name": "TFOpLambda", "config": {"function": "io.write_file"}}',
+        '{"class_name": "TensorFlowOpLayer", "config": {"node_def": {"op": "WriteFile"}}}',
+        '{"class_name": "TensorFlowOpLayer", "config": {"node_def": "{\\"op\\": \\"WriteFile\\"}"}}',
+        '{"class_name": "TensorFlowOpLayer", "config": {"node_def": "a message of protobuf"}}',
     ]
     for number, layer in enumerate(layers):
         config = f'{{"class_name": "Sequential", "config": {{"layers": [{layer}]}}}}'
@@ -384,7 +418,7 @@ def test_adds_softmax_to_logits_and_detects_damage(edge_float: Path, foreign: Pa
     content = bytearray(model_bytes(edge_float))
     model = tmp_path / "bare.tflite"
     model.write_bytes(content)
-    set_card(model, LABELS, (1 / 128, -1.0))
+    set_card(model, LABELS, PixelMapping(1 / 128, -1.0))
     damaged = bytearray(model.read_bytes())
     damaged[100_000] ^= 255
     model.write_bytes(damaged)

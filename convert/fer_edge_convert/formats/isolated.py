@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
 
 from fer_edge.errors import FerEdgeError, InputError, ModelError
 from fer_edge.utils.limits import (
@@ -26,6 +28,8 @@ from fer_edge_convert.formats.request import ReadOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from fer_edge_convert.formats.forms import Form
 
@@ -71,13 +75,39 @@ def check_isolated(path: Path) -> None:
         _read(_request(path, form, ReadOptions(), check_only=True))
 
 
-def _request(path: Path, form: Form, options: ReadOptions, *, check_only: bool = False) -> Request:
+def run_original(
+    path: Path, form: Form, options: ReadOptions, images: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Run an ONNX file by ONNX Runtime, or an exported program by PyTorch, in another process.
+
+    Args:
+        path: the file.
+        form: its format.
+        options: what the user says about it.
+        images: what it takes, of shape (n, height, width, channels), whatever its own order is.
+
+    Returns:
+        Its outputs, of shape (n, values).
+
+    Raises:
+        ModelError: it is damaged, crashes what reads it, or takes too much time or memory.
+        FerEdgeError: the other process does not work.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+        np.save(file, images)
+        file.flush()
+        _, scores = _read(_request(path, form, options, images=file.name))
+    return np.frombuffer(scores, "<f4").reshape(len(images), -1)
+
+
+def _request(path: Path, form: Form, options: ReadOptions, *, check_only: bool = False, images: str = "") -> Request:
     length = path.stat().st_size if path.is_file() else 0
     return Request(
         path=str(path),
         form=form,
         options=options,
         check_only=check_only,
+        images=images,
         check=Limits(TRIAL_BYTES + 3 * length, TRIAL_CPU_S + length // 10**7),
         conversion=Limits(
             CONVERSION_BYTES + CONVERSION_BYTES_PER_BYTE * length,

@@ -5,12 +5,15 @@ Keras writes the layers of a model as nested dictionaries with ``class_name`` an
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_edge.errors import ModelError
+from fer_edge.errors import ModelError, printable
+from fer_edge_convert.formats.nested import dictionaries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
 _MODULES: Final = {"builtins", "keras", "tf_keras", "numpy"}  # whose classes may be made by name
@@ -19,10 +22,18 @@ _OPERATIONS: Final = (
     *("expand_dims", "fill", "identity", "ones", "pad", "reshape", "repeat", "shape", "slice", "split", "squeeze"),
     *("stack", "strided_slice", "tile", "transpose", "unstack", "zeros"),
 )
+# The same operations by TensorFlow's own names, as TensorFlow 2.0 to 2.3 stored them.
+_GRAPH_OPERATIONS: Final = {
+    *("Abs", "Add", "AddV2", "AvgPool", "BiasAdd", "Cast", "ConcatV2", "Exp", "ExpandDims", "Identity", "Log", "Max"),
+    *("Maximum", "Mean", "Min", "Minimum", "Mul", "Neg", "Pack", "Pad", "Pow", "RealDiv", "Relu", "Relu6", "Reshape"),
+    *("ResizeBilinear", "ResizeNearestNeighbor", "ReverseV2", "Rsqrt", "Shape", "Sigmoid", "Softmax", "Softplus"),
+    *("Split", "Sqrt", "Square", "Squeeze", "StridedSlice", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unpack"),
+}
 _TRUST: Final = "; --unsafe runs it, if you trust who made it"
 _TRAINING_ONLY: Final = ("compile_config", "training_config")
-# Layers that change images in training and do nothing afterwards.
+# Layers that change values in training and do nothing afterwards, with those of the package efficientnet of 2019.
 _AUGMENTATION: Final = {
+    *("DropConnect", "FixedDropout"),
     *("AugMix", "CutMix", "GaussianDropout", "GaussianNoise", "MixUp", "RandAugment", "RandomBrightness"),
     *("RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing"),
     *("RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHeight", "RandomHue", "RandomInvert"),
@@ -47,7 +58,7 @@ def refuse_code(path: Path, config: object, known: Collection[str] = ()) -> None
     Raises:
         ModelError: it holds code.
     """
-    for one in _dictionaries(config):
+    for one in dictionaries(config):
         name, module = one.get("class_name"), one.get("module")
         lambdas = [key for key, value in one.items() if key.endswith("_type") and value == "lambda"]
         if name in {"Lambda", "__lambda__"} or lambdas:
@@ -57,9 +68,19 @@ def refuse_code(path: Path, config: object, known: Collection[str] = ()) -> None
                 f"{path}: it has a {name} of {module}, which is code that loading would run; --custom FILE.py gives a"
                 f" file that defines it{_TRUST}"
             )
+        if "node_def" in one and (operation := _operation_of(one["node_def"])) not in _GRAPH_OPERATIONS:
+            raise ModelError(f"{path}: it calls {printable(operation)}, which is code that loading would run{_TRUST}")
         function = one.get("function")
         if isinstance(function, str) and function not in known and not function.startswith(_OPERATIONS):
             raise ModelError(f"{path}: it calls {function}, which is code that loading would run{_TRUST}")
+
+
+def _operation_of(node: object) -> str:
+    """Return the name of the operation in a node of a graph, which is JSON as text or as dictionary."""
+    if isinstance(node, str):
+        with contextlib.suppress(ValueError):
+            node = json.loads(node)
+    return str(node.get("op", "")) if isinstance(node, dict) else "an operation of TensorFlow"
 
 
 def simplify(config: dict[str, Any]) -> dict[str, Any]:
@@ -102,15 +123,4 @@ def _identity(layer: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
 
 def has_augmentation(config: object) -> bool:
     """Return whether layers augment images."""
-    return any(one.get("class_name") in _AUGMENTATION for one in _dictionaries(config))
-
-
-def _dictionaries(config: object) -> Iterator[dict[str, Any]]:
-    waiting = [config]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += one
-        if isinstance(one, dict):
-            waiting += one.values()
-            yield one
+    return any(one.get("class_name") in _AUGMENTATION for one in dictionaries(config))

@@ -23,6 +23,8 @@ from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.limits import JSON_BYTES
 from fer_edge.utils.zip_reader import open_zip
 from fer_edge_convert.formats.keras_config import has_augmentation, refuse_code, simplify
+from fer_edge_convert.formats.keras_layout import calculate_with_channels_last
+from fer_edge_convert.formats.keras_one import is_by_theano, is_keras_one, modernize, turn_kernels
 from fer_edge_convert.formats.outputs import choose_output
 from fer_edge_convert.formats.tensorflow import DEBUG, convert_function, hide_output
 
@@ -106,6 +108,27 @@ def find_weights(description: Path) -> Path:
     return found[0]
 
 
+def find_parts(path: Path, architecture: Path | None) -> tuple[Path, Path | None]:
+    """Return the weights of a model and the JSON file that describes their layers.
+
+    Args:
+        path: a ``.keras``, HDF5 or JSON file that has been read; see `read_keras_archive`.
+        architecture: the JSON file that the user gave.
+
+    Returns:
+        The file itself and None, if it is a whole model.
+    """
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    if path.suffix == ".json":
+        return find_weights(path), path
+    if not h5py.is_hdf5(path):
+        return path, None
+    with h5py.File(path) as file:
+        is_whole = "model_config" in file.attrs
+    return path, None if is_whole else architecture or _find_architecture(path)
+
+
 def read_weights(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     """Read weights whose layers a JSON file describes; see `read_keras_archive`."""
     import h5py  # noqa: PLC0415 - Keras brings it
@@ -118,7 +141,7 @@ def read_weights(path: Path, options: ReadOptions) -> tuple[str, bytes]:
         )
     content = read_bytes(architecture, JSON_BYTES, ModelError)
     try:
-        config = json.loads(content)
+        config = _parse_description(content)
         version = _version_of(config)
     except Exception as error:  # whatever the file holds
         raise ModelError(f"{architecture}: not a model's description, as model.to_json() writes it") from error
@@ -137,6 +160,9 @@ def _load_parts(
         simple = simplify(config if isinstance(config, dict) else {})
     except RecursionError as error:
         raise ModelError(f"{described}: its description is nested too deeply") from error
+    is_turned = is_by_theano(simple, _read_backend(path))
+    if is_keras_one(simple):
+        simple = modernize(simple)
     if not options.unsafe:
         refuse_code(described, simple, custom)
 
@@ -148,23 +174,50 @@ def _load_parts(
 
     def load(keras: Any) -> Any:  # noqa: ANN401 - either Keras
         model = keras.models.model_from_json(json.dumps(simple), custom_objects=custom)
-        with contextlib.ExitStack() as stack:
-            file = path
-            if not by_layer_name and not path.name.endswith(".weights.h5"):  # Keras goes by the name
-                file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.weights.h5"
-                file.symlink_to(path.resolve())
-            try:
-                model.load_weights(str(file))
-            except ValueError:
-                if not (by_layer_name and has_augmentation(config)):
-                    raise
-                # Layers that augment have a state of their own in some versions, which no layer here takes.
-                model.load_weights(str(file), by_name=True)
+        with tempfile.TemporaryDirectory() as folder:
+            _load_weights(model, path, Path(folder), config, by_layer_name=by_layer_name)
+        if is_turned:
+            turn_kernels(model)
         return model
 
     # The description in an HDF5 file of Keras 3 is in Keras 2's form, which only its loader of whole files reads.
     is_whole = path == described and version.startswith("3")
     return _convert(path, version, load_whole if is_whole else load, options)
+
+
+def _load_weights(model: Any, path: Path, folder: Path, config: object, *, by_layer_name: bool) -> None:  # noqa: ANN401
+    """Load weights into a model of either Keras; a copy of the file may be made in the folder."""
+    file = path
+    if is_keras_one(config):
+        file = _copy_as_keras_one(path, folder)
+    elif not by_layer_name and not path.name.endswith(".weights.h5"):  # Keras goes by the name
+        file = folder / "model.weights.h5"
+        file.symlink_to(path.resolve())
+    try:
+        model.load_weights(str(file))
+    except ValueError:
+        if not (by_layer_name and has_augmentation(config)):
+            raise
+        # Layers that augment have a state of their own in some versions, which no layer here takes.
+        model.load_weights(str(file), by_name=True)
+
+
+def _read_backend(path: Path) -> str:
+    """Return the name of what Keras ran on when it wrote an HDF5 file; empty if that does not say so."""
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    with h5py.File(path) as file:
+        return _text(file.get("model_weights", file).attrs.get("backend"))
+
+
+def _copy_as_keras_one(path: Path, folder: Path) -> Path:
+    """Copy an HDF5 file, with the version of Keras by which Keras 2 knows that it has to reorder kernels."""
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    copy = Path(shutil.copy(path, folder / "model.h5"))
+    with h5py.File(copy, "r+") as file:
+        file.get("model_weights", file).attrs["keras_version"] = "1"
+    return copy
 
 
 def _replace_description(path: Path, config: str) -> None:
@@ -188,9 +241,15 @@ def _find_architecture(weights: Path) -> Path | None:
 
 def _describes_layers(path: Path) -> bool:
     with contextlib.suppress(ModelError, ValueError, RecursionError):
-        config = json.loads(read_bytes(path, JSON_BYTES, ModelError))
+        config = _parse_description(read_bytes(path, JSON_BYTES, ModelError))
         return isinstance(config, dict) and {"class_name", "config"} <= config.keys()
     return False
+
+
+def _parse_description(content: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Return a description, also one that was dumped twice, as ``json.dump(model.to_json(), file)`` does."""
+    config = json.loads(content)
+    return json.loads(config) if isinstance(config, str) else config
 
 
 def _version_of(config: dict[str, Any]) -> str:
@@ -273,6 +332,11 @@ def _convert(path: Path, version: str, load: Callable[[Any], Any], options: Read
         result = model(image, training=False)
         return list(result.values() if isinstance(result, dict) else result)[chosen] if len(outputs) > 1 else result
 
+    try:
+        return convert_function(path, classify, shapes[0], options.size)
+    except ModelError:
+        if not calculate_with_channels_last(model):
+            raise
     return convert_function(path, classify, shapes[0], options.size)
 
 

@@ -16,6 +16,10 @@ _PICKLE: Final = (
     " model.save('model.keras') where it was made"
 )
 _CAFFE: Final = "a Caffe model, which is not read here; ask for a Keras or .tflite file"
+_CHECKPOINT: Final = (
+    "a part of a TensorFlow checkpoint, which holds weights without their layers; load it where the model is defined,"
+    " with model.load_weights, and save the whole model: model.save('model.keras')"
+)
 _OTHER_FORMS: Final = {
     ".pb": (
         "a frozen graph of TensorFlow 1, which is not read here; make a .tflite of it with"
@@ -24,6 +28,8 @@ _OTHER_FORMS: Final = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".rar", ".7z"), _ARCHIVE),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
     **dict.fromkeys((".caffemodel", ".prototxt"), _CAFFE),
+    **dict.fromkeys((".index", ".meta"), _CHECKPOINT),
+    ".mlmodel": "a Core ML model, which is not read here; ask for the Keras, ONNX or PyTorch file it was made of",
 }
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 
@@ -42,7 +48,7 @@ def read_begin(path: Path) -> bytes:
 
 
 def refuse_other_file(path: Path, begin: bytes) -> None:
-    """Refuse a file that stands in the place of a model: a Git LFS pointer, a web page, or nothing.
+    """Refuse a file that stands in the place of a model: a Git LFS pointer, a web page, other XML, or nothing.
 
     Args:
         path: the file.
@@ -57,6 +63,12 @@ def refuse_other_file(path: Path, begin: bytes) -> None:
         raise ModelError(
             f"{path}: a Git LFS pointer, not the model itself; get the model with `git lfs pull` in its repository"
         )
+    if b"<net " in begin:
+        raise ModelError(
+            f"{path}: an OpenVINO network, which is not read here; ask for the ONNX or Keras file it was made of"
+        )
+    if b"<opencv_storage>" in begin:
+        raise ModelError(f"{path}: a cascade of OpenCV, which finds faces; give the model that names expressions")
     if begin.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ModelError(f"{path}: a web page, not a model; download the file itself, on GitHub by its Raw button")
 
@@ -72,7 +84,9 @@ def refuse_other_form(path: Path, begin: bytes) -> None:
         ModelError: it is one.
     """
     remedy = _OTHER_FORMS.get(path.suffix.lower(), "")
-    if path.name == "saved_model.pb":
+    if path.suffix.startswith(".data-"):
+        remedy = _CHECKPOINT
+    elif path.name == "saved_model.pb":
         remedy = f"a part of a SavedModel; give the folder that it lies in: {path.parent}"
     elif path.suffix == ".json" and (b'"weightsManifest"' in begin or b'"modelTopology"' in begin):
         remedy = (

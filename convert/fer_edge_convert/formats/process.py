@@ -1,6 +1,7 @@
 """The process in which a model that needs TensorFlow is read; see `fer_edge_convert.formats.isolated`.
 
-Standard input has a `Request` in JSON; standard output gets an `Answer`, a line of JSON, and then the ``.tflite``.
+Standard input has a `Request` in JSON; standard output gets an `Answer`, a line of JSON, and then the ``.tflite``, or
+the scores of the original for images.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fer_edge.tflite.trial import trust_models
 from fer_edge_convert.formats.checks import check_hdf5, check_keras_archive, check_saved_model
 from fer_edge_convert.formats.forms import Form
 from fer_edge_convert.formats.request import ReadOptions
+from fer_edge_convert.formats.torch_files import check_exported_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         form: its format.
         options: what the user says about it.
         check_only: whether to read the file without TensorFlow, and to give no ``.tflite``.
+        images: a ``.npy`` file of images that the model is to be run on as it is, instead of being converted; for ONNX
+            and PyTorch.
         check: limits of reading the file.
         conversion: limits of loading and converting the model.
     """
@@ -49,12 +53,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     form: Form
     options: ReadOptions
     check_only: bool = False
+    images: str = ""
     check: Limits
     conversion: Limits
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it.
+    """The outcome of a `Request`.
 
     Attributes:
         kind: what the model is, for people; empty if there was an error.
@@ -70,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
-    """Read what standard input asks for, and exit."""
+    """Handle the request on standard input, and exit."""
     out = os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):  # TensorFlow writes to both
@@ -106,26 +111,45 @@ def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
     path = Path(request.path)
     if limit:
         _set_limits(request.check)
-    from fer_edge_convert.formats import keras_files, saved_model, tensorflow  # noqa: PLC0415 - a check needs none
+    from fer_edge_convert.formats import (  # noqa: PLC0415 - a check needs none
+        keras_files,
+        onnx_file,
+        saved_model,
+        tensorflow,
+        torch_program,
+    )
 
     weights = path
     if request.form == "description":
         weights = keras_files.find_weights(path)
-    checks: dict[str, Callable[[Path], object]] = {"keras": check_keras_archive, "saved_model": check_saved_model}
+    checks: dict[str, Callable[[Path], object]] = {
+        "keras": check_keras_archive,
+        "saved_model": check_saved_model,
+        "onnx": onnx_file.check_onnx,
+        "exported": check_exported_program,
+    }
     checks.get(request.form, check_hdf5)(weights)
     if request.check_only:
         return request.form, b""
     if limit:
         _lift_limits()
-    tensorflow.load()
+    if request.form == "exported":
+        torch_program.load()
+    if not request.images:
+        tensorflow.load()
     if limit:
         _set_limits(request.conversion)
+    if request.images:
+        run = torch_program.run_exported_program if request.form == "exported" else onnx_file.run_onnx
+        return request.form, run(path, request.options, Path(request.images))
     if request.form == "description":
         return keras_files.read_weights(weights, msgspec.structs.replace(request.options, architecture=str(path)))
     readers = {
         "keras": keras_files.read_keras_archive,
         "hdf5": keras_files.read_hdf5,
         "saved_model": saved_model.read_saved_model,
+        "onnx": onnx_file.read_onnx,
+        "exported": torch_program.read_exported_program,
     }
     return readers[request.form](path, request.options)
 
@@ -144,6 +168,6 @@ def _lift_limits() -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """Lower a limit for now; a lower one of the user stays."""
+    """Lower a limit for now; a lower one that the user has set stays."""
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge_convert.flatbuffer import run_all
-from fer_edge_convert.graph_edit import without_input_cast
+from fer_edge_convert.graph_edit import with_simple_activations, without_input_cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +50,9 @@ def convert_function(
     """
     import tensorflow as tf  # noqa: PLC0415 - takes seconds
 
-    fixed = (1, *_fix_size(path, shape, size))
+    fixed = (1, *fix_shape(path, shape, size))
+    # On processors where TensorFlow does without oneDNN, its fused convolutions take no groups.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     with hide_output():
         try:
             concrete = tf.function(function).get_concrete_function(tf.TensorSpec(fixed, dtype))
@@ -57,12 +60,14 @@ def convert_function(
             owner = tf.Module()
             owner.variables_used = list(concrete.variables)
             converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
-            model = bytes(converter.convert())
+            model = with_simple_activations(bytes(converter.convert()))
             images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
             images[2:] *= 255  # of each range that models take
             if dtype != "float32":
                 images = np.rint(images)
             originals = [concrete(tf.cast(image[None], dtype)) for image in images]
+        except ModelError:  # of the function itself
+            raise
         except Exception as error:  # TensorFlow has many ways to say that it cannot
             raise ModelError(f"{path}: TensorFlow cannot convert it to .tflite ({_reason(error)}); {DEBUG}") from error
     if dtype != "float32":
@@ -79,8 +84,13 @@ def convert_function(
     return model
 
 
-def _fix_size(path: Path, shape: tuple[int | None, ...], size: int | None) -> tuple[int, ...]:
-    """Return the shape of one image, with the size in place of rows and columns that are open."""
+def fix_shape(path: Path, shape: tuple[int | None, ...], size: int | None) -> tuple[int, ...]:
+    """Return the shape of one image, with the size in place of rows and columns that are open.
+
+    Raises:
+        ModelError: it is not the shape of an image, or of several at a time.
+        InputError: the size is needed and was not given.
+    """
     if shape and shape[0] not in {None, 1}:
         raise ModelError(f"{path}: it takes {shape[0]} images at a time; save it for one image, or for any number")
     first_channels = len(shape) == 4 and shape[1] in {1, 3}
@@ -98,6 +108,8 @@ def _spell(shape: tuple[int | None, ...]) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the line of TensorFlow's message that names the cause."""
+    if unknown := re.search(r"TF Select ops: ([\w, ]+)", str(error)):
+        return f"LiteRT has no operator for {unknown[1]}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "error:" in line or "Error" in line or "is neither a custom op" in line]
     return (named or lines or [first_line(error)])[-1].rpartition("error: ")[2][:200]
