@@ -43,22 +43,32 @@ def _bank(faces: npt.NDArray[np.uint8], views: int = 4, seed: int = 1) -> Bank:
 
 def test_the_first_two_views_are_the_face_and_its_mirror_image(sample: Sample) -> None:
     rows = np.array([3, 30, 300])
-    assert (Views().render(sample.faces, rows, IDENTITY, 48) == sample.faces[rows]).all()
-    assert (Views().render(sample.faces, rows, MIRRORED, 48) == sample.faces[rows][:, :, ::-1]).all()
+    assert (Views().render(sample.faces[rows], rows, IDENTITY, 48) == sample.faces[rows]).all()
+    assert (Views().render(sample.faces[rows], rows, MIRRORED, 48) == sample.faces[rows][:, :, ::-1]).all()
 
 
 def test_a_view_follows_from_row_number_and_seed_alone(sample: Sample) -> None:
     rows = np.arange(40)
-    made = Views(seed=5).render(sample.faces, rows, 2, 48)
-    assert (Views(seed=5).render(sample.faces, rows[::-1], 2, 48)[::-1] == made).all()
-    assert (Views(seed=5).render(sample.faces, rows[7:9], 2, 48) == made[7:9]).all()
-    assert (Views(seed=5).render(sample.faces, rows, 3, 48) != made).mean() > 0.5
-    assert (Views(seed=6).render(sample.faces, rows, 2, 48) != made).mean() > 0.5
+    made = Views(seed=5).render(sample.faces[rows], rows, 2, 48)
+    assert (Views(seed=5).render(sample.faces[rows[::-1]], rows[::-1], 2, 48)[::-1] == made).all()
+    assert (Views(seed=5).render(sample.faces[rows[7:9]], rows[7:9], 2, 48) == made[7:9]).all()
+    assert (Views(seed=5).render(sample.faces[rows], rows, 3, 48) != made).mean() > 0.5
+    assert (Views(seed=6).render(sample.faces[rows], rows, 2, 48) != made).mean() > 0.5
+
+
+def test_each_face_may_have_a_view_of_its_own(sample: Sample) -> None:
+    rows, views = np.array([5, 6, 7, 8]), np.array([3, 1, 0, 2])
+    made = Views(seed=5).render(sample.faces[rows], rows, views, 40)
+    bank = _bank(sample.faces)
+    answers = bank.log_probabilities(rows, views)
+    for i, (row, view) in enumerate(zip(rows, views, strict=True)):
+        assert (Views(seed=5).render(sample.faces[[row]], rows[[i]], int(view), 40)[0] == made[i]).all()
+        assert (bank.log_probabilities(rows[[i]], int(view))[0] == answers[i]).all()
 
 
 def test_view_is_the_same_at_every_size(sample: Sample) -> None:
     rows = np.arange(60)
-    small, large = (Views(seed=5).render(sample.faces, rows, 2, size).astype(np.float64) for size in (48, 96))
+    small, large = (Views(seed=5).render(sample.faces[rows], rows, 2, size).astype(np.float64) for size in (48, 96))
     halved = large.reshape(60, 48, 2, 48, 2).mean(axis=(2, 4))
     assert np.abs(halved - small).mean() < 5
     assert np.corrcoef(halved.ravel(), small.ravel())[0, 1] > 0.98
@@ -66,7 +76,7 @@ def test_view_is_the_same_at_every_size(sample: Sample) -> None:
 
 def test_unwarped_views_are_flipped_and_relit_at_most(sample: Sample) -> None:
     rows = np.arange(200)
-    made = Views(seed=5, identity_probability=0.5, contrast=0.0, brightness=0.0).render(sample.faces, rows, 2, 48)
+    made = Views(seed=5, identity_probability=0.5, contrast=0.0, brightness=0.0).render(sample.faces[rows], rows, 2, 48)
     faces = sample.faces[rows]
     kept = (made == faces).all(axis=(1, 2)) | (made == faces[:, :, ::-1]).all(axis=(1, 2))
     assert 70 < kept.sum() < 130
@@ -102,6 +112,37 @@ def test_banks_are_combined_by_their_geometric_mean(sample: Sample) -> None:
     assert np.abs(both.log_probabilities(rows, 2) - log_softmax(mean)).max() < STEP
     with pytest.raises(DataError, match="different faces, labels or views"):
         combine([one, replace(two, views=Views(seed=6))])
+
+
+def test_bank_answers_for_some_of_its_labels_in_any_order(sample: Sample) -> None:
+    bank, rows = _bank(sample.faces), np.arange(40)
+    two = bank.with_labels(("neutral", "angry")).log_probabilities(rows, 2)
+    assert np.exp(two).sum(axis=1) == pytest.approx(1, abs=1e-5)
+    all_three = bank.log_probabilities(rows, 2)
+    assert two[:, 0] - two[:, 1] == pytest.approx(all_three[:, 2] - all_three[:, 0], abs=1e-5)
+    with pytest.raises(DataError, match=r"no answers for sad, fear; it knows angry, happy, neutral$"):
+        bank.with_labels(("angry", "sad", "fear"))
+
+
+def test_bank_may_be_for_some_of_the_faces(sample: Sample, tmp_path: Path) -> None:
+    rows = np.arange(0, len(sample.faces), 3)
+    _bank(sample.faces[rows]).save(tmp_path / "bank.npz")
+    assert Bank.load(tmp_path / "bank.npz", sample.faces, rows).codes.shape[1] == len(rows)
+    with pytest.raises(DataError, match="for other faces"):
+        Bank.load(tmp_path / "bank.npz", sample.faces, rows[::-1])
+
+
+@pytest.mark.parametrize("change", [{"zoom": -1}, {"shift": float("nan")}, {"flip": "often"}, {"seed": -1}])
+def test_rejects_bank_with_impossible_views(sample: Sample, tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "bank.npz"
+    _bank(sample.faces).save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    about = json.loads(str(arrays["about"]))
+    about["views"] |= change
+    np.savez(path, **arrays | {"about": np.array(json.dumps(about))})
+    with pytest.raises(DataError, match="damaged, or not a bank of answers"):
+        Bank.load(path, sample.faces)
 
 
 def test_rejects_bank_for_other_faces_or_of_another_format(sample: Sample, tmp_path: Path) -> None:

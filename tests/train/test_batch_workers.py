@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fer_edge.errors import FerEdgeError
-from fer_edge_train.augment import make_batch
 from fer_edge_train.batch_workers import batch_workers
+from fer_edge_train.make_batch import BatchSource, make_batch
 from fer_edge_train.recipe_files import load_recipe
 
 if TYPE_CHECKING:
     from tests.conftest import Sample
 
-AUGMENTATION = load_recipe("edge").augmentation
+RECIPE = load_recipe("edge")
 
 
 def own_process(source: object) -> int:
@@ -29,13 +29,13 @@ def kill_process(source: object) -> None:
 
 
 def test_processes_make_same_batches_as_threads(sample: Sample) -> None:
-    source = (sample.faces, {"logits": np.eye(7, dtype=np.float32)[np.arange(700) % 7]})
+    source = BatchSource(sample.faces, {"logits": np.eye(7, dtype=np.float32)[np.arange(700) % 7]})
     rows = np.arange(0, 700, 11)
     with batch_workers(source, 0) as threads, batch_workers(source, 2) as workers:
         assert threads.run(own_process) == os.getpid()
         assert workers.run(own_process) != os.getpid()
         for step in range(3):
-            args = (make_batch, rows, 40, AUGMENTATION, (1, 0, step))
+            args = (make_batch, rows, 40, RECIPE, (0, step))
             (images, targets), (process_images, process_targets) = threads.run(*args), workers.run(*args)
             assert images.shape == (64, 40, 40)
             assert (images == process_images).all()

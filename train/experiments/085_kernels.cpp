@@ -1,35 +1,74 @@
-// Training kernels for x86 processors with AVX-512 and bfloat16, of channels-last pictures: gradients of depthwise
-// convolutions, and batch normalization in one pass with the activation after it.
+// Training kernels of channels-last images: gradients of depthwise convolutions, and batch normalization in one pass
+// with the activation after it.
 //
-// PyTorch's own gradients of depthwise convolutions take three quarters of a step of EfficientNet-Lite in bfloat16.
-// 085_efficientnet_lite.py compiles this file:  g++ -O3 -march=sapphirerapids -shared -fPIC
+// PyTorch's own gradients of depthwise convolutions take three quarters of a step of EfficientNet-Lite in bfloat16, and
+// half of one in float32.  085_efficientnet_lite.py compiles this file, with -DBFLOAT16 or without:
 //
-// Shapes: x is (pictures, height, width, channels), g the gradient of (pictures, out_height, out_width, channels);
-// sums are float32 or wider.  Depthwise kernels take channels in multiples of 16, normalization in multiples of 8.
-
-#include <immintrin.h>
+//     g++ -std=c++17 -O3 -march=native -shared -fPIC
+//
+// Shapes: x is (images, height, width, channels), g the gradient of (images, out_height, out_width, channels); sums are
+// float32 or wider. Channels come in multiples of 8, those of depthwise kernels in multiples of `LANES`.
 
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 namespace {
 
-using bfloat16 = uint16_t;
+#ifdef __AVX512F__
 constexpr long LANES = 16;
+#else
+constexpr long LANES = 8;
+#endif
 constexpr long ROWS = 256;  // pixels whose sum is kept in float32 before it is added in double
-constexpr __mmask16 ALL = 0xFFFF;
 
-inline __m512 load(const bfloat16* from, __mmask16 mask = ALL) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
+template <long N>
+struct Vectors {
+  typedef float Floats __attribute__((vector_size(4 * N)));
+  typedef uint32_t Words __attribute__((vector_size(4 * N)));
+  typedef uint16_t Halves __attribute__((vector_size(2 * N)));
+};
+
+template <long N>
+using Floats = typename Vectors<N>::Floats;
+
+template <typename Vector, typename Element>
+inline Vector copied(const Element* from) {
+  Vector vector;
+  memcpy(&vector, from, sizeof vector);
+  return vector;
 }
 
-inline void store(bfloat16* to, __m512 value, __mmask16 mask = ALL) {
-  _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(value));
+template <long N>
+inline Floats<N> load(const float* from) {
+  return copied<Floats<N>>(from);
 }
 
-inline __mmask16 lanes(long channels_left) { return channels_left >= LANES ? ALL : 0xFF; }
+template <long N>
+inline void store(float* to, Floats<N> value) {
+  memcpy(to, &value, sizeof value);
+}
+
+#ifdef BFLOAT16
+using Number = uint16_t;  // the upper half of a float32
+
+template <long N>
+inline Floats<N> load(const Number* from) {
+  using Words = typename Vectors<N>::Words;
+  return (Floats<N>)(__builtin_convertvector(copied<typename Vectors<N>::Halves>(from), Words) << 16);
+}
+
+template <long N>
+inline void store(Number* to, Floats<N> value) {  // rounds half to even
+  const auto words = (typename Vectors<N>::Words)value;
+  const auto halves = __builtin_convertvector((words + 0x7FFF + (words >> 16 & 1)) >> 16, typename Vectors<N>::Halves);
+  memcpy(to, &halves, sizeof halves);
+}
+#else
+using Number = float;
+#endif
 
 // Scratch memory that lasts from call to call; calls must not overlap.
 float* scratch(size_t floats) {
@@ -37,14 +76,14 @@ float* scratch(size_t floats) {
   static size_t size = 0;
   if (floats > size) {
     free(memory);
-    memory = static_cast<float*>(aligned_alloc(64, floats * sizeof(float)));
-    size = floats;
+    size = (floats + 15) / 16 * 16;
+    memory = static_cast<float*>(aligned_alloc(64, size * sizeof(float)));
   }
   return memory;
 }
 
 struct Shape {
-  long pictures, height, width, out_height, out_width, channels, top, left;
+  long images, height, width, out_height, out_width, channels, top, left;
 };
 
 struct Padded {
@@ -59,88 +98,84 @@ Padded padded(const Shape& s) {
   return p;
 }
 
-// Sixteen channels of one picture at a time are unpacked with their padding, so that no tap needs a check.
+// Some channels of one image at a time are unpacked with their padding, so that no tap needs a check. Images come one
+// after the other, for one image fits into the cache.
 template <int K, int S>
-void weight_gradient(const bfloat16* x, const bfloat16* g, float* result, const Shape& s) {
+void weight_gradient(const Number* x, const Number* g, float* result, const Shape& s) {
   const Padded p = padded<K, S>(s);
-  float* plane = scratch(p.height * p.width * LANES + s.out_width * LANES);
+  const long groups = s.channels / LANES;
+  float* plane = scratch((p.height * p.width + s.out_width + groups * K * K) * LANES);
   float* row = plane + p.height * p.width * LANES;
-  for (long c = 0; c < s.channels; c += LANES) {
-    memset(plane, 0, p.height * p.width * LANES * sizeof(float));
-    __m512 total[K * K];
-    for (auto& each : total) each = _mm512_setzero_ps();
-    for (long n = 0; n < s.pictures; n++) {
+  float* totals = row + s.out_width * LANES;
+  memset(plane, 0, p.height * p.width * LANES * sizeof(float));
+  memset(totals, 0, groups * K * K * LANES * sizeof(float));
+  for (long n = 0; n < s.images; n++)
+    for (long c = 0; c < s.channels; c += LANES) {
+      float* total = totals + c * K * K;
       for (long y = 0; y < s.height; y++)
         for (long w = 0; w < s.width; w++)
-          _mm512_store_ps(plane + ((y + s.top) * p.width + w + s.left) * LANES,
-                          load(x + ((n * s.height + y) * s.width + w) * s.channels + c));
+          store<LANES>(plane + ((y + s.top) * p.width + w + s.left) * LANES,
+                       load<LANES>(x + ((n * s.height + y) * s.width + w) * s.channels + c));
       for (long y = 0; y < s.out_height; y++) {
-        const bfloat16* from = g + (n * s.out_height + y) * s.out_width * s.channels + c;
-        for (long w = 0; w < s.out_width; w++) _mm512_store_ps(row + w * LANES, load(from + w * s.channels));
+        const Number* from = g + (n * s.out_height + y) * s.out_width * s.channels + c;
+        for (long w = 0; w < s.out_width; w++) store<LANES>(row + w * LANES, load<LANES>(from + w * s.channels));
         for (int ky = 0; ky < K; ky++) {
           const float* taps = plane + (y * S + ky) * p.width * LANES;
-          __m512 sum[K];
-          for (int k = 0; k < K; k++) sum[k] = total[ky * K + k];
+          Floats<LANES> sum[K];
+          for (int k = 0; k < K; k++) sum[k] = load<LANES>(total + (ky * K + k) * LANES);
           for (long w = 0; w < s.out_width; w++) {
-            const __m512 gradient = _mm512_load_ps(row + w * LANES);
+            const auto gradient = load<LANES>(row + w * LANES);
 #pragma GCC unroll 5
-            for (int k = 0; k < K; k++)
-              sum[k] = _mm512_fmadd_ps(gradient, _mm512_load_ps(taps + (w * S + k) * LANES), sum[k]);
+            for (int k = 0; k < K; k++) sum[k] += gradient * load<LANES>(taps + (w * S + k) * LANES);
           }
-          for (int k = 0; k < K; k++) total[ky * K + k] = sum[k];
+          for (int k = 0; k < K; k++) store<LANES>(total + (ky * K + k) * LANES, sum[k]);
         }
       }
     }
-    for (int t = 0; t < K * K; t++) {
-      float each[LANES];
-      _mm512_storeu_ps(each, total[t]);
-      for (long j = 0; j < LANES; j++) result[(c + j) * K * K + t] = each[j];
-    }
-  }
+  for (long c = 0; c < s.channels; c++)
+    for (int t = 0; t < K * K; t++) result[c * K * K + t] = totals[(c / LANES * K * K + t) * LANES + c % LANES];
 }
 
 template <int K, int S>
-void input_gradient(const bfloat16* g, const float* weight, bfloat16* result, const Shape& s) {
+void input_gradient(const Number* g, const float* weight, Number* result, const Shape& s) {
   const Padded p = padded<K, S>(s);
   float* plane = scratch(p.height * p.width * LANES);
-  for (long c = 0; c < s.channels; c += LANES) {
-    __m512 kernel[K * K];
-    for (int t = 0; t < K * K; t++) {
-      float each[LANES];
-      for (long j = 0; j < LANES; j++) each[j] = weight[(c + j) * K * K + t];
-      kernel[t] = _mm512_loadu_ps(each);
-    }
-    for (long n = 0; n < s.pictures; n++) {
+  for (long n = 0; n < s.images; n++)
+    for (long c = 0; c < s.channels; c += LANES) {
+      Floats<LANES> kernel[K * K];
+      for (int t = 0; t < K * K; t++)
+        for (long j = 0; j < LANES; j++) kernel[t][j] = weight[(c + j) * K * K + t];
       memset(plane, 0, p.height * p.width * LANES * sizeof(float));
       for (long y = 0; y < s.out_height; y++)
         for (int ky = 0; ky < K; ky++) {
           float* taps = plane + (y * S + ky) * p.width * LANES;
-          const bfloat16* from = g + (n * s.out_height + y) * s.out_width * s.channels + c;
+          const Number* from = g + (n * s.out_height + y) * s.out_width * s.channels + c;
           for (long w = 0; w < s.out_width; w++) {
-            const __m512 gradient = load(from + w * s.channels);
+            const auto gradient = load<LANES>(from + w * s.channels);
 #pragma GCC unroll 5
             for (int k = 0; k < K; k++) {
               float* tap = taps + (w * S + k) * LANES;
-              _mm512_store_ps(tap, _mm512_fmadd_ps(gradient, kernel[ky * K + k], _mm512_load_ps(tap)));
+              store<LANES>(tap, load<LANES>(tap) + gradient * kernel[ky * K + k]);
             }
           }
         }
       for (long y = 0; y < s.height; y++)
         for (long w = 0; w < s.width; w++)
-          store(result + ((n * s.height + y) * s.width + w) * s.channels + c,
-                _mm512_load_ps(plane + ((y + s.top) * p.width + w + s.left) * LANES));
+          store<LANES>(result + ((n * s.height + y) * s.width + w) * s.channels + c,
+                       load<LANES>(plane + ((y + s.top) * p.width + w + s.left) * LANES));
     }
-  }
+}
+
+// Call `body(c, lanes)` for all channels, in steps of as many lanes as there are.
+template <typename Body>
+inline void for_channels(long channels, Body body) {
+  long c = 0;
+  for (; c + LANES <= channels; c += LANES) body(c, std::integral_constant<long, LANES>());
+  for (; c < channels; c += 8) body(c, std::integral_constant<long, 8>());
 }
 
 // What an activation lets through: 0 everything, 1 what is in 0..6 (ReLU6), 2 what is over 0 (ReLU).
 inline float ceiling(long activation) { return activation == 2 ? INFINITY : 6.0f; }
-
-inline __m512 gated(__m512 gradient, __m512 value, float top) {
-  const __mmask16 through = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ) &
-                            _mm512_cmp_ps_mask(value, _mm512_set1_ps(top), _CMP_LT_OQ);
-  return _mm512_maskz_mov_ps(through, gradient);
-}
 
 // Two sums over all pixels for each channel, of what `terms` gives for a pixel.
 template <typename Terms>
@@ -151,13 +186,13 @@ void sums(double* first, double* second, long pixels, long channels, Terms terms
     const long end = begin + ROWS < pixels ? begin + ROWS : pixels;
     memset(one, 0, 2 * channels * sizeof(float));
     for (long p = begin; p < end; p++)
-      for (long c = 0; c < channels; c += LANES) {
-        const __mmask16 mask = lanes(channels - c);
-        __m512 a, b;
-        terms(p * channels + c, c, mask, a, b);
-        _mm512_mask_storeu_ps(one + c, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, one + c), a));
-        _mm512_mask_storeu_ps(two + c, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, two + c), b));
-      }
+      for_channels(channels, [=](long c, auto lanes) {
+        constexpr long N = lanes;
+        Floats<N> a, b;
+        terms(p * channels + c, c, lanes, a, b);
+        store<N>(one + c, load<N>(one + c) + a);
+        store<N>(two + c, load<N>(two + c) + b);
+      });
     for (long c = 0; c < channels; c++) {
       first[c] += one[c];
       second[c] += two[c];
@@ -169,76 +204,79 @@ void sums(double* first, double* second, long pixels, long channels, Terms terms
 
 extern "C" {
 
-void depthwise_weight_gradient(const bfloat16* x, const bfloat16* g, float* result, long pictures, long height,
-                               long width, long out_height, long out_width, long channels, long kernel, long stride,
-                               long top, long left) {
-  const Shape s{pictures, height, width, out_height, out_width, channels, top, left};
+void depthwise_weight_gradient(const Number* x, const Number* g, float* result, long images, long height, long width,
+                               long out_height, long out_width, long channels, long kernel, long stride, long top,
+                               long left) {
+  const Shape s{images, height, width, out_height, out_width, channels, top, left};
   const auto of = kernel == 3 ? (stride == 1 ? weight_gradient<3, 1> : weight_gradient<3, 2>)
                               : (stride == 1 ? weight_gradient<5, 1> : weight_gradient<5, 2>);
   of(x, g, result, s);
 }
 
-void depthwise_input_gradient(const bfloat16* g, const float* weight, bfloat16* result, long pictures, long height,
+void depthwise_input_gradient(const Number* g, const float* weight, Number* result, long images, long height,
                               long width, long out_height, long out_width, long channels, long kernel, long stride,
                               long top, long left) {
-  const Shape s{pictures, height, width, out_height, out_width, channels, top, left};
+  const Shape s{images, height, width, out_height, out_width, channels, top, left};
   const auto of = kernel == 3 ? (stride == 1 ? input_gradient<3, 1> : input_gradient<3, 2>)
                               : (stride == 1 ? input_gradient<5, 1> : input_gradient<5, 2>);
   of(g, weight, result, s);
 }
 
 // Sums of x and of its squares.
-void norm_sums(const bfloat16* x, double* sum, double* squares, long pixels, long channels) {
-  sums(sum, squares, pixels, channels, [=](long at, long, __mmask16 mask, __m512& a, __m512& b) {
-    a = load(x + at, mask);
-    b = _mm512_mul_ps(a, a);
+void norm_sums(const Number* x, double* sum, double* squares, long pixels, long channels) {
+  sums(sum, squares, pixels, channels, [=](long at, long, auto lanes, auto& a, auto& b) {
+    a = load<lanes>(x + at);
+    b = a * a;
   });
 }
 
 // result = activation(x * scale + offset)
-void norm_apply(const bfloat16* x, const float* scale, const float* offset, bfloat16* result, long pixels,
-                long channels, long activation) {
-  const __m512 zero = _mm512_setzero_ps(), top = _mm512_set1_ps(ceiling(activation));
+void norm_apply(const Number* x, const float* scale, const float* offset, Number* result, long pixels, long channels,
+                long activation) {
+  const float top = ceiling(activation);
   for (long p = 0; p < pixels; p++)
-    for (long c = 0; c < channels; c += LANES) {
-      const __mmask16 mask = lanes(channels - c);
-      __m512 value = _mm512_fmadd_ps(load(x + p * channels + c, mask), _mm512_maskz_loadu_ps(mask, scale + c),
-                                     _mm512_maskz_loadu_ps(mask, offset + c));
-      if (activation) value = _mm512_min_ps(_mm512_max_ps(value, zero), top);
-      store(result + p * channels + c, value, mask);
-    }
+    for_channels(channels, [=](long c, auto lanes) {
+      constexpr long N = lanes;
+      Floats<N> value = load<N>(x + p * channels + c) * load<N>(scale + c) + load<N>(offset + c);
+      if (activation) {
+        value = value > 0 ? value : 0;
+        value = value < top ? value : top;
+      }
+      store<N>(result + p * channels + c, value);
+    });
 }
 
 // Sums of the gradient that comes through the activation, and of its product with x.
-void norm_gradient_sums(const bfloat16* x, const bfloat16* g, const float* scale, const float* offset, double* sum,
+void norm_gradient_sums(const Number* x, const Number* g, const float* scale, const float* offset, double* sum,
                         double* products, long pixels, long channels, long activation) {
   const float top = ceiling(activation);
-  sums(sum, products, pixels, channels, [=](long at, long c, __mmask16 mask, __m512& a, __m512& b) {
-    const __m512 value = load(x + at, mask);
-    a = load(g + at, mask);
-    if (activation)
-      a = gated(a,
-                _mm512_fmadd_ps(value, _mm512_maskz_loadu_ps(mask, scale + c), _mm512_maskz_loadu_ps(mask, offset + c)),
-                top);
-    b = _mm512_mul_ps(value, a);
+  sums(sum, products, pixels, channels, [=](long at, long c, auto lanes, auto& a, auto& b) {
+    constexpr long N = lanes;
+    const auto given = load<N>(x + at);
+    a = load<N>(g + at);
+    if (activation) {
+      const Floats<N> value = given * load<N>(scale + c) + load<N>(offset + c);
+      a = value > 0 && value < top ? a : 0;
+    }
+    b = given * a;
   });
 }
 
 // result = scale * gradient + slope * x + constant
-void norm_gradient(const bfloat16* x, const bfloat16* g, const float* scale, const float* offset, const float* slope,
-                   const float* constant, bfloat16* result, long pixels, long channels, long activation) {
+void norm_gradient(const Number* x, const Number* g, const float* scale, const float* offset, const float* slope,
+                   const float* constant, Number* result, long pixels, long channels, long activation) {
   const float top = ceiling(activation);
   for (long p = 0; p < pixels; p++)
-    for (long c = 0; c < channels; c += LANES) {
-      const __mmask16 mask = lanes(channels - c);
-      const __m512 value = load(x + p * channels + c, mask), a = _mm512_maskz_loadu_ps(mask, scale + c);
-      __m512 gradient = load(g + p * channels + c, mask);
-      if (activation)
-        gradient = gated(gradient, _mm512_fmadd_ps(value, a, _mm512_maskz_loadu_ps(mask, offset + c)), top);
-      const __m512 rest = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, slope + c), value,
-                                          _mm512_maskz_loadu_ps(mask, constant + c));
-      store(result + p * channels + c, _mm512_fmadd_ps(a, gradient, rest), mask);
-    }
+    for_channels(channels, [=](long c, auto lanes) {
+      constexpr long N = lanes;
+      const auto given = load<N>(x + p * channels + c), factor = load<N>(scale + c);
+      auto gradient = load<N>(g + p * channels + c);
+      if (activation) {
+        const Floats<N> value = given * factor + load<N>(offset + c);
+        gradient = value > 0 && value < top ? gradient : 0;
+      }
+      store<N>(result + p * channels + c, factor * gradient + load<N>(slope + c) * given + load<N>(constant + c));
+    });
 }
 
 }  // extern "C"

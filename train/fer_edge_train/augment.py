@@ -1,6 +1,6 @@
 """Random changes of face images for training, fast enough that training does not wait for them.
 
-Each image goes through one affine warp, which also resizes it: training at a smaller size costs nothing extra.  All
+Each image goes through one affine warp, which also resizes it: training at a smaller size costs nothing extra. All
 randomness comes from the generator that is passed in, so the same state of the generator gives the same batch.
 """
 
@@ -20,31 +20,6 @@ if TYPE_CHECKING:
     from fer_edge_train.recipe import Augmentation
 
 Targets = dict[str, "npt.NDArray[np.float32]"]
-BatchSource = tuple["npt.NDArray[np.uint8]", "Mapping[str, npt.NDArray[np.float32]]"]
-
-
-def make_batch(
-    source: BatchSource, rows: npt.NDArray[np.int64], size: int, augmentation: Augmentation, seed: tuple[int, ...]
-) -> tuple[npt.NDArray[np.uint8], Targets]:
-    """Make a training batch, which depends on nothing but the arguments.
-
-    Args:
-        source: faces, uint8 of shape (n, height, width), and for each head the targets of all of them.
-        rows: indices of the faces in the batch.
-        size: side of the images, in pixels.
-        augmentation: strengths of the changes.
-        seed: seed of all randomness.
-
-    Returns:
-        uint8 images of shape (rows, size, size), and for each head its targets, of shape (rows, classes).
-    """
-    all_faces, all_targets = source
-    rng = np.random.default_rng(seed)
-    faces = augment(all_faces[rows], size, augmentation, rng)
-    targets = {name: target[rows] for name, target in all_targets.items()}
-    if augmentation.cutmix and (not augmentation.mixup or rng.random() < 0.5):
-        return cutmix(faces, targets, augmentation.cutmix, rng)
-    return mixup(faces, targets, augmentation.mixup, rng)
 
 
 def augment(
@@ -79,12 +54,23 @@ def augment(
         means = out.mean(axis=(1, 2), dtype=np.float32)
         curves = np.arange(256) * contrast[:, None] + (means * (1 - contrast) + brightness)[:, None]
         out = np.clip(np.rint(curves), 0, 255).astype(np.uint8)[np.arange(count)[:, None, None], out]
-    for i in np.flatnonzero(rng.random(len(faces)) < augmentation.erase).tolist():
-        # Random erasing (Zhong et al. 2017, arXiv:1708.04896): a rectangle of noise.
+    erase(out, augmentation, rng)
+    return out
+
+
+def erase(images: npt.NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> None:
+    """Cover a rectangle of some images with noise, in place (Zhong et al. 2017, arXiv:1708.04896).
+
+    Args:
+        images: uint8 of shape (n, side, side).
+        augmentation: how often, and how large the rectangles are.
+        rng: source of randomness.
+    """
+    size = images.shape[1]
+    for i in np.flatnonzero(rng.random(len(images)) < augmentation.erase).tolist():
         rows, columns = (max(1, int(share * size)) for share in rng.uniform(0.1, augmentation.erase_size, 2))
         top, left = int(rng.integers(0, size - rows + 1)), int(rng.integers(0, size - columns + 1))
-        out[i, top : top + rows, left : left + columns] = rng.integers(0, 256, (rows, columns), np.uint8)
-    return out
+        images[i, top : top + rows, left : left + columns] = rng.integers(0, 256, (rows, columns), np.uint8)
 
 
 def _random_warps(

@@ -1,10 +1,10 @@
 """A bank of teachers' answers, from which a student learns while no teacher is present.
 
-A teacher classifies several views of each training face once.  A view depends only on the seed, the row of the face and
-the number of the view.  So a student can make the same image again at any time and size, and look up the answer.
+A teacher classifies several views of each training face once. A view depends only on the seed, the row of the face and
+the number of the view. So a student can make the same image again at any time and size, and look up the answer.
 
     bank = Bank.load(path, faces)
-    images = bank.views.render(faces, rows, view, size=48)
+    images = bank.views.render(faces[rows], rows, view, size=48)
     targets = np.exp(bank.log_probabilities(rows, view))
 """
 
@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import cv2
+import msgspec
 import numpy as np
 
 from fer_edge.errors import DataError
@@ -36,13 +37,14 @@ STEP: Final = 0.04  # of a stored log probability: 255 steps reach down to a pro
 IDENTITY, MIRRORED = 0, 1  # the first two views; those after them are random
 _DRAWS: Final = 10
 _CHUNK: Final = 4096
+_DAMAGE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError, msgspec.ValidationError)
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
     """Random views of faces: view 0 is the face as it is, view 1 its mirror image, and all others are random.
 
-    A random view is a pure function of ``seed``, its number and the face's row.  It has no noise and no mixture of
+    A random view is a pure function of ``seed``, its number and the face's row. It has no noise and no mixture of
     faces; a student may add those, mixing answers as it mixes faces.
 
     Attributes:
@@ -69,35 +71,42 @@ class Views:
     contrast: float = 0.4
     brightness: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Check the values, which may come from a file."""
+        strengths = asdict(self)
+        if strengths.pop("seed") < 0 or not all(0 <= value <= 180 for value in strengths.values()):
+            message = "views whose seed is negative, or whose strengths are not within 0..180"
+            raise ValueError(message)
+
     def render(
-        self, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], view: int, size: int
+        self, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], view: int | npt.NDArray[np.int64], size: int
     ) -> npt.NDArray[np.uint8]:
-        """Make the images of one view.
+        """Make images of some faces.
 
         Each face is resampled once, by cubic convolution, from its own pixels to those of the result.
 
         Args:
-            faces: all faces, uint8 of shape (n, height, width).
-            rows: which of them to show, of shape (m,).
-            view: number of the view.
+            faces: the faces, uint8 of shape (m, height, width).
+            rows: their rows in the bank, of shape (m,).
+            view: number of the view, or that of each face.
             size: side of the images, in pixels.
 
         Returns:
             uint8 of shape (m, size, size).
         """
-        draws = self._draws(rows, view)
+        draws = self._draws(rows, np.broadcast_to(view, rows.shape))
         shape = (faces.shape[1], faces.shape[2])
         images = np.empty((len(rows), size, size), np.uint8)
-        for row, matrix, image in zip(rows, self._matrices(draws, shape, size), images, strict=True):
+        for face, matrix, image in zip(faces, self._matrices(draws, shape, size), images, strict=True):
             cv2.warpAffine(
-                faces[row],
+                face,
                 matrix,
                 (size, size),
                 dst=image,
                 flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_REPLICATE,
             )
-        if view > MIRRORED and (self.contrast or self.brightness):
+        if self.contrast or self.brightness:
             contrast = np.exp(_spread(draws[:, 8]) * math.log1p(self.contrast))[:, None]
             bright = _spread(draws[:, 9])[:, None] * self.brightness * 255
             means = images.mean(axis=(1, 2))[:, None]
@@ -106,14 +115,13 @@ class Views:
                 image[:] = curve[image]
         return images
 
-    def _draws(self, rows: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.float64]:
-        """Draw ten numbers of 0..1 for each row; the two fixed views get the middle of the range."""
-        if view <= MIRRORED:
-            draws = np.full((len(rows), _DRAWS), 0.5)
-            draws[:, 0] = -1.0 if view == MIRRORED else 2.0
-            return draws
-        drawn = [np.random.default_rng((self.seed, view, int(row))).random(_DRAWS) for row in rows]
-        return np.array(drawn).reshape(-1, _DRAWS)
+    def _draws(self, rows: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Draw ten numbers of 0..1 for each row; the fixed views get the middle of the range, which is no change."""
+        draws = np.full((len(rows), _DRAWS), 0.5)
+        draws[:, 0] = np.where(views == MIRRORED, -1.0, 2.0)
+        for i in np.flatnonzero(views > MIRRORED):
+            draws[i] = np.random.default_rng((self.seed, int(views[i]), int(rows[i]))).random(_DRAWS)
+        return draws
 
     def _matrices(self, draws: npt.NDArray[np.float64], shape: tuple[int, int], size: int) -> npt.NDArray[np.float64]:
         """Make matrices of shape (n, 2, 3) from pixels of the result to pixels of faces of a shape."""
@@ -160,8 +168,10 @@ class Bank:
         """Return the number of views of each face."""
         return len(self.codes)
 
-    def log_probabilities(self, rows: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.float32]:
-        """Return the log probabilities of one view of some faces, float32 of shape (rows, classes)."""
+    def log_probabilities(
+        self, rows: npt.NDArray[np.int64], view: int | npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return the log probabilities of some faces in one view or in one each, float32 of shape (rows, classes)."""
         return log_softmax(self.codes[view, rows].astype(np.float32) * -STEP)
 
     def save(self, path: Path) -> None:
@@ -180,8 +190,13 @@ class Bank:
             )
 
     @classmethod
-    def load(cls, path: Path, faces: npt.NDArray[np.uint8]) -> Bank:
+    def load(cls, path: Path, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64] | None = None) -> Bank:
         """Read a bank that was made for these faces, in this order.
+
+        Args:
+            path: an ``.npz``.
+            faces: uint8 of shape (n, height, width).
+            rows: which of them the bank is for; None for all.
 
         Raises:
             DataError: it cannot be read, is no bank, or is for other faces.
@@ -197,17 +212,30 @@ class Bank:
             codes = np.cumsum(stored["codes"], axis=0, dtype=np.uint8)
             bank = cls(
                 labels=tuple(str(label) for label in stored["labels"]),
-                views=Views(**about["views"]),
+                views=msgspec.convert(about["views"], Views),
                 codes=codes,
                 unseen=np.unpackbits(stored["unseen"], count=codes.shape[1]).astype(bool),
                 faces=str(stored["faces"]),
                 teachers=about["teachers"],
             )
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        except _DAMAGE as error:
             raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
-        if codes.shape[1:] != (len(faces), len(bank.labels)) or bank.faces != digest(faces):
-            raise DataError(f"{path}: a bank for other faces; give the data that it was made for")
+        count = len(faces) if rows is None else len(rows)
+        if not len(bank) or codes.shape[1:] != (count, len(bank.labels)) or bank.faces != digest(faces, rows):
+            raise DataError(f"{path}: a bank for other faces; give the data, and the data.side, that it was made for")
         return bank
+
+    def with_labels(self, labels: tuple[str, ...]) -> Bank:
+        """Return the answers for some of the classes, in their order.
+
+        Raises:
+            DataError: a label is not among those of the bank.
+        """
+        if labels == self.labels:
+            return self
+        if missing := [label for label in labels if label not in self.labels]:
+            raise DataError(f"the bank has no answers for {', '.join(missing)}; it knows {', '.join(self.labels)}")
+        return replace(self, labels=labels, codes=self.codes[:, :, [self.labels.index(label) for label in labels]])
 
 
 def encode_log_probabilities(log_probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -222,11 +250,12 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), np.float32)
 
 
-def digest(faces: npt.NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of faces in their order, as hexadecimal digits."""
+def digest(faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64] | None = None) -> str:
+    """Return the SHA-256 of faces, or of some of them, in their order, as hexadecimal digits."""
     hashed = hashlib.sha256()
-    for begin in range(0, len(faces), _CHUNK):
-        hashed.update(np.ascontiguousarray(faces[begin : begin + _CHUNK]).tobytes())
+    for begin in range(0, len(faces) if rows is None else len(rows), _CHUNK):
+        chunk = slice(begin, begin + _CHUNK)
+        hashed.update(faces[chunk if rows is None else rows[chunk]].tobytes())
     return hashed.hexdigest()
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def recompute_batchnorm(model: keras.Model, batches: Iterable[npt.NDArray[np.float32]]) -> None:
     """Set the means and variances of batch normalization to those of the given inputs.
 
-    Those of training come from augmented images.  They also lag behind the weights, or belong to other weights than
+    Those of training come from augmented images. They also lag behind the weights, or belong to other weights than
     their mean (Wu & Johnson 2021, arXiv:2105.07576; for averaged weights Izmailov et al. 2018, arXiv:1803.05407).
-    Layers that do not learn, such as those of a frozen backbone, keep theirs.  Dropout is off, as in inference.
+    Layers that do not learn, such as those of a frozen backbone, keep theirs. Dropout is off, as in inference.
 
     Args:
         model: is changed.

@@ -1,6 +1,6 @@
 """Making batches in processes of their own, on machines with enough processor cores.
 
-A GPU trains on a batch in milliseconds, which is less time than Python needs to make one.  Threads share one
+A GPU trains on a batch in milliseconds, which is less time than Python needs to make one. Threads share one
 interpreter and would keep the GPU waiting.
 """
 
@@ -35,7 +35,7 @@ _ALIGNMENT: Final = 64
 
 
 def worker_count() -> int:
-    """Return how many processes should make batches on this machine.  0 means threads of this process."""
+    """Return how many processes should make batches on this machine. 0 means threads of this process."""
     cores = len(os.sched_getaffinity(0))
     return 0 if cores < _MIN_CORES else min(cores // 2, _MAX_PROCESSES)
 
@@ -79,7 +79,7 @@ def batch_workers(source: object, processes: int) -> Iterator[BatchWorkers]:
     """Start workers, and end them when the context is left.
 
     Args:
-        source: what batches are made from.  Processes share its arrays instead of copying them.
+        source: what batches are made from. Processes share its arrays instead of copying them.
         processes: number of processes; 0 makes each batch in the thread that asks for it.
 
     Raises:
@@ -115,7 +115,7 @@ def batch_workers(source: object, processes: int) -> Iterator[BatchWorkers]:
 
 @contextmanager
 def _thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Start threads.  At the end, cancel the calls that have not begun."""
+    """Start threads. At the end, cancel the calls that have not begun."""
     threads = ThreadPoolExecutor(count)
     try:
         yield threads

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from fer_edge_train.architectures.base import HEAD
-from fer_edge_train.augment import Targets, make_batch
+from fer_edge_train.augment import Targets
+from fer_edge_train.make_batch import BankAnswers, BatchSource, make_batch
 from fer_edge_train.prefetch import PrefetchedBatches
-from fer_edge_train.targets import smooth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.modelcard.schema import InputSpec
-    from fer_edge_train.augment import BatchSource
     from fer_edge_train.batch_workers import BatchWorkers
     from fer_edge_train.recipe import Recipe
-    from fer_edge_train.teachers import Teachers
 
 WeightedBatch = tuple["npt.NDArray[np.float32]", Targets, Targets]
 
@@ -35,36 +32,29 @@ class FaceSource:
 
     Attributes:
         faces: uint8 of shape (n, height, width).
-        targets: targets of each head, by its name, float32 of shape (n, classes).  A row adds up to the weight of its
+        targets: targets of each head, by its name, float32 of shape (n, classes). A row adds up to the weight of its
             face.
         rows: indices of the faces to take.
         spec: input of the model.
+        answers: answers of teachers that are part of the targets, and the views that go with them.
     """
 
     faces: npt.NDArray[np.uint8]
     targets: Mapping[str, npt.NDArray[np.float32]]
     rows: npt.NDArray[np.int64]
     spec: InputSpec
+    answers: BankAnswers | None = None
 
     @property
     def arrays(self) -> BatchSource:
-        """What `fer_edge_train.augment.make_batch` takes."""
-        return self.faces.view(np.ndarray), self.targets
+        """What `fer_edge_train.make_batch.make_batch` takes."""
+        return BatchSource(self.faces.view(np.ndarray), self.targets, self.answers)
 
 
 class AugmentedBatches(PrefetchedBatches):
     """Augmented batches that depend on nothing but the recipe's seed, the epoch and the step."""
 
-    def __init__(
-        self,
-        source: FaceSource,
-        workers: BatchWorkers,
-        recipe: Recipe,
-        size: int,
-        epochs: range,
-        *,
-        teachers: Teachers | None,
-    ) -> None:
+    def __init__(self, source: FaceSource, workers: BatchWorkers, recipe: Recipe, size: int, epochs: range) -> None:
         """Make the batches of ``epochs``.
 
         Args:
@@ -73,24 +63,16 @@ class AugmentedBatches(PrefetchedBatches):
             recipe: batch size, augmentation and seed.
             size: side of the images, in pixels.
             epochs: the epochs, counted from 0.
-            teachers: models that classify every image, for the targets of the first head.
         """
         super().__init__(workers, len(source.rows) // recipe.optimizer.batch_size, epochs)
-        self._source, self._recipe, self._size, self._teachers = source, recipe, size, teachers
+        self._source, self._recipe, self._size = source, recipe, size
         self._order = lru_cache(2)(lambda epoch: np.random.default_rng((recipe.seed, epoch)).permutation(source.rows))
 
     def make(self, epoch: int, step: int) -> WeightedBatch:
         """Make images of shape (batch, size, size, 1), and for each head its targets and the weights of the faces."""
         count = self._recipe.optimizer.batch_size
         rows = self._order(epoch)[step * count : (step + 1) * count]
-        seed = (self._recipe.seed, epoch, step)
-        faces, targets = self._batch_workers.run(make_batch, rows, self._size, self._recipe.augmentation, seed)
-        if self._teachers:
-            own, options = targets[HEAD], self._recipe.target
-            only = (step + epoch) % len(self._teachers) if options.round_robin else None
-            answer = smooth(self._teachers.classify(faces, only, flip_average=options.flip_average), options)
-            share = options.distillation
-            targets[HEAD] = (1 - share) * own + share * answer * own.sum(axis=1, keepdims=True)
+        faces, targets = self._batch_workers.run(make_batch, rows, self._size, self._recipe, (epoch, step))
         # TensorFlow computes a wrong gradient for rows that do not add up to 1; a weight has the same effect.
         weights = {name: target.sum(axis=1) for name, target in targets.items()}
         shares = {name: target / weights[name][:, None] for name, target in targets.items()}

@@ -1,4 +1,4 @@
-"""Calibration: a score of 0.8 should be right four times in five.  It is fitted on held-out faces."""
+"""Calibration: a score of 0.8 should be right four times in five. It is fitted on held-out faces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Calibration:
 
     Attributes:
         temperature: above 1, it makes scores less confident.
-        biases: float32 of shape (classes,).  They correct for targets that contain more of a class than the labels do;
+        biases: float32 of shape (classes,). They correct for targets that contain more of a class than the labels do;
             the votes of FER+, for example, contain more neutral faces.
     """
 

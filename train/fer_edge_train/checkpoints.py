@@ -82,7 +82,7 @@ class BestModel(keras.callbacks.Callback):
 
 
 class WeightAverage(keras.callbacks.Callback):
-    """The mean of the weights after each of the last epochs.  A file keeps it until the run has ended.
+    """The mean of the weights after each of the last epochs. A file keeps it until the run has ended.
 
     Attributes:
         weights: the mean so far, with the statistics of batch normalization; None before the first of these epochs.

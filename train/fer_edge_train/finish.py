@@ -48,6 +48,7 @@ def finish(
     data: Dataset,
     recipe: Recipe,
     split: Split,
+    calibration_faces: npt.NDArray[np.int64],
     *,
     name: str,
     folder: RunFolder,
@@ -57,10 +58,11 @@ def finish(
     """Calibrate, evaluate and save a trained model, and write its report.
 
     Args:
-        model: as the last epoch or the keeping of the best one left it.
+        model: the model after the last epoch, or of the best one if that is kept.
         data: faces.
         recipe: how the model was trained.
         split: which faces were for training, validation and test.
+        calibration_faces: faces by which the scores are calibrated.
         name: name of the model on its card.
         folder: folder of the run.
         spec: input of the model.
@@ -77,7 +79,7 @@ def finish(
         batches = PlainBatches(FaceSource(data.faces, {}, rows, spec), batch_size)
         return np.asarray(model.predict(batches, verbose=0), np.float32)
 
-    calibration = Calibration.fit(predict(inference, split.validation), data.classes[split.validation])
+    calibration = Calibration.fit(predict(inference, calibration_faces), data.classes[calibration_faces])
     finished = with_probabilities(inference, calibration)
     evaluations = {"held out": Evaluation.of(predict(finished, split.validation), split.validation, data)}
     if len(split.test):

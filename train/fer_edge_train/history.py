@@ -40,7 +40,7 @@ class History(keras.callbacks.Callback):
 
         Args:
             path: the CSV file.
-            epochs_done: how many rows of the file are kept.  Later ones are of epochs that a resumed run repeats.
+            epochs_done: how many rows of the file are kept. Later ones are of epochs that a resumed run repeats.
         """
         super().__init__()
         self._path = path
@@ -58,7 +58,7 @@ class History(keras.callbacks.Callback):
         """Add a row.
 
         Raises:
-            InputError: training diverged.  The checkpoint of the epoch before is kept.
+            InputError: training diverged. The checkpoint of the epoch before is kept.
         """
         scores = select_scores(logs)
         if not all(map(math.isfinite, scores.values())):

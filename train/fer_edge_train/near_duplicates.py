@@ -21,10 +21,10 @@ _CHUNK: Final = 4096
 def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Group faces that are the same image except for brightness, contrast, compression or a little noise.
 
-    Two faces are the same if their difference hashes (signs of the horizontal gradient of the image reduced to 9x8)
-    differ in at most 3 of 64 bits, and the images reduced to 16x16 have a correlation of at least 0.95.  Candidates
-    are those that agree in at least one of four 16-bit parts of the hash.  This finds all such hashes without comparing
-    each with each.  Plain images correlate with nothing, so each is a group of its own.
+    Two faces are the same if their difference hashes differ in at most 3 of 64 bits, and the images reduced to 16x16
+    have a correlation of at least 0.95. A difference hash holds the signs of the horizontal gradient of the image
+    reduced to 9x8. Candidates are those that agree in at least one of four 16-bit parts of the hash. This finds all
+    such hashes without comparing each with each. Plain images correlate with nothing, so each is a group of its own.
 
     Args:
         faces: uint8 of shape (n, height, width).
@@ -40,8 +40,8 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         hashes[i] = np.packbits(np.diff(small, axis=1) > 0)
         reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
         contrast[i] = reduced[i].std()
-    # Only the first face of each hash is compared with other hashes.  The faces of one hash are compared with that one
-    # and with the one of most contrast, because the first may be a plain image.  So a thousand copies do not make a
+    # Only the first face of each hash is compared with other hashes. The faces of one hash are compared with that one
+    # and with the one of most contrast, because the first may be a plain image. So a thousand copies do not make a
     # million pairs.
     unique, first, inverse = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)

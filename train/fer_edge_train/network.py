@@ -1,4 +1,4 @@
-"""Changing trained networks: their precision, their heads and their weights.  Works with any Keras backend."""
+"""Changing trained networks: their precision, their heads and their weights. Works with any Keras backend."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def iter_layers(model: keras.Model) -> Iterator[keras.Layer]:
 
 
 def first_head(model: keras.Model) -> keras.Model:
-    """Return the model from the input to the logits of the first head.  It shares its weights with ``model``."""
+    """Return the model from the input to the logits of the first head. It shares its weights with ``model``."""
     return keras.Model(model.input, model.get_layer(HEAD).output)
 
 

@@ -65,7 +65,7 @@ class SGD(_SelectiveDecay, optimizers.SGD):
 
 
 def make_optimizer(options: Optimizer, rate: Rate) -> optimizers.Optimizer:
-    """Make the optimizer that a recipe names.  It decays neither biases nor batch normalization."""
+    """Make the optimizer that a recipe names. It decays neither biases nor batch normalization."""
     match options.kind:
         case "adamw":
             return AdamW(rate, weight_decay=options.weight_decay)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class PrefetchedBatches(keras.utils.PyDataset):
-    """Batches that depend on nothing but the epoch and the step.  Workers make them in advance.
+    """Batches that depend on nothing but the epoch and the step. Workers make them in advance.
 
-    Keras's own queue carries batches from one epoch into the next, and how many depends on its threads.  Here every
+    Keras's own queue carries batches from one epoch into the next, and how many depends on its threads. Here every
     epoch has its own batches, whatever else Keras asks for.
     """
 

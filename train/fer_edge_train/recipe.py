@@ -15,12 +15,12 @@ class Data(Section, frozen=True, kw_only=True):
     """What the faces are and which of them are held out.
 
     Attributes:
-        labels: names of the outputs, in order; empty takes those of the data.  Faces with other labels are left out.
+        labels: names of the outputs, in order; empty takes those of the data. Faces with other labels are left out.
         side: side of the images that the model takes, in pixels.
         validation: share of the training faces that is held out, to watch training, to stop it and to calibrate the
-            scores.  Near-duplicates stay on one side.  It is not used if the data has a validation part of its own.
-        validation_seed: seed of the choice of these faces.  The choice depends on nothing but this seed and each face
-            itself: runs with other seeds hold out the same faces, and runs with other labels nearly the same.  So
+            scores. Near-duplicates stay on one side. It is not used if the data has a validation part of its own.
+        validation_seed: seed of the choice of these faces. The choice depends on nothing but this seed and each face
+            itself: runs with other seeds hold out the same faces, and runs with other labels nearly the same. So
             teachers, and models that a run starts from, have learnt little or nothing from the faces by which their
             student is chosen and calibrated.
     """
@@ -41,19 +41,16 @@ class Target(Section, frozen=True, kw_only=True):
     """What the network learns to answer.
 
     Attributes:
-        protocol: ``labels`` takes the labels of the dataset.  ``ferplus`` takes the eight labels of FER+: the class of
+        protocol: ``labels`` takes the labels of the dataset. ``ferplus`` takes the eight labels of FER+: the class of
             a face is the one with most votes, and faces without a majority are left out (Barsoum et al. 2016,
             arXiv:1608.01041).
-        votes: share of the FER+ votes in the target.  The rest is the class.
-        auxiliary: weight of a second head that learns the votes.  It is removed after training.
+        votes: share of the FER+ votes in the target. The rest is the class.
+        auxiliary: weight of a second head that learns the votes. It is removed after training.
         distillation: share of the teachers' probabilities in the target (Hinton et al. 2015, arXiv:1503.02531).
-        augmented_views: whether the teachers classify every augmented image as the network sees it (Beyer et al. 2021,
-            arXiv:2106.05237), which costs time in every step, instead of each original face once.
-        round_robin: with `augmented_views`, whether the teachers take turns: one of them classifies a batch and the
-            next one the next batch.  The target is the same on average, in the time of one teacher.
-        flip_average: with `augmented_views`, whether the target is the mean of the answers for an image and for its
-            mirror image, which takes twice the time.  Without `augmented_views` it always is.
-        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2015, arXiv:1512.00567).
+        views: how many views of each face the teachers classify, when they make a bank: the face, its mirror image
+            and random views (Beyer et al. 2021, arXiv:2106.05237). The network sees each of them in turn.
+        label_smoothing: share of the rest of the target that is spread over all classes (Szegedy et al. 2015,
+            arXiv:1512.00567).
         class_weight: exponent of the weight of a class, which is (mean count / count of the class); 1 balances them.
     """
 
@@ -61,15 +58,13 @@ class Target(Section, frozen=True, kw_only=True):
     votes: Share = 0.0
     auxiliary: Amount = 0.0
     distillation: Share = 0.0
-    augmented_views: bool = False
-    round_robin: bool = False
-    flip_average: bool = False
+    views: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
     label_smoothing: PartialShare = 0.0
     class_weight: Share = 0.0
 
 
 class Augmentation(Section, frozen=True, kw_only=True):
-    """Strengths of the random changes of an image.  0 switches a change off.
+    """Strengths of the random changes of an image. 0 switches a change off.
 
     Attributes:
         flip: probability of a left-right flip.
@@ -78,14 +73,14 @@ class Augmentation(Section, frozen=True, kw_only=True):
         stretch: maximum change of the aspect ratio, less 1.
         shear: maximum horizontal shear, as a tangent.
         shift: maximum shift in each direction, divided by the side.
-        identity_probability: probability that a face is flipped at most.  The changes above resample the image, which
+        identity_probability: probability that a face is flipped at most. The changes above resample the image, which
             makes it smoother than the images that a model is tested on.
         contrast: maximum change of the contrast, less 1.
         brightness: maximum change of the brightness, divided by the full range.
         erase: probability that a rectangle is covered with noise.
         erase_size: maximum side of that rectangle, divided by the side of the image.
         mixup: parameter of the Beta distribution of mixup.
-        cutmix: parameter of the Beta distribution of CutMix.  With mixup too, each batch gets one of the two.
+        cutmix: parameter of the Beta distribution of CutMix. With mixup too, each batch gets one of the two.
     """
 
     flip: Share = 0.0
@@ -108,8 +103,8 @@ class ClassifierSchedule(Schedule, frozen=True, kw_only=True):
 
     Attributes:
         batchnorm_faces: after training, recompute the means and variances of batch normalization from so many
-            training faces without augmentation (Wu & Johnson 2021, arXiv:2105.07576).  Those of training are of
-            augmented faces, and of weights that had not been averaged yet.  With 0, keep those of training.
+            training faces without augmentation (Wu & Johnson 2021, arXiv:2105.07576). Those of training are of
+            augmented faces, and of weights that had not been averaged yet. With 0, keep those of training.
     """
 
     batchnorm_faces: Number = 0
@@ -121,7 +116,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     Attributes:
         summary: description in one line.
         seed: seed of every random choice but that of the faces that are held out.
-        precision: precision of the arithmetic: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.  ``auto`` is
+        precision: precision of the arithmetic: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``. ``auto`` is
             ``mixed_bfloat16`` if the processor or a GPU has instructions for it, and ``float32`` if not.
     """
 

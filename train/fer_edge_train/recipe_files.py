@@ -1,4 +1,4 @@
-"""Finding and loading recipes: those that come with the package, and TOML files of one's own."""
+"""Finding and loading recipes: those that come with the package, and your own TOML files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 
     Args:
         name: name of a recipe in the package, or path of a ``.toml`` file.
-        settings: changes such as ``optimizer.learning_rate=0.01``.  A value that is not TOML is a string.
+        settings: changes such as ``optimizer.learning_rate=0.01``. A value that is not TOML is a string.
 
     Raises:
         InputError: there is no such recipe, or something in it or in the changes is wrong.

@@ -24,7 +24,7 @@ class Optimizer(Section, frozen=True, kw_only=True):
         kind: ``adamw`` (Loshchilov & Hutter 2017, arXiv:1711.05101), ``adam`` (Kingma & Ba 2014, arXiv:1412.6980)
             or ``sgd`` with Nesterov momentum of 0.9.
         learning_rate: peak of the learning rate.
-        weight_decay: decoupled weight decay.  It applies to the kernels of convolutions and dense layers only.
+        weight_decay: decoupled weight decay. It applies to the kernels of convolutions and dense layers only.
         batch_size: number of images in a training step.
     """
 
@@ -57,12 +57,12 @@ class Schedule(Section, frozen=True, kw_only=True):
         plateau_epochs: epochs without a lower held-out loss before a plateau rate is reduced.
         plateau_factor: factor of that reduction.
         stop_epochs: stop training after so many epochs without a lower held-out loss, and keep the model of the epoch
-            with the lowest one.  With 0, training runs to the end and keeps the last model.
+            with the lowest one. With 0, training runs to the end and keeps the last model.
         average_epochs: keep the mean of the weights after each of the last so many epochs (Izmailov et al. 2018,
-            arXiv:1803.05407).  With 0, keep the weights of the last epoch.
+            arXiv:1803.05407). With 0, keep the weights of the last epoch.
         sizes: for each stage of training, the share of the epochs at which it starts and the side of its images in
-            pixels.  Smaller images at first save most of the time.  Empty means one size throughout.
-        checkpoint_epochs: save a checkpoint after every so many epochs.  If an epoch takes a second, saving each one
+            pixels. Smaller images at first save most of the time. Empty means one size throughout.
+        checkpoint_epochs: save a checkpoint after every so many epochs. If an epoch takes a second, saving each one
             takes as long again.
     """
 

@@ -72,11 +72,11 @@ def write_classifier_report(
     """Write ``report.json``, the figures as PNG, and ``index.html``, which needs no other file.
 
     Args:
-        out: folder of the run, with ``history.csv`` and ``recipe.toml``.  The report goes to ``report`` in it.
+        out: folder of the run, with ``history.csv`` and ``recipe.toml``. The report goes to ``report`` in it.
         data: the dataset.
         recipe: how the model was trained.
         split: which faces were for training, validation and test.
-        evaluations: of the faces held out and, if there are any, tested on.  The last one is shown in full.
+        evaluations: of the faces held out and, if there are any, tested on. The last one is shown in full.
         calibration: calibration of the scores.
     """
     folder = out / "report"
@@ -127,6 +127,7 @@ def write_classifier_report(
     page = render(
         "training.html",
         title=recipe.summary,
+        headline=f"{last.metrics.accuracy:.1%} of the {last.metrics.faces} faces {part} got the right label.",
         data=_describe_data(data, split),
         results=[
             _describe_results(name, one.metrics, new_faces[name], ece_before[name]) for name, one in evaluations.items()

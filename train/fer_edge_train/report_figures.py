@@ -29,7 +29,8 @@ def plot_curves(history: list[dict[str, float]]) -> Figure:
     for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, label in ((key, "training (augmented)"), (f"val_{key}", "held out")):
             axes.plot(epochs, [row[name] for row in history], label=label)
-        axes.set(xlabel="epoch", title=key)
+        axes.set(xlabel="epoch", ylabel=key)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
     return figure

@@ -43,7 +43,7 @@ def split_dataset(data: Dataset, share: float, seed: int, batch_size: int) -> Sp
     """Divide a dataset into training, validation and test faces.
 
     Args:
-        data: faces.  If it has no validation part, some of the training faces are held out.
+        data: faces. If it has no validation part, some of the training faces are held out.
         share: share of the training faces to hold out, 0..1.
         seed: seed of the random choice.
         batch_size: number of faces in a batch; training needs at least so many.
@@ -93,7 +93,7 @@ def hold_out(
 
     Args:
         groups: group of each face, of shape (n,).
-        keys: random number of each face, of shape (n,).  Groups with the lowest numbers are held out.
+        keys: random number of each face, of shape (n,). Groups with the lowest numbers are held out.
         share: share to hold out, 0..1.
 
     Returns:

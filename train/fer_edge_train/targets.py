@@ -1,4 +1,4 @@
-"""The target for each face: a weighted mean of its class, annotators' votes and teachers' scores."""
+"""The target for each face: a weighted mean of its class and annotators' votes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ def class_targets(
     classes: npt.NDArray[np.int64],
     count: int,
     votes: npt.NDArray[np.float32] | None = None,
-    teacher_scores: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Compute target probabilities, without class weights.
 
@@ -25,8 +24,7 @@ def class_targets(
         options: the weights of the parts.
         classes: class of each face, int64 of shape (n,).
         count: number of classes.
-        votes: annotators' votes of shape (n, count).  A row without votes stands for its class.
-        teacher_scores: teachers' probabilities of shape (n, count).
+        votes: annotators' votes of shape (n, count). A row without votes stands for its class.
 
     Returns:
         float32 of shape (n, count) whose rows add up to 1.
@@ -35,19 +33,12 @@ def class_targets(
     mixed = hard
     if votes is not None and options.votes:
         mixed = (1 - options.votes) * mixed + options.votes * vote_shares(votes, hard)
-    if teacher_scores is not None:
-        mixed = (1 - options.distillation) * mixed + options.distillation * teacher_scores
-    return smooth(mixed, options)
-
-
-def smooth(probabilities: npt.NDArray[np.float32], options: Target) -> npt.NDArray[np.float32]:
-    """Apply the recipe's label smoothing to probabilities of shape (n, classes)."""
     share = options.label_smoothing
-    return np.asarray((1 - share) * probabilities + share / probabilities.shape[1], np.float32)
+    return np.asarray((1 - share) * mixed + share / count, np.float32)
 
 
 def vote_shares(votes: npt.NDArray[np.float32], default: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Divide votes of shape (n, count) by the sum of their row.  Rows without votes are taken from ``default``."""
+    """Divide votes of shape (n, count) by the sum of their row. Rows without votes are taken from ``default``."""
     total = votes.sum(axis=1, keepdims=True)
     return np.where(total > 0, votes / np.maximum(total, 1), default).astype(np.float32)
 

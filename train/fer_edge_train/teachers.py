@@ -1,10 +1,8 @@
-"""Teachers: trained models whose scores for the training faces are the soft labels of distillation."""
+"""Teachers: trained models from whose scores a student learns."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
@@ -34,7 +32,6 @@ class Teachers:
 
     Attributes:
         labels: names of the classes, in the order of the scores.
-        digest: SHA-256 of the files, as hexadecimal digits.
     """
 
     def __init__(self, paths: Sequence[Path], labels: tuple[str, ...], precision: str = "float32") -> None:
@@ -50,8 +47,7 @@ class Teachers:
         """
         self.labels = labels
         self._models: list[Teacher] = []
-        self._calls: dict[tuple[object, ...], Call] = {}
-        self._lock = Lock()
+        self._calls: dict[tuple[int, ...], Call] = {}
         for number, path in enumerate(paths):
             card = read_card(path, ClassifierCard)
             if missing := [label for label in labels if label not in card.labels]:
@@ -60,43 +56,17 @@ class Teachers:
             model = _with_precision(load_trained(path), precision)
             model.name = f"teacher-{number}"  # all become parts of one model, in which names must differ
             self._models.append((model, card.input, [card.labels.index(label) for label in labels]))
-        self.digest = digest_files(paths)
 
-    def __len__(self) -> int:
-        """Return the number of teachers."""
-        return len(self._models)
-
-    def classify(
-        self, faces: npt.NDArray[np.uint8], only: int | None = None, *, flip_average: bool = False
-    ) -> npt.NDArray[np.float32]:
-        """Compute mean probabilities of shape (n, labels).  Several threads may call this.
-
-        Args:
-            faces: uint8 of shape (n, height, width), of any size.
-            only: number of the only teacher to use; None uses all.
-            flip_average: whether to average with the scores of the mirror images.
-        """
-        if flip_average:
-            return np.asarray((self.classify(faces, only) + self.classify(faces[:, :, ::-1], only)) / 2, np.float32)
+    def classify(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Compute mean probabilities of shape (n, labels) for uint8 faces of shape (n, height, width), of any size."""
         shape = faces.shape[1:]
-        with self._lock:  # Keras's state is not safe for two threads; what JAX starts here may end outside
-            if (shape, only) not in self._calls:
-                models = self._models if only is None else self._models[only : only + 1]
-                self._calls[shape, only] = _compile(_mean_model(models, shape))
-            scores = self._calls[shape, only](faces[..., None].astype(np.float32))
-        return np.asarray(scores, np.float32)
-
-
-def digest_files(paths: Sequence[Path]) -> str:
-    """Return the SHA-256 of the contents of some files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+        if shape not in self._calls:
+            self._calls[shape] = _compile(_mean_model(self._models, shape))
+        return np.asarray(self._calls[shape](faces[..., None].astype(np.float32)), np.float32)
 
 
 def _with_precision(model: keras.Model, precision: str) -> keras.Model:
-    """Copy a model with another precision.  Its scores and the models within it keep theirs."""
+    """Copy a model with another precision. Its scores and the models within it keep theirs."""
     if precision == "float32":
         return model
     first = next((i for i, layer in enumerate(model.layers) if isinstance(layer, layers.Dense)), -1)

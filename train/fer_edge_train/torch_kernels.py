@@ -1,8 +1,8 @@
 """PyTorch's own kernels for Keras layers that Keras computes in several passes over memory.
 
 Before each convolution, Keras's PyTorch backend copies the images into the channels-first layout, and back after it.
-It builds batch normalization from a dozen element-wise operations, and autograd keeps the result of each.  Before each
-layer, Keras also checks again what the layer takes, whether it is built, and which masks and precisions it has.  On a
+It builds batch normalization from a dozen element-wise operations, and autograd keeps the result of each. Before each
+layer, Keras also checks again what the layer takes, whether it is built, and which masks and precisions it has. On a
 processor this is most of the training time of a small network: see ``benchmarks/train_kernels.py``.
 
 The functions here replace private functions of Keras, which is why its major version is bounded.
@@ -57,7 +57,7 @@ _keras_depthwise = layers.DepthwiseConv2D.call
 def native_kernels() -> Iterator[None]:
     """Use PyTorch's kernels to convolve, pool and normalize batches of channels-last images within this context.
 
-    Results stay the same except for rounding.  Other backends, and layers that these kernels do not support, do not
+    Results stay the same except for rounding. Other backends, and layers that these kernels do not support, do not
     change.
     """
     if keras.backend.backend() != "torch":
@@ -148,7 +148,7 @@ def _conv2d(inputs: Tensor, kernel: Tensor, layer: Layer, groups: int) -> Tensor
 
 
 def _max_pooling(layer: Layer, inputs: Tensor) -> Tensor:
-    """Pool images.  Keras would leave the result, and all that follows from it, channels first in memory."""
+    """Pool images. Keras would leave the result, and all that follows from it, channels first in memory."""
     if _symbolic(inputs) or layer.data_format != "channels_last" or layer.padding != "valid":
         return _keras_max_pooling(layer, inputs)
     import torch  # noqa: PLC0415 - only the backend in use is installed
@@ -187,5 +187,5 @@ def _batch_normalization(
 
 
 def _symbolic(inputs: Tensor) -> bool:
-    """Return whether a model is being built, not run.  Then Keras's own layers infer the shapes."""
+    """Return whether a model is being built, not run. Then Keras's own layers infer the shapes."""
     return isinstance(inputs, keras.KerasTensor) or inputs.device.type == "meta"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import keras
 import numpy as np
 
+from fer_edge.datasets.dataset import TRAINING
 from fer_edge.errors import DataError, InputError
 from fer_edge.modelcard.schema import InputSpec
 from fer_edge_train.architectures.base import AUXILIARY, HEAD, Phase
@@ -16,12 +17,11 @@ from fer_edge_train.batches import AugmentedBatches, FaceSource, PlainBatches
 from fer_edge_train.callbacks import EarlyStopping, PlateauRate, SeedDropout, has_stopped
 from fer_edge_train.finish import finish
 from fer_edge_train.hardware import resolve_precision
+from fer_edge_train.make_batch import BankAnswers
 from fer_edge_train.network import copy_classifier_weights
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
-from fer_edge_train.soft_labels import SoftLabels
 from fer_edge_train.targets import class_targets, class_weights, vote_shares
-from fer_edge_train.teachers import Teachers
 from fer_edge_train.torch_kernels import native_kernels
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.datasets.dataset import Dataset
+    from fer_edge_train.bank import Bank
     from fer_edge_train.finish import ClassifierResult
     from fer_edge_train.recipe import Recipe
     from fer_edge_train.run_folder import RunRecord
@@ -88,7 +89,7 @@ def train(
     out: Path,
     *,
     weights: Path | None = None,
-    teachers: SoftLabels | Teachers | None = None,
+    bank: Bank | None = None,
     resume: bool = False,
     made_by: tuple[str, ...] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -102,7 +103,7 @@ def train(
         name: name of the model on its card.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         weights: a ``.keras`` of the same network to start from, or the weights of a backbone.
-        teachers: soft labels of the same faces, or teachers that classify every image.
+        bank: teachers' answers for the Training faces.
         resume: whether to continue from the checkpoint in ``out``, if there is one.
         made_by: for the card, the commands that made the model and what it learns from, in order.
         callbacks: more Keras callbacks, such as a progress display.
@@ -115,20 +116,23 @@ def train(
     votes = data.votes_for(data.labels)
     if (options.votes or options.auxiliary) and votes is None:
         logger.warning("the recipe learns from FER+ votes, but none are given: accuracy will be lower; give --votes")
-    check_start(recipe, out, with_teachers=teachers is not None, resume=resume)
-    if options.distillation and teachers is None:
-        logger.warning("the recipe learns from teachers, but none are given: accuracy will be lower; give --teacher")
+    check_start(recipe, out, with_teachers=bank is not None, resume=resume)
+    if options.distillation and bank is None:
+        logger.warning(
+            "the recipe learns from teachers, but none are given: accuracy will be lower; give --bank or --teacher"
+        )
     folder = RunFolder(out)
-    epochs_done = folder.begin(recipe, fingerprint(_training_data(data, weights, teachers)), resume=resume)
+    epochs_done = folder.begin(recipe, fingerprint(_training_data(data, weights, bank)), resume=resume)
 
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(resolve_precision(recipe.precision))
-    heads = _targets(data, recipe, votes, teachers)
+    heads = _targets(data, recipe, votes)
     balance = class_weights(data.classes[split.train], len(data.labels), options.class_weight)[data.classes, None]
     weighted = {head: target * balance for head, target in heads.items()}
     spec = InputSpec(height=recipe.data.side, width=recipe.data.side, scale=SCALE, offset=OFFSET)
     validation = PlainBatches(FaceSource(data.faces, heads, split.validation, spec), recipe.optimizer.batch_size)
-    source = FaceSource(data.faces, weighted, split.train, spec)
+    answers = _bank_answers(data, recipe, bank) if bank else None
+    source = FaceSource(data.faces, weighted, split.train, spec, answers)
     steps = len(split.train) // recipe.optimizer.batch_size
     stages = _stages(recipe)
     last_stage = stages[-1].epochs.start
@@ -141,37 +145,52 @@ def train(
                 continue
             if epochs.start == stage.phase.epochs.start:
                 _compile(model, recipe, steps, stage.phase, list(heads))
-            batches = AugmentedBatches(
-                source,
-                workers,
-                recipe,
-                stage.size,
-                epochs,
-                teachers=teachers if isinstance(teachers, Teachers) else None,
-            )
+            batches = AugmentedBatches(source, workers, recipe, stage.size, epochs)
             batches.fit(model, [*_callbacks(recipe, record, stage.phase, last_stage), *callbacks], validation)
     model = folder.final_model(model, record)
-    return finish(model, data, recipe, split, name=name, folder=folder, spec=spec, made_by=made_by)
+    calibration = _calibration_faces(split, answers)
+    return finish(model, data, recipe, split, calibration, name=name, folder=folder, spec=spec, made_by=made_by)
 
 
-def _training_data(data: Dataset, weights: Path | None, teachers: SoftLabels | Teachers | None) -> Iterator[bytes]:
+def _bank_answers(data: Dataset, recipe: Recipe, bank: Bank) -> BankAnswers:
+    """Find the rows of a bank that belong to the faces of a dataset."""
+    rows = np.full(len(data), -1, np.int64)
+    training = np.flatnonzero(data.usages == TRAINING)
+    rows[training] = np.arange(len(training))
+    return BankAnswers(bank, rows, HEAD, recipe.target.distillation)
+
+
+def _calibration_faces(split: Split, answers: BankAnswers | None) -> npt.NDArray[np.int64]:
+    """Choose the held-out faces that no teacher has learnt from, if there are any."""
+    unseen = split.validation[answers.unseen(split.validation)] if answers else split.validation
+    if seen := len(split.validation) - len(unseen):
+        logger.warning(
+            "teachers have learnt from %d of %d held-out faces, so the accuracy there is too high; %s",
+            seen,
+            len(split.validation),
+            "scores are calibrated on the others" if len(unseen) else "scores are calibrated on them, too",
+        )
+    return unseen if len(unseen) else split.validation
+
+
+def _training_data(data: Dataset, weights: Path | None, bank: Bank | None) -> Iterator[bytes]:
     """Everything that a run learns from."""
     yield repr((data.labels, data.digest())).encode()
     for array in (data.classes, data.usages, data.votes):
         yield b"none" if array is None else array.tobytes()
-    if teachers is not None:
-        yield teachers.digest.encode()
+    if bank is not None:
+        yield repr(bank.views).encode()
+        yield bank.codes.tobytes()
     if weights:
         yield weights.read_bytes()
 
 
 def _targets(
-    data: Dataset, recipe: Recipe, votes: npt.NDArray[np.float32] | None, teachers: SoftLabels | Teachers | None
+    data: Dataset, recipe: Recipe, votes: npt.NDArray[np.float32] | None
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Compute the targets of each head, without class weights."""
+    """Compute the targets of each head, without class weights and teachers."""
     count = len(data.labels)
-    soft_labels = teachers.scores if isinstance(teachers, SoftLabels) else None
-    heads = {HEAD: class_targets(recipe.target, data.classes, count, votes, soft_labels)}
+    heads = {HEAD: class_targets(recipe.target, data.classes, count, votes)}
     if recipe.target.auxiliary and votes is not None:
         heads[AUXILIARY] = vote_shares(votes, np.eye(count, dtype=np.float32)[data.classes])
     return heads

@@ -172,6 +172,10 @@ def test_rejects_missing_labels_and_wrong_recipes_in_one_line(cli: Cli, video: P
     assert "teacher_scales must have 1, or the largest faces would count as background" in large.splitlines()[-1]
     few = cli(*start, status=2).stderr
     assert few.endswith("12 images, but a batch takes 64: give more, or --set optimizer.batch_size=12\n")
+    split = tmp_path / "split.csv"
+    split.write_text("file,part\nvideo_000.png,test\nvideo_010.png,test\nvideo_020.png,development\n")
+    fewer = cli(*start, "--split", split, status=2).stderr
+    assert "10 images, but a batch takes 64" in fewer
     for missing, message in (
         ("labels.csv", "val: no labels.csv"),
         ("video", "no face of 20 pixels or more is annotated"),

@@ -146,5 +146,9 @@ def test_rejects_wrong_options_in_one_line(cli: Cli, video: Path, tmp_path: Path
     assert none.endswith("none.tflite: no such model file\n")
     other = cli(*start, "--detector", DEFAULT_DETECTOR.with_name("edge.tflite"), status=2).stderr
     assert other.endswith("edge.tflite: an expression classifier; give a face detector here, such as faces.tflite\n")
+    split = tmp_path / "split.csv"
+    split.write_text("file,part\nother.png,test\n")
+    unlisted = cli(*start, "--detector", DEFAULT_DETECTOR, "--split", split, status=2).stderr
+    assert f"{split}: it lists none of the images in" in unlisted
     wrong = cli(*start, "--detector", DEFAULT_DETECTOR, "--set", "network.blocks=[1]", status=2).stderr
     assert "network.blocks must have a number for each of network.widths" in wrong.splitlines()[-1]

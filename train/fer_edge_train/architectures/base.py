@@ -30,7 +30,7 @@ class Phase(NamedTuple):
 
 
 class Architecture(Section, frozen=True, kw_only=True, tag_field="kind"):
-    """Base class of all architectures.  A subclass has its parameters as fields and its name as ``tag``."""
+    """Base class of all architectures. A subclass has its parameters as fields and its name as ``tag``."""
 
     def features(self, images: keras.KerasTensor, weights: Path | None) -> keras.KerasTensor:
         """Build the layers from the images to the features that the output layer takes.
@@ -96,4 +96,4 @@ class Architecture(Section, frozen=True, kw_only=True, tag_field="kind"):
         return [Phase(range(epochs))]
 
     def set_trainable(self, model: keras.Model, phase: Phase) -> None:
-        """Choose the layers of ``model`` that learn in a phase.  By default, all of them do."""
+        """Choose the layers of ``model`` that learn in a phase. By default, all of them do."""

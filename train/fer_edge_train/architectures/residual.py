@@ -21,8 +21,8 @@ class Residual(Architecture, frozen=True, kw_only=True, tag="residual"):
 
     Attributes:
         stem: filters of the first convolution, which is 5x5.
-        stem_strides: strides of the first convolution.  With 1, the first stage works on the full image size.
-        widths: filters of each stage.  Every stage but the first halves the image.
+        stem_strides: strides of the first convolution. With 1, the first stage works on the full image size.
+        widths: filters of each stage. Every stage but the first halves the image.
         blocks: number of residual blocks of two convolutions in each stage.
         se_reduction: reduction ratio of the squeeze-and-excitation in each block (Hu et al. 2017, arXiv:1709.01507),
             which weights the channels by their means over the image; 0 leaves it out.

@@ -30,15 +30,15 @@ _BACKBONES: Final[dict[str, tuple[float, float | list[float], dict[str, Any]]]] 
 
 
 class Transfer(Architecture, frozen=True, kw_only=True, tag="transfer"):
-    """A network of `keras.applications` under a new output layer.  It resizes grey images and makes them RGB itself.
+    """A network of `keras.applications` under a new output layer. It resizes grey images and makes them RGB itself.
 
     Attributes:
         backbone: name of the network in `keras.applications`.
         side: side of the images that the backbone gets, in pixels.
-        weights: ``imagenet`` lets Keras download its file; ``none`` starts from random weights.  ``--weights FILE``
+        weights: ``imagenet`` lets Keras download its file; ``none`` starts from random weights. ``--weights FILE``
             overrides both.
         dropout: dropout rate of the pooled features.
-        frozen_epochs: epochs in which only the output layer learns.  After them, all layers do.
+        frozen_epochs: epochs in which only the output layer learns. After them, all layers do.
         fine_tuning_factor: factor of the learning rate after the frozen epochs.
     """
 

@@ -113,7 +113,7 @@ def assign(
     rows = ops.arange(ops.shape(truth)[1], dtype=owner.dtype)
     assigned = claimed * ops.cast(ops.equal(owner[:, None], rows[:, None]), "float32")
     alignment, overlap = alignment * assigned, overlap * assigned
-    # The target of a face's best cell is its overlap.  Those of the others are in proportion.
+    # The target of a face's best cell is its overlap. Those of the others are in proportion.
     highest = ops.maximum(ops.max(alignment, axis=-1, keepdims=True), _EPSILON**4)
     scale = ops.max(overlap, axis=-1, keepdims=True) / highest
     score = ops.sum(alignment * scale * truth[..., WEIGHT, None], axis=1)
@@ -157,7 +157,7 @@ def follow_teacher(targets: CellTargets, teacher_targets: Tensor) -> CellTargets
 
 
 def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Compute the intersection over union of boxes with corners in the last axis.  Other axes are broadcast."""
+    """Compute the intersection over union of boxes with corners in the last axis. Other axes are broadcast."""
     start, end = ops.maximum(one[..., :2], other[..., :2]), ops.minimum(one[..., 2:], other[..., 2:])
     intersection = ops.prod(ops.maximum(end - start, 0.0), axis=-1)
     areas = [ops.prod(ops.maximum(box[..., 2:] - box[..., :2], 0.0), axis=-1) for box in (one, other)]

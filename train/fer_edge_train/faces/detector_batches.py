@@ -35,7 +35,7 @@ class SceneBatches(PrefetchedBatches):
 
         Args:
             workers: make batches of `fer_edge_train.faces.scene_sources.SceneSources`.
-            drawn: indices of images as there.  An epoch draws as many scenes as there are images.
+            drawn: indices of images as there. An epoch draws as many scenes as there are images.
             recipe: batch size, augmentation and seed.
             side: side of the scenes, in pixels.
             epochs: the epochs, counted from 0.
@@ -55,7 +55,7 @@ class SceneBatches(PrefetchedBatches):
         seed = (self._recipe.seed, epoch, step)
         images, truth = self._batch_workers.run(make_scene_batch, chosen, self._shape, self._recipe.augmentation, seed)
         if step == 0 and keras.backend.backend() == "tensorflow":
-            # Keras tells TensorFlow that a dimension is fixed if the first two batches agree in it.  TensorFlow then
+            # Keras tells TensorFlow that a dimension is fixed if the first two batches agree in it. TensorFlow then
             # fails at the first batch with another number of rows.
             truth = np.pad(truth, ((0, 0), (0, 1), (0, 0)))
         return PIXELS.normalize(images), truth

@@ -71,10 +71,10 @@ class DetectorComparison(msgspec.Struct, frozen=True):
     """Another detector at one of its thresholds, and ours with as many false alarms.
 
     Attributes:
-        threshold: of the other detector.
-        false_positives_per_image: of the other detector; ours has at most as many.
-        recall: of the other detector, for faces of at least `MIN_SIDE` pixels.
-        own_recall: of ours, for the same faces.
+        threshold: threshold of the other detector.
+        false_positives_per_image: false alarms of the other detector; ours has at most as many.
+        recall: recall of the other detector, for faces of at least `MIN_SIDE` pixels.
+        own_recall: recall of our detector, for the same faces.
     """
 
     threshold: float

@@ -20,9 +20,9 @@ _SMOOTH_L1_BETA: Final = 0.05  # divided by a face's side: where the loss of lan
 class DetectorLoss(keras.losses.Loss):
     """Loss of the scores, boxes and landmarks of all cells.
 
-    `assign` chooses the cells for each face.  Scores learn by the quality focal loss (Li et al. 2020,
+    `assign` chooses the cells for each face. Scores learn by the quality focal loss (Li et al. 2020,
     arXiv:2006.04388): their target is the overlap times the score of the labelling detector or, with a teacher, the
-    teacher's score.  Boxes learn by the efficient IoU loss (Zhang et al. 2021, arXiv:2101.08158), and landmarks by a
+    teacher's score. Boxes learn by the efficient IoU loss (Zhang et al. 2021, arXiv:2101.08158), and landmarks by a
     smooth L1 loss (Girshick 2015, arXiv:1504.08083) of their distance divided by the face's side.
     """
 

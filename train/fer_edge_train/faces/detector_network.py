@@ -25,13 +25,13 @@ _INITIAL_SIDE: Final = 2.5  # of every box before training, in strides, so that 
 def build_detector(network: DetectorNetwork) -> keras.Model:
     """Build the network that is trained.
 
-    Each 2x2 pixels first become the four channels of one, because convolutions of one channel are slow.  A pyramid as
+    Each 2x2 pixels first become the four channels of one, because convolutions of one channel are slow. A pyramid as
     in Lin et al. 2016 (arXiv:1612.03144) adds features of coarse levels to finer ones, by convolutions whose channels
     become pixels (Shi et al. 2016, arXiv:1609.05158).
 
     Returns:
         A model from float images of shape (n, rows, columns, 1), values -1..1, rows and columns multiples of 32, to one
-        output of shape (n, cells, 15): logit of the score, box and landmarks of every cell.  The finest level comes
+        output of shape (n, cells, 15): logit of the score, box and landmarks of every cell. The finest level comes
         first, each level by rows.
     """
     images = keras.Input((None, None, 1), name="image")
@@ -64,7 +64,7 @@ def to_inference_detector(model: keras.Model) -> keras.Model:
 
 
 def copy_detector_weights(network: keras.Model, trained: keras.Model) -> bool:
-    """Copy the weights of a trained network.  Residual blocks that it does not have change nothing at first.
+    """Copy the weights of a trained network. Residual blocks that it does not have change nothing at first.
 
     Chen et al. 2015 (arXiv:1511.05641) grow networks in this way.
 
@@ -73,7 +73,7 @@ def copy_detector_weights(network: keras.Model, trained: keras.Model) -> bool:
         trained: has the same widths and as many blocks or fewer.
 
     Returns:
-        Whether the networks fit together.  If not, nothing was copied.
+        Whether the networks fit together. If not, nothing was copied.
     """
     own, source = ({layer.name: layer for layer in one.layers if layer.weights} for one in (network, trained))
     new = own.keys() - source.keys()

@@ -19,13 +19,13 @@ class DetectorData(Section, frozen=True, kw_only=True):
 
     Attributes:
         exclude: prefixes of the file names of images that are left out.
-        noisy: prefixes of the file names of images with unreliable labels.  In them, faces with a score below
+        noisy: prefixes of the file names of images with unreliable labels. In them, faces with a score below
             `min_score` count neither as face nor as background.
         min_score: minimum score that the labelling detector gave a face in such an image, 0..1.
         hard_score: an image is hard if it has a face with a score below this, 0..1.
         hard_repeats: how many times as often as others hard images are drawn.
-        teacher_scales: factors of the scene's size at which the teacher sees it, each of 1, 2 and 4.  It finds the
-            largest faces at 1 and smaller ones at 2.  Both together take five times as long.
+        teacher_scales: factors of the scene's size at which the teacher sees it, each of 1, 2 and 4. It finds the
+            largest faces at 1 and smaller ones at 2. Both together take five times as long.
     """
 
     exclude: tuple[str, ...] = ()
@@ -93,9 +93,9 @@ class SceneAugmentation(Section, frozen=True, kw_only=True):
         blur: probability of a blur.
         noise: probability of sensor noise.
         jpeg: probability of JPEG artefacts.
-        paste: probability that a face of another dataset, if one is given, is pasted where no face is.  It is drawn
+        paste: probability that a face of another dataset, if one is given, is pasted where no face is. It is drawn
             again after each pasted face, up to eight times.
-        clutter: probability that a drawn wheel, ball, dial, letter or other object is put where no face is.  It is
+        clutter: probability that a drawn wheel, ball, dial, letter or other object is put where no face is. It is
             drawn again likewise.
         mixup: probability that another image shines through.
     """

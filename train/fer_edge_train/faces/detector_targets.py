@@ -54,7 +54,7 @@ def pack(scenes: Sequence[Annotations], min_rows: int = MIN_ROWS) -> npt.NDArray
 
     Args:
         scenes: annotations of each scene.
-        min_rows: minimum number of rows for a scene.  If some scene needs more, all get two, four, ... times as many:
+        min_rows: minimum number of rows for a scene. If some scene needs more, all get two, four, ... times as many:
             compiled backends compile again for each shape.
 
     Returns:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Smallest face of the card, divided by that of training: too few smaller ones are found to shrink images for them.
 _CARD_MIN_FACE: Final = 2
-# For boxes from brow to chin, as in the annotations.  Measured by benchmarks/crop_margin.py.
+# For boxes from brow to chin, as in the annotations. Measured by benchmarks/crop_margin.py.
 _CROP_SPEC: Final = CropSpec(scale=0.95, shift=-0.05, align_eyes=True)
 
 
@@ -72,7 +72,7 @@ def train_detector(
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
         weights: a detector's ``.keras`` to start from, of the same network or one with fewer blocks.
-        teacher: YuNet's ONNX file.  It gives targets for every scene, and the report compares with it.
+        teacher: YuNet's ONNX file. It gives targets for every scene, and the report compares with it.
         resume: whether to continue from the checkpoint in ``out``, if there is one.
         made_by: for the card, the commands that made the model and what it learns from, in order.
         callbacks: more Keras callbacks, such as a progress display.
@@ -93,7 +93,7 @@ def train_detector(
         )
     check_validation(validation)
     keras.utils.set_random_seed(recipe.seed)
-    yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
+    yunet = YuNetDetector(teacher, min_score=0.3) if teacher else None
     sources = load_sources(data, recipe.data, pasted, teacher)
     epochs_done = folder.begin(recipe, fingerprint(training_data(sources, weights)), resume=resume)
     grays = [validation.gray(i) for i in range(len(validation))]

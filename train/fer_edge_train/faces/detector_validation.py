@@ -74,7 +74,7 @@ class DetectorValidation(keras.callbacks.Callback):
         Args:
             detect: detects faces in the images with the current weights.
             images: the faces in each image.
-            epochs: number of epochs.  The last one is always measured.
+            epochs: number of epochs. The last one is always measured.
             interval: measure after every so many epochs.
         """
         super().__init__()

@@ -30,7 +30,7 @@ def collect_proposals(
     recipe: RefinerRecipe,
     on_progress: Callable[[int, int], None],
 ) -> Proposals:
-    """Collect what the first stage proposes in all scenes of a recipe.  It is the same each time.
+    """Collect what the first stage proposes in all scenes of a recipe. It is the same each time.
 
     Args:
         workers: make proposals of a `fer_edge_train.faces.refiner_proposals.ProposalSource`.

@@ -18,7 +18,7 @@ _SMOOTH_L1_BETA: Final = 0.05  # divided by the square's side: where the loss tu
 class RefinerLoss(keras.losses.Loss):
     """Loss of the scores, boxes and landmarks of squares.
 
-    Scores learn the teacher's scores by cross-entropy, as in Hinton et al. 2015 (arXiv:1503.02531).  Boxes and
+    Scores learn the teacher's scores by cross-entropy, as in Hinton et al. 2015 (arXiv:1503.02531). Boxes and
     landmarks, in squares with a face, learn by a smooth L1 loss (Girshick 2015, arXiv:1504.08083).
     """
 

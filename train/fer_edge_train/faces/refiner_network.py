@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def build_refiner(network: RefinerNetwork) -> keras.Model:
     """Build the network that is trained.
 
-    Each 2x2 pixels first become the four channels of one, as in the first stage.  A depthwise convolution as large as
+    Each 2x2 pixels first become the four channels of one, as in the first stage. A depthwise convolution as large as
     the last features takes the place of their mean (Chen et al. 2018, arXiv:1804.07573): it weights them by their
     place, because the places of the parts of a face tell it from other objects.
 

@@ -69,7 +69,7 @@ class Proposals(NamedTuple):
 def propose(
     source: ProposalSource, chosen: npt.NDArray[np.int64], recipe: RefinerRecipe, seed: Sequence[int]
 ) -> Proposals:
-    """Make scenes and run the first stage on them.  The result depends on nothing but the arguments.
+    """Make scenes and run the first stage on them. The result depends on nothing but the arguments.
 
     Args:
         source: what scenes are made from, and the first stage.
@@ -96,7 +96,7 @@ def concatenate_proposals(parts: Sequence[Proposals]) -> Proposals:
 def make_targets(
     boxes: npt.NDArray[np.float32], squares: npt.NDArray[np.float32], faces: RawDetections, known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
-    """Make the target of each box from the face that it overlaps most.  Faces with higher scores are preferred.
+    """Make the target of each box from the face that it overlaps most. Faces with higher scores are preferred.
 
     Args:
         boxes: left, top, width and height, in pixels, of shape (n, 4).

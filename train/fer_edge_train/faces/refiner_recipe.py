@@ -18,7 +18,7 @@ class RefinerNetwork(Section, frozen=True, kw_only=True):
         side: side of the square that the network takes, in pixels.
         extent: side of that square in the image, divided by the longer side of the first stage's box.
         stem: channels of the first convolution, at half of the resolution.
-        widths: channels of each level.  Each level halves the resolution.
+        widths: channels of each level. Each level halves the resolution.
         blocks: residual blocks of two depthwise-separable convolutions at each level.
     """
 
@@ -42,7 +42,7 @@ class ProposalOptions(Section, frozen=True, kw_only=True):
         scenes: number of scenes that are made to find boxes in.
         side: side of the scenes, in pixels.
         min_score: minimum score of a box, 0..1.
-        max_per_scene: maximum number of boxes of different objects from a scene.  Boxes with higher scores are more
+        max_per_scene: maximum number of boxes of different objects from a scene. Boxes with higher scores are more
             likely to be drawn.
         extra_positives: maximum number of further boxes of faces, of which the first stage has several each.
     """

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from fer_edge.datasets.faces import FaceDataset
     from fer_edge_train.faces.refiner_recipe import RefinerRecipe
 
-# For boxes as YuNet finds them in close-ups, whose centres are those of the faces.  Measured by
+# For boxes as YuNet finds them in close-ups, whose centres are those of the faces. Measured by
 # benchmarks/crop_margin.py.
 _CROP_SPEC: Final = CropSpec(scale=0.95, shift=0.0, align_eyes=True)
 _FALSE_ALARMS: Final = 0.005  # per image, at the card's threshold: a camera sees empty rooms for months
@@ -70,11 +70,11 @@ def train_refiner(
     Args:
         data: images with annotated faces, to make scenes from.
         validation: more of them, to measure with.
-        detector: the first stage, a ``.tflite`` with its card.  A second stage in it is not used.
+        detector: the first stage, a ``.tflite`` with its card. A second stage in it is not used.
         recipe: how to train.
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
-        teacher: YuNet's ONNX file.  It gives targets for every scene, and the report compares with it.
+        teacher: YuNet's ONNX file. It gives targets for every scene, and the report compares with it.
         resume: whether to continue from the checkpoint in ``out``, if there is one.
         made_by: for the card, the commands that made the model and what it learns from, in order.
         on_progress: called with the number of scenes that the first stage has processed and the number of all.
@@ -93,7 +93,7 @@ def train_refiner(
         raise DataError(f"{data.name}: data.exclude leaves no images; give others, or change data.exclude")
     check_validation(validation)
     keras.utils.set_random_seed(recipe.seed)
-    yunet = YuNetDetector(teacher, threshold=0.3) if teacher else None
+    yunet = YuNetDetector(teacher, min_score=0.3) if teacher else None
     source = ProposalSource(load_sources(data, recipe.data, pasted, teacher), detector)
     epochs_done = folder.begin(recipe, fingerprint(training_data(source.scenes, detector)), resume=resume)
     proposals = ValidationProposals.of(first_stage, validation, recipe)
@@ -141,7 +141,7 @@ def _fit(
     on_progress: Callable[[int, int], None],
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Train a model on proposals.  A model from a checkpoint keeps its optimizer."""
+    """Train a model on proposals. A model from a checkpoint keeps its optimizer."""
     with batch_workers(source, worker_count()) as workers:
         proposals = collect_proposals(workers, source.scenes.drawn, recipe, on_progress)
         if not len(proposals.squares):

@@ -29,7 +29,7 @@ def fill(
     augmentation: SceneAugmentation,
     rng: np.random.Generator,
 ) -> Annotations:
-    """Fill a part of a scene with a random view of an image.  An image without faces fills the space around it.
+    """Fill a part of a scene with a random view of an image. An image without faces fills the space around it.
 
     Args:
         place: the part of the scene, uint8; is changed.
@@ -45,7 +45,7 @@ def fill(
     matrix = _random_view(source, place.shape, augmentation, rng)
     rows, columns = source.gray.shape
     corners = np.array([[0, 0, 1], [columns, 0, 1], [0, rows, 1], [columns, rows, 1]]) @ matrix.T
-    # A rotated image does not reach everywhere even if its corners do.  The background costs little.
+    # A rotated image does not reach everywhere even if its corners do. The background costs little.
     low, high = corners.min(axis=0), corners.max(axis=0)
     border = cv2.BORDER_REPLICATE  # an image that fills its place is extended by less than a pixel
     if matrix[0, 1] or (low > 0).any() or (high < (place.shape[1], place.shape[0])).any():
@@ -105,7 +105,7 @@ def warp(
 
     Args:
         gray: the image.
-        matrix: shape (2, 3), from the image to the place.  Its coordinates are of the edges of pixels, not of their
+        matrix: shape (2, 3), from the image to the place. Its coordinates are of the edges of pixels, not of their
             centres.
         place: uint8; is changed.
         border: OpenCV's mode for pixels outside the image.
@@ -129,7 +129,7 @@ def blend(
     mask: npt.NDArray[np.uint8],
     matrix: npt.NDArray[np.float64],
 ) -> None:
-    """Draw another image through a matrix, with an opacity given by ``mask``, 0..255.  ``image`` is changed."""
+    """Draw another image through a matrix, with an opacity given by ``mask``, 0..255. ``image`` is changed."""
     drawn, share = image.copy(), np.zeros_like(image)
     warp(other, matrix, drawn, cv2.BORDER_REPLICATE)
     warp(mask, matrix, share, cv2.BORDER_CONSTANT)
@@ -140,11 +140,11 @@ def blend(
 def transform(
     annotations: Annotations, matrix: npt.NDArray[np.float64], shape: tuple[int, ...], min_face: float
 ) -> Annotations:
-    """Move annotations through a matrix.  Faces that become too small or mostly invisible become ignored regions.
+    """Move annotations through a matrix. Faces that become too small or mostly invisible become ignored regions.
 
     Args:
         annotations: of an image.
-        matrix: shape (2, 3), from the image to the scene.  A mirroring one swaps left and right landmarks.
+        matrix: shape (2, 3), from the image to the scene. A mirroring one swaps left and right landmarks.
         shape: rows and columns of the scene.
         min_face: longer side of the smallest face, in pixels.
     """

@@ -55,7 +55,7 @@ def make_scene_batch(
 
     Returns:
         uint8 grey images of shape (n, side, side), and their annotations as
-        `fer_edge_train.faces.detector_targets.pack` makes them.  With a teacher, its targets for each cell precede
+        `fer_edge_train.faces.detector_targets.pack` makes them. With a teacher, its targets for each cell precede
         them.
     """
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def make_scene(
         rng: source of randomness.
 
     Returns:
-        A uint8 grey image of shape (side, side) and its faces.  With a teacher, occluded, pasted and mixed faces have a
+        A uint8 grey image of shape (side, side) and its faces. With a teacher, occluded, pasted and mixed faces have a
         score of 0, because the teacher decides how visible they are.
     """
     out = np.empty((side, side), np.uint8)

@@ -37,7 +37,7 @@ _MIN_BOX_WEIGHT: Final = 0.05  # minimum weight with which a cell learns where i
 _SAME_FACE_IOU: Final = 0.5
 _MISSED_MARGIN: Final = 0.15  # a face is missed if its annotation weighs so much more than the teacher's answer
 # YuNet's points lie where four cells meet, and those of `fer_edge_train.faces.detector_assignment.cell_grid` in the
-# middle of a cell.  If the image is moved by half a cell of the finest level, where most faces are, both are the same.
+# middle of a cell. If the image is moved by half a cell of the finest level, where most faces are, both are the same.
 _SHIFT: Final = STRIDES[0] // 2
 # The shape of the input in an ONNX file, a protocol buffer: four dimensions, the last two by number, or by name.
 _FIXED_SHAPE: Final = b"\n\2\x08\1\n\2\x08\3" + 2 * b"\n\3\x08\x80\5"
@@ -55,7 +55,7 @@ class Teacher(NamedTuple):
 
     Attributes:
         file: YuNet's ONNX file.
-        scales: factors of the scene's size at which the teacher sees it, each of 1, 2 and 4.  At a larger one it finds
+        scales: factors of the scene's size at which the teacher sees it, each of 1, 2 and 4. At a larger one it finds
             smaller faces.
     """
 
@@ -88,7 +88,7 @@ def compute_targets(image: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArr
 
     Returns:
         Rows like those of `fer_edge_train.faces.detector_targets.pack`, of shape (cells, 16), in the order of
-        `fer_edge_train.faces.detector_assignment.cell_grid`.  Their kind is `EMPTY` where the weight is too low.
+        `fer_edge_train.faces.detector_assignment.cell_grid`. Their kind is `EMPTY` where the weight is too low.
     """
     shifted = np.pad(image[_SHIFT:, _SHIFT:], (0, _SHIFT), mode="edge")
     rows_by_stride = {stride: np.zeros(((len(image) // stride) ** 2, COLUMNS), np.float32) for stride in STRIDES}
@@ -136,7 +136,7 @@ def _load(file: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # other threads make other scenes meanwhile
     options.log_severity_level = _LOG_ERRORS
-    # The file names 640x640 pixels, but a network of convolutions takes any size.  OpenCV does not need this change.
+    # The file names 640x640 pixels, but a network of convolutions takes any size. OpenCV does not need this change.
     content = file.read_bytes().replace(_FIXED_SHAPE, _ANY_SHAPE)
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

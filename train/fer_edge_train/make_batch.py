@@ -1,0 +1,87 @@
+"""Making a training batch from faces, targets and, if there is one, a bank of teachers' answers.
+
+Processes that make batches import this module, so it does not need Keras.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fer_edge_train.augment import augment, cutmix, erase, mixup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from fer_edge_train.augment import Targets
+    from fer_edge_train.bank import Bank
+    from fer_edge_train.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class BankAnswers:
+    """A bank, and which of its rows belong to the faces of a dataset.
+
+    Attributes:
+        bank: the bank.
+        bank_rows: row of each face in the bank, int64 of shape (n,); -1 for faces that the bank is not for.
+        head: name of the head that learns the answers.
+        share: share of the answers in the head's targets.
+    """
+
+    bank: Bank
+    bank_rows: npt.NDArray[np.int64]
+    head: str
+    share: float
+
+    def unseen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return for some faces whether no teacher has learnt from them."""
+        at = self.bank_rows[rows]
+        return (at < 0) | self.bank.unseen[at]
+
+
+class BatchSource(NamedTuple):
+    """What batches are made from: all faces, their targets for each head, and answers of teachers."""
+
+    faces: npt.NDArray[np.uint8]
+    targets: Mapping[str, npt.NDArray[np.float32]]
+    answers: BankAnswers | None = None
+
+
+def make_batch(
+    source: BatchSource, rows: npt.NDArray[np.int64], size: int, recipe: Recipe, number: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint8], Targets]:
+    """Make a training batch, which depends on nothing but the arguments.
+
+    With a bank, a face is shown in one of the bank's views, another one in each epoch, and only erased and mixed at
+    random.
+
+    Args:
+        source: what the batch is made from.
+        rows: indices of the faces in the batch.
+        size: side of the images, in pixels.
+        recipe: seed, and strengths of the random changes.
+        number: numbers of the epoch and of the batch within it.
+
+    Returns:
+        uint8 images of shape (rows, size, size), and for each head its targets, of shape (rows, classes).
+    """
+    augmentation, rng = recipe.augmentation, np.random.default_rng((recipe.seed, *number))
+    targets = {name: target[rows] for name, target in source.targets.items()}
+    if source.answers is None:
+        images = augment(source.faces[rows], size, augmentation, rng)
+    else:
+        bank, head, share = source.answers.bank, source.answers.head, source.answers.share
+        bank_rows = source.answers.bank_rows[rows]
+        views = (bank_rows + number[0]) % len(bank)
+        images = bank.views.render(source.faces[rows], bank_rows, views, size)
+        erase(images, augmentation, rng)
+        own, answers = targets[head], np.exp(bank.log_probabilities(bank_rows, views))
+        targets[head] = (1 - share) * own + share * answers * own.sum(axis=1, keepdims=True)
+    if augmentation.cutmix and (not augmentation.mixup or rng.random() < 0.5):
+        return cutmix(images, targets, augmentation.cutmix, rng)
+    return mixup(images, targets, augmentation.mixup, rng)
