@@ -14,12 +14,12 @@ def measure_start(
     """Load a model and a detector, process a face and a frame, and measure each step.
 
     Args:
-        model: The model file.
-        threads: Threads of the classifier.
-        xnnpack: Whether to use the XNNPACK delegate.
-        detector: Name of the face detector.
-        detector_model: The detector's file; None for the shipped one.
-        min_face: Side of the smallest face to find, in pixels; None for the detector's default.
+        model: the model file.
+        threads: threads of the classifier.
+        xnnpack: whether to use the XNNPACK delegate.
+        detector: name of the face detector.
+        detector_model: the detector's file; None for the shipped one.
+        min_face: side of the smallest face to find, in pixels; None for the detector's default.
 
     Returns:
         Fields of `fer_edge.bench.results.StartupCost`.

@@ -29,13 +29,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The change of one case.
 
     Attributes:
-        case: The case, in words.
-        old: Median before, in milliseconds.
-        new: Median now, in milliseconds.
-        ratio: Ratio of the medians, new to old.
+        case: the case, in words.
+        old: median before, in milliseconds.
+        new: median now, in milliseconds.
+        ratio: ratio of the medians, new to old.
         interval: 95 % confidence interval of the ratio.
-        verdict: The result in words; it depends on whether the interval contains 1.
-        regression: Whether the whole interval exceeds the tolerance.
+        verdict: the result in words; it depends on whether the interval contains 1.
+        regression: whether the whole interval exceeds the tolerance.
     """
 
     case: str
@@ -51,9 +51,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of two benchmarks.
 
     Attributes:
-        tolerance: Share by which a median may grow.
-        changes: The changes of the cases that both contain.
-        notes: What the reader should know about the comparison.
+        tolerance: share by which a median may grow.
+        changes: the changes of the cases that both contain.
+        notes: what the reader should know about the comparison.
     """
 
     tolerance: float
@@ -70,13 +70,13 @@ def compare_reports(old: Report, new: Report, *, tolerance: float = 0.05, anyway
     """Compare two benchmarks.
 
     Args:
-        old: The benchmark before.
-        new: The benchmark after.
-        tolerance: Share by which a median may grow. Some per cent depend on the memory layout of a single process.
-        anyway: Whether to compare benchmarks from different machines, runtimes or settings.
+        old: the benchmark before.
+        new: the benchmark after.
+        tolerance: share by which a median may grow. Some per cent depend on the memory layout of a single process.
+        anyway: whether to compare benchmarks from different machines, runtimes or settings.
 
     Raises:
-        InputError: The conditions differ and ``anyway`` is not set, or there is no common case.
+        InputError: the conditions differ and ``anyway`` is not set, or there is no common case.
     """
     different = differences(old, new)
     if different and not anyway:
@@ -145,9 +145,9 @@ def ratio_interval(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64], s
     interval does not contain the variation between processes; that is what a tolerance is for.
 
     Args:
-        old: Milliseconds of the runs, in order, of shape (runs,).
-        new: The same of the new benchmark; the number of runs may differ.
-        seed: Seed of the bootstrap.
+        old: milliseconds of the runs, in order, of shape (runs,).
+        new: the same of the new benchmark; the number of runs may differ.
+        seed: seed of the bootstrap.
     """
     generator = np.random.default_rng(seed)
     ratios = _resample_medians(new, generator) / _resample_medians(old, generator)

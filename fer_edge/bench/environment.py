@@ -83,9 +83,9 @@ def warnings(
     """Return the reasons to doubt a measurement.
 
     Args:
-        environment: Its environment.
-        cases: Its results.
-        meanwhile: States of the machine between the start and the end.
+        environment: its environment.
+        cases: its results.
+        meanwhile: states of the machine between the start and the end.
 
     Returns:
         Sentences without full stops.

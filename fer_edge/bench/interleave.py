@@ -27,9 +27,9 @@ def interleave(
     """Time functions in turns of `TURN` runs; before each turn comes a run that does not count.
 
     Args:
-        functions: Called with the number of the run.
-        runs: Runs of each function, unless ``seconds`` is given.
-        seconds: Time for each function, instead of a number of runs; each gets at least one run.
+        functions: called with the number of the run.
+        runs: runs of each function, unless ``seconds`` is given.
+        seconds: time for each function, instead of a number of runs; each gets at least one run.
 
     Returns:
         Milliseconds of the runs of each function, of shape (runs,).
@@ -59,8 +59,8 @@ def compute_stats(samples: npt.NDArray[np.float64], batch: int = 1) -> LatencySt
     """Compute the statistics of times.
 
     Args:
-        samples: Milliseconds, of shape (runs,), at least one run.
-        batch: Faces or frames in each run.
+        samples: milliseconds, of shape (runs,), at least one run.
+        batch: faces or frames in each run.
     """
     median, p95, p99 = (round(float(value), 4) for value in np.percentile(samples, (50, 95, 99)))
     deviation = float(samples.std(ddof=1)) if len(samples) > 1 else 0.0

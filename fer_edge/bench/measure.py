@@ -34,13 +34,13 @@ def benchmark(options: BenchOptions, on_progress: Callable[[str], None] = lambda
     """Take a benchmark on frames of the demo video.
 
     Args:
-        options: What to measure.
-        on_progress: Called with the name of each step when it begins.
+        options: what to measure.
+        on_progress: called with the name of each step when it begins.
 
     Raises:
-        ModelError: A model is missing or damaged, or cannot take as many faces at once as requested.
-        InputError: The detector cannot be loaded, or a model is named twice.
-        FerEdgeError: A fresh process crashed.
+        ModelError: a model is missing or damaged, or cannot take as many faces at once as requested.
+        InputError: the detector cannot be loaded, or a model is named twice.
+        FerEdgeError: a fresh process crashed.
     """
     workloads = Workloads(options)
     settings, models = workloads.settings(), workloads.models()  # first, because files may change in hours

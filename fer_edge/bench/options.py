@@ -16,18 +16,18 @@ class BenchOptions:
     """What to measure.
 
     Attributes:
-        models: Model files; the others are compared with the first.
-        threads: Numbers of threads of the classifier, each measured.
-        xnnpack: Whether to use the XNNPACK delegate: one value or both.
-        batches: Numbers of faces in one invocation, each measured; whole frames take one at a time, as the device does.
-        detector: Name of the face detector.
-        detector_model: The detector's file; None for the shipped one.
-        min_face: Side of the smallest face to find, in pixels; None for the detector's default.
-        runs: Runs of each case, unless `seconds` is given.
-        seconds: Time for each case, instead of a number of runs.
-        starts: Fresh processes for each model, to measure the cost of a start.
-        sustained: Seconds of sustained work at the end; None for none.
-        profile: Whether to measure each operator, with the first of `threads` and `xnnpack`.
+        models: model files; the others are compared with the first.
+        threads: numbers of threads of the classifier, each measured.
+        xnnpack: whether to use the XNNPACK delegate: one value or both.
+        batches: numbers of faces in one invocation, each measured; whole frames take one at a time, as the device does.
+        detector: name of the face detector.
+        detector_model: the detector's file; None for the shipped one.
+        min_face: side of the smallest face to find, in pixels; None for the detector's default.
+        runs: runs of each case, unless `seconds` is given.
+        seconds: time for each case, instead of a number of runs.
+        starts: fresh processes for each model, to measure the cost of a start.
+        sustained: seconds of sustained work at the end; None for none.
+        profile: whether to measure each operator, with the first of `threads` and `xnnpack`.
     """
 
     models: tuple[Path, ...]

@@ -38,6 +38,7 @@ def as_html(report: Report) -> str:
     return render(
         "bench.html",
         title=f"fer-edge bench: {report.environment.machine}",
+        headline=_headline(report),
         facts="\n".join(list_facts(report)),
         warnings=report.warnings,
         latency={"head": LATENCY_HEAD, "rows": latency_rows(report)},
@@ -51,6 +52,15 @@ def as_html(report: Report) -> str:
             for profile in report.profiles
         ],
     )
+
+
+def _headline(report: Report) -> str:
+    """Say how long each kind of work takes, in the first configuration that was measured."""
+    first: dict[tuple[str, str], Case] = {}
+    for case in report.cases:
+        first.setdefault((case.job, case.model), case)
+    medians = [f"{case.id} {case.latency.median:.1f} ms" for case in first.values()]
+    return f"Medians: {'; '.join(medians)}."
 
 
 def _plot_distributions(report: Report) -> list[dict[str, str]]:

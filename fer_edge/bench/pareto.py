@@ -17,7 +17,7 @@ def plot_pareto(report: Report) -> str:
     """Return an SVG image of accuracy against latency, one face at a time, with the first configuration.
 
     Raises:
-        InputError: No measured model has an accuracy on its card, or none was measured alone.
+        InputError: no measured model has an accuracy on its card, or none was measured alone.
     """
     series = []
     measures = set()
@@ -34,7 +34,8 @@ def plot_pareto(report: Report) -> str:
     points = [point for each in series for point in each.points]
     front = [(x, y) for x, y in points if not any((a <= x and b >= y and (a, b) != (x, y)) for a, b in points)]
     if len(front) > 1:
-        series.append(Series("no other model is both faster and more accurate", sorted(front)))
+        # First, so that the models' marks lie above it.
+        series.insert(0, Series("no other model is both faster and more accurate", sorted(front)))
     measure = measures.pop() if len(measures) == 1 else "accuracy by different measures"
     return plot(series, "median, ms a face", f"{measure}, %", from_zero=False)
 
@@ -43,7 +44,7 @@ def pareto_page(report: Report, *, svg: bool) -> str:
     """Return the plot as an SVG image or as a page.
 
     Raises:
-        InputError: See `plot_pareto`.
+        InputError: see `plot_pareto`.
     """
     drawn = plot_pareto(report)
     if svg:

@@ -27,11 +27,11 @@ def profile(path: Path, name: str, threads: int, runs: int, *, xnnpack: bool) ->
     """Measure a model that is cut off after each of its operators.
 
     Args:
-        path: The model file.
-        name: Name of the model.
-        threads: Threads of the classifier.
-        runs: Runs of each cut.
-        xnnpack: Whether to use the XNNPACK delegate.
+        path: the model file.
+        name: name of the model.
+        threads: threads of the classifier.
+        runs: runs of each cut.
+        xnnpack: whether to use the XNNPACK delegate.
     """
     flatbuffer = model_bytes(path)
     try:

@@ -33,13 +33,13 @@ class LatencyStats(msgspec.Struct, frozen=True, kw_only=True):
     """Statistics of the times of one case, in milliseconds, after a warm-up.
 
     Attributes:
-        min: The shortest time.
-        median: Half of the runs took no longer.
+        min: the shortest time.
+        median: half of the runs took no longer.
         p95: 95 % of the runs took no longer.
         p99: 99 % of the runs took no longer.
-        standard_deviation: Of a sample; 0 for a single run.
-        runs: Number of runs.
-        per_second: Faces, or frames, a second, on average.
+        standard_deviation: of a sample; 0 for a single run.
+        runs: number of runs.
+        per_second: faces, or frames, a second, on average.
     """
 
     min: float
@@ -57,12 +57,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job: ``classifier`` for a call of the classifier, ``detect`` for a search for faces in a grey frame,
             ``whole_frame`` for both, with the crops between them.
-        model: Name of the model; empty for the detector.
-        threads: Threads of the classifier; 0 for the detector, whose threads are OpenCV's.
-        xnnpack: Whether the runtime's XNNPACK delegate was requested.
-        batch: Faces in one invocation of the model.
-        latency: Statistics of the times.
-        samples: Milliseconds of the runs, in order; a random choice of 4000 if there were more.
+        model: name of the model; empty for the detector.
+        threads: threads of the classifier; 0 for the detector, whose threads are OpenCV's.
+        xnnpack: whether the runtime's XNNPACK delegate was requested.
+        batch: faces in one invocation of the model.
+        latency: statistics of the times.
+        samples: milliseconds of the runs, in order; a random choice of 4000 if there were more.
     """
 
     job: Workload
@@ -102,13 +102,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A model that was measured.
 
     Attributes:
-        name: Name of its file without the ending; its path if two files have the same name.
-        path: Path of the file.
-        sha256: Hash of the file.
-        bytes: Size of the file.
-        accuracy: The last accuracy on its card, 0..1; None if the card has none.
-        accuracy_of: Name of that accuracy on the card.
-        delegate: Which operators the runtime's XNNPACK delegate runs, in words.
+        name: name of its file without the ending; its path if two files have the same name.
+        path: path of the file.
+        sha256: hash of the file.
+        bytes: size of the file.
+        accuracy: the last accuracy on its card, 0..1; None if the card has none.
+        accuracy_of: name of that accuracy on the card.
+        delegate: which operators the runtime's XNNPACK delegate runs, in words.
     """
 
     name: str
@@ -124,15 +124,15 @@ class StartupCost(msgspec.Struct, frozen=True, kw_only=True):
     """What a process pays once, with its files in the system's cache: medians over fresh processes.
 
     Attributes:
-        model: Name of the model.
-        processes: Number of processes.
-        import_ms: Time to import the modules.
-        load_ms: Time to load the model.
-        first_run_ms: Time of the first face.
-        detector_ms: Time to load the face detector.
-        first_frame_ms: Time of the first frame: detection, crops, classification.
-        classifier_peak_mb: Peak resident memory until the first face was done.
-        peak_mb: Peak resident memory until the first frame was done.
+        model: name of the model.
+        processes: number of processes.
+        import_ms: time to import the modules.
+        load_ms: time to load the model.
+        first_run_ms: time of the first face.
+        detector_ms: time to load the face detector.
+        first_frame_ms: time of the first frame: detection, crops, classification.
+        classifier_peak_mb: peak resident memory until the first face was done.
+        peak_mb: peak resident memory until the first frame was done.
     """
 
     model: str
@@ -150,10 +150,10 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of sustained work.
 
     Attributes:
-        seconds: Time from the start of the work to the end of the stretch.
-        median: Median time of a whole frame in it, in milliseconds.
-        frames: Number of frames in it.
-        condition: State of the machine at its end.
+        seconds: time from the start of the work to the end of the stretch.
+        median: median time of a whole frame in it, in milliseconds.
+        frames: number of frames in it.
+        condition: state of the machine at its end.
     """
 
     seconds: float
@@ -166,9 +166,9 @@ class SustainedLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Whole frames without a pause, for a long time.
 
     Attributes:
-        case: The case, in words; ``way`` in JSON.
-        stretches: At most 600 stretches, in order; ``moments`` in JSON.
-        drift: Ratio of the time of a frame in the last tenth to that in the first.
+        case: the case, in words; ``way`` in JSON.
+        stretches: at most 600 stretches, in order; ``moments`` in JSON.
+        drift: ratio of the time of a frame in the last tenth to that in the first.
     """
 
     case: str = msgspec.field(name="way")
@@ -180,10 +180,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """An operator of a model.
 
     Attributes:
-        kind: Such as ``CONV_2D``.
-        multiply_adds: Number of multiply-adds.
-        until_ms: Median time of the model cut off after the operator.
-        own_ms: Difference to the model cut off before it; about 0, or negative by noise, where kernels are fused.
+        kind: such as ``CONV_2D``.
+        multiply_adds: number of multiply-adds.
+        until_ms: median time of the model cut off after the operator.
+        own_ms: difference to the model cut off before it; about 0, or negative by noise, where kernels are fused.
     """
 
     kind: str
@@ -196,9 +196,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The times of a model's operators.
 
     Attributes:
-        model: Name of the model.
-        method: How they were measured, or the reason why there are none; ``how`` in JSON.
-        operators: The operators, in the order in which they run.
+        model: name of the model.
+        method: how they were measured, or the reason why there are none; ``how`` in JSON.
+        operators: the operators, in the order in which they run.
     """
 
     model: str
@@ -210,16 +210,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a benchmark.
 
     Attributes:
-        schema: Version of this structure.
-        made: When it was taken: UTC, ISO 8601.
-        environment: The machine and its software.
-        settings: How it was taken.
-        models: The models that were measured.
-        cases: The times.
-        starts: What a process pays once, for each model.
-        sustained: Sustained work; None if it was not requested.
-        profiles: Times of operators, for each model; empty if they were not requested.
-        warnings: Reasons to doubt the result.
+        schema: version of this structure.
+        made: when it was taken: UTC, ISO 8601.
+        environment: the machine and its software.
+        settings: how it was taken.
+        models: the models that were measured.
+        cases: the times.
+        starts: what a process pays once, for each model.
+        sustained: sustained work; None if it was not requested.
+        profiles: times of operators, for each model; empty if they were not requested.
+        warnings: reasons to doubt the result.
     """
 
     schema: Literal[1] = SCHEMA
@@ -237,7 +237,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Return the latency of the first case of a workload.
 
         Raises:
-            InputError: There is no such case.
+            InputError: there is no such case.
         """
         for case in self.cases:
             if case.job == job:
@@ -258,7 +258,7 @@ def read_report(path: Path) -> Report:
     """Read a file that `fer-edge bench` wrote.
 
     Raises:
-        InputError: The file cannot be read, is not a report, or has another version.
+        InputError: the file cannot be read, is not a report, or has another version.
     """
     return decode_report(read_bytes(path, JSON_BYTES, InputError), str(path))
 
@@ -267,11 +267,11 @@ def decode_report(text: bytes, source_name: str) -> Report:
     """Decode the JSON of a report.
 
     Args:
-        text: The JSON.
-        source_name: Where it comes from, for errors.
+        text: the JSON.
+        source_name: where it comes from, for errors.
 
     Raises:
-        InputError: The text is not a report, or has another version.
+        InputError: the text is not a report, or has another version.
     """
     try:
         version = msgspec.json.decode(text, type=_Version).schema

@@ -22,9 +22,9 @@ def sustain(function: Callable[[int], object], case: str, seconds: float) -> Sus
     """Call a function again and again, and read the state of the machine now and then.
 
     Args:
-        function: Called with the number of the run.
-        case: The case, in words.
-        seconds: How long; there are at least two stretches.
+        function: called with the number of the run.
+        case: the case, in words.
+        seconds: how long; there are at least two stretches.
     """
     stretch_s = max(seconds / _MAX_STRETCHES, min(_MIN_STRETCH_S, seconds / 2))
     stretches: list[Stretch] = []

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 LATENCY_HEAD = ("milliseconds", "min", "median", "p95", "p99", "st. dev.", "per second", "ratio")
 STARTUP_HEAD = (
-    "once, ms",
+    "at a start, ms",
     "import",
     "load",
-    "first face",
+    "face",
     "detector",
-    "first frame",
-    "peak MB, face",
-    "peak MB, frame",
+    "frame",
+    "MB, face",
+    "MB, frame",
 )
 OPERATOR_HEAD = ("operator", "M multiply-adds", "own ms", "until ms")
 
@@ -106,7 +106,7 @@ def startup_rows(report: Report) -> list[tuple[str, ...]]:
     """Return a row for each model with the costs of a start."""
     return [
         (
-            f"{cost.model}, {counted(cost.processes, 'process', 'processes')}",
+            f"{cost.model}, {counted(cost.processes, 'start')}",
             *(
                 f"{ms:.1f}"
                 for ms in (cost.import_ms, cost.load_ms, cost.first_run_ms, cost.detector_ms, cost.first_frame_ms)

@@ -39,16 +39,16 @@ class Workloads:
     """Everything that is measured.
 
     Attributes:
-        paths: The model files by name.
-        functions: The function of each case; it is called with the number of the run.
+        paths: the model files by name.
+        functions: the function of each case; it is called with the number of the run.
     """
 
     def __init__(self, options: BenchOptions) -> None:
         """Load the models and the detector.
 
         Raises:
-            ModelError: A model is missing or damaged, or cannot take as many faces at once as requested.
-            InputError: The detector cannot be loaded, or a model is named twice.
+            ModelError: a model is missing or damaged, or cannot take as many faces at once as requested.
+            InputError: the detector cannot be loaded, or a model is named twice.
         """
         self._options = options
         self.paths = _name_models(options.models)

@@ -13,23 +13,26 @@ from fer_edge.errors import InputError, ModelError, printable
 from fer_edge.modelcard.archive import attached_labels, attached_members, check_flatbuffer, model_bytes, with_card
 from fer_edge.modelcard.card_labels import label_problem
 from fer_edge.modelcard.reader import read_any_card
-from fer_edge.modelcard.schema import ClassifierCard, InputSpec
+from fer_edge.modelcard.schema import INPUT_RANGES, ClassifierCard, InputSpec
 from fer_edge.tflite.interpreter import make_interpreter
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.words import listed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fer_edge.modelcard.schema import PixelMapping
+
 _ROUNDING: Final = 0.02  # by which a correct score may lie outside 0..1
 
 
-def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, float] | None) -> ClassifierCard:
+def set_card(path: Path, labels: tuple[str, ...], mapping: PixelMapping | None) -> ClassifierCard:
     """Add a card to a ``.tflite`` file, or change its card; everything else in the file stays the same.
 
     Args:
         path: the file, which is replaced completely or left unchanged.
         labels: names of the outputs; if empty, the labels in the file.
-        scale_offset: scale and offset from a pixel, 0..255, to the real-valued input; None for those on the card.
+        mapping: how pixels, 0..255, become the real-valued input; None for what is on the card.
 
     Raises:
         ModelError: the file is missing, damaged or not an image classifier.
@@ -49,15 +52,14 @@ def set_card(path: Path, labels: tuple[str, ...], scale_offset: tuple[float, flo
         raise InputError(f"{path}: it has {outputs} outputs, but {known}: give --labels, in the order of the outputs")
     if problem := label_problem(labels):
         raise InputError(f"{path}: {problem}; give each output a different name")
-    if scale_offset is None:
+    if mapping is None:
         if old is None:
             raise InputError(
-                f"{path}: the file does not say which values its pixels had in training: give --input-range 0..1, -1..1"
-                " or 0..255"
+                f"{path}: the file does not say which values its pixels had in training: give --input-range"
+                f" {listed(tuple(INPUT_RANGES), 'or')}"
             )
-        scale_offset = old.input.scale, old.input.offset
-    scale, offset = scale_offset
-    spec = InputSpec(height=height, width=width, channels=3 if channels == 3 else 1, scale=scale, offset=offset)
+        mapping = old.input.mapping
+    spec = InputSpec.from_mapping(mapping, height=height, width=width, channels=3 if channels == 3 else 1)
     sha256 = hashlib.sha256(flatbuffer).hexdigest()
     base = old or ClassifierCard(name=printable(path.stem), labels=labels, input=spec)
     card = msgspec.structs.replace(base, labels=labels, input=spec, flatbuffer_sha256=sha256)
@@ -74,6 +76,10 @@ def _check_shapes(
     inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], path: Path
 ) -> tuple[tuple[int, int, int], int]:
     """Return the input's height, width and channels and the number of outputs, if they are those of a classifier."""
+    if not inputs or not outputs:
+        raise ModelError(
+            f"{path}: it has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one of each"
+        )
     taken, given = tuple(map(int, inputs[0]["shape"])), tuple(map(int, outputs[0]["shape"]))
     if (len(inputs), len(outputs), len(taken), len(given)) != (1, 1, 4, 2) or taken[3] not in {1, 3}:
         raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.modelcard.selftest import SelfTest
+from fer_edge.quality import FaceQuality, measure_quality
 from fer_edge.tflite.interpreter import Tensor, invoke, make_interpreter, runtime_name
 from fer_edge.utils.array_checks import check_crops
 
@@ -43,26 +44,36 @@ class Classifier(Protocol):
         ...
 
 
+class ClassifiedFaces(NamedTuple):
+    """The scores and the quality of some faces of an image.
+
+    Attributes:
+        scores: float32 of shape (faces, labels), each 0..1.
+        qualities: how well each face can be seen.
+    """
+
+    scores: npt.NDArray[np.float32]
+    qualities: tuple[FaceQuality, ...]
+
+
 def classify_faces(
     gray: npt.NDArray[np.uint8], faces: Sequence[Face], crop_spec: CropSpec, classifier: Classifier
-) -> npt.NDArray[np.float32]:
-    """Score the faces of an image.
+) -> ClassifiedFaces:
+    """Score the faces of an image, and measure their quality.
 
     Args:
         gray: uint8 image of shape (rows, columns).
         faces: the faces in it; the sequence may be empty.
         crop_spec: how their boxes become square crops.
         classifier: the classifier.
-
-    Returns:
-        float32 scores of shape (faces, labels), each 0..1.
     """
     spec = classifier.card.input
     crops = [
         crop_face(gray, face.box, spec.height, spec.width, crop_spec, roll=face.roll if crop_spec.align_eyes else 0.0)
         for face in faces
     ]
-    return classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
+    scores = classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
+    return ClassifiedFaces(scores, tuple(map(measure_quality, faces, crops)))
 
 
 class TFLiteClassifier:
@@ -133,8 +144,8 @@ class TFLiteClassifier:
         if not difference <= test.tolerance:  # written this way so that not-a-number fails, too
             raise RuntimeMismatchError(
                 f"{self.path}: the scores of {runtime_name()} on this machine differ by up to {difference * step:.2f}"
-                f" from those on the card, where {test.tolerance * step:.2f} is allowed; reinstall the runtime, or"
-                " install another version"
+                f" from those on the card, where {test.tolerance * step:.2f} is allowed; reinstall the runtime,"
+                " or install another version"
             )
         return difference * step
 
@@ -185,6 +196,7 @@ class _Network:
                 f"{path}: gives {self.output.shape}, but its card has {len(card.labels)} labels;"
                 " convert the model again"
             )
+        self._spec = spec
         self._element_of_pixel = self.input.quantize(spec.pixels)
         self._view_input = self._interpreter.tensor(self.input.index)
         self._view_output = self._interpreter.tensor(self.output.index)
@@ -195,7 +207,14 @@ class _Network:
         for start in range(0, len(faces), self._batch):
             chunk = faces[start : start + self._batch]  # the last one may be shorter; the rest of the input is ignored
             # A view of the runtime's memory must not outlive its statement, or the runtime refuses to run.
-            self._view_input()[: len(chunk)] = self._element_of_pixel[chunk][..., None]
+            self._view_input()[: len(chunk)] = self._elements(chunk)[..., None]
             invoke(self._interpreter)
             outputs[start : start + len(chunk)] = self._view_output()[: len(chunk)]
         return outputs
+
+    def _elements(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+        """Return the stored element of each pixel, of the shape of the faces."""
+        if not self._spec.per_image:
+            return self._element_of_pixel[faces]
+        elements = self.input.quantize(self._spec.pixels_of_each(faces))
+        return elements[np.arange(len(faces))[:, None, None], faces]

@@ -6,6 +6,7 @@ import zlib
 from typing import Final, NamedTuple
 
 from fer_edge.classification.labels import canonical_label
+from fer_edge.quality import UNCLEAR
 
 
 class Colour(NamedTuple):
@@ -38,6 +39,7 @@ _COLOURS: Final = {
     "neutral": Colour(86, 180, 233),
     "contempt": Colour(128, 128, 128),
     "confused": Colour(160, 120, 80),
+    UNCLEAR: Colour(160, 160, 160),
 }
 
 

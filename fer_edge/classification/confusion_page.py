@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fer_edge.classification.comparison import AccuracyChange
+from fer_edge.classification.comparison import AccuracyChange, AccuracyDifference, BootstrapIntervals
 from fer_edge.classification.metrics import Metrics
 from fer_edge.errors import printable
 from fer_edge.reports.html import render
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         interval: 95 % interval of its accuracy, 0..1.
         change: its accuracy less that of the first classifier; None for the first.
         agreement: share of the faces that get the same label as from the first, 0..1.
+        bootstrap: intervals from resamples of the faces; None if they were not asked for.
     """
 
     model: str
@@ -33,6 +35,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     interval: tuple[float, float]
     change: AccuracyChange | None = None
     agreement: float = 1.0
+    bootstrap: BootstrapIntervals | None = None
 
 
 def write_confusion_page(path: Path, evaluations: Sequence[Evaluation], data: str) -> None:
@@ -61,7 +64,15 @@ def write_confusion_page(path: Path, evaluations: Sequence[Evaluation], data: st
         ],
         first=names[0],
         changes=[
-            (one.model, f"{one.change.points:+.2f}", show_change(one.change), f"{one.agreement:.1%}")
+            (
+                one.model,
+                f"{one.change.points:+.2f}",
+                show_change(one.change),
+                one.change.gained,
+                one.change.lost,
+                one.change.verdict,
+                f"{one.agreement:.1%}",
+            )
             for one in evaluations
             if one.change
         ],
@@ -76,10 +87,23 @@ def show_interval(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
-def show_change(change: AccuracyChange) -> str:
+def show_change(change: AccuracyChange | AccuracyDifference) -> str:
     """Return the interval of a difference in points, such as ``-0.31 to +1.20``."""
     low, high = change.interval
     return f"{low:+.2f} to {high:+.2f}"
+
+
+def show_verdict(change: AccuracyChange, model: str, first: str) -> str:
+    """Return what a difference says, in words."""
+    verdict = {
+        "better": f"better than {first}",
+        "worse": f"worse than {first}",
+        "not shown": f"not shown to be better or worse than {first}",
+    }[change.verdict]
+    return (
+        f"{model} is {verdict}: {counted(change.gained, 'face')} only it gets right, {change.lost} only {first};"
+        f" p = {change.p_value:.2g} (McNemar)"
+    )
 
 
 def _matrix(evaluation: Evaluation) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Cropping a face from an image to the input size of a classifier.
 
-Training, calibration, evaluation, tagging and the runner all use `crop_face`.  There must be no second implementation:
+Training, calibration, evaluation, tagging and the runner all use `crop_face`. There must be no second implementation:
 if the crops differ, a model is less accurate on the device than on the workstation.
 """
 

@@ -1,6 +1,6 @@
 """Names of expressions in the public datasets.
 
-The labels of a model, and their order, are data on its card.  This module only holds the label sets of the public
+The labels of a model, and their order, are data on its card. This module only holds the label sets of the public
 datasets and a common spelling.
 """
 
@@ -24,6 +24,12 @@ FERPLUS_COLUMNS: Final = (*FERPLUS, "unknown", "no face")
 
 RAFDB: Final = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 """The seven classes of RAF-DB in the order of its numbers (Li et al. 2017, CVPR)."""
+
+AFFECTNET: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
+"""The eight expressions of AffectNet in the order of its numbers (Mollahosseini et al. 2017, arXiv:1708.03985)."""
+
+EXPW: Final = FER2013
+"""The seven classes of ExpW in the order of its numbers (Zhang et al. 2018, arXiv:1609.06426)."""
 
 _ALIASES: Final = {
     "afraid": "fear",

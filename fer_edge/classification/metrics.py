@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
+
+_MIN_SCORE: Final = 1 / 512  # half a step of an int8 output, which rounds smaller scores to 0
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,6 +37,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         accuracy: share of correct predictions, 0..1.
         macro_f1: mean F1 of the classes that occur, 0..1.
         ece: expected calibration error over 15 bins (Guo et al. 2017, arXiv:1706.04599), 0..1.
+        log_loss: mean of ``log_losses``, in nats.
         classes: metrics of each class by label.
         confusion: number of faces by true class (row) and predicted class (column), in the order of the labels.
     """
@@ -43,6 +46,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: float
     macro_f1: float
     ece: float
+    log_loss: float
     classes: dict[str, ClassMetrics]
     confusion: list[list[int]]
 
@@ -68,12 +72,25 @@ def measure(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], label
         accuracy=float((predicted == truth).mean()),
         macro_f1=float(f1[support > 0].mean()),
         ece=calibration_error(scores, truth),
+        log_loss=float(log_losses(scores, truth).mean()),
         classes={
             label: ClassMetrics(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
             for i, label in enumerate(labels)
         },
         confusion=confusion.tolist(),
     )
+
+
+def log_losses(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the negative logarithm of the true class's score for each face, in nats, shape (n,).
+
+    Scores below 1/512 count as 1/512, so that models with int8 and with float outputs can be compared.
+
+    Args:
+        scores: probabilities of shape (n, classes).
+        truth: class indices of shape (n,).
+    """
+    return -np.log(np.maximum(scores[np.arange(len(truth)), truth].astype(np.float64), _MIN_SCORE))
 
 
 def calibration_error(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], bins: int = 15) -> float:

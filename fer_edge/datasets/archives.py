@@ -1,6 +1,6 @@
 """Reading datasets from zip and tar archives.
 
-Members are read directly from the archive.  Nothing is extracted to disk, so no member can be written outside a folder.
+Members are read directly from the archive. Nothing is extracted to disk, so no member can be written outside a folder.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _read_members(members: Callable[[], Members], path: Path, side: int) -> Data
     """Read the best table of faces among the members, the largest of several, or the images in class folders.
 
     Args:
-        members: lists the members; called twice, and each must be read before the next one is asked for.
+        members: lists the members; called twice; each member must be read before the next one is requested.
         path: the archive, for errors.
         side: rows and columns of the faces to return.
     """

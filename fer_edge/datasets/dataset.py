@@ -6,7 +6,7 @@ The faces may lie in a memory-mapped file, so a dataset may be larger than memor
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from fer_edge.datasets.face_store import CHUNK, join_faces
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -52,6 +52,7 @@ class Dataset:
             for a face without votes; None if no face has votes.
         vote_labels: choices of the annotators.
         left_out: one line for each reason why faces were left out, with their number.
+        columns: more that is known of each face, by name, str of shape (n,) each.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Dataset:
     votes: npt.NDArray[np.float32] | None = None
     vote_labels: tuple[str, ...] = FERPLUS_COLUMNS
     left_out: tuple[str, ...] = ()
+    columns: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the arrays have the same length."""
@@ -91,6 +93,7 @@ class Dataset:
             classes=self.classes[rows],
             usages=self.usages[rows],
             votes=None if self.votes is None else self.votes[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
             left_out=self.left_out + lines,
         )
 
@@ -98,7 +101,7 @@ class Dataset:
         """Keep the faces of one usage.
 
         Args:
-            name: the usage; None for the faces to test on.  These are all faces that are neither for training nor for
+            name: the usage; None for the faces to test on. These are all faces that are neither for training nor for
                 validation; the validation faces if there are no others; and all faces if there is only one usage.
 
         Raises:
@@ -185,6 +188,11 @@ def fuse(datasets: Sequence[Dataset]) -> Dataset:
         votes=np.concatenate([z if v is None else v for v, z in zip(votes, zeros, strict=True)]) if voted else None,
         vote_labels=vote_labels if voted else FERPLUS_COLUMNS,
         left_out=tuple(line for dataset in datasets for line in dataset.left_out),
+        columns={
+            name: np.concatenate([dataset.columns[name] for dataset in numbered])
+            for name in first.columns
+            if all(name in dataset.columns for dataset in others)
+        },
     )
 
 

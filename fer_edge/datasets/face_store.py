@@ -20,7 +20,7 @@ CHUNK: Final = 4096  # faces that are copied or hashed at a time
 class FaceStore:
     """Collects faces in an unnamed temporary file and returns them as a memory-mapped array.
 
-    Use it as a context manager.  The file is closed at the end of the block; the array stays valid.
+    Use it as a context manager. The file is closed at the end of the block; the array stays valid.
     """
 
     def __init__(self, side: int) -> None:

@@ -1,6 +1,6 @@
 """Images with labelled faces, for training, calibrating and evaluating face detectors.
 
-A dataset is a folder with ``labels.csv``, ``ignore.csv`` and zips of images.  Without ``labels.csv`` it is a set of
+A dataset is a folder with ``labels.csv``, ``ignore.csv`` and zips of images. Without ``labels.csv`` it is a set of
 unlabelled images.
 """
 
@@ -25,7 +25,7 @@ from fer_edge.utils.limits import IMAGE_BYTES, TABLE_ROWS
 from fer_edge.utils.zip_reader import ZipReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LABELS: Final = "labels.csv"
 IGNORE: Final = "ignore.csv"
+_PARTS: Final = ("development", "test")
 _BOX: Final = ("x", "y", "w", "h")
 _LANDMARKS: Final = tuple(f"lm{i}{axis}" for i in range(5) for axis in "xy")
 
@@ -149,6 +150,33 @@ def load_faces(path: Path, part: str = "") -> FaceDataset:
     return FaceDataset(str(folder), images, labelled=True, files=tuple(files[name] for name in present))
 
 
+def without_test_images(datasets: Sequence[FaceDataset], split: Path) -> list[FaceDataset]:
+    """Leave out the images that are reserved for tests, so that nothing is chosen by them.
+
+    Args:
+        datasets: any images.
+        split: a table with the columns ``file`` and ``part``, which is ``development`` or ``test``. Images that it
+            does not list are kept.
+
+    Raises:
+        DataError: the table cannot be read, lists none of the images, or reserves all images of a dataset.
+    """
+    parts = {}
+    for number, row in enumerate(_read_rows(split, ("file", "part")), 2):
+        if row["part"] not in _PARTS:
+            raise DataError(f"{split}, line {number}: part is {row['part']!r}, not {' or '.join(_PARTS)}")
+        parts[row["file"]] = row["part"]
+    if not any(image.name in parts for data in datasets for image in data.images):
+        raise DataError(f"{split}: it lists none of the images in {datasets[0].name}; give the table of these images")
+    kept = [
+        data.subset(i for i, image in enumerate(data.images) if parts.get(image.name) != "test") for data in datasets
+    ]
+    for before, after in zip(datasets, kept, strict=True):
+        if not len(after):
+            raise DataError(f"{split}: all images in {before.name} are reserved for tests; give others, too")
+    return kept
+
+
 def _rows_by_image(table: Path) -> dict[str, list[dict[str, str]]]:
     """Read a table of boxes; an image without boxes has a row with an empty ``x``."""
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -200,7 +228,7 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]
                 if len(cells) < len(head):
                     raise DataError(f"{path}, line {number}: too few columns")
                 row = dict(zip(head, cells, strict=False))
-                if row["x"] and (problem := _find_problem(row)):
+                if row.get("x") and (problem := _find_problem(row)):
                     raise DataError(f"{path}, line {number}: {problem}; correct the line or delete it")
                 yield row
     except (UnicodeDecodeError, csv.Error) as error:

@@ -17,7 +17,7 @@ from fer_edge.errors import DataError, first_line, printable
 from fer_edge.utils.bounded_file import csv_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -28,6 +28,7 @@ FER2013_SIDE: Final = 48
 CLASS_NUMBERS: Final = tuple(map(str, range(len(FER2013))))
 _MAX_USAGE_CHARACTERS: Final = 64
 _MAX_USAGES: Final = 100  # different ones in a file
+_MAX_VALUE_CHARACTERS: Final = 64  # of other columns
 
 
 @contextmanager
@@ -54,13 +55,14 @@ def table_rank(first_line: str) -> int:
     return (1 + ("usage" in columns)) if {"emotion", "pixels"} <= columns else 0
 
 
-def read_csv(lines: TextLines, name: str, side: int) -> Dataset:
-    """Read a CSV with the columns ``emotion``, ``pixels`` and, optionally, ``Usage``.
+def read_csv(lines: TextLines, name: str, side: int, columns: Sequence[str] = ()) -> Dataset:
+    """Read a CSV with the columns ``emotion``, ``pixels`` and, optionally, ``Usage`` and others.
 
     Args:
         lines: lines of the file; the columns may be in any order, and their names may be surrounded by spaces.
         name: name of the file, for the dataset and for errors.
         side: rows and columns of the faces to return.
+        columns: names of other columns to keep, in any case.
 
     Raises:
         DataError: a column is missing, a row is invalid, or there are no rows.
@@ -70,6 +72,10 @@ def read_csv(lines: TextLines, name: str, side: int) -> Dataset:
         raise DataError(
             f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"
         )
+    places = {column: header.index(column.strip().lower()) for column in columns if column.strip().lower() in header}
+    if unknown := [column for column in columns if column not in places]:
+        raise DataError(f"{name}: no column {' or '.join(unknown)} in its first line; it has {', '.join(header)}")
+    kept: dict[str, list[str]] = {column: [] for column in columns}
     emotion_at, pixels_at = header.index("emotion"), header.index("pixels")
     usage_at = header.index("usage") if "usage" in header else None
     classes: list[int] = []
@@ -97,10 +103,13 @@ def read_csv(lines: TextLines, name: str, side: int) -> Dataset:
             if len(usage) > _MAX_USAGE_CHARACTERS or len(interned) > _MAX_USAGES:
                 raise DataError(f"{place}: Usage is {usage[:20]!r}, not a part such as Training")
             usages.append(interned.setdefault(usage, usage))
+            for column, at in places.items():
+                kept[column].append(printable(row[at].strip())[:_MAX_VALUE_CHARACTERS])
         if not classes:
             raise DataError(f"{name}: no rows under its header")
         faces = store.map_faces()
-    return Dataset(printable(name), FER2013, faces, np.array(classes, np.int64), np.array(usages))
+    arrays = {column: np.array(values) for column, values in kept.items()}
+    return Dataset(printable(name), FER2013, faces, np.array(classes, np.int64), np.array(usages), columns=arrays)
 
 
 def _read_header(reader: Iterator[list[str]]) -> list[str]:

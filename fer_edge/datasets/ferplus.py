@@ -65,11 +65,24 @@ def add_votes(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, votes=np.stack(votes))
 
 
+def agreement(dataset: Dataset) -> npt.NDArray[np.str_]:
+    """Return for each face which share of its annotators gave the most frequent answer, in bands, str of shape (n,).
+
+    Raises:
+        DataError: the dataset has no votes.
+    """
+    if dataset.votes is None:
+        raise DataError(f"{dataset.name}: the agreement of annotators needs their votes; give --votes fer2013new.csv")
+    share = dataset.votes.max(axis=1) / np.maximum(dataset.votes.sum(axis=1), 1)
+    bands = [share >= 1, share >= 0.8, share >= 0.6, share > 0]
+    return np.select(bands, ["100 % agree", "80 to 99 % agree", "60 to 79 % agree", "0 to 59 % agree"], "no votes")
+
+
 def label_by_majority(dataset: Dataset) -> Dataset:
     """Give each face the class that more than half of its annotators chose, one of FER+'s eight classes.
 
-    This is the protocol of Barsoum et al. 2016.  A vote that no other annotator shares is dropped as an outlier.  Faces
-    without a majority, or whose majority chose "unknown" or "no face", are left out.  Faces without votes, from other
+    This is the protocol of Barsoum et al. 2016. A vote that no other annotator shares is dropped as an outlier. Faces
+    without a majority, or whose majority chose "unknown" or "no face", are left out. Faces without votes, from other
     datasets, keep their class, even if FER+ does not have it.
 
     Raises:

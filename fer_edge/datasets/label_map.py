@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_edge.classification.labels import canonical_label
+from fer_edge.classification.labels import AFFECTNET, EXPW, RAFDB, canonical_label
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import read_text
 from fer_edge.utils.toml import parse_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
+
+
+def _numbered(labels: Sequence[str], first: int = 0) -> dict[str, str]:
+    return {str(number): label for number, label in enumerate(labels, first)}
+
+
+SHIPPED_MAPS: Final = {
+    "affectnet": _numbered((*AFFECTNET, "", "", "")),  # none, uncertain, no face
+    "expw": _numbered(EXPW),
+    "raf-db": _numbered(RAFDB, 1),
+}
+"""New label by the number that names a folder, for public datasets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +39,7 @@ class LabelMap:
     Attributes:
         order: labels of the result, in order; if empty, the order of the data.
         tables: new label by old label, for each dataset by the name of its file or folder; the table ``all`` applies
-            to every dataset.  An empty new label leaves the faces out.
+            to every dataset. An empty new label leaves the faces out.
     """
 
     order: tuple[str, ...]
@@ -77,11 +89,13 @@ def load_label_map(path: Path) -> LabelMap:
 
     Args:
         path: a TOML file with ``order = [...]``, a table ``[all]``, and tables named like files or folders; each table
-            holds lines ``old = "new"``.
+            holds lines ``old = "new"``. Or a name of `SHIPPED_MAPS`, if there is no such file.
 
     Raises:
         InputError: the file cannot be read or is not a label map.
     """
+    if (shipped := SHIPPED_MAPS.get(str(path).lower())) and not path.exists():
+        return LabelMap((), {"all": shipped})
     try:
         text = read_text(path, DataError)
     except DataError as error:

@@ -12,6 +12,7 @@ from fer_edge.utils.bounded_file import open_table
 from fer_edge.utils.file_kinds import LeftOut
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
@@ -29,25 +30,33 @@ def ensure_exists(path: Path) -> None:
         )
 
 
-def load_dataset(path: Path, side: int = FER2013_SIDE) -> Dataset:
+def load_dataset(path: Path, side: int = FER2013_SIDE, columns: Sequence[str] = ()) -> Dataset:
     """Read a dataset in any of the forms in which FER-2013 is available.
 
     Args:
         path: ``fer2013.csv`` or ``icml_face_data.csv``; a folder with a folder for each class, optionally inside
-            ``train`` and ``test``; or a zip or tar of either.  Images in folders may have any size and colours; they
+            ``train`` and ``test``; or a zip or tar of either. Images in folders may have any size and colours; they
             are read as face crops.
         side: rows and columns of the faces to return.
+        columns: names of columns to keep, of a CSV that is in no archive.
 
     Raises:
         DataError: the dataset is missing, empty, damaged, unsafe or of another form.
     """
     ensure_exists(path)
+    if columns and (path.is_dir() or is_archive(path)):
+        raise DataError(f"{path}: not a CSV, so it has no column {' or '.join(columns)}; unpack the CSV first")
     if path.is_dir():
         left_out = LeftOut()
         return read_class_folders(list_images(path, left_out), path, side, left_out)
     if path.suffix.lower() == ".zip":
         return read_zip(path, side)
-    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
+    if is_archive(path):
         return read_tar(path, side)
     with raise_data_errors(path), open_table(path) as lines:
-        return read_csv(lines, str(path), side)
+        return read_csv(lines, str(path), side, columns)
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip or tar by its name."""
+    return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
+import os
 import re
 import zipfile
 from typing import TYPE_CHECKING, Final
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fer_edge.errors import DataError, ModelError
+from fer_edge.modelcard.card_labels import by_number
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.utils.atomic_file import replacing
-from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.bounded_file import open_regular, read_bytes
 from fer_edge.utils.decompress import UnpackError
 from fer_edge.utils.limits import CARD_BYTES, MODEL_BYTES, TEXT_BYTES
 from fer_edge.utils.zip_reader import ZipReader, open_zip
@@ -62,9 +65,22 @@ def has_card(path: Path) -> bool:
     """Return whether a model file contains a card, damaged or not."""
     try:
         with open_zip(path) as archive:
-            return archive.find(CARD_NAME) is not None
-    except (UnpackError, DataError):
+            if archive.find(CARD_NAME) is not None:
+                return True
+    except UnpackError:
+        pass
+    except DataError:
         return False
+    return _names_card(path)
+
+
+def _names_card(path: Path) -> bool:
+    """Return whether a file contains the name of the card; if its archive cannot be read, the card is damaged."""
+    with open_regular(path, ModelError) as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # a .keras may be larger than memory
+            return content.rfind(CARD_NAME.encode()) >= 0
 
 
 def with_refiner(detector: bytes, card: DetectorCard, refiner: bytes) -> bytes:
@@ -95,15 +111,16 @@ def card_text(path: Path) -> bytes | None:
     Raises:
         ModelError: the file cannot be read, or the card is damaged or too large.
     """
-    member = None
+    reason = "its archive does not list it"
     try:
-        with open_zip(path, ModelError) as archive:  # a .keras may be larger than memory
-            member = archive.find(CARD_NAME)
-            return member.read(CARD_BYTES) if member else None
+        with open_zip(path, ModelError) as archive:
+            if member := archive.find(CARD_NAME):
+                return member.read(CARD_BYTES)
     except UnpackError as error:
-        if member is None:
-            return None
-        raise ModelError(f"{path}: damaged model card ({error}); make the model again") from error
+        reason = str(error)
+    if has_card(path):
+        raise ModelError(f"{path}: damaged model card ({reason}); copy or make the model again")
+    return None
 
 
 def refiner_bytes(path: Path) -> bytes:
@@ -173,17 +190,17 @@ def attached_members(path: Path) -> list[tuple[zipfile.ZipInfo, bytes]]:
 
 
 def attached_labels(path: Path) -> tuple[str, ...]:
-    """Read the labels from standard TFLite metadata: the only text file in the archive.
+    """Read the labels from standard TFLite metadata: the only text file in the archive, with or without numbers.
 
     Returns:
-        An empty tuple if there is no such file.
+        The labels in the order of their numbers; an empty tuple if there is no such file.
     """
     try:
         texts = [member for member in _open_archive(read_model(path)).members if member.name.endswith(".txt")]
         text = texts[0].read(TEXT_BYTES).decode("utf-8-sig", errors="replace") if len(texts) == 1 else ""
     except UnpackError:
         return ()
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return by_number([line.strip() for line in text.splitlines() if line.strip()])
 
 
 def _open_archive(model: bytes) -> ZipReader:

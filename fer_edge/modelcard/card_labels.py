@@ -1,7 +1,8 @@
-"""Checking the labels of a classifier: they become names of columns, files and keywords."""
+"""The labels of a classifier: their numbers, and a check, because they become names of columns, files and keywords."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _UNPRINTABLE: Final = {"Cc", "Cn", "Cs", "Zl", "Zp"}  # categories: control, unassigned, surrogates, separators
+
+_LONGEST_LABEL: Final = 200  # characters; patterns take time in proportion to the square
+_NUMBER_FIRST: Final = re.compile(r"(\d{1,3})(?:\s*[:=,;.)-]\s*|\s+)(.*\S)")  # as Teachable Machine writes: 0 Angry
+_NUMBER_LAST: Final = re.compile(r"(.*[^\s:=,;-])(?:\s*[:=,;-]\s*|\s+)(\d{1,3})")
 
 
 def label_problem(labels: Sequence[str]) -> str:
@@ -33,3 +38,22 @@ def label_problem(labels: Sequence[str]) -> str:
 def _fold(label: str) -> str:
     """Return what tables and file systems that ignore case take a label for."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold()).strip()
+
+
+def by_number(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return labels in the order of their numbers, if all are numbered; otherwise as they are."""
+    if any(len(line) > _LONGEST_LABEL for line in lines):
+        return tuple(lines)
+    for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
+        found = [pattern.fullmatch(line) for line in lines]
+        numbered = sorted((int(one[number]), one[name].strip("'\" ")) for one in found if one)
+        if len(numbered) == len(lines) and is_order([one for one, _ in numbered]):
+            return tuple(label for _, label in numbered)
+    return tuple(lines)
+
+
+def is_order(numbers: Sequence[int]) -> bool:
+    """Return whether sorted numbers count from 0 or from 1 without a gap."""
+    return (
+        bool(numbers) and numbers[0] in {0, 1} and list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
+    )

@@ -14,8 +14,8 @@ def render(template: str, **values: object) -> str:
     """Render a page.
 
     Args:
-        template: File name of a template in ``fer_edge/reports/templates``.
-        values: The variables of the template.
+        template: file name of a template in ``fer_edge/reports/templates``.
+        values: the variables of the template.
     """
     return _environment().get_template(template).render(values)
 

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 16, 48
-_LEGEND: Final = 18  # height of a line of the legend
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 20, 16, 56
+_LEGEND: Final = 24  # height of a line of the legend
 _LEGEND_MARK: Final = 52  # width of an entry without its name
-_LETTER: Final = 7  # width of a letter
+_LETTER: Final = 12  # width of a letter on a narrow screen, where the text is larger
 # Distinguishable for most colour-blind people (Okabe & Ito 2008).
-_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor")
+_GRID: Final = 'stroke="currentColor" stroke-opacity="0.18"'  # of the text's colour, as pages may be dark
 _MAX_BAR_LABELS: Final = 8
+_ROUNDING: Final = 1e-9
 _DASHES: Final = ("", "6 3", "2 3")
 
 
@@ -28,9 +30,9 @@ class Series:
     """A series of points.
 
     Attributes:
-        name: Name in the legend.
+        name: name in the legend.
         points: x and y of each point.
-        line: Whether a line joins the points; otherwise each point is marked.
+        line: whether a line joins the points; otherwise each point is marked.
     """
 
     name: str
@@ -42,10 +44,10 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, from_zero: boo
     """Return an SVG image of series.
 
     Args:
-        series: The series, with at least one point in all.
-        x_label: Label of the horizontal axis, with its unit.
-        y_label: Label of the vertical axis, with its unit.
-        from_zero: Whether the vertical axis starts at 0.
+        series: the series, with at least one point in all.
+        x_label: label of the horizontal axis, with its unit.
+        y_label: label of the vertical axis, with its unit.
+        from_zero: whether the vertical axis starts at 0.
     """
     points = [point for each in series for point in each.points]
     horizontal = _Axis.over((x for x, _ in points), _LEFT, _WIDTH - _RIGHT)
@@ -59,17 +61,17 @@ def _frame(drawn: str, x_label: str, y_label: str, legend: Sequence[tuple[str, s
     """Return the image with its axis labels and its legend: the name, colour and dashes of each series."""
     widest = max(len(name) for name, *_ in legend) * _LETTER + _LEGEND_MARK
     columns = max(1, min(len(legend), (_WIDTH - _LEFT - _RIGHT) // widest))
-    height, bottom = _HEIGHT + _LEGEND * math.ceil(len(legend) / columns), _HEIGHT - _BOTTOM
+    height, bottom = _HEIGHT + _LEGEND * math.ceil(len(legend) / columns) + 4, _HEIGHT - _BOTTOM
     entries = "".join(
-        _legend_entry(*entry, _LEFT + number % columns * widest, _HEIGHT + _LEGEND * (number // columns) + 4)
+        _legend_entry(*entry, _LEFT + number % columns * widest, _HEIGHT + _LEGEND * (number // columns) + 8)
         for number, entry in enumerate(legend)
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-        f' role="img" font-family="system-ui, sans-serif" font-size="12" style="max-width:100%;background:#fff">'
+        f' role="img" font-family="system-ui, sans-serif" font-size="12" fill="currentColor" style="max-width:100%">'
         f"<title>{html.escape(f'{y_label} by {x_label}')}</title>"
         f"{drawn}{entries}"
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{bottom + 36}" text-anchor="middle">'
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{bottom + 48}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
         f'<text transform="translate(16 {(_TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">'
         f"{html.escape(y_label)}</text></svg>"
@@ -86,15 +88,16 @@ def bars(
     """Return an SVG image of stacked bars.
 
     Args:
-        labels: The label under each bar, at least one; of many labels only some are shown.
-        shares: For each name in the legend, its share of each bar.
-        x_label: Label of the horizontal axis.
-        y_label: Label of the vertical axis.
-        colours: The CSS colour of each name; the others have colours of their own.
+        labels: the label under each bar, at least one; of many labels only some are shown.
+        shares: for each name in the legend, its share of each bar.
+        x_label: label of the horizontal axis.
+        y_label: label of the vertical axis.
+        colours: the CSS colour of each name; the others have colours of their own.
     """
     totals = [sum(values) for values in zip(*shares.values(), strict=True)]
     bottom = _HEIGHT - _BOTTOM
-    vertical = _Axis.over(totals, bottom, _TOP, from_zero=True)
+    counts = all(value == int(value) for values in shares.values() for value in values)
+    vertical = _Axis.over(totals, bottom, _TOP, from_zero=True, min_step=1.0 if counts else 0.0)
     width = (_WIDTH - _RIGHT - _LEFT) / len(labels)
     out = "".join(_grid_line(tick, vertical) for tick in vertical.ticks)
     heights = [0.0] * len(labels)
@@ -109,10 +112,11 @@ def bars(
                     f"<title>{html.escape(f'{labels[bar]}, {name}: {value:g}')}</title></rect>"
                 )
                 heights[bar] += value
-    every = math.ceil(len(labels) / _MAX_BAR_LABELS)
+    fitting = int((_WIDTH - _RIGHT - _LEFT) // ((max(map(len, labels)) + 1) * _LETTER))
+    every = math.ceil(len(labels) / max(1, min(_MAX_BAR_LABELS, fitting)))
     for bar in range(0, len(labels), every):
         out += (
-            f'<text x="{_LEFT + width * (bar + 0.5):.1f}" y="{bottom + 18}" text-anchor="middle">'
+            f'<text x="{_LEFT + width * (bar + 0.5):.1f}" y="{bottom + 24}" text-anchor="middle">'
             f"{html.escape(labels[bar])}</text>"
         )
     legend = [(name, colours.get(name) or _style(number)[0], "") for number, name in enumerate(shares)]
@@ -128,15 +132,18 @@ class _Axis:
     end: float
 
     @classmethod
-    def over(cls, values: Iterable[float], start: float, end: float, *, from_zero: bool = False) -> _Axis:
+    def over(
+        cls, values: Iterable[float], start: float, end: float, *, from_zero: bool = False, min_step: float = 0.0
+    ) -> _Axis:
         """Return an axis that covers all values, with ticks at round numbers."""
         known = [*values, *([0.0] if from_zero else [])]
         low, high = min(known), max(known)
         wide = high - low or abs(high) or 1.0
         rough = wide / 6
         unit = 10 ** math.floor(math.log10(rough))
-        step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= rough)
-        first, last = math.floor(low / step), math.ceil(high / step)
+        step = max(min_step, next(unit * times for times in (1, 2, 5, 10) if unit * times >= rough))
+        # Shares that add up to a little more than 100 % do not reach the next tick.
+        first, last = math.floor(low / step + _ROUNDING), math.ceil(high / step - _ROUNDING)
         return cls(tuple(step * n for n in range(first, max(last, first + 1) + 1)), start, end)
 
     def at(self, value: float) -> float:
@@ -150,8 +157,8 @@ def _draw_grid(horizontal: _Axis, vertical: _Axis) -> str:
     for tick in horizontal.ticks:
         x = horizontal.at(tick)
         out += (
-            f'<path d="M{x} {vertical.start}V{vertical.end}" stroke="#ddd"/>'
-            f'<text x="{x}" y="{vertical.start + 18}" text-anchor="middle">{tick:.6g}</text>'
+            f'<path d="M{x} {vertical.start}V{vertical.end}" {_GRID}/>'
+            f'<text x="{x}" y="{vertical.start + 24}" text-anchor="middle">{tick:.6g}</text>'
         )
     return out + "".join(_grid_line(tick, vertical) for tick in vertical.ticks)
 
@@ -159,7 +166,7 @@ def _draw_grid(horizontal: _Axis, vertical: _Axis) -> str:
 def _grid_line(tick: float, vertical: _Axis) -> str:
     y = vertical.at(tick)
     return (
-        f'<path d="M{_LEFT} {y}H{_WIDTH - _RIGHT}" stroke="#ddd"/>'
+        f'<path d="M{_LEFT} {y}H{_WIDTH - _RIGHT}" {_GRID}/>'
         f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.6g}</text>'
     )
 

@@ -25,7 +25,7 @@ class Table:
 
         Args:
             buffer: the whole flatbuffer.
-            position: of the table.
+            position: position of the table.
 
         Raises:
             FlatbufferError: the table lies outside the flatbuffer.

@@ -31,6 +31,8 @@ _BITS: Final = {
 _DEFAULT_BITS: Final = 32
 _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # fields of a model
 _OMITTED: Final = -1  # in place of an optional input
+_FULLY_CONNECTED: Final = 9  # of the schema's operators
+_FLOAT32, _INT8 = 0, 9  # of the schema's element types
 
 
 class GraphTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +127,29 @@ def read_graph(model: bytes, path: Path) -> Graph:
         raise ModelError(
             f"{path}: a runtime cannot load it, because it is damaged ({reason}); copy or make it again"
         ) from error
+
+
+def multiplies_floats_by_output_scales(model: bytes) -> bool:
+    """Return whether a dense layer multiplies floats by int8 weights that have a scale for each output.
+
+    Unlike `read_graph`, this needs no schema, which tflite-runtime does not have.
+
+    Args:
+        model: the flatbuffer, which a runtime has loaded.
+    """
+    root = Table.root(model)
+    graph = root.tables(_SUBGRAPHS)[0]
+    kinds = [max(code.integer(3, "i"), code.integer(0, "b")) for code in root.tables(_OPERATOR_CODES)]
+    tensors = graph.tables(0)
+    for operator in graph.tables(3):
+        if kinds[operator.integer(0, "I")] != _FULLY_CONNECTED:
+            continue
+        given, weights = (tensors[i] for i in operator.integers(1)[:2])
+        quantization = weights.table(4)
+        scales = quantization.length(2, 4) if quantization else 0
+        if given.integer(1, "b") == _FLOAT32 and weights.integer(1, "b") == _INT8 and scales > 1:
+            return True
+    return False
 
 
 def _read_graph(model: bytes, path: Path, kinds: dict[int, str], types: dict[int, str]) -> Graph:

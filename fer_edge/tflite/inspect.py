@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from fer_edge.errors import ModelError, printable
-from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model, refiner_bytes
+from fer_edge.modelcard.archive import check_flatbuffer, has_card, model_bytes, read_model, refiner_bytes
 from fer_edge.modelcard.reader import ensure_file, read_any_card
 from fer_edge.modelcard.schema import AnyCard, ClassifierCard, DetectorCard
 from fer_edge.reports.html import render
@@ -50,7 +49,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         flatbuffer_sha256: hash of the file without its card.
         intact: whether that hash is the one on the card; true if the card has none.
         bytes: size of the file.
-        card: the model card; None if the file has none.
+        card: the model card; None if the file has none, or a damaged one.
+        card_problem: what is wrong with a damaged card; empty if nothing is, or if there is no card.
         input: the model's input.
         outputs: the model's outputs.
         operators: number of operators of each kind.
@@ -84,6 +84,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     not_delegated: tuple[str, ...] | None
     metadata: tuple[str, ...]
     refiner: Inspection | None = None
+    card_problem: str = ""
 
     @property
     def delegation(self) -> str:
@@ -111,14 +112,18 @@ def inspect_model(path: Path) -> Inspection:
         InputError: the installed runtime does not include the schema.
     """
     ensure_file(path)
-    card = None
-    with suppress(ModelError):
-        card = read_any_card(path)
+    card, problem = None, ""
+    if has_card(path):
+        try:
+            card = read_any_card(path)
+        except ModelError as error:
+            problem = str(error).removeprefix(f"{path}: ")
     refiner = None
     if isinstance(card, DetectorCard) and card.refiner:
         flatbuffer = refiner_bytes(path)
         refiner = _inspect(path, flatbuffer, flatbuffer, card.refiner)
-    return _inspect(path, read_model(path), model_bytes(path), card, refiner)
+    inspection = _inspect(path, read_model(path), model_bytes(path), card, refiner)
+    return msgspec.structs.replace(inspection, card_problem=problem)
 
 
 def _inspect(
@@ -192,9 +197,15 @@ def as_html(inspection: Inspection) -> str:
     return render(
         "inspect.html",
         title=card.name if card else printable(inspection.path),
+        headline=_headline(inspection),
         facts=_list_facts(inspection).items(),
         layers=_list_layers(inspection.layers),
     )
+
+
+def _headline(inspection: Inspection) -> str:
+    kind = "integers only" if inspection.integer_only else "floats, at least in part"
+    return f"{inspection.bytes / 1e3:.0f} kB, {inspection.multiply_adds / 1e6:.1f} million multiply-adds, {kind}."
 
 
 def _list_facts(inspection: Inspection) -> dict[str, object]:
@@ -206,10 +217,10 @@ def _list_facts(inspection: Inspection) -> dict[str, object]:
         "size": f"{inspection.bytes / 1e3:.1f} kB",
         "input": f"{inspection.input.dtype} {list(inspection.input.shape)}",
         "output": ", ".join(f"{output.dtype} {list(output.shape)}" for output in inspection.outputs),
-        "task": card.task if card else "no card",
+        "task": card.task if card else inspection.card_problem or "no card",
         **({"labels": ", ".join(card.labels)} if isinstance(card, ClassifierCard) else {}),
         "multiply-adds": f"{inspection.multiply_adds / 1e6:.1f} million",
-        "parameters": inspection.parameters,
+        "parameters": f"{inspection.parameters:,}",
         "largest activation": f"{inspection.largest_activation_bytes / 1e3:.1f} kB",
         "integer only": "yes" if inspection.integer_only else "no",
         "XNNPACK": inspection.delegation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
 import struct
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from fer_edge.errors import FerEdgeError, MissingExtraError, ModelError, first_line
 from fer_edge.tflite import trial
+from fer_edge.tflite.graph import multiplies_floats_by_output_scales
 from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def make_interpreter(
     Raises:
         MissingExtraError: no runtime is installed.
         ModelError: the flatbuffer is damaged, crashes the runtime, takes too much time or memory, does not accept the
-            shape, or has an operator that the runtime does not know.
+            shape, has an operator that the runtime does not know, or is one that tflite-runtime calculates wrongly.
         FerEdgeError: the runtime does not work with the installed NumPy.
     """
     module = importlib.import_module(runtime_module())
@@ -158,13 +160,18 @@ def make_interpreter(
         raise FerEdgeError(
             f"{runtime_name()} does not work here ({first_line(error)}); is it made for this NumPy?"
         ) from error
+    if module.__name__.startswith("tflite_runtime") and multiplies_floats_by_output_scales(model):
+        raise ModelError(
+            f"{path}: {runtime_name()} takes the scale of a dense layer's first output for all of them, so its scores"
+            " would be wrong; convert the model again with --for tflite-runtime"
+        )
     return interpreter
 
 
 def invoke(interpreter: Interpreter) -> None:
     """Run a model on the present content of its inputs.
 
-    The runtime refuses to run while a view of its memory exists.  A profiler that reads the stacks of other threads, as
+    The runtime refuses to run while a view of its memory exists. A profiler that reads the stacks of other threads, as
     Dask's does in each worker, keeps such views alive for a moment after a function has returned, so a refused run is
     repeated after a short pause.
 
@@ -197,8 +204,8 @@ def _find_runtime() -> tuple[str, str]:
     for module, package in _PACKAGES:
         if importlib.util.find_spec(module.partition(".")[0]) is not None:
             return module, package
-    message = "a TFLite runtime (ai-edge-litert, or tflite-runtime for 32-bit systems)"
-    raise MissingExtraError(message, "device")
+    package = "tflite-runtime" if platform.machine() == "armv7l" else "ai-edge-litert"
+    raise MissingExtraError("a TFLite runtime", "", package)
 
 
 def check_model_header(model: bytes, path: Path) -> None:

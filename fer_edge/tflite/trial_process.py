@@ -1,7 +1,7 @@
 """The process in which a model of unknown origin is loaded and run for the first time.
 
 A damaged model can crash a runtime, hang it, or make it take all memory; here it does so to this process alone.
-Standard input has a line of JSON, a `Request`, and then the model.  The exit status is the result.
+Standard input has a line of JSON, a `Request`, and then the model. The exit status is the result.
 """
 
 from __future__ import annotations
