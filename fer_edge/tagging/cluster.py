@@ -56,16 +56,16 @@ class Cluster:
         """Process chunks of sources.
 
         Args:
-            options: How to process them, with paths of this machine. The model files are sent to the workers; the
+            options: how to process them, with paths of this machine. The model files are sent to the workers; the
                 workers must see the folders.
-            chunks: The sources.
-            on_failure: Makes the result of a source that crashes each worker, from the source and the reason.
+            chunks: the sources.
+            on_failure: makes the result of a source that crashes each worker, from the source and the reason.
 
         Yields:
             Sources and results, in order.
 
         Raises:
-            FerEdgeError: The scheduler or all workers are gone.
+            FerEdgeError: the scheduler or all workers are gone.
         """
         detector = _read_file(options.detector_model) if options.detector_model else None
         files = self._client.submit(_identity, ModelFiles(_read_file(options.model), detector), pure=False)
@@ -80,7 +80,7 @@ class Cluster:
         """Call a function with each item, as `map` does.
 
         Raises:
-            FerEdgeError: The scheduler or all workers are gone, or an item crashes each worker.
+            FerEdgeError: the scheduler or all workers are gone, or an item crashes each worker.
         """
 
         def on_failure(_item: Item, _reason: str) -> Result:
@@ -153,11 +153,11 @@ def connect(address: str) -> Iterator[Cluster]:
     """Connect to a scheduler whose workers have the same fer-edge.
 
     Args:
-        address: The scheduler's address, such as ``tcp://10.0.0.2:8786``.
+        address: the scheduler's address, such as ``tcp://10.0.0.2:8786``.
 
     Raises:
-        MissingExtraError: Dask is not installed.
-        InputError: There is no scheduler at the address, it has no workers, or they lack this fer-edge.
+        MissingExtraError: dask is not installed.
+        InputError: there is no scheduler at the address, it has no workers, or they lack this fer-edge.
     """
     if importlib.util.find_spec("distributed") is None:
         raise MissingExtraError("dask and distributed", "cluster")
@@ -206,7 +206,7 @@ def _check_versions(client: Any, address: str) -> None:  # noqa: ANN401 - Dask h
     """Check that the scheduler and all workers have the same fer-edge.
 
     Raises:
-        InputError: One has another version, or none.
+        InputError: one has another version, or none.
     """
     # A function of the standard library, because one of ours cannot be sent to where fer-edge is not.
     versions = client.run(importlib.metadata.version, "fer-edge", on_error="return")

@@ -78,11 +78,11 @@ def process_on_worker(
     """Process sources on a worker.
 
     Args:
-        options: How to process them.
-        client_folder: Working directory of the client, which relative paths start from.
-        patience_s: Seconds without progress after which a source is left out.
-        sources: The sources.
-        files: The models that were sent along.
+        options: how to process them.
+        client_folder: working directory of the client, which relative paths start from.
+        patience_s: seconds without progress after which a source is left out.
+        sources: the sources.
+        files: the models that were sent along.
     """
     from distributed import get_worker  # noqa: PLC0415 - an extra
 

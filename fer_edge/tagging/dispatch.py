@@ -32,9 +32,9 @@ def process_all(
     """Process sources and yield each with its result, in order.
 
     Args:
-        sources: The sources.
-        options: How to process them.
-        executor: A cluster, or a number of processes; 0 for this process.
+        sources: the sources.
+        options: how to process them.
+        executor: a cluster, or a number of processes; 0 for this process.
     """
     chunks = _make_chunks(sources)
     if not isinstance(executor, int):

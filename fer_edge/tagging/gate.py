@@ -1,4 +1,4 @@
-"""A gate between threads, through which many go together or one goes alone."""
+"""A readers-writer lock: many threads hold it together, or one thread holds it alone."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Lets in many threads at once, or one alone, which goes first."""
+    """A readers-writer lock, in which the thread that wants it alone has priority."""
 
     def __init__(self) -> None:
-        """Let everybody in."""
+        """Start unlocked."""
         self._condition = threading.Condition()
         self._inside = 0
         self._wait_alone = 0
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Be inside with others."""
+        """Hold the lock together with others."""
         with self._condition:
             self._condition.wait_for(lambda: not self._wait_alone)
             self._inside += 1
@@ -32,7 +32,7 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be inside alone; nobody else comes in meanwhile."""
+        """Hold the lock alone."""
         with self._condition:
             self._wait_alone += 1
             self._condition.wait_for(lambda: not self._inside)

@@ -44,10 +44,10 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True):
     """What must be equal for a run to continue an earlier one.
 
     Attributes:
-        model: Name of the model, and hash of its file.
-        version: Version of fer-edge.
-        options: All options that change the content of the table.
-        inputs: Hash of the inputs as they were given.
+        model: name of the model, and hash of its file.
+        version: version of fer-edge.
+        options: all options that change the content of the table.
+        inputs: hash of the inputs as they were given.
     """
 
     model: str
@@ -63,13 +63,13 @@ class Journal:
         """Create a journal, or open the one of an interrupted run.
 
         Args:
-            path: The file.
-            run_key: What the run must share with the interrupted one.
-            overwrite: Whether to discard the results of an interrupted run; never those of a run in progress.
+            path: the file.
+            run_key: what the run must share with the interrupted one.
+            overwrite: whether to discard the results of an interrupted run; never those of a run in progress.
 
         Raises:
-            InputError: The interrupted run had another key, another run is writing the journal, or it is damaged.
-            FerEdgeError: The file cannot be written.
+            InputError: the interrupted run had another key, another run is writing the journal, or it is damaged.
+            FerEdgeError: the file cannot be written.
         """
         self.path = path
         is_new = not path.exists()
@@ -95,11 +95,12 @@ class Journal:
             for statement in _SCHEMA.split(";"):
                 self._database.execute(statement)
             row = self._database.execute("SELECT content FROM run_key").fetchone()
+            previous = msgspec.json.decode(str(row[0]), type=RunKey) if row else None
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                 raise InputError(f"{printable(str(path))}: another run is writing the same table") from error
             raise FerEdgeError(f"{printable(str(path))}: cannot be written ({error})") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             if overwrite:  # no run is writing a damaged file
                 self._database.close()
                 _delete(path)
@@ -110,10 +111,11 @@ class Journal:
                 f"{printable(str(path))}: not a file of an interrupted run, or damaged ({error});"
                 " --overwrite starts again"
             ) from error
-        if row is None:
+        self._continues = previous is not None
+        if previous is None:
             self._database.execute("INSERT INTO run_key VALUES (?)", (msgspec.json.encode(run_key).decode(),))
         else:
-            _check_same_run(path, msgspec.json.decode(row[0], type=RunKey), run_key)
+            _check_same_run(path, previous, run_key)
 
     def append(self, source: Source) -> bool:
         """Put a source next in the order of the table.
@@ -126,7 +128,9 @@ class Journal:
         with self._as_fer_edge_error():
             if not self._database.execute("INSERT OR IGNORE INTO sequence (key) VALUES (?)", (key,)).rowcount:
                 return False
-            row = self._database.execute("SELECT fingerprint FROM results WHERE key = ?", (key,)).fetchone()
+            row = None
+            if self._continues:
+                row = self._database.execute("SELECT fingerprint FROM results WHERE key = ?", (key,)).fetchone()
         self._commit_if_due()
         return not row or row[0] != source.fingerprint
 
@@ -141,11 +145,13 @@ class Journal:
             for number, (face, jpeg) in enumerate(zip(faces, result.thumbnails, strict=False)):
                 # A hash decides which thumbnails to keep, so that the choice does not depend on the order of work.
                 draw = int.from_bytes(hashlib.sha256(key + number.to_bytes(4)).digest()[:7])
-                self._database.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (face.emotion, draw, jpeg))
+                self._database.execute(
+                    "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (face.shown_emotion, draw, jpeg)
+                )
                 self._database.execute(
                     "DELETE FROM thumbnails WHERE emotion = ?1 AND draw >="
                     " (SELECT draw FROM thumbnails WHERE emotion = ?1 ORDER BY draw LIMIT 1 OFFSET ?2)",
-                    (face.emotion, MAX_THUMBNAILS),
+                    (face.shown_emotion, MAX_THUMBNAILS),
                 )
         self._commit_if_due()
 
@@ -158,11 +164,14 @@ class Journal:
         self._commit()
         decoder = msgspec.msgpack.Decoder(SourceResult)
         query = "SELECT path, video, result FROM sequence JOIN results USING (key) ORDER BY number"
-        for path, video, result in self._database.execute(query):
-            yield os.fsdecode(path), bool(video), decoder.decode(result)
+        try:
+            for path, video, result in self._database.execute(query):
+                yield os.fsdecode(path), bool(video), decoder.decode(result)
+        except (sqlite3.Error, msgspec.MsgspecError, TypeError) as error:
+            raise InputError(f"{printable(str(self.path))}: damaged ({error}); --overwrite starts again") from error
 
     def thumbnails(self, emotion: str) -> list[bytes]:
-        """Return JPEGs of a random choice of faces with an emotion; the choice is the same every time."""
+        """Return JPEGs of a random choice of faces with an emotion, or ``unclear``; it is the same every time."""
         rows = self._database.execute("SELECT jpeg FROM thumbnails WHERE emotion = ? ORDER BY draw", (emotion,))
         return [jpeg for (jpeg,) in rows]
 

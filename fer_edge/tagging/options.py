@@ -11,19 +11,20 @@ class TagOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How images are processed; each field has the name of the command's option.
 
     Attributes:
-        model: Path of the classifier's file.
-        threads: Threads of the classifier.
-        face: Whether each image is a face crop, so that no detector is needed.
-        detector: Name of the face detector.
-        detector_model: Path of the detector's file; None for the shipped one.
-        min_face: Side of the smallest face to find, in pixels.
-        every: Seconds between the processed frames of a video; None for every frame.
-        sha256: Whether to hash each file.
-        sidecars: Whether to write XMP sidecars.
-        sidecar_dir: Folder for the sidecars; None for beside the images.
-        annotate: Folder for annotated copies of the images; None for no copies.
-        thumbnails: Whether to keep a thumbnail of each face.
-        max_fetch: Largest file to fetch from an address, and largest video to unpack, in bytes.
+        model: path of the classifier's file.
+        threads: threads of the classifier.
+        face: whether each image is a face crop, so that no detector is needed.
+        detector: name of the face detector.
+        detector_model: path of the detector's file; None for the shipped one.
+        min_face: side of the smallest face to find, in pixels.
+        min_score: lowest score of a face, 0..1; None for the detector's own.
+        every: seconds between the processed frames of a video; None for every frame.
+        sha256: whether to hash each file.
+        sidecars: whether to write XMP sidecars.
+        sidecar_dir: folder for the sidecars; None for beside the images.
+        annotate: folder for annotated copies of the images; None for no copies.
+        thumbnails: whether to keep a thumbnail of each face.
+        max_fetch: largest file to fetch from an address, and largest video to unpack, in bytes.
     """
 
     model: str
@@ -32,6 +33,7 @@ class TagOptions(msgspec.Struct, frozen=True, kw_only=True):
     detector: DetectorName = "network"
     detector_model: str | None = None
     min_face: int | None = None
+    min_score: float | None = None
     every: float | None = None
     sha256: bool = False
     sidecars: bool = False

@@ -1,6 +1,6 @@
-"""Work in other processes, so that whatever one item does costs that item alone: an error, a crash, or a hang.
+"""Work in other processes, so that an error, a crash or a hang costs a single item.
 
-Each process is served by a thread of its own, which starts it, hands it chunks, and ends it if it hangs.  No other
+Each process is served by a thread of its own, which starts it, hands it chunks, and ends it if it hangs. No other
 process is touched.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self
 
 from fer_edge.errors import FerEdgeError, InputError, first_line
 from fer_edge.tagging.gate import Gate
+from fer_edge.utils.address_space import own_process
 from fer_edge.utils.limits import PATIENCE_S, WAITING_BYTES
 from fer_edge.utils.signals import defer_signals
 from fer_edge.utils.worker import init_worker, on_progress
@@ -48,8 +49,8 @@ class _Message(NamedTuple):
 class ProcessPool(Generic[Item, Result]):
     """Some processes that work on chunks of items.
 
-    An item whose process crashes is tried again while no other process works.  If it succeeds then, they were too many
-    for the memory of the machine, and from then on there is one process less.
+    An item whose process crashes is tried again while no other process works. If it then succeeds, the memory was too
+    small for all processes, and one process fewer works from then on.
     """
 
     def __init__(
@@ -62,11 +63,11 @@ class ProcessPool(Generic[Item, Result]):
         """Create a pool; processes start when there is work for them.
 
         Args:
-            work: A function of a module, or a partial of one; it gives the result of each item, one after the other.
+            work: a function of a module, or a partial of one; it gives the result of each item, one after the other.
                 It may call `report_progress` during long work. A `FerEdgeError` ends the run.
-            processes: Number of processes.
-            on_failure: Makes the result of an item that failed, from the item and the reason.
-            patience_s: Seconds without progress after which a process is ended.
+            processes: number of processes.
+            on_failure: makes the result of an item that failed, from the item and the reason.
+            patience_s: seconds without progress after which a process is ended.
         """
         self._work, self._on_failure, self._patience_s = work, on_failure, patience_s
         self._tasks: queue.SimpleQueue[tuple[list[Item], Future[list[Result]]] | None] = queue.SimpleQueue()
@@ -133,7 +134,7 @@ class ProcessPool(Generic[Item, Result]):
         return [results[number] for number in range(len(chunk))]
 
     def _run_alone(self, worker: _Worker, item: Item) -> tuple[list[Result], _Failure | None]:
-        """Process an item while no other process holds memory, because a process may be killed for what others took."""
+        """Process an item while no other process holds memory, for which the kernel might kill its process."""
         with self._gate.alone():
             others = [one for one in self._workers if one is not worker]
             for other in others:
@@ -152,9 +153,9 @@ class _Failure(NamedTuple):
     """Why an item failed.
 
     Attributes:
-        position: Position of the item among those that were sent.
-        reason: Why it failed.
-        is_crash: Whether its process ended.
+        position: position of the item among those that were sent.
+        reason: why it failed.
+        is_crash: whether its process ended.
     """
 
     position: int
@@ -180,7 +181,7 @@ class _Worker:
             Their results, or which item failed, and why.
 
         Raises:
-            FerEdgeError: An error that ends the run, or the process cannot be started.
+            FerEdgeError: an error that ends the run, or the process cannot be started.
         """
         try:
             connection = self._connection or self._start()
@@ -264,7 +265,7 @@ class _Worker:
 
 @contextmanager
 def _allow_children() -> Iterator[None]:
-    """Let this process start another one, also if it is a daemon, as the workers of Dask are.
+    """Let this process start another one even if it is a daemon, like the workers of Dask.
 
     `multiprocessing` forbids it, because it would not end the children of a daemon that is killed; ours end by
     themselves when their parent does.
@@ -298,6 +299,7 @@ def _serve_process(
 ) -> None:
     """Process chunks, until the other end of the connection is closed."""
     init_worker()
+    own_process()
     lock = threading.Lock()
 
     def send(message: _Message) -> None:
@@ -334,15 +336,15 @@ def map_in_order(
     size: Callable[[Item], int],
     max_bytes: Callable[[], int] = lambda: WAITING_BYTES,
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Process chunks of items wherever they are submitted to; few items and results are in memory.
+    """Process chunks of items with any executor; few items and results are in memory at a time.
 
     Args:
-        chunks: The items.
-        submit: Submits a chunk.
-        results: Waits for a future; gives the results of a chunk.
-        max_pending: Gives the number of chunks that may be queued or in work now.
-        size: Gives the memory that an item takes, in bytes.
-        max_bytes: Gives the memory of chunks that are queued or in work beyond which no more are read.
+        chunks: the items.
+        submit: submits a chunk.
+        results: waits for a future; gives the results of a chunk.
+        max_pending: gives the number of chunks that may be queued or in work now.
+        size: gives the memory that an item takes, in bytes.
+        max_bytes: gives the memory, in bytes, that the chunks that are queued or in work may take.
 
     Yields:
         Items and results, in the order of the chunks.

@@ -17,7 +17,7 @@ def read_provenance(model: Path) -> Provenance:
     """Return the provenance of tables that a model makes.
 
     Raises:
-        ModelError: The model cannot be loaded.
+        ModelError: the model cannot be loaded.
     """
     classifier = TFLiteClassifier(model)
     return Provenance(

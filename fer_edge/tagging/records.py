@@ -19,11 +19,11 @@ class FaceRecord(msgspec.Struct, frozen=True, array_like=True):
     """One face, an image or frame without a face, or an error.
 
     Attributes:
-        face: The face and its expression; None if there is no face.
-        detector_score: Confidence of the detector; None for a face crop.
-        time: Time of the frame within its video, in seconds; None for an image.
-        error: What went wrong; empty if nothing did.
-        frame: Number of the frame within its part of a video, because several frames may have the same time.
+        face: the face and its expression; None if there is no face.
+        detector_score: confidence of the detector; None for a face crop.
+        time: time of the frame within its video, in seconds; None for an image.
+        error: what went wrong; empty if nothing did.
+        frame: number of the frame within its part of a video, because several frames may have the same time.
     """
 
     face: Expression | None = None
@@ -37,9 +37,9 @@ class SourceResult(msgspec.Struct, frozen=True, array_like=True):
     """Everything that was found in one source.
 
     Attributes:
-        records: The records of the source; an image has at least one.
-        sha256: Hash of the file; None if it was not requested or the file could not be read.
-        thumbnails: A JPEG for each record that has a face, in the same order; empty if they were not requested.
+        records: the records of the source; an image has at least one.
+        sha256: hash of the file; None if it was not requested or the file could not be read.
+        thumbnails: a JPEG for each record that has a face, in the same order; empty if they were not requested.
     """
 
     records: tuple[FaceRecord, ...]

@@ -35,6 +35,7 @@ def tag_rows(
     detector: DetectorName = "network",
     detector_model: Path | None = None,
     min_face: int | None = None,
+    min_score: float | None = None,
     face: bool = False,
     sha256: bool = False,
     threads: int = 1,
@@ -46,27 +47,28 @@ def tag_rows(
     An image or frame without a face, and a source that cannot be read, give a row too.
 
     Args:
-        paths: Images, videos, archives, folders, patterns and addresses.
-        every: Seconds between the processed frames of a video; None for every frame.
-        model: Name of a shipped model, or path of a model file.
-        detector: Name of the face detector.
-        detector_model: The detector's file; None for the shipped one.
-        min_face: Side of the smallest face to find, in pixels.
-        face: Whether each image is a face crop, so that no detector is needed.
-        sha256: Whether to hash each file.
-        threads: Threads of the classifier.
-        workers: Number of worker processes; 0 for this process. A script that uses workers needs the usual
+        paths: images, videos, archives, folders, patterns and addresses.
+        every: seconds between the processed frames of a video; None for every frame.
+        model: name of a shipped model, or path of a model file.
+        detector: name of the face detector.
+        detector_model: the detector's file; None for the shipped one.
+        min_face: side of the smallest face to find, in pixels.
+        min_score: lowest score of a face, 0..1; None for the detector's own.
+        face: whether each image is a face crop, so that no detector is needed.
+        sha256: whether to hash each file.
+        threads: threads of the classifier.
+        workers: number of worker processes; 0 for this process. A script that uses workers needs the usual
             ``if __name__ == "__main__":``.
-        max_fetch: Largest file to fetch from an address, and largest video to unpack, in bytes.
+        max_fetch: largest file to fetch from an address, and largest video to unpack, in bytes.
 
     Returns:
         An iterator of rows: the columns of `fer_edge.tagging.output.columns` and their values, None if empty. It
         raises InputError if there are no images.
 
     Raises:
-        InputError: An input does not exist, or an option is wrong.
-        ModelError: The model or the detector cannot be loaded.
-        MissingExtraError: An optional package is not installed.
+        InputError: an input does not exist, or an option is wrong.
+        ModelError: the model or the detector cannot be loaded.
+        MissingExtraError: an optional package is not installed.
     """
     inputs = [os.fspath(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if every is not None and every <= 0:
@@ -80,13 +82,14 @@ def tag_rows(
         detector=detector,
         detector_model=str(detector_file(detector, detector_model)),
         min_face=min_face,
+        min_score=min_score,
         every=every,
         sha256=sha256,
         max_fetch=max_fetch,
     )
     provenance = read_provenance(Path(options.model))
     if not face:
-        make_detector(detector, detector_model, min_face)  # errors come now, and not with the first row
+        make_detector(detector, detector_model, min_face, min_score)  # errors come now, and not with the first row
     sources = Sources(inputs, every=every, max_bytes=max_fetch)
     return _iterate(inputs, sources, options, provenance, workers)
 

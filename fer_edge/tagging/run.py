@@ -12,6 +12,7 @@ import msgspec
 
 from fer_edge.detection.factory import detector_file
 from fer_edge.errors import InputError, printable
+from fer_edge.quality import UNCLEAR
 from fer_edge.tagging.cluster import connect
 from fer_edge.tagging.dispatch import process_all, video_measurer
 from fer_edge.tagging.input import remote, tempdirs
@@ -43,18 +44,20 @@ class TagSummary:
     """Counts over a whole table.
 
     Attributes:
-        images: Images and videos.
-        faces: Faces found.
-        errors: Rows with an error.
-        emotions: Number of faces of each emotion.
-        resumed: Images and videos that an interrupted run had processed before.
-        left_out: One line for each kind of files and folders that were left out of the inputs' folders.
+        images: images and videos.
+        faces: faces found.
+        errors: rows with an error.
+        emotions: number of faces of each emotion, without those of which it cannot be told.
+        unclear: number of those.
+        resumed: images and videos that an interrupted run had processed before.
+        left_out: one line for each kind of files and folders that were left out of the inputs' folders.
     """
 
     images: int
     faces: int
     errors: int
     emotions: dict[str, int]
+    unclear: int = 0
     resumed: int = 0
     left_out: tuple[str, ...] = ()
 
@@ -74,19 +77,19 @@ def tag(
     If the run is interrupted, the same call continues it.
 
     Args:
-        inputs: Files, folders, patterns and addresses; see `Sources`.
-        outputs: Where the results go.
-        options: How to process the images.
-        processes: Number of worker processes; 0 for none, then an image that crashes its process ends the run.
-        cluster: Address of the scheduler of a Dask cluster that does the work; None for this machine.
-        null: Whether a NUL ends each name of a list on standard input; see `Sources`.
-        on_result: Called with the result of each source; with None for a source of the interrupted run.
+        inputs: files, folders, patterns and addresses; see `Sources`.
+        outputs: where the results go.
+        options: how to process the images.
+        processes: number of worker processes; 0 for none, then an image that crashes its process ends the run.
+        cluster: address of the scheduler of a Dask cluster that does the work; None for this machine.
+        null: whether a NUL ends each name of a list on standard input; see `Sources`.
+        on_result: called with the result of each source; with None for a source of the interrupted run.
 
     Raises:
-        InputError: An input does not exist, there are no images, a result cannot be written or would replace other
+        InputError: an input does not exist, there are no images, a result cannot be written or would replace other
             files, an interrupted run differs from this one, or there is no such cluster.
-        MissingExtraError: An optional package is not installed.
-        FerEdgeError: The disk is full.
+        MissingExtraError: an optional package is not installed.
+        FerEdgeError: the disk is full.
     """
     table_writer.check_table_path(outputs.table)
     provenance = read_provenance(Path(options.model))
@@ -170,11 +173,11 @@ def _write_outputs(
     journal: Journal, outputs: Outputs, options: TagOptions, provenance: Provenance, cluster: Cluster | None
 ) -> TagSummary:
     """Write the table, the list of errors and the contact sheets."""
-    images = faces = errors = 0
+    images = faces = errors = unclear = 0
     emotions = dict.fromkeys(provenance.labels, 0)
 
     def counted_rows() -> Iterator[FaceRow]:
-        nonlocal images, faces, errors
+        nonlocal images, faces, errors, unclear
         for is_first, rows in make_rows(journal.results(), options.every):
             images += is_first
             for row in rows:
@@ -182,17 +185,18 @@ def _write_outputs(
                 if row.record.error:
                     errors += 1
                     list_error(row.path, row.record.error)
-                if row.record.face:
+                if face := row.record.face:
                     faces += 1
-                    emotions[row.record.face.emotion] += 1
+                    unclear += not face.reliable
+                    emotions[face.emotion] += face.reliable
 
     with open_error_list(outputs.errors) as list_error:
         _write_table(outputs.table, counted_rows(), provenance, cluster)
     if outputs.montage:
-        for emotion in provenance.labels:
+        for emotion in (*provenance.labels, UNCLEAR):
             if thumbnails := journal.thumbnails(emotion):
                 write_sheet(outputs.montage / f"{emotion.replace('/', '-')}.jpg", thumbnails)
-    return TagSummary(images, faces, errors, emotions)
+    return TagSummary(images, faces, errors, emotions, unclear)
 
 
 def _write_table(table: str, rows: Iterator[FaceRow], provenance: Provenance, cluster: Cluster | None) -> None:

@@ -21,8 +21,8 @@ class SourceRows(NamedTuple):
     """The rows of one source.
 
     Attributes:
-        is_first: Whether this is an image, or the first part of a video.
-        rows: The rows.
+        is_first: whether this is an image, or the first part of a video.
+        rows: the rows.
     """
 
     is_first: bool
@@ -33,8 +33,8 @@ def make_rows(results: Iterable[tuple[str, bool, SourceResult]], every: float | 
     """Make the rows of results.
 
     Args:
-        results: For each source its path, whether it is part of a video, and its result, in order.
-        every: Seconds between the frames of a video; None for every frame.
+        results: for each source its path, whether it is part of a video, and its result, in order.
+        every: seconds between the frames of a video; None for every frame.
     """
     previous = None
     tracker = Tracker(_MAX_AGE_S)

@@ -53,14 +53,14 @@ def process(options: TagOptions, sources: Sequence[Source]) -> Iterator[SourceRe
     """Process images and parts of videos one by one.
 
     Args:
-        options: How to process them.
-        sources: The images and parts.
+        options: how to process them.
+        sources: the images and parts.
 
     Yields:
         The result of each source; errors of a source are part of its result.
 
     Raises:
-        ModelError: The model or the detector cannot be loaded.
+        ModelError: the model or the detector cannot be loaded.
     """
     processor = _load_processor(options)
     addresses = [source.uri for source in sources if source.kind == "file" and remote.is_address(source.uri)]
@@ -105,8 +105,8 @@ class _Processor:
         """Process one source; an error in it affects its own records only.
 
         Args:
-            source: The source.
-            fetched: The local copy of an image from an address, or the error that fetching it gave.
+            source: the source.
+            fetched: the local copy of an image from an address, or the error that fetching it gave.
         """
         name = printable(source.path)
         if source.error:
@@ -127,10 +127,7 @@ class _Processor:
         options = self._options
         image = image_decode.decode_image(data, name, self._min_side, min_face=options.min_face, is_face=options.face)
         found, thumbnails = self._find_faces(image.gray, image.reduction)
-        records = [
-            FaceRecord(msgspec.structs.replace(face, box=_scale(face.box, image.reduction)), score)
-            for face, score in found
-        ]
+        records = [FaceRecord(_scale(face, image.reduction), score) for face, score in found]
         errors = []
         if options.annotate and found:
             errors.append(self._annotate_image(source, name, data, image, [face for face, _ in found]))
@@ -203,11 +200,11 @@ class _Processor:
             detector = self._load_detector(reduction)
             faces, crop_spec = detector.detect(gray), detector.crop_spec
             detector_scores = [round(face.score, 4) for face in faces]
-        scores = classify_faces(gray, faces, crop_spec, self._classifier)
+        classified = classify_faces(gray, faces, crop_spec, self._classifier)
         labels = self._classifier.card.labels
         found = [
-            (expression(face.box, row, labels), detector_score)
-            for face, row, detector_score in zip(faces, scores, detector_scores, strict=True)
+            (expression(face.box, row, labels, quality), detector_score)
+            for face, row, quality, detector_score in zip(faces, *classified, detector_scores, strict=True)
         ]
         crops = (
             crop_face(gray, face.box, THUMBNAIL_SIDE, THUMBNAIL_SIDE, crop_spec) for face in faces if options.thumbnails
@@ -220,9 +217,14 @@ class _Processor:
             options = self._options
             path = Path(options.detector_model) if options.detector_model else None
             min_face = options.min_face // reduction if options.min_face else None
-            self._detectors[reduction] = make_detector(options.detector, path, min_face)
+            self._detectors[reduction] = make_detector(options.detector, path, min_face, options.min_score)
         return self._detectors[reduction]
 
 
-def _scale(box: Box, factor: int) -> Box:
-    return Box(*(round(value * factor, 1) for value in box)) if factor > 1 else box
+def _scale(face: Expression, factor: int) -> Expression:
+    """Return a face of an image that was decoded at a reduction, in pixels of the full image."""
+    if factor == 1 or face.quality is None:
+        return face
+    box = Box(*(round(value * factor, 1) for value in face.box))
+    quality = msgspec.structs.replace(face.quality, size=round(face.quality.size * factor, 1))
+    return msgspec.structs.replace(face, box=box, quality=quality)

@@ -1,7 +1,7 @@
 """A file in an archive of unknown origin.
 
-Nothing in archives is believed: bytes are counted as they come out, headers have limits, and whatever is wrong with an
-archive is an `UnpackError`.
+Nothing that an archive states is trusted: bytes are counted as they come out, headers have limits, and whatever is
+wrong with an archive is an `UnpackError`.
 """
 
 from __future__ import annotations

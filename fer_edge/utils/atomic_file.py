@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import secrets
-from contextlib import contextmanager
+import tempfile
 from typing import TYPE_CHECKING
 
 from fer_edge.errors import FerEdgeError, InputError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, and rename it to ``path`` if the block succeeds.
 
@@ -26,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: the folder cannot be created or written to.
         FerEdgeError: the disk is full.
     """
-    path, temporary = _reserve(path)
+    path, temporary = _reserve(path, lambda temporary: temporary.touch(exist_ok=False))
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -43,10 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
 def ensure_writable(path: Path) -> None:
     """Check that a file can be written, before the work that produces its content starts.
 
+    It leaves no file, even if the process is killed meanwhile.
+
     Raises:
         InputError: the folder cannot be created or written to.
     """
-    _reserve(path)[1].unlink()
+    _reserve(path, _create_unnamed)
 
 
 def check_suffix(path: Path, option: str, *suffixes: str) -> None:
@@ -64,8 +67,8 @@ def check_suffix(path: Path, option: str, *suffixes: str) -> None:
         raise InputError(f"{option} {printable(str(path))}: end it in {' or '.join(suffixes)}")
 
 
-def _reserve(path: Path) -> tuple[Path, Path]:
-    """Return the resolved path and a new, empty temporary file beside it."""
+def _reserve(path: Path, create: Callable[[Path], None]) -> tuple[Path, Path]:
+    """Return the resolved path and a temporary path beside it, where a function has created a file."""
     if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
         raise InputError(f"{printable(str(path))}: an address; only a file on this machine can be written here")
     path = path.resolve()  # so that a link stays a link and its target is replaced
@@ -76,7 +79,15 @@ def _reserve(path: Path) -> tuple[Path, Path]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if path.exists() and not path.is_file():  # as root, replacing /dev/null with a file would succeed
             raise InputError(f"{path}: a device, pipe or socket; choose another place")
-        temporary.touch(exist_ok=False)
+        create(temporary)
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}); choose another place") from error
     return path, temporary
+
+
+def _create_unnamed(path: Path) -> None:
+    """Create and close a file that has no name, but fail where a file of this name would fail."""
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()  # the name may be too long
+    # On a file system without unnamed files it has a name, a hidden one, until it is open.
+    tempfile.TemporaryFile(dir=path.parent, prefix=".").close()

@@ -1,4 +1,4 @@
-"""Reading files that users name: regular files only, and never more of them than a limit."""
+"""Reading files that users name: regular files only, and at most as many bytes as a limit allows."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_bytes(path: Path, max_bytes: int, error: type[InputError] = DataError) 
 
 
 def read_stream(file: IO[bytes], max_bytes: int, name: str, error: type[InputError] = DataError) -> bytes:
-    """Read a stream to its end; what its header or its file system says about its size does not count.
+    """Read a stream to its end; a size that its header or its file system states is not trusted.
 
     Args:
         file: the stream.
@@ -157,7 +157,7 @@ class TextLines:
 
 
 def csv_rows(lines: TextLines) -> Iterator[list[str]]:
-    """Yield the records of a CSV; quoted line breaks count to their record.
+    """Yield the records of a CSV; quoted line breaks belong to their record.
 
     Raises:
         DataError: a record is too long.

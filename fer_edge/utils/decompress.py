@@ -129,7 +129,7 @@ class UnpackedStream(io.RawIOBase):
         self._packed = self._unpacked = 0
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True: the stream can be read."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]

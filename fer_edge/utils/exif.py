@@ -36,7 +36,7 @@ def read_orientation(data: bytes | mmap.mmap) -> int:
     """Return how an image file says that its pixels are turned, 1..8; 1 if it does not say.
 
     Args:
-        data: a JPEG, PNG, WebP or TIFF file, or a HEIC or AVIF file.  What is damaged counts as absent.
+        data: a JPEG, PNG, WebP or TIFF file, or a HEIC or AVIF file. What is damaged counts as absent.
     """
     block = find_block(data)
     for directory in _directories(block):
@@ -82,7 +82,7 @@ def turn_upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[
 
 
 def find_block(data: bytes | mmap.mmap) -> bytes | mmap.mmap:
-    """Return the EXIF block of an image file, without its prefix; empty if it has none.  A TIFF is its own block."""
+    """Return the EXIF block of an image file, without its prefix; empty if it has none. A TIFF is its own block."""
     if data[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
         return data
     if data[:2] == b"\xff\xd8":

@@ -26,7 +26,7 @@ VIDEO_SUFFIXES: Final = frozenset(
     }
 )
 ARCHIVE_SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# What systems and photo managers keep beside the photos: thumbnails, deleted files, metadata.  In lower case.
+# What systems and photo managers keep beside the photos: thumbnails, deleted files, metadata. In lower case.
 _SYSTEM_NAMES: Final = frozenset(
     {
         *("@eadir", "#recycle", "#snapshot", "@tmp"),  # Synology

@@ -1,6 +1,6 @@
 """Checking the header of an image before a decoder sees it.
 
-Decoders allocate what a header asks for, so a file of some bytes could take gigabytes.  Only formats whose headers are
+Decoders allocate what a header asks for, so a file of a few bytes could take gigabytes. Only formats whose headers are
 understood here reach a decoder.
 """
 
@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from fer_edge.errors import DataError
 from fer_edge.utils.limits import (
     COLOUR_PIXELS,
+    DECODING_BYTES,
     GRAY_PIXELS,
     HEIF_PIXELS,
     JPEG2000_PIXELS,
     JPEG_PIXELS,
-    PROGRESSIVE_JPEG_PIXELS,
+    JPEG_SEGMENTS,
+    PNG_CHUNKS,
+    PNG_PACKED_TEXTS,
     SCANNED_JPEG_PIXELS,
     STORED_PIXEL_BYTES,
 )
 from fer_edge.utils.tiff_header import read_tiff_size
+from fer_edge.utils.words import megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
 JPEG2000: Final = "a JPEG 2000"
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_ANIMATION: Final = (b"acTL", b"fcTL", b"fdAT")
 _JPEG2000_STARTS: Final = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_NO_PADDING: Final = re.compile(rb"[^\xff]")
 _PNM: Final = re.compile(rb"P[1-6](?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})(?:\s+(?:#[^\n]*\n\s*)*)(\d{1,9})\s")
 _PNM_BYTES: Final = 1 << 16  # in which the size stands
 _CONTAINER_BOXES: Final = {b"meta", b"iprp", b"ipco"}
@@ -45,6 +51,7 @@ class ImageSize(NamedTuple):
         rows: height as it is stored.
         pixel_bytes: bytes of a stored pixel.
         max_pixels: how many pixels an image of this kind may have.
+        buffer_bytes: what the decoder holds beside the decoded image, if that depends on the file.
     """
 
     kind: str
@@ -52,11 +59,17 @@ class ImageSize(NamedTuple):
     rows: int
     pixel_bytes: int = 1
     max_pixels: int = GRAY_PIXELS
+    buffer_bytes: int = 0
 
     @property
     def is_jpeg(self) -> bool:
         """Whether it is a JPEG, which can be shrunk while it is decoded."""
         return self.kind.endswith("JPEG")
+
+    @property
+    def remedy(self) -> str:
+        """What to do with an image whose decoder would hold too much."""
+        return "save it as a baseline JPEG" if self.is_jpeg else "save it in strips of fewer rows"
 
 
 def is_heif(data: bytes) -> bool:
@@ -93,50 +106,100 @@ def check_header(data: bytes, name: str, reduction: int = 1, *, colour: bool = F
             f"{name}: refused, too many pixels: {size.columns}x{size.rows}, where {size.kind} like this may have"
             f" {max_pixels // 1_000_000} million; make it smaller"
         )
+    # A colour image is decoded while the grey one is in memory.
+    decoding_bytes = len(data) + size.buffer_bytes + size.columns * size.rows * (4 if colour else 1) // reduction**2
+    if decoding_bytes > DECODING_BYTES:
+        raise DataError(
+            f"{name}: refused, decoding {size.kind} like this takes {megabytes(decoding_bytes)} of memory, where"
+            f" {megabytes(DECODING_BYTES)} are allowed; make it smaller, or {size.remedy}"
+        )
     return size
 
 
 def _read_jpeg(data: bytes) -> ImageSize | None:
     if not data.startswith(b"\xff\xd8"):
         return None
+    segments = _jpeg_segments(data)
+    marker, frame = next(
+        (marker, start) for marker, start in segments if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}
+    )
+    rows, columns, components = struct.unpack_from(">HHB", data, frame + 1)
+    scan = next(start for marker, start in segments if marker == 0xDA)
+    # A decoder needs no more than a row of blocks at a time if its first scan is of all components.
+    if marker in {0xC0, 0xC1} and data[scan] == components:
+        return ImageSize("a JPEG", columns, rows, max_pixels=JPEG_PIXELS)
+    if data.count(b"\xff\xda") * rows * columns > SCANNED_JPEG_PIXELS:
+        raise ValueError(scan)
+    sampling = [divmod(factors, 16) for factors in data[frame + 7 : frame + 6 + 3 * components : 3]]
+    if not all(1 <= factor <= 4 for factors in sampling for factor in factors):
+        raise ValueError(sampling)
+    wide, high = (max(factors) for factors in zip(*sampling, strict=True))
+    blocks = sum(-(-columns * w // (8 * wide)) * -(-rows * h // (8 * high)) for w, h in sampling)
+    return ImageSize("a progressive JPEG", columns, rows, max_pixels=JPEG_PIXELS, buffer_bytes=128 * blocks)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker of each segment before the end of a JPEG, and where its content starts.
+
+    Raises:
+        IndexError, ValueError, struct.error: the file ends before that, or has too many segments.
+    """
     position = 2
-    while True:
-        while data[position] != 0xFF:  # decoders skip what stands between segments
-            position = data.index(b"\xff", position)
-        while data[position] == 0xFF:
-            position += 1
-        marker = data[position]
-        if marker in {0x00, 0x01} or 0xD0 <= marker <= 0xD8:  # without a length
-            continue
-        if marker in {0xD9, 0xDA}:  # the end, or pixels without a frame
-            raise ValueError(marker)
-        (length,) = struct.unpack_from(">H", data, position + 1)
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # start of frame
-            rows, columns = struct.unpack_from(">HH", data, position + 4)
-            if marker in {0xC0, 0xC1}:
-                return ImageSize("a JPEG", columns, rows, max_pixels=JPEG_PIXELS)
-            if data.count(b"\xff\xda") * rows * columns > SCANNED_JPEG_PIXELS:
-                raise ValueError(marker)
-            return ImageSize("a progressive JPEG", columns, rows, max_pixels=PROGRESSIVE_JPEG_PIXELS)
-        position += 1 + length
+    for _ in range(JPEG_SEGMENTS):
+        position = data.index(b"\xff", position)  # decoders skip what stands between segments
+        found = _NO_PADDING.search(data, position)
+        if found is None or found[0] == b"\xd9":
+            break
+        marker, position = found[0][0], found.end()
+        if marker not in {0x00, 0x01} and not 0xD0 <= marker <= 0xD8:  # those have no length
+            (length,) = struct.unpack_from(">H", data, position)
+            yield marker, position + 2
+            position += length
+    raise ValueError(position)
 
 
 def _read_png(data: bytes) -> ImageSize | None:
     if not data.startswith(_PNG):
         return None
-    size = None
+    columns, rows, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    kinds = [kind for kind, _, _ in _png_chunks(data)]
+    if kinds[:1] != [b"IHDR"] or b"IHDR" in kinds[1:]:
+        raise ValueError(kinds[:1])
+    if kinds.count(b"zTXt") + kinds.count(b"iTXt") > PNG_PACKED_TEXTS:
+        raise ValueError(len(kinds))
+    return ImageSize("a PNG", columns, rows, max({2: 3, 4: 2, 6: 4}.get(colour, 1) * depth // 8, 1))
+
+
+def without_animation(data: bytes) -> bytes:
+    """Return an image file without the later frames of an animated PNG.
+
+    OpenCV would allocate what their headers ask for, and crashes on some.
+    """
+    if not data.startswith(_PNG) or not any(kind in data for kind in _PNG_ANIMATION):
+        return data
+    kept = [data[start:end] for kind, start, end in _png_chunks(data) if kind not in _PNG_ANIMATION]
+    return b"".join((_PNG, *kept))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of each chunk of a PNG.
+
+    Raises:
+        ValueError: a chunk is longer than the file, or there are too many.
+    """
     position = len(_PNG)
-    while position + 8 <= len(data):
-        length, chunk = struct.unpack_from(">I4s", data, position)
-        if chunk == b"IHDR":
-            columns, rows, depth, colour = struct.unpack_from(">IIBB", data, position + 8)
-            size = ImageSize("a PNG", columns, rows, max({2: 3, 4: 2, 6: 4}.get(colour, 1) * depth // 8, 1))
-        if size is None or length > len(data) - position - 12:
-            raise ValueError(chunk)
-        if chunk == b"IEND":
-            break
-        position += 12 + length
-    return size
+    for _ in range(PNG_CHUNKS):
+        if position == len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise ValueError(kind)
+        yield kind, position, end
+        if kind == b"IEND":
+            return
+        position = end
+    raise ValueError(position)
 
 
 def _read_webp(data: bytes) -> ImageSize | None:
@@ -172,7 +235,10 @@ def _read_pnm(data: bytes) -> ImageSize | None:
 def _read_tiff(data: bytes) -> ImageSize | None:
     if not data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return None
-    return ImageSize("a TIFF", *read_tiff_size(data))
+    size = read_tiff_size(data)
+    # The decoder unpacks a strip, and makes pixels of four bytes of it.
+    buffer_bytes = size.strip_pixels * (size.pixel_bytes + 4)
+    return ImageSize("a TIFF", size.columns, size.rows, size.pixel_bytes, buffer_bytes=buffer_bytes)
 
 
 def _read_jpeg2000(data: bytes) -> ImageSize | None:

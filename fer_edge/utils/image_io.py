@@ -12,7 +12,7 @@ from fer_edge.utils import pillow_image
 from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.exif import read_orientation, turn_upright
 from fer_edge.utils.file_kinds import ARCHIVE_SUFFIXES, VIDEO_SUFFIXES
-from fer_edge.utils.image_header import JPEG2000, check_header
+from fer_edge.utils.image_header import JPEG2000, check_header, without_animation
 from fer_edge.utils.isolated_decode import decode_isolated
 from fer_edge.utils.limits import IMAGE_BYTES
 
@@ -54,7 +54,7 @@ def decode(data: bytes, name: str, *, colour: bool = False, reduced: int = 1) ->
         data: content of the file.
         name: name of the image, for errors.
         colour: whether to decode to BGR instead of grey.
-        reduced: factor by which to shrink the image: 1, 2, 4 or 8.  A JPEG is decoded faster if it is shrunk.  HEIC,
+        reduced: factor by which to shrink the image: 1, 2, 4 or 8. A JPEG is decoded faster if it is shrunk. HEIC,
             AVIF and GIF are not shrunk.
 
     Raises:
@@ -65,7 +65,7 @@ def decode(data: bytes, name: str, *, colour: bool = False, reduced: int = 1) ->
         return DecodedImage(*pillow_image.decode(data, name, colour=colour))
     orientation = read_orientation(data)
     flags = (_COLOUR if colour else _GRAY)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = (decode_isolated if size.kind == JPEG2000 else _decode)(data, name, flags)
+    pixels = (decode_isolated if size.kind == JPEG2000 else _decode)(without_animation(data), name, flags)
     # OpenCV turns a TIFF in any case, and WebP not in all its releases: everything else is turned here.
     is_tiff = data[:2] in {b"II", b"MM"}
     return DecodedImage(pixels if is_tiff else turn_upright(pixels, orientation), orientation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +42,8 @@ def decode_isolated(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]
     Raises:
         DataError: the image cannot be decoded, or takes too much memory or time.
     """
+    import subprocess  # noqa: PLC0415 - the camera's process is smaller without it
+
     command = [sys.executable, "-c", _PROGRAM, str(flags), str(DECODER_PROCESS_BYTES), *sys.path]
     try:
         done = subprocess.run(  # noqa: S603 - our own program

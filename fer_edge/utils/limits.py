@@ -1,4 +1,4 @@
-"""The largest inputs that fer-edge reads; ``docs/limits.md`` shows them in one table."""
+"""The largest inputs that fer-edge reads; ``docs/reference/limits.md`` shows them in one table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TRIAL_BYTES: Final = 600 << 20
 TRIAL_CPU_S: Final = 8
 TRIAL_S: Final = 25.0
 
-# Keras models and SavedModel folders, which a process of its own reads.
+# Keras models, SavedModel folders, ONNX and .pt2 files, which a process of its own reads.
 KERAS_BYTES: Final = 1 << 30
 KERAS_OBJECTS: Final = 100_000  # arrays and groups of a file, or files of a folder
 CONVERSION_BYTES: Final = 2 << 30  # beyond what TensorFlow itself takes
@@ -50,14 +50,34 @@ CONVERSION_BYTES_PER_BYTE: Final = 6  # of the model, in addition
 CONVERSION_CPU_S: Final = 60
 CONVERSION_CPU_S_PER_MB: Final = 2  # of the model, in addition
 
+# Pages.
+PAGE_CONNECTIONS: Final = 128
+PAGE_CONNECTIONS_OF_ADDRESS: Final = 64
+PAGE_HEADER_BYTES: Final = 16 << 10
+PAGE_BODY_BYTES: Final = 4 << 10  # of a request that uploads nothing
+UPLOADS: Final = 4  # at a time, each in memory
+UPLOAD_IMAGE_BYTES: Final = 64 << 20
+UPLOAD_VIDEO_BYTES: Final = 256 << 20
+UPLOAD_VIDEO_S: Final = 300
+
 # Images, in pixels of the image as it is stored.
 JPEG_PIXELS: Final = 1 << 30  # decoded at a smaller scale
-PROGRESSIVE_JPEG_PIXELS: Final = 1 << 26  # all of whose coefficients are in memory
 SCANNED_JPEG_PIXELS: Final = 1 << 31  # pixels times scans, each of which takes time
 GRAY_PIXELS: Final = 1 << 27  # decoded
 COLOUR_PIXELS: Final = 1 << 26  # decoded
 STORED_PIXEL_BYTES: Final = 1 << 29  # of all pixels as they are stored
+DECODING_BYTES: Final = 1 << 29  # file, decoded image, and all coefficients of some JPEGs or a strip of a TIFF
+JPEG_SEGMENTS: Final = 20_000  # before the pixels
+PNG_CHUNKS: Final = 200_000
+PNG_PACKED_TEXTS: Final = 200  # which the decoder unpacks, up to 8 MB each
 HEIF_PIXELS: Final = 50_000_000
 JPEG2000_PIXELS: Final = 25_000_000
 DECODER_PROCESS_BYTES: Final = 600 << 20  # of a decoder that has a process of its own
 DECODER_PROCESS_S: Final = 8.0
+
+LIBRARY_CALL_BYTES: Final = 400_000_000  # that a call of FFmpeg or of Parquet's reader may take
+
+# Videos.
+VIDEO_PIXELS: Final = 1 << 25  # of a frame: those of 8K
+VIDEO_BYTES_WITHOUT_FRAME: Final = 1_000_000_000  # that are searched for the first or the next frame
+VIDEO_DECODER_BYTES: Final = 350_000_000  # of all frames that a decoder keeps: seven of 8K

@@ -19,7 +19,7 @@ _LOCK: Final = threading.RLock()  # otherwise one thread could save the stream t
 def hide_native_stderr() -> Iterator[None]:
     """Discard what C and C++ code writes to standard error; messages from Python are still printed.
 
-    TensorFlow and the TFLite runtimes print progress messages there and have no setting to turn them off.  Set
+    TensorFlow and the TFLite runtimes print progress messages there and have no setting to turn them off. Set
     ``FER_EDGE_NATIVE_LOG=1`` to see them.
     """
     if os.environ.get("FER_EDGE_NATIVE_LOG") or sys.stderr is None or _is_hidden():

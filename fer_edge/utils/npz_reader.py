@@ -34,7 +34,7 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _parse(content: bytes) -> npt.NDArray[Any]:
-    """Parse an ``.npy`` file; its header may ask for no more elements than follow.
+    """Parse an ``.npy`` file; its header may state no more elements than follow.
 
     Raises:
         ValueError: the file is damaged.

@@ -15,7 +15,9 @@ from fer_edge.utils.limits import GRAY_PIXELS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from PIL.Image import Image as PillowImage
 
+_BAND_ROWS: Final = 256
 _ROTATIONS: Final = {0: 1, 1: 8, 2: 3, 3: 6}  # EXIF orientation by quarters of a turn to the left
 
 
@@ -54,14 +56,23 @@ def decode(data: bytes, name: str, *, colour: bool) -> tuple[npt.NDArray[np.uint
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             _check_size(image, name)
             orientation, is_upright = _read_orientation(data, image)
-            pixels = np.asarray(image.convert("RGB" if colour else "L"), np.uint8)
+            pixels = _convert(image, colour=colour)
     except DataError:
         raise
     except Exception as error:  # a damaged image makes Pillow raise errors of many kinds
         raise DataError(f"{name}: not an image, or a damaged one ({first_line(error)})") from error
-    if colour:
-        pixels = np.ascontiguousarray(pixels[..., ::-1])
     return (pixels if is_upright else turn_upright(pixels, orientation)), orientation
+
+
+def _convert(image: PillowImage, *, colour: bool) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image, in parts: as a whole, 50 million in colour would take 900 MB."""
+    columns, rows = image.size
+    pixels = np.empty((rows, columns, 3) if colour else (rows, columns), np.uint8)
+    for top in range(0, rows, _BAND_ROWS):
+        band = image.crop((0, top, columns, min(top + _BAND_ROWS, rows))).convert("RGB" if colour else "L")
+        part = np.asarray(band, np.uint8)
+        pixels[top : top + _BAND_ROWS] = part[..., ::-1] if colour else part
+    return pixels
 
 
 def _check_size(image: Any, name: str) -> None:  # noqa: ANN401 - Pillow has no types here
@@ -74,7 +85,7 @@ def _read_orientation(data: bytes, image: object) -> tuple[int, bool]:
     """Return how the pixels are turned in the file, and whether the decoder has turned them upright.
 
     The boxes ``irot`` and ``imir`` turn HEIC (ISO/IEC 23008-12); libheif applies them, and pillow-heif then drops the
-    orientation of the EXIF block, which repeats them.  Files of some converters have that orientation alone.  For AVIF,
+    orientation of the EXIF block, which repeats them. Files of some converters have that orientation alone. For AVIF,
     Pillow gives the boxes as an EXIF orientation and applies nothing.
     """
     info, exif = image.info, image.getexif()  # type: ignore[attr-defined] # Pillow has no types here

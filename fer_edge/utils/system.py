@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -29,7 +30,7 @@ def throttled_flags(devices: Path = _DEVICES) -> int | None:
         devices: folder of sysfs that contains the firmware's folder.
 
     Returns:
-        Bits for the present state: 0 low voltage, 1 frequency capped, 2 throttled, 3 soft temperature limit.  Bits 16
+        Bits for the present state: 0 low voltage, 1 frequency capped, 2 throttled, 3 soft temperature limit. Bits 16
         to 19 have the same meaning for the time since boot.
     """
     text = next(filter(None, map(_read, devices.glob(_THROTTLED_FILE))), None)
@@ -53,6 +54,15 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_SIZE / 1e6
 
 
+def return_freed_memory() -> None:
+    """Give the memory that this process freed back to the system, so that `resident_mb` counts what is in use.
+
+    glibc keeps some of it, up to hundreds of megabytes, for later allocations. Other C libraries have no such call.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(ctypes.c_size_t(0))
+
+
 def machine_name() -> str:
     """Return the model of the board, such as ``Raspberry Pi 4 Model B Rev 1.4``, or the processor's name."""
     board = _read(Path("/proc/device-tree/model"))
@@ -67,7 +77,7 @@ def machine_name() -> str:
 def has_dot_products(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether the processor has instructions for dot products of int8 numbers.
 
-    They make int8 networks several times as fast.  A Raspberry Pi 5 has them; a Zero 2 W, 3 and 4 have not.
+    They make int8 networks several times as fast. A Raspberry Pi 5 has them; a Zero 2 W, 3 and 4 have not.
 
     Args:
         cpuinfo: the kernel's description of the processor.

@@ -20,7 +20,7 @@ _UNLIMITED: Final = 1 << 62
 
 
 def tar_members(path: Path) -> Generator[ArchiveMember]:
-    """Yield the files in a tar archive, compressed or not; each must be read before the next one is asked for.
+    """Yield the files in a tar archive, compressed or not; each must be read before the next one is requested.
 
     Links, devices and sparse files are left out.
 

@@ -1,4 +1,4 @@
-"""Encrypted connections: the certificates to trust, and why the one of a server is not valid."""
+"""TLS: which certificates to trust, and why the certificate of a server is not valid."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_MAX_DEPTH: Final = 20  # ours have four
+_MAX_PROBLEMS: Final = 100  # each takes as long as reading the document
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,11 +36,28 @@ def parse_toml(text: str, source_name: str) -> dict[str, Any]:
         InputError: the text is not valid TOML.
     """
     try:
-        return tomllib.loads(text.removeprefix("\ufeff"))  # a byte-order mark, as Notepad writes it
+        document = tomllib.loads(text.removeprefix("\ufeff"))  # a byte-order mark, as Notepad writes it
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source_name}: not valid TOML, {_place(error, text)}; correct it there") from error
     except (RecursionError, ValueError) as error:  # such as a number of thousands of digits
         raise InputError(f"{source_name}: not valid TOML, a value is nested too deeply or too long") from error
+    if _depth(document) > _MAX_DEPTH:
+        raise InputError(f"{source_name}: not valid, a table in it is nested too deeply")
+    return document
+
+
+def _depth(document: dict[str, Any]) -> int:
+    """Return how deeply tables and arrays are nested; dotted keys nest without end where brackets may not."""
+    level: list[Any] = [document]
+    depth = 0
+    while level := [
+        value
+        for one in level
+        for value in (one.values() if isinstance(one, dict) else one)
+        if isinstance(value, dict | list)
+    ]:
+        depth += 1
+    return depth
 
 
 def _place(error: tomllib.TOMLDecodeError, text: str) -> str:
@@ -66,7 +86,7 @@ def to_struct(document: dict[str, Any], struct: type[T], source_name: str) -> T:
 
 
 def find_problems(document: Mapping[str, Any], struct: type[msgspec.Struct]) -> list[Problem]:
-    """Return everything that is wrong with a parsed TOML document, in its order.
+    """Return what is wrong with a parsed TOML document, in its order: everything, or the first hundred problems.
 
     Args:
         document: the document.
@@ -74,7 +94,7 @@ def find_problems(document: Mapping[str, Any], struct: type[msgspec.Struct]) -> 
     """
     rest = copy.deepcopy(dict(document))
     problems: dict[str, Problem] = {}
-    while problem := _find_problem(rest, struct):
+    while len(problems) < _MAX_PROBLEMS and (problem := _find_problem(rest, struct)):
         key = problem.key
         if key in problems:  # it lacks now, which is no other problem
             key = key.rpartition(".")[0]
@@ -97,7 +117,7 @@ def override(
         struct: class of the document.
 
     Raises:
-        InputError: a value is wrong.  The message names the user's setting.
+        InputError: a value is wrong. The message names the user's setting.
     """
     before = _find_problem(document, struct)
     for name, (key, value) in settings.items():

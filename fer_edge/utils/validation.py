@@ -68,7 +68,7 @@ def explain(error: msgspec.MsgspecError | UnicodeDecodeError, to: Any) -> Proble
 
 
 def _undecodable(error: msgspec.MsgspecError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error):  # before and since msgspec 0.23
         return "it is not text in UTF-8"
     byte = re.search(r"\(byte (\d+)\)$", str(error))
     return f"it is not valid JSON from byte {byte[1]} on" if byte else "it ends too early"

@@ -29,8 +29,8 @@ class _Progress:
 def init_worker() -> None:
     """Initialize a worker process.
 
-    The process ignores Ctrl-C, which its parent handles, and exits when its parent exits.  Without a thread that waits
-    for that, a worker would not notice that its parent was killed.  When memory runs out, the kernel kills a worker,
+    The process ignores Ctrl-C, which its parent handles, and exits when its parent exits. Without a thread that waits
+    for that, a worker would not notice that its parent was killed. When memory runs out, the kernel kills a worker,
     which can be started again, rather than the parent.
     """
     with suppress(OSError):  # no /proc, or already more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import threading
 import zipfile
@@ -20,7 +21,7 @@ from fer_edge.utils.limits import ARCHIVE_DIRECTORY_BYTES
 from fer_edge.utils.words import megabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from fer_edge.utils.decompress import Decompressor
@@ -55,6 +56,7 @@ class ZipReader:
         self.start = min((info.header_offset for info in infos), default=self._length)
         if not 0 <= self.start <= self._length:
             raise UnpackError("its directory is damaged")
+        _refuse_overlaps(infos)
         self.members = tuple(
             ArchiveMember(number, info.filename, info.file_size, self._packed_size(info), partial(self._open, info))
             for number, info in enumerate(infos)
@@ -112,6 +114,18 @@ def open_zip(path: Path, error: type[InputError] = DataError) -> Iterator[ZipRea
     """
     with open_regular(path, error) as file:
         yield ZipReader(file)
+
+
+def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse an archive in which many members share their bytes: a small one would unpack to any size.
+
+    Raises:
+        UnpackError: two members overlap.
+    """
+    places = sorted((info.header_offset, info.compress_size) for info in infos if info.compress_size)
+    for (start, size), (following, _) in itertools.pairwise(places):
+        if start + _LOCAL_HEADER.size + size > following:
+            raise UnpackError("refused, its files share their bytes")
 
 
 def _decompressor_of(info: zipfile.ZipInfo, packed: _Slice) -> Callable[[], Decompressor]:

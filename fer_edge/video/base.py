@@ -38,7 +38,7 @@ class VideoReader(Protocol):
 
     @property
     def problem(self) -> str:
-        """What was wrong with the frames read so far; empty if nothing was. At the end it tells whether some lack."""
+        """What was wrong with the frames so far; empty if nothing was. At the end, also whether frames are missing."""
         ...
 
     def frames(self, begin: float = 0.0) -> Iterator[VideoFrame]:

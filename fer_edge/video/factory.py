@@ -23,7 +23,7 @@ def has_pyav() -> bool:
 def open_video(path: Path, threads: int = 0) -> VideoReader:
     """Open a video file.
 
-    PyAV reads it, if it is installed; otherwise OpenCV does, which knows less of it (see ``docs/inputs.md``).
+    PyAV reads it, if it is installed; otherwise OpenCV does, which knows less of it (see ``docs/reference/inputs.md``).
 
     Args:
         path: the file.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
 from fer_edge.errors import DataError, printable
+from fer_edge.utils.address_space import bounded_address_space
+from fer_edge.utils.limits import VIDEO_PIXELS
 from fer_edge.utils.native_stderr import hide_native_stderr
+from fer_edge.video.memory import DecoderMemory
 from fer_edge.video.timestamps import Clock
 from fer_edge.video.truncation import describe_truncation, missing_bytes
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _RUN_UP_S: Final = 2.0  # decoding a frame takes some before it; only the decoder knows how many
+_FRAME_THREADS_PIXELS: Final = 1 << 23  # 4K; larger frames are decoded one at a time
+_THREADS: Final = os.cpu_count() or 1  # of a decoder
 _NO_START_S: Final = -1e6  # OpenCV 4.11 gives such times for a stream that does not state its start
 
 
@@ -71,20 +77,26 @@ class OpenCvReader:
         self._path = path
         try:
             # OpenCV crashes on a name that is not UTF-8, so it gets another name of the file.
-            with hide_native_stderr(), path.open("rb") as file:
+            with hide_native_stderr(), path.open("rb") as file, bounded_address_space(threads=_THREADS):
                 is_utf8 = printable(str(path)) == str(path)
                 name = str(path.absolute()) if is_utf8 else f"/proc/self/fd/{file.fileno()}"
                 self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+                if self._pixels > _FRAME_THREADS_PIXELS:
+                    self._capture.open(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         if not self._capture.isOpened():
             self._capture.release()
             reason = ": it is cut short; copy it again" if missing_bytes(path) else ""
             raise DataError(f"{path}: not a video that OpenCV can read{reason}")
+        if self._pixels > VIDEO_PIXELS:
+            self._capture.release()
+            raise DataError(f"{path}: refused, its frames have more than {VIDEO_PIXELS // 1_000_000} million pixels")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # off in OpenCV 4
         self._rate = self._capture.get(cv2.CAP_PROP_FPS)
         self._clock = Clock(self._rate)
         self._start: float | None = None
+        self._memory = DecoderMemory()
         self.problem = ""
 
     @property
@@ -98,10 +110,12 @@ class OpenCvReader:
         if begin:
             self._seek(begin)
         has_frames = False
-        while self._capture.grab():
+        while self._grab():
             yield OpenCvFrame(self._capture, self._clock.next(self._position(is_first=not has_frames and not begin)))
             has_frames = True
-        if problem := describe_truncation(self._path, self._clock.last):
+        if self._memory.is_too_much:
+            self.problem = self._memory.problem(self._path, self._clock.last)
+        elif problem := describe_truncation(self._path, self._clock.last):
             self.problem = problem
         elif not has_frames and not begin:
             self.problem = f"{self._path}: has no frame that OpenCV can decode"
@@ -109,6 +123,19 @@ class OpenCvReader:
     def close(self) -> None:
         """Close the file."""
         self._capture.release()
+
+    @property
+    def _pixels(self) -> int:
+        """Pixels of a frame."""
+        sides = (self._capture.get(cv2.CAP_PROP_FRAME_WIDTH), self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        return int(sides[0] * sides[1])
+
+    def _grab(self) -> bool:
+        """Decode the next frame, and return whether there is one that may be used."""
+        self._memory.expect(self._pixels)
+        with self._memory, bounded_address_space(threads=_THREADS):
+            grabbed = self._capture.grab()
+        return grabbed and self._pixels <= VIDEO_PIXELS and not self._memory.is_too_much
 
     def _position(self, *, is_first: bool) -> float | None:
         """Return the time of the grabbed frame; None if the stream has no times."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +14,13 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 
 from fer_edge.errors import DataError
+from fer_edge.utils.address_space import bounded_address_space
 from fer_edge.utils.exif import turn_upright
-from fer_edge.utils.words import counted
+from fer_edge.utils.limits import LIBRARY_CALL_BYTES, VIDEO_BYTES_WITHOUT_FRAME, VIDEO_PIXELS
+from fer_edge.utils.system import resident_mb
+from fer_edge.utils.words import counted, megabytes
+from fer_edge.video.counted_file import CountedFile
+from fer_edge.video.memory import DecoderMemory
 from fer_edge.video.timestamps import Clock
 from fer_edge.video.truncation import describe_truncation, missing_bytes
 
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # PyAV discards FFmpeg's messages. That must stay: passing them to Python's logging can deadlock the decoder's threads.
 _SEEKABLE: Final = frozenset({"mov", "matroska", "avi"})  # containers whose index leads to the frames of any time
-_MAX_PIXELS: Final = 1 << 26  # of a frame: twice as many as 8K has
+_FRAME_THREADS_PIXELS: Final = 1 << 23  # 4K; larger frames are decoded one at a time, each by all threads
 _MAX_CLOSED_PIXELS: Final = 1 << 22  # two frames of Full HD: a decoder may keep sixteen of each
 _MAX_CLOSED: Final = 16  # small videos: a frame that was converted may hold threads, too
 _RUN_UPS_S: Final = (0.0, 5.0, 60.0)  # before the wanted time, until a key frame lies before it
@@ -42,6 +48,7 @@ _PLANAR: Final = frozenset(
 _PLANAR_FULL: Final = frozenset({"gray", "yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p"})
 _FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG: black is 0 and white 255; otherwise they are 16 and 235
 _TO_FULL_RANGE: Final = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+_NO_FRAME: Final = f"it has no frame in {megabytes(VIDEO_BYTES_WITHOUT_FRAME)}"
 _DISPLAY_MATRICES: Final = {  # EXIF orientation by the signs of a, b, c and d in FFmpeg's display matrix
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -101,29 +108,37 @@ class PyAvReader:
             DataError: the file cannot be read as a video.
         """
         self._path = path
+        before_mb = resident_mb()
         try:
-            # An absolute path is never taken for another protocol, and the content cannot name other files or hosts.
-            self._container: InputContainer = av.open(
-                str(path.absolute()), options={"protocol_whitelist": "file"}, **_LENIENT
-            )
-        except (av.FFmpegError, OSError) as error:
-            reason = ": it is cut short; copy it again" if missing_bytes(path) else ""
-            raise DataError(f"{path}: not a video that FFmpeg can read{reason}") from error
+            self._file = CountedFile(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        try:
+            self._container = self._open_container()
+        except DataError:
+            self._file.close()
+            raise
         try:
             self._stream = self._find_stream()
         except DataError:
-            self._container.close()
+            self._close_container()
             raise
-        if self._stream.width * self._stream.height > _MAX_PIXELS:
+        pixels = self._stream.width * self._stream.height
+        if pixels > VIDEO_PIXELS:
             size = f"{self._stream.width}x{self._stream.height}"
-            self._container.close()
-            raise DataError(f"{path}: refused, its frames have {size} pixels")
-        self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}  # the size may change later
-        self._stream.thread_type = "AUTO"
+            self._close_container()
+            raise DataError(
+                f"{path}: refused, its frames have {size} pixels, and may have {VIDEO_PIXELS // 1_000_000} million"
+            )
+        self._stream.codec_context.options = {"max_pixels": str(VIDEO_PIXELS)}  # the size may change later
+        self._stream.thread_type = "AUTO" if pixels <= _FRAME_THREADS_PIXELS else "SLICE"
         self._stream.codec_context.thread_count = threads
+        self._threads = threads or os.cpu_count() or 1
         rate = self._stream.guessed_rate
         self._clock = Clock(float(rate) if rate else 0.0)
         self._start = self._find_start()
+        self._memory = DecoderMemory()
+        self._left_bytes = LIBRARY_CALL_BYTES - max(int((resident_mb() - before_mb) * 1e6), 0)  # for the container
         self._undecodable: list[float] = []
         self._problem = ""
         self._orientations: dict[int, int] = {}
@@ -150,6 +165,8 @@ class PyAvReader:
         for frame in decoded:
             has_frames = True
             yield PyAvFrame(frame, self._clock.next(self._time_of(frame)), self._orientation(frame))
+        if self._memory.is_too_much or self._file.is_exhausted:
+            return
         if problem := describe_truncation(self._path, self._clock.last):
             self._problem = problem
         elif not has_frames and not begin:
@@ -157,13 +174,33 @@ class PyAvReader:
 
     def close(self) -> None:
         """Close the file, and end the decoders of videos that were closed before, if they hold much."""
-        self._container.close()
+        self._close_container()
         # A container and its streams refer to each other, so that the decoder, with its threads and frames, lives until
-        # Python looks for circles.  That takes a third of a second in a large program: too long for each short video.
+        # Python looks for circles. That takes a third of a second in a large program: too long for each short video.
         PyAvReader._closed_pixels += self._stream.width * self._stream.height + _MAX_CLOSED_PIXELS // _MAX_CLOSED
         if self._stream.codec_context.thread_count != 1 or PyAvReader._closed_pixels > _MAX_CLOSED_PIXELS:
             PyAvReader._closed_pixels = 0
             gc.collect()
+
+    def _open_container(self) -> InputContainer:
+        path, problem = self._path, ""
+        try:
+            # The content cannot name other files or hosts.
+            with bounded_address_space():  # an index of a few bytes may stand for any number of frames
+                container: InputContainer = av.open(self._file, options={"protocol_whitelist": "file"}, **_LENIENT)
+                return container
+        except MemoryError as error:
+            raise DataError(f"{path}: refused, its index takes more than {megabytes(LIBRARY_CALL_BYTES)}") from error
+        except (av.FFmpegError, OSError) as error:
+            if self._file.is_exhausted:
+                problem = f"refused, {_NO_FRAME}"
+            elif missing_bytes(path):
+                problem = "not a video that FFmpeg can read: it is cut short; copy it again"
+            raise DataError(f"{path}: {problem or 'not a video that FFmpeg can read'}") from error
+
+    def _close_container(self) -> None:
+        self._container.close()
+        self._file.close()
 
     def _find_stream(self) -> VideoStream:
         stream = self._container.streams.best("video")
@@ -200,6 +237,7 @@ class PyAvReader:
         """Decode from a key frame before ``begin`` on."""
         for run_up in _RUN_UPS_S:
             wanted = max(begin - run_up, 0.0) + self._start
+            self._file.allow_search()
             try:
                 self._container.seek(int(wanted * av.time_base), backward=True)
             except av.FFmpegError:
@@ -218,25 +256,36 @@ class PyAvReader:
     def _decode(self) -> Iterator[AvFrame]:
         """Decode from here to the end, and leave out what is damaged."""
         has_frames = False
-        packets = self._container.demux(self._stream)
+        self._file.expect_frame()
+        packets, decoder = self._container.demux(self._stream), self._stream.codec_context
         while True:
             try:
-                packet = next(packets)
+                with bounded_address_space(self._left_bytes):  # a raw stream is one packet up to the next mark in it
+                    packet = next(packets)
             except StopIteration:
+                if self._file.is_exhausted:
+                    self._problem = f"{self._path}: cannot be read beyond {self._clock.last:.1f} s ({_NO_FRAME})"
                 return
-            except av.FFmpegError as error:
-                self._problem = f"{self._path}: cannot be read beyond {self._clock.last:.1f} s ({error.strerror})"
+            except (av.FFmpegError, MemoryError) as error:
+                reason = "it takes too much memory" if isinstance(error, MemoryError) else error.strerror
+                self._problem = f"{self._path}: cannot be read beyond {self._clock.last:.1f} s ({reason})"
                 return
+            self._file.expect_frame()
+            self._memory.expect(decoder.width * decoder.height)  # which may change
             try:
-                frames = packet.decode()
-            except av.FFmpegError:
+                with self._memory, bounded_address_space(threads=self._threads):
+                    frames = packet.decode()
+            except (av.FFmpegError, MemoryError):
                 # What comes before the first key frame of a recording cannot be decoded, but is not damaged.
                 if has_frames:
                     self._undecodable.append(self._clock.last)
                 continue
-            for frame in frames:
+            if self._memory.is_too_much:
+                self._problem = self._memory.problem(self._path, self._clock.last)
+                return
+            while frames:
                 has_frames = True
-                yield frame
+                yield frames.pop(0)
 
 
 def _first_plane(frame: AvFrame, channels: int = 1) -> npt.NDArray[np.uint8]:

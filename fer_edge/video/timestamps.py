@@ -31,7 +31,7 @@ class Clock:
         """Return the time of the next frame.
 
         Args:
-            time: seconds from the start, as the container has them; None if it has none.  Repeated times are kept.
+            time: seconds from the start, as the container has them; None if it has none. Repeated times are kept.
                 Parts of a recording that were joined follow one another, though each starts at zero.
         """
         if self._last is None:

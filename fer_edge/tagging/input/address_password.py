@@ -17,10 +17,10 @@ PASSWORD_FILE: Final = "FER_EDGE_TAG_PASSWORD_FILE"  # noqa: S105 - likewise
 def with_password(address: str) -> str:
     """Return an address with the password for its user; unchanged if it names no user, or has a password.
 
-    The variable `PASSWORD` holds the password, or `PASSWORD_FILE` names a file with it.  Worker processes inherit both.
+    The variable `PASSWORD` holds the password, or `PASSWORD_FILE` names a file with it. Worker processes inherit both.
 
     Raises:
-        InputError: The file cannot be read or is empty.
+        InputError: the file cannot be read or is empty.
     """
     scheme, _, rest = address.partition("://")
     host, slash, path = rest.partition("/")
@@ -34,7 +34,7 @@ def use_password_file(path: Path) -> None:
     """Take the passwords of this process and of the processes that it starts from a file.
 
     Raises:
-        InputError: The file cannot be read or is empty.
+        InputError: the file cannot be read or is empty.
     """
     os.environ[PASSWORD_FILE] = str(path.absolute())
     _read_password()

@@ -34,11 +34,11 @@ class Member(NamedTuple):
     """An image or video in an archive.
 
     Attributes:
-        name: Name in the archive.
-        position: Position among all members, from 0; a name may occur twice.
-        read: Reads an image; call it before the next member is listed. It raises DataError. None for a video, or if
+        name: name in the archive.
+        position: position among all members, from 0; a name may occur twice.
+        read: reads an image; call it before the next member is listed. It raises DataError. None for a video, or if
             there is an error.
-        error: Why the member is not read; empty if it is.
+        error: why the member is not read; empty if it is.
     """
 
     name: str
@@ -58,10 +58,10 @@ def members(path: Path, image_endings: tuple[str, ...], display_name: str, left_
     If the archive is damaged, the last member carries the error.
 
     Args:
-        path: A ``.zip`` file, or a ``.tar`` file, compressed or not.
-        image_endings: Endings of the names of images.
-        display_name: Name of the archive in errors.
-        left_out: Counts the members that are left out.
+        path: a ``.zip`` file, or a ``.tar`` file, compressed or not.
+        image_endings: endings of the names of images.
+        display_name: name of the archive in errors.
+        left_out: counts the members that are left out.
     """
     position = -1
     try:
@@ -92,14 +92,14 @@ def unpack(path: Path, position: int, display_name: str, destination: Path, max_
     """Unpack one file of an archive.
 
     Args:
-        path: The archive.
-        position: Position of the file among all members.
-        display_name: Name of the file in errors.
-        destination: File to write.
-        max_bytes: Largest size that is unpacked.
+        path: the archive.
+        position: position of the file among all members.
+        display_name: name of the file in errors.
+        destination: file to write.
+        max_bytes: largest size that is unpacked.
 
     Raises:
-        DataError: The file is missing, damaged or too large.
+        DataError: the file is missing, damaged or too large.
     """
     with _as_data_error(display_name), closing(_files(path)) as files:
         file = next((file for file in files if file.position == position), None)

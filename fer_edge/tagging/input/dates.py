@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from fer_edge.utils.exif import read_date
+from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +18,8 @@ class ImageDate(NamedTuple):
     """The date of an image.
 
     Attributes:
-        date: Local time of the camera, or of this machine for the date of a file.
-        from_camera: Whether the camera wrote the date; otherwise it is the file's date of modification.
+        date: local time of the camera, or of this machine for the date of a file.
+        from_camera: whether the camera wrote the date; otherwise it is the file's date of modification.
     """
 
     date: datetime
@@ -33,7 +34,8 @@ def date_of(path: Path) -> ImageDate | None:
         modified = path.stat().st_mtime
         taken = None
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size:  # an empty file cannot be mapped
+            # An empty file cannot be mapped, and a huge one is no image.
+            if 0 < os.fstat(file.fileno()).st_size <= IMAGE_BYTES:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                     taken = read_date(content)
     except (OSError, ValueError):  # ValueError: a NUL in the name

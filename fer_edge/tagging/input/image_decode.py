@@ -19,10 +19,10 @@ class StoredImage(NamedTuple):
 
     Attributes:
         gray: uint8 of shape (rows, columns), upright.
-        reduction: How many times smaller `gray` is than the image.
-        columns: Width of the image as it is stored, before it is turned upright.
-        rows: Height of the image as it is stored.
-        orientation: How it is turned as it is stored: an EXIF orientation, 1..8.
+        reduction: how many times smaller `gray` is than the image.
+        columns: width of the image as it is stored, before it is turned upright.
+        rows: height of the image as it is stored.
+        orientation: how it is turned as it is stored: an EXIF orientation, 1..8.
     """
 
     gray: npt.NDArray[np.uint8]
@@ -36,14 +36,14 @@ def decode_image(data: bytes, name: str, min_side: int, *, min_face: int | None,
     """Decode an image, at a reduced scale if its format allows it and no face gets too small.
 
     Args:
-        data: The encoded image.
-        name: Name of the image in errors.
-        min_side: Side in pixels that the smallest face keeps after the reduction.
-        min_face: Side of the smallest face to find, in pixels of the image; None for a sixteenth of the longer side.
-        is_face: Whether the image is a face crop.
+        data: the encoded image.
+        name: name of the image in errors.
+        min_side: side in pixels that the smallest face keeps after the reduction.
+        min_face: side of the smallest face to find, in pixels of the image; None for a sixteenth of the longer side.
+        is_face: whether the image is a face crop.
 
     Raises:
-        DataError: The data are not an image, are damaged, or have too many pixels.
+        DataError: the data are not an image, are damaged, or have too many pixels.
     """
     size = check_header(data, name, _MAX_REDUCTION)
     if not size.is_jpeg:

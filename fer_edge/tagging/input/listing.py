@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, AnyStr, Final
 
+from fer_edge.errors import DataError
+from fer_edge.utils.bounded_file import open_regular
 from fer_edge.utils.file_kinds import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, LeftOut, is_system_name
 
 if TYPE_CHECKING:
@@ -54,11 +56,11 @@ def scan_folder(folder: str, left_out: LeftOut) -> Iterator[bytes]:
     """Yield the names of subfolders, with a slash at the end, and of images, videos and archives.
 
     Args:
-        folder: The folder.
-        left_out: Counts the files and folders that are left out.
+        folder: the folder.
+        left_out: counts the files and folders that are left out.
 
     Raises:
-        OSError: The folder cannot be listed.
+        OSError: the folder cannot be listed.
     """
     with os.scandir(os.fsencode(folder)) as entries:
         for entry in entries:
@@ -78,9 +80,9 @@ def _has_known_kind(entry: os.DirEntry[bytes]) -> bool:
     if not name.endswith(_TRANSPORT_STREAMS):
         return name.endswith(_KNOWN_ENDINGS_BYTES)
     try:
-        with open(entry.path, "rb") as file:  # noqa: PTH123 - Paths are slow for a million names
+        with open_regular(Path(os.fsdecode(entry.path))) as file:
             start = file.read(5)
-    except OSError:
+    except (OSError, DataError):
         return True  # its row says why
     return b"G" in {start[:1], start[4:]}  # each packet begins with this byte; cameras write four others before it
 

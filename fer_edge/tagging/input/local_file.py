@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import DataError, printable
 from fer_edge.tagging.input import archives, remote, tempdirs
-from fer_edge.utils.bounded_file import read_bytes
+from fer_edge.utils.bounded_file import open_regular, read_bytes
 from fer_edge.utils.limits import IMAGE_BYTES
 from fer_edge.utils.worker import report_progress
 
@@ -26,11 +26,11 @@ def read_image(source: Source, fetched: Path | None) -> bytes:
     """Return the encoded image of a source.
 
     Args:
-        source: The source.
-        fetched: The local copy of an image from an address; None for other images.
+        source: the source.
+        fetched: the local copy of an image from an address; None for other images.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: the file cannot be read.
     """
     if source.kind == "member":
         return source.data
@@ -46,11 +46,11 @@ def local_video(source: Source, max_bytes: int) -> Iterator[Path]:
     """Yield a file of this machine that contains the video of a source.
 
     Args:
-        source: The source.
-        max_bytes: Largest video to fetch or unpack.
+        source: the source.
+        max_bytes: largest video to fetch or unpack.
 
     Raises:
-        DataError: The video cannot be fetched or unpacked.
+        DataError: the video cannot be fetched or unpacked.
     """
     is_remote = remote.is_address(source.uri)
     if not is_remote and source.member_position is None:
@@ -73,7 +73,7 @@ def hash_video(path: Path) -> str:
 @functools.lru_cache(maxsize=1)
 def _hash_file(path: Path, modified: int) -> str:  # noqa: ARG001 - part of the cache's key
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             report_progress()
             digest.update(block)

@@ -32,10 +32,10 @@ class RemoteFile(NamedTuple):
     """A file at an address.
 
     Attributes:
-        display_name: The address without passwords.
-        address: The address.
-        fingerprint: Text that changes when the file does; empty if the server does not tell.
-        error: Why the file cannot be read; empty if it can.
+        display_name: the address without passwords.
+        address: the address.
+        fingerprint: text that changes when the file does; empty if the server does not tell.
+        error: why the file cannot be read; empty if it can.
     """
 
     display_name: str
@@ -54,7 +54,7 @@ def check_address(address: str) -> None:
 
     Raises:
         MissingExtraError: fsspec is not installed.
-        InputError: The scheme is unknown, or the package that reads it is not installed.
+        InputError: the scheme is unknown, or the package that reads it is not installed.
     """
     if importlib.util.find_spec("fsspec") is None:
         raise MissingExtraError("fsspec", "remote")
@@ -75,9 +75,9 @@ def find(address: str, endings: tuple[str, ...], left_out: LeftOut) -> Iterator[
     """List the files at an address.
 
     Args:
-        address: The address of a file, a folder, or a pattern.
-        endings: The endings of files that are taken from a folder.
-        left_out: Counts what is left out of a folder.
+        address: the address of a file, a folder, or a pattern.
+        endings: the endings of files that are taken from a folder.
+        left_out: counts what is left out of a folder.
 
     Yields:
         The files, in order of their names; an address that cannot be listed is one file with an error.
@@ -112,12 +112,12 @@ def fetch(address: str, destination: Path, max_bytes: int) -> None:
     """Copy a remote file to this machine.
 
     Args:
-        address: The address of the file.
-        destination: The file to write.
-        max_bytes: The largest size; the transfer stops some blocks beyond it.
+        address: the address of the file.
+        destination: the file to write.
+        max_bytes: the largest size; the transfer stops some blocks beyond it.
 
     Raises:
-        DataError: The file cannot be read, is too large, or does not fit on the disk.
+        DataError: the file cannot be read, is too large, or does not fit on the disk.
     """
     from fsspec import Callback  # noqa: PLC0415 - an extra
 
@@ -135,7 +135,7 @@ def put(file: Path, address: str) -> None:
     """Copy a file of this machine to an address.
 
     Raises:
-        InputError: It cannot be written there.
+        InputError: it cannot be written there.
     """
     with _as_data_error(address):
         files, path = _open(address)
@@ -147,10 +147,10 @@ def writing(destination: str) -> Iterator[Path]:
     """Yield a local file to write; at the end it moves to its destination as a whole.
 
     Args:
-        destination: A path or an address.
+        destination: a path or an address.
 
     Raises:
-        InputError: The destination cannot be written.
+        InputError: the destination cannot be written.
     """
     if not is_address(destination):
         with replacing(Path(destination)) as temporary:
@@ -166,7 +166,7 @@ def expand_pattern(pattern: str) -> list[str]:
     """Return the addresses that match a pattern.
 
     Raises:
-        InputError: The place cannot be listed.
+        InputError: the place cannot be listed.
     """
     with _as_data_error(pattern):
         files, path = _open(pattern)
@@ -177,7 +177,7 @@ def delete(address: str) -> None:
     """Delete a file.
 
     Raises:
-        InputError: It cannot be deleted.
+        InputError: it cannot be deleted.
     """
     with _as_data_error(address):
         files, path = _open(address)
@@ -188,7 +188,7 @@ def exists(address: str) -> bool:
     """Return whether a file exists.
 
     Raises:
-        InputError: The server does not tell.
+        InputError: the server does not tell.
     """
     with _as_data_error(address):
         files, path = _open(address)

@@ -22,15 +22,15 @@ class Source(msgspec.Struct, frozen=True):
     """An image, or a part of a video.
 
     Attributes:
-        path: Name of the source in tables and messages, free of passwords.
-        uri: Path or address that the source is read from.
+        path: name of the source in tables and messages, free of passwords.
+        uri: path or address that the source is read from.
         kind: ``file`` for an image, ``member`` for an image in an archive, ``video`` for a part of a video.
-        fingerprint: Text that changes when the file does; empty if that cannot be known.
-        data: The encoded image, if it comes from an archive.
-        member_position: Position of the image or video among the members of its archive.
-        begin: Start of the part of a video, in seconds.
-        end: End of the part, in seconds; the part does not include it.
-        error: Why the source cannot be processed; empty if it can.
+        fingerprint: text that changes when the file does; empty if that cannot be known.
+        data: the encoded image, if it comes from an archive.
+        member_position: position of the image or video among the members of its archive.
+        begin: start of the part of a video, in seconds.
+        end: end of the part, in seconds; the part does not include it.
+        error: why the source cannot be processed; empty if it can.
     """
 
     path: str
@@ -68,8 +68,8 @@ class PendingSource(NamedTuple):
     """A source whose data may not have been read yet.
 
     Attributes:
-        source: The source, without data.
-        read: Reads its data; call it before the next source is listed. None if there is nothing to read.
+        source: the source, without data.
+        read: reads its data; call it before the next source is listed. None if there is nothing to read.
     """
 
     source: Source

@@ -6,7 +6,7 @@ import codecs
 import os
 import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -31,11 +31,13 @@ from fer_edge.utils.file_kinds import ARCHIVE_SUFFIXES, VIDEO_SUFFIXES, LeftOut
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+_MAX_NAME: Final = 8192  # bytes of a name in a list; no path is as long
+
 
 class Sources:
     """The images and videos in files, folders, archives, patterns and addresses.
 
-    The content of a folder comes in the order of the bytes of its paths.  A file that is named is taken whatever its
+    The content of a folder comes in the order of the bytes of its paths. A file that is named is taken whatever its
     ending; in folders and archives only files with a known ending are.
     """
 
@@ -51,16 +53,16 @@ class Sources:
         """Check the inputs.
 
         Args:
-            inputs: Files, folders, patterns and addresses; ``-`` reads a list of them from standard input, one a line
+            inputs: files, folders, patterns and addresses; ``-`` reads a list of them from standard input, one a line
                 or, as `find -print0` writes them, with a NUL after each.
-            null: Whether a NUL separates the names of the list in any case, so that they may contain line breaks.
-            every: Seconds between the processed frames of a video; None for every frame.
-            exclude: Folders to leave out, because results are written to them.
-            max_bytes: Largest archive to fetch from an address.
+            null: whether a NUL separates the names of the list in any case, so that they may contain line breaks.
+            every: seconds between the processed frames of a video; None for every frame.
+            exclude: folders to leave out, because results are written to them.
+            max_bytes: largest archive to fetch from an address.
 
         Raises:
-            InputError: An input does not exist, or standard input is closed.
-            MissingExtraError: An input is an address, and a package that reads it is not installed.
+            InputError: an input does not exist, or standard input is closed.
+            MissingExtraError: an input is an address, and a package that reads it is not installed.
         """
         self._inputs, self._every = tuple(dict.fromkeys(inputs)), every
         self._excluded, self._max_bytes = tuple(exclude), max_bytes
@@ -132,10 +134,10 @@ class Sources:
         """Find the sources in a folder and its subfolders; each folder is visited once.
 
         Args:
-            folder: Path of the folder.
-            visited: Folders that were visited before; this method adds to it.
-            parents: The folders that this one lies in.
-            other_inputs: Real paths of files that the user named; they are not repeated here.
+            folder: path of the folder.
+            visited: folders that were visited before; this method adds to it.
+            parents: the folders that this one lies in.
+            other_inputs: real paths of files that the user named; they are not repeated here.
         """
         identity = identity_of(Path(folder))
         if identity in parents:
@@ -189,6 +191,7 @@ def _read_list(descriptor: int, *, null: bool) -> Iterator[str]:
         separator = separator or (b"\0" if b"\0" in block else b"\n")
         *whole, rest = (rest + block).split(separator)
         yield from _decode_names(whole, separator)
+        rest = rest[:_MAX_NAME]
     yield from _decode_names([rest], separator)
 
 
@@ -209,7 +212,7 @@ def _decode_names(pieces: Iterable[bytes], separator: bytes) -> Iterator[str]:
     for piece in pieces:
         # Lines may come from Windows.
         if name := piece if separator == b"\0" else piece.removesuffix(b"\r"):
-            yield os.fsdecode(name)
+            yield os.fsdecode(name[:_MAX_NAME])
 
 
 def _refusal(path: str, reason: str) -> PendingSource:

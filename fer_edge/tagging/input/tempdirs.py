@@ -1,6 +1,6 @@
 """Temporary folders for fetched and unpacked files.
 
-Each process holds a lock on each of its folders.  If a process is killed, its folders stay, but its locks go; the next
+Each process holds a lock on each of its folders. If a process is killed, its folders stay, but its locks go; the next
 run finds the folders without a lock and deletes them.
 """
 
@@ -27,7 +27,7 @@ def folder() -> Iterator[Path]:
     """Create a folder that is deleted at the end of the block.
 
     Raises:
-        DataError: The folder cannot be created.
+        DataError: the folder cannot be created.
     """
     try:
         path, lock = _create_locked()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fer_edge.video.base import VideoFrame
 
 _PART_S: Final = 60.0
+_ROUNDING_S: Final = 1e-6  # three times 0.2 is a little more than 0.6
 _MIN_BYTES_PER_S: Final = 10  # a damaged header can state any length, and each part costs opening the video again
 
 
@@ -39,8 +40,8 @@ def split_video(duration: float, every: float | None) -> Iterator[tuple[float, f
     """Yield begin and end of each part of a video, in seconds.
 
     Args:
-        duration: Length of the video in seconds; 0 for a video that is one part.
-        every: Seconds between the processed frames; None for every frame.
+        duration: length of the video in seconds; 0 for a video that is one part.
+        every: seconds between the processed frames; None for every frame.
     """
     step = every * math.ceil(_PART_S / every) if every else _PART_S
     begin = 0.0
@@ -54,13 +55,13 @@ def read_frames(path: Path, begin: float, end: float, every: float | None) -> Ge
     """Yield the frames of a video whose times lie in [begin, end).
 
     Args:
-        path: The video.
-        begin: Start, in seconds.
-        end: End, in seconds; infinity for the end of the video.
-        every: Seconds between the frames to yield; None for every frame.
+        path: the video.
+        begin: start, in seconds.
+        end: end, in seconds; infinity for the end of the video.
+        every: seconds between the frames to yield; None for every frame.
 
     Raises:
-        DataError: The file is not a video, or is damaged or cut short; the frames that can be read are yielded first.
+        DataError: the file is not a video, or is damaged or cut short; the frames that can be read are yielded first.
     """
     with closing(open_video(path, threads=1)) as reader:
         due = begin
@@ -68,7 +69,7 @@ def read_frames(path: Path, begin: float, end: float, every: float | None) -> Ge
             report_progress()
             if frame.time >= end:
                 break
-            if frame.time < due:
+            if frame.time < due - _ROUNDING_S:
                 continue
             yield frame
             due = (math.floor(frame.time / every + 1e-6) + 1) * every if every else due

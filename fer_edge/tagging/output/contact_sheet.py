@@ -20,8 +20,8 @@ def write_sheet(path: Path, thumbnails: Sequence[bytes]) -> None:
     """Write a contact sheet.
 
     Args:
-        path: A ``.jpg`` file.
-        thumbnails: At least one encoded grey image, all of one size.
+        path: a ``.jpg`` file.
+        thumbnails: at least one encoded grey image, all of one size.
     """
     tiles = [decode_gray(thumbnail, "thumbnail") for thumbnail in thumbnails]
     columns = math.ceil(math.sqrt(len(tiles)))

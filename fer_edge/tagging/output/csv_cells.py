@@ -1,8 +1,8 @@
 """Texts in the cells of a CSV that spreadsheets would run as formulas.
 
 A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, as OWASP
-advises ("CSV Injection").  So does one that has apostrophes before such a character, so that `unguard_cell` gives every
-text back.  Numbers are no texts and stay as they are.
+advises ("CSV Injection"). So does one that has apostrophes before such a character, so that `unguard_cell` gives every
+text back. Numbers stay as they are.
 """
 
 from __future__ import annotations

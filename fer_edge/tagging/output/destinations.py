@@ -25,11 +25,11 @@ class Outputs:
     """Where the results of a run go.
 
     Attributes:
-        table: Path or address of the table, which ends in ``.jsonl``, ``.csv``, ``.parquet`` or ``.sqlite``; a slash
+        table: path or address of the table, which ends in ``.jsonl``, ``.csv``, ``.parquet`` or ``.sqlite``; a slash
             at the end means a folder of Parquet files.
         errors: CSV file of paths and errors; None for none.
-        montage: Folder for a contact sheet of each emotion; None for none.
-        overwrite: Whether to start again and replace what exists.
+        montage: folder for a contact sheet of each emotion; None for none.
+        overwrite: whether to start again and replace what exists.
     """
 
     table: str
@@ -53,7 +53,7 @@ def check_outputs(inputs: Sequence[str], outputs: Outputs, options: TagOptions) 
     """Check that all results can be written, and that they replace no other files.
 
     Raises:
-        InputError: A result cannot be written, exists already, or would go among the images.
+        InputError: a result cannot be written, exists already, or would go among the images.
     """
     _check_folders_hold_no_inputs(inputs, result_folders(outputs, options))
     _check_writable(outputs, result_folders(outputs, options))

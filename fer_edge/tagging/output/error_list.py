@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.tagging.output.csv_cells import guard_cell
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.bounded_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ _HEAD: Final = ("path", "error")
 def is_error_list(path: Path) -> bool:
     """Return whether a file is a list of errors, or empty."""
     head = ",".join(_HEAD).encode()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(head)) in {head, b""}
 
 

@@ -36,9 +36,9 @@ class FaceCrop(NamedTuple):
     """The face of a row.
 
     Attributes:
-        row: The row.
-        jpeg: The face as a JPEG; empty if there is a problem.
-        problem: Why the image cannot be read; empty if it can.
+        row: the row.
+        jpeg: the face as a JPEG; empty if there is a problem.
+        problem: why the image cannot be read; empty if it can.
     """
 
     row: TableRow
@@ -97,8 +97,8 @@ def _crop(row: TableRow, read: Callable[[], bytes]) -> FaceCrop:
     """Return the face of a row.
 
     Args:
-        row: The row.
-        read: Reads the content of an image; not called for a video.
+        row: the row.
+        read: reads the content of an image; not called for a video.
     """
     try:
         gray, reduction = (_read_frame(row), 1) if row.time is not None else _decode(row, read())
@@ -116,8 +116,8 @@ def _read_frame(row: TableRow) -> npt.NDArray[np.uint8]:
     """Return the frame of a row of a video in grey.
 
     Raises:
-        DataError: It cannot be read.
-        OSError: Likewise.
+        DataError: it cannot be read.
+        OSError: likewise.
     """
     path, time = Path(row.path), row.time or 0.0
     if path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -133,7 +133,7 @@ def _decode(row: TableRow, data: bytes) -> tuple[npt.NDArray[np.uint8], int]:
     """Return the image of a row in grey, and how many times smaller it is than the original.
 
     Raises:
-        DataError: It cannot be decoded.
+        DataError: it cannot be decoded.
     """
     side = int(max(row.box.width, row.box.height)) if row.box else 0
     image = image_decode.decode_image(data, printable(row.path), THUMBNAIL_SIDE, min_face=side, is_face=False)

@@ -27,9 +27,9 @@ def save_copy(image: npt.NDArray[np.uint8], path: Path, original: str) -> str:
     """Save an annotated copy, but never over the original image.
 
     Args:
-        image: The copy, BGR, uint8 of shape (rows, columns, 3).
-        path: Where to save it; an ending other than ``.jpg`` and ``.png`` gets ``.jpg`` appended.
-        original: Path or address of the original.
+        image: the copy, BGR, uint8 of shape (rows, columns, 3).
+        path: where to save it; an ending other than ``.jpg`` and ``.png`` gets ``.jpg`` appended.
+        original: path or address of the original.
 
     Returns:
         What went wrong; empty if the copy was saved.
@@ -50,10 +50,10 @@ def save_sidecar(source: Source, image: StoredImage, faces: Sequence[Expression]
     """Write the XMP sidecar of an image.
 
     Args:
-        source: The image.
-        image: The decoded image.
-        faces: The faces in it.
-        folder: Folder for sidecars; None for beside the image.
+        source: the image.
+        image: the decoded image.
+        faces: the faces in it.
+        folder: folder for sidecars; None for beside the image.
 
     Returns:
         What went wrong; empty if the sidecar was written.

@@ -25,10 +25,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A part that is to be written.
 
     Attributes:
-        dataset: The folder, with a slash at its end.
-        number: Number of the part in the dataset, from 0.
-        rows: Its rows.
-        provenance: What made the rows.
+        dataset: the folder, with a slash at its end.
+        number: number of the part in the dataset, from 0.
+        rows: its rows.
+        provenance: what made the rows.
     """
 
     dataset: str
@@ -64,13 +64,13 @@ def write_dataset(
     """Write all parts of a dataset, and delete the parts of an earlier one.
 
     Args:
-        dataset: The folder, with a slash at its end.
-        rows: All rows, in order.
-        provenance: What made the rows.
-        map_function: Calls a function with each of some arguments, as `map` does.
+        dataset: the folder, with a slash at its end.
+        rows: all rows, in order.
+        provenance: what made the rows.
+        map_function: calls a function with each of some arguments, as `map` does.
 
     Raises:
-        FerEdgeError: A worker wrote a part to a disk that this machine does not share.
+        FerEdgeError: a worker wrote a part to a disk that this machine does not share.
     """
     _delete_parts(dataset)
     written = sum(1 for _ in map_function(write_part, _split(dataset, rows, provenance)))

@@ -33,12 +33,12 @@ def make_report(tables: Sequence[Path], *, images: bool = True) -> str:
     """Return a page about tables of faces.
 
     Args:
-        tables: Tables that `fer-edge tag` wrote.
-        images: Whether to open the images, to show faces and to find out dates.
+        tables: tables that `fer-edge tag` wrote.
+        images: whether to open the images, to show faces and to find out dates.
 
     Raises:
-        InputError: A file is not such a table.
-        MissingExtraError: A table is Parquet, and pyarrow is not installed.
+        InputError: a file is not such a table.
+        MissingExtraError: a table is Parquet, and pyarrow is not installed.
     """
     statistics = TableStatistics()
     for table in tables:
@@ -66,36 +66,34 @@ def _headline(statistics: TableStatistics) -> str:
     for emotions in statistics.emotions.values():
         counts.update(emotions)
     if not counts.total():
-        return ""
+        return "No faces."
     shares = ", ".join(f"{label} {count / counts.total():.0%}" for label, count in counts.most_common(3))
     where = counted(statistics.images.total(), "image or video", "images and videos")
     return f"{counted(counts.total(), 'face')} in {where}. Most often: {shares}."
 
 
 def _count(statistics: TableStatistics) -> dict[str, Any]:
-    labels = statistics.labels
-    rows = [
-        [model, statistics.images[model], statistics.emotions[model].total(), statistics.failed[model]]
-        + [statistics.emotions[model][label] for label in labels]
-        for model in statistics.images
+    models = [*statistics.images]
+    faces = [statistics.emotions[model] for model in models]
+    emotions = [
+        {"label": label, "colour": emotion_colour(label).css, "cells": [_count_cell(counts, label) for counts in faces]}
+        for label in statistics.labels
     ]
-    by_model = {model: [counts[label] for label in labels] for model, counts in statistics.emotions.items()}
+    totals = [
+        ("images and videos", [statistics.images[model] for model in models]),
+        ("with an error", [statistics.failed[model] for model in models]),
+        ("faces", [counts.total() for counts in faces]),
+    ]
+    return {"models": models, "totals": totals, "emotions": emotions}
+
+
+def _count_cell(counts: Counter[str], label: str) -> dict[str, int]:
+    """Describe the faces of an emotion; the bar of the most frequent one is as wide as the cell."""
     return {
-        "head": ("model", "images and videos", "faces", "errors", *labels),
-        "rows": rows,
-        "plot": _plot_counts(labels, by_model) if statistics.images and any(map(any, by_model.values())) else None,
+        "count": counts[label],
+        "percent": round(100 * counts[label] / max(counts.total(), 1)),
+        "width": round(100 * counts[label] / max(counts.values(), default=1)),
     }
-
-
-def _plot_counts(labels: Sequence[str], by_model: dict[str, list[int]]) -> str:
-    """Plot the faces of each emotion: in its colour if there is one model, otherwise by model."""
-    if len(by_model) > 1:
-        return bars(labels, by_model, "emotion", "faces")
-    [counts] = by_model.values()
-    shares = {
-        label: [count if each == label else 0 for each in labels] for label, count in zip(labels, counts, strict=True)
-    }
-    return bars(labels, shares, "emotion", "faces", _colours(labels))
 
 
 def _colours(labels: Sequence[str]) -> dict[str, str]:
@@ -139,12 +137,9 @@ def _plot_dates(statistics: TableStatistics) -> dict[str, str] | None:
                 undated += len(emotions)
     if not dated and not undated:
         return None
-    verb = "is in an image" if len(dated) == 1 else "are in images"
-    text = f"{len(dated)} of {counted(statistics.dated.total, 'face')} {verb} with a date from the camera (EXIF)."
+    text = f"Of {counted(statistics.dated.total, 'face')}, {len(dated)} have a date that the camera wrote (EXIF)."
     if undated:
-        text += (
-            f" {undated} more: the image has only the date of its file, which may be a copy's; the chart leaves it out."
-        )
+        text += f" {undated} have only the date of the file, which may be a copy's. The chart leaves these out."
     if not dated:
         return {"text": text, "plot": ""}
     dates = [date for date, _ in dated]
@@ -193,7 +188,8 @@ def _list_errors(statistics: TableStatistics) -> dict[str, Any] | None:
     total, listed = statistics.failed.total(), len(statistics.errors)
     if not total:
         return None
+    text = f"{counted(total, 'image or video', 'images and videos')} could not be read in full."
     return {
-        "text": f"{total}, of which {listed} are listed" if total > listed else f"{total}",
+        "text": f"{text} {listed} are listed." if total > listed else text,
         "rows": [(printable(row.path), printable(row.error)) for row in statistics.errors],
     }

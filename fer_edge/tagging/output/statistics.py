@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from fer_edge.classification.labels import FER2013
+from fer_edge.errors import InputError
+from fer_edge.utils.limits import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +22,7 @@ _FACES_PER_EMOTION: Final = 24  # shown
 _MAX_ERRORS: Final = 100  # listed
 _MAX_VIDEOS: Final = 20  # with a timeline
 _MAX_DATED_FACES: Final = 5000  # faces whose images are opened for their dates
+_MAX_MODELS: Final = 100
 _MAX_TIME_BINS: Final = 120
 
 
@@ -27,8 +30,8 @@ class RandomSample(Generic[Item]):
     """A random sample of a limited size from items that come one by one (reservoir sampling, Vitter 1985).
 
     Attributes:
-        items: The sample.
-        total: How many items there were.
+        items: the sample.
+        total: how many items there were.
     """
 
     def __init__(self, size: int) -> None:
@@ -50,8 +53,8 @@ class Timeline:
     """Faces over the time of a video, in bins that widen as the video goes on.
 
     Attributes:
-        step: Width of a bin, in seconds.
-        bins: For each bin with faces and each track in it, how many frames show each emotion.
+        step: width of a bin, in seconds.
+        bins: for each bin with faces and each track in it, how many frames show each emotion.
     """
 
     def __init__(self) -> None:
@@ -90,15 +93,15 @@ class TableStatistics:
     """Counts of rows.
 
     Attributes:
-        images: Images and videos of each model.
-        failed: Rows with an error, of each model.
-        emotions: Faces of each emotion, of each model.
-        scores: For each emotion, the faces in each of `SCORE_BINS` bins of the score.
-        faces: For each emotion, a sample of faces to show.
-        dated: A sample of faces in images, whose dates are to be found out.
-        timelines: Timelines of the first videos with faces, by path.
-        more_videos: How many further videos have faces.
-        errors: The first rows with an error.
+        images: images and videos of each model.
+        failed: rows with an error, of each model.
+        emotions: faces of each emotion, of each model.
+        scores: for each emotion, the faces in each of `SCORE_BINS` bins of the score.
+        faces: for each emotion, a sample of faces to show.
+        dated: a sample of faces in images, whose dates are to be found out.
+        timelines: timelines of the first videos with faces, by path.
+        more_videos: how many further videos have faces.
+        errors: the first rows with an error.
     """
 
     def __init__(self) -> None:
@@ -116,13 +119,22 @@ class TableStatistics:
         self._row_labels: tuple[str, ...] = ()
 
     def add_table(self, rows: Iterable[TableRow]) -> None:
-        """Count the rows of one table."""
+        """Count the rows of one table.
+
+        Raises:
+            InputError: there are more emotions or models than a page can show.
+        """
         previous: str | None = None
         timeline: Timeline | None = None
         for row in rows:
             if row.labels != self._row_labels:
                 self._row_labels = row.labels
                 self._labels.update(row.labels)
+            if max(len(self._labels), len(self.scores)) > LABELS or len(self.images) > _MAX_MODELS:
+                raise InputError(
+                    f"{row.path}: the tables have more than {LABELS} emotions or {_MAX_MODELS} models up to this row;"
+                    " report fewer tables at a time"
+                )
             if row.path != previous:
                 previous = row.path
                 self.images[row.model] += 1

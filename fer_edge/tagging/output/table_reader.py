@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from fer_edge.errors import FerEdgeError, InputError, MissingExtraError, first_line, printable
 from fer_edge.geometry import Box
+from fer_edge.quality import UNCLEAR
 from fer_edge.tagging.output import parquet_dataset
 from fer_edge.tagging.output.csv_cells import unguard_cell
+from fer_edge.utils.address_space import bounded_address_space
 from fer_edge.utils.bounded_file import csv_rows, open_regular, open_table
-from fer_edge.utils.limits import TABLE_ROW_BYTES, TEXT_BYTES
+from fer_edge.utils.limits import LABELS, TABLE_ROW_BYTES, TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
 _COLUMNS: Final = (
     *("path", "time", "x", "y", "width", "height", "emotion", "score", "error", "model", "model_sha256", "track"),
+    "reliable",
 )
 _SCORE: Final = "score_"  # begins the name of a column with the score of a label
 _BATCH_ROWS: Final = 10_000
@@ -35,15 +38,15 @@ class TableRow(NamedTuple):
     """The columns of a row that reports use.
 
     Attributes:
-        path: The image, video, or archive and member.
-        time: Time within a video, in seconds; None for an image.
-        box: The face, in pixels of the upright image; None if there is none.
-        emotion: Label with the highest score; empty if there is no face.
-        score: The highest score, 0..1.
-        error: What went wrong; empty if nothing did.
-        model: Name of the model, and the start of its file's hash.
-        track: Number of the face within its video; None for an image.
-        labels: Every label of the model.
+        path: the image, video, or archive and member.
+        time: time within a video, in seconds; None for an image.
+        box: the face, in pixels of the upright image; None if there is none.
+        emotion: label with the highest score, or ``unclear`` if it is not reliable; empty if there is no face.
+        score: the highest score, 0..1.
+        error: what went wrong; empty if nothing did.
+        model: name of the model, and the start of its file's hash.
+        track: number of the face within its video; None for an image.
+        labels: every label of the model.
     """
 
     path: str
@@ -61,10 +64,10 @@ def read_table(table: Path) -> Generator[TableRow]:
     """Yield the rows of a table.
 
     Args:
-        table: A ``.csv``, ``.jsonl``, ``.parquet`` or ``.sqlite`` file, or a folder of Parquet files.
+        table: a ``.csv``, ``.jsonl``, ``.parquet`` or ``.sqlite`` file, or a folder of Parquet files.
 
     Raises:
-        InputError: The table does not exist, or `fer-edge tag` did not write it.
+        InputError: the table does not exist, or `fer-edge tag` did not write it.
         MissingExtraError: pyarrow is not installed.
     """
     ending = ".parquet" if table.is_dir() else table.suffix.lower()
@@ -83,12 +86,16 @@ def read_table(table: Path) -> Generator[TableRow]:
         raise InputError(f"{name}: has no column {error}; `fer-edge tag` did not write it") from error
     except FerEdgeError:
         raise
+    except MemoryError as error:
+        raise InputError(f"{name}: refused, what follows {number} rows takes too much memory") from error
     except Exception as error:  # each format has its own errors for damaged files
         raise InputError(f"{name}: not what `fer-edge tag` wrote, after {number} rows ({first_line(error)})") from error
 
 
 def _make_row(values: tuple[Any, ...], labels: tuple[str, ...]) -> TableRow:
-    path, time, x, y, width, height, emotion, score, error, model, digest, track = values
+    path, time, x, y, width, height, emotion, score, error, model, digest, track, reliable = values
+    if len(labels) > LABELS:
+        raise ValueError(f"{len(labels)} emotions, where a model has {LABELS} at most")
     for text in (path, emotion or "", error or "", model, digest, *labels):
         if not isinstance(text, str) or len(text) > TEXT_BYTES:
             raise ValueError(f"a value of type {type(text).__name__} where a text should be, or a long one")
@@ -96,7 +103,7 @@ def _make_row(values: tuple[Any, ...], labels: tuple[str, ...]) -> TableRow:
         path,
         _number(time) if time not in {None, ""} else None,
         Box(*map(_number, (x, y, width, height))) if emotion else None,
-        emotion or "",
+        (emotion if _number(reliable) else UNCLEAR) if emotion else "",
         _number(score) if emotion else 0.0,
         error or "",
         f"{model} ({digest[:12]})",
@@ -129,7 +136,7 @@ def _positions(head: list[str]) -> list[int]:
     """Return the positions of the columns in use.
 
     Raises:
-        KeyError: A column is missing.
+        KeyError: a column is missing.
     """
     known = {name: position for position, name in enumerate(head)}
     return [known[name] for name in _COLUMNS]
@@ -170,11 +177,18 @@ def _parquet(table: Path) -> Iterator[_Row]:
 
     for name in sorted(parquet_dataset.list_parts(f"{table}/")) if table.is_dir() else [str(table)]:
         open_regular(Path(name)).close()
-        with parquet.ParquetFile(name) as file:
+        with bounded_address_space():
+            file = parquet.ParquetFile(name)
+        with file:
             _positions(file.schema_arrow.names)
             labels = _labels(file.schema_arrow.names)
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[*_COLUMNS, "path_bytes"]):
-                columns = batch.to_pydict()
+            batches = file.iter_batches(_BATCH_ROWS, columns=[*_COLUMNS, "path_bytes"], use_threads=False)
+            while True:
+                with bounded_address_space():  # a page may be packed to a thousandth
+                    batch = next(batches, None)
+                    if batch is None:
+                        break
+                    columns = batch.to_pydict()
                 paths = map(_decode_path, columns["path"], columns["path_bytes"])
                 for values in zip(paths, *[columns[name] for name in _COLUMNS[1:]], strict=True):
                     yield values, labels

@@ -31,10 +31,10 @@ def check_table_path(table: str) -> None:
     """Check that a table can be written in the format that its name asks for.
 
     Args:
-        table: Path or address of the table.
+        table: path or address of the table.
 
     Raises:
-        InputError: The ending is unknown.
+        InputError: the ending is unknown.
         MissingExtraError: pyarrow is not installed.
     """
     ending = ".parquet" if table.endswith("/") else _ending(table)
@@ -50,7 +50,7 @@ def check_columns(table: str, provenance: Provenance) -> None:
     """Check that the labels of the model can be columns of the table, before the work begins.
 
     Raises:
-        InputError: They cannot: SQLite, for example, does not tell upper from lower case.
+        InputError: they cannot: SQLite, for example, does not tell upper from lower case.
     """
     if _ending(table) != ".sqlite":
         return

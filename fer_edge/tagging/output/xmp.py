@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from fer_edge.errors import InputError, printable
+from fer_edge.quality import UNCLEAR
 from fer_edge.utils.atomic_file import replacing
+from fer_edge.utils.bounded_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,15 +47,15 @@ def write_sidecar(path: Path, image: StoredImage, faces: Sequence[Expression]) -
     """Write a sidecar; it replaces one of an earlier run.
 
     Args:
-        path: The sidecar.
-        image: The image that the sidecar belongs to.
-        faces: The faces in the image, with boxes in pixels of the upright image.
+        path: the sidecar.
+        image: the image that the sidecar belongs to.
+        faces: the faces in the image, with boxes in pixels of the upright image.
 
     Raises:
-        InputError: There is a sidecar of another program, or the sidecar cannot be written.
+        InputError: there is a sidecar of another program, or the sidecar cannot be written.
     """
     if path.exists():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if f'xmptk="{_TOOLKIT} '.encode() not in file.read(_HEAD_BYTES):
                 raise InputError(
                     f"{printable(str(path))}: a sidecar of another program, left as it is; give --sidecar-dir"
@@ -68,14 +70,15 @@ def _make_packet(image: StoredImage, faces: Sequence[Expression]) -> bytes:
     rdf = ET.SubElement(meta, _qualify("rdf:RDF"))
     about = ET.SubElement(rdf, _qualify("rdf:Description"), {_qualify("rdf:about"): ""})
     keywords = ET.SubElement(ET.SubElement(about, _qualify("dc:subject")), _qualify("rdf:Bag"))
-    for emotion in dict.fromkeys(face.emotion for face in faces):
+    for emotion in dict.fromkeys(face.emotion for face in faces if face.reliable):
         ET.SubElement(keywords, _qualify("rdf:li")).text = emotion
     regions = ET.SubElement(about, _qualify("mwg-rs:Regions"), {_qualify("rdf:parseType"): "Resource"})
     size = {"stDim:w": str(image.columns), "stDim:h": str(image.rows), "stDim:unit": "pixel"}
     ET.SubElement(regions, _qualify("mwg-rs:AppliedToDimensions"), _qualify_all(size))
     region_list = ET.SubElement(ET.SubElement(regions, _qualify("mwg-rs:RegionList")), _qualify("rdf:Bag"))
     for face in faces:
-        region = {"mwg-rs:Type": "Face", "mwg-rs:Description": f"{face.emotion} {face.score:.0%}"}
+        description = f"{face.emotion} {face.score:.0%}" if face.reliable else UNCLEAR
+        region = {"mwg-rs:Type": "Face", "mwg-rs:Description": description}
         item = ET.SubElement(
             ET.SubElement(region_list, _qualify("rdf:li")), _qualify("rdf:Description"), _qualify_all(region)
         )
@@ -92,9 +95,9 @@ def _to_stored(box: Box, columns: int, rows: int, orientation: int) -> tuple[flo
     """Convert a box of the upright image to the image as it is stored, which regions refer to.
 
     Args:
-        box: The box, in pixels of the upright image.
-        columns: Width of the stored image.
-        rows: Height of the stored image.
+        box: the box, in pixels of the upright image.
+        columns: width of the stored image.
+        rows: height of the stored image.
         orientation: EXIF orientation, 1..8.
 
     Returns:
