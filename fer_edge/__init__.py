@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fer_edge.expression import Expression
     from fer_edge.geometry import Box, Face, Landmarks
     from fer_edge.modelcard.schema import ClassifierCard
+    from fer_edge.quality import FaceQuality
     from fer_edge.recognition import Recognition
     from fer_edge.recognizer import Recognizer
     from fer_edge_device.messages import Event
@@ -42,6 +43,7 @@ __all__ = [
     "Event",
     "Expression",
     "Face",
+    "FaceQuality",
     "FerEdgeError",
     "InputError",
     "Landmarks",
@@ -80,6 +82,7 @@ if not TYPE_CHECKING:  # else a type checker would take every misspelt name for 
                 "Event": "fer_edge_device.messages",
                 "Expression": "fer_edge.expression",
                 "Face": "fer_edge.geometry",
+                "FaceQuality": "fer_edge.quality",
                 "Landmarks": "fer_edge.geometry",
                 "Recognition": "fer_edge.recognition",
                 "Recognizer": "fer_edge.recognizer",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SMALLEST_FACE: Final = 12  # pixels
 _LARGEST_FACE: Final = 4096
+_LOWEST_SCORE: Final = 0.01
+_HIGHEST_SCORE: Final = 0.99
 _MAX_THREADS: Final = 64
 _MAX_WORKERS: Final = 1024
 
@@ -34,6 +36,7 @@ def load(
     detector: DetectorName | None = "network",
     detector_model: StrPath | None = None,
     min_face: int | None = None,
+    min_score: float | None = None,
     threads: int = 1,
 ) -> Recognizer:
     """Load a classifier and a face detector.
@@ -45,6 +48,8 @@ def load(
         detector_model: file of the detector; None for the shipped one.
         min_face: side of the smallest face to find, in pixels, 12 to 4096; None for a sixteenth of an image's longer
             side.
+        min_score: lowest score of a face, 0.01 to 0.99; None for the detector's own. With the shipped detector, it is
+            the expected share of boxes with this score that are faces.
         threads: number of threads of the classifier, 1 to 64.
 
     Raises:
@@ -54,14 +59,14 @@ def load(
     """
     path = _path(model, "model")
     detector_path = None if detector_model is None else _path(detector_model, "detector_model")
-    _check_options(detector, min_face, threads, has_file=detector_path is not None)
+    _check_options(detector, min_face, min_score, threads, has_file=detector_path is not None)
 
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.factory import make_detector
     from fer_edge.recognizer import Recognizer
 
     classifier = TFLiteClassifier(path, threads)
-    return Recognizer(classifier, make_detector(detector, detector_path, min_face) if detector else None)
+    return Recognizer(classifier, make_detector(detector, detector_path, min_face, min_score) if detector else None)
 
 
 def watch(
@@ -71,6 +76,7 @@ def watch(
     detector: DetectorName | None = None,
     detector_model: StrPath | None = None,
     min_face: int | None = None,
+    min_score: float | None = None,
     threads: int | None = None,
     config: StrPath | None = None,
     realtime: bool = False,
@@ -94,6 +100,7 @@ def watch(
         detector: as for `load`, but a video is never searched without one.
         detector_model: as for `load`.
         min_face: as for `load`.
+        min_score: as for `load`.
         threads: as for `load`.
         config: configuration file for all other settings, such as rates and thresholds; ``fer-edge config`` prints
             one. Arguments override it. Settings of messages and brokers are ignored.
@@ -119,7 +126,11 @@ def watch(
     _check_flag("realtime", realtime)
     has_file = detector_path is not None or config is not None  # the configuration may name the detector's file
     _check_options(
-        "network" if detector is None else detector, min_face, 1 if threads is None else threads, has_file=has_file
+        "network" if detector is None else detector,
+        min_face,
+        min_score,
+        1 if threads is None else threads,
+        has_file=has_file,
     )
     options = {
         "camera.source": source_text,
@@ -127,6 +138,7 @@ def watch(
         "faces.detector": detector,
         "faces.detector_model": None if detector_path is None else str(detector_path),
         "faces.min_face": min_face,
+        "faces.min_score": min_score,
         "threads": threads,
     }
 
@@ -146,6 +158,7 @@ def tag(
     detector: DetectorName | None = "network",
     detector_model: StrPath | None = None,
     min_face: int | None = None,
+    min_score: float | None = None,
     threads: int = 1,
     workers: int = 0,
     sha256: bool = False,
@@ -154,7 +167,8 @@ def tag(
 
     A row has the columns of the table that ``fer-edge tag`` writes, in the same order: ``path``; ``time`` and ``track``
     of a face in a video; ``x``, ``y``, ``width`` and ``height`` in pixels; ``emotion``, ``score`` and
-    ``score_<label>``; ``detector_score``, ``sha256``, ``error``, ``model``, ``model_sha256`` and ``version``. A value
+    ``score_<label>``; ``reliable``, ``size``, ``roll``, ``yaw`` and ``sharpness``; ``detector_score``,
+    ``sha256``, ``error``, ``model``, ``model_sha256`` and ``version``. A value
     that does not apply is None. An image or frame without a face has a row, too; so has a file that cannot be read,
     with the reason as its ``error``.
 
@@ -166,6 +180,7 @@ def tag(
         detector: as for `load`.
         detector_model: as for `load`.
         min_face: as for `load`.
+        min_score: as for `load`.
         threads: as for `load`.
         workers: number of worker processes, up to 1024; 0 for the calling process. A script that uses workers needs
             the usual ``if __name__ == "__main__":``.
@@ -184,7 +199,7 @@ def tag(
     if not names:
         raise InputError("paths: nothing to tag; give images, videos or folders")
     detector_path = None if detector_model is None else _path(detector_model, "detector_model")
-    _check_options(detector, min_face, threads, has_file=detector_path is not None)
+    _check_options(detector, min_face, min_score, threads, has_file=detector_path is not None)
     _check_flag("sha256", sha256)
     _check_whole("workers", workers, 0, _MAX_WORKERS)
 
@@ -197,6 +212,7 @@ def tag(
         detector=detector or "network",
         detector_model=detector_path,
         min_face=min_face,
+        min_score=min_score,
         face=detector is None,
         sha256=sha256,
         threads=threads,
@@ -219,7 +235,7 @@ def _seconds(every: object) -> float | None:
     return float(every)
 
 
-def _check_options(detector: object, min_face: object, threads: object, *, has_file: bool) -> None:
+def _check_options(detector: object, min_face: object, min_score: object, threads: object, *, has_file: bool) -> None:
     """Raise InputError if an option has a wrong value."""
     if detector is not None and (not isinstance(detector, str) or detector not in get_args(DetectorName)):
         raise InputError(f"detector: {describe_value(detector)} is not one of {', '.join(get_args(DetectorName))}")
@@ -227,11 +243,21 @@ def _check_options(detector: object, min_face: object, threads: object, *, has_f
         raise InputError(
             "detector_model: yunet needs its file, face_detection_yunet_2023mar.onnx of the OpenCV Zoo; give its path"
         )
-    if detector is None and (has_file or min_face is not None):
-        raise InputError("detector: None finds no faces; leave out detector_model and min_face, or name a detector")
+    if detector is None and (has_file or min_face is not None or min_score is not None):
+        raise InputError(
+            "detector: None finds no faces; leave out detector_model, min_face and min_score, or name a detector"
+        )
     _check_whole("threads", threads, 1, _MAX_THREADS)
     if min_face is not None:
         _check_whole("min_face", min_face, _SMALLEST_FACE, _LARGEST_FACE)
+    if min_score is not None and (
+        isinstance(min_score, bool)
+        or not isinstance(min_score, int | float)
+        or not _LOWEST_SCORE <= min_score <= _HIGHEST_SCORE
+    ):
+        raise InputError(
+            f"min_score: {describe_value(min_score)} is not a number from {_LOWEST_SCORE} to {_HIGHEST_SCORE}"
+        )
 
 
 def _path(value: object, name: str) -> Path:

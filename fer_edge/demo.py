@@ -1,7 +1,7 @@
 """The demo video: three people with known expressions move through the image.
 
 The faces are seven PublicTest images of FER-2013, one of each class (rows 28952, 30550, 29812, 28714, 29521, 28785 and
-28826).  FER+'s annotators agree on their expressions, and the shipped model was not trained on them.
+28826). FER+'s annotators agree on their expressions, and the shipped model was not trained on them.
 """
 
 from __future__ import annotations

@@ -133,11 +133,11 @@ def _to_list(faces: object) -> list[Expression]:
 def _draw_face(out: npt.NDArray[np.uint8], face: Expression) -> None:
     """Draw a face's box and label on a BGR image."""
     x, y, width, height = (round(value) for value in face.box)
-    colour = emotion_colour(face.emotion)
+    colour = emotion_colour(face.shown_emotion)
     size = min(max(width / 160, 0.4), 3.0)
     line = max(1, round(size * 2))
     cv2.rectangle(out, (x, y), (x + width, y + height), colour[::-1], line)
-    text = f"{face.emotion} {face.score:.0%}"
+    text = f"{face.emotion} {face.score:.0%}" if face.reliable else face.shown_emotion
     (wide, high), base = cv2.getTextSize(text, _FONT, size, line)
     # Above the box where there is room, else inside it.
     bottom = y if y >= high + base else y + high + base
@@ -155,7 +155,7 @@ def _bars(faces: Sequence[Expression]) -> npt.NDArray[np.uint8]:
     for number, (face, bars) in enumerate(charts):
         left = number * _COLUMN + 20
         x, y = (round(value) for value in face.box[:2])
-        _write(out, f"{face.emotion[:_MAX_LETTERS]} at {x},{y}", left, 1, size=0.45)
+        _write(out, f"{face.shown_emotion[:_MAX_LETTERS]} at {x},{y}", left, 1, size=0.45)
         for line, (label, score) in enumerate(bars, start=2):
             _write(out, label[:_MAX_LETTERS], left, line)
             middle, start = line * _LINE - 4, left + 70

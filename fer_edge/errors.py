@@ -1,6 +1,6 @@
 """Errors that a user can act on.
 
-Every message says what is wrong, where, and what to do.  The command line prints it as one line and exits with the
+Every message says what is wrong, where, and what to do. The command line prints it as one line and exits with the
 status of the class.
 """
 
@@ -47,7 +47,7 @@ def hide_passwords(text: str) -> str:
     """Hide the passwords in a text.
 
     In each address, ``...`` replaces the user name and password, every parameter from the first password on, and the
-    parts of a path that look like a secret.  A single slash after the scheme is recognized too, because `pathlib`
+    parts of a path that look like a secret. A single slash after the scheme is recognized too, because `pathlib`
     shortens ``//`` to ``/``.
     """
     return _WEB_ADDRESS.sub(_hide_parts, hide_named_passwords(text))
@@ -110,17 +110,21 @@ class MissingExtraError(InputError):
     """Raised when a command needs packages that are not installed.
 
     Attributes:
-        extra: the optional dependency group that contains them.
+        extra: the optional dependency group that contains them; empty if none does.
     """
 
-    def __init__(self, packages: str, extra: str) -> None:
+    def __init__(self, packages: str, extra: str, *requirements: str) -> None:
         """Create the error.
 
         Args:
             packages: the missing packages, in words.
             extra: the optional dependency group that contains them.
+            requirements: what to install; by default, the whole extra.
         """
-        super().__init__(f'this needs {packages}, not installed here: pip install "fer-edge[{extra}]"')
+        from fer_edge.extras import extra_requirements, install_command  # noqa: PLC0415 - slow
+
+        command = install_command(requirements or extra_requirements(extra))
+        super().__init__(f"this needs {packages}, not installed here: {command}")
         self.extra = extra
 
 

@@ -68,7 +68,9 @@ class Face(NamedTuple):
 
     Attributes:
         box: position, in pixels of the image.
-        score: the detector's confidence; comparable only between faces of the same detector.
+        score: the detector's confidence, 0..1. If its card has a calibration, as that of the shipped detector, this is
+            the expected precision of boxes with this score; otherwise it is comparable only between faces of the same
+            detector.
         landmarks: five points of the face; None if the detector does not find them.
     """
 

@@ -15,6 +15,12 @@ DEFAULT_MODEL: Final = _FOLDER / "edge.tflite"
 DEFAULT_DETECTOR: Final = _FOLDER / "faces.tflite"
 CLASSIFIERS: Final = ("edge", "edge-plus")
 DETECTORS: Final = ("faces",)
+# Forms of models that no command but convert reads.
+_CONVERTIBLE: Final = {
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), "a Keras model"),
+    ".onnx": "an ONNX model",
+    ".pt2": "a model of PyTorch",
+}
 SHIPPED: Final = tuple(_FOLDER / f"{name}.tflite" for name in CLASSIFIERS + DETECTORS)
 
 
@@ -22,12 +28,12 @@ def find_model(model: str | Path, kind: Literal["classifier", "detector", "any"]
     """Return the file of a model.
 
     Args:
-        model: a file, or the name of a shipped model without its suffix, such as ``edge``.  A file of that name in the
+        model: a file, or the name of a shipped model without its suffix, such as ``edge``. A file of that name in the
             current folder takes precedence.
         kind: kind of the model; an error lists the shipped models of this kind.
 
     Raises:
-        ModelError: there is no such file, or it is a Keras model, which must be converted first.
+        ModelError: there is no such file, or it is of another form, which must be converted first.
     """
     path = Path(model)
     shipped = _FOLDER / f"{path}.tflite"
@@ -35,8 +41,8 @@ def find_model(model: str | Path, kind: Literal["classifier", "detector", "any"]
         return shipped
     if not path.exists():
         raise ModelError(f"{path}: no such model file{_hint(path, kind)}")
-    if path.suffix in {".keras", ".h5", ".hdf5"} or (path / "saved_model.pb").is_file():
-        form = "a SavedModel folder" if path.is_dir() else "a Keras model"
+    form = "a SavedModel folder" if (path / "saved_model.pb").is_file() else _CONVERTIBLE.get(path.suffix, "")
+    if form and not (kind == "detector" and path.suffix == ".onnx"):  # YuNet is one
         raise ModelError(
             f"{path}: {form}; run `fer-edge convert {path} --int8 --data fer2013.csv -o {path.stem}.tflite` first"
         )

@@ -70,7 +70,12 @@ class Recognition(Sequence[Expression]):
         """Return the image's name with the emotion of each face."""
         source = self._source
         name = str(self.path) if self.path else "array of shape {}".format(getattr(source, "shape", "unknown"))
-        faces = ", ".join(f"{face.emotion} {face.score:.0%}" for face in self) or "no face"
+        faces = (
+            ", ".join(
+                f"{face.shown_emotion} {face.score:.0%}" if face.reliable else face.shown_emotion for face in self
+            )
+            or "no face"
+        )
         return f"<Recognition of {name}: {faces}>"
 
     def _repr_png_(self) -> bytes | None:

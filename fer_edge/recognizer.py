@@ -178,8 +178,11 @@ class Recognizer:
                 faces, crop_spec = [Face(Box(0, 0, columns, rows), 1.0)], NO_MARGIN
             else:
                 faces, crop_spec = self._detector.detect(gray), self._detector.crop_spec
-            scores = classify_faces(gray, faces, crop_spec, self._classifier)
-        found = (expression(face.box, row, self.labels) for face, row in zip(faces, scores, strict=True))
+            classified = classify_faces(gray, faces, crop_spec, self._classifier)
+        found = (
+            expression(face.box, row, self.labels, quality)
+            for face, row, quality in zip(faces, *classified, strict=True)
+        )
         return Recognition(image, found, channels)
 
 

@@ -26,7 +26,7 @@ from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.capture.opencv import reduction
 from fer_edge_device.capture.video_file import RealtimePlayback
 from fer_edge_device.components import check_messages, load_classifier, load_detector
-from fer_edge_device.config.settings import CameraSettings
+from fer_edge_device.config.settings import RELOADED_KEYS, RESTART_SECTIONS
 from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
 from fer_edge_device.mqtt.commands import SwitchCommand
@@ -36,13 +36,13 @@ from fer_edge_device.privacy_switch import PrivacySwitch
 from fer_edge_device.runner import NodeIdentity, Runner
 from fer_edge_device.sinks import JsonLinesSink, output_error
 from fer_edge_device.state_folder import trial_file
+from fer_edge_device.web.address import page_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.base import TrackingDetector
-    from fer_edge.utils.toml import Section
     from fer_edge_device.capture.base import SwitchableSource
     from fer_edge_device.config.settings import Config, EventsSettings
     from fer_edge_device.history.recorder import HistoryRecorder
@@ -70,6 +70,7 @@ class App:
         *,
         version: str,
         realtime: bool | None = None,
+        loop: bool = False,
         is_trial: bool = False,
         read_config: Callable[[], Config] | None = None,
     ) -> None:
@@ -79,6 +80,7 @@ class App:
             config: the configuration.
             version: version of fer-edge, for the ``info`` message.
             realtime: as for `open_source`.
+            loop: as for `make_source`.
             is_trial: whether the source takes the place of the configured one. Then the events of a video, a folder or
                 the demo have an outbox of their own.
             read_config: reads the configuration again on SIGHUP; None leaves that signal as it is.
@@ -105,7 +107,7 @@ class App:
         with ExitStack() as stack:
             classifier = load_classifier(config)
             identity = self._make_identity(config, classifier)
-            self._source = self._make_source(realtime=realtime)
+            self._source = self._make_source(realtime=realtime, loop=loop)
             self._is_trial = is_trial and not self._source.live
             stack.callback(self._close_source)
             stack.callback(self._close_observers)
@@ -172,10 +174,14 @@ class App:
 
         return LiveView()
 
-    def _make_source(self, *, realtime: bool | None) -> SwitchableSource:
+    def _make_source(self, *, realtime: bool | None, loop: bool) -> SwitchableSource:
         # Without a broker nobody would learn that a camera is missing, so that is an error at once.
         return make_source(
-            self._config.camera, realtime=realtime, may_shrink=self._may_shrink, wait=not self._config.mqtt.url
+            self._config.camera,
+            realtime=realtime,
+            loop=loop,
+            may_shrink=self._may_shrink,
+            wait=not self._config.mqtt.url,
         )
 
     def _close_source(self) -> None:
@@ -197,7 +203,7 @@ class App:
             sd_notify.notify("READY=1")
 
     def _keep_min_face(self, config: Config) -> Config:
-        """Return a configuration with the present smallest face if the camera's frames may have been shrunk for it."""
+        """Return a configuration with the current smallest face, if the camera's frames may have been shrunk for it."""
         if not (self._may_shrink and config.faces.min_face):
             return config
         logger.warning("faces.min_face: this change takes effect after a restart")
@@ -237,9 +243,8 @@ class App:
             model=_model_name(classifier),
         )
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
-        for section in ("camera", "history", "web", "log"):
-            if _restart_only(getattr(config, section)) != _restart_only(getattr(old, section)):
-                logger.warning("[%s]: these changes take effect after a restart", section)
+        if keys := ", ".join(_changes_after_restart(old, config)):
+            logger.warning("%s: these changes take effect after a restart", keys)
         logger.info("configuration reloaded")
 
     def _make_identity(self, config: Config, classifier: TFLiteClassifier) -> NodeIdentity:
@@ -256,6 +261,7 @@ class App:
             display_name=config.display_name,
             suggested_area=config.mqtt.ha_suggested_area,
             has_temperature=temperature_c() is not None,
+            page_url=page_url(config.web),
         )
         discovery = discovery_message(messages, info, description, config.mqtt.ha_discovery_prefix)
         return NodeIdentity(messages, info, discovery)
@@ -281,7 +287,7 @@ class App:
         if not self._view:
             return
         from fer_edge_device.web.controls import Controls  # noqa: PLC0415 - only users of the page should wait for it
-        from fer_edge_device.web.start import Page  # noqa: PLC0415 - likewise
+        from fer_edge_device.web.start import serve_live_page  # noqa: PLC0415 - likewise
 
         switch = None if self._is_trial and not config.mqtt.url else PrivacySwitch(self._outbox_paths(config)[0])
         if switch and not config.mqtt.url:
@@ -290,12 +296,19 @@ class App:
             node=config.display_name or config.node_name(),
             switch=partial(self._switch_from_page, switch),
             restart=self._runner.request_restart,
+            restart_camera=self._runner.request_camera_restart if self._source.live else None,
+            is_connected=lambda: self._mqtt.connected if self._mqtt else None,
             history=self._history_path(config) if self._history else None,
         )
-        self._page = Page(config, self._view, controls)
+        self._page = serve_live_page(config, self._view, controls)
+
+    @property
+    def page_url(self) -> str:
+        """The address of the live page on this machine; empty if there is none."""
+        return self._page.url if self._page else ""
 
     def _switch_from_page(self, switch: PrivacySwitch | None, on: bool) -> bool:  # noqa: FBT001 - a switch
-        """Switch on or off, as a message does; a trial without a broker saves nothing."""
+        """Switch on or off, like an MQTT command; a trial without a broker saves nothing."""
         if switch is None:
             self._runner.enable(on)
             return False
@@ -351,7 +364,7 @@ class App:
         return sinks
 
     def _events_settings(self, config: Config) -> EventsSettings:
-        """Return the configured settings, with those in place that were changed over MQTT."""
+        """Return the configured settings, with the changes made over MQTT."""
         return self._saved_settings.apply(config.events) if self._saved_settings else config.events
 
     def _close_settings(self) -> None:
@@ -365,7 +378,7 @@ class App:
             saved.change(change, self._config.events)
 
     def _use_saved_settings(self) -> None:
-        """Apply settings that were saved; what is published of them next holds after a power cut."""
+        """Apply settings that were saved, so that what is published about them is still true after a power cut."""
         with self._command_lock:
             self._runner.change_events(self._events_settings(self._config))
 
@@ -464,11 +477,19 @@ def _session(source: str, *, live: bool) -> str:
     return hashlib.sha256(Path(source).name.encode()).hexdigest()[:8]
 
 
-def _restart_only(settings: Section) -> Section:
-    """Return a section with the keys neutralized that can be changed without a restart."""
-    if isinstance(settings, CameraSettings):
-        return msgspec.structs.replace(settings, fps=1.0, idle_fps=1.0)
-    return settings
+def _changes_after_restart(old: Config, new: Config) -> list[str]:
+    """Return the dotted keys that differ and that only a restart changes."""
+    keys = [
+        (section, field.name)
+        for section in RESTART_SECTIONS
+        for field in msgspec.structs.fields(getattr(new, section))
+        if f"{section}.{field.name}" not in RELOADED_KEYS
+    ]
+    return [
+        f"{section}.{key}"
+        for section, key in keys
+        if getattr(getattr(old, section), key) != getattr(getattr(new, section), key)
+    ]
 
 
 def _log_off(messages: MessageFactory) -> None:

@@ -39,7 +39,7 @@ def load_detector(config: Config) -> TrackingDetector:
     """
     faces = config.faces
     path = Path(faces.detector_model) if faces.detector_model else None
-    return make_detector(faces.detector, path, faces.min_face or None)
+    return make_detector(faces.detector, path, faces.min_face or None, faces.min_score or None)
 
 
 def check_messages(config: Config) -> None:
@@ -57,7 +57,7 @@ def check_messages(config: Config) -> None:
 
 
 def config_problems(config: Config) -> list[str]:
-    """Return what of a configuration cannot be used, without opening the camera or reaching the broker."""
+    """Return the problems of a configuration, without opening the camera or connecting to the broker."""
     checks: tuple[Callable[[], object], ...] = (
         partial(load_classifier, config),
         partial(load_detector, config),

@@ -25,14 +25,14 @@ _WRITE_INTERVAL: Final = 1.0  # minimum seconds between two writes of the file
 
 
 class LiveSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings in use; those of `EventsSettings` with the same names."""
+    """The settings in use that can be changed over MQTT; the keys of ``[events]`` with the same names."""
 
-    margin: float
-    hold_s: float
+    margin: Margin
+    hold_s: HoldTime
 
 
 class SettingsChange(Section, frozen=True, kw_only=True, omit_defaults=True):
-    """New values of settings; None leaves one as it is."""
+    """New values of settings, one or both; None leaves one as it is."""
 
     margin: Margin | None = None
     hold_s: HoldTime | None = None

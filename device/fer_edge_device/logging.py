@@ -48,7 +48,7 @@ def logging_is_set_up() -> bool:
 
 
 class RateLimitedLog:
-    """Keeps whoever may send us messages from filling the log with them.
+    """A rate limit for log lines, so that senders of messages cannot fill the log.
 
     Not thread-safe.
     """
@@ -61,7 +61,7 @@ class RateLimitedLog:
         Args:
             logger: logs the lines.
             level: the level of the lines.
-            noun: what each line tells of, in the singular.
+            noun: what each line is about, in the singular.
             lines: maximum number of lines in an interval.
             interval: in seconds.
         """
@@ -141,7 +141,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Writes to standard error through a descriptor of its own.
 
     The usual one is replaced at times to hide output of native libraries, also while another thread writes a line. A
-    line that standard error does not take is lost, so that no thread waits for its reader.
+    line is lost if standard error does not take it, so that no thread waits for its reader.
     """
 
     _has_stalled = False
@@ -172,7 +172,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _Formatter(logging.Formatter):
-    """Escapes what a terminal would obey in names of files, topics and models."""
+    """Escapes control characters in names of files, topics and models."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(one_line, super().format(record).split("\n")))

@@ -6,16 +6,27 @@ Each line of standard output is one message in JSON, ready to publish: see `Mess
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from fer_edge.errors import InputError
+from fer_edge.quality import Degrees, FaceQuality
 from fer_edge_device.config.settings import NODE_NAME, EventsSettings, MqttSettings
 from fer_edge_device.live_settings import LiveSettings
 
 SCHEMA: Final = 1
 _PREFIX: Final = MqttSettings().topic_prefix
+
+# What the manual says of a field beside its meaning. Reading a message does not check it.
+Seconds = Annotated[float, msgspec.Meta(extra={"unit": "s"})]
+Milliseconds = Annotated[float, msgspec.Meta(extra={"unit": "ms"})]
+Celsius = Annotated[float, msgspec.Meta(extra={"unit": "°C"})]
+Megabytes = Annotated[float, msgspec.Meta(extra={"unit": "MB"})]
+PerSecond = Annotated[float, msgspec.Meta(extra={"unit": "1/s"})]
+Fraction = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})]
+BoxFractions = tuple[Fraction, Fraction, Fraction, Fraction]
 
 Availability = Literal["online", "offline"]
 CameraStatus = Literal["online", "stalled", "offline", "disabled"]
@@ -38,6 +49,7 @@ RETAINED: Final[tuple[Kind, ...]] = (
     "info",
     "camera",
     "state",
+    "stats",
     "enabled/state",
     "enabled/set",
     "settings/state",
@@ -57,7 +69,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         emotion: emotion of the face; for ``end``, the last one reported.
         score: smoothed score of that emotion, 0..1.
         scores: smoothed score of each emotion, 0..1.
-        previous: for an ``update``, the emotion before; otherwise None.
+        reliable: whether the face has been large, sharp and frontal enough to tell its emotion; a change of this is an
+            ``update``, too.
+        quality: how well the face could be seen when it was classified last; None in an event of an earlier version.
+        previous: for an ``update``, the emotion before, which is the same if only ``reliable`` has changed; otherwise
+            None.
         box: x, y, width and height, as fractions of the image's width and height, 0..1.
         duration_s: seconds for which the face has been in view.
         model: name of the model and the first digits of its SHA-256.
@@ -66,34 +82,38 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     event_type: Literal["new", "update", "end"]
     id: str
-    time: float
+    time: Seconds
     emotion: str
-    score: float
-    scores: dict[str, float]
+    score: Fraction
+    scores: dict[str, Fraction]
+    reliable: bool = True
+    quality: FaceQuality | None = None
     previous: str | None
-    box: tuple[float, float, float, float]
-    duration_s: float
+    box: BoxFractions
+    duration_s: Seconds
     model: str
 
 
 class VisibleFace(msgspec.Struct, frozen=True, kw_only=True):
-    """A face in the present frame, for those who look at it; not a message of its own.
+    """A face in the current frame, for the live page; it is not a message of its own.
 
     Attributes:
         id: as in `Event`.
         box: as in `Event`.
         emotion: the reported emotion; None before the face's first event.
+        reliable: as in `Event`.
         scores: smoothed score of each emotion, 0..1.
         duration_s: seconds for which the face has been in view.
         roll: clockwise rotation of the line through the eyes, in degrees; None if the eyes are not known.
     """
 
     id: str
-    box: tuple[float, float, float, float]
+    box: BoxFractions
     emotion: str | None
-    scores: dict[str, float]
-    duration_s: float
-    roll: float | None
+    reliable: bool = True
+    scores: dict[str, Fraction]
+    duration_s: Seconds
+    roll: Degrees | None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,24 +123,31 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         schema: version of this structure.
         time: as in `Event`.
         faces: number of faces.
+        unclear: number of faces of which the emotion is not reliable; the fields below leave them out.
         emotion: emotion of most faces; in a tie, the one with the highest mean score; None without faces.
         scores: mean smoothed score of each emotion, 0..1; empty without faces.
         counts: number of faces with each emotion, for the emotions that occur.
     """
 
     schema: int = SCHEMA
-    time: float
-    faces: int
+    time: Seconds
+    faces: Count
+    unclear: Count = 0
     emotion: str | None
-    scores: dict[str, float]
-    counts: dict[str, int]
+    scores: dict[str, Fraction]
+    counts: dict[str, Count]
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """Median and 95th percentile of the time that a stage took, in milliseconds."""
+    """The time that a stage took.
 
-    p50: float
-    p95: float
+    Attributes:
+        p50: median.
+        p95: 95th percentile.
+    """
+
+    p50: Milliseconds
+    p95: Milliseconds
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,9 +157,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         schema: version of this structure.
         time: as in `Event`.
         fps: frames processed per second of real time.
-        stages: time of each stage of a frame.
+        stages: time of each stage of a frame that took place: ``follow``, ``detect``, ``classify`` and ``track``.
         skipped: frames of a live source that were left out since the start, because ``camera.fps`` and
-            ``camera.idle_fps`` ask for fewer than it gives. None are counted while the runner is switched off.
+            ``camera.idle_fps`` ask for fewer than it gives. While the runner is switched off, no frame is counted.
         dropped: frames of a live source that should have been processed since the start, but came while another one
             was: this machine is too slow for ``camera.fps``.
         temp_c: temperature of the processor in degrees Celsius; None if the system does not report it.
@@ -144,16 +171,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     schema: int = SCHEMA
-    time: float
-    fps: float
+    time: Seconds
+    fps: PerSecond
     stages: dict[str, Percentiles]
-    skipped: int
-    dropped: int
-    temp_c: float | None
+    skipped: Count
+    dropped: Count
+    temp_c: Celsius | None
     throttled: int | None
-    rss_mb: float
-    queued: int
-    dropped_events: int = 0
+    rss_mb: Megabytes
+    queued: Count
+    dropped_events: Count = 0
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,7 +291,7 @@ class MessageFactory:
 
     def stats(self, stats: Stats) -> Message:
         """Make the message of the stats."""
-        return Message(self.topic("stats"), stats, 0, retain=False)
+        return Message(self.topic("stats"), stats, 0, retain=True)
 
     def removals(self) -> list[Message]:
         """Return the empty messages that remove all retained messages of the node from the broker."""

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class PrivacySwitch:
     """Whether frames may be processed, kept beside the outbox.
 
-    While the switch is off, a file exists. Its content is never read, so it cannot be damaged, and damage to the outbox
+    While the switch is off, a file exists. Its content is never read, so it cannot be damaged. Damage to the outbox
     does not switch a node on.
 
     Attributes:

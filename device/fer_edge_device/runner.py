@@ -1,4 +1,4 @@
-"""The runner: reads frames, gives them to the pipeline, and publishes what comes out."""
+"""The runner: reads frames, gives them to the pipeline, and publishes the results."""
 
 from __future__ import annotations
 
@@ -120,6 +120,7 @@ class Runner:
         self._command_log = RateLimitedLog(logger, logging.INFO, "command")
         self._stop_signal = 0
         self._restart_wanted = False
+        self._camera_restart_wanted = False
         self._reload_wanted = False
         self._pace = Pace()
         self._ready = False
@@ -196,6 +197,10 @@ class Runner:
         """End the run after the present frame, and let its summary ask for a restart. May be called from any thread."""
         self._restart_wanted = True
 
+    def request_camera_restart(self) -> None:
+        """Close the camera and open it again, unless it is switched off. May be called from any thread."""
+        self._camera_restart_wanted = True
+
     def use_sinks(self, sinks: Sequence[Sink]) -> None:
         """Publish to these sinks from now on."""
         self._sinks = list(sinks)
@@ -218,9 +223,9 @@ class Runner:
                 self._publish_message(identity.discovery)
 
     def announce(self) -> None:
-        """Publish what this runner is and how it is, and then that it is online.
+        """Publish the identity and the state of this runner, and then that it is online.
 
-        In this order, what the broker still holds of a run that was killed is never taken for the present.
+        In this order, messages that the broker retains from a killed run are never taken for current ones.
         """
         messages = self.identity.messages
         now = round(clock.time(), 3) if self._source.live else 0.0
@@ -341,6 +346,13 @@ class Runner:
                 self._publish_camera(self._camera_status)
             self._publish_message(self.identity.messages.enabled(self._enabled))
             self._command_log.log(f"switched {'on' if self._enabled else f'off: {self._describe_off()}'}")
+
+        if self._camera_restart_wanted:
+            self._camera_restart_wanted = False
+            if self._enabled and self._source.live:
+                self._command_log.log("the camera is opened again")
+                self._source.close()
+                self._source.open()
 
     def _describe_off(self) -> str:
         return "the camera is closed" if self._source.status == "disabled" else "no frame is processed"

@@ -33,7 +33,7 @@ _STALL_S: Final = 1.0  # seconds without progress after which a closing sink no 
 
 
 class SinkClosed(Exception):  # noqa: N818 - not a failure
-    """Raised when a sink takes no more messages: its reader has gone, or writing failed; then the text says why."""
+    """Raised when a sink takes no more messages: its reader has gone, or writing failed; the text then says why."""
 
 
 class Sink(Protocol):

@@ -27,7 +27,8 @@ def is_damage(error: Exception) -> bool:
     """Return whether an error says that the file is damaged."""
     if isinstance(error, sqlite3.DatabaseError):
         return result_code(error) in _DAMAGE_CODES
-    return isinstance(error, DamagedError)
+    # A damaged schema is quoted in the message, which `sqlite3` then cannot decode.
+    return isinstance(error, DamagedError | UnicodeDecodeError)
 
 
 def check_pages(database: sqlite3.Connection) -> None:
@@ -39,6 +40,20 @@ def check_pages(database: sqlite3.Connection) -> None:
     (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if result != "ok":
         raise DamagedError(result)
+
+
+def check_rows(database: sqlite3.Connection, wrong: str) -> None:
+    """Check the content of a database, whose columns SQLite lets have any type.
+
+    Args:
+        database: the database.
+        wrong: a query that finds rows which the program does not write.
+
+    Raises:
+        DamagedError: there is one.
+    """
+    if database.execute(wrong).fetchone():
+        raise DamagedError("a row has values of other types")
 
 
 class SqliteFile(ABC):
@@ -72,7 +87,7 @@ class SqliteFile(ABC):
         """
         try:
             work(self._open())
-        except (DamagedError, sqlite3.DatabaseError) as error:
+        except (DamagedError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not is_damage(error):
                 raise
             self._replace_damaged(str(error))

@@ -34,7 +34,7 @@ def state_file(name: str, user_name: str, key: str) -> Path:
 
 
 def trial_file(path: Path) -> Path:
-    """Return the file that a trial uses: what a node is shown in a trial must not be among what it saw itself.
+    """Return the file that a trial uses: what a trial shows must not be mixed with what the node saw itself.
 
     Args:
         path: the node's own file.

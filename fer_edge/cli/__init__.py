@@ -11,7 +11,7 @@ import io
 import logging
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -24,6 +24,7 @@ from fer_edge.cli import (
     deploy,
     doctor,
     evaluate,
+    fleet,
     history,
     inspect,
     mqtt,
@@ -42,7 +43,11 @@ from fer_edge.cli.output import INTERRUPTED, say
 from fer_edge.cli.output import version as installed_version
 from fer_edge.cli.usage_errors import named_commands, reword_usage_error
 from fer_edge.errors import FerEdgeError, first_line, hide_passwords, one_line
+from fer_edge.utils.address_space import own_process
 from fer_edge.utils.opencv_defaults import set_opencv_defaults
+
+_exit_statuses: Final[list[int]] = []  # of the signals that end this process
+_NO_MEMORY: Final = "there is too little memory for this"
 
 app = typer.Typer(name="fer-edge", rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
@@ -67,6 +72,7 @@ for command in (
     service,
     doctor,
     deploy,
+    fleet,
 ):
     app.add_typer(command.app)
 
@@ -106,13 +112,15 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", INTERRUPTED)
     except MemoryError:
-        _fail("there is too little memory for this", 1)
+        _fail(_NO_MEMORY, 1)
     except Exception as error:  # noqa: BLE001 - the last resort
         if hasattr(error, "format_message"):  # a usage error, of whichever click typer brings
             message = reword_usage_error(error.format_message())
             names = named_commands(typer.main.get_command(app), sys.argv[1:])
             say(f"fer-edge: {message}; `{' '.join(['fer-edge', *names, '--help'])}` shows how", error=True)
             sys.exit(2)
+        if type(error).__module__ == "cv2" and "Insufficient memory" in str(error):
+            _fail(_NO_MEMORY, 1)
         message = f"{type(error).__name__}: {first_line(error)}"
         _fail(f"internal error: {message}; `fer-edge --debug ...` shows where; please report it", 1)
 
@@ -130,15 +138,23 @@ def _set_up_process() -> None:
     if logging.lastResort:  # which prints what is logged as long as nothing else is set up
         logging.lastResort.setFormatter(_WarningFormatter())
     set_opencv_defaults()
+    own_process()
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     for number in (signal.SIGTERM, signal.SIGHUP):  # an exit, so that what is half-written is taken away
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+            signal.signal(number, _exit_by_signal)
+
+
+def _exit_by_signal(number: int, _frame: object) -> NoReturn:
+    _exit_statuses.append(128 + number)
+    sys.exit(128 + number)
 
 
 def _fail(message: str, status: int) -> NoReturn:
+    if _exit_statuses:  # libraries in C that were being imported have turned the exit into an ImportError
+        sys.exit(_exit_statuses[0])
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704 - called from main's handlers alone
     log = sys.modules.get("fer_edge_device.logging")

@@ -59,9 +59,7 @@ def bench(
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option(
-            min=0, max=1000, help="Growth of a median in per cent that is allowed; beyond it the exit status is 1."
-        ),
+        typer.Option(min=0, max=1000, help="Allowed growth of a median, in per cent; beyond it, the exit status is 1."),
     ] = 5,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare even results of different machines or runtimes.")

@@ -20,7 +20,7 @@ app = typer.Typer()
 def config(
     config_file: ConfigFile = None,
     example: Annotated[bool, typer.Option("--example", help="Print every key with its default, as comments.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only check it.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the configuration.")] = False,
 ) -> None:
     """Show the configuration that `run` would use, check it, or print an example.
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from fer_edge.cli.loading import check_square, load_fused_dataset
 from fer_edge.cli.needs import need
-from fer_edge.cli.options import InputRange, LabelMap, Labels, Usage, Votes
+from fer_edge.cli.options import InputRange, LabelMap, Labels, Split, Usage, Votes
 from fer_edge.cli.output import command_line, say, warn
+from fer_edge.cli.waiting import show_work
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import missing_source
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fer_edge_convert.sources import SourceModel
     from fer_edge_convert.stage import ParityT, ResultT, Stage
 
+_WITH_ORIGINAL: Final = {".onnx", ".pt2"}  # forms whose own program is there to compare with
+
 app = typer.Typer()
 
 
@@ -34,7 +37,9 @@ app = typer.Typer()
 def convert(
     model: Annotated[
         Path,
-        typer.Argument(help="A .keras, .h5 or .hdf5 file, weights with a .json beside them, a SavedModel, a .tflite."),
+        typer.Argument(
+            help="A .keras, .h5, .hdf5, .onnx or .pt2 file, weights with a .json beside them, a SavedModel, a .tflite."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
     data: Annotated[
@@ -52,10 +57,11 @@ def convert(
         Literal["int8", "int16x8", "dynamic", "float16", "float32"] | None, typer.Option(help="The scheme by name.")
     ] = None,
     target: Annotated[
-        Literal["edgetpu", "hailo", "hailo8", "imx500"] | None,
+        Literal["edgetpu", "hailo", "hailo8", "imx500", "tflite-runtime"] | None,
         typer.Option(
             "--for",
-            help="Accelerator to compile for: the Edge TPU, Hailo-8L, Hailo-8 or IMX500; not tried on hardware.",
+            help="Accelerator to compile for: the Edge TPU, Hailo-8L, Hailo-8 or IMX500, not tried on hardware; or"
+            " tflite-runtime, of 32-bit systems.",
         ),
     ] = None,
     labels: Labels = None,
@@ -88,10 +94,14 @@ def convert(
     calibrate: Annotated[
         Path | None, typer.Option(help="Faces to measure ranges on, instead of those of --data.")
     ] = None,
+    split: Split = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Refuse a model that loses more points than this.")
     ] = 1.0,
     rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways of quantizing before refusing.")] = False,
+    allow_float: Annotated[
+        bool, typer.Option("--allow-float", help="Leave operators in floats that have no integer form.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Path of the report without .html and .json; by default OUT.parity.")
     ] = None,
@@ -112,21 +122,24 @@ def convert(
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
     scheme = _choose_scheme(chosen, quantize, model, target)
-    need("convert", "ai_edge_quantizer")
-    if model.suffix != ".tflite":
-        need("convert", "keras", "tensorflow", "tf_keras")
+    _need_packages(model)
     from fer_edge.datasets.readers import ensure_exists
     from fer_edge.modelcard.reader import is_model_of
     from fer_edge.modelcard.schema import DetectorCard, RefinerCard
     from fer_edge.utils.native_stderr import hide_native_stderr
 
-    comparing = {"report": report, "usage": usage, "votes": votes, "map": label_map}
-    _refuse_unused(scheme, data, comparing, {"calibrate": None if target else calibrate, "rescue": rescue})
-    _check_target(target, model, data or calibrate)
+    comparing = {"split": split, "report": report, "usage": usage, "votes": votes, "map": label_map}
+    _refuse_unused(
+        scheme,
+        data,
+        comparing,
+        {"calibrate": None if target else calibrate, "rescue": rescue, "allow-float": allow_float},
+    )
     second = is_model_of(model, RefinerCard)
     if not second:
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")
     is_face_detector = second or is_model_of(model, DetectorCard)
+    _check_target(target, model, data or calibrate, is_detector=is_face_detector, is_second_stage=second)
     if is_face_detector:
         classifiers = {
             "labels": labels,
@@ -141,13 +154,13 @@ def convert(
             "usage": usage,
             "votes": votes,
             "map": label_map,
-            "for": target,
         }
         _check_detector_options(model, scheme, detector, classifiers)
     else:
+        _refuse({"split": split}, "is for face detectors; --usage chooses a part of a classifier's faces")
         for path in filter(None, (data, calibrate)):
             ensure_exists(path)
-    with hide_native_stderr():
+    with hide_native_stderr(), show_work(f"converting {model}"):
         from fer_edge.classification.label_list import parse_labels
         from fer_edge_convert.conversion import convert as run_conversion
         from fer_edge_convert.description import Statement, ask_for_missing, read_pixel_options
@@ -157,21 +170,32 @@ def convert(
 
         def run(stage: Stage[ParityT, ResultT]) -> ResultT:
             return run_conversion(
-                stage, Scheme(scheme), out, max_drop=max_drop, rescue=rescue, report=report, command=command_line()
+                stage,
+                Scheme(scheme),
+                out,
+                max_drop=max_drop,
+                rescue=rescue,
+                allow_float=allow_float,
+                report=report,
+                command=command_line(),
             )
 
         result: Conversion
-        stage: ClassifierStage | None = None
+        stage: ClassifierStage | DetectorStage
+        one_dense_scale = _has_one_dense_scale(target)
         try:
             if is_face_detector:
-                result = run(_detector_stage(model, detector, data, calibrate, unsafe=unsafe))
+                stage = _detector_stage(
+                    model, detector, data, calibrate, split, unsafe=unsafe, one_dense_scale=one_dense_scale
+                )
+                result = run(stage)
             else:
                 names = parse_labels(labels) if labels else ()
                 statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
                 options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe)
                 faces = _Faces(data, calibrate, votes, label_map, usage)
                 ask_for_missing(model, Scheme(scheme), out, statement, data, target=target)
-                stage = _classifier_stage(model, statement, options, faces)
+                stage = _classifier_stage(model, statement, options, faces, one_dense_scale=one_dense_scale)
                 result = run(stage)
         except RefusedError as error:
             for warning in error.warnings:
@@ -180,28 +204,60 @@ def convert(
     for warning in result.warnings:
         warn(warning)
     _print_result(result, model, out)
-    _compile(target, stage, result.kind, model, out)
+    _compile(target, stage, result.kind, model, architecture, out)
 
 
-def _check_target(target: str | None, model: Path, data: Path | None) -> None:
+def _need_packages(model: Path) -> None:
+    """Refuse to continue without the packages that read a model."""
+    need("convert", "ai_edge_quantizer")
+    if model.suffix != ".tflite":
+        need("convert", "keras", "tensorflow", "tf_keras")
+    if model.suffix == ".onnx":
+        need("onnx", "onnx", "onnxruntime")
+    if model.suffix == ".pt2":
+        need("torch", "torch", "onnx", "onnxruntime", "onnxscript")
+
+
+def _check_target(
+    target: str | None, model: Path, data: Path | None, *, is_detector: bool, is_second_stage: bool
+) -> None:
     if not target:
         return
     from fer_edge_convert.targets import Target, check_source
 
     chosen = Target(target)
-    check_source(chosen, model)
+    check_source(chosen, model, is_detector=is_detector, is_second_stage=is_second_stage)
     if chosen.takes_calibration and not data:
-        raise InputError(f"--for {target} writes faces for {chosen.compiler} to measure ranges on: give --data, too")
+        raise InputError(f"--for {target} writes images for {chosen.compiler} to measure ranges on: give --data, too")
 
 
-def _compile(target: str | None, stage: ClassifierStage | None, kind: str, model: Path, out: Path) -> None:
+def _has_one_dense_scale(target: str | None) -> bool:
+    from fer_edge_convert.targets import Target
+
+    return target is not None and Target(target).one_dense_scale
+
+
+def _compile(
+    target: str | None,
+    stage: ClassifierStage | DetectorStage,
+    kind: str,
+    model: Path,
+    architecture: Path | None,
+    out: Path,
+) -> None:
     """Write what the compiler of a target takes, and compile it, or say how to."""
-    if not target or not stage:
+    from fer_edge_convert.targets import Target
+
+    if not target or not Target(target).compiler:
         return
     from fer_edge_convert.compilers import compile_files
-    from fer_edge_convert.targets import Target, TargetFiles, left_to_cpu, write_files
+    from fer_edge_convert.targets import TargetFiles, left_to_cpu, write_files
 
     files = TargetFiles(Target(target), out, model)
+    if files.target is Target.IMX500:
+        from fer_edge_convert.formats.keras_files import find_parts
+
+        files = TargetFiles(Target(target), out, *find_parts(model, architecture))
     if files.target is Target.IMX500 and kind.startswith("Keras 3"):
         warn(f"{model}: of {kind}; the TensorFlow of Sony's MCT has Keras 2, which may not read it")
     for path in write_files(files, stage.calibration_images()):
@@ -236,7 +292,7 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
     if isinstance(result, ClassifierConversion):
         say(*classifier_summary(result))
         if result.scheme.calibrated and result.float_operators:
-            reason = "which --rescue left" if result.kept_in_floats else "for which the quantizer has no integer form"
+            reason = "which --rescue left" if result.kept_in_floats else "which --allow-float allowed"
             say(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
@@ -246,10 +302,10 @@ def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path, tar
     if target:
         from fer_edge_convert.targets import Target
 
-        needed = Target(target).scheme
-        if other := wanted - {needed}:
-            raise InputError(f"--for {target} needs {needed}; leave --{min(other)} out")
-        return needed
+        schemes = Target(target).schemes
+        if other := wanted.difference(schemes):
+            raise InputError(f"--for {target} needs {schemes[0]}; leave --{min(other)} out")
+        wanted = wanted or {schemes[0]}
     if len(wanted) != 1:
         if not model.exists():
             raise missing_source(model)
@@ -274,9 +330,16 @@ def _refuse(options: Mapping[str, object], reason: str, prefix: str = "") -> Non
 
 
 def _detector_stage(
-    model: Path, detector: Path | None, data: Path | None, calibrate: Path | None, *, unsafe: bool
+    model: Path,
+    detector: Path | None,
+    data: Path | None,
+    calibrate: Path | None,
+    split: Path | None,
+    *,
+    unsafe: bool,
+    one_dense_scale: bool,
 ) -> DetectorStage:
-    from fer_edge.datasets.faces import load_faces
+    from fer_edge.datasets.faces import load_faces, without_test_images
     from fer_edge_convert.first_stage import FirstStage
     from fer_edge_convert.second_stage import SecondStage
     from fer_edge_convert.sources import RefinerSource, open_detector, open_refiner
@@ -285,9 +348,11 @@ def _detector_stage(
     ranges = calibrate or data
     test = load_faces(data, "val") if data else None
     calibration = load_faces(ranges, "train") if ranges else None
+    if split and test is not None and calibration is not None:
+        test, calibration = without_test_images([test, calibration], split)
     if isinstance(source, RefinerSource):
-        return SecondStage(source, test=test, calibration=calibration)
-    return FirstStage(source, test=test, calibration=calibration)
+        return SecondStage(source, test=test, calibration=calibration, one_dense_scale=one_dense_scale)
+    return FirstStage(source, test=test, calibration=calibration, one_dense_scale=one_dense_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +366,12 @@ class _Faces:
     usage: str | None
 
 
-def _classifier_stage(model: Path, statement: Statement, options: ReadOptions, faces: _Faces) -> ClassifierStage:
+def _classifier_stage(
+    model: Path, statement: Statement, options: ReadOptions, faces: _Faces, *, one_dense_scale: bool
+) -> ClassifierStage:
     from fer_edge_convert.classifier_stage import ClassifierStage
     from fer_edge_convert.description import describe
+    from fer_edge_convert.original import compare_with_original
     from fer_edge_convert.sources import open_model
 
     source = open_model(model, options)
@@ -311,7 +379,16 @@ def _classifier_stage(model: Path, statement: Statement, options: ReadOptions, f
     calibration = _load_faces(faces.calibrate, None, None, source)
     prepared, card, lines = describe(source, statement, data, faces.usage)
     say(*lines, error=True)
-    return ClassifierStage(prepared, card, data=data, calibration=calibration, usage=faces.usage)
+    if model.suffix in _WITH_ORIGINAL and data:
+        say(compare_with_original(source, options, card, data), error=True)
+    return ClassifierStage(
+        prepared,
+        card,
+        data=data,
+        calibration=calibration,
+        usage=faces.usage,
+        one_dense_scale=one_dense_scale,
+    )
 
 
 def _text(path: Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,13 @@ def deploy(
     wheel: Annotated[
         Path | None, typer.Option(help="Wheel of fer-edge; by default built from the clone that runs this command.")
     ] = None,
+    waves: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZES",
+            help="Hosts of each wave: 1,5 means one, then five, then five more. No wave begins after a failure.",
+        ),
+    ] = None,
     ssh_config: Annotated[Path | None, typer.Option(help="ssh configuration, instead of your own.")] = None,
 ) -> None:
     """Install or upgrade the service on Pis, over ssh.
@@ -53,17 +61,28 @@ def deploy(
     for path in (config, wheel, ssh_config):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file")
+    sizes = _parse_waves(waves)
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(wheel or build_wheel(Path(folder)), model=model, config=config)
         outcomes = deploy_to(
             hosts,
             bundle,
             on_progress=lambda host, step: say(f"{host}: {step}", error=True),
+            waves=sizes,
             ssh_config=ssh_config,
         )
     _print_outcomes(outcomes)
     if any(outcome.failed_step for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _parse_waves(text: str | None) -> tuple[int, ...]:
+    """Return the sizes of waves; none means one wave of all hosts."""
+    if text is None:
+        return ()
+    if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
+        raise InputError(f"--waves {text}: give the hosts of each wave as numbers, such as 1,5")
+    return tuple(map(int, text.split(",")))
 
 
 def _print_outcomes(outcomes: list[Outcome]) -> None:
@@ -82,5 +101,7 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
         measured = outcome.benchmark
         figures = (measured.classifier.median, measured.whole_frame.median) if measured else ()
         cells = "".join(f"{f'{value:.2f} ms':>12}" for value in figures) or f"{'-':>12}{'-':>12}"
-        status = f"failed to {outcome.failed_step}" if outcome.failed_step else "ready"
+        status = (
+            f"failed to {outcome.failed_step}" if outcome.failed_step else "not begun" if outcome.waits else "ready"
+        )
         say(f"{outcome.host:<{wide}}{outcome.version or '-':<12}{cells}  {status}")

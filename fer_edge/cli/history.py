@@ -116,9 +116,9 @@ def delete(
     config: ConfigFile = None,
     node: Node = None,
 ) -> None:
-    """Delete a history, or what is old in it; a runner may go on meanwhile.
+    """Delete a history or its old part; a runner may continue meanwhile.
 
-    What was deleted is overwritten in the file. Of the present minute, the runner keeps nothing.
+    Deleted data are overwritten in the file. The runner also forgets the current minute.
 
     \b
     Example: fer-edge history delete --all

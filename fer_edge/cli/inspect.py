@@ -69,7 +69,9 @@ def inspect(
             f" {second.multiply_adds / 1e6:.1f} million multiply-adds a face, {second.parameters} parameters, integer"
             f" only: {'yes' if second.integer_only else 'no'}{damaged}"
         )
-    if found.card is None:
+    if found.card_problem:
+        say(f"{'card':<15}{found.card_problem}")
+    elif found.card is None:
         say(f"{'card':<15}none: give it one with `fer-edge card set`, or convert it with `fer-edge convert`")
     else:
         _print_card(found.card)
@@ -84,12 +86,15 @@ def _print_card(card: AnyCard) -> None:
         say(f"{'labels':<15}{', '.join(card.labels)}")
         size = f"{card.input.width}x{card.input.height}x"
     elif isinstance(card, DetectorCard):
+        if card.calibration:
+            say(f"{'precision':<15}{card.min_score:.0%} expected of boxes that just reach the threshold")
         say(f"{'threshold':<15}{card.threshold:g}, for faces from {card.smallest_face:g} pixels of the input on")
     spec = card.input
-    say(f"{'image':<15}{size}{spec.channels}, real = pixel * {spec.scale:g} + {spec.offset:g}")
+    say(f"{'image':<15}{size}{spec.channels}, real = {spec.formula}")
     for name, score in card.scores.items():
         say(f"{'score':<15}{name}: {score:.4f}")
     say(f"{'data':<15}{card.data}")
     for made_by in card.made_by:
         say(f"{'made by':<15}{made_by}")
+    say(f"{'licence':<15}{card.licence or 'not stated'}")
     say(f"{'note':<15}{card.note}")

@@ -29,13 +29,13 @@ def forget(
     node: Node = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Do it even if the broker says that the node is online, or shows nothing of it."),
+        typer.Option("--force", help="Do it even if the broker says that the node is online, or keeps nothing of it."),
     ] = False,
 ) -> None:
     """Remove a node's retained messages from the broker, and its device from Home Assistant.
 
-    Stop the node's runner first: it would publish them again. So a node that is online is refused, and so is a name of
-    which the broker keeps nothing.
+    Stop the node's runner first: it would publish them again. A node that is online is therefore refused, and so is a
+    name for which the broker keeps nothing.
 
     \b
     Example: fer-edge mqtt forget --mqtt mqtt://broker --node kitchen

@@ -34,8 +34,23 @@ MinFace = Annotated[
         help="Side of the smallest face to find, in pixels; by default 1/16 of the image's longer side.",
     ),
 ]
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        max=0.99,
+        help="Lowest score of a face; with the shipped detector, the expected share of such boxes that are faces.",
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the classifier.")]
-LabelMap = Annotated[Path | None, typer.Option("--map", help="TOML file that maps the labels of each dataset.")]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(
+        "--map",
+        help="TOML file that maps the labels of each dataset; or raf-db, affectnet or expw, for folders that are named"
+        " by their numbers.",
+    ),
+]
 Usage = Annotated[
     str | None,
     typer.Option(help="Part to test on, such as PublicTest; by default what is neither Training nor validation."),
@@ -44,7 +59,8 @@ Labels = Annotated[
     str | None, typer.Option(help="Names of the outputs in order: angry,disgust,... or a file with one per line.")
 ]
 InputRange = Annotated[
-    Literal["0..1", "-1..1", "0..255"] | None, typer.Option(help="Range of the pixel values in training.")
+    Literal["0..1", "-1..1", "0..255", "per-image"] | None,
+    typer.Option(help="Range of the pixel values in training; per-image if each image was standardized by itself."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IsFace = Annotated[bool, typer.Option("--face", help="The images are face crops: detect no faces.")]
@@ -57,6 +73,10 @@ Settings = Annotated[
 Epochs = Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch.")]
 FacesRecipeFile = Annotated[str | None, typer.Option(help="Name of a recipe, or a .toml file, instead of the default.")]
+Split = Annotated[
+    Path | None,
+    typer.Option(help="Table with the columns file and part: images whose part is test are left out."),
+]
 Paste = Annotated[Path | None, typer.Option(help=f"More faces to paste into the images: {FORMS}")]
 YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and to compare with.")]
 ConfigFile = Annotated[

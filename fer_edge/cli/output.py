@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ INTERRUPTED: Final = 130  # the exit status that a shell expects after Ctrl-C
 
 
 def say(*lines: str, error: bool = False) -> None:
-    """Print lines; what a terminal would obey in the names of files, labels and models is escaped.
+    """Print lines; control characters in the names of files, labels and models are escaped.
 
     Args:
         lines: the lines.
@@ -73,8 +74,19 @@ def print_metrics(metrics: Metrics) -> None:
     print(f"accuracy {metrics.accuracy:.2%} of {counted(metrics.faces, 'face')}", end="")
     print(f", macro F1 {metrics.macro_f1:.3f}, expected calibration error {metrics.ece:.3f}")
     wide = max(8, *map(len, metrics.classes)) + 2  # the card has checked that labels can be printed
-    print(f"{'':<{wide}}{'precision':>9}{'recall':>8}{'F1':>8}{'faces':>7}   predicted:", end="")
-    print("".join(f"{name:>{wide}}" for name in metrics.classes))
-    for (label, one), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
-        print(f"{label:<{wide}}{one.precision:>9.3f}{one.recall:>8.3f}{one.f1:>8.3f}{one.support:>7}", end="")
-        print(" " * 13 + "".join(f"{count:>{wide}}" for count in row))
+    print(f"{'':<{wide}}{'precision':>9}{'recall':>8}{'F1':>8}{'faces':>7}")
+    for label, one in metrics.classes.items():
+        print(f"{label:<{wide}}{one.precision:>9.3f}{one.recall:>8.3f}{one.f1:>8.3f}{one.support:>7}")
+    print("faces of each label (rows) by the label that they got (columns):")
+    columns = [max(5, len(name)) + 1 for name in metrics.classes]
+    print(" " * wide + "".join(f"{name:>{column}}" for name, column in zip(metrics.classes, columns, strict=True)))
+    for label, row in zip(metrics.classes, metrics.confusion, strict=True):
+        print(f"{label:<{wide}}" + "".join(f"{count:>{column}}" for count, column in zip(row, columns, strict=True)))
+
+
+def open_in_browser(url: str) -> None:
+    """Open a page in the user's browser, if there is a screen; a text browser would take over this terminal."""
+    import webbrowser
+
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(url)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fer_edge.cli.options import AsJson, Detector, DetectorModel, IsFace, MinFace, Model
+from fer_edge.cli.options import AsJson, Detector, DetectorModel, IsFace, MinFace, MinScore, Model
 from fer_edge.cli.output import print_json, say
 from fer_edge.errors import InputError
 
@@ -24,6 +24,7 @@ def predict(
     detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
+    min_score: MinScore = None,
 ) -> None:
     """Detect the faces in images and classify their expressions.
 
@@ -41,7 +42,13 @@ def predict(
     if face:
         recognizer = load(model or "edge", detector=None)
     else:
-        recognizer = load(model or "edge", detector=detector, detector_model=detector_model, min_face=min_face)
+        recognizer = load(
+            model or "edge",
+            detector=detector,
+            detector_model=detector_model,
+            min_face=min_face,
+            min_score=min_score,
+        )
     failed = False
     for image in images:
         try:
@@ -59,7 +66,9 @@ def predict(
         for one in found:
             x, y, width, height = (round(value) for value in one.box)
             others = ", ".join(f"{name} {score:.0%}" for name, score in one.scores.items() if name != one.emotion)
-            say(f"{image}: {one.emotion} {one.score:.0%} at {x},{y} {width}x{height} ({others})")
+            told = f"{one.emotion} {one.score:.0%}"
+            told = told if one.reliable else f"{one.shown_emotion}, perhaps {told},"
+            say(f"{image}: {told} at {x},{y} {width}x{height} ({others})")
         if not found:
             say(f"{image}: no face found")
     if failed:

@@ -22,6 +22,10 @@ def recipes(
     \b
     Example: fer-edge recipes edge > mine.toml
     """
+    import shutil
+    import sys
+    import textwrap
+
     from fer_edge_train.recipe_files import recipe_summaries, recipe_text
 
     if name:
@@ -29,5 +33,9 @@ def recipes(
         return
     rows = recipe_summaries()
     widths = [max(len(row[i]) for row in rows) + 2 for i in range(2)]
+    room = max(20, shutil.get_terminal_size().columns - sum(widths)) if sys.stdout.isatty() else 1000
     for recipe, command, summary in rows:
-        print(f"{recipe:<{widths[0]}}{command:<{widths[1]}}{summary}")
+        first, *more = textwrap.wrap(summary, room)
+        print(f"{recipe:<{widths[0]}}{command:<{widths[1]}}{first}")
+        for line in more:
+            print(" " * sum(widths) + line)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.output import say
+from fer_edge.cli.waiting import show_work
 
 app = typer.Typer()
 
@@ -31,7 +32,8 @@ def report(
 
     check_suffix(out, "--out", ".html")
     ensure_writable(out)
-    with hide_native_stderr():  # what image libraries say of damaged images
+    # The image libraries have messages of their own on damaged images.
+    with hide_native_stderr(), show_work(f"making {out}"):
         drawn = make_report(tags, images=not no_images)
     with replacing(out) as temporary:
         temporary.write_text(drawn, encoding="utf-8")

@@ -12,7 +12,7 @@ import typer
 
 from fer_edge.cli.completion import complete_classifier, complete_detector
 from fer_edge.cli.options import Broker, ConfigFile, Node
-from fer_edge.cli.output import INTERRUPTED, say, version
+from fer_edge.cli.output import INTERRUPTED, open_in_browser, say, version
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
@@ -59,10 +59,20 @@ def run(
     min_face: Annotated[
         int | None, typer.Option(min=0, max=4096, help="Side of the smallest face to find, in pixels.")
     ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Lowest score of a face; with the shipped detector, the expected share of such boxes that are faces.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Threads of the classifier.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of a camera's frames in pixels, if the camera can.")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Width of a camera's frames in pixels, if the camera has it.")
+    ] = None,
     height: Annotated[
-        int | None, typer.Option(help="Height of a camera's frames in pixels, if the camera can.")
+        int | None, typer.Option(help="Height of a camera's frames in pixels, if the camera has it.")
     ] = None,
     realtime: Annotated[
         bool | None,
@@ -71,12 +81,18 @@ def run(
             help="Play a video at its own pace, or as fast as possible; by default only the demo plays in real time.",
         ),
     ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Play a video again and again, until --seconds or Ctrl+C.")
+    ] = False,
     web: Annotated[
         str | None,
         typer.Option(
             metavar="[HOST:]PORT", help="Serve a live page there; without a host, only this machine can open it."
         ),
     ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the live page in a browser, if there is a screen; needs --web.")
+    ] = False,
     log_format: Annotated[
         Literal["auto", "plain", "json", "journal"] | None, typer.Option(help="Form of the log's lines.")
     ] = None,
@@ -87,7 +103,7 @@ def run(
     """Watch a camera, stream or video and publish what happens.
 
     Prints one MQTT message per line as JSON, and sends the same to a broker if there is one. Options override
-    FER_EDGE_... variables, and these the configuration; `fer-edge config` shows all keys.
+    FER_EDGE_... variables, which override the configuration; `fer-edge config` shows all keys.
 
     \b
     Example: fer-edge run --source /dev/video0 --node kitchen --mqtt mqtt://broker.local
@@ -101,6 +117,8 @@ def run(
             "--source: do not give a password in the address, where every user can see it; write the address as"
             " camera.source into a file, and give that with --config"
         )
+    if open_page and not web:
+        raise InputError("--open: there is no page to open; add --web 8080")
     options = {
         "camera.source": source,
         "camera.width": width,
@@ -113,6 +131,7 @@ def run(
         "faces.detector": detector,
         "faces.detector_model": detector_model,
         "faces.min_face": min_face,
+        "faces.min_score": min_score,
         "web.listen": web,
         "log.format": log_format,
         "log.level": log_level,
@@ -125,9 +144,12 @@ def run(
     set_up_logging(settings.log)
     # Without a file there is nothing to read again, and SIGHUP means that the terminal has gone.
     reread = read if config or SYSTEM_CONFIG.exists() else None
-    summary = App(settings, version=version(), realtime=realtime, is_trial=source is not None, read_config=reread).run(
-        seconds
+    app = App(
+        settings, version=version(), realtime=realtime, loop=loop, is_trial=source is not None, read_config=reread
     )
+    if open_page:
+        open_in_browser(app.page_url)
+    summary = app.run(seconds)
     if summary.restart:
         _restart()
     if stderr_is_ready():
@@ -159,7 +181,7 @@ def _print_summary(summary: RunSummary) -> None:
 
 
 def _restart() -> NoReturn:
-    """Start this command again in the same process, which systemd or a shell goes on waiting for."""
+    """Start this command again in the same process, for which systemd or a shell continues to wait."""
     # A library may have left a device open, and it would stay open.
     for entry in Path("/proc/self/fd").iterdir():
         if int(entry.name) > 2:
@@ -169,7 +191,7 @@ def _restart() -> NoReturn:
 
 
 def _hint(source: str, summary: RunSummary) -> str:
-    """Return why nothing was reported of images that are not the frames of a video; empty if they may be."""
+    """Return why nothing was reported for images that are not frames of a video; empty if they may be frames."""
     if _is_image(source):
         return f"{source} is one image, too short for `run` to follow a face:"
     if source and Path(source).is_dir() and not summary.events:

@@ -124,7 +124,7 @@ def status() -> None:
     from fer_edge_device.install.host import Host
     from fer_edge_device.install.installer import service_units
     from fer_edge_device.install.systemd_units import last_lines, unit_state
-    from fer_edge_device.install.venvs import Venvs, version_in
+    from fer_edge_device.install.venvs import PREVIOUS, Venvs, version_in
 
     host = Host()
     host.require_systemd()
@@ -134,6 +134,8 @@ def status() -> None:
     if venv is None or not units:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     print(f"fer-edge {version_in(venv)} in {venv}")
+    if venv.name == PREVIOUS:
+        print("this is the previous version: that of the installed package did not become ready")
     if problem := venvs.problem(venv):
         print(f"{problem}; to repair it: sudo {this_program()} service upgrade")
     states = [unit_state(host, unit) for unit in units]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from fer_edge.cli.loading import load_detector
-from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, Model, Threads
+from fer_edge.cli.options import Detector, DetectorModel, IsFace, MinFace, MinScore, Model, Threads
 from fer_edge.cli.output import say, warn
 from fer_edge.errors import InputError, hide_named_passwords
 from fer_edge.utils.duration import parse_duration
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fer_edge.tagging.records import SourceResult
+
+_RATE_S: Final = 0.5  # from one calculation of the displayed rate to the next
 
 app = typer.Typer()
 
@@ -44,6 +47,7 @@ def tag(
     detector: Detector = "network",
     detector_model: DetectorModel = None,
     min_face: MinFace = None,
+    min_score: MinScore = None,
     threads: Threads = 1,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Images to process at once; by default one per core.")
@@ -93,6 +97,7 @@ def tag(
     """
     from fer_edge.detection.factory import detector_file
     from fer_edge.model_zoo import DEFAULT_MODEL, find_model
+    from fer_edge.quality import UNCLEAR
     from fer_edge.tagging.input.address_password import use_password_file
     from fer_edge.tagging.input.remote import without_secrets
     from fer_edge.tagging.options import TagOptions
@@ -111,7 +116,7 @@ def tag(
         raise InputError("--workers is for this machine only; a cluster has its own workers: leave one of them out")
     if sidecar_dir and not sidecar:
         raise InputError("--sidecar-dir is the folder for sidecars; give --sidecar xmp too")
-    load_detector(detector, detector_model, min_face)  # what is wrong with it is said before work begins
+    load_detector(detector, detector_model, min_face, min_score)  # what is wrong with it is said before work begins
     options = TagOptions(
         model=str(find_model(model) if model else DEFAULT_MODEL),
         threads=threads,
@@ -119,6 +124,7 @@ def tag(
         detector=detector,
         detector_model=str(detector_file(detector, detector_model)),
         min_face=min_face,
+        min_score=min_score,
         every=None if every is None else parse_duration(every, "--every"),
         sha256=sha256,
         sidecars=sidecar is not None,
@@ -143,7 +149,9 @@ def tag(
     resumed = f" ({summary.resumed} of them in an earlier run)" if summary.resumed else ""
     images, faces = counted(summary.images, "image"), counted(summary.faces, "face")
     say(f"{without_secrets(out)}: {images}{resumed}, {faces}, {counted(summary.errors, 'error')}")
-    if counts := ", ".join(f"{name} {count}" for name, count in summary.emotions.items() if count):
+    if counts := ", ".join(
+        f"{name} {count}" for name, count in (summary.emotions | {UNCLEAR: summary.unclear}).items() if count
+    ):
         say(counts)
     if summary.left_out:
         say(f"left out: {'; '.join(summary.left_out)}")
@@ -170,13 +178,17 @@ def _display(inputs: Sequence[str], *, quiet: bool) -> Iterator[Callable[[Source
         if not progress.disable:
             threading.Thread(target=lambda: progress.update(task, total=count_images(inputs)), daemon=True).start()
         faces = errors = 0
+        rate = rate_time = 0.0
 
         def on_result(result: SourceResult | None) -> None:
-            nonlocal faces, errors
+            nonlocal faces, errors, rate, rate_time
+            if progress.disable:
+                return
             for record in result.records if result else ():
                 faces += record.face is not None
                 errors += bool(record.error)
-            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
-            progress.update(task, advance=1, rate=speed, faces=faces, errors=errors)
+            if (now := time.monotonic()) - rate_time > _RATE_S:  # rich adds up a thousand times for it
+                rate, rate_time = progress.tasks[0].speed or 0.0, now
+            progress.update(task, advance=1, rate=rate, faces=faces, errors=errors)
 
         yield on_result

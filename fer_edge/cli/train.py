@@ -12,6 +12,7 @@ from fer_edge.cli.loading import load_fused_dataset
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
 from fer_edge.cli.output import commands_so_far, print_metrics, say
 from fer_edge.cli.training import check_keras_files, need_training, recipe_changes
+from fer_edge.cli.waiting import show_work
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
 
@@ -44,8 +45,13 @@ def train(
     teacher: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="A .keras to learn from (distillation); may be repeated.")
     ] = None,
-    soft_labels: Annotated[
-        Path | None, typer.Option(help="An .npz with the teachers' scores: read if it exists, else written.")
+    bank: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="An .npz of teachers' answers to learn from; may be repeated for their mean. With --teacher: where"
+            " to keep the answers, by default bank.npz in --out.",
+        ),
     ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
     resume: Resume = False,
@@ -78,35 +84,39 @@ def train(
         from fer_edge.modelcard.schema import ClassifierCard
         from fer_edge_train.hardware import resolve_precision
         from fer_edge_train.progress import TrainingProgress, tensorboard_callback
-        from fer_edge_train.soft_labels import SoftLabels, soft_labels_for
         from fer_edge_train.split import split_dataset
-        from fer_edge_train.teachers import Teachers
+        from fer_edge_train.teacher_bank import check_bank_options, make_bank, read_banks
         from fer_edge_train.training import apply_labels, check_start
         from fer_edge_train.training import train as run_training
 
-        check_start(training_recipe, out, with_teachers=bool(teacher or soft_labels), resume=resume)
+        check_start(training_recipe, out, with_teachers=bool(teacher or bank), resume=resume)
+        check_bank_options(bank or [], with_teachers=bool(teacher))
         majority = training_recipe.target.protocol == "ferplus"
         dataset = apply_labels(
             load_fused_dataset(paths, votes, label_map, training_recipe.data.side, majority=majority), training_recipe
         )
-        split = split_dataset(
-            dataset,
-            training_recipe.data.validation,
-            training_recipe.data.validation_seed,
-            training_recipe.optimizer.batch_size,
-        )
+        with show_work("looking for near-duplicates"):
+            split = split_dataset(
+                dataset,
+                training_recipe.data.validation,
+                training_recipe.data.validation_seed,
+                training_recipe.optimizer.batch_size,
+            )
         _describe(dataset, split)
-        teachers: SoftLabels | Teachers | None = None
-        if soft_labels and training_recipe.target.augmented_views:
-            raise InputError(
-                "--soft-labels hold scores of unchanged faces; leave it out, or --set target.augmented_views=false"
+        answers = None
+        if teacher:
+            views = training_recipe.target.views
+            answers = make_bank(
+                bank[0] if bank else out / "bank.npz",
+                dataset,
+                split,
+                training_recipe,
+                teacher,
+                precision=resolve_precision(training_recipe.precision),
+                on_view=lambda done: say(f"  teachers have answered for {done} of {views} views", error=True),
             )
-        if teacher and training_recipe.target.augmented_views:
-            teachers = Teachers(teacher, dataset.labels, resolve_precision(training_recipe.precision))
-        elif teacher or soft_labels:
-            teachers = soft_labels_for(
-                dataset, teacher or [], soft_labels, resolve_precision(training_recipe.precision)
-            )
+        elif bank:
+            answers = read_banks(bank, dataset)
         # The weights of a backbone have no card.
         start = [weights] if weights and not training_recipe.network.takes_backbone_weights else []
         with TrainingProgress(Console(stderr=True), training_recipe.schedule.epochs) as progress:
@@ -117,7 +127,7 @@ def train(
                 Path(recipe).stem,
                 out,
                 weights=weights,
-                teachers=teachers,
+                bank=answers,
                 resume=resume,
                 made_by=commands_so_far(read_card(one, ClassifierCard).made_by for one in (*(teacher or []), *start)),
                 callbacks=[progress, *([tensorboard_callback(tensorboard)] if tensorboard else [])],

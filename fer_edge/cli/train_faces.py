@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fer_edge.cli.loading import load_training_faces
-from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
+from fer_edge.cli.loading import load_face_parts, load_training_faces
+from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, Split, YuNetTeacher
 from fer_edge.cli.output import commands_so_far
 from fer_edge.cli.training import (
     check_keras_files,
@@ -28,6 +28,7 @@ def train_faces(
     recipe: FacesRecipeFile = None,
     settings: Settings = None,
     epochs: Epochs = None,
+    split: Split = None,
     paste: Paste = None,
     weights: Annotated[Path | None, typer.Option(help="Start from this detector's .keras.")] = None,
     teacher: YuNetTeacher = None,
@@ -39,14 +40,13 @@ def train_faces(
     Example: fer-edge train-faces faces --paste fer2013.csv --out runs/faces
     """
     need_training()
-    from fer_edge.datasets.faces import load_faces
     from fer_edge.modelcard.reader import read_card
     from fer_edge.modelcard.schema import DetectorCard
     from fer_edge_train.recipe_files import load_detector_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     training_recipe = load_detector_recipe(recipe or "faces", recipe_changes(settings, epochs))
-    parts = load_faces(data / "train"), load_faces(data / "val")
+    parts = load_face_parts(data, split)
     check_keras_files([weights])
     with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.detector_training import train_detector

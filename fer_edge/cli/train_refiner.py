@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fer_edge.cli.loading import load_training_faces
-from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, YuNetTeacher
+from fer_edge.cli.loading import load_face_parts, load_training_faces
+from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, Split, YuNetTeacher
 from fer_edge.cli.output import commands_so_far
 from fer_edge.cli.training import detector_training, need_training, print_average_precision, recipe_changes
 
@@ -23,6 +23,7 @@ def train_refiner(
     recipe: FacesRecipeFile = None,
     settings: Settings = None,
     epochs: Epochs = None,
+    split: Split = None,
     paste: Paste = None,
     teacher: YuNetTeacher = None,
     resume: Resume = False,
@@ -33,7 +34,6 @@ def train_refiner(
     Example: fer-edge train-refiner faces --detector faces.tflite --out runs/refiner
     """
     need_training()
-    from fer_edge.datasets.faces import load_faces
     from fer_edge.model_zoo import find_model
     from fer_edge.modelcard.reader import read_card
     from fer_edge.modelcard.schema import DetectorCard
@@ -43,7 +43,7 @@ def train_refiner(
     training_recipe = load_refiner_recipe(recipe or "refiner", recipe_changes(settings, epochs))
     detector = find_model(detector, "detector")
     made_by = commands_so_far([read_card(detector, DetectorCard).made_by])
-    parts = load_faces(data / "train"), load_faces(data / "val")
+    parts = load_face_parts(data, split)
     with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.refiner_training import train_refiner as run_training
 

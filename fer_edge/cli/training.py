@@ -26,7 +26,7 @@ def need_training() -> None:
 
 
 def check_keras_files(paths: Iterable[Path | None]) -> None:
-    """Check files that Keras will read, in another process; those that are missing are left to who reads them.
+    """Check files that Keras will read, in another process; whoever reads them reports those that are missing.
 
     Raises:
         ModelError: one is damaged, or made to do harm.

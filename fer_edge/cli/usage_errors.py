@@ -10,7 +10,7 @@ from fer_edge.utils.words import listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What is wrong with a value, and how to say it.  Typer checks values with click's words or, from 0.26 on, pydantic's.
+# What is wrong with a value, and how to say it. Typer checks values with click's words or, from 0.26 on, pydantic's.
 _VALUES: Final = (
     (r"Input should be greater than or equal to (\S+)", r"must be at least \1"),
     (r"Input should be less than or equal to (\S+)", r"must be at most \1"),

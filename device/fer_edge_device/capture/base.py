@@ -25,7 +25,7 @@ class Frame(NamedTuple):
         time: seconds on a clock that never jumps: within a video, or since an arbitrary start for a live source.
         number: counts from 0; a gap means that frames were not given.
         epoch: for a live source, what to add to ``time`` to get seconds since 1970; for a video 0.
-        dropped: how many of the frames in the gap before this one were wanted, but nobody was ready to take them.
+        dropped: number of frames in the gap before this one that were wanted but could not be taken in time.
     """
 
     gray: npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ class FrameSource(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether frames are lost that are not read in time."""
+        """Whether frames that are not read in time are lost."""
         ...
 
     @property
@@ -70,13 +70,13 @@ class FrameSource(Protocol):
 
 
 class SwitchableSource(FrameSource, Protocol):
-    """A source that is opened when it is wanted; while it is closed, `read` raises `NoFrameYet`.
+    """A source that can be opened and closed; while it is closed, `read` raises `NoFrameYet`.
 
     `fer_edge_device.capture.factory.make_source` makes one.
     """
 
     def open(self) -> None:
-        """Begin to open the device; harmless if it is open.
+        """Begin to open the device; does nothing if it is open.
 
         Raises:
             SourceError: the device cannot be opened, and is not to be tried again.

@@ -1,8 +1,8 @@
-"""A camera that can be closed, and opened again or for the first time, while its reader goes on.
+"""A camera that can be opened, closed and opened again while its reader continues.
 
 A process of its own calls the driver (`fer_edge_device.capture.process`). Here it is started, watched and ended: when a
-call of the driver takes too long, the process is killed, and another one opens the camera. So whatever a driver does,
-the reader never waits for it. `Camera.status` says ``disabled`` only once no process can have the device open any more.
+call of the driver takes too long, the process is killed, and another one opens the camera. So the reader never waits
+for a driver. `Camera.status` says ``disabled`` only once no process can have the device open any more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOGGERS: Final = ("", "fer_edge_device", "picamera2", "libcamera")  # whose lev
 
 
 class Camera:
-    """A camera or stream that is opened when it is wanted. Frame numbers have no gap where it was closed.
+    """A camera or stream that can be opened and closed. Frame numbers have no gap where it was closed.
 
     Not thread-safe.
     """
@@ -71,7 +71,7 @@ class Camera:
         self._forget_process()
 
     def _forget_process(self) -> None:
-        """Expect nothing of the present process."""
+        """Forget what the current process has sent."""
         self._process = None
         self._trying: Trying | None = None
         self._requested = False
@@ -153,7 +153,7 @@ class Camera:
                 self._request()
 
     def _pause(self, seconds: float = _READ_TIMEOUT) -> None:
-        """Wait until the process has something to say."""
+        """Wait for a message of the process."""
         if self._process:
             self._process.wait(seconds)
         else:
@@ -180,7 +180,7 @@ class Camera:
         return Frame(process.view(given), given.time, number, given.epoch, given.dropped)
 
     def _update(self) -> None:
-        """Take what the process has said, and see that there is one if the camera is wanted."""
+        """Handle the messages of the process, and start one if the camera is to be open and there is none."""
         if not self._wanted:
             self._check_closing()
             return
@@ -243,7 +243,7 @@ class Camera:
             logger.log(level, "%s (%s again in %.1f s)", failure, action, delay)
 
     def _next_delay(self) -> float:
-        """Return how long to wait before another process is started, and start none before."""
+        """Return the delay before another process may be started."""
         gave_frames = self._online and self._last_frame_at - self._online_since > self._delay
         timeouts = self._timeouts
         max_delay = timeouts.max_delay if self._task.has_given_frames else timeouts.max_first_delay
@@ -258,9 +258,12 @@ class Camera:
             self._fail(f"{self._name}: the camera's process ended ({reason})", self._next_delay())
 
     def _replace_hanging(self) -> None:
-        """Kill a process in which a driver hangs, and let another one take over."""
+        """Kill a process in which a driver hangs, or that does not start, and let another one take over."""
         trying, settings = self._trying, self._task.settings
+        failure = "the driver hangs"
         if self._process:
+            if self._process.is_starting:
+                failure = "the camera's process does not start in time; this machine is too busy"
             self._process.kill()
         self._end_process()
         if trying and settings and settings.source == "auto":  # there may be other cameras
@@ -269,7 +272,7 @@ class Camera:
             )
             logger.warning("%s (trying another camera)", trying.failure)
             return
-        self._fail(trying.failure if trying else f"{self._name}: the driver hangs", self._next_delay())
+        self._fail(trying.failure if trying else f"{self._name}: {failure}", self._next_delay())
 
     def _end_process(self) -> CameraProcess | None:
         process = self._process
@@ -288,7 +291,7 @@ class Camera:
         return not self._unkillable
 
     def _check_closing(self) -> None:
-        """Say it if the camera cannot be closed."""
+        """Log a warning if the camera cannot be closed."""
         if not self._is_closed() and not self._kernel_hang_logged:
             self._kernel_hang_logged = True
             logger.error("%s: cannot be switched off: %s", self._name, self._describe_kernel_hang())

@@ -52,9 +52,11 @@ def list_cameras(
     No image is taken. Camera modules that no other program uses are opened for a moment.
 
     Args:
-        skipped: what has hung before, ``picamera2`` or the path of a node, and what happened; it is not asked again.
+        skipped: drivers that hung before, by ``picamera2`` or the path of a node, with what happened; they are not
+            queried again.
         module_timeout: seconds in which the camera modules must be listed.
-        announce: called before a driver is, which may hang, with its name as in ``skipped`` and the time it has.
+        announce: called before each call of a driver, which may hang, with its name as in ``skipped`` and the time
+            limit.
     """
     found = [FoundCamera(name, "camera", "unknown", problem=problem) for name, problem in skipped.items()]
     if _MODULES not in skipped:

@@ -1,4 +1,4 @@
-"""What a runner and the process that reads its camera say to each other.
+"""The messages and the memory that a runner shares with the process that reads its camera.
 
 Messages go through a socket, which keeps their order and ends with either process. The runner asks for one frame at a
 time. The camera's process writes it into memory that both have mapped, and answers; until the next request, it leaves
@@ -52,7 +52,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What a camera's process has to do.
+    """The task of a camera's process.
 
     Attributes:
         settings: the camera to read; None to list the cameras of this machine.
@@ -185,7 +185,7 @@ class Channel:
         """Return the next message of the camera's process, and a descriptor that came with it; None without a message.
 
         Raises:
-            EOFError: that process has ended, or says what nobody understands.
+            EOFError: that process has ended, or sent a message that cannot be decoded.
         """
         found = self._receive()
         try:
@@ -210,7 +210,7 @@ class Channel:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Let the other process find the end of the messages."""
+        """Close this end, which the other process sees as the end of the messages."""
         self._socket.close()
 
 
@@ -251,7 +251,7 @@ class SharedState:
 
     @property
     def newest_time(self) -> float:
-        """When it came, 0 before the first; set by the camera's process."""
+        """When the newest frame came, 0 before the first; set by the camera's process."""
         return self._values[2]
 
     def set_newest(self, number: int, time: float) -> None:
@@ -277,7 +277,7 @@ class FrameWriter:
         self._memory: mmap.mmap | None = None
 
     def write(self, gray: npt.NDArray[np.uint8]) -> None:
-        """Copy a frame into the memory. If it is too small, get another and tell the runner.
+        """Copy a frame into the memory. If the memory is too small, replace it and tell the runner.
 
         Raises:
             OSError: there is no memory, or the runner has ended.
@@ -308,7 +308,7 @@ class FrameReader:
             os.close(descriptor)
 
     def view(self, frame: Given) -> npt.NDArray[np.uint8]:
-        """Return a frame as an array that nobody can write to, valid until the next frame is asked for."""
+        """Return a frame as a read-only array, valid until the next frame is requested."""
         if self._memory is None:
             raise EOFError
         return np.frombuffer(self._memory, np.uint8, frame.rows * frame.columns).reshape(frame.rows, frame.columns)

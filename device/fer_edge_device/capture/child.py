@@ -2,8 +2,7 @@
 
 Some drivers never give Python's lock back while they hang. So this process answers no questions: before each call of a
 driver, it writes into the shared memory until when the call must have ended, and whoever started it kills it after
-that. It ends with whoever started it, however that ends, because the kernel kills it as soon as its standard input is
-closed.
+that. It always ends with its parent, because the kernel kills it as soon as its standard input is closed.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class Link:
         self._last_missed = False
 
     def expect(self, seconds: float) -> None:
-        """Say how long the following calls of a driver may take together; afterwards, this process may be killed."""
+        """Set the time limit of the following calls of a driver; after it, this process may be killed."""
         self._state.deadline = time.monotonic() + seconds
 
     def send(self, message: FromCamera) -> None:
@@ -98,7 +97,7 @@ class Link:
         self.check()
 
     def check(self) -> None:
-        """Take what the runner has sent.
+        """Read the runner's messages.
 
         Raises:
             EOFError: this process is to end.
@@ -113,16 +112,16 @@ class Link:
 
     @property
     def not_before(self) -> float:
-        """When it wants it."""
+        """When the runner wants the frame."""
         return self._state.not_before
 
     def take_missed(self) -> bool:
-        """Return whether the runner did not take the last frame that it was given, once for each such frame."""
+        """Return whether the runner skipped the last frame that it was given; true once for each such frame."""
         missed, self._last_missed = self._last_missed, False
         return missed
 
     def note_frame(self, number: int, time: float) -> None:
-        """Say that a frame has come."""
+        """Announce a new frame."""
         self._state.set_newest(number, time)
 
     def give(self, gray: npt.NDArray[np.uint8], number: int, time: float, epoch: float, dropped: int) -> None:

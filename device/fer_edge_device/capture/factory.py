@@ -8,6 +8,7 @@ and there is nothing to switch off.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
 from fer_edge_device.capture.http_stream import tls_context
 from fer_edge_device.capture.source_name import display_name, is_camera
-from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, RealtimePlayback, VideoFile
+from fer_edge_device.capture.video_file import DemoVideo, ImageFolder, LoopedVideo, RealtimePlayback, VideoFile
 
 if TYPE_CHECKING:
     from fer_edge_device.capture.base import FrameSource, SwitchableSource
@@ -26,13 +27,19 @@ _MIN_HANG_TIMEOUT: Final = 15.0  # seconds for one call of a driver; see `Timeou
 
 
 def make_source(
-    settings: CameraSettings, *, realtime: bool | None = None, may_shrink: bool = False, wait: bool = False
+    settings: CameraSettings,
+    *,
+    realtime: bool | None = None,
+    loop: bool = False,
+    may_shrink: bool = False,
+    wait: bool = False,
 ) -> SwitchableSource:
     """Make a source that can be closed and opened again. A live source is not opened yet.
 
     Args:
         settings: as for `open_source`.
         realtime: as for `open_source`.
+        loop: whether a video starts again when it ends.
         may_shrink: as for `open_source`.
         wait: whether ``open`` of a live source waits for its first frame, and fails without it. Otherwise it is tried
             again until ``exit_after_s`` has passed.
@@ -43,7 +50,7 @@ def make_source(
     """
     source = settings.source
     if not is_camera(source):
-        return _open_recording(source, realtime=realtime)
+        return _open_recording(source, realtime=realtime, loop=loop)
     if source.lower().startswith("https://"):
         tls_context(settings)
     return Camera(settings, make_timeouts(settings), may_shrink=may_shrink, wait=wait)
@@ -75,8 +82,8 @@ def make_timeouts(settings: CameraSettings) -> Timeouts:
     )
 
 
-def _open_recording(source: str, *, realtime: bool | None) -> SwitchableSource:
-    video = _open_video(source)
+def _open_recording(source: str, *, realtime: bool | None, loop: bool) -> SwitchableSource:
+    video: SwitchableSource = LoopedVideo(partial(_open_video, source)) if loop else _open_video(source)
     return RealtimePlayback(video) if (source == "demo" if realtime is None else realtime) else video
 
 

@@ -30,7 +30,7 @@ def find_cameras(timeouts: Timeouts = _TIMEOUTS) -> list[FoundCamera]:
 
 
 def _find(task: Task) -> list[FoundCamera] | Trying:
-    """Return the cameras, or what hung."""
+    """Return the cameras, or the driver that hung."""
     process = CameraProcess(task)
     result, trying, failure = b"", None, ""
     try:

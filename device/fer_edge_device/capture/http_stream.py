@@ -18,11 +18,12 @@ from fer_edge_device.capture.multipart import MultipartReader, TooLargeError
 from fer_edge_device.capture.opencv import NetworkStream
 from fer_edge_device.capture.relay import PipeRelay
 from fer_edge_device.capture.source_name import display_name
-from fer_edge_device.config.settings import CameraSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from fer_edge_device.config.settings import CameraSettings
 
 _CHUNK: Final = 65_536
 # What FFmpeg, which has no limit, would take for Motion JPEG, whatever the camera calls it.
@@ -35,16 +36,15 @@ _UNVERIFIED: Final = "set camera.verify_certificate to false"
 class HttpStream:
     """A camera with an address that begins with ``http://`` or ``https://``."""
 
-    def __init__(self, address: str, stall_timeout: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, settings: CameraSettings) -> None:
         """Choose a stream, without opening it.
 
         Args:
-            address: may contain a user and a password.
-            stall_timeout: seconds after which connecting, or waiting for a frame, fails.
-            tls: verifies certificates, or does not; see `tls_context`. None: by the certificates of the system.
+            settings: its address, which may contain a user and a password; the seconds after which connecting, or
+                waiting for a frame, fails; and which certificates to trust.
         """
-        self._address, self._name, self._stall_timeout = address, display_name(address), stall_timeout
-        self._tls = tls or tls_context(CameraSettings())
+        self._settings, self._address, self._name = settings, settings.source, display_name(settings.source)
+        self._stall_timeout = settings.stall_timeout_s
         self._response: http.client.HTTPResponse | None = None
         self._reader: MultipartReader | None = None
         self._other: NetworkStream | None = None
@@ -55,7 +55,7 @@ class HttpStream:
         """Open the stream; see `CaptureDevice`."""
         self.close()
         try:
-            self._response = _request(self._address, self._stall_timeout, self._tls)
+            self._response = _request(self._settings)
         except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
@@ -70,7 +70,7 @@ class HttpStream:
     def _open_with_ffmpeg(self, response: http.client.HTTPResponse, start: bytes) -> None:
         """Let FFmpeg read the stream: through a pipe, if a certificate was verified, which FFmpeg may not do."""
         address = self._address
-        if response.url.startswith("https:") and self._tls.verify_mode != ssl.CERT_NONE:
+        if response.url.startswith("https:") and self._settings.verify_certificate:
             if start.startswith(_PLAYLIST):
                 self.close()
                 raise SourceError(
@@ -162,20 +162,32 @@ def _explain(error: Exception) -> str:
     return "cannot be opened; are address and password right, and is the camera on the network?"
 
 
-def _request(address: str, timeout: float, tls: ssl.SSLContext) -> http.client.HTTPResponse:
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    """Loads the certificates to trust, a megabyte or more, only when an address or a redirection needs them."""
+
+    def __init__(self, settings: CameraSettings) -> None:
+        urllib.request.AbstractHTTPHandler.__init__(self)  # the one in between loads those of the system
+        self._camera = settings
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Connect to a server and send a request."""
+        return self.do_open(http.client.HTTPSConnection, request, context=tls_context(self._camera))
+
+
+def _request(settings: CameraSettings) -> http.client.HTTPResponse:
     """Ask for a stream, with the login of its address if the camera wants one (Basic or Digest)."""
-    parts = urlsplit(address)
+    parts = urlsplit(settings.source)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
     opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=tls),
+        _HttpsHandler(settings),
         _RefusalCloser(),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPDigestAuthHandler(passwords),
     )
-    response: http.client.HTTPResponse = opener.open(bare, timeout=timeout)
+    response: http.client.HTTPResponse = opener.open(bare, timeout=settings.stall_timeout_s)
     return response
 
 

@@ -1,4 +1,4 @@
-"""Take the images of a Motion JPEG stream apart, with bounded memory."""
+"""Split a Motion JPEG stream into images, with bounded memory."""
 
 from __future__ import annotations
 

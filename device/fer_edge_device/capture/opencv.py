@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,16 +13,21 @@ import numpy as np
 
 from fer_edge.detection.resampling import FACES_ACROSS
 from fer_edge.errors import SourceError, SourceLostError, first_line
-from fer_edge_device.capture.pixel_formats import KNOWN, decode_luma
+from fer_edge_device.capture import v4l2
+from fer_edge_device.capture.pixel_formats import KNOWN, decode_frame
 from fer_edge_device.capture.source_name import display_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 # Shortest side of the smallest face to find in a shrunk frame, in pixels: its crop is not enlarged for a classifier of
 # 48x48 pixels (benchmarks/camera_decoding.py).
 _MIN_SHRUNK_FACE: Final = 56
 _MJPG: Final = cv2.VideoWriter.fourcc(*"MJPG")
+# Formats of V4L2 that only OpenCV decodes: those of a bare colour sensor, and one that compresses them.
+_LEFT_TO_OPENCV: Final = {"BA81", "GBRG", "GRBG", "S910"}
 _FFMPEG_VARIABLE: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _FFMPEG_OPTIONS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
 _MIN_OPEN_TIMEOUT_MS: Final = 10_000
@@ -44,7 +50,11 @@ class _OpenCvDevice:
 
 
 class V4l2Camera(_OpenCvDevice):
-    """A camera with a video node in ``/dev``. Frames are decoded straight to grey, if their format is a usual one."""
+    """A camera with a video node in ``/dev``.
+
+    OpenCV leaves frames of the usual formats as the camera sends them. Grey costs less without a detour through colour,
+    and OpenCV 4.11 gives some formats as a single row of bytes even if it should convert them.
+    """
 
     def __init__(
         self, number_or_path: int | str, width: int, height: int, stall_timeout: float, *, may_shrink: bool = False
@@ -61,7 +71,8 @@ class V4l2Camera(_OpenCvDevice):
                 Faces of a sixteenth of the longer side stay large enough to be found and classified.
         """
         super().__init__()
-        self._may_shrink, self._pixel_format, self._reduced = may_shrink, "", 1
+        self._may_shrink, self._reduced = may_shrink, 1
+        self._pixel_format, self._is_raw = "", False
         self._frame_width = self._frame_height = 0
         self._source, self._width, self._height = number_or_path, width, height
         # For the whole process, in whole seconds: OpenCV reads it once.
@@ -71,7 +82,7 @@ class V4l2Camera(_OpenCvDevice):
         """Open the camera; see `CaptureDevice`."""
         capture = cv2.VideoCapture(self._source, cv2.CAP_V4L2)
         if not capture.isOpened():
-            raise SourceError(f"{self._source}: cannot be opened; {_camera_advice()}")
+            raise SourceError(f"{self._source}: cannot be opened; {_camera_advice(self._source)}")
         # USB cameras send Motion JPEG fastest. A single buffer keeps frames from growing old.
         capture.set(cv2.CAP_PROP_FOURCC, _MJPG)
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._width)
@@ -81,13 +92,11 @@ class V4l2Camera(_OpenCvDevice):
         self._choose_decoding(capture)
 
     def _choose_decoding(self, capture: cv2.VideoCapture) -> None:
-        """Let OpenCV leave frames as the camera sends them, if their luma can be had for less than their colours."""
-        code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        pixel_format = code.to_bytes(4, "little").decode("latin-1").strip()
+        """Let OpenCV leave frames as the camera sends them, if their format is known."""
+        self._pixel_format = v4l2.format_name(int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF)
         self._frame_width = max(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), 0)
         self._frame_height = max(int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), 0)
-        is_raw = pixel_format in KNOWN and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-        self._pixel_format = pixel_format if is_raw else ""
+        self._is_raw = self._pixel_format in KNOWN and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         longer_side = min(max(self._width, self._height), max(self._frame_width, self._frame_height))
         self._reduced = reduction(longer_side) if self._may_shrink else 1
 
@@ -102,11 +111,10 @@ class V4l2Camera(_OpenCvDevice):
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
         if not ok or self._image is None:
             return None
-        is_colour = self._image.ndim == 3 and self._image.shape[2] == 3
-        if self._pixel_format and not is_colour:
-            data = np.asarray(self._image, np.uint8)
-            return decode_luma(data, self._pixel_format, self._frame_width, self._frame_height, self._reduced)
-        return to_gray(self._image, str(self._source))
+        if self._is_raw:
+            data = np.ascontiguousarray(self._image).view(np.uint8)
+            return decode_frame(data, self._pixel_format, self._frame_width, self._frame_height, self._reduced)
+        return to_gray(self._image, f"{self._source} ({self._pixel_format})")
 
 
 class NetworkStream(_OpenCvDevice):
@@ -123,7 +131,6 @@ class NetworkStream(_OpenCvDevice):
         """
         super().__init__()
         self._address, self._name, self._stall_timeout = address, name or display_name(address), stall_timeout
-        os.environ[_FFMPEG_VARIABLE] = _with_ffmpeg_options(os.environ.get(_FFMPEG_VARIABLE, ""))
         self._undecoded_jpeg = False
 
     def open(self) -> None:
@@ -134,11 +141,12 @@ class NetworkStream(_OpenCvDevice):
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: stall_timeout_ms,
         }
         try:
-            capture = cv2.VideoCapture(
-                self._address,
-                cv2.CAP_FFMPEG,
-                [number for pair in timeouts.items() for number in pair],
-            )
+            with _ffmpeg_options():
+                capture = cv2.VideoCapture(
+                    self._address,
+                    cv2.CAP_FFMPEG,
+                    [number for pair in timeouts.items() for number in pair],
+                )
         except cv2.error as error:
             reason = first_line(error).replace(self._address, self._name)
             raise SourceError(f"{self._name}: cannot be opened ({reason})") from None
@@ -162,7 +170,7 @@ class NetworkStream(_OpenCvDevice):
         ok, self._image = self._capture.retrieve(self._image) if self._capture else (False, None)
         image: cv2.typing.MatLike | None = self._image
         if ok and self._undecoded_jpeg and image is not None:
-            return decode_luma(np.asarray(image, np.uint8), "MJPG", 0, 0, 1)
+            return decode_frame(np.asarray(image, np.uint8), "MJPG", 0, 0, 1)
         return to_gray(image, self._name) if ok and image is not None else None
 
 
@@ -193,10 +201,21 @@ def to_gray(image: cv2.typing.MatLike, source_name: str) -> npt.NDArray[np.uint8
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
     if image.ndim == 2 and min(image.shape) > 1:
         return np.asarray(image, np.uint8)
-    # For some camera formats, OpenCV 4.11 gives the undecoded data as a single row.
-    raise SourceLostError(
-        f"{source_name}: gave a frame of shape {image.shape}, which is not an image; try another --width and --height"
-    )
+    raise SourceLostError(f"{source_name}: gave a frame of shape {image.shape}, which is not an image")
+
+
+@contextmanager
+def _ffmpeg_options() -> Iterator[None]:
+    """Give FFmpeg the options of a stream while it opens one; with them, a file would lose its first frames."""
+    user_options = os.environ.get(_FFMPEG_VARIABLE)
+    os.environ[_FFMPEG_VARIABLE] = _with_ffmpeg_options(user_options or "")
+    try:
+        yield
+    finally:
+        if user_options is None:
+            del os.environ[_FFMPEG_VARIABLE]
+        else:
+            os.environ[_FFMPEG_VARIABLE] = user_options
 
 
 def _with_ffmpeg_options(user_options: str) -> str:
@@ -205,7 +224,13 @@ def _with_ffmpeg_options(user_options: str) -> str:
     return "|".join(f"{key};{value}" for key, value in (_FFMPEG_OPTIONS | options).items())
 
 
-def _camera_advice() -> str:
+def _camera_advice(source: int | str) -> str:
+    """Return what may be wrong with a camera that cannot be opened."""
+    node = v4l2.query_node(Path(f"/dev/video{source}" if isinstance(source, int) else source))
+    formats = {mode.format for mode in node.modes}
+    if formats and not formats & (KNOWN | _LEFT_TO_OPENCV):
+        names = ", ".join(sorted(formats))
+        return f"fer-edge reads none of its formats ({names}); a camera module of a Pi is the source picamera2"
     if not list(Path("/dev").glob("video*")):
         return "there is no /dev/video* on this machine: connect a camera, or try the source demo"
     return "is it connected, are you in the group video, and is no other program using it?"

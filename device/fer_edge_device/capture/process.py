@@ -1,4 +1,4 @@
-"""The camera's process, as whoever started it sees it: started, watched and ended, whatever a driver does.
+"""The camera's process as its parent sees it: starting, watching and ending it, whatever a driver does.
 
 It is an interpreter of its own rather than a fork, because this process has threads; and not one of `multiprocessing`,
 which would import the user's script again and start a process of its own to look after shared memory
@@ -36,10 +36,12 @@ _START_TIMEOUT: Final = 30.0  # seconds for the interpreter and its imports, whi
 _END_TIMEOUT: Final = 0.7  # seconds in which it may release the camera before it is killed
 _KILL_TIMEOUT: Final = 3.0  # seconds for which the kernel's end of a killed process is waited for
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# It reads the folders of modules from standard input, for arguments can be seen by every user.
+# It reads the folders of modules from standard input, for arguments can be seen by every user. Without a line there,
+# whoever started it has been killed.
 _PROGRAM: Final = (
     "import os,sys;"
-    "sys.path[:]=os.fsdecode(sys.stdin.buffer.readline()[:-1]).split('\\0');"
+    "path=sys.stdin.buffer.readline() or os._exit(0);"
+    "sys.path[:]=os.fsdecode(path[:-1]).split('\\0');"
     "from fer_edge_device.capture.child import main;"
     "main()"
 )
@@ -57,7 +59,7 @@ class CameraProcess:
         self._state = SharedState()
         self._frames = FrameReader()
         self._ended = False
-        self._state.deadline = time.monotonic() + _START_TIMEOUT
+        self._state.deadline = self._start_deadline = time.monotonic() + _START_TIMEOUT
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = Channel(ours)
         try:
@@ -81,7 +83,7 @@ class CameraProcess:
 
     @property
     def newest_time(self) -> float:
-        """When it came, on the monotonic clock; 0 before the first."""
+        """When the newest frame came, on the monotonic clock; 0 before the first."""
         return self._state.newest_time
 
     @property
@@ -90,12 +92,17 @@ class CameraProcess:
         return time.monotonic() > self._state.deadline
 
     @property
+    def is_starting(self) -> bool:
+        """Whether it has not called a driver yet."""
+        return self._state.deadline == self._start_deadline
+
+    @property
     def ended(self) -> bool:
-        """Whether it has said its last."""
+        """Whether it will send no more messages."""
         return self._ended
 
     def messages(self) -> Iterator[FromCamera]:
-        """Yield what it has said since the last call; its log goes to ours."""
+        """Yield its messages since the last call; its log lines go to our log."""
         while not self._ended:
             try:
                 found = self._channel.receive()
@@ -113,7 +120,7 @@ class CameraProcess:
                 yield message
 
     def wait(self, seconds: float) -> None:
-        """Wait until it has something to say."""
+        """Wait for a message."""
         if self._ended:
             time.sleep(seconds)
         else:
@@ -149,7 +156,7 @@ class CameraProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Kill it, and wait a moment for its end. `is_gone` says whether that has come."""
+        """Kill it, and wait a moment for its end; `is_gone` says whether it has ended."""
         self._process.kill()
         self._channel.close()
         self._ended = True

@@ -1,4 +1,4 @@
-"""Which device a source is, and the search for one that gives frames; in the camera's process."""
+"""Finding the device of a source, or one that gives frames; runs in the camera's process."""
 
 from __future__ import annotations
 
@@ -113,7 +113,6 @@ class _Search:
         # OpenCV takes long to load, and a camera module needs none of it.
         import cv2  # noqa: PLC0415
 
-        from fer_edge_device.capture.http_stream import HttpStream, tls_context  # noqa: PLC0415
         from fer_edge_device.capture.opencv import NetworkStream, V4l2Camera  # noqa: PLC0415
 
         # A frame is small: more threads would cost more processor time and gain none (benchmarks/camera_decoding.py).
@@ -121,7 +120,10 @@ class _Search:
         settings = self._settings
         if is_stream(source):
             if source.lower().startswith(("http://", "https://")):
-                return HttpStream(source, settings.stall_timeout_s, tls_context(settings))
+                # Takes 3 MB, which no other camera needs (benchmarks/camera_process.py).
+                from fer_edge_device.capture.http_stream import HttpStream  # noqa: PLC0415
+
+                return HttpStream(settings)
             return NetworkStream(source, settings.stall_timeout_s)
         return V4l2Camera(
             int(source) if is_number(source) else source,
@@ -135,7 +137,7 @@ class _Search:
         CameraReader(display_name(source), source, device, self._task.timeouts, self._client).run(trial)
 
     def _announce(self, candidate: str, failure: str, seconds: float) -> None:
-        """Say which driver is called, and for how long it may hang."""
+        """Announce the call of a driver and its time limit."""
         self._client.expect(seconds)
         self._client.send(Trying(candidate, failure))
 

@@ -1,4 +1,4 @@
-"""What the name of a source says."""
+"""Parsing the name of a source."""
 
 from __future__ import annotations
 

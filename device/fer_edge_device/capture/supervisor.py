@@ -1,4 +1,4 @@
-"""The reading of a camera in its process: the frames that are wanted, and a new opening whenever frames stop.
+"""Reading a camera in its process: take the wanted frames, and open the camera again whenever frames stop.
 
 Every frame is grabbed, so that none grows old in a buffer, but the device decodes only those that are wanted. When
 frames stop or the device fails, it is closed and opened again after a delay. The delay doubles with each failure and is
@@ -63,7 +63,7 @@ class CaptureDevice(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything; harmless if nothing is open."""
+        """Release everything; does nothing if nothing is open."""
         ...
 
 
@@ -176,7 +176,7 @@ class CameraReader:
         return failure
 
     def _expect(self, trial_end: float | None) -> None:
-        """Say how long the next call of the driver may take."""
+        """Set the time limit of the next call of the driver."""
         hang = self._timeouts.hang
         self._client.expect(hang if trial_end is None or self._number >= 0 else trial_end - time.monotonic())
 

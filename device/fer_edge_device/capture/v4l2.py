@@ -58,6 +58,7 @@ _CAPTURE_PLANAR: Final = 0x1000
 _HAS_NODE_CAPABILITIES: Final = 0x80000000
 _TYPE_CAPTURE: Final = 1
 _DISCRETE: Final = 1
+_BIG_ENDIAN: Final = 1 << 31  # of a pixel format
 _MAX_ENTRIES: Final = 1000  # in any list; a broken driver may never end one
 
 
@@ -66,7 +67,7 @@ class CameraMode:
     """A format, a size and the rates that a camera offers.
 
     Attributes:
-        format: four letters such as ``MJPG`` or ``YUYV``, or a sensor's name of the format.
+        format: its name, such as ``MJPG`` or ``YUYV`` (see `format_name`), or a sensor's name of the format.
         width: width in pixels; the maximum of a range.
         height: height in pixels; the maximum of a range.
         fps: frame rates, fastest first; of a range, its two ends.
@@ -118,7 +119,7 @@ def list_nodes(skipped: Container[str] = (), on_node: Callable[[str], None] = la
     for path in paths:
         if str(path) not in skipped:
             on_node(str(path))
-            found.append(_node(path, stable.get(path.resolve())))
+            found.append(query_node(path, stable.get(path.resolve())))
     return found
 
 
@@ -133,6 +134,12 @@ def camera_candidates(skipped: Container[str] = (), on_node: Callable[[str], Non
     """
     found = [node for node in list_nodes(skipped, on_node) if node.captures or node.problem]
     return sorted(found, key=lambda node: not node.bus.startswith("usb"))
+
+
+def format_name(code: int) -> str:
+    """Return the name of a pixel format: the letters of its code, and ``-BE`` for a big-endian variant."""
+    letters = struct.pack("=I", code & 0x7FFFFFFF).decode("latin-1").rstrip(" ")
+    return f"{letters}-BE" if code & _BIG_ENDIAN else letters
 
 
 def describe(path: str, stable_path: str | None, descriptor: int, ioctl: Ioctl) -> VideoNode:
@@ -162,7 +169,8 @@ def describe(path: str, stable_path: str | None, descriptor: int, ioctl: Ioctl) 
     )
 
 
-def _node(path: Path, stable_path: str | None) -> VideoNode:
+def query_node(path: Path, stable_path: str | None = None) -> VideoNode:
+    """Return what the kernel says of a node, whose driver may hang; the arguments are those of `VideoNode`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -184,7 +192,7 @@ def _modes(ioctl: Ioctl, descriptor: int) -> Iterator[CameraMode]:
                 min_width, width, _, min_height, height, _ = size
                 min_size = (min_width, min_height)
             fps = tuple(_rates(ioctl, descriptor, pixels, width, height))
-            yield CameraMode(struct.pack("=I", pixels).decode("latin-1").strip(), width, height, fps, min_size)
+            yield CameraMode(format_name(pixels), width, height, fps, min_size)
             if kind != _DISCRETE:  # a range is the only entry
                 break
 

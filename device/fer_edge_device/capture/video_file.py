@@ -18,7 +18,7 @@ from fer_edge.video.factory import open_video
 from fer_edge_device.capture.base import Frame, NoFrameYet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fer_edge_device.capture.base import FrameSource
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FOLDER_FPS: Final = 10
+_MIN_INTERVAL: Final = 0.001  # seconds between two frames of a video that is repeated
 _READ_TIMEOUT: Final = 0.5  # seconds until `read` raises NoFrameYet, so that its caller can do other things
 
 
 class _Recording:
-    """What these sources have in common."""
+    """Base class of these sources."""
 
     live: Final = False
     status: Final[CameraStatus] = "online"
@@ -143,6 +144,47 @@ class DemoVideo(_Recording):
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
+
+
+class LoopedVideo(_Recording):
+    """A video that starts again when it ends; its times go on."""
+
+    def __init__(self, open_video: Callable[[], FrameSource]) -> None:
+        """Open the video.
+
+        Args:
+            open_video: opens it; called again at each end.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        self._open_video = open_video
+        self._video = open_video()
+        self._offset, self._last, self._interval = 0.0, 0.0, _MIN_INTERVAL
+        self._number = -1
+
+    def read(self, not_before: float = 0.0) -> Frame | None:  # noqa: ARG002 - for live sources
+        """Return the next frame; None only if the video has become empty.
+
+        Raises:
+            SourceError: the video cannot be read any more.
+        """
+        frame = self._video.read()
+        if frame is None:
+            self._video.close()
+            self._video = self._open_video()
+            self._offset = self._last + self._interval
+            frame = self._video.read()
+        if frame is None:
+            return None
+        time = round(self._offset + frame.time, 3)
+        self._interval = max(time - self._last, _MIN_INTERVAL)
+        self._last, self._number = time, self._number + 1
+        return Frame(frame.gray, time, self._number)
+
+    def close(self) -> None:
+        """Close the video."""
+        self._video.close()
 
 
 class RealtimePlayback(_Recording):

@@ -26,6 +26,8 @@ _NOT_KEYS: Final = frozenset(
     {"FER_EDGE_NATIVE_LOG", "FER_EDGE_FER2013", "FER_EDGE_TAG_PASSWORD", "FER_EDGE_TAG_PASSWORD_FILE"}
 )  # read by other parts, and by tests
 
+_OPTIONS: Final = {"mqtt.url": "--mqtt", "web.listen": "--web"}  # which are not named after their keys
+
 
 def load_config(
     path: Path | None = None, environment: Mapping[str, str] = os.environ, options: Mapping[str, object] | None = None
@@ -50,7 +52,7 @@ def load_config(
         values = parse_toml(_read(path), source_name)
         to_struct(values, Config, source_name)  # so that an error names the file, not a variable
     override(values, _variables(environment), Config)
-    given = {_option_name(key): (key, value) for key, value in (options or {}).items() if value is not None}
+    given = {option_name(key): (key, value) for key, value in (options or {}).items() if value is not None}
     override(values, given, Config)
     for key in PATHS:
         section, _, last = key.rpartition(".")
@@ -69,15 +71,15 @@ def file_problems(path: Path) -> list[str]:
     return [f"{path}: {problem.message}" for problem in find_problems(parse_toml(_read(path), str(path)), Config)]
 
 
+def option_name(key: str) -> str:
+    """Return the option of `fer-edge run` that sets a key, if there is one."""
+    return _OPTIONS.get(key) or f"--{key.replace('log.', 'log_').rpartition('.')[2].replace('_', '-')}"
+
+
 def holds_password(address: str) -> bool:
     """Return whether an address contains a password, which a command line would show to every user."""
     address = re.sub(r"^([\w+.-]+://[^/?#]*):\d+(?=/)", r"\1", address)  # the port
     return hide_named_passwords(address) != address
-
-
-def _option_name(key: str) -> str:
-    """Return the command-line option that sets a key."""
-    return "--mqtt" if key == "mqtt.url" else f"--{key.replace('log.', 'log_').rpartition('.')[2].replace('_', '-')}"
 
 
 def _read(path: Path) -> str:

@@ -22,6 +22,8 @@ def open_secrets(config: Config, config_file: Path | None = None) -> list[str]:
     files = {
         "the broker's password": config.mqtt.password_file,
         "the private key of mqtt.key_file": config.mqtt.key_file,
+        "the token of the page": config.web.token_file,
+        "the private key of web.key_file": config.web.key_file,
         "the camera's password": str(config_file) if config_file and holds_password(config.camera.source) else "",
     }
     return [

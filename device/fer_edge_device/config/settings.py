@@ -18,6 +18,8 @@ PATHS: Final = (  # keys whose values are paths, or may be
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
     *("web.token_file", "web.cert_file", "web.key_file"),
 )
+RESTART_SECTIONS: Final = ("camera", "history", "web", "log")  # whose changes take effect after a restart
+RELOADED_KEYS: Final = ("camera.fps", "camera.idle_fps")  # of these sections, on SIGHUP as all others do
 NODE_NAME: Final = r"^(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}$"
 # Brokers keep topics that begin with a dollar sign for themselves.
 _TOPIC_PART: Final = r"(?=[^/]*\w)[^+#/\x00-\x1f\x7f]+"
@@ -141,6 +143,15 @@ class FacesSettings(Section, frozen=True, kw_only=True):
             description="side of the smallest face to detect in pixels, 12 or more; 0: 1/16 of the frame's longer side",
         ),
     ] = 0
+    min_score: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.99,
+            description="lowest score of a face; with the shipped detector, the expected share of boxes with this score"
+            " that are faces; 0: the detector's own",
+        ),
+    ] = 0.0
     detect_interval_s: Annotated[
         float,
         Meta(
@@ -296,6 +307,16 @@ class WebSettings(Section, frozen=True, kw_only=True):
         Meta(
             description="file with the token, or with sha256: and its hash; empty: the systemd credential web-token, or"
             " a file that is made at the first start; `fer-edge web token` shows it"
+        ),
+    ] = ""
+    frame_ancestors: Annotated[
+        str,
+        Meta(
+            max_length=1000,
+            pattern=r"^(https?://[A-Za-z0-9.:*\[\]-]+( +|\Z))*\Z",
+            extra={"form": "be addresses such as https://home.example.org, without a path, with spaces between them"},
+            description="addresses of other pages that may show this one in a frame, with spaces between them, such as"
+            " https://home.example.org; empty: none",
         ),
     ] = ""
     cert_file: Annotated[str, Meta(description="certificate for https, with its chain; empty: http")] = ""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_secrets(config: Config) -> Finding:
-    """Check that not every user can read the files with passwords and keys."""
+    """Check that the files with passwords and keys are not readable by every user."""
     if found := open_secrets(config, SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None):
         return Finding("warning", "; ".join(found))
     return Finding("ok", "no file with a password is readable by every user")

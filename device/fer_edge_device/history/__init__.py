@@ -1,1 +1,1 @@
-"""What happened in front of the camera, kept on disk: by the minute, and event by event."""
+"""The history of what the camera saw, on disk: states by the minute, and events."""

@@ -13,7 +13,7 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, printable
 from fer_edge_device.history.rows import PastEvent, Period
-from fer_edge_device.sqlite_file import SqliteFile, check_pages, is_damage, result_code
+from fer_edge_device.sqlite_file import SqliteFile, check_pages, check_rows, is_damage, result_code
 from fer_edge_device.state_folder import find_state_file, state_file
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", Period, PastEvent)
 
 _APPLICATION_ID: Final = 0x46456869  # "FEhi": marks a database as a history of fer-edge
-_VERSION: Final = 1
+_VERSION: Final = 2
+_OLDER: Final = 1  # lacks `reliable`, and is brought up to date when it is opened for writing
+_EVENT_COLUMNS: Final = (
+    *("time", "event_type", "track", "emotion", "score", "previous", "duration_s", "x", "y", "width", "height"),
+    *("model", "reliable", "scores"),
+)
 _SCHEMA: Final = f"""
     BEGIN IMMEDIATE;
     CREATE TABLE minutes (
@@ -34,7 +39,7 @@ _SCHEMA: Final = f"""
     CREATE TABLE events (
         time REAL NOT NULL, event_type TEXT NOT NULL, track TEXT NOT NULL, emotion TEXT NOT NULL, score REAL NOT NULL,
         previous TEXT, duration_s REAL NOT NULL, x REAL NOT NULL, y REAL NOT NULL, width REAL NOT NULL,
-        height REAL NOT NULL, model TEXT NOT NULL, scores TEXT NOT NULL
+        height REAL NOT NULL, model TEXT NOT NULL, scores TEXT NOT NULL, reliable INTEGER NOT NULL DEFAULT 1
     );
     CREATE INDEX events_by_time ON events (time);
     CREATE TABLE deleted (before REAL NOT NULL);
@@ -43,6 +48,12 @@ _SCHEMA: Final = f"""
     PRAGMA user_version = {_VERSION};
     COMMIT;
 """  # noqa: S608 - both numbers are constants
+_WRONG: Final = """
+    SELECT 1 FROM events WHERE typeof(time) <> 'real'
+    UNION ALL SELECT 1 FROM deleted WHERE typeof(before) <> 'real'
+    UNION ALL SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM deleted)
+    LIMIT 1
+"""
 _TIMES: Final = """
     SELECT MIN(low), MAX(high) FROM (
         SELECT MIN(start) AS low, MAX(start) AS high FROM minutes UNION ALL SELECT MIN(time), MAX(time) FROM events
@@ -99,6 +110,12 @@ class HistoryDatabase(SqliteFile):
         else:
             _check(database, self._path)
             check_pages(database)
+            check_rows(database, _WRONG)
+            if _version_of(database) == _OLDER:
+                database.executescript(
+                    "BEGIN IMMEDIATE; ALTER TABLE events ADD COLUMN reliable INTEGER NOT NULL DEFAULT 1;"
+                    f" PRAGMA user_version = {_VERSION}; COMMIT;"
+                )
         database.execute("PRAGMA journal_mode = WAL").fetchall()
         database.execute("PRAGMA synchronous = NORMAL")
         if is_new:
@@ -114,7 +131,7 @@ class HistoryDatabase(SqliteFile):
                 if minute.start >= deleted_before:
                     _add_minute(database, minute)
             database.executemany(
-                f"INSERT INTO events VALUES ({', '.join('?' * len(PastEvent.__struct_fields__))})",  # noqa: S608
+                f"INSERT INTO events ({', '.join(_EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(_EVENT_COLUMNS))})",  # noqa: S608
                 [event.values() for event in events if event.time >= deleted_before],
             )
             _delete(database, now - self._settings.max_days * _DAY_S)
@@ -135,7 +152,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             database.execute("PRAGMA trusted_schema = OFF")
             _check(database, path)
             yield database
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _cannot_use(path, error) from error
 
 
@@ -156,9 +173,12 @@ def read_events(database: sqlite3.Connection, since: float, until: float) -> Ite
     Raises:
         InputError: a row is damaged.
     """
-    query = "SELECT * FROM events WHERE time >= ? AND time < ? ORDER BY time, rowid"
-    for *values, scores in database.execute(query, (since, until)):
-        yield _to(PastEvent, values, "scores", scores)
+    columns = [*_EVENT_COLUMNS]
+    if _version_of(database) == _OLDER:
+        columns[-2] = "1"
+    query = f"SELECT {', '.join(columns)} FROM events WHERE time >= ? AND time < ? ORDER BY time, rowid"  # noqa: S608
+    for *values, reliable, scores in database.execute(query, (since, until)):
+        yield _to(PastEvent, [*values, bool(reliable)], "scores", scores)
 
 
 def delete_history(path: Path, before: float) -> tuple[int, int]:
@@ -175,7 +195,7 @@ def delete_history(path: Path, before: float) -> tuple[int, int]:
 
     Raises:
         InputError: the file cannot be opened, or is no history.
-        FerEdgeError: another process uses it all the time.
+        FerEdgeError: another process keeps it locked.
     """
     _find(path, "nothing was deleted")
     try:
@@ -183,13 +203,21 @@ def delete_history(path: Path, before: float) -> tuple[int, int]:
             _check(database, path)
             with _transaction(database):
                 counts = _delete(database, before)
-                database.execute("UPDATE deleted SET before = ?", (min(before, time.time()),))
+                # An earlier deletion may have gone further, but not into the future: then the clock was set back.
+                now = time.time()
+                latest = "UPDATE deleted SET before = CASE WHEN before > ? THEN ? ELSE MAX(before, ?) END"
+                database.execute(latest, (now, min(before, now), min(before, now)))
             database.execute("VACUUM")
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error as error:
+            (is_in_use, *_), *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _cannot_use(path, error) from error
     for damaged in path.parent.glob(f"{path.name}.damaged*"):
         damaged.unlink(missing_ok=True)
+    if is_in_use:
+        raise FerEdgeError(
+            f"{printable(str(path))}: deleted, but another process reads it, so that parts are still on the disk;"
+            " try again"
+        )
     return counts
 
 
@@ -242,11 +270,16 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
     """Check that a database is a history of this release."""
     name = printable(str(path))
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
+    version = _version_of(database)
     if application != _APPLICATION_ID:
         raise InputError(f"{name}: not a history but a database of another program; set another history.path")
-    if version != _VERSION:
+    if version not in {_VERSION, _OLDER}:
         raise InputError(f"{name}: a history of another release (version {version}); update fer-edge, or move it away")
+
+
+def _version_of(database: sqlite3.Connection) -> int:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _find(path: Path, advice: str) -> None:
@@ -264,7 +297,7 @@ def _find(path: Path, advice: str) -> None:
         raise InputError(f"{printable(str(path))}: no history; {advice}")
 
 
-def _cannot_use(path: Path, error: sqlite3.Error) -> FerEdgeError:
+def _cannot_use(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> FerEdgeError:
     name = printable(str(path))
     if isinstance(error, sqlite3.OperationalError) and result_code(error) in {
         sqlite3.SQLITE_BUSY,
@@ -277,7 +310,7 @@ def _cannot_use(path: Path, error: sqlite3.Error) -> FerEdgeError:
 
 
 def _add_minute(database: sqlite3.Connection, minute: Period) -> None:
-    """Write a minute; of a run that ended in the same minute, a part may be there."""
+    """Write a minute; a run that ended in the same minute may have written a part of it."""
     before = next(read_minutes(database, minute.start, minute.start + 1), None)
     if before:
         before.add(minute)

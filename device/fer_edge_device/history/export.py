@@ -1,21 +1,4 @@
-"""Write a history as a table: CSV, JSON Lines or Parquet.
-
-Periods, by the minute, hour or day; ``seconds_<emotion>`` may be larger than ``observed_s``, because faces add up:
-
-==================  ================================================================================================
-column              content
-==================  ================================================================================================
-start               start of the period, in local time with its offset (ISO 8601)
-observed_s          seconds in which frames were processed
-mean_faces          mean number of faces in view while frames were processed; empty if none were
-max_faces           largest number of faces in view at once
-new_faces           number of faces that appeared
-seconds_<emotion>   seconds in which faces showed the emotion
-==================  ================================================================================================
-
-Events: ``time`` as ``start`` above; ``x``, ``y``, ``width`` and ``height`` as fractions of the image's width and
-height; the other columns as in `fer_edge_device.messages.Event`.
-"""
+"""Write a history as a table: CSV, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -23,6 +6,7 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from fer_edge.tagging.output.column import Column
 from fer_edge.tagging.output.csv_cells import guard_cell
 from fer_edge_device.history.periods import labels_of, local_time
 
@@ -33,33 +17,52 @@ if TYPE_CHECKING:
     from fer_edge_device.history.rows import PastEvent, Period
 
 SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
-_EVENT_TYPES: Final[dict[str, type]] = {
-    "time": str,
-    "event_type": str,
-    "id": str,
-    "emotion": str,
-    "score": float,
-    "previous": str,
-    "duration_s": float,
-    "x": float,
-    "y": float,
-    "width": float,
-    "height": float,
-    "model": str,
-}
+
+
+def period_columns(labels: Iterable[str]) -> tuple[Column, ...]:
+    """Return the columns of a table of periods, in order."""
+    return (
+        Column("start", str, "start of the period, in local time with its offset", "in the form of ISO 8601"),
+        Column("observed_s", float, "time in which frames were processed", "in seconds"),
+        Column("mean_faces", float, "mean number of faces in view in that time; empty if there was none"),
+        Column("max_faces", int, "largest number of faces in view at once"),
+        Column("new_faces", int, "number of faces that appeared"),
+        *(
+            Column(
+                f"seconds_{label}",
+                float,
+                "time in which faces showed the emotion, or in which it was `unclear`; two faces count twice, so it may"
+                " exceed `observed_s`",
+                "in seconds",
+            )
+            for label in labels
+        ),
+    )
+
+
+def event_columns(labels: Iterable[str]) -> tuple[Column, ...]:
+    """Return the columns of a table of events, in order."""
+    return (
+        Column("time", str, "when it happened, in local time with its offset", "in the form of ISO 8601"),
+        Column("event_type", str, "`new`, `update` or `end`"),
+        Column("id", str, "the track; never a person"),
+        Column("emotion", str, "emotion of the face; for `end`, the last one"),
+        Column("score", float, "smoothed score of that emotion", "0 to 1"),
+        Column("previous", str, "for an `update`, the emotion before; otherwise empty"),
+        Column("duration_s", float, "time for which the face had been in view", "in seconds"),
+        Column("x", float, "left edge of the face", "as a fraction of the image's width"),
+        Column("y", float, "top edge", "as a fraction of the image's height"),
+        Column("width", float, "width of the face", "as a fraction of the image's width"),
+        Column("height", float, "height of the face", "as a fraction of the image's height"),
+        Column("model", str, "name of the model and the first digits of its SHA-256"),
+        Column("reliable", int, "1 if the face was large, sharp and frontal enough to tell its emotion, otherwise 0"),
+        *(Column(f"score_{label}", float, "smoothed score of each emotion", "0 to 1") for label in labels),
+    )
 
 
 def write_periods(path: Path, periods: Sequence[Period]) -> None:
     """Write periods to a file, in the format that its suffix asks for."""
     labels = labels_of(periods)
-    columns: dict[str, type] = {
-        "start": str,
-        "observed_s": float,
-        "mean_faces": float,
-        "max_faces": int,
-        "new_faces": int,
-        **{f"seconds_{label}": float for label in labels},
-    }
     rows = (
         (
             local_time(period.start),
@@ -71,18 +74,17 @@ def write_periods(path: Path, periods: Sequence[Period]) -> None:
         )
         for period in periods
     )
-    _write(path, columns, rows)
+    _write(path, period_columns(labels), rows)
 
 
 def write_events(path: Path, events: Sequence[PastEvent]) -> None:
     """Write events to a file, in the format that its suffix asks for."""
     labels = sorted({label for event in events for label in event.scores})
-    columns = _EVENT_TYPES | {f"score_{label}": float for label in labels}
     rows = (
         (local_time(event.time), *event.values()[1:-1], *(event.scores.get(label) for label in labels))
         for event in events
     )
-    _write(path, columns, rows)
+    _write(path, event_columns(labels), rows)
 
 
 def mean_faces(period: Period) -> float | None:
@@ -90,25 +92,26 @@ def mean_faces(period: Period) -> float | None:
     return round(period.face_s / period.observed_s, 3) if period.observed_s else None
 
 
-def _write(path: Path, columns: dict[str, type], rows: Iterator[tuple[Any, ...]]) -> None:
+def _write(path: Path, columns: Sequence[Column], rows: Iterator[tuple[Any, ...]]) -> None:
     if path.suffix == ".parquet":
         _write_parquet(path, columns, rows)
     elif path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(map(guard_cell, columns))
+            writer.writerow(guard_cell(column.name) for column in columns)
             writer.writerows(map(guard_cell, row) for row in rows)
     else:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+            names = [column.name for column in columns]
+            file.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
 
 
-def _write_parquet(path: Path, columns: dict[str, type], rows: Iterable[tuple[Any, ...]]) -> None:
+def _write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[tuple[Any, ...]]) -> None:
     import pyarrow as pa  # noqa: PLC0415 - an extra
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
     arrow_types = {str: pa.string(), int: pa.int32(), float: pa.float64()}
-    schema = pa.schema([pa.field(name, arrow_types[kind]) for name, kind in columns.items()])
+    schema = pa.schema([pa.field(column.name, arrow_types[column.kind]) for column in columns])
     values = [*zip(*rows, strict=True)] or [()] * len(columns)
     arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
     parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")

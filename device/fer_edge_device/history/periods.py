@@ -71,7 +71,8 @@ def parse_time(text: str, option: str) -> float:
     except (ValueError, OverflowError, OSError):
         pass
     try:
-        return time.time() - parse_duration(text, option)
+        # A number alone is of a unit that nobody can guess.
+        return time.time() - parse_duration(text if not text.strip().isdecimal() else "", option)
     except InputError:
         shown = text if text.isprintable() and len(text) <= 80 else describe_value(text)
         raise InputError(

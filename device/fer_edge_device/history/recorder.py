@@ -9,6 +9,8 @@ import time as clock
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from fer_edge.errors import InputError, printable
+from fer_edge.quality import UNCLEAR
 from fer_edge.utils.words import counted
 from fer_edge_device.history.database import HistoryDatabase
 from fer_edge_device.history.rows import PastEvent, Period
@@ -48,6 +50,7 @@ class HistoryRecorder:
             InputError: the file cannot be created, or belongs to another program.
         """
         self._database = HistoryDatabase(path, settings)
+        logger.info("the history is kept in %s", printable(str(path)))
         self._path, self._live = path, live
         self._statuses: dict[Kind, str] = {"camera": "", "enabled/state": ""}
         self._state: State | None = None
@@ -105,7 +108,8 @@ class HistoryRecorder:
             if self._state:
                 part.face_s = self._state.faces * part.observed_s
                 part.max_faces = self._state.faces
-                part.emotion_s = {name: count * part.observed_s for name, count in self._state.counts.items()}
+                shown = self._state.counts | ({UNCLEAR: self._state.unclear} if self._state.unclear else {})
+                part.emotion_s = {name: count * part.observed_s for name, count in shown.items()}
             minute.add(part)
             begin = end
 
@@ -133,6 +137,7 @@ class HistoryRecorder:
                 width=width,
                 height=height,
                 model=event.model,
+                reliable=event.reliable,
                 scores={label: round(score, 3) for label, score in event.scores.items()},
             )
         )
@@ -152,7 +157,7 @@ class HistoryRecorder:
                 continue
             try:
                 self._database.write(minutes, events)
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, InputError) as error:
                 self._report(str(error))
                 continue
             self._report("")

@@ -16,7 +16,7 @@ class Period(msgspec.Struct):
         face_s: seconds in which faces were in view, added up over the faces.
         max_faces: the largest number of faces in view at once.
         new_faces: number of faces that appeared.
-        emotion_s: the part of `face_s` of each emotion that occurred.
+        emotion_s: the part of `face_s` of each emotion that occurred, and of ``unclear``, in which it was not reliable.
     """
 
     start: int
@@ -27,12 +27,12 @@ class Period(msgspec.Struct):
     emotion_s: dict[str, float] = {}
 
     def shares(self) -> dict[str, float]:
-        """Return the share of each emotion in the time of all faces, 0..1."""
+        """Return the share of each emotion, and of ``unclear``, in the time of all faces, 0..1."""
         total = sum(self.emotion_s.values())
         return {emotion: seconds / total for emotion, seconds in self.emotion_s.items() if total}
 
     def add(self, other: Period) -> None:
-        """Add what was seen in another time."""
+        """Add what was seen in another period."""
         self.observed_s += other.observed_s
         self.face_s += other.face_s
         self.max_faces = max(self.max_faces, other.max_faces)
@@ -57,6 +57,7 @@ class PastEvent(msgspec.Struct, frozen=True):
         width: width of the box.
         height: height of the box.
         model: the model's name and the first digits of its SHA-256.
+        reliable: whether the emotion was reliable.
         scores: smoothed score of each emotion, 0..1.
     """
 
@@ -72,8 +73,10 @@ class PastEvent(msgspec.Struct, frozen=True):
     width: float
     height: float
     model: str
+    reliable: bool
     scores: dict[str, float]
 
     def values(self) -> tuple[Any, ...]:
         """Return the values in the order of the attributes, the scores as JSON."""
-        return *msgspec.structs.astuple(self)[:-1], msgspec.json.encode(self.scores).decode()
+        *others, reliable, scores = msgspec.structs.astuple(self)
+        return *others, int(reliable), msgspec.json.encode(scores).decode()

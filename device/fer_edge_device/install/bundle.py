@@ -28,6 +28,7 @@ from fer_edge_device.install.host import Host
 from fer_edge_device.install.manifest import MANIFEST, Manifest
 from fer_edge_device.install.paths import model_path
 from fer_edge_device.install.program_source import own_program_source
+from fer_edge_device.install.signatures import check_signature, signature_path
 
 _CONFIG: Final = "config.toml"
 _PASSWORD: Final = "password"  # noqa: S105 - a file's name
@@ -66,10 +67,10 @@ def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None =
             password; every other path in it is a path on the host.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, or this machine requires a signature that it does not have.
     """
     _check_wheel(wheel)
-    files = {wheel.name: wheel}
+    files = {wheel.name: wheel, **_signature(wheel, wheel.name)}
     model_value = model_file = text = password = None
     if model is not None:
         found = find_model(model)
@@ -78,7 +79,7 @@ def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None =
         if found == model:
             model_file = f"{re.sub(r'[^A-Za-z0-9_.-]', '-', model.stem)}.tflite"
             model_value = str(model_path(Host(), Path(model_file)))
-            files[model_file] = model
+            files |= {model_file: model, **_signature(model, model_file)}
     if config is not None:
         password = _password_file(config)
         if password:
@@ -93,6 +94,17 @@ def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None =
         password=_PASSWORD if password else None,
     )
     return Bundle(manifest, files, text)
+
+
+def _signature(path: Path, name: str) -> dict[str, Path]:
+    """Check the signature of a file if this machine requires it; return the signature, if there is one, for the host.
+
+    Raises:
+        InputError: this machine requires a signature that the file does not have.
+    """
+    check_signature(Host(), path, path.read_bytes())
+    signature = signature_path(path)
+    return {signature_path(Path(name)).name: signature} if signature.is_file() else {}
 
 
 def _password_file(config: Path) -> Path | None:

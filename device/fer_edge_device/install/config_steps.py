@@ -15,7 +15,8 @@ from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import holds_password, load_config
 from fer_edge_device.config.render import example
 from fer_edge_device.config.settings import PATHS, Config
-from fer_edge_device.install.paths import PASSWORD, STATE_FOLDER, config_path, model_path
+from fer_edge_device.install.paths import PASSWORD, SHIPPED_CONFIG, STATE_FOLDER, config_path, model_path
+from fer_edge_device.install.signatures import check_signature
 from fer_edge_device.install.systemd_units import unit_name
 from fer_edge_device.install.transaction import Step, file_step, folder_step, restorer, write_file
 
@@ -36,6 +37,11 @@ def config_steps(host: Host, options: InstallOptions) -> list[Step]:
     _check_options(options)
     path = config_path(host, options.instance)
     current = path.read_bytes() if path.is_file() else None
+    shipped = host.root / SHIPPED_CONFIG
+    if shipped.is_file() and current == shipped.read_bytes():  # nobody has changed it yet
+        if options.config is None and options.camera is None and options.mqtt is None:
+            return []
+        current = None
     if current is not None and not (options.replace and options.config):
         _check_matches(path, options)
         return []
@@ -57,11 +63,16 @@ def config_steps(host: Host, options: InstallOptions) -> list[Step]:
 
 
 def model_steps(host: Host, options: InstallOptions) -> list[Step]:
-    """Return the steps that install the model file."""
+    """Return the steps that install the model file.
+
+    Raises:
+        InputError: the file cannot be read, or this host requires a signature that it does not have.
+    """
     if options.model is None:
         return []
-    path = model_path(host, options.model)
-    return [*folder_step(path.parent), *file_step(path, read_bytes(options.model, MODEL_BYTES, InputError))]
+    path, content = model_path(host, options.model), read_bytes(options.model, MODEL_BYTES, InputError)
+    check_signature(host, options.model, content)
+    return [*folder_step(path.parent), *file_step(path, content)]
 
 
 def password_steps(host: Host, options: InstallOptions) -> list[Step]:

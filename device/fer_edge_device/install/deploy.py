@@ -15,6 +15,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,12 +27,13 @@ from fer_edge_device.install.ssh import SSH_FAILED, SshConnection
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fer_edge_device.install.bundle import Bundle
 
 _MAX_HOSTS: Final = 8  # at the same time
 _MAX_LINES: Final = 12  # of a step's output
+_INSTALLED: Final = "ls -d /opt/fer-edge/current/lib/python3*/site-packages/fer_edge-*.dist-info"
 _DECODER: Final = msgspec.json.Decoder(HostBenchmark)  # made once: msgspec crashes if two threads meet a type first
 
 
@@ -41,8 +43,9 @@ class Outcome:
 
     Attributes:
         host: as the user gave it.
-        version: the version that runs there now; empty if it is unknown.
+        version: the version that is installed there now; empty if it is unknown.
         failed_step: the step that failed; empty if none did.
+        waits: whether nothing was done there, because a host of an earlier wave failed.
         output: the last lines of the step that failed.
         benchmark: the latencies measured there; None if they were not measured.
     """
@@ -50,6 +53,7 @@ class Outcome:
     host: str
     version: str = ""
     failed_step: str = ""
+    waits: bool = False
     output: tuple[str, ...] = ()
     benchmark: HostBenchmark | None = None
 
@@ -59,14 +63,19 @@ def deploy(
     bundle: Bundle,
     *,
     on_progress: Callable[[str, str], None],
+    waves: Sequence[int] = (),
     ssh_config: Path | None = None,
 ) -> list[Outcome]:
     """Install a bundle on hosts, several at the same time.
+
+    With waves, the hosts of a wave begin when all of the earlier ones are ready. After a failure, no other wave begins.
 
     Args:
         hosts: each ``user@host`` or a name from ssh's configuration.
         bundle: the files to install.
         on_progress: called with a host and the step that begins there, from several threads.
+        waves: number of hosts of each wave, 1 or more; the last number holds for all further waves. None means one
+            wave of all.
         ssh_config: a configuration file for ssh; None means the user's.
 
     Returns:
@@ -89,18 +98,47 @@ def deploy(
     ):
         bundle.write(Path(folder))
         connections = [SshConnection(host, Path(sockets), ssh_config) for host in dict.fromkeys(hosts)]
+        outcomes: list[Outcome] = []
         try:
-            errors = list(pool.map(SshConnection.connect, connections))
-            unknown = [error for error in errors if "Could not resolve hostname" in error]
-            if len(unknown) == len(connections):  # one of several may just be switched off
-                raise InputError("; ".join(unknown))
-            deployments = [_Deployment(each, bundle, Path(folder), on_progress) for each in connections]
-            return list(pool.map(_Deployment.run, deployments, errors))
+            for wave in _split(connections, waves):
+                errors = list(pool.map(SshConnection.connect, wave))
+                unknown = [error for error in errors if "Could not resolve hostname" in error]
+                if len(unknown) == len(wave) and not outcomes:  # one of several may just be switched off
+                    raise InputError("; ".join(unknown))
+                deployments = [_Deployment(each, bundle, Path(folder), on_progress) for each in wave]
+                outcomes += pool.map(_Deployment.run, deployments, errors)
+                if any(outcome.failed_step for outcome in outcomes):
+                    break
+            waiting = connections[len(outcomes) :]
+            versions = pool.map(_installed_version, waiting)
+            outcomes += [
+                Outcome(each.host, version, waits=True) for each, version in zip(waiting, versions, strict=True)
+            ]
+            return outcomes
         finally:
             # Also after Ctrl-C, while threads still wait for their hosts.
             for connection in connections:
                 connection.close()
             pool.shutdown(cancel_futures=True)
+
+
+def _split(connections: list[SshConnection], waves: Sequence[int]) -> Iterator[list[SshConnection]]:
+    """Yield the connections of each wave."""
+    sizes = chain(waves, repeat(waves[-1] if waves else len(connections)))
+    left = connections
+    while left:
+        size = next(sizes)
+        yield left[:size]
+        left = left[size:]
+
+
+def _installed_version(connection: SshConnection) -> str:
+    """Return the version that is installed on a host; an empty text if it is unknown."""
+    process = connection.start(_INSTALLED)
+    output, _ = process.communicate()
+    connection.wait(process)
+    found = re.search(r"/fer_edge-([\w.+!]+)\.dist-info$", output.strip())
+    return found[1] if found else ""
 
 
 def _connect_advice(error: str, host: str) -> str:
@@ -152,7 +190,7 @@ class _Deployment:
         succeeded = "done" in marks
         return Outcome(
             self._connection.host,
-            version=marks.get("version", ""),
+            version=marks.get("version") or _installed_version(self._connection),
             failed_step="" if succeeded else self._step,
             output=() if succeeded else tuple(self._output),
             benchmark=_DECODER.decode(marks["done"]) if succeeded else None,

@@ -28,6 +28,22 @@ mark folder "$folder"
 read -r wheel || exit 1
 exec 3<&0 </dev/null
 
+# Before anything of a release runs. `signatures.py` has the same rule.
+keys=/etc/fer-edge/trusted-keys
+if ls "$keys"/*.pub >/dev/null 2>&1; then
+    mark step check signatures
+    command -v minisign >/dev/null \
+        || { echo "$keys has keys, but the program that checks signatures is missing: sudo apt install minisign"; exit 1; }
+    for file in "$folder"/*.whl "$folder"/*.tflite; do
+        [ -e "$file" ] || continue
+        signed=
+        for key in "$keys"/*.pub; do
+            if minisign -V -q -m "$file" -p "$key" >/dev/null 2>&1; then signed=yes; fi
+        done
+        [ -n "$signed" ] || { echo "${file##*/}: no key in $keys has signed it, or it was changed since"; exit 1; }
+    done
+fi
+
 python=/opt/fer-edge/current/bin/python
 # It is missing on a new host, and fails after an upgrade of the system's Python or where it lacks a package.
 if ! "$python" -IBc 'import msgspec, tomlkit' 2>/dev/null; then

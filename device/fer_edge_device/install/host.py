@@ -69,7 +69,7 @@ class Host:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep out every other install, upgrade, uninstall and deploy.
+        """Lock the host against every other install, upgrade, uninstall and deploy.
 
         Raises:
             ServiceError: another one is running.

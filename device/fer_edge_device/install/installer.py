@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
@@ -13,7 +13,7 @@ from fer_edge_device.install.config_steps import config_steps, model_steps, pass
 from fer_edge_device.install.paths import CONFIG_FOLDER, HOME, PASSWORD, UNIT_FOLDER, config_path, state_folders
 from fer_edge_device.install.program_source import own_program_source
 from fer_edge_device.install.systemd_units import TEMPLATE, UNIT, enabled_units, unit_name, unit_state
-from fer_edge_device.install.transaction import link_step, removal_step
+from fer_edge_device.install.transaction import Step, link_step, removal_step
 from fer_edge_device.install.unit_steps import (
     command_removal,
     command_steps,
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from fer_edge_device.install.host import Host
     from fer_edge_device.install.options import InstallOptions
     from fer_edge_device.install.program_source import ProgramSource
-    from fer_edge_device.install.transaction import Step
+
+_PACKAGED: Final = (
+    "fer-edge is installed here as a Debian package; install another version with:"
+    " sudo apt install ./fer-edge_VERSION_ARCHITECTURE.deb"
+)
 
 
 def install_steps(host: Host, options: InstallOptions, source: ProgramSource | None = None) -> list[Step]:
@@ -55,6 +59,9 @@ def install_steps(host: Host, options: InstallOptions, source: ProgramSource | N
     venvs = Venvs(host)
     old = venvs.current()
     problem = venvs.problem(old) if old else ""
+    packaged = venvs.is_packaged()
+    if packaged and (problem or source is not None):
+        raise InputError(f"{problem}{'; ' * bool(problem)}{_PACKAGED}")
     is_other = old is not None and not problem and source is not None and not venvs.is_from(old, source)
     if is_other and source is not None and not options.replace:
         raise InputError(f"another program than {source.requirement} is installed; replace it with: service upgrade")
@@ -65,12 +72,12 @@ def install_steps(host: Host, options: InstallOptions, source: ProgramSource | N
         *config_steps(host, options),
         *model_steps(host, options),
         *password_steps(host, options),
-        *link_step(venvs.link, Path("venvs") / venv.name),
-        *unit_file_steps(host, venv),
     ]
+    if not packaged:
+        changes += [*link_step(venvs.link, Path("venvs") / venv.name), *unit_file_steps(host, venv)]
     if unit not in enabled_units(host):
         changes.append(enable_step(host, unit))
-    command = command_steps(host, venvs)
+    command = [] if packaged else command_steps(host, venvs)
     was_ready = is_ready(host, unit)
     if was_ready and not program_steps and not changes:
         return command
@@ -92,11 +99,13 @@ def upgrade_steps(host: Host, source: ProgramSource) -> list[Step]:
     A unit that is not ready now does not have to become ready.
 
     Raises:
-        InputError: the service is not installed.
+        InputError: the service is not installed, or came with the Debian package.
     """
     host.require_systemd()
     venvs = Venvs(host)
     old = venvs.current()
+    if venvs.is_packaged():
+        raise InputError(_PACKAGED)
     if old is None:
         raise InputError(f"the service is not installed; run: sudo {this_program()} service install")
     problem = venvs.problem(old)
@@ -122,8 +131,17 @@ def uninstall_steps(host: Host, instance: str | None, *, purge: bool) -> list[St
         host: the host to change.
         instance: the camera whose unit is removed; None removes all units.
         purge: whether to remove also the programs, configurations, the password and waiting events.
+
+    Raises:
+        InputError: all of a service is to be removed that came with the Debian package.
     """
     host.require_systemd()
+    packaged = Venvs(host).is_packaged()
+    if packaged and instance is None:
+        raise InputError(
+            "fer-edge is installed here as a Debian package; remove it with: sudo apt remove fer-edge, or with its"
+            " configuration and events: sudo apt purge fer-edge"
+        )
     wanted = unit_name(instance)
     enabled = enabled_units(host)
     units = service_units(host)
@@ -134,7 +152,7 @@ def uninstall_steps(host: Host, instance: str | None, *, purge: bool) -> list[St
             steps += stop_steps(host, [unit])
         if unit in enabled:
             steps.append(disable_step(host, unit))
-    is_last = removed_units == units
+    is_last = removed_units == units and not packaged
     if is_last:
         steps += [*command_removal(host, Venvs(host)), *unit_file_removal(host)]
     removed: list[Path] = []
@@ -145,7 +163,17 @@ def uninstall_steps(host: Host, instance: str | None, *, purge: bool) -> list[St
         removed += [host.root / CONFIG_FOLDER, *state_folders(host, "fer-edge", "fer-edge@*")]
     elif purge:
         removed += [config_path(host, instance), *state_folders(host, f"fer-edge@{instance}")]
-    return [*steps, *(step for path in removed for step in removal_step(path))]
+    steps += [step for path in removed for step in removal_step(path)]
+    return [*steps, *_credential_folder_removal(host)] if purge and is_last else steps
+
+
+def _credential_folder_removal(host: Host) -> list[Step]:
+    """Return the step that removes the password's folder, if nothing else is in it and systemd does not make it."""
+    folder = (host.root / PASSWORD).parent
+    is_systemds = (host.root / "usr/lib/tmpfiles.d/credstore.conf").exists()  # since Debian 13
+    if is_systemds or list(folder.glob("*")) != [host.root / PASSWORD]:
+        return []
+    return [Step(f"remove {folder}", folder.rmdir, None)]
 
 
 def service_units(host: Host) -> list[str]:

@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from fer_edge_device.install.host import Host
 
 HOME: Final = "opt/fer-edge"
+PACKAGE_HOME: Final = "usr/lib/fer-edge"
 COMMAND: Final = "usr/local/bin/fer-edge"
 UNIT_FOLDER: Final = "etc/systemd/system"
 CONFIG_FOLDER: Final = "etc/fer-edge"
+SHIPPED_CONFIG: Final = "usr/share/fer-edge/config.toml"  # a copy of what the Debian package installs
+TRUSTED_KEYS: Final = "etc/fer-edge/trusted-keys"
 MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - a path
 STATE_FOLDER: Final = "var/lib"

@@ -123,7 +123,7 @@ def restorer(path: Path) -> Callable[[], None]:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a whole file, at no time with more permissions than ``mode``."""
+    """Write a whole file that never has more permissions than ``mode``."""
     with replacing(path) as temporary:
         temporary.chmod(mode)
         temporary.write_bytes(content)

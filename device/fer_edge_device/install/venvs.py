@@ -1,26 +1,32 @@
-"""The service's virtual environments under ``/opt/fer-edge``."""
+"""The service's virtual environments under ``/opt/fer-edge``.
+
+Those of `installer` are numbered. The Debian package has its own under ``/usr/lib/fer-edge``: ``program``, and while an
+upgrade has not succeeded, ``previous``.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge.utils.system import this_program
-from fer_edge_device.install.paths import HOME
+from fer_edge_device.install.paths import HOME, PACKAGE_HOME, TRUSTED_KEYS
 from fer_edge_device.install.program_source import DISTRIBUTION
+from fer_edge_device.install.signatures import check_signature, requires_signatures
 from fer_edge_device.install.transaction import Step, folder_step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fer_edge_device.install.host import Host
     from fer_edge_device.install.program_source import ProgramSource
 
 # Not the Python that runs this code, which may lie in a home folder that the service cannot see.
 _PYTHON: Final = "usr/bin/python3"
+PREVIOUS: Final = "previous"
 _PROBE: Final = (
     "import importlib.util as u, sys; print(*sys.version_info[:2], *(u.find_spec(n) is not None"
     " for n in ('venv', 'ensurepip', 'picamera2')))"
@@ -47,6 +53,11 @@ class Venvs:
     def current(self) -> Path | None:
         """Return the venv that the units use, or None."""
         return self.link.resolve() if self.link.is_dir() else None
+
+    def is_packaged(self) -> bool:
+        """Return whether the program came with the Debian package, whose scripts point ``current`` at it."""
+        current = self.current()
+        return current is not None and current.parent == (self._host.root / PACKAGE_HOME).resolve()
 
     def all(self) -> list[Path]:
         """Return all venvs, the oldest first."""
@@ -75,8 +86,10 @@ class Venvs:
             reason: why a new venv is needed; empty if that is obvious.
 
         Raises:
-            InputError: the system's Python cannot create it; says what to install.
+            InputError: the system's Python cannot create it, which says what to install; or this host requires a
+                signature that the source does not have.
         """
+        _check_source_signature(self._host, source)
         python = self._host.root / _PYTHON
         with_system_packages = self._check_python(python)
         # Isolated (-I), so that a PYTHONPATH of the caller is not mistaken for what is installed.
@@ -125,6 +138,20 @@ class Venvs:
         archive = json.loads(recorded.read_text()).get("archive_info", {})
         sha256 = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").removeprefix("sha256=")
         return source.sha256 is not None and source.sha256 == sha256
+
+
+def _check_source_signature(host: Host, source: ProgramSource) -> None:
+    if not requires_signatures(host):
+        return
+    if source.sha256 is None:
+        raise InputError(
+            f"{source.requirement}: not a signed wheel, and {host.root / TRUSTED_KEYS} has keys; give one with --from"
+        )
+    wheel = Path(source.requirement)
+    content = wheel.read_bytes()
+    if hashlib.sha256(content).hexdigest() != source.sha256:  # which pip will check, too
+        raise InputError(f"{wheel}: was changed meanwhile")
+    check_signature(host, wheel, content)
 
 
 def version_in(venv: Path) -> str:

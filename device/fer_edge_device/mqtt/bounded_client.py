@@ -1,4 +1,4 @@
-"""A client of MQTT that a broker cannot fill the memory of."""
+"""An MQTT client whose memory a broker cannot fill."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Commands:
         self._retained_known.set()
 
     def check(self, connection: Connection) -> float:
-        """Do what is due: log what was only counted, and find out whether all that is retained has arrived.
+        """Do what is due: log what was only counted, and find out whether all retained messages have arrived.
 
         Returns:
             Seconds until this should be called again.
@@ -137,7 +137,7 @@ class Commands:
             self._switch(received)
 
     def handle_large_message(self, message: LargeMessage) -> str:
-        """Prevent that a message which ended the connection ends the next one as well.
+        """Keep a message that ended the connection from ending the next one.
 
         Returns:
             What the message was and what is done about it, as the end of a line.
@@ -157,7 +157,7 @@ class Commands:
         return f", a retained message to {topic}, which is removed; find out who publishes such messages"
 
     def connection_was_stable(self) -> None:
-        """Let a large message that arrives from now on be another one than those that were removed."""
+        """Treat a large message that arrives from now on as a new one."""
         self._removed.clear()
 
     @property

@@ -66,7 +66,7 @@ class Received(NamedTuple):
 class Connection:
     """One connection; a new one is needed after it is lost.
 
-    Not thread-safe: one thread uses it and calls `step` all the time.
+    Not thread-safe: one thread uses it and calls `step` again and again.
 
     Attributes:
         close_reason: how the broker closed the connection, if a message may have caused that; otherwise empty.
@@ -237,9 +237,9 @@ class Connection:
         received, self._received = self._received, []
         return received
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe to topics with QoS 1."""
-        _, number = self._client.subscribe([(topic, 1) for topic in topics])
+    def subscribe(self, topics: Sequence[str], qos: int = 1) -> None:
+        """Subscribe to topics."""
+        _, number = self._client.subscribe([(topic, qos) for topic in topics])
         if number is not None:
             self._subscriptions[number] = topics
 
@@ -298,7 +298,7 @@ class Connection:
             transport.close()
 
     def _lost(self) -> BrokerError:
-        """Return why the connection ended, or never began."""
+        """Return why the connection ended or failed."""
         if "CERTIFICATE_REQUIRED" in self._paho_error:
             return self._error("requires a client certificate; set mqtt.cert_file and mqtt.key_file")
         if PACKET_TOO_LARGE in self._paho_error:

@@ -42,7 +42,7 @@ class EventSender:
     """Sends events in order and at a limited rate, and drops one that the broker refuses again and again.
 
     After a refusal, or when the connection ends with events in flight, it sends one event at a time until one is
-    accepted. The events after a refused one wait with it, and it is known which event makes the broker close the
+    accepted. So the events after a refused one wait with it, and it is clear which event makes the broker close the
     connection.
     """
 

@@ -21,8 +21,8 @@ _MAX_WAITING: Final = 10_000  # events in memory while the disk hangs
 class EventWriter:
     """Writes events from its own thread: all that wait in one transaction, so a frame costs at most one.
 
-    An event counts as reported once it is on the disk, synchronized. Until then nobody is told of it: neither a broker
-    nor, with `wait_until_stored`, a reader of standard output. So a power cut loses no event that was reported.
+    An event counts as reported once it is on the disk, synchronized. Until then it is not published: neither to a
+    broker nor, with `wait_until_stored`, a reader of standard output. So a power cut loses no event that was reported.
     """
 
     def __init__(self, outbox: Outbox, on_stored: Callable[[], None]) -> None:

@@ -28,6 +28,7 @@ class HaDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     sw_version: str
     suggested_area: str = ""
+    configuration_url: str = ""
 
 
 class HaOrigin(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,11 +56,13 @@ class DeviceDescription(msgspec.Struct, frozen=True, kw_only=True):
         display_name: its name; empty: fer-edge and the node's name.
         suggested_area: the area that Home Assistant suggests when it adds the device; empty: none.
         has_temperature: whether the system reports the temperature of the processor.
+        page_url: the address of the live page for other machines; empty: there is none.
     """
 
     display_name: str = ""
     suggested_area: str = ""
     has_temperature: bool = True
+    page_url: str = ""
 
 
 def discovery_message(
@@ -81,6 +84,7 @@ def discovery_message(
             model=f"{info.model} {info.model_sha256[:8]}",
             sw_version=info.version,
             suggested_area=description.suggested_area,
+            configuration_url=description.page_url,
         ),
         origin=HaOrigin(name="fer-edge", sw_version=info.version),
         availability=(HaAvailability(topic=messages.topic("availability")),),

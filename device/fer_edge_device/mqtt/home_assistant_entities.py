@@ -22,11 +22,14 @@ Platform = Literal["binary_sensor", "button", "device_automation", "event", "num
 SensorClass = Literal["data_size", "enum", "temperature", ""]
 StateClass = Literal["measurement", "total_increasing", ""]
 
-_STATE_ATTRIBUTES: Final = "{{ {'scores': value_json.scores, 'counts': value_json.counts} | tojson }}"
+_STATE_ATTRIBUTES: Final = (
+    "{{ {'scores': value_json.scores, 'counts': value_json.counts, 'unclear': value_json.unclear} | tojson }}"
+)
 # Home Assistant records the attributes of every event. Without the box and all scores they are small.
 _EVENT: Final = (
     "{{ {'event_type': value_json.event_type, 'id': value_json.id, 'time': value_json.time,"
-    " 'emotion': value_json.emotion, 'score': value_json.score, 'previous': value_json.previous,"
+    " 'emotion': value_json.emotion, 'score': value_json.score, 'reliable': value_json.reliable,"
+    " 'previous': value_json.previous,"
     " 'duration_s': value_json.duration_s} | tojson }}"
 )
 
@@ -208,8 +211,8 @@ def _triggers(messages: MessageFactory, labels: tuple[str, ...]) -> Components:
         triggers[f"became_{_slug(label)}"] = HaTrigger(
             type=f"became {label}",
             topic=topic,
-            # Also a face that appears with the emotion; not one that leaves with it.
-            value_template="{{ value_json.emotion if value_json.event_type != 'end' else '' }}",
+            # Also a face that appears with the emotion; not one that leaves with it, and none that is hard to see.
+            value_template="{{ value_json.emotion if value_json.event_type != 'end' and value_json.reliable else '' }}",
             payload=label,
         )
     return triggers

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
-from fer_edge_device.sqlite_file import PRIVATE_FOLDER, DamagedError, SqliteFile, check_pages
+from fer_edge_device.sqlite_file import PRIVATE_FOLDER, DamagedError, SqliteFile, check_pages, check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,14 @@ _LATER_TABLES: Final = """
     );
     CREATE TABLE IF NOT EXISTS boot (id TEXT NOT NULL, first_event INTEGER NOT NULL);
     COMMIT;
+"""
+_WRONG: Final = """
+    SELECT 1 FROM events WHERE typeof(time) <> 'real' OR typeof(topic) <> 'text' OR typeof(payload) <> 'blob'
+    UNION ALL SELECT 1 FROM tracks
+        WHERE typeof(time) <> 'real' OR typeof(seen) <> 'real' OR typeof(topic) <> 'text' OR typeof(payload) <> 'blob'
+    UNION ALL SELECT 1 FROM boot WHERE typeof(id) <> 'text' OR typeof(first_event) <> 'integer'
+    UNION ALL SELECT 1 WHERE (SELECT group_concat(typeof(count)) FROM dropped) IS NOT 'integer'
+    LIMIT 1
 """
 
 
@@ -93,4 +101,5 @@ class OutboxFile(SqliteFile):
             database.commit()
         database.executescript(_LATER_TABLES)
         check_pages(database)
+        check_rows(database, _WRONG)
         self._on_open(database)

@@ -126,6 +126,11 @@ class MqttSink:
         self._thread.start()
 
     @property
+    def connected(self) -> bool:
+        """Whether the broker takes messages now."""
+        return self._connected
+
+    @property
     def queued(self) -> int:
         """Number of events that wait."""
         return len(self._outbox) + len(self._writer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from fer_edge.tracking.smoothing import Smoother
+from fer_edge.tracking.smoothing import Smoother, smoothing_weight
 from fer_edge_device.messages import Event, State, VisibleFace
 
 if TYPE_CHECKING:
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.geometry import Box
+    from fer_edge.quality import FaceQuality
     from fer_edge.tracking.tracker import Track
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings
+
+# Smoothed share of classifications at which the emotion of a face becomes reliable, or no longer is: the distance
+# between both keeps a face at a limit from changing all the time.
+_RELIABLE: Final = 0.7
+_UNRELIABLE: Final = 0.3
 
 RelativeBox = tuple[float, float, float, float]
 
@@ -45,17 +51,25 @@ class TrackedFace:
         track: where the face is and since when.
         model: the classifier that gave the scores.
         smoother: smooths the scores.
+        quality: how well the face could be seen at the latest classification.
         classified_at: time of the latest classification, in seconds.
         unchanged: whether that gave the emotion that the smoother had already.
         box: x, y, width and height in the frame in which the face was found last, over that frame's size; the next
             frame may have another size.
         reported: the emotion in the latest event; None before the first event.
+        reliability: share of the classifications, smoothed like the scores, in which the emotion could be told, 0..1.
+        reliable: whether the emotion can be told, which does not flicker.
+        reported_reliable: the same in the latest event.
     """
 
     track: Track
     model: ModelInfo
     smoother: Smoother
+    quality: FaceQuality
     classified_at: float
+    reliability: float
+    reliable: bool
+    reported_reliable: bool = True
     unchanged: bool = False
     box: RelativeBox = (0.0, 0.0, 0.0, 0.0)
     reported: str | None = None
@@ -87,7 +101,7 @@ class EventMaker:
         self._session, self._settings = session, settings
         self._time = self._epoch = 0.0
         self._frame_shape = (1, 1)
-        self._last_state: tuple[float, Counter[str]] | None = None
+        self._last_state: tuple[float, Counter[str | None]] | None = None
 
     @property
     def settings(self) -> EventsSettings:
@@ -113,19 +127,30 @@ class EventMaker:
         """Return the tracks for which there has been an event."""
         return [face.track for face in self.faces.values() if face.reported is not None]
 
-    def update_scores(self, track: Track, scores: npt.NDArray[np.float32], model: ModelInfo) -> None:
+    def update_scores(
+        self, track: Track, scores: npt.NDArray[np.float32], quality: FaceQuality, model: ModelInfo
+    ) -> None:
         """Smooth new scores of a face.
 
         Args:
             track: the face's track.
             scores: of shape (labels,).
+            quality: how well the face can be seen.
             model: the classifier that gave them.
         """
+        suffices = quality.suffices()
         face = self.faces.get(track.number)
         if face is None:
             smoother = Smoother(scores, self._time, self._settings)
-            self.faces[track.number] = TrackedFace(track, model, smoother, self._time)
+            self.faces[track.number] = TrackedFace(
+                track, model, smoother, quality, self._time, float(suffices), suffices
+            )
             return
+        weight = smoothing_weight(self._time - face.classified_at, self._settings.smoothing_s)
+        face.reliability += weight * (suffices - face.reliability)
+        if face.reliability >= _RELIABLE or face.reliability <= _UNRELIABLE:
+            face.reliable = face.reliability >= _RELIABLE
+        face.quality = quality
         if face.model.labels == model.labels:
             face.smoother.update(scores, self._time)
         else:
@@ -151,6 +176,7 @@ class EventMaker:
                 id=self._id(track),
                 box=_relative(track.box, *self._frame_shape),
                 emotion=face.reported,
+                reliable=face.reported_reliable,
                 scores=face.scores(),
                 duration_s=round(track.last_seen - track.first_seen, 1),
                 roll=None if track.face.landmarks is None else round(math.degrees(track.face.roll), 1),
@@ -187,20 +213,27 @@ class EventMaker:
         Args:
             time: the present time, on the clock of the events.
         """
-        counts = self._counts()
-        self._last_state = (self._time, counts)
-        rows = [face.scores() for face in self.faces.values() if face.reported is not None]
+        shown = self._counts()
+        self._last_state = (self._time, shown)
+        unclear = shown[None]
+        counts = {label: count for label, count in shown.items() if label is not None}
+        rows = [face.scores() for face in self.faces.values() if face.reported is not None and face.reported_reliable]
         if not rows:
-            return State(time=time, faces=0, emotion=None, scores={}, counts={})
+            return State(time=time, faces=unclear, unclear=unclear, emotion=None, scores={}, counts={})
         # Just after a change of the model, faces may have scores for different labels.
         labels = dict.fromkeys(label for row in rows for label in row)
         scores = {label: round(sum(row.get(label, 0.0) for row in rows) / len(rows), 4) for label in labels}
         emotion = max(counts, key=lambda label: (counts[label], scores[label]))
-        return State(time=time, faces=len(rows), emotion=emotion, scores=scores, counts=dict(counts))
+        faces = len(rows) + unclear
+        return State(time=time, faces=faces, unclear=unclear, emotion=emotion, scores=scores, counts=counts)
 
-    def _counts(self) -> Counter[str]:
-        """Return how many reported faces have each emotion."""
-        return Counter(face.reported for face in self.faces.values() if face.reported is not None)
+    def _counts(self) -> Counter[str | None]:
+        """Return how many reported faces have each emotion, and how many an unreliable one (None)."""
+        return Counter(
+            face.reported if face.reported_reliable else None
+            for face in self.faces.values()
+            if face.reported is not None
+        )
 
     def _make_event(self, face: TrackedFace) -> Event | None:
         labels, smoother = face.model.labels, face.smoother
@@ -210,9 +243,13 @@ class EventMaker:
             # Nothing was reported before, so there is no flicker to avoid: take the highest score.
             smoother.label = int(smoother.scores.argmax())
             face.reported = labels[smoother.label]
+            face.reliable = face.reported_reliable = face.reliability >= 0.5
             return self._event("new", face, face.reported)
         previous, face.reported = face.reported, labels[smoother.label]
-        return self._event("update", face, face.reported, previous) if face.reported != previous else None
+        was_reliable, face.reported_reliable = face.reported_reliable, face.reliable
+        if face.reported == previous and face.reliable == was_reliable:
+            return None
+        return self._event("update", face, face.reported, previous)
 
     def _event(
         self, event_type: Literal["new", "update", "end"], face: TrackedFace, emotion: str, previous: str | None = None
@@ -225,6 +262,8 @@ class EventMaker:
             emotion=emotion,
             score=scores[emotion],
             scores=scores,
+            reliable=face.reported_reliable,
+            quality=face.quality,
             previous=previous,
             box=face.box,
             duration_s=round(track.last_seen - track.first_seen, 3),

@@ -221,10 +221,12 @@ class Pipeline:
         if not tracks:
             return
         with self._timed("classify"):
-            scores = classify_faces(gray, [track.face for track in tracks], self._detector.crop_spec, self._classifier)
+            classified = classify_faces(
+                gray, [track.face for track in tracks], self._detector.crop_spec, self._classifier
+            )
         with self._timed("track"):
-            for track, row in zip(tracks, scores, strict=True):
-                self._events.update_scores(track, row, self._model)
+            for track, row, quality in zip(tracks, *classified, strict=True):
+                self._events.update_scores(track, row, quality, self._model)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

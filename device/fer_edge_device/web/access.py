@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from fer_edge_device.web.token import Token
 
-COOKIE: Final = "fer_edge_session"
 SESSION_S: Final = 30 * 86_400
 _MAX_SESSIONS: Final = 100
 _MAX_CLIENTS: Final = 1_000
@@ -31,6 +30,11 @@ _REQUESTS_PER_S: Final = 200.0  # twenty browsers behind one proxy
 _MAX_LOGINS: Final = 5  # wrong ones at once, from one address
 _LOGINS_PER_S: Final = 1 / 30
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def session_cookie(request: Request) -> str:
+    """Return the name of the session's cookie: browsers send a cookie to all ports of a host."""
+    return f"fer_edge_session_{request.scope['server'][1]}"
 
 
 class RateLimit:
@@ -69,7 +73,9 @@ class Access:
             hosts: further names by which this machine may be called.
         """
         self._token = token
-        names = {*_LOCAL_NAMES, *(host.lower() for host in hosts)}
+        named = {host.lower() for host in hosts}
+        names = {*_LOCAL_NAMES, *named}
+        self._has_proxy = bool(named)
         if token:
             name = socket.gethostname().lower()
             names |= {name, f"{name.partition('.')[0]}.local", socket.getfqdn().lower()}
@@ -77,6 +83,15 @@ class Access:
         self._sessions: dict[bytes, float] = {}  # by hash: until when
         self._requests = RateLimit(_MAX_REQUESTS, _REQUESTS_PER_S)
         self._logins = RateLimit(_MAX_LOGINS, _LOGINS_PER_S)
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether the token or a session is needed."""
+        return self._token is not None
+
+    def is_https(self, request: Request) -> bool:
+        """Return whether the browser speaks https to the proxy that a request came through."""
+        return self._is_proxied(request) and request.headers.get("x-forwarded-proto", "").lower() == "https"
 
     def knows_host(self, request: Request) -> bool:
         """Return whether a request names this machine.
@@ -95,7 +110,7 @@ class Access:
 
     def is_within_rate(self, request: Request) -> bool:
         """Count a request, and return whether its address has not made too many."""
-        return self._requests.allows(_client(request))
+        return self._requests.allows(self._client(request))
 
     def is_allowed(self, request: Request) -> bool:
         """Return whether a request has the token or a session, if it needs one."""
@@ -104,8 +119,12 @@ class Access:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._matches(request, given.strip())
-        until = self._sessions.get(digest(request.cookies.get(COOKIE, "")), 0.0)
+        until = self._sessions.get(digest(request.cookies.get(session_cookie(request), "")), 0.0)
         return time.monotonic() < until
+
+    def must_wait(self, request: Request) -> bool:
+        """Return whether the address of a request tried too many wrong tokens."""
+        return self._token is not None and not self._logins.allows(self._client(request), 0)
 
     def log_in(self, request: Request, token: str) -> str | None:
         """Return the cookie of a new session; None if the token is wrong, or the address tried too many."""
@@ -119,10 +138,10 @@ class Access:
 
     def log_out(self, request: Request) -> None:
         """End the session of a request."""
-        self._sessions.pop(digest(request.cookies.get(COOKIE, "")), None)
+        self._sessions.pop(digest(request.cookies.get(session_cookie(request), "")), None)
 
     def _matches(self, request: Request, given: str) -> bool:
-        client = _client(request)
+        client = self._client(request)
         if self._token is None or not self._logins.allows(client, 0):
             return False
         if self._token.matches(given):
@@ -130,9 +149,25 @@ class Access:
         self._logins.allows(client)
         return False
 
+    def _client(self, request: Request) -> str:
+        """Return the address of a browser; of IPv6, the network, for one machine has as many addresses as it likes."""
+        address = self._address(request)
+        if ":" not in address or not _is_address(address):
+            return address
+        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
 
-def _client(request: Request) -> str:
-    return request.client.host if request.client else ""
+    def _address(self, request: Request) -> str:
+        """Return the address of a browser; a proxy adds it to those that the browser itself may have named."""
+        peer = request.client.host if request.client else ""
+        if not self._is_proxied(request):
+            return peer
+        named = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
+        host = _host_of(f"//{named}") or named  # some proxies add the port
+        return host if _is_address(host) else peer
+
+    def _is_proxied(self, request: Request) -> bool:
+        """Return whether a request is from a proxy on this machine, which alone may say who is behind it."""
+        return self._has_proxy and request.client is not None and _is_loopback(request.client.host)
 
 
 def _host_of(url: str) -> str:
@@ -140,6 +175,10 @@ def _host_of(url: str) -> str:
         return (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def _is_loopback(host: str) -> bool:
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 def _is_address(host: str) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fer_edge.errors import InputError
 from fer_edge.utils.arguments import describe_value
+from fer_edge.utils.limits import PAGE_CONNECTIONS, PAGE_CONNECTIONS_OF_ADDRESS
+
+if TYPE_CHECKING:
+    from fer_edge_device.config.settings import WebSettings
 
 _MAX_PORT: Final = 65_535
-_MAX_CONNECTIONS: Final = 128
 
 
 class ListenAddress(NamedTuple):
@@ -34,7 +37,10 @@ class ListenAddress(NamedTuple):
 
     def url(self, *, tls: bool) -> str:
         """Return the address for a browser; one that stands for all addresses becomes this machine's name."""
-        host = socket.gethostname() if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared
+        host = self.host
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared
+            name = socket.gethostname()
+            host = name if "." in name else f"{name}.local"  # by which other machines find it without a name server
         return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
 
@@ -55,8 +61,32 @@ def parse_listen_address(text: str, name: str) -> ListenAddress:
     return ListenAddress(host, int(port))
 
 
+def proxy_names(settings: WebSettings) -> list[str]:
+    """Return the names in ``web.hosts``."""
+    return [name.strip() for name in settings.hosts.split(",") if name.strip()]
+
+
+def page_url(settings: WebSettings) -> str:
+    """Return the address at which other machines open the page; empty if none can, or the port is not known yet.
+
+    A name in ``web.hosts`` is that of a proxy, which is taken to serve https.
+
+    Raises:
+        InputError: ``web.listen`` is no address.
+    """
+    if not settings.listen:
+        return ""
+    if names := proxy_names(settings):
+        return f"https://{names[0]}/"
+    address = parse_listen_address(settings.listen, "web.listen")
+    return "" if address.is_loopback or not address.port else address.url(tls=bool(settings.cert_file))
+
+
 class BoundedListener(socket.socket):
-    """A listening socket that closes what comes when there are too many connections, also during TLS's handshake."""
+    """A listening socket that closes what comes when there are too many connections, also during TLS's handshake.
+
+    One address cannot take all of them.
+    """
 
     def __init__(self, family: int) -> None:
         """Create a socket.
@@ -64,8 +94,9 @@ class BoundedListener(socket.socket):
         Args:
             family: of its address.
         """
-        super().__init__(family, socket.SOCK_STREAM)
-        self._accepted: list[socket.socket] = []
+        # With the protocol, asyncio switches off Nagle's algorithm, which delays answers by 40 ms.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._accepted: list[tuple[socket.socket, str]] = []
 
     def accept(self) -> tuple[socket.socket, object]:
         """Accept a connection.
@@ -74,12 +105,22 @@ class BoundedListener(socket.socket):
             ConnectionAbortedError: there were too many, and it was closed.
         """
         connection, address = super().accept()
-        self._accepted = [each for each in self._accepted if each.fileno() != -1]
-        if len(self._accepted) >= _MAX_CONNECTIONS:
+        client = _client(address[0])
+        self._accepted = [each for each in self._accepted if each[0].fileno() != -1]
+        clients = [other for _, other in self._accepted]
+        if len(clients) >= PAGE_CONNECTIONS or clients.count(client) >= PAGE_CONNECTIONS_OF_ADDRESS:
             connection.close()
             raise ConnectionAbortedError
-        self._accepted.append(connection)
+        self._accepted.append((connection, client))
         return connection, address
+
+
+def _client(address: str) -> str:
+    """Return what identifies a client: its address, or the network of an IPv6 address, of which it may take many."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is None:
+        return str(ipaddress.IPv6Network((ip, 64), strict=False))
+    return str(ip)
 
 
 def bind(address: ListenAddress, name: str) -> BoundedListener:

@@ -164,7 +164,7 @@ class LiveView:
         with self._lock:
             return {
                 "availability": self._statuses.get("availability", "offline"),
-                "enabled": self._enabled,
+                "enabled": self._enabled if "enabled/state" in self._statuses else None,  # not known yet
                 "camera": self._statuses.get("camera", "offline"),
                 "info": self._info,
                 "state": self._state,

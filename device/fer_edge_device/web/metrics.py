@@ -19,7 +19,7 @@ def render_metrics(latest: dict[str, Any]) -> str:
         latest: the latest messages, as `LiveView.snapshot` returns them.
     """
     lines = [
-        *_metric("fer_edge_enabled", "gauge", "Whether the privacy switch is on.", int(latest["enabled"])),
+        *_metric("fer_edge_enabled", "gauge", "Whether the privacy switch is on.", int(bool(latest["enabled"]))),
         *_metric(
             "fer_edge_camera_online", "gauge", "Whether the camera gives frames.", int(latest["camera"] == "online")
         ),
@@ -35,6 +35,7 @@ def render_metrics(latest: dict[str, Any]) -> str:
 
 def _state_metrics(state: State) -> Iterator[str]:
     yield from _metric("fer_edge_faces", "gauge", "Faces in view.", state.faces)
+    yield from _metric("fer_edge_unclear_faces", "gauge", "Faces in view with an unreliable emotion.", state.unclear)
     yield from _family("fer_edge_emotion_faces", "gauge", "Faces in view that show an emotion.")
     for emotion, count in state.counts.items():
         yield f'fer_edge_emotion_faces{{emotion="{_escape(emotion)}"}} {count}'

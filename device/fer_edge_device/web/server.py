@@ -1,31 +1,26 @@
-"""Serve the page from a thread of its own. All that comes from outside has a limit."""
+"""Serve a site over HTTP. All that comes from outside has a limit."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fer_edge.errors import InputError, printable
+from fer_edge.utils.limits import PAGE_HEADER_BYTES
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
-    from fer_edge_device.web.app import WebApp
-    from fer_edge_device.web.live_view import LiveView
+    from fer_edge_device.web.site import Site
 
-_HEADER_BYTES: Final = 16_384
 _REQUEST_S: Final = 10.0  # for the headers of a request
 _ANSWER_S: Final = 60.0  # for any answer but a stream of updates
-_STREAM: Final = "/api/events"
-_CLOSE_S: Final = 2.0
+_STREAMS: Final = frozenset({"/api/events", "/api/recognize"})  # which may take long
 
 
 class _BoundedProtocol(H11Protocol):
@@ -54,36 +49,28 @@ class _BoundedProtocol(H11Protocol):
             self.loop.call_later(_ANSWER_S, self._end_slow_answer, self.cycle)
 
     def _end_slow_answer(self, cycle: object) -> None:
-        """Close the connection if a request is still being answered, unless the answer is the stream of updates."""
-        if self.cycle is cycle and not self.cycle.response_complete and self.cycle.scope["path"] != _STREAM:
+        """Close the connection if a request is still being answered, unless that may take long."""
+        if self.cycle is cycle and not self.cycle.response_complete and self.cycle.scope["path"] not in _STREAMS:
             self.transport.abort()
 
 
 class WebServer:
-    """Serves the page until it is closed."""
+    """Serves a site until it is told to stop."""
 
-    def __init__(
-        self, app: WebApp, view: LiveView, listener: socket.socket, certificate: Path | None, key: Path | None
-    ) -> None:
-        """Start the thread.
+    def __init__(self, site: Site, certificate: Path | None, key: Path | None) -> None:
+        """Prepare to serve.
 
         Args:
-            app: answers the requests.
-            view: tells when something is new.
-            listener: the socket to listen on.
+            site: answers the requests.
             certificate: the certificate for TLS, with its chain; None: without TLS.
             key: its private key; None: it is in the file of the certificate.
-
-        Raises:
-            InputError: the certificate or its key cannot be used.
         """
-        if certificate:
-            _check_certificate(certificate, key)
         # What clients do wrong is not worth a line; what the program does wrong is.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        self._site = site
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app.asgi,
+                site.asgi,
                 http=_BoundedProtocol,
                 interface="asgi3",
                 loop="asyncio",
@@ -95,50 +82,27 @@ class WebServer:
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                h11_max_incomplete_event_size=_HEADER_BYTES,
+                h11_max_incomplete_event_size=PAGE_HEADER_BYTES,
                 timeout_keep_alive=15,
                 timeout_graceful_shutdown=1,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
             )
         )
-        self._app, self._view, self._listener = app, view, listener
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
-        self._thread.start()
 
-    def close(self) -> None:
-        """End the server; the listener stays open."""
-        self._view.on_change = lambda: None
-        self._server.should_exit = True
-        self._thread.join(_CLOSE_S)
-
-    def _run(self) -> None:
+    def run(self, listener: socket.socket) -> None:
+        """Serve on a socket, which stays open, until `stop` is called."""
         with suppress(asyncio.CancelledError):
-            asyncio.run(self._serve())
+            asyncio.run(self._serve(listener))
 
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+    def stop(self) -> None:
+        """Let `run` end. May be called from any thread."""
+        self._server.should_exit = True
 
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._app.tell_change)
-
-        self._view.on_change = tell
-        broadcast = asyncio.create_task(self._app.broadcast())
+    async def _serve(self, listener: socket.socket) -> None:
+        background = asyncio.create_task(self._site.background()) if self._site.background else None
         try:
-            await self._server.serve([self._listener])
+            await self._server.serve([listener])
         finally:
-            broadcast.cancel()
-
-
-def _check_certificate(certificate: Path, key: Path | None) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, _refuse_pass_phrase)
-    except (OSError, ValueError) as error:
-        name = printable(str(key or certificate))
-        reason = (error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", "")) or error
-        raise InputError(f"web.cert_file, web.key_file: {name} cannot be used ({reason})") from error
-
-
-def _refuse_pass_phrase() -> str:
-    raise ValueError("it has a pass phrase")
+            if background:
+                background.cancel()

@@ -1,4 +1,4 @@
-"""Start the page as the configuration describes it."""
+"""Start a page as the configuration describes it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fer_edge.errors import InputError, MissingExtraError
+from fer_edge.errors import InputError, MissingExtraError, printable
+from fer_edge.tflite.trial import trust_models
 from fer_edge_device.logging import LogTail
 from fer_edge_device.state_folder import find_state_file, state_file
-from fer_edge_device.web.address import bind, parse_listen_address
+from fer_edge_device.web.access import Access
+from fer_edge_device.web.address import bind, parse_listen_address, proxy_names
+from fer_edge_device.web.server_thread import ServerThread
 from fer_edge_device.web.token import Token, is_hash, read_token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fer_edge.tagging.options import TagOptions
     from fer_edge_device.config.settings import Config
     from fer_edge_device.web.controls import Controls
     from fer_edge_device.web.live_view import LiveView
+    from fer_edge_device.web.server import WebServer
+    from fer_edge_device.web.site import Site
+    from fer_edge_device.web.uploads import UploadModel
 
 logger = logging.getLogger(__name__)
 
@@ -25,54 +34,138 @@ _KEY: Final = "web.listen"
 
 
 class Page:
-    """The page of a runner, until it is closed.
+    """A page that is being served, until it is closed.
 
     Attributes:
         url: its address for a browser.
+        token_source: where the token is; empty if none is needed.
     """
 
-    def __init__(self, config: Config, view: LiveView, controls: Controls) -> None:
-        """Listen, and start the server.
+    def __init__(self, stack: ExitStack, url: str, token: tuple[str, str] | None) -> None:
+        """Take over what serves the page.
 
         Args:
-            config: the configuration.
-            view: what to show.
-            controls: what the page can do.
-
-        Raises:
-            InputError: something in the section ``web`` cannot be used.
-            MissingExtraError: the extra is not installed.
+            stack: ends it.
+            url: the address.
+            token: the token and where it is; None if none is needed.
         """
-        missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise MissingExtraError(" and ".join(missing), "web")
-        from fer_edge_device.web.access import Access  # noqa: PLC0415 - an extra
-        from fer_edge_device.web.app import WebApp  # noqa: PLC0415 - likewise
-        from fer_edge_device.web.server import WebServer  # noqa: PLC0415 - likewise
+        self._stack, self.url = stack, url
+        self.token_source = token[1] if token else ""
 
-        settings = config.web
-        address = parse_listen_address(settings.listen, _KEY)
-        hosts = [host.strip() for host in settings.hosts.split(",") if host.strip()]
-        token = None
-        if hosts or not address.is_loopback:
-            token = Token(*read_token(settings, state_file(*_token_names(config.node_name()))))
-        certificate, key = (Path(name) if name else None for name in (settings.cert_file, settings.key_file))
-        log = LogTail()
-        app = WebApp(view, controls, Access(token, hosts), log, settings)
-        with ExitStack() as stack:
-            listener = stack.enter_context(closing(bind(address, _KEY)))
-            logging.getLogger().addHandler(log)
-            stack.callback(logging.getLogger().removeHandler, log)
-            server = WebServer(app, view, listener, certificate, key)
-            stack.callback(server.close)
-            self._stack = stack.pop_all()
-        self.url = address._replace(port=listener.getsockname()[1]).url(tls=bool(certificate))
-        how = "; `fer-edge web token` shows the token that opens it" if token else ""
-        logger.info("the page is at %s%s", self.url, how)
+    def __str__(self) -> str:
+        """Return the address, and where the token is."""
+        return f"{self.url}; its token is in {self.token_source}" if self.token_source else self.url
 
     def close(self) -> None:
         """End the server."""
         self._stack.close()
+
+
+def serve_live_page(config: Config, view: LiveView, controls: Controls) -> Page:
+    """Serve the live page of a runner.
+
+    Args:
+        config: the configuration.
+        view: what to show.
+        controls: what the page can do.
+
+    Raises:
+        InputError: something in the section ``web`` cannot be used.
+        MissingExtraError: the extra is not installed.
+    """
+    _check_extra()
+    log, token = LogTail(), _read_token(config)
+    access = _make_access(config, token)
+
+    def make_site() -> Site:
+        from fer_edge_device.web.live_app import LiveApp  # noqa: PLC0415 - slow, and an extra
+
+        return LiveApp(view, controls, access, log, config.web).site
+
+    with ExitStack() as stack:
+        url = _serve(config, make_site, stack)
+        logging.getLogger().addHandler(log)
+        stack.callback(logging.getLogger().removeHandler, log)
+        stack.callback(setattr, view, "on_change", lambda: None)
+        page = Page(stack.pop_all(), url, token)
+    logger.info("the page is at %s", page)
+    return page
+
+
+def serve_images_page(config: Config, models: Sequence[TagOptions]) -> Page:
+    """Serve the page for images and videos of one's own.
+
+    Args:
+        config: the configuration; only its section ``web`` counts.
+        models: the models that can be chosen.
+
+    Raises:
+        InputError: something in the section ``web`` cannot be used, or two models have the same name.
+        MissingExtraError: the extra is not installed.
+        ModelError: a model cannot be loaded.
+    """
+    _check_extra()
+    from fer_edge_device.web.images_app import ImagesApp  # noqa: PLC0415 - an extra
+    from fer_edge_device.web.uploads import UploadModel  # noqa: PLC0415 - slow
+
+    token = _read_token(config)
+    with ExitStack() as stack:
+        loaded = [stack.enter_context(closing(UploadModel(options))) for options in models]
+        trust_models()  # each has been tried, and its thread loads it once more
+        app = ImagesApp(_name_models(loaded), _make_access(config, token), tls=bool(config.web.cert_file))
+        url = _serve(config, lambda: app.site, stack)
+        return Page(stack.pop_all(), url, token)
+
+
+def _name_models(models: Sequence[UploadModel]) -> dict[str, UploadModel]:
+    """Return the models by their names; where two have the same, the names of their files are added."""
+    named: dict[str, UploadModel] = {}
+    names = [model.provenance.model for model in models]
+    for name, model in zip(names, models, strict=True):
+        shown = f"{name} ({printable(Path(model.options.model).stem)})" if names.count(name) > 1 else name
+        if shown in named:
+            raise InputError(f"--model: {shown} is given twice")
+        named[shown] = model
+    return named
+
+
+def _check_extra() -> None:
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(" and ".join(missing), "web")
+
+
+def _make_access(config: Config, token: tuple[str, str] | None) -> Access:
+    return Access(Token(*token) if token else None, proxy_names(config.web))
+
+
+def _read_token(config: Config) -> tuple[str, str] | None:
+    """Return the token and where it is from; None if only this machine can connect."""
+    if not proxy_names(config.web) and parse_listen_address(config.web.listen, _KEY).is_loopback:
+        return None
+    return read_token(config.web, state_file(*_token_names(config.node_name())), make=True)
+
+
+def _serve(config: Config, make_site: Callable[[], Site], stack: ExitStack) -> str:
+    """Start a server, which the stack ends, and return its address."""
+    settings = config.web
+    address = parse_listen_address(settings.listen, _KEY)
+    certificate, key = (Path(name) if name else None for name in (settings.cert_file, settings.key_file))
+    if key and not certificate:
+        raise InputError("web.key_file: there is no certificate for this key; set web.cert_file")
+    if certificate:
+        from fer_edge_device.web.certificate import check_certificate  # noqa: PLC0415 - slow
+
+        check_certificate(certificate, key)
+
+    def make_server() -> WebServer:
+        from fer_edge_device.web.server import WebServer  # noqa: PLC0415 - slow, and an extra
+
+        return WebServer(make_site(), certificate, key)
+
+    listener = stack.enter_context(closing(bind(address, _KEY)))
+    stack.enter_context(closing(ServerThread(make_server, listener)))
+    return address._replace(port=listener.getsockname()[1]).url(tls=bool(certificate))
 
 
 def show_token(config: Config, config_file: Path) -> str:

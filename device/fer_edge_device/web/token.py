@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,8 @@ from fer_edge.utils.bounded_file import read_text
 
 if TYPE_CHECKING:
     from fer_edge_device.config.settings import WebSettings
+
+logger = logging.getLogger(__name__)
 
 _HASH: Final = "sha256:"  # begins a token of which only the hash is kept
 _MIN_LENGTH: Final = 12
@@ -54,17 +58,16 @@ class Token:
         return hmac.compare_digest(digest(text), self._digest)
 
 
-def read_token(settings: WebSettings, path: Path) -> tuple[str, str]:
+def read_token(settings: WebSettings, path: Path, *, make: bool = False) -> tuple[str, str]:
     """Return the token and where it is from: the configured file, a systemd credential, or the state folder.
-
-    In the state folder, it is made if it is missing.
 
     Args:
         settings: the section of the configuration.
         path: the file in the state folder.
+        make: whether to make it there if it is missing.
 
     Raises:
-        InputError: the file cannot be read or written.
+        InputError: the file cannot be read or written, or there is none.
     """
     if settings.token_file:
         return _read(Path(settings.token_file)), f"web.token_file {printable(settings.token_file)}"
@@ -72,12 +75,20 @@ def read_token(settings: WebSettings, path: Path) -> tuple[str, str]:
     if "CREDENTIALS_DIRECTORY" in os.environ and credential.is_file():
         return _read(credential), f"the systemd credential {_CREDENTIAL}"
     if not path.exists():
+        if not make:
+            raise InputError(
+                f"{printable(str(path))}: there is no token yet; a page that other machines can open makes it when it"
+                " starts. Name the node with --node, or its file with --config"
+            )
         _make(path)
     return _read(path), printable(str(path))
 
 
 def _read(path: Path) -> str:
-    return read_text(path, InputError).strip()
+    text = read_text(path, InputError).strip()
+    if path.stat().st_mode & stat.S_IROTH and not is_hash(text):
+        logger.warning("%s: other users can read the token; run: chmod 600 %s", *[printable(str(path))] * 2)
+    return text
 
 
 def _make(path: Path) -> None:
