@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/augmentation.py [--recipe edge] [--size 48]
 
-Prints the time to augment a batch, the time of a training step on it, and their ratio.  Both are measured alternately
-in one process.  In training, threads make the batches while steps run.
+Prints the time to augment a batch, the time of a training step on it, and their ratio. Both are measured alternately
+in one process. In training, threads make the batches while steps run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     model.compile(keras.optimizers.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
     make_times, step_times = [], []
     with batch_workers(source.arrays, 0) as workers:
-        batches = AugmentedBatches(source, workers, recipe, options.size, range(STEPS), teachers=None)
+        batches = AugmentedBatches(source, workers, recipe, options.size, range(STEPS))
         for step in range(STEPS):
             began = time.perf_counter()
             batch = batches.make(*divmod(step, len(batches)))

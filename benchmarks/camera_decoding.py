@@ -115,7 +115,7 @@ def measure_faces() -> None:
             total += 1
             if faces:
                 found += 1
-                scores = classify_faces(gray, faces[:1], detector.crop_spec, classifier)
+                scores = classify_faces(gray, faces[:1], detector.crop_spec, classifier).scores
                 right += int(scores[0].argmax()) == int(row["emotion"])
         print(f"  {name}: {found} of {total} found, {right} right")
 

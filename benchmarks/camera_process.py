@@ -5,9 +5,10 @@
 Another process serves images of 640x480 that hold their numbers, as Motion JPEG over HTTP, and notes when it sends one.
 Two readers take turns: one reads the camera in a thread of this process, as fer-edge did before, the other in a process
 of its own. For each, the script prints the median and the 95th percentile of the time from sending an image to having
-its pixels here, the share of one core that all processes took, and the memory that reading adds, as the growth of their
-proportional set size. Then it prints the time to the first frame, and for the ways of `multiprocessing` the time to
-start a process that has loaded the same, and the memory that it adds.
+its pixels here. It also prints the share of one core that all processes took, and the memory that reading adds, as the
+growth of their proportional set size. Then it prints the time to the first frame, and the memory that an interpreter
+adds which has loaded what each kind of camera needs. For the ways of `multiprocessing`, it prints the time to start a
+process that has loaded the same, and the memory that it adds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import multiprocessing
 import os
 import queue
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -45,7 +48,12 @@ if TYPE_CHECKING:
     from jpeg_server import JpegServer
 
 _BITS: Final = 16
-_MODULES: Final = ("fer_edge_device.capture.child", "fer_edge_device.capture.http_stream")  # what the process needs
+# What the process needs for each kind of camera.
+_KINDS: Final = {
+    "a USB camera": ("fer_edge_device.capture.child", "fer_edge_device.capture.opencv"),
+    "a stream over HTTP": ("fer_edge_device.capture.child", "fer_edge_device.capture.http_stream"),
+}
+_MODULES: Final = _KINDS["a stream over HTTP"]
 
 
 def image_of(number: int) -> bytes:
@@ -72,7 +80,7 @@ class ReaderThread:
         self.wanted, self.not_before = False, 0.0
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._closing = threading.Event()
-        device = HttpStream(settings.source, settings.stall_timeout_s)
+        device = HttpStream(settings)
         reader = CameraReader("stream", settings.source, device, make_timeouts(settings), self)
         self._thread = threading.Thread(target=self._read, args=(reader,))
         self._thread.start()
@@ -137,18 +145,21 @@ def cpu_seconds(processes: list[int]) -> float:
     return total / 1e9
 
 
-def pss_mb(processes: list[int]) -> float:
-    """Return the proportional set size of some processes together, in megabytes."""
+def memory_mb() -> float:
+    """Return the proportional set size of this process and all its descendants together, in megabytes.
+
+    The server is one of them. Without it, its part of the libraries that all of them map would depend on the others.
+    """
     total = 0
-    for process in processes:
+    for process in family():
         for line in Path("/proc", str(process), "smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total * 1024 / 1e6
 
 
-def family(without: int) -> list[int]:
-    """Return this process and its descendants, without one and its own."""
+def family(without: int | None = None) -> list[int]:
+    """Return this process and its descendants, if wanted without one and its own."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -178,7 +189,20 @@ def measure(
         if start and now - start > seconds:
             break
     share = (cpu_seconds(processes) - used) / (time.monotonic() - start)
-    return latencies[10:], share, pss_mb(processes)
+    return latencies[10:], share, memory_mb()
+
+
+def measure_loading(modules: tuple[str, ...]) -> float:
+    """Return the memory that an interpreter adds which has loaded some modules."""
+    before = memory_mb()
+    program = f"import {', '.join(modules)}; print(flush=True); input()"
+    command = [sys.executable, "-P", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own
+        if process.stdout:
+            process.stdout.readline()
+        added = memory_mb() - before
+        process.communicate(b"\n")
+    return added
 
 
 def work(ready: Any, ended: Any) -> None:  # noqa: ANN401 - events
@@ -189,19 +213,19 @@ def work(ready: Any, ended: Any) -> None:  # noqa: ANN401 - events
     ended.wait()
 
 
-def measure_start(method: str, server: int) -> tuple[float, float]:
+def measure_start(method: str) -> tuple[float, float]:
     """Return how many seconds a way of `multiprocessing` takes to start a process, and the memory that it adds."""
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(list(_MODULES))
-    before = pss_mb(family(server))
+    before = memory_mb()
     start = time.monotonic()
     ready, ended = context.Event(), context.Event()
     process = context.Process(target=work, args=(ready, ended))  # type: ignore[attr-defined]
     process.start()
     ready.wait()
     seconds = time.monotonic() - start
-    added = pss_mb(family(server)) - before
+    added = memory_mb() - before
     ended.set()
     process.join()
     return seconds, added
@@ -216,7 +240,7 @@ def compare(server: JpegServer, fps: float, seconds: float, rounds: int) -> None
         ("process", open_in_process),
     ]
     for name, open_source in readers * rounds:
-        before = pss_mb(family(server.process))
+        before = memory_mb()
         source = open_source(settings)
         latencies, share, memory = measure(source, server.sent, fps, seconds, server.process)
         source.close()
@@ -243,9 +267,11 @@ def main() -> None:
             source = open_in_process(settings)
             print(f"process: first frame after {time.monotonic() - start:.2f} s")
             source.close()
+        for kind, modules in _KINDS.items():
+            print(f"interpreter for {kind}: {measure_loading(modules):.1f} MB more")
         for method in ("spawn", "forkserver"):  # the latter's first start includes the server's, and its helper stays
             for _ in range(options.starts):
-                seconds, added = measure_start(method, server.process)
+                seconds, added = measure_start(method)
                 print(f"{method}: started after {seconds:.2f} s, {added:.1f} MB more")
 
 

@@ -39,7 +39,8 @@ class TirelessDevice:
         """Do nothing."""
 
     def grab(self) -> bool:
-        """Count."""
+        """Count, and give way: on a machine that is busy, both processes may have one core."""
+        time.sleep(1e-4)
         self._number += 1
         return True
 
@@ -77,7 +78,8 @@ def main() -> None:
         "from fer_edge_device.capture.child import main;main()",
         "from benchmarks.camera_soak import child_main;child_main()",
     )
-    settings = CameraSettings(source="0")
+    # Long enough for a machine that is busy with other things.
+    settings = CameraSettings(source="0", stall_timeout_s=100, exit_after_s=3600)
     camera = Camera(settings, make_timeouts(settings), wait=True)
     camera.open()
     start, count = time.monotonic(), 0

@@ -2,13 +2,13 @@
 
     python benchmarks/crop_margin.py fer2013.csv [--detector faces.tflite] [--yunet face_detection_yunet_2023mar.onnx]
 
-Faces of FER-2013 are enlarged, pasted on a plain background and detected.  For each crop specification (scale of the
+Faces of FER-2013 are enlarged, pasted on a plain background and detected. For each crop specification (scale of the
 box and shift of its centre) the crops are classified and the accuracy is printed, beside the accuracy on the original
-images.  With the present crop specification, the accuracy is then measured for rotated faces, with and without
+images. With the present crop specification, the accuracy is then measured for rotated faces, with and without
 aligning the eyes.
 
 The card of a detector and `YuNetDetector.crop_spec` contain a rounded value from the middle of the best region;
-neighbouring values differ by less than the noise, which is about 0.8 percentage points.  Haar is measured, too, if
+neighbouring values differ by less than the noise, which is about 0.8 percentage points. Haar is measured, too, if
 OpenCV has it.
 """
 

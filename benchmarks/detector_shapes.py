@@ -3,7 +3,7 @@
     python benchmarks/detector_shapes.py faces/ --yunet face_detection_yunet_2023mar.onnx \
         --shape "network.blocks=[3, 3, 2]" --shape "network.stem=24; network.blocks=[2, 3, 2]"
 
-``faces/`` is a folder with images of faces; a few of them are used for quantization.  The first shape is the recipe's.
+``faces/`` is a folder with images of faces; a few of them are used for quantization. The first shape is the recipe's.
 All detectors take turns in one process, on one thread; times are processor time.
 """
 

@@ -3,13 +3,13 @@
 ``python benchmarks/faces.py faces/ --yunet face_detection_yunet_2023mar.onnx [--model faces.tflite]``
 
 The labels of the validation part come from a wider YuNet network (yunet_n, score 0.6 or more; boxes with lower scores
-are ignored).  YuNet's recall here therefore shows how well it agrees with its own family, and the recall of the others
-how well they agree with YuNet.  Checked by eye, an eighth of the labelled boxes of 20 pixels and more are dogs, objects
-or backs of heads, so the results are printed with and without them.  No detector finds all labelled boxes in the
+are ignored). YuNet's recall here therefore shows how well it agrees with its own family, and the recall of the others
+how well they agree with YuNet. Checked by eye, an eighth of the labelled boxes of 20 pixels and more are dogs, objects
+or backs of heads, so the results are printed with and without them. No detector finds all labelled boxes in the
 stored images.
 
-Accuracy is measured on images of the original size.  Below each of YuNet's thresholds, the other detectors use the
-threshold with the same number of false positives per image.  Times are processor time, which other programs on the
+Accuracy is measured on images of the original size. Below each of YuNet's thresholds, the other detectors use the
+threshold with the same number of false positives per image. Times are processor time, which other programs on the
 machine disturb less than elapsed time.
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from fer_edge.datasets.faces import FaceImage, load_faces
+from fer_edge.datasets.faces import FaceImage, load_faces, without_test_images
 from fer_edge.detection.metrics import detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.detection.yunet import YuNetDetector
@@ -55,11 +55,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with val/, or the validation part itself")
     parser.add_argument("--yunet", type=Path, required=True, help="YuNet's ONNX file")
     parser.add_argument("--model", type=Path, default=DEFAULT_DETECTOR, help="our detector, a .tflite")
+    parser.add_argument("--split", type=Path, help="table of the images that are reserved for tests, to leave them out")
     parser.add_argument("--images", type=int, help="number of images to use instead of all")
     parser.add_argument("--runs", type=int, default=100, help="number of timed frames of each size for each detector")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     data = load_faces(options.data, "val")
+    if options.split:
+        (data,) = without_test_images([data], options.split)
     if options.images:
         data = data.subset(range(0, len(data), max(len(data) // options.images, 1)))
     print(f"OpenCV {cv2.__version__}, {runtime_name()}; {options.model.name}; one thread")
@@ -73,12 +76,12 @@ def measure_accuracy(data: FaceDataset, model: Path, yunet: Path) -> None:
     # Low thresholds keep every score; the thresholds to compare are chosen afterwards.
     detectors: dict[str, FaceDetector] = {
         "yunet": FullSizeYuNet(yunet),
-        "ours": NetworkDetector(model, min_face=1, threshold=0.02),
+        "ours": NetworkDetector(model, min_face=1, min_score=1e-4),
     }
     if HAS_HAAR:
         detectors["haar"] = HaarDetector(min_face=1)
     found = {name: detect_all(detector, data) for name, detector in detectors.items()}
-    own = NetworkDetector(model).card.threshold
+    own = NetworkDetector(model).card.min_score
     print("\nAs labelled:")
     compare(data, data.images, found, own)
     faces = without_other_objects(data)
@@ -152,7 +155,7 @@ class FullSizeYuNet(YuNetDetector):
 
     def __init__(self, model: Path) -> None:
         """Load the network."""
-        super().__init__(model, threshold=0.1)
+        super().__init__(model, min_score=0.1)
 
     def detect(self, gray: npt.NDArray[np.uint8], *, coarse: bool = False) -> list[Face]:
         """Find faces of any size."""

@@ -2,11 +2,11 @@
 
     python benchmarks/follow.py
 
-The demo's faces move for half a second at 10 frames per second, in front of noisy patterned walls, at three sizes.  The
+The demo's faces move for half a second at 10 frames per second, in front of noisy patterned walls, at three sizes. The
 detector searches a square around each face's last position (`fer_edge.detection.roi`), of several sizes and scaled to
-several resolutions.  For each movement, the script prints the share of frames in which the face was lost, and the mean
-and lowest overlap (intersection over union) with the true box in the other frames.  It also prints the share of
-disappeared faces that were noticed at once.  Times are processor time per face and frame, on one thread.
+several resolutions. For each movement, the script prints the share of frames in which the face was lost, and the mean
+and lowest overlap (intersection over union) with the true box in the other frames. It also prints the share of
+disappeared faces that were noticed at once. Times are processor time per face and frame, on one thread.
 
 The constants of `fer_edge.detection.roi` are those that lose the fewest faces.
 """

@@ -29,7 +29,7 @@ class HaarDetector:
         """Load the cascade.
 
         Args:
-            min_face: side of the min_side face to find, in pixels; None for a sixteenth of an image's longer side.
+            min_face: side of the smallest face to find, in pixels; None for a sixteenth of an image's longer side.
         """
         self._cascade = _CASCADE(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
         self._min_face = min_face

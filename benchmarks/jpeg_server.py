@@ -64,9 +64,11 @@ def _serve(images: list[bytes], fps: float, port: Connection, sent: Any) -> None
 @contextmanager
 def serving_jpegs(images: list[bytes], fps: float) -> Iterator[JpegServer]:
     """Serve images in turn, without end, to every client."""
-    receiver, sender = multiprocessing.Pipe()
-    sent = multiprocessing.Array("d", len(images), lock=False)
-    server = multiprocessing.Process(target=_serve, args=(images, fps, sender, sent), daemon=True)
+    # Not a fork, which would share memory with the process that is measured.
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe()
+    sent = spawn.Array("d", len(images), lock=False)
+    server = spawn.Process(target=_serve, args=(images, fps, sender, sent), daemon=True)
     server.start()
     try:
         yield JpegServer(f"http://127.0.0.1:{receiver.recv()}/", server.pid or 0, sent)

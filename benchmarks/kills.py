@@ -49,7 +49,7 @@ path = "{folder}/outbox.sqlite"
 
 
 class Key(NamedTuple):
-    """What tells an event from others."""
+    """The fields that distinguish an event from all others."""
 
     track: str
     time: float

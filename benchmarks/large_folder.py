@@ -2,9 +2,9 @@
 
     python benchmarks/large_folder.py [--images 300000] [--batches 200]
 
-The images are colour JPEGs of 100x100 pixels, like the aligned images of RAF-DB.  A few hundred different ones are
-linked under many names, so that the speed of the disk matters little.  A separate process reads them and then makes
-batches in random order; its times and its peak memory are printed.  Anonymous memory is what the machine must have.
+The images are colour JPEGs of 100x100 pixels, like the aligned images of RAF-DB. A few hundred different ones are
+linked under many names, so that the speed of the disk matters little. A separate process reads them and then makes
+batches in random order; its times and its peak memory are printed. Anonymous memory is what the machine must have.
 File-backed memory is the temporary file of decoded faces, which the system may drop from memory.
 """
 

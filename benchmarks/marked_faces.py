@@ -2,9 +2,9 @@
 
 ``python benchmarks/marked_faces.py faces/ --yunet yunet_s.onnx [--yunet yunet_n.onnx] [--model faces.tflite]``
 
-Prints average precision, recall by face size and false positives of each detector, with 95 % intervals from resampling
-groups of near-duplicate images.  The first YuNet file, at the threshold of ``fer-edge --detector yunet``, gives the
-number of false positives per image; each other detector uses the threshold with the same number.
+Prints average precision, recall by face size, pose and cover, and false positives of each detector, with 95 % intervals
+from resampling groups of near-duplicate images. The first YuNet file, at the threshold of ``fer-edge --detector
+yunet``, gives the number of false positives per image; each other detector uses the threshold with the same number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from faces import FullSizeYuNet
 from fer_edge.datasets.faces import FaceDataset, FaceImage, load_faces
-from fer_edge.detection.metrics import Matches, detect_all, match
+from fer_edge.detection.metrics import MATCH_IOU, Matches, detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 from fer_edge.tflite.interpreter import runtime_name
@@ -35,16 +35,22 @@ if TYPE_CHECKING:
 MARKS: Final = Path(__file__).with_name("face_marks")
 YUNET_THRESHOLD: Final = 0.7  # of `fer-edge --detector yunet`
 SIDES: Final = ((12, 20), (20, 32), (32, 64), (64, 128), (128, np.inf), (64, np.inf))  # pixels
+COLUMNS: Final = ("pose", "covered")
 POSES: Final = ("frontal", "turned", "profile", "bowed", "tilted")
-MIN_POSE_SIDE: Final = 32  # pixels; the pose of smaller faces is not certain
+COVERS: Final = {
+    "behind glasses": {"glasses", "sunglasses"},
+    "behind a hand, mask or object": {"hand", "mask", "object"},
+}
+MIN_POSE_SIDE: Final = 32  # pixels; pose and cover of smaller faces are not certain
 SEED: Final = 7
 
 
 class MarkedMatches(NamedTuple):
-    """Detected faces, matched with the marked ones, and the pose of each marked face."""
+    """Detected faces, matched with the marked ones, and the pose and covers of each marked face."""
 
     all: Matches
     poses: npt.NDArray[np.str_]
+    covers: npt.NDArray[np.str_]
 
 
 def main() -> None:
@@ -53,17 +59,19 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with train/ and val/")
     parser.add_argument("--yunet", type=Path, required=True, action="append", help="YuNet's ONNX file")
     parser.add_argument("--model", type=Path, default=DEFAULT_DETECTOR, help="our detector, a .tflite")
+    parser.add_argument("--marks", type=Path, default=MARKS, help="folder with marks.csv and split.csv")
+    parser.add_argument("--min-iou", type=float, default=MATCH_IOU, help="lowest overlap of a box with its face, 0..1")
     parser.add_argument("--resamples", type=int, default=1000)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     print(f"OpenCV {cv2.__version__}, {runtime_name()}; {options.model.name}")
     # Low thresholds keep every score; the thresholds to compare are chosen afterwards.
     detectors: dict[str, FaceDetector] = {path.stem: FullSizeYuNet(path) for path in options.yunet}
-    detectors["ours"] = NetworkDetector(options.model, min_face=1, threshold=0.02)
-    with (MARKS / "split.csv").open(newline="") as rows:
+    detectors["ours"] = NetworkDetector(options.model, min_face=1, min_score=1e-4)
+    with (options.marks / "split.csv").open(newline="") as rows:
         split = {row["file"]: row for row in csv.DictReader(rows)}
     for part, title in (("val", "Images of sources without training images"), ("train", "Images seen in training")):
-        data, poses = read_marked(load_faces(options.data, part))
+        data, rows_of = read_marked(load_faces(options.data, part), options.marks)
         clusters: dict[str, list[int]] = defaultdict(list)
         for i, image in enumerate(data.images):
             clusters[split[image.name]["group"]].append(i)
@@ -71,32 +79,40 @@ def main() -> None:
         found = {name: detect_all(detector, data) for name, detector in detectors.items()}
         matches = {
             name: [
-                MarkedMatches(match([boxes], [image]), np.array(pose, str))
-                for boxes, image, pose in zip(ones, data.images, poses, strict=True)
+                MarkedMatches(
+                    match([boxes], [image], options.min_iou),
+                    *(np.array([row[key] for row in rows], str) for key in COLUMNS),
+                )
+                for boxes, image, rows in zip(ones, data.images, rows_of, strict=True)
             ]
             for name, ones in found.items()
         }
-        empty = np.array([not len(image.boxes) for image in data.images])
-        compare(matches, empty, list(clusters.values()), options.resamples)
+        subsets = {
+            "without a face": np.array([not len(image.boxes) for image in data.images]),
+            "of animals and other distractors": np.array(
+                [split[image.name]["type"] == "distractor" for image in data.images]
+            ),
+        }
+        compare(matches, subsets, list(clusters.values()), options.resamples)
 
 
-def read_marked(data: FaceDataset) -> tuple[FaceDataset, list[list[str]]]:
-    """Return the marked images with the marks as labels, and the pose of each face in each image."""
+def read_marked(data: FaceDataset, marks: Path) -> tuple[FaceDataset, list[list[dict[str, str]]]]:
+    """Return the marked images with the marks as labels, and the table's row of each face in each image."""
     marked: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with (MARKS / "marks.csv").open(newline="") as rows:
+    with (marks / "marks.csv").open(newline="") as rows:
         for row in csv.DictReader(rows):
             marked[row["file"]].append(row)
     indices = [i for i, image in enumerate(data.images) if image.name in marked]
-    images, poses = [], []
+    images, face_rows = [], []
     for rows_of in (marked[data.images[i].name] for i in indices):
         faces = [row for row in rows_of if row["kind"] == "face"]
         ignored = [row for row in rows_of if row["kind"] == "ignore"]
         unknown = np.full((len(faces), 5, 2), np.nan, np.float32)
         ones = np.ones(len(faces), np.float32)
         images.append(FaceImage(rows_of[0]["file"], boxes_of(faces), ones, unknown, boxes_of(ignored)))
-        poses.append([row["pose"] for row in faces])
+        face_rows.append(faces)
     files = tuple(data.files[i] for i in indices)
-    return FaceDataset(data.name, tuple(images), labelled=True, files=files), poses
+    return FaceDataset(data.name, tuple(images), labelled=True, files=files), face_rows
 
 
 def boxes_of(rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
@@ -106,7 +122,7 @@ def boxes_of(rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
 
 def compare(
     matches: Mapping[str, Sequence[MarkedMatches]],
-    empty: npt.NDArray[np.bool_],
+    subsets: Mapping[str, npt.NDArray[np.bool_]],
     clusters: Sequence[Sequence[int]],
     resamples: int,
 ) -> None:
@@ -131,11 +147,13 @@ def compare(
         cells = [show(values[name][row], samples[name][row]) for name in matches]
         difference = show(values["ours"][row] - values[first][row], samples["ours"][row] - samples[first][row])
         print(f"| {row} | " + " | ".join(cells) + f" | {difference} |")
-    counts = [
-        sum(int((one.all.false_positives >= limits[name]).sum()) for one, none in zip(ones, empty, strict=True) if none)
-        for name, ones in matches.items()
-    ]
-    print(f"| false positives in the {empty.sum()} images without a face | " + " | ".join(map(str, counts)) + " | |")
+    for title, chosen in subsets.items():
+        counts = [
+            sum(int((ones[i].all.false_positives >= limits[name]).sum()) for i in np.flatnonzero(chosen).tolist())
+            for name, ones in matches.items()
+        ]
+        print(f"| false positives in the {chosen.sum()} images {title} | " + " | ".join(map(str, counts)) + " | |")
+    print_overlap(whole, limits)
 
 
 def measure(matches: MarkedMatches, limit: float) -> dict[str, float]:
@@ -144,13 +162,30 @@ def measure(matches: MarkedMatches, limit: float) -> dict[str, float]:
     for low, high in SIDES:
         name = f"recall {low} px and more" if high == np.inf else f"recall {low} to {high:g} px"
         rows[name] = matches.all.recall(limit, low, high)
-    for pose in POSES:
-        of_pose = matches.all.face_scores[(matches.poses == pose) & (matches.all.sides >= MIN_POSE_SIDE)]
-        rows[f"recall {pose}, {MIN_POSE_SIDE} px and more"] = (
-            float((of_pose >= limit).mean()) if len(of_pose) else float("nan")
-        )
+    for name, members in classes(matches).items():
+        scores = matches.all.face_scores[members]
+        rows[f"recall {name}, {MIN_POSE_SIDE} px and more"] = float((scores >= limit).mean()) if len(scores) else np.nan
     rows["false positives per image"] = matches.all.false_positives_per_image(limit)
     return rows
+
+
+def classes(matches: MarkedMatches) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which of the larger faces belong to each class of pose or cover."""
+    groups = {pose: matches.poses == pose for pose in POSES}
+    for name, covers in COVERS.items():
+        groups[name] = np.array([bool(covers & set(one.split("+"))) for one in matches.covers], bool)
+    return {name: members & (matches.all.sides >= MIN_POSE_SIDE) for name, members in groups.items()}
+
+
+def print_overlap(matches: Mapping[str, MarkedMatches], limits: Mapping[str, float]) -> None:
+    """Print how many of the larger faces are found by both the first detector and ours, by one, and by neither."""
+    first = next(iter(matches))
+    other, ours = (matches[name].all.face_scores >= limits[name] for name in (first, "ours"))
+    print(f"\n| faces of {MIN_POSE_SIDE} px and more | all | by both | only by ours | only by {first} | by neither |")
+    print("|---|---|---|---|---|---|")
+    for name, members in classes(matches[first]).items():
+        found = (members, ours & other, ours & ~other, other & ~ours, ~other & ~ours)
+        print(f"| {name} | " + " | ".join(str((members & one).sum()) for one in found) + " |")
 
 
 def join(parts: Sequence[MarkedMatches]) -> MarkedMatches:
@@ -163,6 +198,7 @@ def join(parts: Sequence[MarkedMatches]) -> MarkedMatches:
             len(parts),
         ),
         np.concatenate([one.poses for one in parts]),
+        np.concatenate([one.covers for one in parts]),
     )
 
 

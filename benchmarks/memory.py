@@ -4,7 +4,8 @@
 
 Each case runs in a control group (cgroup, version 1 or 2) of its own: `run` with 250 MB, `tag` with four workers and
 `service install` with 400 MB. Memory that the kernel can take back, such as cached files, counts towards the limit, but
-not towards the peaks that are printed. "Killed" is how often the kernel ended a process for want of memory.
+not towards the peaks that are printed. "Killed" is how often the kernel ended a process for want of memory. Version 2
+was tried with Linux 6.1 in user mode.
 
 ``install`` boots a Debian container and installs the service in it, as the tests do; the whole container is within the
 limit. Its Debian packages and wheels are fetched first. The exit status is 1 if a case fails.
@@ -44,7 +45,7 @@ CASES: Final = ("run", "run-1080p", "tag", "tag-large", "install")
 
 @dataclass
 class Outcome:
-    """What became of a case.
+    """The outcome of a case.
 
     Attributes:
         status: exit status of its program.
@@ -105,6 +106,8 @@ def limited(megabytes: int) -> Iterator[Limit]:
     """Make a control group with a limit, and remove it afterwards."""
     unified = "memory" in _words(CGROUPS / "cgroup.controllers")
     folder = (CGROUPS if unified else CGROUPS / "memory") / f"fer-edge-memory-{os.getpid()}"
+    if not folder.parent.is_dir():
+        sys.exit("this kernel cannot limit memory; on a Raspberry Pi, add cgroup_enable=memory to its command line")
     if unified and "memory" not in _words(CGROUPS / "cgroup.subtree_control"):
         (CGROUPS / "cgroup.subtree_control").write_text("+memory", "ascii")
     folder.mkdir()

@@ -2,10 +2,10 @@
 
     python benchmarks/startup.py [--runs 7] [--seconds 8]
 
-Prints medians of a few runs.  Each run is a new process; one more run before them warms the disk cache.  Memory is
+Prints medians of a few runs. Each run is a new process; one more run before them warms the disk cache. Memory is
 the resident memory of /proc/PID/statm, which includes shared pages of libraries, after ``--seconds`` of the demo at
-640x480 with the shipped model and detector.  The private part of it (Private in smaps_rollup) is printed beside it.
-The import of the Python API and its first image are measured within their process, without the start of Python.  The
+640x480 with the shipped model and detector. The private part of it (Private in smaps_rollup) is printed beside it.
+The import of the Python API and its first image are measured within their process, without the start of Python. The
 exit status is 1 if the first message takes more than 1 s, the import 0.05 s or the image 0.35 s, or if memory reaches
 130 MB.
 """
@@ -80,13 +80,13 @@ def run_demo(seconds: float) -> StartTimes:
 
 
 def cpu_seconds(process: int) -> float:
-    """What a process has had of the processor."""
+    """Return the processor time of a process, in seconds."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mb(process: int) -> tuple[float, float]:
-    """Resident memory of a process and what of it is its own, in megabytes."""
+    """Return the resident memory of a process and the private part of it, in megabytes."""
     statm = Path(f"/proc/{process}/statm").read_text(encoding="ascii")
     rollup = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))

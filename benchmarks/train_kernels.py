@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=torch python benchmarks/train_kernels.py [--steps 10]
 
-Measures training steps of the networks of the shipped classifier and detector on random images.  Both ways alternate in
-one process.  Prints milliseconds per image and the ratio.
+Measures training steps of the networks of the shipped classifier and detector on random images. Both ways alternate in
+one process. Prints milliseconds per image and the ratio.
 """
 
 from __future__ import annotations

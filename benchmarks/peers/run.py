@@ -78,13 +78,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The results of a tool; None for what it cannot do.
 
     Attributes:
-        first_s: Seconds from the start of a process to its first answers.
-        face_ms: Milliseconds for a face crop.
-        image_ms: Milliseconds for an image with faces.
-        folder_s: Seconds for all images of the folder.
-        found: Number of faces found in the folder.
-        peak_mb: Peak resident memory.
-        installed_mb: Size of the installation on disk.
+        first_s: seconds from the start of a process to its first answers.
+        face_ms: milliseconds for a face crop.
+        image_ms: milliseconds for an image with faces.
+        folder_s: seconds for all images of the folder.
+        found: number of faces found in the folder.
+        peak_mb: peak resident memory.
+        installed_mb: size of the installation on disk.
     """
 
     first_s: float
@@ -162,7 +162,7 @@ class Worker:
         """Send a request and return the answer.
 
         Raises:
-            ToolError: The tool failed or did not answer in time.
+            ToolError: the tool failed or did not answer in time.
         """
         if self._process.stdin is None:
             raise ToolError("ended")
@@ -209,9 +209,9 @@ def install(peer: Peer, venvs: Path, *, reinstall: bool) -> Path:
     """Return the virtual environment of a tool; create it if it does not exist.
 
     Args:
-        peer: The tool.
-        venvs: Folder of all virtual environments.
-        reinstall: Whether to install the requirements again, because they may have changed.
+        peer: the tool.
+        venvs: folder of all virtual environments.
+        reinstall: whether to install the requirements again, because they may have changed.
     """
     venv, requirements = venvs / peer.venv, "\n".join(peer.requirements)
     ready = venv / "ready"

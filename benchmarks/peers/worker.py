@@ -25,8 +25,8 @@ class Tool(NamedTuple):
     """The functions of a tool; each reads an image file, processes it and returns the number of faces.
 
     Attributes:
-        face: Processes a face crop.
-        image: Processes an image with faces in it; None if the tool has no face detector.
+        face: processes a face crop.
+        image: processes an image with faces in it; None if the tool has no face detector.
     """
 
     face: Callable[[str], int]
