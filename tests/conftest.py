@@ -33,6 +33,7 @@ GROUPS = (
     "picamera2",
     "train",
     "home-assistant",
+    "parity",  # converts as well; one group of both would end long after all others
     "convert",
     "install",
     "cluster",
@@ -84,14 +85,18 @@ class Sample:
         return path
 
 
-@pytest.fixture(scope="session")
-def sample() -> Sample:
+def load_sample() -> Sample:
     sheet = cv2.imread(str(DATA / "faces.webp"), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
     faces = sheet.reshape(20, 48, 35, 48).transpose(0, 2, 1, 3).reshape(-1, 48, 48)
     with (DATA / "faces.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return Sample(faces.astype(np.uint8), rows)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Sample:
+    return load_sample()
 
 
 @pytest.fixture(scope="session")

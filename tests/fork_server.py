@@ -1,12 +1,14 @@
 """Run ``fer-edge`` in forks of a process that has already imported slow modules.
 
 ``python -m tests.fork_server MODULE...`` imports the modules. Then it reads one request a line and runs it in a fork
-that is otherwise like ``python -m fer_edge.cli``. It prints the fork's process ID and, at its end, its exit status.
+that is otherwise like ``python -m fer_edge.cli``, or like another program. It prints the fork's process ID and, at its
+end, its exit status.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -55,8 +57,18 @@ class ForkServer:
         if self._process is not None:
             self._process.communicate()  # closes its input, which ends it
 
-    def start(self, *args: str | Path, cwd: Path | None = None, eager: bool = False) -> Command:
-        """Start a command, without TensorFlow's graphs if eager. The command before must have ended."""
+    def start(
+        self,
+        *args: str | Path,
+        program: str = PROGRAM,
+        cwd: Path | None = None,
+        eager: bool = False,
+        kill_before_writing: Path | None = None,
+    ) -> Command:
+        """Start a command, without TensorFlow's graphs if eager. The command before must have ended.
+
+        With ``kill_before_writing`` it is killed when it is about to give its finished output this name.
+        """
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fork_server", *self._modules],
@@ -69,20 +81,27 @@ class ForkServer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {
+            "program": program,
             "args": list(map(str, args)),
             "environment": {**os.environ, "COLUMNS": "200"},
             "folder": str(cwd or os.getcwd()),  # noqa: PTH109
             "outputs": [str(self._out), str(self._err)],
             "eager": eager,
+            "kill_before_writing": kill_before_writing and str(kill_before_writing),
         }
         print(json.dumps(request), file=self._process.stdin)
         return Command(self._process.stdout)
 
     def run(
-        self, *args: str | Path, status: int = 0, cwd: Path | None = None, eager: bool = False
+        self,
+        *args: str | Path,
+        program: str = PROGRAM,
+        status: int = 0,
+        cwd: Path | None = None,
+        eager: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit status."""
-        command = self.start(*args, cwd=cwd, eager=eager)
+        command = self.start(*args, program=program, cwd=cwd, eager=eager)
         result = subprocess.CompletedProcess(
             args, command.wait(500), *(path.read_text() for path in (self._out, self._err))
         )
@@ -105,9 +124,6 @@ class Command:
             self.kill()
         assert ended, "it took too long"
         return int(self._answers.readline())
-
-    def has_ended(self) -> bool:
-        return bool(select.select([self._answers], [], [], 0)[0])
 
     def kill(self) -> None:
         """Kill it and wait for its end."""
@@ -139,7 +155,16 @@ def _serve() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # noqa: T201 - likewise
 
 
-def _run(args: list[str], environment: dict[str, str], folder: str, outputs: list[str], *, eager: bool) -> None:
+def _run(
+    program: str,
+    args: list[str],
+    environment: dict[str, str],
+    folder: str,
+    outputs: list[str],
+    *,
+    eager: bool,
+    kill_before_writing: str | None,
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -152,8 +177,15 @@ def _run(args: list[str], environment: dict[str, str], folder: str, outputs: lis
         sys.modules["tensorflow"].config.run_functions_eagerly(run_eagerly=True)
     if reader := sys.modules.get("fer_edge_convert.formats.isolated"):
         reader.run_reader = read_in_process  # type: ignore[attr-defined]
+    if kill_before_writing:
+        sys.addaudithook(functools.partial(_kill_before, kill_before_writing))
     sys.argv = ["fer-edge", *args]
-    runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+def _kill_before(name: str, event: str, args: tuple[object, ...]) -> None:
+    if event == "os.rename" and os.fspath(args[1]) == name:  # type: ignore[call-overload]
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,19 @@ def test_marked_images_are_those_with_rows_and_all_in_the_test_part(split: Rows,
     assert not any(row["type"] for row in split if row["marked"] == "0")
 
 
+def test_corrections_are_for_development_images_alone(split: Rows) -> None:
+    rows = {row["file"]: row for row in split}
+    corrections = read("development.csv")
+    assert {row["kind"] for row in corrections} == {"face", "none", "ignore"}
+    for row in corrections:
+        image = rows[row["file"]]
+        assert image["part"] == "development"
+        x, y, width, height = (float(row[key]) for key in "xywh")
+        assert 0 <= x <= x + width <= int(image["width"]) + 0.1
+        assert 0 <= y <= y + height <= int(image["height"]) + 0.1
+        assert row["kind"] != "face" or max(width, height) >= 12
+
+
 def test_boxes_lie_inside_their_images_and_differ(split: Rows, marks: Rows) -> None:
     sizes = {row["file"]: (int(row["width"]), int(row["height"])) for row in split}
     boxes = [row for row in marks if row["kind"]]

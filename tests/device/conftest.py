@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fer_edge_device.capture.camera import Camera
 
 _INSTALL: Final = "from tests.device import fakes;fakes.install();"
-LONG = 30.0  # seconds; far longer than anything takes, even on a loaded machine
+LONG = 60.0  # seconds; far longer than anything takes, even on a loaded machine
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ _BEHAVIOUR: Final[dict[str, Any]] = {
     "size": (640, 480),
     "opens": True,
     "frames_then_fails": None,
-    "flat": False,
+    "flat": False,  # as OpenCV 4.11, it gives what is not converted as a single row of bytes
     "damaged": (),  # numbers of frames that cannot be decoded
     "all_damaged": False,
     "hangs": False,
@@ -110,6 +110,12 @@ def install() -> None:
     """Let this process use the fakes; called in the camera's."""
     cv2.VideoCapture = VideoCapture  # type: ignore[assignment, misc]
     v4l2.list_nodes = _list_nodes
+    v4l2.query_node = _query_node
+
+
+def _query_node(path: Path, stable_path: str | None = None) -> VideoNode:
+    known = {node.path: node for node in msgspec.convert(_behaviour().nodes, list[VideoNode])}
+    return known.get(str(path), VideoNode(str(path), stable_path=stable_path, problem="No such file or directory"))
 
 
 def _list_nodes(skipped: Container[str] = (), on_node: Callable[[str], None] = lambda _: None) -> list[VideoNode]:
@@ -454,11 +460,46 @@ class Picamera2(_Recorded):
             self._note()
 
 
+CONVERTED: Final = {"YUYV", "MJPG", "GBRG"}  # formats that also OpenCV 4.11 converts to BGR of the right shape
+
+
+def as_sent(colour: cv2.typing.MatLike, pixel_format: str) -> cv2.typing.MatLike:
+    """Return a BGR image as a camera sends it in a format, in the shape that OpenCV 4.12 and later give it."""
+    gray = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+    conversions = {
+        "YUYV": cv2.COLOR_BGR2YUV_YUYV,
+        "UYVY": cv2.COLOR_BGR2YUV_UYVY,
+        "YU12": cv2.COLOR_BGR2YUV_I420,
+        "YV12": cv2.COLOR_BGR2YUV_YV12,
+        "RGB3": cv2.COLOR_BGR2RGB,
+        "AR24": cv2.COLOR_BGR2BGRA,
+        "XR24": cv2.COLOR_BGR2BGRA,
+        "GREY": cv2.COLOR_BGR2GRAY,
+    }
+    shifts = {"Y10": 2, "Y12": 4, "Y16": 8}
+    match pixel_format:
+        case "MJPG":
+            return cv2.imencode(".jpg", colour)[1].reshape(1, -1)
+        case "BGR3":
+            return colour
+        case "NV12" | "NV21":  # the bytes of U and V take turns
+            planes = cv2.cvtColor(colour, cv2.COLOR_BGR2YUV_I420)
+            rows, u_and_v = len(colour), planes[len(colour) :].reshape(2, -1)
+            planes[rows:] = u_and_v[:: 1 if pixel_format == "NV12" else -1].T.reshape(planes[rows:].shape)
+            return planes
+        case "Y10" | "Y12" | "Y16":  # the lowest bits are noise
+            return (gray.astype(np.uint16) << shifts[pixel_format]) | 3
+        case "Y16\xa0":  # big-endian
+            return as_sent(colour, "Y16").astype(">u2").view(np.uint16)
+    return cv2.cvtColor(colour, conversions[pixel_format])
+
+
 class VideoCapture(_Recorded):
     """The part of cv2.VideoCapture that is used, with a USB camera.
 
-    Like the real one with V4L2, it decodes Motion JPEG and YUYV to BGR, or gives them as they are: Motion JPEG as one
-    row of bytes, YUYV with two channels. A camera keeps its format if it lacks the one that is asked for.
+    Like the real one with V4L2, it decodes frames to BGR, or gives them as they are: Motion JPEG as one row of bytes,
+    and others with their rows, columns and channels. OpenCV 4.11 gives those as one row, too (``flat``), and also BGR
+    that it should convert. A camera keeps its format if it lacks the one that is asked for.
     """
 
     def __init__(self, source: int | str, api: int = 0, params: list[int] | None = None) -> None:
@@ -469,7 +510,7 @@ class VideoCapture(_Recorded):
         self.settings: dict[int, float] = {}
         self.retrieved = 0
         self._number = -1
-        self._format = "RGB3" if behaviour.flat else behaviour.formats[0]
+        self._format = behaviour.formats[0]
         self._note()
         if behaviour.opening_hangs:
             hang()
@@ -499,7 +540,7 @@ class VideoCapture(_Recorded):
         behaviour = _behaviour()
         if key == cv2.CAP_PROP_FOURCC:
             wanted = int(value).to_bytes(4, "little").decode()
-            found = wanted in behaviour.formats and not behaviour.flat
+            found = wanted in behaviour.formats
             self._format = wanted if found else self._format
             return found
         self.settings[key] = value
@@ -507,7 +548,7 @@ class VideoCapture(_Recorded):
 
     def get(self, key: int) -> float:
         if key == cv2.CAP_PROP_FOURCC:
-            return float(int.from_bytes(self._format.encode(), "little"))
+            return float(int.from_bytes(self._format.ljust(4).encode("latin-1"), "little"))
         return float(_behaviour().size[key == cv2.CAP_PROP_FRAME_HEIGHT])
 
     def grab(self) -> bool:
@@ -529,22 +570,19 @@ class VideoCapture(_Recorded):
         self._note()
         if behaviour.all_damaged or self._number in behaviour.damaged:
             return False, None
-        if behaviour.flat:
-            return True, np.zeros((1, 691200), np.uint8)
         gray = demo.frame(self._number)
         if tuple(behaviour.size) != (640, 480):
             gray = np.asarray(cv2.resize(gray, behaviour.size), np.uint8)
         colour = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR, dst=image)
-        raw = self.settings.get(cv2.CAP_PROP_CONVERT_RGB) == 0
-        if not raw or self._format not in {"MJPG", "YUYV"}:
-            return True, colour
-        return True, self.as_sent(colour)
+        if self.settings.get(cv2.CAP_PROP_CONVERT_RGB) == 0:
+            return True, self.as_sent(colour)
+        is_flat = behaviour.flat and self._format not in CONVERTED
+        return True, colour.reshape(1, -1) if is_flat else colour
 
     def as_sent(self, colour: cv2.typing.MatLike) -> cv2.typing.MatLike:
         """Return a frame as the camera sends it."""
-        if self._format == "MJPG":
-            return cv2.imencode(".jpg", colour)[1].reshape(1, -1)
-        return cv2.cvtColor(colour, cv2.COLOR_BGR2YUV_YUYV)
+        sent = as_sent(colour, self._format)
+        return np.ascontiguousarray(sent).view(np.uint8).reshape(1, -1) if _behaviour().flat else sent
 
     def release(self) -> None:
         if self._descriptor is not None:

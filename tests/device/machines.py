@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fer_edge.bench.results import encode_report
 from fer_edge.errors import ServiceError
-from fer_edge_device.install.host import Host
+from fer_edge_device.install.host import Host, run_program
 from fer_edge_device.install.program_source import ProgramSource, program_source
 from fer_edge_device.install.transaction import Step, apply
 from tests.reports import make_report
@@ -19,7 +19,7 @@ UNITS = Path(__file__).parents[2] / "systemd"
 
 
 class Pi:
-    """A host in a folder, with fakes of systemctl, journalctl, python3 and pip."""
+    """A host in a folder, with fakes of systemctl, journalctl, python3 and pip. minisign is real."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -32,7 +32,7 @@ class Pi:
         for folder in ("run/systemd/system", "etc/systemd/system", "opt", "usr/local/bin", "var/lib/private"):
             (root / folder).mkdir(parents=True)
 
-    def run(self, *command: str) -> str:  # noqa: C901, PLR0912 - a case for each command
+    def run(self, *command: str) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for each command
         self.commands.append(command)
         if self.fails and self.fails in command:
             raise ServiceError(f"{command[0]}: no")
@@ -70,6 +70,8 @@ class Pi:
                 (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {system_packages}\n")
             case ["python", "-I", "-m", "pip", "install", *_, requirement]:
                 self.install(Path(command[0]).parents[1], requirement)
+            case ["minisign", *_]:
+                return run_program(*command)
             case ["fer-edge", "bench", "--json", "--runs", "50", "--starts", "0", model]:
                 return encode_report(make_report(model=model)).decode()
         return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fer_edge_device.capture.factory import open_source
+from fer_edge_device.capture.process import _PROGRAM
 from fer_edge_device.config.settings import CameraSettings
 from fer_edge_device.messages import MessageFactory
 from tests.device.brokers import Mosquitto, Subscriber, subscribing, wait_for
@@ -45,7 +46,7 @@ def subscriber(broker: Mosquitto) -> Iterator[Subscriber]:
 def config(tmp_path: Path, broker: Mosquitto) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(
-        'node = "one"\n[camera]\nsource = "picamera2"\nstall_timeout_s = 1\nexit_after_s = 6\n'
+        'node = "one"\n[camera]\nsource = "picamera2"\nstall_timeout_s = 1\nexit_after_s = 600\n'
         f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
     )
     return path
@@ -84,7 +85,7 @@ def test_sigterm_ends_the_run_while_the_driver_hangs(
     start = time.monotonic()
     running.process.terminate()
     assert running.process.wait(LONG) == 0
-    assert time.monotonic() - start < LONG / 2  # 2 s, on a machine with nothing else to do
+    assert time.monotonic() - start < 15  # 2 s, on a machine with nothing else to do
     assert has_ended(process)
     assert running.process.stderr
     assert "Traceback" not in running.process.stderr.read()
@@ -114,11 +115,17 @@ def test_off_closes_the_camera_while_its_driver_hangs(pi: Hardware, subscriber: 
     wait_for(lambda: last_status(subscriber) == b"online", "the camera again")
 
 
-def test_driver_that_hangs_for_long_ends_the_run_with_one_line(pi: Hardware, running: Running) -> None:
-    pi.frame_hangs = True
-    assert running.process.wait(2 * LONG) == 1
-    assert running.process.stderr
-    log = running.process.stderr.read().splitlines()
+def test_driver_that_hangs_for_long_ends_the_run_with_one_line(
+    pi: Hardware, config: Path, subscriber: Subscriber
+) -> None:
+    config.write_text(config.read_text().replace("exit_after_s = 600", "exit_after_s = 6"))
+    run = Running(config)
+    with run.process:
+        wait_for(lambda: last_status(subscriber) == b"online", "the camera")
+        pi.frame_hangs = True
+        assert run.process.wait(2 * LONG) == 1
+        assert run.process.stderr
+        log = run.process.stderr.read().splitlines()
     assert log[-1].startswith("fer-edge: picamera2: gave no frame for ")
     assert not any("Traceback" in line for line in log)
 
@@ -130,6 +137,13 @@ def test_killing_the_run_leaves_no_process_and_no_memory(pi: Hardware, running: 
     running.process.kill()
     wait_for(lambda: has_ended(process), "the end of the camera's process")
     assert not [path for path in set(SHARED_MEMORY.iterdir()) - names if "fer" in path.name]
+
+
+def test_process_says_nothing_if_the_run_was_killed_before_it_gave_a_task() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _PROGRAM], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_signal_to_the_whole_group_ends_both_in_order(pi: Hardware, tmp_path: Path) -> None:

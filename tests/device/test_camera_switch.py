@@ -14,7 +14,7 @@ import pytest
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.messages import MessageFactory
 from fer_edge_device.mqtt.outbox import Outbox
-from tests.device.brokers import Gate, Mosquitto, Subscriber, subscribing, wait_for
+from tests.device.brokers import TIMEOUT, Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.mqtt.helpers import new_event
 from tests.device.running import Running
 from tests.device.servers import Http, NetworkCamera, serving
@@ -52,7 +52,7 @@ def config(tmp_path: Path, camera: NetworkCamera, broker: Mosquitto) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(
         f'node = "one"\n[camera]\nsource = "http://127.0.0.1:{camera.port}/video"\n'
-        "stall_timeout_s = 1\nexit_after_s = 4\n"
+        "stall_timeout_s = 1\nexit_after_s = 600\n"
         f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n[outbox]\npath = "{tmp_path}/outbox.sqlite"\n'
     )
     return path
@@ -83,7 +83,7 @@ def test_off_closes_the_camera_and_a_restart_leaves_it_closed(
     with run.process:
         wait_for(lambda: statuses()[count:] == [b"disabled"], "the camera to stay closed")
         run.process.send_signal(signal.SIGTERM)
-        assert run.process.wait(30) == 0
+        assert run.process.wait(TIMEOUT) == 0
     assert (camera.calls, camera.viewers) == (calls, 0)
 
 
@@ -101,7 +101,7 @@ def test_off_that_waits_in_the_broker_is_obeyed_before_the_camera_is_opened(
         subscriber.publish(TOPICS.topic("enabled/set"), "ON")
         wait_for(lambda: subscriber.payloads(TOPICS.topic("camera"))[-1] == b"online", "the camera")
         run.process.terminate()
-        assert run.process.wait(30) == 0
+        assert run.process.wait(TIMEOUT) == 0
         assert run.process.stderr
         assert run.process.stderr.read().count("switched off: no frame is processed until ON is published to") == 1
     assert camera.calls == 1
@@ -119,7 +119,7 @@ def test_camera_is_opened_if_the_broker(
             assert run.until("/availability")["payload"] == "online"
             wait_for(lambda: camera.viewers, "the camera")
             run.process.terminate()
-            assert run.process.wait(30) == 0
+            assert run.process.wait(TIMEOUT) == 0
 
 
 def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
@@ -130,7 +130,6 @@ def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
     outbox.put([new_event(EVENT, TOPICS.topic("event"))])
     outbox.close()
     camera.mood = "is gone"
-    config.write_text(config.read_text().replace("exit_after_s = 4", "exit_after_s = 60"))
     run = Running(config)
     with run.process:
         wait_for(lambda: subscriber.payloads(TOPICS.topic("availability")) == [b"online"], "the node")
@@ -139,7 +138,7 @@ def test_missing_camera_is_reported_while_waiting_events_leave_and_found_later(
         camera.mood = "plays"
         wait_for(lambda: subscriber.payloads(TOPICS.topic("camera"))[-1] == b"online", "the camera")
         run.process.terminate()
-        assert run.process.wait(30) == 0
+        assert run.process.wait(TIMEOUT) == 0
 
 
 def test_restart_after_a_kill_corrects_the_status_of_the_camera_before_online(
@@ -161,7 +160,7 @@ def test_restart_after_a_kill_corrects_the_status_of_the_camera_before_online(
         topics = [message.topic for message in subscriber.received[before:]]
         assert topics.index(TOPICS.topic("camera")) < topics.index(TOPICS.topic("availability"))
         run.process.terminate()
-        assert run.process.wait(30) == 0
+        assert run.process.wait(TIMEOUT) == 0
     assert statuses()[-1] == b"offline"
     assert statuses().count(b"offline") == 2, "it is said once in each run that the camera does not answer"
 
@@ -170,9 +169,10 @@ def test_camera_that_stays_missing_ends_the_run_and_says_why(
     camera: NetworkCamera, subscriber: Subscriber, config: Path
 ) -> None:
     camera.mood = "is gone"
+    config.write_text(config.read_text().replace("exit_after_s = 600", "exit_after_s = 4"))
     run = Running(config)
     with run.process:
-        assert run.process.wait(60) == 1
+        assert run.process.wait(TIMEOUT) == 1
         assert run.process.stderr
         log = run.process.stderr.read()
     assert f"http://127.0.0.1:{camera.port}: cannot be opened" in log.splitlines()[-1]

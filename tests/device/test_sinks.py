@@ -17,7 +17,7 @@ import pytest
 
 from fer_edge_device.messages import MessageFactory, Stats
 from fer_edge_device.sinks import JsonLinesSink, SinkClosed
-from tests.device.brokers import Mosquitto, subscribing, wait_for
+from tests.device.brokers import TIMEOUT, Mosquitto, subscribing, wait_for
 from tests.device.test_app import blinking
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def test_output_that_nobody_reads_stops_neither_the_broker_nor_sigterm(tmp_path:
             # Far more than the pipe holds.
             wait_for(lambda: len(subscriber.payloads(MESSAGES.topic("event"))) > 12, "events")
             runner.send_signal(signal.SIGTERM)
-            assert runner.wait(30) == 0
+            assert runner.wait(TIMEOUT) == 0
         wait_for(lambda: subscriber.payloads(MESSAGES.topic("availability"))[-1:] == [b"offline"], "the last word")
     for end in ends:
         os.close(end)

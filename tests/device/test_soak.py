@@ -19,7 +19,7 @@ def test_memory_files_and_threads_do_not_grow() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "device"), *sys.path])},
     )
     assert result.returncode == 0, result.stdout + result.stderr

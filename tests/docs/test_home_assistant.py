@@ -12,7 +12,7 @@ import pytest
 from fer_edge_device.messages import Info, MessageFactory
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to"
 MANUAL = (DOCS / "home-assistant.md").read_text()
 INFO = Info(version="1", model="edge", model_sha256="0", labels=("angry", "happy"))
 

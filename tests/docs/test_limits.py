@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fer_edge.utils import limits
 
-TEXT = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| (.*?) \| (.*) \|$", TEXT, re.MULTILINE))
 
 
@@ -32,7 +32,10 @@ def test_the_manual_states_every_limit() -> None:
         "image, decoded to grey": [limits.GRAY_PIXELS // mb],
         "image, decoded to colour": [limits.COLOUR_PIXELS // mb],
         "JPEG, which": [limits.JPEG_PIXELS // mb],
-        "progressive JPEG": [limits.PROGRESSIVE_JPEG_PIXELS // mb, limits.SCANNED_JPEG_PIXELS // mb],
+        "progressive JPEG": [limits.SCANNED_JPEG_PIXELS // mb],
+        "memory of decoding": [round(limits.DECODING_BYTES / mb)],
+        "segments of a JPEG": [limits.JPEG_SEGMENTS],
+        "chunks of a PNG": [limits.PNG_CHUNKS, limits.PNG_PACKED_TEXTS],
         "pixels that a face": [limits.DETECTOR_PIXELS // mb, limits.YUNET_PIXELS // mb],
         "HEIC": [limits.HEIF_PIXELS // mb],
         "JPEG 2000, which": [
@@ -41,6 +44,10 @@ def test_the_manual_states_every_limit() -> None:
             int(limits.DECODER_PROCESS_S),
         ],
         "image of more than four bytes": [limits.STORED_PIXEL_BYTES // mb],
+        "frame of a video": [limits.VIDEO_PIXELS // mb],
+        "part of a video": [limits.VIDEO_BYTES_WITHOUT_FRAME // mb],
+        "memory of the frames": [limits.VIDEO_DECODER_BYTES // mb],
+        "memory of one call": [limits.LIBRARY_CALL_BYTES // mb],
         "images of archives that wait": [limits.WAITING_BYTES // mb, limits.WAITING_BYTES_PER_THREAD // mb],
         "input that makes no progress": [limits.PATIENCE_S],
         "table of faces": [limits.TABLE_BYTES // mb, limits.TABLE_ROW_BYTES // mb],
@@ -51,6 +58,18 @@ def test_the_manual_states_every_limit() -> None:
         "archive of a dataset": [limits.ARCHIVE_BYTES // mb],
         "archive or member": [limits.ARCHIVE_RATIO],
         "memory of an LZMA": [limits.DECODER_BYTES // mb],
+        "page: ": [
+            limits.PAGE_CONNECTIONS,
+            limits.PAGE_CONNECTIONS_OF_ADDRESS,
+            limits.PAGE_HEADER_BYTES // 1000,
+            limits.PAGE_BODY_BYTES // 1000,
+        ],
+        "page of": [
+            limits.UPLOAD_IMAGE_BYTES // mb,
+            limits.UPLOAD_VIDEO_BYTES // mb,
+            limits.UPLOAD_VIDEO_S,
+            limits.UPLOADS,
+        ],
     }
     assert {kind: numbers(kind) for kind in stated} == stated
     unstated = {"kind", "---", "video in an archive"}
@@ -58,7 +77,7 @@ def test_the_manual_states_every_limit() -> None:
 
 
 def test_the_manual_of_the_python_api_states_the_same_pixels() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "python-api.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
     found = re.search(r"more than (\d+) million pixels, or (\d+) million where it is decoded to colour", page)
     assert found
     assert [int(number) for number in found.groups()] == [limits.GRAY_PIXELS // 10**6, limits.COLOUR_PIXELS // 10**6]

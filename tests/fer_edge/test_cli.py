@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from fer_edge import demo
-from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge.modelcard.archive import model_bytes
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, refiner_bytes
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from tests.device.brokers import Mosquitto
 
 if TYPE_CHECKING:
@@ -93,6 +96,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy(cli: Cli) -> None:
         (("predict", "x", "--min-face", "3"), "--min-face: must be at least 12;"),
         (("predict", "x", "--min-face", "100000"), "--min-face: must be at most 4096;"),
         (("run", "--min-face", "100000"), "--min-face: must be at most 4096;"),
+        (("run", "--min-score", "1.5"), "--min-score"),
+        (("tag", ".", "--out", "a.csv", "--min-score", "0"), "--min-score"),
         (("run", "--min-face", "3"), "--min-face: faces.min_face must be at least 12, or 0"),
         (("bench", "--runs", "abc"), "--runs: must be a whole number;"),
         (("bench", "--runs", "1.5"), "--runs: must be a whole number;"),
@@ -127,6 +132,29 @@ def test_card_set_without_options_changes_nothing(cli: Cli, tmp_path: Path) -> N
     assert (model.stat().st_mtime_ns, model.read_bytes()) == before
 
 
+def test_card_set_states_a_licence_and_keeps_the_rest(cli: Cli, tmp_path: Path) -> None:
+    model = tmp_path / "faces.tflite"
+    shutil.copy(DEFAULT_DETECTOR, model)
+    assert "Apache-2.0; its training images allow research only" in cli("inspect", model).stdout
+    cli("card", "set", model, "--licence", "MIT")
+    assert "licence        MIT\n" in cli("inspect", model).stdout
+    assert replace(read_card(model, DetectorCard), licence="") == replace(
+        read_card(DEFAULT_DETECTOR, DetectorCard), licence=""
+    )
+    assert (model_bytes(model), refiner_bytes(model)) == (
+        model_bytes(DEFAULT_DETECTOR),
+        refiner_bytes(DEFAULT_DETECTOR),
+    )
+    before = model.read_bytes()
+    assert "one line of at most 1000" in error_line(cli, "card", "set", model, "--licence", "MIT\nor not")
+    both = error_line(cli, "card", "set", model, "--licence", "MIT", "--labels", "a,b")
+    assert "--licence is set alone" in both
+    assert model.read_bytes() == before
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(model_bytes(model))
+    assert "no model card in it" in error_line(cli, "card", "set", bare, "--licence", "MIT")
+
+
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_tag_leaves_only_its_journal(
     photo: Path, tmp_path: Path, signal_number: signal.Signals, status: int
@@ -134,7 +162,7 @@ def test_interrupted_tag_leaves_only_its_journal(
     table = tmp_path / "tags.csv"
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(300):
+    for number in range(3000):
         (folder / f"{number}.png").symlink_to(photo)
     command = [sys.executable, "-m", "fer_edge.cli", "tag", str(folder), "--out", str(table)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -275,7 +303,7 @@ def test_tag_writes_one_row_per_face_or_empty_image(cli: Cli, photo: Path, crop:
     result = cli("tag", tmp_path, "--out", out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     columns = {"path", "time", "track", "box", "emotion", "score", "scores", "detector_score", "sha256", "error"}
-    columns |= {"model", "model_sha256", "version"}
+    columns |= {"model", "model_sha256", "version", "reliable", "quality"}
     assert all(set(row) == columns for row in rows)
     by_name: dict[str, list[dict[str, object]]] = {}
     for row in rows:
@@ -295,6 +323,17 @@ def test_tag_writes_one_row_per_face_or_empty_image(cli: Cli, photo: Path, crop:
     assert [row["emotion"] or None for row in table] == [row["emotion"] for row in expected]
     assert [row["error"] or None for row in table] == [row["error"] for row in expected]
     assert float(table[0]["score_happy"]) == expected[0]["scores"]["happy"]  # type: ignore[index]
+
+
+def test_evaluate_reads_a_card_before_it_loads_keras(tmp_path: Path) -> None:
+    """Keras takes seconds and 800 MB to say that a download is a web page."""
+    path = tmp_path / "model.keras"
+    path.write_text("<!DOCTYPE html>")
+    program = "import sys; sys.modules['keras'] = None; from fer_edge.cli import main; main()"
+    command = [sys.executable, "-c", program, "evaluate", str(path), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"fer-edge: {path}: no model card in it")
 
 
 def test_tag_of_face_crops_agrees_with_evaluate(cli: Cli, sample: Sample, fer2013_csv: Path, tmp_path: Path) -> None:
@@ -465,11 +504,15 @@ def test_rejects_unusable_models(cli: Cli, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes((ROOT / "models" / "edge.keras").read_bytes())
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
-    for name, kind in (("model.keras", "a Keras model"), ("saved", "a SavedModel folder")):
+    (tmp_path / "model.onnx").touch()
+    forms = ("model.keras", "a Keras model"), ("model.onnx", "an ONNX model"), ("saved", "a SavedModel folder")
+    for name, kind in forms:
         model = tmp_path / name
         for args in (("predict", photo, "--model", model), ("inspect", model), ("bench", model)):
             assert f"{kind}; run `fer-edge convert {model} --int8" in error_line(cli, *args)
     assert f"{kind}; run `fer-edge convert {model} --int8" in error_line(cli, "evaluate", model, photo)
+    model = tmp_path / "model.onnx"  # a model, not data, wherever it stands
+    assert f"an ONNX model; run `fer-edge convert {model} --int8" in error_line(cli, "evaluate", "edge", model, photo)
     assert "cut short" in error_line(cli, "inspect", tmp_path / "text.tflite")
     assert "cannot load it" in error_line(cli, "inspect", tmp_path / "cut.tflite")
 
@@ -575,7 +618,7 @@ def test_run_prints_messages_and_a_two_line_summary(cli: Cli) -> None:
     events = [message["payload"] for message in messages if message["topic"] == "fer-edge/test/event"]
     assert {event["event_type"] for event in events} >= {"new", "end"}
     assert list(events[0]) == [
-        *("schema", "event_type", "id", "time", "emotion", "score", "scores"),
+        *("schema", "event_type", "id", "time", "emotion", "score", "scores", "reliable", "quality"),
         *("previous", "box", "duration_s", "model"),
     ]
     summary = result.stderr.splitlines()
@@ -652,9 +695,8 @@ def test_run_publishes_offline_on_signal(signal_number: signal.Signals, status: 
         for line in process.stdout:
             if "/event" in line:
                 break
-        time.sleep(0.2)
         process.send_signal(signal_number)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert output.splitlines()[-1] == '{"topic":"fer-edge/test/availability","payload":"offline","qos":1,"retain":true}'
     assert "Traceback" not in errors

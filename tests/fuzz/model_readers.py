@@ -34,6 +34,7 @@ def model_readers() -> Iterator[Reader]:
     yield Reader("yunet.onnx", (_onnx(),), YuNetDetector, cost=40)
     yield Reader("converted.keras", archive, _convert, cost=200, needs_tensorflow=True)
     yield Reader("converted.h5", files[:1], _convert, cost=200, needs_tensorflow=True)
+    yield Reader("converted.onnx", (_onnx(),), _convert_onnx, cost=200, needs_tensorflow=True)
     yield Reader("saved_model.pb", _seeds("saved_model/saved_model.pb"), _convert_folder, 200, needs_tensorflow=True)
 
 
@@ -67,6 +68,10 @@ def _onnx() -> bytes:
 
 def _convert(path: Path) -> None:
     read_isolated(path, "keras" if path.suffix == ".keras" else "hdf5", ReadOptions())
+
+
+def _convert_onnx(path: Path) -> None:
+    read_isolated(path, "onnx", ReadOptions(output="cls_8", size=64))
 
 
 def _convert_folder(path: Path) -> None:

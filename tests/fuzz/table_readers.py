@@ -18,6 +18,7 @@ from fer_edge.datasets.ferplus import add_votes
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.expression import expression
 from fer_edge.geometry import Box
+from fer_edge.quality import FaceQuality
 from fer_edge.tagging.input import sources
 from fer_edge.tagging.output.columns import FaceRow, Provenance, column_types
 from fer_edge.tagging.output.table_reader import read_table
@@ -55,15 +56,17 @@ def face_table() -> bytes:
 
 def _tag_table(ending: str) -> bytes:
     if ending == "csv":
-        row = "a.png,,,1,2,30,40,happy,0.9,0.9,0.8,,,edge,abc,1"
-        error = "b.mp4,1.5,1,,,,,,,,,,damaged,edge,abc,1"
+        row = "a.png,,,1,2,30,40,happy,0.9,0.9,1,40,1,2,0.5,0.8,,,edge,abc,1"
+        error = "b.mp4,1.5,1,,,,,,,,,,,,,,,damaged,edge,abc,1"
         return "\n".join([",".join(column_types(("happy",))), row, error, ""]).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"t.{ending}")
         with open_table(
             path, Provenance(labels=("happy", "sad"), model="edge", model_sha256="abc", version="1")
         ) as writer:
-            face = expression(Box(1, 2, 30, 40), np.array([0.9, 0.1], np.float32), ("happy", "sad"))
+            face = expression(
+                Box(1, 2, 30, 40), np.array([0.9, 0.1], np.float32), ("happy", "sad"), FaceQuality(40, 1, 2, 0.5)
+            )
             writer.append(FaceRow(path="a.png", record=FaceRecord(face, 0.9)))
             writer.append(FaceRow(path="b.mp4", record=FaceRecord(time=1.5, error="damaged"), track=1))
         return path.read_bytes()

@@ -53,15 +53,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def container_files(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> ContainerFiles:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("video") / "frames"  # readable for the service, as a folder of pytest is not
+    _write_video(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def container_files(wheel: Path, video: Path, tmp_path_factory: pytest.TempPathFactory) -> ContainerFiles:
     require_containers()
-    folder = tmp_path_factory.mktemp("container")
-    wheels, video = folder / "wheels", folder / "video"
+    wheels = tmp_path_factory.mktemp("container") / "wheels"
     download: list[str | Path] = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
     subprocess.run(download, check=True, capture_output=True)
     broken = wheel.parent / "broken" / wheel.name
     _break(wheel, broken)
-    _write_video(video)
     return ContainerFiles(wheel, broken, wheels, video)
 
 

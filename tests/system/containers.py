@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
+UNIT = "fer-edge.service"
+# A video instead of a camera, at its own speed.
+DROP_IN = """
+[Service]
+ExecStart=
+ExecStart=/opt/fer-edge/current/bin/fer-edge run --config /etc/fer-edge/config.toml --realtime
+"""
 CACHE = Path.home() / ".cache" / "fer-edge-tests"
 # The release with the Python that runs the tests, so that wheels for one fit the other.
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
@@ -32,8 +39,9 @@ ENVIRONMENT = {
 BOOT = """
 mount -t tmpfs tmpfs /run
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe --boot "$@"
+exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --boot "$@"
 """
+NO_NETWORK = ("--private-network",)  # but a loopback interface
 UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
 
 
@@ -50,27 +58,32 @@ def require_containers() -> None:
         pytest.skip("this machine allows no namespaces, like a container without privileges")
 
 
-def debian_tree() -> Path:
-    """Return the root folder of a Debian, which must not be changed. The first call builds it (about half a minute)."""
-    suite = SUITES[sys.version_info[:2]]
-    tree = CACHE / f"{suite}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
+def debian_tree(suite: str | None = None, packages: str = PACKAGES) -> Path:
+    """Return the root folder of a Debian, which must not be changed. The first call builds it (about half a minute).
+
+    Args:
+        suite: the release; by default the one that has the Python that runs this.
+        packages: what it has beside its base, separated by commas.
+    """
+    suite = suite or SUITES[sys.version_info[:2]]
+    tree = CACHE / f"{suite}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.exists():
             unfinished = tree.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
-            _make_tree(suite, unfinished)
+            _make_tree(suite, packages, unfinished)
             unfinished.rename(tree)
     return tree
 
 
-def _make_tree(suite: str, folder: Path) -> None:
+def _make_tree(suite: str, packages: str, folder: Path) -> None:
     result = subprocess.run(
         [
             # With its own mounts: if it is killed, no /proc or /dev stays mounted in a folder that is then removed.
             *("unshare", "--mount", "--propagation=private"),
-            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={PACKAGES}"),
+            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={packages}"),
             *('--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/doc/*"),
             *(suite, str(folder), f"deb {debian_archive()} {suite} main"),
         ],
@@ -111,24 +124,27 @@ def wait_for(condition: Callable[[], T], seconds: float = 60) -> T:
 class Container:
     """A container with a copy of a tree. It runs until the end of the ``with`` block."""
 
-    def __init__(self, tree: Path, folder: Path, mounts: Mapping[str, Path]) -> None:
+    def __init__(
+        self, tree: Path, folder: Path, mounts: Mapping[str, Path], options: Sequence[str] = NO_NETWORK
+    ) -> None:
         """Prepare a container.
 
         Args:
             tree: the tree to copy and boot.
             folder: the folder of the copy.
             mounts: folders of this machine that are mounted read-only, by their paths in the container.
+            options: of systemd-nspawn; without `NO_NETWORK`, the container has this machine's network.
         """
         self._tree, self.root = tree, folder / "root"
         self._console = folder / "console.log"
-        self._mounts = [f"--bind-ro={path}:{target}" for target, path in mounts.items()]
+        self._options = [*(f"--bind-ro={path}:{target}" for target, path in mounts.items()), *options]
         self._boot: subprocess.Popen[bytes] | None = None
         self._init = 0
 
     def __enter__(self) -> Self:
         copy = ("cp", "-a", "--reflink=auto", str(self._tree), str(self.root))
         subprocess.run(copy, check=True)
-        script = ("sh", "-euc", BOOT, "boot", f"--directory={self.root}", *self._mounts)
+        script = ("sh", "-euc", BOOT, "boot", f"--directory={self.root}", *self._options)
         with self._console.open("wb") as console:
             self._boot = subprocess.Popen([*UNSHARE, *script], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         try:

@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fer_edge.model_zoo import DEFAULT_MODEL
-from tests.system.containers import Container, debian_tree, wait_for
+from tests.system.containers import DROP_IN, UNIT, Container, debian_tree, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import ContainerFiles
 
-UNIT = "fer-edge.service"
-DROP_IN = """
-[Service]
-ExecStart=
-ExecStart=/opt/fer-edge/current/bin/fer-edge run --config /etc/fer-edge/config.toml --realtime
-"""
 CONFIG = """
 node = "{node}"
 [camera]
@@ -132,6 +127,7 @@ def test_deploys_once_and_restores_the_host_after_a_failure(
     secret.write_text("another word")
     output = deploy(pi, tmp_path, container_files.broken, "--config", config, "pi", status=1)
     assert "failed to start fer-edge.service and wait until it is ready; its last lines:" in output
+    assert output.splitlines()[-1].split()[:2] == ["pi", version("fer-edge")]
     assert (pi.files(), contents(pi)) == (files, texts)
     active, second_run = state(pi)
     assert active == "active"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
 # The worker of the conversions, so that models are trained once and TensorFlow is loaded already.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("parity")]
 # Shallower and narrower than the recipe, to save time.
 SMALL = tuple(
     word

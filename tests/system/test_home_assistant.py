@@ -31,7 +31,7 @@ pytestmark = [
         reason="needs a Home Assistant 2024.11 or later, which needs another Python: set HASS_COMMAND to its hass",
     ),
 ]
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to"
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 

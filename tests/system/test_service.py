@@ -12,21 +12,14 @@ import cv2
 import pytest
 
 from fer_edge import demo
-from tests.system.containers import Container, debian_tree, wait_for
+from tests.system.containers import DROP_IN, UNIT, Container, debian_tree, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.system.conftest import ContainerFiles
 
-UNIT = "fer-edge.service"
-DROP_IN = """
-[Service]
-ExecStart=
-ExecStart=/opt/fer-edge/current/bin/fer-edge run --config /etc/fer-edge/config.toml --realtime
-WatchdogSec=5
-RestartSec=1
-"""
+IMPATIENT = f"{DROP_IN}WatchdogSec=5\nRestartSec=1\n"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("container")]
 
@@ -57,6 +50,19 @@ def fer_edge(container: Container, *args: str, status: int = 0) -> str:
     assert result.returncode == status, f"{args}: {result.returncode}\n{result.stdout}\n{result.stderr}"
     assert "Traceback" not in result.stderr
     return result.stdout + result.stderr
+
+
+# Asks the page for a path, with a token if there is one, and prints the status and the answer.
+ASK = """
+import sys, urllib.error, urllib.request
+headers = {"Authorization": "Bearer " + sys.argv[2]} if sys.argv[2] else {}
+request = urllib.request.Request("http://127.0.0.1:8080" + sys.argv[1], headers=headers)
+try:
+    with urllib.request.urlopen(request) as answer:
+        print(answer.status, answer.read().decode())
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 
 
 def show(container: Container, name: str) -> str:
@@ -122,6 +128,21 @@ def watch_a_network_camera(container: Container, config: Path) -> None:
     assert len(processes_of_the_service(container)) == 1
 
 
+def serve_the_page(container: Container, config: Path) -> None:
+    """Let the service serve its page to other machines for a while, with the token that the system's command shows."""
+    before = config.read_text()
+    config.write_text(before.replace('# listen = ""', 'listen = "0.0.0.0:8080"'))
+    assert config.read_text() != before
+    container.run("systemctl", "restart", UNIT)
+    token = container.run("fer-edge", "web", "token").stdout.strip()
+    code = container.run("python3", "-c", ASK, "/api/state", "").stdout.split()[0]
+    assert code == "401"
+    code, state = container.run("python3", "-c", ASK, "/api/state", token).stdout.split(maxsplit=1)
+    assert (code, json.loads(state)["node"]) == ("200", "container")
+    config.write_text(before)
+    container.run("systemctl", "restart", UNIT)
+
+
 def test_service_starts_recovers_upgrades_and_is_removed(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +150,7 @@ def test_service_starts_recovers_upgrades_and_is_removed(
     before = container.files()
     drop_in = container.root / "etc/systemd/system/fer-edge.service.d/test.conf"
     drop_in.parent.mkdir()
-    drop_in.write_text(DROP_IN)
+    drop_in.write_text(IMPATIENT)
 
     assert "-m fer_edge.cli service install" in fer_edge(container, "service", "status", status=2)
     install = ("service", "install", "--from", wheel, "--camera", "/srv/video", "--mqtt", "mqtt://127.0.0.1")
@@ -158,6 +179,8 @@ def test_service_starts_recovers_upgrades_and_is_removed(
     assert reports_faces(container)
 
     watch_a_network_camera(container, config)
+    serve_the_page(container, config)
+    assert reports_faces(container)
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_for(lambda: has_restarted(container, restarts=1))

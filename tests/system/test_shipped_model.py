@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FLOAT_MODEL = Path(__file__).parents[2] / "models" / "edge.keras"
 
 # The worker of the conversions, where TensorFlow is loaded already.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("parity")]
 
 
 def fer2013_path(fer2013_csv: Path) -> Path:

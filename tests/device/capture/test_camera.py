@@ -20,6 +20,7 @@ from fer_edge import demo
 from fer_edge.errors import SourceError, SourceLostError
 from fer_edge.utils.system import resident_mb
 from fer_edge_device.capture import camera as camera_module
+from fer_edge_device.capture import process as process_module
 from fer_edge_device.capture.base import NoFrameYet
 from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SETTINGS = CameraSettings(source="/dev/video9")
 QUICK = Timeouts(stall=0.5, give_up=LONG, hang=LONG, min_delay=0.01, max_delay=0.08, max_first_delay=0.08)
+PATIENT = replace(QUICK, stall=LONG)  # opens nothing again only because a loaded machine gives no frame for a while
 
 
 @contextlib.contextmanager
@@ -76,7 +78,7 @@ def test_opens_nothing_until_needed(usb: Hardware) -> None:
 
 
 def test_decodes_only_frames_that_are_read_and_counts_dropped_ones(usb: Hardware) -> None:
-    with opened() as camera:
+    with opened(PATIENT) as camera:
         first = next_frame(camera)
         until(lambda: newest_number(camera) > first.number + 10)
         then = next_frame(camera)
@@ -89,7 +91,7 @@ def test_decodes_only_frames_that_are_read_and_counts_dropped_ones(usb: Hardware
 
 @pytest.mark.usefixtures("usb")
 def test_gives_whole_frames_that_stay_until_the_next_read_and_cannot_be_written() -> None:
-    with opened() as camera:
+    with opened(PATIENT) as camera:
         for _ in range(20):
             frame = next_frame(camera)
             before, number = frame.gray.copy(), newest_number(camera)
@@ -102,7 +104,7 @@ def test_gives_whole_frames_that_stay_until_the_next_read_and_cannot_be_written(
 
 def test_follows_changes_of_the_frame_size(usb: Hardware) -> None:
     usb.frames_then_fails = 20
-    with opened() as camera:
+    with opened(PATIENT) as camera:
         for size in ((320, 240), (1280, 720), (640, 480)) * 2:
             usb.size = size
             while next_frame(camera).gray.shape[::-1] != size:
@@ -110,7 +112,7 @@ def test_follows_changes_of_the_frame_size(usb: Hardware) -> None:
 
 
 def test_drops_decoded_frame_that_has_grown_old(usb: Hardware) -> None:
-    with opened() as camera:
+    with opened(PATIENT) as camera:
         next_frame(camera)
         usb.interval = 0.3
         until(lambda: gives_no_frame(camera))
@@ -121,7 +123,7 @@ def test_drops_decoded_frame_that_has_grown_old(usb: Hardware) -> None:
 
 
 def test_closes_the_device_and_opens_it_again_without_a_gap_in_the_numbers(usb: Hardware) -> None:
-    with opened(wait=False) as camera:
+    with opened(PATIENT, wait=False) as camera:
         last = None
         for opening in range(3):
             camera.open()
@@ -162,10 +164,8 @@ def test_finds_replugged_camera_within_max_delay(usb: Hardware, caplog: pytest.L
         with pytest.raises(NoFrameYet):
             camera.read()
         usb.opens, usb.dead_nodes = True, ()
-        back = time.monotonic()
         next_frame(camera)
-        # It takes at most the delay and one opening; the rest is for a loaded machine.
-        assert time.monotonic() - back < QUICK.max_delay + 5
+    assert max(pauses(caplog)) <= QUICK.max_delay + 0.05  # messages round to tenths of a second
     lines = [record.getMessage() for record in caplog.records]
     assert "/dev/video9: gave no frame; is it unplugged or in use? (opening it again in" in lines[0]
     assert caplog.records[0].levelno == logging.WARNING
@@ -175,7 +175,7 @@ def test_finds_replugged_camera_within_max_delay(usb: Hardware, caplog: pytest.L
 
 def test_skips_damaged_frames_without_reopening(usb: Hardware) -> None:
     usb.damaged = [0, 1]
-    with opened() as camera:
+    with opened(PATIENT) as camera:
         first = next_frame(camera)
         usb.damaged = list(range(first.number, first.number + 15))
         assert next_frame(camera).number > first.number
@@ -302,6 +302,14 @@ def test_reports_a_driver_that_hangs_from_the_first(usb: Hardware) -> None:
     usb.opening_hangs = True
     with pytest.raises(SourceError, match="/dev/video9: the driver hangs"), opened(replace(QUICK, hang=2.0)):
         pass
+
+
+@pytest.mark.usefixtures("usb")
+def test_does_not_blame_the_driver_for_a_process_that_starts_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_START_TIMEOUT", 0.0)
+    with pytest.raises(SourceError, match="/dev/video9: the camera's process does not start in time; "), opened():
+        pass
+    assert not camera_processes()
 
 
 def test_is_disabled_as_soon_as_the_process_of_a_hanging_driver_is_killed(usb: Hardware) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,7 +10,7 @@ from fer_edge.errors import SourceError
 from fer_edge_device.capture.camera import Camera
 from fer_edge_device.capture.channel import Timeouts
 from fer_edge_device.capture.factory import make_timeouts, open_source
-from fer_edge_device.capture.v4l2 import VideoNode
+from fer_edge_device.capture.v4l2 import CameraMode, VideoNode
 from fer_edge_device.config.settings import CameraSettings
 from tests.device.conftest import next_frame
 
@@ -103,7 +104,6 @@ def test_usb_camera_is_set_to_small_fresh_mjpg_frames(usb: Hardware, source: str
     [
         ("opens", False, "cannot be opened"),
         ("frames_then_fails", 0, "gave no frame; is it unplugged or in use"),
-        ("flat", True, r"gave a frame of shape \(1, 691200\), which is not an image"),
     ],
 )
 def test_unusable_camera_is_an_error_with_its_cause(usb: Hardware, attribute: str, value: object, message: str) -> None:
@@ -111,6 +111,23 @@ def test_unusable_camera_is_an_error_with_its_cause(usb: Hardware, attribute: st
     with pytest.raises(SourceError, match=message) as error:
         opened("0")
     assert error.value.exit_status == 2
+
+
+def test_format_that_nobody_converts_is_an_error_that_names_it(usb: Hardware) -> None:
+    usb.formats, usb.flat = ("WXYZ",), True
+    with pytest.raises(SourceError, match=r"^0 \(WXYZ\): gave a frame of shape \(1, 921600\), which is not an image$"):
+        opened("0")
+
+
+def test_camera_without_a_format_that_is_read_is_an_error_that_names_its_formats(usb: Hardware) -> None:
+    usb.opens = False
+    usb.nodes = [replace(WEBCAM, modes=(CameraMode("pRAA", 1640, 1232, ()), CameraMode("H264", 640, 480, (30.0,))))]
+    for source in ("0", "/dev/video0"):
+        with pytest.raises(SourceError, match=rf"^{source}: cannot be opened; .*none of its formats \(H264, pRAA\)"):
+            opened(source)
+    usb.nodes = [replace(WEBCAM, modes=(CameraMode("H264", 640, 480, ()), CameraMode("YUYV", 640, 480, (30.0,))))]
+    with pytest.raises(SourceError, match=r"0: cannot be opened; (there is no /dev/video|is it connected)"):
+        opened("0")
 
 
 def test_takes_timeouts_from_settings() -> None:

@@ -19,7 +19,7 @@ import pytest
 from fer_edge import demo
 from fer_edge.errors import InputError, SourceError, SourceLostError
 from fer_edge_device.capture.factory import make_source, open_source
-from fer_edge_device.capture.http_stream import HttpStream, tls_context
+from fer_edge_device.capture.http_stream import HttpStream
 from fer_edge_device.capture.multipart import MAX_IMAGE, MultipartReader, TooLargeError
 from fer_edge_device.components import config_problems
 from fer_edge_device.config.settings import CameraSettings, Config
@@ -42,6 +42,8 @@ class Camera(http.server.ThreadingHTTPServer):
     Attributes:
         sent: bytes that were sent.
         requests: number of requests.
+        realm: names what asks for a login; empty: nothing does.
+        elsewhere: address to which it sends clients instead; empty: nowhere.
     """
 
     daemon_threads = True
@@ -49,7 +51,7 @@ class Camera(http.server.ThreadingHTTPServer):
     def __init__(self, content_type: str, start: bytes, rest: bytes = b"") -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.content_type, self.start, self.rest = content_type, start, rest
-        self.realm = ""
+        self.realm = self.elsewhere = ""
         self.sent = self.requests = 0
 
 
@@ -64,6 +66,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if self.server.realm and not self.knows_password():
             self.send_response(401)
             self.send_header("WWW-Authenticate", f'Digest realm="{self.server.realm}", nonce="n", qop="auth"')
+            self.end_headers()
+            return
+        if self.server.elsewhere:
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere)
             self.end_headers()
             return
         self.send_response(200)
@@ -107,6 +114,12 @@ def camera(
             thread.join()
 
 
+def stream_of(address: str, *, ca_file: str = "", verify_certificate: bool = True) -> HttpStream:
+    return HttpStream(
+        CameraSettings(source=address, ca_file=ca_file, verify_certificate=verify_certificate, stall_timeout_s=20)
+    )
+
+
 def images(stream: HttpStream) -> list[bytes]:
     """Read to the end and return the images as they were sent."""
     found = []
@@ -142,7 +155,7 @@ def test_cuts_a_stream_into_its_images(body: bytes, step: int) -> None:
 
 def test_gives_each_image_of_a_stream() -> None:
     with camera(MULTIPART, PARTS["with lengths"]) as (_, address):
-        stream = HttpStream(f"http://{address}", 30)
+        stream = stream_of(f"http://{address}")
         stream.open()
         assert stream.grab()
         image = stream.retrieve()
@@ -155,7 +168,7 @@ def test_gives_each_image_of_a_stream() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_gives_images_without_parts(count: int) -> None:
     with camera("image/jpeg", b"".join(JPEGS[:count])) as (_, address):
-        stream = HttpStream(f"http://{address}", 30)
+        stream = stream_of(f"http://{address}")
         stream.open()
         assert images(stream) == JPEGS[:count]
         stream.close()
@@ -163,7 +176,7 @@ def test_gives_images_without_parts(count: int) -> None:
 
 def test_damaged_image_is_left_out() -> None:
     with camera(MULTIPART, HEAD + LENGTH % 4 + b"\r\nnope") as (_, address):
-        stream = HttpStream(f"http://{address}", 30)
+        stream = stream_of(f"http://{address}")
         stream.open()
         assert stream.grab()
         assert stream.retrieve() is None
@@ -182,7 +195,7 @@ def test_damaged_image_is_left_out() -> None:
 )
 def test_reads_a_few_images_worth_of_what_never_ends(content_type: str, start: bytes, reason: str) -> None:
     with camera(content_type, start, b"x" * 65_536) as (server, address):
-        stream = HttpStream(f"http://{address}", 30)
+        stream = stream_of(f"http://{address}")
         stream.open()
         with pytest.raises(SourceLostError, match=f"^http://127.0.0.1:[0-9]+: {reason}"):
             stream.grab()
@@ -193,7 +206,7 @@ def test_reads_a_few_images_worth_of_what_never_ends(content_type: str, start: b
 @pytest.mark.parametrize("start", [b"\r\n" + HEAD + b"\r\n", JPEGS[0]], ids=["parts", "images"])
 def test_is_bounded_whatever_the_camera_calls_it(start: bytes) -> None:
     with camera("text/plain", start, b"x" * 65_536) as (server, address):
-        stream = HttpStream(f"http://{address}", 30)
+        stream = stream_of(f"http://{address}")
         stream.open()
         with pytest.raises(SourceLostError, match="sends an image of more than"):
             stream.grab()
@@ -214,7 +227,7 @@ def video(tmp_path: Path) -> bytes:
 
 def test_plays_a_video_over_http(video: bytes) -> None:
     with camera("video/x-msvideo", video) as (_, address):
-        stream = HttpStream(f"http://{address}", 30)
+        stream = stream_of(f"http://{address}")
         stream.open()
         assert stream.grab()
         image = stream.retrieve()
@@ -226,12 +239,12 @@ def test_plays_a_video_over_http(video: bytes) -> None:
 def test_logs_in_with_digest() -> None:
     with camera(MULTIPART, PARTS["without"]) as (server, address):
         server.realm = "yard"
-        stream = HttpStream(f"http://me:pass%3Aword@{address}", 30)
+        stream = stream_of(f"http://me:pass%3Aword@{address}")
         stream.open()
         assert stream.grab()
         stream.close()
         with pytest.raises(SourceError, match="are address and password right"):
-            HttpStream(f"http://me:guess@{address}", 30).open()
+            stream_of(f"http://me:guess@{address}").open()
 
 
 @pytest.fixture(scope="module")
@@ -251,31 +264,43 @@ def test_refuses_a_camera_whose_certificate_is_not_valid_before_anything_is_sent
 ) -> None:
     server, address = https_camera
     with pytest.raises(SourceError) as failed:
-        HttpStream(address, 30).open()
+        stream_of(address).open()
     assert re.fullmatch(
         r"https://localhost:\d+: its certificate is not valid \(.*\); if it is your own, set camera\.ca_file to the"
         r" certificate of its issuer; or set camera\.verify_certificate to false",
         str(failed.value),
     )
-    trusting = tls_context(CameraSettings(ca_file=str(certificates.authority)))
     with pytest.raises(SourceError, match="use the name that the certificate was issued for"):
-        HttpStream(address.replace("localhost", "127.0.0.1"), 30, trusting).open()
+        stream_of(address.replace("localhost", "127.0.0.1"), ca_file=str(certificates.authority)).open()
     assert server.requests == 0
 
 
 def test_trusts_the_certificates_of_the_configuration(
     https_camera: tuple[Camera, str], certificates: Certificates
 ) -> None:
-    stream = HttpStream(https_camera[1], 30, tls_context(CameraSettings(ca_file=str(certificates.authority))))
+    stream = stream_of(https_camera[1], ca_file=str(certificates.authority))
     stream.open()
     assert images(stream) == JPEGS
     stream.close()
 
 
+def test_verifies_the_camera_to_which_another_address_leads(
+    https_camera: tuple[Camera, str], certificates: Certificates
+) -> None:
+    with camera(MULTIPART, b"") as (server, address):
+        server.elsewhere = https_camera[1].replace("me:secret@", "")
+        with pytest.raises(SourceError, match="its certificate is not valid"):
+            stream_of(f"http://{address}").open()
+        stream = stream_of(f"http://{address}", ca_file=str(certificates.authority))
+        stream.open()
+        assert images(stream) == JPEGS
+        stream.close()
+
+
 def test_verification_can_be_switched_off(https_camera: tuple[Camera, str]) -> None:
     for host in ("localhost", "127.0.0.1"):
         address = https_camera[1].replace("localhost", host)
-        stream = HttpStream(address, 30, tls_context(CameraSettings(verify_certificate=False)))
+        stream = stream_of(address, verify_certificate=False)
         stream.open()
         assert images(stream) == JPEGS
         stream.close()
@@ -304,7 +329,7 @@ def test_trusts_the_certificate_that_a_camera_made_for_itself(tmp_path: Path) ->
         capture_output=True,
     )
     with camera(MULTIPART, PARTS["with lengths"], certificate=(certificate, key)) as (_, address):
-        stream = HttpStream(f"https://{address}", 30, tls_context(CameraSettings(ca_file=str(certificate))))
+        stream = stream_of(f"https://{address}", ca_file=str(certificate))
         stream.open()
         assert images(stream) == JPEGS
         stream.close()
@@ -312,9 +337,9 @@ def test_trusts_the_certificate_that_a_camera_made_for_itself(tmp_path: Path) ->
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_plays_a_video_over_https(video: bytes, certificates: Certificates, *, verify: bool) -> None:
-    settings = CameraSettings(ca_file=str(certificates.authority), verify_certificate=verify)
+    authority = str(certificates.authority)
     with camera("video/x-msvideo", video, certificate=certificates.issue("localhost")) as (server, address):
-        stream = HttpStream(f"https://{address}", 30, tls_context(settings))
+        stream = stream_of(f"https://{address}", ca_file=authority, verify_certificate=verify)
         stream.open()
         assert stream.grab()
         image = stream.retrieve()
@@ -326,10 +351,9 @@ def test_plays_a_video_over_https(video: bytes, certificates: Certificates, *, v
 
 
 def test_stream_that_is_closed_early_disconnects(certificates: Certificates, video: bytes) -> None:
-    settings = CameraSettings(ca_file=str(certificates.authority))
     with camera("video/x-msvideo", video, b"x" * 65_536, certificate=certificates.issue("localhost")) as (_, address):
         threads = threading.active_count()
-        stream = HttpStream(f"https://{address}", 30, tls_context(settings))
+        stream = stream_of(f"https://{address}", ca_file=str(certificates.authority))
         stream.open()
         assert stream.grab()
         assert threading.active_count() > threads
@@ -338,9 +362,8 @@ def test_stream_that_is_closed_early_disconnects(certificates: Certificates, vid
 
 
 def test_playlist_over_https_is_refused(certificates: Certificates) -> None:
-    settings = CameraSettings(ca_file=str(certificates.authority))
     with camera("audio/mpegurl", b"#EXTM3U\n", certificate=certificates.issue("localhost")) as (_, address):
-        stream = HttpStream(f"https://{address}", 30, tls_context(settings))
+        stream = stream_of(f"https://{address}", ca_file=str(certificates.authority))
         with pytest.raises(SourceError, match=r"is a playlist, .*set camera\.verify_certificate to false"):
             stream.open()
 
@@ -356,7 +379,7 @@ def test_certificates_that_cannot_be_used_are_an_error(tmp_path: Path) -> None:
 
 def test_a_server_that_is_none_is_an_error() -> None:
     with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9: cannot be opened"):
-        HttpStream("http://127.0.0.1:9/", 5).open()
+        stream_of("http://127.0.0.1:9/").open()
     reader = MultipartReader()
     reader.feed(b"x" * 20_000)
     with pytest.raises(TooLargeError):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUICK = Timeouts(stall=1.5, give_up=60, hang=LONG, min_delay=0.02, max_delay=0.2)
-
-
-@pytest.fixture(autouse=True)
-def restored_ffmpeg_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")
 
 
 @contextlib.contextmanager
@@ -125,9 +121,31 @@ def test_uses_login_and_never_shows_a_wrong_one(caplog: pytest.LogCaptureFixture
     assert "pass-" not in str(caught.value) + caplog.text
 
 
-def test_ffmpeg_options_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;udp|max_delay;0")
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, ["fflags;nobuffer", "flags;low_delay", "rtsp_transport;tcp"]),
+        ("rtsp_transport;udp|max_delay;0", ["fflags;nobuffer", "flags;low_delay", "max_delay;0", "rtsp_transport;udp"]),
+    ],
+)
+def test_ffmpeg_options_are_those_of_a_stream_only_while_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, expected: list[str]
+) -> None:
+    """Videos that the same process reads would lose their first frames; what the user has set goes first."""
+    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv(name, own)
+    seen = []
+    capture = cv2.VideoCapture()
+
+    def open_nothing(*_: object) -> cv2.VideoCapture:
+        seen.append(sorted(os.environ[name].split("|")))
+        return capture
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_nothing)
     for _ in range(2):
-        NetworkStream("rtsp://camera.local/", 5.0)
-        options = os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"].split("|")
-        assert sorted(options) == ["fflags;nobuffer", "flags;low_delay", "max_delay;0", "rtsp_transport;udp"]
+        with pytest.raises(SourceError, match="cannot be opened"):
+            NetworkStream("rtsp://camera.local/", 5.0).open()
+        assert os.environ.get(name) == own
+    assert seen == [expected, expected]

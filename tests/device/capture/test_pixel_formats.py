@@ -10,8 +10,8 @@ import pytest
 
 from fer_edge import demo
 from fer_edge_device.capture.opencv import V4l2Camera, reduction
-from fer_edge_device.capture.pixel_formats import KNOWN, decode_luma
-from tests.device.fakes import VideoCapture
+from fer_edge_device.capture.pixel_formats import KNOWN, decode_frame
+from tests.device.fakes import VideoCapture, as_sent
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,19 +36,27 @@ def difference(gray: npt.NDArray[np.uint8] | None, expected: npt.NDArray[np.uint
     return float(np.abs(gray.astype(int) - expected).mean())
 
 
+@pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize(
-    ("formats", "tolerance"), [(("YUYV", "MJPG"), 2.0), (("MJPG",), 2.0), (("YUYV",), 12.0), (("XXXX",), 0.6)]
+    "formats", [("YUYV", "MJPG"), ("MJPG",), ("UYVY",), ("NV12",), ("BGR3",), ("RGB3",), ("XR24",), ("GREY",), ("Y16",)]
 )
-def test_gives_grey_frames_whatever_the_camera_sends(usb: Hardware, formats: tuple[str, ...], tolerance: float) -> None:
-    usb.formats = formats
-    expected = demo.frame(0)
-    if formats == ("YUYV",):  # a camera's luma has 219 levels: nothing else changes
-        yuyv = cv2.cvtColor(cv2.cvtColor(expected, cv2.COLOR_GRAY2BGR), cv2.COLOR_BGR2YUV_YUYV)
-        expected = np.asarray(yuyv[..., 0], np.uint8)
-        tolerance = 0.0
+def test_gives_grey_frames_whatever_the_camera_sends(usb: Hardware, formats: tuple[str, ...], flat: bool) -> None:  # noqa: FBT001
+    usb.formats, usb.flat = formats, flat
+    expected, tolerance = demo.frame(0), 0.0
+    if "MJPG" in formats:
+        tolerance = 2.0
+    elif formats[0] in {"UYVY", "NV12"}:  # a camera's luma has 219 levels: nothing else changes
+        expected, tolerance = np.asarray(luma_of(cv2.cvtColor(expected, cv2.COLOR_GRAY2BGR)), np.uint8), 0.1
     assert difference(first_frame(), expected) <= tolerance
     [capture] = usb.instances
-    assert (capture.settings.get(str(cv2.CAP_PROP_CONVERT_RGB)) == 0) == (formats != ("XXXX",))
+    assert capture.settings.get(str(cv2.CAP_PROP_CONVERT_RGB)) == 0
+
+
+def test_leaves_formats_that_it_does_not_know_to_opencv(usb: Hardware) -> None:
+    usb.formats, usb.flat = ("GBRG",), True
+    assert difference(first_frame(), demo.frame(0)) <= 0.6
+    [capture] = usb.instances
+    assert str(cv2.CAP_PROP_CONVERT_RGB) not in capture.settings
 
 
 def test_large_frames_are_shrunk_only_if_they_may_be(usb: Hardware) -> None:
@@ -101,29 +109,34 @@ def test_damaged_frame_is_no_frame_and_no_error(
     camera.close()
 
 
-@pytest.mark.parametrize(
-    ("pixel_format", "code"),
-    [
-        ("YUYV", cv2.COLOR_BGR2YUV_YUYV),
-        ("YVYU", cv2.COLOR_BGR2YUV_YVYU),
-        ("UYVY", cv2.COLOR_BGR2YUV_UYVY),
-        ("YU12", cv2.COLOR_BGR2YUV_I420),
-        ("YV12", cv2.COLOR_BGR2YUV_YV12),
-    ],
-)
-def test_luma_of_each_format_is_the_same(pixel_format: str, code: int) -> None:
-    colour = cv2.cvtColor(demo.frame(30), cv2.COLOR_GRAY2BGR)
-    luma = np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2YUV_I420)[:480], np.uint8)
-    for data in (cv2.cvtColor(colour, code), cv2.cvtColor(colour, code).reshape(1, -1)):
-        assert difference(decode_luma(np.asarray(data, np.uint8), pixel_format, 640, 480, 1), luma) <= 0.5
+def luma_of(colour: cv2.typing.MatLike) -> cv2.typing.MatLike:
+    return cv2.cvtColor(colour, cv2.COLOR_BGR2YUV_I420)[: len(colour)]
 
 
-def test_planes_of_chroma_are_ignored() -> None:
-    planes = np.full((720, 640), 77, np.uint8)
-    planes[:480] = demo.frame(0)
-    for pixel_format in ("NV12", "NV21"):
-        assert difference(decode_luma(planes, pixel_format, 640, 480, 1), demo.frame(0)) == 0
-    assert difference(decode_luma(demo.frame(0), "GREY", 640, 480, 1), demo.frame(0)) == 0
+@pytest.fixture(scope="module")
+def colourful() -> cv2.typing.MatLike:
+    """Return an image whose channels differ: a mistaken order changes its grey."""
+    gray = demo.frame(30)
+    return cv2.merge((gray, gray // 2 + 60, 255 - gray))
+
+
+@pytest.mark.parametrize("pixel_format", ["YUYV", "UYVY", "NV12", "NV21", "YU12", "YV12"])
+def test_luma_is_taken_as_it_is(colourful: cv2.typing.MatLike, pixel_format: str) -> None:
+    data = np.asarray(as_sent(colourful, pixel_format), np.uint8)
+    for shaped in (data, data.reshape(1, -1)):
+        gray = decode_frame(shaped, pixel_format, 640, 480, 1)
+        # OpenCV rounds the luma of packed and of planar formats differently.
+        assert difference(gray, np.asarray(luma_of(colourful), np.uint8)) <= 0.5
+
+
+@pytest.mark.parametrize("pixel_format", ["BGR3", "RGB3", "AR24", "XR24", "GREY", "Y10", "Y12", "Y16", "Y16\xa0"])
+def test_colours_and_deep_grey_give_what_opencv_makes_of_them(
+    usb: Hardware, colourful: cv2.typing.MatLike, pixel_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usb.formats = (pixel_format,)
+    monkeypatch.setattr(VideoCapture, "as_sent", lambda *_: as_sent(colourful, pixel_format))
+    expected = np.asarray(cv2.cvtColor(colourful, cv2.COLOR_BGR2GRAY), np.uint8)
+    assert difference(first_frame(), expected) == 0
 
 
 @pytest.mark.parametrize("pixel_format", sorted(KNOWN))
@@ -131,5 +144,5 @@ def test_any_bytes_and_sizes_give_a_frame_or_none(pixel_format: str) -> None:
     rng = np.random.default_rng(1)
     for width, height in ((0, 0), (1, 1), (63, 47), (10**6, 10**6)):
         for size in (0, 1, 2, 1000, 6000):
-            gray = decode_luma(rng.integers(0, 256, (1, size), np.uint8), pixel_format, width, height, 2)
+            gray = decode_frame(rng.integers(0, 256, (1, size), np.uint8), pixel_format, width, height, 2)
             assert gray is None or gray.shape == (height, width)

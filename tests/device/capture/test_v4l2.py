@@ -177,6 +177,11 @@ def test_describes_stepwise_sizes_by_their_range() -> None:
     assert node.modes == (CameraMode("YUYV", 4096, 2160, (60.0, 1.0), min_size=(32, 16)),)
 
 
+def test_names_formats_by_their_letters_and_byte_order() -> None:
+    codes = [int.from_bytes(letters, "little") for letters in (b"YUYV", b"Y16 ", b"Y16\xa0")]
+    assert [v4l2.format_name(code) for code in codes] == ["YUYV", "Y16", "Y16-BE"]
+
+
 @pytest.mark.parametrize("node_capabilities", [METADATA, CODEC])
 def test_metadata_and_codec_nodes_do_not_capture(node_capabilities: int) -> None:
     node = v4l2.describe("/dev/video1", None, 7, Kernel(CAPTURE | METADATA | HAS_NODE_CAPABILITIES, node_capabilities))

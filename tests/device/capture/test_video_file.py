@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fer_edge import demo
-from fer_edge_device.capture.factory import open_source
+from fer_edge.errors import SourceError
+from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.config.settings import CameraSettings
 from tests.videos import QUARTER_RIGHT, make_video, turn_video
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fer_edge_device.capture.base import Frame, FrameSource
+
+
+def looped(source: Path | str) -> FrameSource:
+    return make_source(CameraSettings(source=str(source)), realtime=False, loop=True)
 
 
 def opened(source: Path | str, *, realtime: bool | None = None) -> FrameSource:
@@ -47,6 +52,34 @@ def test_video_gives_every_frame_with_its_time(video: Path) -> None:
     assert [frame.number for frame in frames] == list(range(40))
     assert [frame.time for frame in frames] == pytest.approx([n / 20 for n in range(40)], abs=0.002)
     assert np.abs(frames[10].gray.astype(int) - demo.frame(10)).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["demo", "video"])
+def test_loop_plays_again_and_its_times_go_on(name: str, video: Path) -> None:
+    frames, interval = (40, 0.05) if name == "video" else (demo.FRAMES, 0.1)
+    camera = looped(video if name == "video" else "demo")
+    played = [camera.read() for _ in range(2 * frames + 5)]
+    camera.close()
+    assert [frame.number for frame in played if frame] == list(range(2 * frames + 5))
+    assert [frame.time for frame in played if frame] == pytest.approx(
+        [interval * number for number in range(2 * frames + 5)], abs=0.01
+    )
+    first, again = played[3], played[frames + 3]
+    assert first
+    assert again
+    assert np.array_equal(first.gray, again.gray)
+
+
+def test_loop_of_a_video_that_is_gone_is_an_error(video: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(video.read_bytes())
+    camera = looped(copy)
+    copy.unlink()
+    for _ in range(40):
+        camera.read()
+    with pytest.raises(SourceError, match=r"copy\.mp4"):
+        camera.read()
+    camera.close()
 
 
 def test_realtime_playback_takes_as_long_as_the_video(video: Path) -> None:

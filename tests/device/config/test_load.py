@@ -82,6 +82,8 @@ def test_reports_errors_in_variables_and_options_by_name(tmp_path: Path) -> None
         load_config(None, {"FER_EDGE_CAMERA": "0"})
     with pytest.raises(InputError, match=r"^--threads: threads must be at least 1"):
         load_config(None, {}, {"threads": 0})
+    with pytest.raises(InputError, match=r"^--web: web.listen must have at most 260 characters"):
+        load_config(None, {}, {"web.listen": "8" * 261})
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "none.toml", {})
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")

@@ -45,7 +45,11 @@ def minute(start: float, **changes: Any) -> Period:  # noqa: ANN401 - attributes
 
 def past_event(time: float, event_type: str = "new") -> PastEvent:
     scores = {"angry": 0.9, "happy": 0.1}
-    return PastEvent(time, event_type, "a-1", "angry", 0.9, None, 1.0, 0.1, 0.2, 0.3, 0.4, "edge-12345678", scores)
+    return PastEvent(
+        *(time, event_type, "a-1", "angry", 0.9, None, 1.0, 0.1, 0.2, 0.3, 0.4, "edge-12345678"),
+        reliable=True,
+        scores=scores,
+    )
 
 
 def write(path: Path, minutes: list[Period], events: list[PastEvent], **settings: float) -> None:
@@ -189,6 +193,18 @@ def test_deletion_is_complete(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir() if b"angry" in file.read_bytes()] == []
 
 
+def test_deletion_that_a_reader_holds_up_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(path, [], [past_event(time.time())])
+    monkeypatch.setattr("fer_edge_device.history.database._WAIT_S", 0.1)
+    with reading(path) as database:
+        database.execute("BEGIN")
+        database.execute("SELECT * FROM events").fetchone()
+        with pytest.raises(FerEdgeError, match="parts are still on the disk; try again"):
+            delete_history(path, EVER)
+    assert delete_history(path, EVER) == (0, 0)
+    assert [file.name for file in path.parent.iterdir() if b"angry" in file.read_bytes()] == []
+
+
 def test_a_runner_goes_on_recording_after_a_deletion(path: Path) -> None:
     recorder = HistoryRecorder(path, SETTINGS, live=True)
     delete_history(path, EVER)
@@ -202,6 +218,16 @@ def test_deletes_what_is_older_than_a_date(cli: Cli, path: Path) -> None:
     write(path, [minute(now - 3 * DAY), minute(now)], [past_event(now - 3 * DAY), past_event(now)])
     assert "deleted 1 minute and 1 event" in cli("history", "delete", "--before", "2d", "--file", path).stdout
     assert len(minutes_in(path)) == len(events_in(path)) == 1
+
+
+def test_a_smaller_deletion_brings_nothing_back(cli: Cli, path: Path) -> None:
+    now = time.time()
+    write(path, [minute(now - 3600)], [past_event(now - 3600)])
+    cli("history", "delete", "--all", "--file", path)
+    cli("history", "delete", "--before", "30d", "--file", path)
+    write(path, [minute(now - 120)], [past_event(now - 120)])  # what a runner had not yet written
+    assert minutes_in(path) == []
+    assert events_in(path) == []
 
 
 def test_formats_hold_the_same(cli: Cli, path: Path, tmp_path: Path) -> None:
@@ -241,6 +267,19 @@ def test_damaged_history_is_kept_aside(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4096:40_000] = b"\xff" * (40_000 - 4096)
     path.write_bytes(data)
+    write(path, [minute(now)], [])
+    assert len(minutes_in(path)) == 1
+    assert path.with_name("history.sqlite.damaged").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE events SET time = 'x'", "UPDATE deleted SET before = 'x'", "DELETE FROM deleted"]
+)
+def test_history_with_values_of_other_types_is_kept_aside(path: Path, damage: str) -> None:
+    now = time.time()
+    write(path, [], [past_event(now)])
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute(damage).rowcount
     write(path, [minute(now)], [])
     assert len(minutes_in(path)) == 1
     assert path.with_name("history.sqlite.damaged").exists()
@@ -307,3 +346,16 @@ def test_finds_the_history_of_a_service(tmp_path: Path, monkeypatch: pytest.Monk
         assert str(find_history(HistorySettings(), "n", config)) == f"/var/lib/{unit}/history.sqlite"
     own = HistorySettings(path=str(tmp_path / "own.sqlite"))
     assert find_history(own, "n", tmp_path / "config.toml") == tmp_path / "own.sqlite"
+
+
+def test_history_of_the_version_before_is_read_and_brought_up_to_date(path: Path) -> None:
+    now = time.time()
+    write(path, [minute(now - DAY)], [past_event(now - 60)])
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("ALTER TABLE events DROP COLUMN reliable; PRAGMA user_version = 1")
+    assert [event.reliable for event in events_in(path)] == [True]
+    unreliable = msgspec.structs.replace(past_event(now - 30), reliable=False)
+    write(path, [], [unreliable])
+    assert [event.reliable for event in events_in(path)] == [True, False]
+    assert events_in(path)[1] == unreliable
+    assert len(minutes_in(path)) == 1

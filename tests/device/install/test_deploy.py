@@ -28,6 +28,8 @@ from fer_edge_device.install.bundle import build_wheel, make_bundle
 from fer_edge_device.install.deploy import deploy
 from fer_edge_device.install.manifest import Manifest
 from fer_edge_device.install.program_source import ProgramSource
+from fer_edge_device.install.signatures import signature_path
+from tests.device.signer import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +74,28 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
     ssh_config.touch()
     servers = []
 
+    def start_sshd(folder: Path) -> int:
+        """Start an sshd, and return its port."""
+        log = folder / "sshd.log"
+        for _ in range(5):  # another process may take the port first
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port: int = free.getsockname()[1]
+            (folder / "sshd_config").write_text(
+                f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host_key\nPidFile none\n"
+                f"AuthorizedKeysFile {tmp_path}/user_key.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
+                "PasswordAuthentication no\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
+                f"ForceCommand {folder}/shell\n"
+            )
+            server = subprocess.Popen([sshd, "-D", "-f", folder / "sshd_config", "-E", log])
+            servers.append(server)
+            deadline = time.monotonic() + 60
+            while server.poll() is None:
+                if log.exists() and f"listening on 127.0.0.1 port {port}" in log.read_text():
+                    return port
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        raise AssertionError(log.read_text())
+
     def make(name: str) -> Host:
         folder = tmp_path / name
         host = Host(name, folder / "root", folder / "tmp", ssh_config)
@@ -88,28 +112,15 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
             folder / "shell",
             f"export PATH={folder}/bin:/usr/bin:/bin TMPDIR={host.temporary} DEPLOY_ROOT={host.root}\n"
             'case "$SSH_ORIGINAL_COMMAND" in */sftp-server) exec $SSH_ORIGINAL_COMMAND;; esac\n'
-            'exec sh -c "$SSH_ORIGINAL_COMMAND"',
+            f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s#/etc/fer-edge/#{host.root}&#")"',
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        (folder / "sshd_config").write_text(
-            f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host_key\nPidFile none\n"
-            f"AuthorizedKeysFile {tmp_path}/user_key.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
-            "PasswordAuthentication no\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
-            f"ForceCommand {folder}/shell\n"
-        )
-        log = folder / "sshd.log"
-        servers.append(subprocess.Popen([sshd, "-D", "-f", folder / "sshd_config", "-E", log]))
+        port = start_sshd(folder)
         with ssh_config.open("a") as file:
             file.write(
                 f"Host {name}\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n"
                 f" IdentityFile {tmp_path}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile /dev/null\n"
                 " StrictHostKeyChecking no\n LogLevel ERROR\n"
             )
-        deadline = time.monotonic() + 60
-        while "listening" not in (log.read_text() if log.exists() else ""):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
         return host
 
     yield make
@@ -191,6 +202,59 @@ def test_failing_hosts_do_not_affect_others(
     }
     for host in (well, broken, closed):
         host.wait_until_clean()
+
+
+def test_a_host_with_keys_runs_nothing_of_an_unsigned_release(
+    make_host: Callable[[str], Host], wheel: Path, tmp_path: Path
+) -> None:
+    host, signer, other = make_host("host"), Signer(tmp_path / "mine"), Signer(tmp_path / "other")
+    signer.trust(host.root)
+    release, model = tmp_path / wheel.name, tmp_path / "mine.tflite"
+    shutil.copy(wheel, release)
+    shutil.copy(DEFAULT_MODEL, model)
+
+    def outcome() -> tuple[str, str]:
+        bundle = make_bundle(release, model=model)
+        (found,) = deploy(["host"], bundle, on_progress=quietly, ssh_config=host.ssh_config)
+        assert (host.root / "manifest.json").exists() == (not found.failed_step)
+        return found.failed_step, " ".join(found.output)
+
+    signer.sign(model)
+    assert outcome() == (
+        "check signatures",
+        f"{release.name}: no key in {host.root}/etc/fer-edge/trusted-keys has signed it, or it was changed since",
+    )
+    other.sign(release)
+    assert outcome()[0] == "check signatures"
+    signer.sign(release)
+    signature_path(model).unlink()
+    assert outcome()[1].startswith("mine.tflite: no key in")
+    signer.sign(model)
+    assert outcome() == ("", "")
+
+
+def test_no_wave_begins_after_a_failure(make_host: Callable[[str], Host], wheel: Path, cli: Cli) -> None:
+    names = ("first", "second", "third", "fourth")
+    hosts = {name: make_host(name) for name in names}
+    command = ("deploy", "--wheel", wheel, "--ssh-config", hosts["first"].ssh_config, *names)
+
+    def outcomes(*waves: str, status: int = 0) -> dict[str, str]:
+        lines = cli(*command, *waves, status=status).stdout.splitlines()[-4:]
+        return {name: " ".join(rest) for name, *rest in map(str.split, lines)}
+
+    (hosts["second"].root / "is broken").touch()
+    found = outcomes("--waves", "1,2", status=1)
+    assert found["first"].endswith("ready")
+    assert found["second"].endswith("failed to start it")
+    assert found["third"].endswith("ready")  # of the same wave
+    assert found["fourth"].endswith("not begun")
+    assert list(hosts["fourth"].root.iterdir()) == []
+    (hosts["second"].root / "is broken").unlink()
+    for waves in ((), ("--waves", "1"), ("--waves", "3,1000")):
+        assert all(outcome.endswith("ready") for outcome in outcomes(*waves).values())
+    for wrong in ("0", "1,", "a", "-1", "1;2"):
+        message = cli(*command, f"--waves={wrong}", status=2).stderr
+        assert message == f"fer-edge: --waves {wrong}: give the hosts of each wave as numbers, such as 1,5\n"
 
 
 def test_leaves_no_files_on_a_host_when_stopped(make_host: Callable[[str], Host], wheel: Path) -> None:

@@ -255,9 +255,18 @@ def test_upgrade_requires_an_installed_service(pi: Pi, wheel: ProgramSource) -> 
         upgrade_steps(pi.host, wheel)
 
 
-def test_uninstall_keeps_the_users_files_and_purge_removes_them(pi: Pi, wheel: ProgramSource, tmp_path: Path) -> None:
+@pytest.mark.parametrize("credentials", ["none", "systemd's folder", "another service's"])
+def test_uninstall_keeps_the_users_files_and_purge_removes_them(
+    pi: Pi, wheel: ProgramSource, tmp_path: Path, credentials: str
+) -> None:
     (pi.root / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
-    (pi.root / "etc/credstore").mkdir()
+    if credentials != "none":
+        (pi.root / "etc/credstore").mkdir()
+    if credentials == "systemd's folder":
+        (pi.root / "usr/lib/tmpfiles.d").mkdir(parents=True)
+        (pi.root / "usr/lib/tmpfiles.d/credstore.conf").touch()
+    elif credentials == "another service's":
+        (pi.root / "etc/credstore/other").touch()
     password = tmp_path / "password"
     password.write_text("secret")
     before = pi.files()

@@ -134,14 +134,14 @@ def test_reports_an_address_without_a_broker(broker: Mosquitto, gate: Gate) -> N
         MqttSettings(url=f"mqtt://localhost:{broker.port}")
     )
     gate.silent = True
-    with pytest.raises(BrokerError, match="did not answer the login within 1 s"):
+    with pytest.raises(BrokerError, match=r"did not answer the login within \d+ s"):
         check_login(MqttSettings(url=f"mqtt://localhost:{gate.port}"), "hall", timeout=1)
 
 
 def test_falls_back_to_mqtt_3_1_1_when_a_login_with_5_is_not_answered(broker: Mosquitto, gate: Gate) -> None:
     gate.ignores_version_5, gate.target = True, broker.port
     settings = MqttSettings(url=f"mqtt://localhost:{gate.port}")
-    assert "(MQTT 3.1.1)" in check_login(settings, "hall", timeout=0.5)
+    assert "(MQTT 3.1.1)" in check_login(settings, "hall", timeout=5)  # the second login has as long
     assert gate.visits == 2
     forced = msgspec.structs.replace(settings, version="3.1.1")
     assert "(MQTT 3.1.1)" in check_login(forced, "hall", timeout=30)

@@ -81,11 +81,11 @@ UNITS = {"temperature": {"°C", "°F", "K"}, "data_size": {"B", "kB", "MB", "GB"
 STATE_CLASSES = {"measurement", "total", "total_increasing"}
 
 
-STATE = '{"faces": 2, "emotion": "happy", "scores": {"happy": 0.7512}, "counts": {"happy": 2}}'
-EMPTY = '{"faces": 0, "emotion": null, "scores": {}, "counts": {}}'
+STATE = '{"faces": 3, "unclear": 1, "emotion": "happy", "scores": {"happy": 0.7512}, "counts": {"happy": 2}}'
+EMPTY = '{"faces": 0, "unclear": 0, "emotion": null, "scores": {}, "counts": {}}'
 
 
-def event(event_type: Literal["new", "update", "end"], previous: str | None = None) -> str:
+def event(event_type: Literal["new", "update", "end"], previous: str | None = None, *, reliable: bool = True) -> str:
     return msgspec.json.encode(
         Event(
             event_type=event_type,
@@ -94,6 +94,7 @@ def event(event_type: Literal["new", "update", "end"], previous: str | None = No
             emotion="happy",
             score=0.7,
             scores={"happy": 0.7, "angry": 0.3},
+            reliable=reliable,
             previous=previous,
             box=(0.1, 0.2, 0.3, 0.4),
             duration_s=2.0,
@@ -219,8 +220,13 @@ def test_every_entity_of_every_node_has_its_own_id() -> None:
     [
         ("emotion", "value_template", STATE, "happy"),
         ("emotion", "value_template", EMPTY, "None"),
-        ("emotion", "json_attributes_template", STATE, '{"counts": {"happy": 2}, "scores": {"happy": 0.7512}}'),
-        ("faces", "value_template", STATE, "2"),
+        (
+            "emotion",
+            "json_attributes_template",
+            STATE,
+            '{"counts": {"happy": 2}, "scores": {"happy": 0.7512}, "unclear": 1}',
+        ),
+        ("faces", "value_template", STATE, "3"),
         ("occupancy", "value_template", STATE, "ON"),
         ("occupancy", "value_template", EMPTY, "OFF"),
         ("score_happy", "value_template", STATE, "75.1"),
@@ -234,6 +240,8 @@ def test_every_entity_of_every_node_has_its_own_id() -> None:
         ("became_happy", "value_template", NEW, "happy"),
         ("became_happy", "value_template", UPDATE, "happy"),
         ("became_happy", "value_template", END, ""),
+        ("became_happy", "value_template", event("new", reliable=False), ""),
+        ("face_appeared", "value_template", event("new", reliable=False), "new"),
     ],
 )
 def test_template_gives(key: str, field: str, payload: str, expected: str) -> None:
@@ -257,6 +265,7 @@ def test_event_attributes_are_small_for_the_recorder() -> None:
         "time": 1.5,
         "emotion": "happy",
         "score": 0.7,
+        "reliable": True,
         "previous": "angry",
         "duration_s": 2.0,
     }
@@ -314,6 +323,11 @@ def test_names_and_area_come_from_the_description() -> None:
     plain = discovery()["device"]
     assert plain["name"] == "fer-edge kitchen"
     assert "suggested_area" not in plain
+
+
+def test_device_links_to_the_page() -> None:
+    assert discovery(page_url="http://pi.local:8080/")["device"]["configuration_url"] == "http://pi.local:8080/"
+    assert "configuration_url" not in discovery()["device"]
 
 
 def test_entities_match_the_published_messages() -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,6 +155,21 @@ def test_renames_a_damaged_file_with_a_warning(path: Path, caplog: pytest.LogCap
     outbox.close()
 
 
+def test_renames_a_file_whose_damaged_schema_is_no_text(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite quotes it in its message, and `sqlite3` raises a UnicodeDecodeError instead of its own."""
+    outbox = Outbox(path, OutboxSettings())
+    fill(outbox, 1)
+    outbox.close()
+    content = path.read_bytes()
+    assert b"CREATE TABLE" in content
+    path.write_bytes(content.replace(b"CREATE TABLE", b"CREATE TABL\xff", 1))
+    outbox = Outbox(path, OutboxSettings())
+    fill(outbox, 2)
+    assert payloads(outbox) == ["2"]
+    assert "renamed to outbox.sqlite.damaged" in caplog.text
+    outbox.close()
+
+
 def test_renames_a_file_with_damaged_pages(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     outbox = Outbox(path, OutboxSettings())
     fill(outbox, *range(2000))
@@ -165,6 +181,31 @@ def test_renames_a_file_with_damaged_pages(path: Path, caplog: pytest.LogCapture
     fill(outbox, 1)
     assert payloads(outbox) == ["1"]
     assert caplog.text.count("renamed to") == 1
+    outbox.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE events SET time = 'x'",
+        "UPDATE events SET payload = 5",
+        "UPDATE dropped SET count = 'x'",
+        "DELETE FROM dropped",
+        "INSERT INTO tracks VALUES ('t', 1, 1, 'topic', 5)",
+        "INSERT INTO boot VALUES ('x', 'y')",
+    ],
+)
+def test_renames_a_file_with_values_of_other_types(path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+    outbox = Outbox(path, OutboxSettings())
+    fill(outbox, 1)
+    outbox.close()
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute(damage).rowcount
+    outbox = Outbox(path, OutboxSettings())
+    outbox.begin_run(goes_on=False)
+    fill(outbox, 2)
+    assert payloads(outbox) == ["2"]
+    assert "renamed to outbox.sqlite.damaged" in caplog.text
     outbox.close()
 
 

@@ -1,4 +1,4 @@
-"""Give a node the permissions that docs/mqtt.md lists, or fewer, at a real Mosquitto."""
+"""Give a node the permissions that docs/how-to/broker.md lists, or fewer, at a real Mosquitto."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KITCHEN = MessageFactory("kitchen")
 ANNOUNCEMENT = discovery_message(KITCHEN, INFO, DeviceDescription())
 (RULES,) = re.findall(
     r"^```text\n(user camera\n.*?)^```",
-    (Path(__file__).parents[3] / "docs/mqtt.md").read_text(encoding="utf-8"),
+    (Path(__file__).parents[3] / "docs/how-to/broker.md").read_text(encoding="utf-8"),
     re.MULTILINE | re.DOTALL,
 )
 

@@ -72,10 +72,15 @@ def make_pipeline(
     )
 
 
+def sharp_image(rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    """Return noise: an image in which every box is sharp enough."""
+    return np.random.default_rng(rows).integers(0, 256, (rows, columns)).astype(np.uint8)
+
+
 def play(frames: Frames) -> tuple[list[Event], list[State]]:
     script = Script(frames)
     pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_interval_s=5.0))
-    image = np.zeros((100, 200), np.uint8)
+    image = sharp_image(100, 200)
     outcomes = [pipeline.step(Frame(image, n / 10, n)) for n in range(len(frames))]
     outcomes.append(pipeline.finish())
     events = list(itertools.chain.from_iterable(events for events, _ in outcomes))

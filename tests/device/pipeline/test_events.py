@@ -12,11 +12,13 @@ from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge_device.capture.base import Frame
 from fer_edge_device.config.settings import EventsSettings
 
-from .playback import EACH_FRAME, LABELS, Frames, Script, make_pipeline, play
+from .playback import EACH_FRAME, LABELS, Frames, Script, make_pipeline, play, sharp_image
 from .scenes import video
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from fer_edge_device.messages import Event, State
 
 
 def test_face_appears_changes_and_leaves() -> None:
@@ -65,7 +67,7 @@ def test_box_is_relative_to_its_own_frame() -> None:
     events = []
     for n in range(24):
         shape = (100, 200) if n < 4 else (20, 30)
-        events += pipeline.step(Frame(np.zeros(shape, np.uint8), n / 10, n))[0]
+        events += pipeline.step(Frame(sharp_image(*shape), n / 10, n))[0]
     assert [(event.event_type, event.box) for event in events] == [
         ("new", (0.3, 0.2, 0.2, 0.4)),
         ("end", (0.3, 0.2, 0.2, 0.4)),
@@ -78,7 +80,7 @@ def test_clock_change_affects_times_but_not_durations() -> None:
     events = []
     for n in range(10):
         epoch = 1000.0 if n < 5 else 90_000.0
-        events += pipeline.step(Frame(np.zeros((100, 200), np.uint8), n / 10, n, epoch))[0]
+        events += pipeline.step(Frame(sharp_image(100, 200), n / 10, n, epoch))[0]
     events += pipeline.finish()[0]
     assert [(event.event_type, event.time, event.duration_s) for event in events] == [
         ("new", 1000.2, 0.2),
@@ -89,7 +91,7 @@ def test_clock_change_affects_times_but_not_durations() -> None:
 def test_thresholds_change_without_losing_a_track() -> None:
     script = Script([[(60.0, "calm")]] * 10 + [[]] * 10)
     pipeline = make_pipeline(script, script)
-    frames = list(video([np.zeros((100, 200), np.uint8)] * 20))
+    frames = list(video([sharp_image(100, 200)] * 20))
     events = [event for frame in frames[:5] for event in pipeline.step(frame)[0]]
     pipeline.reconfigure(EACH_FRAME, EventsSettings(max_age_s=0.25), fps=5.0, idle_fps=1.0)
     assert pipeline.frame_interval == 0.2
@@ -103,6 +105,50 @@ def test_thresholds_change_without_losing_a_track() -> None:
         ("end", "s-1", 0.9),
     ]
     assert pipeline.frame_interval == 1.0
+
+
+def play_images(images: list[npt.NDArray[np.uint8]], events: EventsSettings) -> tuple[list[Event], list[State]]:
+    script = Script([[(60.0, "calm")]] * len(images))
+    pipeline = make_pipeline(script, script, events=events)
+    outcomes = [pipeline.step(frame) for frame in video(images)]
+    return [event for found, _ in outcomes for event in found], [state for _, state in outcomes if state]
+
+
+def test_face_that_becomes_blurred_is_unclear_until_it_is_sharp_again() -> None:
+    sharp, blurred = sharp_image(100, 200), np.full((100, 200), 90, np.uint8)
+    events, states = play_images([sharp] * 10 + [blurred] * 20 + [sharp] * 20, EventsSettings())
+    assert [(event.event_type, event.emotion, event.previous, event.reliable) for event in events] == [
+        ("new", "calm", None, True),
+        ("update", "calm", "calm", False),
+        ("update", "calm", "calm", True),
+    ]
+    assert 1.0 < events[1].time < 2.0
+    assert 3.0 < events[2].time < 4.0
+    assert events[0].quality
+    assert events[1].quality
+    assert events[0].quality.sharpness > 0.06 > events[1].quality.sharpness == 0
+    assert events[0].quality.size == events[1].quality.size == 40
+    assert events[1].scores == events[0].scores  # of every face
+    shown = [(state.faces, state.unclear, state.emotion, state.counts) for state in states]
+    assert shown == [
+        (0, 0, None, {}),
+        (1, 0, "calm", {"calm": 1}),
+        (1, 1, None, {}),
+        (1, 0, "calm", {"calm": 1}),
+    ]
+    assert [bool(state.scores) for state in states] == [False, True, False, True]
+
+
+def test_face_that_is_blurred_in_every_other_frame_makes_no_event_each_time() -> None:
+    sharp, blurred = sharp_image(100, 200), np.full((100, 200), 90, np.uint8)
+    events, _ = play_images([sharp, blurred] * 30, EventsSettings(smoothing_s=1.0))
+    assert len(events) <= 2
+
+
+def test_face_that_was_never_sharp_is_unclear_from_the_start() -> None:
+    events, states = play_images([np.full((100, 200), 90, np.uint8)] * 10, EventsSettings())
+    assert [(event.event_type, event.reliable) for event in events] == [("new", False)]
+    assert (states[-1].faces, states[-1].unclear, states[-1].emotion) == (1, 1, None)
 
 
 LABELS_WITH_AWE = ("merry", "awe", "cross")
@@ -131,7 +177,7 @@ def test_model_with_other_labels_takes_over_tracks(before: str, expected: list[t
     script, other = Script([[(60.0, before)]] * 20), OtherModel([])
     pipeline = make_pipeline(script, script)
     events, states = [], []
-    for frame in video([np.zeros((100, 200), np.uint8)] * 20):
+    for frame in video([sharp_image(100, 200)] * 20):
         if frame.number == 5:
             pipeline.reconfigure(
                 EACH_FRAME, EventsSettings(), fps=10.0, idle_fps=2.0, classifier=other, model="other-0"
@@ -152,7 +198,7 @@ def test_missing_face_ends_with_scores_of_old_model() -> None:
     script, other = Script([[(60.0, "calm")]] * 5 + [[]] * 20), OtherModel([])
     pipeline = make_pipeline(script, script, events=EventsSettings(heartbeat_interval_s=0.1))
     events = []
-    for frame in video([np.zeros((100, 200), np.uint8)] * 20):
+    for frame in video([sharp_image(100, 200)] * 20):
         if frame.number == 6:
             pipeline.reconfigure(
                 EACH_FRAME, EventsSettings(), fps=10.0, idle_fps=2.0, classifier=other, model="other-0"

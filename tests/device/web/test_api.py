@@ -1,44 +1,65 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import logging
 import select
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 import httpx
 import msgspec
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from fer_edge import demo
 from fer_edge.detection.factory import make_detector
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, MissingExtraError
+from fer_edge.utils.limits import PAGE_CONNECTIONS, PAGE_CONNECTIONS_OF_ADDRESS
+from fer_edge_device.config.settings import Config, WebSettings
 from fer_edge_device.messages import MessageFactory, State, VisibleFace
-from fer_edge_device.web.access import RateLimit
-from fer_edge_device.web.address import parse_listen_address
+from fer_edge_device.web.access import Access, RateLimit
+from fer_edge_device.web.address import bind, page_url, parse_listen_address
+from fer_edge_device.web.controls import Controls
 from fer_edge_device.web.framing import framing_hints
 from fer_edge_device.web.live_view import LiveView
+from fer_edge_device.web.metrics import render_metrics
 from fer_edge_device.web.picture import encode_picture
-from fer_edge_device.web.token import Token
+from fer_edge_device.web.server_thread import ServerThread
+from fer_edge_device.web.start import serve_live_page
+from fer_edge_device.web.token import Token, read_token
+from tests.device.mqtt.helpers import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from tests.conftest import Cli
 
     Serve = Callable[..., AbstractContextManager[str]]
 
 BOX = (0.4, 0.3, 0.2, 0.3)
+CONTROLS = Controls(
+    node="test",
+    switch=lambda _: True,
+    restart=lambda: None,
+    restart_camera=None,
+    is_connected=lambda: None,
+    history=None,
+)
 
 
 def client(address: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx has many
-    return httpx.Client(base_url=address, timeout=20, trust_env=False, **options)
+    return httpx.Client(base_url=address, timeout=60, trust_env=False, **options)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -86,6 +107,28 @@ def test_updates_state_and_image_are_served(serve_page: Serve) -> None:
         assert "the page is at" in http.get("api/log").json()["lines"][0]
 
 
+def test_each_event_is_told_once_to_a_viewer_who_comes_beside_it() -> None:
+    view, messages = LiveView(), MessageFactory("test")
+    served = closing(serve_live_page(Config(web=WebSettings(listen="127.0.0.1:0")), view, CONTROLS))
+    with served as page, client(page.url) as http:
+        http.get("healthz")  # now the page is there
+        tell, view.on_change = view.on_change, lambda: None
+        view.observe(messages.enabled(True), messages.event(event(1)))  # noqa: FBT003
+        with http.stream("GET", "api/events") as response:
+            stream = updates(response)
+            assert next(stream)[0] == "state"
+            tell()
+            told = (value["number"] for kind, value in stream if kind == "event")
+            assert next(told) == 1
+            view.on_change = tell
+            view.observe(messages.event(event(2)))
+            assert next(told) == 2
+
+
+def test_metrics_are_there_before_the_first_message() -> None:
+    assert "fer_edge_enabled 0\n" in render_metrics(LiveView().snapshot())
+
+
 def test_described_routes_answer_as_described(serve_page: Serve) -> None:
     with serve_page() as address, client(address) as http:
         described = http.get("api/openapi.json").json()["paths"]
@@ -109,6 +152,36 @@ def test_off_shows_nothing_and_stays(serve_page: Serve, tmp_path: Path) -> None:
         assert http.get("api/state").json()["enabled"] is False
         assert http.post("api/enabled", json={"enabled": True}).json()["saved"]
         wait_for(lambda: http.get("api/image").status_code == 200)
+
+
+def test_camera_is_opened_again(serve_page: Serve) -> None:
+    with serve_page() as address, client(address) as http:
+        with http.stream("GET", "/api/events") as response:
+            stream = updates(response)
+            next(value for kind, value in stream if kind == "frame")
+            before = camera_processes(address)
+            assert http.post("/api/camera/restart", json={}).status_code == 202
+            wait_for(lambda: (now := camera_processes(address)) and now != before)
+            next(value for kind, value in stream if kind == "frame")
+        assert http.get("/api/state").json()["has_camera"]
+        assert any("the camera is opened again" in line for line in http.get("/api/log").json()["lines"])
+        http.post("/api/enabled", json={"enabled": False})
+        wait_for(lambda: not camera_processes(address))
+        http.post("/api/camera/restart", json={})
+        time.sleep(1)
+        assert not camera_processes(address), "off means off"
+
+
+def camera_processes(address: str) -> set[str]:
+    """Return the child processes of the runner that serves a page."""
+    port = f"{int(address.rpartition(':')[2].rstrip('/')):04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (socket_number,) = {line[9] for line in lines if line[1].endswith(f":{port}") and line[3] == "0A"}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"socket:[{socket_number}]" in {str(entry.readlink()) for entry in (process / "fd").iterdir()}:
+                return set((process / "task" / process.name / "children").read_text().split())
+    raise AssertionError("nobody serves the page")
 
 
 def test_other_pages_get_nothing(serve_page: Serve) -> None:
@@ -144,7 +217,7 @@ def test_token_opens_the_page_from_elsewhere(serve_page: Serve, tmp_path: Path, 
         assert http.get("api/state").status_code == 401
         for _ in range(6):
             http.post("login", data={"token": "wrong"})
-        assert http.post("login", data={"token": token}).headers["location"] == "login?wrong"
+        assert http.post("login", data={"token": token}).headers["location"] == "login?wait"
         assert token not in (tmp_path / "out").read_text()
     assert (tmp_path / "state/fer-edge/test-web-token").stat().st_mode & 0o777 == 0o600
 
@@ -157,6 +230,29 @@ def test_hash_of_a_token_is_enough() -> None:
     for wrong in ("short", "sha256:12", "sha256:xyz"):
         with pytest.raises(InputError, match="at least 12 characters"):
             Token(wrong, "x")
+
+
+def test_token_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "token"
+    path.write_text("correct horse battery")
+    for mode, warnings in ((0o644, 1), (0o640, 0)):
+        caplog.clear()
+        path.chmod(mode)
+        assert read_token(WebSettings(token_file=str(path)), path)[0] == "correct horse battery"
+        assert len(caplog.messages) == warnings
+
+
+def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
+    access = Access(Token("correct horse battery", "x"), [])
+
+    def tries(address: str) -> bool:
+        scope = {"type": "http", "headers": [], "client": (address, 1)}
+        access.log_in(Request(scope), "wrong")
+        return access.must_wait(Request(scope))
+
+    assert [tries(f"2001:db8::{number}") for number in range(1, 6)] == [False] * 4 + [True]
+    assert not tries("2001:db8:0:1::1")
+    assert not tries("fe80::1%eth0")
 
 
 def test_wrong_requests_are_refused(serve_page: Serve) -> None:
@@ -172,16 +268,29 @@ def test_wrong_requests_are_refused(serve_page: Serve) -> None:
         assert http.get("login/", headers={"Host": "evil.example"}).status_code == 421
 
 
-def test_switch_does_not_wait_for_images(serve_page: Serve) -> None:
-    with serve_page() as address, client(address) as http:
-        wait_for(lambda: http.get("api/image").status_code == 200)
-        with ThreadPoolExecutor(60) as pool:
-            images = [pool.submit(http.get, f"api/image?after={10**9}") for _ in range(60)]
-            time.sleep(0.5)
-            start = time.monotonic()
-            http.post("api/enabled", json={"enabled": False})
-            assert time.monotonic() - start < 4, "images are waited for five seconds"
-            assert {image.result().status_code for image in images} == {404}
+def test_switch_does_not_wait_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_edge_device.web.live_app._IMAGE_S", 600)
+    view, messages, waiting = LiveView(), MessageFactory("test"), 0
+
+    def ask_for_frame() -> None:
+        nonlocal waiting
+        waiting += 1
+
+    def switch(wanted: bool) -> bool:  # noqa: FBT001 - as the runner's
+        view.observe(messages.enabled(wanted))
+        return True
+
+    monkeypatch.setattr(view, "ask_for_frame", ask_for_frame)
+    view.observe(messages.enabled(True))  # noqa: FBT003
+    controls = dataclasses.replace(CONTROLS, switch=switch)
+    served = closing(serve_live_page(Config(web=WebSettings(listen="127.0.0.1:0")), view, controls))
+    with served as page, client(page.url) as http, ThreadPoolExecutor(60) as pool:
+        http.get("healthz")  # now the page is there
+        images = [pool.submit(http.get, "api/image") for _ in range(60)]
+        wait_for(lambda: waiting >= 60)
+        assert not any(image.done() for image in images)
+        assert http.post("api/enabled", json={"enabled": False}).json()["saved"]
+        assert {image.result().status_code for image in images} == {404}
 
 
 def test_image_is_never_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +316,12 @@ def test_garbage_and_slow_clients_end(serve_page: Serve) -> None:
     with serve_page() as address, client(address) as http:
         port = httpx.URL(address).port or 0
         for garbage in (b"\x00\xff\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET /" + b"a" * 100_000, b"\x16\x03\x01" * 50):
-            with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            with socket.create_connection(("127.0.0.1", port), 60) as connection:
                 connection.sendall(garbage)
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65_536):
                     pass
-        connections = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(300)]
+        connections = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(300)]
         poll = select.poll()
         for connection in connections:
             poll.register(connection, select.POLLIN)
@@ -221,6 +330,27 @@ def test_garbage_and_slow_clients_end(serve_page: Serve) -> None:
         for connection in connections:
             connection.close()
         wait_for(lambda: http.get("healthz").status_code == 200)
+
+
+def test_one_address_cannot_take_all_connections() -> None:
+    with bind(parse_listen_address("0", "x"), "x") as listener, ExitStack() as opened:
+
+        def accept(host: str) -> socket.socket:
+            place = listener.getsockname()
+            opened.enter_context(socket.create_connection(place, 60, source_address=(host, 0)))
+            accepted, _ = listener.accept()
+            return opened.enter_context(accepted)
+
+        flood = [accept("127.0.0.2") for _ in range(PAGE_CONNECTIONS_OF_ADDRESS)]
+        with pytest.raises(ConnectionAbortedError):
+            accept("127.0.0.2")
+        accept("127.0.0.3")
+        flood[0].close()
+        accept("127.0.0.2")
+        for _ in range(PAGE_CONNECTIONS - PAGE_CONNECTIONS_OF_ADDRESS - 1):
+            accept("127.0.0.3")
+        with pytest.raises(ConnectionAbortedError):
+            accept("127.0.0.4")
 
 
 def test_page_with_history_has_hours(serve_page: Serve, tmp_path: Path) -> None:
@@ -243,9 +373,20 @@ def test_wrong_settings_give_one_line(cli: Cli, tmp_path: Path) -> None:
             stderr = cli("run", "--source", "demo", "--web", listen, status=2).stderr
             assert expected in stderr
             assert stderr.count("\n") == 1
-    config = tmp_path / "c.toml"
-    config.write_text(f'[web]\nlisten = "0"\ncert_file = "{tmp_path}/none.pem"\n')
-    assert "none.pem cannot be used" in cli("run", "--source", "demo", "--config", config, status=2).stderr
+    config, token, text = tmp_path / "c.toml", tmp_path / "token", tmp_path / "text"
+    token.write_text("short")
+    token.chmod(0o600)
+    text.write_text("no certificate")
+    for settings, expected in (
+        (f'cert_file = "{tmp_path}/none.pem"', "none.pem cannot be used (No such file"),
+        (f'cert_file = "{text}"', "or it is not in PEM form"),
+        (f'key_file = "{text}"', "set web.cert_file"),
+        (f'hosts = "x.example"\ntoken_file = "{token}"', "at least 12 characters"),
+    ):
+        config.write_text(f'[web]\nlisten = "0"\n{settings}\n')
+        stderr = cli("run", "--source", "demo", "--config", config, status=2).stderr
+        assert expected in stderr
+        assert stderr.count("\n") == 1
 
 
 def test_addresses() -> None:
@@ -254,6 +395,124 @@ def test_addresses() -> None:
     assert parse_listen_address("[::1]:80", "x").is_loopback
     assert not parse_listen_address("0.0.0.0:80", "x").is_loopback
     assert parse_listen_address("[::1]:80", "x").url(tls=True) == "https://[::1]:80/"
+
+
+def test_page_url_is_for_other_machines() -> None:
+    for listen in ("", "8080", "[::1]:8080", "0.0.0.0:0"):
+        assert not page_url(WebSettings(listen=listen))
+    name = socket.gethostname()
+    assert page_url(WebSettings(listen="0.0.0.0:8080")) == f"http://{name if '.' in name else f'{name}.local'}:8080/"
+    assert page_url(WebSettings(listen="192.0.2.7:80", cert_file="x")) == "https://192.0.2.7:80/"
+    assert page_url(WebSettings(listen="8080", hosts="faces.example.org, b")) == "https://faces.example.org/"
+
+
+def test_behind_a_proxy_each_browser_has_its_own_limit(serve_page: Serve, tmp_path: Path) -> None:
+    with serve_page('hosts = "faces.example.org"') as address:
+        token = (tmp_path / "state/fer-edge/test-web-token").read_text().strip()
+
+        def log_in(text: str, browser: str, scheme: str = "https") -> httpx.Response:
+            forwarded = {"x-forwarded-for": f"198.51.100.1, {browser}", "x-forwarded-proto": scheme}
+            with client(address, headers={"host": "faces.example.org", **forwarded}) as http:
+                return http.post("/login", data={"token": text})
+
+        for _ in range(6):
+            log_in("wrong token, wrong token", "203.0.113.5")
+        assert "set-cookie" not in log_in(token, "203.0.113.5").headers
+        cookie = log_in(token, "203.0.113.6").headers["set-cookie"]
+        assert "Secure" in cookie
+        assert "Secure" not in log_in(token, "203.0.113.6", "http").headers["set-cookie"]
+
+
+def test_problems_of_a_log_in_are_said(serve_page: Serve) -> None:
+    with serve_page(listen="0.0.0.0:0") as address, client(address, follow_redirects=True) as http:
+        assert "is wrong" in http.post("/login", data={"token": "wrong token, wrong token"}).text
+        for _ in range(5):
+            last = http.post("/login", data={"token": "wrong token, wrong token"})
+        assert "wait 30 seconds" in last.text
+        assert http.get("/api/state", headers={"authorization": "Bearer x"}).status_code == 429
+
+
+def test_what_clients_do_wrong_is_not_logged(serve_page: Serve) -> None:
+    with serve_page() as address:
+        host, port = address.removeprefix("http://").rstrip("/").split(":")
+        for path in (b"/login", b"/api/enabled"):
+            with socket.create_connection((host, int(port))) as aborted:
+                kind = b"Content-Type: application/json"
+                aborted.sendall(
+                    b"POST %b HTTP/1.1\r\nHost: localhost\r\n%b\r\nContent-Length: 99\r\n\r\nabc" % (path, kind)
+                )
+        with client(address, headers={"content-type": "application/json"}) as http:
+            assert http.post("/api/enabled", content=b"[" * 3000).status_code == 400
+            assert http.get("/nothing").json()["error"]
+            assert len(http.get("/api/log").json()["lines"]) == 1, "the address of the page"
+
+
+def test_answers_on_an_open_connection_are_not_delayed(serve_page: Serve) -> None:
+    with serve_page() as address, socket.create_connection(("127.0.0.1", int(address.rstrip("/").split(":")[2]))):
+        pass
+    listener = bind(parse_listen_address("0", "x"), "x")
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        assert accepted.proto == socket.IPPROTO_TCP, "asyncio then switches off Nagle's algorithm"
+        accepted.close()
+
+
+def test_without_a_proxy_nobody_may_name_another_address(serve_page: Serve, tmp_path: Path) -> None:
+    with serve_page(listen="0.0.0.0:0") as address:
+        for number in range(6):
+            with client(address, headers={"x-forwarded-for": f"203.0.113.{number}"}) as http:
+                http.post("/login", data={"token": "wrong token, wrong token"})
+        token = (tmp_path / "state/fer-edge/test-web-token").read_text().strip()
+        with client(address) as http:
+            assert "set-cookie" not in http.post("/login", data={"token": token}).headers
+
+
+def test_log_out_ends_the_session_and_its_stream(serve_page: Serve, tmp_path: Path) -> None:
+    with serve_page(listen="0.0.0.0:0") as address, client(address) as http:
+        http.post("/login", data={"token": (tmp_path / "state/fer-edge/test-web-token").read_text().strip()})
+        ((name, cookie),) = http.cookies.items()
+        assert http.get("/api/state").json()["has_login"]
+        with http.stream("GET", "/api/events") as response:
+            stream = updates(response)
+            next(stream)
+            with client(address, cookies={name: cookie}) as other:
+                assert other.post("/logout").headers["location"] == "login"
+            for _ in stream:  # it ends, for the camera goes on
+                pass
+        assert http.get("/api/state").status_code == 401
+
+
+def test_closed_page_listens_no_more_and_leaves_the_log() -> None:
+    handlers = [*logging.getLogger().handlers]
+    page = serve_live_page(Config(web=WebSettings(listen="127.0.0.1:0")), LiveView(), CONTROLS)
+    with client(page.url) as http:
+        assert http.get("healthz").status_code == 503
+    page.close()
+    with client(page.url) as http, pytest.raises(httpx.ConnectError):
+        http.get("healthz")
+    assert logging.getLogger().handlers == handlers
+
+
+def test_first_message_does_not_wait_for_the_libraries_of_the_page() -> None:
+    slow = "{'asyncio', 'uvicorn', 'starlette', 'ssl'}"
+    code = f"import sys, fer_edge_device.web.start as s; s._check_extra(); print(sys.modules.keys() & {slow})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "set()\n"
+
+
+def test_page_that_cannot_be_served_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> NoReturn:
+        raise LookupError("a broken\nlibrary")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ServerThread(fail, listener).close()
+    assert caplog.messages == ["the page cannot be served: LookupError: a broken"]
+
+
+def test_missing_library_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(MissingExtraError, match=r"this needs uvicorn, not installed here: .* install"):
+        serve_live_page(Config(web=WebSettings(listen="127.0.0.1:0")), LiveView(), CONTROLS)
 
 
 def test_rate_limit_forgets_with_time(monkeypatch: pytest.MonkeyPatch) -> None:

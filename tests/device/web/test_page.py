@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
+import socketserver
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
+from threading import Thread
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+from fer_edge_device.history.report import make_history_page
+from fer_edge_device.history.rows import Period
+from tests.device.web.browser import SHOTS, needs_chromium, new_page, serious_findings, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     Serve = Callable[..., AbstractContextManager[str]]
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-SHOTS = Path(__file__).parents[3] / ".screenshots"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: sudo apt install chromium")
+pytestmark = needs_chromium
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def watch(page: Page, address: str) -> tuple[list[str], list[str]]:
-    """Open the page; return lists that fill with problems, and with what is fetched from elsewhere."""
-    problems: list[str] = []
-    foreign: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(address) else foreign.append(request.url))
-    page.goto(address)
-    return problems, foreign
+# The sum of a page's layout shifts, as browsers count them; from 0.1 on, they are a nuisance.
+COUNT_SHIFTS = """
+    shifts = 0;
+    new PerformanceObserver((list) => list.getEntries().forEach((each) => { shifts += each.value; }))
+        .observe({ type: "layout-shift", buffered: true });
+"""
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (768, "dark"), (1280, "light")])
@@ -52,16 +43,15 @@ def test_page_shows_faces_on_every_width(
     scheme: Literal["light", "dark"],
 ) -> None:
     with serve_page() as address:
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page = new_page(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.add_init_script(COUNT_SHIFTS)
         problems, foreign = watch(page, address)
         page.wait_for_selector("#faces li")
         page.wait_for_selector("#picture:not([hidden])")
         page.wait_for_selector("#events li")
+        assert page.evaluate("shifts") < 0.05, "what is new moves nothing else"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        serious = [
-            each for each in axe.Axe().run(page).response["violations"] if each["impact"] in {"serious", "critical"}
-        ]
-        assert not serious
+        assert serious_findings(page) == []
         SHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SHOTS / f"page-{width}.png", full_page=True)
         page.close()
@@ -69,9 +59,26 @@ def test_page_shows_faces_on_every_width(
     assert foreign == []
 
 
+def test_report_of_a_history_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
+    labels = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+    minutes = [
+        Period(1_764_000_000 + 60 * minute, 60.0, 20.3, 1, 1, dict.fromkeys(labels, 20.3 / 7)) for minute in range(9)
+    ]
+    report = tmp_path / "report.html"
+    report.write_text(make_history_page(minutes, "hall"))
+    page = new_page(browser, viewport={"width": 360, "height": 800})
+    problems, foreign = watch(page, report.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert serious_findings(page) == []
+    assert page.locator("svg text:text-is('100')").count() == 1
+    assert page.locator("svg text:text-is('120')").count() == 0, "the shares add up to 100 %"
+    page.close()
+    assert problems == foreign == []
+
+
 def test_switch_on_the_page_closes_the_camera(serve_page: Serve, browser: Browser) -> None:
     with serve_page() as address:
-        page = browser.new_page()
+        page = new_page(browser)
         problems, _ = watch(page, address)
         page.wait_for_selector("#picture:not([hidden])")
         page.click("#switch")
@@ -84,9 +91,54 @@ def test_switch_on_the_page_closes_the_camera(serve_page: Serve, browser: Browse
     assert [each for each in problems if not re.search("404", each)] == []
 
 
+def test_another_page_shows_it_in_a_frame_only_where_allowed(
+    serve_page: Serve, browser: Browser, tmp_path: Path
+) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), partial(_Embedding, directory=str(tmp_path))) as dashboard:
+        Thread(target=dashboard.serve_forever, daemon=True).start()
+        other = f"http://127.0.0.1:{dashboard.server_address[1]}"
+        for allowed in (True, False):
+            with serve_page(f'frame_ancestors = "{other}"' if allowed else "") as address:
+                (tmp_path / "index.html").write_text(f'<iframe src="{address}"></iframe>')
+                page = new_page(browser)
+                page.goto(other)
+                inside = page.frame_locator("iframe").locator("#faces li")
+                if allowed:
+                    inside.first.wait_for()
+                else:
+                    page.wait_for_timeout(1000)
+                    assert inside.count() == 0
+                page.close()
+        dashboard.shutdown()
+
+
+class _Embedding(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_log_out_button_is_there_only_with_a_token(serve_page: Serve, browser: Browser, tmp_path: Path) -> None:
+    with serve_page() as address:
+        page = new_page(browser)
+        watch(page, address)
+        page.wait_for_selector("#faces li")
+        assert page.is_hidden("#logout")
+        page.close()
+    with serve_page(listen="0.0.0.0:0") as address:
+        page = new_page(browser)
+        page.goto(address)
+        page.fill("#token", (tmp_path / "state/fer-edge/test-web-token").read_text().strip())
+        page.press("#token", "Enter")
+        page.click("#logout button")
+        page.wait_for_url("**/login")
+        page.goto(address)
+        page.wait_for_url("**/login")
+        page.close()
+
+
 def test_token_is_asked_for(serve_page: Serve, browser: Browser, tmp_path: Path) -> None:
     with serve_page(listen="0.0.0.0:0") as address:
-        page = browser.new_page()
+        page = new_page(browser)
         page.goto(address)
         page.fill("#token", "wrong token, wrong token")
         page.press("#token", "Enter")

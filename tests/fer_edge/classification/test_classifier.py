@@ -45,7 +45,9 @@ def test_aligns_eyes_only_if_the_crop_spec_says_so(sample: Sample) -> None:
     face = Face(Box(0, 0, 48, 48), 1.0, Landmarks(*eyes, *[Point(24, 30)] * 3))
     assert face.roll == pytest.approx(math.radians(30), abs=0.01)
     classifier = TFLiteClassifier()
-    as_it_is, level = (classify_faces(gray, [face], CropSpec(align_eyes=level), classifier) for level in (False, True))
+    as_it_is, level = (
+        classify_faces(gray, [face], CropSpec(align_eyes=level), classifier).scores for level in (False, True)
+    )
     tilted = classifier.classify(crop_face(gray, face.box, 48, 48)[None])
     turned_back = classifier.classify(crop_face(gray, face.box, 48, 48, roll=face.roll)[None])
     assert (as_it_is == tilted).all()
@@ -126,3 +128,22 @@ def test_rejects_truncated_flatbuffer(tmp_path: Path, keep: int) -> None:
     write_card(path, read_card(DEFAULT_MODEL, ClassifierCard))
     with pytest.raises(ModelError, match=r"damaged, the content does not match its card"):
         TFLiteClassifier(path)
+
+
+def test_standardizes_each_image_if_the_card_says_so(model: Path, sample: Sample) -> None:
+    card = read_card(DEFAULT_MODEL, ClassifierCard)
+    spec = msgspec.structs.replace(card.input, per_image=True, scale=0.5, offset=0.0)
+    write_card(model, msgspec.structs.replace(card, input=spec))
+    classifier = TFLiteClassifier(model, batch=3)
+    faces = sample.faces[:40]
+    scores = classifier.classify(faces)
+    # Brightness and contrast make no difference, but for the rounding of pixels.
+    dimmed = classifier.classify((faces // 2 + 90).astype(np.uint8))
+    assert (scores.argmax(axis=1) == dimmed.argmax(axis=1)).mean() > 0.9
+    assert np.abs(scores - dimmed).mean() < 0.02
+    # The shipped model takes pixel / 128 - 1, which is half of a face of mean 128 and deviation 64.
+    mean, deviation = faces.mean(axis=(1, 2), keepdims=True), faces.std(axis=(1, 2), keepdims=True)
+    stretched = np.rint((faces - mean) / deviation * 64 + 128).clip(0, 255).astype(np.uint8)
+    assert np.abs(scores - TFLiteClassifier().classify(stretched)).mean() < 0.01
+    blank = classifier.classify(np.full((2, 48, 48), 9, np.uint8))
+    assert (blank == classifier.classify(np.full((2, 48, 48), 200, np.uint8))).all()

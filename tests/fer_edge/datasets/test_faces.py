@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.datasets.faces import load_faces
+from fer_edge.datasets.faces import load_faces, without_test_images
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,6 +55,26 @@ def test_reads_unlabelled_images(folder: Path) -> None:
         faces = load_faces(path)
         assert (len(faces), faces.labelled) == (count, False)
         assert faces.gray(count - 1).dtype == np.uint8
+
+
+def test_leaves_out_images_that_are_reserved_for_tests(folder: Path) -> None:
+    data, split = load_faces(folder, "val"), folder / "split.csv"
+    split.write_text("file,source,part\n1.png,a,test\nelsewhere.png,a,test\n")
+    kept, _ = without_test_images([data, data], split)
+    assert [image.name for image in kept.images] == ["0.png"]
+    assert kept.gray(0).shape == (20, 30)
+    split.write_text("file,part\n1.png,development\n")
+    assert len(without_test_images([data], split)[0]) == 2
+    for text, message in (
+        ("file,part\n1.png,tset\n", "split.csv, line 2: part is 'tset', not development or test"),
+        ("file,part\nelsewhere.png,test\n", "split.csv: it lists none of the images in .*val"),
+        ("file\n1.png\n", "split.csv: no column part; it needs file, part"),
+    ):
+        split.write_text(text)
+        with pytest.raises(DataError, match=message):
+            without_test_images([data], split)
+    with pytest.raises(DataError, match=r"none\.csv"):
+        without_test_images([data], folder / "none.csv")
 
 
 def test_rejects_damaged_data(folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,8 +17,6 @@ from fer_edge.errors import DataError, InputError
 from .files import write
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Sample
 
 
@@ -52,6 +51,31 @@ def test_maps_labels_and_fuses_datasets(sample: Sample, tmp_path: Path) -> None:
     assert with_some_votes.votes is not None
     assert with_some_votes.votes.shape == (1409, 10)
     assert not with_some_votes.votes[700:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "folders", "labels"),
+    [
+        ("raf-db", "1 2 3 4 5 6 7", ["surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"]),
+        ("RAF-DB", "1 7", ["surprise", "neutral"]),
+        ("affectnet", "0 1 2 7 8 10", ["neutral", "happy", "sad", "contempt", None, None]),
+        ("expw", "0 1 6", ["angry", "disgust", "neutral"]),
+    ],
+)
+def test_shipped_maps_name_the_numbers_of_public_datasets(
+    sample: Sample, tmp_path: Path, name: str, folders: str, labels: list[str | None]
+) -> None:
+    for number, folder in enumerate(folders.split()):
+        (tmp_path / "set" / "train" / folder).mkdir(parents=True)
+        for i in range(number + 1):
+            cv2.imwrite(str(tmp_path / "set" / "train" / folder / f"{i}.png"), sample.faces[i])
+    table = sample.write_csv(tmp_path / "fer2013.csv", slice(0, 700, 10))
+    read = {path.name: load_dataset(path) for path in (table, tmp_path / "set")}
+    fer2013, public = load_label_map(Path(name)).apply(read)
+    assert fer2013.labels == FER2013
+    counts = np.bincount(public.classes, minlength=len(public.labels))
+    found = {label: count for label, count in zip(public.labels, counts, strict=True) if count}
+    assert found == {label: number for number, label in enumerate(labels, 1) if label}
 
 
 def test_reads_a_map_with_a_byte_order_mark(tmp_path: Path) -> None:

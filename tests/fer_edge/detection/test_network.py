@@ -16,10 +16,10 @@ import pytest
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.errors import ModelError, RuntimeMismatchError
-from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes, with_card
 from fer_edge.modelcard.reader import read_card
-from fer_edge.modelcard.schema import DetectorCard, PixelSpec
+from fer_edge.modelcard.schema import DetectorCard, PixelSpec, ScoreCalibration
 
 from .boxes import check_refuses_wrong_images, check_within
 
@@ -130,13 +130,56 @@ def test_clips_boxes_to_the_image(tmp_path: Path) -> None:
         assert face.box.y + face.box.height <= 20
 
 
-def test_threshold_argument_replaces_the_cards(tmp_path: Path) -> None:
+def test_lowest_score_replaces_the_cards(tmp_path: Path) -> None:
     gray = dark(64, 64, (8, 8))
     cv2.rectangle(gray, (40, 40), (47, 47), 200, cv2.FILLED)
-    weak = min(face.score for face in NetworkDetector(SQUARES, threshold=0.05).detect(gray))
+    weak = min(face.score for face in NetworkDetector(SQUARES, min_score=0.05).detect(gray))
     strict = with_changed_card(tmp_path / "strict.tflite", threshold=min(weak + 0.05, 1.0))
     assert boxes(NetworkDetector(strict).detect(gray)) == [[8, 8, 8, 8]]
-    assert len(NetworkDetector(strict, threshold=weak).detect(gray)) == 2
+    assert len(NetworkDetector(strict, min_score=weak).detect(gray)) == 2
+
+
+def test_calibrated_scores_keep_the_boxes_and_say_precision(tmp_path: Path) -> None:
+    gray = dark(64, 64, (8, 8))
+    cv2.rectangle(gray, (40, 40), (47, 47), 200, cv2.FILLED)
+    plain = NetworkDetector(SQUARES, min_score=0.05).detect(gray)
+    calibration = ScoreCalibration(slope=2.0, intercept=-1.0)
+    path = with_changed_card(tmp_path / "calibrated.tflite", calibration=calibration, threshold=0.05)
+    detector = NetworkDetector(path)
+    found = detector.detect(gray)
+    assert [face.box for face in found] == [face.box for face in plain]
+    assert all(face.score == calibration.precision_at(raw.score) for face, raw in zip(found, plain, strict=True))
+    near = detector.detect_in_roi(gray, plain[0].box)
+    raw_near = NetworkDetector(SQUARES, min_score=0.05).detect_in_roi(gray, plain[0].box)
+    assert [face.score for face in near] == [calibration.precision_at(face.score) for face in raw_near]
+    # The lowest score is a calibrated one, and the threshold of the card is not.
+    between = sum(face.score for face in found) / 2
+    assert min(face.score for face in found) < between
+    assert boxes(NetworkDetector(path, min_score=between).detect(gray)) == [[8, 8, 8, 8]]
+
+
+def test_calibration_and_its_inverse_agree_at_every_score() -> None:
+    for slope, intercept in ((2.36, -0.26), (0.01, 100), (100, -100)):
+        calibration = ScoreCalibration(slope=slope, intercept=intercept)
+        precisions = [calibration.precision_at(score / 100) for score in range(101)]
+        assert precisions == sorted(precisions)
+        assert 0 <= precisions[0] <= precisions[-1] <= 1
+        assert 0 <= calibration.score_at(0) <= calibration.score_at(0.5) <= calibration.score_at(1) <= 1
+    for score in (0.02, 0.3, 0.6, 0.97):
+        calibration = ScoreCalibration(slope=2.36, intercept=-0.26)
+        assert calibration.score_at(calibration.precision_at(score)) == pytest.approx(score)
+
+
+def test_shipped_detector_finds_the_same_with_its_threshold_as_lowest_score(gray: npt.NDArray[np.uint8]) -> None:
+    card = read_card(DEFAULT_DETECTOR, DetectorCard)
+    assert card.calibration
+    usual = NetworkDetector(DEFAULT_DETECTOR, min_face=20).detect(gray)
+    assert usual == NetworkDetector(DEFAULT_DETECTOR, min_face=20, min_score=card.min_score - 1e-9).detect(gray)
+    assert all(face.score >= card.min_score for face in usual)
+    assert usual
+    best = max(face.score for face in usual)
+    strict = NetworkDetector(DEFAULT_DETECTOR, min_face=20, min_score=best - 1e-9).detect(gray)
+    assert [face.score for face in strict] == [best]
 
 
 def test_self_test_detects_different_outputs(tmp_path: Path) -> None:

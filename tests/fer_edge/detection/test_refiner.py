@@ -52,8 +52,8 @@ def test_score_is_the_mean_of_both_odds() -> None:
     gray = dark(64, 96, (8, 16))
     seconds = []
     for _ in range(2):
-        (first,) = NetworkDetector(SQUARES, min_face=1, threshold=0.2).detect(gray)
-        (face,) = NetworkDetector(REFINED, min_face=1, threshold=0.2).detect(gray)
+        (first,) = NetworkDetector(SQUARES, min_face=1, min_score=0.2).detect(gray)
+        (face,) = NetworkDetector(REFINED, min_face=1, min_score=0.2).detect(gray)
         odds = (face.score / (1 - face.score)) ** 2 / (first.score / (1 - first.score))
         seconds.append(odds / (1 + odds))
         gray[18:22, 10:14] = 0  # dims a quarter of the face for the first stage and its middle for the second
@@ -70,7 +70,7 @@ def test_uses_the_images_full_resolution() -> None:
 
 def test_accepts_any_image_and_returns_boxes_inside_it() -> None:
     rng = np.random.default_rng(0)
-    detector = NetworkDetector(REFINED, min_face=1, threshold=0.01)
+    detector = NetworkDetector(REFINED, min_face=1, min_score=0.01)
     for rows, columns in ((1, 1), (1, 40), (7, 3), (33, 31), (64, 96), (2, 500)):
         for gray in (
             rng.integers(0, 256, (rows, columns)).astype(np.uint8),

@@ -13,7 +13,7 @@ from fer_edge.errors import RuntimeMismatchError
 from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge.modelcard.archive import model_bytes, write_card
 from fer_edge.modelcard.reader import read_card
-from fer_edge.modelcard.schema import ClassifierCard, InputSpec
+from fer_edge.modelcard.schema import INPUT_RANGES, ClassifierCard, InputSpec
 from fer_edge.modelcard.selftest import SelfTest
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_set_card_keeps_the_self_test_unless_the_input_changes(copy: Path) -> No
     before = read_card(copy, ClassifierCard)
     labels = tuple(label.upper() for label in before.labels)
     assert set_card(copy, labels, None).self_test == before.self_test
-    assert set_card(copy, labels, (1 / 255, 0.0)).self_test != before.self_test
+    assert set_card(copy, labels, INPUT_RANGES["0..1"]).self_test != before.self_test
 
 
 def test_records_integers_and_keeps_the_flatbuffer(copy: Path) -> None:
@@ -100,5 +100,5 @@ def test_records_integers_and_keeps_the_flatbuffer(copy: Path) -> None:
     assert card.self_test.tolerance == 26
     assert b".0," not in msgspec.json.encode(card.self_test)
     assert all(-128 <= value <= 127 for row in card.self_test.outputs for value in row)
-    set_card(copy, (), (1 / 255, 0.0))
+    set_card(copy, (), INPUT_RANGES["0..1"])
     assert model_bytes(copy) == flatbuffer

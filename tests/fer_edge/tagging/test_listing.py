@@ -74,6 +74,22 @@ def test_typescript_is_no_video(tmp_path: Path) -> None:
     assert sources.left_out.lines() == ("1 file of another kind (.ts 1)",)
 
 
+@pytest.mark.timeout(60)
+def test_no_pipe_stops_a_run(tmp_path: Path) -> None:
+    """Opening a pipe waits for its other end: where a folder is listed, a video is hashed, or a sidecar exists."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.jpg"), demo.frame(60))
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("film.ts", "b.mp4", "c.zip", "d.png", "a.jpg.xmp"):
+        (folder / name).symlink_to(tmp_path / "pipe")
+    os.mkfifo(folder / "e.mts")
+    options = TagOptions(model=str(DEFAULT_MODEL), sha256=True, sidecars=True)
+    assert tag([str(folder)], Outputs(str(tmp_path / "t.csv")), options).faces == 3
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert len([row for row in rows if "not a regular file" in row or "no such file" in row]) == 5
+
+
 def test_summary_and_error_tell_what_was_left_out(tmp_path: Path) -> None:
     make_files(tmp_path / "in", "._a.jpg", "notes.txt")
     options = TagOptions(model=str(DEFAULT_MODEL))
@@ -105,6 +121,7 @@ def test_archive_leaves_out_and_counts_the_same(tmp_path: Path) -> None:
         (False, b"a.png\0new\nline.png\0", ["a.png", "new\nline.png"]),
         (True, b"new\nline.png", ["new\nline.png"]),
         (False, b"a", ["a"]),
+        (False, b"a" * 100_000 + b"\nb.png", ["a" * 8192, "b.png"]),
         (False, b"", []),
     ],
 )

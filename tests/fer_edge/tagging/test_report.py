@@ -9,12 +9,14 @@ import re
 import sqlite3
 import zipfile
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
+import pyarrow as pa
 import pytest
 from markupsafe import escape
 from PIL import Image
+from pyarrow import parquet
 
 from fer_edge import demo
 from fer_edge.classification.colours import emotion_colour
@@ -25,7 +27,9 @@ from fer_edge.tagging.input.dates import date_of
 from fer_edge.tagging.options import TagOptions
 from fer_edge.tagging.output.destinations import Outputs
 from fer_edge.tagging.output.report import make_report
+from fer_edge.tagging.output.table_reader import read_table
 from fer_edge.tagging.run import TagSummary, tag
+from fer_edge.utils import address_space
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,13 +86,15 @@ def test_every_table_format_gives_the_same_standalone_page(study: Study) -> None
     assert len({page.replace(str(table), "") for page, table in zip(pages, study.tables, strict=True)}) == 1
     page = pages[0]
     counts = {label: study.summary.emotions.get(label, 0) for label in FER2013}
-    header, values = rows(page)[:2]
-    assert header == ["model", "images and videos", "faces", "errors", *FER2013]
-    assert values[1:] == [str(number) for number in (5, study.summary.faces, 1, *counts.values())]
+    (_, model), *totals = rows(page)[:4]
+    assert model.startswith("edge (")
+    assert totals == [["images and videos", "5"], ["with an error", "1"], ["faces", str(study.summary.faces)]]
+    for row, (label, count) in zip(rows(page)[4:], counts.items(), strict=False):
+        assert row[0] == label
+        assert row[1].startswith(f"{count} ({count / study.summary.faces:.0%})")
     assert f"{study.summary.faces} faces in 5 images and videos. Most often: " in page
-    assert values[0].startswith("edge (")
     assert page.count("data:image/jpeg;base64,") == sum(min(count, 24) for count in counts.values())
-    assert "6 of 9 faces are in images with a date from the camera (EXIF). 3 more: " in page
+    assert "Of 9 faces, 6 have a date that the camera wrote (EXIF). 3 have only the date of the file" in page
     assert all(emotion_colour(label).css in page for label in counts), "each emotion has its colour"
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "<script" not in page
@@ -102,7 +108,7 @@ def test_every_table_format_gives_the_same_standalone_page(study: Study) -> None
 
 def test_adds_up_several_tables(study: Study) -> None:
     both = make_report([study.tables[0], study.tables[3]], images=False)
-    assert rows(both)[1][1:4] == ["10", str(2 * study.summary.faces), "2"]
+    assert [row[1] for row in rows(both)[1:4]] == ["10", "2", str(2 * study.summary.faces)]
     assert "data:image" not in both
     assert "Dates" not in both
 
@@ -171,7 +177,7 @@ def test_date_comes_from_exif_or_else_from_the_file(study: Study) -> None:
         ("t.jsonl", "{", "after 0 rows"),
         (
             "t.csv",
-            "path,time,x,y,width,height,emotion,score,error,model,model_sha256,track\nx,inf,,,,,,,,m,0,\n",
+            "path,time,x,y,width,height,emotion,score,error,model,model_sha256,track,reliable\nx,inf,,,,,,,,m,0,,\n",
             "after 1 rows (inf where a number should be)",
         ),
         ("t.sqlite", "no database, and long enough", "after 0 rows"),
@@ -200,7 +206,7 @@ def test_table_without_rows_gives_a_page_without_faces(study: Study, cli: Cli, t
 
 
 def test_refuses_a_database_that_calculates(tmp_path: Path) -> None:
-    columns = "time, x, y, width, height, emotion, score, error, model, model_sha256, track"
+    columns = "time, x, y, width, height, emotion, score, error, model, model_sha256, track, reliable"
     for path, statement in (
         (
             "view",
@@ -210,9 +216,45 @@ def test_refuses_a_database_that_calculates(tmp_path: Path) -> None:
     ):
         table = tmp_path / f"{path}.sqlite"
         with closing(sqlite3.connect(table)) as database:
-            database.execute(f"{statement} SELECT {', '.join(['i'] * 12)} FROM n" if path == "view" else statement)  # noqa: S608 - likewise
+            database.execute(f"{statement} SELECT {', '.join(['i'] * 13)} FROM n" if path == "view" else statement)  # noqa: S608 - likewise
             if path == "blob":
                 database.execute("INSERT INTO faces (time) VALUES (1)")
             database.commit()
         with pytest.raises(InputError, match=rf"{path}\.sqlite: (not what|has no column)"):
             make_report([table])
+
+
+def test_refuses_a_parquet_page_that_unpacks_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros are packed to a thousandth, and a page is unpacked as a whole."""
+    monkeypatch.setattr(address_space._Process, "is_ours", True)
+    path = tmp_path / "t.parquet"
+    rows = 500
+    columns = dict.fromkeys(("time", "x", "y", "width", "height", "score", "track", "reliable"), pa.array([0.0] * rows))
+    texts = dict.fromkeys(("emotion", "error", "model", "model_sha256", "path_bytes"), pa.array([""] * rows))
+    table = pa.table({"path": pa.array(["x" * (1 << 20)] * rows), **columns, **texts})
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False, data_page_size=1 << 30)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(InputError, match="refused, what follows 0 rows takes too much memory"):
+        list(read_table(path))
+
+
+def test_refuses_more_emotions_than_models_have(tmp_path: Path) -> None:
+    """A page with a bar of each would take gigabytes."""
+    row: dict[str, Any] = {
+        "path": "a.jpg",
+        "time": None,
+        "box": [1, 2, 3, 4],
+        "emotion": "happy",
+        "score": 0.5,
+        "error": None,
+    }
+    row |= {"model": "edge", "model_sha256": "0" * 64, "track": None, "reliable": True}
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({**row, "scores": {str(number): 0.0 for number in range(1001)}}) + "\n")
+    with pytest.raises(InputError, match="1001 emotions, where a model has 1000 at most"):
+        make_report([path], images=False)
+    for key, count in (("emotion", 1002), ("model", 102)):
+        rows = ({**row, "scores": {}, key: f"x{number}", "path": str(number)} for number in range(count))
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        with pytest.raises(InputError, match="more than 1000 emotions or 100 models up to this row"):
+            make_report([path], images=False)

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -161,7 +161,7 @@ def test_resumed_run_gives_the_same_table_as_an_uninterrupted_one(many_images: P
     out = tmp_path / "tags.csv"
     journal = tmp_path / "tags.csv.part"
     command = [sys.executable, "-m", "fer_edge.cli", "tag", str(many_images), "--out", str(out), "--workers", "2"]
-    generator = np.random.default_rng()
+    generator = np.random.default_rng(4)
     for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             while not journal.exists() and process.poll() is None:
@@ -210,6 +210,30 @@ def test_resumes_only_with_the_same_model_options_and_images(many_images: Path, 
     (tmp_path / "t.csv.part").write_text("something else entirely, and longer than a header of SQLite's would be" * 9)
     assert "--overwrite starts again" in error_message(tmp_path / "t.csv", many_images / "1")
     assert run(tmp_path / "t.csv", many_images / "1", overwrite=True).resumed == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE run_key SET content = 'x'",
+        "UPDATE run_key SET content = 5",
+        "UPDATE results SET result = x'c1'",
+        "UPDATE results SET path = 5",
+    ],
+)
+def test_refuses_a_damaged_file_of_an_interrupted_run(tmp_path: Path, damage: str) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), make_small_image())
+    out = tmp_path / "t.csv"
+    with pytest.raises(KeyboardInterrupt):
+        tag([str(tmp_path)], Outputs(str(out)), OPTIONS, on_result=interrupt_after(1))
+    with closing(sqlite3.connect(f"{out}.part")) as database, database:
+        assert database.execute(damage).rowcount
+    message = error_message(out, tmp_path)
+    assert message.startswith(f"{out}.part: ")
+    assert message.endswith("; --overwrite starts again")
+    assert not out.exists()
+    assert run(out, tmp_path, overwrite=True).images == 2
 
 
 def test_overwrite_deletes_the_journal_only_after_all_checks(many_images: Path, tmp_path: Path) -> None:
@@ -443,8 +467,9 @@ def test_labels_that_no_column_can_have_are_refused_before_the_work() -> None:
 
 def test_refuses_image_bombs(cli: Cli, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "bomb.png"), np.zeros((17_000, 17_000), np.uint8))
-    header = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03" + bytes(64)
-    (tmp_path / "bomb.jpg").write_bytes(header)
+    jpeg = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    size = jpeg.index(b"\xff\xc0") + 5
+    (tmp_path / "bomb.jpg").write_bytes(jpeg[:size] + b"\xff\xff\xff\xff" + jpeg[size + 4 :])
     Image.new("1", (1, 1)).save(tmp_path / "bomb.gif")
     gif = bytearray((tmp_path / "bomb.gif").read_bytes())
     gif[6:10] = b"\xff\xff\xff\xff"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fer_edge.errors import InputError
-from fer_edge.utils.toml import parse_toml
+from fer_edge.utils.toml import Section, find_problems, parse_toml
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,20 @@ def test_names_the_line_of_an_error(text: str, line: int) -> None:
 
 def test_ignores_a_byte_order_mark() -> None:
     assert parse_toml("\ufeffa = 1", "x.toml") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", [".".join("a" * 2000) + " = 1", f"[{'.'.join('a' * 2000)}]\nb = 1"])
+def test_refuses_tables_that_dots_nest_too_deeply(text: str) -> None:
+    """The parser takes them, but whatever walks through them would not."""
+    with pytest.raises(InputError, match="x: not valid, a table in it is nested too deeply"):
+        parse_toml(text, "x")
+    assert parse_toml("a.b.c = [[1]]", "x") == {"a": {"b": {"c": [[1]]}}}
+
+
+def test_lists_a_hundred_problems_at_most() -> None:
+    """Each takes as long as reading the document: twenty thousand would take minutes."""
+
+    class Empty(Section, frozen=True):
+        """A table without keys."""
+
+    assert len(find_problems({f"k{number}": 1 for number in range(20_000)}, Empty)) == 100

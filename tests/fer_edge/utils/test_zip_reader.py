@@ -130,3 +130,15 @@ def test_ignores_what_bzip2_says_of_itself() -> None:
     assert len(packed) > 64
     with pytest.raises(UnpackError):
         read(archive[:inner] + packed[: archive.rindex(b"PK\1\2") - inner] + archive[archive.rindex(b"PK\1\2") :])
+
+
+def test_refuses_members_that_share_their_bytes() -> None:
+    """Sixty thousand members of one megabyte that all have the same bytes would unpack to any size."""
+    archive = zipped(("a.txt", TEXT))
+    at = archive.rindex(b"PK\1\2")
+    end = archive.rindex(b"PK\5\6")
+    directory = archive[at:end] * 2
+    both = archive[:at] + directory + struct.pack("<4s4xHHIIH", b"PK\5\6", 2, 2, len(directory), at, 0)
+    with pytest.raises(UnpackError, match="refused, its files share their bytes"):
+        ZipReader(io.BytesIO(both))
+    assert len(ZipReader(io.BytesIO(zipped(("a", b""), ("b", b""), ("c", b"x")))).members) == 3

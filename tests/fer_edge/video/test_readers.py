@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import gc
+import os
+import struct
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +19,7 @@ import pytest
 
 from fer_edge import demo
 from fer_edge.errors import DataError
-from fer_edge.video import factory, pyav_reader
+from fer_edge.video import counted_file, factory, opencv_reader, pyav_reader
 from fer_edge.video.factory import open_video
 from tests.videos import (
     HALF,
@@ -256,11 +261,110 @@ def test_starts_at_any_time_without_losing_a_frame(tmp_path: Path, name: str) ->
         assert video.duration == pytest.approx(6.0, abs=0.1)
 
 
-def test_refuses_frames_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reader", ["PyAV", "OpenCV"], indirect=True)
+def test_refuses_frames_of_too_many_pixels(reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video(tmp_path / "a.mkv")
-    monkeypatch.setattr(pyav_reader, "_MAX_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(DataError, match=f"refused, its frames have {WIDTH}x{HEIGHT} pixels"):
+    monkeypatch.setattr(pyav_reader if reader == "PyAV" else opencv_reader, "VIDEO_PIXELS", WIDTH * HEIGHT - 1)
+    with pytest.raises(DataError, match="refused, its frames have "):
         open_video(path)
+
+
+@pytest.fixture(scope="module")
+def greedy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a video of 40 kB whose decoder keeps sixteen frames of 13 MB."""
+    path = tmp_path_factory.mktemp("greedy") / "greedy.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"preset": "ultrafast", "x264-params": "ref=16:bframes=0"})
+        stream.width, stream.height, stream.pix_fmt = 4096, 2176, "yuv420p"
+        black = av.VideoFrame.from_ndarray(np.zeros((3264, 4096), np.uint8), format="yuv420p")
+        for number in range(20):
+            black.pts = number
+            out.mux(stream.encode(black))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("reader", ["PyAV", "OpenCV"])
+@pytest.mark.parametrize("keeps_freed_memory", [False, True])
+def test_refuses_a_decoder_that_keeps_too_many_frames(
+    reader: str, greedy_video: Path, *, keeps_freed_memory: bool
+) -> None:
+    """Also where the C library keeps what the video before took, and gives the decoder that again."""
+    program = """
+import pathlib, sys
+from contextlib import closing
+from fer_edge.utils.system import resident_mb
+from fer_edge.video import factory, memory
+path = pathlib.Path(sys.argv[1])
+factory.has_pyav = lambda: sys.argv[2] == "PyAV"
+def read():
+    with closing(factory.open_video(path)) as video:
+        megabytes = [resident_mb() for _ in video.frames()]
+        return len(megabytes), round(max(megabytes)), video.problem
+print(read())
+memory.VIDEO_DECODER_BYTES = 100_000_000
+print(read())
+"""
+    kept = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+    out = subprocess.run(
+        [sys.executable, "-c", program, str(greedy_video), reader],
+        env={**os.environ, **(kept if keeps_freed_memory else {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (frames, unbounded_mb, _), (first_frames, bounded_mb, problem) = map(ast.literal_eval, out.splitlines())
+    assert frames == 20
+    assert 2 < first_frames < 14
+    assert bounded_mb < unbounded_mb - 80
+    assert problem.startswith(f"{greedy_video}: refused from ")
+    assert problem.endswith(" s on, its decoder takes more than 100 MB; make its frames smaller")
+
+
+def test_an_index_of_a_few_bytes_takes_no_gigabytes(tmp_path: Path) -> None:
+    """FFmpeg makes an entry of 24 bytes of each frame that the header of a chunk promises."""
+    data = bytearray(make_video(tmp_path / "a.mp4").read_bytes())
+    count = 40_000_000
+    for box, at, fields in ((b"stsz", 8, (1, count)), (b"stsc", 8, (1, 1, count, 1)), (b"stts", 8, (1, count, 1))):
+        start = data.index(box) + at
+        data[start : start + 4 * len(fields)] = struct.pack(f">{len(fields)}I", *fields)
+    path = tmp_path / "b.mp4"
+    path.write_bytes(data)
+    program = """
+import pathlib, re, sys
+from fer_edge.errors import DataError
+from fer_edge.utils.address_space import own_process
+from fer_edge.video.factory import open_video
+own_process()
+try:
+    video = open_video(pathlib.Path(sys.argv[1]), threads=1)
+    list(video.frames())
+    print(video.problem)
+except DataError as error:
+    print(error)
+print(int(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) >> 10)
+"""
+    out = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True).stdout
+    problem, megabytes = out.splitlines()
+    assert problem.startswith(f"{path}: ")
+    assert int(megabytes) < 600
+
+
+@pytest.mark.parametrize(("begins", "frames"), [(True, 20), (False, 0)])
+@pytest.mark.parametrize(("name", "codec"), [("a.h264", "libx264"), ("a.mjpeg", "mjpeg")])
+def test_is_not_searched_for_a_frame_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, *, begins: bool, frames: int
+) -> None:
+    monkeypatch.setattr(counted_file, "VIDEO_BYTES_WITHOUT_FRAME", 1 << 20)
+    path = make_video(tmp_path / name, codec=codec, container="h264" if codec == "libx264" else "mjpeg")
+    content = path.read_bytes() if begins else b""
+    path.write_bytes(content + bytes(8 << 20) + content)
+    try:
+        times, _, problem = read(path)
+    except DataError as error:
+        times, problem = [], str(error)
+    assert frames - 1 <= len(times) <= frames  # the last one may lack its end
+    assert "it has no frame in " in problem
 
 
 def test_playlist_cannot_name_other_files(tmp_path: Path) -> None:
