@@ -17,10 +17,10 @@ import numpy as np
 from fer_edge.classification.classifier import TFLiteClassifier
 from fer_edge.datasets.dataset import TRAINING
 from fer_edge.datasets.ferplus import add_votes, label_by_majority
+from fer_edge.datasets.near_duplicates import near_duplicates
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import FerEdgeError
 from fer_edge.model_zoo import find_model
-from fer_edge_train.near_duplicates import near_duplicates
 
 
 def main() -> None:

@@ -213,8 +213,7 @@ def _with_groups(dataset: Dataset, by: Sequence[str], path: str) -> Dataset:
     if _AGREEMENT in by:
         columns[_AGREEMENT] = agreement(dataset)
     if _DUPLICATES in by:
-        need("train", "scipy")
-        from fer_edge_train.near_duplicates import near_duplicates
+        from fer_edge.datasets.near_duplicates import near_duplicates
 
         groups = near_duplicates(dataset.faces)
         repeated = np.isin(groups, groups[dataset.usages == TRAINING])

@@ -37,9 +37,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fer_edge.datasets.near_duplicates import near_duplicates
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.bank import MIRRORED, STEP, Bank, Views, digest, encode_log_probabilities, log_softmax
-from fer_edge_train.near_duplicates import near_duplicates
 from fer_edge_train.split import hold_out, holdout_keys
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_edge.datasets.dataset import TRAINING, VALIDATION
+from fer_edge.datasets.near_duplicates import near_duplicates
 from fer_edge.errors import DataError
-from fer_edge_train.near_duplicates import near_duplicates
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
 _BIT_COUNTS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
@@ -62,10 +62,32 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     for start in range(0, len(candidates), _CHUNK):
         one, other = (_standardize(reduced[pair]) for pair in candidates[start : start + _CHUNK].T)
         same[start : start + _CHUNK] = (one * other).mean(axis=1) >= _MIN_CORRELATION
-    rows, columns = candidates[same].T
-    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(faces), len(faces)))
-    groups: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
-    return groups
+    return connected_groups(len(faces), candidates[same].tolist())
+
+
+def connected_groups(count: int, pairs: Iterable[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """Group items that pairs connect, directly or through others.
+
+    Args:
+        count: number of items.
+        pairs: indices of items that belong together.
+
+    Returns:
+        Number of the group of each item, int64 of shape (count,); groups are numbered by their first items.
+    """
+    # SciPy has this, but the service on a device must do without SciPy.
+    parent = [*range(count)]
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return np.unique([root(item) for item in range(count)], return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _standardize(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fer_edge_train.near_duplicates import near_duplicates
+from fer_edge.datasets.near_duplicates import near_duplicates
 
 if TYPE_CHECKING:
     import numpy.typing as npt
