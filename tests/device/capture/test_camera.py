@@ -104,7 +104,7 @@ def test_gives_whole_frames_that_stay_until_the_next_read_and_cannot_be_written(
 
 def test_follows_changes_of_the_frame_size(usb: Hardware) -> None:
     usb.frames_then_fails = 20
-    with opened(PATIENT) as camera:
+    with opened(PATIENT, wait=False) as camera:
         for size in ((320, 240), (1280, 720), (640, 480)) * 2:
             usb.size = size
             while next_frame(camera).gray.shape[::-1] != size:
@@ -143,7 +143,7 @@ def test_closes_the_device_and_opens_it_again_without_a_gap_in_the_numbers(usb: 
 
 def test_reopens_failed_camera_and_continues_frame_numbers(usb: Hardware) -> None:
     usb.frames_then_fails = 20
-    with opened() as camera:
+    with opened(wait=False) as camera:
         last = next_frame(camera)
         until(lambda: camera.status == "stalled")
         until(lambda: len(usb.instances) > 1)
@@ -208,7 +208,7 @@ def test_delays_double_up_to_max_delay_and_are_randomized(usb: Hardware, caplog:
 def test_delays_grow_if_camera_fails_after_each_first_frame(usb: Hardware, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     usb.frames_then_fails = 1
-    with opened(replace(QUICK, min_delay=0.1, max_delay=1.6)) as camera:
+    with opened(replace(QUICK, min_delay=0.1, max_delay=1.6), wait=False) as camera:
         until(lambda: bool(camera.status) and len(pauses(caplog)) >= 4)
     assert pauses(caplog)[3] >= 0.35
 
@@ -426,7 +426,7 @@ def test_two_hundred_reopenings_leak_no_descriptor_thread_or_memory(
     caplog.set_level(logging.CRITICAL, camera_module.__name__)  # pytest keeps every record
     usb.frames_then_fails, usb.interval = 2, 0
     measured = []
-    with opened(replace(QUICK, min_delay=0.0001, max_delay=0.0002)) as camera:
+    with opened(replace(QUICK, min_delay=0.0001, max_delay=0.0002), wait=False) as camera:
         for openings in (50, 250):
             while usb.openings < openings:
                 with contextlib.suppress(NoFrameYet):

@@ -395,6 +395,7 @@ def test_frames_leave_memory_when_they_were_used(tmp_path: Path) -> None:
         with closing(open_video(path)) as video:
             for frame in video.frames():
                 assert frame.gray().shape == frame.bgr().shape[:2]
-            assert sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()) < 4
+            # `isinstance` would ask each object for its class, and modules such as PyTorch's answer with a warning.
+            assert sum(issubclass(type(one), av.VideoFrame) for one in gc.get_objects()) < 4
     finally:
         gc.enable()
