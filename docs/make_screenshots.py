@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 FOLDER: Final = Path(__file__).parent / "images"
+DEMO_FACES: Final = Path(demo.__file__).parent / "data" / "demo_faces.png"
 QUALITY: Final = 88  # of WebP
+SIDE: Final = 48  # of a face of the demo
 
 
 @contextmanager
@@ -84,7 +87,35 @@ def main() -> None:
             save(page, "images-page", full=True)
             page.close()
         photo.unlink()
+        with TemporaryDirectory() as folder:
+            cut_faces(Path(folder, "faces"))
+            with serving("review", f"{folder}/faces", "--reviewer", "ann", "--no-open", "--port", "0") as address:
+                page = open_page(browser, address)
+                page.wait_for_selector("#grid .tile:focus")
+                for key in "aaa":
+                    page.keyboard.press(key)
+                page.wait_for_selector("#done:text-matches('^3 of ')")
+                page.wait_for_load_state("networkidle")
+                page.evaluate("document.getElementById('who').textContent = 'faces, by ann'")
+                save(page, "review-page")
+                page.close()
         browser.close()
+
+
+def cut_faces(folder: Path) -> None:
+    """Cut the faces of the demo out, each in eight ways, as if they had moved."""
+    folder.mkdir()
+    sheet = cv2.imread(str(DEMO_FACES), cv2.IMREAD_GRAYSCALE)
+    if sheet is None:
+        raise FileNotFoundError(DEMO_FACES)
+    for number, left in enumerate(range(0, sheet.shape[1], SIDE)):
+        face = sheet[:, left : left + SIDE]
+        for step in range(8):
+            turned = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 5 * step - 20, 1 + 0.06 * step)
+            view = cv2.warpAffine(face, turned, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+            cv2.imwrite(str(folder / f"{number}-{step}.png"), cv2.flip(view, 1) if step % 2 else view)
+            if step == 0:
+                cv2.imwrite(str(folder / f"{number}-later.png"), cv2.convertScaleAbs(view, alpha=0.9))
 
 
 def save(page: Page, name: str, *, full: bool = False) -> None:

@@ -23,7 +23,7 @@ _GROUPS: Final = {
     "Train": ("train", "train-faces", "train-refiner", "recipes"),
     "Convert": ("convert", "evaluate", "inspect", "card"),
     "Run": ("run", "web", "config", "cameras", "history", "mqtt"),
-    "Tag": ("predict", "tag", "report"),
+    "Tag": ("predict", "tag", "report", "review"),
     "Measure": ("bench", "doctor"),
     "Service": ("service", "deploy", "fleet"),
 }

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+MANIFEST: Final = "manifest.json"
+"""File of a dataset that a review has made; it says where each face is from."""
+
 _MAX_BATCH_IMAGES: Final = 512
 _MAX_BATCH_BYTES: Final = 64 << 20
 
@@ -135,10 +138,13 @@ def is_class_image(name: PurePosixPath) -> bool:
 
 
 def count_left_out(name: PurePosixPath, left_out: LeftOut) -> None:
-    """Count a file that is not an image in a class folder; images beside the class folders are counted with others."""
+    """Count a file that is not an image in a class folder; images beside the class folders are counted with others.
+
+    The manifest of a review is not counted.
+    """
     if has_system_name(name.parts):
         left_out.system += 1
-    else:
+    elif str(name) != MANIFEST:
         left_out.add_other_kind(name.name)
 
 

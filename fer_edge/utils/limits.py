@@ -81,3 +81,8 @@ LIBRARY_CALL_BYTES: Final = 400_000_000  # that a call of FFmpeg or of Parquet's
 VIDEO_PIXELS: Final = 1 << 25  # of a frame: those of 8K
 VIDEO_BYTES_WITHOUT_FRAME: Final = 1_000_000_000  # that are searched for the first or the next frame
 VIDEO_DECODER_BYTES: Final = 350_000_000  # of all frames that a decoder keeps: seven of 8K
+
+# Reviews.
+REVIEW_FACES: Final = 200_000  # of a folder
+REVIEW_IMAGE_BYTES: Final = 16 << 20  # of one file
+MANIFEST_BYTES: Final = 512 << 20

@@ -70,6 +70,11 @@ def test_the_manual_states_every_limit() -> None:
             limits.UPLOAD_VIDEO_S,
             limits.UPLOADS,
         ],
+        "folder of `fer-edge review`": [
+            limits.REVIEW_FACES,
+            limits.REVIEW_IMAGE_BYTES // mb,
+            limits.MANIFEST_BYTES // mb,
+        ],
     }
     assert {kind: numbers(kind) for kind in stated} == stated
     unstated = {"kind", "---", "video in an archive"}

@@ -20,6 +20,7 @@ from fer_edge_device.web.token import Token, is_hash, read_token
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fer_edge.review.session import ReviewSession
     from fer_edge.tagging.options import TagOptions
     from fer_edge_device.config.settings import Config
     from fer_edge_device.web.controls import Controls
@@ -117,6 +118,28 @@ def serve_images_page(config: Config, models: Sequence[TagOptions]) -> Page:
         return Page(stack.pop_all(), url, token)
 
 
+def serve_review_page(session: ReviewSession, port: int) -> Page:
+    """Serve the page for reviewing faces, to this machine alone.
+
+    Args:
+        session: the review.
+        port: where; 0 takes a free one.
+
+    Raises:
+        InputError: the port is in use.
+        MissingExtraError: the extra is not installed.
+    """
+    _check_extra()
+    from fer_edge_device.config.settings import Config, WebSettings  # noqa: PLC0415 - slow
+    from fer_edge_device.web.review_app import ReviewApp  # noqa: PLC0415 - an extra
+
+    config = Config(web=WebSettings(listen=f"127.0.0.1:{port}"))
+    with ExitStack() as stack:
+        app = stack.enter_context(closing(ReviewApp(session, Access(None, ()))))
+        url = _serve(config, lambda: app.site, stack, "--port")
+        return Page(stack.pop_all(), url, None)
+
+
 def _name_models(models: Sequence[UploadModel]) -> dict[str, UploadModel]:
     """Return the models by their names; where two have the same, the names of their files are added."""
     named: dict[str, UploadModel] = {}
@@ -146,10 +169,17 @@ def _read_token(config: Config) -> tuple[str, str] | None:
     return read_token(config.web, state_file(*_token_names(config.node_name())), make=True)
 
 
-def _serve(config: Config, make_site: Callable[[], Site], stack: ExitStack) -> str:
-    """Start a server, which the stack ends, and return its address."""
+def _serve(config: Config, make_site: Callable[[], Site], stack: ExitStack, name: str = _KEY) -> str:
+    """Start a server, which the stack ends, and return its address.
+
+    Args:
+        config: the configuration.
+        make_site: makes the site, in the server's thread.
+        stack: ends the server.
+        name: what gave the address, for errors.
+    """
     settings = config.web
-    address = parse_listen_address(settings.listen, _KEY)
+    address = parse_listen_address(settings.listen, name)
     certificate, key = (Path(name) if name else None for name in (settings.cert_file, settings.key_file))
     if key and not certificate:
         raise InputError("web.key_file: there is no certificate for this key; set web.cert_file")
@@ -163,7 +193,7 @@ def _serve(config: Config, make_site: Callable[[], Site], stack: ExitStack) -> s
 
         return WebServer(make_site(), certificate, key)
 
-    listener = stack.enter_context(closing(bind(address, _KEY)))
+    listener = stack.enter_context(closing(bind(address, name)))
     stack.enter_context(closing(ServerThread(make_server, listener)))
     return address._replace(port=listener.getsockname()[1]).url(tls=bool(certificate))
 

@@ -57,6 +57,16 @@ def serve_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
 
 @pytest.fixture
+def serve_review(tmp_path: Path) -> Callable[..., AbstractContextManager[str]]:
+    """Return a function that serves the page for reviewing a folder, with the options that it is given."""
+
+    def serve(folder: Path, *options: str) -> AbstractContextManager[str]:
+        return _serving(tmp_path, "review", str(folder), "--no-open", "--port", "0", *options)
+
+    return serve
+
+
+@pytest.fixture
 def serve_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AbstractContextManager[str]]]:
     """Return a function that serves the page of a runner that watches a camera on the network playing the demo."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

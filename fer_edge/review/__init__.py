@@ -1,0 +1,1 @@
+"""Reviewing faces: people label crops, and their decisions become a dataset."""
