@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
 import msgspec
 
-from fer_edge.reports.html import data_url, render
+from fer_edge.reports.html import face_figure, render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.words import counted
 
@@ -112,14 +111,17 @@ def _list_layers(parity: Parity) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _list_faces(parity: Parity, test: Dataset) -> list[dict[str, str]]:
+def _list_faces(parity: Parity, test: Dataset) -> list[dict[str, object]]:
     return [
-        {
-            "url": data_url(cv2.imencode(".png", test.faces[face.row])[1].tobytes()),
-            "original": f"{face.original} {face.original_score:.0%}",
-            "converted": f"{face.converted} {face.converted_score:.0%}",
-            "label": face.label,
-        }
+        face_figure(
+            test.faces[face.row],
+            "a face",
+            (
+                f"{face.original} {face.original_score:.0%}",
+                f"now {face.converted} {face.converted_score:.0%}",
+                f"labelled {face.label}",
+            ),
+        )
         for face in parity.worst
     ]
 

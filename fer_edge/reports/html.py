@@ -7,6 +7,10 @@ import functools
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
     from jinja2 import Environment
 
 
@@ -18,6 +22,19 @@ def render(template: str, **values: object) -> str:
         values: the variables of the template.
     """
     return _environment().get_template(template).render(values)
+
+
+def face_figure(image: npt.NDArray[np.uint8], description: str, caption: Sequence[str] = ()) -> dict[str, object]:
+    """Return a face for the macro ``faces``.
+
+    Args:
+        image: of shape (height, width) or (height, width, 3), blue first.
+        description: what the image shows, for those who cannot see it.
+        caption: the lines below the image.
+    """
+    import cv2  # noqa: PLC0415 - only pages with faces need it
+
+    return {"url": data_url(cv2.imencode(".png", image)[1].tobytes()), "description": description, "caption": caption}
 
 
 def data_url(image: bytes, kind: Literal["png", "jpeg"] = "png") -> str:

@@ -111,7 +111,8 @@ def test_recipe_trains_from_data_to_report(
     assert not re.search(r'(src|href)="(?!data:)', page), "the page must not need other files"
     for heading in ("Learning curves", "Calibration", "Most confident mistakes", load_recipe(recipe).summary[:20]):
         assert heading in page
-    for name in ("curves", "confusion", "calibration", "mistakes"):
+    assert page.count("<figure>") == len(report["most_confident_mistakes"]) > 0
+    for name in ("curves", "confusion", "calibration"):
         assert (out / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     written = load_recipe(str(out / "recipe.toml"))
     assert written.schedule.epochs == 2

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from fer_edge.classification.metrics import Metrics, calibration_error, measure
-from fer_edge.reports.html import data_url, render
+from fer_edge.reports.html import data_url, face_figure, render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge.utils.words import counted
-from fer_edge_train.report_figures import plot_confusion, plot_curves, plot_mistakes, plot_reliability
+from fer_edge_train.report_figures import plot_confusion, plot_curves, plot_reliability
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ def write_classifier_report(
     *,
     calibration: Calibration,
 ) -> None:
-    """Write ``report.json``, the figures as PNG, and ``index.html``, which needs no other file.
+    """Write ``report.json``, the plots as PNG, and ``index.html``, which needs no other file.
 
     Args:
         out: folder of the run, with ``history.csv`` and ``recipe.toml``. The report goes to ``report`` in it.
@@ -133,6 +133,17 @@ def write_classifier_report(
             _describe_results(name, one.metrics, new_faces[name], ece_before[name]) for name, one in evaluations.items()
         ],
         images=figures,
+        mistakes=[
+            face_figure(
+                data.faces[last.rows[i]],
+                "a face",
+                (
+                    f"{data.labels[last.scores[i].argmax()]} {last.scores[i].max():.0%}",
+                    f"labelled {data.labels[truth[i]]}",
+                ),
+            )
+            for i in last.mistakes(truth)
+        ],
         part=part,
         calibration=fitted,
         recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
@@ -146,16 +157,9 @@ def _save_figures(
 ) -> dict[str, str]:
     """Save the figures as PNG and return their data URLs."""
     truth = data.classes[last.rows]
-    wrong = last.mistakes(truth)
     figures: dict[str, Figure] = {
         "curves": plot_curves(history),
         "confusion": plot_confusion(last.metrics, data.labels),
-        "mistakes": plot_mistakes(
-            [data.faces[last.rows[i]] for i in wrong],
-            [data.labels[last.scores[i].argmax()] for i in wrong],
-            [data.labels[truth[i]] for i in wrong],
-            [float(last.scores[i].max()) for i in wrong],
-        ),
         "calibration": plot_reliability(
             {"before calibration": calibration.undo(last.scores), "after": last.scores}, truth
         ),

@@ -12,14 +12,11 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from fer_edge.classification.metrics import calibration_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     from fer_edge.classification.metrics import Metrics
 
 _BINS: Final = 15
-_ROWS: Final = 3
 
 
 def plot_curves(history: list[dict[str, float]]) -> Figure:
@@ -46,22 +43,6 @@ def plot_confusion(metrics: Metrics, labels: tuple[str, ...]) -> Figure:
         ax=axes, cmap=mpl.colormaps["Blues"], values_format=".2f", xticks_rotation=45, colorbar=False
     )
     axes.set_title(f"{metrics.accuracy:.1%} of {metrics.faces} correct")
-    return figure
-
-
-def plot_mistakes(
-    faces: Sequence[npt.NDArray[np.uint8]], predicted: Sequence[str], labels: Sequence[str], scores: Sequence[float]
-) -> Figure:
-    """Plot misclassified faces, each with its prediction, score and label; 24 at most."""
-    columns = 8
-    figure = Figure(figsize=(9, 5))
-    # Fixed places, because a layout engine takes longer to find them than the drawing takes.
-    grid = figure.add_gridspec(_ROWS, columns, left=0.01, right=0.99, bottom=0.01, top=0.93, hspace=0.3)
-    for place, (face, name, label, score) in enumerate(zip(faces, predicted, labels, scores, strict=True)):
-        axes = figure.add_subplot(grid[divmod(place, columns)])
-        axes.axis("off")
-        axes.imshow(face, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{name} {score:.0%}\nlabelled {label}", fontsize=8)
     return figure
 
 

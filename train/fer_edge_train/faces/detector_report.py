@@ -5,20 +5,17 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Final
 
-import cv2
 import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_edge.reports.html import data_url, render
+from fer_edge.reports.html import data_url, face_figure, render
 from fer_edge.utils.atomic_file import replacing
 from fer_edge_train.faces.detector_validation import FALSE_ALARMS, MIN_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from fer_edge.detection.metrics import Matches
     from fer_edge_train.faces.detector_evaluation import DetectorComparison, DetectorEvaluation
@@ -80,10 +77,8 @@ def write_detector_report(
             for one in comparisons
         ],
         curves=data_url(_to_png(_plot_curves(matches, history))),
-        misses=[_describe_example(image, "a missed face") for image in evaluation.misses(threshold)],
-        alarms=[
-            _describe_example(image, "a false alarm", f"{score:.2f}") for score, image in evaluation.false_alarms()
-        ],
+        misses=[face_figure(image, "a missed face") for image in evaluation.misses(threshold)],
+        alarms=[face_figure(image, "a false alarm", (f"{score:.2f}",)) for score, image in evaluation.false_alarms()],
         recipe=(out / "recipe.toml").read_text(encoding="utf-8"),
     )
     with replacing(folder / "index.html") as temporary:
@@ -114,11 +109,6 @@ def _plot_curves(matches: Matches, history: list[dict[str, float]]) -> Figure:
     for axes in (precision, loss, scores):
         axes.grid(alpha=0.3)
     return figure
-
-
-def _describe_example(image: npt.NDArray[np.uint8], description: str, score: str = "") -> dict[str, str]:
-    url = data_url(cv2.imencode(".png", image)[1].tobytes())
-    return {"url": url, "description": description, "score": score}
 
 
 def _to_png(figure: Figure) -> bytes:
