@@ -36,6 +36,12 @@ class _BoundedProtocol(H11Protocol):
         super().on_response_complete()
         self._expect_request()
 
+    def shutdown(self) -> None:
+        """End with the server, and a stream of updates at once."""
+        if self.cycle and not self.cycle.response_complete and self.cycle.scope["path"] in _STREAMS:
+            self.transport.abort()
+        super().shutdown()
+
     def _expect_request(self) -> None:
         self.loop.call_later(_REQUEST_S, self._check_request, self.cycle)
 
@@ -97,6 +103,8 @@ class WebServer:
 
     def stop(self) -> None:
         """Let `run` end. May be called from any thread."""
+        # Answers that are cut off now are nobody's fault.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server.should_exit = True
 
     async def _serve(self, listener: socket.socket) -> None:

@@ -41,8 +41,9 @@ def _serving(folder: Path, *command: str) -> Iterator[str]:
             yield re.sub(r"//[^:\[]+:", "//127.0.0.1:", found[1])
         finally:
             server.terminate()
-            server.stderr.close()
-            server.wait()
+            said = server.communicate()[1]
+        assert "Traceback" not in said, said
+        assert "ASGI" not in said, said
 
 
 @pytest.fixture

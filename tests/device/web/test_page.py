@@ -91,6 +91,17 @@ def test_switch_on_the_page_closes_the_camera(serve_page: Serve, browser: Browse
     assert [each for each in problems if not re.search("404", each)] == []
 
 
+def test_page_shows_nothing_of_a_runner_that_has_ended(serve_page: Serve, browser: Browser) -> None:
+    page = new_page(browser)
+    with serve_page() as address:
+        watch(page, address)
+        page.wait_for_selector("#picture:not([hidden])")
+    page.wait_for_selector("#curtain:has-text('No connection to the runner')")
+    assert page.locator("#boxes rect").count() == page.locator("#faces li").count() == 0
+    assert page.locator("button:enabled:visible").count() == 0
+    page.close()
+
+
 def test_another_page_shows_it_in_a_frame_only_where_allowed(
     serve_page: Serve, browser: Browser, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ const HINTS = {
   cut: "A face is cut off at the edge: aim the camera at the middle of where people are.",
 };
 const MAX_EVENTS = 50;
+const RESTARTS = ["restart-camera", "restart"];
 let state = { colours: {}, picture: "pixelated", enabled: false };
 let shownFrame = 0;
 let loading = false;
@@ -31,14 +32,11 @@ function showState(latest) {
   button.disabled = false;
   button.setAttribute("aria-checked", String(state.enabled));
   if (!state.enabled || state.camera !== "online") {
-    showFaces([]);
-    byId("hints").replaceChildren();
-    showBoxes({ width: 640, height: 480, faces: [] });
+    showNothing(state.enabled ? "Waiting for the camera" : "Switched off: nothing is shown or recorded");
     if (!state.enabled) {
       clearEvents();
       byId("nobody").hidden = true;
     }
-    hidePicture(state.enabled ? "Waiting for the camera" : "Switched off: nothing is shown or recorded");
   } else if (state.picture === "off") {
     byId("curtain").hidden = true;
   }
@@ -69,7 +67,10 @@ function showSystem() {
   byId("system").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]));
 }
 
-function hidePicture(reason) {
+function showNothing(reason) {
+  showFaces([]);
+  byId("hints").replaceChildren();
+  showBoxes({ width: 640, height: 480, faces: [] });
   const picture = byId("picture");
   picture.hidden = true;
   picture.removeAttribute("src");
@@ -201,12 +202,15 @@ updates.addEventListener("state", (message) => showState(JSON.parse(message.data
 updates.addEventListener("frame", (message) => showFrame(JSON.parse(message.data)));
 updates.addEventListener("event", (message) => showEvent(JSON.parse(message.data)));
 updates.onopen = () => {
+  for (const id of RESTARTS) byId(id).disabled = false;
   clearEvents();
   shownFrame = 0;
 };
 updates.onerror = async () => {
   say("no connection to the runner; trying again");
-  hidePicture("No connection to the runner");
+  showNothing("No connection to the runner");
+  byId("nobody").hidden = true;
+  for (const id of ["switch", ...RESTARTS]) byId(id).disabled = true;
   const answer = await fetch("api/state").catch(() => null);
   if (answer && answer.status === 401) location.assign("login");
 };
