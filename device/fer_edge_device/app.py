@@ -25,7 +25,9 @@ from fer_edge_device.capture.base import paced_frames
 from fer_edge_device.capture.factory import make_source, open_source
 from fer_edge_device.capture.opencv import reduction
 from fer_edge_device.capture.video_file import RealtimePlayback
-from fer_edge_device.components import check_messages, load_classifier, load_detector
+from fer_edge_device.collect.expiry import Expiry
+from fer_edge_device.collect.folder import collect_folder
+from fer_edge_device.components import check_collect, check_messages, load_classifier, load_detector
 from fer_edge_device.config.settings import RELOADED_KEYS, RESTART_SECTIONS
 from fer_edge_device.live_settings import SavedSettings, parse_change
 from fer_edge_device.messages import Info, MessageFactory
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from fer_edge.classification.classifier import TFLiteClassifier
     from fer_edge.detection.base import TrackingDetector
     from fer_edge_device.capture.base import SwitchableSource
+    from fer_edge_device.collect.collector import FaceCollector
     from fer_edge_device.config.settings import Config, EventsSettings
     from fer_edge_device.history.recorder import HistoryRecorder
     from fer_edge_device.messages import Event
@@ -96,6 +99,8 @@ class App:
         self._output: JsonLinesSink | None = None
         self._mqtt: MqttSink | None = None
         self._history: HistoryRecorder | None = None
+        self._collector: FaceCollector | None = None
+        self._expiry: Expiry | None = None
         self._view = self._make_view(config)
         self._page: Page | None = None
         if sys.stdout is None:
@@ -111,18 +116,21 @@ class App:
             self._is_trial = is_trial and not self._source.live
             stack.callback(self._close_source)
             stack.callback(self._close_observers)
+            self._observers = self._open_observers(config)
             self._runner = Runner(
                 self._source,
                 _make_pipeline(config, classifier, live=self._source.live),
                 identity,
-                observers=self._open_observers(config),
+                observers=self._observers,
                 viewer=self._view,
                 stats_interval=config.events.stats_interval_s,
                 on_reload=self._reload if read_config else None,
             )
+            stack.callback(self._close_collector, keep_waiting=False)
             self._sinks = self._open_sinks(config, identity, goes_on=False)
             self._runner.use_sinks(self._sinks)
             self._runner.change_events(self._events_settings(config))
+            self._open_collector(config)
             self._open_page(config)
             stack.pop_all()
 
@@ -146,6 +154,7 @@ class App:
             summary = self._runner.run(seconds)
         finally:
             self._close_source()
+            self._close_collector(keep_waiting=True)
             for sink in self._sinks:
                 sink.close()
             self._close_observers()
@@ -194,6 +203,7 @@ class App:
             # Everything that can fail comes first. The model is loaded again: its file may have been replaced.
             config = self._keep_min_face(self._read_config() if self._read_config else self._config)
             check_messages(config)
+            check_collect(config.collect)
             classifier, detector = load_classifier(config), load_detector(config)
         except Exception as error:  # noqa: BLE001 - whatever a new file does, the old configuration goes on
             _log_failed_reload(error)
@@ -211,6 +221,7 @@ class App:
 
     def _apply(self, config: Config, classifier: TFLiteClassifier, detector: TrackingDetector) -> None:
         old = self._config
+        self._close_collector(keep_waiting=False)  # first, because nothing more may be kept if it was turned off
         identity = self._make_identity(config, classifier)
         new_sinks = (config.mqtt, config.outbox, config.node_name()) != (old.mqtt, old.outbox, old.node_name())
         if new_sinks:
@@ -227,6 +238,7 @@ class App:
                 self._runner.change_identity(
                     self._runner.identity, stats_interval=old.events.stats_interval_s, new_sinks=True
                 )
+                self._open_collector(old)
                 return
             self._runner.use_sinks(self._sinks)
         with self._command_lock:
@@ -242,6 +254,7 @@ class App:
             classifier=classifier,
             model=_model_name(classifier),
         )
+        self._open_collector(config)
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
         if keys := ", ".join(_changes_after_restart(old, config)):
             logger.warning("%s: these changes take effect after a restart", keys)
@@ -254,6 +267,7 @@ class App:
             model=classifier.card.name,
             model_sha256=classifier.sha256,
             labels=classifier.card.labels,
+            collects_faces=config.collect.enabled,
         )
         if not (config.mqtt.url and config.mqtt.ha_discovery):
             return NodeIdentity(messages, info)
@@ -281,6 +295,35 @@ class App:
 
         path = history_path(config.history, config.node_name())
         return trial_file(path) if self._is_trial else path
+
+    def _open_collector(self, config: Config) -> None:
+        """Start to collect faces if that is configured, and to delete those that expire."""
+        try:
+            folder = collect_folder(config.collect, config.node_name(), is_trial=self._is_trial)
+        except InputError:
+            if config.collect.enabled:
+                raise
+            return
+        if config.collect.enabled:
+            # The library takes time to load, which only users of collect should wait for.
+            from fer_edge_device.collect.collector import FaceCollector  # noqa: PLC0415
+
+            node, classifier = config.node_name(), load_classifier(config)
+            collector = FaceCollector(folder, config.collect, node, classifier, lambda: self._runner.enabled)
+            self._collector = self._runner.pipeline.consumer = collector
+            self._observers.append(collector)
+        if config.collect.enabled or folder.exists():
+            self._expiry = Expiry(folder, config.collect.max_days)
+
+    def _close_collector(self, *, keep_waiting: bool) -> None:
+        self._runner.pipeline.consumer = None
+        if self._collector:
+            self._observers.remove(self._collector)
+            self._collector.close(keep_waiting=keep_waiting)
+            self._collector = None
+        if self._expiry:
+            self._expiry.close()
+            self._expiry = None
 
     def _open_page(self, config: Config) -> None:
         """Start to serve the page, if there is one."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fer_edge.detection.base import TrackingDetector
-    from fer_edge_device.config.settings import Config
+    from fer_edge_device.config.settings import CollectSettings, Config
 
 _SYSTEM_FOLDERS: Final = (Path("/proc"), Path("/sys"))  # where no file can be kept
 
@@ -56,6 +56,19 @@ def check_messages(config: Config) -> None:
         Broker(config.mqtt)
 
 
+def check_collect(settings: CollectSettings) -> None:
+    """Check that faces can be encrypted, if they are to be collected.
+
+    Raises:
+        InputError: the public key is damaged.
+        MissingExtraError: the extra is not installed.
+    """
+    if settings.enabled:
+        from fer_edge_device.collect.encryption import Encryption  # noqa: PLC0415 - only users of collect need it
+
+        Encryption(settings.public_key)
+
+
 def config_problems(config: Config) -> list[str]:
     """Return the problems of a configuration, without opening the camera or connecting to the broker."""
     checks: tuple[Callable[[], object], ...] = (
@@ -63,6 +76,7 @@ def config_problems(config: Config) -> list[str]:
         partial(load_detector, config),
         partial(tls_context, config.camera),
         partial(check_messages, config),
+        partial(check_collect, config.collect),
         partial(_check_outbox, config.outbox.path),
     )
     problems = []

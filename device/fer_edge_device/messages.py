@@ -192,6 +192,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         model: name of the model.
         model_sha256: SHA-256 of its file.
         labels: its emotions, in the order of its outputs.
+        collects_faces: whether encrypted crops of some faces are kept for a person's review.
     """
 
     schema: int = SCHEMA
@@ -199,6 +200,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     model_sha256: str
     labels: tuple[str, ...]
+    collects_faces: bool = False
 
 
 class Message(msgspec.Struct, frozen=True):

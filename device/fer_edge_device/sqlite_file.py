@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from fer_edge.utils.atomic_file import make_private_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -75,7 +77,7 @@ class SqliteFile(ABC):
         """
         self._path = path
         self._database: sqlite3.Connection | None = None
-        _make_folders(path)
+        make_private_folder(path.parent)
 
     def use(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Do some work on the database. If the file turns out to be damaged, do it on a new one.
@@ -132,13 +134,6 @@ class SqliteFile(ABC):
         logger.warning(
             "%s: damaged (%s); renamed to %s, and replaced by a new %s", self._path, reason, renamed.name, self.noun
         )
-
-
-def _make_folders(path: Path) -> None:
-    """Create the folders of a file for this user alone, as far as they do not exist."""
-    for folder in reversed(path.parents):
-        if not folder.is_dir():
-            folder.mkdir(PRIVATE_FOLDER, exist_ok=True)
 
 
 def _make_private(path: Path) -> None:

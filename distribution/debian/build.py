@@ -53,7 +53,7 @@ Priority: optional
 Description: facial-expression recognition with a camera
  fer-edge finds faces in the images of a camera, recognizes their expressions,
  and sends them as MQTT messages, for example to Home Assistant. No image
- leaves the device.
+ leaves the device, unless you have it collect faces for review.
  .
  The service is installed, but neither enabled nor started: no camera opens
  before you ask for it.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _GROUPS: Final = {
     "Train": ("train", "train-faces", "train-refiner", "recipes"),
     "Convert": ("convert", "evaluate", "inspect", "card"),
-    "Run": ("run", "web", "config", "cameras", "history", "mqtt"),
+    "Run": ("run", "web", "config", "cameras", "history", "collect", "mqtt"),
     "Tag": ("predict", "tag", "report", "review"),
     "Measure": ("bench", "doctor"),
     "Service": ("service", "deploy", "fleet"),

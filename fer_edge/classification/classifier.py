@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from fer_edge.classification.crop import crop_face
+from fer_edge.classification.crop import crop_detected_face
 from fer_edge.errors import ModelError, RuntimeMismatchError
 from fer_edge.model_zoo import DEFAULT_MODEL, find_model
 from fer_edge.modelcard.archive import check_flatbuffer, model_bytes, read_model
@@ -68,10 +68,7 @@ def classify_faces(
         classifier: the classifier.
     """
     spec = classifier.card.input
-    crops = [
-        crop_face(gray, face.box, spec.height, spec.width, crop_spec, roll=face.roll if crop_spec.align_eyes else 0.0)
-        for face in faces
-    ]
+    crops = [crop_detected_face(gray, face, spec.height, spec.width, crop_spec) for face in faces]
     scores = classifier.classify(np.stack(crops) if crops else np.empty((0, spec.height, spec.width), np.uint8))
     return ClassifiedFaces(scores, tuple(map(measure_quality, faces, crops)))
 

@@ -17,6 +17,8 @@ from fer_edge.geometry import NO_MARGIN, Box, CropSpec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from fer_edge.geometry import Face
+
 _MIN_ROLL: Final = math.radians(5)  # smaller angles are mostly errors of the landmarks
 
 
@@ -66,6 +68,13 @@ def crop_face(
     if any(padding):
         visible = np.asarray(cv2.copyMakeBorder(visible, *padding, cv2.BORDER_REPLICATE), np.uint8)
     return np.ascontiguousarray(visible)
+
+
+def crop_detected_face(
+    gray: npt.NDArray[np.uint8], face: Face, height: int, width: int, crop_spec: CropSpec
+) -> npt.NDArray[np.uint8]:
+    """Crop a face that a detector has found, by `crop_face`; it is rotated upright where the detector can tell how."""
+    return crop_face(gray, face.box, height, width, crop_spec, roll=face.roll if crop_spec.align_eyes else 0.0)
 
 
 def crop_whole_image(gray: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:

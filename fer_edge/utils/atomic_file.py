@@ -41,6 +41,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create a folder and those above it for this user alone, as far as they do not exist.
+
+    Raises:
+        OSError: one of them cannot be created.
+    """
+    for each in reversed([folder, *folder.parents]):
+        if not each.is_dir():
+            each.mkdir(0o700, exist_ok=True)
+
+
 def ensure_writable(path: Path) -> None:
     """Check that a file can be written, before the work that produces its content starts.
 

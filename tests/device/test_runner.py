@@ -398,6 +398,7 @@ def test_output_line_is_one_message(tmp_path: Path) -> None:
         "model": "edge",
         "model_sha256": "0",
         "labels": ["a", "b"],
+        "collects_faces": False,
     }
 
 

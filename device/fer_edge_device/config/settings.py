@@ -16,7 +16,7 @@ from fer_edge.utils.toml import Section
 PATHS: Final = (  # keys whose values are paths, or may be
     *("model", "camera.source", "camera.ca_file", "faces.detector_model", "outbox.path", "history.path"),
     *("mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file"),
-    *("web.token_file", "web.cert_file", "web.key_file"),
+    *("web.token_file", "web.cert_file", "web.key_file", "collect.path"),
 )
 RESTART_SECTIONS: Final = ("camera", "history", "web", "log")  # whose changes take effect after a restart
 RELOADED_KEYS: Final = ("camera.fps", "camera.idle_fps")  # of these sections, on SIGHUP as all others do
@@ -323,6 +323,42 @@ class WebSettings(Section, frozen=True, kw_only=True):
     key_file: Annotated[str, Meta(description="private key of the certificate; empty: it is in cert_file")] = ""
 
 
+class CollectSettings(Section, frozen=True, kw_only=True):
+    """Crops of faces that are kept for a person's review, encrypted; never whole frames."""
+
+    enabled: Annotated[bool, Meta(description="keep crops of uncertain, contradictory and rare faces")] = False
+    public_key: Annotated[
+        str,
+        Meta(
+            pattern=r"^(age1[02-9ac-hj-np-z]{58})?\Z",
+            extra={"form": "be a public key of age, as `fer-edge collect key` prints it: age1 and 58 characters"},
+            description="the key for which crops are encrypted; its private key stays on your computer",
+        ),
+    ] = ""
+    path: Annotated[
+        str,
+        Meta(
+            description="their folder; empty: collected in the service's state folder, or a folder in"
+            " ~/.local/state/fer-edge"
+        ),
+    ] = ""
+    margin: Annotated[
+        float, Meta(ge=0, le=1, description="a face is uncertain if its best score leads the second by less")
+    ] = 0.2
+    interval_s: Annotated[float, Meta(ge=0, le=86_400, description="seconds between two crops of the same face")] = 10.0
+    max_per_hour: Annotated[int, Meta(ge=1, le=3600, description="maximum number of crops in any hour")] = 20
+    max_faces: Annotated[
+        int, Meta(ge=1, le=100_000, description="maximum number of crops that are kept; then no more are added")
+    ] = 1000
+    max_days: Annotated[float, Meta(gt=0, le=365, description="days before a crop is deleted")] = 30.0
+
+    def __post_init__(self) -> None:
+        """Check the keys against each other."""
+        if self.enabled and not self.public_key:
+            message = "collect.enabled needs collect.public_key; `fer-edge collect key` makes one on your computer"
+            raise ValueError(message)
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """What is written to standard error."""
 
@@ -362,6 +398,7 @@ class Config(Section, frozen=True, kw_only=True):
     outbox: OutboxSettings = OutboxSettings()
     history: HistorySettings = HistorySettings()
     web: WebSettings = WebSettings()
+    collect: CollectSettings = CollectSettings()
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:

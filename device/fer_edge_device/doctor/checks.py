@@ -8,6 +8,7 @@ from fer_edge_device.doctor.base import Check
 from fer_edge_device.doctor.broker import BROKER_TIMEOUT, check_broker
 from fer_edge_device.doctor.camera import FIRST_FRAME_TIMEOUT, check_camera
 from fer_edge_device.doctor.clock import check_clock
+from fer_edge_device.doctor.collect import check_collect_folder
 from fer_edge_device.doctor.libraries import check_libraries, check_runtime
 from fer_edge_device.doctor.models import check_classifier, check_detector
 from fer_edge_device.doctor.outbox import check_outbox
@@ -43,5 +44,6 @@ CHECKS: Final[Mapping[str, Check]] = {
     "clock": Check(check_clock),
     "temperature": Check(check_temperature),
     "outbox": Check(check_outbox),
+    "collected faces": Check(check_collect_folder),
     "service": Check(check_service),
 }

@@ -133,8 +133,9 @@ def _check_matches(path: Path, options: InstallOptions) -> None:
 def _check_paths(config: Config, instance: str | None) -> None:
     """Check the paths: the service runs in /, sees no home folders, and writes only to its state folder."""
     state = Path("/", STATE_FOLDER, unit_name(instance).removesuffix(".service"))
-    if config.outbox.path and not Path(config.outbox.path).is_relative_to(state):
-        raise InputError(f"outbox.path {config.outbox.path!r}: the service can write only to {state}; remove the key")
+    for key, path in (("outbox.path", config.outbox.path), ("collect.path", config.collect.path)):
+        if path and not Path(path).is_relative_to(state):
+            raise InputError(f"{key} {path!r}: the service can write only to {state}; remove the key")
     for key in PATHS:
         value: str = attrgetter(key)(config)
         if re.fullmatch(_NOT_PATHS.get(key, ""), value):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-import shutil
 import tempfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge_device.install.manifest import MARK, HostBenchmark
-from fer_edge_device.install.ssh import SSH_FAILED, SshConnection
+from fer_edge_device.install.ssh import SSH_FAILED, SshConnection, check_hosts, connect_advice
 
 if TYPE_CHECKING:
     import subprocess
@@ -84,12 +83,7 @@ def deploy(
     Raises:
         InputError: ssh is missing, or a host name is invalid; nothing was changed anywhere.
     """
-    for program in ("ssh", "scp"):
-        if shutil.which(program) is None:
-            raise InputError(f"{program} is not installed on this machine: sudo apt install openssh-client")
-    for host in hosts:
-        if not host or host.startswith("-") or re.search(r"\s", host):
-            raise InputError(f"{host!r}: not a host; give user@host")
+    check_hosts(hosts)
     # Short paths, because the path of a socket has at most 108 bytes.
     with (
         tempfile.TemporaryDirectory(prefix="fer-edge-") as sockets,
@@ -141,14 +135,6 @@ def _installed_version(connection: SshConnection) -> str:
     return found[1] if found else ""
 
 
-def _connect_advice(error: str, host: str) -> str:
-    if "Permission denied" in error:
-        return f"install your key there: ssh-copy-id {host}"
-    if "Host key verification failed" in error:
-        return f"check its key once, by hand: ssh {host}"
-    return "is it switched on and on the network, and is ssh enabled there?"
-
-
 class _Deployment:
     """A run of ``deploy.sh`` on one host."""
 
@@ -163,7 +149,7 @@ class _Deployment:
         """Install the bundle, unless connecting failed. A failure becomes part of the outcome."""
         host = self._connection.host
         if connect_error:
-            advice = _connect_advice(connect_error, host)
+            advice = connect_advice(connect_error, host)
             return Outcome(host, failed_step="connect", output=(connect_error, advice))
         try:
             return self._install()

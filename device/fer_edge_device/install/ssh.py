@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import subprocess
 import tempfile
 import threading
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from fer_edge.errors import FerEdgeError
+from fer_edge.errors import FerEdgeError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 SSH_FAILED: Final = 255  # ssh's exit status when the connection itself failed
@@ -24,6 +26,29 @@ _OPTIONS: Final = (
 
 class SshError(FerEdgeError):
     """Raised when a command or a copy over ssh fails."""
+
+
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Check that ssh is here, and that hosts look like hosts.
+
+    Raises:
+        InputError: ssh is missing, or a host name is invalid.
+    """
+    for program in ("ssh", "scp"):
+        if shutil.which(program) is None:
+            raise InputError(f"{program} is not installed on this machine: sudo apt install openssh-client")
+    for host in hosts:
+        if not host or host.startswith("-") or re.search(r"\s", host):
+            raise InputError(f"{host!r}: not a host; give user@host")
+
+
+def connect_advice(error: str, host: str) -> str:
+    """Return what to do when connecting to a host gave an error."""
+    if "Permission denied" in error:
+        return f"install your key there: ssh-copy-id {host}"
+    if "Host key verification failed" in error:
+        return f"check its key once, by hand: ssh {host}"
+    return "is it switched on and on the network, and is ssh enabled there?"
 
 
 class SshConnection:
@@ -44,7 +69,7 @@ class SshConnection:
         self.host = host
         config = ["-F", str(ssh_config)] if ssh_config else []
         self._options = [*config, *_OPTIONS, "-o", f"ControlPath={folder}/%C"]
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[Any]] = set()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -79,7 +104,43 @@ class SshConnection:
         if self.wait(process):
             raise SshError((output.strip().splitlines() or ["scp failed"])[-1])
 
-    def wait(self, process: subprocess.Popen[str]) -> int:
+    def read(self, command: str, max_bytes: int) -> bytes:
+        """Run a command on the host and return what it writes to its output.
+
+        Args:
+            command: the command; it has no input.
+            max_bytes: the most that it may write.
+
+        Raises:
+            SshError: it failed, or wrote more.
+        """
+        with tempfile.TemporaryFile("w+", errors="replace") as errors:  # a pipe that nobody reads could fill
+            with self._lock:
+                if self._closed:
+                    raise SshError("stopped")
+                process = subprocess.Popen(  # noqa: S603 - ssh
+                    ["ssh", *self._options, "--", self.host, command],  # noqa: S607
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                )
+                self._running.add(process)
+            if process.stdout is None:  # impossible: it is a pipe
+                return b""
+            with process.stdout as output:
+                content = output.read(max_bytes + 1)
+                if len(content) > max_bytes:
+                    process.terminate()
+            status = self.wait(process)
+            errors.seek(0)
+            lines = errors.read(10_000).strip().splitlines()
+        if len(content) > max_bytes:
+            raise SshError(f"it sent more than {max_bytes / 1e6:.0f} MB, and was stopped")
+        if status:
+            raise SshError((lines or [f"a command ended with status {status}"])[-1])
+        return content
+
+    def wait(self, process: subprocess.Popen[Any]) -> int:
         """Wait for a process of this connection to end, and return its status."""
         status = process.wait()
         with self._lock:

@@ -173,7 +173,7 @@ class EventMaker:
         """Return the faces of tracks, also of those that are not reported yet."""
         return [
             VisibleFace(
-                id=self._id(track),
+                id=self.track_id(track),
                 box=_relative(track.box, *self._frame_shape),
                 emotion=face.reported,
                 reliable=face.reported_reliable,
@@ -257,7 +257,7 @@ class EventMaker:
         track, scores = face.track, face.scores()
         return Event(
             event_type=event_type,
-            id=self._id(track),
+            id=self.track_id(track),
             time=round(track.last_seen + self._epoch, 3),
             emotion=emotion,
             score=scores[emotion],
@@ -270,7 +270,8 @@ class EventMaker:
             model=face.model.name,
         )
 
-    def _id(self, track: Track) -> str:
+    def track_id(self, track: Track) -> str:
+        """Return the id of a track in events."""
         return f"{self._session}-{track.number}"
 
 

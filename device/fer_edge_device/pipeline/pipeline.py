@@ -6,7 +6,7 @@ import itertools
 import time as clock
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fer_edge.classification.classifier import classify_faces
 from fer_edge.detection.postprocess import NMS_IOU
@@ -23,14 +23,38 @@ if TYPE_CHECKING:
 
     from fer_edge.classification.classifier import Classifier
     from fer_edge.detection.base import TrackingDetector
-    from fer_edge.geometry import Face
+    from fer_edge.geometry import CropSpec, Face
     from fer_edge.tracking.tracker import Track
     from fer_edge_device.capture.base import Frame
     from fer_edge_device.config.settings import EventsSettings, FacesSettings
     from fer_edge_device.messages import Event, State, VisibleFace
+    from fer_edge_device.pipeline.events import TrackedFace
 
 STAGES: Final = ("follow", "detect", "classify", "track")
 _MAX_TIMINGS: Final = 1000  # per stage
+
+
+class FaceConsumer(Protocol):
+    """Is shown each face when it has been classified."""
+
+    def consider(
+        self,
+        gray: npt.NDArray[np.uint8],
+        face: TrackedFace,
+        face_id: str,
+        scores: npt.NDArray[np.float32],
+        crop_spec: CropSpec,
+    ) -> None:
+        """Take what is of interest; never wait, and never fail.
+
+        Args:
+            gray: the frame, uint8 of shape (rows, columns), valid during this call.
+            face: the face; its quality is that of this classification, and its emotion was reported before.
+            face_id: the id of its track.
+            scores: the scores of this classification, of shape (labels,).
+            crop_spec: how its box became the classifier's input.
+        """
+        ...
 
 
 class Pipeline:
@@ -40,6 +64,7 @@ class Pipeline:
 
     Attributes:
         milliseconds: how long each stage took in the latest frames in which it ran; the reader empties it.
+        consumer: is shown each classified face; None: nobody is.
     """
 
     def __init__(
@@ -71,6 +96,7 @@ class Pipeline:
         self._tracker = Tracker(events.max_age_s)
         self._scheduler = Scheduler(self._tracker, faces, fps=fps, idle_fps=idle_fps)
         self._events = EventMaker(session, events)
+        self.consumer: FaceConsumer | None = None
         self._seconds: dict[str, float] = {}
         self.milliseconds: dict[str, deque[float]] = {stage: deque(maxlen=_MAX_TIMINGS) for stage in STAGES}
 
@@ -227,6 +253,9 @@ class Pipeline:
         with self._timed("track"):
             for track, row, quality in zip(tracks, *classified, strict=True):
                 self._events.update_scores(track, row, quality, self._model)
+                if self.consumer:
+                    face, face_id = self._events.faces[track.number], self._events.track_id(track)
+                    self.consumer.consider(gray, face, face_id, row, self._detector.crop_spec)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

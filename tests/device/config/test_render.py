@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_the_example_contains_the_defaults_as_comments(tmp_path: Path) -> None:
     text = example()
-    sections = ("camera", "faces", "events", "mqtt", "outbox", "history", "web", "log")
+    sections = ("camera", "faces", "events", "mqtt", "outbox", "history", "web", "collect", "log")
     assert tomllib.loads(text) == {name: {} for name in sections}
     keys = [
         line.removeprefix("# ") if " = " in line and line.split()[1].isidentifier() and line.split()[2] == "=" else line

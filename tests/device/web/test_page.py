@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from fer_edge_device.collect.encryption import make_identity
 from fer_edge_device.history.report import make_history_page
 from fer_edge_device.history.rows import Period
 from tests.device.web.browser import SHOTS, needs_chromium, new_page, serious_findings, watch
@@ -158,3 +159,17 @@ def test_token_is_asked_for(serve_page: Serve, browser: Browser, tmp_path: Path)
         page.press("#token", "Enter")
         page.wait_for_selector("#faces li")
         page.close()
+
+
+def test_page_says_that_faces_are_collected(serve_page: Serve, browser: Browser, tmp_path: Path) -> None:
+    public_key = make_identity(tmp_path / "identity")
+    for enabled in (True, False):
+        with serve_page(f'[collect]\nenabled = {str(enabled).lower()}\npublic_key = "{public_key}"\n') as address:
+            page = new_page(browser)
+            problems, _ = watch(page, address)
+            page.wait_for_selector("#system:has-text('edge')")
+            assert page.locator("#collecting").is_visible() is enabled
+            assert serious_findings(page) == []
+            assert public_key not in page.content()
+            page.close()
+        assert problems == []

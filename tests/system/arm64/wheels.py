@@ -8,9 +8,12 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).parents[3]
 LATER: Final = "999.0"
@@ -67,8 +70,18 @@ def requirements(python: str) -> list[str]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = {"platform_machine": "aarch64", "python_version": python, "python_full_version": f"{python}.0"}
-    found = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["device"]])
+    found = [*map(Requirement, project["dependencies"]), *_of_extra(project["optional-dependencies"], "device")]
     return [f"{each.name}{each.specifier}" for each in found if not each.marker or each.marker.evaluate(environment)]
+
+
+def _of_extra(extras: dict[str, list[str]], extra: str) -> Iterator[Requirement]:
+    """Yield the requirements of an extra, with those of the extras that it consists of."""
+    for each in map(Requirement, extras[extra]):
+        if each.name == "fer-edge":
+            for inner in sorted(each.extras):
+                yield from _of_extra(extras, inner)
+        else:
+            yield each
 
 
 def for_arm64(python: str, glibc: int) -> list[str]:

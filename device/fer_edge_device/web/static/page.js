@@ -42,6 +42,7 @@ function showState(latest) {
   }
   showLogOut(state.has_login);
   byId("no-history").hidden = state.has_history;
+  byId("collecting").hidden = !(state.info && state.info.collects_faces);
   byId("restart-camera").hidden = !state.has_camera || !state.enabled;
   showSystem();
   if (Object.keys(state.colours).join() !== shownLabels) {
