@@ -82,6 +82,9 @@ def tag(
         Path | None, typer.Option(help="Empty folder for annotated copies of images with faces.")
     ] = None,
     montage: Annotated[Path | None, typer.Option(help="Empty folder for a contact sheet of each emotion.")] = None,
+    collect: Annotated[
+        Path | None, typer.Option(help="Empty folder for crops of uncertain, contradictory and rare faces, to review.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start again, and replace the table, copies and sheets.")
     ] = False,
@@ -131,13 +134,14 @@ def tag(
         sidecar_dir=str(sidecar_dir) if sidecar_dir else None,
         annotate=str(annotate) if annotate else None,
         thumbnails=montage is not None,
+        candidates=collect is not None,
         max_fetch=max_fetch * 1_000_000,
     )
     # The image libraries' own messages on damaged images are hidden.
     with hide_native_stderr(), _display(paths, quiet=quiet) as on_result:
         summary = write_table(
             paths,
-            Outputs(out, errors, montage, overwrite),
+            Outputs(out, errors, montage, collect, overwrite),
             options,
             processes=workers or len(os.sched_getaffinity(0)),
             cluster=cluster,
@@ -153,6 +157,8 @@ def tag(
         f"{name} {count}" for name, count in (summary.emotions | {UNCLEAR: summary.unclear}).items() if count
     ):
         say(counts)
+    if summary.selected is not None:
+        say(f"{collect}: {counted(summary.selected, 'face')} to review")
     if summary.left_out:
         say(f"left out: {'; '.join(summary.left_out)}")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError, printable
-from fer_edge.tagging.records import SourceResult
+from fer_edge.tagging.records import Candidate, SourceResult
 from fer_edge.utils.atomic_file import ensure_writable
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from fer_edge.tagging.input.source import Source
 
 MAX_THUMBNAILS: Final = 60  # of each emotion
+MAX_CANDIDATES: Final = 200  # of each emotion and kind
 _COMMIT_S: Final = 1.0
-_TABLES: Final = ("run_key", "results", "thumbnails", "sequence")
+_TABLES: Final = ("run_key", "results", "thumbnails", "candidates", "sequence")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS run_key (content TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS results (
@@ -34,6 +35,9 @@ CREATE TABLE IF NOT EXISTS results (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS thumbnails (
     emotion TEXT NOT NULL, draw INTEGER NOT NULL, jpeg BLOB NOT NULL, PRIMARY KEY (emotion, draw)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS candidates (
+    kind TEXT NOT NULL, draw INTEGER NOT NULL, candidate BLOB NOT NULL, PRIMARY KEY (kind, draw)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sequence (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE);
 DELETE FROM sequence;
@@ -137,14 +141,13 @@ class Journal:
     def store(self, source: Source, result: SourceResult) -> None:
         """Store the result of a source."""
         key = source.key
-        encoded = msgspec.msgpack.encode(msgspec.structs.replace(result, thumbnails=()))
+        encoded = msgspec.msgpack.encode(msgspec.structs.replace(result, thumbnails=(), candidates=()))
         row = (key, os.fsencode(source.path), source.kind == "video", source.fingerprint, encoded)
         with self._as_fer_edge_error():
             self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", row)
             faces = [record.face for record in result.records if record.face]
             for number, (face, jpeg) in enumerate(zip(faces, result.thumbnails, strict=False)):
-                # A hash decides which thumbnails to keep, so that the choice does not depend on the order of work.
-                draw = int.from_bytes(hashlib.sha256(key + number.to_bytes(4)).digest()[:7])
+                draw = _draw(key, number)
                 self._database.execute(
                     "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (face.shown_emotion, draw, jpeg)
                 )
@@ -152,6 +155,17 @@ class Journal:
                     "DELETE FROM thumbnails WHERE emotion = ?1 AND draw >="
                     " (SELECT draw FROM thumbnails WHERE emotion = ?1 ORDER BY draw LIMIT 1 OFFSET ?2)",
                     (face.shown_emotion, MAX_THUMBNAILS),
+                )
+            for number, candidate in enumerate(result.candidates):
+                kind = f"{candidate.face.reason if candidate.is_hard else ''} {candidate.face.emotion}"
+                content = msgspec.msgpack.encode(candidate)
+                self._database.execute(
+                    "INSERT OR REPLACE INTO candidates VALUES (?, ?, ?)", (kind, _draw(key, number), content)
+                )
+                self._database.execute(
+                    "DELETE FROM candidates WHERE kind = ?1 AND draw >="
+                    " (SELECT draw FROM candidates WHERE kind = ?1 ORDER BY draw LIMIT 1 OFFSET ?2)",
+                    (kind, MAX_CANDIDATES),
                 )
         self._commit_if_due()
 
@@ -174,6 +188,12 @@ class Journal:
         """Return JPEGs of a random choice of faces with an emotion, or ``unclear``; it is the same every time."""
         rows = self._database.execute("SELECT jpeg FROM thumbnails WHERE emotion = ? ORDER BY draw", (emotion,))
         return [jpeg for (jpeg,) in rows]
+
+    def candidates(self) -> Iterator[tuple[str, Candidate]]:
+        """Yield a random choice of faces that may be selected for review, each with a name; the same every time."""
+        decoder = msgspec.msgpack.Decoder(Candidate)
+        for draw, content in self._database.execute("SELECT draw, candidate FROM candidates ORDER BY draw"):
+            yield f"{draw:014x}", decoder.decode(content)
 
     def close(self) -> None:
         """Close the file and keep it, so that the same command can continue."""
@@ -208,6 +228,11 @@ class Journal:
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=1.0, isolation_level=None)
+
+
+def _draw(key: bytes, number: int) -> int:
+    """Return a number that decides what is kept: a hash, so that the choice does not depend on the order of work."""
+    return int.from_bytes(hashlib.sha256(key + number.to_bytes(4)).digest()[:7])
 
 
 def _delete(path: Path) -> None:

@@ -24,6 +24,7 @@ class TagOptions(msgspec.Struct, frozen=True, kw_only=True):
         sidecar_dir: folder for the sidecars; None for beside the images.
         annotate: folder for annotated copies of the images; None for no copies.
         thumbnails: whether to keep a thumbnail of each face.
+        candidates: whether to cut out faces that may be selected for review.
         max_fetch: largest file to fetch from an address, and largest video to unpack, in bytes.
     """
 
@@ -40,4 +41,5 @@ class TagOptions(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_dir: str | None = None
     annotate: str | None = None
     thumbnails: bool = False
+    candidates: bool = False
     max_fetch: int = 4_000_000_000

@@ -8,6 +8,7 @@ import msgspec
 
 from fer_edge.errors import printable
 from fer_edge.expression import Expression
+from fer_edge.tagging.selected_face import SelectedFace
 
 if TYPE_CHECKING:
     from fer_edge.tagging.input.source import Source
@@ -33,6 +34,18 @@ class FaceRecord(msgspec.Struct, frozen=True, array_like=True):
     frame: int = 0
 
 
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
+    """A face that may be selected for review.
+
+    Attributes:
+        face: the face and its crop.
+        is_hard: whether it is uncertain or contradictory; otherwise it is selected only if its emotion turns out rare.
+    """
+
+    face: SelectedFace
+    is_hard: bool
+
+
 class SourceResult(msgspec.Struct, frozen=True, array_like=True):
     """Everything that was found in one source.
 
@@ -40,11 +53,13 @@ class SourceResult(msgspec.Struct, frozen=True, array_like=True):
         records: the records of the source; an image has at least one.
         sha256: hash of the file; None if it was not requested or the file could not be read.
         thumbnails: a JPEG for each record that has a face, in the same order; empty if they were not requested.
+        candidates: faces that may be selected for review; empty if they were not requested.
     """
 
     records: tuple[FaceRecord, ...]
     sha256: str | None = None
     thumbnails: tuple[bytes, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
 
 def failed_result(source: Source, error: str) -> SourceResult:

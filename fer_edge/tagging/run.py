@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fer_edge.classification.selection import is_rare
 from fer_edge.detection.factory import detector_file
 from fer_edge.errors import InputError, printable
 from fer_edge.quality import UNCLEAR
@@ -23,6 +24,7 @@ from fer_edge.tagging.output import parquet_dataset, table_writer
 from fer_edge.tagging.output.contact_sheet import write_sheet
 from fer_edge.tagging.output.destinations import check_outputs, result_folders
 from fer_edge.tagging.output.error_list import open_error_list
+from fer_edge.tagging.output.face_folder import FaceFolder
 from fer_edge.tagging.provenance import read_provenance
 from fer_edge.tagging.tracks import make_rows
 from fer_edge.utils.bounded_file import read_bytes
@@ -49,6 +51,7 @@ class TagSummary:
         errors: rows with an error.
         emotions: number of faces of each emotion, without those of which it cannot be told.
         unclear: number of those.
+        selected: number of faces that were selected for review; None if that was not requested.
         resumed: images and videos that an interrupted run had processed before.
         left_out: one line for each kind of files and folders that were left out of the inputs' folders.
     """
@@ -58,6 +61,7 @@ class TagSummary:
     errors: int
     emotions: dict[str, int]
     unclear: int = 0
+    selected: int | None = None
     resumed: int = 0
     left_out: tuple[str, ...] = ()
 
@@ -127,8 +131,8 @@ def _clean_tempdirs() -> Iterator[None]:
 
 def _make_run_key(inputs: Sequence[str], outputs: Outputs, options: TagOptions, provenance: Provenance) -> RunKey:
     """Make the key of a run; files count by their content, not by their path."""
-    values = msgspec.structs.asdict(options) | {"model": None, "threads": None, "thumbnails": None}
-    values["montage"] = outputs.montage
+    values = msgspec.structs.asdict(options) | {"model": None, "threads": None, "thumbnails": None, "candidates": None}
+    values |= {"montage": outputs.montage, "collect": outputs.collect}
     file = detector_file(options.detector, Path(options.detector_model) if options.detector_model else None)
     values["detector_model"] = hashlib.sha256(read_bytes(file, MODEL_BYTES)).hexdigest()[:12]
     return RunKey(
@@ -196,7 +200,19 @@ def _write_outputs(
         for emotion in (*provenance.labels, UNCLEAR):
             if thumbnails := journal.thumbnails(emotion):
                 write_sheet(outputs.montage / f"{emotion.replace('/', '-')}.jpg", thumbnails)
-    return TagSummary(images, faces, errors, emotions, unclear)
+    selected = _write_selection(journal, outputs.collect, emotions) if outputs.collect else None
+    return TagSummary(images, faces, errors, emotions, unclear, selected)
+
+
+def _write_selection(journal: Journal, folder: Path, counts: dict[str, int]) -> int:
+    """Write the faces that are worth a person's review, and return their number."""
+    selected = {
+        f"{name}.png": candidate.face if candidate.is_hard else msgspec.structs.replace(candidate.face, reason="rare")
+        for name, candidate in journal.candidates()
+        if candidate.is_hard or is_rare(candidate.face.emotion, counts)
+    }
+    FaceFolder(folder).add(selected)
+    return len(selected)
 
 
 def _write_table(table: str, rows: Iterator[FaceRow], provenance: Provenance, cluster: Cluster | None) -> None:

@@ -8,13 +8,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
 import msgspec
 
 from fer_edge.classification.classifier import TFLiteClassifier, classify_faces
 from fer_edge.classification.crop import crop_face
+from fer_edge.classification.selection import (
+    MARGIN,
+    contradicts_mirror_image,
+    crop_for_review,
+    label_scores,
+    score_margin,
+)
 from fer_edge.detection.factory import make_detector
 from fer_edge.drawing import draw_faces
 from fer_edge.errors import DataError, first_line, printable
@@ -25,7 +32,8 @@ from fer_edge.tagging.input.local_file import hash_video, local_video, read_imag
 from fer_edge.tagging.input.video import read_frames
 from fer_edge.tagging.output.image_files import save_copy, save_sidecar
 from fer_edge.tagging.output.xmp import relative_path
-from fer_edge.tagging.records import THUMBNAIL_SIDE, FaceRecord, SourceResult, failed_result
+from fer_edge.tagging.records import THUMBNAIL_SIDE, Candidate, FaceRecord, SourceResult, failed_result
+from fer_edge.tagging.selected_face import GROUP_CHARACTERS, SelectedFace
 from fer_edge.tflite.trial import trust_models
 from fer_edge.utils.limits import IMAGE_BYTES
 
@@ -36,10 +44,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge.detection.base import FaceDetector
+    from fer_edge.geometry import CropSpec
     from fer_edge.tagging.input.image_decode import StoredImage
     from fer_edge.tagging.input.source import Source
     from fer_edge.tagging.options import TagOptions
     from fer_edge.video.base import VideoFrame
+
+_CANDIDATES_S: Final = 10.0  # between two frames of a video whose faces may be selected: neighbours are much alike
 
 
 def process_in_worker(options: TagOptions, sources: Sequence[Source]) -> Iterator[SourceResult]:
@@ -90,6 +101,20 @@ def _load_processor(options: TagOptions) -> _Processor:
     return _CACHE.processor
 
 
+class _FoundFaces(NamedTuple):
+    """The faces of an image.
+
+    Attributes:
+        faces: each face with the detector's score.
+        thumbnails: a JPEG of each, if they were requested.
+        candidates: faces that may be selected for review, if they were requested.
+    """
+
+    faces: list[tuple[Expression, float | None]]
+    thumbnails: list[bytes]
+    candidates: list[Candidate]
+
+
 class _Processor:
     """A loaded classifier and detector."""
 
@@ -126,17 +151,18 @@ class _Processor:
     def _process_image(self, source: Source, name: str, data: bytes) -> SourceResult:
         options = self._options
         image = image_decode.decode_image(data, name, self._min_side, min_face=options.min_face, is_face=options.face)
-        found, thumbnails = self._find_faces(image.gray, image.reduction)
-        records = [FaceRecord(_scale(face, image.reduction), score) for face, score in found]
+        found = self._find_faces(image.gray, image.reduction, source.path)
+        records = [FaceRecord(_scale(face, image.reduction), score) for face, score in found.faces]
         errors = []
-        if options.annotate and found:
-            errors.append(self._annotate_image(source, name, data, image, [face for face, _ in found]))
+        if options.annotate and found.faces:
+            errors.append(self._annotate_image(source, name, data, image, [face for face, _ in found.faces]))
         if options.sidecars:
             faces = [record.face for record in records if record.face]
             errors.append(save_sidecar(source, image, faces, options.sidecar_dir))
         failures = [FaceRecord(error=error) for error in errors if error]
         digest = hashlib.sha256(data).hexdigest() if options.sha256 else None
-        return SourceResult((*(records or [FaceRecord()]), *failures), digest, tuple(thumbnails))
+        records = [*(records or [FaceRecord()]), *failures]
+        return SourceResult(tuple(records), digest, tuple(found.thumbnails), tuple(found.candidates))
 
     def _annotate_image(
         self, source: Source, name: str, data: bytes, image: StoredImage, faces: Sequence[Expression]
@@ -152,6 +178,8 @@ class _Processor:
     def _process_video(self, source: Source, name: str) -> SourceResult:
         records: list[FaceRecord] = []
         thumbnails: list[bytes] = []
+        candidates: list[Candidate] = []
+        candidates_at = source.begin
         digest, local_name = None, name
         try:
             with local_video(source, self._options.max_fetch) as path:
@@ -160,26 +188,33 @@ class _Processor:
                     digest = hash_video(path)
                 frames = read_frames(path, source.begin, source.end, self._options.every)
                 for number, frame in enumerate(frames):
-                    frame_records, frame_thumbnails = self._process_frame(frame, number, source)
+                    frame_records, found = self._process_frame(
+                        frame, number, source, is_due=frame.time >= candidates_at
+                    )
                     records += frame_records
-                    thumbnails += frame_thumbnails
+                    thumbnails += found.thumbnails
+                    candidates += found.candidates
+                    if found.candidates:
+                        candidates_at = frame.time + _CANDIDATES_S
         except DataError as error:  # the frames before the error count
             message = printable(str(error).replace(local_name, name))
             records.append(FaceRecord(time=source.begin, error=message))
-        return SourceResult(tuple(records), digest, tuple(thumbnails))
+        return SourceResult(tuple(records), digest, tuple(thumbnails), tuple(candidates))
 
-    def _process_frame(self, frame: VideoFrame, number: int, source: Source) -> tuple[list[FaceRecord], list[bytes]]:
+    def _process_frame(
+        self, frame: VideoFrame, number: int, source: Source, *, is_due: bool
+    ) -> tuple[list[FaceRecord], _FoundFaces]:
         time = round(frame.time, 3)
-        found, thumbnails = self._find_faces(frame.gray(), 1)
-        records = [FaceRecord(face, score, time, frame=number) for face, score in found]
+        found = self._find_faces(frame.gray(), 1, source.path if is_due else None)
+        records = [FaceRecord(face, score, time, frame=number) for face, score in found.faces]
         records = records or [FaceRecord(time=time, frame=number)]
-        if self._options.annotate and found:
+        if self._options.annotate and found.faces:
             copy = frame.bgr()
-            draw_faces(copy, [face for face, _ in found])
+            draw_faces(copy, [face for face, _ in found.faces])
             folder = Path(self._options.annotate) / relative_path(source.path)
             if error := save_copy(copy, self._copy_path(folder, time, number), source.uri):
                 records.append(FaceRecord(time=time, error=error, frame=number))
-        return records, thumbnails
+        return records, found
 
     def _copy_path(self, folder: Path, time: float, number: int) -> Path:
         """Return where the copy of a frame goes; the second and later frames of the same time get their number, too."""
@@ -187,10 +222,14 @@ class _Processor:
         self._last_copy = folder, time
         return folder / (f"{time:012.3f}-{number}.jpg" if repeated else f"{time:012.3f}.jpg")
 
-    def _find_faces(
-        self, gray: npt.NDArray[np.uint8], reduction: int
-    ) -> tuple[list[tuple[Expression, float | None]], list[bytes]]:
-        """Return the faces with the detector's scores, and their thumbnails if they were requested."""
+    def _find_faces(self, gray: npt.NDArray[np.uint8], reduction: int, group: str | None) -> _FoundFaces:
+        """Find the faces of an image.
+
+        Args:
+            gray: the image.
+            reduction: how many times smaller it is than the original.
+            group: what the faces that may be selected for review belong to; None selects none.
+        """
         options = self._options
         rows, columns = gray.shape
         detector_scores: list[float | None] = [None]
@@ -209,7 +248,37 @@ class _Processor:
         crops = (
             crop_face(gray, face.box, THUMBNAIL_SIDE, THUMBNAIL_SIDE, crop_spec) for face in faces if options.thumbnails
         )
-        return found, [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
+        thumbnails = [cv2.imencode(".jpg", crop)[1].tobytes() for crop in crops]
+        candidates = []
+        if options.candidates and group is not None:
+            candidates = [
+                self._candidate(gray, face, crop_spec, row, group)
+                for face, row, quality in zip(faces, *classified, strict=True)
+                if quality.suffices()
+            ]
+        return _FoundFaces(found, thumbnails, candidates)
+
+    def _candidate(
+        self, gray: npt.NDArray[np.uint8], face: Face, crop_spec: CropSpec, scores: npt.NDArray[np.float32], group: str
+    ) -> Candidate:
+        """Cut out a face, and say whether it is hard for the classifier."""
+        classifier = self._classifier
+        crop = crop_for_review(gray, face, crop_spec, classifier.card.input)
+        is_uncertain = score_margin(scores) < MARGIN
+        labels = classifier.card.labels
+        return Candidate(
+            SelectedFace(
+                png=cv2.imencode(".png", crop)[1].tobytes(),
+                time=None,
+                node="",
+                model=f"{classifier.card.name}-{classifier.sha256[:8]}",
+                emotion=labels[int(scores.argmax())],
+                scores=label_scores(scores, labels),
+                reason="uncertain" if is_uncertain else "contradictory",
+                group=printable(group)[-GROUP_CHARACTERS:],
+            ),
+            is_hard=is_uncertain or contradicts_mirror_image(crop, classifier),
+        )
 
     def _load_detector(self, reduction: int) -> FaceDetector:
         """Return the detector for images that are decoded at a reduction."""

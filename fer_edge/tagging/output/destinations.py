@@ -29,12 +29,14 @@ class Outputs:
             at the end means a folder of Parquet files.
         errors: CSV file of paths and errors; None for none.
         montage: folder for a contact sheet of each emotion; None for none.
+        collect: folder for faces to review; None for none.
         overwrite: whether to start again and replace what exists.
     """
 
     table: str
     errors: Path | None = None
     montage: Path | None = None
+    collect: Path | None = None
     overwrite: bool = False
 
     @property
@@ -46,7 +48,9 @@ class Outputs:
 
 def result_folders(outputs: Outputs, options: TagOptions) -> list[Path]:
     """Return the folders that results are written to."""
-    return [Path(folder) for folder in (options.annotate, outputs.montage, options.sidecar_dir) if folder]
+    return [
+        Path(folder) for folder in (options.annotate, outputs.montage, outputs.collect, options.sidecar_dir) if folder
+    ]
 
 
 def check_outputs(inputs: Sequence[str], outputs: Outputs, options: TagOptions) -> None:
@@ -106,7 +110,7 @@ def _check_folders_are_empty(outputs: Outputs, options: TagOptions) -> None:
     """Refuse folders with files that copies or sheets might replace; a run that continues finds its own files there."""
     if outputs.overwrite or outputs.journal.exists():
         return
-    for folder in (Path(folder) for folder in (options.annotate, outputs.montage) if folder):
+    for folder in (Path(folder) for folder in (options.annotate, outputs.montage, outputs.collect) if folder):
         if any(not path.is_dir() for path in folder.rglob("*")):
             raise InputError(
                 f"{printable(str(folder))}: contains files already; choose another folder, or --overwrite, which"
