@@ -213,7 +213,7 @@ def read_log(path: Path) -> Decisions:
             for line in lines:
                 lines.row_bytes = 0
                 try:
-                    decision = decoder.decode(line)
+                    decision = decoder.decode(line.encode("utf-8", "surrogateescape"))
                 except (msgspec.DecodeError, RecursionError):
                     decision = None
                 if decision and _is_sound(decision):

@@ -38,6 +38,7 @@ from fer_edge_train.recipe_files import load_recipe, recipe_text
 from .device_readers import device_readers
 from .model_readers import model_readers
 from .reader import Reader
+from .review_readers import review_readers
 from .table_readers import GRAY, face_table, table_readers
 from .video_readers import video_readers
 
@@ -69,6 +70,7 @@ def readers() -> list[Reader]:
         Reader("hashed.tflite", (model_bytes(DEFAULT_MODEL),), _load_rehashed, cost=20),
         Reader("faces.tflite", (detector,), NetworkDetector, cost=5),
         *table_readers(),
+        *review_readers(),
         *device_readers(),
         *model_readers(),
         *video_readers(),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -11,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from fer_edge.review.decisions import DecisionLog
 from tests.fer_edge.review.folders import review, write_faces
 
 if TYPE_CHECKING:
@@ -103,6 +108,29 @@ def test_answers_are_on_disk_when_they_are_acknowledged(serve_review: Serve, fac
         lines = [json.loads(line) for line in (faces / "reviews/ann.jsonl").read_text().splitlines()]
         assert {face for line in lines for face in line["labels"]} >= set(hashes)
         assert cards(http)["total"] == 0
+
+
+def test_kill_loses_no_answer_that_was_acknowledged(faces: Path) -> None:
+    command = [sys.executable, "-m", "fer_edge.cli", "review", str(faces), *ANN, "--no-open", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr
+        lines = iter(server.stderr.readline, "")
+        (found,) = next(hits for line in lines if (hits := re.findall(r"the page is at (\S+/)", line)))
+        acknowledged = []
+        with client(found) as http, ThreadPoolExecutor(4) as people:
+            hashes = [card["face"] for card in cards(http)["cards"]]
+
+            def answer(face: str) -> None:
+                with suppress(httpx.HTTPError):
+                    label(http, face, "fear")
+                    acknowledged.append(face)
+                    if len(acknowledged) == 8:
+                        server.kill()
+
+            list(people.map(answer, hashes))
+    assert 8 <= len(acknowledged) < len(hashes)
+    with DecisionLog(faces / "reviews", "ann") as log:
+        assert set(acknowledged) <= set(log.decisions.answers)
 
 
 def test_reviewers_are_compared_by_the_logs_in_the_folder(serve_review: Serve, faces: Path) -> None:

@@ -77,10 +77,11 @@ def test_log_of_a_stranger_cannot_name_folders_or_hide_text(tmp_path: Path) -> N
         [],
         {"time": "2026-11-30T12:00:00Z", "labels": {B: "cannot tell"}},
     ]
-    (tmp_path / "eve.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + "[" * 10_000)
+    text = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    (tmp_path / "eve.jsonl").write_bytes(text + b"\xff\xfe\n" + b"[" * 10_000)
     decisions = read_log(tmp_path / "eve.jsonl")
     assert set(decisions.answers) == {B}
-    assert decisions.faults == 7
+    assert decisions.faults == 8
 
 
 def test_two_processes_do_not_write_one_log(tmp_path: Path) -> None:

@@ -40,15 +40,17 @@ function viewQuery(more) {
   });
 }
 
+const askCards = (more) => ask(fetch(`api/cards?${viewQuery(more)}`));
+
 // --- the grid ---
 
 // The next cards from a position on, or those before it; one of them is selected.
-async function turn(more, select = 0) {
+async function turn(more, select = 0, asked = null) {
   if (turning) return;
   turning = true;
   try {
     await queue; // so that what was answered is no longer to do
-    const found = await ask(fetch(`api/cards?${viewQuery(more)}`));
+    const found = await (asked || askCards(more));
     if (!found.cards.length && found.total) {
       turning = false;
       await turn({ start: 0 }); // from the start again: some were skipped
@@ -291,6 +293,9 @@ function restart() {
 
 async function start() {
   let found;
+  const first = { start: 0 };
+  const asked = askCards(first); // at once, for the first page must be quick
+  asked.catch(() => null); // said below
   try {
     found = await ask(fetch("api/review"));
   } catch (error) {
@@ -307,7 +312,7 @@ async function start() {
   byId("previous").addEventListener("click", turnBack);
   byId("next").addEventListener("click", turnOn);
   window.addEventListener("beforeunload", (event) => { if (waiting) event.preventDefault(); });
-  await turn({ start: 0 });
+  await turn(first, 0, asked);
   return say("ready");
 }
 
