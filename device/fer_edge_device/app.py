@@ -30,7 +30,7 @@ from fer_edge_device.collect.folder import collect_folder
 from fer_edge_device.components import check_collect, check_messages, load_classifier, load_detector
 from fer_edge_device.config.settings import RELOADED_KEYS, RESTART_SECTIONS
 from fer_edge_device.live_settings import SavedSettings, parse_change
-from fer_edge_device.messages import Info, MessageFactory
+from fer_edge_device.messages import Info, MessageFactory, model_id
 from fer_edge_device.mqtt.commands import SwitchCommand
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from fer_edge_device.pipeline.pipeline import Pipeline
@@ -252,7 +252,7 @@ class App:
             idle_fps=config.camera.idle_fps,
             detector=detector,
             classifier=classifier,
-            model=_model_name(classifier),
+            model=model_id(classifier.card.name, classifier.sha256),
         )
         self._open_collector(config)
         self._runner.change_identity(identity, stats_interval=config.events.stats_interval_s, new_sinks=new_sinks)
@@ -496,7 +496,7 @@ def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) 
         load_detector(config),
         classifier,
         session=_session(config.camera.source, live=live),
-        model=_model_name(classifier),
+        model=model_id(classifier.card.name, classifier.sha256),
         faces=config.faces,
         events=config.events,
         fps=config.camera.fps,
@@ -507,10 +507,6 @@ def _make_pipeline(config: Config, classifier: TFLiteClassifier, *, live: bool) 
 def _may_shrink(config: Config) -> bool:
     """Return whether a camera may shrink its frames: only if the smallest face is relative to them."""
     return not config.faces.min_face and reduction(max(config.camera.width, config.camera.height)) > 1
-
-
-def _model_name(classifier: TFLiteClassifier) -> str:
-    return f"{classifier.card.name}-{classifier.sha256[:8]}"
 
 
 def _session(source: str, *, live: bool) -> str:
@@ -540,4 +536,5 @@ def _log_off(messages: MessageFactory) -> None:
 
 
 def _log_failed_reload(error: Exception) -> None:
-    logger.error("configuration not reloaded, nothing has changed: %s", error)
+    logger.error("%s, nothing has changed: %s", sd_notify.RELOAD_FAILED, error)
+    sd_notify.status(f"{sd_notify.RELOAD_FAILED} at {time.strftime('%H:%M:%S')}: {error}")

@@ -202,6 +202,16 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     collects_faces: bool = False
 
+    @property
+    def model_id(self) -> str:
+        """See `model_id`."""
+        return model_id(self.model, self.model_sha256)
+
+
+def model_id(name: str, sha256: str) -> str:
+    """Return the name of a model and the first digits of its hash, which tell it from others of that name."""
+    return f"{name}-{sha256[:8]}"
+
 
 class Message(msgspec.Struct, frozen=True):
     """One MQTT message.

@@ -16,7 +16,7 @@ from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet, Pace
 from fer_edge_device.logging import RateLimitedLog
 from fer_edge_device.messages import Percentiles, Stats
-from fer_edge_device.sd_notify import notify, reloading, status
+from fer_edge_device.sd_notify import MODEL_STATUS, notify, reloading, status
 from fer_edge_device.sinks import SinkClosed, output_error
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ class Runner:
             new_sinks: whether the present sinks have had no message yet.
         """
         self.identity, self._stats_interval = identity, stats_interval
+        self._show_status()
         if new_sinks:
             self.announce()
         else:
@@ -280,6 +281,7 @@ class Runner:
         if not self._ready:
             self._ready = True
             notify("READY=1")
+            self._show_status()
 
     def _is_over(self, time: float) -> bool:
         """Return whether the run has lasted long enough.
@@ -393,7 +395,11 @@ class Runner:
             dropped_events=sum(sink.dropped for sink in self._sinks),
         )
         self._publish_message(self.identity.messages.stats(stats))
-        status(f"{fps:.1f} frames per second, {counted(stats.queued, 'event')} waiting to be sent")
+        self._show_status(f"{fps:.1f} frames per second, {counted(stats.queued, 'event')} waiting to be sent; ")
+
+    def _show_status(self, figures: str = "") -> None:
+        """Tell systemd how this runner is, and which model it runs."""
+        status(f"{figures}{MODEL_STATUS}{self.identity.info.model_id}")
 
     def _publish_message(self, *messages: Message) -> None:
         for observer in self._observers:

@@ -6,6 +6,10 @@ import contextlib
 import os
 import socket
 import time
+from typing import Final
+
+RELOAD_FAILED: Final = "configuration not reloaded"  # begins the status after a reload that changed nothing
+MODEL_STATUS: Final = "model "  # and its name end the status of a runner
 
 
 def notify(state: str) -> None:

@@ -1,4 +1,4 @@
-"""`fer-edge service`: install, upgrade and remove the systemd service."""
+"""`fer-edge service`: install, upgrade and remove the systemd service, and change its model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_edge.cli.completion import complete_classifier
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
 from fer_edge.utils.words import counted
@@ -95,6 +96,36 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
         _apply(upgrade_steps(host, _origin(origin)), "that is what is installed", dry_run=dry_run)
 
 
+@app.command("model")
+def change_model(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A .tflite with a card, or the shipped edge or edge-plus.", autocompletion=complete_classifier
+        ),
+    ] = None,
+    back: Annotated[bool, typer.Option("--back", help="Take the model from before the last change.")] = False,
+    instance: Instance = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Give the cameras another model, without a restart, or the one that they had before.
+
+    The model is tested on this machine first; one that does not give the outputs on its card is not used. All cameras
+    of the host get it, or the one that --instance names.
+
+    \b
+    Example: sudo fer-edge service model mine.tflite
+    Example: sudo fer-edge service model --back
+    """
+    from fer_edge_device.install.model_switch import back_steps, change_steps
+
+    if (model is None) != back:
+        raise InputError("give a model, or --back for the one that was used before")
+    with host_to_change(dry_run=dry_run) as host:
+        steps = back_steps(host, instance) if model is None else change_steps(host, model, instance)
+        _apply(steps, "that is the model in use", dry_run=dry_run)
+
+
 @app.command()
 def uninstall(
     instance: Instance = None,
@@ -122,8 +153,8 @@ def status() -> None:
     Example: fer-edge service status
     """
     from fer_edge_device.install.host import Host
-    from fer_edge_device.install.installer import service_units
-    from fer_edge_device.install.systemd_units import last_lines, unit_state
+    from fer_edge_device.install.models import last_changes
+    from fer_edge_device.install.systemd_units import last_lines, service_units, unit_state
     from fer_edge_device.install.venvs import PREVIOUS, Venvs, version_in
 
     host = Host()
@@ -143,6 +174,8 @@ def status() -> None:
         print(f"{state.name}: {state.active} ({state.sub}) since {state.since}, {counted(state.restarts, 'restart')}")
         for line in [state.status] * bool(state.status) + last_lines(host, state.name):
             print(f"  {line}")
+    for name, change in last_changes(host).items():
+        print(f"{name}.toml: the model was changed last from {change.before} to {change.after}")
     if any(state.active not in {"active", "reloading"} for state in states):
         raise typer.Exit(1)
 

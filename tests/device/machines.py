@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
 from fer_edge.bench.results import encode_report
 from fer_edge.errors import ServiceError
+from fer_edge.model_zoo import find_model
+from fer_edge_device.config.load import load_config
 from fer_edge_device.install.host import Host, run_program
+from fer_edge_device.install.models import file_on
 from fer_edge_device.install.program_source import ProgramSource, program_source
 from fer_edge_device.install.transaction import Step, apply
 from tests.reports import make_report
@@ -28,9 +32,11 @@ class Pi:
         self.commands: list[tuple[str, ...]] = []
         self.python = "3 11 True True False"
         self.fails: str | None = None  # a command with this word fails
+        self.status: dict[str, str] = {}  # of units
+        self.refuses_reload = False
         self.host = Host(root, self.run)
         for folder in ("run/systemd/system", "etc/systemd/system", "opt", "usr/local/bin", "var/lib/private"):
-            (root / folder).mkdir(parents=True)
+            (root / folder).mkdir(parents=True, exist_ok=True)
 
     def run(self, *command: str) -> str:  # noqa: C901, PLR0911, PLR0912 - a case for each command
         self.commands.append(command)
@@ -43,7 +49,8 @@ class Pi:
                 active = "inactive"
                 if unit in self.active:
                     active = "activating" if unit in self.unplugged else "active"
-                return f"Id={unit}\nActiveState={active}\nSubState=x\nNRestarts=0\n"
+                text = self.status.get(unit, "")
+                return f"Id={unit}\nActiveState={active}\nSubState=x\nNRestarts=0\nStatusText={text}\n"
             case ["systemctl", "enable", unit]:
                 wants = self.root / "etc/systemd/system/multi-user.target.wants"
                 wants.mkdir(exist_ok=True)
@@ -54,6 +61,8 @@ class Pi:
                 self.active.add(unit)
                 if unit in self.unplugged and "--no-block" not in options:
                     raise ServiceError(f"Job for {unit} failed")
+            case ["systemctl", "reload" | "reload-or-restart", *_, unit]:
+                self.reload(unit)
             case ["systemctl", "stop", unit]:
                 self.active.discard(unit)
             case ["journalctl", *_]:
@@ -70,11 +79,26 @@ class Pi:
                 (Path(path) / "pyvenv.cfg").write_text(f"include-system-site-packages = {system_packages}\n")
             case ["python", "-I", "-m", "pip", "install", *_, requirement]:
                 self.install(Path(command[0]).parents[1], requirement)
+            case ["python", "-IBm", "fer_edge_device.install.self_test", model]:
+                return run_program(sys.executable, *command[1:])
             case ["minisign", *_]:
                 return run_program(*command)
             case ["fer-edge", "bench", "--json", "--runs", "50", "--starts", "0", model]:
                 return encode_report(make_report(model=model)).decode()
         return ""
+
+    def reload(self, unit: str) -> None:
+        """Do what a runner does on SIGHUP."""
+        if self.refuses_reload:
+            self.status[unit] = f"configuration not reloaded at {len(self.commands)}: no such model file"
+        else:
+            self.status[unit] = f"9.9 frames per second; model some-{self.running_model(unit)[:8]}"
+
+    def running_model(self, unit: str) -> str:
+        """Return the hash of the model that the configuration of a unit names."""
+        name = unit.removesuffix(".service").partition("@")[2] or "config"
+        value = load_config(self.config(name), {}).model
+        return hashlib.sha256(find_model(file_on(self.host, value)).read_bytes()).hexdigest()
 
     def packages(self, venv: Path) -> Path:
         """Return the folder in which the system's Python, at its present version, looks for a venv's packages."""

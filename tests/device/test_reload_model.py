@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,13 +40,24 @@ def test_goes_on_with_the_old_model(
     app = App(config, version="1", realtime=False, read_config=lambda: config)
     before = app._runner.identity
     write_model(path, bytes(8))
+    command = trial._COMMAND
     monkeypatch.setattr(trial, "_COMMAND", "import os; os.abort()")
     caplog.set_level(logging.INFO)
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     app._reload()
+    notices = [systemd.recv(4096).decode() for _ in range(3)]
+    assert notices[1].startswith("STATUS=configuration not reloaded at ")
+    assert "m.tflite: crashes the runtime" in notices[1]
     assert "m.tflite: crashes the runtime (SIGABRT in a process of its own)" in caplog.text
     assert app._runner.identity == before
-    monkeypatch.undo()
+    monkeypatch.setattr(trial, "_COMMAND", command)
     app._reload()
     assert "configuration reloaded" in caplog.text
     assert app._runner.identity != before
+    # The installer waits for this.
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    assert [systemd.recv(4096).decode() for _ in range(3)][1:] == [f"STATUS=model edge-{digits}", "READY=1"]
+    systemd.close()
     app._close_source()

@@ -368,7 +368,7 @@ def test_notifies_systemd_after_first_frame_and_each_processed_frame(
     with notices(tmp_path, monkeypatch) as received_notices:
         with pytest.raises(SourceLostError):
             make_runner(ScriptedCamera("--1ss-1e"), ListSink()).run()
-        assert received_notices() == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+        assert received_notices() == ["READY=1", "STATUS=model edge-0", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
 
 
 def test_undeliverable_notice_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -9,9 +10,15 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from fer_edge.model_zoo import DEFAULT_MODEL
+from fer_edge.modelcard.archive import model_bytes, with_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import ClassifierCard
+from fer_edge_device.install.models import installed_name
+from tests.device.test_reload_model import write_model
 from tests.system.containers import DROP_IN, UNIT, Container, debian_tree, wait_for
 
 if TYPE_CHECKING:
@@ -63,12 +70,12 @@ def pi(container_files: ContainerFiles, tmp_path: Path) -> Iterator[Container]:
         yield booted
 
 
-def start(pi: Container, folder: Path, wheel: Path, *args: str | Path) -> subprocess.Popen[str]:
+def start(pi: Container, folder: Path, wheel: Path | None, *args: str | Path) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "fer_edge.cli", "deploy", "--ssh-config", folder / "ssh_config")
-    return pi.start_outside(*command, "--wheel", wheel, *args)
+    return pi.start_outside(*command, *(("--wheel", wheel) if wheel else ()), *args)
 
 
-def deploy(pi: Container, folder: Path, wheel: Path, *args: str | Path, status: int = 0) -> str:
+def deploy(pi: Container, folder: Path, wheel: Path | None, *args: str | Path, status: int = 0) -> str:
     with start(pi, folder, wheel, *args) as running:
         output, _ = running.communicate()
     assert running.returncode == status, output
@@ -94,6 +101,31 @@ def is_clean(pi: Container) -> bool:
     return not list((pi.root / "var/tmp").glob("fer-edge-deploy*"))
 
 
+def deploys_another_model_and_goes_back(pi: Container, model: Path, folder: Path) -> None:
+    """Deploy a model to the running service, one that does not work, and go back: the service goes on."""
+    before = (pi.root / "etc/fer-edge/config.toml").read_text()
+    other, wrong = folder / "other.tflite", folder / "wrong.tflite"
+    write_model(other, bytes(8))
+    write_model(wrong, bytes(16))
+    card = read_card(wrong, ClassifierCard)
+    assert card.self_test
+    test = msgspec.structs.replace(card.self_test, outputs=card.self_test.outputs[::-1])
+    wrong.write_bytes(with_card(model_bytes(wrong), msgspec.structs.replace(card, self_test=test)))
+
+    output = deploy(pi, folder, None, "--model", wrong, "pi", status=1)
+    assert "failed to test the model" in output
+    assert (pi.root / "etc/fer-edge/config.toml").read_text() == before
+    output = deploy(pi, folder, None, "--model", other, "pi")
+    digits = hashlib.sha256(other.read_bytes()).hexdigest()[:8]
+    assert output.splitlines()[-1].split()[2] == f"edge-{digits}"
+    assert pi.run("fer-edge", "service", "status").stdout.count(f"model edge-{digits}") == 1
+    output = deploy(pi, folder, None, "--model-back", "pi")
+    digits = hashlib.sha256(model.read_bytes()).hexdigest()[:8]
+    assert output.splitlines()[-1].split()[2] == f"edge-{digits}"
+    assert (pi.root / "etc/fer-edge/config.toml").read_text() == before
+    assert is_clean(pi)
+
+
 def test_deploys_once_and_restores_the_host_after_a_failure(
     pi: Container, container_files: ContainerFiles, tmp_path: Path
 ) -> None:
@@ -107,7 +139,7 @@ def test_deploys_once_and_restores_the_host_after_a_failure(
     assert "\n  ssh: connect to host 127.0.0.1 port 1: Connection refused\n" in output
     assert output.splitlines()[-2].split()[0] == "pi"
     assert output.splitlines()[-2].endswith("  ready")
-    assert "/etc/fer-edge/models/mine.tflite\n  classifier" in output
+    assert f"/etc/fer-edge/models/{installed_name(model, model.read_bytes())}\n  classifier" in output
     assert secret.read_text() not in output
     active, first_run = state(pi)
     assert active == "active"
@@ -121,6 +153,11 @@ def test_deploys_once_and_restores_the_host_after_a_failure(
     output = deploy(pi, tmp_path, container_files.wheel, *all_options)
     assert ": create" not in output
     assert state(pi) == ("active", first_run)
+
+    deploys_another_model_and_goes_back(pi, model, tmp_path)
+    assert state(pi) == ("active", first_run)
+    deploy(pi, tmp_path, container_files.wheel, *all_options)
+    _, first_run = state(pi)
 
     files, texts = pi.files(), contents(pi)
     config.write_text(CONFIG.format(node="second"))

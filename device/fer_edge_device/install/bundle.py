@@ -20,13 +20,13 @@ from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.utils.bounded_file import read_bytes, read_text
 from fer_edge.utils.decompress import UnpackError
-from fer_edge.utils.limits import CARD_BYTES, TEXT_BYTES
+from fer_edge.utils.limits import CARD_BYTES, MODEL_BYTES, TEXT_BYTES
 from fer_edge.utils.zip_reader import open_zip
 from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import load_config
 from fer_edge_device.install.host import Host
 from fer_edge_device.install.manifest import MANIFEST, Manifest
-from fer_edge_device.install.paths import model_path
+from fer_edge_device.install.models import installed_name, installed_value
 from fer_edge_device.install.program_source import own_program_source
 from fer_edge_device.install.signatures import check_signature, signature_path
 
@@ -57,28 +57,33 @@ class Bundle:
         (folder / MANIFEST).write_bytes(msgspec.json.encode(self.manifest))
 
 
-def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None = None) -> Bundle:
+def make_bundle(
+    wheel: Path | None, *, model: Path | None = None, config: Path | None = None, model_back: bool = False
+) -> Bundle:
     """Collect and check what hosts get.
 
     Args:
-        wheel: the wheel of fer-edge.
+        wheel: the wheel of fer-edge; None leaves the program of each host, and only the model changes.
         model: a ``.tflite`` file with a model card, or the name of a shipped model.
         config: a configuration. If its ``mqtt.password_file`` is a file on this machine, that becomes the service's
             password; every other path in it is a path on the host.
+        model_back: whether the cameras get the model that they had before; then there are no files.
 
     Raises:
         InputError: a file is missing or damaged, or this machine requires a signature that it does not have.
     """
-    _check_wheel(wheel)
-    files = {wheel.name: wheel, **_signature(wheel, wheel.name)}
+    files: dict[str, Path] = {}
+    if wheel is not None:
+        _check_wheel(wheel)
+        files = {wheel.name: wheel, **_signature(wheel, wheel.name)}
     model_value = model_file = text = password = None
     if model is not None:
         found = find_model(model)
         check_flatbuffer(found, read_card(found, ClassifierCard), model_bytes(found))
         model_value = str(model)
         if found == model:
-            model_file = f"{re.sub(r'[^A-Za-z0-9_.-]', '-', model.stem)}.tflite"
-            model_value = str(model_path(Host(), Path(model_file)))
+            model_file = installed_name(model, read_bytes(model, MODEL_BYTES, InputError))
+            model_value = installed_value(model_file)
             files |= {model_file: model, **_signature(model, model_file)}
     if config is not None:
         password = _password_file(config)
@@ -87,11 +92,12 @@ def make_bundle(wheel: Path, *, model: Path | None = None, config: Path | None =
         text = read_text(config)
         text = edit_config(text, str(config), model=model_value, remove_password_file=password is not None)
     manifest = Manifest(
-        wheel=wheel.name,
+        wheel=wheel.name if wheel is not None else None,
         model=model_value,
         model_file=model_file,
         config=_CONFIG if text is not None else None,
         password=_PASSWORD if password else None,
+        model_back=model_back,
     )
     return Bundle(manifest, files, text)
 

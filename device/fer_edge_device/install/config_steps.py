@@ -1,4 +1,4 @@
-"""Steps that install the configuration, the model and the broker's password."""
+"""Steps that install the configuration and the broker's password."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
 from fer_edge.utils.bounded_file import read_bytes
-from fer_edge.utils.limits import MODEL_BYTES, TEXT_BYTES
+from fer_edge.utils.limits import TEXT_BYTES
 from fer_edge.utils.toml import parse_toml, to_struct
 from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import holds_password, load_config
 from fer_edge_device.config.render import example
 from fer_edge_device.config.settings import PATHS, Config
-from fer_edge_device.install.paths import PASSWORD, SHIPPED_CONFIG, STATE_FOLDER, config_path, model_path
-from fer_edge_device.install.signatures import check_signature
+from fer_edge_device.install.models import ModelChange, record_steps
+from fer_edge_device.install.paths import PASSWORD, SHIPPED_CONFIG, STATE_FOLDER, config_path
 from fer_edge_device.install.systemd_units import unit_name
 from fer_edge_device.install.transaction import Step, file_step, folder_step, restorer, write_file
 
@@ -50,7 +50,8 @@ def config_steps(host: Host, options: InstallOptions) -> list[Step]:
         text, source_name = example({key: value for key, value in given.items() if value is not None}), "options"
     else:
         text, source_name = _given_text(options.config, options), str(options.config)
-    _check_paths(to_struct(parse_toml(text, source_name), Config, source_name), options.instance)
+    wanted = to_struct(parse_toml(text, source_name), Config, source_name)
+    _check_paths(wanted, options.instance)
     if text.encode() == current:
         return []
 
@@ -59,20 +60,20 @@ def config_steps(host: Host, options: InstallOptions) -> list[Step]:
         write_file(path, text.encode(), 0o640)
         host.run("chgrp", "video", str(path))
 
-    return [*folder_step(path.parent), Step(f"write {path}", write, restorer(path))]
+    return [
+        *folder_step(path.parent),
+        *_model_record_steps(host, path, wanted.model),
+        Step(f"write {path}", write, restorer(path)),
+    ]
 
 
-def model_steps(host: Host, options: InstallOptions) -> list[Step]:
-    """Return the steps that install the model file.
-
-    Raises:
-        InputError: the file cannot be read, or this host requires a signature that it does not have.
-    """
-    if options.model is None:
+def _model_record_steps(host: Host, path: Path, model: str) -> list[Step]:
+    """Return the steps that record the model before, if a configuration with another one is replaced."""
+    try:
+        before = load_config(path, {}).model if path.is_file() else model
+    except InputError:  # what is replaced may be damaged
         return []
-    path, content = model_path(host, options.model), read_bytes(options.model, MODEL_BYTES, InputError)
-    check_signature(host, options.model, content)
-    return [*folder_step(path.parent), *file_step(path, content)]
+    return [] if before == model else record_steps(host, {path.stem: ModelChange(before, model)})
 
 
 def password_steps(host: Host, options: InstallOptions) -> list[Step]:

@@ -1,4 +1,4 @@
-"""``fer-edge deploy``: install wheel, model and configuration on hosts, over the user's own ssh.
+"""``fer-edge deploy``: install wheel, model and configuration on hosts, or only a model, over the user's own ssh.
 
 Each host runs ``deploy.sh``, which creates a temporary folder there and removes it, however it ends. `remote_install`
 then changes the host.
@@ -22,7 +22,9 @@ import msgspec
 
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge_device.install.manifest import MARK, HostBenchmark
+from fer_edge_device.install.paths import HOME, METADATA
 from fer_edge_device.install.ssh import SSH_FAILED, SshConnection, check_hosts, connect_advice
+from fer_edge_device.sd_notify import MODEL_STATUS
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 
 _MAX_HOSTS: Final = 8  # at the same time
 _MAX_LINES: Final = 12  # of a step's output
-_INSTALLED: Final = "ls -d /opt/fer-edge/current/lib/python3*/site-packages/fer_edge-*.dist-info"
+_STATUS: Final = "systemctl show fer-edge.service 'fer-edge@*.service' --property=StatusText --value"
+# Others than root need D-Bus for it, which a small system lacks.
+_ASK: Final = f"ls -d /{HOME}/current/{METADATA}; sudo -n {_STATUS} || {_STATUS}"
 _DECODER: Final = msgspec.json.Decoder(HostBenchmark)  # made once: msgspec crashes if two threads meet a type first
 
 
@@ -43,6 +47,7 @@ class Outcome:
     Attributes:
         host: as the user gave it.
         version: the version that is installed there now; empty if it is unknown.
+        models: name and first digits of each model that runs there now.
         failed_step: the step that failed; empty if none did.
         waits: whether nothing was done there, because a host of an earlier wave failed.
         output: the last lines of the step that failed.
@@ -51,6 +56,7 @@ class Outcome:
 
     host: str
     version: str = ""
+    models: tuple[str, ...] = ()
     failed_step: str = ""
     waits: bool = False
     output: tuple[str, ...] = ()
@@ -104,11 +110,8 @@ def deploy(
                 if any(outcome.failed_step for outcome in outcomes):
                     break
             waiting = connections[len(outcomes) :]
-            versions = pool.map(_installed_version, waiting)
-            outcomes += [
-                Outcome(each.host, version, waits=True) for each, version in zip(waiting, versions, strict=True)
-            ]
-            return outcomes
+            found = pool.map(_ask, waiting)
+            return outcomes + [Outcome(each.host, *one, waits=True) for each, one in zip(waiting, found, strict=True)]
         finally:
             # Also after Ctrl-C, while threads still wait for their hosts.
             for connection in connections:
@@ -126,13 +129,14 @@ def _split(connections: list[SshConnection], waves: Sequence[int]) -> Iterator[l
         left = left[size:]
 
 
-def _installed_version(connection: SshConnection) -> str:
-    """Return the version that is installed on a host; an empty text if it is unknown."""
-    process = connection.start(_INSTALLED)
+def _ask(connection: SshConnection) -> tuple[str, tuple[str, ...]]:
+    """Ask a host for the version that is installed, empty if it is unknown, and the models that its cameras run."""
+    process = connection.start(_ASK)
     output, _ = process.communicate()
     connection.wait(process)
-    found = re.search(r"/fer_edge-([\w.+!]+)\.dist-info$", output.strip())
-    return found[1] if found else ""
+    version = re.search(r"/fer_edge-([\w.+!]+)\.dist-info$", output, re.MULTILINE)
+    models = re.findall(rf"^(?:.*; )?{MODEL_STATUS}(.+)$", output, re.MULTILINE)
+    return version[1] if version else "", tuple(dict.fromkeys(models))
 
 
 class _Deployment:
@@ -174,9 +178,11 @@ class _Deployment:
         if status == SSH_FAILED:
             self._output.append("the connection was lost")
         succeeded = "done" in marks
+        version, models = _ask(self._connection)
         return Outcome(
             self._connection.host,
-            version=marks.get("version") or _installed_version(self._connection),
+            version=version,
+            models=models,
             failed_step="" if succeeded else self._step,
             output=() if succeeded else tuple(self._output),
             benchmark=_DECODER.decode(marks["done"]) if succeeded else None,
@@ -199,7 +205,7 @@ class _Deployment:
             elif mark == "folder":
                 self._begin("copy")
                 self._connection.copy(self._folder.iterdir(), rest)
-                process.stdin.write(f"{self._bundle.manifest.wheel}\n")
+                process.stdin.write(f"{self._bundle.manifest.wheel or ''}\n")
                 process.stdin.flush()
 
     def _begin(self, step: str) -> None:

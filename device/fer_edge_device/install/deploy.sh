@@ -23,7 +23,7 @@ trap '' PIPE # if nobody reads the output any more, the folder must be removed a
 mark step check sudo
 sudo -n true || { echo "sudo asks for a password here; allow this user to use it without one: sudo visudo"; exit 1; }
 
-# The deploying machine writes the wheel's name when it has copied everything.
+# The deploying machine writes the wheel's name when it has copied everything; an empty line if the program stays.
 mark folder "$folder"
 read -r wheel || exit 1
 exec 3<&0 </dev/null
@@ -45,6 +45,13 @@ if ls "$keys"/*.pub >/dev/null 2>&1; then
 fi
 
 python=/opt/fer-edge/current/bin/python
+if [ -z "$wheel" ]; then
+    mark step find out what to change
+    "$python" -IBc 'import fer_edge_device.config.settings' 2>/dev/null \
+        || { echo "no fer-edge is installed here, or it does not run: deploy it with --wheel or --config"; exit 1; }
+    sudo -n "$python" -IBm fer_edge_device.install.remote_install "$folder" <&3
+    exit
+fi
 # It is missing on a new host, and fails after an upgrade of the system's Python or where it lacks a package.
 if ! "$python" -IBc 'import msgspec, tomlkit' 2>/dev/null; then
     mark step create a temporary environment

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
-from fer_edge_device.config.settings import NODE_NAME
-from fer_edge_device.install.config_steps import config_steps, model_steps, password_steps
+from fer_edge_device.config.load import load_config
+from fer_edge_device.install.config_steps import config_steps, password_steps
+from fer_edge_device.install.models import cleaning_step, model_steps, self_test_step
 from fer_edge_device.install.paths import CONFIG_FOLDER, HOME, PASSWORD, UNIT_FOLDER, config_path, state_folders
 from fer_edge_device.install.program_source import own_program_source
-from fer_edge_device.install.systemd_units import TEMPLATE, UNIT, enabled_units, unit_name, unit_state
+from fer_edge_device.install.systemd_units import (
+    TEMPLATE,
+    UNIT,
+    enabled_units,
+    running_units,
+    service_units,
+    unit_name,
+    unit_state,
+)
 from fer_edge_device.install.transaction import Step, link_step, removal_step
 from fer_edge_device.install.unit_steps import (
     command_removal,
@@ -29,8 +37,6 @@ from fer_edge_device.install.unit_steps import (
 from fer_edge_device.install.venvs import Venvs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fer_edge_device.install.host import Host
     from fer_edge_device.install.options import InstallOptions
     from fer_edge_device.install.program_source import ProgramSource
@@ -68,28 +74,29 @@ def install_steps(host: Host, options: InstallOptions, source: ProgramSource | N
     is_new = old is None or bool(problem) or (options.replace and is_other)
     venv = venvs.next_path() if old is None or is_new else old
     program_steps = venvs.steps(venv, source or own_program_source(), problem) if is_new else []
-    changes = [
-        *config_steps(host, options),
-        *model_steps(host, options),
-        *password_steps(host, options),
-    ]
+    config, model = config_steps(host, options), model_steps(host, options.model)
+    if options.config is not None and (config or model):  # before the service stops
+        model.append(self_test_step(host, venv, load_config(options.config, {}).model))
+    changes = [*config, *password_steps(host, options)]
     if not packaged:
         changes += [*link_step(venvs.link, Path("venvs") / venv.name), *unit_file_steps(host, venv)]
     if unit not in enabled_units(host):
         changes.append(enable_step(host, unit))
     command = [] if packaged else command_steps(host, venvs)
     was_ready = is_ready(host, unit)
-    if was_ready and not program_steps and not changes:
+    if was_ready and not program_steps and not model and not changes:
         return command
-    running = _running(host, service_units(host)) if options.replace or problem else [unit] * was_ready
+    running = running_units(host, service_units(host)) if options.replace or problem else [unit] * was_ready
     return [
         *program_steps,
+        *model,
         *stop_steps(host, running),
         *changes,
         *command,
         start_step(host, unit),
         *(restart_step(host, each) for each in running if each != unit),
         *(_remove_venvs_except(venvs, old, venv) if is_new else []),
+        *([cleaning_step(host)] if model and options.config is not None else []),
     ]
 
 
@@ -112,7 +119,7 @@ def upgrade_steps(host: Host, source: ProgramSource) -> list[Step]:
     if not problem and venvs.is_from(old, source):
         return []
     new = venvs.next_path()
-    units = _running(host, service_units(host))
+    units = running_units(host, service_units(host))
     return [
         *venvs.steps(new, source, problem),
         *stop_steps(host, units),
@@ -174,18 +181,6 @@ def _credential_folder_removal(host: Host) -> list[Step]:
     if is_systemds or list(folder.glob("*")) != [host.root / PASSWORD]:
         return []
     return [Step(f"remove {folder}", folder.rmdir, None)]
-
-
-def service_units(host: Host) -> list[str]:
-    """Return the units that start at boot, and those that run without being enabled."""
-    names = [path.stem for path in (host.root / CONFIG_FOLDER).glob("*.toml")]
-    configured = [unit_name(None if name == "config" else name) for name in names if re.fullmatch(NODE_NAME, name)]
-    return sorted({*enabled_units(host), *_running(host, configured)})
-
-
-def _running(host: Host, units: Sequence[str]) -> list[str]:
-    """Return the units that have not been stopped, including those that wait for a restart."""
-    return [unit for unit in units if unit_state(host, unit).active != "inactive"]
 
 
 def _remove_venvs_except(venvs: Venvs, *kept: Path | None) -> list[Step]:

@@ -14,18 +14,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What to install from the files beside it.
 
     Attributes:
-        wheel: the name of the program's wheel.
+        wheel: the name of the program's wheel; None leaves the program of the host, and only the model changes.
         model: the configuration's new ``model``; None leaves it.
         model_file: the name of a model file to install; None for none.
         config: the name of the configuration; None leaves the host its own.
         password: the name of the file with the broker's password; None for none.
+        model_back: whether the cameras get the model that they had before.
     """
 
-    wheel: str
+    wheel: str | None = None
     model: str | None = None
     model_file: str | None = None
     config: str | None = None
     password: str | None = None
+    model_back: bool = False
 
 
 class MedianAndP95(msgspec.Struct, frozen=True):

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 HOME: Final = "opt/fer-edge"
 PACKAGE_HOME: Final = "usr/lib/fer-edge"
+METADATA: Final = (
+    "lib/python3*/site-packages/fer_edge-*.dist-info"  # of the program in a venv; its name has the version
+)
 COMMAND: Final = "usr/local/bin/fer-edge"
 UNIT_FOLDER: Final = "etc/systemd/system"
 CONFIG_FOLDER: Final = "etc/fer-edge"
@@ -19,11 +22,6 @@ TRUSTED_KEYS: Final = "etc/fer-edge/trusted-keys"
 MODEL_FOLDER: Final = "etc/fer-edge/models"
 PASSWORD: Final = "etc/credstore/fer-edge.mqtt-password"  # noqa: S105 - a path
 STATE_FOLDER: Final = "var/lib"
-
-
-def model_path(host: Host, model: Path) -> Path:
-    """Return where a model file is installed."""
-    return host.root / MODEL_FOLDER / model.name
 
 
 def config_path(host: Host, instance: str | None) -> Path:

@@ -1,6 +1,6 @@
 """The program that ``fer-edge deploy`` runs as root on a host, from the wheel that it has copied: see ``deploy.sh``.
 
-It needs only msgspec, tomlkit and the standard library, because nothing else is installed on a new host.
+With a wheel, it needs only msgspec, tomlkit and the standard library, because nothing else is installed on a new host.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from fer_edge_device.config.edit import edit_config
 from fer_edge_device.config.load import load_config
 from fer_edge_device.config.render import example
 from fer_edge_device.install.host import Host
-from fer_edge_device.install.installer import install_steps, service_units, upgrade_steps
+from fer_edge_device.install.installer import install_steps, upgrade_steps
 from fer_edge_device.install.manifest import MANIFEST, MARK, HostBenchmark, Manifest, MedianAndP95
+from fer_edge_device.install.model_switch import back_steps, change_steps
 from fer_edge_device.install.options import InstallOptions
 from fer_edge_device.install.paths import config_path
 from fer_edge_device.install.program_source import program_source
-from fer_edge_device.install.systemd_units import UNIT
+from fer_edge_device.install.systemd_units import UNIT, service_units
 from fer_edge_device.install.transaction import apply
-from fer_edge_device.install.venvs import Venvs, version_in
+from fer_edge_device.install.venvs import Venvs
 
 if TYPE_CHECKING:
     from fer_edge.bench.results import Report, Workload
@@ -53,7 +54,7 @@ def main() -> int:
 
 
 def install(host: Host, folder: Path, manifest: Manifest) -> None:
-    """Install the service and measure its speed.
+    """Install what a manifest asks for, and measure its speed.
 
     Raises:
         FerEdgeError: it failed; then the host is as before, unless only the measurement failed.
@@ -64,7 +65,6 @@ def install(host: Host, folder: Path, manifest: Manifest) -> None:
     venv = Venvs(host).current()
     if venv is None:
         raise ServiceError("the installed program has disappeared")
-    _print(f"{MARK}version {version_in(venv)}")
     _print(f"{MARK}step measure")
     config = config_path(host, None)
     model = load_config(config, {}).model if config.is_file() else "edge"
@@ -98,13 +98,17 @@ def steps_for(host: Host, folder: Path, manifest: Manifest) -> list[Step]:
     Raises:
         InputError: this host cannot have it.
     """
+    if manifest.wheel is None:
+        if manifest.model_back or manifest.model is None:
+            return back_steps(host)
+        return change_steps(host, folder / manifest.model_file if manifest.model_file else Path(manifest.model))
     source = program_source(folder / manifest.wheel)
     units = service_units(host)
     if units and UNIT not in units:
         if manifest.config or manifest.model:
             raise InputError(
-                "this host has one unit per camera (fer-edge@...): leave out --config and --model, and edit the"
-                " configurations on the host"
+                "this host has one unit per camera (fer-edge@...): leave out --config and edit the configurations on"
+                " the host; deploy a model by itself, without --wheel"
             )
         return upgrade_steps(host, source)
     config = folder / manifest.config if manifest.config else None

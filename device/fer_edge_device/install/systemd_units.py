@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge_device.config.settings import NODE_NAME
-from fer_edge_device.install.paths import UNIT_FOLDER
+from fer_edge_device.install.paths import CONFIG_FOLDER, UNIT_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +113,18 @@ def _unit_state(block: str, enabled: Sequence[str]) -> UnitState:
         pid=int(values.get("MainPID") or 0),
         groups=tuple(f"{values.get('Group', '')} {values.get('SupplementaryGroups', '')}".split()),
     )
+
+
+def service_units(host: Host) -> list[str]:
+    """Return the units that start at boot, and those that run without being enabled."""
+    names = [path.stem for path in (host.root / CONFIG_FOLDER).glob("*.toml")]
+    configured = [unit_name(None if name == "config" else name) for name in names if re.fullmatch(NODE_NAME, name)]
+    return sorted({*enabled_units(host), *running_units(host, configured)})
+
+
+def running_units(host: Host, units: Sequence[str]) -> list[str]:
+    """Return the units that have not been stopped, including those that wait for a restart."""
+    return [unit for unit in units if unit_state(host, unit).active != "inactive"]
 
 
 def last_lines(host: Host, unit: str, count: int = 5) -> list[str]:

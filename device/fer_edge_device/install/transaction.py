@@ -96,7 +96,7 @@ def folder_step(path: Path, mode: int = 0o755) -> list[Step]:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
-    return [Step(f"create {path}", lambda: path.mkdir(mode, parents=True), undo)]
+    return [Step(f"create {path}", lambda: path.mkdir(mode, parents=True, exist_ok=True), undo)]
 
 
 def file_step(path: Path, content: bytes, mode: int = 0o644) -> list[Step]:
@@ -111,15 +111,16 @@ def restorer(path: Path) -> Callable[[], None]:
     if not path.is_file():
         return lambda: path.unlink(missing_ok=True)
     content, status = path.read_bytes(), path.stat()
+    return lambda: rewrite(path, content, status)
 
-    def restore() -> None:
-        with replacing(path) as temporary:
-            temporary.chmod(0o600)
-            temporary.write_bytes(content)
-            os.chown(temporary, status.st_uid, status.st_gid)
-            temporary.chmod(stat.S_IMODE(status.st_mode))
 
-    return restore
+def rewrite(path: Path, content: bytes, status: os.stat_result) -> None:
+    """Write a whole file that has the owner and the permissions of an earlier one from its beginning."""
+    with replacing(path) as temporary:
+        temporary.chmod(0o600)
+        temporary.write_bytes(content)
+        os.chown(temporary, status.st_uid, status.st_gid)
+        temporary.chmod(stat.S_IMODE(status.st_mode))
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:

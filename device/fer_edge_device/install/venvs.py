@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from fer_edge.errors import InputError, ServiceError
 from fer_edge.utils.system import this_program
-from fer_edge_device.install.paths import HOME, PACKAGE_HOME, TRUSTED_KEYS
+from fer_edge_device.install.paths import HOME, METADATA, PACKAGE_HOME, TRUSTED_KEYS
 from fer_edge_device.install.program_source import DISTRIBUTION
 from fer_edge_device.install.signatures import check_signature, requires_signatures
 from fer_edge_device.install.transaction import Step, folder_step
@@ -165,7 +165,7 @@ def units_in(venv: Path) -> Path:
 
 
 def _metadata_folder(venv: Path) -> Path:
-    found = list(venv.glob("lib/python3*/site-packages/fer_edge-*.dist-info"))
+    found = list(venv.glob(METADATA))
     if len(found) != 1:
         raise ServiceError(f"{venv}: fer-edge is not installed there; run: sudo {this_program()} service upgrade")
     return found[0]

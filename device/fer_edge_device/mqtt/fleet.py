@@ -11,7 +11,7 @@ import msgspec
 
 from fer_edge.errors import BrokerError
 from fer_edge_device.config.settings import NODE_NAME
-from fer_edge_device.messages import Availability, CameraStatus, Kind
+from fer_edge_device.messages import Availability, CameraStatus, Kind, model_id
 from fer_edge_device.mqtt.broker import Broker
 from fer_edge_device.mqtt.login import connect
 
@@ -108,7 +108,7 @@ class _Node:
         """
         if kind == "info":
             info = _INFO.decode(payload)
-            self._version, self._model = _text(info.version), _text(f"{info.model}-{info.model_sha256[:8]}")
+            self._version, self._model = _text(info.version), _text(model_id(info.model, info.model_sha256))
         elif kind == "stats":
             self._stats = _STATS.decode(payload)
         elif kind == "camera":

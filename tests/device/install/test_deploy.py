@@ -27,6 +27,7 @@ from fer_edge.model_zoo import DEFAULT_MODEL
 from fer_edge_device.install.bundle import build_wheel, make_bundle
 from fer_edge_device.install.deploy import deploy
 from fer_edge_device.install.manifest import Manifest
+from fer_edge_device.install.models import installed_name
 from fer_edge_device.install.program_source import ProgramSource
 from fer_edge_device.install.signatures import signature_path
 from tests.device.signer import Signer
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 HERE = Path(__file__).parent
+MODEL = installed_name(Path("my model.tflite"), DEFAULT_MODEL.read_bytes())
 PASSWORD = "never to be printed"  # noqa: S105
 
 
@@ -48,6 +50,17 @@ class Host:
     root: Path
     temporary: Path
     ssh_config: Path
+
+    def brought(self) -> dict[str, bytes]:
+        """Return the files that were copied here."""
+        found = {path.name: path.read_bytes() for path in self.root.iterdir() if path.is_file()}
+        return {name: content for name, content in found.items() if name != "status"}
+
+    def install_program(self) -> None:
+        """Let a program be installed, with the fake of the one that changes a host."""
+        program = self.root / "opt/fer-edge/current/bin/python"
+        program.parent.mkdir(parents=True, exist_ok=True)
+        script(program, f'[ "$1" = -IBc ] || exec {sys.executable} {HERE}/fake_remote_install.py "$3"')
 
     def wait_until_clean(self) -> None:
         deadline = time.monotonic() + 60
@@ -101,6 +114,7 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
         host = Host(name, folder / "root", folder / "tmp", ssh_config)
         for path in (host.root, host.temporary, folder / "bin"):
             path.mkdir(parents=True)
+        script(folder / "bin/systemctl", f"cat {host.root}/status")
         script(folder / "bin/sudo", '[ "$1" = -n ] || exit 1\nshift\nexec "$@"')
         # A venv without installing pip, which would take as long as everything else.
         script(folder / "python", f'exec {sys._base_executable} "$@"')  # type: ignore[attr-defined]
@@ -112,7 +126,7 @@ def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
             folder / "shell",
             f"export PATH={folder}/bin:/usr/bin:/bin TMPDIR={host.temporary} DEPLOY_ROOT={host.root}\n"
             'case "$SSH_ORIGINAL_COMMAND" in */sftp-server) exec $SSH_ORIGINAL_COMMAND;; esac\n'
-            f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s#/etc/fer-edge/#{host.root}&#")"',
+            f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s#/\\(etc\\|opt\\)/fer-edge/#{host.root}&#")"',
         )
         port = start_sshd(folder)
         with ssh_config.open("a") as file:
@@ -167,12 +181,12 @@ def test_failing_hosts_do_not_affect_others(
     output = result.stdout + result.stderr
     table = [line.split(maxsplit=1) for line in result.stdout.splitlines()[-6:]]
     assert [[name, rest.split()] for name, rest in table] == [
-        ["host", ["version", "classifier", "frame", "outcome"]],
-        ["cut", ["-", "-", "-", "failed", "to", "copy"]],
-        ["well", ["9.9.0", "1.25", "ms", "1.25", "ms", "ready"]],
-        ["broken", ["-", "-", "-", "failed", "to", "start", "it"]],
-        ["closed", ["-", "-", "-", "failed", "to", "check", "sudo"]],
-        ["gone", ["-", "-", "-", "failed", "to", "connect"]],
+        ["host", ["version", "model", "classifier", "frame", "outcome"]],
+        ["cut", ["-", "-", "-", "-", "failed", "to", "copy"]],
+        ["well", ["9.9.0", MODEL.removesuffix(".tflite"), "1.25", "ms", "1.25", "ms", "ready"]],
+        ["broken", ["-", "-", "-", "-", "failed", "to", "start", "it"]],
+        ["closed", ["-", "-", "-", "-", "failed", "to", "check", "sudo"]],
+        ["gone", ["-", "-", "-", "-", "failed", "to", "connect"]],
     ]
     for line in (
         "well: A Pi, some 1.0, edge",
@@ -184,21 +198,21 @@ def test_failing_hosts_do_not_affect_others(
     ):
         assert line in output
     assert PASSWORD not in output
-    brought = {path.name: path.read_bytes() for path in well.root.iterdir()}
+    brought = well.brought()
     assert msgspec.json.decode(brought.pop("manifest.json"), type=Manifest) == Manifest(
         wheel=wheel.name,
-        model="/etc/fer-edge/models/my-model.tflite",
-        model_file="my-model.tflite",
+        model=f"/etc/fer-edge/models/{MODEL}",
+        model_file=MODEL,
         config="config.toml",
         password="password",  # noqa: S106 - a file's name
     )
     assert brought == {
         wheel.name: wheel.read_bytes(),
-        "my-model.tflite": DEFAULT_MODEL.read_bytes(),
+        MODEL: DEFAULT_MODEL.read_bytes(),
         "password": PASSWORD.encode(),
         "config.toml": (
-            b'# mine\nnode = "hall"\nmodel = "/etc/fer-edge/models/my-model.tflite"\n[mqtt]\nurl = "mqtt://ada@broker"\n'
-        ),
+            f'# mine\nnode = "hall"\nmodel = "/etc/fer-edge/models/{MODEL}"\n[mqtt]\nurl = "mqtt://ada@broker"\n'
+        ).encode(),
     }
     for host in (well, broken, closed):
         host.wait_until_clean()
@@ -228,7 +242,7 @@ def test_a_host_with_keys_runs_nothing_of_an_unsigned_release(
     assert outcome()[0] == "check signatures"
     signer.sign(release)
     signature_path(model).unlink()
-    assert outcome()[1].startswith("mine.tflite: no key in")
+    assert outcome()[1].startswith(f"{installed_name(model, model.read_bytes())}: no key in")
     signer.sign(model)
     assert outcome() == ("", "")
 
@@ -255,6 +269,39 @@ def test_no_wave_begins_after_a_failure(make_host: Callable[[str], Host], wheel:
     for wrong in ("0", "1,", "a", "-1", "1;2"):
         message = cli(*command, f"--waves={wrong}", status=2).stderr
         assert message == f"fer-edge: --waves {wrong}: give the hosts of each wave as numbers, such as 1,5\n"
+
+
+def test_deploys_a_model_alone_and_goes_back(
+    make_host: Callable[[str], Host], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = {name: make_host(name) for name in ("first", "second", "bare")}
+    for name in ("first", "second"):
+        hosts[name].install_program()
+    model = Path(shutil.copy(DEFAULT_MODEL, tmp_path / "my model.tflite"))
+    # A program that was not installed from a clone cannot build a wheel, and needs none.
+    monkeypatch.setattr("fer_edge_device.install.bundle.build_wheel", None)
+
+    def outcomes(*args: str | Path, status: int = 0) -> dict[str, list[str]]:
+        output = cli("deploy", "--ssh-config", hosts["first"].ssh_config, *args, status=status)
+        table = output.stdout[output.stdout.index("host  ") :].splitlines()[1:]
+        return {name: rest for name, *rest in map(str.split, table)}
+
+    found = outcomes("first", "bare", "second", "--waves", "1", "--model", model, status=1)
+    assert found["first"] == ["9.9.0", MODEL.removesuffix(".tflite"), "1.25", "ms", "1.25", "ms", "ready"]
+    assert found["bare"] == ["-", "-", "-", "-", "failed", "to", "find", "out", "what", "to", "change"]
+    assert found["second"][-2:] == ["not", "begun"]
+    assert hosts["first"].brought().keys() == {MODEL, "manifest.json"}
+    assert (hosts["first"].root / MODEL).read_bytes() == model.read_bytes()
+    assert hosts["bare"].brought() == hosts["second"].brought() == {}
+
+    found = outcomes("first", "second", "--model-back")
+    assert [found[name][1] for name in ("first", "second")] == ["edge-81c3f00a"] * 2
+    manifest = msgspec.json.decode(hosts["second"].brought()["manifest.json"], type=Manifest)
+    assert manifest == Manifest(model_back=True)
+    for host in hosts.values():
+        host.wait_until_clean()
+    message = cli("deploy", "first", "--model-back", "--model", model, status=2).stderr
+    assert message == "fer-edge: --model-back cannot be combined with --model, --config or --wheel\n"
 
 
 def test_leaves_no_files_on_a_host_when_stopped(make_host: Callable[[str], Host], wheel: Path) -> None:

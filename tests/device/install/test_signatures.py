@@ -102,7 +102,8 @@ def test_refuses_a_model_before_anything_is_changed(
     assert pi.files() == before
     signer.sign(model)
     pi.do(install_steps(pi.host, InstallOptions(model=model), wheel))
-    assert (pi.root / "etc/fer-edge/models/model.tflite").read_bytes() == model.read_bytes()
+    (installed,) = (pi.root / "etc/fer-edge/models").glob("model-*.tflite")
+    assert installed.read_bytes() == model.read_bytes()
 
 
 def test_a_lost_key_is_replaced_by_another(pi: Pi, wheel: ProgramSource, signer: Signer, tmp_path: Path) -> None:
