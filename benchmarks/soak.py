@@ -46,7 +46,7 @@ class Usage(NamedTuple):
 
 def usage() -> Usage:
     """Return the present usage of this process."""
-    return Usage(resident_mb(), *(len(list(Path("/proc/self", of).iterdir())) for of in ("fd", "task")))
+    return Usage(resident_mb() or 0.0, *(len(list(Path("/proc/self", of).iterdir())) for of in ("fd", "task")))
 
 
 class LoopedDemo:

@@ -164,7 +164,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
             was: this machine is too slow for ``camera.fps``.
         temp_c: temperature of the processor in degrees Celsius; None if the system does not report it.
         throttled: flags of the Raspberry Pi firmware for low voltage and throttling; None on other machines.
-        rss_mb: resident memory of the process, in megabytes.
+        rss_mb: resident memory of the process, in megabytes; None if the system does not say.
         queued: number of events that wait for the broker.
         dropped_events: number of events that were dropped since the outbox was created: they were too many or too old,
             the broker refused them, or the disk was full.
@@ -178,7 +178,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     dropped: Count
     temp_c: Celsius | None
     throttled: int | None
-    rss_mb: Megabytes
+    rss_mb: Megabytes | None
     queued: Count
     dropped_events: Count = 0
 

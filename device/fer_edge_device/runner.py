@@ -390,7 +390,7 @@ class Runner:
             dropped=self.summary.dropped,
             temp_c=temperature_c(),
             throttled=throttled_flags(),
-            rss_mb=round(resident_mb(), 1),
+            rss_mb=None if (resident := resident_mb()) is None else round(resident, 1),
             queued=sum(sink.queued for sink in self._sinks),
             dropped_events=sum(sink.dropped for sink in self._sinks),
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fer_edge_device.config.settings import MqttSettings
-    from fer_edge_device.mqtt.fleet import NodeReport
+    from fer_edge_device.mqtt.fleet import Fleet, NodeReport
 
 app = typer.Typer()
 
@@ -54,6 +54,7 @@ def fleet(
         with Fleet(settings) as nodes:
             nodes.load()
             reports = nodes.reports()
+            _warn_if_incomplete(nodes)
             if not reports:
                 raise InputError(
                     f"no node is known at {nodes}: check mqtt.topic_prefix, which is {settings.topic_prefix}, and"
@@ -94,7 +95,11 @@ def _watch(settings: MqttSettings) -> Iterator[list[NodeReport]]:
             with Fleet(settings) as nodes:
                 nodes.load()
                 is_first = False
+                has_warned = False
                 while True:
+                    if not (has_warned or nodes.is_complete):
+                        has_warned = True
+                        _warn_if_incomplete(nodes)
                     yield nodes.reports()
                     drawn = clock.monotonic()
                     nodes.follow(_AGES_S)
@@ -105,6 +110,13 @@ def _watch(settings: MqttSettings) -> Iterator[list[NodeReport]]:
                 raise
             warn(f"{error}; trying again")
             clock.sleep(_RETRY_S)
+
+
+def _warn_if_incomplete(nodes: Fleet) -> None:
+    from fer_edge_device.mqtt.fleet import MAX_NODES
+
+    if not nodes.is_complete:
+        warn(f"there are more than {MAX_NODES:,} nodes, and only the first of them are shown; use mqtt.topic_prefix")
 
 
 def _table(reports: Sequence[NodeReport]) -> list[str]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
+
+from fer_edge.utils.address_space import is_known, own_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,6 @@ WORKS: Final = 0
 REFUSED: Final = 20  # the runtime says that it cannot load or run it
 OUT_OF_MEMORY: Final = 21
 NO_TRIAL: Final = 22  # the runtime is missing, or does not work
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _RUNS: Final = 3
 
 
@@ -114,10 +114,9 @@ def _prepare_yunet(request: Request) -> Callable[[], None]:
 
 
 def _limit(max_bytes: int, max_cpu_s: int) -> None:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     usage = resource.getrusage(resource.RUSAGE_SELF)
     for kind, limit in (
-        (resource.RLIMIT_AS, pages * _PAGE + max_bytes),
+        *([(resource.RLIMIT_AS, own_bytes() + max_bytes)] if is_known() else []),
         (resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + max_cpu_s),
     ):
         _, hard = resource.getrlimit(kind)

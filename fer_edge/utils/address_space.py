@@ -34,6 +34,16 @@ def own_process() -> None:
     _Process.is_ours = True
 
 
+def own_bytes() -> int:
+    """Return how many bytes of addresses this process has; see `is_known`."""
+    return int(_STATE.read_text(encoding="ascii").split()[0]) * _PAGE_SIZE
+
+
+def is_known() -> bool:
+    """Return whether the system says how many addresses a process has, without which none can be bounded."""
+    return _STATE.exists()
+
+
 @contextmanager
 def bounded_address_space(max_bytes: int = LIBRARY_CALL_BYTES, threads: int = 0) -> Iterator[None]:
     """Let allocations fail in a block that takes more memory than a limit.
@@ -44,12 +54,11 @@ def bounded_address_space(max_bytes: int = LIBRARY_CALL_BYTES, threads: int = 0)
         max_bytes: what the block may take beyond what the process has.
         threads: how many threads the block may start.
     """
-    if not (_Process.is_ours or threading.active_count() == 1) or not _STATE.exists():
+    if not (_Process.is_ours or threading.active_count() == 1) or not is_known():
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = int(_STATE.read_text(encoding="ascii").split()[0]) * _PAGE_SIZE
-    wanted += max_bytes + threads * _THREAD_BYTES
+    wanted = own_bytes() + max_bytes + threads * _THREAD_BYTES
     if soft != resource.RLIM_INFINITY and soft <= wanted:
         yield
         return

@@ -49,9 +49,10 @@ def describe_throttling(flags: int) -> tuple[str, ...]:
     return (*now, *(f"{condition} since its start" for condition in before))
 
 
-def resident_mb() -> float:
+def resident_mb() -> float | None:
     """Return the resident memory of this process in megabytes."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_SIZE / 1e6
+    text = _read(Path("/proc/self/statm"))
+    return int(text.split()[1]) * _PAGE_SIZE / 1e6 if text else None
 
 
 def return_freed_memory() -> None:

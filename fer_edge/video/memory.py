@@ -54,13 +54,13 @@ class DecoderMemory:
     def __enter__(self) -> None:
         """Begin to decode."""
         if self._counts:
-            now = resident_mb()
+            now = resident_mb() or 0.0
             self._held_mb = max(self._held_mb + min(now - self._last_mb, 0.0), 0.0)
             self._last_mb = now
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Count what was taken since then."""
         if self._counts:
-            now = resident_mb()
+            now = resident_mb() or 0.0
             self._held_mb = max(self._held_mb + now - self._last_mb, 0.0)
             self._last_mb = now

@@ -108,7 +108,7 @@ class PyAvReader:
             DataError: the file cannot be read as a video.
         """
         self._path = path
-        before_mb = resident_mb()
+        before_mb = resident_mb() or 0.0
         try:
             self._file = CountedFile(path)
         except OSError as error:
@@ -138,7 +138,9 @@ class PyAvReader:
         self._clock = Clock(float(rate) if rate else 0.0)
         self._start = self._find_start()
         self._memory = DecoderMemory()
-        self._left_bytes = LIBRARY_CALL_BYTES - max(int((resident_mb() - before_mb) * 1e6), 0)  # for the container
+        self._left_bytes = LIBRARY_CALL_BYTES - max(
+            int(((resident_mb() or 0.0) - before_mb) * 1e6), 0
+        )  # for the container
         self._undecodable: list[float] = []
         self._problem = ""
         self._orientations: dict[int, int] = {}

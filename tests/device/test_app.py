@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import random
 import signal
 import socket
@@ -21,6 +22,7 @@ from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import TIMEOUT, Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.running import Running
+from tests.device.test_reload_model import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -354,3 +356,20 @@ def test_restart_over_mqtt_goes_on_in_the_same_process(
         assert log.count("restarting") == 1
         assert "restart/set: to restart the runner, send PRESS" in log
         wait_for(lambda: len(subscriber.payloads("fer-edge/one/availability")) == 4, "the messages")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may hide /proc")
+def test_runs_without_proc(tmp_path: Path) -> None:
+    model = tmp_path / "own.tflite"
+    write_model(model, bytes(8))  # which is tried first, in a process of its own
+    run = f"mount -t tmpfs none /proc && exec {sys.executable} -m fer_edge.cli run --source demo --model {model}"
+    command = ("unshare", "--mount", "--propagation=private", "sh", "-c", run)
+    environment = {**os.environ, "FER_EDGE_EVENTS_STATS_INTERVAL_S": "1", "FER_EDGE_NODE": "hall"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    if "permission denied" in result.stderr:
+        pytest.skip("this machine allows no mounts")
+    assert result.returncode == 0, result.stderr
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    figures = [message["payload"]["rss_mb"] for message in messages if message["topic"].endswith("/stats")]
+    assert figures
+    assert set(figures) == {None}

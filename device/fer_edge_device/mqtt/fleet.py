@@ -29,7 +29,7 @@ _STATES: Final[dict[str, NodeState]] = {
     "offline": "no camera",
     "disabled": "switched off",
 }
-_MAX_NODES: Final = 10_000  # anybody who may publish at the broker can invent nodes
+MAX_NODES: Final = 10_000  # anybody who may publish at the broker can invent nodes
 _MAX_TEXT: Final = 64  # characters of a version or of a model's name
 _QUIET_S: Final = 0.3  # a broker that has sent nothing for so long has sent all that it keeps
 _FIRST_TIME: Final = 1e9  # smaller times are seconds of a video
@@ -146,6 +146,9 @@ class Fleet:
     """A connection to a broker that follows all of its nodes.
 
     Use it as a context manager. Not thread-safe.
+
+    Attributes:
+        is_complete: whether no node was left out, because there were too many.
     """
 
     def __init__(self, settings: MqttSettings, timeout: float = 10.0) -> None:
@@ -162,6 +165,7 @@ class Fleet:
         self._prefix, self._timeout = settings.topic_prefix, timeout
         self._topic = re.compile(rf"{re.escape(self._prefix)}/([^/]+)/({'|'.join(_KINDS)})")
         self._nodes: dict[str, _Node] = {}
+        self.is_complete = True
         self._connection = connect(Broker(settings), f"fer-edge-fleet-{secrets.token_hex(4)}", timeout=timeout)
 
     def __enter__(self) -> Self:
@@ -234,7 +238,8 @@ class Fleet:
             if kind == "availability":
                 self._nodes.pop(name, None)
             return
-        if name not in self._nodes and len(self._nodes) >= _MAX_NODES:
+        if name not in self._nodes and len(self._nodes) >= MAX_NODES:
+            self.is_complete = False
             return
         try:
             self._nodes.setdefault(name, _Node()).update(kind, message.payload)

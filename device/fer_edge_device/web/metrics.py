@@ -47,7 +47,8 @@ def _stats_metrics(stats: Stats) -> Iterator[str]:
     yield from _metric("fer_edge_dropped_frames", "counter", "Frames lost while another was processed.", stats.dropped)
     yield from _metric("fer_edge_waiting_events", "gauge", "Events that wait for the broker.", stats.queued)
     yield from _metric("fer_edge_dropped_events", "counter", "Events that were dropped.", stats.dropped_events)
-    yield from _metric("fer_edge_resident_memory_bytes", "gauge", "Resident memory.", round(stats.rss_mb * 1e6))
+    if stats.rss_mb is not None:
+        yield from _metric("fer_edge_resident_memory_bytes", "gauge", "Resident memory.", round(stats.rss_mb * 1e6))
     if stats.temp_c is not None:
         yield from _metric("fer_edge_temperature_celsius", "gauge", "Temperature of the processor.", stats.temp_c)
     yield from _family("fer_edge_stage_seconds", "gauge", "Median time of a stage of a frame.")

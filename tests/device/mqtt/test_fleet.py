@@ -15,6 +15,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from fer_edge.cli.fleet import fleet as list_nodes
 from fer_edge_device.config.settings import MqttSettings
 from fer_edge_device.messages import Info, MessageFactory, Stats
 from fer_edge_device.mqtt.maintenance import forget_node
@@ -191,6 +192,19 @@ def test_watch_prints_each_change_and_survives_the_broker(tmp_path: Path, gate: 
             gate.target = broker.port
             publish(broker.port, retained("attic", "offline", stats()))
             assert next_report(process)["node"] == "attic"
+
+
+def test_says_that_nodes_were_left_out(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(broker.port, [one for name in ("a", "b", "c") for one in retained(name, "online", stats())])
+    monkeypatch.setattr("fer_edge_device.mqtt.fleet.MAX_NODES", 2)
+    list_nodes(broker=f"mqtt://localhost:{broker.port}")
+    output, warnings = capsys.readouterr()
+    assert output.splitlines()[-1] == "2 nodes: 2 online"
+    assert warnings == (
+        "fer-edge: warning: there are more than 2 nodes, and only the first of them are shown; use mqtt.topic_prefix\n"
+    )
 
 
 def test_watch_prints_the_table_again(broker: Mosquitto) -> None:

@@ -58,7 +58,7 @@ function showSystem() {
     ["Model", info ? `${info.model} (${info.model_sha256.slice(0, 8)})` : "–"],
     ["Version", info ? info.version : "–"],
     ["Speed", stats ? `${stats.fps.toFixed(1)} frames/s` : "–"],
-    ["Memory", stats ? `${stats.rss_mb.toFixed(0)} MB` : "–"],
+    ["Memory", stats && stats.rss_mb !== null ? `${stats.rss_mb.toFixed(0)} MB` : "–"],
     ["Frames dropped", stats ? stats.dropped : "–"],
     ["Broker", state.broker || "none"],
     ["Picture", state.picture],
