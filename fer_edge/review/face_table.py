@@ -110,9 +110,12 @@ def _read_row(values: Mapping[str, str]) -> Prediction | None:
     texts = {name: printable(values.get(name, "")).strip() for name in ("sha256", "time", "reason", "group")}
     if any(len(text) > _MAX_TEXT or one_line(text) != text for text in texts.values()):
         return None
-    cells = {canonical_label(name.removeprefix(_SCORE)): text for name, text in values.items() if _is_score(name)}
+    # A cell is empty if the face was scored by a model that does not have this label.
+    cells = {
+        canonical_label(name.removeprefix(_SCORE)): text for name, text in values.items() if text and _is_score(name)
+    }
     try:
-        scores = {emotion: float(text) for emotion, text in cells.items()} if any(cells.values()) else {}
+        scores = {emotion: float(text) for emotion, text in cells.items()}
     except ValueError:
         return None
     if not all(math.isfinite(score) and 0 <= score <= 1 for score in scores.values()):

@@ -24,7 +24,7 @@ from fer_edge.classification.selection import (
 )
 from fer_edge.detection.factory import make_detector
 from fer_edge.drawing import draw_faces
-from fer_edge.errors import DataError, first_line, printable
+from fer_edge.errors import DataError, first_line, one_line, printable
 from fer_edge.expression import Expression, expression
 from fer_edge.geometry import NO_MARGIN, Box, Face
 from fer_edge.tagging.input import image_decode, remote, tempdirs
@@ -275,7 +275,7 @@ class _Processor:
                 emotion=labels[int(scores.argmax())],
                 scores=label_scores(scores, labels),
                 reason="uncertain" if is_uncertain else "contradictory",
-                group=printable(group)[-GROUP_CHARACTERS:],
+                group=one_line(printable(group))[-GROUP_CHARACTERS:],
             ),
             is_hard=is_uncertain or contradicts_mirror_image(crop, classifier),
         )
