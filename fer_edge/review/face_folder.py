@@ -14,7 +14,8 @@ from fer_edge.classification.crop import crop_whole_image
 from fer_edge.datasets.face_store import FaceStore
 from fer_edge.errors import DataError, printable
 from fer_edge.review.choices import canonical_emotions
-from fer_edge.review.face_table import FACE_TABLE, Prediction, read_face_table
+from fer_edge.review.face_table import Prediction, read_face_table
+from fer_edge.tagging.output.face_folder import TABLE
 from fer_edge.utils.bounded_file import read_bytes
 from fer_edge.utils.file_kinds import IMAGE_SUFFIXES, LeftOut, is_system_name
 from fer_edge.utils.image_io import decode_gray
@@ -99,7 +100,7 @@ def read_face_folder(
         raise DataError(f"{path}: no such folder; give the folder that holds the cut-out faces")
     left_out = LeftOut()
     names, links = _list_images(path, left_out)
-    table = read_face_table(path / FACE_TABLE, frozenset(names))
+    table = read_face_table(path / TABLE, frozenset(names))
     known = {} if predict_all and make_classifier else table.rows
     needs_classifier = any(not known.get(name, _UNKNOWN).scores for name in names)
     classifier = make_classifier() if make_classifier and needs_classifier else None
@@ -118,7 +119,7 @@ def read_face_folder(
                     continue
                 row = table.rows.get(image.name, _UNKNOWN)
                 if row.sha256 not in {"", image.sha256}:
-                    skipped.append(f"{path / FACE_TABLE}: {image.name} is another image by now; its row is not used")
+                    skipped.append(f"{path / TABLE}: {image.name} is another image by now; its row is not used")
                     row = _UNKNOWN
                 faces[image.sha256] = FaceImage(image.name, image.sha256, row)
                 thumbnails.append(image.thumbnail)
@@ -191,7 +192,7 @@ def _list_images(folder: Path, left_out: LeftOut) -> tuple[list[str], int]:
             links += 1
         elif PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
             names.append(name)
-        elif name != FACE_TABLE:
+        elif name != TABLE:
             left_out.add_other_kind(name)
         if len(names) > REVIEW_FACES:
             raise DataError(f"{folder}: more than {REVIEW_FACES:,} images; review them in several folders")

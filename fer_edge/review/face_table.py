@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-FACE_TABLE: Final = "faces.csv"
 _SCORE: Final = "score_"  # begins the name of a column with the score of a label
 _MAX_TEXT: Final = 200  # characters of a group, a reason or a time
 

@@ -16,11 +16,11 @@ from tests.fer_edge.review.folders import write_faces
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Sample
+    from tests.conftest import Cli, Sample
 
 
 def test_table_predicts_and_the_model_predicts_the_rest(tmp_path: Path, sample: Sample) -> None:
-    hashes = {name: sha256 for sha256, name in write_faces(tmp_path, sample, range(4)).items()}
+    hashes = {name: sha256 for sha256, name in write_faces(tmp_path, sample, range(5)).items()}
     (tmp_path / "faces.csv").write_text(
         "file,sha256,time,node,model,emotion,score_Happy,score_contempt,reason,group\n"
         f"0000.png,{hashes['0000.png']},2026-11-30T12:00:00Z,hall,mine,contempt,0.25,0.75,rare,monday\n"
@@ -28,9 +28,11 @@ def test_table_predicts_and_the_model_predicts_the_rest(tmp_path: Path, sample: 
         "0002.png,,,,,happy,nan,0,,\n"
         "../../etc/passwd,,,,,happy,1,0,,\n"
         "0003.png,,,\n"
+        "0004.png,,,,,happy,0.9,,,\n"  # of a model without contempt
     )
     folder = read_face_folder(tmp_path, TFLiteClassifier)
-    first, *others = folder.faces
+    first, *others, last = folder.faces
+    assert last.prediction.scores == {"happy": 0.9}
     assert (first.prediction.emotion, first.score, first.prediction.reason) == ("contempt", 0.75, "rare")
     assert first.group == "monday"
     assert first.prediction.time == "2026-11-30T12:00:00Z"
@@ -42,6 +44,15 @@ def test_table_predicts_and_the_model_predicts_the_rest(tmp_path: Path, sample: 
     assert "contempt" not in again.emotions
     assert again.faces[0].prediction.scores.keys() == others[0].prediction.scores.keys()
     assert again.faces[0].group == "monday"
+
+
+def test_faces_that_tag_selects_are_read_as_it_wrote_them(tmp_path: Path, sample: Sample, cli: Cli) -> None:
+    write_faces(tmp_path / "images", sample, range(40))
+    cli("tag", tmp_path / "images", "--face", "--out", tmp_path / "t.csv", "--collect", tmp_path / "faces")
+    folder = read_face_folder(tmp_path / "faces")
+    assert folder.skipped == folder.left_out == ()
+    assert len(folder.faces) > 3
+    assert all(len(face.prediction.scores) == 7 and face.prediction.reason and face.group for face in folder.faces)
 
 
 def test_hostile_files_cost_one_line_each(tmp_path: Path, sample: Sample) -> None:
