@@ -56,7 +56,7 @@ def missing_source(path: Path) -> ModelError:
         path: the model, as the user named it; perhaps the name of a shipped one, which is converted already.
     """
     near = difflib.get_close_matches(path.name, CLASSIFIERS + DETECTORS, 1) if path.parent == Path() else []
-    remedy = "check the path; give a .keras, .h5 or .hdf5 file, a SavedModel folder or a float .tflite"
+    remedy = "check the path; give a .keras, .h5, .hdf5, .onnx or .pt2 file, a SavedModel folder or a float .tflite"
     if near:
         name = "it" if near[0] == path.name else f"did you mean {near[0]}? It"
         remedy = f"{name} is shipped as a converted model, which other commands take by its name"

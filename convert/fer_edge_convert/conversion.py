@@ -105,7 +105,7 @@ def _refuse_floats(path: Path, model: bytes, scheme: Scheme) -> None:
         spelled = ", ".join(f"{kind} (in {_spell_places(names)})" for kind, names in places.items())
         raise ModelError(
             f"{path}: --{scheme} would leave {spelled} in floats, which the quantizer has no integers for; use other"
-            " activations, --dynamic or --float16, or allow it with --allow-float"
+            " layers, --dynamic or --float16, or allow it with --allow-float"
         )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 OPACITY: Final = "opacity"  # name of the constant that fills a channel of opacity
+_TILES: Final = 64  # as many copies are joined; more would be a long list of inputs
 _Kinds = schema.BuiltinOperator
 
 
@@ -135,6 +136,45 @@ def with_simple_activations(model: bytes) -> bytes:
         return model
     edit.drop_unused()
     return edit.finish()
+
+
+def with_joined_tiles(model: bytes) -> bytes:
+    """Return the model with concatenations of a tensor with itself where it tiles it.
+
+    Networks of colour images tile a grey one. Both give the same, but quantizers have no integers for tiling.
+    """
+    edit = _Edit(model)
+    changed = False
+    for last in list(edit.graph.operators):
+        made = _join_tile(edit, last)
+        if made:
+            place = edit.graph.operators.index(last)
+            edit.graph.operators[place : place + 1] = made
+            changed = True
+    if not changed:
+        return model
+    edit.drop_unused()
+    return edit.finish()
+
+
+def _join_tile(edit: _Edit, tile: Any) -> list[Any]:  # noqa: ANN401 - the schema has no types
+    """Return the concatenations for an operator that tiles, one for each axis; none if it does something else."""
+    if edit.kind(tile) != _Kinds.TILE:
+        return []
+    one, kept = int(tile.inputs[0]), int(tile.outputs[0])
+    old, new = edit.shape(one), edit.shape(kept)
+    axes = [axis for axis, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
+    if any(new[axis] // old[axis] > _TILES for axis in axes):
+        return []
+    made = []
+    for axis in axes:
+        shape = (*new[: axis + 1], *old[axis + 1 :])
+        joined = kept if axis == axes[-1] else edit.like(kept, "tiles", shape)
+        options = schema.ConcatenationOptionsT()
+        options.axis = axis
+        made.append(edit.operator(_Kinds.CONCATENATION, [one] * (new[axis] // old[axis]), joined, options))
+        one = joined
+    return made
 
 
 def _make_elu(edit: _Edit, choice: Any) -> list[Any]:  # noqa: ANN401 - the schema has no types

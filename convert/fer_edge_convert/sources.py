@@ -270,7 +270,7 @@ def _check_classifier(
         raise ModelError(
             f"{path}: it takes images of any size; make it again with a fixed size, or give the original model"
         )
-    model = graph_edit.with_simple_activations(graph_edit.with_constant_shapes(model))
+    model = graph_edit.with_simple_activations(graph_edit.with_constant_shapes(graph_edit.with_joined_tiles(model)))
     model, shape = channels_last(path, model, taken.shape)
     classes = math.prod(given.shape)
     if classes < 2 or classes != max(given.shape):

@@ -89,6 +89,11 @@ def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
             layers.Dense(7, activation="softmax"),
         ]
     ).save(out / "shrunk.keras")
+    # A grey image in three channels, as people put before a network of colour images.
+    grey = keras.Input((48, 48, 1))
+    x = layers.Conv2D(4, 3, strides=4)(keras.ops.tile(grey, (1, 1, 1, 3)))
+    x = layers.Flatten()(keras.ops.tile(layers.AveragePooling2D(2)(x), (1, 2, 3, 2)))
+    keras.Model(grey, layers.Dense(7, activation="softmax")(x)).save(out / "tiled.keras")
     curves = [layers.Conv2D(8, 3, strides=2, activation=name) for name in ("celu", "mish", "softplus", "softsign")]
     keras.Sequential([keras.Input((48, 48, 1)), *curves, layers.Flatten(), layers.Dense(7, activation="softmax")]).save(
         out / "curves.keras"

@@ -167,6 +167,17 @@ def test_writes_elu_and_selu_by_operators_with_integers(foreign: Path) -> None:
     assert kinds.count("ELU") == 3
 
 
+def test_repeats_channels_in_integers(foreign: Path, few_faces_csv: Path, tmp_path: Path) -> None:
+    _, model = read_isolated(foreign / "tiled.keras", "keras", ReadOptions())  # compared with Keras's own scores
+    source, out = open_model(foreign / "tiled.keras"), tmp_path / "out.tflite"
+    assert [one.kind for one in read_graph(source.model, out).operations].count("CONCATENATION") == 4
+    assert np.array_equal(scores(source), run_model(model, IMAGES))
+    stage = ClassifierStage(
+        source, source.make_card(FER2013, INPUT_RANGES["0..1"]), data=load_dataset(few_faces_csv, 48)
+    )
+    assert not convert(stage, Scheme.INT8, out, max_drop=100).float_operators
+
+
 def test_calculates_smooth_activations_in_integers(foreign: Path) -> None:
     _, model = read_isolated(foreign / "curves.keras", "keras", ReadOptions())
     kinds = [one.kind for one in read_graph(model, foreign).operations]
