@@ -107,6 +107,11 @@ def test_a_folder_is_labelled_by_the_keyboard_alone(serve_review: Serve, browser
         page.keyboard.press("d")
         page.wait_for_selector("#empty:text-is('Nothing is left to do here.')")
         wait_until_saved(page, cards)
+        page.wait_for_selector("#empty:focus")
+        page.keyboard.press("z")
+        page.wait_for_selector("#grid .tile:focus:not(.answered)")
+        page.keyboard.press("d")
+        wait_until_saved(page, cards)
         page.close()
     answers = read_log(faces / "reviews/ann.jsonl").answers
     assert len(answers) == 141
@@ -149,6 +154,7 @@ def test_view_is_chosen_and_keys_work_in_the_grid_alone(serve_review: Serve, bro
         page.focus("#show")
         page.keyboard.press("d")  # chooses "done" in the list, and labels nothing
         page.wait_for_selector("#empty:text-is('There are no such faces.')")
+        page.wait_for_selector("#show:focus")
         page.select_option("#show", "open")
         ready(page)
         page.select_option("#order", "random")

@@ -45,7 +45,7 @@ const askCards = (more) => ask(fetch(`api/cards?${viewQuery(more)}`));
 // --- the grid ---
 
 // The next cards from a position on, or those before it; one of them is selected.
-async function turn(more, select = 0, asked = null) {
+async function turn(more, select = 0, { asked = null, focus = true } = {}) {
   if (turning) return;
   turning = true;
   try {
@@ -53,20 +53,20 @@ async function turn(more, select = 0, asked = null) {
     const found = await (asked || askCards(more));
     if (!found.cards.length && found.total) {
       turning = false;
-      await turn({ start: 0 }); // from the start again: some were skipped
+      await turn({ start: 0 }, 0, { focus }); // from the start again: some were skipped
       return;
     }
     ({ cards, total, before } = found);
     showProgress(found.progress);
     showAgreement();
-    showGrid(select < 0 ? cards.length - 1 : select);
+    showGrid(select < 0 ? cards.length - 1 : select, focus);
   } catch (error) {
     say(error.message);
   }
   turning = false;
 }
 
-function showGrid(select) {
+function showGrid(select, focus) {
   nodes = cards.map(makeTile);
   byId("grid").replaceChildren(...nodes);
   byId("grid").hidden = !cards.length;
@@ -76,8 +76,9 @@ function showGrid(select) {
   byId("previous").disabled = before === 0;
   byId("next").disabled = before + cards.length >= total;
   current = -1;
-  if (cards.length) choose(select, true);
+  if (cards.length) choose(select, focus);
   else showDesk();
+  if (!cards.length && focus) byId("empty").focus(); // where the key for undo works
 }
 
 function makeTile(one, index) {
@@ -216,6 +217,7 @@ function onKey(event) {
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!cards.length && key !== "z") return;
   const actions = {
     ArrowRight: () => move(1), ArrowLeft: () => move(-1), ArrowDown: () => move(columnsOf()), ArrowUp: () => move(-columnsOf()),
     Home: () => choose(0, true), End: () => choose(cards.length - 1, true), PageDown: turnOn, PageUp: turnBack, z: undo,
@@ -288,7 +290,7 @@ function undoButton() {
 
 function restart() {
   byId("only").hidden = byId("order").value === "random";
-  turn({ start: 0 });
+  turn({ start: 0 }, 0, { focus: false }); // a list that is changed by the keyboard keeps the focus
 }
 
 async function start() {
@@ -308,11 +310,11 @@ async function start() {
   byId("emotion").replaceChildren(element("option", { value: "" }, "any"), ...emotions.map((emotion) => element("option", { value: emotion }, emotion)));
   makeChoices();
   for (const id of ["show", "order", "emotion", "grouped"]) byId(id).addEventListener("change", restart);
-  byId("grid").addEventListener("keydown", onKey);
+  for (const id of ["grid", "empty"]) byId(id).addEventListener("keydown", onKey);
   byId("previous").addEventListener("click", turnBack);
   byId("next").addEventListener("click", turnOn);
   window.addEventListener("beforeunload", (event) => { if (waiting) event.preventDefault(); });
-  await turn(first, 0, asked);
+  await turn(first, 0, { asked });
   return say("ready");
 }
 
