@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from fer_edge.classification.colours import emotion_colour
 from fer_edge.errors import DataError, FerEdgeError, InputError, printable
 from fer_edge.review.choices import NO_EMOTION, assign_keys
-from fer_edge.review.face_folder import REVIEWS, read_image
+from fer_edge.review.face_folder import read_image
 from fer_edge.review.session import Order, Show, View
 from fer_edge.utils.image_io import decode_gray
 from fer_edge_device.web.site import Site, error_response, file_response, json_response, read_json, to_fields
@@ -120,7 +121,7 @@ class ReviewApp:
             {
                 "version": version("fer-edge"),
                 "folder": folder,
-                "reviews": f"{folder.rstrip('/')}/{REVIEWS}",
+                "export": f"fer-edge review {shlex.quote(folder)} --export DATASET",
                 "reviewer": session.reviewer,
                 "choices": choices,
                 "progress": await self._in_session(lambda: session.progress(grouped=True)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,14 @@ def test_answers_are_on_disk_when_they_are_acknowledged(serve_review: Serve, fac
         lines = [json.loads(line) for line in (faces / "reviews/ann.jsonl").read_text().splitlines()]
         assert {face for line in lines for face in line["labels"]} >= set(hashes)
         assert cards(http)["total"] == 0
+
+
+def test_command_for_the_export_is_quoted(serve_review: Serve, faces: Path) -> None:
+    folder = faces.rename(faces.with_name("my faces"))
+    with serve_review(folder, *ANN) as address, client(address) as http:
+        assert shlex.split(http.get("/api/review").json()["export"]) == [
+            *("fer-edge", "review", str(folder), "--export", "DATASET")
+        ]
 
 
 def test_kill_loses_no_answer_that_was_acknowledged(faces: Path) -> None:

@@ -305,7 +305,7 @@ async function start() {
   }
   ({ choices } = found);
   byId("who").textContent = `${found.folder}, by ${found.reviewer}`;
-  byId("export").textContent = `fer-edge review ${found.folder} --export DATASET`;
+  byId("export").textContent = found.export;
   const emotions = Object.keys(found.progress.emotions).filter(Boolean);
   byId("emotion").replaceChildren(element("option", { value: "" }, "any"), ...emotions.map((emotion) => element("option", { value: emotion }, emotion)));
   makeChoices();
