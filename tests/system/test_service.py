@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import cv2
 import pytest
 
 from fer_edge import demo
+from fer_edge_device.collect.encryption import make_identity
 from tests.system.containers import DROP_IN, UNIT, Container, debian_tree, wait_for
 
 if TYPE_CHECKING:
@@ -143,8 +145,24 @@ def serve_the_page(container: Container, config: Path) -> None:
     container.run("systemctl", "restart", UNIT)
 
 
+def collect_faces(container: Container, config: Path, identity: Path) -> None:
+    """Let the service collect faces for a while, which its sandbox must allow."""
+    before = config.read_text()
+    lines = f'enabled = true\nmargin = 1.0\ninterval_s = 0.1\npublic_key = "{make_identity(identity)}"'
+    config.write_text(before.replace('# public_key = ""', lines))
+    assert config.read_text() != before
+    container.run("systemctl", "reload", UNIT)
+    wait_for(lambda: re.search(r"/var/lib/fer-edge/collected: \d+ crops", container.run("fer-edge", "collect").stdout))
+    config.write_text(before)
+    container.run("systemctl", "reload", UNIT)
+    wait_for(lambda: not json.loads(next_message(container, "info"))["collects_faces"])
+    assert re.search(r"deleted \d+ crops", container.run("fer-edge", "collect", "delete").stdout)
+    assert not [*container.root.glob("var/lib/private/fer-edge/collected*")]
+    assert reports_faces(container)
+
+
 def test_service_starts_recovers_upgrades_and_is_removed(
-    container: Container, capsys: pytest.CaptureFixture[str]
+    container: Container, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (wheel,) = container.run("sh", "-c", "ls /srv/own/*.whl").stdout.split()
     before = container.files()
@@ -180,7 +198,7 @@ def test_service_starts_recovers_upgrades_and_is_removed(
 
     watch_a_network_camera(container, config)
     serve_the_page(container, config)
-    assert reports_faces(container)
+    collect_faces(container, config, tmp_path / "identity")
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_for(lambda: has_restarted(container, restarts=1))
