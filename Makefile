@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEBIAN ?= 13
 DEV := .venv-dev/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-picamera2 personas deb test-deb release audit acceptance-arm64 fuzz check docs screenshots format clean
+.PHONY: help demo test test-picamera2 personas deb test-deb image test-image release audit acceptance-arm64 fuzz check docs screenshots format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,14 @@ deb: .venv-package/.ready ## build the Debian packages, in dist: all four, or th
 
 test-deb: .venv-dev/.ready .venv-package/.ready ## install, upgrade, break and purge the Debian package in containers, as root
 	@PATH=$(CURDIR)/.venv-package/bin:$$PATH FER_EDGE_TEST_DEB=$(DEBIAN) $(DEV)/python -m pytest -q tests/system/debian_package
+
+image: ## build the image of this machine's processor with podman, from the package of make deb DEBIAN=13
+	@podman build --format docker -t localhost/fer-edge --build-arg TARGETARCH=$$(dpkg --print-architecture) \
+	  $(if $(BASE),--build-arg BASE=$(BASE) --pull=never) $(if $(ISOLATION),--isolation=$(ISOLATION)) \
+	  -f distribution/container/Containerfile dist
+
+test-image: .venv-dev/.ready ## run the image of make image, read-only and without a network, as root
+	@FER_EDGE_TEST_IMAGE=localhost/fer-edge $(DEV)/python -m pytest -q tests/system/container
 
 release: .venv-package/.ready ## build wheel, source archive and release notes, in dist, and check them
 	@mkdir -p dist && rm -f dist/fer_edge-*

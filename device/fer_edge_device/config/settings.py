@@ -302,6 +302,16 @@ class WebSettings(Section, frozen=True, kw_only=True):
             " name of a reverse proxy; then the token is needed on this machine, too",
         ),
     ] = ""
+    trusted_proxy: Annotated[
+        str,
+        Meta(
+            max_length=45,
+            pattern=r"^[0-9a-fA-F.:]*\Z",
+            extra={"form": "be an IP address, such as 172.30.32.2"},
+            description="address of a proxy that lets in only whom it knows, such as 172.30.32.2, Home Assistant's"
+            " ingress; what comes from there needs no token; empty: none",
+        ),
+    ] = ""
     token_file: Annotated[
         str,
         Meta(

@@ -65,13 +65,15 @@ class RateLimit:
 class Access:
     """Decides about requests."""
 
-    def __init__(self, token: Token | None, hosts: Iterable[str]) -> None:
+    def __init__(self, token: Token | None, hosts: Iterable[str], trusted_proxy: str = "") -> None:
         """Start without sessions.
 
         Args:
             token: opens the page; None: only this machine can connect, and nothing is asked for.
             hosts: further names by which this machine may be called.
+            trusted_proxy: address of a proxy that lets in only whom it knows; empty: there is none.
         """
+        self._trusted_proxy = ipaddress.ip_address(trusted_proxy) if trusted_proxy else None
         self._token = token
         named = {host.lower() for host in hosts}
         names = {*_LOCAL_NAMES, *named}
@@ -96,8 +98,10 @@ class Access:
     def knows_host(self, request: Request) -> bool:
         """Return whether a request names this machine.
 
-        A page elsewhere may have pointed its own name here.
+        A page elsewhere may have pointed its own name here. A trusted proxy knows its browsers, and has any name.
         """
+        if self._is_trusted(request):
+            return True
         host = _host_of(f"//{request.headers.get('host', '')}")
         return host in self._names or (self._token is not None and _is_address(host))
 
@@ -105,7 +109,10 @@ class Access:
         """Return whether a request that changes something is from this page, or from no page at all."""
         origin = request.headers.get("origin")
         site = request.headers.get("sec-fetch-site", "same-origin")
-        own = f"//{request.headers.get('host', '')}".lower()
+        names = [request.headers.get("host", "")]
+        if self._is_trusted(request):  # it may replace the name that the browser has used
+            names += request.headers.getlist("x-forwarded-host")
+        own = tuple(f"//{name}".lower() for name in names)
         return site in {"same-origin", "none"} and (origin is None or origin.lower().endswith(own))
 
     def is_within_rate(self, request: Request) -> bool:
@@ -114,7 +121,7 @@ class Access:
 
     def is_allowed(self, request: Request) -> bool:
         """Return whether a request has the token or a session, if it needs one."""
-        if self._token is None:
+        if self._token is None or self._is_trusted(request):
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -166,8 +173,14 @@ class Access:
         return host if _is_address(host) else peer
 
     def _is_proxied(self, request: Request) -> bool:
-        """Return whether a request is from a proxy on this machine, which alone may say who is behind it."""
-        return self._has_proxy and request.client is not None and _is_loopback(request.client.host)
+        """Return whether a request is from a proxy, which alone may say who is behind it."""
+        is_local = self._has_proxy and request.client is not None and _is_loopback(request.client.host)
+        return is_local or self._is_trusted(request)
+
+    def _is_trusted(self, request: Request) -> bool:
+        """Return whether a request is from the proxy that lets in only whom it knows."""
+        peer = request.client.host if request.client else ""
+        return _is_address(peer) and ipaddress.ip_address(peer) == self._trusted_proxy
 
 
 def _host_of(url: str) -> str:

@@ -69,7 +69,8 @@ def proxy_names(settings: WebSettings) -> list[str]:
 def page_url(settings: WebSettings) -> str:
     """Return the address at which other machines open the page; empty if none can, or the port is not known yet.
 
-    A name in ``web.hosts`` is that of a proxy, which is taken to serve https.
+    A name in ``web.hosts`` is that of a proxy, which is taken to serve https. Only ``web.trusted_proxy`` itself knows
+    its address.
 
     Raises:
         InputError: ``web.listen`` is no address.
@@ -78,6 +79,8 @@ def page_url(settings: WebSettings) -> str:
         return ""
     if names := proxy_names(settings):
         return f"https://{names[0]}/"
+    if settings.trusted_proxy:
+        return ""
     address = parse_listen_address(settings.listen, "web.listen")
     return "" if address.is_loopback or not address.port else address.url(tls=bool(settings.cert_file))
 

@@ -159,7 +159,10 @@ def _check_extra() -> None:
 
 
 def _make_access(config: Config, token: tuple[str, str] | None) -> Access:
-    return Access(Token(*token) if token else None, proxy_names(config.web))
+    try:
+        return Access(Token(*token) if token else None, proxy_names(config.web), config.web.trusted_proxy)
+    except ValueError as error:
+        raise InputError(f"web.trusted_proxy: {error}; give an address such as 172.30.32.2") from error
 
 
 def _read_token(config: Config) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 import select
 import socket
 import subprocess
@@ -455,6 +456,27 @@ def test_answers_on_an_open_connection_are_not_delayed(serve_page: Serve) -> Non
         accepted, _ = listener.accept()
         assert accepted.proto == socket.IPPROTO_TCP, "asyncio then switches off Nagle's algorithm"
         accepted.close()
+
+
+def test_a_trusted_proxy_needs_no_token(serve_page: Serve) -> None:
+    named = {"host": "home.example:8123", "x-forwarded-for": "203.0.113.5, 172.30.32.1"}
+    with (
+        serve_page('trusted_proxy = "127.0.0.1"', "0.0.0.0:0") as address,
+        client(address, headers={**named, "origin": "https://home.example"}) as http,
+    ):
+        page = http.get("/")
+        assert (page.status_code, page.headers["content-security-policy"][-22:]) == (200, "frame-ancestors 'self'")
+        # Under the path of an ingress, no file and no request may begin with a slash.
+        assert not re.search(r"""(src|href|action)="/""", page.text)
+        body = {"enabled": False}
+        assert http.post("/api/enabled", json=body).status_code == 403  # another page of the browser
+        assert http.post("/api/enabled", headers={"x-forwarded-host": "home.example"}, json=body).status_code == 200
+    with serve_page('trusted_proxy = "172.30.32.2"', "0.0.0.0:0") as address, client(address) as http:
+        assert http.get("/api/state").status_code == 401
+        assert http.get("/api/state", headers={"x-forwarded-for": "172.30.32.2"}).status_code == 401
+    assert page_url(WebSettings(listen="0.0.0.0:8099", trusted_proxy="172.30.32.2")) == ""
+    with pytest.raises(InputError, match=r"web\.trusted_proxy: '1\.2' does not appear to be"):
+        serve_live_page(Config(web=WebSettings(listen="8080", trusted_proxy="1.2")), LiveView(), None)  # type: ignore[arg-type]
 
 
 def test_without_a_proxy_nobody_may_name_another_address(serve_page: Serve, tmp_path: Path) -> None:
