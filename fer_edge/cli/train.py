@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_edge.cli.adaptation import AdaptationOptions, adapt_model
 from fer_edge.cli.completion import complete_classifier_recipe
 from fer_edge.cli.loading import load_fused_dataset
 from fer_edge.cli.options import FORMS, Epochs, LabelMap, Resume, Settings
@@ -28,7 +29,11 @@ def train(
     data: Annotated[Path | None, typer.Argument(help=FORMS)] = None,
     more: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="PATH", help="Another dataset to fuse with the first; may be repeated."),
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Another dataset to fuse with the first, or with the recipe adapt to rehearse on; may be repeated.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model.keras, history.csv and report/.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[
@@ -40,7 +45,10 @@ def train(
     label_map: LabelMap = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Start from this .keras; for transfer learning, the weights file of its backbone."),
+        typer.Option(
+            help="Start from this .keras; for transfer learning, the weights file of its backbone; with the recipe"
+            " adapt, also the name edge or edge-plus."
+        ),
     ] = None,
     teacher: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="A .keras to learn from (distillation); may be repeated.")
@@ -56,10 +64,11 @@ def train(
     tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard logs to.")] = None,
     resume: Resume = False,
 ) -> None:
-    """Train a Keras CNN on labelled faces.
+    """Train a Keras CNN on labelled faces, or adapt one to faces of your own.
 
     \b
     Example: fer-edge train fer2013.csv --votes fer2013new.csv --out runs/edge
+    Example: fer-edge train own/ --recipe adapt --weights edge --data fer2013.csv --out runs/own
     """
     need_training()
     from fer_edge.utils.native_stderr import hide_native_stderr
@@ -74,6 +83,12 @@ def train(
     training_recipe = load_recipe(recipe, recipe_changes(settings, epochs))
     for path in paths:
         ensure_exists(path)
+    if training_recipe.adaptation:
+        if teacher or votes:
+            raise InputError("--teacher and --votes: the recipe adapt learns from the labels of the first data alone")
+        options = AdaptationOptions(paths, out, weights, label_map, bank or [], resume, tensorboard)
+        adapt_model(training_recipe, training_recipe.adaptation, options, _describe)
+        return
     if weights and not weights.exists():
         raise InputError(f"{weights}: no such weights file; give a trained .keras, or the weights file of a backbone")
     check_keras_files([*(teacher or []), weights])

@@ -21,13 +21,14 @@ from fer_edge.utils.image_io import decode_gray
 from fer_edge.utils.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy.typing as npt
 
 MANIFEST: Final = "manifest.json"
 """File of a dataset that a review has made; it says where each face is from."""
 
+GROUP: Final = "group"
 _MAX_BATCH_IMAGES: Final = 512
 _MAX_BATCH_BYTES: Final = 64 << 20
 
@@ -44,7 +45,13 @@ class EncodedImage(NamedTuple):
     data: bytes | DataError
 
 
-def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int, left_out: LeftOut) -> Dataset:
+def read_class_folders(
+    images: Iterable[EncodedImage],
+    path: Path,
+    side: int,
+    left_out: LeftOut,
+    groups: Mapping[str, str] | None = None,
+) -> Dataset:
     """Read images whose folder is their label; the folder above it may name their usage.
 
     The images are decoded in batches on every core and stored in a temporary file, so that few are in memory at a time.
@@ -54,6 +61,7 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int, le
         path: the folder or archive, for errors.
         side: rows and columns of the faces to return.
         left_out: what was left out while ``images`` was read.
+        groups: group of each image by its path in the folder, for a column of the dataset; None for no such column.
 
     Raises:
         DataError: there is no readable image, or a folder is not named as expected.
@@ -61,6 +69,7 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int, le
     labels: list[str] = []
     usages: list[str] = []
     skipped: list[str] = []
+    of_groups: list[str] = []
     interned: dict[str, str] = {}  # one string object for all images of a folder
 
     def decode(image: EncodedImage) -> npt.NDArray[np.uint8] | DataError:
@@ -81,6 +90,8 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int, le
                 faces.append(face)
                 labels.append(interned.setdefault(name.parts[-2], canonical_label(printable(name.parts[-2]))))
                 above = name.parts[-3].lower() if len(name.parts) > 2 else ""
+                if groups is not None:
+                    of_groups.append(groups.get(str(name), ""))
                 usages.append(interned.setdefault(f"/{above}", above))
             store.add(faces)
         if not labels:
@@ -100,6 +111,7 @@ def read_class_folders(images: Iterable[EncodedImage], path: Path, side: int, le
         _name_usages(usages, path),
         tuple(skipped),
         left_out=left_out.lines(),
+        columns={} if groups is None else {GROUP: np.array(of_groups)},
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fer_edge.datasets.archives import read_tar, read_zip
-from fer_edge.datasets.class_folders import list_images, read_class_folders
+from fer_edge.datasets.class_folders import GROUP, list_images, read_class_folders
 from fer_edge.datasets.fer2013_csv import FER2013_SIDE, raise_data_errors, read_csv
+from fer_edge.datasets.manifest_groups import has_manifest, read_groups
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import open_table
 from fer_edge.utils.file_kinds import LeftOut
@@ -38,23 +39,35 @@ def load_dataset(path: Path, side: int = FER2013_SIDE, columns: Sequence[str] = 
             ``train`` and ``test``; or a zip or tar of either. Images in folders may have any size and colours; they
             are read as face crops.
         side: rows and columns of the faces to return.
-        columns: names of columns to keep, of a CSV that is in no archive.
+        columns: names of columns to keep, of a CSV that is in no archive; or ``group``, of a folder that a review has
+            written.
 
     Raises:
         DataError: the dataset is missing, empty, damaged, unsafe or of another form.
     """
     ensure_exists(path)
-    if columns and (path.is_dir() or is_archive(path)):
-        raise DataError(f"{path}: not a CSV, so it has no column {' or '.join(columns)}; unpack the CSV first")
     if path.is_dir():
         left_out = LeftOut()
-        return read_class_folders(list_images(path, left_out), path, side, left_out)
+        return read_class_folders(list_images(path, left_out), path, side, left_out, _groups_for(path, columns))
+    if columns and is_archive(path):
+        raise DataError(f"{path}: not a CSV, so it has no column {' or '.join(columns)}; unpack the CSV first")
     if path.suffix.lower() == ".zip":
         return read_zip(path, side)
     if is_archive(path):
         return read_tar(path, side)
     with raise_data_errors(path), open_table(path) as lines:
         return read_csv(lines, str(path), side, columns)
+
+
+def _groups_for(folder: Path, columns: Sequence[str]) -> dict[str, str] | None:
+    """Return the group of each image of a folder if that is the column to keep; None for no column."""
+    if not columns:
+        return None
+    reviewed = has_manifest(folder)
+    if unknown := [name for name in columns if not reviewed or name != GROUP]:
+        has = "with the column group alone" if reviewed else "with no manifest.json of a review"
+        raise DataError(f"{folder}: a folder {has}, so it has no column {' or '.join(unknown)}; give a CSV")
+    return read_groups(folder)
 
 
 def is_archive(path: Path) -> bool:

@@ -4,6 +4,7 @@ import pytest
 
 from fer_edge.errors import InputError
 from fer_edge_train.architectures.plain import Plain
+from fer_edge_train.architectures.pretrained import Pretrained
 from fer_edge_train.architectures.residual import Residual
 from fer_edge_train.architectures.transfer import Transfer
 from fer_edge_train.recipe import Recipe
@@ -11,11 +12,11 @@ from fer_edge_train.recipe_files import load_recipe, recipe_names
 
 
 def test_recipes_of_package_cover_all_architectures() -> None:
-    names = ["cnn-bn-gap", "cnn-deep-dropout", "cnn3", "edge", "edge-plus", "fusion9", "teacher", "transfer"]
+    names = ["adapt", "cnn-bn-gap", "cnn-deep-dropout", "cnn3", "edge", "edge-plus", "fusion9", "teacher", "transfer"]
     assert recipe_names(Recipe) == names
     assert recipe_names() == sorted([*names, "faces", "refiner"])
     kinds = {type(load_recipe(name).network) for name in names}
-    assert kinds == {Plain, Residual, Transfer}
+    assert kinds == {Plain, Pretrained, Residual, Transfer}
 
 
 def test_settings_change_recipe() -> None:
@@ -40,7 +41,7 @@ def test_settings_change_recipe() -> None:
         ("seed.x=1", "seed is a value, not a table"),
         ("optimizer.learning_rate=fast", r"^--set .*: optimizer.learning_rate must be a number, not text$"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate must be above 0$"),
-        ("network.kind=huge", "network.kind cannot be 'huge'; choose residual, plain or transfer"),
+        ("network.kind=huge", "network.kind cannot be 'huge'; choose residual, plain, transfer or pretrained"),
         ("network.blocks=[1]", "network.blocks must have the same length"),
         ("schedule.sizes=[[0.5, 48]]", "must start at 0.0"),
         ("schedule.sizes=[[0.0, 32]]", "end with data.side, which is 48"),

@@ -46,7 +46,9 @@ def test_lists_recipes_of_every_kind() -> None:
 
 
 def test_rejects_recipe_for_another_command() -> None:
-    with pytest.raises(InputError, match="faces: it is for fer-edge train-faces; for fer-edge train choose cnn-bn-gap"):
+    with pytest.raises(
+        InputError, match="faces: it is for fer-edge train-faces; for fer-edge train choose adapt, cnn-bn-gap"
+    ):
         load_recipe("faces")
     with pytest.raises(InputError, match="edge: it is for fer-edge train; for fer-edge train-faces choose faces"):
         load_detector_recipe("edge")

@@ -8,7 +8,7 @@ import pytest
 
 from fer_edge.datasets.readers import load_dataset
 from fer_edge.errors import DataError
-from fer_edge_train.split import hold_out, split_dataset
+from fer_edge_train.split import hold_out, hold_out_each_class, split_dataset, split_own_faces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +79,38 @@ def test_rejects_too_few_faces(fer2013_csv: Path) -> None:
         split_dataset(data, 0.1, seed=1, batch_size=400)
     with pytest.raises(DataError, match="no Training rows to train on; it has PublicTest"):
         split_dataset(data.select_usage("PublicTest"), 0.1, seed=1, batch_size=4)
+
+
+def test_holds_out_some_faces_of_each_class_and_divides_no_group() -> None:
+    classes = np.repeat(np.arange(7), 20)
+    groups = np.arange(140) // 2
+    held_out = hold_out_each_class(groups, classes, random_keys(140, 1), 0.2)
+    assert held_out is not None
+    assert np.bincount(classes[held_out]).tolist() == [4] * 7
+    assert not set(groups[held_out]) & set(groups[~held_out])
+
+
+def test_large_group_is_held_out_if_no_smaller_one_can_be() -> None:
+    classes = np.tile(np.arange(2), 15)
+    groups = np.arange(30) // 10
+    held_out = hold_out_each_class(groups, classes, random_keys(30, 1), 0.1)
+    assert held_out is not None
+    assert held_out.sum() == 10
+    assert len(set(groups[held_out])) == 1
+    assert hold_out_each_class(np.zeros(30, np.int64), classes, random_keys(30, 1), 0.1) is None
+
+
+def test_own_faces_of_one_group_stay_together_with_their_near_duplicates(fer2013_csv: Path) -> None:
+    data = load_dataset(fer2013_csv)
+    faces = data.faces.copy()
+    training = np.flatnonzero(data.usages == "Training")
+    faces[training[1]] = faces[training[0]]
+    groups = np.array([f"day {row % 40}" if row % 3 else "" for row in range(len(data))])
+    split = split_own_faces(replace(data, faces=faces), 0.2, 1, groups)
+    sides = {str(groups[row]) for row in split.validation} & {str(groups[row]) for row in split.train}
+    assert sides <= {""}
+    assert (training[0] in split.validation) == (training[1] in split.validation)
+    assert set(data.classes[split.validation].tolist()) == set(range(7))
+    assert not set(split.duplicates.tolist()) & set(split.validation.tolist())
+    with pytest.raises(DataError, match="near-duplicates and groups leave no face of some class to hold out"):
+        split_own_faces(data, 0.2, 1, np.full(len(data), "one day"))

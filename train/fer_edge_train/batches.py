@@ -73,10 +73,16 @@ class AugmentedBatches(PrefetchedBatches):
         count = self._recipe.optimizer.batch_size
         rows = self._order(epoch)[step * count : (step + 1) * count]
         faces, targets = self._batch_workers.run(make_batch, rows, self._size, self._recipe, (epoch, step))
-        # TensorFlow computes a wrong gradient for rows that do not add up to 1; a weight has the same effect.
-        weights = {name: target.sum(axis=1) for name, target in targets.items()}
-        shares = {name: target / weights[name][:, None] for name, target in targets.items()}
-        return self._source.spec.normalize(faces), shares, weights
+        return weigh(self._source.spec.normalize(faces), targets)
+
+
+def weigh(images: npt.NDArray[np.float32], targets: Targets) -> WeightedBatch:
+    """Make weights of the sums of the targets' rows.
+
+    TensorFlow computes a wrong gradient for rows that do not add up to 1; a weight has the same effect.
+    """
+    weights = {name: target.sum(axis=1) for name, target in targets.items()}
+    return images, {name: target / weights[name][:, None] for name, target in targets.items()}, weights
 
 
 class PlainBatches(keras.utils.PyDataset):

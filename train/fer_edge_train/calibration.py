@@ -39,12 +39,26 @@ class Calibration:
             logits: shape (n, classes).
             classes: true class of each face, of shape (n,).
         """
-        rows, exact = np.arange(len(classes)), logits.astype(np.float64)  # slopes are differences of nearby values
+        return cls.fit_targets(logits, np.eye(logits.shape[1], dtype=np.float32)[classes])
+
+    @classmethod
+    def fit_targets(
+        cls, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], temperature_spread: float = math.inf
+    ) -> Calibration:
+        """Fit temperature and biases to weighted probabilities instead of classes.
+
+        Args:
+            logits: shape (n, classes).
+            targets: probability of each class, times the weight of the face, of shape (n, classes).
+            temperature_spread: standard deviation of the logarithm of the temperature before any face is seen; for
+                few faces, and scores that are nearly calibrated.
+        """
+        exact, total = logits.astype(np.float64), float(targets.sum())  # slopes are differences of nearby values
 
         def loss(parameters: npt.NDArray[np.float64]) -> float:
             scores = log_softmax(exact / math.exp(parameters[0]) + parameters[1:], axis=1)
-            penalty = np.square(parameters[1:] / _BIAS_SPREAD).sum() / 2
-            return float((penalty - scores[rows, classes].sum()) / len(classes))
+            penalty = np.square(parameters[1:] / _BIAS_SPREAD).sum() / 2 + (parameters[0] / temperature_spread) ** 2 / 2
+            return float((penalty - (targets * scores).sum()) / total)
 
         bounds = [(-2.0, 2.0)] * (1 + logits.shape[1])
         best = minimize(loss, np.zeros(len(bounds)), method="L-BFGS-B", bounds=bounds).x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationFaces:
+    """Faces by which the scores are calibrated.
+
+    Attributes:
+        faces: uint8 of shape (n, side, side).
+        targets: probability of each class, times the weight of the face, float32 of shape (n, classes).
+        temperature_spread: see `Calibration.fit_targets`.
+    """
+
+    faces: npt.NDArray[np.uint8]
+    targets: npt.NDArray[np.float32]
+    temperature_spread: float = math.inf
+
+    @classmethod
+    def of(cls, data: Dataset, rows: npt.NDArray[np.int64]) -> CalibrationFaces:
+        """Take faces of a dataset with their labels."""
+        return cls(data.faces[rows], np.eye(len(data.labels), dtype=np.float32)[data.classes[rows]])
+
+
+@dataclass(frozen=True, slots=True)
 class ClassifierResult:
     """Result of training a classifier.
 
@@ -48,12 +69,13 @@ def finish(
     data: Dataset,
     recipe: Recipe,
     split: Split,
-    calibration_faces: npt.NDArray[np.int64],
+    calibration_faces: CalibrationFaces,
     *,
     name: str,
     folder: RunFolder,
     spec: InputSpec,
     made_by: tuple[str, ...],
+    rehearsed: str = "",
 ) -> ClassifierResult:
     """Calibrate, evaluate and save a trained model, and write its report.
 
@@ -67,6 +89,7 @@ def finish(
         folder: folder of the run.
         spec: input of the model.
         made_by: for the card, the commands that made the model and what it learnt from, in order.
+        rehearsed: for the card, what else it learnt from.
     """
     batch_size = recipe.optimizer.batch_size
     inference = to_inference_classifier(model, recipe.data.side)
@@ -75,21 +98,42 @@ def finish(
         batches = PlainBatches(FaceSource(data.faces, {}, rows, spec), batch_size)
         recompute_batchnorm(inference, (batches[step][0] for step in range(len(batches))))
 
-    def predict(model: keras.Model, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        batches = PlainBatches(FaceSource(data.faces, {}, rows, spec), batch_size)
-        return np.asarray(model.predict(batches, verbose=0), np.float32)
+    def evaluate(rows: npt.NDArray[np.int64]) -> Evaluation:
+        return Evaluation.of(predict(finished, data.faces, spec, rows, batch_size=batch_size), rows, data)
 
-    calibration = Calibration.fit(predict(inference, calibration_faces), data.classes[calibration_faces])
+    logits = predict(inference, calibration_faces.faces, spec, batch_size=batch_size)
+    calibration = Calibration.fit_targets(logits, calibration_faces.targets, calibration_faces.temperature_spread)
     finished = with_probabilities(inference, calibration)
-    evaluations = {"held out": Evaluation.of(predict(finished, split.validation), split.validation, data)}
+    evaluations = {"held out": evaluate(split.validation)}
     if len(split.test):
-        evaluations["tested on"] = Evaluation.of(predict(finished, split.test), split.test, data)
+        evaluations["tested on"] = evaluate(split.test)
     validation = evaluations["held out"].metrics
     test = evaluations["tested on"].metrics if len(split.test) else None
-    card = _make_card(data, recipe, split, validation, test, name=name, spec=spec, made_by=made_by)
+    card = _make_card(data, recipe, split, validation, test, name=name, spec=spec, made_by=made_by, rehearsed=rehearsed)
     result = ClassifierResult(folder.save_model(finished, card), validation, test)
     write_classifier_report(folder.path, data, recipe, split, evaluations, calibration=calibration)
     return result
+
+
+def predict(
+    model: keras.Model,
+    faces: npt.NDArray[np.uint8],
+    spec: InputSpec,
+    rows: npt.NDArray[np.int64] | None = None,
+    *,
+    batch_size: int,
+) -> npt.NDArray[np.float32]:
+    """Compute the output of a model for faces.
+
+    Args:
+        model: the model.
+        faces: uint8 of shape (n, side, side).
+        spec: input of the model.
+        rows: which of them; None for all.
+        batch_size: number of faces in a batch.
+    """
+    source = FaceSource(faces, {}, np.arange(len(faces)) if rows is None else rows, spec)
+    return np.asarray(model.predict(PlainBatches(source, batch_size), verbose=0), np.float32)
 
 
 def _make_card(
@@ -102,6 +146,7 @@ def _make_card(
     name: str,
     spec: InputSpec,
     made_by: tuple[str, ...],
+    rehearsed: str,
 ) -> ClassifierCard:
     scores = {"float accuracy on held-out training faces": validation.accuracy}
     if test:
@@ -118,6 +163,9 @@ def _make_card(
         pixels=PixelStatistics.from_faces(data.faces[split.train[:: len(split.train) // 2000 + 1]]),
         scores={key: round(score, 4) for key, score in scores.items()},
         made_by=made_by,
-        data=f"{len(split.train)} training faces of {files}{labels_note}; {len(split.validation)} more held out",
+        data=(
+            f"{len(split.train)} training faces of {files}{labels_note};"
+            f" {len(split.validation)} more held out{rehearsed}"
+        ),
         note="An expression is not a feeling: the scores say how a face looks, not what a person feels.",
     )

@@ -85,3 +85,25 @@ def make_batch(
     if augmentation.cutmix and (not augmentation.mixup or rng.random() < 0.5):
         return cutmix(images, targets, augmentation.cutmix, rng)
     return mixup(images, targets, augmentation.mixup, rng)
+
+
+class RehearsalSource(NamedTuple):
+    """What batches are made from when a model is adapted: faces of one's own, and others to rehearse on."""
+
+    own: BatchSource
+    rehearsal: BatchSource | None
+
+
+def make_rehearsal_batch(
+    source: RehearsalSource,
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    size: int,
+    recipe: Recipe,
+    number: tuple[int, int],
+) -> tuple[npt.NDArray[np.uint8], Targets]:
+    """Make a batch of rows of both sources, each part as `make_batch` makes it."""
+    parts = [make_batch(source.own, rows[0], size, recipe, number)]
+    if source.rehearsal is not None:
+        parts.append(make_batch(source.rehearsal, rows[1], size, recipe, number))
+    images = np.concatenate([faces for faces, _ in parts])
+    return images, {head: np.concatenate([targets[head] for _, targets in parts]) for head in parts[0][1]}

@@ -60,6 +60,20 @@ def iter_layers(model: keras.Model) -> Iterator[keras.Layer]:
             yield layer
 
 
+def freeze_early_layers(model: keras.Model, share: float) -> None:
+    """Let early layers keep their weights, and all batch normalization its statistics, weights and biases.
+
+    Args:
+        model: is changed.
+        share: share of the layers with a kernel that are frozen, counted from the input; the last one always learns.
+    """
+    every = list(iter_layers(model))
+    kernels = [layer for layer in every if any("kernel" in weight.name for weight in layer.weights)]
+    frozen = kernels[: min(round(share * len(kernels)), len(kernels) - 1)]
+    for layer in every:
+        layer.trainable = layer not in frozen and not isinstance(layer, layers.BatchNormalization)
+
+
 def first_head(model: keras.Model) -> keras.Model:
     """Return the model from the input to the logits of the first head. It shares its weights with ``model``."""
     return keras.Model(model.input, model.get_layer(HEAD).output)

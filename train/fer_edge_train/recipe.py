@@ -8,7 +8,8 @@ import msgspec
 
 from fer_edge.utils.toml import Section
 from fer_edge_train.architectures import Network
-from fer_edge_train.recipe_sections import Amount, Number, OpenShare, Optimizer, PartialShare, Schedule, Share
+from fer_edge_train.architectures.pretrained import Pretrained
+from fer_edge_train.recipe_sections import Amount, Count, Number, OpenShare, Optimizer, PartialShare, Schedule, Share
 
 
 class Data(Section, frozen=True, kw_only=True):
@@ -110,6 +111,28 @@ class ClassifierSchedule(Schedule, frozen=True, kw_only=True):
     batchnorm_faces: Number = 0
 
 
+class Adaptation(Section, frozen=True, kw_only=True):
+    """How a trained model is adapted to faces of one's own.
+
+    Attributes:
+        steps: training steps in an epoch. Few faces are shown several times in an epoch, many faces in several epochs.
+        min_faces: fewest training faces of a class that can be learnt from; two classes must have them.
+        rehearsal: share of each batch that are faces of other data, on which the model learns to answer as it did
+            before, so that it forgets nothing (Robins 1995; with soft answers Li & Hoiem 2016, arXiv:1606.09282).
+        rehearsal_faces: number of these faces.
+        rehearsal_watched: number of further such faces that are watched: how many get another answer than before?
+        pull: pull towards the weights that the model had before, with no rehearsal: in each step, the weights lose
+            this share of their change, times the learning rate (L2-SP, Li et al. 2018, arXiv:1802.01483).
+    """
+
+    steps: Count = 20
+    min_faces: Annotated[int, msgspec.Meta(ge=4)] = 10
+    rehearsal: PartialShare = 0.5
+    rehearsal_faces: Count = 4000
+    rehearsal_watched: Count = 500
+    pull: Amount = 0.0
+
+
 class Recipe(Section, frozen=True, kw_only=True):
     """Everything that decides how a classifier is trained.
 
@@ -118,6 +141,7 @@ class Recipe(Section, frozen=True, kw_only=True):
         seed: seed of every random choice but that of the faces that are held out.
         precision: precision of the arithmetic: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``. ``auto`` is
             ``mixed_bfloat16`` if the processor or a GPU has instructions for it, and ``float32`` if not.
+        adaptation: how a trained model is adapted; None to train a new one.
     """
 
     summary: str
@@ -129,9 +153,16 @@ class Recipe(Section, frozen=True, kw_only=True):
     augmentation: Augmentation = Augmentation()
     optimizer: Optimizer = Optimizer()
     schedule: ClassifierSchedule
+    adaptation: Adaptation | None = None
 
     def __post_init__(self) -> None:
         """Check the relations between sections."""
+        if isinstance(self.network, Pretrained) != (self.adaptation is not None):
+            message = "a recipe with a section adaptation has network.kind = 'pretrained', and no other recipe has it"
+            raise ValueError(message)
+        if self.adaptation and not self.schedule.keeps_best:
+            message = "a recipe with a section adaptation keeps the best epoch: set schedule.stop_epochs to 1 or more"
+            raise ValueError(message)
         side, sizes = self.data.side, [size for _, size in self.schedule.sizes]
         if sizes and sizes[-1] != side:
             message = f"schedule.sizes must start at 0.0, rise, and end with data.side, which is {side}"

@@ -74,7 +74,8 @@ class RunFolder:
         Raises:
             InputError: the run that is to be resumed had another recipe or other data.
         """
-        text = f"# SHA-256 of the training data: {data_fingerprint}\n{tomli_w.dumps(msgspec.to_builtins(recipe))}"
+        tables = {name: value for name, value in msgspec.to_builtins(recipe).items() if value is not None}
+        text = f"# SHA-256 of the training data: {data_fingerprint}\n{tomli_w.dumps(tables)}"
         file = self.path / _RECIPE
         found = find_checkpoints(self.path)
         if resume and found:

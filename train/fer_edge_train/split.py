@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from fer_edge.datasets.dataset import TRAINING, VALIDATION
 from fer_edge.datasets.near_duplicates import near_duplicates
@@ -73,6 +75,87 @@ def split_dataset(data: Dataset, share: float, seed: int, batch_size: int) -> Sp
         )
     others = np.sort(np.concatenate([validation, test]))
     return Split(train, validation, test, others[np.isin(groups[others], groups[train])])
+
+
+def split_own_faces(data: Dataset, share: float, seed: int, groups: npt.NDArray[np.str_] | None = None) -> Split:
+    """Divide few faces of one's own, so that every class with two faces or more has some that are held out.
+
+    Args:
+        data: faces. If it has no validation part, some of the training faces are held out.
+        share: share of the training faces of each class to hold out, 0..1.
+        seed: seed of the random choice.
+        groups: group of each face, whose faces stay together, such as those of one person or occasion; empty for a face
+            that belongs to none. Near-duplicates stay together, too.
+
+    Raises:
+        DataError: a class has no face to hold out that differs from all others, or groups leave none.
+    """
+    near = near_duplicates(data.faces)
+    together = near if groups is None else _join_groups(near, groups)
+    training = np.flatnonzero(data.usages == TRAINING)
+    validation = np.flatnonzero(data.usages == VALIDATION)
+    train = training
+    if not len(validation):
+        keys = holdout_keys(data.faces, training, seed)
+        held_out = hold_out_each_class(together[training], data.classes[training], keys, share)
+        if held_out is None:
+            of_groups = "" if groups is None else " and groups"
+            raise DataError(
+                f"{data.name}: near-duplicates{of_groups} leave no face of some class to hold out; give more faces"
+                f"{' of other groups' if of_groups else ''}, or a folder val/ beside train/"
+            )
+        train, validation = training[~held_out], training[held_out]
+    test = np.flatnonzero((data.usages != TRAINING) & (data.usages != VALIDATION))
+    others = np.sort(np.concatenate([validation, test]))
+    return Split(train, validation, test, others[np.isin(near[others], near[train])])
+
+
+def _join_groups(near: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Join groups that have a near-duplicate in common."""
+    count = int(near.max()) + 1
+    names, own = np.unique(groups, return_inverse=True)
+    member = groups != ""
+    nodes = count + len(names)
+    links = coo_array((np.ones(member.sum(), bool), (near[member], count + own[member])), shape=(nodes, nodes))
+    joined: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return joined[near]
+
+
+def hold_out_each_class(
+    groups: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64], share: float
+) -> npt.NDArray[np.bool_] | None:
+    """Hold out a share of each class that has two faces or more, with all faces of a group on one side.
+
+    Args:
+        groups: group of each face, of shape (n,).
+        classes: class of each face, of shape (n,).
+        keys: random number of each face, of shape (n,). Groups with the lowest numbers are held out first.
+        share: share to hold out, 0..1.
+
+    Returns:
+        Whether each face is held out; None if groups leave no face of a class to hold out, or to keep.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((group.max() + 1, classes.max() + 1), np.int64)
+    np.add.at(counts, (group, classes), 1)
+    lowest = np.full(len(counts), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(lowest, group, keys)
+    order = np.argsort(lowest, kind="stable")
+    total = counts.sum(axis=0)
+    wanted = np.where(total >= 2, np.maximum(np.rint(share * total).astype(np.int64), 1), 0)
+    held = np.zeros(len(counts), bool)
+    for number in order:
+        held[number] = (counts[held].sum(axis=0) + counts[number] <= wanted).all()
+    # Where groups are larger than what is wanted of a class, the smallest one that leaves half of each class serves.
+    for label in np.flatnonzero(wanted):
+        if counts[held, label].any():
+            continue
+        others = [number for number in order if counts[number, label] and not held[number]]
+        fitting = [n for n in others if (2 * (counts[held].sum(axis=0) + counts[n]) <= np.maximum(total, 2)).all()]
+        if not fitting:
+            return None
+        held[min(fitting, key=lambda number: counts[number].sum())] = True
+    return held[group]
 
 
 def holdout_keys(faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:

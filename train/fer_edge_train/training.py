@@ -15,7 +15,7 @@ from fer_edge_train.architectures.base import AUXILIARY, HEAD, Phase
 from fer_edge_train.batch_workers import batch_workers, worker_count
 from fer_edge_train.batches import AugmentedBatches, FaceSource, PlainBatches
 from fer_edge_train.callbacks import EarlyStopping, PlateauRate, SeedDropout, has_stopped
-from fer_edge_train.finish import finish
+from fer_edge_train.finish import CalibrationFaces, finish
 from fer_edge_train.hardware import resolve_precision
 from fer_edge_train.make_batch import BankAnswers
 from fer_edge_train.network import copy_classifier_weights
@@ -144,11 +144,11 @@ def train(
             if not epochs or has_stopped(record.history, schedule, last_stage):
                 continue
             if epochs.start == stage.phase.epochs.start:
-                _compile(model, recipe, steps, stage.phase, list(heads))
+                compile_phase(model, recipe, steps, stage.phase, list(heads))
             batches = AugmentedBatches(source, workers, recipe, stage.size, epochs)
-            batches.fit(model, [*_callbacks(recipe, record, stage.phase, last_stage), *callbacks], validation)
+            batches.fit(model, [*phase_callbacks(recipe, record, stage.phase, last_stage), *callbacks], validation)
     model = folder.final_model(model, record)
-    calibration = _calibration_faces(split, answers)
+    calibration = CalibrationFaces.of(data, _calibration_faces(split, answers))
     return finish(model, data, recipe, split, calibration, name=name, folder=folder, spec=spec, made_by=made_by)
 
 
@@ -218,8 +218,16 @@ def _stages(recipe: Recipe) -> list[_Stage]:
     return [part for part in parts if part.epochs]
 
 
-def _compile(model: keras.Model, recipe: Recipe, steps: int, phase: Phase, heads: list[str]) -> None:
-    """Give the model the optimizer and losses of a phase."""
+def compile_phase(model: keras.Model, recipe: Recipe, steps: int, phase: Phase, heads: list[str]) -> None:
+    """Give a model the optimizer and the losses of a phase.
+
+    Args:
+        model: from images to a dictionary with the logits of each head.
+        recipe: how to train.
+        steps: training steps in an epoch.
+        phase: the phase.
+        heads: names of the heads.
+    """
     recipe.network.set_trainable(model, phase)
     peak = recipe.optimizer.learning_rate * phase.rate_factor
     rate = make_rate(recipe.schedule, peak, len(phase.epochs), steps)
@@ -232,7 +240,15 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, phase: Phase, heads
         model.compile(optimizer, dict.fromkeys(heads, loss), loss_weights=weights, metrics={HEAD: ["accuracy"]})
 
 
-def _callbacks(recipe: Recipe, record: RunRecord, phase: Phase, last_stage: int) -> list[keras.callbacks.Callback]:
+def phase_callbacks(recipe: Recipe, record: RunRecord, phase: Phase, last_stage: int) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of a phase: what records the run, changes its rate and stops it.
+
+    Args:
+        recipe: how to train.
+        record: of the run.
+        phase: the phase.
+        last_stage: first epoch that may be the best one.
+    """
     schedule = recipe.schedule
     rate = recipe.optimizer.learning_rate * phase.rate_factor
     plateau = PlateauRate(schedule, record.history, rate, phase.epochs.start)

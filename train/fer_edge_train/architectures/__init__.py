@@ -4,7 +4,8 @@ To add one, write a file with a subclass of `fer_edge_train.architectures.base.A
 """
 
 from fer_edge_train.architectures.plain import Plain
+from fer_edge_train.architectures.pretrained import Pretrained
 from fer_edge_train.architectures.residual import Residual
 from fer_edge_train.architectures.transfer import Transfer
 
-Network = Residual | Plain | Transfer
+Network = Residual | Plain | Transfer | Pretrained
