@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _GROUPS: Final = {
     "Train": ("train", "train-faces", "train-refiner", "recipes"),
-    "Convert": ("convert", "evaluate", "inspect", "card"),
+    "Convert": ("convert", "evaluate", "evaluate-video", "inspect", "card"),
     "Run": ("run", "web", "config", "cameras", "history", "collect", "mqtt"),
     "Tag": ("predict", "tag", "report", "review"),
     "Measure": ("bench", "doctor"),

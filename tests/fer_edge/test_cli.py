@@ -541,7 +541,7 @@ def test_unknown_model_name_lists_shipped_models(cli: Cli, args: tuple[str, ...]
         ("inspect f", ["faces"]),
         ("train x.csv --recipe cnn-", ["cnn-bn-gap", "cnn-deep-dropout"]),
         ("run --detector y", ["yunet"]),
-        ("eval", ["evaluate"]),
+        ("eval", ["evaluate", "evaluate-video"]),
     ],
 )
 def test_shell_completes_commands_and_names(typed: str, completed: list[str]) -> None:
