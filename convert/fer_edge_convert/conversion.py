@@ -56,10 +56,7 @@ def convert(
         ModelError: the model cannot be quantized, or not all of it.
         RefusedError: too much was lost. The report is written, the model is not.
     """
-    if out.suffix != ".tflite":
-        raise InputError(f"{out}: a converted model ends in .tflite; choose such a name")
-    if out.resolve() == stage.path.resolve():
-        raise InputError(f"{out}: is the model itself; choose another name")
+    check_out(stage.path, out)
     ensure_writable(out)
     if scheme.calibrated and not allow_float:
         _refuse_floats(stage.path, stage.model, scheme)
@@ -94,6 +91,24 @@ def convert(
             warnings,
         )
     return result
+
+
+def check_out(path: Path, out: Path) -> None:
+    """Refuse a file that cannot be the converted model, which can be known before the model is read.
+
+    Args:
+        path: the model.
+        out: the file to write.
+
+    Raises:
+        InputError: ``out`` has another ending, is the model itself, or cannot be written.
+    """
+    if out.suffix != ".tflite":
+        raise InputError(f"{out}: a converted model ends in .tflite; choose such a name")
+    if out.resolve() == path.resolve():
+        raise InputError(f"{out}: is the model itself; choose another name")
+    if out.parent.is_dir():  # otherwise, the folder is made for a model that can be read
+        ensure_writable(out)
 
 
 def _refuse_floats(path: Path, model: bytes, scheme: Scheme) -> None:

@@ -12,6 +12,7 @@ from fer_edge.model_zoo import missing_source
 from fer_edge.modelcard.archive import attached_labels, has_card
 from fer_edge.modelcard.schema import INPUT_RANGES
 from fer_edge.utils.words import listed
+from fer_edge_convert.conversion import check_out
 from fer_edge_convert.evidence import find_out
 from fer_edge_convert.formats.forms import find_form
 from fer_edge_convert.pixel_values import RANGES, PixelValues, normalized
@@ -79,10 +80,11 @@ def ask_for_missing(
 
     Raises:
         ModelError: there is no such model, or it is of no form that can be converted.
-        InputError: something is missing; the message holds the command to type.
+        InputError: something is missing, and the message holds the command to type; or ``out`` cannot be written.
     """
     if not path.exists():
         raise missing_source(path)
+    check_out(path, out)
     form = find_form(path)
     known = path.is_file() and has_card(path)
     asked = []

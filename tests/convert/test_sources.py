@@ -209,6 +209,24 @@ def test_reads_the_signature_that_takes_images(foreign: Path) -> None:
         open_model(foreign / "saved-batch")
 
 
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("x.h5", "ends in .tflite"),
+        ("model.tflite", "is the model itself"),
+        ("folder.tflite", "cannot write there"),
+    ],
+)
+def test_looks_at_the_output_before_it_reads_the_model(cli: Cli, tmp_path: Path, out: str, problem: str) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"damaged")
+    (tmp_path / "folder.tflite").mkdir()
+    assert problem in error_line(cli, "convert", model, "--float32", *INPUT_OPTIONS, "-o", tmp_path / out)
+    elsewhere = tmp_path / "new" / "x.tflite"
+    assert "model.tflite" in error_line(cli, "convert", model, "--float32", *INPUT_OPTIONS, "-o", elsewhere)
+    assert not elsewhere.parent.exists()  # for a model that cannot be read, nothing is left
+
+
 def test_rejects_wrong_input_in_one_line(
     cli: Cli, foreign: Path, sample: Sample, few_faces_csv: Path, *, edge_float: Path, tmp_path: Path
 ) -> None:
