@@ -117,7 +117,7 @@ def _adapt(
         say(f"{data.name}: {counted(len(rehearsal.faces), 'face')} to rehearse on", error=True)
     else:
         warn(
-            "no faces to rehearse on, so the model will forget some of what it knew; add --data fer2013.csv, or any"
+            "no faces to rehearse on, so the model will forget much of what it knew; add --data fer2013.csv, or any"
             " other faces of many people"
         )
     with TrainingProgress(Console(stderr=True), recipe.schedule.epochs) as progress:
