@@ -98,6 +98,8 @@ def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
     keras.Sequential([keras.Input((48, 48, 1)), *curves, layers.Flatten(), layers.Dense(7, activation="softmax")]).save(
         out / "curves.keras"
     )
+    for package, kind in ((keras, "keras"), (tf_keras, "h5")):
+        _save_own_layer(package, out / f"own-layer.{kind}")
     for name, package in (("channels-first.keras", keras), ("channels-first.h5", tf_keras)):
         _save_channels_first(package, out / name)
     keras.mixed_precision.set_global_policy("mixed_float16")
@@ -113,6 +115,20 @@ def write_parts(keras: Any, tf_keras: Any, out: Path) -> None:  # noqa: ANN401
     sigmoids = layers.Dense(7, activation="sigmoid")(flat)
     keras.Model(image, sigmoids).save(out / "sigmoids.keras")
     keras.Model(image, layers.Dense(2, activation="tanh")(flat)).save(out / "valence.keras")
+
+
+def _save_own_layer(keras: Any, path: Path) -> None:  # noqa: ANN401
+    """Save a network with a layer of somebody's own, which was registered as Keras advises."""
+
+    @keras.saving.register_keras_serializable(package="mine")
+    class Twice(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, values: Any) -> Any:  # noqa: ANN401
+            return values * 2
+
+    layers = keras.layers
+    image = keras.Input((48, 48, 1))
+    flat = layers.Flatten()(Twice()(layers.AveragePooling2D(6)(image)))
+    keras.Model(image, layers.Dense(7, activation="softmax")(flat)).save(path)
 
 
 def _save_channels_first(keras: Any, path: Path) -> None:  # noqa: ANN401

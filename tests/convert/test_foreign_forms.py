@@ -60,6 +60,41 @@ def test_reads_weights_with_the_description_beside_them(
     assert np.allclose(scores(open_model(alone)), expected, atol=1e-6)
 
 
+def test_says_that_the_description_is_of_another_network_or_not_needed(foreign: Path) -> None:
+    other = foreign / "parts-two" / "other.json"
+    description = json.loads((foreign / "parts-two" / "fer.json").read_text())
+    layers = description["config"]["layers"]
+    next(one for one in layers if one["class_name"] == "Conv2D")["config"]["filters"] = 9
+    other.write_text(json.dumps(description))
+    try:
+        with pytest.raises(
+            ModelError, match=r"fer\.h5: its weights do not fit the layers that .*other\.json describes"
+        ):
+            open_model(foreign / "parts-two" / "fer.h5", ReadOptions(architecture=str(other)))
+    finally:
+        other.unlink()
+    options = ReadOptions(architecture=str(foreign / "parts-two" / "fer.json"))
+    for whole in ("augmented.keras", "channels-first.h5"):
+        with pytest.raises(InputError, match="holds its layers already; leave the option out"):
+            open_model(foreign / whole, options)
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_runs_only_the_named_code_for_own_layers(foreign: Path, tmp_path: Path, kind: str) -> None:
+    path, code, wrong = foreign / f"own-layer.{kind}", tmp_path / "layers.py", tmp_path / "wrong.py"
+    library = "keras" if kind == "keras" else "tf_keras"
+    method = "    def call(self, values):\n        return values * 2\n"
+    code.write_text(f"import {library}\n\nclass Twice({library}.layers.Layer):\n{method}")
+    wrong.write_text("def other():\n    pass\n")
+    with pytest.raises(ModelError, match=r"a (layer )?Twice.*--custom FILE\.py"):
+        open_model(path)
+    with pytest.raises(ModelError, match=r"a (layer )?Twice.*--custom FILE\.py"):
+        open_model(path, ReadOptions(custom=str(wrong)))
+    with pytest.raises(InputError, match=r"none\.py: no such file"):
+        open_model(path, ReadOptions(custom=str(tmp_path / "none.py")))
+    assert np.allclose(scores(open_model(path, ReadOptions(custom=str(code)))).sum(axis=1), 1, atol=1e-5)
+
+
 def test_searches_the_description_beside_weights_for_code(foreign: Path, tmp_path: Path) -> None:
     shutil.copy(foreign / "parts-two" / "fer.h5", tmp_path)
     config = json.loads((foreign / "parts-two" / "fer.json").read_text())

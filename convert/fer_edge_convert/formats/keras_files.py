@@ -25,6 +25,7 @@ from fer_edge.utils.zip_reader import open_zip
 from fer_edge_convert.formats.keras_config import has_augmentation, refuse_code, simplify
 from fer_edge_convert.formats.keras_layout import calculate_with_channels_last
 from fer_edge_convert.formats.keras_one import is_by_theano, is_keras_one, modernize, turn_kernels
+from fer_edge_convert.formats.nested import dictionaries
 from fer_edge_convert.formats.outputs import choose_output
 from fer_edge_convert.formats.tensorflow import DEBUG, convert_function, hide_output
 
@@ -58,7 +59,7 @@ def read_keras_archive(path: Path, options: ReadOptions) -> tuple[str, bytes]:
             config = simplify(json.loads(texts["config.json"].read(JSON_BYTES)))
     except Exception as error:  # a damaged archive can fail anywhere
         raise ModelError(f"{path}: damaged, or not a .keras file; save or copy the model again") from error
-    custom = _load_custom(options.custom)
+    custom = _load_custom(options.custom, config)
     if not options.unsafe:
         refuse_code(path, config, custom)
 
@@ -85,6 +86,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     if is_empty:
         raise ModelError(f"{path}: an HDF5 file without a model in it; save or copy the model again")
     if config is not None:
+        refuse_architecture(path, options)
         return f"Keras {version or '1'}, HDF5", _load_parts(path, path, config, version, options, by_layer_name=True)
     return read_weights(path, options)
 
@@ -129,6 +131,18 @@ def find_parts(path: Path, architecture: Path | None) -> tuple[Path, Path | None
     return path, None if is_whole else architecture or _find_architecture(path)
 
 
+def refuse_architecture(path: Path, options: ReadOptions) -> None:
+    """Refuse a description of layers for a model that has them.
+
+    Raises:
+        InputError: there is one.
+    """
+    if options.architecture:
+        raise InputError(
+            f"--architecture {options.architecture}: {path} holds its layers already; leave the option out"
+        )
+
+
 def read_weights(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     """Read weights whose layers a JSON file describes; see `read_keras_archive`."""
     import h5py  # noqa: PLC0415 - Keras brings it
@@ -155,11 +169,12 @@ def _load_parts(
     path: Path, described: Path, config: object, version: str, options: ReadOptions, *, by_layer_name: bool
 ) -> bytes:
     """Build the described layers, and load weights into them."""
-    custom = _load_custom(options.custom)
     try:
         simple = simplify(config if isinstance(config, dict) else {})
     except RecursionError as error:
         raise ModelError(f"{described}: its description is nested too deeply") from error
+    custom = _load_custom(options.custom, simple)
+    _refuse_unknown_layers(described, simple, options.custom, custom)
     is_turned = is_by_theano(simple, _read_backend(path))
     if is_keras_one(simple):
         simple = modernize(simple)
@@ -174,8 +189,16 @@ def _load_parts(
 
     def load(keras: Any) -> Any:  # noqa: ANN401 - either Keras
         model = keras.models.model_from_json(json.dumps(simple), custom_objects=custom)
-        with tempfile.TemporaryDirectory() as folder:
-            _load_weights(model, path, Path(folder), config, by_layer_name=by_layer_name)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                _load_weights(model, path, Path(folder), config, by_layer_name=by_layer_name)
+        except Exception as error:
+            if path == described:
+                raise
+            raise ModelError(
+                f"{path}: its weights do not fit the layers that {described} describes; give the JSON file that belongs"
+                " to them, --architecture FILE.json"
+            ) from error
         if is_turned:
             turn_kernels(model)
         return model
@@ -276,8 +299,11 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)
 
 
-def _load_custom(name: str | None) -> dict[str, Any]:
-    """Run the user's own file, and return the classes and functions that it defines, by name."""
+def _load_custom(name: str | None, config: object) -> dict[str, Any]:
+    """Run the user's own file, and return the classes and functions that it defines, by the names in the description.
+
+    Keras calls a class that was registered as it was saved ``package>Class``.
+    """
     if name is None:
         return {}
     path = Path(name)
@@ -292,11 +318,14 @@ def _load_custom(name: str | None) -> dict[str, Any]:
             spec.loader.exec_module(module)
     except Exception as error:  # it is the user's program
         raise InputError(f"--custom {path}: it fails ({type(error).__name__}: {first_line(error)})") from error
-    return {
+    defined = {
         name: value
         for name, value in vars(module).items()
         if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
     }
+    wanted = {str(one.get(key)) for one in dictionaries(config) for key in ("class_name", "registered_name")}
+    registered = {name: name.rpartition(">")[2] for name in wanted if ">" in name}
+    return defined | {name: defined[bare] for name, bare in registered.items() if bare in defined}
 
 
 def _convert(path: Path, version: str, load: Callable[[Any], Any], options: ReadOptions) -> bytes:
@@ -320,8 +349,10 @@ def _convert(path: Path, version: str, load: Callable[[Any], Any], options: Read
             shapes = [tuple(one.shape) for one in model.inputs]
             names = getattr(model, "output_names", None) or ["scores"]  # a Sequential of Keras 3 has no names
             outputs = dict(zip(names, (tuple(one.shape) for one in model.outputs), strict=True))
+        except ModelError:
+            raise
         except Exception as error:  # a damaged file can fail anywhere in Keras
-            raise ModelError(f"{path}: {_reason(error)}; {DEBUG}") from error
+            raise ModelError(f"{path}: {_reason(error, options.custom)}; {DEBUG}") from error
     if len(shapes) != 1:
         raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one image")
     if options.every_output:
@@ -340,13 +371,25 @@ def _convert(path: Path, version: str, load: Callable[[Any], Any], options: Read
     return convert_function(path, classify, shapes[0], options.size)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, custom: str | None) -> str:
     """Say why Keras cannot load a model; the cause is the last of the lines that it wraps around it."""
     text = str(error)
-    if unknown := re.search(r"(?:Could not locate class|Unknown layer:|Unknown object:) '(\w+)'", text):
-        return (
-            f"it has a layer {unknown[1]}, which Keras does not know; give the file that defines it, --custom FILE.py,"
-            ' or save the model where it is defined with model.export("folder") and convert that folder'
-        )
+    if unknown := re.search(r"(?:Could not locate class|Unknown layer:|Unknown object:) '(?:\w+>)?(\w+)'", text):
+        return _unknown_layer(unknown[1], custom)
     causes = re.findall(r"Exception encountered: (.+)", text)
     return f"Keras cannot load it ({(causes[-1] if causes else first_line(error))[:300]})"
+
+
+def _refuse_unknown_layers(path: Path, config: object, file: str | None, custom: dict[str, Any]) -> None:
+    """Refuse registered classes that nobody defines; Keras 2 would make their names themselves layers."""
+    for one in dictionaries(config):
+        if ">" in (name := str(one.get("class_name"))) and name not in custom:
+            raise ModelError(f"{path}: {_unknown_layer(name.rpartition('>')[2], file)}")
+
+
+def _unknown_layer(name: str, custom: str | None) -> str:
+    known = f"neither Keras nor {custom} defines" if custom else "Keras does not know"
+    return (
+        f"it has a layer {printable(name)}, which {known}; give the file that defines it, --custom FILE.py, or save the"
+        ' model where it is defined with model.export("folder") and convert that folder'
+    )

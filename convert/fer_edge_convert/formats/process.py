@@ -122,13 +122,7 @@ def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
     weights = path
     if request.form == "description":
         weights = keras_files.find_weights(path)
-    checks: dict[str, Callable[[Path], object]] = {
-        "keras": check_keras_archive,
-        "saved_model": check_saved_model,
-        "onnx": onnx_file.check_onnx,
-        "exported": check_exported_program,
-    }
-    checks.get(request.form, check_hdf5)(weights)
+    _check(request, weights)
     if request.check_only:
         return request.form, b""
     if limit:
@@ -152,6 +146,21 @@ def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
         "exported": torch_program.read_exported_program,
     }
     return readers[request.form](path, request.options)
+
+
+def _check(request: Request, weights: Path) -> None:
+    """Refuse a file that is damaged or too large, and an option that it does not need."""
+    from fer_edge_convert.formats import keras_files, onnx_file  # noqa: PLC0415 - as in `_read`
+
+    checks: dict[str, Callable[[Path], object]] = {
+        "keras": check_keras_archive,
+        "saved_model": check_saved_model,
+        "onnx": onnx_file.check_onnx,
+        "exported": check_exported_program,
+    }
+    checks.get(request.form, check_hdf5)(weights)
+    if request.form in checks:
+        keras_files.refuse_architecture(weights, request.options)
 
 
 def _set_limits(limits: Limits) -> None:
