@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,117 +26,23 @@ from fer_edge_device.install.manifest import Manifest
 from fer_edge_device.install.models import installed_name
 from fer_edge_device.install.program_source import ProgramSource
 from fer_edge_device.install.signatures import signature_path
+from tests.device.install.ssh_hosts import FAKE, scratch_hosts, script
 from tests.device.signer import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Cli
+    from tests.device.install.ssh_hosts import Host
 
-HERE = Path(__file__).parent
 MODEL = installed_name(Path("my model.tflite"), DEFAULT_MODEL.read_bytes())
 PASSWORD = "never to be printed"  # noqa: S105
 
 
-@dataclass(frozen=True)
-class Host:
-    """A scratch host: its root folder, and the folder of its temporary files."""
-
-    name: str
-    root: Path
-    temporary: Path
-    ssh_config: Path
-
-    def brought(self) -> dict[str, bytes]:
-        """Return the files that were copied here."""
-        found = {path.name: path.read_bytes() for path in self.root.iterdir() if path.is_file()}
-        return {name: content for name, content in found.items() if name != "status"}
-
-    def install_program(self) -> None:
-        """Let a program be installed, with the fake of the one that changes a host."""
-        program = self.root / "opt/fer-edge/current/bin/python"
-        program.parent.mkdir(parents=True, exist_ok=True)
-        script(program, f'[ "$1" = -IBc ] || exec {sys.executable} {HERE}/fake_remote_install.py "$3"')
-
-    def wait_until_clean(self) -> None:
-        deadline = time.monotonic() + 60
-        while files := list(self.temporary.iterdir()):
-            assert time.monotonic() < deadline, files
-            time.sleep(0.05)
-
-
-def script(path: Path, text: str) -> None:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-
-
 @pytest.fixture
 def make_host(tmp_path: Path) -> Iterator[Callable[[str], Host]]:
-    """Start a private sshd on the loopback device for each host, and configure ssh for it."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert sshd, "these tests need sshd: sudo apt install openssh-server"
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's chroot
-    for name in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)  # noqa: S607
-    ssh_config = tmp_path / "ssh_config"
-    ssh_config.touch()
-    servers = []
-
-    def start_sshd(folder: Path) -> int:
-        """Start an sshd, and return its port."""
-        log = folder / "sshd.log"
-        for _ in range(5):  # another process may take the port first
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port: int = free.getsockname()[1]
-            (folder / "sshd_config").write_text(
-                f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host_key\nPidFile none\n"
-                f"AuthorizedKeysFile {tmp_path}/user_key.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
-                "PasswordAuthentication no\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
-                f"ForceCommand {folder}/shell\n"
-            )
-            server = subprocess.Popen([sshd, "-D", "-f", folder / "sshd_config", "-E", log])
-            servers.append(server)
-            deadline = time.monotonic() + 60
-            while server.poll() is None:
-                if log.exists() and f"listening on 127.0.0.1 port {port}" in log.read_text():
-                    return port
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        raise AssertionError(log.read_text())
-
-    def make(name: str) -> Host:
-        folder = tmp_path / name
-        host = Host(name, folder / "root", folder / "tmp", ssh_config)
-        for path in (host.root, host.temporary, folder / "bin"):
-            path.mkdir(parents=True)
-        script(folder / "bin/systemctl", f"cat {host.root}/status")
-        script(folder / "bin/sudo", '[ "$1" = -n ] || exit 1\nshift\nexec "$@"')
-        # A venv without installing pip, which would take as long as everything else.
-        script(folder / "python", f'exec {sys._base_executable} "$@"')  # type: ignore[attr-defined]
-        script(folder / "pip", "exit 0")
-        environment = f'mkdir -p "$3/bin" && cp {folder}/python {folder}/pip "$3/bin"'
-        script(folder / "bin/python3", f'[ "$2" = venv ] && {environment}')
-        # Undo what the user's shell sets up.
-        script(
-            folder / "shell",
-            f"export PATH={folder}/bin:/usr/bin:/bin TMPDIR={host.temporary} DEPLOY_ROOT={host.root}\n"
-            'case "$SSH_ORIGINAL_COMMAND" in */sftp-server) exec $SSH_ORIGINAL_COMMAND;; esac\n'
-            f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s#/\\(etc\\|opt\\)/fer-edge/#{host.root}&#")"',
-        )
-        port = start_sshd(folder)
-        with ssh_config.open("a") as file:
-            file.write(
-                f"Host {name}\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n"
-                f" IdentityFile {tmp_path}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile /dev/null\n"
-                " StrictHostKeyChecking no\n LogLevel ERROR\n"
-            )
-        return host
-
-    yield make
-    for server in servers:
-        server.terminate()
-        server.wait()
+    with scratch_hosts(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +50,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a wheel named fer-edge, with a fake of the program that changes a host."""
     path = tmp_path_factory.mktemp("wheel") / "fer_edge-9.9.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(HERE / "fake_remote_install.py", "fer_edge_device/install/remote_install.py")
+        archive.write(FAKE, "fer_edge_device/install/remote_install.py")
         archive.writestr("fer_edge-9.9.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fer-edge\nVersion: 9.9.0\n")
     return path
 
