@@ -131,7 +131,7 @@ def test_recipes_are_listed_and_printed(cli: Cli) -> None:
     assert cli("recipes", "faces").stdout.startswith('summary = "the shipped face detector')
     assert "did you mean edge" in cli("recipes", "egde", status=2).stderr
     wrong = cli("train", "none.csv", "--recipe", "faces", "--out", "x", status=2).stderr
-    assert "recipe faces: it is for fer-edge train-faces; for fer-edge train choose cnn-bn-gap" in wrong
+    assert "recipe faces: it is for fer-edge train-faces; for fer-edge train choose adapt, cnn-bn-gap" in wrong
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from fer_edge_train.recipe_files import load_recipe
 
 def test_every_architecture_has_its_own_kind() -> None:
     kinds = [kind.__struct_config__.tag for kind in get_args(Network)]
-    assert kinds == ["residual", "plain", "transfer"]
+    assert kinds == ["residual", "plain", "transfer", "pretrained"]
     assert all(issubclass(kind, Architecture) for kind in get_args(Network))
 
 
