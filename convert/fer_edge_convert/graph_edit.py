@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from fer_edge_convert.flatbuffer import pack, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -124,18 +124,7 @@ def with_simple_activations(model: bytes) -> bytes:
     is gamma * LEAKY_RELU(ELU(x)), for ELU keeps the sign. Softplus, of which mish is a function, becomes
     RELU(x) - LOG(LOGISTIC(ABS(x))): no value in it grows faster than x, so that integers can hold each of them.
     """
-    edit = _Edit(model)
-    changed = False
-    for last in list(edit.graph.operators):
-        made = _make_elu(edit, last) or _make_celu(edit, last) or _make_softplus(edit, last)
-        if made:
-            place = edit.graph.operators.index(last)
-            edit.graph.operators[place : place + 1] = made
-            changed = True
-    if not changed:
-        return model
-    edit.drop_unused()
-    return edit.finish()
+    return _replace_operators(model, _make_elu, _make_celu, _make_softplus)
 
 
 def with_joined_tiles(model: bytes) -> bytes:
@@ -143,12 +132,17 @@ def with_joined_tiles(model: bytes) -> bytes:
 
     Networks of colour images tile a grey one. Both give the same, but quantizers have no integers for tiling.
     """
+    return _replace_operators(model, _join_tile)
+
+
+def _replace_operators(model: bytes, *makers: Callable[[_Edit, Any], list[Any]]) -> bytes:
+    """Return the model with what the first of the makers that makes something makes of each operator."""
     edit = _Edit(model)
     changed = False
-    for last in list(edit.graph.operators):
-        made = _join_tile(edit, last)
+    for old in list(edit.graph.operators):
+        made = next((made for maker in makers if (made := maker(edit, old))), None)
         if made:
-            place = edit.graph.operators.index(last)
+            place = edit.graph.operators.index(old)
             edit.graph.operators[place : place + 1] = made
             changed = True
     if not changed:
