@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from fer_edge.classification.comparison import change_of_accuracy
 from fer_edge.classification.labels import canonical_label
@@ -184,7 +185,7 @@ def adapt(
         same = float((now.argmax(axis=1) == rehearsal.watched_answers.argmax(axis=1)).mean())
     return AdaptationResult(
         trained,
-        measure(_softmax(before), truth, data.labels),
+        measure(softmax(before, axis=1), truth, data.labels),
         change_of_accuracy(before.argmax(axis=1) == truth, after.argmax(axis=1) == truth),
         same,
     )
@@ -325,8 +326,3 @@ def _all_data(data: Dataset, rehearsal: Rehearsal | None, start: Path) -> Iterat
         yield repr((rehearsal.bank.faces, rehearsal.bank.views)).encode()
         yield rehearsal.bank.codes.tobytes()
     yield start.read_bytes()
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
