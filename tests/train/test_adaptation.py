@@ -81,22 +81,18 @@ def start(cli: Cli, fer2013_csv: Path, tmp_path_factory: pytest.TempPathFactory)
     return out / "model.keras"
 
 
+def adapting(start: Path, person: Path, others: Path, bank: Path) -> tuple[str | Path, ...]:
+    """Return the command that adapts a model to a person and rehearses others."""
+    given = ("--weights", start, "--data", others, "--bank", bank)
+    return ("train", person, "--recipe", "adapt", *given, *QUICK)
+
+
 @pytest.fixture(scope="module")
 def adapted(cli: Cli, start: Path, person: Path, fer2013_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a run of three epochs."""
     folder = tmp_path_factory.mktemp("adapted")
-    command: tuple[str | Path, ...] = (
-        "train",
-        person,
-        "--recipe",
-        "adapt",
-        "--weights",
-        start,
-        "--data",
-        fer2013_csv,
-        *QUICK,
-    )
-    done = cli(*command, "--epochs", "3", "--bank", folder / "bank.npz", "--out", folder / "run")
+    command = adapting(start, person, fer2013_csv, folder / "bank.npz")
+    done = cli(*command, "--epochs", "3", "--out", folder / "run")
     assert "edge has answered for 1 of 1 views" in done.stderr
     assert "fer2013.csv: 100 faces to rehearse on" in done.stderr
     assert "the adapted model is " in done.stdout
@@ -126,20 +122,8 @@ def test_learns_and_keeps_early_layers(cli: Cli, adapted: Path, start: Path, per
 
 
 def test_keeps_answers_and_resumes(cli: Cli, adapted: Path, start: Path, person: Path, fer2013_csv: Path) -> None:
-    run, bank = adapted / "run", adapted / "bank.npz"
-    command: tuple[str | Path, ...] = (
-        "train",
-        person,
-        "--recipe",
-        "adapt",
-        "--weights",
-        start,
-        "--data",
-        fer2013_csv,
-        "--bank",
-        bank,
-        *QUICK,
-    )
+    run = adapted / "run"
+    command = adapting(start, person, fer2013_csv, adapted / "bank.npz")
     refused = cli(*command, "--epochs", "3", "--out", run, status=2)
     assert "add --resume" in refused.stderr
     copy = adapted / "again"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import getpass
 import hashlib
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,9 +18,11 @@ from fer_edge.utils.image_io import read_gray
 from fer_edge_device.collect.encryption import Encryption, make_identity
 from tests.device.brokers import wait_for
 from tests.device.collect.test_run import EVERY_FACE
+from tests.device.install.ssh_hosts import private_sshd, script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Cli
     from tests.device.collect.conftest import Collecting
@@ -40,40 +38,22 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    """Start a private sshd on the loopback device."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert sshd, "these tests need sshd: sudo apt install openssh-server"
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's chroot
-    for name in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)  # noqa: S607
-    made = Host(tmp_path / "root/var/lib", tmp_path / "ssh_config")
-    made.state.mkdir(parents=True)
-    sudo, shell, log = (tmp_path / name for name in ("bin/sudo", "shell", "sshd.log"))
-    sudo.parent.mkdir()
-    sudo.write_text('#!/bin/sh\n[ "$1" = -n ] || exit 1\nshift\nexec "$@"\n')
-    shell.write_text(
-        f"#!/bin/sh\nexport PATH={sudo.parent}:/usr/bin:/bin\n"
-        f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s# /var/lib/fer-edge# {made.state}/fer-edge#g")"\n'
+    """Start an sshd for a host whose folder stands for its root."""
+    folder = tmp_path / "pi"
+    made = Host(folder / "root/var/lib", tmp_path / "ssh_config")
+    for path in (made.state, folder / "bin"):
+        path.mkdir(parents=True)
+    script(folder / "bin/sudo", '[ "$1" = -n ] || exit 1\nshift\nexec "$@"')
+    script(
+        folder / "shell",
+        f"export PATH={folder}/bin:/usr/bin:/bin\n"
+        f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s# /var/lib/fer-edge# {made.state}/fer-edge#g")"',
     )
-    for script in (sudo, shell):
-        script.chmod(0o755)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    (tmp_path / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host_key\nPidFile none\nStrictModes no\nUsePAM no\n"
-        f"AuthorizedKeysFile {tmp_path}/user_key.pub\nPermitRootLogin yes\nPasswordAuthentication no\n"
-        f"ForceCommand {shell}\n"
-    )
-    made.ssh_config.write_text(
-        f"Host pi\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n IdentityFile {tmp_path}/user_key\n"
-        " IdentitiesOnly yes\n UserKnownHostsFile /dev/null\n StrictHostKeyChecking no\n LogLevel ERROR\n"
-        "Host gone\n HostName 127.0.0.1\n Port 1\n"
-    )
-    with subprocess.Popen([sshd, "-D", "-f", tmp_path / "sshd_config", "-E", log]) as server:
-        wait_for(lambda: log.exists() and "listening on" in log.read_text(), "sshd starts")
+    with private_sshd(tmp_path) as start:
+        start("pi")
+        with made.ssh_config.open("a") as file:
+            file.write("Host gone\n HostName 127.0.0.1\n Port 1\n")
         yield made
-        server.terminate()
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

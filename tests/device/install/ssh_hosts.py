@@ -53,8 +53,12 @@ def script(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def scratch_hosts(parent: Path) -> Iterator[Callable[[str], Host]]:
-    """Yield a function that starts a private sshd on the loopback device for a host, and configures ssh for it."""
+def private_sshd(parent: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that starts an sshd on the loopback device for a host, and configures ssh for it.
+
+    The host's folder in ``parent`` has its name. Its program ``shell`` runs each ``$SSH_ORIGINAL_COMMAND``. The
+    configuration for ssh is ``parent / "ssh_config"``.
+    """
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert sshd, "these tests need sshd: sudo apt install openssh-server"
     if os.geteuid() == 0:
@@ -87,6 +91,28 @@ def scratch_hosts(parent: Path) -> Iterator[Callable[[str], Host]]:
                 time.sleep(0.02)
         raise AssertionError(log.read_text())
 
+    def start(name: str) -> None:
+        port = start_sshd(parent / name)
+        with ssh_config.open("a") as file:
+            file.write(
+                f"Host {name}\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n"
+                f" IdentityFile {parent}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile /dev/null\n"
+                " StrictHostKeyChecking no\n LogLevel ERROR\n"
+            )
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
+
+
+@contextlib.contextmanager
+def scratch_hosts(parent: Path) -> Iterator[Callable[[str], Host]]:
+    """Yield a function that makes a host, which ssh reaches by its name."""
+    ssh_config = parent / "ssh_config"
+
     def make(name: str) -> Host:
         folder = parent / name
         host = Host(name, folder / "root", folder / "tmp", ssh_config)
@@ -106,18 +132,8 @@ def scratch_hosts(parent: Path) -> Iterator[Callable[[str], Host]]:
             'case "$SSH_ORIGINAL_COMMAND" in */sftp-server) exec $SSH_ORIGINAL_COMMAND;; esac\n'
             f'exec sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed "s#/\\(etc\\|opt\\)/fer-edge/#{host.root}&#")"',
         )
-        port = start_sshd(folder)
-        with ssh_config.open("a") as file:
-            file.write(
-                f"Host {name}\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n"
-                f" IdentityFile {parent}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile /dev/null\n"
-                " StrictHostKeyChecking no\n LogLevel ERROR\n"
-            )
+        start(name)
         return host
 
-    try:
+    with private_sshd(parent) as start:
         yield make
-    finally:
-        for server in servers:
-            server.terminate()
-            server.wait()
