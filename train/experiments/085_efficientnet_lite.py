@@ -58,6 +58,7 @@ STRIDES = (1, 2, 2, 2, 1, 2, 1)
 NUMBERS = torch.bfloat16 if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else torch.float32
 LAST = torch.channels_last
 NONE, RELU6 = 0, 1
+ALL = -1  # a network that learns from all folds; also the number of the faces held out
 
 
 # --- kernels ---
@@ -361,6 +362,15 @@ def measure(
     return ", mirrored ".join(results)
 
 
+def mean_answers(banks: list[Path], faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Probabilities for each face: the mean of the log probabilities of all banks and views."""
+    rows, total = np.arange(len(faces)), np.zeros((len(faces), len(LABELS)), np.float32)
+    for path in banks:
+        bank = Bank.load(path, faces)
+        total += sum(bank.log_probabilities(rows, view) for view in range(len(bank))) / len(bank)
+    return np.exp(log_softmax(total / len(banks)))
+
+
 # --- training ---
 
 
@@ -389,6 +399,8 @@ class Run:
         self.data, self.options = data, options
         self.rows = np.flatnonzero((data.fold >= 0) & (data.fold != options.fold_of_answers))
         self.target = (1 - options.votes) * data.hard + options.votes * data.shares
+        if options.bank:
+            self.target += options.share * (mean_answers(options.bank, data.faces) - self.target)
         self.views = Views(seed=options.seed + 1 + options.fold)
         counts = (part.split(":") for part in options.sizes.split(","))
         self.sizes = [int(size) for size, count in counts for _ in range(int(count))]
@@ -460,18 +472,20 @@ class Run:
 def train(options: argparse.Namespace) -> None:
     """Train one network."""
     options.out.mkdir(parents=True, exist_ok=True)
-    options.fold_of_answers = (options.fold + 1) % options.folds
+    options.fold_of_answers = ALL if options.fold == ALL else (options.fold + 1) % options.folds
     data = Data(options.csv, options.votes_csv, options.folds)
     run = Run(data, options)
     held, public = np.flatnonzero(data.fold == -1), np.arange(len(data.public))
     others = np.flatnonzero(data.fold == options.fold_of_answers)[:1500]
-    print(f"fold {options.fold}: {len(run.rows)} faces, {len(held)} held out, {run.steps} steps an epoch", flush=True)
+    name = "all folds" if options.fold == ALL else f"fold {options.fold}"
+    print(f"{name}: {len(run.rows)} faces, {len(held)} held out, {run.steps} steps an epoch", flush=True)
     for epoch in range(run.begin, len(run.sizes)):
         began, size, loss = time.monotonic(), run.sizes[epoch], run.epoch(epoch)
         line = f"epoch {epoch + 1}, size {size}, loss {loss:.4f}, {time.monotonic() - began:.0f} s"
         network = run.average()
         line += f" | held out {measure(network, data.faces, data.label, held, size)}"
-        line += f" | other fold {measure(network, data.faces, data.label, others, size)}"
+        if options.fold != ALL:
+            line += f" | other fold {measure(network, data.faces, data.label, others, size)}"
         if epoch % 4 == 3 or epoch == len(run.sizes) - 1:
             line += f" | PublicTest {measure(network, data.public, data.public_label, public, size)}"
         print(line, flush=True)
@@ -558,7 +572,9 @@ def main() -> None:
     both.add_argument("--out", type=Path, required=True)
     one = commands.add_parser("train", parents=[both])
     one.set_defaults(command=train)
-    one.add_argument("--fold", type=int, required=True)
+    one.add_argument(
+        "--fold", type=int, default=ALL, help="number of the network (default: one that learns from all folds)"
+    )
     one.add_argument("--folds", type=int, default=2)
     one.add_argument("--kind", choices=SIZES, default="lite0")
     one.add_argument("--sizes", default="96:13,112:6", help="images' side and for how many epochs")
@@ -567,6 +583,10 @@ def main() -> None:
     one.add_argument("--learning-rate", type=float, default=1e-3)
     one.add_argument("--weight-decay", type=float, default=0.05)
     one.add_argument("--votes", type=float, default=0.3)
+    one.add_argument(
+        "--bank", type=Path, action="append", help="answers that are a share of the target; may be repeated"
+    )
+    one.add_argument("--share", type=float, default=0.5, help="the banks' share of the target")
     one.add_argument("--mixup", type=float, default=0.2)
     one.add_argument("--erase", type=float, default=0.25)
     one.add_argument("--average", type=float, default=0.998)
