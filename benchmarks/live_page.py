@@ -263,7 +263,9 @@ def soak(frames: int) -> int:
             done = round(states[-1]["time"] * demo.FPS) if states else 0
             del running.lines[:-50]
             with contextlib.suppress(OSError):  # it has ended
-                now, files, threads = memory_mb(process), count(process, "fd"), count(process, "task")
+                measured = memory_mb(process), count(process, "fd"), count(process, "task")
+                if measured[0]:  # a process that ended and was not waited for has none
+                    now, files, threads = measured
             first = first or (now if done > frames / 10 else 0.0)
             if done - printed_at >= frames / 20:
                 printed_at = done
