@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,9 +22,25 @@ _OF_EXTRA: Final = re.compile(r"(?P<package>[^;]+);.*\bextra == ['\"](?P<extra>[
 
 
 def extra_requirements(extra: str) -> list[str]:
-    """Return the requirements of an extra of the installed program, such as ``starlette>=0.40``."""
+    """Return what to install for an extra: its requirements, such as ``starlette>=0.40``.
+
+    An editable installation may be older than its clone, whose new extras it does not know. Then it is the clone that
+    is to be installed again, with the extra.
+    """
     found = map(_OF_EXTRA.match, importlib.metadata.requires(_DISTRIBUTION) or ())
-    return [each["package"].strip() for each in found if each and each["extra"] == extra]
+    named = [each["package"].strip() for each in found if each and each["extra"] == extra]
+    if named:
+        return named
+    clone = _find_clone()
+    return ["--editable", f"{clone}[{extra}]"] if clone else [f"{_DISTRIBUTION}[{extra}]"]
+
+
+def _find_clone() -> str:
+    """Return the folder of an editable installation; empty if this is none."""
+    text = importlib.metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
+    origin = json.loads(text or "{}")
+    is_editable = origin.get("dir_info", {}).get("editable", False)
+    return unquote(urlsplit(origin["url"]).path) if is_editable else ""
 
 
 def install_command(requirements: Iterable[str]) -> str:
@@ -31,7 +49,7 @@ def install_command(requirements: Iterable[str]) -> str:
     The packages are named, not the extra: a package index need not have this program, or not this release.
 
     Args:
-        requirements: names of packages, and their versions as in ``starlette>=0.40``.
+        requirements: names of packages, and their versions as in ``starlette>=0.40``; see `extra_requirements`.
     """
     prefix, python = Path(sys.prefix), sys.executable
     if (prefix / "pipx_metadata.json").exists():

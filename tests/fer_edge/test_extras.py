@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import subprocess
 import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from fer_edge.errors import MissingExtraError
 from fer_edge.extras import extra_requirements, install_command
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class InstalledBy:
@@ -25,7 +28,29 @@ class InstalledBy:
 
 def test_extra_holds_its_packages() -> None:
     assert {each.partition(">")[0] for each in extra_requirements("web")} == {"starlette", "uvicorn"}
-    assert extra_requirements("none") == []
+
+
+@pytest.mark.parametrize("is_editable", [False, True])
+def test_names_an_extra_that_the_installed_metadata_lacks(tmp_path: Path, *, is_editable: bool) -> None:
+    """As where a clone was updated after ``pip install -e``."""
+    installed, clone = tmp_path / "fer_edge-0.1.0.dist-info", tmp_path / "my clone"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.4\nName: fer-edge\nVersion: 0.1.0\n")
+    if is_editable:
+        origin = {"url": clone.as_uri(), "dir_info": {"editable": True}}
+        (installed / "direct_url.json").write_text(json.dumps(origin))
+    without_pyrage = "import sys; sys.modules['pyrage'] = None; from fer_edge.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", without_pyrage, "collect", "key", tmp_path / "key"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    command = shlex.split(result.stderr.partition("this needs pyrage, not installed here: ")[2])
+    wanted = ["--editable", f"{clone}[collect]"] if is_editable else ["fer-edge[collect]"]
+    assert command == [sys.executable, "-m", "pip", "install", *wanted]
 
 
 def test_command_installs_where_this_program_is() -> None:
