@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fer_edge_device.collect.encryption import Decryption
 
 _BATCH: Final = 100  # files that are brought at a time
-_FILE_BYTES: Final = 200_000  # of a crop of 160 x 160 pixels, with everything around it
+FILE_BYTES: Final = 200_000  # of a crop of 160 x 160 pixels, with everything around it
 _LIST_BYTES: Final = 20_000_000
 _SERVICE_FOLDERS: Final = "/var/lib/fer-edge/collected /var/lib/fer-edge@*/collected"
 # A bare system may have no sudo; see deploy.sh.
@@ -37,12 +37,14 @@ class PullSummary:
         faces: number of faces that are new here.
         known: number of faces that were here before.
         deleted: number of faces that were deleted there.
+        too_large: number of files there that are too large for a crop, and were passed over.
         problems: a line for each file that could not be used.
     """
 
     faces: int = 0
     known: int = 0
     deleted: int = 0
+    too_large: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -78,7 +80,8 @@ def pull(
         connection = SshConnection(host, Path(sockets), ssh_config)
         try:
             _connect(connection)
-            paths = _list(connection, source)
+            paths = _list(connection, source, "! -size")
+            summary.too_large = len(_list(connection, source, "-size"))
             known = [path for path in paths if _local_name(path) in folder]
             summary.known = len(known)
             new = sorted({*paths} - {*known})
@@ -106,11 +109,18 @@ def _batches(paths: list[PurePosixPath]) -> Iterator[list[PurePosixPath]]:
     return (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
 
 
-def _list(connection: SshConnection, source: str | None) -> list[PurePosixPath]:
-    """Return the paths of all faces on the host, the oldest first."""
+def _list(connection: SshConnection, source: str | None, size: str) -> list[PurePosixPath]:
+    """Return the paths of all files of faces on the host, the oldest first.
+
+    Args:
+        connection: to the host.
+        source: the folder there; None means those of the service.
+        size: the test of `find` for files that are larger than a crop can be, as it is or negated.
+    """
     folders = _SERVICE_FOLDERS if source is None else shlex.quote(source)
     # The shell of root expands the pattern, because nobody else may look into these folders.
-    script = f'for each in {folders}; do [ ! -d "$each" ] || find "$each/" -maxdepth 1 -type f -name "*.age"; done'
+    tests = f'-maxdepth 1 -type f -name "*.age" {size} +{FILE_BYTES}c'
+    script = f'for each in {folders}; do [ ! -d "$each" ] || find "$each/" {tests}; done'
     output = connection.read(f"{_SUDO}sudo -n sh -c {shlex.quote(script)}", _LIST_BYTES).decode("utf-8", "replace")
     found = map(PurePosixPath, output.splitlines())
     return sorted({path for path in found if FILE_NAME.fullmatch(path.name)}, key=lambda path: path.name)
@@ -127,7 +137,7 @@ def _bring(
     by_name = {str(path).lstrip("/"): path for path in paths}
     # What expired meanwhile is missing, and makes tar fail, which is no problem.
     command = f"tar -cf - -C / -- {shlex.join(by_name)} 2>/dev/null || true"
-    content = connection.read(f"{_SUDO}sudo -n sh -c {shlex.quote(command)}", _BATCH * (_FILE_BYTES + 2048) + 20_480)
+    content = connection.read(f"{_SUDO}sudo -n sh -c {shlex.quote(command)}", _BATCH * (FILE_BYTES + 2048) + 20_480)
     faces, arrived = {}, []
     for name, encrypted in _members(content):
         if name not in by_name:
@@ -152,7 +162,7 @@ def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for info in archive:
-                file = archive.extractfile(info) if info.isreg() and info.size <= _FILE_BYTES else None
+                file = archive.extractfile(info) if info.isreg() and info.size <= FILE_BYTES else None
                 if file:
                     yield info.name, file.read()
     except tarfile.TarError:
@@ -161,7 +171,7 @@ def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _delete(connection: SshConnection, paths: Sequence[PurePosixPath]) -> int:
     if paths:
-        connection.read(f"{_SUDO}sudo -n rm -f -- {shlex.join(map(str, paths))}", _FILE_BYTES)
+        connection.read(f"{_SUDO}sudo -n rm -f -- {shlex.join(map(str, paths))}", FILE_BYTES)
     return len(paths)
 
 

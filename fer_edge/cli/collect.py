@@ -84,6 +84,7 @@ def pull(
     from fer_edge.tagging.output.face_folder import FaceFolder
     from fer_edge_device.collect.encryption import Decryption
     from fer_edge_device.install.ssh import SshError
+    from fer_edge_device.pull_faces import FILE_BYTES
     from fer_edge_device.pull_faces import pull as pull_from
 
     if ssh_config is not None and not ssh_config.is_file():
@@ -101,6 +102,9 @@ def pull(
             continue
         deleted = f", {summary.deleted} deleted there" if delete else ""
         say(f"{host}: {counted(summary.faces, 'new face')}, {summary.known} known{deleted}")
+        if summary.too_large:
+            files = counted(summary.too_large, "file")
+            warn(f"{host}: passed over {files} of more than {FILE_BYTES // 1000} kB, which no crop has")
         for problem in summary.problems[:_MAX_PROBLEMS]:
             say(f"fer-edge: {problem}", error=True)
         if len(summary.problems) > _MAX_PROBLEMS:

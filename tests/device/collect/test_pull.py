@@ -161,8 +161,11 @@ def test_a_host_cannot_write_elsewhere_or_fill_the_disk(
     folder.mkdir(parents=True)
     (folder / "1800000000000-0a1b2c3d.age").symlink_to("/etc/passwd")
     (folder / "1800000000001-0a1b2c3d.age").write_bytes(b"\0" * 300_000)
+    (folder / "1800000000002-0a1b2c3d.age").write_bytes(b"\0" * 60_000_000)  # more than a batch may have
     (folder / "..evil.age").write_bytes(b"x")
     into = tmp_path / "faces"
     options = ("pi", "--identity", collecting.identity, "--into", into, "--ssh-config", host.ssh_config)
-    assert "pi: 0 new faces, 0 known" in cli("collect", "pull", *options).stdout
+    result = cli("collect", "pull", *options)
+    assert "pi: 0 new faces, 0 known" in result.stdout
+    assert result.stderr == "fer-edge: warning: pi: passed over 2 files of more than 200 kB, which no crop has\n"
     assert not into.exists()
