@@ -129,8 +129,8 @@ def _read(folder: Path, model: Path | None, *, predict: bool = True) -> FaceFold
     from fer_edge.utils.native_stderr import hide_native_stderr
 
     make_classifier = (lambda: load_classifier(model)) if predict else None
-    with hide_native_stderr(), show_work(f"reading {folder}"):
-        faces = read_face_folder(folder, make_classifier, predict_all=model is not None)
+    with hide_native_stderr(), show_work(f"reading {folder}") as work:
+        faces = read_face_folder(folder, make_classifier, predict_all=model is not None, on_progress=work.count)
     for line in faces.skipped[:_SHOWN_FAULTS]:
         warn(f"skipped {line}")
     if len(faces.skipped) > _SHOWN_FAULTS:

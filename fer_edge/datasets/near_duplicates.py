@@ -32,14 +32,15 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     Returns:
         Number of the group of each face, int64 of shape (n,).
     """
-    hashes = np.empty((len(faces), 8), np.uint8)
+    small = np.empty((len(faces), 8, 9), np.uint8)
     reduced = np.empty((len(faces), 256), np.uint8)
     contrast = np.empty(len(faces), np.float32)
     for i, face in enumerate(faces):
-        small = cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
-        hashes[i] = np.packbits(np.diff(small, axis=1) > 0)
+        small[i] = cv2.resize(face, (9, 8), interpolation=cv2.INTER_AREA)
         reduced[i] = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA).ravel()
-        contrast[i] = reduced[i].std()
+    hashes = np.packbits((small[:, :, 1:] > small[:, :, :-1]).reshape(len(faces), 64), axis=1)
+    for start in range(0, len(faces), _CHUNK):
+        contrast[start : start + _CHUNK] = reduced[start : start + _CHUNK].std(axis=1)
     # Only the first face of each hash is compared with other hashes. The faces of one hash are compared with that one
     # and with the one of most contrast, because the first may be a plain image. So a thousand copies do not make a
     # million pairs.
@@ -56,7 +57,8 @@ def near_duplicates(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
             for k in range(len(members) - 1):
                 others = members[k + 1 :]
                 near = others[_BIT_COUNTS[unique[others] ^ unique[members[k]]].sum(axis=1) <= _MAX_DISTANCE]
-                pairs.append(np.stack([np.full(len(near), first[members[k]]), first[near]], axis=1))
+                if len(near):
+                    pairs.append(np.stack([np.full(len(near), first[members[k]]), first[near]], axis=1))
     candidates = np.unique(np.concatenate(pairs), axis=0)
     same = np.zeros(len(candidates), bool)
     for start in range(0, len(candidates), _CHUNK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,7 +34,8 @@ REVIEWS: Final = "reviews"
 """Folder of the reviewers' decisions in a folder of faces."""
 
 THUMBNAIL_SIDE: Final = 48  # what near-duplicates are found by
-_BATCH: Final = 512
+_BATCH: Final = 512  # faces that are predicted at a time
+_LOT: Final = 32  # images that a thread reads at a time; to hand over each by itself takes as long as to read it
 
 
 class FaceImage(NamedTuple):
@@ -82,7 +84,11 @@ class FaceFolder(NamedTuple):
 
 
 def read_face_folder(
-    path: Path, make_classifier: Callable[[], Classifier] | None = None, *, predict_all: bool = False
+    path: Path,
+    make_classifier: Callable[[], Classifier] | None = None,
+    *,
+    predict_all: bool = False,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> FaceFolder:
     """Read the faces of a folder and of the folders in it; links are left out.
 
@@ -91,6 +97,7 @@ def read_face_folder(
         make_classifier: loads what predicts the faces that the folder's table does not have; None: these have no
             prediction.
         predict_all: whether it predicts all faces, whatever the table says.
+        on_progress: called with the number of images that are read, and of all.
 
     Raises:
         DataError: the folder or its table cannot be read, or has no faces, or too many.
@@ -110,7 +117,10 @@ def read_face_folder(
     with ThreadPoolExecutor(os.cpu_count()) as readers, FaceStore(THUMBNAIL_SIDE) as store:
         for begin in range(0, len(names), _BATCH):
             thumbnails, unknown, crops = [], [], []
-            for image in readers.map(_Reader(path, classifier), names[begin : begin + _BATCH]):
+            on_progress(begin, len(names))
+            batch = names[begin : begin + _BATCH]
+            lots = [batch[start : start + _LOT] for start in range(0, len(batch), _LOT)]
+            for image in chain.from_iterable(readers.map(_Reader(path, classifier), lots)):
                 if isinstance(image, DataError):
                     skipped.append(printable(str(image)))
                     continue
@@ -171,7 +181,10 @@ class _Reader:
         self._folder = folder
         self._input = classifier.card.input if classifier else None
 
-    def __call__(self, name: str) -> _DecodedFace | DataError:
+    def __call__(self, names: list[str]) -> list[_DecodedFace | DataError]:
+        return [self._read(name) for name in names]
+
+    def _read(self, name: str) -> _DecodedFace | DataError:
         path = self._folder / name
         try:
             data = read_bytes(path, REVIEW_IMAGE_BYTES)
@@ -209,10 +222,12 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[tuple[str, bool]]:
         own = [name for name in folders if not is_system_name(name) and (Path(parent) != folder or name != REVIEWS)]
         left_out.system += sum(map(is_system_name, (*folders, *files)))
         folders[:] = [name for name in own if not Path(parent, name).is_symlink()]
-        for name in (*own, *files):
-            path = Path(parent, name)
-            if path.is_symlink() or (name in files and not is_system_name(name)):
-                yield path.relative_to(folder).as_posix(), path.is_symlink()
+        above = PurePosixPath(Path(parent).relative_to(folder))
+        for names, is_file in ((own, False), (files, True)):
+            for name in names:
+                is_link = os.path.islink(os.path.join(parent, name))  # noqa: PTH114, PTH118 - a Path a file takes long
+                if is_link or (is_file and not is_system_name(name)):
+                    yield str(above / name), is_link
 
 
 def _predict(

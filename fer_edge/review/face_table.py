@@ -81,12 +81,13 @@ def _read_records(records: Iterator[list[str]], path: Path, files: Collection[st
     if "file" not in head:
         raise DataError(f"{path}: no column file; without this table, a model predicts the faces")
     emotions = _read_emotions(head, path)
+    scores = {name: canonical_label(name.removeprefix(_SCORE)) for name in head if name.startswith(_SCORE)}
     for number, record in enumerate(records, 2):
         values = dict(zip(head, map(unguard_cell, record), strict=False))
         name = values.get("file", "")
         if name not in files or name in rows:
             continue
-        row = _read_row(values) if len(record) == len(head) else None
+        row = _read_row(values, scores) if len(record) == len(head) else None
         if row:
             rows[name] = row
         else:
@@ -104,15 +105,18 @@ def _read_emotions(head: list[str], path: Path) -> tuple[str, ...]:
     return emotions
 
 
-def _read_row(values: Mapping[str, str]) -> Prediction | None:
-    """Return what a row says; None if a value is none."""
+def _read_row(values: Mapping[str, str], columns: Mapping[str, str]) -> Prediction | None:
+    """Return what a row says; None if a value is none.
+
+    Args:
+        values: its cells, by the names of their columns.
+        columns: the emotion of each column of scores, by its name.
+    """
     texts = {name: printable(values.get(name, "")).strip() for name in ("sha256", "time", "reason", "group")}
     if any(len(text) > _MAX_TEXT or one_line(text) != text for text in texts.values()):
         return None
     # A cell is empty if the face was scored by a model that does not have this label.
-    cells = {
-        canonical_label(name.removeprefix(_SCORE)): text for name, text in values.items() if text and _is_score(name)
-    }
+    cells = {emotion: text for name, emotion in columns.items() if (text := values[name])}
     try:
         scores = {emotion: float(text) for emotion, text in cells.items()}
     except ValueError:
@@ -123,7 +127,3 @@ def _read_row(values: Mapping[str, str]) -> Prediction | None:
     if scores and emotion not in scores:
         emotion = max(scores, key=scores.__getitem__)
     return Prediction(scores, emotion if scores else "", texts["sha256"].lower(), *[*texts.values()][1:])
-
-
-def _is_score(name: str) -> bool:
-    return name.startswith(_SCORE)

@@ -38,6 +38,17 @@ def test_slow_work_is_shown_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch(r"(\r\x1b\[Kmore: \d+ s\r)+\r\x1b\[K", screen.getvalue()[before:])
 
 
+def test_the_part_that_is_done_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(waiting, "_DELAY_S", 0.0)
+    monkeypatch.setattr(waiting, "_INTERVAL_S", 0.01)
+    with show_work("reading") as work:
+        wait_for(screen, "reading: 0 s\r")
+        work.count(512, 10_000)
+        wait_for(screen, "reading: 512 of 10,000, 0 s\r")
+
+
 def test_an_error_ends_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     monkeypatch.setattr("sys.stderr", screen)
