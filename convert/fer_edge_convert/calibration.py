@@ -8,6 +8,7 @@ import numpy as np
 
 from fer_edge.datasets.dataset import TRAINING, VALIDATION
 from fer_edge.errors import DataError
+from fer_edge.utils.words import counted
 from fer_edge_convert.stage import SEED
 
 if TYPE_CHECKING:
@@ -20,26 +21,57 @@ _CHOICE_FACES: Final = 350  # to choose among calibrations by; neither calibrate
 _MORE: Final = 3  # times as many faces for a rescue
 
 
-def choose_calibration_rows(data: Dataset, *, alone: bool) -> tuple[npt.NDArray[np.int64], ...]:
-    """Choose rows of a dataset, balanced over the labels.
+def separate_faces(data: Dataset, usage: str | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the rows of a dataset that ranges may be measured on, and which faces to test on; none is both.
+
+    Ranges are measured on the Training part, or else on another one. If all faces would be tested on, half of those of
+    each label are taken from them.
 
     Args:
         data: labelled faces.
-        alone: whether the data is for calibration only.
+        usage: the part to test on; by default what is neither Training nor validation.
 
-    Returns:
-        Rows to choose among calibrations by, rows to calibrate on, and more rows to calibrate on for a rescue.
+    Raises:
+        DataError: there are too few faces for both.
+    """
+    tested = data.has_usage(usage)
+    for able in (data.usages == TRAINING, data.usages != VALIDATION):
+        if (free := able & ~tested).any():
+            return np.flatnonzero(free), tested
+    rows = np.flatnonzero(tested)
+    measured, rest = split_test_rows(data.classes[rows])
+    if not len(measured):
+        raise DataError(
+            f"{data.name}: {counted(len(rows), 'face')} of one part; give two of one label at least, one to measure"
+            " ranges on and one to test on, or --calibrate"
+        )
+    tested = np.zeros(len(data), bool)
+    tested[rows[rest]] = True
+    return rows[measured], tested
+
+
+def calibration_candidates(data: Dataset) -> npt.NDArray[np.int64]:
+    """Return the rows of a dataset to measure ranges on, where nothing is tested.
 
     Raises:
         DataError: there are none.
     """
-    candidates = np.flatnonzero(data.usages == TRAINING)
-    if alone:
-        candidates = np.arange(len(data))
-    elif not len(candidates):
-        candidates = np.flatnonzero(data.usages != VALIDATION)
-    if not len(candidates):
-        raise DataError(f"{data.name}: no faces to measure ranges on; give data with a Training part, or --calibrate")
+    for able in (data.usages == TRAINING, data.usages != VALIDATION):
+        if able.any():
+            return np.flatnonzero(able)
+    raise DataError(f"{data.name}: no faces to measure ranges on; give data with a Training part, or --calibrate")
+
+
+def choose_calibration_rows(data: Dataset, candidates: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Choose rows of a dataset, balanced over the labels.
+
+    Args:
+        data: labelled faces.
+        candidates: the rows to choose among, one or more.
+
+    Returns:
+        Rows to choose among calibrations by, rows to calibrate on, and more rows to calibrate on for a rescue.
+    """
     rng = np.random.default_rng(SEED)
     present = np.unique(data.classes[candidates])
     each = max((CALIBRATION_FACES + _CHOICE_FACES) // len(present), 2)
@@ -62,7 +94,7 @@ def split_test_rows(classes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int6
         classes: class of each face, shape (n,).
 
     Returns:
-        Rows to choose by, which may be none, and rows to report on, each in their order.
+        Rows to choose by or to measure ranges on, which may be none, and rows to report on, each in their order.
     """
     rng = np.random.default_rng(SEED)
     choice: list[npt.NDArray[np.int64]] = []

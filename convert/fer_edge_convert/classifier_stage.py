@@ -15,7 +15,12 @@ from fer_edge.modelcard.archive import with_card
 from fer_edge.modelcard.pixel_statistics import PixelStatistics
 from fer_edge.tflite.graph import read_graph
 from fer_edge.utils.words import counted
-from fer_edge_convert.calibration import choose_calibration_rows, split_test_rows
+from fer_edge_convert.calibration import (
+    calibration_candidates,
+    choose_calibration_rows,
+    separate_faces,
+    split_test_rows,
+)
 from fer_edge_convert.flatbuffer import Images, deduplicate, run_model, with_metadata
 from fer_edge_convert.metadata import METADATA, metadata
 from fer_edge_convert.parity import Parity, compare_models, divergence
@@ -92,7 +97,8 @@ class ClassifierStage:
         data = self._calibration if self._calibration is not None else self._data
         if data is None:
             return None
-        _, rows, _ = choose_calibration_rows(data, alone=self._calibration is not None)
+        candidates = np.arange(len(data)) if self._calibration is not None else calibration_candidates(data)
+        _, rows, _ = choose_calibration_rows(data, candidates)
         return Images(data.faces[rows], self.card.input)
 
     def result(
@@ -191,7 +197,14 @@ class ClassifierTrial:
     ) -> None:
         """Choose faces and run the float model on them."""
         self._stage, self._scheme = stage, scheme
-        self.test = data.select_usage(usage)
+        tested = data.has_usage(usage)
+        candidates = np.arange(len(data if calibration is None else calibration))
+        self._is_halved = False
+        if scheme.calibrated and calibration is None:
+            whole = tested
+            candidates, tested = separate_faces(data, usage)
+            self._is_halved = int(tested.sum()) < int(whole.sum())
+        self.test = data.select(tested)
         self.choice_faces = 0
         truth = self.test.classes_for(stage.card.labels)
         images = Images(self.test.faces, stage.card.input)
@@ -203,9 +216,7 @@ class ClassifierTrial:
         # Faces that neither train nor test, so that choosing by them does not flatter the result.
         self._choice_images = images
         if scheme.calibrated:
-            choice, self._rows, self._more_rows = choose_calibration_rows(
-                self._calibration, alone=calibration is not None
-            )
+            choice, self._rows, self._more_rows = choose_calibration_rows(self._calibration, candidates)
             self._choice_images = Images(self._calibration.faces[choice], stage.card.input)
         self._choice_scores = run_model(stage.model, self._choice_images)
 
@@ -378,13 +389,20 @@ class ClassifierTrial:
 
     def _calibration_warnings(self, right: float) -> Iterator[str]:
         card = self._stage.card
+        if self._is_halved:
+            parts = " and ".join(sorted(set(self.test.usages.tolist())))
+            yield (
+                f"{self.test.name}: it has faces of {parts} alone: half of them were kept to measure ranges on, and"
+                " both models were compared on the others; if the model has learned from these faces, it is less"
+                " accurate on new ones"
+            )
         faces = self._calibration.faces[self._rows]
         tested = {face.tobytes() for face in self.test.faces}
         both = sum(face.tobytes() in tested for face in faces)
         if both > _MAX_OVERLAP * len(faces):
             yield (
                 f"{both} of the {len(faces)} faces that ranges were measured on are also tested on, which flatters the"
-                " result: give data with a Training part and another, or --calibrate"
+                " result: give data whose parts have no faces in common, or --calibrate with others"
             )
         known = card.pixels or PixelStatistics.from_faces(self.test.faces)
         for difference in PixelStatistics.from_faces(faces).differences(known):

@@ -98,7 +98,11 @@ class Dataset:
         )
 
     def select_usage(self, name: str | None = None) -> Dataset:
-        """Keep the faces of one usage.
+        """Keep the faces of one usage; see `has_usage`."""
+        return self.select(self.has_usage(name))
+
+    def has_usage(self, name: str | None = None) -> npt.NDArray[np.bool_]:
+        """Return whether each face is of one usage.
 
         Args:
             name: the usage; None for the faces to test on. These are all faces that are neither for training nor for
@@ -110,14 +114,15 @@ class Dataset:
         present = sorted(set(self.usages.tolist()))
         if name is None:
             if len(present) == 1:
-                return self
-            others = self.usages != TRAINING
+                return np.ones(len(self), bool)
+            others: npt.NDArray[np.bool_] = self.usages != TRAINING
             tested = others & (self.usages != VALIDATION)
-            return self.select(tested if tested.any() else others)
+            return tested if tested.any() else others
         wanted = canonical_usage(name)
         if wanted not in present:
             raise DataError(f"{self.name}: no rows of usage {name}; it has {', '.join(present)}")
-        return self.select(self.usages == wanted)
+        found: npt.NDArray[np.bool_] = self.usages == wanted
+        return found
 
     def with_labels(self, labels: tuple[str, ...]) -> Dataset:
         """Renumber the classes by other labels, and leave out the faces with none of them."""

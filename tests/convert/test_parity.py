@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,12 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from fer_edge.datasets.readers import load_dataset
 from fer_edge.modelcard.archive import model_bytes, with_card
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge.tflite.graph import read_graph
 from fer_edge_convert import flatbuffer
-from fer_edge_convert.calibration import split_test_rows
+from fer_edge_convert.calibration import separate_faces, split_test_rows
 from fer_edge_convert.metadata import METADATA
 from fer_edge_convert.parity import divergence
 from fer_edge_convert.quantization import ActivationStats, Method, Plan, Scheme, correct_biases, observe, quantize
@@ -134,6 +136,29 @@ def test_refuses_calibration_on_noise(cli: Cli, edge_float: Path, fer2013_csv: P
     assert "look unlike" in errors
     assert "not written" in errors
     assert not (tmp_path / "out.tflite").exists()
+
+
+@pytest.mark.parametrize("part", ["Training", "PublicTest"])
+def test_does_not_test_on_the_faces_that_ranges_are_measured_on(
+    cli: Cli, edge_float: Path, sample: Sample, tmp_path: Path, *, part: str
+) -> None:
+    """Data of one part alone is halved, and the user is told."""
+    own = [i for i, row in enumerate(sample.rows) if row["Usage"] == part]
+    some = replace(sample, faces=sample.faces[own], rows=[sample.rows[i] for i in own])
+    data, out = some.write_csv(tmp_path / "one-part.csv"), tmp_path / "out.tflite"
+    result = cli("convert", edge_float, "--int8", "--data", data, "-o", out, "--max-drop", "5")
+    (warning,) = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert f"one-part.csv: it has faces of {part} alone: half of them were kept to measure ranges on" in warning
+    report = json.loads(out.with_suffix(".parity.json").read_text())
+    assert report["parity"]["original"]["faces"] == 175
+    assert 0 < sum(report["calibration_faces"].values()) <= 175
+    faces = load_dataset(data, 48)
+    measured, tested = separate_faces(faces, None)
+    assert not tested[measured].any()
+    assert tested.sum() + len(measured) == 350
+    one_each = replace(some, faces=some.faces[::50], rows=some.rows[::50]).write_csv(tmp_path / "seven.csv")
+    error = cli("convert", edge_float, "--int8", "--data", one_each, "-o", tmp_path / "x.tflite", status=2).stderr
+    assert "seven.csv: 7 faces of one part; give two of one label at least" in error
 
 
 def test_report_describes_every_change(cli: Cli, edge_float: Path, fer2013_csv: Path, tmp_path: Path) -> None:
