@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fer_edge.classification.labels import FER2013
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, printable
 from fer_edge.model_zoo import missing_source
 from fer_edge.modelcard.archive import attached_labels, has_card
 from fer_edge.modelcard.schema import INPUT_RANGES
@@ -15,15 +15,19 @@ from fer_edge.utils.words import listed
 from fer_edge_convert.conversion import check_out
 from fer_edge_convert.evidence import find_out
 from fer_edge_convert.formats.forms import find_form
+from fer_edge_convert.formats.isolated import find_heads
+from fer_edge_convert.formats.outputs import fitting_outputs, likely_output
 from fer_edge_convert.pixel_values import RANGES, PixelValues, normalized
-from fer_edge_convert.targets import Target
+from fer_edge_convert.quantization import Scheme
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge.modelcard.schema import ClassifierCard
-    from fer_edge_convert.quantization import Scheme
+    from fer_edge_convert.formats.forms import Form
+    from fer_edge_convert.formats.heads import Heads
+    from fer_edge_convert.formats.request import ReadOptions
     from fer_edge_convert.sources import SourceModel
 
 
@@ -66,50 +70,114 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def ask_for_missing(
-    path: Path, scheme: Scheme, out: Path, statement: Statement, data: Path | None, *, target: str | None = None
-) -> None:
+    path: Path,
+    statement: Statement,
+    options: ReadOptions,
+    *,
+    scheme: Scheme | None,
+    out: Path | None,
+    data: Path | None,
+) -> tuple[Scheme, Path]:
     """Ask for everything that is needed and missing, before anything takes time.
 
     Args:
-        path: the model.
-        scheme: how it will be quantized.
-        out: the file to write.
-        statement: what the user says.
+        path: a classifier.
+        statement: what the user says about it.
+        options: what the user says about its file, and the command, to which a message adds what is missing.
+        scheme: how it will be quantized; None if the user has not chosen.
+        out: the file to write; None if the user has not named one.
         data: faces to compare on.
-        target: the accelerator that ``--for`` names, which implies the scheme.
+
+    Returns:
+        The scheme and the file to write.
 
     Raises:
         ModelError: there is no such model, or it is of no form that can be converted.
         InputError: something is missing, and the message holds the command to type; or ``out`` cannot be written.
     """
+    form = _check_files(path, out)
+    known = path.is_file() and has_card(path)
+    is_calibrated = (scheme or Scheme.INT8).calibrated
+    asked = _ask_for_scheme(scheme)
+    needs_labels = not (known or statement.labels or data or (form == "tflite" and attached_labels(path)))
+    if needs_labels:
+        asked.append(_Missing("--labels", ",".join(FER2013), "the names of its outputs, in their order"))
+    if not (known or statement.pixels or data or is_calibrated):  # for int8, faces tell it
+        asked.append(_Missing("--input-range", "0..1", f"of its pixels in training: {', '.join(INPUT_RANGES)}"))
+    if is_calibrated and not data:
+        asked.append(_Missing("--data", "fer2013.csv", "faces to measure ranges and to compare on"))
+    asked += _ask_for_out(path, scheme, out)
+    if asked and not options.output:  # otherwise, who reads the model asks for it
+        asked += _ask_for_output(find_heads(path, form, options), options.classes or len(FER2013) * needs_labels)
+    return _raise_if_missing(path, asked, options.command, scheme, out)
+
+
+def ask_for_missing_of_detector(
+    path: Path, command: str, *, scheme: Scheme | None, out: Path | None, data: Path | None
+) -> tuple[Scheme, Path]:
+    """Ask for what is missing to convert a face detector; see `ask_for_missing`."""
+    _check_files(path, out)
+    asked = _ask_for_scheme(scheme)
+    if (scheme or Scheme.INT8).calibrated and not data:
+        asked.append(_Missing("--data", "faces/", "images with marked faces, to measure ranges and to compare on"))
+    asked += _ask_for_out(path, scheme, out)
+    return _raise_if_missing(path, asked, command, scheme, out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """An option to ask for.
+
+    Attributes:
+        option: the option.
+        value: the value to propose; empty for an option that takes none.
+        meaning: what it says.
+    """
+
+    option: str
+    value: str
+    meaning: str
+
+
+def _check_files(path: Path, out: Path | None) -> Form:
+    """Return the form of a model, after a check of both files."""
     if not path.exists():
         raise missing_source(path)
-    check_out(path, out)
-    form = find_form(path)
-    known = path.is_file() and has_card(path)
-    asked = []
-    if not (known or statement.labels or data or (form == "tflite" and attached_labels(path))):
-        asked.append(("--labels", ",".join(FER2013), "the names of its outputs, in their order"))
-    if not (known or statement.pixels or data or scheme.calibrated):  # for int8, faces tell it
-        asked.append(("--input-range", "0..1", f"of its pixels in training: {', '.join(INPUT_RANGES)}"))
-    if scheme.calibrated and not data:
-        asked.append(("--data", "fer2013.csv", "faces to measure ranges and to compare on"))
-    if not asked:
-        return
-    needed = listed([f"{option} ({meaning})" for option, _, meaning in asked], "and")
-    stated = ["--labels", ",".join(statement.labels)] if statement.labels else []
-    stated += statement.pixels.option.split() if statement.pixels else []
-    words = ["fer-edge", "convert", str(path), *_spell_scheme(scheme, target), *stated]
-    words += [word for option, value, _ in asked for word in (option, value)]
-    command = shlex.join([*words, "-o", str(out)])
-    raise InputError(f"{path}: give {needed}, as in: {command}")
+    if out is not None:
+        check_out(path, out)
+    return find_form(path)
 
 
-def _spell_scheme(scheme: Scheme, target: str | None) -> list[str]:
-    """Return the options for a target and a scheme, which is left out where the target implies it."""
-    if target is None:
-        return [f"--{scheme}"]
-    return ["--for", target, *([] if Target(target).schemes[0] == scheme else [f"--{scheme}"])]
+def _ask_for_scheme(scheme: Scheme | None) -> list[_Missing]:
+    if scheme is not None:
+        return []
+    others = listed([f"--{one}" for one in Scheme if one is not Scheme.INT8], "or")
+    return [_Missing(f"--{Scheme.INT8}", "", f"the smallest and fastest, or {others}")]
+
+
+def _ask_for_out(path: Path, scheme: Scheme | None, out: Path | None) -> list[_Missing]:
+    if out is not None:
+        return []
+    stem = path.resolve().stem.removesuffix(".weights")
+    name = f"{stem}-{scheme or Scheme.INT8}" if path.suffix == ".tflite" else stem
+    return [_Missing("-o", f"{name}.tflite", "the file to write")]
+
+
+def _ask_for_output(heads: Heads, classes: int) -> list[_Missing]:
+    if len(heads) < 2 or len(fitting_outputs(heads, classes)) == 1:
+        return []
+    spelled = listed([f"{printable(name)}{f' of {count}' if count else ''}" for name, count in heads.items()], "or")
+    return [_Missing("--output", likely_output(heads, classes), f"the one that gives the expression: {spelled}")]
+
+
+def _raise_if_missing(
+    path: Path, asked: list[_Missing], command: str, scheme: Scheme | None, out: Path | None
+) -> tuple[Scheme, Path]:
+    if asked or scheme is None or out is None:
+        needed = listed([f"{one.option} ({one.meaning})" for one in asked], "and")
+        added = shlex.join(word for one in asked for word in (one.option, one.value) if word)
+        raise InputError(f"{path}: give {needed}, as in: {command or f'fer-edge convert {path}'} {added}")
+    return scheme, out
 
 
 def describe(

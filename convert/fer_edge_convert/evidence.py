@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from fer_edge.classification.labels import FER2013, FERPLUS, RAFDB, canonical_label
 from fer_edge.errors import InputError
 from fer_edge.tflite.graph import read_graph
+from fer_edge.utils.words import listed
 from fer_edge_convert.flatbuffer import Images, run_model
 from fer_edge_convert.pixel_values import PixelValues, usual_values
 from fer_edge_convert.stage import SEED
@@ -119,14 +120,27 @@ def find_out(
         chosen = next(result for result in results if result.pixels is pixels)
         if informed:
             _refuse_pixels(source, chosen, best, truth)
-    share = float((chosen.said == test.classes_for(order)[rows][used]).mean())
-    lines = [f"pixels      {chosen.pixels.name}: right on {share:.1%} of {len(truth)} faces"]
-    others = [f"{one.pixels.name} {one.right(truth).mean():.1%}" for one in results if one is not chosen]
-    if others:
-        lines[0] += f" ({', '.join(others)})"
+    lines = []
+    doubt = _spell_doubt(chosen, results, truth)
+    if pixels is None or not labels or doubt:
+        share = float((chosen.said == test.classes_for(order)[rows][used]).mean())
+        stated = ", as stated" if pixels is not None else ""
+        lines.append(f"pixels      {chosen.pixels.name}{stated}: right on {share:.1%} of {len(truth)} faces{doubt}")
     if not labels:
         lines.append(f"labels      {','.join(order)}, the order in which most faces are right")
-    return Finding(order, chosen.pixels, tuple(lines) if pixels is None or not labels else ())
+    return Finding(order, chosen.pixels, tuple(lines))
+
+
+def _spell_doubt(chosen: _Result, results: Sequence[_Result], truth: npt.NDArray[np.int64]) -> str:
+    """Return which other values of pixels the data does not tell from the chosen ones, and how to choose them."""
+    right = chosen.right(truth)
+    others = [one for one in results if one is not chosen]
+    alike = [one for one in others if not (_is_better(one.right(truth), right) or _is_better(right, one.right(truth)))]
+    if not alike:
+        return ""
+    shares = listed([f"{one.pixels.name} ({one.right(truth).mean():.1%})" for one in alike], "or")
+    options = listed([one.pixels.option for one in alike], "or")
+    return f"; the data does not tell that from {shares}: if it was trained so, give {options}"
 
 
 def _names_of(source: SourceModel, data: Dataset) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -14,16 +15,16 @@ from fer_edge.cli.options import InputRange, LabelMap, Labels, Split, Usage, Vot
 from fer_edge.cli.output import command_line, say, warn
 from fer_edge.cli.waiting import show_work
 from fer_edge.errors import InputError
-from fer_edge.model_zoo import missing_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fer_edge.datasets.dataset import Dataset
     from fer_edge_convert.classifier_stage import ClassifierStage
     from fer_edge_convert.description import Statement
     from fer_edge_convert.detector_stage import DetectorStage
     from fer_edge_convert.formats.request import ReadOptions
+    from fer_edge_convert.quantization import Scheme
     from fer_edge_convert.result import Conversion
     from fer_edge_convert.sources import SourceModel
     from fer_edge_convert.stage import ParityT, ResultT, Stage
@@ -41,7 +42,7 @@ def convert(
             help="A .keras, .h5, .hdf5, .onnx or .pt2 file, weights with a .json beside them, a SavedModel, a .tflite."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .tflite to write.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The .tflite to write; required.")] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -121,9 +122,9 @@ def convert(
     Example: fer-edge convert runs/edge/model.keras --int8 --data fer2013.csv -o edge.tflite
     """
     chosen = {"int8": int8, "int16x8": int16x8, "dynamic": dynamic, "float16": float16, "float32": float32}
-    scheme = _choose_scheme(chosen, quantize, model, target)
+    scheme = _choose_scheme(chosen, quantize, target)
     _need_packages(model)
-    from fer_edge.datasets.readers import ensure_exists
+    from fer_edge.datasets.readers import ensure_faces
     from fer_edge.modelcard.reader import is_model_of
     from fer_edge.modelcard.schema import DetectorCard, RefinerCard
     from fer_edge.utils.native_stderr import hide_native_stderr
@@ -159,19 +160,23 @@ def convert(
     else:
         _refuse({"split": split}, "is for face detectors; --usage chooses a part of a classifier's faces")
         for path in filter(None, (data, calibrate)):
-            ensure_exists(path)
-    with hide_native_stderr(), show_work(f"converting {model}"):
+            ensure_faces(path)
+    with hide_native_stderr(), show_work(f"converting {model}"), _warn_of_refused():
         from fer_edge.classification.label_list import parse_labels
         from fer_edge_convert.conversion import convert as run_conversion
-        from fer_edge_convert.description import Statement, ask_for_missing, read_pixel_options
+        from fer_edge_convert.description import (
+            Statement,
+            ask_for_missing,
+            ask_for_missing_of_detector,
+            read_pixel_options,
+        )
         from fer_edge_convert.formats.request import ReadOptions
         from fer_edge_convert.quantization import Scheme
-        from fer_edge_convert.result import RefusedError
 
-        def run(stage: Stage[ParityT, ResultT]) -> ResultT:
+        def run(stage: Stage[ParityT, ResultT], scheme: Scheme, out: Path) -> ResultT:
             return run_conversion(
                 stage,
-                Scheme(scheme),
+                scheme,
                 out,
                 max_drop=max_drop,
                 rescue=rescue,
@@ -183,28 +188,39 @@ def convert(
         result: Conversion
         stage: ClassifierStage | DetectorStage
         one_dense_scale = _has_one_dense_scale(target)
-        try:
-            if is_face_detector:
-                stage = _detector_stage(
-                    model, detector, data, calibrate, split, unsafe=unsafe, one_dense_scale=one_dense_scale
-                )
-                result = run(stage)
-            else:
-                names = parse_labels(labels) if labels else ()
-                statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
-                options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe)
-                faces = _Faces(data, calibrate, votes, label_map, usage)
-                ask_for_missing(model, Scheme(scheme), out, statement, data, target=target)
-                stage = _classifier_stage(model, statement, options, faces, one_dense_scale=one_dense_scale)
-                result = run(stage)
-        except RefusedError as error:
-            for warning in error.warnings:
-                warn(warning)
-            raise
+        wanted = Scheme(scheme) if scheme else None
+        if is_face_detector:
+            given = ask_for_missing_of_detector(model, command_line(), scheme=wanted, out=out, data=data)
+            stage = _detector_stage(
+                model, detector, data, calibrate, split, unsafe=unsafe, one_dense_scale=one_dense_scale
+            )
+            result = run(stage, *given)
+        else:
+            names = parse_labels(labels) if labels else ()
+            statement = Statement(names, read_pixel_options(input_range, input_mean, input_std), unchecked)
+            options = ReadOptions(size, output, len(names), _text(architecture), _text(custom), unsafe, command_line())
+            faces = _Faces(data, calibrate, votes, label_map, usage)
+            given = ask_for_missing(model, statement, options, scheme=wanted, out=out, data=data)
+            stage = _classifier_stage(model, statement, options, faces, one_dense_scale=one_dense_scale)
+            result = run(stage, *given)
     for warning in result.warnings:
         warn(warning)
-    _print_result(result, model, out)
-    _compile(target, stage, result.kind, model, architecture, out)
+    _, written = given
+    _print_result(result, model, written)
+    _compile(target, stage, result.kind, model, architecture, written)
+
+
+@contextmanager
+def _warn_of_refused() -> Iterator[None]:
+    """Print the warnings about a conversion that is refused, before the reason."""
+    from fer_edge_convert.result import RefusedError
+
+    try:
+        yield
+    except RefusedError as error:
+        for warning in error.warnings:
+            warn(warning)
+        raise
 
 
 def _need_packages(model: Path) -> None:
@@ -270,7 +286,9 @@ def _compile(
     say(f"not compiled: no {files.target.compiler} on PATH. Where it is installed, run:", *files.hints())
 
 
-def _check_detector_options(model: Path, scheme: str, detector: Path | None, classifiers: Mapping[str, object]) -> None:
+def _check_detector_options(
+    model: Path, scheme: str | None, detector: Path | None, classifiers: Mapping[str, object]
+) -> None:
     from fer_edge.modelcard.reader import is_model_of
     from fer_edge.modelcard.schema import RefinerCard
 
@@ -296,8 +314,8 @@ def _print_result(result: Conversion, model: Path, out: Path) -> None:
             say(f"in floats   {', '.join(result.float_operators)}, {reason}")
 
 
-def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path, target: str | None) -> str:
-    """Return the chosen scheme, or that of the target; without either, a missing model is reported first."""
+def _choose_scheme(chosen: dict[str, bool], scheme: str | None, target: str | None) -> str | None:
+    """Return the chosen scheme, or that of the target; None without either."""
     wanted = {name for name, is_chosen in chosen.items() if is_chosen} | ({scheme} if scheme else set())
     if target:
         from fer_edge_convert.targets import Target
@@ -306,20 +324,19 @@ def _choose_scheme(chosen: dict[str, bool], scheme: str | None, model: Path, tar
         if other := wanted.difference(schemes):
             raise InputError(f"--for {target} needs {schemes[0]}; leave --{min(other)} out")
         wanted = wanted or {schemes[0]}
-    if len(wanted) != 1:
-        if not model.exists():
-            raise missing_source(model)
+    if len(wanted) > 1:
         raise InputError("choose one way to quantize: --int8, --int16x8, --dynamic, --float16 or --float32")
-    return wanted.pop()
+    return wanted.pop() if wanted else None
 
 
 def _refuse_unused(
-    scheme: str, data: Path | None, comparing: Mapping[str, object], measuring: Mapping[str, object]
+    scheme: str | None, data: Path | None, comparing: Mapping[str, object], measuring: Mapping[str, object]
 ) -> None:
+    if scheme in {None, "int8", "int16x8"}:  # without data, these ask for it
+        return
     if not data:
         _refuse(comparing, "is for comparing both models on faces; give --data, too")
-    if scheme not in {"int8", "int16x8"}:
-        _refuse(measuring, f"does nothing for {scheme}, which measures no ranges; leave it out")
+    _refuse(measuring, f"does nothing for {scheme}, which measures no ranges; leave it out")
 
 
 def _refuse(options: Mapping[str, object], reason: str, prefix: str = "") -> None:

@@ -77,12 +77,12 @@ def train(
     if not paths:
         raise InputError("no data to train on: give fer2013.csv, or --data for each dataset")
     # Mistakes in these are reported before Keras is loaded.
-    from fer_edge.datasets.readers import ensure_exists
+    from fer_edge.datasets.readers import ensure_faces
     from fer_edge_train.recipe_files import load_recipe
 
     training_recipe = load_recipe(recipe, recipe_changes(settings, epochs))
     for path in paths:
-        ensure_exists(path)
+        ensure_faces(path)
     if training_recipe.adaptation:
         if teacher or votes:
             raise InputError("--teacher and --votes: the recipe adapt learns from the labels of the first data alone")

@@ -95,10 +95,7 @@ def read_class_folders(
                 usages.append(interned.setdefault(f"/{above}", above))
             store.add(faces)
         if not labels:
-            failed = f" ({len(skipped)} could not be decoded)" if skipped else ""
-            raise DataError(
-                f"{path}: no images in class folders{failed}; expected train/happy/1.png, test/sad/2.png, ..."
-            )
+            raise _no_images(path, f" ({len(skipped)} could not be decoded)" if skipped else "")
         faces_on_disk = store.map_faces()
     order, labels = _order_labels(labels, path)
     number = {label: i for i, label in enumerate(order)}
@@ -125,6 +122,34 @@ def list_images(folder: Path, left_out: LeftOut) -> Iterator[EncodedImage]:
     Raises:
         DataError: a folder cannot be read.
     """
+    for name in _list_files(folder, left_out):
+        if is_class_image(name):
+            try:
+                yield EncodedImage(name, read_bytes(folder / name, IMAGE_BYTES))
+            except DataError as error:
+                yield EncodedImage(name, error)
+        else:
+            count_left_out(name, left_out)
+
+
+def find_first_image(folder: Path) -> PurePosixPath:
+    """Return the name of the first image in the class folders of a folder, which is not read.
+
+    Raises:
+        DataError: there is none, or a folder cannot be read.
+    """
+    first = next(filter(is_class_image, _list_files(folder, LeftOut())), None)
+    if first is None:
+        raise _no_images(folder)
+    return first
+
+
+def _no_images(path: Path, failed: str = "") -> DataError:
+    return DataError(f"{path}: no images in class folders{failed}; expected train/happy/1.png, test/sad/2.png, ...")
+
+
+def _list_files(folder: Path, left_out: LeftOut) -> Iterator[PurePosixPath]:
+    """Yield the names of the files in a folder and in those inside it, in their order."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
@@ -133,15 +158,7 @@ def list_images(folder: Path, left_out: LeftOut) -> Iterator[EncodedImage]:
         left_out.system += sum(map(is_system_name, folders))
         folders[:] = sorted(folder for folder in folders if not is_system_name(folder))
         for file in sorted(files):
-            path = Path(parent, file)
-            name = PurePosixPath(path.relative_to(folder))
-            if is_class_image(name):
-                try:
-                    yield EncodedImage(name, read_bytes(path, IMAGE_BYTES))
-                except DataError as error:
-                    yield EncodedImage(name, error)
-            else:
-                count_left_out(name, left_out)
+            yield PurePosixPath(Path(parent, file).relative_to(folder))
 
 
 def is_class_image(name: PurePosixPath) -> bool:

@@ -67,11 +67,7 @@ def read_csv(lines: TextLines, name: str, side: int, columns: Sequence[str] = ()
     Raises:
         DataError: a column is missing, a row is invalid, or there are no rows.
     """
-    header = _read_header(csv.reader([next(lines, "")]))
-    if missing := [column for column in ("emotion", "pixels") if column not in header]:
-        raise DataError(
-            f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"
-        )
+    header = _read_columns(lines, name)
     places = {column: header.index(column.strip().lower()) for column in columns if column.strip().lower() in header}
     if unknown := [column for column in columns if column not in places]:
         raise DataError(f"{name}: no column {' or '.join(unknown)} in its first line; it has {', '.join(header)}")
@@ -106,10 +102,35 @@ def read_csv(lines: TextLines, name: str, side: int, columns: Sequence[str] = ()
             for column, at in places.items():
                 kept[column].append(printable(row[at].strip())[:_MAX_VALUE_CHARACTERS])
         if not classes:
-            raise DataError(f"{name}: no rows under its header")
+            raise _no_rows(name)
         faces = store.map_faces()
     arrays = {column: np.array(values) for column, values in kept.items()}
     return Dataset(printable(name), FER2013, faces, np.array(classes, np.int64), np.array(usages), columns=arrays)
+
+
+def check_first_row(lines: TextLines, name: str) -> None:
+    """Check the columns of a CSV and that a row follows; see `read_csv`.
+
+    Raises:
+        DataError: a column is missing, or there are no rows.
+    """
+    _read_columns(lines, name)
+    if not any(csv_rows(lines)):
+        raise _no_rows(name)
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError(f"{name}: no rows under its header")
+
+
+def _read_columns(lines: TextLines, name: str) -> list[str]:
+    """Return the names of the columns; see `read_csv`."""
+    header = _read_header(csv.reader([next(lines, "")]))
+    if missing := [column for column in ("emotion", "pixels") if column not in header]:
+        raise DataError(
+            f"{name}: no column {' or '.join(missing)} in its first line; FER-2013's CSV has emotion,pixels,Usage"
+        )
+    return header
 
 
 def _read_header(reader: Iterator[list[str]]) -> list[str]:

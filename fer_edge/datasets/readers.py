@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fer_edge.datasets.archives import read_tar, read_zip
-from fer_edge.datasets.class_folders import GROUP, list_images, read_class_folders
-from fer_edge.datasets.fer2013_csv import FER2013_SIDE, raise_data_errors, read_csv
+from fer_edge.datasets.class_folders import GROUP, find_first_image, list_images, read_class_folders
+from fer_edge.datasets.fer2013_csv import FER2013_SIDE, check_first_row, raise_data_errors, read_csv
 from fer_edge.datasets.manifest_groups import has_manifest, read_groups
 from fer_edge.errors import DataError
 from fer_edge.utils.bounded_file import open_table
@@ -19,12 +19,21 @@ if TYPE_CHECKING:
     from fer_edge.datasets.dataset import Dataset
 
 
-def ensure_exists(path: Path) -> None:
-    """Check that a dataset exists, before anything slow is loaded.
+def ensure_faces(path: Path) -> None:
+    """Check that a dataset begins like one, before anything slow is loaded: by its first face, not by all of them.
 
     Raises:
-        DataError: there is no such file or folder.
+        DataError: there is no such file or folder, or no face in it.
     """
+    _ensure_exists(path)
+    if path.is_dir():
+        find_first_image(path)
+    elif not is_archive(path):  # to look into a compressed one takes as long as to read it
+        with raise_data_errors(path), open_table(path) as lines:
+            check_first_row(lines, str(path))
+
+
+def _ensure_exists(path: Path) -> None:
     if not path.exists():
         raise DataError(
             f"{path}: no such file or folder; give fer2013.csv, a folder with train/ and test/, or an archive of either"
@@ -45,7 +54,7 @@ def load_dataset(path: Path, side: int = FER2013_SIDE, columns: Sequence[str] = 
     Raises:
         DataError: the dataset is missing, empty, damaged, unsafe or of another form.
     """
-    ensure_exists(path)
+    _ensure_exists(path)
     if path.is_dir():
         left_out = LeftOut()
         return read_class_folders(list_images(path, left_out), path, side, left_out, _groups_for(path, columns))

@@ -256,7 +256,7 @@ def test_rejects_wrong_input_in_one_line(
     missing = convert_error(model, "--int8")
     assert "--labels (the names of its outputs" in missing
     assert "--data (faces" in missing
-    assert f"fer-edge convert {model} --int8 --labels {NAMES} --data fer2013.csv -o {out}" in missing
+    assert f"fer-edge convert {model} --int8 -o {out} --labels {NAMES} --data fer2013.csv" in missing
     assert "--labels (the names of its outputs" in convert_error(model, "--float32", *input_range)
     assert "none.txt: cannot be read (No such file or directory); give" in convert_error(
         model, "--float32", "--labels", "none.txt", *input_range
@@ -274,9 +274,9 @@ def test_rejects_wrong_input_in_one_line(
     assert "'0..2' is unknown; choose 0..1, -1..1, 0..255 or per-image" in convert_error(
         model, "--float32", "--labels", NAMES, "--input-range", "0..2"
     )
-    assert "choose one way to quantize" in convert_error(edge_float, "--data", few_faces_csv)
+    assert "give --int8 (the smallest and fastest, or" in convert_error(edge_float, "--data", few_faces_csv)
     assert "choose one way to quantize" in convert_error(edge_float, "--int8", "--float16")
-    assert "give --data" in convert_error(edge_float, "--int8")
+    assert "give --data (faces to measure ranges and to compare on)" in convert_error(edge_float, "--int8")
     for unused_option in (("--votes", few_faces_csv), ("--usage", "PublicTest"), ("--report", tmp_path / "r")):
         assert f"{unused_option[0]} is for comparing both models on faces" in convert_error(
             model, "--float32", *unused_option

@@ -135,7 +135,7 @@ def test_edge_tpu(cli: Cli, small: Path, few_faces_csv: Path, tmp_path: Path, to
     out = tmp_path / "edge.tflite"
     convert = ("convert", small, "--for", "edgetpu", "--data", few_faces_csv, "--max-drop", "100", "-o", out)
     error = cli("convert", small, "--for", "edgetpu", "-o", out, status=2).stderr
-    assert f"as in: fer-edge convert {small} --for edgetpu --data fer2013.csv -o {out}" in error
+    assert f"as in: fer-edge convert {small} --for edgetpu -o {out} --data fer2013.csv" in error
     assert "--for edgetpu needs int8; leave --float16 out" in cli(*convert, "--float16", status=2).stderr
     lines = cli(*convert).stdout.splitlines()
     assert lines[-2].startswith("not compiled: no edgetpu_compiler on PATH")

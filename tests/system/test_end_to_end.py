@@ -131,7 +131,7 @@ def test_wrong_input_to_train_and_convert_gives_one_line(
     cut = tmp_path / "cut.keras"
     cut.write_bytes((run_dir / "model.keras").read_bytes()[:9000])
     assert "damaged, or not a .keras file" in error_line("convert", cut, *convert)
-    assert "choose one way to quantize" in error_line(
+    assert "give --int8 (the smallest and fastest, or --float32" in error_line(
         "convert", run_dir / "model.keras", "--data", few_faces_csv, "-o", out
     )
     tree = tmp_path / "tree"

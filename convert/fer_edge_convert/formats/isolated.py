@@ -23,6 +23,7 @@ from fer_edge.utils.limits import (
     TRIAL_S,
 )
 from fer_edge.utils.words import megabytes
+from fer_edge_convert.formats.heads import Heads, list_heads
 from fer_edge_convert.formats.process import Answer, Limits, Request
 from fer_edge_convert.formats.request import ReadOptions
 
@@ -73,6 +74,20 @@ def check_isolated(path: Path) -> None:
     """
     if form := _CHECKED.get(path.suffix):
         _read(_request(path, form, ReadOptions(), check_only=True))
+
+
+def find_heads(path: Path, form: Form, options: ReadOptions) -> Heads:
+    """Return the outputs of a model that its description tells without TensorFlow, in another process if it needs one.
+
+    Raises:
+        ModelError: it is damaged, crashes what reads it, or takes too much time or memory.
+        FerEdgeError: the other process does not work.
+    """
+    if form in {"saved_model", "exported"}:
+        return {}
+    if form == "tflite":
+        return list_heads(path, form, options)
+    return msgspec.json.decode(_read(_request(path, form, options, check_only=True))[1], type=Heads)
 
 
 def run_original(

@@ -91,6 +91,24 @@ def read_hdf5(path: Path, options: ReadOptions) -> tuple[str, bytes]:
     return read_weights(path, options)
 
 
+def read_description(path: Path, options: ReadOptions) -> Any:  # noqa: ANN401 - JSON
+    """Return the description of the layers in an HDF5 file, or in the JSON file that belongs to it; None without one.
+
+    Args:
+        path: either file.
+        options: what the user says about it.
+    """
+    import h5py  # noqa: PLC0415 - Keras brings it
+
+    described: Path | None = path
+    if path.suffix != ".json":
+        with h5py.File(path) as file:
+            if text := _text(file.attrs.get("model_config")):
+                return json.loads(text)
+        described = Path(options.architecture) if options.architecture else _find_architecture(path)
+    return _parse_description(read_bytes(described, JSON_BYTES, ModelError)) if described else None
+
+
 def find_weights(description: Path) -> Path:
     """Return the weights beside the JSON file that describes their layers: of the same name, or the only ones.
 
@@ -356,7 +374,7 @@ def _convert(path: Path, version: str, load: Callable[[Any], Any], options: Read
     if len(shapes) != 1:
         raise ModelError(f"{path}: it has {len(shapes)} inputs; a classifier takes one image")
     if options.every_output:
-        return convert_function(path, lambda image: model(image, training=False), shapes[0], options.size)
+        return convert_function(path, lambda image: model(image, training=False), shapes[0], options)
     chosen = list(outputs).index(choose_output(path, outputs, options))
 
     def classify(image: Any) -> Any:  # noqa: ANN401 - a tensor of either Keras
@@ -364,11 +382,11 @@ def _convert(path: Path, version: str, load: Callable[[Any], Any], options: Read
         return list(result.values() if isinstance(result, dict) else result)[chosen] if len(outputs) > 1 else result
 
     try:
-        return convert_function(path, classify, shapes[0], options.size)
+        return convert_function(path, classify, shapes[0], options)
     except ModelError:
         if not calculate_with_channels_last(model):
             raise
-    return convert_function(path, classify, shapes[0], options.size)
+    return convert_function(path, classify, shapes[0], options)
 
 
 def _reason(error: Exception, custom: str | None) -> str:

@@ -241,7 +241,7 @@ class OnnxModel:
         dimensions = self._model.graph.input[0].type.tensor_type.shape.dim
         if not dimensions:
             raise ModelError(f"{self._path}: it does not say what it takes; export it with the shape of an image")
-        fixed = (1, *fix_shape(self._path, tuple(one.dim_value or None for one in dimensions), options.size))
+        fixed = (1, *fix_shape(self._path, tuple(one.dim_value or None for one in dimensions), options))
         for dimension, length in zip(dimensions, fixed, strict=True):
             dimension.dim_value = length
         session = self._load()
@@ -280,7 +280,7 @@ class OnnxModel:
             return graph(image, channels_last=original.is_channels_first)
 
         dtype = original.dtype if "int" in original.dtype else "float32"
-        made = convert_function(self._path, classify, original.shape, options.size, dtype)
+        made = convert_function(self._path, classify, original.shape, options, dtype)
         images = original.probes()
         tolerance = _HALF_TOLERANCE if self._has_halves() else TOLERANCE
         refuse_difference(self._path, "ONNX Runtime", original.run(images), run_model(made, images), tolerance)

@@ -6,6 +6,7 @@ import difflib
 import math
 from typing import TYPE_CHECKING
 
+from fer_edge.classification.labels import FER2013
 from fer_edge.errors import InputError, ModelError, printable
 
 if TYPE_CHECKING:
@@ -39,10 +40,30 @@ def choose_output(path: Path, outputs: Mapping[str, tuple[int | None, ...]], opt
         return options.output
     if len(names) == 1:
         return names[0]
-    fitting = [name for name, shape in outputs.items() if options.classes and _count(shape) == options.classes]
+    counts = {name: _count(shape) for name, shape in outputs.items()}
+    fitting = fitting_outputs(counts, options.classes)
     if len(fitting) == 1:
         return fitting[0]
-    raise InputError(f"{path}: it has {len(names)} outputs ({spelled}); say which one is the expression: --output NAME")
+    raise InputError(
+        f"{path}: it has {len(names)} outputs ({spelled}); say which one is the expression,"
+        f" {options.ask_for('--output', likely_output(counts, options.classes))}"
+    )
+
+
+def fitting_outputs(counts: Mapping[str, int | None], classes: int) -> list[str]:
+    """Return the names of the outputs with as many values as there are labels.
+
+    Args:
+        counts: number of values of each output by its name; None if it is not known.
+        classes: number of labels; 0 if it is not known.
+    """
+    return [name for name, count in counts.items() if classes and count == classes]
+
+
+def likely_output(counts: Mapping[str, int | None], classes: int) -> str:
+    """Return the name of the output to propose: one with as many values as labels, or as FER-2013 has, or the first."""
+    fitting = fitting_outputs(counts, classes) or fitting_outputs(counts, len(FER2013))
+    return (fitting or list(counts))[0]
 
 
 def _count(shape: tuple[int | None, ...]) -> int:

@@ -1,7 +1,7 @@
 """The process in which a model that needs TensorFlow is read; see `fer_edge_convert.formats.isolated`.
 
 Standard input has a `Request` in JSON; standard output gets an `Answer`, a line of JSON, and then the ``.tflite``, or
-the scores of the original for images.
+the scores of the original for images, or its outputs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         path: the file or folder.
         form: its format.
         options: what the user says about it.
-        check_only: whether to read the file without TensorFlow, and to give no ``.tflite``.
+        check_only: whether to read the file without TensorFlow, and to give the outputs that its description tells, in
+            JSON, instead of a ``.tflite``.
         images: a ``.npy`` file of images that the model is to be run on as it is, instead of being converted; for ONNX
             and PyTorch.
         check: limits of reading the file.
@@ -112,6 +113,7 @@ def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
     if limit:
         _set_limits(request.check)
     from fer_edge_convert.formats import (  # noqa: PLC0415 - a check needs none
+        heads,
         keras_files,
         onnx_file,
         saved_model,
@@ -124,7 +126,7 @@ def _read(request: Request, *, limit: bool) -> tuple[str, bytes]:
         weights = keras_files.find_weights(path)
     _check(request, weights)
     if request.check_only:
-        return request.form, b""
+        return request.form, msgspec.json.encode(heads.list_heads(path, request.form, request.options))
     if limit:
         _lift_limits()
     if request.form == "exported":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import msgspec
 
 
@@ -15,6 +17,7 @@ class ReadOptions(msgspec.Struct, frozen=True):
         architecture: JSON file that describes the layers, for a file that holds only weights.
         custom: Python file that defines the model's own layers; its code is run.
         unsafe: whether code that is stored in the model, such as a Lambda layer's, may be run.
+        command: the user's command, for a message that asks for another option; empty where there is none.
         every_output: whether to keep all outputs, as those of a face detector.
     """
 
@@ -24,4 +27,10 @@ class ReadOptions(msgspec.Struct, frozen=True):
     architecture: str | None = None
     custom: str | None = None
     unsafe: bool = False
+    command: str = ""
     every_output: bool = False
+
+    def ask_for(self, option: str, value: str) -> str:
+        """Return an option with its value for a message: within the whole command, where that is known."""
+        asked = f"{option} {shlex.quote(value)}"
+        return f"as in: {self.command} {asked}" if self.command else f"such as {asked}"

@@ -39,7 +39,7 @@ def read_saved_model(path: Path, options: ReadOptions) -> tuple[str, bytes]:
         return result if result.dtype == tf.float32 else tf.cast(result, tf.float32)
 
     dtype = signature.dtype if signature.is_integer else "float32"
-    return "SavedModel", convert_function(path, classify, signature.shape, options.size, dtype)
+    return "SavedModel", convert_function(path, classify, signature.shape, options, dtype)
 
 
 class _Signature:

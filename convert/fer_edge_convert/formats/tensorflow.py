@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fer_edge_convert.formats.request import ReadOptions
+
 TOLERANCE: Final = 1e-3  # of probabilities, between TensorFlow and what it was converted to
 DEBUG: Final = "`fer-edge --debug convert ...` shows why"
 
@@ -30,7 +32,11 @@ def load() -> None:
 
 
 def convert_function(
-    path: Path, function: Callable[[Any], Any], shape: tuple[int | None, ...], size: int | None, dtype: str = "float32"
+    path: Path,
+    function: Callable[[Any], Any],
+    shape: tuple[int | None, ...],
+    options: ReadOptions,
+    dtype: str = "float32",
 ) -> bytes:
     """Convert a function of an image, and check the result against it.
 
@@ -38,7 +44,7 @@ def convert_function(
         path: the model, for errors.
         function: the function; takes a tensor of shape ``shape`` and returns one tensor or several.
         shape: shape of the image, with None for a dimension of any size; the first is the number of images.
-        size: side of the images, where ``shape`` leaves it open.
+        options: what the user says, such as the side of the images, where ``shape`` leaves it open.
         dtype: element type of the image.
 
     Returns:
@@ -50,7 +56,7 @@ def convert_function(
     """
     import tensorflow as tf  # noqa: PLC0415 - takes seconds
 
-    fixed = (1, *fix_shape(path, shape, size))
+    fixed = (1, *fix_shape(path, shape, options))
     # On processors where TensorFlow does without oneDNN, its fused convolutions take no groups.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     with hide_output():
@@ -84,7 +90,7 @@ def convert_function(
     return model
 
 
-def fix_shape(path: Path, shape: tuple[int | None, ...], size: int | None) -> tuple[int, ...]:
+def fix_shape(path: Path, shape: tuple[int | None, ...], options: ReadOptions) -> tuple[int, ...]:
     """Return the shape of one image, with the size in place of rows and columns that are open.
 
     Raises:
@@ -96,9 +102,9 @@ def fix_shape(path: Path, shape: tuple[int | None, ...], size: int | None) -> tu
     first_channels = len(shape) == 4 and shape[1] in {1, 3}
     if len(shape) not in {2, 3, 4} or (shape[-1] is None and not first_channels):
         raise ModelError(f"{path}: it takes {_spell(shape)}; a classifier takes images, [n, height, width, channels]")
-    fixed = tuple(length if length is not None else size for length in shape[1:])
+    fixed = tuple(length if length is not None else options.size for length in shape[1:])
     if None in fixed:
-        raise InputError(f"{path}: it takes images of any size: say which with --size, such as --size 48")
+        raise InputError(f"{path}: it takes images of any size: say which, {options.ask_for('--size', '48')}")
     return tuple(int(length) for length in fixed if length is not None)
 
 
