@@ -121,7 +121,8 @@ def find_out(
         if informed:
             _refuse_pixels(source, chosen, best, truth)
     lines = []
-    doubt = _spell_doubt(chosen, results, truth)
+    # Where the data tells nothing at all, who converts is warned that the model is right no more than by chance.
+    doubt = _spell_doubt(chosen, results, truth, np.array([names.index(label) for label in order])) if informed else ""
     if pixels is None or not labels or doubt:
         share = float((chosen.said == test.classes_for(order)[rows][used]).mean())
         stated = ", as stated" if pixels is not None else ""
@@ -131,15 +132,21 @@ def find_out(
     return Finding(order, chosen.pixels, tuple(lines))
 
 
-def _spell_doubt(chosen: _Result, results: Sequence[_Result], truth: npt.NDArray[np.int64]) -> str:
+def _spell_doubt(
+    chosen: _Result, results: Sequence[_Result], truth: npt.NDArray[np.int64], order: npt.NDArray[np.int64]
+) -> str:
     """Return which other values of pixels the data does not tell from the chosen ones, and how to choose them."""
-    right = chosen.right(truth)
-    others = [one for one in results if one is not chosen]
-    alike = [one for one in others if not (_is_better(one.right(truth), right) or _is_better(right, one.right(truth)))]
+    right = chosen.right(truth, order)
+    others = {one.pixels: one.right(truth, order) for one in results if one is not chosen}
+    alike = {
+        pixels: float(other.mean())
+        for pixels, other in others.items()
+        if not (_is_better(other, right) or _is_better(right, other))
+    }
     if not alike:
         return ""
-    shares = listed([f"{one.pixels.name} ({one.right(truth).mean():.1%})" for one in alike], "or")
-    options = listed([one.pixels.option for one in alike], "or")
+    shares = listed([f"{pixels.name} ({share:.1%})" for pixels, share in alike.items()], "or")
+    options = listed([pixels.option for pixels in alike], "or")
     return f"; the data does not tell that from {shares}: if it was trained so, give {options}"
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import os
 import signal
 import sys
+import warnings
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -143,6 +145,7 @@ class _WarningFormatter(logging.Formatter):
 def _set_up_process() -> None:
     if logging.lastResort:  # which prints what is logged as long as nothing else is set up
         logging.lastResort.setFormatter(_WarningFormatter())
+    _hide_warnings_of_libraries()
     set_opencv_defaults()
     own_process()
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
@@ -151,6 +154,18 @@ def _set_up_process() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # an exit, so that what is half-written is taken away
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _exit_by_signal)
+
+
+def _hide_warnings_of_libraries() -> None:
+    """Hide what libraries warn of, such as TensorFlow's retracing, which is for programmers; `warn` prints ours.
+
+    ``FER_EDGE_NATIVE_LOG=1`` shows it, as in `fer_edge.utils.native_stderr`; options of Python for warnings count.
+    """
+    if os.environ.get("FER_EDGE_NATIVE_LOG"):
+        return
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def _exit_by_signal(number: int, _frame: object) -> NoReturn:

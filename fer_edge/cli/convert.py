@@ -15,6 +15,7 @@ from fer_edge.cli.options import InputRange, LabelMap, Labels, Split, Usage, Vot
 from fer_edge.cli.output import command_line, say, warn
 from fer_edge.cli.waiting import show_work
 from fer_edge.errors import InputError
+from fer_edge.model_zoo import missing_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -136,6 +137,8 @@ def convert(
         comparing,
         {"calibrate": None if target else calibrate, "rescue": rescue, "allow-float": allow_float},
     )
+    if not model.exists():
+        raise missing_source(model)
     second = is_model_of(model, RefinerCard)
     if not second:
         _refuse({"detector": detector}, "is for a detector's second stage; leave it out", f"{model}: none, and ")

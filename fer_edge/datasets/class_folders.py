@@ -132,16 +132,23 @@ def list_images(folder: Path, left_out: LeftOut) -> Iterator[EncodedImage]:
             count_left_out(name, left_out)
 
 
-def find_first_image(folder: Path) -> PurePosixPath:
-    """Return the name of the first image in the class folders of a folder, which is not read.
+def check_first_image(folder: Path) -> None:
+    """Check that there is an image in the class folders of a folder, without reading it.
 
     Raises:
         DataError: there is none, or a folder cannot be read.
     """
-    first = next(filter(is_class_image, _list_files(folder, LeftOut())), None)
-    if first is None:
-        raise _no_images(folder)
-    return first
+    has_others = False
+    for name in _list_files(folder, LeftOut()):
+        if is_class_image(name):
+            return
+        has_others = has_others or (name.suffix.lower() in IMAGE_SUFFIXES and not has_system_name(name.parts))
+    if has_others:
+        raise DataError(
+            f"{folder}: its images have no labels; label them with `fer-edge review {folder}` and export them, or sort"
+            " them into train/happy/, test/sad/, ..."
+        )
+    raise _no_images(folder)
 
 
 def _no_images(path: Path, failed: str = "") -> DataError:

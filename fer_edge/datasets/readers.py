@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fer_edge.datasets.archives import read_tar, read_zip
-from fer_edge.datasets.class_folders import GROUP, find_first_image, list_images, read_class_folders
+from fer_edge.datasets.class_folders import GROUP, check_first_image, list_images, read_class_folders
 from fer_edge.datasets.fer2013_csv import FER2013_SIDE, check_first_row, raise_data_errors, read_csv
 from fer_edge.datasets.manifest_groups import has_manifest, read_groups
 from fer_edge.errors import DataError
@@ -27,7 +27,7 @@ def ensure_faces(path: Path) -> None:
     """
     _ensure_exists(path)
     if path.is_dir():
-        find_first_image(path)
+        check_first_image(path)
     elif not is_archive(path):  # to look into a compressed one takes as long as to read it
         with raise_data_errors(path), open_table(path) as lines:
             check_first_row(lines, str(path))

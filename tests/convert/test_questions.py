@@ -72,7 +72,7 @@ def test_looks_at_the_data_before_it_reads_the_model(
         "header.csv": "no rows under its header",
         "columns.csv": "no column emotion in its first line",
         "empty": "no images in class folders",
-        "flat": "no images in class folders",
+        "flat": "its images have no labels; label them with `fer-edge review",
     }.items():
         faces = ("--data", few_faces_csv) if option == "--calibrate" else ()
         assert f"{name}: {problem}" in error_line(cli, model, *complete, *faces, option, tmp_path / name)

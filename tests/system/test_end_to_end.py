@@ -93,6 +93,13 @@ def test_both_models_have_similar_accuracy(
     assert "surprise" in by_class
 
 
+def test_hides_warnings_of_tensorflow(warm_cli: Cli, run_dir: Path, sample: Sample, tmp_path: Path) -> None:
+    """Several models in one process make TensorFlow warn of retracing."""
+    models = [shutil.copy(run_dir / "model.keras", tmp_path / f"{number}.keras") for number in range(6)]
+    faces = sample.write_csv(tmp_path / "few.csv", slice(0, 700, 50))
+    assert warm_cli("evaluate", *models, faces).stderr == ""
+
+
 def test_tag_and_run_accept_the_converted_model(cli: Cli, int8: Path, sample: Sample, tmp_path: Path) -> None:
     tree = sample.write_tree(tmp_path / "faces", slice(0, 700, 35))
     cli("tag", tree, "--face", "--model", int8, "--out", tmp_path / "tags.csv")

@@ -119,6 +119,8 @@ def make_identity(path: Path) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
         raise InputError(f"{printable(str(path))}: exists already, and is never overwritten; choose another") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{printable(str(path.parent))}: no such folder; make it first") from error
     except OSError as error:
         raise InputError(f"{printable(str(path))}: cannot be written ({error.strerror})") from error
     try:

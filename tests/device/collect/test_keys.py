@@ -42,6 +42,8 @@ def test_command_makes_a_private_file_and_prints_what_to_configure(cli: Cli, tmp
     again = cli("collect", "key", path, status=2)
     assert "exists already" in again.stderr
     assert path.read_text().splitlines()[-1] == secret
+    nowhere = cli("collect", "key", tmp_path / "none" / "key.txt", status=2)
+    assert nowhere.stderr == f"fer-edge: {tmp_path}/none: no such folder; make it first\n"
 
 
 def test_configuration_needs_a_good_key_and_never_repeats_a_private_one(cli: Cli, collecting: Collecting) -> None:
