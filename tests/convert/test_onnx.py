@@ -116,7 +116,7 @@ def test_converts_float16_and_sizes_that_are_left_open(exported: Path) -> None:
     images = np.random.default_rng(5).uniform(0, 1, (5, 48, 48, 1)).astype(np.float32)
     _, half = read_isolated(exported / "half.onnx", "onnx", ReadOptions())
     assert np.abs(run_model(half, images) - run_onnx(exported / "half.onnx", images)).max() < 5e-3
-    with pytest.raises(InputError, match=r"any\-size.onnx: it takes images of any size: say which with --size"):
+    with pytest.raises(InputError, match=r"any\-size.onnx: it takes images of any size: say which, such as --size 48"):
         open_model(exported / "any-size.onnx")
     assert open_model(exported / "any-size.onnx", ReadOptions(size=48)).height == 48
     with pytest.raises(ModelError, match="it takes 32 images at a time"):

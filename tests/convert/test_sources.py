@@ -177,7 +177,7 @@ def test_proposes_a_label_map_for_labels_that_a_model_lacks(fer2013_csv: Path, t
 
 
 def test_model_of_any_size_requires_a_size(foreign: Path) -> None:
-    with pytest.raises(InputError, match="say which with --size"):
+    with pytest.raises(InputError, match="say which, such as --size 48"):
         open_model(foreign / "any-size.keras")
     assert open_model(foreign / "any-size.keras", ReadOptions(size=32)).height == 32
 
