@@ -159,9 +159,8 @@ def quantize(model: bytes, plan: Plan) -> bytes:
     _configure(work, plan)
     if plan.scheme is Scheme.INT8 and not plan.one_dense_scale:
         for name in _find_overflowing_dense(model, plan):
-            if plan.only in {"", name}:
-                scope = f"^{re.escape(name)};?$"
-                work.add_static_config(scope, _Operations.FULLY_CONNECTED, 8, 8, _Granularity.TENSORWISE)
+            scope = f"^{re.escape(name)};?$"
+            work.add_static_config(scope, _Operations.FULLY_CONNECTED, 8, 8, _Granularity.TENSORWISE)
     kinds = {one.name: one.kind for one in read_graph(model, Path("model")).operations} if plan.kept_float else {}
     for name in plan.kept_float:
         scope = f"^{re.escape(name)};?$"
@@ -247,13 +246,13 @@ def _configure(work: quantizer.Quantizer, plan: Plan) -> None:
 
 
 def _find_overflowing_dense(model: bytes, plan: Plan) -> list[str]:
-    """Return the dense layers with an output whose weights are so small that its bias would not fit into int32.
+    """Return the quantized dense layers with an output of so small weights that its bias would not fit into int32.
 
     A bias has the scale of the input times that of the weights. With one scale for all outputs, there is room for it.
     """
     found = []
     for operation in read_graph(model, Path("model")).operations:
-        if operation.kind != "FULLY_CONNECTED" or len(operation.inputs) < 3:
+        if operation.kind != "FULLY_CONNECTED" or len(operation.inputs) < 3 or plan.only not in {"", operation.name}:
             continue
         given, weights, bias = (node.name for node in operation.inputs[:3])
         values, added = constant(model, weights), constant(model, bias)
