@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEBIAN ?= 13
 DEV := .venv-dev/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-picamera2 personas deb test-deb image test-image release audit acceptance-arm64 fuzz check docs screenshots format clean
+.PHONY: help demo test test-picamera2 personas deb test-deb image test-image release audit acceptance-arm64 fuzz check check-style check-types system-packages docs screenshots format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -11,7 +11,13 @@ help: ## list the targets
 demo: .venv/.ready ## watch the embedded video for a minute: messages, a live page, then a summary
 	@.venv/bin/fer-edge run --source demo --node demo --loop --seconds 60 --web 0 --open
 
-test: check ## set up what tests need and run them all
+test: ## set up what tests need and run them all
+	@$(MAKE) --no-print-directory -j3 check system-packages
+	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
+	@# Without bytecode files, each program that a test starts would compile fer-edge again.
+	@PYTHONDONTWRITEBYTECODE= $(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
+
+system-packages:
 	@missing=; for each in mosquitto:mosquitto sshd:openssh-server ssh:openssh-client systemd-analyze:systemd \
 	    systemd-nspawn:systemd-container mmdebstrap:mmdebstrap minisign:minisign; do \
 	  PATH=$$PATH:/usr/sbin command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
@@ -20,9 +26,6 @@ test: check ## set up what tests need and run them all
 	  || { echo "tests need more of the system: sudo apt install$$missing"; exit 2; }
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } \
 	  || echo "Chromium is not available here (sudo apt install chromium): the tests of the page in a browser are skipped"
-	@# Two workers more than cores: many tests wait for a broker, a camera or systemd.
-	@# Without bytecode files, each program that a test starts would compile fer-edge again.
-	@PYTHONDONTWRITEBYTECODE= $(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
 test-picamera2: .venv-dev/.ready ## test the camera module with the real picamera2, in a chroot that this makes
 	@FER_EDGE_PICAMERA2_CHROOT=$${FER_EDGE_PICAMERA2_CHROOT:-$$HOME/.cache/fer-edge-tests/picamera2} \
@@ -65,10 +68,14 @@ acceptance-arm64: .venv-dev/.ready ## accept the service on an emulated arm64 ma
 fuzz: .venv-dev/.ready ## read 100,000 mutants of everything that comes from elsewhere: half an hour
 	@$(DEV)/python -m tests.fuzz.run
 
-check: .venv-dev/.ready ## formatting, lint, types, the direction of imports, and the English of manual and docstrings
+check: check-style check-types ## formatting, lint, types, the direction of imports, and the English of manual and docstrings
+
+check-types: .venv-dev/.ready
+	@$(DEV)/mypy --no-error-summary
+
+check-style: .venv-dev/.ready
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }
 	@$(DEV)/ruff check -q .
-	@$(DEV)/mypy --no-error-summary
 	@$(DEV)/python docs/check_style.py README.md docs CONTRIBUTING.md CHANGELOG.md \
 	  fer_edge device convert train/fer_edge_train benchmarks examples
 	@output=$$($(DEV)/lint-imports --no-cache 2>&1) || { echo "$$output"; exit 1; }
@@ -106,8 +113,10 @@ clean: ## remove the virtual environments and every cache
 	@echo "setting up .venv-dev with TensorFlow and the tests' tools (a few minutes, about 4.6 GB)"
 	@# Older pips do not know --group.
 	@.venv-dev/bin/pip install -q --disable-pip-version-check "pip>=25.1"
-	@.venv-dev/bin/pip install -q -e ".[train,convert]" --group dev
+	@.venv-dev/bin/pip install -q --no-compile -e ".[train,convert]" --group dev
 	@# Without a wheel for this Python or machine, the tests that need PyTorch are skipped and say so.
-	@.venv-dev/bin/pip install -q --retries 1 --group torch --extra-index-url https://download.pytorch.org/whl/cpu \
+	@.venv-dev/bin/pip install -q --no-compile --retries 1 --group torch --extra-index-url https://download.pytorch.org/whl/cpu \
 	  || echo "PyTorch is not available here: its tests will be skipped"
+	@# On all cores, where pip takes one. Some packages bring files of another Python's syntax, which fail.
+	@$(DEV)/python -m compileall -qq -j 0 .venv-dev/lib || true
 	@touch $@
