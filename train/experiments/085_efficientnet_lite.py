@@ -368,7 +368,7 @@ def mean_answers(banks: list[Path], faces: npt.NDArray[np.uint8]) -> npt.NDArray
     for path in banks:
         bank = Bank.load(path, faces)
         total += sum(bank.log_probabilities(rows, view) for view in range(len(bank))) / len(bank)
-    return np.exp(log_softmax(total / len(banks)))
+    return np.exp(log_softmax((total / len(banks)).astype(np.float32)))
 
 
 # --- training ---
