@@ -28,16 +28,26 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+# Tests that share a worker, longest group first: what one of them trains, converts or sets up serves the others. No
+# group may take so long that it ends after all others: a worker has half of a core.
 GROUPS = (
     "container",
     "picamera2",
+    "adapt",
     "train",
-    "home-assistant",
-    "parity",  # converts as well; one group of both would end long after all others
+    "home-assistant",  # the fifth waits behind the few tests of the first, so it is a short one
     "convert",
+    "parity",
+    "train-faces",
+    "onnx",
     "install",
+    "browser",
     "cluster",
-)  # groups that share a worker, longest first
+    "site",
+    "bench",
+    "study",
+    "greedy-video",
+)
 
 
 @pytest.hookimpl(trylast=True)
@@ -46,11 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_run_order)
 
 
-def _run_order(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    if group:
-        return GROUPS.index(group.args[0])
-    return len(GROUPS) + (item.get_closest_marker("slow") is None)
+def _run_order(item: pytest.Item) -> tuple[int, float]:
+    """Sort by group, then by the time that a test may take: behind the last two of a group, more work waits already."""
+    group, limit = (item.get_closest_marker(name) for name in ("xdist_group", "timeout"))
+    place = GROUPS.index(group.args[0]) if group else len(GROUPS) + (item.get_closest_marker("slow") is None)
+    return place, -limit.args[0] if limit else 0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli, Sample
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("parity")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("onnx")]
 NETWORKS = (
     *("vgg", "resnet", "mobilenet", "shufflenet", "inception", "pooling", "transformer", "normalization"),
     "activations",

@@ -29,6 +29,8 @@ from tests.device.web.browser import CHROMIUM, needs_chromium, new_page
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.xdist_group("site")  # one worker, so that the manual is built once
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
     from tests.device.install.ssh_hosts import Host
 
-pytestmark = [needs_chromium, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("train")]
+pytestmark = [needs_chromium, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("adapt")]
 
 CALLED = {"happy": "sad", "sad": "happy", "angry": "surprise", "surprise": "angry"}
 FER2013_CSV = os.environ.get("FER_EDGE_FER2013")

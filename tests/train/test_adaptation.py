@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
 
 # One worker, so that TensorFlow is loaded once.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("adapt")]
 
 EDGE = Path(__file__).parents[2] / "models" / "edge.keras"
 SWAPPED = {"happy": "sad", "sad": "happy", "angry": "surprise", "surprise": "angry"}

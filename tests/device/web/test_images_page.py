@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., AbstractContextManager[str]]
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
 FACES = Path(demo.__file__).parent / "data" / "demo_faces.png"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
 
 
 # The sum of a page's layout shifts, as browsers count them; from 0.1 on, they are a nuisance.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., AbstractContextManager[str]]
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
 MARKUP = "<img src=x onerror=alert(1)>.png"
 
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli, Sample
 
+pytestmark = pytest.mark.xdist_group("bench")  # one worker, so that the models are measured once
+
 
 @pytest.fixture(scope="module")
 def bench_folder(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:

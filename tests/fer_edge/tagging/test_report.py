@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli
 
+pytestmark = pytest.mark.xdist_group("study")  # one worker, so that the images are tagged once
+
 ODD = "<script>alert('&')</script>.png"
 
 

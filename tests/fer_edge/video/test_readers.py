@@ -284,6 +284,7 @@ def greedy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.xdist_group("greedy-video")
 @pytest.mark.parametrize("reader", ["PyAV", "OpenCV"])
 @pytest.mark.parametrize("keeps_freed_memory", [False, True])
 def test_refuses_a_decoder_that_keeps_too_many_frames(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fer_edge.detection.metrics import Matches
     from tests.conftest import Cli, Sample
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train-faces")]
 
 COLUMNS = ["file", "width", "height", "x", "y", "w", "h", "score", *(f"lm{i}{axis}" for i in range(5) for axis in "xy")]
 PLACES = [(0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8)]
@@ -43,7 +43,7 @@ SMALL = [
     "network.stem=4",
     "network.widths=[8, 8, 8]",
     "network.blocks=[1, 1, 1]",
-    "optimizer.batch_size=4",
+    "optimizer.batch_size=6",
     "schedule.epochs=2",
     "schedule.sizes=[[0.0, 64], [0.5, 96]]",
     "schedule.average_epochs=2",
@@ -144,7 +144,8 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
         parts = load_faces(video / "train"), load_faces(video / "val")
         return train_detector(*parts, changed, out, weights=uninterrupted / "model.keras").model
 
-    frozen = ("schedule.epochs=1", "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
+    one_step = ("schedule.epochs=1", "optimizer.batch_size=12")
+    frozen = (*one_step, "optimizer.learning_rate=1e-9", "schedule.average_epochs=0")
     weights, continued_weights = (
         [weight.numpy() for weight in keras.models.load_model(path, compile=False).trainable_weights]
         for path in (uninterrupted / "model.keras", start_from(tmp_path / "started", *frozen))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fer_edge.detection.metrics import Matches
     from tests.conftest import Cli, Sample
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("train-faces")]
 
 __all__ = ["eager", "video"]  # fixtures
 
@@ -44,7 +44,7 @@ SMALL = [
     "network.blocks=[1, 0]",
     "proposals.scenes=70",
     "proposals.side=96",
-    "optimizer.batch_size=32",
+    "optimizer.batch_size=128",  # few steps, because each takes long without a graph
     "schedule.epochs=2",
 ]
 
@@ -99,7 +99,8 @@ def test_resumed_run_gives_same_numbers(video: Path, sample: Sample, tmp_path: P
 
 @pytest.mark.filterwarnings("ignore")  # NumPy warns about TensorFlow's arrays
 def test_learns_from_annotations_alone(video: Path, tmp_path: Path) -> None:
-    recipe = load_refiner_recipe("refiner", [*SMALL, "schedule.epochs=6", "proposals.scenes=100"])
+    steps = ("optimizer.batch_size=32", "schedule.epochs=6", "proposals.scenes=100")
+    recipe = load_refiner_recipe("refiner", [*SMALL, *steps])
     parts = load_faces(video / "train"), load_faces(video / "val")
     train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
