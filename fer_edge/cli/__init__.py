@@ -6,6 +6,7 @@ runtime, and nothing but `train`, `convert` and `evaluate` of a .keras file load
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
 import logging
@@ -166,6 +167,14 @@ def _hide_warnings_of_libraries() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    atexit.register(_hide_native_end)
+
+
+def _hide_native_end() -> None:
+    """Discard what TensorFlow writes to standard error as this process ends, above all after Ctrl-C in an epoch."""
+    if "tensorflow" in sys.modules and sys.stderr is not None:
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _exit_by_signal(number: int, _frame: object) -> NoReturn:

@@ -109,7 +109,7 @@ def test_dense_layers_have_a_scale_for_each_output_but_for_tflite_runtime(
         assert count_scales(out, "FULLY_CONNECTED") == {1}
         assert "compiled" not in result.stdout
     error = cli("convert", small, "--int16x8", "--for", "tflite-runtime", "-o", out, status=2).stderr
-    assert f"--for tflite-runtime --int16x8 --data fer2013.csv -o {out}" in error
+    assert f"--int16x8 --for tflite-runtime -o {out} --data fer2013.csv" in error
 
 
 def test_prepares_face_detectors(cli: Cli, foreign: Path, squares_in_images: Path, tmp_path: Path) -> None:

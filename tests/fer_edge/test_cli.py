@@ -156,6 +156,18 @@ def test_card_set_states_a_licence_and_keeps_the_rest(cli: Cli, tmp_path: Path) 
     assert "no model card in it" in error_line(cli, "card", "set", bare, "--licence", "MIT")
 
 
+def test_what_tensorflow_writes_at_the_end_does_not_reach_users() -> None:
+    """After Ctrl-C in an epoch, it writes from C++ as the process ends; what is registered first runs last."""
+    program = (
+        "import atexit, os, sys; atexit.register(os.write, 2, b'W0000 generator_dataset_op.cc\\n')\n"
+        "sys.modules['tensorflow'] = sys; sys.argv[1:] = ['nonsense']\n"
+        "from fer_edge.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "fer-edge: nonsense: no such command; `fer-edge --help` shows how\n"
+
+
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_tag_leaves_only_its_journal(
     photo: Path, tmp_path: Path, signal_number: signal.Signals, status: int

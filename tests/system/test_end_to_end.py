@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,6 +158,24 @@ def test_wrong_input_to_train_and_convert_gives_one_line(
             target.writestr(name, source.read(name)[: 500 if name.endswith(".h5") else None])
     assert "damaged, or not a .keras file" in error_line("convert", damaged, *convert)
     assert not list(tmp_path.glob("*.tflite"))
+
+
+def test_interrupted_training_ends_in_one_line(fer2013_csv: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train = ("train", str(fer2013_csv), "--out", str(out), "--epochs", "99", *SMALL)
+    with subprocess.Popen(
+        [sys.executable, "-m", "fer_edge.cli", *train], stderr=subprocess.PIPE, text=True
+    ) as training:
+        assert training.stderr is not None
+        for line in training.stderr:
+            if line.startswith("epoch 1/99"):
+                break
+        training.send_signal(signal.SIGINT)
+        *_, last = training.stderr.readlines()
+    assert training.returncode == 130
+    assert last == "fer-edge: stopped\n"
+    assert not (out / "model.keras").exists()
+    assert not [path for path in out.iterdir() if path.name.startswith(".")], "nothing is left half-written"
 
 
 def test_diverging_training_is_stopped(eager_cli: Cli, fer2013_csv: Path, tmp_path: Path) -> None:
