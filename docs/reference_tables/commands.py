@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _GROUPS: Final = {
-    "Train": ("train", "train-faces", "train-refiner", "recipes"),
+    "Train": ("train", "train-faces", "train-refiner", "ensemble", "recipes"),
     "Convert": ("convert", "evaluate", "evaluate-video", "inspect", "card"),
     "Run": ("run", "web", "config", "cameras", "history", "collect", "mqtt"),
     "Tag": ("predict", "tag", "report", "review"),

@@ -91,7 +91,8 @@ def train(
         return
     if weights and not weights.exists():
         raise InputError(f"{weights}: no such weights file; give a trained .keras, or the weights file of a backbone")
-    check_keras_files([*(teacher or []), weights])
+    # The .pth of a backbone is for another reader, which admits nothing but tensors.
+    check_keras_files([*(teacher or []), weights if weights and weights.suffix != ".pth" else None])
     with hide_native_stderr():
         from rich.console import Console
 

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# A small network with two heads for images of any size, and one that normalizes its input.
+# A small network with two heads for images of any size, one that normalizes its input, and one that resizes it itself.
 RECIPES = {
     "edge": ["network.stem=8", "network.widths=[8, 8]", "network.blocks=[1, 1]"],
     "transfer": ["network.backbone=EfficientNetB0", "network.side=32", "network.weights=none"],
+    "lite": ["network.side=32", "network.weights=none"],
 }
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_inference_network_has_same_outputs(name: str) -> None:
-    network = load_recipe(name, RECIPES[name]).network
-    trained = network.build(7, 48 if name == "transfer" else None, auxiliary=7 if name == "edge" else 0)
+    network = load_recipe("transfer" if name == "lite" else name, RECIPES[name]).network
+    trained = network.build(7, None if name == "edge" else 48, auxiliary=7 if name == "edge" else 0)
     rng = np.random.default_rng(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns about TensorFlow's arrays
@@ -55,7 +56,7 @@ def test_inference_network_has_same_outputs(name: str) -> None:
 def test_transfer_names_unusable_weights_in_plain_words(tmp_path: Path) -> None:
     file = tmp_path / "backbone.weights.h5"
     file.write_bytes(b"damaged")
-    network = load_recipe("transfer", ["network.side=32"]).network
+    network = load_recipe("transfer", ["network.backbone=MobileNetV2", "network.side=32"]).network
     with pytest.raises(InputError) as raised:
         network.features(keras.Input((32, 32, 1)), file)
     message = str(raised.value)

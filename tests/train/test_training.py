@@ -51,7 +51,12 @@ SMALL = {
     "edge-plus": [*RESIDUAL, "schedule.sizes=[]"],
     "fusion9": PLAIN,
     "teacher": [*RESIDUAL, "schedule.sizes=[]"],
-    "transfer": ["network.side=32", "network.frozen_epochs=1", "optimizer.batch_size=128"],
+    "transfer": [
+        "network.backbone=MobileNetV2",
+        "network.side=32",
+        "network.frozen_epochs=1",
+        "optimizer.batch_size=128",
+    ],
 }
 
 
@@ -289,7 +294,7 @@ def test_does_not_evaluate_model_with_images_that_are_not_square(
 
 def test_transfer_names_remedy_for_missing_weights(fer2013_csv: Path, tmp_path: Path) -> None:
     transfer = ("train", fer2013_csv, "--recipe", "transfer", "--epochs", "1", "--set", "network.side=48")
-    other = ("--set", "optimizer.batch_size=128", "--out", tmp_path / "other")
+    other = (*changed("network.backbone=MobileNetV2", "optimizer.batch_size=128"), "--out", tmp_path / "other")
     # Keras keeps what it downloads. In an empty home without a network there is nothing to load.
     result = subprocess.run(
         [sys.executable, "-m", "fer_edge.cli", *map(str, (*transfer, *other))],

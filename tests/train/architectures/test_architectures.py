@@ -30,6 +30,7 @@ def test_networks_without_frozen_part_train_in_one_phase() -> None:
     ],
 )
 def test_transfer_freezes_backbone_first(frozen_epochs: int, epochs: int, phases: list[Phase]) -> None:
-    network = load_recipe("transfer", [f"network.frozen_epochs={frozen_epochs}"]).network
+    changes = [f"network.frozen_epochs={frozen_epochs}", "network.fine_tuning_factor=0.1"]
+    network = load_recipe("transfer", changes).network
     assert network.phases(epochs) == phases
     assert network.takes_backbone_weights

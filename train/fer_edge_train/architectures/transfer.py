@@ -1,4 +1,4 @@
-"""A pretrained network of `keras.applications` under a new output layer."""
+"""A pretrained network under a new output layer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import msgspec
 from fer_edge.errors import InputError
 from fer_edge_train.architectures.base import Architecture, Phase
 from fer_edge_train.architectures.blocks import dropout
+from fer_edge_train.architectures.efficientnet_lite import OFFSET, efficientnet_lite, load_imagenet
+from fer_edge_train.architectures.resize import resize_cubic
 from fer_edge_train.recipe_sections import Number, PartialShare, Positive
 
 if TYPE_CHECKING:
@@ -30,19 +32,29 @@ _BACKBONES: Final[dict[str, tuple[float, float | list[float], dict[str, Any]]]] 
 
 
 class Transfer(Architecture, frozen=True, kw_only=True, tag="transfer"):
-    """A network of `keras.applications` under a new output layer. It resizes grey images and makes them RGB itself.
+    """A pretrained network under a new output layer. It resizes grey images itself, and makes them RGB if it must.
 
     Attributes:
-        backbone: name of the network in `keras.applications`.
+        backbone: EfficientNet-Lite, whose weights are in a Python package, or a network of `keras.applications`.
         side: side of the images that the backbone gets, in pixels.
-        weights: ``imagenet`` lets Keras download its file; ``none`` starts from random weights. ``--weights FILE``
-            overrides both.
+        weights: ``imagenet`` takes those of the package, or lets Keras download its file; ``none`` starts from random
+            weights. ``--weights FILE`` overrides both.
         dropout: dropout rate of the pooled features.
         frozen_epochs: epochs in which only the output layer learns. After them, all layers do.
         fine_tuning_factor: factor of the learning rate after the frozen epochs.
     """
 
-    backbone: Literal["MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "EfficientNetB0", "VGG16", "ResNet50"]
+    backbone: Literal[
+        "EfficientNetLite0",
+        "EfficientNetLite1",
+        "EfficientNetLite2",
+        "MobileNetV2",
+        "MobileNetV3Small",
+        "MobileNetV3Large",
+        "EfficientNetB0",
+        "VGG16",
+        "ResNet50",
+    ]
     side: Annotated[int, msgspec.Meta(ge=32, le=512)] = 96
     weights: Literal["imagenet", "none"] = "imagenet"
     dropout: PartialShare = 0.2
@@ -53,6 +65,11 @@ class Transfer(Architecture, frozen=True, kw_only=True, tag="transfer"):
         """Build the layers from the images to the features that the output layer takes."""
         from keras import layers
 
+        if self.backbone not in _BACKBONES:
+            lite = efficientnet_lite(self.backbone, self.side, _BACKBONE)
+            if weights or self.weights == "imagenet":
+                load_imagenet(lite, self.backbone, weights)
+            return dropout(lite(resize_cubic(images, self.side, offset=OFFSET)), self.dropout)
         scale, offset, options = _BACKBONES[self.backbone]
         backbone = self._load_backbone(weights, options)
         x = layers.Resizing(self.side, self.side)(images)
