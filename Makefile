@@ -104,7 +104,7 @@ clean: ## remove the virtual environments and every cache
 
 .venv-package/.ready: pyproject.toml
 	@$(PYTHON) -m venv .venv-package || { echo "no venv module: sudo apt install python3-venv"; exit 2; }
-	@.venv-package/bin/pip install -q --disable-pip-version-check "uv>=0.9" "twine>=6" "cyclonedx-bom>=7" "pip-audit>=2.9"
+	@.venv-package/bin/pip install -q --disable-pip-version-check "uv>=0.13" "twine>=6" "cyclonedx-bom>=7" "pip-audit>=2.9"
 	@touch $@
 
 .venv-dev/.ready: pyproject.toml

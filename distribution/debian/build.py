@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import email.utils
+import fnmatch
 import getpass
 import gzip
 import hashlib
@@ -33,6 +34,15 @@ _CONFFILE: Final = "etc/fer-edge/config.toml"
 _PYTHON: Final = {12: "3.11", 13: "3.13"}
 # The C library of Debian 12; Debian 13 has a later one, which runs the same wheels.
 _PLATFORM: Final = {"amd64": "x86_64-manylinux_2_36", "arm64": "aarch64-manylinux_2_36"}
+# What LiteRT needs only beside its interpreter, and rich only for Markdown and the colours of source text. Each file
+# costs a small Pi time when the package is installed.
+_UNUSED: Final = ("markdown-it-py", "ml-dtypes", "protobuf", "pygments", "tqdm")
+# What is for compilers and type checkers, and LiteRT's parts for graphics processors, accelerators and their compilers.
+_UNUSED_FILES: Final = (
+    *("*.a", "*.h", "*.lib", "*.pxd", "*.pyi"),
+    *("numpy/_pyinstaller/*", "numpy/f2py/*"),
+    *("ai_edge_litert/libLiteRt*.so", "ai_edge_litert/tools/*", "ai_edge_litert/vendors/*"),
+)
 # With NumPy 2, the picamera2 of Debian 12's apt does not work.
 _CONSTRAINTS: Final = {12: ["numpy<2"], 13: []}
 _VENV: Final = """\
@@ -144,14 +154,21 @@ def _build_wheel(folder: Path) -> Path:
 
 
 def _install_wheels(target: Target, wheel: Path, folder: Path) -> None:
-    """Install a wheel and what it needs, without what is only about the installation or this machine."""
+    """Install a wheel and what the service needs, without what is only about the installation or this machine."""
     where = (f"--python-platform={_PLATFORM[target.architecture]}", f"--python-version={target.python}")
-    _run(
-        *(_tool("uv"), "pip", "install", "-q", "--no-config", "--only-binary=:all:", "--link-mode=copy"),
-        *(f"--target={folder}", *where, f"{wheel.resolve()}[device]", *_CONSTRAINTS[target.debian]),
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as excluded:
+        excluded.writelines(f"{name}\n" for name in _UNUSED)
+        excluded.flush()
+        _run(
+            *(_tool("uv"), "pip", "install", "-q", "--no-config", "--only-binary=:all:", "--link-mode=copy"),
+            *(f"--target={folder}", f"--excludes={excluded.name}", *where),
+            *(f"{wheel.resolve()}[device]", *_CONSTRAINTS[target.debian]),
+        )
     shutil.rmtree(folder / "bin")  # commands whose first line names this machine's Python
-    # Tests are an eighth of what is compiled; the cache of another Python is of no use.
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in _UNUSED_FILES):
+            path.unlink()
+    # The cache of another Python is of no use.
     for path in [path for path in folder.rglob("*") if path.name in {"tests", "__pycache__"} and path.is_dir()]:
         shutil.rmtree(path)
     (folder / ".lock").unlink(missing_ok=True)

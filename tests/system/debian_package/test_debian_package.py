@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 PROGRAM = Path("/usr/lib/fer-edge/program")
 # Caches of apt and debconf, which are written when anything is installed.
 OF_APT = ("/var/cache/apt", "/var/cache/debconf", "/var/lib/apt")
+# The package leaves out what no part of the program uses. So this imports every module, and what some of them import
+# later, and prints the packages that are missing.
+IMPORT_ALL = """
+import importlib, pkgutil
+import ai_edge_litert.interpreter, ai_edge_litert.schema_py_generated, fer_edge, fer_edge_device, rich.progress
+missing = set()
+for package in fer_edge, fer_edge_device:
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                missing.add(error.name)
+print(*sorted(missing))
+"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000), pytest.mark.xdist_group("container")]
 
@@ -114,6 +129,8 @@ def check_a_fresh_installation(container: Container, package: Path) -> None:
     assert version(container) == package.name.split("_")[1].split("+")[0]
     assert state(container) == "inactive"
     assert container.run("systemctl", "is-enabled", UNIT, check=False).stdout.strip() == "disabled"
+    assert container.run("/opt/fer-edge/current/bin/python3", "-c", IMPORT_ALL).stdout.split() == ["av"]
+    assert "edge.tflite" in container.run("fer-edge", "inspect", "edge").stdout
     changed = container.run("dpkg", "--verify", "fer-edge").stdout.splitlines()
     assert [line for line in changed if "/usr/share/doc/" not in line] == []  # which these containers leave out
 
