@@ -14,6 +14,7 @@ from fer_edge.utils.limits import LIBRARY_CALL_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PROC_IS_MISSING: Final = "which need /proc: sudo mount -t proc proc /proc"
 _PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 _STATE: Final = Path("/proc/self/statm")
 _THREAD_BYTES: Final = 80 << 20  # of addresses: a thread's stack and the arena of its allocations, mostly unused

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fer_edge.errors import DataError
+from fer_edge.utils.address_space import PROC_IS_MISSING, is_known
 from fer_edge.utils.limits import DECODER_PROCESS_BYTES, DECODER_PROCESS_S
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ def decode_isolated(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]
         uint8 array of shape (rows, columns) or (rows, columns, 3).
 
     Raises:
-        DataError: the image cannot be decoded, or takes too much memory or time.
+        DataError: the image cannot be decoded, takes too much memory or time, or the system bounds no memory.
     """
+    if not is_known():
+        raise DataError(f"{name}: JPEG 2000 is only decoded within limits of memory, {PROC_IS_MISSING}")
     import subprocess  # noqa: PLC0415 - the camera's process is smaller without it
 
     command = [sys.executable, "-c", _PROGRAM, str(flags), str(DECODER_PROCESS_BYTES), *sys.path]

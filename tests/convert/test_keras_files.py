@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from fer_edge.errors import ModelError
+from fer_edge.errors import InputError, ModelError
 from fer_edge.utils.limits import TRIAL_CPU_S
 from fer_edge_convert.formats import checks, isolated
 from fer_edge_convert.formats.isolated import check_isolated, read_isolated, run_reader
@@ -104,6 +104,17 @@ def test_whatever_happens_in_the_process_is_one_line(
     with pytest.raises(ModelError, match=message) as caught:
         check_isolated(tmp_path / "m.keras")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_says_what_it_needs_where_memory_cannot_be_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(KERAS2 / "sequential-2.keras", tmp_path / "m.keras")
+    hide_proc = "from fer_edge.utils import address_space; address_space.is_known = lambda: False"
+    monkeypatch.setattr(
+        isolated, "_COMMAND", isolated._COMMAND.replace("from fer_edge", f"{hide_proc}; from fer_edge", 1)
+    )
+    with pytest.raises(InputError, match=r"need /proc: sudo mount -t proc proc /proc"):
+        check_isolated(tmp_path / "m.keras")
 
 
 @pytest.mark.usefixtures("_own_process")

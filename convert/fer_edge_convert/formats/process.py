@@ -11,12 +11,13 @@ import resource
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fer_edge.errors import InputError, ModelError
 from fer_edge.tflite.trial import trust_models
+from fer_edge.utils.address_space import PROC_IS_MISSING, is_known, own_bytes
 from fer_edge_convert.formats.checks import check_hdf5, check_keras_archive, check_saved_model
 from fer_edge_convert.formats.forms import Form
 from fer_edge_convert.formats.request import ReadOptions
@@ -24,8 +25,6 @@ from fer_edge_convert.formats.torch_files import check_exported_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -166,9 +165,10 @@ def _check(request: Request, weights: Path) -> None:
 
 
 def _set_limits(limits: Limits) -> None:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    if not is_known():
+        raise InputError(f"models are only converted within limits of memory, {PROC_IS_MISSING}")
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_AS, pages * _PAGE + limits.memory)
+    _limit(resource.RLIMIT_AS, own_bytes() + limits.memory)
     _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + limits.cpu_s)
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fer_edge.errors import DataError
+from fer_edge.utils import address_space
 from fer_edge.utils.image_header import check_header, without_animation
 from fer_edge.utils.image_io import decode, decode_gray
 
@@ -245,6 +246,15 @@ def test_decodes_jpeg_2000_in_a_process_of_its_own(tmp_path: Path) -> None:
     for at in range(60, len(data), len(data) // 4):
         with contextlib.suppress(DataError):
             decode_gray(data[:at] + b"\xff" * 40 + data[at + 40 :], "x")
+
+
+def test_says_what_jpeg_2000_needs_where_memory_cannot_be_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.jp2"), cv2.resize(IMAGE, (160, 120)))
+    monkeypatch.setattr(address_space, "_STATE", tmp_path / "no proc")
+    with pytest.raises(DataError, match=r"x: .* need /proc: sudo mount"):
+        decode_gray((tmp_path / "a.jp2").read_bytes(), "x")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "AVIF"])
