@@ -406,7 +406,8 @@ class Run:
         self.sizes = [int(size) for size, count in counts for _ in range(int(count))]
         self.steps = len(self.rows) // options.batch
         torch.manual_seed(options.seed + options.fold)
-        self.network = with_imagenet(options.kind).train()
+        start = with_imagenet(options.kind) if options.weights is None else load_network(options.weights)[0]
+        self.network = start.to(memory_format=LAST).train()
         kernels, rest = ([p for p in self.network.parameters() if (p.ndim > 1) == many] for many in (True, False))
         groups = [{"params": kernels, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, options.learning_rate)
@@ -577,6 +578,9 @@ def main() -> None:
     )
     one.add_argument("--folds", type=int, default=2)
     one.add_argument("--kind", choices=SIZES, default="lite0")
+    one.add_argument(
+        "--weights", type=Path, help="folder of an earlier run to start from (default: ImageNet's weights)"
+    )
     one.add_argument("--sizes", default="96:13,112:6", help="images' side and for how many epochs")
     one.add_argument("--seed", type=int, default=850)
     one.add_argument("--batch", type=int, default=64)
