@@ -38,10 +38,10 @@ GROUPS = (
     "home-assistant",  # the fifth waits behind the few tests of the first, so it is a short one
     "convert",
     "parity",
-    "train-faces",
-    "onnx",
-    "install",
     "browser",
+    "onnx",
+    "train-faces",
+    "install",
     "cluster",
     "site",
     "bench",
