@@ -57,12 +57,12 @@ release: .venv-package/.ready ## build wheel, source archive and release notes, 
 	sed -n "/^## \[$$version\]/,/^## \[/{/^## \[/d;p}" CHANGELOG.md > dist/RELEASE_NOTES.md; \
 	[ -s dist/RELEASE_NOTES.md ] || { echo "CHANGELOG.md has no section [$$version]: rename [Unreleased]"; exit 2; }
 
-audit: .venv-package/.ready ## ask the package index about known holes in what the service needs
+audit: .venv-package/.ready ## ask the package index about known vulnerabilities of what the service needs
 	@mkdir -p build
 	@.venv-package/bin/uv pip compile -q --no-config --no-header --no-annotate --extra device pyproject.toml -o build/audit.txt
 	@output=$$(.venv-package/bin/pip-audit --strict --disable-pip --no-deps -r build/audit.txt 2>&1) && echo "$$output" || \
 	  { echo "$$output" | tail -20; case "$$output" in *"could not be audited"* | *[Cc]onnection* | *[Tt]imeout*) \
-	    echo "nothing is known of some packages, because this machine's package index gives no data about holes: run it elsewhere";; \
+	    echo "nothing is known of some packages, because this machine's package index gives no data about vulnerabilities: run it elsewhere";; \
 	  esac; exit 2; }
 
 acceptance-arm64: .venv-dev/.ready ## accept the service on an emulated arm64 machine, as root: an hour
