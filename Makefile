@@ -17,7 +17,7 @@ test: ## set up what tests need and run them all
 	@# Without bytecode files, each program that a test starts would compile fer-edge again.
 	@PYTHONDONTWRITEBYTECODE= $(DEV)/python -m pytest -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
-system-packages:
+system-packages: ## install what tests need of the system
 	@missing=; for each in mosquitto:mosquitto sshd:openssh-server ssh:openssh-client systemd-analyze:systemd \
 	    systemd-nspawn:systemd-container mmdebstrap:mmdebstrap minisign:minisign; do \
 	  PATH=$$PATH:/usr/sbin command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
@@ -73,10 +73,10 @@ fuzz: .venv-dev/.ready ## read 100,000 mutants of everything that comes from els
 
 check: check-style check-types ## formatting, lint, types, the direction of imports, and the English of manual and docstrings
 
-check-types: .venv-dev/.ready
+check-types: .venv-dev/.ready ## check the types alone
 	@$(DEV)/mypy --no-error-summary
 
-check-style: .venv-dev/.ready
+check-style: .venv-dev/.ready ## check without the types
 	@$(DEV)/ruff format --check -q . || { echo "run: make format"; exit 1; }
 	@$(DEV)/ruff check -q .
 	@$(DEV)/python docs/check_style.py README.md docs CONTRIBUTING.md CHANGELOG.md \
