@@ -87,8 +87,8 @@ def review(
         if log.decisions.faults:
             warn(f"{folder / REVIEWS}: {counted(log.decisions.faults, 'line')} of {name} damaged, and not used")
         session = ReviewSession(faces, groups, log)
+        wait = stack.enter_context(catch_end())  # first, so that a second Ctrl+C does not interrupt the end
         page = stack.enter_context(closing(serve_review_page(session, port)))
-        wait = stack.enter_context(catch_end())
         say(f"{folder}: {counted(len(faces.faces), 'face')}, reviewed by {name}", error=True)
         say(f"the page is at {page}; Ctrl+C ends it", error=True)
         if open_browser:

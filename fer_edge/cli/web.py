@@ -73,7 +73,8 @@ def web(
         for each in model or (Path("edge"), Path("edge-plus"))
     ]
     settings = load_config(config or Path(os.devnull), options={"web.listen": listen})
-    with closing(serve_images_page(settings, options)) as page, hide_native_stderr(), catch_end() as wait:
+    # A second Ctrl+C, or one that reaches the whole group of processes twice, does not interrupt the end.
+    with catch_end() as wait, closing(serve_images_page(settings, options)) as page, hide_native_stderr():
         say(f"the page is at {page}; Ctrl+C ends it", error=True)
         if open_browser:
             open_in_browser(page.url)

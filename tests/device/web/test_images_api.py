@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -198,11 +199,12 @@ def test_wrong_options_end_in_one_line(options: list[str], message: str, cli: Cl
     assert result.stderr.count("\n") == 1
 
 
-def test_ends_on_a_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ends_on_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fer_edge.cli", "web", "--no-open", "--listen", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
         assert server.stderr
         assert re.search(r"the page is at http://127.0.0.1:\d+/; Ctrl\+C ends it", server.stderr.readline())
-        server.terminate()
+        server.send_signal(number)
         assert server.wait(60) == 0
         assert server.stderr.read() == ""
