@@ -502,9 +502,9 @@ def train(options: argparse.Namespace) -> None:
     )
 
 
-def load_network(folder: Path) -> tuple[Lite, int, int, int]:
+def load_network(path: Path) -> tuple[Lite, int, int, int]:
     """A network from its 16-bit weights, the size of its images, the fold it answers for, and of how many."""
-    with np.load(folder / "weights.npz") as stored:
+    with np.load(path if path.is_file() else path / "weights.npz") as stored:
         network = Lite(str(stored["kind"]))
         weights = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored if "." in name}
         network.load_state_dict(weights, strict=False)
@@ -578,9 +578,7 @@ def main() -> None:
     )
     one.add_argument("--folds", type=int, default=2)
     one.add_argument("--kind", choices=SIZES, default="lite0")
-    one.add_argument(
-        "--weights", type=Path, help="folder of an earlier run to start from (default: ImageNet's weights)"
-    )
+    one.add_argument("--weights", type=Path, help="weights of an earlier run to start from (default: ImageNet's)")
     one.add_argument("--sizes", default="96:13,112:6", help="images' side and for how many epochs")
     one.add_argument("--seed", type=int, default=850)
     one.add_argument("--batch", type=int, default=64)
