@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
 from fer_edge.errors import ModelError
 from fer_edge_train.torch_tensors import read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.slow  # loading PyTorch
 

@@ -45,8 +45,7 @@ def load_experiment(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def torch_experiment() -> Any:  # noqa: ANN401 - the functions of a script
-    import torch  # noqa: PLC0415 - takes seconds
-
+    torch = pytest.importorskip("torch")  # takes seconds
     module = load_experiment("085_efficientnet_lite")
     module.NUMBERS = torch.float32  # type: ignore[attr-defined]
     return module
