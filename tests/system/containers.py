@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,18 @@ def wait_for(condition: Callable[[], T], seconds: float = 60) -> T:
     return result
 
 
+def run_program(
+    command: Sequence[str], environment: Mapping[str, str], *, check: bool
+) -> subprocess.CompletedProcess[str]:
+    """Run a program without input, and show what it wrote if it must succeed and fails."""
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
+    written = f"{result.stdout}\n{result.stderr}"
+    assert not check or result.returncode == 0, f"{shlex.join(command)}: {result.returncode}\n{written}"
+    return result
+
+
 class Container:
     """A container with a copy of a tree. It runs until the end of the ``with`` block."""
 
@@ -165,16 +178,7 @@ class Container:
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program in the container as root."""
         enter = ("nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid")
-        result = subprocess.run(
-            [*enter, *command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**ENVIRONMENT, **environment},
-        )
-        assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
-        return result
+        return run_program([*enter, *command], {**ENVIRONMENT, **environment}, check=check)
 
     def start_outside(self, *command: str | Path) -> subprocess.Popen[str]:
         """Start a program of this machine in the container's network, with a pipe for its output."""

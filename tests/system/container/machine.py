@@ -8,6 +8,8 @@ import subprocess
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
+from tests.system.containers import run_program
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -49,16 +51,8 @@ class Machine:
     def run(self, *command: str, check: bool = True, environment: Mapping[str, str] = MappingProxyType({})) -> str:
         """Run a program, and return what it writes."""
         enter = ("nsenter", f"--target={self._holder.pid}", "--mount", "--net")
-        result = subprocess.run(
-            [*enter, *command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, **environment, "CONTAINERS_CONF": str(self._configuration)},
-        )
-        assert not check or result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}\n{result.stderr}"
-        return result.stdout
+        variables = {**os.environ, **environment, "CONTAINERS_CONF": str(self._configuration)}
+        return run_program([*enter, *command], variables, check=check).stdout
 
     def podman(self, *arguments: str, check: bool = True) -> str:
         return self.run("podman", *shlex.split(os.environ.get("PODMAN_OPTIONS", "")), *arguments, check=check)
