@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fer_edge_convert.stage import ParityT, ResultT, Stage
 
+_MAX_DROP: Final = 1.0  # points that a model may lose if the user says nothing
 _NAMED: Final = 3  # layers of a kind that a message names
 _FINER: Final = {
     Scheme.INT8: ("--int16x8", "--float16"),
@@ -32,7 +33,7 @@ def convert(
     scheme: Scheme,
     out: Path,
     *,
-    max_drop: float = 1.0,
+    max_drop: float | None = None,
     rescue: bool = False,
     allow_float: bool = False,
     report: Path | None = None,
@@ -44,7 +45,8 @@ def convert(
         stage: the network and its data.
         scheme: how to quantize it.
         out: the ``.tflite`` to write, whole or not at all.
-        max_drop: how many points of accuracy, or of average precision, may be lost.
+        max_drop: how many points of accuracy, or of average precision, may be lost; None allows one point, and more
+            where so few faces are tested that chance explains it.
         rescue: whether to try other ways when more is lost.
         allow_float: whether operators without an integer form may stay in floats.
         report: path of the report without ``.html`` and ``.json``; by default beside ``out``.
@@ -77,16 +79,20 @@ def convert(
         raise InputError(f"--report {stem}: give a file's name without its ending, such as reports/{stage.path.stem}")
     ensure_writable(stem.with_name(f"{stem.name}.html"))
     trial = stage.trial(scheme)
-    choice = trial.choose(max_drop, rescue=rescue)
-    warnings = trial.warnings()
+    limit = _MAX_DROP if max_drop is None else max_drop
+    choice = trial.choose(limit, rescue=rescue)
+    warnings, parity = trial.warnings(), choice.parity
+    lost_too_much = trial.can_lose and -(parity.change_points or 0.0) > limit
+    refused = lost_too_much and (max_drop is not None or parity.loss_is_certain)
+    if lost_too_much and not refused:
+        warnings += (f"{stage.path}: {trial.loss(parity, limit)} but with so few faces this may be chance: test more",)
     result, content = trial.result(out, choice, command, warnings)
-    refused = trial.can_lose and -(choice.parity.change_points or 0.0) > max_drop
     if not refused:  # before the report, which would otherwise describe another model
         _write(out, content)
-    trial.write_report(stem, result, refused=refused, max_drop=max_drop)
+    trial.write_report(stem, result, refused=refused, max_drop=limit)
     if refused:
         raise RefusedError(
-            f"{out}: not written, as {scheme} {trial.loss(choice.parity, max_drop)} see {stem}.html;"
+            f"{out}: not written, as {scheme} {trial.loss(parity, limit)} see {stem}.html;"
             f" {_advice(scheme, stage.images, rescue=rescue, int16=stage.int16)}",
             warnings,
         )

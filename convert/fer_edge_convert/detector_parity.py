@@ -45,6 +45,11 @@ class DetectorParity(msgspec.Struct, frozen=True, kw_only=True):
     converted_ms: float
 
     @property
+    def loss_is_certain(self) -> bool:
+        """True: there is no interval of a change of average precision."""
+        return True
+
+    @property
     def lost_points(self) -> float:
         """Lost points of average precision; 0 where that cannot be measured."""
         return -(self.change_points or 0.0)

@@ -64,7 +64,7 @@ def write_detector_report(stem: Path, result: DetectorConversion, *, refused: bo
         return
     with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-    verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
+    verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Accepted."
     noisiest = sorted(parity.signal_to_noise_db.items(), key=lambda item: item[1])[:_LAYERS]
     page = render(
         "detector_parity.html",

@@ -103,6 +103,11 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     original_ms: float
     converted_ms: float
 
+    @property
+    def loss_is_certain(self) -> bool:
+        """Whether the accuracy fell by more than chance explains."""
+        return self.change_interval[1] < 0
+
 
 def divergence(original: npt.NDArray[np.float32], converted: npt.NDArray[np.float32]) -> float:
     """Return the mean Kullback-Leibler divergence, in nats, of scores of shape (n, classes) from the original ones."""

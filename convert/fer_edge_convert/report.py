@@ -69,7 +69,7 @@ def write_classifier_report(
     content = msgspec.json.format(msgspec.json.encode(result), indent=1)
     with replacing(stem.with_name(f"{stem.name}.json")) as temporary:
         temporary.write_bytes(content)
-    verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Within the limit."
+    verdict = f"Refused: more than {max_drop:g} points lost." if refused else "Accepted."
     layers = [layer.short_name for layer in parity.layers]
     page = render(
         "parity.html",

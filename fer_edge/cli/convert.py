@@ -98,8 +98,13 @@ def convert(
     ] = None,
     split: Split = None,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=100, help="Refuse a model that loses more points than this.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Refuse a model that loses more points than this; by default more than 1, if it is not by chance.",
+        ),
+    ] = None,
     rescue: Annotated[bool, typer.Option("--rescue", help="Try other ways of quantizing before refusing.")] = False,
     allow_float: Annotated[
         bool, typer.Option("--allow-float", help="Leave operators in floats that have no integer form.")
