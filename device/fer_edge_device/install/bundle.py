@@ -27,8 +27,9 @@ from fer_edge_device.config.load import load_config
 from fer_edge_device.install.host import Host
 from fer_edge_device.install.manifest import MANIFEST, Manifest
 from fer_edge_device.install.models import installed_name, installed_value
+from fer_edge_device.install.paths import TRUSTED_KEYS
 from fer_edge_device.install.program_source import own_program_source
-from fer_edge_device.install.signatures import check_signature, signature_path
+from fer_edge_device.install.signatures import check_signature, requires_signatures, signature_path
 
 _CONFIG: Final = "config.toml"
 _PASSWORD: Final = "password"  # noqa: S105 - a file's name
@@ -147,7 +148,7 @@ def build_wheel(folder: Path) -> Path:
         folder: where the wheel is written.
 
     Raises:
-        InputError: there is no such clone.
+        InputError: there is no such clone, or this machine requires a signature.
         FerEdgeError: the build failed.
     """
     clone = Path(fer_edge.__file__).parents[1]
@@ -157,6 +158,11 @@ def build_wheel(folder: Path) -> Path:
         return clone
     if not (clone / "pyproject.toml").is_file():
         raise InputError("this fer-edge was not installed from a clone, so no wheel can be built; give --wheel")
+    if requires_signatures(host := Host()):
+        raise InputError(
+            f"{host.root / TRUSTED_KEYS} has keys, and what is built from {clone} is not signed; give a wheel that is,"
+            " with --wheel"
+        )
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(clone)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own clone
     built = list(folder.glob("*.whl"))

@@ -10,7 +10,7 @@ import pytest
 
 from fer_edge.errors import InputError
 from fer_edge.model_zoo import DEFAULT_MODEL
-from fer_edge_device.install.bundle import make_bundle
+from fer_edge_device.install.bundle import build_wheel, make_bundle
 from fer_edge_device.install.host import Host
 from fer_edge_device.install.installer import install_steps, upgrade_steps
 from fer_edge_device.install.options import InstallOptions
@@ -157,3 +157,13 @@ def test_the_deploying_machine_checks_what_it_sends(
         make_bundle(wheel)
     signer.sign(wheel)
     assert set(make_bundle(wheel).files) == {wheel.name, f"{wheel.name}.minisig"}
+
+
+def test_a_machine_that_requires_signatures_builds_nothing_from_its_clone(
+    signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fer_edge_device.install.bundle.Host", lambda: Host(tmp_path))
+    signer.trust(tmp_path)
+    with pytest.raises(InputError, match=r"trusted-keys has keys, and .* is not signed; give a wheel .* --wheel"):
+        build_wheel(tmp_path)
+    assert not list(tmp_path.glob("*.whl"))
