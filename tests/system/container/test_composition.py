@@ -30,6 +30,15 @@ PROJECT, NETWORK, ADD_ON = "fer-edge-test", "fer-edge-test-supervisor", "localho
 # Home Assistant's own network, in which the Supervisor has this address.
 SUBNET, SUPERVISOR, OTHER = "172.30.32.0/23", "172.30.32.2", "172.30.33.0"
 PYTHON = "/opt/fer-edge/current/bin/python"
+# What lets containers find each other by name, for each of podman's networks.
+NAMES = {
+    "cni": ("dnsname", "golang-github-containernetworking-plugin-dnsname"),
+    "netavark": ("aardvark-dns", "aardvark-dns"),
+}
+PLUGINS = [
+    Path(path)
+    for path in ("/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin", "/usr/lib/podman", "/usr/libexec/podman")
+]
 ASK = """
 import sys, urllib.error, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={"X-Ingress-Path": "/api/hassio_ingress/test"})
@@ -51,6 +60,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     exists = ("podman", "image", "exists", BROKER)
     if subprocess.run(exists, check=False).returncode:
         pytest.skip(f"there is no broker here (podman pull {BROKER})")
+    ask = ("podman", "info", "--format={{.Host.NetworkBackend}}")
+    program, package = NAMES[subprocess.check_output(ask, text=True).strip()]
+    if not any((folder / program).exists() for folder in PLUGINS):
+        pytest.skip(f"containers would not find each other by name (sudo apt install {package})")
     with Machine(tmp_path) as started:
         yield started
 
