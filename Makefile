@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEBIAN ?= 13
 DEV := .venv-dev/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-picamera2 personas deb test-deb image test-image release audit acceptance-arm64 fuzz check check-style check-types system-packages docs screenshots format clean
+.PHONY: help demo test test-picamera2 personas deb test-deb test-deb-arm64 image test-image release audit acceptance-arm64 fuzz check check-style check-types system-packages docs screenshots format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,8 +41,12 @@ deb: .venv-package/.ready ## build the Debian packages, in dist: all four, or th
 test-deb: .venv-dev/.ready .venv-package/.ready ## install, upgrade, break and purge the Debian package in containers, as root
 	@PATH=$(CURDIR)/.venv-package/bin:$$PATH FER_EDGE_TEST_DEB=$(DEBIAN) $(DEV)/python -m pytest -q tests/system/debian_package
 
-image: ## build the image of this machine's processor with podman, from the package of make deb DEBIAN=13
-	@podman build --format docker -t localhost/fer-edge --build-arg TARGETARCH=$$(dpkg --print-architecture) \
+test-deb-arm64: .venv-dev/.ready .venv-package/.ready ## the same with the arm64 package on an emulated machine, as root: an hour
+	@PATH=$(CURDIR)/.venv-package/bin:$$PATH $(DEV)/python -m tests.system.arm64 --package --debian $(DEBIAN) $(if $(OUT),--out $(OUT))
+
+image: ## build the image with podman, from the package of make deb DEBIAN=13: for this processor or ARCH=arm64
+	@arch=$(or $(ARCH),$$(dpkg --print-architecture)); \
+	podman build --format docker -t localhost/fer-edge --arch "$$arch" --build-arg TARGETARCH="$$arch" \
 	  $(if $(BASE),--build-arg BASE=$(BASE) --pull=never) $(if $(ISOLATION),--isolation=$(ISOLATION)) \
 	  -f distribution/container/Containerfile dist
 

@@ -1,15 +1,17 @@
-"""Accept fer-edge on an emulated arm64 machine, and print a table: ``make acceptance-arm64``.
+"""Accept fer-edge on an emulated arm64 machine, and print a table: ``make acceptance-arm64``, ``make test-deb-arm64``.
 
-    python -m tests.system.arm64 [--debian 13] [--out FILE] [--cache FOLDER] [--native]
+    python -m tests.system.arm64 [--package] [--debian 13] [--out FILE] [--cache FOLDER] [--native]
 
-Builds the wheels and a Debian for arm64 as root, boots it, and runs the steps of ``guest.py`` in it. The exit status is
-1 if one of them did not pass. ``--native`` runs the same steps in a container of this machine: a few minutes.
+Builds the wheels and a Debian for arm64 as root, boots it, and runs the steps of ``guest.py`` in it; with ``--package``
+the Debian packages, and those of ``debian_package/steps.py``. The exit status is 1 if one of them did not pass.
+``--native`` runs the same steps in a container of this machine: a few minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import platform
 import signal
 import subprocess
 import sys
@@ -18,12 +20,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.system.arm64 import container, guest, image, machine, wheels
+from tests.system.arm64 import container, guest, image, machine, package_guest, wheels
+from tests.system.debian_package.packages import ARCHITECTURES, build_packages
+from tests.system.debian_package.steps import PackageSteps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_HERE: Final = Path(__file__).parent
+# What runs in the machine, which has nothing but the standard library.
+_SCRIPTS: Final = (
+    *(f"tests/system/arm64/{name}.py" for name in ("guest", "package_guest", "network_camera")),
+    "tests/system/debian_package/steps.py",
+)
 _CACHE: Final = Path("/var/tmp/fer-edge-arm64")  # noqa: S108 - of root, and too large for a home folder
 _TIMEOUT_S: Final = 4 * 3600.0
 
@@ -33,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="acceptance-arm64", description="Accept fer-edge on an emulated arm64 machine."
     )
+    parser.add_argument("--package", action="store_true", help="the Debian package, in place of the wheel")
     parser.add_argument("--debian", type=int, choices=sorted(image.SUITES), default=13, help="the release of Debian")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("--cache", type=Path, default=_CACHE, help="a folder to keep the Debian in, 1 GB")
@@ -43,7 +52,7 @@ def main() -> int:
     heading = _title(options)  # now, before anybody commits something else
     with tempfile.TemporaryDirectory(dir=options.cache, prefix="run-") as temporary:
         rows = list(_rows(options, Path(temporary)))
-    missing = list(guest.step_names().values())[len(rows) :]
+    missing = list(guest.step_names(PackageSteps if options.package else guest.Steps).values())[len(rows) :]
     rows += [{"step": name, "result": "not run", "seconds": 0, "note": "the machine ended before"} for name in missing]
     table = _table(rows, heading)
     print(f"\n{table}", end="")  # noqa: T201
@@ -55,21 +64,17 @@ def main() -> int:
 def _rows(options: argparse.Namespace, folder: Path) -> Iterable[dict[str, Any]]:
     """Yield the steps of a run, as they end."""
     job = folder / "job"
-    (job / "wheels").mkdir(parents=True)
-    for name in ("guest.py", "network_camera.py"):
-        (job / name).write_bytes((_HERE / name).read_bytes())
-    _say("building the wheels")
-    own = wheels.build_wheel(job / "wheels")
-    wheels.build_wheel(job / "wheels", wheels.LATER)
-    wheels.build_wheel(job / "wheels", wheels.BROKEN, broken=True)
+    for name in _SCRIPTS:
+        (job / name).parent.mkdir(parents=True, exist_ok=True)
+        (job / name).write_bytes((wheels.ROOT / name).read_bytes())
+    module = _add_packages(options, job) if options.package else _add_wheels(options, job)
     if options.native:
-        wheels.download_own_wheels(job / "wheels", own)
-        steps = container.boot(job, folder)
+        suite = image.SUITES[options.debian] if options.package else None  # wheels are for the Python that runs this
+        steps = container.boot(job, module, folder, suite)
     else:
-        wheels.download_wheels(job / "wheels", options.debian)
         _say(f"building Debian {options.debian} for arm64, if it is not in {options.cache}")
         tree = image.debian_tree(options.debian, options.cache)
-        built = image.make_image(tree, job, folder)
+        built = image.make_image(tree, job, module, folder)
         _say("booting it")
         steps = machine.boot(built, options.cache / "console.log", _TIMEOUT_S)
     for row in steps:
@@ -77,10 +82,36 @@ def _rows(options: argparse.Namespace, folder: Path) -> Iterable[dict[str, Any]]
         yield row
 
 
+def _add_wheels(options: argparse.Namespace, job: Path) -> str:
+    """Add what ``guest.py`` installs to its files, and return its module."""
+    _say("building the wheels")
+    folder = job / "wheels"
+    folder.mkdir()
+    own = wheels.build_wheel(folder)
+    wheels.build_wheel(folder, wheels.LATER)
+    wheels.build_wheel(folder, wheels.BROKEN, broken=True)
+    if options.native:
+        wheels.download_own_wheels(folder, own)
+    else:
+        wheels.download_wheels(folder, options.debian)
+    return guest.__name__
+
+
+def _add_packages(options: argparse.Namespace, job: Path) -> str:
+    """Add what ``package_guest.py`` installs to its files, and return its module."""
+    _say("building the packages")
+    folder = job / "packages"
+    folder.mkdir()
+    build_packages(options.debian, ARCHITECTURES[platform.machine()] if options.native else "arm64", folder)
+    return package_guest.__name__
+
+
 def _title(options: argparse.Namespace) -> str:
     git = ("git", "-C", str(wheels.ROOT), "describe", "--always", "--dirty", "--exclude=*")
     commit = subprocess.run(git, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     what = "a container of this machine" if options.native else f"Debian {options.debian}, arm64 emulated by QEMU"
+    if options.package:
+        what = f"The Debian package, {what}"
     return f"{what}, commit {commit}, {dt.datetime.now(dt.UTC):%Y-%m-%d}"
 
 

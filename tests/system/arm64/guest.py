@@ -1,10 +1,10 @@
 """The steps, as the guest runs them: as root, with the system's Python and its standard library alone.
 
-    python3 guest.py [--stream]
+    python3 -m tests.system.arm64.guest [--stream]
 
 Prints a line of JSON for each step: its name, its result, the seconds that it took, and what was seen. The folder
-``wheels`` lies beside this file. The camera is the kernel's test camera (vivid). A container has no kernel of its own:
-there, with ``--stream``, it is the network camera of ``network_camera.py``.
+``wheels`` lies beside ``tests``, which has this file. The camera is the kernel's test camera (vivid). A container has
+no kernel of its own: there, with ``--stream``, it is the network camera of ``network_camera.py``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 
-HERE: Final = Path(__file__).parent
-WHEELS: Final = HERE / "wheels"
+WHEELS: Final = Path(__file__).parents[3] / "wheels"
 WORK: Final = Path("/root/acceptance")
 VENV: Final = WORK / "fer-env"
 UNIT: Final = "fer-edge.service"
@@ -56,6 +55,12 @@ NOT_OURS: Final = ("/var/log", "/var/lib/systemd", "/var/lib/mosquitto", "/var/t
 
 class StepError(Exception):
     """A step did not find what it should."""
+
+
+class EssentialSteps(Protocol):
+    """Steps of which some are essential."""
+
+    ESSENTIAL: ClassVar[frozenset[str]]
 
 
 class Camera(Protocol):
@@ -122,7 +127,9 @@ class StreamCamera:
 
     def plug(self) -> None:
         self._server = subprocess.Popen(
-            [VENV / "bin/python", HERE / "network_camera.py"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [VENV / "bin/python", Path(__file__).with_name("network_camera.py")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def users(self) -> list[str]:
@@ -224,6 +231,9 @@ def has_restarted(restarts: int) -> bool:
 
 class Steps:
     """The steps, in their order: each public method is one, and its first line is its name."""
+
+    # Without these, no later step makes sense.
+    ESSENTIAL: ClassVar = frozenset({"boot", "install_program", "find_the_camera", "start_a_broker", "install_service"})
 
     def __init__(self, camera: Camera) -> None:
         self._camera = camera
@@ -419,22 +429,16 @@ class Steps:
         return "no file, no process; availability offline"
 
 
-# Without these, no later step makes sense.
-ESSENTIAL: Final = {"boot", "install_program", "find_the_camera", "start_a_broker", "install_service"}
-
-
-def step_names() -> dict[str, str]:
-    """Return the name of each step, by its method, in their order."""
-    public = {method: value for method, value in vars(Steps).items() if not method.startswith("_")}
+def step_names(steps: type) -> dict[str, str]:
+    """Return the name of each step of a class, by its method, in their order."""
+    public = {method: value for method, value in vars(steps).items() if method[0].islower()}
     return {method: (value.__doc__ or "").rstrip(".") for method, value in public.items()}
 
 
-def main() -> None:
-    """Run the steps; after an essential one that fails, the others are reported as not run."""
-    WORK.mkdir()
-    steps = Steps(StreamCamera() if IN_CONTAINER else KernelCamera())
+def run_steps(steps: EssentialSteps) -> None:
+    """Run and report the steps; after an essential one that fails, the others are reported as not run."""
     essential_failed = False
-    for name, title in step_names().items():
+    for name, title in step_names(type(steps)).items():
         step: Callable[[], str] = getattr(steps, name)
         result, note = "not run", ""
         start = time.monotonic()
@@ -443,7 +447,7 @@ def main() -> None:
                 result, note = "passed", step()
             except Exception as error:  # noqa: BLE001 - every step is reported
                 result, note = "failed", f"{error}"
-                essential_failed = name in ESSENTIAL
+                essential_failed = name in steps.ESSENTIAL
                 print(f"{name}: {error!r}", "--- the service's log:", *_last_log(), sep="\n", file=sys.stderr)  # noqa: T201
         seconds = round(time.monotonic() - start, 1)
         print(json.dumps({"step": title, "result": result, "seconds": seconds, "note": note}), flush=True)  # noqa: T201
@@ -455,4 +459,5 @@ def _last_log() -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    WORK.mkdir()
+    run_steps(Steps(StreamCamera() if IN_CONTAINER else KernelCamera()))

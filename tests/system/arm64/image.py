@@ -1,7 +1,7 @@
 """A disk with Debian for arm64, and the kernel that boots from it.
 
 Everything in it is Debian's own, installed by mmdebstrap; QEMU emulates the maintainer scripts. Added are a unit that
-runs ``guest.py``, and what keeps an emulated machine from doing needless work.
+runs the steps, and what keeps an emulated machine from doing needless work.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _MMDEBSTRAP: Final = (
     "--dpkgopt=path-exclude=*/udev/hwdb.d/*",  # a database of hardware, which takes minutes to compile
     f"--essential-hook={_INITRD_HOOK}",
 )
-_UNIT: Final = f"""\
+_UNIT: Final = """\
 [Unit]
 Description=Steps of the acceptance test
-Requires=dev-virtio\\x2dports-{PORT}.device
-After=multi-user.target dev-virtio\\x2dports-{PORT}.device
+Requires=dev-virtio\\x2dports-{port}.device
+After=multi-user.target dev-virtio\\x2dports-{port}.device
 [Service]
-ExecStart=/usr/bin/python3 -uB {JOB}/guest.py
-Environment=HOME=/root LANG=C.UTF-8
-StandardOutput=file:/dev/virtio-ports/{PORT}
+ExecStart=/usr/bin/python3 -uB -m {module}
+Environment=HOME=/root LANG=C.UTF-8 PYTHONPATH={job}
+StandardOutput=file:/dev/virtio-ports/{port}
 StandardError=journal+console
 ExecStopPost=/usr/bin/systemctl poweroff --force
 """
@@ -65,7 +65,6 @@ _FILES: Final = {
     "etc/hostname": "acceptance\n",
     "etc/hosts": "127.0.0.1 localhost acceptance\n",
     "etc/machine-id": "00000000000000000000000000000001\n",  # otherwise the first boot sets up all units anew
-    "etc/systemd/system/acceptance.service": _UNIT,
     # Of devices and of what Debian starts, which a busy machine delays; the service under test has limits of its own.
     "etc/systemd/system.conf.d/slow.conf": (
         "[Manager]\nDefaultTimeoutStartSec=3600s\nDefaultTimeoutStopSec=300s\nDefaultDeviceTimeoutSec=3600s\n"
@@ -120,25 +119,27 @@ def debian_tree(release: int, cache: Path) -> Path:
     return tree
 
 
-def make_image(tree: Path, job: Path, folder: Path) -> Image:
+def make_image(tree: Path, job: Path, module: str, folder: Path) -> Image:
     """Make a disk from a tree, with a unit that runs a job at boot.
 
     Args:
         tree: a Debian.
-        job: a folder with ``guest.py`` and its files, which is copied to the disk.
+        job: a folder with a module and its files, which is copied to the disk.
+        module: the module that prints a line of JSON for each step.
         folder: where the image is written: 1 GB.
     """
     root = folder / "root"
     _run("cp", "-a", "--reflink=auto", str(tree), str(root))
     shutil.copytree(job, root / JOB.lstrip("/"))
-    for name, text in _FILES.items():
+    unit = _UNIT.format(module=module, job=JOB, port=PORT)
+    for name, text in {**_FILES, "etc/systemd/system/acceptance.service": unit}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     units = root / "etc/systemd/system"
-    for unit in _MASKED:
-        (units / unit).unlink(missing_ok=True)
-        (units / unit).symlink_to("/dev/null")
+    for masked in _MASKED:
+        (units / masked).unlink(missing_ok=True)
+        (units / masked).symlink_to("/dev/null")
     (units / "multi-user.target.wants/acceptance.service").symlink_to("../acceptance.service")
     image = Image(folder / "disk", folder / "kernel", folder / "initrd")
     (kernel,) = (root / "boot").glob("vmlinuz-*")
