@@ -13,7 +13,8 @@ DetectorName = Literal["network", "yunet"]
 _FOLDER: Final = Path(__file__).parent / "models"
 DEFAULT_MODEL: Final = _FOLDER / "edge.tflite"
 DEFAULT_DETECTOR: Final = _FOLDER / "faces.tflite"
-CLASSIFIERS: Final = ("edge", "edge-plus")
+TRAINABLE: Final = ("edge", "edge-plus")  # the repository has the float models of these classifiers
+CLASSIFIERS: Final = (*TRAINABLE, "large")
 DETECTORS: Final = ("faces",)
 # Forms of models that no command but convert reads.
 _CONVERTIBLE: Final = {

@@ -31,7 +31,7 @@ def bench(
     models: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Files of .tflite with a card, or the shipped edge (the default) or edge-plus.",
+            help="Files of .tflite with a card, or the shipped edge (the default), edge-plus or large.",
             autocompletion=complete_classifier,
         ),
     ] = None,

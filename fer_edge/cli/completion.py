@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from fer_edge.model_zoo import CLASSIFIERS, DETECTORS
+from fer_edge.model_zoo import CLASSIFIERS, DETECTORS, TRAINABLE
 
 
 def complete_classifier(incomplete: str) -> list[str]:
     """Return the shipped classifiers that fit."""
     return [name for name in CLASSIFIERS if name.startswith(incomplete)]
+
+
+def complete_trainable(incomplete: str) -> list[str]:
+    """Return the shipped classifiers that fit and whose float models the repository has."""
+    return [name for name in TRAINABLE if name.startswith(incomplete)]
 
 
 def complete_detector(incomplete: str) -> list[str]:

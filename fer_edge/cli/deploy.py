@@ -25,7 +25,7 @@ def deploy(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="A .tflite with a card, or the shipped edge or edge-plus.", autocompletion=complete_classifier
+            help="A .tflite with a card, or the shipped edge, edge-plus or large.", autocompletion=complete_classifier
         ),
     ] = None,
     model_back: Annotated[

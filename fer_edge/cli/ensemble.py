@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fer_edge.cli.completion import complete_classifier
+from fer_edge.cli.completion import complete_trainable
 from fer_edge.cli.loading import load_fused_dataset
 from fer_edge.cli.options import FORMS, LabelMap
 from fer_edge.cli.output import commands_so_far, print_metrics, say, warn
@@ -25,7 +25,7 @@ def ensemble(
         list[Path],
         typer.Argument(
             help="The .keras files of classifiers with the same labels and input; or edge or edge-plus.",
-            autocompletion=complete_classifier,
+            autocompletion=complete_trainable,
         ),
     ],
     data: Annotated[list[Path], typer.Option("--data", metavar="PATH", help=f"What they learnt from: {FORMS}")],

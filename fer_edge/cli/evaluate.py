@@ -46,7 +46,7 @@ def evaluate(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A .keras or .tflite with a card, or the shipped edge or edge-plus; more of them may follow.",
+            help="A .keras or .tflite with a card, or the shipped edge, edge-plus or large; more of them may follow.",
             autocompletion=complete_classifier,
         ),
     ],

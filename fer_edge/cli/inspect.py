@@ -21,7 +21,9 @@ app = typer.Typer()
 def inspect(
     model: Annotated[
         Path,
-        typer.Argument(help="A .tflite file, or the shipped edge, edge-plus or faces.", autocompletion=complete_model),
+        typer.Argument(
+            help="A .tflite file, or the shipped edge, edge-plus, large or faces.", autocompletion=complete_model
+        ),
     ],
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with a drawing of the network.")] = None,

@@ -14,7 +14,7 @@ Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: the maj
 Model = Annotated[
     Path | None,
     typer.Option(
-        help="A .tflite with a card, or the shipped edge (the default) or edge-plus.",
+        help="A .tflite with a card, or the shipped edge (the default), edge-plus or large.",
         autocompletion=complete_classifier,
     ),
 ]

@@ -45,7 +45,7 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A .tflite with a card, or the shipped edge or edge-plus.", autocompletion=complete_classifier
+            help="A .tflite with a card, or the shipped edge, edge-plus or large.", autocompletion=complete_classifier
         ),
     ] = None,
     detector: Annotated[Literal["network", "yunet"] | None, typer.Option(help="Face detector.")] = None,

@@ -101,7 +101,7 @@ def change_model(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="A .tflite with a card, or the shipped edge or edge-plus.", autocompletion=complete_classifier
+            help="A .tflite with a card, or the shipped edge, edge-plus or large.", autocompletion=complete_classifier
         ),
     ] = None,
     back: Annotated[bool, typer.Option("--back", help="Take the model from before the last change.")] = False,

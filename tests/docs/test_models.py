@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fer_edge.classification.comparison import wilson_interval
+from fer_edge.model_zoo import CLASSIFIERS
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "docs/models"
-FILES = {"edge": "edge.tflite", "edge-plus": "edge-plus.tflite", "faces": "faces.tflite"}
+FILES = {"edge": "edge.tflite", "edge-plus": "edge-plus.tflite", "large": "large.tflite", "faces": "faces.tflite"}
 
 # 71.27 % of 3,589 faces (95 % interval 69.8 to 72.7 %), and | 87.67 % (85.5 to 89.6 %) | 1,014 |
 SHARE = re.compile(r"([\d.]+) % of ([\d,]+) (?:faces )?\((?:95 % interval )?([\d.]+) to ([\d.]+) %\)")
@@ -45,7 +46,7 @@ def test_size_and_cost_are_those_of_the_file(card: tuple[str, dict[str, object]]
     assert f"{float(str(printed['multiply_adds'])) / 1e6:.1f} million multiply-adds" in text
 
 
-@pytest.mark.parametrize("model", ["edge", "edge-plus"])
+@pytest.mark.parametrize("model", CLASSIFIERS)
 def test_accuracy_and_classes_are_those_of_the_file(model: str, cli: Cli) -> None:
     text = (MODELS / f"{model}.md").read_text(encoding="utf-8")
     card = json.loads(cli("inspect", ROOT / "fer_edge/models" / FILES[model], "--json").stdout)["card"]
@@ -64,7 +65,7 @@ def test_accuracy_and_classes_are_those_of_the_file(model: str, cli: Cli) -> Non
 
 def test_intervals_follow_from_shares() -> None:
     count = 0
-    for model in ("edge", "edge-plus"):
+    for model in CLASSIFIERS:
         text = (MODELS / f"{model}.md").read_text(encoding="utf-8")
         shares = [(share, faces, low, high) for share, faces, low, high in SHARE.findall(text)]
         shares += [(share, faces, low, high) for share, low, high, faces in ROW.findall(text)]
@@ -72,7 +73,7 @@ def test_intervals_follow_from_shares() -> None:
             interval = wilson_interval(float(share) / 100, number(faces))
             assert [100 * each for each in interval] == pytest.approx([float(low), float(high)], abs=0.06), share
             count += 1
-    assert count == 16, "all of them were found"
+    assert count == 23, "all of them were found"
 
 
 def test_every_table_of_figures_names_a_command() -> None:

@@ -82,7 +82,10 @@ def test_loads_yunet(gray: npt.NDArray[np.uint8], tmp_path: Path) -> None:
         ({"model": ""}, "model: '' is neither"),
         ({"model": 3}, "model: 3 is neither"),
         ({"model": "none.tflite"}, r"none\.tflite: no such"),
-        ({"model": "edg"}, r"edg: no such model file; the shipped models are edge, edge-plus \(did you mean edge\?\)"),
+        (
+            {"model": "edg"},
+            r"edg: no such model file; the shipped models are edge, edge-plus, large \(did you mean edge\?\)",
+        ),
         ({"model": "faces"}, r"faces\.tflite: a face detector; give a classifier here"),
         ({"model": np.zeros((9, 9))}, "model: a value of type ndarray is neither a name nor a path$"),
         ({"model": "a\0b"}, "model: .* contains a NUL character"),

@@ -542,7 +542,7 @@ def test_rejects_unusable_models(cli: Cli, photo: Path, tmp_path: Path) -> None:
     ],
 )
 def test_unknown_model_name_lists_shipped_models(cli: Cli, args: tuple[str, ...], template: str) -> None:
-    classifiers, detector = "the shipped models are edge, edge-plus", "the shipped model is faces"
+    classifiers, detector = "the shipped models are edge, edge-plus, large", "the shipped model is faces"
     expected = template.format(none="no such model file", both=classifiers, one=detector)
     assert error_line(cli, *args) == f"fer-edge: {expected}\n"
 
@@ -551,6 +551,8 @@ def test_unknown_model_name_lists_shipped_models(cli: Cli, args: tuple[str, ...]
     ("typed", "completed"),
     [
         ("predict x.png --model e", ["edge", "edge-plus"]),
+        ("predict x.png --model l", ["large"]),
+        ("ensemble e", ["edge", "edge-plus"]),
         ("inspect f", ["faces"]),
         ("train x.csv --recipe cnn-", ["cnn-bn-gap", "cnn-deep-dropout"]),
         ("run --detector y", ["yunet"]),

@@ -173,6 +173,7 @@ def test_refuses_faces_that_cannot_be_learnt(
     [
         ((), "name it with --weights, such as --weights edge"),
         (("--weights", "nothing.keras"), "nothing.keras: no such model; give a .keras"),
+        (("--weights", "large"), "large: its float model is not kept; make it with the commands"),
         (("--weights", EDGE.parents[1] / "fer_edge" / "models" / "edge.tflite"), "not a .keras file"),
         (("--weights", EDGE.with_name("faces.keras")), "faces.keras"),
         (("--weights", "edge", "--bank", "bank.npz"), "answers without their faces"),

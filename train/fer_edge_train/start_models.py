@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from fer_edge.errors import ModelError
-from fer_edge.model_zoo import CLASSIFIERS
+from fer_edge.model_zoo import CLASSIFIERS, TRAINABLE
 
 _FOLDER: Final = "models"
 
@@ -22,6 +22,11 @@ def find_start_model(model: Path) -> Path:
         ModelError: there is no such file, or it has another form.
     """
     if model.parent == Path() and str(model) in CLASSIFIERS and not model.exists():
+        if str(model) not in TRAINABLE:
+            raise ModelError(
+                f"{model}: its float model is not kept; make it with the commands that `fer-edge inspect {model}` prints,"
+                f" or give {' or '.join(TRAINABLE)}"
+            )
         places = [Path(__file__).parents[2] / _FOLDER, Path(_FOLDER)]
         found = [place / f"{model}.keras" for place in places if (place / f"{model}.keras").is_file()]
         if found:
@@ -31,7 +36,7 @@ def find_start_model(model: Path) -> Path:
             f" or give its file models/{model}.keras"
         )
     if not model.is_file():
-        raise ModelError(f"{model}: no such model; give a .keras of `fer-edge train`, or {' or '.join(CLASSIFIERS)}")
+        raise ModelError(f"{model}: no such model; give a .keras of `fer-edge train`, or {' or '.join(TRAINABLE)}")
     if model.suffix != ".keras":
         raise ModelError(
             f"{model}: not a .keras file, and only these can be trained; give the float model it was made of"

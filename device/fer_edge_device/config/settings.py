@@ -398,7 +398,7 @@ class Config(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     model: Annotated[
-        str, Meta(description="a .tflite file with a model card, or one of the shipped models: edge, edge-plus")
+        str, Meta(description="a .tflite file with a model card, or one of the shipped models: edge, edge-plus, large")
     ] = "edge"
     threads: Annotated[int, Meta(ge=1, le=64, description="threads of the classifier")] = 1
     camera: CameraSettings = CameraSettings()

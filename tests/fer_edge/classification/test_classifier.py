@@ -59,7 +59,8 @@ def test_loads_a_shipped_model_by_name_or_path() -> None:
     for model in ("edge", Path("edge"), str(DEFAULT_MODEL), DEFAULT_MODEL):
         assert TFLiteClassifier(model).path == DEFAULT_MODEL
     with pytest.raises(
-        ModelError, match=r"egde: no such model file; the shipped models are edge, edge-plus \(did you mean edge\?\)"
+        ModelError,
+        match=r"egde: no such model file; the shipped models are edge, edge-plus, large \(did you mean edge\?\)",
     ):
         TFLiteClassifier("egde")
 
