@@ -42,7 +42,8 @@ def load(
     """Load a classifier and a face detector.
 
     Args:
-        model: name of a shipped model, ``edge``, ``edge-plus`` or ``large``, or path of a ``.tflite`` file with a model card.
+        model: name of a shipped model, ``edge``, ``edge-plus`` or ``large``, or path of a ``.tflite`` file with a model
+            card.
         detector: face detector: ``network`` is shipped; for ``yunet``, give its file as ``detector_model``; None if
             every image is a face crop.
         detector_model: file of the detector; None for the shipped one.

@@ -28,7 +28,8 @@ def evaluate_video(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Classify a video with this .tflite, or the shipped edge (the default), edge-plus or large; may be repeated.",
+            help="Classify a video with this .tflite, or the shipped edge (the default), edge-plus or large; may be"
+            " repeated.",
             autocompletion=complete_classifier,
         ),
     ] = None,

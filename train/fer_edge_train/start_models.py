@@ -24,8 +24,8 @@ def find_start_model(model: Path) -> Path:
     if model.parent == Path() and str(model) in CLASSIFIERS and not model.exists():
         if str(model) not in TRAINABLE:
             raise ModelError(
-                f"{model}: its float model is not kept; make it with the commands that `fer-edge inspect {model}` prints,"
-                f" or give {' or '.join(TRAINABLE)}"
+                f"{model}: its float model is not kept; make it with the commands that `fer-edge inspect {model}`"
+                f" prints, or give {' or '.join(TRAINABLE)}"
             )
         places = [Path(__file__).parents[2] / _FOLDER, Path(_FOLDER)]
         found = [place / f"{model}.keras" for place in places if (place / f"{model}.keras").is_file()]
