@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,16 +125,24 @@ class Cli(Protocol):
 
 
 @pytest.fixture(scope="session")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that is the same for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cli(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """Return a function that runs ``fer-edge`` in a process of its own and checks its exit status."""
-    with ForkServer(LIGHT, tmp_path_factory.mktemp("output")) as server:
+    with ForkServer(LIGHT, shared_folder / "light.socket", tmp_path_factory.mktemp("output")) as server:
         yield server.run
 
 
 @pytest.fixture(scope="session")
-def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+def fork_server(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """Run ``fer-edge`` in forks of a process that has loaded TensorFlow, which takes longer than most commands."""
-    with ForkServer(WITH_TENSORFLOW, tmp_path_factory.mktemp("output")) as server:
+    address = shared_folder / "tensorflow.socket"
+    with ForkServer(WITH_TENSORFLOW, address, tmp_path_factory.mktemp("output")) as server:
         yield server
 
 
