@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import cv2
 import pytest
 
 from fer_edge import demo
+from tests.locks import locked
 from tests.system.containers import require_containers
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +47,12 @@ PIP = (sys.executable, "-m", "pip", "-q")
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("own")
-    subprocess.run([*PIP, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True)
+def wheel(shared_folder: Path) -> Path:
+    """Return the wheel of fer-edge, which the first worker that needs it builds."""
+    folder = shared_folder / "wheel"
+    with locked(shared_folder / "wheel.lock"):
+        if not folder.exists():
+            subprocess.run([*PIP, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -65,9 +70,11 @@ def container_files(wheel: Path, video: Path, tmp_path_factory: pytest.TempPathF
     wheels = tmp_path_factory.mktemp("container") / "wheels"
     download: list[str | Path] = [*PIP, "download", "--only-binary=:all:", "-d", wheels, f"{wheel}[device]"]
     subprocess.run(download, check=True, capture_output=True)
-    broken = wheel.parent / "broken" / wheel.name
-    _break(wheel, broken)
-    return ContainerFiles(wheel, broken, wheels, video)
+    own = tmp_path_factory.mktemp("own") / wheel.name
+    shutil.copy(wheel, own)
+    broken = own.parent / "broken" / own.name
+    _break(own, broken)
+    return ContainerFiles(own, broken, wheels, video)
 
 
 def _break(wheel: Path, broken: Path) -> None:
