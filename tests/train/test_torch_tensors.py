@@ -11,26 +11,34 @@ from fer_edge_train.torch_tensors import read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
-    import torch
-else:
-    torch = pytest.importorskip("torch")
+    import torch as pytorch
 
 pytestmark = pytest.mark.slow  # loading PyTorch
 
 
+@pytest.fixture
+def torch() -> ModuleType:
+    module: ModuleType = pytest.importorskip("torch")  # here, for otherwise each worker loads it
+    return module
+
+
 def save(path: Path, content: Any) -> Path:  # noqa: ANN401 - whatever a file may hold
+    import torch  # noqa: PLC0415
+
     torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
 
 
 @pytest.fixture
-def network() -> torch.nn.Module:
+def network(torch: ModuleType) -> pytorch.nn.Module:
     torch.manual_seed(1)
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 201, (1, 7)), torch.nn.BatchNorm2d(201))
+    layers: pytorch.nn.Module = torch.nn.Sequential(torch.nn.Conv2d(3, 201, (1, 7)), torch.nn.BatchNorm2d(201))
+    return layers
 
 
-def test_reads_what_pytorch_saved(tmp_path: Path, network: torch.nn.Module) -> None:
+def test_reads_what_pytorch_saved(tmp_path: Path, torch: ModuleType, network: pytorch.nn.Module) -> None:
     stored = network.state_dict()
     stored["turned"] = stored["0.weight"].permute(2, 3, 1, 0)  # a view of the same storage
     stored["part"] = stored["0.weight"][3:5]
@@ -50,7 +58,7 @@ class Harm:
         return os.mkdir, (str(self.place),)
 
 
-def test_runs_nothing_that_a_file_names(tmp_path: Path, network: torch.nn.Module) -> None:
+def test_runs_nothing_that_a_file_names(tmp_path: Path, network: pytorch.nn.Module) -> None:
     path = save(tmp_path / "harm.pth", {**network.state_dict(), "harm": Harm(tmp_path / "harm")})
     with pytest.raises(ModelError, match=r"harm.pth: damaged, or not a dictionary of tensors") as error:
         read_tensors(path)
@@ -60,7 +68,7 @@ def test_runs_nothing_that_a_file_names(tmp_path: Path, network: torch.nn.Module
         read_tensors(save(tmp_path / "network.pth", network))
 
 
-def test_refuses_damaged_files(tmp_path: Path, network: torch.nn.Module) -> None:
+def test_refuses_damaged_files(tmp_path: Path, torch: ModuleType, network: pytorch.nn.Module) -> None:
     content = save(tmp_path / "network.pth", network.state_dict()).read_bytes()
     wide = content.replace(b"K\xc9K\x03K\x01K\x07t", b"K\xcaK\x03K\x01K\x07t")
     assert wide != content

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from fer_edge.classification.metrics import calibration_error, measure
 
 
 def test_metrics_equal_those_of_scikit_learn() -> None:
+    from sklearn.metrics import (  # noqa: PLC0415 - takes seconds in each worker
+        accuracy_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+    )
+
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 4, 500)
     scores = rng.dirichlet(np.ones(4), 500).astype(np.float32)
