@@ -259,6 +259,29 @@ def with_only_output(model: bytes, index: int) -> bytes:
     return edit.finish()
 
 
+def with_signature(model: bytes, taken: str, given: Sequence[str]) -> bytes:
+    """Return the model with a signature, by which programs ask for its input and its outputs.
+
+    Args:
+        model: the model.
+        taken: name of its input.
+        given: names of its outputs, in their order.
+    """
+    edit = _Edit(model)
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    signature.inputs = [_make_tensor_map(taken, edit.input)]
+    signature.outputs = [_make_tensor_map(*one) for one in zip(given, edit.graph.outputs, strict=True)]
+    edit.parsed.signatureDefs = [signature]
+    return edit.finish()
+
+
+def _make_tensor_map(name: str, index: int) -> Any:  # noqa: ANN401 - the schema has no types
+    named = schema.TensorMapT()
+    named.name, named.tensorIndex = name.encode(), int(index)
+    return named
+
+
 def without_input_cast(model: bytes) -> bytes:
     """Return the model without the conversion of its whole-numbered input to float32; it takes float32 then."""
     edit = _Edit(model)

@@ -31,7 +31,7 @@ from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.description import Statement, describe
 from fer_edge_convert.evidence import find_out
-from fer_edge_convert.flatbuffer import run_model
+from fer_edge_convert.flatbuffer import parse, run_model
 from fer_edge_convert.formats.request import ReadOptions
 from fer_edge_convert.pixel_values import RANGES
 from fer_edge_convert.quantization import Scheme
@@ -85,6 +85,9 @@ def test_converts_foreign_models_to_int8(
     assert info.input.shape == (1, *shape)
     assert kinds <= info.operators.keys()
     assert read_card(out, ClassifierCard).labels == LABELS
+    parsed = parse(model_bytes(out))
+    (signature,) = parsed.signatureDefs
+    assert [(one.name, one.tensorIndex) for one in signature.outputs] == [(b"output_0", parsed.subgraphs[0].outputs[0])]
     scores = TFLiteClassifier(out).classify(np.zeros((1, *shape[:2]), np.uint8))
     assert scores.sum() == pytest.approx(1, abs=0.02)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_edge.errors import InputError, ModelError, first_line
 from fer_edge_convert.flatbuffer import run_all
-from fer_edge_convert.graph_edit import with_simple_activations, without_input_cast
+from fer_edge_convert.graph_edit import with_signature, with_simple_activations, without_input_cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,11 +62,14 @@ def convert_function(
     with hide_output():
         try:
             concrete = tf.function(function).get_concrete_function(tf.TensorSpec(fixed, dtype))
-            # The converter freezes those variables alone that something holds which TensorFlow can track.
-            owner = tf.Module()
-            owner.variables_used = list(concrete.variables)
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
-            model = with_simple_activations(bytes(converter.convert()))
+            # With anything else but the function, the converter would write a SavedModel first and read it again.
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], concrete)
+            named = with_signature(
+                bytes(converter.convert()),
+                concrete.inputs[0].name.partition(":")[0],
+                _name_outputs(concrete.structured_outputs, len(concrete.outputs)),
+            )
+            model = with_simple_activations(named)
             images = np.random.default_rng(0).uniform(0, 1, (4, *fixed[1:])).astype(np.float32)
             images[2:] *= 255  # of each range that models take
             if dtype != "float32":
@@ -88,6 +91,11 @@ def convert_function(
             if not difference < TOLERANCE:
                 raise ModelError(f"{path}: TensorFlow converted it to another model, {difference:.2g} apart; report it")
     return model
+
+
+def _name_outputs(outputs: object, count: int) -> list[str]:
+    """Return the names that TensorFlow gives the outputs of a function in a SavedModel."""
+    return sorted(outputs) if isinstance(outputs, dict) else [f"output_{number}" for number in range(count)]
 
 
 def fix_shape(path: Path, shape: tuple[int | None, ...], options: ReadOptions) -> tuple[int, ...]:
