@@ -15,11 +15,12 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from fer_edge.errors import ModelError
+from fer_edge.tflite.graph import read_graph
 from fer_edge.tflite.interpreter import Tensor, make_interpreter
 from fer_edge.utils.native_stderr import hide_native_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -34,16 +35,22 @@ _INTEGER_ACTIVATIONS: Final = {
     schema.BuiltinOperator.PRELU: {schema.TensorType.INT8},
     schema.BuiltinOperator.RELU6: {schema.TensorType.INT8},
 }
+_LEFT_OUT: Final = {  # names of the operators with a form for integers that ai-edge-quantizer may leave out
+    name
+    for name, kind in vars(schema.BuiltinOperator).items()
+    if kind in {*_INTEGER_ACTIVATIONS, schema.BuiltinOperator.DEPTH_TO_SPACE}
+}
 
 
-def constant(model: bytes, name: str) -> npt.NDArray[np.float32] | None:
-    """Return a constant as real values, dequantized along its axis; None if there is none of that name."""
+def constants(model: bytes, names: Collection[str]) -> dict[str, npt.NDArray[np.float32]]:
+    """Return constants as real values, dequantized along their axis, by name; names without a constant are left out."""
     parsed = parse(model)
+    found = {}
     for tensor in parsed.subgraphs[0].tensors:
-        data = parsed.buffers[tensor.buffer].data
-        if tensor.name.decode() == name and data is not None and len(data):
-            return real_values(tensor, np.asarray(data, np.uint8))
-    return None
+        name, data = tensor.name.decode(), parsed.buffers[tensor.buffer].data
+        if name in names and name not in found and data is not None and len(data):
+            found[name] = real_values(tensor, np.asarray(data, np.uint8))
+    return found
 
 
 def with_constants(model: bytes, changes: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
@@ -121,6 +128,8 @@ def with_integer_operators(model: bytes, ranges: Mapping[str, tuple[float, float
         model: the model.
         ranges: smallest and largest value of each activation in int8, by tensor; empty if they are not in int8.
     """
+    if not _LEFT_OUT & {one.kind for one in read_graph(model, Path("model")).operations}:
+        return model
     parsed = parse(model)
     graph = parsed.subgraphs[0]
     _quantize_between(parsed, ranges)

@@ -20,7 +20,7 @@ from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
 from fer_edge.errors import ModelError
 from fer_edge.tflite.graph import read_graph
-from fer_edge_convert.flatbuffer import Tracer, constant, with_constants, with_integer_operators
+from fer_edge_convert.flatbuffer import Tracer, constants, with_constants, with_integer_operators
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -37,6 +37,7 @@ _KEPT: Final = 1024  # values of a tensor that are kept of each image, for perce
 _DECAY: Final = 0.95
 _MIN_RANGE: Final = 1e-5
 _MAX_BIAS: Final = 2**30  # steps of a bias in int32
+_BIASED: Final = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}  # operators that may have a bias
 
 
 class Scheme(StrEnum):
@@ -207,16 +208,16 @@ def correct_biases(model: bytes, quantized: bytes, stats: Mapping[str, Activatio
     which is measured here.
     """
     changes = {}
-    graph = read_graph(model, Path("model"))
-    users = Counter(node.name for operation in graph.operations for node in operation.inputs)
-    for operation in graph.operations:
-        if operation.kind not in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} or len(operation.inputs) < 3:
-            continue
+    operations = read_graph(model, Path("model")).operations
+    users = Counter(node.name for operation in operations for node in operation.inputs)
+    biased = [one for one in operations if one.kind in _BIASED and len(one.inputs) > 2]
+    names = {node.name for operation in biased for node in operation.inputs[1:3]}
+    before, after = constants(model, names), constants(quantized, names)
+    for operation in biased:
         given, weights, bias = (node.name for node in operation.inputs[:3])
-        before, after, old = constant(model, weights), constant(quantized, weights), constant(model, bias)
-        if before is None or after is None or old is None or given not in stats or users[bias] > 1:
+        if not (weights in before and weights in after and bias in before and given in stats) or users[bias] > 1:
             continue  # a bias that several operators share cannot make up for each
-        error, mean = (after - before).astype(np.float64), stats[given].mean
+        error, mean = (after[weights] - before[weights]).astype(np.float64), stats[given].mean
         if operation.kind == "DEPTHWISE_CONV_2D":
             shift = error.sum(axis=(0, 1, 2)) * np.repeat(mean, error.shape[3] // len(mean))
         elif operation.kind == "CONV_2D":
@@ -225,7 +226,7 @@ def correct_biases(model: bytes, quantized: bytes, stats: Mapping[str, Activatio
             shift = error.sum(axis=(1, 2)) @ mean
         else:
             shift = error @ np.resize(mean, error.shape[1])
-        changes[bias] = (old - shift).astype(np.float32)
+        changes[bias] = (before[bias] - shift).astype(np.float32)
     return with_constants(model, changes)
 
 
@@ -250,17 +251,20 @@ def _find_overflowing_dense(model: bytes, plan: Plan) -> list[str]:
 
     A bias has the scale of the input times that of the weights. With one scale for all outputs, there is room for it.
     """
+    dense = [
+        one
+        for one in read_graph(model, Path("model")).operations
+        if one.kind == "FULLY_CONNECTED" and len(one.inputs) > 2 and plan.only in {"", one.name}
+    ]
+    values = constants(model, {node.name for one in dense for node in one.inputs[1:3]}) if dense else {}
     found = []
-    for operation in read_graph(model, Path("model")).operations:
-        if operation.kind != "FULLY_CONNECTED" or len(operation.inputs) < 3 or plan.only not in {"", operation.name}:
-            continue
+    for operation in dense:
         given, weights, bias = (node.name for node in operation.inputs[:3])
-        values, added = constant(model, weights), constant(model, bias)
-        if values is None or added is None or given not in plan.ranges:
+        if weights not in values or bias not in values or given not in plan.ranges:
             continue
         low, high = plan.ranges[given]
-        step = (high - low) / 255 * np.abs(values).max(axis=1).astype(np.float64) / 127
-        if (np.abs(added) > _MAX_BIAS * step).any():
+        step = (high - low) / 255 * np.abs(values[weights]).max(axis=1).astype(np.float64) / 127
+        if (np.abs(values[bias]) > _MAX_BIAS * step).any():
             found.append(operation.name)
     return found
 

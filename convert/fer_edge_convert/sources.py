@@ -75,7 +75,7 @@ class SourceModel:
         """Return the model for an input of ``pixels``; what differs from channel to channel goes into the model."""
         model = self.model
         last = 255 * pixels.scale[-1] + pixels.offset[-1]
-        if flatbuffer.constant(model, graph_edit.OPACITY) is not None:
+        if flatbuffer.constants(model, {graph_edit.OPACITY}):
             plane = np.full((1, self.height, self.width, 1), last, np.float32)
             model = flatbuffer.with_constants(model, {graph_edit.OPACITY: plane})
         if not pixels.is_uniform:

@@ -49,17 +49,13 @@ def model_with_bad_layer(edge_float: Path, tmp_path_factory: pytest.TempPathFact
     first, second = operations[index], operations[index + 1]
     assert (first.kind, second.kind) == ("CONV_2D", "CONV_2D")
     assert second.inputs[0].name == first.name
-    weights, bias, next_weights = (
-        flatbuffer.constant(model, name) for name in (first.inputs[1].name, first.inputs[2].name, second.inputs[1].name)
-    )
-    assert weights is not None
-    assert bias is not None
-    assert next_weights is not None
+    names = first.inputs[1].name, first.inputs[2].name, second.inputs[1].name
+    found = flatbuffer.constants(model, names)
+    weights, bias, next_weights = (found[name] for name in names)
     weights[3] *= 1000
     bias[3] *= 1000
     next_weights[..., 3] /= 1000
-    names = first.inputs[1].name, first.inputs[2].name, second.inputs[1].name
-    changed = flatbuffer.with_constants(model, dict(zip(names, (weights, bias, next_weights), strict=True)))
+    changed = flatbuffer.with_constants(model, found)
     path = tmp_path_factory.mktemp("planted") / "planted.tflite"
     path.write_bytes(
         with_card(changed, msgspec.structs.replace(read_card(edge_float, ClassifierCard), flatbuffer_sha256=""))
