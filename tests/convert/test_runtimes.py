@@ -22,40 +22,19 @@ from fer_edge_convert.classifier_stage import ClassifierStage
 from fer_edge_convert.conversion import convert
 from fer_edge_convert.quantization import Scheme
 from fer_edge_convert.sources import open_model
+from tests.convert import runtime_scores
+from tests.convert.test_sources import INPUT_OPTIONS, KERAS2
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from tests.conftest import Sample
+    from tests.conftest import Cli, Sample
+    from tests.fork_server import ForkServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("convert")]
 
-# Saves a model's outputs for the inputs stored beside it, with the reference kernels ("plain") and the default ones.
-SCORES = """
-import sys
-from pathlib import Path
-import numpy as np
-{imports}
-for model in map(Path, sys.argv[2:]):
-    stored = np.load(model.with_suffix(".npy"))
-    for name, resolver in (("plain", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"), ("usual", "AUTO")):
-        interpreter = Interpreter(str(model), experimental_op_resolver_type=getattr(OpResolverType, resolver))
-        interpreter.allocate_tensors()
-        outputs = sorted(interpreter.get_output_details(), key=lambda output: tuple(output["shape"]))
-        scores = []
-        for image in stored:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-            interpreter.invoke()
-            scores.append(np.concatenate([interpreter.get_tensor(output["index"]).ravel() for output in outputs]))
-        np.save(f"{{model.stem}}-{{sys.argv[1]}}-{{name}}.npy", np.array(scores))
-"""
 MODELS = ("edge", "edge-plus", "xception")
 STAGES = ("first", "second")  # of the detector
-IMPORTS = {
-    "litert": "from ai_edge_litert.interpreter import Interpreter, OpResolverType",
-    "tensorflow": "import tensorflow as tf; from tensorflow.lite.python.interpreter import Interpreter, OpResolverType",
-    "tflite-runtime": "from tflite_runtime.interpreter import Interpreter, OpResolverType",
-}
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +69,16 @@ for model in map(Path, sys.argv[2:]):
 
 
 @pytest.fixture(scope="module")
-def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scores(
+    cli: Cli, fork_server: ForkServer, old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return a folder with the outputs of all models in every runtime; each runtime is started once."""
     folder = tmp_path_factory.mktemp("scores")
     for name in ("edge", "edge-plus"):
         shutil.copy(DEFAULT_MODEL.with_name(f"{name}.tflite"), folder)
-    source = open_model(Path(__file__).parents[1] / "data" / "keras2" / "xception.h5")
-    faces = load_dataset(sample.write_csv(folder / "few.csv", slice(0, 700, 20)), 64)
-    card = source.make_card(FER2013, INPUT_RANGES["0..1"])
-    convert(ClassifierStage(source, card, data=faces), Scheme.INT8, folder / "xception.tflite", max_drop=100)
+    faces = sample.write_csv(folder / "few.csv", slice(0, 700, 20))
+    given = ("--data", faces, *INPUT_OPTIONS, "--max-drop", "100")
+    cli("convert", KERAS2 / "xception.h5", "--int8", *given, "-o", folder / "xception.tflite")
     (folder / "first.tflite").write_bytes(model_bytes(DEFAULT_DETECTOR))
     (folder / "second.tflite").write_bytes(refiner_bytes(DEFAULT_DETECTOR))
     models = [folder / f"{name}.tflite" for name in (*MODELS, *STAGES)]
@@ -109,11 +89,11 @@ def scores(old_python: Path, sample: Sample, tmp_path_factory: pytest.TempPathFa
         elif model.stem in MODELS and read_card(model, ClassifierCard).input.height != 48:
             rows = np.stack([np.pad(face, 8, mode="edge") for face in rows])
         np.save(model.with_suffix(".npy"), (rows.astype(np.int16) - 128).astype(np.int8)[..., None])
-    for runtime, imports in IMPORTS.items():
-        python = old_python if runtime == "tflite-runtime" else sys.executable
-        command = [python, "-c", SCORES.format(imports=imports), runtime, *models]
-        result = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False)
+    for python, runtime in ((sys.executable, "litert"), (old_python, "tflite-runtime")):
+        command = [python, runtime_scores.__file__, runtime, *models]
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
+    fork_server.run("tensorflow", *models, program=runtime_scores.__name__)
     return folder
 
 
@@ -123,7 +103,7 @@ def load_scores(scores: Path, name: str, runtime: str, kernels: str) -> npt.NDAr
 
 @pytest.mark.parametrize("name", MODELS)
 def test_classifiers_agree_in_every_runtime(name: str, scores: Path) -> None:
-    for runtime in IMPORTS:
+    for runtime in runtime_scores.MODULES:
         # Runtimes newer than tflite-runtime 2.14 round in MEAN, which edge uses in each of its stages.
         steps = {"edge": 12, "edge-plus": 6, "xception": 1}[name] if runtime == "tflite-runtime" else 0
         litert, other = load_scores(scores, name, "litert", "plain"), load_scores(scores, name, runtime, "plain")
@@ -167,7 +147,7 @@ def test_tflite_runtime_is_right_or_refuses(old_python: Path, foreign: Path, sam
 
 @pytest.mark.parametrize("name", STAGES)
 def test_detector_stages_agree_in_every_runtime(name: str, scores: Path) -> None:
-    for runtime in IMPORTS:
+    for runtime in runtime_scores.MODULES:
         litert, other = load_scores(scores, name, "litert", "plain"), load_scores(scores, name, runtime, "plain")
         # Newer runtimes round differently in depthwise convolutions, here in more than a dozen layers.
         steps = {"first": 32, "second": 12}[name] if runtime == "tflite-runtime" else 0
