@@ -13,6 +13,7 @@ import pytest
 
 from fer_edge_convert.formats import isolated
 from tests.fork_server import read_in_process
+from tests.locks import locked
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -35,10 +36,13 @@ def cli(warm_cli: Cli) -> Cli:
 
 
 @pytest.fixture(scope="session")
-def edge_float(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the shipped classifier as a float ``.tflite`` with its card."""
-    out = tmp_path_factory.mktemp("float") / "edge.tflite"
-    cli("convert", MODELS / "edge.keras", "--float32", "-o", out)
+def edge_float(cli: Cli, shared_folder: Path) -> Path:
+    """Return the shipped classifier as a float ``.tflite`` with its card; the first worker that needs it makes it."""
+    out = shared_folder / "float" / "edge.tflite"
+    with locked(shared_folder / "float.lock"):
+        if not out.exists():
+            out.parent.mkdir()
+            cli("convert", MODELS / "edge.keras", "--float32", "-o", out)
     return out
 
 
@@ -78,6 +82,12 @@ def squares_in_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_faces_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the CSV of 70 faces, half of them for calibration."""
     return sample.write_csv(tmp_path_factory.mktemp("few") / "fer2013.csv", slice(0, 700, 10))
+
+
+@pytest.fixture(scope="session")
+def half_csv(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the CSV of 350 faces, half of them for calibration."""
+    return sample.write_csv(tmp_path_factory.mktemp("half") / "fer2013.csv", slice(0, 700, 2))
 
 
 @pytest.fixture(scope="session")
