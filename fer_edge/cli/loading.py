@@ -103,14 +103,21 @@ def load_training_faces(path: Path) -> npt.NDArray[np.uint8]:
     return faces
 
 
-def load_face_parts(folder: Path, split: Path | None) -> tuple[FaceDataset, FaceDataset]:
-    """Load the training and validation images of a face detector, without those that ``split`` reserves for tests."""
+def load_face_parts(folder: Path, split: Path | None, corrections: Path | None) -> tuple[FaceDataset, FaceDataset]:
+    """Load the training and validation images of a face detector.
+
+    Args:
+        folder: has both parts.
+        split: table of the images that are reserved for tests, which are left out.
+        corrections: table of corrected labels of training images.
+    """
+    from fer_edge.datasets.face_corrections import correct_labels
     from fer_edge.datasets.faces import load_faces, without_test_images
 
     train, val = load_faces(folder / "train"), load_faces(folder / "val")
     if split:
         train, val = without_test_images([train, val], split)
-    return train, val
+    return correct_labels(train, corrections) if corrections else train, val
 
 
 def check_square(model: Path, height: int, width: int, advice: str) -> None:

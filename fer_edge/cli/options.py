@@ -77,6 +77,12 @@ Split = Annotated[
     Path | None,
     typer.Option(help="Table with the columns file and part: images whose part is test are left out."),
 ]
+Corrections = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table with the columns file, kind (face, none or ignore), x, y, w and h: corrected training labels."
+    ),
+]
 Paste = Annotated[Path | None, typer.Option(help=f"More faces to paste into the images: {FORMS}")]
 YuNetTeacher = Annotated[Path | None, typer.Option(help="YuNet's ONNX file, to learn from and to compare with.")]
 ConfigFile = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.loading import load_face_parts, load_training_faces
-from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, Split, YuNetTeacher
+from fer_edge.cli.options import Corrections, Epochs, FacesRecipeFile, Paste, Resume, Settings, Split, YuNetTeacher
 from fer_edge.cli.output import commands_so_far
 from fer_edge.cli.training import (
     check_keras_files,
@@ -29,6 +29,7 @@ def train_faces(
     settings: Settings = None,
     epochs: Epochs = None,
     split: Split = None,
+    corrections: Corrections = None,
     paste: Paste = None,
     weights: Annotated[Path | None, typer.Option(help="Start from this detector's .keras.")] = None,
     teacher: YuNetTeacher = None,
@@ -46,7 +47,7 @@ def train_faces(
 
     # Mistakes in these are reported before Keras is loaded.
     training_recipe = load_detector_recipe(recipe or "faces", recipe_changes(settings, epochs))
-    parts = load_face_parts(data, split)
+    parts = load_face_parts(data, split, corrections)
     check_keras_files([weights])
     with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.detector_training import train_detector

@@ -8,9 +8,15 @@ from typing import Annotated
 import typer
 
 from fer_edge.cli.loading import load_face_parts, load_training_faces
-from fer_edge.cli.options import Epochs, FacesRecipeFile, Paste, Resume, Settings, Split, YuNetTeacher
+from fer_edge.cli.options import Corrections, Epochs, FacesRecipeFile, Paste, Resume, Settings, Split, YuNetTeacher
 from fer_edge.cli.output import commands_so_far
-from fer_edge.cli.training import detector_training, need_training, print_average_precision, recipe_changes
+from fer_edge.cli.training import (
+    check_keras_files,
+    detector_training,
+    need_training,
+    print_average_precision,
+    recipe_changes,
+)
 
 app = typer.Typer()
 
@@ -24,6 +30,8 @@ def train_refiner(
     settings: Settings = None,
     epochs: Epochs = None,
     split: Split = None,
+    corrections: Corrections = None,
+    weights: Annotated[Path | None, typer.Option(help="Start from this second stage's .keras.")] = None,
     paste: Paste = None,
     teacher: YuNetTeacher = None,
     resume: Resume = False,
@@ -36,14 +44,16 @@ def train_refiner(
     need_training()
     from fer_edge.model_zoo import find_model
     from fer_edge.modelcard.reader import read_card
-    from fer_edge.modelcard.schema import DetectorCard
+    from fer_edge.modelcard.schema import DetectorCard, RefinerCard
     from fer_edge_train.recipe_files import load_refiner_recipe
 
     # Mistakes in these are reported before Keras is loaded.
     training_recipe = load_refiner_recipe(recipe or "refiner", recipe_changes(settings, epochs))
     detector = find_model(detector, "detector")
-    made_by = commands_so_far([read_card(detector, DetectorCard).made_by])
-    parts = load_face_parts(data, split)
+    check_keras_files([weights])
+    cards = [read_card(detector, DetectorCard), *([read_card(weights, RefinerCard)] if weights else [])]
+    made_by = commands_so_far([card.made_by for card in cards])
+    parts = load_face_parts(data, split, corrections)
     with detector_training(out, training_recipe.schedule.epochs, resume=resume) as progress:
         from fer_edge_train.faces.refiner_training import train_refiner as run_training
 
@@ -53,6 +63,7 @@ def train_refiner(
             training_recipe,
             out,
             teacher=teacher,
+            weights=weights,
             pasted=load_training_faces(paste) if paste else None,
             resume=resume,
             made_by=made_by,

@@ -10,7 +10,7 @@ import csv
 import math
 import weakref
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LABELS: Final = "labels.csv"
 IGNORE: Final = "ignore.csv"
 _PARTS: Final = ("development", "test")
-_BOX: Final = ("x", "y", "w", "h")
+BOX_COLUMNS: Final = ("x", "y", "w", "h")
 _LANDMARKS: Final = tuple(f"lm{i}{axis}" for i in range(5) for axis in "xy")
 
 
@@ -49,6 +49,8 @@ class FaceImage:
         landmarks: x and y of the left and right eye (as seen in the image), the nose tip, and the left and right
             corner of the mouth of each face, float32 of shape (n, 5, 2); not-a-number if they are not given.
         ignored: boxes of regions that count neither as face nor as background, float32 of shape (m, 4).
+        not_faces: boxes of objects that somebody looked at and that are no faces, float32 of shape (k, 4).
+        corrected: whether somebody corrected the labels.
     """
 
     name: str
@@ -56,6 +58,8 @@ class FaceImage:
     scores: npt.NDArray[np.float32]
     landmarks: npt.NDArray[np.float32]
     ignored: npt.NDArray[np.float32]
+    not_faces: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    corrected: bool = False
 
 
 class ZippedImage(NamedTuple):
@@ -162,7 +166,7 @@ def without_test_images(datasets: Sequence[FaceDataset], split: Path) -> list[Fa
         DataError: the table cannot be read, lists none of the images, or reserves all images of a dataset.
     """
     parts = {}
-    for number, row in enumerate(_read_rows(split, ("file", "part")), 2):
+    for number, row in enumerate(read_rows(split, ("file", "part")), 2):
         if row["part"] not in _PARTS:
             raise DataError(f"{split}, line {number}: part is {row['part']!r}, not {' or '.join(_PARTS)}")
         parts[row["file"]] = row["part"]
@@ -180,7 +184,7 @@ def without_test_images(datasets: Sequence[FaceDataset], split: Path) -> list[Fa
 def _rows_by_image(table: Path) -> dict[str, list[dict[str, str]]]:
     """Read a table of boxes; an image without boxes has a row with an empty ``x``."""
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in _read_rows(table, ("file", *_BOX)):
+    for row in read_rows(table, ("file", *BOX_COLUMNS)):
         rows[row["file"]] += [row] if row["x"] else []
     return rows
 
@@ -215,7 +219,12 @@ def _find_zipped(path: Path) -> Iterator[tuple[str, ZippedImage]]:
             yield name, ZippedImage(path, member)
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a table of boxes.
+
+    Raises:
+        DataError: the table cannot be read, lacks a column, or has a number that is none.
+    """
     try:
         with open_table(path) as lines:
             rows = csv_rows(lines)
@@ -237,7 +246,7 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]
 
 def _find_problem(row: dict[str, str]) -> str:
     """Describe what is wrong with a row's numbers; return an empty text if they are valid."""
-    for column in (*_BOX, *(name for name in ("score", *_LANDMARKS) if row.get(name))):
+    for column in (*BOX_COLUMNS, *(name for name in ("score", *_LANDMARKS) if row.get(name))):
         try:
             finite = math.isfinite(float(row[column]))
         except ValueError:
@@ -252,12 +261,13 @@ def _parse_image(name: str, labelled: list[dict[str, str]], ignored: list[dict[s
     points = [[float(row.get(column) or "nan") for column in _LANDMARKS] for row in labelled]
     return FaceImage(
         name=name,
-        boxes=_parse_boxes(labelled),
+        boxes=parse_boxes(labelled),
         scores=np.array(scores, np.float32),
         landmarks=np.array(points, np.float32).reshape(-1, 5, 2),
-        ignored=_parse_boxes(ignored),
+        ignored=parse_boxes(ignored),
     )
 
 
-def _parse_boxes(rows: list[dict[str, str]]) -> npt.NDArray[np.float32]:
-    return np.array([[float(row[column]) for column in _BOX] for row in rows], np.float32).reshape(-1, 4)
+def parse_boxes(rows: list[dict[str, str]]) -> npt.NDArray[np.float32]:
+    """Return the boxes of rows of a table, float32 of shape (n, 4)."""
+    return np.array([[float(row[column]) for column in BOX_COLUMNS] for row in rows], np.float32).reshape(-1, 4)

@@ -9,15 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_edge.detection.metrics import pairwise_iou
 from fer_edge_train.faces.detector_recipe import SceneAugmentation
 from fer_edge_train.faces.detector_targets import (
     FACE,
     FACE_WITHOUT_LANDMARKS,
     IGNORED,
     KIND,
+    NOT_A_FACE,
     WEIGHT,
     Annotations,
     pack,
+    row_boxes,
 )
 from fer_edge_train.faces.scene_geometry import transform
 from fer_edge_train.faces.scene_sources import AnnotatedImage, SceneSources
@@ -180,6 +183,31 @@ def test_teacher_alone_scores_pasted_faces(tmp_path: Path) -> None:
         assert not rows[count:].any()
         pasted += (alone[:, KIND] == FACE_WITHOUT_LANDMARKS).sum()
     assert pasted > 8
+
+
+def test_an_object_that_is_no_face_is_background(tmp_path: Path) -> None:
+    """The teacher takes each white square for a face, but one is known to be none."""
+    file = tmp_path / "squares.onnx"
+    onnx_squares.write_network(file, 0.92)
+    gray = np.zeros((96, 96), np.uint8)
+    gray[8:40, 8:40] = gray[56:88, 56:88] = 255
+    boxes = np.array([[8, 8, 32, 32], [56, 56, 32, 32]], np.float32)
+    unknown = np.full((2, 5, 2), np.nan, np.float32)
+    for teacher in (Teacher(file), None):
+        for scores in ((1, 1), (1, NOT_A_FACE)):
+            annotated = Annotations(boxes, unknown, np.array(scores, np.float32), NO_BOXES)
+            source = make_sources(AnnotatedImage(gray, annotated), teacher=teacher)
+            found = 0
+            for seed in range(10):
+                _, (rows,) = make_scene_batch(
+                    source, np.zeros(1, np.int64), BatchShape(96, 8), SceneAugmentation(max_zoom=1), [seed]
+                )
+                _, scene = make_scene(source, 0, 96, SceneAugmentation(max_zoom=1), np.random.default_rng([seed]))
+                objects = scene.boxes[scene.scores < 0]
+                answers = row_boxes(rows[(rows[:, WEIGHT] >= 0.5) & (rows[:, KIND] != IGNORED)])
+                found += len(answers)
+                assert pairwise_iou(answers, objects).max(initial=0) < 0.4
+            assert found, "the other square is still a face"
 
 
 def test_pack_gives_each_row_a_kind() -> None:

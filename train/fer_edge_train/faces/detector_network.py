@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Final
 import keras
 from keras import layers, ops
 
+from fer_edge.errors import ModelError
 from fer_edge_train.faces.detector_recipe import STRIDES
+from fer_edge_train.network import load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from fer_edge_train.faces.detector_recipe import DetectorNetwork
 
@@ -63,28 +66,30 @@ def to_inference_detector(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, outputs)
 
 
-def copy_detector_weights(network: keras.Model, trained: keras.Model) -> bool:
-    """Copy the weights of a trained network. Residual blocks that it does not have change nothing at first.
+def copy_detector_weights(network: keras.Model, path: Path) -> None:
+    """Copy the weights of a trained stage. Residual blocks that it does not have change nothing at first.
 
     Chen et al. 2015 (arXiv:1511.05641) grow networks in this way.
 
     Args:
         network: gets the weights.
-        trained: has the same widths and as many blocks or fewer.
+        path: ``.keras`` of a stage of the same widths and as many blocks or fewer.
 
-    Returns:
-        Whether the networks fit together. If not, nothing was copied.
+    Raises:
+        ModelError: the file cannot be read, or the networks do not fit together. Nothing was copied then.
     """
+    trained = load_trained(path)
     own, source = ({layer.name: layer for layer in one.layers if layer.weights} for one in (network, trained))
     new = own.keys() - source.keys()
     if not all(name.startswith("block") for name in new) or not _all_fit(own, source):
-        return False
+        raise ModelError(
+            f"{path}: weights of another network than the recipe's; give a detector that was trained with this recipe"
+        )
     for name, layer in source.items():
         own[name].set_weights(layer.get_weights())
     for name in new:
         if name.endswith("_b_normal"):
             own[name].gamma.assign(ops.zeros_like(own[name].gamma))
-    return True
 
 
 def _all_fit(own: Mapping[str, keras.layers.Layer], source: Mapping[str, keras.layers.Layer]) -> bool:

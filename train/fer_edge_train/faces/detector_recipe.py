@@ -24,6 +24,7 @@ class DetectorData(Section, frozen=True, kw_only=True):
         min_score: minimum score that the labelling detector gave a face in such an image, 0..1.
         hard_score: an image is hard if it has a face with a score below this, 0..1.
         hard_repeats: how many times as often as others hard images are drawn.
+        corrected_repeats: how many times as often as others images with corrected labels are drawn.
         teacher_scales: factors of the scene's size at which the teacher sees it, each of 1, 2 and 4. It finds the
             largest faces at 1 and smaller ones at 2. Both together take five times as long.
     """
@@ -33,6 +34,7 @@ class DetectorData(Section, frozen=True, kw_only=True):
     min_score: Share = 0.7
     hard_score: Share = 0.0
     hard_repeats: Count = 1
+    corrected_repeats: Count = 1
     teacher_scales: Annotated[tuple[Literal[1, 2, 4], ...], msgspec.Meta(min_length=1)] = (1,)
 
     def __post_init__(self) -> None:

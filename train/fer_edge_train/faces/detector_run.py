@@ -64,18 +64,18 @@ def _check_labelled(data: FaceDataset) -> None:
         raise DataError(f"{data.name}: no labels.csv, which says where the faces are; give a folder that has it")
 
 
-def training_data(sources: SceneSources, model: Path | None) -> Iterator[bytes]:
+def training_data(sources: SceneSources, *models: Path | None) -> Iterator[bytes]:
     """Everything that a run learns from, for its fingerprint.
 
     Args:
         sources: what scenes are made from.
-        model: the model that the run starts from, or whose boxes a refiner learns from.
+        models: those that the run starts from, or whose boxes a refiner learns from.
     """
     yield sources.pasted.tobytes() + sources.drawn.tobytes()
     for image in sources.images:
         for array in (image.gray, *image.annotations):
             yield repr(array.shape).encode() + array.tobytes()
-    for file in (model, sources.teacher.file if sources.teacher else None):
+    for file in (*models, sources.teacher.file if sources.teacher else None):
         if file:
             yield file.read_bytes()
 

@@ -24,6 +24,7 @@ IGNORED: Final = 2.0
 FACE_WITHOUT_LANDMARKS: Final = 3.0
 
 MIN_ROWS: Final = 8
+NOT_A_FACE: Final = -1.0  # score of a box that is known to show no face
 MIN_TEACHER_WEIGHT: Final = 0.2  # minimum weight with which a teacher sees a face
 _CLEAR_SCORE: Final = 0.93  # the score that the labelling detector gives a clear face
 
@@ -34,7 +35,7 @@ class Annotations(NamedTuple):
     Attributes:
         boxes: left, top, width and height of each face, in pixels, float32 of shape (n, 4).
         landmarks: five points of each face, in pixels, float32 of shape (n, 5, 2); NaN if they are unknown.
-        scores: confidence in each face, 0..1, float32 of shape (n,).
+        scores: confidence in each face, 0..1, float32 of shape (n,); `NOT_A_FACE` if the box shows none.
         ignored: regions that count neither as face nor as background, as boxes, float32 of shape (m, 4).
     """
 
@@ -47,6 +48,14 @@ class Annotations(NamedTuple):
 def concatenate(parts: Sequence[Annotations]) -> Annotations:
     """Join the annotations of several parts of a scene."""
     return Annotations(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def separate(annotations: Annotations) -> tuple[Annotations, npt.NDArray[np.float32]]:
+    """Return annotations without the boxes that are known to show no face, and these boxes."""
+    faces = annotations.scores >= 0
+    return Annotations(
+        annotations.boxes[faces], annotations.landmarks[faces], annotations.scores[faces], annotations.ignored
+    ), annotations.boxes[~faces]
 
 
 def pack(scenes: Sequence[Annotations], min_rows: int = MIN_ROWS) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ import keras
 import msgspec
 
 from fer_edge.detection.yunet import YuNetDetector
-from fer_edge.errors import DataError, ModelError
+from fer_edge.errors import DataError
 from fer_edge.geometry import CropSpec
 from fer_edge.modelcard.schema import DetectorCard
 from fer_edge_train.batch_workers import batch_workers, worker_count
@@ -29,7 +29,6 @@ from fer_edge_train.faces.detector_run import (
 )
 from fer_edge_train.faces.detector_validation import FALSE_ALARMS, DetectorValidation, detect_faces
 from fer_edge_train.faces.scene_sources import load_sources
-from fer_edge_train.network import load_trained
 from fer_edge_train.optimizer import make_optimizer, make_rate
 from fer_edge_train.run_folder import RunFolder, fingerprint
 from fer_edge_train.torch_kernels import native_kernels
@@ -101,7 +100,7 @@ def train_detector(
     model = checkpoint or build_detector(recipe.network)
     network = to_inference_detector(model)
     if weights and not checkpoint:
-        _start_from(network, weights)
+        copy_detector_weights(network, weights)
     steps = len(data) // recipe.optimizer.batch_size
     rate = make_rate(schedule, recipe.optimizer.learning_rate, schedule.epochs, steps)
     optimizer = checkpoint.optimizer if checkpoint else make_optimizer(recipe.optimizer, rate)
@@ -138,10 +137,3 @@ def train_detector(
         out, recipe.summary, evaluation, compare_detectors(evaluation, yunet) if yunet else [], record.history.rows
     )
     return result
-
-
-def _start_from(network: keras.Model, path: Path) -> None:
-    if not copy_detector_weights(network, load_trained(path)):
-        raise ModelError(
-            f"{path}: weights of another network than the recipe's; give a detector that was trained with this recipe"
-        )

@@ -14,6 +14,7 @@ from fer_edge.modelcard.schema import RefinerCard
 from fer_edge_train.batch_workers import batch_workers, worker_count
 from fer_edge_train.faces.detector_batches import PIXELS
 from fer_edge_train.faces.detector_evaluation import DetectorEvaluation, compare_detectors
+from fer_edge_train.faces.detector_network import copy_detector_weights
 from fer_edge_train.faces.detector_report import write_detector_report
 from fer_edge_train.faces.detector_run import (
     DetectorResult,
@@ -60,6 +61,7 @@ def train_refiner(
     *,
     pasted: npt.NDArray[np.uint8] | None = None,
     teacher: Path | None = None,
+    weights: Path | None = None,
     resume: bool = False,
     made_by: tuple[str, ...] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
@@ -75,6 +77,7 @@ def train_refiner(
         out: folder for ``model.keras``, ``history.csv``, ``recipe.toml`` and ``report/``.
         pasted: faces to paste into scenes, uint8 of shape (n, side, side).
         teacher: YuNet's ONNX file. It gives targets for every scene, and the report compares with it.
+        weights: a second stage's ``.keras`` to start from, of the recipe's network.
         resume: whether to continue from the checkpoint in ``out``, if there is one.
         made_by: for the card, the commands that made the model and what it learns from, in order.
         on_progress: called with the number of scenes that the first stage has processed and the number of all.
@@ -83,7 +86,8 @@ def train_refiner(
     Raises:
         DataError: an image cannot be read, there are too few, or none to measure with.
         InputError: ``out`` holds another run, a resumed run had another recipe, or training diverged.
-        ModelError: ``detector`` is not a detector, or ``teacher`` is not a YuNet.
+        ModelError: ``detector`` is not a detector, ``teacher`` is not a YuNet, or ``weights`` are those of another
+            network.
     """
     folder = RunFolder(out)
     folder.check_can_start(resume=resume)
@@ -95,10 +99,13 @@ def train_refiner(
     keras.utils.set_random_seed(recipe.seed)
     yunet = YuNetDetector(teacher, min_score=0.3) if teacher else None
     source = ProposalSource(load_sources(data, recipe.data, pasted, teacher), detector)
-    epochs_done = folder.begin(recipe, fingerprint(training_data(source.scenes, detector)), resume=resume)
+    epochs_done = folder.begin(recipe, fingerprint(training_data(source.scenes, detector, weights)), resume=resume)
     proposals = ValidationProposals.of(first_stage, validation, recipe)
-    model = folder.load_checkpoint(epochs_done) or build_refiner(recipe.network)
+    checkpoint = folder.load_checkpoint(epochs_done)
+    model = checkpoint or build_refiner(recipe.network)
     network = to_inference_refiner(model)
+    if weights and not checkpoint:
+        copy_detector_weights(network, weights)
     schedule = recipe.schedule
     record = folder.record(schedule, epochs_done)
     measure = DetectorValidation(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fer_edge_train.faces.detector_targets import Annotations
+from fer_edge_train.faces.detector_targets import NOT_A_FACE, Annotations
 from fer_edge_train.faces.yunet_teacher import Teacher, check_teacher
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SceneSources(NamedTuple):
 
     Attributes:
         images: with and without faces.
-        empty: indices of the images without faces, which fill the space around other images.
+        empty: indices of the images with nothing like a face, which fill the space around other images.
         drawn: indices of images; those that are drawn more often than others occur several times.
         pasted: faces to paste, uint8 of shape (n, side, side); n may be 0.
         teacher: answers for every scene; None without a teacher.
@@ -67,8 +67,14 @@ def load_sources(
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         grays = list(pool.map(data.gray, range(len(data))))
     images = [AnnotatedImage(gray, _annotations(one, options)) for gray, one in zip(grays, data.images, strict=True)]
-    empty = [i for i, one in enumerate(data.images) if not len(one.boxes) and not len(one.ignored)]
-    repeats = [options.hard_repeats if _is_hard(one.annotations, options) else 1 for one in images]
+    empty = [i for i, one in enumerate(data.images) if not len(one.boxes) + len(one.ignored) + len(one.not_faces)]
+    repeats = [
+        max(
+            options.hard_repeats if _is_hard(one.annotations, options) else 1,
+            options.corrected_repeats if labels.corrected else 1,
+        )
+        for one, labels in zip(images, data.images, strict=True)
+    ]
     return SceneSources(
         images,
         np.array(empty, np.int64),
@@ -79,7 +85,8 @@ def load_sources(
 
 
 def _is_hard(annotations: Annotations, options: DetectorData) -> bool:
-    return bool(len(annotations.scores) and annotations.scores.min() < options.hard_score)
+    scores = annotations.scores[annotations.scores >= 0]
+    return bool(len(scores) and scores.min() < options.hard_score)
 
 
 def _annotations(image: FaceImage, options: DetectorData) -> Annotations:
@@ -88,4 +95,10 @@ def _annotations(image: FaceImage, options: DetectorData) -> Annotations:
     if image.name.startswith(options.noisy):
         reliable = image.scores >= options.min_score
     ignored = np.concatenate((image.ignored, image.boxes[~reliable]))
-    return Annotations(image.boxes[reliable], image.landmarks[reliable], image.scores[reliable], ignored)
+    others = len(image.not_faces)
+    return Annotations(
+        np.concatenate((image.boxes[reliable], image.not_faces)),
+        np.concatenate((image.landmarks[reliable], np.full((others, 5, 2), np.nan, np.float32))),
+        np.concatenate((image.scores[reliable], np.full(others, NOT_A_FACE, np.float32))),
+        ignored,
+    )

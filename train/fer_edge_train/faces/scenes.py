@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from fer_edge_train.faces.detector_targets import Annotations, concatenate, pack
+from fer_edge_train.faces.detector_targets import Annotations, concatenate, pack, separate
 from fer_edge_train.faces.scene_effects import add_clutter, change_appearance, mix_image, occlude, paste_face
 from fer_edge_train.faces.scene_geometry import fill, shift_annotations
-from fer_edge_train.faces.yunet_teacher import compute_targets, missed_faces
+from fer_edge_train.faces.yunet_teacher import compute_targets, contradict, missed_faces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +60,13 @@ def make_scene_batch(
     """
     rng = np.random.default_rng(seed)
     scenes = [make_scene(sources, int(i), shape.side, augmentation, rng) for i in chosen]
-    images, annotations = np.stack([image for image, _ in scenes]), [one for _, one in scenes]
+    images = np.stack([image for image, _ in scenes])
+    annotations, not_faces = zip(*(separate(one) for _, one in scenes), strict=True)
     if not sources.teacher:
         return images, pack(annotations, shape.min_rows)
     teacher_targets = np.stack([compute_targets(image, sources.teacher) for image in images])
+    for own, faces, boxes in zip(teacher_targets, annotations, not_faces, strict=True):
+        contradict(own, faces, boxes)
     missed = [missed_faces(*one) for one in zip(annotations, teacher_targets, strict=True)]
     return images, np.concatenate((teacher_targets, pack(missed, shape.min_rows)), axis=1)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _MIN_BOX_WEIGHT: Final = 0.05  # minimum weight with which a cell learns where its face is
 _SAME_FACE_IOU: Final = 0.5
+_SAME_OBJECT_IOU: Final = 0.4  # a teacher's box on an object is less exact than one on a face
 _MISSED_MARGIN: Final = 0.15  # a face is missed if its annotation weighs so much more than the teacher's answer
 # YuNet's points lie where four cells meet, and those of `fer_edge_train.faces.detector_assignment.cell_grid` in the
 # middle of a cell. If the image is moved by half a cell of the finest level, where most faces are, both are the same.
@@ -100,6 +101,22 @@ def compute_targets(image: npt.NDArray[np.uint8], teacher: Teacher) -> npt.NDArr
                 better = rows[:, WEIGHT] >= rows_by_stride[stride][:, WEIGHT]
                 rows_by_stride[stride][better] = rows[better]
     return np.concatenate(list(rows_by_stride.values()))
+
+
+def contradict(
+    teacher_targets: npt.NDArray[np.float32], annotations: Annotations, not_faces: npt.NDArray[np.float32]
+) -> None:
+    """Take back the teacher's answers for objects that are known to be no faces.
+
+    Args:
+        teacher_targets: result of `compute_targets`; is changed.
+        annotations: faces of the scene. The teacher's answers for these stay.
+        not_faces: boxes of the objects, float32 of shape (n, 4).
+    """
+    seen = np.flatnonzero(teacher_targets[:, KIND] != EMPTY)
+    boxes = row_boxes(teacher_targets[seen])
+    of_object, of_face = (pairwise_iou(boxes, some).max(axis=1, initial=0) for some in (not_faces, annotations.boxes))
+    teacher_targets[seen[(of_object >= _SAME_OBJECT_IOU) & (of_object > of_face)]] = 0
 
 
 def missed_faces(annotations: Annotations, teacher_targets: npt.NDArray[np.float32]) -> Annotations:
