@@ -111,8 +111,8 @@ def load_face_parts(folder: Path, split: Path | None, corrections: Path | None) 
         split: table of the images that are reserved for tests, which are left out.
         corrections: table of corrected labels of training images.
     """
-    from fer_edge.datasets.face_corrections import correct_labels
     from fer_edge.datasets.faces import load_faces, without_test_images
+    from fer_edge.detection.label_corrections import correct_labels
 
     train, val = load_faces(folder / "train"), load_faces(folder / "val")
     if split:

@@ -69,6 +69,17 @@ def test_corrections_are_for_development_images_alone(split: Rows) -> None:
         assert row["kind"] != "face" or max(width, height) >= 12
 
 
+def test_corrections_of_training_images_reserve_none_for_tests(split: Rows) -> None:
+    reserved = {row["file"] for row in split}
+    corrections = read("training.csv")
+    assert len(corrections) > 2000
+    for row in corrections:
+        assert row["file"] not in reserved
+        assert row["kind"] in {"face", "none", "ignore"}
+        assert max(float(row["w"]), float(row["h"])) >= 24
+        assert min(float(row["w"]), float(row["h"])) > 0
+
+
 def test_boxes_lie_inside_their_images_and_differ(split: Rows, marks: Rows) -> None:
     sizes = {row["file"]: (int(row["width"]), int(row["height"])) for row in split}
     boxes = [row for row in marks if row["kind"]]

@@ -15,7 +15,7 @@ from rich.console import Console
 from fer_edge.datasets.faces import load_faces
 from fer_edge.detection.postprocess import RawDetections
 from fer_edge.detection.refiner import decode_squares
-from fer_edge.errors import InputError
+from fer_edge.errors import InputError, ModelError
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import RefinerCard
@@ -107,6 +107,24 @@ def test_learns_from_annotations_alone(video: Path, tmp_path: Path) -> None:
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
 
 
+@pytest.mark.filterwarnings("ignore")  # NumPy warns about TensorFlow's arrays
+def test_starts_from_a_trained_second_stage(video: Path, tmp_path: Path) -> None:
+    parts = load_faces(video / "train"), load_faces(video / "val")
+    few = [*SMALL, "schedule.epochs=1", "proposals.scenes=40", "optimizer.learning_rate=1e-9"]
+    recipe = load_refiner_recipe("refiner", few)
+    first = train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "first").model
+    second = train_refiner(*parts, DEFAULT_DETECTOR, recipe, tmp_path / "second", weights=first).model
+    before, after = (
+        [weight.numpy() for weight in keras.models.load_model(path, compile=False).trainable_weights]
+        for path in (first, second)
+    )
+    for expected, actual in zip(before, after, strict=True):
+        assert actual == pytest.approx(expected, abs=1e-6)
+    wider = load_refiner_recipe("refiner", [*few, "network.stem=8"])
+    with pytest.raises(ModelError, match="weights of another network"):
+        train_refiner(*parts, DEFAULT_DETECTOR, wider, tmp_path / "third", weights=first)
+
+
 def test_prints_preparation_in_tenths() -> None:
     output = io.StringIO()
     progress = TrainingProgress(Console(file=output), 1)
@@ -151,5 +169,10 @@ def test_rejects_wrong_options_in_one_line(cli: Cli, video: Path, tmp_path: Path
     split.write_text("file,part\nother.png,test\n")
     unlisted = cli(*start, "--detector", DEFAULT_DETECTOR, "--split", split, status=2).stderr
     assert f"{split}: it lists none of the images in" in unlisted
+    split.write_text("file,kind,x,y,w,h\nother.png,none,1,1,9,9\n")
+    uncorrected = cli(*start, "--detector", DEFAULT_DETECTOR, "--corrections", split, status=2).stderr
+    assert f"{split}: it lists none of the images in" in uncorrected
+    missing = cli(*start, "--detector", DEFAULT_DETECTOR, "--weights", tmp_path / "none.keras", status=2).stderr
+    assert "none.keras" in missing.splitlines()[-1]
     wrong = cli(*start, "--detector", DEFAULT_DETECTOR, "--set", "network.blocks=[1]", status=2).stderr
     assert "network.blocks must have a number for each of network.widths" in wrong.splitlines()[-1]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fer_edge_train.faces.refiner_recipe import RefinerRecipe
+    from fer_edge_train.faces.refiner_recipe import ProposalOptions, RefinerRecipe
     from fer_edge_train.faces.scene_sources import SceneSources
 
 # Columns of a proposal's target: score, box, five points, and the weights of box and points.
@@ -80,7 +80,7 @@ def propose(
     side, min_score = recipe.proposals.side, recipe.proposals.min_score
     images, truth = make_scene_batch(source.scenes, chosen, BatchShape(side, MIN_ROWS), recipe.augmentation, seed)
     rng = np.random.default_rng((*seed, 1))
-    network = _load_network(source.detector, side, get_ident())
+    network = load_network(source.detector, side, get_ident())
     parts = []
     for image, rows in zip(images, truth, strict=True):
         cells = decode_outputs(network.run(image, side, side, min_score), min_score)
@@ -139,7 +139,8 @@ def mirror(proposals: Proposals) -> Proposals:
 
 
 @cache
-def _load_network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: ARG001 - each thread has its own
+def load_network(detector: Path, side: int, thread: int) -> FaceNetwork:  # noqa: ARG001 - each thread has its own
+    """Return a detector's first stage for square images, the same one to each call from a thread."""
     return FaceNetwork(model_bytes(detector), read_card(detector, DetectorCard), detector, height=side, width=side)
 
 
@@ -153,16 +154,8 @@ def _propose_in_scene(
     has_teacher: bool,
 ) -> Proposals:
     """Draw some of the first stage's boxes in a scene and make their targets."""
-    options = recipe.proposals
-    faces, known = _find_faces(rows)
-    boxes = nms(cells)
-    share = np.sqrt(boxes.scores)
-    count = min(options.max_per_scene, len(share))
-    picked = boxes.boxes[rng.choice(len(share), count, replace=False, p=share / share.sum())] if count else boxes.boxes
-    clear_faces = faces.boxes[faces.scores >= _MIN_BOX_SCORE]
-    positive = np.flatnonzero(pairwise_iou(cells.boxes, clear_faces).max(axis=1, initial=0) >= _FACE_IOU - 0.05)
-    more = rng.choice(positive, min(options.extra_positives, len(positive)), replace=False)
-    picked = np.concatenate((picked, cells.boxes[more]))
+    faces, known = read_faces(rows)
+    picked = pick_boxes(cells, faces, recipe.proposals, rng)
     if not has_teacher:
         ignored = row_boxes(rows[rows[:, KIND] == IGNORED])
         areas = picked[:, 2] * picked[:, 3]
@@ -171,7 +164,28 @@ def _propose_in_scene(
     return Proposals(squares, make_targets(picked, places, faces, known))
 
 
-def _find_faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArray[np.bool_]]:
+def pick_boxes(
+    cells: RawDetections, faces: RawDetections, options: ProposalOptions, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Draw some of the first stage's boxes in a scene, float32 of shape (n, 4).
+
+    Args:
+        cells: what the first stage found, before boxes of the same object were removed.
+        faces: faces of the scene.
+        options: how many boxes to draw.
+        rng: source of randomness.
+    """
+    boxes = nms(cells)
+    share = np.sqrt(boxes.scores)
+    count = min(options.max_per_scene, len(share))
+    picked = boxes.boxes[rng.choice(len(share), count, replace=False, p=share / share.sum())] if count else boxes.boxes
+    clear_faces = faces.boxes[faces.scores >= _MIN_BOX_SCORE]
+    positive = np.flatnonzero(pairwise_iou(cells.boxes, clear_faces).max(axis=1, initial=0) >= _FACE_IOU - 0.05)
+    more = rng.choice(positive, min(options.extra_positives, len(positive)), replace=False)
+    return np.concatenate((picked, cells.boxes[more]))
+
+
+def read_faces(rows: npt.NDArray[np.float32]) -> tuple[RawDetections, npt.NDArray[np.bool_]]:
     """Return each face of a scene once, and whether its landmarks are known."""
     rows = rows[(rows[:, KIND] != EMPTY) & (rows[:, KIND] != IGNORED) & (rows[:, WEIGHT] >= _MIN_WEIGHT)]
     # NaN marks unknown landmarks, so that this stays with the face.

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_edge.datasets.face_corrections import correct_labels
 from fer_edge.datasets.faces import load_faces
+from fer_edge.detection.label_corrections import correct_labels
 from fer_edge.errors import DataError
 
 if TYPE_CHECKING:
