@@ -136,3 +136,12 @@ def test_converts_in_another_process() -> None:
     assert kind.startswith("Keras 2.")
     assert kind.endswith(", HDF5")
     assert model[4:8] == b"TFL3"
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_converts_models_of_another_backend(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who trains with PyTorch or JAX may have set this in the shell."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    kind, model = read_isolated(foreign / "curves.keras", "keras", ReadOptions())
+    assert kind.startswith("Keras 3.")
+    assert model[4:8] == b"TFL3"

@@ -157,8 +157,9 @@ def _read(request: Request) -> tuple[str, bytes]:
 
 def run_reader(request: bytes, timeout: float) -> tuple[int, bytes]:
     """Run the other process, and return its exit status and output."""
-    # Each thread of TensorFlow would reserve memory of its own, which counts where memory is limited.
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "MALLOC_ARENA_MAX": "1", **os.environ}
+    # Each thread of TensorFlow would reserve memory of its own, which counts where memory is limited. Only with
+    # TensorFlow can Keras's models be converted, whatever they were trained with.
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "MALLOC_ARENA_MAX": "1", **os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", _COMMAND, *sys.path],
         input=request,

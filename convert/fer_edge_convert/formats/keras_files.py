@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import inspect
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -348,7 +347,6 @@ def _load_custom(name: str | None, config: object) -> dict[str, Any]:
 
 def _convert(path: Path, version: str, load: Callable[[Any], Any], options: ReadOptions) -> bytes:
     """Load with the Keras of the file's time, because Keras 3 reads few files of Keras 2, and convert."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever it was trained with
     with hide_output():
         try:
             if version.startswith("3"):
