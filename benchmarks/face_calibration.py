@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,14 +27,15 @@ import numpy as np
 
 from faces import without_other_objects
 from fer_edge.datasets.faces import FaceImage, load_faces
-from fer_edge.detection.metrics import ImageDetections, detect_all, match, pairwise_intersection, pairwise_iou
+from fer_edge.detection.label_corrections import correct_labels
+from fer_edge.detection.metrics import ImageDetections, detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.model_zoo import DEFAULT_DETECTOR
 from fer_edge.modelcard.archive import attached_members, model_bytes, with_card
 from fer_edge.modelcard.schema import DetectorCard, ScoreCalibration
 from fer_edge.tflite.interpreter import runtime_name
 from fer_edge.utils.atomic_file import replacing
-from marked_faces import MARKS, boxes_of, read_marked
+from marked_faces import MARKS, read_marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from fer_edge.datasets.faces import FaceDataset
 
 MIN_SCORE: Final = 0.3  # before calibration; boxes with lower scores were not looked at
-CORRECTED_IOU: Final = 0.5  # of a correction with the label that it replaces
 FOLDS: Final = 10
 BINS: Final = 10
 MIN_SCORES: Final = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -110,26 +110,9 @@ def main() -> None:
         write_card(options.model, card)
 
 
-def read_corrected(data: FaceDataset, marks: Path) -> list[FaceImage]:
+def read_corrected(data: FaceDataset, marks: Path) -> tuple[FaceImage, ...]:
     """Return the labels, with the rows of ``development.csv`` in place of labels and ignored regions there."""
-    corrections: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with (marks / "development.csv").open(newline="") as rows:
-        for row in csv.DictReader(rows):
-            corrections[row["file"]].append(row)
-    images = []
-    for image in without_other_objects(data):
-        faces, ignored = image.boxes, image.ignored
-        for row in corrections[image.name]:
-            box = boxes_of([row])
-            faces = faces[pairwise_iou(faces, box)[:, 0] < CORRECTED_IOU]
-            ignored = ignored[pairwise_intersection(ignored, box)[:, 0] < 0.5 * box[0, 2] * box[0, 3]]
-            if row["kind"] == "face":
-                faces = np.concatenate((faces, box))
-            elif row["kind"] == "ignore":
-                ignored = np.concatenate((ignored, box))
-        unknown = np.full((len(faces), 5, 2), np.nan, np.float32)
-        images.append(FaceImage(image.name, faces, np.ones(len(faces), np.float32), unknown, ignored))
-    return images
+    return correct_labels(replace(data, images=tuple(without_other_objects(data))), marks / "development.csv").images
 
 
 def find_boxes(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_edge.cli.completion import complete_classifier
+from fer_edge.cli.options import CLASSIFIER_HELP
 from fer_edge.cli.output import say
 from fer_edge.errors import InputError
 
@@ -24,9 +25,7 @@ def deploy(
     hosts: Annotated[list[str], typer.Argument(help="user@host, or names of your ssh configuration.")],
     model: Annotated[
         Path | None,
-        typer.Option(
-            help="A .tflite with a card, or the shipped edge, edge-plus or large.", autocompletion=complete_classifier
-        ),
+        typer.Option(help=CLASSIFIER_HELP, autocompletion=complete_classifier),
     ] = None,
     model_back: Annotated[
         bool,

@@ -8,9 +8,11 @@ from typing import Annotated, Final, Literal
 import typer
 
 from fer_edge.cli.completion import complete_classifier, complete_detector
+from fer_edge.model_zoo import CLASSIFIERS
 
 FORMS: Final = "fer2013.csv, a folder with train/ and test/, or a zip or tar of either."
 Votes = Annotated[Path | None, typer.Option(help="FER+'s fer2013new.csv: the majority of its votes is the label.")]
+CLASSIFIER_HELP: Final = f"A .tflite with a card, or the shipped {', '.join(CLASSIFIERS[:-1])} or {CLASSIFIERS[-1]}."
 Model = Annotated[
     Path | None,
     typer.Option(

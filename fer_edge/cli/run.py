@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 import typer
 
 from fer_edge.cli.completion import complete_classifier, complete_detector
-from fer_edge.cli.options import Broker, ConfigFile, Node
+from fer_edge.cli.options import CLASSIFIER_HELP, Broker, ConfigFile, Node
 from fer_edge.cli.output import INTERRUPTED, open_in_browser, say, version
 from fer_edge.errors import InputError
 from fer_edge.utils.words import counted
@@ -44,9 +44,7 @@ def run(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="A .tflite with a card, or the shipped edge, edge-plus or large.", autocompletion=complete_classifier
-        ),
+        typer.Option(help=CLASSIFIER_HELP, autocompletion=complete_classifier),
     ] = None,
     detector: Annotated[Literal["network", "yunet"] | None, typer.Option(help="Face detector.")] = None,
     detector_model: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_edge.cli.completion import complete_classifier
+from fer_edge.cli.options import CLASSIFIER_HELP
 from fer_edge.errors import InputError
 from fer_edge.utils.system import this_program
 from fer_edge.utils.words import counted
@@ -100,9 +101,7 @@ def upgrade(origin: From = None, dry_run: DryRun = False) -> None:
 def change_model(
     model: Annotated[
         Path | None,
-        typer.Argument(
-            help="A .tflite with a card, or the shipped edge, edge-plus or large.", autocompletion=complete_classifier
-        ),
+        typer.Argument(help=CLASSIFIER_HELP, autocompletion=complete_classifier),
     ] = None,
     back: Annotated[bool, typer.Option("--back", help="Take the model from before the last change.")] = False,
     instance: Instance = None,
