@@ -82,6 +82,32 @@ def test_unwarped_views_are_flipped_and_relit_at_most(sample: Sample) -> None:
     assert 70 < kept.sum() < 130
 
 
+def test_views_may_be_mixed_with_the_same_view_of_another_face(sample: Sample) -> None:
+    faces = sample.faces[:200]
+    plain, mixed = (replace(_bank(faces), views=Views(seed=5, mix=share)) for share in (0.0, 0.7))
+    rows = np.arange(200)
+    for view in (IDENTITY, MIRRORED):
+        assert (mixed.render(faces, rows, view, 48) == plain.render(faces, rows, view, 48)).all()
+    made, unmixed = (bank.render(faces, rows, 2, 48).astype(float) for bank in (mixed, plain))
+    others, shares = mixed.views.mixture(2, mixed.unseen)
+    assert (shares[mixed.unseen] == 1).all()
+    assert not mixed.unseen[others[shares < 1]].any(), "what is held out is in no image of another face"
+    assert 0.6 < (shares[~mixed.unseen] < 1).mean() < 0.8
+    assert shares.min() >= 0.5
+    expected = unmixed * shares[:, None, None] + unmixed[others] * (1 - shares[:, None, None])
+    assert np.abs(made - expected).max() <= 0.51
+    assert (mixed.render(faces, rows[60:70], 2, 48) == made[60:70]).all()
+    assert (mixed.render(faces, rows, 3, 48) != made).mean() > 0.5
+
+
+def test_mixed_views_take_faces_from_where_they_are_in_a_dataset(sample: Sample) -> None:
+    at = np.arange(1, 200, 3)
+    bank = replace(_bank(sample.faces[at]), views=Views(seed=5, mix=1.0))
+    rows, views = np.array([0, 9, 33]), np.array([2, 3, 2])
+    alone = bank.render(sample.faces[at], rows, views, 40)
+    assert (bank.render(sample.faces, rows, views, 40, at) == alone).all()
+
+
 def test_saves_and_loads_a_bank(sample: Sample, tmp_path: Path) -> None:
     bank = _bank(sample.faces)
     bank.save(tmp_path / "bank.npz")

@@ -18,19 +18,21 @@ LABELS = ("angry", "happy", "neutral")
 PLAIN = ["augmentation.mixup=0", "augmentation.erase=0"]
 
 
-def _source(sample: Sample, share: float) -> BatchSource:
+def _source(sample: Sample, share: float, mix: float = 0.0) -> BatchSource:
     """Make a source with a bank of four views for every second face."""
     faces = sample.faces[:60]
     logits = np.random.default_rng(1).normal(0, 2, (4, 30, 3)).astype(np.float32)
     unseen = np.arange(30) < 3
-    bank = Bank(LABELS, Views(seed=5), encode_log_probabilities(log_softmax(logits)), unseen, digest(faces[::2]))
-    rows = np.where(np.arange(60) % 2 == 0, np.arange(60) // 2, -1)
+    bank = Bank(
+        LABELS, Views(seed=5, mix=mix), encode_log_probabilities(log_softmax(logits)), unseen, digest(faces[::2])
+    )
     hard = 2 * np.eye(3, dtype=np.float32)[np.arange(60) % 3]  # a weight of 2
-    return BatchSource(faces, {"logits": hard, "votes": hard}, BankAnswers(bank, rows, "logits", share))
+    return BatchSource(faces, {"logits": hard, "votes": hard}, BankAnswers(bank, np.arange(0, 60, 2), "logits", share))
 
 
-def test_face_is_shown_in_each_view_in_turn_with_its_answer(sample: Sample) -> None:
-    source, rows = _source(sample, 1.0), np.array([0, 10, 24, 50])
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_face_is_shown_in_each_view_in_turn_with_its_answer(sample: Sample, mix: float) -> None:
+    source, rows = _source(sample, 1.0, mix), np.array([0, 10, 24, 50])
     answers = source.answers
     assert answers is not None
     shown = []
@@ -39,7 +41,7 @@ def test_face_is_shown_in_each_view_in_turn_with_its_answer(sample: Sample) -> N
         for i, row in enumerate(rows // 2):
             view = int(row + epoch) % 4
             shown.append((row, view))
-            expected = answers.bank.views.render(sample.faces[rows[i : i + 1]], row[None], view, 48)[0]
+            expected = answers.bank.render(sample.faces[:60:2], row[None], view, 48)[0]
             assert (images[i] == expected).all()
             answer = np.exp(answers.bank.log_probabilities(row[None], view)[0])
             assert targets["logits"][i] == pytest.approx(2 * answer, abs=1e-5)

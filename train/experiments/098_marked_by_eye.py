@@ -68,7 +68,6 @@ SIDE, IS_OBJECT, IS_FACE = 0, 1, 2  # columns of what is known of a proposal bes
 FACE_WEIGHT, OBJECT_WEIGHT = 8.0, 3.0  # of marked ones in the loss
 KEEP, KEEP_BELOW, KEEP_ALL = 0.5, 40.0, 24.0  # share of the target that small boxes keep, in pixels of their sides
 BATCH: Final = 256
-SEED: Final = 971
 
 
 class Known(NamedTuple):
@@ -130,11 +129,11 @@ def collect(options: argparse.Namespace) -> None:
     data = correct_labels(data, options.marks / "training.csv")
     sources = with_repeats(load_sources(data, recipe.data, pasted, options.teacher))
     teacher = Teacher(options.teacher, recipe.data.teacher_scales)
-    chosen = np.random.default_rng(SEED).choice(sources.drawn, options.scenes)
+    chosen = np.random.default_rng(options.seed).choice(sources.drawn, options.scenes)
     parts: list[Known] = []
     began = time.monotonic()
     for number, first in enumerate(chosen.tolist(), 1):
-        parts.append(propose(sources, teacher, first, recipe, np.random.default_rng((SEED, number))))
+        parts.append(propose(sources, teacher, first, recipe, np.random.default_rng((options.seed, number))))
         if number % 1000 == 0:
             print(f"{number} of {options.scenes} scenes, {time.monotonic() - began:.0f} s", flush=True)
     np.savez(
@@ -148,10 +147,10 @@ def collect(options: argparse.Namespace) -> None:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """Squares, targets and weights; each epoch has another order."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, seed: int) -> None:
         """Begin with the first epoch."""
         super().__init__()
-        self.known, self.epoch = known, 0
+        self.known, self.seed, self.epoch = known, seed, 0
         self.on_epoch_begin()
 
     def __len__(self) -> int:
@@ -160,7 +159,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 
     def on_epoch_begin(self) -> None:
         """Shuffle."""
-        self.order = np.random.default_rng((SEED, self.epoch)).permutation(len(self.known.extra))
+        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.known.extra))
 
     def on_epoch_end(self) -> None:
         """Count the epoch."""
@@ -172,7 +171,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         chosen = np.sort(self.order[step * BATCH : (step + 1) * BATCH])
         some = Proposals(self.known.proposals.squares[chosen], self.known.proposals.targets[chosen])
         extra, other = self.known.extra[chosen], mirror(some)
-        flip = np.random.default_rng((SEED, self.epoch, step)).random(len(chosen)) < 0.5
+        flip = np.random.default_rng((self.seed, self.epoch, step)).random(len(chosen)) < 0.5
         squares = np.where(flip[:, None, None], other.squares, some.squares)
         targets = np.where(flip[:, None], other.targets, some.targets)
         weights = 1 + (FACE_WEIGHT - 1) * extra[:, IS_FACE] + (OBJECT_WEIGHT - 1) * extra[:, IS_OBJECT]
@@ -193,7 +192,7 @@ def keep_answers(model: keras.Model, known: Known) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a second stage on, and write it after each epoch."""
-    keras.utils.set_random_seed(SEED)
+    keras.utils.set_random_seed(options.seed)
     recipe = load_refiner_recipe("refiner")
     model = build_refiner(recipe.network)
     network = to_inference_refiner(model)
@@ -201,7 +200,7 @@ def train(options: argparse.Namespace) -> None:
     with np.load(options.proposals) as stored:
         known = Known(Proposals(stored["squares"], stored["targets"]), stored["extra"])
     keep_answers(model, known)
-    batches = Batches(known)
+    batches = Batches(known, options.seed)
     rate = cosine(options.learning_rate, len(batches) * options.epochs, len(batches) // 5)
     optimizer = AdamW(rate, weight_decay=0.02, use_ema=True, ema_momentum=0.998, clipnorm=5.0)
     model.compile(optimizer, RefinerLoss(recipe.loss.box, recipe.loss.landmarks))
@@ -224,6 +223,7 @@ def main() -> None:
     one.add_argument("--teacher", type=Path, required=True, help="YuNet's ONNX file")
     one.add_argument("--marks", type=Path, default=Path(__file__).parents[2] / "benchmarks" / "face_marks")
     one.add_argument("--scenes", type=int, default=80_000)
+    one.add_argument("--seed", type=int, default=971)
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(function=collect)
     two = commands.add_parser("train")
@@ -231,6 +231,7 @@ def main() -> None:
     two.add_argument("--weights", type=Path, required=True, help="the second stage to start from, a .keras")
     two.add_argument("--epochs", type=int, default=6)
     two.add_argument("--learning-rate", type=float, default=1.5e-3)
+    two.add_argument("--seed", type=int, default=971)
     two.add_argument("--made-by", action="append", default=[], help="for the card, a command that made the proposals")
     two.add_argument("--out", type=Path, required=True)
     two.set_defaults(function=train)

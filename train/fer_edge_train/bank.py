@@ -4,8 +4,11 @@ A teacher classifies several views of each training face once. A view depends on
 the number of the view. So a student can make the same image again at any time and size, and look up the answer.
 
     bank = Bank.load(path, faces)
-    images = bank.views.render(faces[rows], rows, view, size=48)
+    images = bank.render(faces, rows, view, size=48)
     targets = np.exp(bank.log_probabilities(rows, view))
+
+A view may be mixed with the same view of another face. No teacher has learnt such an image by heart, and there are as
+many of them as one likes (Beyer et al. 2021, arXiv:2106.05237).
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ _DAMAGE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionE
 class Views:
     """Random views of faces: view 0 is the face as it is, view 1 its mirror image, and all others are random.
 
-    A random view is a pure function of ``seed``, its number and the face's row. It has no noise and no mixture of
-    faces; a student may add those, mixing answers as it mixes faces.
+    A random view is a pure function of ``seed``, its number and the face's row. It has no noise; a student may add
+    that, and may mix images once more, and their answers with them.
 
     Attributes:
         seed: of all random views.
@@ -58,6 +61,7 @@ class Views:
         shift: most shift each way, over the side.
         contrast: largest change of the contrast, less 1.
         brightness: most brightening or darkening, over the full range.
+        mix: share of the random views that are mixed with the same view of another face (`Bank.render`).
     """
 
     seed: int = 1
@@ -70,6 +74,7 @@ class Views:
     shift: float = 0.08
     contrast: float = 0.4
     brightness: float = 0.1
+    mix: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a file."""
@@ -81,7 +86,7 @@ class Views:
     def render(
         self, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], view: int | npt.NDArray[np.int64], size: int
     ) -> npt.NDArray[np.uint8]:
-        """Make images of some faces.
+        """Make images of some faces, without mixing them.
 
         Each face is resampled once, by cubic convolution, from its own pixels to those of the result.
 
@@ -114,6 +119,27 @@ class Views:
             for image, curve in zip(images, np.clip(np.rint(curves), 0, 255).astype(np.uint8), strict=True):
                 image[:] = curve[image]
         return images
+
+    def mixture(
+        self, view: int, unmixed: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Draw which face each one is mixed with in a view, and its own share of the image, half or more.
+
+        Args:
+            view: number of the view.
+            unmixed: for each face, whether it is left as it is and mixed with no other, of shape (n,).
+
+        Returns:
+            Rows of the other faces and shares, each of shape (n,); a face with a share of 1 is not mixed.
+        """
+        others, shares = np.arange(len(unmixed), dtype=np.int64), np.ones(len(unmixed), np.float32)
+        mixed = np.flatnonzero(~unmixed)
+        if self.mix and view > MIRRORED:
+            rng = np.random.default_rng((self.seed, view - MIRRORED - 1))
+            others[mixed] = rng.permutation(mixed)
+            drawn = rng.random(len(mixed))
+            shares[mixed] = np.where(rng.random(len(mixed)) < self.mix, np.maximum(drawn, 1 - drawn), 1)
+        return others, shares
 
     def _draws(self, rows: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Draw ten numbers of 0..1 for each row; the fixed views get the middle of the range, which is no change."""
@@ -152,7 +178,8 @@ class Bank:
         labels: names of the classes.
         views: how the views are made.
         codes: uint8 of shape (views, faces, classes): negative log probabilities in steps of `STEP`.
-        unseen: bool of shape (faces,): faces that no teacher learnt from, for validation and calibration.
+        unseen: bool of shape (faces,): faces that no teacher learnt from, for validation and calibration. They are
+            mixed with no other.
         faces: SHA-256 of the faces, as hexadecimal digits.
         teachers: names and descriptions of the teachers.
     """
@@ -163,10 +190,52 @@ class Bank:
     unseen: npt.NDArray[np.bool_]
     faces: str
     teachers: Mapping[str, str] = field(default_factory=dict)
+    _mixtures: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         """Return the number of views of each face."""
         return len(self.codes)
+
+    def render(
+        self,
+        faces: npt.NDArray[np.uint8],
+        rows: npt.NDArray[np.int64],
+        view: int | npt.NDArray[np.int64],
+        size: int,
+        at: npt.NDArray[np.int64] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Make the images that the answers are for.
+
+        Args:
+            faces: faces of a dataset, of shape (n, height, width).
+            rows: rows in the bank of those to show, of shape (m,).
+            view: number of the view, or that of each face.
+            size: side of the images, in pixels.
+            at: index in ``faces`` of each face of the bank; None if they are the faces of the bank.
+
+        Returns:
+            uint8 of shape (m, size, size).
+        """
+        views = np.broadcast_to(view, rows.shape)
+        images = self.views.render(faces[rows if at is None else at[rows]], rows, views, size)
+        if not self.views.mix:
+            return images
+        found = [self._mixture(int(one)) for one in views]
+        shares = np.array([share[row] for (_, share), row in zip(found, rows, strict=True)], np.float32)
+        others = np.array([other[row] for (other, _), row in zip(found, rows, strict=True)], np.int64)
+        mixed = shares < 1
+        others, own = others[mixed], shares[mixed][:, None, None]
+        added = self.views.render(faces[others if at is None else at[others]], others, views[mixed], size)
+        images[mixed] = np.rint(images[mixed] * own + added * (1 - own))
+        return images
+
+    def _mixture(self, view: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return `Views.mixture`, which is drawn once for each view."""
+        if view not in self._mixtures:
+            self._mixtures[view] = self.views.mixture(view, self.unseen)
+        return self._mixtures[view]
 
     def log_probabilities(
         self, rows: npt.NDArray[np.int64], view: int | npt.NDArray[np.int64]

@@ -24,24 +24,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BankAnswers:
-    """A bank, and which of its rows belong to the faces of a dataset.
+    """A bank, and which faces of a dataset it is for.
 
     Attributes:
         bank: the bank.
-        bank_rows: row of each face in the bank, int64 of shape (n,); -1 for faces that the bank is not for.
+        at: index in the dataset of each face of the bank, ascending, int64 of shape (m,).
         head: name of the head that learns the answers.
         share: share of the answers in the head's targets.
     """
 
     bank: Bank
-    bank_rows: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
     head: str
     share: float
 
+    def bank_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the rows in the bank of some faces of the dataset; -1 for faces that it is not for."""
+        found = np.minimum(np.searchsorted(self.at, rows), len(self.at) - 1)
+        return np.where(self.at[found] == rows, found, -1)
+
     def unseen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return for some faces whether no teacher has learnt from them."""
-        at = self.bank_rows[rows]
-        return (at < 0) | self.bank.unseen[at]
+        found = self.bank_rows(rows)
+        return (found < 0) | self.bank.unseen[found]
 
 
 class BatchSource(NamedTuple):
@@ -76,9 +81,9 @@ def make_batch(
         images = augment(source.faces[rows], size, augmentation, rng)
     else:
         bank, head, share = source.answers.bank, source.answers.head, source.answers.share
-        bank_rows = source.answers.bank_rows[rows]
+        bank_rows = source.answers.bank_rows(rows)
         views = (bank_rows + number[0]) % len(bank)
-        images = bank.views.render(source.faces[rows], bank_rows, views, size)
+        images = bank.render(source.faces, bank_rows, views, size, source.answers.at)
         erase(images, augmentation, rng)
         own, answers = targets[head], np.exp(bank.log_probabilities(bank_rows, views))
         targets[head] = (1 - share) * own + share * answers * own.sum(axis=1, keepdims=True)

@@ -50,6 +50,7 @@ class Target(Section, frozen=True, kw_only=True):
         distillation: share of the teachers' probabilities in the target (Hinton et al. 2015, arXiv:1503.02531).
         views: how many views of each face the teachers classify, when they make a bank: the face, its mirror image
             and random views (Beyer et al. 2021, arXiv:2106.05237). The network sees each of them in turn.
+        mix: share of the random views that are mixed with another face before the teachers classify them (the same).
         label_smoothing: share of the rest of the target that is spread over all classes (Szegedy et al. 2015,
             arXiv:1512.00567).
         class_weight: exponent of the weight of a class, which is (mean count / count of the class); 1 balances them.
@@ -60,6 +61,7 @@ class Target(Section, frozen=True, kw_only=True):
     auxiliary: Amount = 0.0
     distillation: Share = 0.0
     views: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
+    mix: Share = 0.0
     label_smoothing: PartialShare = 0.0
     class_weight: Share = 0.0
 

@@ -106,7 +106,7 @@ def make_bank(
         answers = np.empty(codes.shape[1:], np.float32)
         for start in range(0, len(rows), _CHUNK):
             numbers = np.arange(start, min(start + _CHUNK, len(rows)))
-            images = bank.views.render(data.faces[rows[numbers]], numbers, view, recipe.data.side)
+            images = bank.render(data.faces, numbers, view, recipe.data.side, rows)
             answers[numbers] = together.classify(images)
         encoded = encode_log_probabilities(np.log(np.maximum(answers, np.finfo(np.float32).tiny)))
         bank = replace(bank, codes=np.concatenate((bank.codes, encoded[None])))
@@ -129,6 +129,7 @@ def views_for(recipe: Recipe) -> Views:
         shift=augmentation.shift,
         contrast=augmentation.contrast,
         brightness=augmentation.brightness,
+        mix=recipe.target.mix,
     )
 
 

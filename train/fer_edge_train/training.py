@@ -153,11 +153,8 @@ def train(
 
 
 def _bank_answers(data: Dataset, recipe: Recipe, bank: Bank) -> BankAnswers:
-    """Find the rows of a bank that belong to the faces of a dataset."""
-    rows = np.full(len(data), -1, np.int64)
-    training = np.flatnonzero(data.usages == TRAINING)
-    rows[training] = np.arange(len(training))
-    return BankAnswers(bank, rows, HEAD, recipe.target.distillation)
+    """Find the faces of a dataset that a bank is for."""
+    return BankAnswers(bank, np.flatnonzero(data.usages == TRAINING), HEAD, recipe.target.distillation)
 
 
 def _calibration_faces(split: Split, answers: BankAnswers | None) -> npt.NDArray[np.int64]:

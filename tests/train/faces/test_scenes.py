@@ -22,6 +22,7 @@ from fer_edge_train.faces.detector_targets import (
     pack,
     row_boxes,
 )
+from fer_edge_train.faces.scene_effects import occlude
 from fer_edge_train.faces.scene_geometry import transform
 from fer_edge_train.faces.scene_sources import AnnotatedImage, SceneSources
 from fer_edge_train.faces.scenes import BatchShape, make_scene, make_scene_batch
@@ -158,6 +159,29 @@ def test_occlusion_covers_part_of_face() -> None:
     assert len(covered) > 10
     assert 0.1 < np.mean(covered) < 0.4
     assert max(covered) < 0.5
+
+
+def test_large_clear_face_stays_a_face_when_it_is_covered(tmp_path: Path) -> None:
+    file = tmp_path / "squares.onnx"
+    onnx_squares.write_network(file, 0.92)
+    wall = AnnotatedImage(np.full((300, 300), 130, np.uint8), UNMARKED)
+    sides, scores = (80, 20, 80, 80), (1.0, 1.0, 0.5, NOT_A_FACE)
+    boxes = np.array(
+        [(20 + 120 * (i % 2), 20 + 120 * (i // 2), side, side) for i, side in enumerate(sides)], np.float32
+    )
+    unknown = np.full((4, 5, 2), np.nan, np.float32)
+    for teacher, expected in ((Teacher(file, (1,)), (1, 0, 0, NOT_A_FACE)), (None, scores)):
+        sources = make_sources(wall, teacher=teacher)
+        changed, seen = np.zeros(4, bool), np.array(scores, np.float32)
+        for seed in range(20):
+            image = np.full((260, 260), 130, np.uint8)
+            annotations = Annotations(boxes, unknown, np.array(scores, np.float32), NO_BOXES)
+            occlude(image, annotations, sources, SceneAugmentation(occlude=1), np.random.default_rng(seed))
+            parts = [image[y:, x:][:side, :side] for x, y, side, _ in boxes.astype(int).tolist()]
+            changed |= [bool((part != 130).any()) for part in parts]
+            seen = np.where(annotations.scores == np.array(scores, np.float32), seen, annotations.scores)
+        assert changed.all()
+        assert seen.tolist() == list(expected)
 
 
 def test_teacher_alone_scores_pasted_faces(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class SceneAugmentation(Section, frozen=True, kw_only=True):
         rotate: probability of a rotation.
         rotate_degrees: maximum rotation to either side.
         squeeze: maximum factor by which an image is made narrower or lower.
-        occlude: probability that a piece of another image covers a part of a face.
+        occlude: probability that a drawn hand, something at a side or an object covers a part of a face.
         gamma: maximum change of the gamma, as a factor less 1.
         contrast: maximum change of the contrast, as a factor less 1.
         brightness: maximum change of the brightness, divided by the full range.

@@ -11,15 +11,19 @@ import numpy as np
 from fer_edge.detection.metrics import pairwise_intersection
 from fer_edge_train.faces.clutter import draw_clutter
 from fer_edge_train.faces.detector_targets import Annotations, concatenate
+from fer_edge_train.faces.occluders import draw_occluder
 from fer_edge_train.faces.scene_geometry import blend, fill, rotation
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fer_edge_train.faces.detector_recipe import SceneAugmentation
+    from fer_edge_train.faces.occluders import Occluder
     from fer_edge_train.faces.scene_sources import SceneSources
 
-_MAX_OCCLUDED: Final = 0.4  # share of a face; of a face that is occluded more, too little is left
+_MAX_OCCLUDED: Final = 0.5  # share of a face; of a face that is occluded more, too little is left
+_CLEAR_SIDE: Final = 28  # pixels of the longer side of a face that is still one when a part of it is covered
+_CLEAR_SCORE: Final = 0.85  # lowest score of such a face
 _PLAIN_OCCLUDER: Final = 0.3  # probability that what occludes a face is of one grey
 _MIN_MIX: Final = 0.5  # share of a scene that another image shines through
 # Size of FER-2013's images relative to the boxes of their faces (benchmarks/crop_margin.py).
@@ -34,23 +38,52 @@ def occlude(
     augmentation: SceneAugmentation,
     rng: np.random.Generator,
 ) -> None:
-    """Cover a part of some faces with a piece of another image, as hands, cups and other people do."""
-    for face, (x, y, width, height) in enumerate(annotations.boxes.tolist()):
+    """Cover a part of some faces with hands and objects.
+
+    With a teacher, a covered face gets a score of 0, because the teacher decides how much of it is left. A large clear
+    face keeps its score: people see that it is one, and a teacher often does not.
+    """
+    for face, box in enumerate(annotations.boxes):
         if rng.random() >= augmentation.occlude:
             continue
-        if sources.teacher:
-            annotations.scores[face] = 0  # the teacher decides how much of the face is left
-        across = rng.uniform(0.3, 1)
-        down = rng.uniform(0.2, _MAX_OCCLUDED / across)
-        left = int(x + width * rng.uniform(-0.3 * across, 1 - 0.7 * across))
-        top = int(y + height * rng.uniform(-0.3 * down, 1 - 0.7 * down))
-        place = image[max(top, 0) :, max(left, 0) :][: math.ceil(down * height), : math.ceil(across * width)]
-        other = sources.images[int(rng.integers(len(sources.images)))].gray
-        if min(np.subtract(other.shape, place.shape)) < 0 or rng.random() < _PLAIN_OCCLUDER:
-            place[:] = int(rng.integers(256))
+        occluder = draw_occluder(rng)
+        if occluder.covered > _MAX_OCCLUDED:
             continue
+        is_clear = box[2:].max() >= _CLEAR_SIDE and annotations.scores[face] >= _CLEAR_SCORE
+        if sources.teacher and annotations.scores[face] > 0 and not is_clear:
+            annotations.scores[face] = 0
+        _cover(image, box, occluder, sources, rng)
+
+
+def _cover(
+    image: npt.NDArray[np.uint8],
+    box: npt.NDArray[np.float32],
+    occluder: Occluder,
+    sources: SceneSources,
+    rng: np.random.Generator,
+) -> None:
+    """Put an occluder over a face, in the grey of its skin, in one grey, or with a piece of another image on it."""
+    x, y, width, height = (round(float(value)) for value in box)
+    size = (max(2 * width, 1), max(2 * height, 1))
+    left, top = x - width // 2, y - height // 2
+    place = image[max(top, 0) : max(top + size[1], 0), max(left, 0) : max(left + size[0], 0)]
+    if not place.size:
+        return
+    part = (slice(max(-top, 0), None), slice(max(-left, 0), None))
+    light, mask = (
+        cv2.resize(drawn, size, interpolation=cv2.INTER_LINEAR)[part][: place.shape[0], : place.shape[1]]
+        for drawn in (occluder.light, occluder.mask)
+    )
+    other = sources.images[int(rng.integers(len(sources.images)))].gray
+    if occluder.is_skin:
+        skin = np.median(image[max(y, 0) :, max(x, 0) :][:height, :width]) if width * height else 128
+        material = np.asarray(skin * rng.uniform(0.75, 1.25))
+    elif min(np.subtract(other.shape, place.shape)) < 0 or rng.random() < _PLAIN_OCCLUDER:
+        material = np.asarray(rng.integers(256))
+    else:
         row, column = (int(rng.integers(room + 1)) for room in np.subtract(other.shape, place.shape))
-        place[:] = other[row:, column:][: place.shape[0], : place.shape[1]]
+        material = other[row:, column:][: place.shape[0], : place.shape[1]]
+    place[:] = np.clip(place * (1 - mask) + material * light * mask, 0, 255)
 
 
 def paste_face(

@@ -84,8 +84,8 @@ def make_scene(
         rng: source of randomness.
 
     Returns:
-        A uint8 grey image of shape (side, side) and its faces. With a teacher, occluded, pasted and mixed faces have a
-        score of 0, because the teacher decides how visible they are.
+        A uint8 grey image of shape (side, side) and its faces. With a teacher, pasted and mixed faces have a score of
+        0, because the teacher decides how visible they are, and so have occluded ones that are small or unclear.
     """
     out = np.empty((side, side), np.uint8)
     if rng.random() < augmentation.mosaic:
