@@ -57,7 +57,7 @@ KERNELS = (3, 3, 5, 3, 5, 5, 3)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 NUMBERS = torch.bfloat16 if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else torch.float32
 LAST = torch.channels_last
-NONE, RELU6 = 0, 1
+NONE, RELU6, RELU = 0, 1, 2
 ALL = -1  # a network that learns from all folds; also the number of the faces held out
 
 

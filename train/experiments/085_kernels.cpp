@@ -174,6 +174,13 @@ inline void for_channels(long channels, Body body) {
   for (; c < channels; c += 8) body(c, std::integral_constant<long, 8>());
 }
 
+// Call `body(at, c, lanes)` for all values of an image's pixels; `at` is their place among all images.
+template <typename Body>
+inline void for_pixels(long image, long pixels, long channels, Body body) {
+  for (long p = image * pixels; p < (image + 1) * pixels; p++)
+    for_channels(channels, [=](long c, auto lanes) { body(p * channels + c, c, lanes); });
+}
+
 // What an activation lets through: 0 everything, 1 what is in 0..6 (ReLU6), 2 what is over 0 (ReLU).
 inline float ceiling(long activation) { return activation == 2 ? INFINITY : 6.0f; }
 
@@ -276,6 +283,56 @@ void norm_gradient(const Number* x, const Number* g, const float* scale, const f
         gradient = value > 0 && value < top ? gradient : 0;
       }
       store<N>(result + p * channels + c, factor * gradient + load<N>(slope + c) * given + load<N>(constant + c));
+    });
+}
+
+// Means of each image's channels, of shape (images, channels).
+void image_means(const Number* x, float* means, long images, long pixels, long channels) {
+  memset(means, 0, images * channels * sizeof(float));
+  for (long n = 0; n < images; n++) {
+    float* mean = means + n * channels;
+    for_pixels(n, pixels, channels, [=](long at, long c, auto lanes) {
+      constexpr long N = lanes;
+      store<N>(mean + c, load<N>(mean + c) + load<N>(x + at));
+    });
+    for (long c = 0; c < channels; c++) mean[c] /= pixels;
+  }
+}
+
+// result = ReLU(x + y * gate); a gate is one of each image's channels.
+void gate_apply(const Number* x, const Number* y, const float* gate, Number* result, long images, long pixels,
+                long channels) {
+  for (long n = 0; n < images; n++)
+    for_pixels(n, pixels, channels, [=](long at, long c, auto lanes) {
+      constexpr long N = lanes;
+      const Floats<N> value = load<N>(x + at) + load<N>(y + at) * load<N>(gate + n * channels + c);
+      store<N>(result + at, value > 0 ? value : 0);
+    });
+}
+
+// The gradient of each gate: the sum of the gradient that comes through the ReLU, times y.
+void gate_gradient_sums(const Number* result, const Number* g, const Number* y, float* of_gate, long images,
+                        long pixels, long channels) {
+  memset(of_gate, 0, images * channels * sizeof(float));
+  for (long n = 0; n < images; n++) {
+    float* total = of_gate + n * channels;
+    for_pixels(n, pixels, channels, [=](long at, long c, auto lanes) {
+      constexpr long N = lanes;
+      const Floats<N> through = load<N>(result + at) > 0 ? load<N>(g + at) : 0;
+      store<N>(total + c, load<N>(total + c) + through * load<N>(y + at));
+    });
+  }
+}
+
+// Gradients of x and y; `constant` is what each pixel of an image's channel adds to the latter.
+void gate_gradient(const Number* result, const Number* g, const float* gate, const float* constant, Number* of_x,
+                   Number* of_y, long images, long pixels, long channels) {
+  for (long n = 0; n < images; n++)
+    for_pixels(n, pixels, channels, [=](long at, long c, auto lanes) {
+      constexpr long N = lanes;
+      const Floats<N> through = load<N>(result + at) > 0 ? load<N>(g + at) : 0;
+      store<N>(of_x + at, through);
+      store<N>(of_y + at, through * load<N>(gate + n * channels + c) + load<N>(constant + n * channels + c));
     });
 }
 

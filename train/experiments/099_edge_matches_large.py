@@ -78,10 +78,10 @@ class Convolution(nn.Module):  # type: ignore[misc]
         inside, margins = LITE.pad(x, self.kernel, self.stride)
         if self.training:
             y = functional.conv2d(inside, self.conv.weight.to(LITE.NUMBERS), None, self.stride, margins)
-            y = LITE.Normalize.apply(y, self.norm.weight, self.norm.bias, self.norm, LITE.NONE)
-        else:
-            y = functional.conv2d(inside, *self.fold(), self.stride, margins)
-        return functional.relu(y) if self.activate else y
+            activation = LITE.RELU if self.activate else LITE.NONE
+            return LITE.Normalize.apply(y, self.norm.weight, self.norm.bias, self.norm, activation)
+        y = functional.conv2d(inside, *self.fold(), self.stride, margins)
+        return functional.relu_(y) if self.activate else y
 
     def fold(self) -> tuple[Tensor, Tensor]:
         """Return kernel and bias with normalization in them; they are kept, so weights must not change afterwards."""
@@ -92,6 +92,46 @@ class Convolution(nn.Module):  # type: ignore[misc]
             bias = (norm.bias.double() - norm.running_mean.double() * scale).to(LITE.NUMBERS)
             self.folded = weight.contiguous(memory_format=LITE.LAST), bias
         return self.folded
+
+
+class Gate(torch.autograd.Function):  # type: ignore[misc]
+    """The end of a residual block: squeeze-and-excitation, addition and ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, *dense: Tensor) -> Tensor:  # noqa: ANN401 - as autograd has it
+        """Compute ReLU(x + y * gate), with a gate for each image's channels from the means of y.
+
+        ``dense`` are kernel and bias of the two layers between means and gates.
+        """
+        x, y = (t.contiguous(memory_format=LITE.LAST) for t in (x, y))
+        n, channels, height, width = y.shape
+        shape = (n, height * width, channels)
+        means = torch.empty(n, channels)
+        LITE.call("image_means", (y, means), *shape)
+        down, down_bias, up, up_bias = (t.flatten(1) if t.ndim > 1 else t for t in dense)
+        hidden = functional.relu(functional.linear(means, down, down_bias))
+        gate = torch.sigmoid(functional.linear(hidden, up, up_bias))
+        result = torch.empty_like(y, memory_format=LITE.LAST)
+        LITE.call("gate_apply", (x, y, gate, result), *shape)
+        ctx.save_for_backward(result, y, means, hidden, gate, down, up)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Gradients of both images, and of the layers in between."""
+        result, y, means, hidden, gate, down, up = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=LITE.LAST)
+        n, channels, height, width = y.shape
+        shape = (n, height * width, channels)
+        of_gate = torch.empty(n, channels)
+        LITE.call("gate_gradient_sums", (result, gradient, y, of_gate), *shape)
+        of_logit = of_gate * gate * (1 - gate)
+        of_hidden = of_logit @ up * (hidden > 0)
+        of_dense = (of_hidden.T @ means, of_hidden.sum(0), of_logit.T @ hidden, of_logit.sum(0))
+        constant = (of_hidden @ down / (height * width)).contiguous()
+        of_x, of_y = (torch.empty_like(y, memory_format=LITE.LAST) for _ in range(2))
+        LITE.call("gate_gradient", (result, gradient, gate, constant, of_x, of_y), *shape)
+        return of_x, of_y, *(d[:, :, None, None] if d.ndim > 1 else d for d in of_dense)
 
 
 class Block(nn.Module):  # type: ignore[misc]
@@ -107,6 +147,9 @@ class Block(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Add to images."""
         y = self.second(self.first(x))
+        if self.training:
+            dense = (self.squeeze.weight, self.squeeze.bias, self.excite.weight, self.excite.bias)
+            return Gate.apply(x, y, *dense)
         means = y.float().mean((2, 3), keepdim=True)
         return functional.relu(x + y * torch.sigmoid(self.excite(functional.relu(self.squeeze(means)))).to(y.dtype))
 
@@ -232,7 +275,6 @@ class Run:
         """Begin from `edge`, or go on from the checkpoint."""
         self.options, self.data = options, LITE.Data(options.csv, options.votes_csv, 4)
         self.rows = np.flatnonzero(self.data.fold >= 0)
-        self.teachers = Teachers(options.edge, options.lite)
         self.student = load_edge(options.edge).train()
         torch.manual_seed(options.seed)
         kernels, rest = ([p for p in self.student.parameters() if (p.ndim > 1) == many] for many in (True, False))
@@ -247,23 +289,25 @@ class Run:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.mean, self.begin = saved["mean"], saved["epoch"]
 
+    def batch(self, rows: npt.NDArray[np.int64], epoch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Make images of some faces, and what the student shall say of them."""
+        raise NotImplementedError
+
     def epoch(self, epoch: int) -> float:
         """Show the student every face once; the mean divergence from its teachers, in nats."""
-        rng = np.random.default_rng((self.options.seed, epoch))
-        order, views, total = rng.permutation(self.rows), Views(seed=self.options.seed), 0.0
+        rng, total = np.random.default_rng((self.options.seed, epoch)), 0.0
+        order = rng.permutation(self.rows)
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            images = torch.from_numpy(views.render(self.data.faces[chosen], chosen, MIRRORED + 1 + epoch, SIDE)).float()
-            total += self.step(mix(images, self.options.mix, rng), epoch * self.steps + step)
+            total += self.step(*self.batch(chosen, epoch, rng), epoch * self.steps + step)
         return total / self.steps
 
-    def step(self, images: Tensor, done: int) -> float:
+    def step(self, images: Tensor, target: Tensor, done: int) -> float:
         """Learn from one batch; its divergence."""
         share = done / (self.steps * self.options.epochs)
         rate = min((done + 1) / WARMUP_STEPS, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * rate
-        target = self.teachers.answer(images)
         loss = functional.kl_div(torch.log_softmax(self.student(images), 1), target, reduction="batchmean")
         self.optimizer.zero_grad()
         loss.backward()
@@ -291,6 +335,33 @@ class Run:
         temporary.replace(self.checkpoint)
 
 
+class MatchingRun(Run):
+    """A student whose teachers answer for each image that it sees."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Load the teachers too."""
+        super().__init__(options)
+        self.teachers, self.views = Teachers(options.edge, options.lite), Views(seed=options.seed)
+
+    def batch(self, rows: npt.NDArray[np.int64], epoch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Mix faces and ask the teachers."""
+        images = torch.from_numpy(self.views.render(self.data.faces[rows], rows, MIRRORED + 1 + epoch, SIDE)).float()
+        images = mix(images, self.options.mix, rng)
+        return images, self.teachers.answer(images)
+
+
+def learn(run: Run) -> None:
+    """Train a student epoch by epoch, and write what it has learnt after each."""
+    options = run.options
+    for epoch in range(run.begin, options.epochs):
+        began, loss = time.monotonic(), run.epoch(epoch)
+        network = run.average()
+        result = measure(network, run.data.public, run.data.public_label)
+        print(f"epoch {epoch + 1}, divergence {loss:.4f}, {time.monotonic() - began:.0f} s | {result}", flush=True)
+        run.save(epoch + 1)
+        np.savez(options.out / "edge.npz", *[to_keras(tensor) for own in network.arrays() for tensor in own])
+
+
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -305,16 +376,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    LITE.keep_memory()
     options.out.mkdir(parents=True, exist_ok=True)
-    run = Run(options)
-    for epoch in range(run.begin, options.epochs):
-        began, loss = time.monotonic(), run.epoch(epoch)
-        network = run.average()
-        result = measure(network, run.data.public, run.data.public_label)
-        print(f"epoch {epoch + 1}, divergence {loss:.4f}, {time.monotonic() - began:.0f} s | {result}", flush=True)
-        run.save(epoch + 1)
-        arrays = [to_keras(tensor) for own in network.arrays() for tensor in own]
-        np.savez(options.out / "edge.npz", *arrays)
+    learn(MatchingRun(options))
 
 
 if __name__ == "__main__":
