@@ -16,10 +16,9 @@ It takes kernels and data from `085_efficientnet_lite.py`, and like it uses one 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -37,20 +36,7 @@ from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard, InputSpec
 from fer_edge_train.bank import MIRRORED, Views
 
-
-def load_script(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return a script of this folder as a module."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"script_{name}", path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-LITE: Final = load_script("085_efficientnet_lite")
+LITE: Any = importlib.import_module("085_efficientnet_lite")
 Tensor = Any  # torch has types, but is not there where they are checked
 
 SIDE: Final = 48

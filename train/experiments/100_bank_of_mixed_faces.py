@@ -16,12 +16,11 @@ It takes networks and data from `099_edge_matches_large.py`, and like it uses on
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
+import importlib
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,21 +28,8 @@ import torch
 
 from fer_edge_train.bank import Bank, Views, digest, encode_log_probabilities
 
-
-def load_script(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return a script of this folder as a module."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"script_{name}", path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-MATCH: Final = load_script("099_edge_matches_large")
-LITE: Final = MATCH.LITE
+MATCH: Any = importlib.import_module("099_edge_matches_large")
+LITE: Any = MATCH.LITE
 Run: Any = MATCH.Run
 Tensor = Any  # torch has types, but is not there where they are checked
 
