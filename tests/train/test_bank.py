@@ -98,6 +98,9 @@ def test_views_may_be_mixed_with_the_same_view_of_another_face(sample: Sample) -
     assert np.abs(made - expected).max() <= 0.51
     assert (mixed.render(faces, rows[60:70], 2, 48) == made[60:70]).all()
     assert (mixed.render(faces, rows, 3, 48) != made).mean() > 0.5
+    other = replace(mixed, views=Views(seed=6, mix=0.7))
+    assert (other.views.mixture(2, other.unseen)[0] != others).any()
+    assert (other.render(faces, rows, 2, 48) == replace(plain, views=other.views).render(faces, rows, 2, 48)).all()
 
 
 def test_mixed_views_take_faces_from_where_they_are_in_a_dataset(sample: Sample) -> None:
@@ -106,6 +109,25 @@ def test_mixed_views_take_faces_from_where_they_are_in_a_dataset(sample: Sample)
     rows, views = np.array([0, 9, 33]), np.array([2, 3, 2])
     alone = bank.render(sample.faces[at], rows, views, 40)
     assert (bank.render(sample.faces, rows, views, 40, at) == alone).all()
+
+
+def test_faces_that_a_student_holds_out_stay_unmixed_though_teachers_saw_them(sample: Sample, tmp_path: Path) -> None:
+    held_out = np.arange(len(sample.faces)) % 5 == 0
+    none = np.zeros(len(sample.faces), bool)
+    bank = replace(_bank(sample.faces), views=Views(seed=5, mix=1.0), unseen=none, unmixed=held_out)
+    bank.save(tmp_path / "bank.npz")
+    read = Bank.load(tmp_path / "bank.npz", sample.faces)
+    assert not read.unseen.any()
+    assert (read.mixable == ~held_out).all()
+    others, shares = read.views.mixture(2, ~read.mixable)
+    assert ((shares == 1) == held_out).all()
+    assert not held_out[others[~held_out]].any()
+    rows = np.flatnonzero(held_out)
+    alone = read.views.render(sample.faces[rows], rows, 2, 48)
+    assert (read.render(sample.faces, rows, 2, 48) == alone).all()
+    assert (combine([bank, read]).mixable == read.mixable).all()
+    with pytest.raises(DataError, match="mix other faces"):
+        combine([bank, replace(read, unmixed=none)])
 
 
 def test_saves_and_loads_a_bank(sample: Sample, tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def mix(images: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     return (images * kept + images[torch.from_numpy(rng.permutation(n))] * (1 - kept)).round()
 
 
-def measure(network: Edge, faces: npt.NDArray[np.uint8], label: npt.NDArray[np.int64]) -> str:
+def measure(network: nn.Module, faces: npt.NDArray[np.uint8], label: npt.NDArray[np.int64]) -> str:
     """Return accuracy and log loss."""
     with torch.no_grad():
         parts = [
@@ -261,7 +261,7 @@ class Run:
         """Begin from `edge`, or go on from the checkpoint."""
         self.options, self.data = options, LITE.Data(options.csv, options.votes_csv, 4)
         self.rows = np.flatnonzero(self.data.fold >= 0)
-        self.student = load_edge(options.edge).train()
+        self.student = self.network().train()
         torch.manual_seed(options.seed)
         kernels, rest = ([p for p in self.student.parameters() if (p.ndim > 1) == many] for many in (True, False))
         groups = [{"params": kernels, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
@@ -274,6 +274,10 @@ class Run:
             self.student.load_state_dict(saved["student"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.mean, self.begin = saved["mean"], saved["epoch"]
+
+    def network(self) -> Any:  # noqa: ANN401 - a network
+        """Return the student as it begins."""
+        return load_edge(self.options.edge)
 
     def batch(self, rows: npt.NDArray[np.int64], epoch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Make images of some faces, and what the student shall say of them."""
@@ -306,12 +310,17 @@ class Run:
                     self.mean[name].lerp_(value, 1 - keep)
         return float(loss.item())
 
-    def average(self) -> Edge:
+    def average(self) -> Any:  # noqa: ANN401 - a network
         """Return a network of the mean weights."""
-        network = load_edge(self.options.edge)
+        network = self.network()
         network.load_state_dict(self.mean)
         network.eval()
         return network
+
+    def export(self, network: Any) -> None:  # noqa: ANN401 - a network
+        """Write the arrays of a network in the order of the Keras model."""
+        arrays = [to_keras(tensor) for own in network.arrays() for tensor in own]
+        np.savez(self.options.out / "edge.npz", *arrays)
 
     def save(self, epochs: int) -> None:
         """Write the checkpoint."""
@@ -345,7 +354,7 @@ def learn(run: Run) -> None:
         result = measure(network, run.data.public, run.data.public_label)
         print(f"epoch {epoch + 1}, divergence {loss:.4f}, {time.monotonic() - began:.0f} s | {result}", flush=True)
         run.save(epoch + 1)
-        np.savez(options.out / "edge.npz", *[to_keras(tensor) for own in network.arrays() for tensor in own])
+        run.export(network)
 
 
 def main() -> None:

@@ -54,7 +54,8 @@ def answer(options: argparse.Namespace) -> None:
     teachers = MATCH.Teachers(options.edge, options.lite)
     about = {"edge, EfficientNet-Lite0": "experiment 100; both mirror images of each, equal shares"}
     codes = np.zeros((0, len(faces), len(LITE.LABELS)), np.uint8)
-    bank = Bank(LITE.LABELS, Views(seed=SEED, mix=MIX), codes, held_out, digest(faces), about)
+    unseen = np.zeros(len(faces), bool)  # edge's teachers had learnt from the faces held out
+    bank = Bank(LITE.LABELS, Views(seed=SEED, mix=MIX), codes, unseen, digest(faces), about, held_out)
     if options.out.exists():
         bank = Bank.load(options.out, faces)
     for view in range(len(bank), options.views):

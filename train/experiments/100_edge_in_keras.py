@@ -2,7 +2,9 @@
 
     python 100_edge_in_keras.py models/edge.keras runs/1001/edge.npz fer2013.csv --out edge.keras
 
-Its scores are calibrated on the faces that fer-edge holds out. It needs no PyTorch.
+Its scores are not calibrated on the faces that fer-edge holds out: `edge`'s own teachers had learnt those faces, and it
+gives what it knows of them to its student (78 % right there, 71 % on PublicTest). The teachers' scores are calibrated,
+and the student has learnt them. It needs no PyTorch.
 """
 
 # ruff: noqa: INP001, T201 - a script that prints
@@ -24,7 +26,6 @@ from fer_edge.modelcard.schema import ClassifierCard
 from fer_edge_train.architectures.base import HEAD
 from fer_edge_train.calibration import Calibration
 from fer_edge_train.ensemble import save_calibrated
-from fer_edge_train.finish import predict
 from fer_edge_train.split import split_dataset
 
 
@@ -50,15 +51,11 @@ def main() -> None:
         arrays = arrays[count:]
     if arrays:
         raise SystemExit(f"{options.arrays}: {len(arrays)} arrays more than the model has")
-    calibration = Calibration.fit(
-        predict(model, data.faces, card.input, split.validation, batch_size=64), data.classes[split.validation]
-    )
+    none = Calibration(1.0, np.zeros(len(card.labels), np.float32))
     made_by = (*card.made_by, *options.made_by, shlex.join(["python", *sys.argv]))
     card = msgspec.structs.replace(card, made_by=made_by)
-    validation, test = save_calibrated(model, calibration, data, split, out=options.out, card=card)
-    print(
-        f"{options.out}: temperature {calibration.temperature:.3f}; {validation.accuracy:.2%} of held-out faces right"
-    )
+    validation, test = save_calibrated(model, none, data, split, out=options.out, card=card)
+    print(f"{options.out}: {validation.accuracy:.2%} of held-out faces right, whose labels its teachers knew")
     if test:
         print(f"{test.accuracy:.2%} of {test.faces} test faces right, ECE {test.ece:.3f}")
 

@@ -2,10 +2,12 @@
 
     python 098_marked_by_eye.py collect faces --paste fer2013.csv --teacher yunet_n_640_640.onnx --seed 1010 \
         --out proposals.npz
-    python 101_covered_faces.py proposals.npz --weights models/faces-refiner.keras --out refiner.keras
+    python 101_covered_faces.py train proposals.npz --weights models/faces-refiner.keras --out refiner.keras
+    python 101_covered_faces.py blend models/faces-refiner.keras 101_second_stage.npz --out refiner.keras
 
 Proposals and targets are those of `098_marked_by_eye.py`, the kernels those of `085_efficientnet_lite.py`. Training
-goes on from its last finished epoch when the same command is given again. One thread is all it uses.
+goes on from its last finished epoch when the same command is given again. One thread is all it uses. ``blend`` takes
+the mean of a second stage and the one that is kept beside this script.
 """
 
 # ruff: noqa: INP001, T201 - a script that prints
@@ -24,6 +26,7 @@ from typing import Any
 
 os.environ["KERAS_BACKEND"] = "torch"  # before Keras is loaded
 
+import keras
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -257,26 +260,51 @@ class Training:
         write_card(self.options.out, msgspec.structs.replace(card, made_by=made_by))
 
 
-def main() -> None:
-    """Do what the command line says."""
-    torch.set_num_threads(1)
-    LITE.keep_memory()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("proposals", type=Path)
-    parser.add_argument("--weights", type=Path, required=True, help="the second stage to start from, a .keras")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=1010)
-    parser.add_argument(
-        "--made-by", action="append", default=[], help="for the card, a command that made the proposals"
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+def train(options: argparse.Namespace) -> None:
+    """Train a second stage on."""
     training = Training(options)
     for epoch in range(training.begin, options.epochs):
         began, loss = time.monotonic(), training.epoch(epoch)
         print(f"epoch {epoch + 1}, loss {loss:.4f}, {time.monotonic() - began:.0f} s", flush=True)
         training.save(epoch + 1)
+
+
+def blend(options: argparse.Namespace) -> None:
+    """Write the weighted mean of the weights of two second stages."""
+    model = keras.models.load_model(options.first, compile=False)
+    with np.load(options.second) as stored:
+        for layer in model.layers:
+            pairs = ((array, stored[f"{layer.name}.{i}"]) for i, array in enumerate(layer.get_weights()))
+            layer.set_weights([a + options.share * (b.astype(np.float32) - a) for a, b in pairs])
+    model.save(options.out)
+    card = read_card(options.first, RefinerCard)
+    made_by = (*card.made_by, *options.made_by, shlex.join(["python", *sys.argv]))
+    write_card(options.out, msgspec.structs.replace(card, made_by=made_by))
+
+
+def main() -> None:
+    """Do what the command line says."""
+    torch.set_num_threads(1)
+    LITE.keep_memory()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    both = argparse.ArgumentParser(add_help=False)
+    both.add_argument("--made-by", action="append", default=[], help="for the card, a command that made the proposals")
+    both.add_argument("--out", type=Path, required=True)
+    one = commands.add_parser("train", parents=[both])
+    one.add_argument("proposals", type=Path)
+    one.add_argument("--weights", type=Path, required=True, help="the second stage to start from, a .keras")
+    one.add_argument("--epochs", type=int, default=6)
+    one.add_argument("--learning-rate", type=float, default=1.5e-3)
+    one.add_argument("--seed", type=int, default=1010)
+    one.set_defaults(command=train)
+    two = commands.add_parser("blend", parents=[both])
+    two.add_argument("first", type=Path, help="a .keras")
+    two.add_argument("second", type=Path, help="weights in 16 bits, by the names of the layers")
+    two.add_argument("--share", type=float, default=0.8, help="of the second one")
+    two.set_defaults(command=blend)
+    options = parser.parse_args()
+    options.command(options)
 
 
 if __name__ == "__main__":

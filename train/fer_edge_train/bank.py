@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import msgspec
@@ -178,10 +178,11 @@ class Bank:
         labels: names of the classes.
         views: how the views are made.
         codes: uint8 of shape (views, faces, classes): negative log probabilities in steps of `STEP`.
-        unseen: bool of shape (faces,): faces that no teacher learnt from, for validation and calibration. They are
-            mixed with no other.
+        unseen: bool of shape (faces,): faces that no teacher learnt from, for validation and calibration.
         faces: SHA-256 of the faces, as hexadecimal digits.
         teachers: names and descriptions of the teachers.
+        unmixed: bool of shape (faces,): faces that are mixed with no other, because students hold them out; None for
+            those that are unseen.
     """
 
     labels: tuple[str, ...]
@@ -190,13 +191,19 @@ class Bank:
     unseen: npt.NDArray[np.bool_]
     faces: str
     teachers: Mapping[str, str] = field(default_factory=dict)
+    unmixed: npt.NDArray[np.bool_] | None = None
     _mixtures: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __len__(self) -> int:
         """Return the number of views of each face."""
         return len(self.codes)
+
+    @property
+    def mixable(self) -> npt.NDArray[np.bool_]:
+        """Which faces are mixed with each other."""
+        return ~(self.unseen if self.unmixed is None else self.unmixed)
 
     def render(
         self,
@@ -234,7 +241,7 @@ class Bank:
     def _mixture(self, view: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return `Views.mixture`, which is drawn once for each view."""
         if view not in self._mixtures:
-            self._mixtures[view] = self.views.mixture(view, self.unseen)
+            self._mixtures[view] = self.views.mixture(view, ~self.mixable)
         return self._mixtures[view]
 
     def log_probabilities(
@@ -248,15 +255,17 @@ class Bank:
         about = {"format": FORMAT, "views": asdict(self.views), "teachers": dict(self.teachers)}
         # An answer is stored as the difference from the one for the view before, which packs better.
         packed = np.diff(self.codes, axis=0, prepend=np.uint8(0))
+        arrays: dict[str, Any] = {
+            "about": np.array(json.dumps(about)),
+            "labels": np.array(self.labels),
+            "codes": packed,
+            "unseen": np.packbits(self.unseen),
+            "faces": np.array(self.faces),
+        }
+        if self.unmixed is not None:
+            arrays["unmixed"] = np.packbits(self.unmixed)
         with replacing(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                about=np.array(json.dumps(about)),
-                labels=np.array(self.labels),
-                codes=packed,
-                unseen=np.packbits(self.unseen),
-                faces=np.array(self.faces),
-            )
+            np.savez_compressed(temporary, **arrays)
 
     @classmethod
     def load(cls, path: Path, faces: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64] | None = None) -> Bank:
@@ -279,13 +288,19 @@ class Bank:
             if about["format"] != FORMAT:
                 raise DataError(f"{path}: a bank of format {about['format']}; this version reads format {FORMAT}")
             codes = np.cumsum(stored["codes"], axis=0, dtype=np.uint8)
+            bits = {
+                name: np.unpackbits(stored[name], count=codes.shape[1]).astype(bool)
+                for name in ("unseen", "unmixed")
+                if name == "unseen" or name in stored
+            }
             bank = cls(
                 labels=tuple(str(label) for label in stored["labels"]),
                 views=msgspec.convert(about["views"], Views),
                 codes=codes,
-                unseen=np.unpackbits(stored["unseen"], count=codes.shape[1]).astype(bool),
+                unseen=bits["unseen"],
                 faces=str(stored["faces"]),
                 teachers=about["teachers"],
+                unmixed=bits.get("unmixed"),
             )
         except _DAMAGE as error:
             raise DataError(f"{path}: damaged, or not a bank of answers; make it again") from error
@@ -348,9 +363,11 @@ def combine(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Ba
     for view in range(len(codes)):
         answers = (share * bank.log_probabilities(rows, view) for bank, share in zip(banks, shares, strict=True))
         codes[view] = encode_log_probabilities(log_softmax(np.asarray(sum(answers), np.float32)))
+    if first.views.mix and not all(np.array_equal(bank.mixable, first.mixable) for bank in banks):
+        raise DataError("banks whose views mix other faces cannot be combined")
     unseen = np.logical_and.reduce([bank.unseen for bank in banks])
     teachers = {name: description for bank in banks for name, description in bank.teachers.items()}
-    return Bank(first.labels, first.views, codes, unseen, first.faces, teachers)
+    return Bank(first.labels, first.views, codes, unseen, first.faces, teachers, ~first.mixable)
 
 
 def _spread(draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
