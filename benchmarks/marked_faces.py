@@ -1,6 +1,7 @@
 """Compare face detectors on the images whose faces were marked by eye (benchmarks/face_marks).
 
-``python benchmarks/marked_faces.py faces/ --yunet yunet_s.onnx [--yunet yunet_n.onnx] [--model faces.tflite]``
+``python benchmarks/marked_faces.py faces/ --yunet yunet_s.onnx [--yunet yunet_n.onnx] [--model faces.tflite]
+[--first-stage]``
 
 Prints average precision, recall by face size, pose and cover, and false positives of each detector, with 95 % intervals
 from resampling groups of near-duplicate images. The first YuNet file, at the threshold of ``fer-edge --detector
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 
 from faces import FullSizeYuNet
@@ -23,6 +26,9 @@ from fer_edge.datasets.faces import FaceDataset, FaceImage, load_faces
 from fer_edge.detection.metrics import MATCH_IOU, Matches, detect_all, match
 from fer_edge.detection.network import NetworkDetector
 from fer_edge.model_zoo import DEFAULT_DETECTOR
+from fer_edge.modelcard.archive import model_bytes, with_card
+from fer_edge.modelcard.reader import read_card
+from fer_edge.modelcard.schema import DetectorCard
 from fer_edge.tflite.interpreter import runtime_name
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with train/ and val/")
     parser.add_argument("--yunet", type=Path, required=True, action="append", help="YuNet's ONNX file")
     parser.add_argument("--model", type=Path, default=DEFAULT_DETECTOR, help="our detector, a .tflite")
+    parser.add_argument("--first-stage", action="store_true", help="measure our detector's first stage alone, too")
     parser.add_argument("--marks", type=Path, default=MARKS, help="folder with marks.csv and split.csv")
     parser.add_argument("--min-iou", type=float, default=MATCH_IOU, help="lowest overlap of a box with its face, 0..1")
     parser.add_argument("--resamples", type=int, default=1000)
@@ -68,6 +75,8 @@ def main() -> None:
     # Low thresholds keep every score; the thresholds to compare are chosen afterwards.
     detectors: dict[str, FaceDetector] = {path.stem: FullSizeYuNet(path) for path in options.yunet}
     detectors["ours"] = NetworkDetector(options.model, min_face=1, min_score=1e-4)
+    if options.first_stage:
+        detectors["first stage"] = first_stage(options.model)
     with (options.marks / "split.csv").open(newline="") as rows:
         split = {row["file"]: row for row in csv.DictReader(rows)}
     for part, title in (("val", "Images of sources without training images"), ("train", "Images seen in training")):
@@ -94,6 +103,15 @@ def main() -> None:
             ),
         }
         compare(matches, subsets, list(clusters.values()), options.resamples)
+
+
+def first_stage(model: Path) -> NetworkDetector:
+    """Return the first stage of a detector as a detector."""
+    card = msgspec.structs.replace(read_card(model, DetectorCard), refiner=None, calibration=None)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "first.tflite"
+        alone.write_bytes(with_card(model_bytes(model), card))
+        return NetworkDetector(alone, min_face=1, min_score=1e-4)
 
 
 def read_marked(data: FaceDataset, marks: Path) -> tuple[FaceDataset, list[list[dict[str, str]]]]:
