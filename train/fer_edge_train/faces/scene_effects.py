@@ -76,7 +76,8 @@ def _cover(
     )
     other = sources.images[int(rng.integers(len(sources.images)))].gray
     if occluder.is_skin:
-        skin = np.median(image[max(y, 0) :, max(x, 0) :][:height, :width]) if width * height else 128
+        face = image[max(y, 0) :, max(x, 0) :][:height, :width]
+        skin = float(np.median(face)) if face.size else 128.0
         material = np.asarray(skin * rng.uniform(0.75, 1.25))
     elif min(np.subtract(other.shape, place.shape)) < 0 or rng.random() < _PLAIN_OCCLUDER:
         material = np.asarray(rng.integers(256))
