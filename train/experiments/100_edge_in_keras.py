@@ -35,6 +35,9 @@ def main() -> None:
     parser.add_argument("edge", type=Path, help="the model from which training began")
     parser.add_argument("arrays", type=Path)
     parser.add_argument("csv", type=Path)
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the arrays in a mean with the first model's weights"
+    )
     parser.add_argument("--made-by", action="append", default=[], help="for the card, a command that made the arrays")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -47,7 +50,8 @@ def main() -> None:
         arrays = [stored[name] for name in stored]
     for layer in model.layers:
         count = len(layer.weights)
-        layer.set_weights(arrays[:count])
+        pairs = zip(layer.get_weights(), arrays[:count], strict=True)
+        layer.set_weights([own + options.share * (array.astype(np.float32) - own) for own, array in pairs])
         arrays = arrays[count:]
     if arrays:
         raise SystemExit(f"{options.arrays}: {len(arrays)} arrays more than the model has")

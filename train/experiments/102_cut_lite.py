@@ -4,7 +4,7 @@
     python 102_cut_lite.py mixed-bank.npz --faces unlabelled.npz --faces-bank faces-bank.npz \
         --weights models/lite0.npz --epochs 4 --out runs/1020
 
-The cut network has 0.84 million weights and needs 110 million multiply-adds for 144 pixels: no more than `edge`. It
+The cut network has 0.84 million weights and needs 109 million multiply-adds for 144 pixels: no more than `edge`. It
 begins with the weights that learnt FER-2013 (097), and takes banks and training from `100_bank_of_mixed_faces.py`.
 """
 

@@ -356,6 +356,8 @@ def combine(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Ba
     first = banks[0]
     if any((bank.faces, bank.labels, bank.views) != (first.faces, first.labels, first.views) for bank in banks):
         raise DataError("banks of different faces, labels or views cannot be combined")
+    if first.views.mix and not all(np.array_equal(bank.mixable, first.mixable) for bank in banks):
+        raise DataError("banks whose views mix other faces cannot be combined")
     shares = np.asarray(weights if weights is not None else np.ones(len(banks)), np.float32)
     shares /= shares.sum()
     codes = np.empty((min(map(len, banks)), *first.codes.shape[1:]), np.uint8)
@@ -363,8 +365,6 @@ def combine(banks: Sequence[Bank], weights: Sequence[float] | None = None) -> Ba
     for view in range(len(codes)):
         answers = (share * bank.log_probabilities(rows, view) for bank, share in zip(banks, shares, strict=True))
         codes[view] = encode_log_probabilities(log_softmax(np.asarray(sum(answers), np.float32)))
-    if first.views.mix and not all(np.array_equal(bank.mixable, first.mixable) for bank in banks):
-        raise DataError("banks whose views mix other faces cannot be combined")
     unseen = np.logical_and.reduce([bank.unseen for bank in banks])
     teachers = {name: description for bank in banks for name, description in bank.teachers.items()}
     return Bank(first.labels, first.views, codes, unseen, first.faces, teachers, ~first.mixable)
