@@ -42,7 +42,7 @@ Tensor = Any  # torch has types, but is not there where they are checked
 SIDE: Final = 48
 BATCH: Final = 128
 WIDTHS, BLOCKS = (24, 48, 80, 152), (1, 1, 2, 1)  # of the recipe edge
-DECAY, AVERAGE, WARMUP_STEPS = 0.02, 0.998, 300
+DECAY, AVERAGE, CLIP, WARMUP_STEPS = 0.02, 0.998, 5.0, 300
 
 
 # --- network ---
@@ -254,26 +254,61 @@ def measure(network: nn.Module, faces: npt.NDArray[np.uint8], label: npt.NDArray
     return f"{100 * (answers.argmax(1) == label).mean():.2f} % {loss:.4f}"
 
 
+class Learner:
+    """A network in training, with AdamW, a running mean of its weights and a checkpoint.
+
+    Attributes:
+        mean: the running mean, by the names of the weights.
+        begin: number of epochs that are done.
+    """
+
+    def __init__(self, network: nn.Module, learning_rate: float, checkpoint: Path) -> None:
+        """Begin with the network as it is, or go on from the checkpoint."""
+        self.network, self.learning_rate, self.checkpoint = network, learning_rate, checkpoint
+        kernels, rest = ([p for p in network.parameters() if (p.ndim > 1) == many] for many in (True, False))
+        groups = [{"params": kernels, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, learning_rate)
+        self.mean = {name: value.clone() for name, value in network.state_dict().items()}
+        self.begin = 0
+        if checkpoint.exists():
+            saved = torch.load(checkpoint, weights_only=False)
+            network.load_state_dict(saved["network"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.mean, self.begin = saved["mean"], saved["epoch"]
+
+    def step(self, loss: Tensor, rate: float, done: int) -> float:
+        """Learn from the loss of one batch, at a share of the learning rate, after ``done`` steps; the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self.optimizer.step()
+        keep = min(AVERAGE, (done + 1) / (done + 20))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                if value.is_floating_point():
+                    self.mean[name].lerp_(value, 1 - keep)
+        return float(loss.item())
+
+    def save(self, epochs: int) -> None:
+        """Write the checkpoint."""
+        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "mean": self.mean}
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state | {"epoch": epochs}, temporary)
+        temporary.replace(self.checkpoint)
+
+
 class Run:
-    """A student in training, with a running mean of its weights."""
+    """A student in training."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Begin from `edge`, or go on from the checkpoint."""
         self.options, self.data = options, LITE.Data(options.csv, options.votes_csv, 4)
         self.rows = np.flatnonzero(self.data.fold >= 0)
-        self.student = self.network().train()
         torch.manual_seed(options.seed)
-        kernels, rest = ([p for p in self.student.parameters() if (p.ndim > 1) == many] for many in (True, False))
-        groups = [{"params": kernels, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, options.learning_rate)
-        self.mean = {name: value.clone() for name, value in self.student.state_dict().items()}
-        self.begin, self.checkpoint = 0, options.out / "checkpoint.pt"
+        self.learner = Learner(self.network().train(), options.learning_rate, options.out / "checkpoint.pt")
         self.steps = len(self.rows) // BATCH
-        if self.checkpoint.exists():
-            saved = torch.load(self.checkpoint, weights_only=False)
-            self.student.load_state_dict(saved["student"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.mean, self.begin = saved["mean"], saved["epoch"]
 
     def network(self) -> Any:  # noqa: ANN401 - a network
         """Return the student as it begins."""
@@ -296,24 +331,13 @@ class Run:
         """Learn from one batch; its divergence."""
         share = done / (self.steps * self.options.epochs)
         rate = min((done + 1) / WARMUP_STEPS, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * rate
-        loss = functional.kl_div(torch.log_softmax(self.student(images), 1), target, reduction="batchmean")
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
-        self.optimizer.step()
-        keep = min(AVERAGE, (done + 1) / (done + 20))
-        with torch.no_grad():
-            for name, value in self.student.state_dict().items():
-                if value.is_floating_point():
-                    self.mean[name].lerp_(value, 1 - keep)
-        return float(loss.item())
+        answer = torch.log_softmax(self.learner.network(images), 1)
+        return self.learner.step(functional.kl_div(answer, target, reduction="batchmean"), rate, done)
 
     def average(self) -> Any:  # noqa: ANN401 - a network
         """Return a network of the mean weights."""
         network = self.network()
-        network.load_state_dict(self.mean)
+        network.load_state_dict(self.learner.mean)
         network.eval()
         return network
 
@@ -321,13 +345,6 @@ class Run:
         """Write the arrays of a network in the order of the Keras model."""
         arrays = [to_keras(tensor) for own in network.arrays() for tensor in own]
         np.savez(self.options.out / "edge.npz", *arrays)
-
-    def save(self, epochs: int) -> None:
-        """Write the checkpoint."""
-        state = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict(), "mean": self.mean}
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state | {"epoch": epochs}, temporary)
-        temporary.replace(self.checkpoint)
 
 
 class MatchingRun(Run):
@@ -348,12 +365,12 @@ class MatchingRun(Run):
 def learn(run: Run) -> None:
     """Train a student epoch by epoch, and write what it has learnt after each."""
     options = run.options
-    for epoch in range(run.begin, options.epochs):
+    for epoch in range(run.learner.begin, options.epochs):
         began, loss = time.monotonic(), run.epoch(epoch)
         network = run.average()
         result = measure(network, run.data.public, run.data.public_label)
         print(f"epoch {epoch + 1}, divergence {loss:.4f}, {time.monotonic() - began:.0f} s | {result}", flush=True)
-        run.save(epoch + 1)
+        run.learner.save(epoch + 1)
         run.export(network)
 
 

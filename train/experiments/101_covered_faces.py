@@ -45,11 +45,12 @@ from fer_edge_train.faces.refiner_proposals import BOX, BOX_WEIGHT, POINTS, POIN
 from fer_edge_train.recipe_files import load_refiner_recipe
 
 LITE: Any = importlib.import_module("085_efficientnet_lite")
+MATCH: Any = importlib.import_module("099_edge_matches_large")
 MARKED: Any = importlib.import_module("098_marked_by_eye")
 LiteUnit: Any = LITE.Unit
 Tensor = Any  # torch has types, but is not there where they are checked
 
-DECAY, AVERAGE, CLIP, SMOOTH = 0.02, 0.998, 5.0, 0.05  # the last is that of the recipe's loss
+SMOOTH = 0.05  # of the recipe's loss
 
 
 class Unit(LiteUnit):  # type: ignore[misc]  # of a script
@@ -169,7 +170,7 @@ def loss_of(output: Tensor, target: Tensor, weight: Tensor, box_share: float, po
 
 
 class Training:
-    """A second stage in training, with a running mean of its weights."""
+    """A second stage in training."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Begin from the weights of a trained one, or go on from the checkpoint."""
@@ -185,17 +186,8 @@ class Training:
             self.squares, self.targets, self.extra = (stored[name] for name in ("squares", "targets", "extra"))
         self.keep_answers()
         self.network.train()
-        kernels, rest = ([p for p in self.network.parameters() if (p.ndim > 1) == many] for many in (True, False))
-        groups = [{"params": kernels, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, options.learning_rate)
-        self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.begin, self.checkpoint = 0, options.out.with_suffix(".pt")
+        self.learner = MATCH.Learner(self.network, options.learning_rate, options.out.with_suffix(".pt"))
         self.steps = len(self.squares) // MARKED.BATCH
-        if self.checkpoint.exists():
-            saved = torch.load(self.checkpoint, weights_only=False)
-            self.network.load_state_dict(saved["network"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.mean, self.begin = saved["mean"], saved["epoch"]
 
     def keep_answers(self) -> None:
         """Mix what the network says of small boxes into their targets, as 098 does."""
@@ -229,30 +221,16 @@ class Training:
     def step(self, batch: list[Tensor], done: int) -> float:
         """Learn from squares, their targets and their weights; the loss."""
         squares, targets, weights = batch
-        rate = 0.5 * (1 + math.cos(math.pi * done / (self.steps * self.options.epochs)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * min((done + 1) * 5 / self.steps, max(rate, 0.01))
+        cosine = 0.5 * (1 + math.cos(math.pi * done / (self.steps * self.options.epochs)))
         loss = loss_of(self.network(squares), targets, weights, self.recipe.loss.box, self.recipe.loss.landmarks)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        self.optimizer.step()
-        keep = min(AVERAGE, (done + 1) / (done + 20))
-        with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                if value.is_floating_point():
-                    self.mean[name].lerp_(value, 1 - keep)
-        return float(loss.item())
+        return float(self.learner.step(loss, min((done + 1) * 5 / self.steps, max(cosine, 0.01)), done))
 
     def save(self, epochs: int) -> None:
         """Write the checkpoint, and the running mean as a Keras model with its card."""
-        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "mean": self.mean}
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state | {"epoch": epochs}, temporary)
-        temporary.replace(self.checkpoint)
+        self.learner.save(epochs)
         shape = self.recipe.network
         mean = Refiner(shape.stem, shape.widths, shape.blocks, self.network.whole.shape[-1])
-        mean.load_state_dict(self.mean)
+        mean.load_state_dict(self.learner.mean)
         exchange(mean, self.model, to_torch=False)
         self.inference.save(self.options.out)
         card = read_card(self.options.weights, RefinerCard)
@@ -263,7 +241,7 @@ class Training:
 def train(options: argparse.Namespace) -> None:
     """Train a second stage on."""
     training = Training(options)
-    for epoch in range(training.begin, options.epochs):
+    for epoch in range(training.learner.begin, options.epochs):
         began, loss = time.monotonic(), training.epoch(epoch)
         print(f"epoch {epoch + 1}, loss {loss:.4f}, {time.monotonic() - began:.0f} s", flush=True)
         training.save(epoch + 1)
