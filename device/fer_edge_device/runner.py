@@ -16,7 +16,7 @@ from fer_edge.utils.words import counted
 from fer_edge_device.capture.base import NoFrameYet, Pace
 from fer_edge_device.logging import RateLimitedLog
 from fer_edge_device.messages import Percentiles, Stats
-from fer_edge_device.sd_notify import MODEL_STATUS, notify, reloading, status
+from fer_edge_device.sd_notify import MODEL_STATUS, notify, reloading, status, watchdog
 from fer_edge_device.sinks import SinkClosed, output_error
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class Runner:
                     self._viewer.show(frame.gray, self.pipeline.visible_faces())
             else:
                 self.publish([], self.pipeline.skip(frame.time, frame.epoch))
-            notify("WATCHDOG=1")
+            watchdog()
             self._publish_stats_if_due(last)
         if last is not None and self.summary.frames > self._stats_frames:
             self._publish_stats(last)
@@ -308,7 +308,7 @@ class Runner:
                 # A camera that should give frames and does not must starve the watchdog. One that is switched off, or
                 # still being opened, which has time-outs of its own, must not.
                 if camera_status in {"disabled", "offline"}:
-                    notify("WATCHDOG=1")
+                    watchdog()
                 if not self._enabled:
                     self._tick_while_off()
                     if self._is_over(clock.monotonic()):  # the clock of live sources

@@ -21,7 +21,7 @@ from fer_edge import demo
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox
 from tests.device.brokers import TIMEOUT, Gate, Mosquitto, Subscriber, subscribing, wait_for
-from tests.device.running import Running
+from tests.device.running import Running, systemd_notices
 from tests.device.test_reload_model import write_model
 
 if TYPE_CHECKING:
@@ -322,15 +322,12 @@ def test_restart_over_mqtt_goes_on_in_the_same_process(
     with (
         Mosquitto(tmp_path / "broker") as broker,
         subscribing(broker.port) as subscriber,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        systemd_notices(tmp_path, monkeypatch) as notices,
     ):
-        systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(60)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("FER_EDGE_MQTT_URL", f"mqtt://127.0.0.1:{broker.port}")
 
         def next_notice(*kinds: str) -> str:
-            while not (notice := systemd.recv(1000).decode()).startswith(kinds):
+            while not (notice := notices.get(timeout=TIMEOUT)).startswith(kinds):
                 pass
             return notice
 

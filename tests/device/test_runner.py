@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ from fer_edge_device.messages import Event, Info, Message, MessageFactory
 from fer_edge_device.pipeline.pipeline import Pipeline
 from fer_edge_device.runner import NodeIdentity, Runner
 from fer_edge_device.sinks import JsonLinesSink, SinkClosed
+from tests.device.brokers import wait_for
+from tests.device.running import systemd_notices
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,9 +162,12 @@ def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.Mon
     camera = make_source(CameraSettings(source="demo"), realtime=False)
     sink = ListSink()
     runner = make_runner(camera, sink)
-    read, numbers = camera.read, []
+    read = camera.read
+    numbers: list[int] = []
 
     def switching(not_before: float = 0.0) -> Frame | None:
+        # No more notices than frames: a hanging camera must be noticed even while the runner is switched off.
+        wait_for(lambda: [*notices.queue].count("WATCHDOG=1") == len(numbers), "a notice for each frame")
         frame = read(not_before)
         numbers.append(frame.number if frame else -1)
         if numbers[-1] in {40, 80}:
@@ -169,14 +175,14 @@ def test_switched_off_runner_ends_faces_and_skips_frames(monkeypatch: pytest.Mon
         return frame
 
     monkeypatch.setattr(camera, "read", switching)
-    with notices(tmp_path, monkeypatch) as received_notices:
+    with systemd_notices(tmp_path, monkeypatch) as notices:
         summary = runner.run()
     assert sink.payloads("enabled/state") == ["ON", "OFF", "ON"]
     assert sink.payloads("camera")[-1] == "offline"
     # It is offline while it is opened, if that takes a while.
     assert [status for status in sink.payloads("camera") if status != "offline"] == ["online", "disabled", "online"]
     assert summary.frames == 80
-    assert received_notices().count("WATCHDOG=1") == 120, "a hanging camera must be noticed even then"
+    assert len(numbers) == 121
     off, on = [number for number, message in enumerate(sink.messages) if message.topic.endswith("enabled/state")][1:]
     between = [message.payload for message in sink.messages[off:on]]
     before = [event.event_type for event in sink.payloads("event") if event.time < 4.2]
@@ -229,7 +235,7 @@ def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(
             runner.stop(signal.SIGTERM)
 
     sink.on_message = react
-    with notices(tmp_path, monkeypatch) as received_notices:
+    with systemd_notices(tmp_path, monkeypatch) as notices:
         runner.run()
         camera.close()
     assert sink.payloads("camera")[-1] == "offline"
@@ -237,8 +243,8 @@ def test_off_closes_the_camera_and_feeds_the_watchdog_until_on_opens_it(
     assert [status for status in sink.payloads("camera") if status != "offline"] == ["online", "disabled", "online"]
     off = sink.payloads("stats")[4:10]
     assert {(stats.fps, stats.dropped) for stats in off} == {(0.0, off[0].dropped)}
-    assert received_notices().count("READY=1") == 1
-    assert received_notices().count("WATCHDOG=1") >= runner.summary.frames + len(off)
+    assert [*notices.queue].count("READY=1") == 1
+    assert [*notices.queue].count("WATCHDOG=1") >= runner.summary.frames + len(off)
 
 
 def test_runner_that_starts_switched_off_is_ready_and_opens_no_camera(
@@ -247,14 +253,14 @@ def test_runner_that_starts_switched_off_is_ready_and_opens_no_camera(
     sink = ListSink()
     runner = make_runner(make_source(CameraSettings(source="/dev/video9")), sink, stats_interval=0.05)
     runner.enable(wanted=False)
-    with notices(tmp_path, monkeypatch) as received_notices:
+    with systemd_notices(tmp_path, monkeypatch) as notices:
         runner.run(seconds=0.5)
     assert not usb.instances
     assert sink.payloads("camera") == ["disabled", "offline"]
     assert [state.faces for state in sink.payloads("state")] == [0]
     assert {stats.fps for stats in sink.payloads("stats")} == {0.0}
-    assert received_notices()[0] in {"READY=1", "WATCHDOG=1"}
-    assert {"READY=1", "WATCHDOG=1", "STOPPING=1"} <= set(received_notices())
+    assert notices.queue[0] in {"READY=1", "WATCHDOG=1"}
+    assert {"READY=1", "WATCHDOG=1", "STOPPING=1"} <= set(notices.queue)
 
 
 def test_limits_frames_of_live_source_and_processes_every_frame_of_video() -> None:
@@ -315,7 +321,7 @@ def test_signal_ends_the_run_in_order_and_handlers_are_restored(number: signal.S
 
 def test_ignored_signals_stay_ignored() -> None:
     run = "trap '' INT HUP; exec \"$0\" -m fer_edge.cli run --source demo --realtime --config /dev/null"
-    with subprocess.Popen(["/bin/sh", "-c", run, sys.executable], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
+    with Process[bytes](["/bin/sh", "-c", run, sys.executable], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
         assert it.stdout is not None
         it.stdout.readline()
         for number in (signal.SIGINT, signal.SIGHUP):
@@ -329,46 +335,33 @@ def test_ignored_signals_stay_ignored() -> None:
         assert b"reloaded" not in log
 
 
-@contextmanager
-def notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """Collect the notices to systemd."""
-    address = str(tmp_path / "notify")
-    received: list[str] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(address)
-        receiver.settimeout(0.2)
-        monkeypatch.setenv("NOTIFY_SOCKET", address)
-        finished = threading.Event()
-
-        def listen() -> None:
-            while True:
-                try:
-                    received.append(receiver.recv(1000).decode())
-                except TimeoutError:
-                    if finished.is_set():
-                        return
-
-        listener = threading.Thread(target=listen)
-        listener.start()
-
-        def received_notices() -> list[str]:
-            finished.set()
-            listener.join()
-            return received
-
-        try:
-            yield received_notices
-        finally:
-            received_notices()
-
-
 def test_notifies_systemd_after_first_frame_and_each_processed_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with notices(tmp_path, monkeypatch) as received_notices:
+    with systemd_notices(tmp_path, monkeypatch) as notices:
         with pytest.raises(SourceLostError):
             make_runner(ScriptedCamera("--1ss-1e"), ListSink()).run()
-        assert received_notices() == ["READY=1", "STATUS=model edge-0", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+        expected = ["READY=1", "STATUS=model edge-0", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+        assert [notices.get(timeout=60) for _ in expected] == expected
+
+
+def fill(address: str) -> None:
+    """Send datagrams until the receiver takes no more."""
+    with suppress(BlockingIOError):
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(0)
+                sender.sendto(b"unread", address)
+
+
+def test_systemd_that_reads_no_notices_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        fill(address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        runner = make_runner(make_source(CameraSettings(source="demo"), realtime=False), ListSink())
+        assert runner.run(seconds=0.5).frames == 5
 
 
 def test_undeliverable_notice_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

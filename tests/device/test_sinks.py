@@ -19,6 +19,7 @@ from fer_edge_device.messages import MessageFactory, Stats
 from fer_edge_device.sinks import JsonLinesSink, SinkClosed
 from tests.device.brokers import TIMEOUT, Mosquitto, subscribing, wait_for
 from tests.device.test_app import blinking
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +165,7 @@ def test_output_that_nobody_reads_stops_neither_the_broker_nor_sigterm(tmp_path:
             '[log]\nlevel = "debug"\n'
         )
         run = (sys.executable, "-m", "fer_edge.cli", "run", "--config", config, "--realtime")
-        with subprocess.Popen(run, stdout=ends[1], stderr=ends[1] if with_stderr else subprocess.DEVNULL) as runner:
+        with Process(run, stdout=ends[1], stderr=ends[1] if with_stderr else subprocess.DEVNULL) as runner:
             # Far more than the pipe holds.
             wait_for(lambda: len(subscriber.payloads(MESSAGES.topic("event"))) > 12, "events")
             runner.send_signal(signal.SIGTERM)

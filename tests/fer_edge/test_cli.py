@@ -27,6 +27,7 @@ from fer_edge.modelcard.archive import model_bytes, refiner_bytes
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import DetectorCard
 from tests.device.brokers import Mosquitto
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -178,7 +179,7 @@ def test_interrupted_tag_leaves_only_its_journal(
     for number in range(3000):
         (folder / f"{number}.png").symlink_to(photo)
     command = [sys.executable, "-m", "fer_edge.cli", "tag", str(folder), "--out", str(table)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "tags.csv.part").exists():
             assert process.poll() is None
@@ -692,7 +693,7 @@ def test_run_says_which_events_still_wait_for_the_broker(
 
 
 def test_closed_pipe_ends_the_run_quietly() -> None:
-    with subprocess.Popen([*RUN_DEMO, "--full-speed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Process[bytes]([*RUN_DEMO, "--full-speed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert b"fer-edge/test/" in process.stdout.readline()
@@ -705,7 +706,7 @@ def test_closed_pipe_ends_the_run_quietly() -> None:
 
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_run_publishes_offline_on_signal(signal_number: signal.Signals, status: int) -> None:
-    with subprocess.Popen(RUN_DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Process(RUN_DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "/event" in line:

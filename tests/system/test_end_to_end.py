@@ -17,6 +17,7 @@ import pytest
 import fer_edge_train
 from fer_edge.modelcard.reader import read_card
 from fer_edge.modelcard.schema import ClassifierCard
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Sample
@@ -163,9 +164,7 @@ def test_wrong_input_to_train_and_convert_gives_one_line(
 def test_interrupted_training_ends_in_one_line(fer2013_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train = ("train", str(fer2013_csv), "--out", str(out), "--epochs", "99", *SMALL)
-    with subprocess.Popen(
-        [sys.executable, "-m", "fer_edge.cli", *train], stderr=subprocess.PIPE, text=True
-    ) as training:
+    with Process([sys.executable, "-m", "fer_edge.cli", *train], stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         for line in training.stderr:
             if line.startswith("epoch 1/99"):

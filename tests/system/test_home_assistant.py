@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from fer_edge import demo
 from fer_edge_device.messages import Event, Info, MessageFactory
 from fer_edge_device.mqtt.home_assistant import DeviceDescription, discovery_message
 from tests.device.brokers import Mosquitto, Subscriber, subscribing, wait_for
+from tests.processes import Process
 from tests.system.home_assistant import COMMAND, HomeAssistant
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
             f'[outbox]\npath = "{folder}/outbox.sqlite"\n[log]\nmessages = false\n'
         )
         command = [sys.executable, "-m", "fer_edge.cli", "run", "--realtime", "--config", str(path)]
-        with subscribing(broker.port) as subscriber, subprocess.Popen(command) as node:
+        with subscribing(broker.port) as subscriber, Process(command) as node:
             made = Setup(assistant, subscriber)
             made.until("sensor.fer_edge_kitchen_faces", "1")
             yield made

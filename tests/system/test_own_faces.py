@@ -28,6 +28,7 @@ from fer_edge_device.install.options import InstallOptions
 from tests.device.install.ssh_hosts import scratch_hosts
 from tests.device.machines import Pi, make_wheel
 from tests.device.web.browser import CHROMIUM, needs_chromium, new_page, watch
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def review(folder: Path) -> int:
     """Serve the page for reviews, and label all faces in a browser by the keyboard alone; return how many answers."""
     sync_api = pytest.importorskip("playwright.sync_api")
     command: list[str | Path] = [sys.executable, "-m", "fer_edge.cli", "review", folder, "--reviewer", "ann"]
-    with subprocess.Popen([*command, "--no-open", "--port", "0"], stderr=subprocess.PIPE, text=True) as server:
+    with Process([*command, "--no-open", "--port", "0"], stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr
             address = next(found[1] for line in server.stderr if (found := re.search(r"the page is at (\S+/)", line)))

@@ -19,6 +19,7 @@ from fer_edge_device.collect.encryption import Encryption, make_identity
 from tests.device.brokers import wait_for
 from tests.device.collect.test_run import EVERY_FACE
 from tests.device.install.ssh_hosts import private_sshd, script
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +127,7 @@ def test_an_interrupted_pull_continues(collecting: Collecting, cli: Cli, host: H
         "--ssh-config",
         host.ssh_config,
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for((into / "faces.csv").exists, "some faces arrive")
         process.send_signal(signal.SIGINT)
         assert process.stderr

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from fer_edge_device.doctor.checks import CHECKS
 from fer_edge_device.doctor.runner import run_checks
 from fer_edge_device.privacy_switch import PrivacySwitch
 from tests.device.doctor.helpers import SERVICE, finding, with_source
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(camera, "service_units", lambda: [replace(SERVICE, pid=os.getpid())])
     with open("/dev/null", "rb"):  # noqa: PTH123 - this process stands for the service's
         used = check_camera(with_source(source))
-    with open("/dev/null", "rb") as file, subprocess.Popen(["sleep", "600"], stdin=file) as child:  # noqa: PTH123, S607
+    with open("/dev/null", "rb") as file, Process(["sleep", "600"], stdin=file) as child:  # noqa: PTH123
         used_by_child = check_camera(with_source(source))  # which stands for the camera's process
         child.kill()
     assert used_by_child == used
@@ -89,7 +89,7 @@ def test_leaves_a_camera_to_the_running_service(monkeypatch: pytest.MonkeyPatch,
 def test_names_the_program_that_uses_a_camera(tmp_path: Path) -> None:
     device = tmp_path / "video0"
     device.touch()
-    with device.open() as file, subprocess.Popen(["sleep", "600"], stdin=file) as other:  # noqa: S607
+    with device.open() as file, Process(["sleep", "600"], stdin=file) as other:
         assert camera_users(str(device)) == [f"sleep (process {other.pid})"]
         other.kill()
     assert camera_users(str(device)) == []

@@ -24,6 +24,7 @@ from fer_edge_device.install.model_switch import back_steps, change_steps
 from fer_edge_device.install.options import InstallOptions
 from fer_edge_device.install.signatures import signature_path
 from tests.device.signer import Signer
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ def test_a_node_that_is_killed_has_a_whole_model(node: Pi, make_model: Callable[
     mine = make_model("mine.tflite", 8)
     command = [sys.executable, "-c", KILLED, str(node.root), str(mine), step]
     root = Path(__file__).parents[3]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+    with Process(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout
         for line in process.stdout:
             if line.startswith(step):

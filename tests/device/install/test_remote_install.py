@@ -19,6 +19,7 @@ from fer_edge_device.install.models import installed_name
 from fer_edge_device.install.options import InstallOptions
 from fer_edge_device.install.remote_install import install, steps_for
 from tests.device.machines import Pi, make_wheel, newer
+from tests.processes import Process
 
 MODEL = installed_name(Path("mine.tflite"), DEFAULT_MODEL.read_bytes())
 INTERRUPTED = """
@@ -144,7 +145,7 @@ def test_refuses_a_second_deployment_at_the_same_time(
 
 
 def test_undoes_the_steps_when_the_connection_ends() -> None:
-    with subprocess.Popen(
+    with Process(
         [sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin

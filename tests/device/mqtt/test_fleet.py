@@ -21,6 +21,7 @@ from fer_edge_device.messages import Info, MessageFactory, Stats
 from fer_edge_device.mqtt.maintenance import forget_node
 from tests.device.brokers import TIMEOUT, Gate, Mosquitto, subscribing, wait_for
 from tests.device.mqtt.helpers import MESSAGES, sending
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +163,7 @@ def test_a_fleet_that_never_stops_sending_is_listed(broker: Mosquitto, cli: Cli)
 @contextmanager
 def watching(port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "fer_edge.cli", "fleet", "--mqtt", f"mqtt://localhost:{port}", "--watch", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:

@@ -22,6 +22,7 @@ from fer_edge_device.mqtt.sink import MqttSink
 from tests.device.brokers import USER, Certificates, Gate, Mosquitto, Subscriber, subscribing, wait_for
 from tests.device.mqtt.helpers import INFO, MESSAGES, event, sending, times
 from tests.device.servers import Http, serving
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,7 @@ def test_loses_no_event_when_the_runner_is_killed(broker: Mosquitto, tmp_path: P
     command = [sys.executable, "-c", STARTER, str(broker.port), str(outbox), str(journal), first]
     rng = random.Random(5)  # noqa: S311 - not secret
     with subscribing(broker.port) as subscriber:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
+        with Process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
             assert starter.stdin is not None
             assert starter.stdout is not None
             for number in range(50):
@@ -177,7 +178,7 @@ def test_restart_after_a_kill_shows_the_present_and_ends_the_faces_of_before(bro
 
         def run_until(condition: Callable[[], object], description: str) -> None:
             command = [sys.executable, "-m", "fer_edge.cli", "run", "--config", str(config)]
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as runner:
+            with Process(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as runner:
                 try:
                     wait_for(condition, description)
                 finally:

@@ -16,6 +16,7 @@ from fer_edge.errors import InputError
 from fer_edge_device.config.settings import OutboxSettings
 from fer_edge_device.mqtt.outbox import Outbox, outbox_path, since_boot
 from tests.device.mqtt.helpers import new_event
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from fer_edge_device.mqtt.outbox_events import StoredEvent
@@ -250,7 +251,7 @@ def test_refuses_an_outbox_that_another_process_uses(path: Path) -> None:
     with pytest.raises(InputError, match=r"another fer-edge process uses this outbox; give each its own node"):
         Outbox(path, OutboxSettings())
     first.close()
-    with subprocess.Popen([sys.executable, "-c", USE_OUTBOX, path], stdout=subprocess.PIPE) as other:
+    with Process[bytes]([sys.executable, "-c", USE_OUTBOX, path], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"open\n"
         with pytest.raises(InputError, match="another fer-edge"):

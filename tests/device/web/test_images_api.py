@@ -22,6 +22,7 @@ import pytest
 import fer_edge
 from fer_edge import demo
 from fer_edge.utils.limits import UPLOADS
+from tests.processes import Process
 from tests.videos import make_video
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def test_wrong_options_end_in_one_line(options: list[str], message: str, cli: Cl
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ends_on_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fer_edge.cli", "web", "--no-open", "--listen", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
+    with Process(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
         assert server.stderr
         assert re.search(r"the page is at http://127.0.0.1:\d+/; Ctrl\+C ends it", server.stderr.readline())
         server.send_signal(number)

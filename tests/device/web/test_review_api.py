@@ -18,6 +18,7 @@ import pytest
 
 from fer_edge.review.decisions import DecisionLog
 from tests.fer_edge.review.folders import review, write_faces
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_command_for_the_export_is_quoted(serve_review: Serve, faces: Path) -> N
 
 def test_kill_loses_no_answer_that_was_acknowledged(faces: Path) -> None:
     command = [sys.executable, "-m", "fer_edge.cli", "review", str(faces), *ANN, "--no-open", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    with Process(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
         lines = iter(server.stderr.readline, "")
         (found,) = next(hits for line in lines if (hits := re.findall(r"the page is at (\S+/)", line)))

@@ -11,6 +11,7 @@ import pytest
 
 from fer_edge.errors import FerEdgeError, InputError
 from fer_edge.review.decisions import DecisionLog, check_reviewer, list_logs, read_log
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def test_answers_undo_and_what_came_before(tmp_path: Path) -> None:
 def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     for count in (3, 30):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        with Process(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout
             acknowledged = [int(writer.stdout.readline()) for _ in range(count)]
             os.kill(writer.pid, signal.SIGKILL)

@@ -46,6 +46,7 @@ from fer_edge.tagging.output.table_writer import check_columns
 from fer_edge.tagging.output.xmp import relative_path
 from fer_edge.tagging.run import TagSummary, tag
 from fer_edge.tagging.worker import process
+from tests.processes import Process
 from tests.videos import make_video
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def test_resumed_run_gives_the_same_table_as_an_uninterrupted_one(many_images: P
     command = [sys.executable, "-m", "fer_edge.cli", "tag", str(many_images), "--out", str(out), "--workers", "2"]
     generator = np.random.default_rng(4)
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with Process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             while not journal.exists() and process.poll() is None:
                 time.sleep(0.02)
             time.sleep(generator.uniform(0.5, 2))
@@ -587,7 +588,7 @@ def test_removes_temporary_folders_of_killed_runs_only(temporary_folder: Path) -
         "with tempdirs.folder() as path:\n print(path, flush=True)\n input()"
     )
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(
+    with Process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary_folder)}
     ) as process:
         assert process.stdout
