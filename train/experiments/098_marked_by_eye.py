@@ -122,7 +122,7 @@ def overlap(boxes: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> 
 def collect(options: argparse.Namespace) -> None:
     """Write the proposals of many scenes."""
     cv2.setNumThreads(1)
-    recipe = load_refiner_recipe("refiner")
+    recipe = load_refiner_recipe("refiner", options.set)
     (data,) = without_test_images([load_faces(options.data, "train")], options.marks / "split.csv")
     faces = load_dataset(options.paste, 48)
     pasted = faces.faces[faces.usages == TRAINING]
@@ -178,11 +178,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         return PIXELS.normalize(squares), targets, weights.astype(np.float32)
 
 
+def kept_shares(extra: npt.NDArray[np.float32], keep: float) -> npt.NDArray[np.float32]:
+    """Return how much of each target is to be what the trained stage says: up to ``keep`` of those of small boxes."""
+    share = keep * np.clip((KEEP_BELOW - extra[:, SIDE]) / (KEEP_BELOW - KEEP_ALL), 0, 1)
+    return np.asarray(share * (1 - np.maximum(extra[:, IS_FACE], extra[:, IS_OBJECT])), np.float32)
+
+
 def keep_answers(model: keras.Model, known: Known) -> None:
     """Mix what a model says of small boxes into their targets."""
-    extra, (squares, targets) = known.extra, known.proposals
-    share = KEEP * np.clip((KEEP_BELOW - extra[:, SIDE]) / (KEEP_BELOW - KEEP_ALL), 0, 1)
-    share *= 1 - np.maximum(extra[:, IS_FACE], extra[:, IS_OBJECT])
+    squares, targets = known.proposals
+    share = kept_shares(known.extra, KEEP)
     network = to_inference_refiner(model)
     for begin in range(0, len(squares), 4096):
         part = slice(begin, begin + 4096)
@@ -224,6 +229,7 @@ def main() -> None:
     one.add_argument("--marks", type=Path, default=Path(__file__).parents[2] / "benchmarks" / "face_marks")
     one.add_argument("--scenes", type=int, default=80_000)
     one.add_argument("--seed", type=int, default=971)
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="changes a setting of the recipe")
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(function=collect)
     two = commands.add_parser("train")

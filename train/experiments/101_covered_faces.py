@@ -192,10 +192,7 @@ class Training:
     def keep_answers(self) -> None:
         """Mix what the network says of small boxes into their targets, as 098 does."""
         self.network.eval()
-        share = MARKED.KEEP * np.clip(
-            (MARKED.KEEP_BELOW - self.extra[:, 0]) / (MARKED.KEEP_BELOW - MARKED.KEEP_ALL), 0, 1
-        )
-        share *= 1 - self.extra[:, 1:].max(axis=1)
+        share = MARKED.kept_shares(self.extra, self.options.keep)
         with torch.no_grad():
             for begin in range(0, len(self.squares), 4096):
                 part = slice(begin, begin + 4096)
@@ -272,6 +269,7 @@ def main() -> None:
     one = commands.add_parser("train", parents=[both])
     one.add_argument("proposals", type=Path)
     one.add_argument("--weights", type=Path, required=True, help="the second stage to start from, a .keras")
+    one.add_argument("--keep", type=float, default=MARKED.KEEP, help="share of small boxes' targets that it keeps")
     one.add_argument("--epochs", type=int, default=6)
     one.add_argument("--learning-rate", type=float, default=1.5e-3)
     one.add_argument("--seed", type=int, default=1010)

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 BANK: Any = importlib.import_module("100_bank_of_mixed_faces")
 MATCH, LITE = BANK.MATCH, BANK.LITE
-CutBase: Any = LITE.Lite
+LiteBase: Any = LITE.Lite
 RunBase: Any = BANK.BankRun
 Tensor = Any  # torch has types, but is not there where they are checked
 
@@ -31,12 +31,12 @@ SIDE = 144
 LITE.SIZES["cut"] = ((16, 24, 40, 80, 112), (1, 2, 2, 3, 3))
 
 
-class Cut(CutBase):  # type: ignore[misc]  # of a script
-    """The first stages of EfficientNet-Lite0, which resizes its images itself."""
+class Student(LiteBase):  # type: ignore[misc]  # of a script
+    """EfficientNet-Lite0 or its first stages, which resize their images themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         """Begin at random."""
-        super().__init__("cut", drop_path=0.0, dropout=0.0)
+        super().__init__(kind, drop_path=0.0, dropout=0.0)
         self.to(memory_format=LITE.LAST)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -46,11 +46,11 @@ class Cut(CutBase):  # type: ignore[misc]  # of a script
 
 
 class CutRun(RunBase):  # type: ignore[misc]  # of a script
-    """The cut network in training."""
+    """The network in training."""
 
-    def network(self) -> Cut:
+    def network(self) -> Student:
         """Return a network with the stored weights of the stages that it has."""
-        network = Cut()
+        network = Student(self.options.kind)
         with np.load(self.options.weights) as stored:
             weights = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored if "." in name}
         own = network.state_dict()
@@ -60,10 +60,10 @@ class CutRun(RunBase):  # type: ignore[misc]  # of a script
         )
         return network
 
-    def export(self, network: Cut) -> None:
+    def export(self, network: Student) -> None:
         """Write the weights in 16 bits, by the names of experiment 085."""
         weights = {name: value.half().numpy() for name, value in network.state_dict().items() if value.ndim}
-        np.savez(self.options.out / "weights.npz", kind="cut", size=SIDE, **weights)
+        np.savez(self.options.out / "weights.npz", kind=self.options.kind, size=SIDE, **weights)
 
 
 def main() -> None:
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bank", type=Path)
     parser.add_argument("--weights", type=Path, required=True, help="models/lite0.npz")
+    parser.add_argument("--kind", choices=("cut", "lite0"), default="cut", help="lite0: the whole network")
     parser.add_argument("--csv", type=Path, default=Path("fer2013.csv"))
     parser.add_argument("--votes-csv", type=Path, default=Path("fer2013new.csv"))
     parser.add_argument("--faces", type=Path, help="faces without labels")
