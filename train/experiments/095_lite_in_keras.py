@@ -3,7 +3,7 @@
     python 095_lite_in_keras.py runs/lite0/weights.npz fer2013.csv --out runs/lite0/model.keras
 
 The model is what the recipe transfer builds, with these weights: cubic resizing from 48 pixels is inside. Its scores
-are calibrated on the faces that fer-edge holds out. It needs no PyTorch.
+are calibrated on the faces that fer-edge holds out, unless `edge` taught it. It needs no PyTorch.
 """
 
 # ruff: noqa: INP001, T201 - a script that prints
@@ -60,12 +60,28 @@ def build(kind: str, side: int, weights: dict[str, npt.NDArray[Any]]) -> keras.M
     return keras.Model(model.input, model.get_layer(HEAD).output)
 
 
+def and_unlabelled(path: Path | None) -> str:
+    """Say how many faces without labels there are in a file."""
+    if not path:
+        return ""
+    with np.load(path) as stored:
+        return f", and {len(stored['faces'])} faces without labels"
+
+
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--side", type=int, help="side of the images in pixels, instead of that of the last epochs")
+    parser.add_argument(
+        "--taught-by-edge",
+        action="store_true",
+        help="calibrate nothing: edge's teachers had learnt the held-out faces, and its scores are calibrated (104)",
+    )
+    parser.add_argument(
+        "--unlabelled", type=Path, help="for the card, faces without labels that it learnt from as well"
+    )
     parser.add_argument("--made-by", action="append", default=[], help="for the card, a command that made the weights")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -80,12 +96,15 @@ def main() -> None:
         input=spec,
         pixels=PixelStatistics.from_faces(data.faces[split.train[:: len(split.train) // 2000 + 1]]),
         made_by=(*options.made_by, shlex.join(["python", *sys.argv])),
-        data=f"ImageNet, then {len(split.train)} training faces of {options.csv.name} with annotators' votes;"
-        f" {len(split.validation)} more held out",
+        data=f"ImageNet, then {len(split.train)} training faces of {options.csv.name} with annotators' votes"
+        f"{and_unlabelled(options.unlabelled)}; {len(split.validation)} more held out",
         note="An expression is not a feeling: the scores say how a face looks, not what a person feels.",
     )
-    logits = predict(model, data.faces, spec, split.validation, batch_size=64)
-    calibration = Calibration.fit(logits, data.classes[split.validation])
+    if options.taught_by_edge:
+        calibration = Calibration(1.0, np.zeros(len(LABELS), np.float32))
+    else:
+        logits = predict(model, data.faces, spec, split.validation, batch_size=64)
+        calibration = Calibration.fit(logits, data.classes[split.validation])
     validation, test = save_calibrated(model, calibration, data, split, out=options.out, card=card)
     print(
         f"{options.out}: {validation.accuracy:.2%} of {validation.faces} held-out faces right, ECE {validation.ece:.3f}"
